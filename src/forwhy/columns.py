@@ -1,0 +1,114 @@
+"""The names and types of every table column (polars frames in memory, parquet on disk).
+
+Ids are the user's own, text or whole numbers. ``entity_id`` is always text, because one column holds
+users and items. Columns that are not listed here are kept as they are in `items`, `users` and
+`interactions`, and dropped elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = [
+    "FILE",
+    "KEYS",
+    "OPEN_TABLES",
+    "ROW",
+    "SIDES",
+    "SPLITS",
+    "SPLIT_ALIASES",
+    "TABLES",
+    "Column",
+    "Graph",
+    "Side",
+    "Split",
+]
+
+Split = Literal["train", "valid", "test"]
+Side = Literal["user", "item"]
+Graph = Literal["leak-free", "as-published"]
+Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "number"]
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+SIDES: tuple[Side, ...] = ("user", "item")
+SPLIT_ALIASES: Mapping[str, Split] = MappingProxyType(
+    {
+        "train": "train",
+        "training": "train",
+        "trn": "train",
+        "valid": "valid",
+        "validation": "valid",
+        "val": "valid",
+        "dev": "valid",
+        "test": "test",
+        "testing": "test",
+        "tst": "test",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: Kind
+    """What the values are; ``user``, ``item`` and ``entity`` are ids."""
+    required: bool = True
+    """A table without this column is refused; an optional one may be absent."""
+    filled: bool = True
+    """Empty and missing values are refused; otherwise they become ``""``."""
+
+
+TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
+    {
+        "interactions": (
+            Column("user_id", "user"),
+            Column("item_id", "item"),
+            Column("rating", "number", required=False),
+            Column("timestamp", "integer", required=False),
+            Column("split", "split"),
+        ),
+        "items": (
+            Column("item_id", "item"),
+            Column("title", "text", required=False, filled=False),
+            Column("description", "text", required=False, filled=False),
+            Column("categories", "text", required=False, filled=False),
+        ),
+        "users": (Column("user_id", "user"),),
+        "reviews": (Column("user_id", "user"), Column("item_id", "item"), Column("text", "text")),
+        "explanations": (
+            Column("user_id", "user"),
+            Column("item_id", "item"),
+            Column("text", "text"),
+            Column("split", "split"),
+        ),
+        "profiles": (Column("side", "side"), Column("entity_id", "entity"), Column("text", "text")),
+        "intents": (
+            Column("side", "side"),
+            Column("entity_id", "entity"),
+            Column("rank", "integer"),
+            Column("phrase", "text"),
+            Column("attitude", "text", required=False, filled=False),
+        ),
+    }
+)
+
+OPEN_TABLES = frozenset({"interactions", "items", "users"})
+"""Tables that keep columns of the user's own."""
+
+FILE, ROW = "__file", "__row"
+"""Where a row came from, while a table is being checked; importers add them, no saved table has them."""
+
+KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "interactions": ("user_id", "item_id"),
+        "items": ("item_id",),
+        "users": ("user_id",),
+        "explanations": ("user_id", "item_id"),
+        "profiles": ("side", "entity_id"),
+    }
+)
+"""What one row of a table is about; two rows about the same thing are duplicates. A person may review a
+thing twice, and intents repeat an entity, so those tables have no key."""
