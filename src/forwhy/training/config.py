@@ -1,0 +1,77 @@
+"""Options of the training loop, and its learning-rate schedules. No torch here."""
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LoopConfig(BaseModel):
+    """How long to train, how to step, when to look, when to stop and when to save."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: int = Field(default=10, ge=0)
+    """Passes over the task's batches; 0 trains nothing (the start is evaluated and kept)."""
+
+    max_steps: int = Field(default=0, ge=0)
+    """Optimiser steps after which training ends whatever the epoch; 0 = no limit."""
+
+    evaluate_every: int = Field(default=1, ge=1)
+    """Distance between two evaluations, in `evaluate_unit`; there is always one at the end."""
+
+    evaluate_unit: Literal["epochs", "steps"] = "epochs"
+    """Whether `evaluate_every` counts epochs (short ones) or optimiser steps (long epochs)."""
+
+    evaluate_first: bool = False
+    """Evaluate before the first step: the start may be the best state (spectral start, warm start)."""
+
+    patience: int = Field(default=5, ge=0)
+    """Evaluations without a better metric after which training stops; 0 = never."""
+
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What becomes of the optimiser's learning rates over all steps; `cosine` falls to `final_rate`."""
+
+    warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of all steps in which the learning rate grows linearly from 0."""
+
+    final_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Where `cosine` ends, as a share of the full learning rate."""
+
+    accumulation: int = Field(default=1, ge=1)
+    """Batches whose gradients make one optimiser step; as if they had been one batch (memory for time)."""
+
+    gradient_clip: float = Field(default=0.0, ge=0.0)
+    """Largest L2 norm of all gradients together; 0 = no clipping."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast precision of the forward pass; the trained weights stay float32. fp16 needs a GPU."""
+
+    device: str = "auto"
+    """`auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
+
+    seed: int = Field(default=0, ge=0)
+    """Start of the torch, numpy and python generators; with one seed a CPU run gives the same bytes."""
+
+    deterministic: bool = True
+    """On a CPU, use only operations whose result does not depend on thread timing."""
+
+    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
+    """Seconds between two checkpoints, taken after a step; a killed run loses at most this much work."""
+
+    log_every: int = Field(default=10, ge=1)
+    """Optimiser steps per training line in metrics.jsonl."""
+
+    def rate(self, step: int, total: int) -> float:
+        """Factor on the learning rates for step ``step`` (from 0) of ``total``."""
+        warm = math.ceil(self.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        if self.schedule == "constant":
+            return 1.0
+        share = min((step - warm) / max(total - warm, 1), 1.0)
+        return self.final_rate + (1.0 - self.final_rate) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def identity(self) -> dict[str, object]:
+        """The options that decide the result; a checkpoint made under others is not continued."""
+        return self.model_dump(exclude={"checkpoint_seconds", "log_every", "device"})

@@ -1,0 +1,228 @@
+"""How a step is computed: alone in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16).
+
+One fp32 process bypasses accelerate, so it pays nothing for it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from forwhy.errors import UserError
+from forwhy.training.config import LoopConfig
+
+Loss = Callable[[Any], Mapping[str, Tensor]]
+
+
+def world_size() -> int:
+    """Processes started by ``accelerate launch`` or ``torchrun``; 1 without."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_everyone() -> None:
+    """Wait until all processes are here, for example until the main one has written a file."""
+    if world_size() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The device a task puts its tensors on: `auto` is this process's GPU, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true"}:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+class Engine(Protocol):
+    """Forward, backward and update of one process among ``world``."""
+
+    rank: int
+    world: int
+    keeps_optimizer: bool
+
+    def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401
+        """Loss of a batch, and its gradients times ``scale`` added; ``last`` of the step synchronises."""
+        ...
+
+    def update(self, clip: float) -> None:
+        """Clip the gradients to norm ``clip`` (0: not), step the optimiser, forget the gradients."""
+        ...
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over processes."""
+        ...
+
+    def from_main(self, values: list[float]) -> list[float]:
+        """The main process's values, on every process."""
+        ...
+
+    def autocast(self) -> Any:  # noqa: ANN401 - a context manager of torch or none
+        """The precision of the forward pass."""
+        ...
+
+    def scaler(self) -> dict[str, Any]:
+        """State of the fp16 loss scale, to be kept in checkpoints."""
+        ...
+
+    def restore_scaler(self, state: dict[str, Any]) -> None:
+        """Put a kept loss scale back."""
+        ...
+
+
+def make_engine(
+    config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
+) -> Engine:
+    """The plainest engine that does what the config and the launcher ask for."""
+    if config.precision == "fp16" and device.type == "cpu":
+        raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
+    if world_size() == 1 and config.precision == "fp32" and not _deepspeed():
+        return Local(module, loss, optimizer)
+    return Accelerated(config, module, loss, optimizer, device)
+
+
+def _deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+class Local:
+    """One process, full precision: plain torch."""
+
+    rank, world, keeps_optimizer = 0, 1, True
+
+    def __init__(self, module: nn.Module, loss: Loss, optimizer: Optimizer) -> None:
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._loss, self._optimizer = loss, optimizer
+
+    def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401, ARG002
+        """See :class:`Engine`."""
+        parts = self._loss(batch)
+        (parts["loss"] * scale).backward()  # type: ignore[no-untyped-call]
+        return parts
+
+    def update(self, clip: float) -> None:
+        """See :class:`Engine`."""
+        if clip:
+            nn.utils.clip_grad_norm_(self._parameters, clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """See :class:`Engine`."""
+        return values
+
+    def from_main(self, values: list[float]) -> list[float]:
+        """See :class:`Engine`."""
+        return values
+
+    def autocast(self) -> nullcontext[None]:
+        """See :class:`Engine`."""
+        return nullcontext()
+
+    def scaler(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {}
+
+    def restore_scaler(self, state: dict[str, Any]) -> None:
+        """See :class:`Engine`."""
+
+
+class _Step(nn.Module):
+    """The loss as a module's forward, which is what DDP and DeepSpeed hook into."""
+
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.module = module
+        self._loss = loss
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        return dict(self._loss(batch))
+
+
+class Accelerated:
+    """Several processes or reduced precision, as set by accelerate and its launcher."""
+
+    def __init__(
+        self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
+    ) -> None:
+        self._accelerator = _accelerator(config, device)
+        self.keeps_optimizer = not _deepspeed()
+        if _deepspeed() and config.accumulation > 1:
+            raise UserError("option accumulation: not available under DeepSpeed; raise the batch size")
+        self._module = module
+        self._step, self._optimizer = self._accelerator.prepare(_Step(module, loss), optimizer)
+        self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
+
+    def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401
+        """See :class:`Engine`."""
+        with nullcontext() if last else self._accelerator.no_sync(self._step):
+            parts: dict[str, Tensor] = self._step(batch)
+            self._accelerator.backward(parts["loss"] * scale)
+        return parts
+
+    def update(self, clip: float) -> None:
+        """See :class:`Engine`."""
+        if clip:
+            self._accelerator.clip_grad_norm_(self._module.parameters(), clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """See :class:`Engine`."""
+        reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
+        return reduced
+
+    def from_main(self, values: list[float]) -> list[float]:
+        """See :class:`Engine`."""
+        from accelerate.utils import broadcast
+
+        # float32: collectives on some devices know no float64; every process gets the same rounding.
+        shared = broadcast(torch.tensor(values, dtype=torch.float32, device=self._accelerator.device))
+        return [float(value) for value in shared.tolist()]
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """See :class:`Engine`."""
+        with self._accelerator.autocast():
+            yield
+
+    def scaler(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        scaler = self._accelerator.scaler
+        return dict(scaler.state_dict()) if scaler is not None else {}
+
+    def restore_scaler(self, state: dict[str, Any]) -> None:
+        """See :class:`Engine`."""
+        if self._accelerator.scaler is not None and state:
+            self._accelerator.scaler.load_state_dict(state)
+
+
+def _accelerator(config: LoopConfig, device: torch.device) -> Any:  # noqa: ANN401 - accelerate is untyped
+    """An Accelerator of this config's precision, whatever an earlier stage of this process used."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # keeps the process group, forgets the precision
+    # A shard may leave a parameter without gradient (a rare code's book), which DDP has to be told of.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        device_placement=False,  # the loop has put the module where the config says
+        mixed_precision="no" if config.precision == "fp32" else config.precision,
+        kwargs_handlers=[unused],
+    )
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None:  # asked for because the loop hands over no data loader
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+    return accelerator

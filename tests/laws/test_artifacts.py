@@ -1,0 +1,88 @@
+"""The artifact laws hold for what is saved through `artifact`, and catch what is saved otherwise."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forwhy.artifact import load, save
+from forwhy.testing import artifact_laws
+
+
+@dataclass
+class Scale:
+    """A model of two numbers."""
+
+    values: list[float]
+
+    def save_pretrained(self, folder: Path) -> None:
+        table = pl.DataFrame({"word": ["a", "b"]})
+        save(folder, "scale", {}, {"values": np.array(self.values)}, {"words": table}, "# Scale\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        return cls(load(folder, "scale").tensors["values"].tolist())
+
+
+@dataclass
+class Nested(Scale):
+    """An artifact within an artifact."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        part = folder.with_name("part")
+        Scale(self.values).save_pretrained(part)
+        save(folder, "nested", {}, {}, {}, "", parts={"scale": part})
+        for path in part.iterdir():
+            path.unlink()
+        part.rmdir()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        return cls(Scale.from_pretrained(load(folder, "nested").part("scale")).values)
+
+
+class Bare(Scale):
+    """Plain JSON: nothing tells a changed digit."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "values.json").write_text(json.dumps(self.values))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        return cls(json.loads((folder / "values.json").read_text()))
+
+
+class Rounded(Scale):
+    """Loses digits on every load."""
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        return cls([round(value, 1) for value in super().from_pretrained(folder).values])
+
+
+class Executable(Scale):
+    """Puts a file in that a reader would have to trust."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        code = folder.with_name("code.py")
+        code.write_text("")
+        save(folder, "scale", {}, {"values": np.array(self.values)}, {}, "", parts={"code.py": code})
+        code.unlink()
+
+
+@pytest.mark.parametrize("kind", [Scale, Nested])
+def test_our_artifacts_obey(kind: type[Scale], tmp_path: Path) -> None:
+    artifact_laws(lambda: kind([1.25, 3.0]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"), [(Bare, None), (Rounded, "same bytes"), (Executable, "execute nothing")]
+)
+def test_offenders_are_caught(kind: type[Scale], complaint: str | None, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, OSError, ValueError), match=complaint):
+        artifact_laws(lambda: kind([1.25, 3.0]), tmp_path)

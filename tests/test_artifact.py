@@ -1,0 +1,238 @@
+"""Artifacts: what is saved comes back, anything else is refused by name, and no write is ever half done."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forwhy import artifact
+from forwhy.artifact import atomic_file, atomic_folder, load, peek, recover, refuse_foreign, save
+from forwhy.errors import UserError
+
+TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "codes": np.array([3, 1], np.int32)}
+TABLES = {"words": pl.DataFrame({"token": ["<u.macro_1>"], "gloss": [["cosy", "naïve ☕"]]})}
+CONFIG = {"alpha": 0.2, "slots": [1, 5], "nested": {"none": None}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(tmp_path / "saved", "vocabulary", CONFIG, TENSORS, TABLES, "# Card\n")
+    return tmp_path / "saved"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change config.json as someone would who also knows how its digest is made."""
+    document = json.loads((folder / "config.json").read_text()) | changes
+    document["digest"] = artifact._digest(document)
+    (folder / "config.json").write_text(json.dumps(document))
+
+
+def test_what_is_saved_comes_back(folder: Path) -> None:
+    loaded = load(folder, "vocabulary")
+    assert (loaded.kind, loaded.config, peek(folder)) == ("vocabulary", CONFIG, ("vocabulary", CONFIG))
+    assert loaded.tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(loaded.tensors[name], tensor, strict=True)
+    assert loaded.tables["words"].equals(TABLES["words"])
+    assert (folder / "README.md").read_text() == "# Card\n"
+
+
+def test_views_and_numpy_scalars_are_saved_by_value(tmp_path: Path) -> None:
+    view = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
+    save(tmp_path / "a", "k", {"n": np.int64(3), "lost": float("nan"), "t": (1, 2)}, {"v": view}, {}, "")
+    loaded = load(tmp_path / "a", "k")
+    np.testing.assert_array_equal(loaded.tensors["v"], view)
+    assert loaded.config == {"n": 3, "lost": None, "t": [1, 2]}
+
+
+def test_parts_travel_inside_and_are_checked(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "outer", "explainer", {}, {}, {}, "", parts={"vocabulary": folder})
+    outer = load(tmp_path / "outer", "explainer")
+    assert load(outer.part("vocabulary"), "vocabulary").config == CONFIG
+    assert outer.tables == {}
+    (tmp_path / "outer" / "vocabulary" / "words.parquet").unlink()
+    with pytest.raises(UserError, match=r"vocabulary/words\.parquet: missing"):
+        load(tmp_path / "outer", "explainer")
+    with pytest.raises(ValueError, match="part name"):
+        save(tmp_path / "bad", "explainer", {}, {}, {}, "", parts={"../up": folder})
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "words.parquet", "README.md"])
+def test_every_damage_is_refused_with_the_files_name(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    for damaged, reason in [
+        (None, "missing"),
+        (content[:-3], "truncated|altered"),
+        (content + b" x", "altered|truncated or not JSON"),
+        (content.replace(b"0", b"1", 1) if b"0" in content else content[:-1] + b"!", "altered"),
+    ]:
+        (folder / name).unlink(missing_ok=True)
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"{name}: .*({reason})") as error:
+            load(folder, "vocabulary")
+        assert "\n" not in str(error.value)
+
+
+def test_foreign_newer_and_wrong_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="kind 'vocabulary', but 'explainer' was asked for"):
+        load(folder, "explainer")
+    with pytest.raises(UserError, match="no such folder"):
+        load(tmp_path / "nowhere", "vocabulary")
+    rewrite(folder, format=99)
+    with pytest.raises(UserError, match="format 99 .*upgrade forwhy"):
+        load(folder, "vocabulary")
+    for foreign in ('{"model_type": "llama"}', "[]", '{"forwhy": "1", "format": true, "kind": {}}'):
+        (folder / "config.json").write_text(foreign)
+        with pytest.raises(UserError, match=r"config\.json"):
+            load(folder, "vocabulary")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", ""])
+def test_a_config_cant_name_files_outside_its_folder(folder: Path, name: str) -> None:
+    rewrite(folder, files={name: {"bytes": 1, "sha256": ""}})
+    with pytest.raises(UserError, match="outside its folder"):
+        load(folder, "vocabulary")
+
+
+@pytest.mark.parametrize("files", [None, [], {"model.safetensors": 3}, {"model.safetensors": {}}])
+def test_a_malformed_file_list_is_refused(folder: Path, files: object) -> None:
+    rewrite(folder, files=files)
+    with pytest.raises(UserError, match=r"config\.json"):
+        load(folder, "vocabulary")
+
+
+def test_saving_over_replaces_the_whole_folder(folder: Path) -> None:
+    save(folder, "vocabulary", {}, {}, {}, "")
+    assert sorted(tree(folder)) == ["README.md", "config.json", "model.safetensors"]
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_what_forwhy_did_not_write_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years")
+    (tmp_path / "file").write_text("x")
+    for place in ("thesis", "file"):
+        with pytest.raises(UserError, match=place):
+            save(tmp_path / place, "vocabulary", {}, {}, {}, "")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"
+    (tmp_path / "empty").mkdir()
+    refuse_foreign(tmp_path / "empty", "config.json")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_old(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def full(*_: object) -> None:
+        raise OSError(code, "full")
+
+    before = tree(folder)
+    monkeypatch.setattr(artifact, "save_file", full)
+    with pytest.raises(UserError, match="saved: the disk is full"):
+        save(folder, "vocabulary", {}, TENSORS, {}, "")
+    assert tree(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_really_full_device_is_recognised(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="disk is full"),
+        artifact.full_disk(tmp_path),
+        open("/dev/full", "wb", buffering=0) as stream,
+    ):
+        stream.write(b"x")
+
+
+def test_a_full_disk_under_safetensors_or_polars_is_recognised(tmp_path: Path) -> None:
+    """A file-size limit makes real writes fail inside both libraries; the text of their errors is theirs."""
+    program = """
+import resource, signal, sys, numpy, polars
+from pathlib import Path
+from forwhy.artifact import save
+from forwhy.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+big = numpy.random.default_rng(0).random(100_000)
+for tensors, tables in (({"x": big}, {}), ({}, {"t": polars.DataFrame({"x": big})})):
+    try:
+        save(Path(sys.argv[1]), "k", {}, tensors, tables, "")
+    except UserError as error:
+        print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "full")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("full: the disk is full") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(folder: Path) -> None:
+    before = tree(folder)
+    folder.rename(folder.with_name(".saved.previous"))
+    assert load(folder, "vocabulary").config == CONFIG
+    assert tree(folder) == before
+    (folder.with_name(".saved.previous")).mkdir()
+    recover(folder)
+    assert tree(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_a_kill_while_writing_leaves_the_old_and_is_cleaned_up(folder: Path) -> None:
+    before = tree(folder)
+    program = """
+import os, signal, sys
+from pathlib import Path
+from forwhy.artifact import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as temporary:
+    (temporary / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program, str(folder)], check=False).returncode == -9
+    assert tree(folder) == before
+    assert (folder.parent / ".saved.partial").exists()
+    save(folder, "vocabulary", {}, {}, {}, "")
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_atomic_writes_are_all_or_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.json"
+    with atomic_file(target) as temporary:
+        temporary.write_text("one")
+        assert not target.exists()
+    with pytest.raises(KeyError), atomic_file(target) as temporary:  # noqa: PT012
+        temporary.write_text("two")
+        raise KeyError
+    assert target.read_text() == "one"
+    assert [path.name for path in target.parent.iterdir()] == ["file.json"]
+    (tmp_path / "plain").touch()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode, "readable by whom other files are"
+
+
+def test_a_link_to_a_folder_stays_a_link(folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    save(link, "vocabulary", {"new": 1}, {}, {}, "")
+    assert link.is_symlink()
+    assert load(folder, "vocabulary").config == {"new": 1}
+    with atomic_folder(folder.parent / "fresh") as temporary:
+        (temporary / "x").write_text("")
+    assert (folder.parent / "fresh" / "x").exists()
+
+
+def test_the_module_imports_no_torch() -> None:
+    modules = "forwhy.artifact, forwhy.progress, forwhy.training, forwhy.testing"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
