@@ -1,0 +1,1 @@
+"""Data sets: tables, splits, leaks, phrases, a generated little town, and importers."""

@@ -1,0 +1,122 @@
+"""A data set on disk: dataset.json (label, fingerprint, source, hashes) and one parquet file per table."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from forwhy.artifact import atomic_folder, file_sha256, recover, refuse_foreign
+from forwhy.columns import TABLES
+from forwhy.errors import UserError
+
+__all__ = ["MARKER", "content_hash", "read_folder", "write_folder"]
+
+MARKER = "dataset.json"
+FORMAT = 1
+"""Version of the layout; raised when an older library could no longer read the folder."""
+
+REMEDY = "import the data again with `forwhy data import`, or restore the file"
+
+
+def content_hash(tables: Mapping[str, pl.DataFrame]) -> str:
+    """sha256 (hex) over names, types, counts and values of every table; independent of parquet's version."""
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        frame = tables[name]
+        digest.update(f"{name}:{frame.height}\n".encode())
+        for column in frame.columns:
+            digest.update(f"{column}:{frame[column].dtype}\n".encode())
+            digest.update(_column_bytes(frame[column]))
+    return digest.hexdigest()
+
+
+def _column_bytes(values: pl.Series) -> bytes:
+    """Values in order, with null places; text with lengths, so that no two columns share their bytes."""
+    nulls = np.packbits(values.is_null().to_numpy()).tobytes() if values.null_count() else b""
+    if values.dtype == pl.String:
+        text = values.fill_null("")
+        lengths = text.str.len_bytes().to_numpy().astype("<u4").tobytes()
+        return nulls + lengths + "".join(text).encode()
+    filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
+    return nulls + filled.to_numpy().tobytes()
+
+
+def write_folder(
+    folder: Path, name: str, tables: Mapping[str, pl.DataFrame], fingerprint: str, source: Mapping[str, Any]
+) -> None:
+    """Write whole or not at all; see `Dataset.save`."""
+    refuse_foreign(folder, MARKER)
+    with atomic_folder(folder) as temporary:
+        for table, frame in tables.items():
+            frame.write_parquet(temporary / f"{table}.parquet")
+        document: dict[str, Any] = {
+            "forwhy": "dataset",
+            "format": FORMAT,
+            "name": name,
+            "fingerprint": fingerprint,
+            "rows": {table: frame.height for table, frame in tables.items()},
+            "source": dict(source),
+            "files": {f"{table}.parquet": _stamp(temporary / f"{table}.parquet") for table in tables},
+        }
+        document["digest"] = _digest(document)
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        (temporary / MARKER).write_text(text + "\n", encoding="utf-8")
+
+
+def read_folder(folder: Path) -> tuple[str, dict[str, pl.DataFrame], str, dict[str, Any]]:
+    """Label, tables, fingerprint and source of a checked folder; see `Dataset.load`."""
+    recover(folder)
+    document = _document(folder)
+    tables = {}
+    for table in TABLES:
+        stamp = document["files"].get(f"{table}.parquet")
+        if stamp is not None:
+            _check(folder / f"{table}.parquet", stamp)
+            tables[table] = pl.read_parquet(folder / f"{table}.parquet")
+    return document["name"], tables, document["fingerprint"], document["source"]
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    path = folder / MARKER
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make a data set with `forwhy data import`")
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: no {MARKER} in it, so it is not a data set; make one with `forwhy data import`"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: truncated or not JSON ({error}); {REMEDY}") from error
+    if not isinstance(document, dict) or document.get("forwhy") != "dataset":
+        raise UserError(f"{path}: not written by forwhy; make a data set with `forwhy data import`")
+    if not isinstance(document.get("format"), int) or document["format"] > FORMAT:
+        raise UserError(
+            f"{path}: format {document.get('format')!r}, this library reads up to {FORMAT}; upgrade forwhy"
+        )
+    if document.get("digest") != _digest(document):
+        raise UserError(f"{path}: altered since it was written (its digest differs); {REMEDY}")
+    return document
+
+
+def _check(path: Path, stamp: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: missing from the data set; {REMEDY}")
+    if path.stat().st_size != stamp["bytes"]:
+        word = "truncated" if path.stat().st_size < stamp["bytes"] else "altered"
+        raise UserError(f"{path}: {word} ({path.stat().st_size:,} of {stamp['bytes']:,} bytes); {REMEDY}")
+    if file_sha256(path) != stamp["sha256"]:
+        raise UserError(f"{path}: altered since it was written (its sha256 differs); {REMEDY}")
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in document.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

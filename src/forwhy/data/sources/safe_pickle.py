@@ -1,0 +1,291 @@
+"""Read other people's pickles without running anything that is in them.
+
+A pickle is a program. This reader runs it on Python's own interpreter of the format, but with every name
+looked up in a fixed list of stand-ins that only remember what they were given; no module is imported and no
+object of pandas or numpy is built by the file. The frame or array is then rebuilt here from what they hold.
+"""
+
+import io
+import pickle
+import struct
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.errors import UserError
+
+__all__ = ["load"]
+
+
+class _StandIn:
+    """Remembers what the pickle would have passed to the real class."""
+
+    def __new__(cls, *args: object) -> "_StandIn":
+        self = object.__new__(cls)
+        self.args = args
+        self.state = None
+        return self
+
+    args: tuple[Any, ...]
+    state: Any
+
+    def __init__(self, *args: object) -> None:
+        """Nothing: `__new__` remembered."""
+
+
+class _Frame(_StandIn): ...
+
+
+class _Manager(_StandIn): ...
+
+
+class _Block(_StandIn): ...
+
+
+class _Index(_StandIn): ...
+
+
+class _Range(_StandIn): ...
+
+
+class _Array(_StandIn): ...
+
+
+class _Buffer(_StandIn): ...
+
+
+class _DType(_StandIn): ...
+
+
+class _Text(_StandIn): ...
+
+
+class _TextType(_StandIn): ...
+
+
+class _Slice(_StandIn): ...
+
+
+class _Bytes(_StandIn): ...
+
+
+class _Scalar(_StandIn): ...
+
+
+ALLOWED: dict[tuple[str, str], type[_StandIn]] = {
+    ("pandas.core.frame", "DataFrame"): _Frame,
+    ("pandas", "DataFrame"): _Frame,
+    ("pandas.core.internals.managers", "BlockManager"): _Manager,
+    ("pandas.core.internals", "BlockManager"): _Manager,
+    ("pandas._libs.internals", "_unpickle_block"): _Block,
+    ("pandas.core.indexes.base", "_new_Index"): _Index,
+    ("pandas.core.indexes.base", "Index"): _Index,
+    ("pandas", "Index"): _Index,
+    ("pandas.core.indexes.numeric", "Int64Index"): _Index,
+    ("pandas.core.indexes.range", "RangeIndex"): _Range,
+    ("pandas", "RangeIndex"): _Range,
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): _Text,
+    ("pandas.core.arrays.string_", "StringArray"): _Text,
+    ("pandas.arrays", "StringArray"): _Text,
+    ("pandas.core.arrays.string_", "StringDtype"): _TextType,
+    ("pandas", "StringDtype"): _TextType,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+    ("builtins", "slice"): _Slice,
+    ("__builtin__", "slice"): _Slice,
+    ("_codecs", "encode"): _Bytes,
+    **{
+        (f"{package}.{module}", name): kind
+        for package in ("numpy.core", "numpy._core")
+        for module, name, kind in (
+            ("multiarray", "_reconstruct", _Array),
+            ("multiarray", "scalar", _Scalar),
+            ("numeric", "_frombuffer", _Buffer),
+        )
+    },
+}
+"""What a frame, an array or a list needs; anything else is refused by name."""
+
+
+class _RefusedError(pickle.UnpicklingError):
+    """The pickle wants more than a table needs."""
+
+
+class _Reader(pickle._Unpickler):
+    """The interpreter in Python: its memo is a dict, so a claimed size cannot take the memory."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class's signature
+        """The stand-in of an allowed name."""
+        if (module, name) not in ALLOWED:
+            raise _RefusedError(f"asks for {module}.{name}")
+        return ALLOWED[module, name]
+
+    def _reduce(self) -> None:
+        args, kind = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
+        if not (isinstance(kind, type) and issubclass(kind, _StandIn) and isinstance(args, tuple)):
+            raise _RefusedError("calls something that is not a class it may use")
+        made = kind(*args)
+        value = made.args[0].encode("latin1") if kind is _Bytes else made
+        self.stack.append(value)  # type: ignore[attr-defined]
+
+    def _build(self) -> None:
+        state = self.stack.pop()  # type: ignore[attr-defined]
+        target = self.stack[-1]  # type: ignore[attr-defined]
+        if not isinstance(target, _StandIn):
+            raise _RefusedError("sets the state of something that is not a table")
+        target.state = state
+
+    def _bytearray(self) -> None:
+        """Read before allocating: the claimed length may be a lie."""
+        (length,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        data = self.read(min(length, sys.maxsize))  # type: ignore[attr-defined]
+        if len(data) != length:
+            raise pickle.UnpicklingError("pickle data was truncated")
+        self.stack.append(data)  # type: ignore[attr-defined]
+
+    def _refuse(self) -> None:
+        raise _RefusedError("uses an instruction beyond tables")
+
+    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.PERSID):
+        dispatch[_code[0]] = _refuse
+    for _code in (pickle.BINPERSID, pickle.NEWOBJ_EX, pickle.NEXT_BUFFER):
+        dispatch[_code[0]] = _refuse
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
+    dispatch[pickle.REDUCE[0]] = _reduce
+    dispatch[pickle.NEWOBJ[0]] = _reduce
+    dispatch[pickle.BUILD[0]] = _build
+
+
+def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several kinds
+    """A pickled pandas frame as a polars frame, an array as numpy, plain containers as they are.
+
+    Cost: about a second per million objects in the file. Containers are not searched: what lies deeper than
+    the top may be a stand-in, so check types before use.
+
+    Raises:
+        UserError: missing, empty or truncated file, or one that asks for anything beyond `ALLOWED`; nothing
+            in it has been executed.
+    """
+    data = _bytes(path)
+    try:
+        found = _Reader(io.BytesIO(data), encoding="latin1").load()
+    except _RefusedError as error:
+        raise UserError(
+            f"{path}: refused: it {error}, which no table needs; nothing was executed; ask for CSV"
+        ) from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise UserError(f"{path}: truncated or altered pickle ({reason}); copy it again") from error
+    return _rebuilt(path, found)
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    data = path.read_bytes()
+    if not data:
+        raise UserError(f"{path}: empty file; copy it again")
+    return data
+
+
+def _rebuilt(path: Path, found: object) -> object:
+    try:
+        if isinstance(found, _Frame):
+            return _frame(found)
+        return _array(found) if isinstance(found, _StandIn) else found
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise UserError(
+            f"{path}: a frame this reader cannot rebuild ({reason}); save it as CSV or parquet instead"
+        ) from error
+
+
+def _frame(frame: _StandIn) -> pl.DataFrame:
+    state = frame.state if isinstance(frame.state, dict) else {}
+    manager = state.get("_mgr", state.get("_data", frame.args[0] if frame.args else None))
+    if not isinstance(manager, _Manager):
+        raise ValueError("no block manager in it")
+    axes, blocks = _parts(manager)
+    names = [str(name) for name in _labels(axes[0])]
+    columns: dict[int, pl.Series] = {}
+    for values, places in blocks:
+        rows = values if values.ndim == 2 else values[None, :]
+        for row, place in zip(rows, _places(places, len(names)), strict=True):
+            columns[int(place)] = _series(names[int(place)], row)
+    return pl.DataFrame([columns[place] for place in range(len(names))])
+
+
+def _parts(manager: _StandIn) -> tuple[Any, list[tuple[NDArray[Any], Any]]]:
+    """Axes and (values, places) blocks: constructor arguments today, a state tuple before pandas 1.3."""
+    if len(manager.args) >= 2:
+        blocks, axes = manager.args[:2]
+        return axes, [(_array(block.args[0]), block.args[1]) for block in blocks]
+    state = manager.state[3]["0.14.1"]
+    return state["axes"], [(_array(block["values"]), block["mgr_locs"]) for block in state["blocks"]]
+
+
+def _labels(index: Any) -> list[Any]:  # noqa: ANN401 - an index stand-in of any shape
+    described = index.args[1]
+    return list(_array(described["data"]))
+
+
+def _places(places: Any, n: int) -> list[int]:  # noqa: ANN401 - slice or array stand-in
+    if isinstance(places, _Slice):
+        return list(range(n))[slice(*places.args)]
+    return [int(place) for place in _array(places)]
+
+
+def _series(name: str, values: NDArray[Any]) -> pl.Series:
+    if values.dtype != object:
+        return pl.Series(name, np.ascontiguousarray(values))
+    plain = [None if _is_missing(value) else value for value in values]
+    if all(value is None or isinstance(value, str) for value in plain):
+        return pl.Series(name, plain, dtype=pl.String)
+    if any(isinstance(value, _StandIn) for value in plain):
+        raise ValueError(f"column {name!r} holds objects")
+    return pl.Series(name, plain, strict=False)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _array(value: Any) -> NDArray[Any]:  # noqa: ANN401 - what the pickle held
+    """A numpy array from its stand-in."""
+    if isinstance(value, _Buffer):
+        data, kind, shape, layout = value.args
+        return np.frombuffer(data, dtype=_dtype(kind)).reshape(shape, order=layout)
+    if isinstance(value, _Text):
+        held = value.state if value.state is not None else value.args
+        inner = [part for part in _flat(held) if isinstance(part, _Array | _Buffer)]
+        return _array(inner[0])
+    if not isinstance(value, _Array):
+        raise ValueError(f"no array but {type(value).__name__.lstrip('_').lower()}")
+    _, shape, kind, fortran, data = value.state
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    dtype = _dtype(kind)
+    if dtype.hasobject:
+        flat = np.empty(len(data), dtype=object)
+        flat[:] = data
+        return flat.reshape(shape, order=order)
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
+
+
+def _flat(held: object) -> list[object]:
+    if isinstance(held, tuple | list):
+        return [part for inner in held for part in _flat(inner)]
+    return [part for inner in held.values() for part in _flat(inner)] if isinstance(held, dict) else [held]
+
+
+def _dtype(kind: Any) -> np.dtype[Any]:  # noqa: ANN401 - a dtype stand-in
+    code = str(kind.args[0])
+    if code.lstrip("|<>=").startswith("O"):
+        return np.dtype(object)
+    order = str(kind.state[1]) if kind.state else "="
+    return np.dtype(code).newbyteorder(">" if order == ">" else "<" if order == "<" else "=")

@@ -1,0 +1,233 @@
+"""Plain tables (CSV, TSV, JSONL, parquet) under anybody's column names."""
+
+import difflib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from forwhy.artifact import file_sha256
+from forwhy.columns import FILE, ROW, SIDES, SPLIT_ALIASES, TABLES, Side
+from forwhy.data.checks import Duplicates, Table, as_text, id_text
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.sources.files import read_rows
+from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
+from forwhy.errors import UserError
+
+__all__ = ["import_tables"]
+
+log = logging.getLogger(__name__)
+
+Frames = dict[str, pl.DataFrame]
+Names = dict[str, dict[str, str]]
+
+IDS = ("user_id", "item_id", "entity_id")
+
+
+def import_tables(
+    interactions: Path | str,
+    items: Path | str | None = None,
+    users: Path | str | None = None,
+    reviews: Path | str | None = None,
+    explanations: Path | str | None = None,
+    intents: Path | str | None = None,
+    profiles: Path | str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    validation: float = FRACTIONS[1],
+    seed: int = 0,
+    name: str | None = None,
+    duplicates: Duplicates = "error",
+    unknown_ids: Literal["error", "allow"] = "error",
+) -> Dataset:
+    """Read one file per table; the extension names the format.
+
+    Interactions without a `split` are split 80/10/10 (every user keeps one in train); with train and test
+    only, valid is carved out of train. Explanations without one follow their interactions, or are split
+    80/10/10 if one of them is none. Intents without `rank` are ranked in file order.
+
+    Args:
+        interactions: Who took what; the one table that must be there.
+        items: Titles and facts. When given, it says which items exist.
+        users: When given, it says which users exist.
+        reviews: Texts about pairs.
+        explanations: Texts to learn from and to be tested on.
+        intents: Short phrases by `side`, `entity_id`, `rank`.
+        profiles: One text by `side`, `entity_id`.
+        columns: Their column name by ours, e.g. ``{"interactions.user_id": "user"}``.
+        validation: Share of the train rows that become valid when the file has none.
+        seed: Of every split made here.
+        name: Label; the interactions' folder by default.
+        duplicates: See `make_dataset`.
+        unknown_ids: ``error`` refuses ids that do not match across tables; ``allow`` keeps entities of the
+            interactions that `items` or `users` lack and drops other tables' rows about anyone else.
+
+    Raises:
+        UserError: names file, row (the first row of data is 1), column and remedy.
+    """
+    given = {
+        "interactions": interactions,
+        "items": items,
+        "users": users,
+        "reviews": reviews,
+        "explanations": explanations,
+        "intents": intents,
+        "profiles": profiles,
+    }
+    paths = {table: Path(path) for table, path in given.items() if path is not None}
+    names = _names(columns or {}, paths)
+    frames = {table: _renamed(read_rows(path), names.get(table, {}), path) for table, path in paths.items()}
+    frames = _with_text_ids(frames, names)
+    notes = _allow_unknown(frames) if unknown_ids == "allow" else {}
+    recipe = _split(frames, validation, seed)
+    source = _record(paths, columns or {}) | {"split": recipe | {"seed": seed}, "unknown_ids": notes}
+    label = name or paths["interactions"].resolve().parent.name
+    return make_dataset(label, frames, source, names=names, duplicates=duplicates)
+
+
+def _record(paths: Mapping[str, Path], columns: Mapping[str, str]) -> dict[str, Any]:
+    files = {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
+    return {"importer": "tables", "files": files, "columns": dict(columns)}
+
+
+def _names(columns: Mapping[str, str], paths: Mapping[str, Path]) -> Names:
+    """Their names by table and ours; a key that names no column is refused with the nearest."""
+    known = [f"{table}.{column.name}" for table, listed in TABLES.items() for column in listed]
+    names: Names = {}
+    for key, theirs in columns.items():
+        table, _, ours = key.partition(".")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"write TABLE.COLUMN=THEIRS, e.g. {known[0]}=user"
+            )
+            raise UserError(f"column mapping {key!r}: no such column; {hint}")
+        if table not in paths:
+            raise UserError(
+                f"column mapping {key!r}: no file given for {table}; give one or drop the mapping"
+            )
+        names.setdefault(table, {})[ours] = theirs
+    return names
+
+
+def _renamed(frame: pl.DataFrame, names: Mapping[str, str], path: Path) -> pl.DataFrame:
+    for ours, theirs in names.items():
+        if theirs not in frame.columns:
+            has = ", ".join(column for column in frame.columns if column not in (FILE, ROW))
+            raise UserError(
+                f"{path}: no column {theirs!r} to read as {ours} (it has: {has}); correct the mapping"
+            )
+    kept = [column for column in frame.columns if column not in names.values() and column not in names]
+    return frame.select(*(pl.col(theirs).alias(ours) for ours, theirs in names.items()), *kept)
+
+
+def _with_text_ids(frames: Frames, names: Names) -> Frames:
+    """All ids as text, so that files of different types can be compared; numbers come back in the end."""
+    for table, frame in frames.items():
+        checked = Table(table, frame, names.get(table, {}))
+        for column in (column for column in IDS if column in frame.columns):
+            checked = checked.with_column(id_text(checked, column), column)
+        frames[table] = checked.frame
+    return frames
+
+
+def _allow_unknown(frames: Frames) -> dict[str, int]:
+    """Complete `items` and `users`, drop rows about strangers; counts by table. Changes `frames`."""
+    notes: dict[str, int] = {}
+    for side in SIDES:
+        home, key = f"{side}s", f"{side}_id"
+        if key not in frames["interactions"].columns:
+            continue
+        if home in frames and key in frames[home].columns:
+            notes |= _complete(frames, home, key)
+        known = frames[home if home in frames and key in frames[home].columns else "interactions"][
+            key
+        ].unique()
+        for table in set(frames) - {home, "interactions"}:
+            notes |= _drop_strangers(frames, table, side, known)
+    for note, count in notes.items():
+        log.warning("%s: %d", note, count)
+    return notes
+
+
+def _complete(frames: Frames, home: str, key: str) -> dict[str, int]:
+    seen = frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
+    missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
+    if missing.height in (0, seen.height):
+        return {}
+    frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
+    return {f"{home} in interactions only, kept without facts": missing.height}
+
+
+def _drop_strangers(frames: Frames, table: str, side: Side, known: pl.Series) -> dict[str, int]:
+    frame = frames[table]
+    if f"{side}_id" in frame.columns:
+        strange = ~frame[f"{side}_id"].is_in(known.implode())
+    elif {"entity_id", "side"} <= set(frame.columns):
+        strange = (frame["side"] == side) & ~frame["entity_id"].is_in(known.implode())
+    else:
+        return {}
+    if not strange.any() or strange.all():
+        return {}
+    frames[table] = frame.filter(~strange)
+    return {f"{table}: rows about unknown {side}s, dropped": int(strange.sum())}
+
+
+def _split(frames: Frames, validation: float, seed: int) -> dict[str, str]:
+    """Give every table that needs it a split (and intents a rank); says how. Changes `frames`."""
+    recipe: dict[str, str] = {}
+    frame = frames["interactions"]
+    if {"user_id", "item_id"} <= set(frame.columns):
+        owners = frame["user_id"].rank("dense").to_numpy().astype(np.int64)
+        frames["interactions"], recipe["interactions"] = _split_table(frame, validation, seed, owners)
+    if "explanations" in frames:
+        frames["explanations"], recipe["explanations"] = _split_explanations(frames, validation, seed)
+    intents = frames.get("intents")
+    if (
+        intents is not None
+        and "rank" not in intents.columns
+        and {"side", "entity_id"} <= set(intents.columns)
+    ):
+        order = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
+        frames["intents"] = intents.with_columns(order)
+    return recipe
+
+
+def _split_table(
+    frame: pl.DataFrame,
+    validation: float,
+    seed: int,
+    owners: np.ndarray[tuple[int], np.dtype[np.int64]] | None,
+) -> tuple[pl.DataFrame, str]:
+    if "split" not in frame.columns:
+        names = split_pairs(frame.height, seed, FRACTIONS, owners)
+        return _with_split(frame, names.tolist()), "80/10/10, seeded"
+    known = as_text(frame["split"]).str.strip_chars().str.to_lowercase().replace(dict(SPLIT_ALIASES))
+    if "valid" in set(known) or validation == 0:
+        return frame, "as given"
+    names = carve_valid(known.fill_null("").to_numpy().astype("<U20"), validation, seed, owners)
+    return _with_split(frame, names.tolist()), f"as given, {validation:.0%} of train carved out as valid"
+
+
+def _split_explanations(frames: Frames, validation: float, seed: int) -> tuple[pl.DataFrame, str]:
+    frame, edges = frames["explanations"], frames["interactions"]
+    keys = ("user_id", "item_id")
+    if (
+        "split" in frame.columns
+        or not {*keys, "split"} <= set(edges.columns)
+        or not set(keys) <= set(frame.columns)
+    ):
+        return _split_table(frame, validation, seed, None)
+    followed = frame.join(
+        edges.select(*keys, "split").unique(keys, keep="first"), on=keys, how="left", maintain_order="left"
+    )
+    if followed["split"].null_count():
+        return _split_table(frame, validation, seed, None)
+    return followed, "that of their interaction"
+
+
+def _with_split(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    return frame.with_columns(pl.Series("split", names, dtype=pl.String))

@@ -1,0 +1,163 @@
+"""XRec's published layout: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon)."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from forwhy.columns import FILE, ROW, SPLITS
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.sources import safe_pickle
+from forwhy.data.sources.files import read_rows, sha256_of, with_origin
+from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
+from forwhy.errors import UserError
+
+__all__ = ["import_xrec"]
+
+log = logging.getLogger(__name__)
+
+PARTS = dict(zip(("trn", "val", "tst"), SPLITS, strict=True))
+"""Their name of a split by ours."""
+
+NAMES = {
+    "interactions": {"user_id": "user", "item_id": "item"},
+    "explanations": {"user_id": "uid", "item_id": "iid", "text": "explanation"},
+}
+PAIR_COLUMNS = ("uid", "iid", "title", "user_summary", "item_summary", "explanation")
+NEIGHBOURS = "para_dict.pickle"
+
+
+def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> Dataset:
+    """Read a folder of XRec's data (Amazon, Yelp, Google).
+
+    Interactions keep their published split; edges of a missing total_*.csv come from para_dict.pickle.
+    Explained pairs come from whichever of trn.pkl, val.pkl, tst.pkl exist: published splits are kept, a
+    single file is split 80/10/10 with `seed`, a missing val.pkl is carved out of train (10 %). The profiles
+    are XRec's own, written from reviews that may be the held-out ones. Cost: 1 to 2 s for 400,000 edges.
+
+    Raises:
+        UserError: missing or broken files (named), a pickle that is more than a table.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder with total_trn.csv and tst.pkl")
+    used: list[Path] = []
+    parts = [_interactions(folder, part, used) for part in PARTS]
+    shared = [column for column in parts[0].columns if all(column in part.columns for part in parts)]
+    interactions = pl.concat([part.select(shared) for part in parts])
+    pairs, recipe = _explained(folder, seed, used)
+    tables = {"interactions": interactions}
+    if pairs is not None:
+        tables |= _pair_tables(pairs)
+        tables["items"] = _all_items(interactions, tables["items"])
+    source = {
+        "importer": "xrec",
+        "files": sha256_of(used),
+        "split": {"interactions": "published", "explanations": recipe, "seed": seed},
+        "profiles": "shipped with the data; possibly written from held-out reviews",
+    }
+    return make_dataset(name or folder.resolve().name, tables, source, names=NAMES, duplicates="first")
+
+
+def _interactions(folder: Path, part: str, used: list[Path]) -> pl.DataFrame:
+    path = folder / f"total_{part}.csv"
+    fallback = folder / NEIGHBOURS
+    if path.is_file() or not fallback.is_file():
+        frame = read_rows(path)
+        used.append(path)
+    else:
+        frame = _from_neighbours(fallback, part)
+        if fallback not in used:
+            used.append(fallback)
+    frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
+    frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
+    if "Time" in frame.columns:
+        day = pl.col("Time").str.to_datetime("%m %d, %Y", strict=False).dt.epoch("s")
+        frame = frame.with_columns(day.alias("timestamp"))
+    kept = ("user_id", "item_id", "timestamp", "split", FILE, ROW)
+    return frame.select(column for column in frame.columns if column in kept)
+
+
+def _from_neighbours(path: Path, part: str) -> pl.DataFrame:
+    """Edges from the lists of each user's items."""
+    found = safe_pickle.load(path)
+    lists = found.get(f"{part}_user_nb") if isinstance(found, dict) else None
+    if not isinstance(lists, list) or not all(isinstance(items, list) for items in lists):
+        raise UserError(
+            f"{path}: no '{part}_user_nb' list of lists in it; add total_{part}.csv to the folder"
+        )
+    flat = [item for items in lists for item in items]
+    if not all(type(item) is int for item in flat):
+        raise UserError(
+            f"{path}: '{part}_user_nb' holds more than whole numbers; add total_{part}.csv instead"
+        )
+    users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+    frame = pl.DataFrame({"user": users.astype(np.int64), "item": pl.Series(flat, dtype=pl.Int64)})
+    frame = frame.cast(pl.String)  # as in the CSV files, so that the parts stack
+    return with_origin(frame, path)
+
+
+def _explained(folder: Path, seed: int, used: list[Path]) -> tuple[pl.DataFrame | None, str]:
+    """Explained pairs with a split, and how they got it."""
+    frames = []
+    for part, split in PARTS.items():
+        path = folder / f"{part}.pkl"
+        if path.is_file():
+            frames.append(_pairs(path).with_columns(pl.lit(split).alias("split")))
+            used.append(path)
+    if not frames:
+        log.warning("%s: none of trn.pkl, val.pkl, tst.pkl: no explanations", folder)
+        return None, "none"
+    pairs = pl.concat(frames, how="vertical_relaxed").unique(
+        ("uid", "iid"), keep="first", maintain_order=True
+    )
+    if len(frames) == 1:
+        names = split_pairs(pairs.height, seed)
+        recipe = f"one file split {'/'.join(f'{share:.0%}' for share in FRACTIONS)} with seed {seed}"
+    elif "valid" not in set(pairs["split"]):
+        names = carve_valid(pairs["split"].to_numpy().astype("<U5"), FRACTIONS[1], seed)
+        recipe = f"published, valid carved from train with seed {seed}"
+    else:
+        return pairs, "published"
+    return pairs.with_columns(pl.Series("split", names.tolist())), recipe
+
+
+def _pairs(path: Path) -> pl.DataFrame:
+    frame: Any = safe_pickle.load(path)
+    if not isinstance(frame, pl.DataFrame):
+        raise UserError(f"{path}: holds {type(frame).__name__}, not a table; copy XRec's {path.name} again")
+    for column in PAIR_COLUMNS:
+        if column not in frame.columns:
+            has = ", ".join(frame.columns)
+            raise UserError(f"{path}: no column {column!r} (it has: {has}); copy XRec's {path.name} again")
+    return with_origin(frame.select(PAIR_COLUMNS), path)
+
+
+def _pair_tables(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    renamed = pairs.rename({"uid": "user_id", "iid": "item_id", "explanation": "text"})
+    profiles = pl.concat(
+        pairs.select(
+            pl.lit(side).alias("side"), pl.col(key).cast(pl.String).alias("entity_id"), text, FILE, ROW
+        )
+        for side, key, text in (
+            ("user", "uid", pl.col("user_summary").alias("text")),
+            ("item", "iid", pl.col("item_summary").alias("text")),
+        )
+    ).filter(pl.col("text").str.strip_chars() != "")
+    return {
+        "items": renamed.select("item_id", "title"),
+        "explanations": renamed.select("user_id", "item_id", "text", "split", FILE, ROW),
+        "profiles": profiles.unique(("side", "entity_id"), keep="first", maintain_order=True),
+    }
+
+
+def _all_items(interactions: pl.DataFrame, titled: pl.DataFrame) -> pl.DataFrame:
+    """Every item of the interactions, with a title where an explained pair names one."""
+    everyone = interactions.select(pl.col("item_id").cast(pl.Int64, strict=False)).unique(maintain_order=True)
+    known = titled.select(pl.col("item_id").cast(pl.Int64, strict=False), "title")
+    joined = everyone.join(
+        known.unique("item_id", keep="first"), on="item_id", how="left", maintain_order="left"
+    )
+    return joined.drop_nulls("item_id").sort("item_id")
