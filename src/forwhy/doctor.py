@@ -1,0 +1,142 @@
+"""What this machine has and what a run would miss; the first thing to put into a report of a problem."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from forwhy.models import cache_folder
+from forwhy.wheels import PACKAGED, PackagedModel, damage, state
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Findings = dict[str, object]
+PACKAGES = (
+    "numpy",
+    "polars",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+    "accelerate",
+    "bitsandbytes",
+)
+GIB = 1 << 30
+FREE_DISK_GIB = 4.0
+"""Below this the packaged models do not fit beside their downloads."""
+
+
+def examine(verify: bool = False) -> Findings:
+    """Return a JSON-ready account of interpreter, packages, machine, disk and models; fetches nothing.
+
+    Takes 2 s where torch is installed (it is imported to ask about its devices). `verify` also reads every
+    packaged model and compares its SHA-256 with what was written (a second per gigabyte).
+    """
+    cache = _cache(cache_folder())
+    models = {model.alias: _model(model, verify) for model in PACKAGED}
+    torch = _torch()
+    return {
+        "forwhy": _version("forwhy"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "torch": torch,
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "cache": cache,
+        "models": models,
+        "advice": _advice(torch is not None, cache, models),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _torch() -> Findings | None:
+    if _version("torch") is None:
+        return None
+    import torch
+
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": devices}
+
+
+def _memory_gib() -> float | None:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, 1)
+
+
+class _Cache(TypedDict):
+    folder: str
+    writable: bool
+    used_gib: float
+    free_gib: float
+
+
+def _cache(folder: Path) -> _Cache:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    return {
+        "folder": str(folder),
+        "writable": os.access(existing, os.W_OK),
+        "used_gib": round(used / GIB, 2),
+        "free_gib": round(shutil.disk_usage(existing).free / GIB, 1),
+    }
+
+
+def _model(model: PackagedModel, verify: bool) -> Findings:
+    found: str = state(model, cache_folder())
+    if verify and found == "ready" and damage(model, cache_folder()):
+        found = "damaged"
+    return {"title": model.title, "licence": model.licence, "revision": model.revision, "state": found}
+
+
+def _advice(has_torch: bool, cache: _Cache, models: Mapping[str, Findings]) -> list[str]:
+    advice = []
+    if not has_torch:
+        advice.append("torch is not installed: `pip install 'forwhy[llm]'` brings it")
+    if not cache["writable"]:
+        advice.append(f"{cache['folder']} cannot be written: set FORWHY_CACHE to a folder that can")
+    elif cache["free_gib"] < FREE_DISK_GIB:
+        advice.append(
+            f"{cache['folder']}: {cache['free_gib']} GiB free; {FREE_DISK_GIB:.0f} are needed for the models"
+        )
+    missing = [alias for alias, model in models.items() if model["state"] != "ready"]
+    if missing:
+        advice.append(f"models not at hand: `python -m forwhy.models {' '.join(missing)}` fetches them")
+    return advice
+
+
+def render(findings: Mapping[str, object]) -> RenderableType:
+    """Return the findings as a table for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in findings.items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        for position, (key, entry) in enumerate(entries):
+            table.add_row(
+                Text(name if position == 0 else "", style="bold"), Text(str(key)), Text(_plain(entry))
+            )
+    return table
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['state']}: {value['title']}, {value['licence']}" if "state" in value else str(value)
+    if isinstance(value, list):
+        return "; ".join(str(entry) for entry in value) or "none"
+    return "absent" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Strings to vectors: frozen text encoders behind one contract."""

@@ -1,0 +1,137 @@
+"""Unit vectors; the sentence encoder equals sentence-transformers; the cache changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forwhy.errors import UserError
+from forwhy.models import ALIASES, cache_folder, locate
+from forwhy.text import encoder as module
+from forwhy.text.encoder import HashEncoder, SentenceEncoder, text_encoder
+from forwhy.text.vectors import VectorCache
+from forwhy.wheels import state
+
+TEXTS = ["The food is great", "", "Great food and a friendly staff", "A plumber fixed the sink", "  \n"]
+
+
+def test_hash_encoder_follows_shared_words() -> None:
+    vectors = text_encoder("hash").encode(TEXTS)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1, 1, 0])
+    near = HashEncoder(4096).encode(["the food is great", "great is the pizza", "a plumber came"])
+    assert near @ near[0] == pytest.approx([1, 0.75, 0], abs=0.05)  # three of four words shared, then none
+    assert np.array_equal(vectors, HashEncoder().encode(TEXTS))
+    assert np.array_equal(HashEncoder().encode(["Food!"]), HashEncoder().encode(["food"]))
+    assert HashEncoder().encode([]).shape == (0, 128)
+
+
+def test_hash_encoder_is_the_same_everywhere() -> None:
+    first = HashEncoder(4).encode(["pizza"])[0]
+    assert np.allclose(first, [0.892954, -0.313984, -0.289615, 0.142021], atol=1e-6)
+
+
+def test_vector_cache_finds_by_content(tmp_path: Path) -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    VectorCache(tmp_path, 3).add(["a", "lone \ud800 surrogate"], vectors)
+    found = VectorCache(tmp_path, 3).find(["lone \ud800 surrogate", "b", "a"])
+    assert {text: list(row) for text, row in found.items()} == {
+        "a": [0, 1, 2],
+        "lone \ud800 surrogate": [3, 4, 5],
+    }
+    assert VectorCache(tmp_path, 4).find(["a"]) == {}
+
+
+def test_vector_cache_ignores_a_broken_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    VectorCache(tmp_path, 3).add(["a"], np.ones((1, 3), np.float32))
+    segment = next(tmp_path.glob("*.safetensors"))
+    segment.write_bytes(segment.read_bytes()[:-4])
+    assert VectorCache(tmp_path, 3).find(["a"]) == {}
+    assert "unreadable" in caplog.text
+
+
+def test_vector_cache_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("forwhy.text.vectors.os.fsync", full)
+    VectorCache(tmp_path, 3).add(["a"], np.ones((1, 3), np.float32))
+    assert list(tmp_path.iterdir()) == []
+    assert "No space left" in caplog.text
+
+
+def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    with pytest.raises(UserError, match="pools by mean or first token"):
+        module._pools_first_token(tmp_path)
+
+
+# ---- the real encoder
+
+
+@pytest.fixture
+def minilm(tmp_path: Path) -> SentenceEncoder:
+    if state(ALIASES["minilm"], cache_folder()) != "ready":
+        pytest.skip("minilm is not cached: `make setup` fetches it")
+    encoder = text_encoder("minilm", cache=tmp_path / "vectors")
+    assert isinstance(encoder, SentenceEncoder)
+    return encoder
+
+
+@pytest.mark.slow
+def test_equals_sentence_transformers(minilm: SentenceEncoder) -> None:
+    oracle = pytest.importorskip("sentence_transformers").SentenceTransformer(str(locate("minilm").path))
+    oracle.max_seq_length = 256  # its own sentence_bert_config.json says so; the library does not look there
+    texts = ["The food is great", "word " * 400, "Émile's café, 日本", "A plumber fixed the sink."]
+    theirs = oracle.encode(texts, normalize_embeddings=True)
+    assert np.abs(minilm.encode(texts) - theirs).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_batch_of_one_blank_long_hostile_and_cached(
+    minilm: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*TEXTS, "x" * 100_000, "nice [SEP] place [CLS]", "The food is great"]
+    together = minilm.encode(texts)
+    assert together.shape == (8, 384)
+    assert np.allclose(np.linalg.norm(together, axis=1), [1, 0, 1, 1, 0, 1, 1, 1], atol=1e-6)
+    assert np.array_equal(together[0], together[7])
+    assert minilm._loaded is not None
+    ids = minilm._loaded.tokenizer("a [SEP] b", split_special_tokens=True).input_ids
+    assert ids.count(minilm._loaded.tokenizer.sep_token_id) == 1
+    assert minilm.encode([]).shape == (0, 384)
+    alone = text_encoder("minilm", cache=tmp_path / "other").encode([TEXTS[2]])
+    assert np.abs(alone[0] - together[2]).max() < 1e-6
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a cached text was encoded again")
+
+    monkeypatch.setattr(module, "load_text_encoder", never)
+    again = text_encoder("minilm", cache=tmp_path / "vectors").encode(texts)
+    assert np.array_equal(again, together)
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_bytes(
+    minilm: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(module, "SEGMENT", 1)
+    texts = [f"{'very ' * (row % 5)}good place number {row}" for row in range(18)]
+    whole = minilm.encode(texts)
+    resumed = text_encoder("minilm", cache=tmp_path / "killed")
+    assert isinstance(resumed, SentenceEncoder)
+    steps = iter(range(2))
+
+    def killed(*arguments: object) -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        VectorCache.add(resumed._cache, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(resumed._cache, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.encode(texts)
+    assert np.array_equal(text_encoder("minilm", cache=tmp_path / "killed").encode(texts), whole)
