@@ -1,0 +1,1 @@
+"""The interaction graph: normalised adjacency, LightGCN propagation, spectral embeddings."""

@@ -1,0 +1,185 @@
+"""Options of the behaviour tokenizer, and the three presets. No torch here."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["PRESETS", "TokenizerConfig"]
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "forwhy": {},
+    "paper": {
+        "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
+        "codebook_update": "gradient", "restart_dead": False, "reconstruction": "rmse", "temperature": 1.0,
+        "batch_size": 1024, "learning_rate": 1e-3, "text_weight": 0.0, "loss_average": "sum",
+    },
+    "official": {
+        "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
+        "codebook_update": "gradient", "restart_dead": False, "reconstruction": "minmax_rmse", "temperature": 0.2,
+        "batch_size": 10240, "learning_rate": 1e-3, "text_weight": 0.0, "macro_source": "full",
+        "unit_inputs": True, "orthogonality": 1.0, "representation": "sum",
+    },
+}  # fmt: skip
+"""What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
+
+
+class TokenizerConfig(BaseModel):
+    """How behaviour becomes words. The defaults are the preset `forwhy`; options given win over the preset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    preset: Literal["forwhy", "paper", "official"] = "forwhy"
+    """`paper`: the equations. `official`: the released code's choices without its bugs. `forwhy`: what measured
+    best."""
+
+    macro: bool = True
+    """One macro word per entity (False: the paper's ablation, and alpha is 0)."""
+
+    micro: bool = True
+    """`micro_slots` micro words per entity (False: the paper's ablation, and beta is 0)."""
+
+    micro_slots: int = Field(default=5, ge=1, le=32)
+    """N of the paper: micro words per entity."""
+
+    codes: int = Field(default=512, ge=2, le=65536)
+    """Words per codebook; there are up to four: macro and micro, for users and for items."""
+
+    start: Literal["spectral", "xavier"] = "spectral"
+    """Entity tables start from spectral (and text) coordinates, or from noise."""
+
+    slot_dim: int = Field(default=16, ge=1)
+    """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed."""
+
+    text_dims: int = Field(default=48, ge=0)
+    """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
+    start only."""
+
+    text_weight: float = Field(default=1.3, ge=0.0)
+    """Norm of a slot's text coordinates against a mean graph norm of 1; 0 leaves text to the losses."""
+
+    text_guess: float = Field(default=0.7, ge=0.0)
+    """Norm of text coordinates inferred from neighbours, relative to known ones."""
+
+    text_score: float = Field(default=0.1, ge=0.0)
+    """Start of the learnt weight of text coordinates in the score q_u·q_i (graph coordinates start at 1)."""
+
+    code_dim: int | None = Field(default=None, ge=1)
+    """M of the paper: width of a codeword. None: no projection, M is the slot's width."""
+
+    layers: int = Field(default=2, ge=0)
+    """K: propagation layers whose mean is taken (eq. 3); read when `propagate` is "every-step"."""
+
+    propagate: Literal["closed-form", "every-step"] = "closed-form"
+    """`every-step`: tables are propagated `layers` times at each optimiser step, O(K·E·width) (eq. 2, 3).
+    `closed-form`: the spectral start, itself the low-pass limit of that propagation (GF-CF), is the state, and a step
+    touches only its batch."""
+
+    macro_source: Literal["slot", "full"] = "slot"
+    """The macro word reads its own slot (paper) or all micro slots at once (released code)."""
+
+    unit_inputs: bool = False
+    """Quantizer inputs are L2-normalised."""
+
+    codebook_start: Literal["kmeans", "uniform"] = "kmeans"
+    """Codewords start at k-means centres of the entities, or uniform in ±1/codes."""
+
+    codebook_update: Literal["ema", "gradient"] = "ema"
+    """Codewords follow exponential means of their members, or the gradient of eq. 5."""
+
+    decay: float = Field(default=0.99, gt=0.0, lt=1.0)
+    """Of the exponential means, per step."""
+
+    estimator: Literal["straight-through", "rotation"] = "straight-through"
+    """How gradients pass the quantizer: copied, or rotated with the codeword (Fifty et al. 2024)."""
+
+    restart_dead: bool = True
+    """Codewords that win nothing for an epoch move to a random entity of the batch."""
+
+    commitment: float = Field(default=0.5, ge=0.0)
+    """eta of eq. 5."""
+
+    reconstruction: Literal["softmax", "rmse", "minmax_rmse"] = "softmax"
+    """`softmax`: in-batch, corrected for item frequency. `rmse`: eq. 5 on one positive and one uniform negative.
+    `minmax_rmse`: the same on batch-wise min-max scaled scores."""
+
+    representation: Literal["concat", "sum"] = "concat"
+    """q is the concatenation of the words (paper), or the macro word added to each micro word (released code)."""
+
+    orthogonality: float = Field(default=0.0, ge=0.0)
+    """Weight of the mean squared cosine between micro slots; not in the paper."""
+
+    alpha: float = Field(default=0.2, ge=0.0)
+    """Weight of macro supervision (eq. 6, 9)."""
+
+    beta: float = Field(default=1.0, ge=0.0)
+    """Weight of micro supervision (eq. 8, 9)."""
+
+    temperature: float = Field(default=0.2, gt=0.0)
+    """Of the InfoNCE in macro supervision; the paper prints none, that is 1."""
+
+    loss_average: Literal["mean", "sum"] = "mean"
+    """Whether macro supervision sums (eq. 6) or averages over its pairs."""
+
+    mask_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Share of an entity's phrases that micro supervision masks, at least one."""
+
+    max_phrases: int = Field(default=10, ge=1)
+    """Phrases per entity; more are cut, most important first."""
+
+    negatives: int = Field(default=1024, ge=2)
+    """Interactions that are each other's negatives in the in-batch softmax; a step of `batch_size` is cut into such
+    blocks, so its cost grows with batch_size · negatives."""
+
+    text_batch: int = Field(default=128, ge=2)
+    """Explained pairs, and entities per side with phrases, in one step of text supervision."""
+
+    learning_rate: float = Field(default=5e-4, gt=0.0)
+    """Of Adam."""
+
+    batch_size: int = Field(default=4096, ge=2)
+    """Interactions per step."""
+
+    epochs: int = Field(default=10, ge=0)
+    """At most; the start is evaluated first when it is spectral."""
+
+    patience: int = Field(default=5, ge=0)
+    """Epochs without a better validation HR@20 before stopping."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of every random choice."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, …"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
+        if not isinstance(given, Mapping):
+            return given
+        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
+        return {**preset, **given}
+
+    @model_validator(mode="after")
+    def _check(self) -> "TokenizerConfig":
+        if not (self.macro or self.micro):
+            raise ValueError("macro and micro are both off: no word would be left; switch one on")
+        if self.start == "xavier" and self.propagate == "closed-form":
+            raise ValueError(
+                'propagate = "closed-form" needs start = "spectral"; use "every-step" with "xavier"'
+            )
+        if self.macro_source == "full" and not self.micro:
+            raise ValueError('macro_source = "full" reads the micro slots; use "slot" when micro is off')
+        if self.representation == "sum" and not (self.macro and self.micro):
+            raise ValueError('representation = "sum" adds macro to micro words; use "concat" when one is off')
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Words per entity: macro first, then micro."""
+        return int(self.macro) + (self.micro_slots if self.micro else 0)
+
+    @property
+    def uses_text_start(self) -> bool:
+        """Whether slots carry text coordinates from the start."""
+        return self.start == "spectral" and self.text_dims > 0 and self.text_weight > 0

@@ -1,0 +1,66 @@
+"""Losses against direct formulas."""
+
+import numpy as np
+import torch
+
+from forwhy.vocabulary.losses import info_nce, reconstruction_rmse, reconstruction_softmax
+from forwhy.vocabulary.masked import MaskedIntents, draw_mask
+from forwhy.vocabulary.task import perplexity
+
+
+def test_info_nce_equals_equation_6() -> None:
+    text, words = torch.randn(5, 3), torch.randn(5, 3)
+    cosines = torch.cosine_similarity(text[:, None], words[None], dim=2)
+    exps = cosines.exp()
+    expected = -(exps.diagonal() / exps.sum(1)).log()
+    torch.testing.assert_close(info_nce(text, words, 1.0, "sum"), expected.sum())
+    torch.testing.assert_close(info_nce(text, words, 1.0), expected.mean())
+
+
+def test_rmse_equals_equation_5() -> None:
+    positive, negative = torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.2])
+    expected = np.sqrt((0.25 + 0 + 0 + 0.04) / 4)
+    np.testing.assert_allclose(float(reconstruction_rmse(positive, negative, False)), expected, rtol=1e-6)
+
+
+def test_min_max_scaling_survives_equal_scores() -> None:
+    same = torch.ones(3, requires_grad=True)
+    loss = reconstruction_rmse(same, same, True)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(same.grad).all()
+
+
+def test_in_batch_softmax_is_the_corrected_cross_entropy() -> None:
+    q_users, q_items = torch.randn(4, 3), torch.randn(4, 3)
+    items, frequency = torch.tensor([7, 3, 7, 1]), torch.tensor([0.5, 0.1, 0.5, 0.2]).log()
+    scores = 2.0 * q_users @ q_items.T - frequency
+    expected = []
+    for row in range(4):
+        others = [column for column in range(4) if column == row or items[column] != items[row]]
+        expected.append(torch.logsumexp(scores[row, others], 0) - scores[row, row])
+    loss = reconstruction_softmax(q_users, q_items, items, frequency, torch.tensor(2.0))
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_masks_hide_present_phrases_only_at_random_places() -> None:
+    present = torch.tensor([[True] * 10, [True] * 3 + [False] * 7]).repeat(50, 1)
+    masks = torch.stack([draw_mask(present, 0.2) for _ in range(20)])
+    assert not (masks & ~present).any()
+    assert (masks[:, ::2].sum(2) == 2).all()
+    assert (masks[:, 1::2].sum(2) == 1).all()
+    assert masks[:, 0].any(0).sum() >= 9  # not always the same place
+
+
+def test_micro_supervision_reads_the_words_and_trains_its_mask() -> None:
+    torch.manual_seed(0)
+    module = MaskedIntents(8, 0.3)
+    words = torch.randn(6, 5, 8, requires_grad=True)
+    module(words, torch.randn(6, 4, 8), torch.ones(6, 4, dtype=torch.bool)).backward()
+    assert float(words.grad.abs().sum()) > 0
+    assert float(module.mask_token.grad.abs().sum()) > 0
+
+
+def test_perplexity_of_even_and_single_use() -> None:
+    np.testing.assert_allclose(perplexity(np.arange(16), 16), 16)
+    np.testing.assert_allclose(perplexity(np.zeros(9, int), 16), 1)

@@ -1,0 +1,103 @@
+"""The quantizer against brute force, an independent implementation, and its own laws."""
+
+import numpy as np
+import pytest
+import torch
+
+from forwhy.vocabulary.quantizer import Quantizer, kmeans, nearest
+
+
+def points(count: int = 200, dim: int = 4, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def test_nearest_is_the_nearest() -> None:
+    x, book = points(), points(9, seed=1)
+    np.testing.assert_array_equal(nearest(x, book, block=7), torch.cdist(x, book).argmin(1))
+
+
+def test_losses_and_codes_equal_the_reference_implementation() -> None:
+    library = pytest.importorskip("vector_quantize_pytorch")
+    ours = Quantizer(16, 4, commitment=0.5)
+    theirs = library.VectorQuantize(dim=4, codebook_size=16, commitment_weight=0.5)
+    ours.codebook.copy_(points(16, seed=1))
+    theirs._codebook.embed.data.copy_(points(16, seed=1)[None])
+    theirs._codebook.initted.fill_(True)
+    x = points()
+    theirs.eval()
+    out = ours.eval()(x)
+    vectors, codes, _ = theirs(x)
+    torch.testing.assert_close(out.vectors, vectors)
+    assert (out.codes == codes).all()
+    torch.testing.assert_close(out.loss, 0.5 * (x - vectors).square().mean())
+
+
+def test_ema_follows_the_reference_implementation() -> None:
+    library = pytest.importorskip("vector_quantize_pytorch")
+    ours = Quantizer(8, 4, decay=0.9)
+    theirs = library.VectorQuantize(dim=4, codebook_size=8, decay=0.9, eps=1e-12, threshold_ema_dead_code=0)
+    start = points(8, seed=1)
+    ours.codebook.copy_(start)
+    ours.sums.copy_(start)
+    theirs._codebook.embed.data.copy_(start[None])
+    theirs._codebook.embed_avg.data.copy_(start[None] * 25)
+    theirs._codebook.cluster_size.data.fill_(25.0)
+    theirs._codebook.initted.fill_(True)
+    ours.train(), theirs.train()
+    for seed in range(5):
+        x = points(seed=seed + 5)
+        ours(x), theirs(x)
+    torch.testing.assert_close(ours.codebook, theirs._codebook.embed[0], atol=1e-4, rtol=1e-3)
+
+
+def test_straight_through_copies_the_gradient() -> None:
+    quantizer = Quantizer(8, 4)
+    quantizer.codebook.copy_(points(8, seed=1))
+    x, probe = points().requires_grad_(), points(seed=3)
+    (quantizer(x).vectors * probe).sum().backward()
+    torch.testing.assert_close(x.grad, probe)
+
+
+def test_rotation_gives_the_codeword_and_a_rotated_gradient() -> None:
+    quantizer = Quantizer(8, 4, estimator="rotation")
+    quantizer.codebook.copy_(points(8, seed=1))
+    x, probe = points().requires_grad_(), points(seed=3)
+    out = quantizer.eval()(x)
+    torch.testing.assert_close(out.vectors, quantizer.codebook[out.codes], atol=1e-4, rtol=1e-4)
+    (out.vectors * probe).sum().backward()
+    # A rotation keeps lengths; the scale is |codeword| / |x|.
+    scale = quantizer.codebook[out.codes].norm(dim=1) / x.detach().norm(dim=1)
+    torch.testing.assert_close(x.grad.norm(dim=1), probe.norm(dim=1) * scale, atol=1e-4, rtol=1e-4)
+
+
+def test_gradient_codebooks_learn_from_their_loss() -> None:
+    quantizer = Quantizer(4, 4, update="gradient")
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+    x = points()
+    before = float(quantizer(x).loss.detach())
+    for _ in range(200):
+        optimizer.zero_grad()
+        quantizer(x).loss.backward()
+        optimizer.step()
+    assert float(quantizer(x).loss) < 0.7 * before
+
+
+def test_dead_codes_come_back() -> None:
+    quantizer = Quantizer(16, 4, restart_after=3).train()
+    quantizer.codebook.fill_(100.0)
+    quantizer.codebook[0] = 0.0
+    quantizer.sums.copy_(quantizer.codebook)
+    for seed in range(8):
+        out = quantizer(points(seed=seed))
+    assert len(out.codes.unique()) > 8
+
+
+def test_kmeans_finds_separated_groups() -> None:
+    centres = torch.eye(4) * 20
+    x = centres.repeat(30, 1) + points(120) * 0.1
+    found = torch.cat([kmeans(x, 8, torch.Generator().manual_seed(seed)) for seed in range(3)])
+    assert float(torch.cdist(centres, found).min(1).values.max()) < 0.5
+
+
+def test_kmeans_with_fewer_points_than_codes() -> None:
+    assert kmeans(points(3), 8, torch.Generator().manual_seed(0)).shape == (8, 4)

@@ -1,0 +1,173 @@
+"""Stage 1 on the little town: it finds what is hidden there, obeys the artifact laws, and resumes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.sample import town_truth
+from forwhy.errors import UserError
+from forwhy.evaluate.ranking import rank_all
+from forwhy.graph.bipartite import Bipartite
+from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.testing import artifact_laws, recommender_laws
+from forwhy.vocabulary import BOOKS, TokenizerConfig, Vocabulary
+from forwhy.vocabulary.ranking import hits_and_recall
+
+Learn = Callable[..., Vocabulary]
+
+
+def recall(vocabulary: Vocabulary, town: Dataset) -> float:
+    q = {side: vocabulary.representation(side) for side in ("user", "item")}
+    return rank_all(q["user"], q["item"], vocabulary.seen, town.edges("test")).mean()["recall@20"]
+
+
+def test_quantised_words_find_the_towns_visits(vocabulary: Vocabulary, town: Dataset) -> None:
+    degrees = np.bincount(vocabulary.seen[:, 1], minlength=len(town.items)).astype(np.float32)
+    popular = rank_all(
+        np.ones((len(town.users), 1), np.float32), degrees[:, None], vocabulary.seen, town.edges("test")
+    )
+    assert recall(vocabulary, town) > 2 * popular.mean()["recall@20"]
+
+
+def test_every_book_is_used(vocabulary: Vocabulary) -> None:
+    health = vocabulary.health()
+    assert set(health) == set(BOOKS)
+    assert all(book["perplexity"] > 14 for book in health.values())
+    assert all(book["used"] > 24 for book in health.values())
+
+
+def test_people_of_one_quarter_share_words(vocabulary: Vocabulary, town: Dataset) -> None:
+    truth = town_truth(town)
+    quarters = truth.users.quarter
+    macro = vocabulary.codes["user"][:, 0]
+    same_word = macro[:, None] == macro[None, :]
+    same_quarter = quarters[:, None] == quarters[None, :]
+    off = ~np.eye(len(macro), dtype=bool)
+    assert same_quarter[same_word & off].mean() > 1.5 * same_quarter[off].mean()
+
+
+def test_glosses_are_phrases_of_the_owners(vocabulary: Vocabulary, town: Dataset) -> None:
+    phrases = town.phrases("item")
+    for code, gloss in enumerate(vocabulary.glosses("item_macro")):
+        owners = np.flatnonzero(vocabulary.codes["item"][:, 0] == code)
+        known = {phrase for owner in owners for phrase in phrases.get(int(owner), [])}
+        assert not known or set(gloss) <= known
+    assert sum(bool(words) for words in vocabulary.keywords("item_micro")) > 24
+
+
+def test_text_reached_the_macro_words(vocabulary: Vocabulary, town: Dataset) -> None:
+    from forwhy.text.encoder import text_encoder
+
+    pairs = town.pairs("test")
+    fused = vocabulary.fused_text(pairs.users, pairs.items)
+    texts = text_encoder("hash").encode(pairs.texts)
+    scores = fused @ texts.T
+    ranks = (scores >= scores.diagonal()[:, None]).sum(1)
+    assert ranks.mean() < 0.42 * len(pairs)  # chance: half
+
+
+def test_words_of_a_history_are_like_the_persons_own(vocabulary: Vocabulary, town: Dataset) -> None:
+    agree, chance = [], []
+    for user in range(0, 60):
+        items = vocabulary.seen[vocabulary.seen[:, 0] == user, 1]
+        folded = vocabulary.codes_for_history(items.tolist())
+        agree.append((folded == vocabulary.codes["user"][user]).mean())
+        chance.append((folded == vocabulary.codes["user"][user + 60]).mean())
+    assert np.mean(agree) > 2 * np.mean(chance) + 0.05
+
+
+def test_an_empty_history_is_refused(vocabulary: Vocabulary) -> None:
+    with pytest.raises(UserError, match="at least one item"):
+        vocabulary.codes_for_history([])
+
+
+def test_tokens_have_names_and_rows(vocabulary: Vocabulary) -> None:
+    names = vocabulary.token_names("user", 0)
+    assert names[0] == f"<u.macro_{vocabulary.codes['user'][0, 0]}>"
+    assert [vocabulary.word(name)["token"] for name in names] == names
+    with pytest.raises(UserError, match="<u.macro_9999>"):
+        vocabulary.word("<u.macro_9999>")
+
+
+def test_the_artifact_obeys_the_laws(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    artifact_laws(lambda: vocabulary, tmp_path / "vocabulary")
+
+
+def test_saved_and_loaded_it_recommends_the_same(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    vocabulary.save_pretrained(tmp_path / "v")
+    loaded = Vocabulary.from_pretrained(tmp_path / "v")
+    users = list(vocabulary.users.values[:5])
+    ours, theirs = BehaviourRecommender(vocabulary), BehaviourRecommender(loaded)
+    assert ours.recommend(users, k=5).equals(theirs.recommend(users, k=5))
+    assert loaded.words.equals(vocabulary.words)
+
+
+def test_the_recommender_obeys_the_laws(vocabulary: Vocabulary) -> None:
+    recommender_laws(BehaviourRecommender(vocabulary), list(vocabulary.users.values[:8]))
+
+
+def test_the_same_seed_gives_the_same_words(learn: Learn, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    again = learn(tmp_path)
+    assert (again.codes["user"] == vocabulary.codes["user"]).all()
+    assert all((again.codebooks[book] == vocabulary.codebooks[book]).all() for book in BOOKS)
+
+
+@pytest.mark.parametrize("option", [{"macro": False}, {"micro": False}])
+def test_ablations_drop_their_words(learn: Learn, tmp_path: Path, option: dict[str, bool]) -> None:
+    vocabulary = learn(tmp_path, epochs=1, **option)
+    kinds = {book.split("_")[1] for book in vocabulary.codebooks}
+    assert kinds == ({"micro"} if "macro" in option else {"macro"})
+    assert vocabulary.codes["user"].shape[1] == (5 if "macro" in option else 1)
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_published_presets_learn(learn: Learn, town: Dataset, tmp_path: Path, preset: str) -> None:
+    options = {"preset": preset, "slot_dim": 8, "code_dim": 64, "learning_rate": 1e-2}
+    start = learn(tmp_path / "start", epochs=0, **options)
+    learnt = learn(tmp_path / "learnt", epochs=8, patience=0, **options)
+    assert recall(learnt, town) > recall(start, town)
+
+
+def test_no_text_of_held_out_pairs_enters(
+    learn: Learn, town: Dataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    """With every held-out explanation replaced by a canary the words stay the same to the byte."""
+    import polars as pl
+
+    from forwhy.data.dataset import make_dataset
+
+    canary = pl.when(pl.col("split") == "train").then(pl.col("text")).otherwise(pl.lit("CANARY"))
+    tables = {**town.tables, "explanations": town.tables["explanations"].with_columns(canary.alias("text"))}
+    blind = make_dataset(town.name, tables, town.source)
+    other = learn(tmp_path, dataset=blind)
+    assert (other.codes["item"] == vocabulary.codes["item"]).all()
+    assert other.words.equals(vocabulary.words)
+
+
+def test_early_stopping_ranks_as_the_evaluator(vocabulary: Vocabulary, town: Dataset) -> None:
+    q = {side: vocabulary.representation(side) for side in ("user", "item")}
+    rng = np.random.default_rng(0)  # no ties, which the two count differently
+    q = {side: part + rng.standard_normal(part.shape).astype(np.float32) * 1e-4 for side, part in q.items()}
+    graph = Bipartite(vocabulary.seen, len(town.users), len(town.items))
+    hit, found = hits_and_recall(q["user"], q["item"], graph, town.edges("test"), 20)
+    expected = rank_all(q["user"], q["item"], vocabulary.seen, town.edges("test")).mean()
+    np.testing.assert_allclose([hit, found], [expected["hr@20"], expected["recall@20"]], atol=1e-6)
+
+
+def test_options_that_contradict_are_refused() -> None:
+    with pytest.raises(ValidationError, match="no word would be left"):
+        TokenizerConfig(macro=False, micro=False)
+    with pytest.raises(ValidationError, match="every-step"):
+        TokenizerConfig(start="xavier")
+    with pytest.raises(ValidationError):
+        TokenizerConfig(codez=3)
+
+
+def test_a_given_option_wins_over_its_preset() -> None:
+    assert TokenizerConfig(preset="paper").batch_size == 1024
+    assert TokenizerConfig(preset="paper", batch_size=7).batch_size == 7
+    assert TokenizerConfig(preset="official").temperature == 0.2
