@@ -1,0 +1,36 @@
+"""Numbers that survive a second look: full ranking, texts beside their controls, information gain.
+
+numpy only; a text encoder is passed in where one is needed.
+"""
+
+from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
+from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
+from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.report import evaluation_document, render
+from forwhy.evaluate.retrieval import text_ranks, text_retrieval
+from forwhy.evaluate.significance import Interval, bootstrap_interval, paired_permutation
+from forwhy.evaluate.text import TextScores, score_texts
+
+__all__ = [
+    "Control",
+    "Gain",
+    "Interval",
+    "RankingResult",
+    "TextScores",
+    "TextTable",
+    "best_constant",
+    "bootstrap_interval",
+    "deal",
+    "evaluation_document",
+    "information_gain",
+    "mean_nll",
+    "measure_gain",
+    "paired_permutation",
+    "rank_all",
+    "rank_scores",
+    "render",
+    "score_texts",
+    "text_ranks",
+    "text_retrieval",
+    "text_table",
+]

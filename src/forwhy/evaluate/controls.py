@@ -1,0 +1,161 @@
+"""What a number must beat: a constant sentence, and the method's own outputs dealt to other pairs.
+
+BLEU-1 hardly sees personalisation (design section 5), so no text table is shown without these.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.errors import UserError
+from forwhy.evaluate.text import Encoder, TextScores, score_texts
+from forwhy.evaluate.words import words
+
+Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
+"""Candidates [c], references [r] -> [c]: value of each candidate as the one answer to all references."""
+
+CANDIDATES = 256
+REFERENCES = 2000
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control's scores on the method's pairs."""
+
+    scores: TextScores
+    sentence: str | None = None
+    """The constant, where there is one."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A method's text metrics beside its controls, on the same pairs."""
+
+    method: TextScores
+    controls: dict[str, Control]
+    """"constant": the training sentence best by BLEU-1; "constant_similar" (with an encoder): best by
+    similarity; "dealt": the method's outputs, each given to another pair."""
+
+
+def text_table(
+    predictions: Sequence[str],
+    references: Sequence[str],
+    train_texts: Sequence[str],
+    encoder: Encoder | None = None,
+    seed: int = 0,
+) -> TextTable:
+    """Score predictions and all controls. Constants are picked on `train_texts` only.
+
+    Cost: three to four times `score_texts`; each distinct text is encoded once.
+    """
+    memory = None if encoder is None else RememberingEncoder(encoder)
+    dealt = [predictions[row] for row in deal(len(predictions), seed)]
+    sentences = {"constant": best_constant(train_texts, seed=seed)}
+    if memory is not None:
+        sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
+    controls = {
+        name: Control(score_texts([sentence] * len(references), references, memory), sentence)
+        for name, sentence in sentences.items()
+    }
+    controls["dealt"] = Control(score_texts(dealt, references, memory))
+    return TextTable(score_texts(predictions, references, memory), controls)
+
+
+def best_constant(
+    train_texts: Sequence[str],
+    candidates: int = CANDIDATES,
+    references: int = REFERENCES,
+    score: Score | None = None,
+    seed: int = 0,
+) -> str:
+    """The sentence that scores best as the answer to everything, chosen and judged on training texts.
+
+    At most `candidates` sentences are tried against at most `references` others, both drawn with `seed`;
+    `score` is corpus BLEU-1 by default. The earliest drawn of equals wins.
+
+    Raises:
+        UserError: no training text has a word.
+    """
+    texts: list[str] = list(dict.fromkeys(text for text in train_texts if text.strip()))
+    if not texts:
+        raise UserError("no constant control: the training split has no explanations; give it some texts")
+    order = np.random.default_rng(seed).permutation(len(texts))
+    tried = [texts[row] for row in order[:candidates]]
+    judges = [texts[row] for row in order[::-1][:references]]
+    best: str = tried[int(np.argmax((score or bleu1_score)(tried, judges)))]
+    return best
+
+
+def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    """Corpus BLEU-1 of each candidate against all references: `score_texts` in one matrix per candidate."""
+    right = [Counter(words(text)) for text in references]
+    reference_words = sum(bag.total() for bag in right)
+    bags = [Counter(words(text)) for text in candidates]
+    column = {word: position for position, word in enumerate(dict.fromkeys(w for bag in bags for w in bag))}
+    counts_rw = np.zeros((len(right), len(column)), dtype=np.int32)
+    for row, bag in enumerate(right):
+        known = [word for word in bag if word in column]
+        counts_rw[row, [column[word] for word in known]] = [bag[word] for word in known]
+    return np.array([_constant_bleu1(bag, column, counts_rw, reference_words) for bag in bags])
+
+
+def similarity_score(encoder: Encoder) -> Score:
+    """Mean cosine of each candidate to all references."""
+
+    def score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+        mean_d = encoder.encode(references).astype(np.float64).mean(axis=0)
+        return np.asarray(encoder.encode(candidates) @ mean_d)
+
+    return score
+
+
+def deal(n: int, seed: int, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """A random permutation [n] that leaves nothing in place: row k gets the output of another pair.
+
+    With `labels` [n] (a pair's user, say) row k gets a row of another label, as long as no label holds more
+    than half of the rows; beyond that, as few as possible keep theirs.
+
+    Raises:
+        UserError: fewer than two pairs.
+    """
+    if n < 2:
+        raise UserError(f"{n} pair cannot be dealt to other pairs; evaluate at least two")
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) if labels is None else np.unique(labels, return_inverse=True)[1]
+    shuffled = generator.permutation(n)
+    groups = generator.permutation(int(labels.max()) + 1)[labels[shuffled]]
+    order = shuffled[np.argsort(groups, kind="stable")]
+    # Rows of a label stand together: a shift by the largest group carries every row out of its own.
+    dealt = np.empty(n, dtype=np.int64)
+    dealt[order] = np.roll(order, -max(1, min(int(np.bincount(groups).max()), n - 1)))
+    return dealt
+
+
+class RememberingEncoder:
+    """Encodes each distinct text once, however many controls ask for it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Wrap an encoder; vectors are kept as long as this object."""
+        self._encoder = encoder
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[n, dim], as the wrapped encoder gives them."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
+
+
+def _constant_bleu1(
+    bag: Counter[str], column: dict[str, int], counts_rw: NDArray[np.int32], reference_words: int
+) -> float:
+    if not bag:
+        return 0.0
+    own = counts_rw[:, [column[word] for word in bag]]
+    matches = int(np.minimum(own, np.array(list(bag.values()))).sum())
+    length = bag.total() * len(counts_rw)
+    return float(matches / length * np.exp(min(0.0, 1 - reference_words / length)))

@@ -1,0 +1,180 @@
+"""Full ranking of the catalogue for every user with test items.
+
+Shapes: U users, I items, D dimensions; V users with test items; B users of one block; T test items of
+the block's busiest user.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.errors import UserError
+from forwhy.evaluate.significance import Interval, bootstrap_means
+
+Ints = NDArray[np.int64]
+ScoreBlock = Callable[[Ints], NDArray[np.float32]]
+"""Internal users [B] -> their scores of every item [B, I], in memory that the ranking may overwrite."""
+
+Cells = tuple[Ints, Ints]
+"""(row in a block, item) of some scores."""
+
+KS = (5, 10, 20, 50)
+BLOCK_SCORES = 1 << 23
+"""Scores of one block (4 bytes each): 32 MiB, whatever the catalogue."""
+
+
+@dataclass(frozen=True)
+class RankingResult:
+    """Ranks of all test items, and the metrics of each user that has some."""
+
+    users: Ints
+    """[V] internal ids, ascending."""
+    per_user: dict[str, NDArray[np.float64]]
+    """metric@k -> [V], aligned with `users`: what paired tests need."""
+    rows: Ints
+    """[pairs] position in `users` of each test pair, ascending."""
+    ranks: Ints
+    """[pairs] rank of each test pair from 1, ascending within a user."""
+    dropped: int
+    """Test pairs left out because they are also training pairs."""
+
+    def mean(self) -> dict[str, float]:
+        """Metric -> mean over users."""
+        return {metric: float(values.mean()) for metric, values in self.per_user.items()}
+
+    def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+        """Metric -> mean with its bootstrap 95% interval over users."""
+        return bootstrap_means(self.per_user, seed, n)
+
+
+def rank_all(
+    user_vectors: NDArray[np.floating],
+    item_vectors: NDArray[np.floating],
+    seen: Ints,
+    test: Ints,
+    ks: Sequence[int] = KS,
+) -> RankingResult:
+    """`rank_scores` of inner products: user_vectors [U, D] against item_vectors [I, D].
+
+    Cost: U x I x D multiplications in float32. Items of equal vectors get the very same score: they
+    are scored once, since a matrix product may round equal columns differently and so break ties.
+    """
+    users_ud = np.ascontiguousarray(user_vectors, dtype=np.float32)
+    distinct_id, position_i = _distinct(np.ascontiguousarray(item_vectors, dtype=np.float32))
+
+    def scores(users: Ints) -> NDArray[np.float32]:
+        product: NDArray[np.float32] = users_ud[users] @ distinct_id.T
+        return product if len(distinct_id) == len(position_i) else product[:, position_i]
+
+    return rank_scores(scores, len(users_ud), len(position_i), seen, test, ks)
+
+
+def rank_scores(
+    scores: ScoreBlock, n_users: int, n_items: int, seen: Ints, test: Ints, ks: Sequence[int] = KS
+) -> RankingResult:
+    """Rank the test items of each user among all items but those `seen` [E, 2] in training.
+
+    `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are
+    dropped. Ties are counted against us: a test item stands behind every other item of its score.
+    `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit.
+    Cost: one block of scores in memory, and one comparison per (test pair, item).
+
+    Raises:
+        UserError: no test pair is left.
+        ValueError: an id out of range, a score that is not finite.
+    """
+    seen_keys, test_keys = _keys(seen, n_users, n_items), _keys(test, n_users, n_items)
+    kept = test_keys[~np.isin(test_keys, seen_keys, assume_unique=True)]
+    if not len(kept):
+        raise UserError("nothing to rank: no test interaction is left; give the dataset a test split")
+    users, rows, tests = np.unique(kept // n_items, return_inverse=True, return_counts=True)
+    ranks = np.empty(len(kept), dtype=np.int64)
+    starts = np.cumsum(tests) - tests
+    for block in _blocks(tests, n_items):
+        places = _ranges(starts[block], tests[block])
+        seen_cells = _cells(seen_keys, users[block], n_items)
+        test_cells = places[0], kept[places[1]] % n_items
+        ranks[places[1]] = _rank_block(scores(users[block]), test_cells, tests[block], seen_cells)
+    per_user = _metrics(rows, ranks, tests, ks)
+    return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept))
+
+
+def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints, seen_cells: Cells) -> Ints:
+    """Ranks of the block's test pairs, user by user, ascending within one."""
+    if not (np.isfinite(scores_bi.min()) and np.isfinite(scores_bi.max())):
+        raise ValueError("a score is not finite: the recommender produced NaN or infinity")
+    rows = test_cells[0]
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(tests_b) - tests_b, tests_b)
+    thresholds_bt = np.full((len(tests_b), int(tests_b.max())), -np.inf, dtype=np.float32)
+    thresholds_bt[rows, slots] = scores_bi[test_cells]
+    thresholds_bt = -np.sort(-thresholds_bt, axis=1)
+    # With its own test items masked too, a count is of strangers only; the sort adds the friends ahead.
+    scores_bi[seen_cells] = -np.inf
+    scores_bi[test_cells] = -np.inf
+    return _not_below(scores_bi, thresholds_bt, tests_b)[rows, slots] + slots + 1
+
+
+def _not_below(scores_bi: NDArray[np.float32], thresholds_bt: NDArray[np.float32], tests_b: Ints) -> Ints:
+    """[B, T] how many items score at least the threshold. Users come busiest first: no copies of rows."""
+    counts_bt = np.zeros(thresholds_bt.shape, dtype=np.int64)
+    reached = np.empty(scores_bi.shape, dtype=bool)
+    for slot in range(thresholds_bt.shape[1]):
+        busy = int((tests_b > slot).sum())
+        np.greater_equal(scores_bi[:busy], thresholds_bt[:busy, slot, None], out=reached[:busy])
+        counts_bt[:busy, slot] = reached[:busy].view(np.uint8).sum(axis=1, dtype=np.int32)
+    return counts_bt
+
+
+def _metrics(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    metrics: dict[str, NDArray[np.float64]] = {}
+    for k in ks:
+        hit = ranks <= k
+        hits_v = np.bincount(rows[hit], minlength=len(tests_v))
+        gains_v = np.bincount(rows[hit], weights=1 / np.log2(ranks[hit] + 1.0), minlength=len(tests_v))
+        ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+        metrics[f"recall@{k}"] = hits_v / tests_v
+        metrics[f"ndcg@{k}"] = gains_v / ideal[np.minimum(tests_v, k) - 1]
+        metrics[f"hr@{k}"] = (hits_v > 0).astype(np.float64)
+    return metrics
+
+
+def _blocks(tests_v: Ints, n_items: int) -> Iterator[Ints]:
+    """Positions of users, busiest first, so that a block's users have about equally many test items."""
+    order = np.argsort(-tests_v, kind="stable")
+    size = max(1, BLOCK_SCORES // n_items)
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+def _cells(keys: Ints, users_b: Ints, n_items: int) -> Cells:
+    """(row in the block, item) of every key of these users; keys ascending."""
+    starts = np.searchsorted(keys, users_b * n_items)
+    rows, flat = _ranges(starts, np.searchsorted(keys, (users_b + 1) * n_items) - starts)
+    return rows, keys[flat] % n_items
+
+
+def _ranges(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+    """All positions start..start+length of each row, with the row they belong to."""
+    rows = np.repeat(np.arange(len(starts)), lengths)
+    return rows, np.arange(len(rows)) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+
+
+def _keys(pairs: Ints, n_users: int, n_items: int) -> Ints:
+    """Unique user x I + item, ascending."""
+    pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (n_users, n_items)).any()):
+        raise ValueError(
+            f"id out of range: {n_users} users, {n_items} items, but {pairs.max(axis=0)} is used"
+        )
+    return np.unique(pairs[:, 0] * n_items + pairs[:, 1])
+
+
+def _distinct(rows_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], Ints]:
+    """Distinct rows, and for each row the position of its equal. Sorts bytes: n log n, no arithmetic."""
+    rows_nd = rows_nd + np.float32(0)  # -0.0 and 0.0 are equal numbers of different bytes
+    whole = rows_nd.view(np.dtype((np.void, rows_nd.shape[1] * rows_nd.itemsize))).ravel()
+    _, first, position = np.unique(whole, return_index=True, return_inverse=True)
+    if len(first) == len(rows_nd):
+        return rows_nd, np.arange(len(rows_nd))
+    return rows_nd[first], position.ravel()

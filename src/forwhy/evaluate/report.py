@@ -1,0 +1,166 @@
+"""One JSON document of all that was measured, and its tables for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forwhy.evaluate.controls import TextTable
+from forwhy.evaluate.gain import Gain
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.significance import flatten
+from forwhy.evaluate.text import TextScores
+
+Document = dict[str, Any]
+
+SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
+SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
+NEUTRAL = frozenset({"length", "distinct1", "distinct2", "empty"})
+"""Metrics of which more is not better: no control wins by them."""
+
+
+def evaluation_document(
+    *,
+    ranking: RankingResult | None = None,
+    baselines: Mapping[str, RankingResult] | None = None,
+    health: Mapping[str, Mapping[str, float]] | None = None,
+    text: TextTable | None = None,
+    gain: Gain | None = None,
+    retrieval: Mapping[str, object] | None = None,
+    protocol: Mapping[str, object] | None = None,
+) -> Document:
+    """Everything measured, as plain JSON values; what was not measured is null.
+
+    Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book ->
+    perplexity, used); `text` (the method's metrics, `intervals`, `pairs`); `controls` (name -> the same,
+    with `sentence` where it is a constant and `margin`, the method minus the control on the same pairs);
+    `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
+    `text_retrieval` (of `text_retrieval`); `protocol` (fingerprint, split, seed: whatever was given).
+    Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
+    """
+    return {
+        "ranking": None if ranking is None else _ranking(ranking),
+        "baselines": {name: _ranking(result) for name, result in (baselines or {}).items()},
+        "health": None if health is None else {book: dict(health[book]) for book in health},
+        "text": None if text is None else _text(text.method),
+        "controls": None if text is None else _controls(text),
+        "information_gain": None if gain is None else {**flatten(gain.gain), "pairs": gain.pairs},
+        "nll": None if gain is None else gain.nll.mean,
+        "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
+        "text_retrieval": None if retrieval is None else dict(retrieval),
+        "protocol": dict(protocol or {}),
+    }
+
+
+def render(document: Mapping[str, Any]) -> list[RenderableType]:
+    """Tables of a document for a rich console; parts that were not measured are left out."""
+    parts = (
+        _ranking_table(document),
+        _health_table(document),
+        _text_table(document),
+        _gain_table(document),
+        _retrieval_table(document),
+    )
+    return [part for part in parts if part is not None]
+
+
+def _ranking(result: RankingResult) -> Document:
+    return {**flatten(result.intervals()), "users": len(result.users), "dropped": result.dropped}
+
+
+def _text(scores: TextScores) -> Document:
+    measured = flatten(scores.intervals())
+    counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
+    return {**measured, **counted, "pairs": len(scores.counts)}
+
+
+def _controls(table: TextTable) -> Document:
+    controls: Document = {}
+    for name, control in table.controls.items():
+        controls[name] = {**_text(control.scores), "margin": flatten(table.method.margins(control.scores))}
+        if control.sentence is not None:
+            controls[name]["sentence"] = control.sentence
+    return controls
+
+
+def _ranking_table(document: Mapping[str, Any]) -> Table | None:
+    if not document.get("ranking"):
+        return None
+    rows = {"behaviour tokens": document["ranking"], **document.get("baselines", {})}
+    metrics = [metric for metric in SHOWN_RANKING if metric in document["ranking"]]
+    table = _table(f"Full ranking on test, {document['ranking']['users']} users", *metrics)
+    for name, values in rows.items():
+        table.add_row(name, *(_cell(values, metric) for metric in metrics))
+    return table
+
+
+def _health_table(document: Mapping[str, Any]) -> Table | None:
+    if not document.get("health"):
+        return None
+    table = _table("Codebooks", "perplexity", "words in use")
+    for book, health in document["health"].items():
+        table.add_row(book, f"{health['perplexity']:.0f}", f"{health['used']:.0f}")
+    return table
+
+
+def _text_table(document: Mapping[str, Any]) -> RenderableType | None:
+    if not document.get("text"):
+        return None
+    method, controls = document["text"], document.get("controls") or {}
+    metrics = [metric for metric in SHOWN_TEXT if metric in method]
+    table = _table(f"Explanations, {method['pairs']} held-out pairs", *metrics)
+    table.add_row("forwhy", *(_cell(method, metric) for metric in metrics))
+    for name, control in controls.items():
+        marks = ["*" if _wins(method, control, metric) else "" for metric in metrics]
+        table.add_row(name, *(_cell(control, m, mark) for m, mark in zip(metrics, marks, strict=True)))
+    sentences = [f"{name}: {it['sentence']}" for name, it in controls.items() if "sentence" in it]
+    # Text, not a markup string: these sentences are strangers' words.
+    return Group(table, Text("* the control is at least as good\n" + "\n".join(sentences), style="dim"))
+
+
+def _gain_table(document: Mapping[str, Any]) -> Table | None:
+    gain = document.get("information_gain")
+    if not gain:
+        return None
+    nll, (low, high) = document["nll"], document["nll_interval"]
+    table = _table(f"Language model, {gain['pairs']} held-out pairs", "nats per token")
+    table.add_row("NLL", f"{nll:.3f} [{low:.3f}, {high:.3f}]")
+    for side in ("user", "item", "both"):
+        table.add_row(f"gain over shuffled {side}", _cell(gain, side))
+    return table
+
+
+def _retrieval_table(document: Mapping[str, Any]) -> Table | None:
+    found = document.get("text_retrieval")
+    if not found:
+        return None
+    table = _table(f"Own text among {found['pairs']} held-out texts", "median_rank", "mrr", "hit@10")
+    table.add_row("macro words", *(_cell(found, name) for name in ("median_rank", "mrr", "hit@10")))
+    table.add_row("chance", *(_number(found["chance"][name]) for name in ("median_rank", "mrr", "hit@10")))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _wins(method: Mapping[str, Any], control: Mapping[str, Any], metric: str) -> bool:
+    return metric not in NEUTRAL and bool(control[metric] >= method[metric])
+
+
+def _cell(values: Mapping[str, Any], metric: str, mark: str = "") -> str:
+    cell = f"{_number(values[metric])}{mark}"
+    if metric not in values.get("intervals", {}):
+        return cell
+    low, high = values["intervals"][metric]
+    return f"{cell}\n[{_number(low)}, {_number(high)}]".replace("[", r"\[")
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"

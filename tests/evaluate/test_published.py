@@ -1,0 +1,30 @@
+"""The facts of XRec's published outputs (reference beat-and-xrec section 5.1) come out of our metrics."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from forwhy.data.sources import safe_pickle
+from forwhy.evaluate.controls import deal
+from forwhy.evaluate.text import score_texts
+
+SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared"))
+DOMAINS = {"xrec-amazon": (0.416, 0.385), "xrec-yelp": (0.386, 0.352)}
+"""BLEU-1 of the outputs, and of the same outputs dealt to random pairs, under a regex tokenizer."""
+PAIRS = 1000
+"""Of 3,000: enough for the second decimal."""
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_bleu1_hardly_sees_personalisation(domain: str) -> None:
+    folder = SHARED / "data" / domain
+    if not (folder / "tst_pred.pkl").exists():
+        pytest.skip("no published outputs here")
+    outputs, references = (
+        list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:PAIRS] for part in ("pred", "ref")
+    )
+    right = score_texts(outputs, references).corpus["bleu1"]
+    dealt = score_texts([outputs[row] for row in deal(len(outputs), 0)], references).corpus["bleu1"]
+    assert (right, dealt) == pytest.approx(DOMAINS[domain], abs=0.01)
+    assert 0 < right - dealt < 0.05

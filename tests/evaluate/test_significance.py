@@ -1,0 +1,77 @@
+"""Intervals and permutation tests against scipy's."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from forwhy.evaluate.significance import (
+    Interval,
+    bootstrap,
+    bootstrap_interval,
+    bootstrap_means,
+    bootstrap_median,
+    flatten,
+    paired_permutation,
+)
+
+VALUES = np.random.default_rng(1).gamma(2.0, size=200)
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median])
+def test_interval_equals_scipys_percentile_bootstrap(statistic: Callable[..., float]) -> None:
+    ours = bootstrap_interval(VALUES, n=9999) if statistic is np.mean else bootstrap_median(VALUES, n=9999)
+    theirs = stats.bootstrap((VALUES,), statistic, method="percentile", rng=np.random.default_rng(2))
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert ours.mean == pytest.approx(statistic(VALUES))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.05 * width)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.05 * width)
+
+
+def test_interval_of_a_ratio_holds_its_point() -> None:
+    rows = np.stack([VALUES, np.arange(1.0, 201)], axis=1)
+    (ratio,) = bootstrap(rows, lambda sums: sums[..., :1] / sums[..., 1:])
+    assert ratio.mean == pytest.approx(VALUES.sum() / 20100)
+    assert ratio.low < ratio.mean < ratio.high
+
+
+def test_same_seed_same_interval_and_shared_draws() -> None:
+    both = bootstrap_means({"a": VALUES, "b": 2 * VALUES}, seed=3)
+    assert both["a"] == pytest.approx(tuple(bootstrap_interval(VALUES, seed=3)))
+    assert both["b"] == pytest.approx(tuple(2 * end for end in both["a"]))
+    assert bootstrap_interval(VALUES, seed=4).low != pytest.approx(both["a"].low, rel=1e-6)
+
+
+def test_constant_values_have_no_width() -> None:
+    assert bootstrap_interval(np.full(7, 0.5)) == Interval(0.5, 0.5, 0.5)
+
+
+def test_permutation_equals_scipys() -> None:
+    a, b = VALUES[:30], VALUES[30:60] * 0.8
+    difference, p = paired_permutation(a, b)
+    theirs = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=20_000, rng=0
+    )
+    assert difference == pytest.approx(theirs.statistic)
+    assert p == pytest.approx(theirs.pvalue, abs=0.02)
+
+
+def test_permutation_of_equals_and_of_extremes() -> None:
+    assert paired_permutation(VALUES, VALUES) == (0.0, 1.0)
+    assert paired_permutation(VALUES + 1, VALUES, n=999)[1] == pytest.approx(1 / 1000)
+    # Three pairs, all in favour: 2 of 8 sign patterns are as extreme.
+    assert paired_permutation(np.ones(3), np.zeros(3))[1] == pytest.approx(0.25, abs=0.02)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_interval(np.empty(0))
+    with pytest.raises(ValueError, match="not finite"):
+        bootstrap_interval(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="shape"):
+        paired_permutation(np.ones(2), np.ones(3))
+
+
+def test_flat_form() -> None:
+    assert flatten({"hr": Interval(0.5, 0.25, 0.75)}) == {"hr": 0.5, "intervals": {"hr": [0.25, 0.75]}}

@@ -1,0 +1,158 @@
+"""Lists by behaviour words: equal to sorting inner products, for one person or many."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forwhy.data.ids import Ids
+from forwhy.errors import UserError
+from forwhy.recommend import base
+from forwhy.recommend.behaviour import BehaviourRecommender, BehaviourVocabulary
+from forwhy.testing import recommender_laws
+
+USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
+BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
+
+
+class TinyVocabulary:
+    """Three slots per side over random codebooks; the last user has no history."""
+
+    def __init__(self, whole_ids: bool = False, titled: bool = True) -> None:
+        generator = np.random.default_rng(4)
+        self.codebooks = {b: generator.normal(size=(WORDS, WIDTH)).astype(np.float32) for b in BOOKS}
+        self.codes = {
+            "user": generator.integers(0, WORDS, (USERS, 3), dtype=np.int32),
+            "item": generator.integers(0, 2, (ITEMS, 3), dtype=np.int32),  # few words: items that tie
+        }
+        names = [tuple(range(10, 10 + n)) if whole_ids else tuple(f"{s}{k:02}" for k in range(n))
+                 for s, n in (("u", USERS), ("i", ITEMS))]  # fmt: skip
+        self.users, self.items = Ids(names[0], "user"), Ids(names[1], "item")
+        self.titles = [f"title {item}" if titled else "" for item in range(ITEMS)]
+        self.seen = np.array([[0, 1], [0, 2], [1, 1], [2, 0], [3, 4], [4, 5], [5, 10]])
+        self.has_history = {"user": np.arange(USERS) < USERS - 1, "item": np.ones(ITEMS, bool)}
+
+    def slots(self, side: str) -> list[str]:
+        return [f"{side}_macro", f"{side}_micro", f"{side}_micro"]
+
+    def representation(self, side: str) -> np.ndarray:
+        return self.represent(side, self.codes[side])
+
+    def represent(self, side: str, codes: np.ndarray) -> np.ndarray:
+        words = [self.codebooks[book][codes[:, slot]] for slot, book in enumerate(self.slots(side))]
+        return 2 * np.concatenate(words, axis=1)
+
+    def codes_for_history(self, items: list[int]) -> np.ndarray:
+        return np.full(3, len(items) % WORDS, dtype=np.int32)
+
+
+@pytest.fixture
+def vocabulary() -> TinyVocabulary:
+    return TinyVocabulary()
+
+
+def sorted_items(vocabulary: TinyVocabulary, scores: np.ndarray, hidden: set[int]) -> list[str]:
+    order = sorted(set(range(ITEMS)) - hidden, key=lambda item: (-np.float32(scores[item]), item))
+    return [vocabulary.items.values[item] for item in order]
+
+
+def test_protocol_is_met(vocabulary: TinyVocabulary) -> None:
+    checked: BehaviourVocabulary = vocabulary  # type: ignore[assignment]
+    assert BehaviourRecommender(checked).reach.users == {"hot", "warm"}
+
+
+def test_obeys_the_laws(vocabulary: TinyVocabulary) -> None:
+    seen = {"u00": {"i01", "i02"}, "u01": {"i01"}, "u02": {"i00"}}
+    recommender_laws(BehaviourRecommender(vocabulary), ["u01", "u00", "u02"], seen, k=4)
+
+
+@pytest.mark.parametrize("filter_seen", [True, False])
+@pytest.mark.parametrize("k", [1, 4, ITEMS, 100])
+def test_equals_sorting_inner_products(vocabulary: TinyVocabulary, k: int, filter_seen: bool) -> None:
+    table = BehaviourRecommender(vocabulary).recommend(["u00", "u03"], k=k, filter_seen=filter_seen)
+    scores = vocabulary.representation("user").astype(float) @ vocabulary.representation("item").T
+    for user, number, taken in (("u00", 0, {1, 2}), ("u03", 3, {4})):
+        rows = table.filter(pl.col("user_id") == user)
+        expected = sorted_items(vocabulary, scores[number], taken if filter_seen else set())[:k]
+        assert rows["item_id"].to_list() == expected
+        assert rows["rank"].to_list() == list(range(1, len(expected) + 1))
+        listed = [vocabulary.items.index(item) for item in expected]
+        assert rows["score"].to_numpy() == pytest.approx(scores[number, listed], rel=1e-6)
+
+
+def test_columns_types_and_titles(vocabulary: TinyVocabulary) -> None:
+    table = BehaviourRecommender(vocabulary).recommend("u02", k=2)
+    assert dict(table.schema) == {
+        "user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64, "title": pl.String,
+    }  # fmt: skip
+    first = table.row(0, named=True)
+    assert first["title"] == f"title {vocabulary.items.index(first['item_id'])}"
+    assert "title" not in BehaviourRecommender(TinyVocabulary(titled=False)).recommend("u02", k=2).columns
+    whole = BehaviourRecommender(TinyVocabulary(whole_ids=True)).recommend(["12", 12], k=2)
+    assert whole.schema["user_id"] == whole.schema["item_id"] == pl.Int64
+    assert whole["user_id"].to_list() == [12] * 4
+
+
+def test_small_blocks_change_nothing(vocabulary: TinyVocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = list(vocabulary.users.values[:6]) * 2
+    whole = BehaviourRecommender(vocabulary).recommend(users, k=5)
+    scores = BehaviourRecommender(vocabulary).score(users, "i03")
+    monkeypatch.setattr(base, "BLOCK_SCORES", 2 * ITEMS)
+    assert BehaviourRecommender(vocabulary).recommend(users, k=5).equals(whole)
+    assert (BehaviourRecommender(vocabulary).score(users, "i03") == scores).all()
+
+
+def test_history_speaks_for_people_never_seen(vocabulary: TinyVocabulary) -> None:
+    recommender = BehaviourRecommender(vocabulary)
+    table = recommender.recommend(history=["i02", "i07"], k=5)
+    books = [2 * vocabulary.codebooks[book][2] for book in vocabulary.slots("user")]
+    scores = vocabulary.representation("item").astype(float) @ np.concatenate(books)
+    assert table["item_id"].to_list() == sorted_items(vocabulary, scores, {2, 7})[:5]
+    assert table["user_id"].to_list() == [None] * 5
+    assert table.schema["user_id"] == pl.String
+    shown = recommender.recommend(history=["i02", "i07"], k=ITEMS, filter_seen=False)
+    assert {"i02", "i07"} <= set(shown["item_id"])
+
+
+def test_history_speaks_for_a_user_without_training(vocabulary: TinyVocabulary) -> None:
+    recommender = BehaviourRecommender(vocabulary)
+    named = recommender.recommend("u06", history=["i02", "i07"], k=5)
+    assert named["user_id"].to_list() == ["u06"] * 5
+    assert named["item_id"].equals(recommender.recommend(history=["i02", "i07"], k=5)["item_id"])
+    known = recommender.recommend("u00", history=["i07"], k=ITEMS)
+    assert not {"i01", "i02", "i07"} & set(known["item_id"])
+
+
+def test_mistakes_name_the_remedy(vocabulary: TinyVocabulary) -> None:
+    recommender = BehaviourRecommender(vocabulary)
+    with pytest.raises(UserError, match=r"'u06' has no training interactions.*give a history"):
+        recommender.recommend(["u00", "u06"])
+    with pytest.raises(UserError, match="unknown user id 'u99'"):
+        recommender.recommend("u99")
+    with pytest.raises(UserError, match="unknown item id 'i99'"):
+        recommender.recommend(history=["i00", "i99"])
+    with pytest.raises(UserError, match="history is empty"):
+        recommender.recommend(history=[])
+    with pytest.raises(UserError, match="one person"):
+        recommender.recommend(["u00", "u01"], history=["i00"])
+    with pytest.raises(UserError, match="nobody to recommend to"):
+        recommender.recommend()
+    with pytest.raises(UserError, match="at least one item"):
+        recommender.recommend("u00", k=0)
+    with pytest.raises(UserError, match="3 users for 2 items"):
+        recommender.score(["u00", "u01", "u02"], ["i00", "i01"])
+
+
+def test_nobody_asked_nothing_listed(vocabulary: TinyVocabulary) -> None:
+    table = BehaviourRecommender(vocabulary).recommend([])
+    assert table.height == 0
+    assert table.columns == ["user_id", "item_id", "score", "rank", "title"]
+
+
+def test_score_pairs_up(vocabulary: TinyVocabulary) -> None:
+    recommender = BehaviourRecommender(vocabulary)
+    users, items = ["u03", "u00", "u03"], ["i05", "i05", "i00"]
+    q_u, q_i = vocabulary.representation("user"), vocabulary.representation("item")
+    assert recommender.score(users, items) == pytest.approx(
+        [q_u[3] @ q_i[5], q_u[0] @ q_i[5], q_u[3] @ q_i[0]]
+    )
+    assert recommender.score("u03", items).shape == recommender.score(users, "i05").shape == (3,)
