@@ -1,0 +1,111 @@
+"""The frozen language model, used as it is: embeddings in, logits at chosen positions out.
+
+Shapes: B rows, S positions after the prefix, P prefix positions, D model width, V vocabulary, N chosen
+    positions.
+Nothing here depends on a model's family: embeddings are taken through the model's own embedding layer (which
+may scale them), masks and positions are made by the model, and its head is applied by its own `forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from forwhy.bridge.cache import Prefix, recorded, recording, shared
+from forwhy.bridge.packing import PackedLinears
+from forwhy.models import LoadedLM
+
+_NORM_SAMPLE = 8192
+
+
+class Backbone:
+    """A frozen causal language model with the keys and values of constant beginnings kept.
+
+    Every parameter has `requires_grad = False`; gradients pass through to the inputs only.
+    """
+
+    def __init__(self, loaded: LoadedLM) -> None:
+        self.model = loaded.model.requires_grad_(False).eval()
+        self.tokenizer = loaded.tokenizer
+        self.source = loaded.source
+        self.words = self.model.get_input_embeddings()
+        self.device: torch.device = self.words.weight.device
+        self.dtype: torch.dtype = self.words.weight.dtype
+        self.width: int = self.words.weight.shape[1]
+        self.word_norm: float = self._mean_word_norm()
+        self.packed = PackedLinears(self.model)
+        self._prefixes: dict[tuple[int, ...], Prefix] = {}
+
+    @torch.no_grad()
+    def _mean_word_norm(self) -> float:
+        """Mean norm of word embeddings as the model sees them, from at most 8,192 evenly spaced rows."""
+        count = self.words.weight.shape[0]
+        ids_N = torch.arange(0, count, max(1, count // _NORM_SAMPLE), device=self.device)
+        norms_N = self.words(ids_N).float().norm(dim=-1)
+        return float(norms_N[norms_N > 0].mean())
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings [..., D] of ids [...], scaled as the model scales them."""
+        embeddings: Tensor = self.words(ids.to(self.device))
+        return embeddings
+
+    def prefix(self, ids: Sequence[int]) -> Prefix:
+        """Keys and values of constant ids; computed once per model and kept. `ids` must not be empty."""
+        key = tuple(ids)
+        if key not in self._prefixes:
+            with torch.inference_mode(False), torch.no_grad():  # these tensors later meet autograd
+                cache = recording(None)
+                self._run(self.embed(torch.tensor([key])), cache, keep=1)
+                self._prefixes[key] = recorded(cache)
+        return self._prefixes[key]
+
+    def extend(self, prefix: Prefix, inputs_SD: Tensor) -> Prefix:
+        """The prefix followed by shared inputs, such as task tokens; differentiable in them."""
+        if not len(inputs_SD):
+            return prefix
+        cache = recording(prefix)
+        self._run(inputs_SD[None].to(self.dtype), cache, keep=1)
+        return recorded(cache)
+
+    def logits(
+        self, prefix: Prefix, inputs_BSD: Tensor, keep_BS: Tensor, hidden_BS: Tensor | None = None
+    ) -> Tensor:
+        """Logits [N, V] in float32 at the positions where `keep_BS`, row by row.
+
+        Args:
+            prefix: What every row begins with.
+            inputs_BSD: The rest, padded on the right; padding needs no mask, as nothing after it is kept.
+            keep_BS: True at positions whose next token is wanted.
+            hidden_BS: True at positions that no other may look at (their numbers stay counted).
+        """
+        mask_BT = None
+        if hidden_BS is not None:
+            mask_BT = torch.nn.functional.pad(~hidden_BS, (prefix.length, 0), value=True)
+        return self._run(inputs_BSD.to(self.dtype), shared(prefix), keep_BS, mask_BT).float()
+
+    def step(
+        self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
+    ) -> Tensor:
+        """Logits [B, V] after the last position, writing into a decoding cache."""
+        return self._run(inputs_BSD.to(self.dtype), cache, 1, mask_BT, positions_BS)[:, -1]
+
+    def _run(
+        self,
+        inputs_BSD: Tensor,
+        cache: Cache,
+        keep: int | Tensor,
+        mask_BT: Tensor | None = None,
+        positions_BS: Tensor | None = None,
+    ) -> Tensor:
+        logits: Tensor = self.model(
+            inputs_embeds=inputs_BSD,
+            past_key_values=cache,
+            use_cache=True,
+            attention_mask=mask_BT,
+            position_ids=positions_BS,
+            logits_to_keep=keep,
+        ).logits
+        return logits

@@ -1,0 +1,141 @@
+"""Key-value caches: one constant prefix shared by every row of a batch.
+
+Shapes: B rows, H key-value heads, P prefix positions, S new positions, C capacity, E head width.
+Both layers show every position to the model's own mask code, which applies sliding windows where a layer has
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values [1, H, P, E] of a constant beginning, one pair per layer, and its length P."""
+
+    layers: tuple[KeyValue, ...]
+    length: int
+
+
+class SharedLayer(DynamicLayer):  # type: ignore[misc]
+    """A prefix in front of whatever is passed; keeps nothing but the last result, which `read` takes away.
+
+    The prefix is expanded over the batch inside the concatenation: no copy of it per row, and gradients to a
+    trained prefix are summed over the rows.
+    """
+
+    def __init__(self, prefix: KeyValue) -> None:
+        super().__init__()
+        self.lazy_initialization(*prefix)
+        self.keys, self.values = prefix
+        self.record = False
+        self.full: KeyValue | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
+        """Prefix and new states, [B, H, P + S, E]."""
+        rows = key_states.shape[0]
+        full = (
+            torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2),
+            torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2),
+        )
+        if self.record:
+            self.full = full
+        return full
+
+
+class DecodingLayer(DynamicLayer):  # type: ignore[misc]
+    """Room for a whole generation, allocated once; new states are written in place, finished rows dropped.
+
+    A shorter prompt is padded before the prefix, not behind it: distances between real positions, which
+    sliding windows count, stay true. So the prefix of a padded row is shifted, and where its first new states
+    are padding they do not overwrite it.
+    """
+
+    def __init__(self, prefix: KeyValue, pads: Sequence[int], capacity: int) -> None:
+        super().__init__()
+        self.lazy_initialization(*prefix)
+        self.rows, self.length = len(pads), prefix[0].shape[-2]
+        self.rooms = tuple(
+            states.new_empty(self.rows, states.shape[1], capacity, states.shape[3]) for states in prefix
+        )
+        for room, states in zip(self.rooms, prefix, strict=True):
+            room[:, :, : self.length] = states
+            for row, pad in enumerate(pads):
+                if pad:
+                    room[row, :, :pad] = 0
+                    room[row, :, pad : pad + self.length] = states[0]
+        self.pads = pads if any(pads) else None
+        self.keys, self.values = self.rooms
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
+        """Everything so far, views into the room."""
+        start, stop = self.length, self.length + key_states.shape[-2]
+        for room, states in zip(self.rooms, (key_states, value_states), strict=True):
+            self._write(room[: self.rows, :, start:stop], states)
+        self.length, self.pads = stop, None
+        return self.rooms[0][: self.rows, :, :stop], self.rooms[1][: self.rows, :, :stop]
+
+    def _write(self, place_BHSE: Tensor, states_BHSE: Tensor) -> None:
+        if self.pads is None:
+            place_BHSE.copy_(states_BHSE)
+            return
+        for row, pad in enumerate(self.pads):
+            place_BHSE[row, :, pad:] = states_BHSE[row, :, pad:]
+
+    def get_seq_length(self) -> int:
+        """Positions written."""
+        return self.length
+
+    def drop(self, row: int) -> None:
+        """Forget a row: the last one takes its place."""
+        self.rows -= 1
+        if row != self.rows:
+            for room in self.rooms:
+                room[row, :, : self.length] = room[self.rows, :, : self.length]
+
+
+def recording(prefix: Prefix | None) -> Cache:
+    """A cache whose content can be taken as a prefix afterwards; begins with `prefix` where there is one."""
+    if prefix is None:
+        return Cache(layer_class_to_replicate=DynamicLayer)
+    layers = [SharedLayer(states) for states in prefix.layers]
+    for layer in layers:
+        layer.record = True
+    return Cache(layers=list(layers))
+
+
+def recorded(cache: Cache) -> Prefix:
+    """What a recording cache has seen, as a prefix."""
+    layers = tuple(_states(cache.layers))
+    return Prefix(layers, layers[0][0].shape[-2])
+
+
+def _states(layers: Iterable[Any]) -> Iterable[KeyValue]:
+    for layer in layers:
+        full = getattr(layer, "full", None)
+        yield (layer.keys, layer.values) if full is None else full
+
+
+def shared(prefix: Prefix) -> Cache:
+    """A cache for one pass over rows that all begin with `prefix`."""
+    return Cache(layers=[SharedLayer(states) for states in prefix.layers])
+
+
+def decoding(prefix: Prefix, pads: Sequence[int], capacity: int) -> Cache:
+    """A cache for generating one continuation per entry of `pads`, with room for `capacity` positions."""
+    return Cache(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
+
+
+def drop(cache: Cache, row: int) -> None:
+    """Drop a row from every layer of a decoding cache; the last row takes its number."""
+    for layer in cache.layers:
+        layer.drop(row)

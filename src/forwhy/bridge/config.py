@@ -1,0 +1,108 @@
+"""Options of the bridge. No torch here, so that recipes are checked fast."""
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PromptConfig(_Section):
+    """What the model is told around the behaviour tokens."""
+
+    instruction: str = Field(
+        default=(
+            "You explain recommendations. Below stand behaviour tokens that a recommender system has "
+            "learned: those of a user, first the overall taste and then the single interests, and those of"
+            " an item, first what it is overall and then the single things people come to it for. Read "
+            "them as words. Say in one or two plain sentences, at most 50 words, why this user would enjoy"
+            " this item. Name what the item offers and what the user likes. Do not mention tokens, scores "
+            "or the recommender itself."
+        ),
+        min_length=1,
+    )
+    """Constant and first in the prompt, so its keys and values are computed once: its length costs almost
+    nothing."""
+    order: Literal["user-item", "item-user"] = "user-item"
+    """Which side's tokens stand nearer to the explanation: the second one."""
+    labels: bool = False
+    """Write `User:` and `Item:` before the tokens (about two more positions per side and pair)."""
+    title: bool = False
+    """Show the item's title. The papers do; it tells the model about the item what the tokens should tell."""
+    title_tokens: PositiveInt = 24
+    """Longest title, in tokens of the model; the rest is cut."""
+    task_tokens: NonNegativeInt = 8
+    """Shared trainable tokens before the behaviour tokens, the same for every pair (a soft instruction)."""
+    task_words: str = "Explain in one or two short sentences why this user would enjoy this item"
+    """The task tokens start at the embeddings of these words, repeated when there are fewer than
+    `task_tokens`."""
+    target_tokens: PositiveInt = 128
+    """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
+
+
+class ProjectorConfig(_Section):
+    """How a code becomes a vector that the model reads in place of a word."""
+
+    kind: Literal["mlp", "linear"] = "mlp"
+    """`mlp`: linear, GELU, linear. `linear`: the released code's two linears with nothing in between."""
+    hidden: NonNegativeInt = 0
+    """Width between the two layers; 0 = half of code width + model width, as in the released code."""
+    start: Literal["words", "none"] = "words"
+    """`words`: each code starts at the embedding of a real word, a keyword of the code that is one token of
+    the model, and the network learns what to add. `none`: the network alone, from random."""
+    distinct_start: bool = True
+    """Prefer a keyword that no earlier code of the same book has taken."""
+    scale: Literal["word-norm", "word-size", "raw"] = "word-norm"
+    """`word-norm`: every output is brought to the mean norm of the model's word embeddings. `word-size`: the
+    network's output is multiplied by the size of a word embedding's coordinate, the norm is free. `raw`: as
+    is."""
+    alpha: PositiveFloat = 1.0
+    """Factor on what the network adds to the start, in units of a word embedding."""
+    zero_last: bool = True
+    """The last layer starts at zero, so that training starts at the words. Needs `start = "words"`."""
+    standardise: bool = True
+    """Centre each codebook and give it unit variance before the network: codewords come in any size."""
+    slot_embedding: bool = True
+    """Add a trained vector per slot, so that one code may mean different things in different slots."""
+    code_offsets: bool = False
+    """A trained vector per code, starting at zero, added to its output: 4 x 512 x model width more
+    numbers."""
+    train_codebooks: bool = False
+    """Train the codewords too, as the released code does; the vocabulary itself stays as it was."""
+    token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Chance per behaviour token of being hidden from the model in a training step."""
+
+
+class SarConfig(_Section):
+    """Semantic alignment regularisation (BEAT eq. 10, 11)."""
+
+    gamma: NonNegativeFloat = 0.0
+    """Weight of SAR beside the NLL; 0 leaves it out."""
+    candidates: Literal["sample", "codebook"] = "codebook"
+    """What an explanation's words are matched with: the pair's own twelve tokens (released code) or all
+    projected codes of both sides (eq. 10)."""
+    metric: Literal["cosine", "l2"] = "l2"
+    """Nearest by largest cosine (released code) or smallest distance (eq. 10)."""
+    pairs: NonNegativeInt = 256
+    """Word pairs drawn per explanation (eq. 11's sampled set); 0 = all i < j."""
+
+
+class GenerationConfig(_Section):
+    """Greedy decoding."""
+
+    max_words: PositiveInt = 60
+    """Longest explanation in words; a longer one is cut at its last sentence end within the limit."""
+    max_new_tokens: PositiveInt = 96
+    """Longest explanation in tokens of the model, whatever the words."""
+    batch_size: PositiveInt = 16
+    """Pairs decoded together. Memory: batch x positions x the model's key-value size."""

@@ -1,0 +1,148 @@
+"""Greedy decoding of a batch with a shared prefix.
+
+Shapes: B rows still being written, S positions after the prefix, T all positions so far, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.cache_utils import Cache
+
+from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.cache import Prefix, drop
+from forwhy.bridge.cache import decoding as decoding_cache
+
+Enough = Callable[[int, list[int]], bool]
+"""Whether a row needs no further token, given its number in the batch and its tokens so far."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """When a row is over."""
+
+    stop_ids: Collection[int]
+    """Tokens that end a row; they are not part of it."""
+    limit: int
+    """Largest number of tokens of a row."""
+    enough: Enough | None = None
+    """Ends a row early."""
+
+
+@dataclass
+class Written:
+    """One row's tokens; `ended` when a stop token closed it."""
+
+    ids: list[int]
+    ended: bool = False
+
+
+def greedy(
+    backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, decoding: Decoding
+) -> list[Written]:
+    """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
+    written = [Written([]) for _ in range(len(inputs_BSD))]
+    with backbone.packed.used(len(inputs_BSD)):
+        for _ in steps(backbone, prefix, inputs_BSD, pad_B, decoding, written):
+            pass
+    return written
+
+
+@torch.inference_mode()
+def steps(
+    backbone: Backbone,
+    prefix: Prefix,
+    inputs_BSD: Tensor,
+    pad_B: Tensor,
+    decoding: Decoding,
+    written: list[Written],
+) -> Iterator[None]:
+    """One token further for every open row at each step, appended to `written`.
+
+    The prefix is copied once into room for the whole answer; a row that ends leaves the batch, so later steps
+    cost what the remaining rows cost; the head is applied to the last position only.
+
+    Args:
+        backbone: The model.
+        prefix: What all rows begin with.
+        inputs_BSD: The rest of each prompt, padded on the left so that all end together.
+        pad_B: Padding of each row; where there is none, no mask is made at all.
+        decoding: When a row is over.
+        written: One empty entry per row.
+    """
+    state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding.limit)
+    while True:
+        tokens = state.next_B.tolist()
+        over = [
+            slot for slot, token in enumerate(tokens) if _append(written, state.rows[slot], token, decoding)
+        ]
+        yield
+        if len(over) == len(tokens):
+            return
+        state.leave(over)
+        state.advance()
+
+
+def _append(written: list[Written], number: int, token: int, decoding: Decoding) -> bool:
+    """Whether the row is over with this token."""
+    row = written[number]
+    if token in decoding.stop_ids:
+        row.ended = True
+        return True
+    row.ids.append(token)
+    return len(row.ids) >= decoding.limit or bool(decoding.enough and decoding.enough(number, row.ids))
+
+
+@dataclass
+class _State:
+    """The open rows: which rows of the batch they are, and what the next step needs of them."""
+
+    backbone: Backbone
+    cache: Cache
+    rows: list[int]
+    next_B: Tensor
+    mask_BT: Tensor | None
+    position_B: Tensor | None
+
+    def leave(self, over: list[int]) -> None:
+        """Finished rows leave; the last row takes the slot of each."""
+        if not over:
+            return
+        slots = list(range(len(self.rows)))
+        for slot in reversed(over):
+            drop(self.cache, slot)
+            slots[slot] = slots[-1]
+            slots.pop()
+        self.rows = [self.rows[slot] for slot in slots]
+        self.next_B = self.next_B[slots]
+        if self.mask_BT is not None and self.position_B is not None:
+            self.mask_BT, self.position_B = self.mask_BT[slots], self.position_B[slots]
+
+    def advance(self) -> None:
+        """One position further."""
+        positions_B1 = None
+        if self.mask_BT is not None and self.position_B is not None:
+            self.mask_BT = pad(self.mask_BT, (0, 1), value=True)
+            positions_B1 = self.position_B[:, None]
+            self.position_B = self.position_B + 1
+        inputs_B1D = self.backbone.embed(self.next_B[:, None])
+        self.next_B = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1).argmax(dim=-1)
+
+
+def _begin(backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, limit: int) -> _State:
+    """All prompts read, the first token of each row chosen."""
+    width = inputs_BSD.shape[1]
+    pads = pad_B.tolist()
+    cache = decoding_cache(prefix, pads, prefix.length + width + limit)
+    mask_BT = position_B = positions_BS = None
+    if any(pads):
+        at_T = torch.arange(prefix.length + width, device=inputs_BSD.device)
+        mask_BT = at_T[None] >= pad_B[:, None]
+        positions_BS = (at_T[prefix.length :][None] - pad_B[:, None]).clamp_min(0)
+        position_B = positions_BS[:, -1] + 1
+    next_B = backbone.step(cache, inputs_BSD, mask_BT, positions_BS).argmax(dim=-1)
+    return _State(backbone, cache, list(range(len(pads))), next_B, mask_BT, position_B)

@@ -1,0 +1,193 @@
+"""Which ids stand where, and rows of them collated into batches.
+
+    [chat start + instruction]  [task tokens]  [user tokens] [item tokens] [title]  [end of turn + header]
+    [text + end]
+     constant: cached once       trained        one pair's own               optional  tail
+         targets
+
+Behaviour tokens have no spelling: their vectors are written between two runs of ids, so no text can contain
+one. The prompt ends where the answer begins, in training as in use, and nothing but the text and its end is a
+target.
+
+Shapes: B rows, S positions, K behaviour tokens per pair, N targets of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from forwhy.bridge.config import PromptConfig
+from forwhy.bridge.text import PlainText
+from forwhy.errors import UserError
+
+Codes = Sequence[int] | NDArray[np.integer]
+
+_SENTINEL = "\u2063FORWHY\u2063"
+_SOFT, _PAD = -1, -2
+_LABELS = {"user": "\nUser:", "item": "\nItem:"}
+_DATE = "01 Jan 2025"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair ready for the model: its codes in slot order, the ids of its title and of its explanation."""
+
+    user_codes: tuple[int, ...]
+    item_codes: tuple[int, ...]
+    title: tuple[int, ...] = ()
+    target: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """What a row's cost depends on."""
+        return len(self.title) + len(self.target)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as tensors."""
+
+    ids_BS: Tensor
+    """0 at padding and at behaviour tokens."""
+    soft_BK: Tensor
+    """Positions of the behaviour tokens, in prompt order."""
+    keep_BS: Tensor
+    """True at positions whose next token is a target."""
+    target_N: Tensor
+    """Targets, row by row, in the order of `keep_BS`."""
+    row_N: Tensor
+    """The row of each target."""
+    pad_B: Tensor
+    """Padding on the left (0 unless asked for)."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(part.to(device) for part in vars(self).values()))
+
+
+class Prompt:
+    """The fixed parts of the prompt for one tokenizer, and what turns pairs into rows of ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self.plain = PlainText(tokenizer)
+        if tokenizer.chat_template:
+            head, tail, self._lead = *_rendered(tokenizer, config.instruction), ""
+            self.prefix_ids = tuple(_ids(tokenizer, head))
+        else:
+            tail, self._lead = "\nExplanation:", " "
+            self.prefix_ids = tuple(_plain_head(tokenizer, f"{config.instruction}\n"))
+        self.tail_ids = tuple(_ids(tokenizer, tail))
+        self.end_id = _end_id(tokenizer)
+        words = _ids(tokenizer, f" {config.task_words.strip()}")
+        self.task_ids = tuple((words * config.task_tokens)[: config.task_tokens])
+        self._labels = {
+            side: _ids(tokenizer, word) if config.labels else [] for side, word in _LABELS.items()
+        }
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an explanation: the end of a turn, and the tokenizer's own end of text."""
+        ends = (self.end_id, self.tokenizer.eos_token_id)
+        return frozenset(end for end in ends if end is not None)
+
+    def row(self, user_codes: Codes, item_codes: Codes, title: str = "", text: str | None = None) -> Row:
+        """A pair as ids; `text` becomes the targets. Title and text may be anyone's."""
+        shown: list[int] = []
+        if self.config.title and title.strip():
+            name = self.plain.ids(title, self.config.title_tokens, lead=" ")
+            shown = [*_ids(self.tokenizer, "\nTitle:"), *name]
+        target = () if text is None else self.target(text)
+        return Row(tuple(map(int, user_codes)), tuple(map(int, item_codes)), tuple(shown), target)
+
+    def target(self, text: str) -> tuple[int, ...]:
+        """The ids of an explanation and the end token; a text that is cut at the cap does not end there."""
+        limit = self.config.target_tokens
+        ids = self.plain.ids(text, limit + 1, lead=self._lead)
+        return tuple(ids[:limit]) if len(ids) > limit else (*ids, self.end_id)
+
+    def layout(self, row: Row) -> list[int]:
+        """A row's ids between task tokens and answer; -1 where a behaviour token stands."""
+        codes = {"user": row.user_codes, "item": row.item_codes}
+        ids: list[int] = []
+        for side in self.config.order.split("-"):
+            ids += [*self._labels[side], *[_SOFT] * len(codes[side])]
+        return [*ids, *row.title, *self.tail_ids]
+
+    def collate(self, rows: Sequence[Row], left: bool = False) -> Batch:
+        """Rows as one batch, padded on the right, or on the left where all must end together (decoding)."""
+        heads = [self.layout(row) for row in rows]
+        full = [[*head, *row.target[:-1]] for head, row in zip(heads, rows, strict=True)]
+        width = max(map(len, full))
+        pads = [width - len(ids) if left else 0 for ids in full]
+        ids_BS = torch.full((len(rows), width), _PAD)
+        keep_BS = torch.zeros(len(rows), width, dtype=torch.bool)
+        for number, (ids, pad) in enumerate(zip(full, pads, strict=True)):
+            ids_BS[number, pad : pad + len(ids)] = torch.tensor(ids)
+            first = pad + len(heads[number]) - 1
+            keep_BS[number, first : first + len(rows[number].target)] = True
+        soft_BK = (ids_BS == _SOFT).nonzero()[:, 1].view(len(rows), -1)
+        target_N = torch.tensor([number for row in rows for number in row.target], dtype=torch.long)
+        row_N = keep_BS.nonzero()[:, 0]
+        return Batch(ids_BS.clamp_min(0), soft_BK, keep_BS, target_N, row_N, torch.tensor(pads))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids as text, control tokens left out."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of our own text: control tokens of the template count as such."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _plain_head(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The beginning without a chat template: what the tokenizer puts first, then the instruction."""
+    ids = list(tokenizer(text)["input_ids"])
+    return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, instruction: str) -> tuple[str, str]:
+    """The chat template around the behaviour tokens: what comes before them and what after.
+
+    One user turn holds all: templates without a system role work, and templates that bring one are left
+    alone.
+    """
+    turns = [{"role": "user", "content": f"{instruction}\n{_SENTINEL}"}]
+    return _split(tokenizer, turns, answer=True)
+
+
+def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What ends an answer: the first control token behind it in the chat template, else the end of text."""
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _SENTINEL}]
+        special = set(tokenizer.all_special_ids)
+        for number in _ids(tokenizer, _split(tokenizer, turns, answer=False)[1]):
+            if number in special:
+                return number
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "model: its tokenizer has no end-of-text token; use a model whose tokenizer names one"
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _split(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], answer: bool) -> tuple[str, str]:
+    """A rendered conversation cut at the sentinel. A fixed date keeps templates that print one constant."""
+    text = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=answer, date_string=_DATE
+    )
+    before, found, after = str(text).rpartition(_SENTINEL)
+    if not found:
+        raise UserError("model: its chat template drops the user's text; use a chat model's own template")
+    return before, after

@@ -1,0 +1,46 @@
+"""Strangers' text to plain token ids: no control token can come out of it.
+
+A title or a review may contain `<|im_end|>`, `<end_of_turn>` or a token name of ours. Names of special and
+added tokens are broken into ordinary pieces: the text stays what it was, the ids are those of its characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+from transformers import PreTrainedTokenizerBase
+
+_CHARACTERS_PER_TOKEN = 16
+
+
+class PlainText:
+    """Tokenises text from data with one tokenizer; its control names become one pattern, built once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
+        special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        self._control_ids = frozenset({**added, **special}.values())
+        names = [name for name in {**added, **special} if len(name) > 1 and name.strip()]
+        alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        self._control = re.compile(alternatives) if names else None
+
+    def ids(self, text: str, limit: int, lead: str = "") -> list[int]:
+        """At most `limit` ids of `text`, after `lead`, with white space collapsed; never a control token's.
+
+        Cost is bounded by `limit`: only the first 16 characters per wanted token are looked at.
+        """
+        most = limit * _CHARACTERS_PER_TOKEN
+        clean = lead + " ".join(text[: 4 * most].split())[:most]
+        ids: list[int] = []
+        for piece in self._pieces(clean):
+            ids += self.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+        return [number for number in ids if number not in self._control_ids][:limit]
+
+    def _pieces(self, text: str) -> list[str]:
+        """The text, cut after the first character of every control token's name."""
+        pieces, start = [], 0
+        while self._control is not None and (found := self._control.search(text, start)):
+            pieces.append(text[start : found.start() + 1])
+            start = found.start() + 1
+        return [piece for piece in [*pieces, text[start:]] if piece]

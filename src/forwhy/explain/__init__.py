@@ -1,0 +1,1 @@
+"""Explainers: a pair in, a sentence and what it rests on out."""

@@ -1,0 +1,114 @@
+"""BEAT stage 2 as a task of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from forwhy.bridge.batching import buckets
+from forwhy.bridge.prompt import Row
+from forwhy.bridge.reader import Reader
+from forwhy.explain.config import BeatConfig
+from forwhy.training import LoopConfig, Task
+
+READ_TOGETHER = 32
+"""Rows per batch without gradients."""
+_TOKENS = {"task_TD", "slot_LM", "shift_CD", "codewords_CM"}
+
+
+class BeatTask(Task[list[Row]]):
+    """NLL of explanations + gamma x SAR, minimised over projectors and task tokens only."""
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        reader: Reader,
+        config: BeatConfig,
+        train: Sequence[Row],
+        valid: Sequence[Row],
+        strangers: Sequence[Row],
+    ) -> None:
+        self.reader, self.config, self.module = reader, config, reader.bridge
+        self.train, self.valid, self.strangers = list(train), list(valid), list(strangers)
+
+    def optimizer(self) -> Optimizer:
+        """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
+        config = self.config
+        kinds: dict[str, list[torch.nn.Parameter]] = {"matrix": [], "bias": [], "token": []}
+        for name, parameter in self.module.named_parameters():
+            is_token = name.rpartition(".")[2] in _TOKENS
+            kinds["token" if is_token else "matrix" if parameter.dim() > 1 else "bias"].append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": kinds["matrix"], "lr": config.lr, "weight_decay": config.weight_decay},
+            {"params": kinds["bias"], "lr": config.lr, "weight_decay": 0.0},
+            {"params": kinds["token"], "lr": config.lr * config.token_rate, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]])
+
+    def batches(self, epoch: int) -> list[list[Row]]:
+        """Batches of similar length."""
+        return buckets(self.train, self.config.batch_size, self.config.seed, epoch)
+
+    def weight(self, batch: list[Row]) -> float:
+        """Target tokens: the loss is a mean over them."""
+        return float(sum(len(row.target) for row in batch))
+
+    def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
+        """Equation 12 + gamma x equation 11."""
+        return self.reader.loss(batch, self.config.sar, self.config.projector.token_dropout)
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Validation NLL per target token, and what the right tokens are worth against another pair's."""
+        sums_n, tokens_n = self.reader.nll(self.valid, READ_TOGETHER)
+        metrics = {"nll": float(sums_n.sum() / tokens_n.sum())}
+        if self.strangers:
+            others_n, _ = self.reader.nll(self.strangers, READ_TOGETHER)
+            metrics["gain"] = float((others_n - sums_n).sum() / tokens_n.sum())
+        return metrics
+
+
+def loop_config(config: BeatConfig) -> LoopConfig:
+    """The training loop's options."""
+    return LoopConfig(
+        epochs=config.epochs,
+        evaluate_every=config.evaluate_every or 1,
+        evaluate_unit="steps" if config.evaluate_every else "epochs",
+        patience=config.patience,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        accumulation=config.accumulation,
+        gradient_clip=config.gradient_clip,
+        precision="fp16" if config.precision == "fp16" else "fp32",
+        device=config.device,
+        seed=config.seed,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+
+
+def with_tokens_of(rows: Sequence[Row], others: Sequence[int]) -> list[Row]:
+    """Each row's prompt and text with the behaviour tokens of another row."""
+    return [
+        Row(rows[other].user_codes, rows[other].item_codes, row.title, row.target)
+        for row, other in zip(rows, others, strict=True)
+    ]
+
+
+def drawn(count: int, wanted: int, seed: int) -> list[int]:
+    """At most `wanted` of `count` row numbers (0 = all), in ascending order."""
+    if not wanted or wanted >= count:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).choice(count, wanted, replace=False).tolist())
+
+
+def shifted(count: int, seed: int) -> list[int]:
+    """For each row another one: a random cycle through all of them."""
+    order = np.random.default_rng(seed).permutation(count)
+    others = np.empty(count, dtype=np.int64)
+    others[order] = np.roll(order, 1)
+    return [int(other) for other in others]

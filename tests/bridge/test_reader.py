@@ -1,0 +1,182 @@
+"""What the bridge computes against the plain model, for a Llama and for a Gemma with sliding windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.config import GenerationConfig, PromptConfig, SarConfig
+from forwhy.bridge.generation import Decoding, greedy
+from forwhy.bridge.prompt import Row
+from forwhy.bridge.reader import Reader
+
+Readers = Callable[..., Reader]
+Rows = Callable[..., list[Row]]
+SAR = SarConfig()
+SHORT = GenerationConfig(max_new_tokens=12, max_words=60)
+
+
+def plain_inputs(reader: Reader, row: Row) -> torch.Tensor:
+    """One row's whole prompt and text as the plain model would be given it, [1, T, D]."""
+    backbone, prompt = reader.backbone, reader.prompt
+    batch = prompt.collate([row])
+    head = backbone.embed(torch.tensor(prompt.prefix_ids))
+    return torch.cat([head, reader.bridge.task(), reader.inputs([row], batch)[0]])[None]
+
+
+@torch.no_grad()
+def plain_logits(reader: Reader, row: Row) -> torch.Tensor:
+    """The plain model's logits for the row's targets."""
+    logits = reader.backbone.model(inputs_embeds=plain_inputs(reader, row)).logits[0]
+    return logits[-len(row.target) :]
+
+
+def test_without_behaviour_tokens_logits_are_the_plain_models(
+    backbone: Backbone, make_reader: Readers
+) -> None:
+    reader = make_reader(backbone, PromptConfig(task_tokens=0))
+    prompt = reader.prompt
+    row = Row((), (), target=prompt.target("The staff is friendly."))
+    ids = [*prompt.prefix_ids, *prompt.tail_ids, *row.target[:-1]]
+    with torch.no_grad():
+        expected = backbone.model(input_ids=torch.tensor([ids])).logits[0, -len(row.target) :]
+        logits, batch = reader.logits([row])
+    torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-5)
+    assert batch.target_N.tolist() == list(row.target)
+
+
+@pytest.mark.parametrize("order", ["user-item", "item-user"])
+@pytest.mark.parametrize("title", [False, True])
+def test_cached_prefix_and_padding_change_nothing(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, title: bool, order: str
+) -> None:
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=title, labels=title, order=order))
+    rows = make_rows(reader, 5)
+    with torch.no_grad():
+        logits, batch = reader.logits(rows)
+    expected = torch.cat([plain_logits(reader, row) for row in rows])
+    torch.testing.assert_close(logits, expected, atol=5e-5, rtol=1e-5)
+    assert batch.row_N.tolist() == [n for n, row in enumerate(rows) for _ in row.target]
+
+
+def test_gradients_reach_the_bridge_only_and_are_the_plain_ones(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    reader = make_reader(backbone, zero_last=False)
+    rows = make_rows(reader, 4)
+    reader.loss(rows, SAR, 0.0)["loss"].backward()
+    ours = {name: p.grad.clone() for name, p in reader.bridge.named_parameters()}
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    reader.bridge.zero_grad()
+    targets = torch.tensor([number for row in rows for number in row.target])
+    logits = [backbone.model(inputs_embeds=plain_inputs(reader, r)).logits[0, -len(r.target) :] for r in rows]
+    torch.nn.functional.cross_entropy(torch.cat(logits), targets).backward()
+    for name, parameter in reader.bridge.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, atol=1e-5, rtol=1e-3, msg=name)
+        assert float(ours[name].abs().sum()) > 0, name
+
+
+def test_batch_of_one_equals_batch_of_sixteen(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader)
+    together, tokens = reader.nll(rows, 16)
+    alone, _ = reader.nll(rows, 1)
+    np.testing.assert_allclose(together, alone, atol=1e-4 * tokens.max())
+    np.testing.assert_allclose(together / tokens, alone / tokens, atol=1e-4)
+    assert tokens.tolist() == [len(row.target) for row in rows]
+    asked = make_rows(reader, texts=False)
+    assert reader.write(asked, SHORT) == [reader.write([row], SHORT)[0] for row in asked]
+
+
+@pytest.mark.parametrize("title", [False, True])
+def test_greedy_decoding_writes_what_generate_writes(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, title: bool
+) -> None:
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=title))
+    rows = make_rows(reader, 6, texts=False)
+    expected = []
+    for row in rows:
+        embeds = plain_inputs(reader, row)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+        made = backbone.model.generate(
+            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=12, do_sample=False
+        )
+        ids = made[0].tolist()
+        expected.append(ids[: ids.index(2)] if 2 in ids else ids)
+    batch = reader.prompt.collate(rows, left=True)
+    with torch.inference_mode():
+        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
+    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12))
+    assert [row.ids for row in written] == expected
+
+
+def test_rows_that_end_leave_without_disturbing_the_others(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    """Every row alone, then together with stop tokens that end rows at different steps."""
+    reader = make_reader(backbone)
+    rows = make_rows(reader, 8, texts=False)
+
+    def write(chosen: list[Row], stop: set[int]) -> list[list[int]]:
+        batch = reader.prompt.collate(chosen, left=True)
+        with torch.inference_mode():
+            inputs, prefix = reader.inputs(chosen, batch), reader.prefix()
+        return [row.ids for row in greedy(backbone, prefix, inputs, batch.pad_B, Decoding(stop, 10))]
+
+    free = write(rows, set())
+    stop = {ids[3 + n % 5] for n, ids in enumerate(free)}
+    expected = [ids[: next((k for k, i in enumerate(ids) if i in stop), 10)] for ids in free]
+    assert len({len(ids) for ids in expected}) > 2
+    assert write(rows, stop) == expected == [write([row], stop)[0] for row in rows]
+
+
+def test_streamed_pieces_join_to_the_written_text(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    reader = make_reader(backbone)
+    for row in make_rows(reader, 3, texts=False):
+        for words in (2, 5, 60):
+            config = GenerationConfig(max_new_tokens=20, max_words=words)
+            assert "".join(reader.stream(row, config)) == reader.write([row], config)[0]
+
+
+def test_a_hidden_token_does_not_matter_and_others_do(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    reader = make_reader(backbone)
+    row = make_rows(reader, 1)[0]
+    other = Row(
+        (row.user_codes[0], (row.user_codes[1] + 1) % 8, row.user_codes[2]), row.item_codes, (), row.target
+    )
+    hidden = torch.zeros(2, 6, dtype=torch.bool)
+    seen, _ = reader.nll([row, other], 2, hidden)
+    hidden[:, 1] = True
+    unseen, _ = reader.nll([row, other], 2, hidden)
+    assert abs(seen[0] - seen[1]) > 1e-3
+    assert abs(unseen[0] - unseen[1]) < 1e-4
+
+
+def test_prefix_is_computed_once_and_kept(backbone: Backbone, make_reader: Readers) -> None:
+    reader = make_reader(backbone)
+    first = backbone.prefix(reader.prompt.prefix_ids)
+    assert backbone.prefix(reader.prompt.prefix_ids) is first
+    assert first.length == len(reader.prompt.prefix_ids)
+
+
+def test_token_dropout_hides_tokens_in_training_only(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    reader = make_reader(backbone)
+    rows = make_rows(reader, 4)
+    with torch.no_grad():
+        kept, dropped = (float(reader.loss(rows, SAR, share)["nll"]) for share in (0.0, 0.9))
+    assert kept != pytest.approx(dropped, abs=1e-4)
+    sums, tokens = reader.nll(rows, 4)
+    assert sums.sum() / tokens.sum() == pytest.approx(kept, abs=1e-4)

@@ -1,0 +1,149 @@
+"""A small vocabulary and data set for tiny models; the models are those of tests/bridge."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.config import BeatConfig
+from forwhy.vocabulary.vocabulary import BOOKS, Vocabulary, token_name
+
+WORDS = ["coffee", "terrace", "cake", "user", "item", "staff", "quiet", "fresh"]
+TASTES = ["coffee", "cake", "terrace", "staff"]
+
+
+def _tiny() -> ModuleType:
+    """tests/bridge/conftest.py: test folders are no packages."""
+    spec = importlib.util.spec_from_file_location(
+        "tiny_models", Path(__file__).parents[1] / "bridge" / "conftest.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _tiny()
+
+
+def words() -> pl.DataFrame:
+    """8 codes per book; the first keyword of each is no single token of the tiny models."""
+    return pl.DataFrame(
+        [
+            {
+                "token": token_name(book, code),
+                "book": book,
+                "code": code,
+                "usage": 1,
+                "gloss": [f"likes {word}"] if word != "item" else [],
+                "keywords": [f"xqz{code}", word],
+                "nearest": [token_name(book, (code + 1) % 8)],
+            }
+            for book in BOOKS
+            for code, word in enumerate(WORDS)
+        ],
+        schema_overrides={"gloss": pl.List(pl.String)},
+    )
+
+
+@pytest.fixture(scope="session")
+def town() -> Dataset:
+    """12 users x 10 items; a text says what user mod 4 and item mod 4 like; user 11 has none in training."""
+    pairs = [(user, item) for user in range(12) for item in range(10) if (user + item) % 2]
+    texts = [f"The user would enjoy the {TASTES[u % 4]} and the {TASTES[i % 4]}." for u, i in pairs]
+    splits = ["valid" if k % 7 == 0 else "test" if k % 7 == 1 else "train" for k in range(len(pairs))]
+    edges = [(user, item) for user in range(11) for item in range(10) if (user + item) % 3 == 0]
+    tables = {
+        "interactions": pl.DataFrame(
+            {
+                "user_id": [*(u for u, _ in edges), 11],
+                "item_id": [*(i for _, i in edges), 0],
+                "split": [*["train"] * len(edges), "test"],
+            }
+        ),
+        "items": pl.DataFrame({"item_id": list(range(10)), "title": [f"Place {i}" for i in range(10)]}),
+        "explanations": pl.DataFrame(
+            {
+                "user_id": [u for u, _ in pairs],
+                "item_id": [i for _, i in pairs],
+                "text": texts,
+                "split": splits,
+            }
+        ),
+    }
+    return make_dataset("town", tables, {"importer": "test"})
+
+
+@pytest.fixture(scope="session")
+def vocabulary(town: Dataset) -> Vocabulary:
+    """Random codes and codewords, 1 + 5 slots."""
+    random = np.random.default_rng(0)
+    return Vocabulary(
+        codebooks={book: random.normal(size=(8, 10)).astype(np.float32) for book in BOOKS},
+        codes={
+            "user": random.integers(0, 8, (len(town.users), 6)).astype(np.int32),
+            "item": random.integers(0, 8, (len(town.items), 6)).astype(np.int32),
+        },
+        words=words(),
+        users=town.users,
+        items=town.items,
+        titles=town.titles(),
+        seen=town.edges("train"),
+        score_weights=np.ones(10, np.float32),
+        fold_in=random.normal(size=(61, 60)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama's folder."""
+    return tiny.save(tmp_path_factory.mktemp("models") / "llama")
+
+
+def config(model: Path, **options: object) -> BeatConfig:
+    """Small and quick."""
+    small = {
+        "model": str(model),
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 1e-2,
+        "prompt": {"instruction": "Say why.", "task_tokens": 3},
+        "generation": {"max_new_tokens": 16, "max_words": 12},
+    }
+    return BeatConfig.model_validate({**small, **options})
+
+
+@pytest.fixture(scope="session")
+def make_config(model: Path) -> Callable[..., BeatConfig]:
+    return partial(config, model)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of another kind."""
+    return tiny.save(tmp_path_factory.mktemp("models") / "gemma", "gemma")
+
+
+@pytest.fixture(scope="session")
+def explainer(
+    town: Dataset, vocabulary: Vocabulary, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> BeatExplainer:
+    """Fitted once; tests do not change it."""
+    chosen = config(model, validation_gain=True, evaluate_every=4)
+    return BeatExplainer(chosen).fit(town, vocabulary, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="session")
+def same_shape_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama with other weights."""
+    return tiny.save(tmp_path_factory.mktemp("models") / "other", seed=1)
