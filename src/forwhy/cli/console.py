@@ -1,0 +1,67 @@
+"""Results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console, RenderableType
+
+log = logging.getLogger("forwhy.cli")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def set_up_logging(quiet: bool) -> None:
+    """Sends forwhy's own log lines, bare, to stderr."""
+    logger = logging.getLogger("forwhy")
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def one_of(options: Mapping[str, object]) -> None:
+    """Refuses a command that got none of these options, or several.
+
+    Raises:
+        UserError: Naming them.
+    """
+    given = [name for name, value in options.items() if value]
+    if len(given) != 1:
+        from forwhy.errors import UserError
+
+        raise UserError(f"{' and '.join(given) or 'nobody named'}: give one of {', '.join(options)}")
+
+
+def emit(document: object) -> None:
+    """Writes one JSON document; not-a-number becomes null, as JSON has none."""
+    sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def show(*renderables: RenderableType) -> None:
+    """Writes text and tables for a reader; text from data is not read as markup."""
+    console = Console(file=sys.stdout, markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def _plain(value: object) -> object:
+    """The value in JSON's own types, numpy's scalars and arrays included."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,147 @@
+"""`forwhy data import` and `forwhy data show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from forwhy.cli.console import JsonFlag, emit, show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from forwhy.data.dataset import Dataset
+
+data_app = typer.Typer(help="Import a dataset; show one.", no_args_is_help=True, rich_markup_mode=None)
+import_app = typer.Typer(
+    help="Import a published layout or plain tables.", no_args_is_help=True, rich_markup_mode=None
+)
+data_app.add_typer(import_app, name="import")
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Dataset folder to write.")]
+Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
+TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
+Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
+
+
+@import_app.command("xrec")
+def import_xrec(
+    folder: Annotated[Path, typer.Argument(help="Folder with total_*.csv and trn/val/tst.pkl.")],
+    out: Out,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """XRec's published layout (the pickles are read through an allow-list)."""
+    from forwhy.data.sources import import_xrec as read
+
+    _keep(read(folder, name, seed), out, as_json)
+
+
+@import_app.command("lcrec")
+def import_lcrec(
+    folder: Annotated[Path, typer.Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],
+    out: Out,
+    name: Name = None,
+    prefix: Annotated[str | None, typer.Option(help="X, when the folder holds several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """LC-Rec's trio: last item of each sequence is test, the one before validation."""
+    from forwhy.data.sources import import_lcrec as read
+
+    _keep(read(folder, name, prefix), out, as_json)
+
+
+@import_app.command("tables")
+def import_tables(
+    interactions: Annotated[Path, typer.Option(help="CSV, TSV, JSONL or parquet of who took what.")],
+    out: Out,
+    items: TableFile = None,
+    users: TableFile = None,
+    reviews: TableFile = None,
+    explanations: TableFile = None,
+    profiles: TableFile = None,
+    intents: TableFile = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user.")
+    ] = None,
+    duplicates: Annotated[
+        Literal["error", "first", "keep"], typer.Option(help="Repeated rows; keep is for purchase sequences.")
+    ] = "error",
+    unknown_ids: Annotated[
+        Literal["error", "allow"], typer.Option(help="Ids that another table lacks.")
+    ] = "error",
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Plain tables with anyone's column names."""
+    from forwhy.data.sources import import_tables as read
+
+    dataset = read(
+        interactions,
+        items,
+        users,
+        reviews,
+        explanations,
+        intents,
+        profiles,
+        columns=_mapping(columns or []),
+        seed=seed,
+        name=name,
+        duplicates=duplicates,
+        unknown_ids=unknown_ids,
+    )
+    _keep(dataset, out, as_json)
+
+
+@data_app.command("show")
+def show_data(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")], as_json: JsonFlag = False
+) -> None:
+    """Counts, splits and leaks of a dataset."""
+    from forwhy.data.dataset import Dataset
+
+    _report(Dataset.load(folder), as_json)
+
+
+def _mapping(columns: list[str]) -> dict[str, str]:
+    """`interactions.user_id=user` for every column -> our column -> theirs."""
+    from forwhy.errors import UserError
+
+    mapping: dict[str, str] = {}
+    for entry in columns:
+        ours, equals, theirs = entry.partition("=")
+        if not (equals and "." in ours and theirs):
+            raise UserError(f"--map {entry}: expected TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user")
+        mapping[ours.strip()] = theirs
+    return mapping
+
+
+def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
+    dataset.save(out)
+    _report(dataset, as_json)
+
+
+def _report(dataset: Dataset, as_json: bool) -> None:
+    summary = dataset.summary()
+    if as_json:
+        emit(summary)
+    else:
+        show(_table(summary))
+
+
+def _table(summary: dict[str, object]) -> Table:
+    """The summary with one row per number."""
+    from rich.table import Table
+
+    table = Table("what", "count", title=str(summary["name"]))
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                table.add_row(f"{key}: {inner}", str(number))
+        elif key != "name":
+            table.add_row(key, str(value))
+    return table

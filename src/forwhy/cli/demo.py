@@ -1,0 +1,74 @@
+"""`forwhy demo`: the whole way on a generated little town, no data needed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forwhy.cli.console import JsonFlag, emit, log, show
+from forwhy.cli.recommend import add_reasons, described, items_table, recommendation
+
+if TYPE_CHECKING:
+    from forwhy.data.dataset import Dataset
+    from forwhy.recipe import RunFolder
+
+PEOPLE, ITEMS = 3, 3
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the town and its run.")] = Path("demo"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a little town, learn its vocabulary, teach a small model to read it, and show what comes out."""
+    from forwhy.evaluate.report import render
+    from forwhy.recipe import RunFolder
+
+    started = time.perf_counter()
+    town = _run(out)
+    folder = RunFolder(out / "run")
+    people, evaluation = _people(folder, town), folder.evaluation()
+    if as_json:
+        seconds = round(time.perf_counter() - started, 1)
+        emit({"run": str(folder.path), "people": people, "evaluation": evaluation, "seconds": seconds})
+        return
+    for person in people:
+        show(f"\n{person['user']}", "who they are: " + described(person["tokens"]), items_table(person))
+    show("", *render(evaluation), f"\nThe run is in {folder.path}. Look further:", _further(folder, people))
+
+
+def _run(out: Path) -> Dataset:
+    """Generates the town and brings its run up to date."""
+    from forwhy.data.sample import little_town
+    from forwhy.recipe import load_recipe, packaged_recipe
+    from forwhy.recipe import run as run_stages
+
+    log.info("demo: a little town, its people and places, in %s", out)
+    town = little_town()
+    town.save(out / "town")
+    recipe = load_recipe(packaged_recipe("demo.toml"), [f"data.path='{out / 'town'}'"])
+    run_stages(recipe, out / "run", dataset=town)
+    return town
+
+
+def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
+    """A few people of the test split, each with what they are offered and why."""
+    explainer = folder.explainer()
+    words = explainer.vocabulary
+    tested = dict.fromkeys(int(user) for user in town.pairs("test").users if words.has_history["user"][user])
+    people = [recommendation(words, words.users.values[user], None, ITEMS) for user in list(tested)[:PEOPLE]]
+    for person in people:
+        add_reasons(explainer, person)
+    return people
+
+
+def _further(folder: RunFolder, people: list[dict[str, Any]]) -> str:
+    """Commands that can be pasted."""
+    person = people[0]
+    token = person["tokens"][0]["token"]
+    return (
+        f"  forwhy explain {folder.path} --user {person['user']} --item {person['items'][0]['item_id']}\n"
+        f"  forwhy vocabulary {folder.path} --token '{token}'"
+    )

@@ -1,0 +1,105 @@
+"""`forwhy recommend RUN --user ID`: what to offer, and with `--explain` why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forwhy.cli.console import JsonFlag, emit, one_of, show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from forwhy.explain.beat import BeatExplainer
+    from forwhy.vocabulary.vocabulary import Vocabulary
+
+
+def recommend(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    user: Annotated[str | None, typer.Option("--user", "-u", help="User id, as in your data.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
+    with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """The best items for a person, with the behaviour tokens they were chosen by."""
+    from forwhy.recipe import RunFolder
+
+    one_of({"--user": user, "--history": history})
+    folder = RunFolder.open(run)
+    document = recommendation(folder.vocabulary(), user, history, k, with_seen)
+    if explain:
+        add_reasons(folder.explainer(), document, history)
+    if as_json:
+        emit(document)
+    else:
+        show(described(document["tokens"]), items_table(document))
+
+
+def recommendation(
+    words: Vocabulary,
+    user: str | int | None,
+    history: Sequence[str | int] | None,
+    k: int,
+    with_seen: bool = False,
+) -> dict[str, Any]:
+    """A person's tokens and top items as a document."""
+    from forwhy.recommend.behaviour import BehaviourRecommender
+
+    recommender = BehaviourRecommender(words)
+    table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
+    rows = table.select("item_id", "score", "rank").to_dicts()
+    for row in rows:
+        row["title"] = words.titles[words.items.index(row["item_id"])]
+    if user is None:
+        codes = words.codes_for_history([words.items.index(item) for item in history or ()])
+        return {
+            "user": None,
+            "history": history,
+            "tokens": glossed(words, words.names_of("user", codes)),
+            "items": rows,
+        }
+    number = words.users.index(user)
+    tokens = glossed(words, words.token_names("user", number))
+    return {"user": words.users.values[number], "tokens": tokens, "items": rows}
+
+
+def glossed(words: Vocabulary, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Behaviour tokens with their glosses."""
+    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in names]
+
+
+def add_reasons(
+    explainer: BeatExplainer, document: dict[str, Any], history: Sequence[str | int] | None = None
+) -> None:
+    """Writes an `explanation` beside each item of a recommendation document."""
+    items = [row["item_id"] for row in document["items"]]
+    if document["user"] is None:
+        reasons = [explainer.explain(history=history or (), item=item) for item in items]
+    else:
+        reasons = explainer.explain([(document["user"], item) for item in items])
+    for row, reason in zip(document["items"], reasons, strict=True):
+        row["explanation"] = reason.text
+
+
+def described(tokens: list[dict[str, Any]]) -> str:
+    """Tokens for a reader: each with its first two glosses."""
+    return "  ".join(f"{token['token']} ({', '.join(token['gloss'][:2]) or 'no gloss'})" for token in tokens)
+
+
+def items_table(document: dict[str, Any]) -> Table:
+    """The recommended items as a table."""
+    from rich.table import Table
+
+    reasons = any("explanation" in row for row in document["items"])
+    table = Table("rank", "item", "title", "score", *(["why"] if reasons else []))
+    for row in document["items"]:
+        cells = [str(row["rank"]), str(row["item_id"]), row["title"], f"{row['score']:.3f}"]
+        table.add_row(*cells, *([row.get("explanation", "")] if reasons else []))
+    return table

@@ -1,0 +1,305 @@
+"""The run folder: which stages are done, which still stand, and how a killed run goes on.
+
+    RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run
+    RUN/state.json        stage -> hash of everything it read, seconds, when
+    RUN/vocabulary/       artifact of stage 1
+    RUN/explainer/        artifact of stage 2 (loads alone: its vocabulary is inside)
+    RUN/evaluation.json   stage 3
+    RUN/metrics.jsonl     one line per training evaluation, both stages
+    RUN/work/             checkpoints and caches of what is under way; safe to delete, at the price of time
+
+A stage is skipped when the hash of what it reads (dataset fingerprint, its sections, the stages before it) is
+the one in `state.json` and its output is there. A stage's working folder is named by that hash, so a changed
+recipe never resumes another recipe's checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from forwhy.artifact import atomic_file
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.recipe.schema import Recipe, load_recipe
+from forwhy.recipe.toml import dump_model
+
+if TYPE_CHECKING:
+    from forwhy.explain.beat import BeatExplainer
+    from forwhy.vocabulary.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+Stage = Literal["vocabulary", "explainer", "evaluation"]
+STAGES: tuple[Stage, ...] = ("vocabulary", "explainer", "evaluation")
+OUTPUTS: Mapping[Stage, str] = {
+    "vocabulary": "vocabulary",
+    "explainer": "explainer",
+    "evaluation": "evaluation.json",
+}
+_SECTIONS: Mapping[Stage, tuple[str, ...]] = {
+    "vocabulary": ("intents", "encoder", "vocabulary"),
+    "explainer": ("explainer",),
+    "evaluation": ("evaluation",),
+}
+# Options that decide how a result is reached, not which: another device does not redo a stage.
+_NO_RESULT = {"device", "checkpoint_seconds"}
+# Raised when a stage's output changes for equal settings: then old outputs must not count as done.
+_STAGE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What happened to one stage of a run."""
+
+    stage: Stage
+    action: Literal["done", "skipped", "left out"]
+    seconds: float
+    """Seconds this stage took when it was done (not: now)."""
+
+
+class RunFolder:
+    """A run on disk: reads what is finished, says what to do about what is not."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Opens nothing yet.
+
+        Args:
+            path: The folder given to `--out`.
+        """
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            UserError: The folder is missing or is not a run.
+        """
+        folder = cls(path)
+        if not (folder.path / "recipe.toml").is_file():
+            reason = "no recipe.toml in it" if folder.path.is_dir() else "no such folder"
+            raise UserError(
+                f"{path}: not a run folder: {reason}; make one with: forwhy run RECIPE --out {path}"
+            )
+        return folder
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run."""
+        return load_recipe(self.path / "recipe.toml")
+
+    def dataset(self) -> Dataset:
+        """The dataset of the run, from where the recipe says it is."""
+        return Dataset.load(Path(self.recipe.data.path))
+
+    def output(self, stage: Stage) -> Path:
+        """Where a stage's output lies.
+
+        Raises:
+            UserError: The stage is not finished.
+        """
+        if not self.has(stage):
+            command = f"forwhy run {self.path / 'recipe.toml'} --out {self.path}"
+            raise UserError(f"{self.path}: stage '{stage}' is not finished; go on with: {command}")
+        return self.path / OUTPUTS[stage]
+
+    def has(self, stage: Stage) -> bool:
+        """Whether a stage is finished and its output is there."""
+        return stage in self.state() and (self.path / OUTPUTS[stage]).exists()
+
+    def vocabulary(self) -> Vocabulary:
+        """The behaviour vocabulary of stage 1."""
+        from forwhy.vocabulary.vocabulary import Vocabulary
+
+        return Vocabulary.from_pretrained(self.output("vocabulary"))
+
+    def explainer(self) -> BeatExplainer:
+        """The explainer of stage 2 (loads the language model: seconds, and its size in memory)."""
+        from forwhy.explain.beat import BeatExplainer
+
+        return BeatExplainer.from_pretrained(self.output("explainer"))
+
+    def evaluation(self) -> dict[str, Any]:
+        """The evaluation document of stage 3."""
+        document: dict[str, Any] = json.loads(self.output("evaluation").read_text(encoding="utf-8"))
+        return document
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Stage -> {inputs, seconds, finished}; empty for a new folder.
+
+        Raises:
+            UserError: `state.json` cannot be read.
+        """
+        file = self.path / "state.json"
+        if not file.exists():
+            return {}
+        try:
+            stages: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["stages"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{file}: not readable as a run's state; delete it to do every stage again"
+            ) from None
+        return stages
+
+    def is_done(self, stage: Stage, inputs: str) -> bool:
+        """Whether the stage was finished with exactly these inputs and its output is still there."""
+        return self.has(stage) and self.state()[stage]["inputs"] == inputs
+
+    def mark(self, stage: Stage, inputs: str, seconds: float) -> None:
+        """Records a finished stage and forgets the later ones, which read an output that is gone."""
+        kept = {name: self.state()[name] for name in STAGES[: STAGES.index(stage)] if name in self.state()}
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        kept[stage] = {"inputs": inputs, "seconds": round(seconds, 1), "finished": finished}
+        document = {"format": _STAGE_FORMAT, "stages": kept}
+        write_text(self.path / "state.json", json.dumps(document, indent=2) + "\n")
+
+    def start(self, recipe: Recipe) -> None:
+        """Makes the folder and writes the resolved recipe.
+
+        Raises:
+            UserError: The folder holds something that is not a run.
+        """
+        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not self._is_run()):
+            raise UserError(
+                f"{self.path}: holds something that is not a run; give --out a new or empty folder"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        # The folder may be read from elsewhere, hence the absolute path.
+        path = str(Path(recipe.data.path).resolve())
+        resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
+        write_text(
+            self.path / "recipe.toml", dump_model(resolved, "every value of this run, defaults included")
+        )
+
+    def _is_run(self) -> bool:
+        return (self.path / "recipe.toml").is_file()
+
+    def work(self, stage: Stage, inputs: str) -> Path:
+        """The working folder of a stage with these inputs."""
+        folder = self.path / "work" / f"{stage}-{inputs[:12]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def run(
+    recipe: Recipe, folder: Path | str, until: Stage = "evaluation", dataset: Dataset | None = None
+) -> list[StageReport]:
+    """Brings a run folder up to `until`, doing only what is not done yet.
+
+    Killed at any point and called again, it goes on from the last checkpoint to the same result. A dataset
+    without explanations has nothing for stage 2 to learn from: it is left out, and the evaluation is of the
+    vocabulary alone. Under `accelerate launch` every process trains, and the main one writes.
+
+    Args:
+        recipe: What to do.
+        folder: The run folder, new or begun.
+        until: The last stage wanted.
+        dataset: The dataset, when it is already in memory; otherwise `recipe.data.path` is loaded.
+
+    Raises:
+        UserError: The dataset, the folder or a model is not usable, in one line.
+    """
+    home = RunFolder(folder)
+    data = Dataset.load(Path(recipe.data.path)) if dataset is None else dataset
+    _on_main(lambda: home.start(recipe))
+    reports = []
+    inputs = _hash(_STAGE_FORMAT, data.fingerprint, recipe.data.graph)
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        inputs = _stage_inputs(inputs, recipe, stage)
+        reports.append(_bring_up(home, stage, inputs, recipe, data))
+    return reports
+
+
+def _stage_inputs(before: str, recipe: Recipe, stage: Stage) -> str:
+    """The hash of all that a stage reads: what the stage before read, and its own sections."""
+    sections = [
+        getattr(recipe, name).model_dump(mode="json", exclude=_NO_RESULT) for name in _SECTIONS[stage]
+    ]
+    return _hash(before, stage, sections)
+
+
+def _bring_up(home: RunFolder, stage: Stage, inputs: str, recipe: Recipe, data: Dataset) -> StageReport:
+    """Does a stage, or skips it and says so."""
+    if stage == "explainer" and not len(data.pairs("train")):
+        log.info("explainer: dataset '%s' has no explanations to learn from; left out", data.name)
+        return StageReport(stage, "left out", 0.0)
+    if home.is_done(stage, inputs):
+        log.info("%s: unchanged since it was done (%s); skipped", stage, home.path / OUTPUTS[stage])
+        return StageReport(stage, "skipped", float(home.state()[stage]["seconds"]))
+    log.info("%s: begins", stage)
+    started = time.perf_counter()
+    work = home.work(stage, inputs)
+    _do(home, stage, recipe, data, work)
+    seconds = time.perf_counter() - started
+    _on_main(lambda: _finish(home, stage, inputs, seconds, work))
+    log.info("%s: done in %.0f s (%s)", stage, seconds, home.path / OUTPUTS[stage])
+    return StageReport(stage, "done", seconds)
+
+
+def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path) -> None:
+    """Runs one stage and writes its output. Stages import torch, so they are imported here."""
+    from forwhy.recipe import stages
+
+    output = home.path / OUTPUTS[stage]
+    if stage == "vocabulary":
+        vocabulary = stages.build_vocabulary(recipe, data, work)
+        _on_main(lambda: vocabulary.save_pretrained(output))
+    elif stage == "explainer":
+        explainer = stages.fit_explainer(recipe, data, home.vocabulary(), work)
+        _on_main(lambda: explainer.save_pretrained(output))
+    else:
+        _on_main(lambda: write_text(output, _evaluated(home, recipe, data)))
+
+
+def _evaluated(home: RunFolder, recipe: Recipe, data: Dataset) -> str:
+    """The evaluation document as JSON text."""
+    from forwhy.recipe import stages
+
+    explainer = home.explainer() if len(data.pairs("train")) else None
+    document = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _on_main(action: Callable[[], None]) -> None:
+    """Lets the main process act while the others, if there are any, wait for it."""
+    from forwhy.training import is_main, wait_for_everyone
+
+    if is_main():
+        action()
+    wait_for_everyone()
+
+
+def _finish(home: RunFolder, stage: Stage, inputs: str, seconds: float, work: Path) -> None:
+    _keep_metrics(home.path / "metrics.jsonl", stage, work)
+    home.mark(stage, inputs, seconds)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _keep_metrics(target: Path, stage: Stage, work: Path) -> None:
+    """Copies a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
+    old = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
+    lines = [line for line in old if json.loads(line).get("stage") != stage]
+    for file in sorted(work.rglob("metrics.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            lines.append(json.dumps({"stage": stage, **json.loads(line)}))
+    write_text(target, "".join(f"{line}\n" for line in lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _hash(*parts: str | int | Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

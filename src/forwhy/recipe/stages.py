@@ -1,0 +1,170 @@
+"""What each stage of a run does. Plain functions; the run folder and skipping are `runner`'s."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
+from forwhy.data.intents import entity_phrases
+from forwhy.data.leaks import leaks
+from forwhy.evaluate.controls import TextTable, text_table
+from forwhy.evaluate.gain import Gain, measure_gain
+from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.report import evaluation_document
+from forwhy.evaluate.retrieval import text_retrieval
+from forwhy.explain.base import NllResult
+from forwhy.explain.beat import BeatExplainer
+from forwhy.progress import Progress, spinner, track
+from forwhy.recipe.schema import Recipe
+from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.text.encoder import TextEncoder, text_encoder
+from forwhy.vocabulary.tokenizer import BehaviorTokenizer
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+_TOGETHER = 32
+"""Pairs explained between two steps of the progress bar; the texts do not depend on it."""
+
+
+def build_vocabulary(recipe: Recipe, dataset: Dataset, folder: Path) -> Vocabulary:
+    """Stage 1: behaviour tokens from training interactions and phrases (BEAT eq. 2 to 9).
+
+    Args:
+        recipe: Its sections data, intents, encoder and vocabulary are read.
+        dataset: What to learn from.
+        folder: For checkpoints; a killed stage goes on from it.
+    """
+    if recipe.data.graph == "as-published":
+        log.warning("graph as-published: held-out pairs are training edges: %s", leaks(dataset))
+    phrases = {side: entity_phrases(dataset, side, recipe.intents) for side in ("user", "item")}
+    encoder = text_encoder(recipe.encoder.name)
+    return BehaviorTokenizer(recipe.vocabulary).fit(dataset, phrases, encoder, folder, recipe.data.graph)
+
+
+def fit_explainer(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, folder: Path) -> BeatExplainer:
+    """Stage 2: a frozen language model learns to read the tokens (BEAT eq. 10, 11); `folder` as above."""
+    return BeatExplainer(recipe.explainer).fit(dataset, vocabulary, folder)
+
+
+def evaluate_run(
+    recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, explainer: BeatExplainer | None
+) -> dict[str, Any]:
+    """Stage 3: every number on test pairs, beside its controls; see `forwhy.evaluate.report` for the keys.
+
+    Ranking of the quantised representations, health of the books, whether held-out texts reached the macro
+    tokens, generated texts, information gain. What the dataset has no test pairs for is null, and so is all
+    text without an explainer.
+    """
+    encoder = text_encoder(recipe.encoder.name)
+    pairs = _test_pairs(recipe, dataset, explainer)
+    tested = explainer is not None and len(pairs) > 1
+    return evaluation_document(
+        ranking=rank_vocabulary(recipe, dataset, vocabulary),
+        baselines=_baselines(recipe, dataset),
+        health=vocabulary.health(),
+        retrieval=_retrieval(dataset, vocabulary, encoder),
+        text=_texts(recipe, dataset, explainer, pairs, encoder) if tested and explainer else None,
+        gain=_gain(recipe, explainer, pairs) if tested and explainer else None,
+        protocol=_protocol(recipe, dataset, vocabulary, explainer),
+    )
+
+
+def rank_vocabulary(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary) -> RankingResult | None:
+    """Full ranking of the quantised representations on test interactions; None without any."""
+    test = dataset.edges("test")
+    if not len(test):
+        return None
+    users, items = vocabulary.representation("user"), vocabulary.representation("item")
+    with spinner("ranking the catalogue"):
+        return rank_all(users, items, dataset.edges("train", "as-published"), test, recipe.evaluation.ks)
+
+
+def _baselines(recipe: Recipe, dataset: Dataset) -> dict[str, RankingResult]:
+    """Popularity on the same graph, ranked the same way."""
+    test, seen = dataset.edges("test"), dataset.edges("train", "as-published")
+    if not len(test):
+        return {}
+    popularity = PopularityRecommender.fit(dataset, recipe.data.graph)
+    sizes = len(dataset.users), len(dataset.items)
+    return {"popularity": rank_scores(popularity.scores, *sizes, seen, test, recipe.evaluation.ks)}
+
+
+def _test_pairs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer | None) -> Pairs:
+    """The drawn test pairs: both sides known from training, so that there is something to read."""
+    pairs = dataset.pairs("test")
+    if explainer is not None:
+        pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
+    order = np.random.default_rng(recipe.evaluation.seed).permutation(len(pairs))
+    return pairs.select(order[: max(recipe.evaluation.pairs, recipe.evaluation.generate)])
+
+
+def _retrieval(dataset: Dataset, vocabulary: Vocabulary, encoder: TextEncoder) -> dict[str, object] | None:
+    """Rank of each test pair's own text for its macro tokens (BEAT eq. 6) among all test texts."""
+    pairs = dataset.pairs("test")
+    if len(pairs) < 2 or "user_macro" not in vocabulary.codebooks:
+        return None
+    return text_retrieval(vocabulary.fused_text(pairs.users, pairs.items), encoder.encode(pairs.texts))
+
+
+def _texts(
+    recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: Pairs, encoder: TextEncoder
+) -> TextTable | None:
+    """Generated texts against references, and the controls on the same pairs."""
+    chosen = pairs.select(np.arange(min(recipe.evaluation.generate, len(pairs))))
+    if len(chosen) < 2:
+        return None
+    texts: list[str] = []
+    for start in track(range(0, len(chosen), _TOGETHER), "explaining test pairs"):
+        rows = np.arange(start, min(start + _TOGETHER, len(chosen)))
+        texts += [explanation.text for explanation in explainer.explain(chosen.select(rows))]
+    training = dataset.pairs("train").texts
+    return text_table(texts, chosen.texts, training, encoder, recipe.evaluation.seed)
+
+
+def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
+    """NLL under the right tokens and under other pairs' tokens."""
+    chosen = pairs.select(np.arange(min(recipe.evaluation.pairs, len(pairs))))
+    with Progress("scoring test pairs, right and shuffled", 4) as progress:
+        return measure_gain(_Counted(explainer, progress), chosen, recipe.evaluation.seed)
+
+
+class _Counted:
+    """A scorer that counts its passes over the pairs."""
+
+    def __init__(self, explainer: BeatExplainer, progress: Progress) -> None:
+        self._explainer, self._progress = explainer, progress
+
+    def nll(
+        self,
+        pairs: Pairs,
+        user_rows: NDArray[np.int64] | None = None,
+        item_rows: NDArray[np.int64] | None = None,
+    ) -> NllResult:
+        found = self._explainer.nll(pairs, user_rows, item_rows)
+        self._progress.advance()
+        return found
+
+
+def _protocol(
+    recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, explainer: BeatExplainer | None
+) -> dict[str, object]:
+    """What the numbers are about."""
+    return {
+        "recipe": recipe.name,
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "graph": recipe.data.graph,
+        "masked": "all training interactions, also those taken out of the graph",
+        "training_edges": len(vocabulary.seen),
+        "model": explainer.config.model if explainer is not None else None,
+        "encoder": recipe.encoder.name,
+        "seed": recipe.seed,
+        "evaluation_seed": recipe.evaluation.seed,
+    }

@@ -1,0 +1,48 @@
+"""The house rules that no linter checks: sizes, names, and an import that is light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "forwhy"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and lines of body, docstring left out, of every function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(SOURCE)) for path in FILES])
+def test_sizes(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert [name for name, lines in functions(path) if lines > 60] == []
+
+
+def test_most_functions_are_short() -> None:
+    lengths = sorted(lines for path in FILES for _, lines in functions(path))
+    assert lengths[len(lengths) // 2] <= 10
+    assert lengths[len(lengths) * 9 // 10] <= 30
+
+
+def test_no_drawer_modules() -> None:
+    assert [path for path in FILES if path.stem in {"utils", "common", "helpers", "misc"}] == []
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import forwhy; "
+        "print(time.perf_counter() - start, *sys.modules)"
+    )
+    seconds, *modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"torch", "transformers", "polars", "typer"} & set(modules) == set()
+    assert float(seconds) < 0.5

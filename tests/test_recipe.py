@@ -1,0 +1,253 @@
+"""Recipes: what is refused and how, what is skipped, and that a killed run reaches the same result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.errors import UserError
+from forwhy.recipe import STAGES, RunFolder, load_recipe, run, runner
+from forwhy.recipe.schema import Recipe
+from forwhy.recipe.toml import dump_model
+
+SMALLEST = 'name = "x"\ndata.path = "out/x"\n'
+
+
+def recipe_file(folder: Path, text: str = SMALLEST) -> Path:
+    file = folder / "recipe.toml"
+    file.write_text(text)
+    return file
+
+
+# --- reading
+
+
+def test_overrides_win_in_order_and_need_no_quotes(tmp_path: Path) -> None:
+    given = ["data.path=out/yelp", "vocabulary.epochs=3", "vocabulary.epochs=4", "evaluation.ks=[5, 20]"]
+    recipe = load_recipe(recipe_file(tmp_path), [*given, "vocabulary.restart_dead=false"])
+    assert recipe.data.path == "out/yelp"
+    assert (recipe.vocabulary.epochs, recipe.vocabulary.restart_dead) == (4, False)
+    assert recipe.evaluation.ks == (5, 20)
+
+
+def test_seed_goes_down_to_sections_that_set_none(tmp_path: Path) -> None:
+    text = "seed = 7\n" + SMALLEST + "[explainer]\nseed = 1\n"
+    recipe = load_recipe(recipe_file(tmp_path, text))
+    assert (recipe.vocabulary.seed, recipe.explainer.seed, recipe.evaluation.seed) == (7, 1, 7)
+
+
+def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path), ["vocabulary.preset=paper", "vocabulary.batch_size=7"])
+    assert (recipe.vocabulary.start, recipe.vocabulary.batch_size) == ("xavier", 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("vocabulary.epoch=3", "unknown key 'vocabulary.epoch'; did you mean 'vocabulary.epochs'?"),
+        ("evalution.pairs=3", "unknown key 'evalution'; did you mean 'evaluation'?"),
+        ("explainer.sar.gama=1", "unknown key 'explainer.sar.gama'; did you mean 'explainer.sar.gamma'?"),
+        ("vocabulary.epochs=ten", "'vocabulary.epochs': input should be a valid integer"),
+        ("data.graph=leaky", "'data.graph': input should be 'leak-free' or 'as-published'"),
+        ("vocabulary.epochs", "--set vocabulary.epochs: expected key=value"),
+        ("name.first=x", "--set name.first=x: 'name' is a value, not a section"),
+        ("data=3", "'data':"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_recipe(recipe_file(tmp_path), [override])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [("name = ", "not TOML"), ('name = "x"', "'data' is missing")])
+def test_broken_files_are_named(tmp_path: Path, text: str, said: str) -> None:
+    file = recipe_file(tmp_path, text)
+    with pytest.raises(UserError, match=said) as refused:
+        load_recipe(file)
+    assert str(file) in str(refused.value)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    for place in (tmp_path / "no.toml", tmp_path):
+        with pytest.raises(UserError, match=str(place)):
+            load_recipe(place)
+
+
+def test_resolved_recipe_reads_back_equal(tmp_path: Path) -> None:
+    overrides = [
+        "vocabulary.preset=official",
+        "explainer.preset=paper",
+        "explainer.lr=1e-5",
+        'name=a "b" \\ c\x7f',
+    ]
+    recipe = load_recipe(recipe_file(tmp_path), overrides)
+    assert load_recipe(recipe_file(tmp_path, dump_model(recipe))) == recipe
+
+
+class _Any(BaseModel):
+    text: str
+    number: float
+    numbers: list[int]
+    table: dict[str, str]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(_Any, number=st.floats(allow_nan=False), text=st.text(st.characters(exclude_categories=["Cs"])))
+)
+def test_any_values_survive_toml(value: _Any) -> None:
+    import tomllib
+
+    value = value.model_copy(update={"table": {k: v for k, v in value.table.items() if _is_text(k + v)}})
+    assert _Any.model_validate(tomllib.loads(dump_model(value))) == value
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- running
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """What a run leaves, but for the clock."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = {
+        str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix == ".safetensors"
+    }
+    return kept | {"evaluation.json": (folder / "evaluation.json").read_bytes()}
+
+
+def test_run_leaves_what_the_runner_says(tiny_run: Path) -> None:
+    names = {path.name for path in tiny_run.iterdir()}
+    assert names == {
+        "recipe.toml", "state.json", "vocabulary", "explainer", "evaluation.json", "metrics.jsonl", "work",
+    }  # fmt: skip
+    assert list((tiny_run / "work").iterdir()) == []
+    stages = {json.loads(line)["stage"] for line in (tiny_run / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"vocabulary", "explainer"}
+
+
+def test_resolved_recipe_continues_the_run(tiny_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = outputs(tiny_run)
+    with caplog.at_level(logging.INFO, "forwhy"):
+        reports = run(load_recipe(tiny_run / "recipe.toml"), tiny_run)
+    assert [report.action for report in reports] == ["skipped"] * 3
+    assert sum("skipped" in message for message in caplog.messages) == 3
+    assert outputs(tiny_run) == before
+
+
+def test_same_recipe_same_bytes(tiny_run: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    run(load_recipe(tiny_recipe), tmp_path / "again")
+    assert outputs(tmp_path / "again") == outputs(tiny_run)
+
+
+@pytest.mark.parametrize(
+    ("override", "done"),
+    [
+        ("name=other", set()),
+        ("explainer.checkpoint_seconds=1", set()),
+        ("evaluation.pairs=3", {"evaluation"}),
+        ("explainer.lr=1e-4", {"explainer", "evaluation"}),
+        ("intents.limit=3", set(STAGES)),
+    ],
+)
+def test_only_what_changed_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_run: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    override: str,
+    done: set[str],
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    monkeypatch.setattr(runner, "_do", lambda home, stage, *rest: None)
+    reports = run(load_recipe(tiny_recipe, [override]), folder)
+    assert {report.stage for report in reports if report.action == "done"} == done
+
+
+def test_until_stops_early_and_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path) -> None:
+    reports = run(load_recipe(tiny_recipe), tmp_path / "run", until="vocabulary")
+    assert [report.stage for report in reports] == ["vocabulary"]
+    with pytest.raises(UserError, match="stage 'explainer' is not finished; go on with: forwhy run"):
+        RunFolder.open(tmp_path / "run").explainer()
+
+
+def test_later_stages_are_forgotten_when_an_earlier_one_is_done_again(tiny_run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    folder.mark("vocabulary", "other", 1.0)
+    assert folder.has("vocabulary")
+    assert not folder.has("explainer")
+    assert not folder.has("evaluation")
+
+
+def test_without_explanations_only_the_vocabulary_is_learned(
+    tiny_town: Dataset, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    tables = {name: table for name, table in tiny_town.tables.items() if name != "explanations"}
+    town = make_dataset("silent", tables, {})
+    reports = run(load_recipe(tiny_recipe), tmp_path / "run", dataset=town)
+    assert [report.action for report in reports] == ["done", "left out", "done"]
+    evaluation = RunFolder(tmp_path / "run").evaluation()
+    assert evaluation["ranking"]["recall@20"] > 0
+    assert (evaluation["text"], evaluation["nll"], evaluation["text_retrieval"]) == (None, None, None)
+
+
+def test_foreign_folder_is_refused_and_untouched(
+    tiny_recipe: Path, tiny_town: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something that is not a run"):
+        run(load_recipe(tiny_recipe), tmp_path, dataset=tiny_town)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_unreadable_state_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_run, tmp_path / "run")
+    (folder / "state.json").write_text("{")
+    with pytest.raises(UserError, match="state.json: not readable"):
+        RunFolder(folder).state()
+
+
+def test_killed_run_reaches_the_same_result(tiny_run: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "forwhy", "-q", "run", str(tiny_recipe), "--out", str(folder)]
+    for mark in ("work", "vocabulary", "explainer"):
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while process.poll() is None and not (folder / mark).exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(load_recipe(tiny_recipe), folder)
+    assert outputs(folder) == outputs(tiny_run)
+
+
+def test_every_section_refuses_unknown_keys() -> None:
+    def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+        inner = [field.annotation for field in model.model_fields.values()]
+        found = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        return [model, *(deeper for kind in found for deeper in sections(kind))]
+
+    for section in sections(Recipe):
+        assert section.model_config.get("extra") == "forbid", section
+        assert section.model_config.get("frozen") is True, section
