@@ -253,7 +253,7 @@ def fetch(aliases: Sequence[str] = (), jobs: int = 2) -> list[ModelSource]:
 
 
 def _fetch_aside(aliases: Sequence[str], jobs: int) -> None:
-    """Convert in silent processes: libraries there draw bars of their own, and two of them tear each other."""
+    """Convert in silent processes: libraries there draw bars of their own, and two bars tear each other."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_hush) as pool:
         coming = [pool.submit(locate, alias) for alias in aliases]
@@ -263,7 +263,7 @@ def _fetch_aside(aliases: Sequence[str], jobs: int) -> None:
 
 def _hush() -> None:
     os.environ["TQDM_DISABLE"] = "1"
-    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,7 +20,8 @@ import_app = typer.Typer(
 )
 data_app.add_typer(import_app, name="import")
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Dataset folder to write.")]
+Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The same, as an option.")]
 Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
 TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
@@ -29,7 +30,8 @@ Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made
 @import_app.command("xrec")
 def import_xrec(
     folder: Annotated[Path, typer.Argument(help="Folder with total_*.csv and trn/val/tst.pkl.")],
-    out: Out,
+    target: Target = None,
+    out: Out = None,
     name: Name = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
@@ -37,13 +39,15 @@ def import_xrec(
     """XRec's published layout (the pickles are read through an allow-list)."""
     from forwhy.data.sources import import_xrec as read
 
-    _keep(read(folder, name, seed), out, as_json)
+    place = _place(target, out)
+    _keep(read(folder, name, seed), place, as_json)
 
 
 @import_app.command("lcrec")
 def import_lcrec(
     folder: Annotated[Path, typer.Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],
-    out: Out,
+    target: Target = None,
+    out: Out = None,
     name: Name = None,
     prefix: Annotated[str | None, typer.Option(help="X, when the folder holds several.")] = None,
     as_json: JsonFlag = False,
@@ -51,13 +55,15 @@ def import_lcrec(
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
     from forwhy.data.sources import import_lcrec as read
 
-    _keep(read(folder, name, prefix), out, as_json)
+    place = _place(target, out)
+    _keep(read(folder, name, prefix), place, as_json)
 
 
 @import_app.command("tables")
 def import_tables(
     interactions: Annotated[Path, typer.Option(help="CSV, TSV, JSONL or parquet of who took what.")],
-    out: Out,
+    target: Target = None,
+    out: Out = None,
     items: TableFile = None,
     users: TableFile = None,
     reviews: TableFile = None,
@@ -80,6 +86,7 @@ def import_tables(
     """Plain tables with anyone's column names."""
     from forwhy.data.sources import import_tables as read
 
+    place = _place(target, out)
     dataset = read(
         interactions,
         items,
@@ -94,7 +101,7 @@ def import_tables(
         duplicates=duplicates,
         unknown_ids=unknown_ids,
     )
-    _keep(dataset, out, as_json)
+    _keep(dataset, place, as_json)
 
 
 @data_app.command("show")
@@ -105,6 +112,16 @@ def show_data(
     from forwhy.data.dataset import Dataset
 
     _report(Dataset.load(folder), as_json)
+
+
+def _place(target: Path | None, out: Path | None) -> Path:
+    """Where the data set goes: the last argument, or --out."""
+    from forwhy.errors import UserError
+
+    place = target or out
+    if place is None or (target and out):
+        raise UserError("data import: name one folder to write, last or with --out")
+    return place
 
 
 def _mapping(columns: list[str]) -> dict[str, str]:

@@ -24,6 +24,9 @@ def guarded(command: Callable[[], object]) -> int:
         return leaving.exit_code
     except BrokenPipeError:
         return _closed_pipe()
+    except SystemExit as leaving:
+        # Typer turns a broken pipe into this before it gets here.
+        return _closed_pipe() if isinstance(leaving.__context__, BrokenPipeError) else OURS
     except (KeyboardInterrupt, typer.Abort):
         return _say(INTERRUPTED, "stopped; what was done is kept: the same command goes on from there")
     except UserError as error:

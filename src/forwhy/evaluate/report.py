@@ -154,12 +154,13 @@ def _wins(method: Mapping[str, Any], control: Mapping[str, Any], metric: str) ->
     return metric not in NEUTRAL and bool(control[metric] >= method[metric])
 
 
-def _cell(values: Mapping[str, Any], metric: str, mark: str = "") -> str:
+def _cell(values: Mapping[str, Any], metric: str, mark: str = "") -> Text:
+    """A value above its interval; `Text`, as the interval's bracket would open a markup tag in a string."""
     cell = f"{_number(values[metric])}{mark}"
     if metric not in values.get("intervals", {}):
-        return cell
+        return Text(cell)
     low, high = values["intervals"][metric]
-    return f"{cell}\n[{_number(low)}, {_number(high)}]".replace("[", r"\[")
+    return Text(f"{cell}\n[{_number(low)}, {_number(high)}]")
 
 
 def _number(value: float) -> str:

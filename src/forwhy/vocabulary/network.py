@@ -125,6 +125,11 @@ class TokenizerNetwork(nn.Module):
             user, item = self._propagation(user, item)
         return {"user": user, "item": item}
 
+    def rows(self, states: Mapping[str, Tensor], side: str, entities: Tensor) -> Tensor:
+        """[B, table slots · D] of some entities. Without propagation only these rows get a gradient."""
+        lone = self._propagation is None and not torch.distributed.is_initialized()
+        return F.embedding(entities, states[side], sparse=lone)
+
     def slots(self, rows: Tensor, side: str) -> tuple[Tensor | None, Tensor | None]:
         """Projected quantizer inputs of B table rows: macro [B, 1, M], micro [B, A, M]."""
         cut = rows.view(len(rows), self._table_slots, self.width)
@@ -169,11 +174,6 @@ class TokenizerNetwork(nn.Module):
         if self.config.representation == "sum":
             weighted = weighted[:, 1:] + weighted[:, :1]
         return weighted.flatten(1)
-
-    def split(self, words_BSM: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Macro word [B, M] and micro words [B, A, M]."""
-        macro = words_BSM[:, 0] if self.config.macro else None
-        return macro, words_BSM[:, int(self.config.macro) :] if self.config.micro else None
 
     @torch.no_grad()
     def start_codebooks(self, generator: torch.Generator) -> None:

@@ -16,6 +16,7 @@ from forwhy.training import Task
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.losses import info_nce, reconstruction_rmse, reconstruction_softmax
 from forwhy.vocabulary.network import SIDES, TokenizerNetwork
+from forwhy.vocabulary.optimizer import LazyAdam
 from forwhy.vocabulary.phrases import PhraseBook
 from forwhy.vocabulary.ranking import hits_and_recall
 
@@ -86,8 +87,8 @@ class TokenizerTask(Task[Batch]):
         self._speakers = {side: np.flatnonzero(texts.book.known(side)) for side in SIDES}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam; without weight decay, as the paper."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
+        """Adam, lazy on tables that are not propagated; without weight decay, as the paper."""
+        return LazyAdam(self.network.parameters(), lr=self.config.learning_rate)
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """Every training interaction once, in random order."""
@@ -134,8 +135,8 @@ class TokenizerTask(Task[Batch]):
         device = self.network.log_scale.device
         states = self.network.states()
         users, items = batch.users.to(device), batch.items.to(device)
-        of_users = self.network.tokens(states["user"][users], "user")
-        of_items = self.network.tokens(states["item"][items], "item")
+        of_users = self.network.tokens(self.network.rows(states, "user", users), "user")
+        of_items = self.network.tokens(self.network.rows(states, "item", items), "item")
         q_users, q_items = (
             self.network.represent(of_users.words_BSM),
             self.network.represent(of_items.words_BSM),
@@ -160,7 +161,7 @@ class TokenizerTask(Task[Batch]):
     ) -> Tensor:
         if self.config.reconstruction == "softmax":
             return self._softmax(q_users, q_items, items)
-        rows = states["item"][batch.negatives.to(items.device)]
+        rows = self.network.rows(states, "item", batch.negatives.to(items.device))
         q_negatives = self.network.represent(self.network.tokens(rows, "item").words_BSM)
         positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
         return reconstruction_rmse(positive, negative, self.config.reconstruction == "minmax_rmse")
@@ -187,7 +188,7 @@ class TokenizerTask(Task[Batch]):
         """f_s: the sum of both macro words, each through its head into the text space, [B, V]."""
         fused = None
         for side, entities in (("user", users), ("item", items)):
-            rows = states[side][torch.from_numpy(entities).to(states[side].device)]
+            rows = self.network.rows(states, side, torch.from_numpy(entities).to(states[side].device))
             macro = self.network.tokens(rows, side).words_BSM[:, 0]
             part = self.network.head(f"{side}_macro", macro)
             fused = part if fused is None else fused + part
@@ -196,9 +197,9 @@ class TokenizerTask(Task[Batch]):
 
     def _micro(self, entities: Tensor, side: str, states: Mapping[str, Tensor]) -> Tensor:
         device = states[side].device
-        micro = self.network.split(self.network.tokens(states[side][entities.to(device)], side).words_BSM)[1]
+        rows = self.network.rows(states, side, entities.to(device))
+        micro = self.network.tokens(rows, side).words_BSM[:, int(self.config.macro) :]
         assert self.network.masked is not None
-        assert micro is not None
         phrases_BL = self._phrase_rows[side][entities]
         present_BL = (phrases_BL >= 0).to(device)
         intents_BLV = self._phrase_vectors[phrases_BL.clamp_min(0)].to(device)

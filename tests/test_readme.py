@@ -1,0 +1,124 @@
+"""What the documents say is executed, parsed or looked up."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import typer
+
+from forwhy.cli import app
+from forwhy.columns import TABLES
+from forwhy.explain.config import BeatConfig
+from forwhy.recipe.schema import Recipe
+from forwhy.vocabulary.config import TokenizerConfig
+
+ROOT = Path(__file__).parents[1]
+PRESETS: tuple[Literal["paper", "official", "forwhy"], ...] = ("paper", "official", "forwhy")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(path: Path) -> list[str]:
+    """Every `forwhy …` command of a document, in blocks and in the text, that is more than a name."""
+    joined = "\n".join(blocks(path, "bash")).replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.startswith("forwhy ")]
+    return lines
+
+
+SHOWN = [(path, command) for path in DOCUMENTS for command in commands(path)]
+
+
+def test_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    """The tour as printed, with a smaller town and tiny stand-ins for the two models."""
+    (tour,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in tour.splitlines() if line.strip()]) <= 20
+    stand_ins = {
+        "little_town()": "little_town(users=40, items=30, visits=8, explanations=(30, 8, 8))",
+        '"minilm"': '"hash"',
+        '"smollm2-135m"': repr(str(tiny_model)),
+        "codes=64, epochs=10": "codes=8, epochs=1, slot_dim=2, text_dims=4",
+    }
+    for printed, stand_in in stand_ins.items():
+        assert printed in tour
+        tour = tour.replace(printed, stand_in)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(tour, names)  # noqa: S102 - our own document
+    assert names["explanation"].tokens
+    assert (tmp_path / "out" / "explainer" / "config.json").is_file()
+
+
+def test_the_two_commands_come_first() -> None:
+    first = blocks(ROOT / "README.md", "bash")[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize(("path", "command"), SHOWN, ids=[command[:60] for _, command in SHOWN])
+def test_shown_command_parses(path: Path, command: str) -> None:
+    arguments = shlex.split(command, comments=True)[1:]
+    level: Any = typer.main.get_command(app)
+    context = level.make_context("forwhy", arguments)
+    while hasattr(level, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        name, level, rest = level.resolve_command(context, rest)
+        context = level.make_context(name, rest, parent=context)
+    for override in context.params.get("overrides") or ():
+        section, _, key = override.partition("=")[0].partition(".")
+        assert key in Recipe.model_fields[section].annotation.model_fields
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_formats_name_every_column_and_section() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    for table, columns in TABLES.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{table}` |"))
+        assert [column.name for column in columns if f"`{column.name}`" not in row] == []
+    sections = [name for name in Recipe.model_fields if name not in ("name", "seed")]
+    assert [name for name in sections if f"| `[{name}]` |" not in text] == []
+
+
+def test_make_targets_exist() -> None:
+    named = {
+        name for path in DOCUMENTS for name in re.findall(r"\bmake (\w+)\b", "\n".join(blocks(path, "bash")))
+    }
+    for name in named:
+        subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)
+
+
+def differences(config: type[TokenizerConfig] | type[BeatConfig]) -> dict[str, list[str]]:
+    """Option -> its value under each preset, where those are not all equal."""
+
+    def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+        for key, value in values.items():
+            yield from (
+                flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, str(value))]
+            )
+
+    columns = [dict(flat(config(preset=preset).model_dump())) for preset in PRESETS]
+    rows = {key: [column[key] for column in columns] for key in columns[0] if key != "preset"}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+@pytest.mark.parametrize(("stage", "config"), [("vocabulary", TokenizerConfig), ("explainer", BeatConfig)])
+def test_every_difference_of_a_preset_has_its_line(
+    stage: str, config: type[TokenizerConfig] | type[BeatConfig]
+) -> None:
+    text = (ROOT / "docs" / "decisions" / "0002-presets.md").read_text(encoding="utf-8")
+    section = text.split(f"`[{stage}]`")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \|", section, re.MULTILINE)
+    assert {key: list(values) for key, *values in rows} == differences(config)
