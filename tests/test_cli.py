@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from forwhy.cli import main
+from forwhy.cli.console import plain
 from forwhy.cli.guard import guarded
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -148,6 +149,10 @@ def test_tables_for_readers_are_plain_text(
     assert printed.strip()
     assert "\\[" not in printed
     assert "[bold]" not in printed
+
+
+def test_control_characters_do_not_reach_a_terminal() -> None:
+    assert plain("caf\x1b[2Jé\r\x07\n日本") == "caf [2Jé  \n日本"
 
 
 # --- mistakes

@@ -7,12 +7,15 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 
 log = logging.getLogger("forwhy.cli")
+
+_FILE_WIDTH = 120
+"""Columns of tables that go into a file or a pipe."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -42,26 +45,43 @@ def one_of(options: Mapping[str, object]) -> None:
         raise UserError(f"{' and '.join(given) or 'nobody named'}: give one of {', '.join(options)}")
 
 
+def plain(text: object) -> str:
+    """Text from data for a terminal: without control characters, which could move the cursor or worse."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in str(text))
+
+
 def emit(document: object) -> None:
     """Writes one JSON document; not-a-number becomes null, as JSON has none."""
-    sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(_json(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def show(*renderables: RenderableType) -> None:
     """Writes text and tables for a reader; text from data is not read as markup."""
-    console = Console(file=sys.stdout, markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    console = Console(file=sys.stdout, markup=False, highlight=False, width=width)
     for renderable in renderables:
         console.print(renderable)
 
 
-def _plain(value: object) -> object:
+def show_evaluation(document: Mapping[str, Any]) -> None:
+    """Writes an evaluation as tables; the sentences in it are strangers' words."""
+    from forwhy.evaluate.report import render
+
+    controls = {
+        name: control | {"sentence": plain(control["sentence"])} if "sentence" in control else control
+        for name, control in (document.get("controls") or {}).items()
+    }
+    show(*render({**document, "controls": controls}))
+
+
+def _json(value: object) -> object:
     """The value in JSON's own types, numpy's scalars and arrays included."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_json(inner) for inner in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

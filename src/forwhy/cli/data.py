@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show
+from forwhy.cli.console import JsonFlag, emit, plain, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,11 +154,11 @@ def _table(summary: dict[str, object]) -> Table:
     """The summary with one row per number."""
     from rich.table import Table
 
-    table = Table("what", "count", title=str(summary["name"]))
+    table = Table("what", "count", title=plain(summary["name"]))
     for key, value in summary.items():
         if isinstance(value, dict):
             for inner, number in value.items():
                 table.add_row(f"{key}: {inner}", str(number))
         elif key != "name":
-            table.add_row(key, str(value))
+            table.add_row(key, plain(value))
     return table

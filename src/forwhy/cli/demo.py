@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, log, show
-from forwhy.cli.recommend import add_reasons, described, items_table, recommendation
+from forwhy.cli.console import JsonFlag, emit, log, show, show_evaluation
+from forwhy.cli.recommend import add_reasons, described, items_listed, recommendation
 
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
@@ -23,7 +23,6 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a little town, learn its vocabulary, teach a small model to read it, and show what comes out."""
-    from forwhy.evaluate.report import render
     from forwhy.recipe import RunFolder
 
     started = time.perf_counter()
@@ -35,8 +34,10 @@ def demo(
         emit({"run": str(folder.path), "people": people, "evaluation": evaluation, "seconds": seconds})
         return
     for person in people:
-        show(f"\n{person['user']}", "who they are: " + described(person["tokens"]), items_table(person))
-    show("", *render(evaluation), f"\nThe run is in {folder.path}. Look further:", _further(folder, people))
+        show(f"\n{person['user']}: who they are", described(person["tokens"]))
+        show("what they might like, and why", items_listed(person))
+    show_evaluation(evaluation)
+    show(f"\nThe run is in {folder.path}. Look further:", _further(folder, people))
 
 
 def _run(out: Path) -> Dataset:

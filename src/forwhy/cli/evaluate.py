@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, log, show
+from forwhy.cli.console import JsonFlag, emit, log, show_evaluation
 
 if TYPE_CHECKING:
     from forwhy.recipe import RunFolder
@@ -19,14 +19,13 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a run's evaluation; measure what is missing."""
-    from forwhy.evaluate.report import render
     from forwhy.recipe import RunFolder
 
     document = _document(RunFolder.open(run), again)
     if as_json:
         emit(document)
     else:
-        show(*render(document))
+        show_evaluation(document)
 
 
 def _document(folder: RunFolder, again: bool) -> dict[str, Any]:

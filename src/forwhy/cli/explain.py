@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, one_of, show
+from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,14 +46,14 @@ def explain(
         )
         return
     if not sys.stdout.isatty():
-        show(explanation.text)
+        show(plain(explanation.text))
     show(_evidence(explanation), *_behind(explanation))
 
 
 def _stream(explainer: BeatExplainer, user: str | None, item: str, history: list[str] | None) -> None:
     pieces = explainer.stream(history=history, item=item) if user is None else explainer.stream((user, item))
     for piece in pieces:
-        sys.stdout.write(piece)
+        sys.stdout.write(plain(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
@@ -65,7 +65,7 @@ def _evidence(explanation: Explanation) -> Table:
     table = Table("token", "gloss", "contribution (nats)")
     for token in explanation.tokens:
         carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
-        table.add_row(token.token, "; ".join(token.gloss[:3]), carried)
+        table.add_row(token.token, plain("; ".join(token.gloss[:3])), carried)
     return table
 
 
@@ -75,4 +75,4 @@ def _behind(explanation: Explanation) -> list[str]:
     if not items:
         return []
     named = (f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
-    return [f"most like it in their history: {', '.join(named)}"]
+    return [f"most like it in their history: {plain(', '.join(named))}"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import typer
 
+from forwhy.cli.console import plain
 from forwhy.errors import UserError
 
 DONE, OURS, CALLERS, INTERRUPTED = 0, 1, 2, 130
@@ -69,6 +70,6 @@ def _closed_pipe() -> int:
 
 
 def _say(status: int, message: str) -> int:
-    line = " ".join(message.split())
+    line = plain(" ".join(message.split()))
     sys.stderr.write(f"forwhy: {line}\n")
     return status

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, one_of, show
+from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from forwhy.explain.beat import BeatExplainer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -39,7 +37,7 @@ def recommend(
     if as_json:
         emit(document)
     else:
-        show(described(document["tokens"]), items_table(document))
+        show("behaviour tokens", described(document["tokens"]), "recommended", items_listed(document))
 
 
 def recommendation(
@@ -89,17 +87,20 @@ def add_reasons(
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
-    """Tokens for a reader: each with its first two glosses."""
-    return "  ".join(f"{token['token']} ({', '.join(token['gloss'][:2]) or 'no gloss'})" for token in tokens)
+    """Tokens for a reader: a line each, with its first glosses."""
+    width = max(len(token["token"]) for token in tokens)
+    return "\n".join(
+        f"  {token['token']:<{width}}  {plain(', '.join(token['gloss'][:3])) or 'no gloss'}"
+        for token in tokens
+    )
 
 
-def items_table(document: dict[str, Any]) -> Table:
-    """The recommended items as a table."""
-    from rich.table import Table
-
-    reasons = any("explanation" in row for row in document["items"])
-    table = Table("rank", "item", "title", "score", *(["why"] if reasons else []))
+def items_listed(document: dict[str, Any]) -> str:
+    """The recommended items for a reader: title, id, score, and the reason below."""
+    lines = []
     for row in document["items"]:
-        cells = [str(row["rank"]), str(row["item_id"]), row["title"], f"{row['score']:.3f}"]
-        table.add_row(*cells, *([row.get("explanation", "")] if reasons else []))
-    return table
+        named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
+        lines.append(f"{row['rank']:>3}. {named}  {row['score']:.3f}")
+        if "explanation" in row:
+            lines.append(f"     {plain(row['explanation'])}")
+    return "\n".join(lines)

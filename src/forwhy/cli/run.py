@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show
+from forwhy.cli.console import JsonFlag, emit, show, show_evaluation
 
 
 def run(
@@ -20,7 +20,6 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run up to date: unchanged stages are skipped, a killed run goes on."""
-    from forwhy.evaluate.report import render
     from forwhy.recipe import RunFolder, load_recipe
     from forwhy.recipe import run as run_stages
 
@@ -30,6 +29,6 @@ def run(
         stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
         emit({"run": str(out), "stages": stages, "evaluation": evaluation})
     elif evaluation is not None:
-        show(*render(evaluation))
+        show_evaluation(evaluation)
     else:
         show(f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}")

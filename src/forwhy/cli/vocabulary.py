@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show
+from forwhy.cli.console import JsonFlag, emit, plain, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,4 +65,4 @@ def _book(words: Vocabulary, book: str, top: int) -> Table:
 
 
 def _joined(value: object) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return plain("; ".join(map(str, value)) if isinstance(value, list | tuple) else value)

@@ -144,7 +144,7 @@ def _retrieval_table(document: Mapping[str, Any]) -> Table | None:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table
