@@ -146,7 +146,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     return table
 
 
@@ -160,8 +160,8 @@ def _cell(values: Mapping[str, Any], metric: str, mark: str = "") -> Text:
     if metric not in values.get("intervals", {}):
         return Text(cell)
     low, high = values["intervals"][metric]
-    return Text(f"{cell}\n[{_number(low)}, {_number(high)}]")
+    return Text(f"{cell}\n[{_number(low, 3)}, {_number(high, 3)}]")
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.{digits}f}"
