@@ -5,7 +5,7 @@ import torch
 
 from forwhy.vocabulary.losses import info_nce, reconstruction_rmse, reconstruction_softmax
 from forwhy.vocabulary.masked import MaskedIntents, draw_mask
-from forwhy.vocabulary.task import perplexity
+from forwhy.vocabulary.vocabulary import perplexity
 
 
 def test_info_nce_equals_equation_6() -> None:

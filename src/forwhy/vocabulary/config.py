@@ -179,6 +179,10 @@ class TokenizerConfig(BaseModel):
         """Words per entity: macro first, then micro."""
         return int(self.macro) + (self.micro_slots if self.micro else 0)
 
+    def slot_books(self, side: str) -> list[str]:
+        """The codebook that each slot of a side reads."""
+        return [f"{side}_macro"] * self.macro + [f"{side}_micro"] * (self.slots - self.macro)
+
     @property
     def uses_text_start(self) -> bool:
         """Whether slots carry text coordinates from the start."""

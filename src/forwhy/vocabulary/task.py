@@ -19,6 +19,7 @@ from forwhy.vocabulary.network import SIDES, TokenizerNetwork
 from forwhy.vocabulary.optimizer import LazyAdam
 from forwhy.vocabulary.phrases import PhraseBook
 from forwhy.vocabulary.ranking import hits_and_recall
+from forwhy.vocabulary.vocabulary import perplexity
 
 __all__ = ["Batch", "Texts", "TokenizerTask", "log_frequency"]
 
@@ -214,26 +215,14 @@ class TokenizerTask(Task[Batch]):
         hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
         metrics = {"hr@20": hit, "recall@20": recall}
         for side, part in tokens.items():
+            slots = np.array(self.config.slot_books(side))
             codes = part.codes_BS.cpu().numpy()
-            for book, columns in self.books(side).items():
-                metrics[f"perplexity/{book}"] = perplexity(codes[:, columns].ravel(), self.config.codes)
+            for book in dict.fromkeys(slots.tolist()):
+                metrics[f"perplexity/{book}"] = perplexity(codes[:, slots == book], self.config.codes)
         return metrics
-
-    def books(self, side: str) -> dict[str, list[int]]:
-        """Book -> its columns among the slots of a side."""
-        macro = int(self.config.macro)
-        books = {f"{side}_macro": [0]} if macro else {}
-        return books | ({f"{side}_micro": list(range(macro, self.config.slots))} if self.config.micro else {})
 
 
 def log_frequency(graph: Bipartite) -> Tensor:
     """[I] log share of training interactions that an item has; items without any count as having one."""
     frequency = np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1)
     return torch.from_numpy(np.log(frequency).astype(np.float32))
-
-
-def perplexity(codes: NDArray[np.integer], size: int) -> float:
-    """The exponential of the entropy of code use; `size` when all are used alike, 1 when one is."""
-    shares = np.bincount(codes, minlength=size) / max(len(codes), 1)
-    shares = shares[shares > 0]
-    return float(np.exp(-(shares * np.log(shares)).sum()))

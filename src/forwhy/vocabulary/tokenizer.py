@@ -120,7 +120,7 @@ class BehaviorTokenizer:
             for name, head in network.heads.items()
             if isinstance(head, torch.nn.Linear)
         }
-        slots = {side: _slots(codebooks, side, self.config) for side in SIDES}
+        slots = {side: self.config.slot_books(side) for side in SIDES}
         return Vocabulary(
             codebooks=codebooks,
             codes=codes,
@@ -135,11 +135,6 @@ class BehaviorTokenizer:
             config=self.config.model_dump(mode="json"),
             metrics=dict(metrics),
         )
-
-
-def _slots(codebooks: Mapping[str, Floats], side: str, config: TokenizerConfig) -> list[str]:
-    macro = [f"{side}_macro"] if f"{side}_macro" in codebooks else []
-    return macro + [f"{side}_micro"] * (config.slots - len(macro))
 
 
 @torch.no_grad()

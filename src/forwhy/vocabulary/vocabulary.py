@@ -16,7 +16,7 @@ import forwhy.artifact as artifact
 from forwhy.data.ids import Ids
 from forwhy.errors import UserError
 
-__all__ = ["BOOKS", "Vocabulary", "token_name"]
+__all__ = ["BOOKS", "Vocabulary", "perplexity", "token_name"]
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
 SIDES = ("user", "item")
@@ -157,15 +157,10 @@ class Vocabulary:
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
         report: dict[str, dict[str, float]] = {}
-        for book in self.codebooks:
+        for book, words in self.codebooks.items():
             side = book.split("_")[0]
-            columns = [slot for slot, name in enumerate(self.slots(side)) if name == book]
-            used = np.bincount(self.codes[side][:, columns].ravel(), minlength=len(self.codebooks[book]))
-            shares = used[used > 0] / used.sum()
-            report[book] = {
-                "perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
-                "used": int((used > 0).sum()),
-            }
+            own = self.codes[side][:, [name == book for name in self.slots(side)]]
+            report[book] = {"perplexity": perplexity(own, len(words)), "used": len(np.unique(own))}
         return report
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -213,6 +208,13 @@ class Vocabulary:
             config=stored.config["tokenizer"],
             metrics=stored.config["metrics"],
         )
+
+
+def perplexity(codes: NDArray[np.integer], size: int) -> float:
+    """The exponential of the entropy of code use; `size` when all are used alike, 1 when one is."""
+    shares = np.bincount(codes.ravel(), minlength=size) / max(codes.size, 1)
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _nearest(vector: NDArray[np.floating], codebook: Floats) -> int:
