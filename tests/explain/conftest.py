@@ -99,6 +99,7 @@ def vocabulary(town: Dataset) -> Vocabulary:
         items=town.items,
         titles=town.titles(),
         seen=town.edges("train"),
+        taken=town.edges("train", "as-published"),
         score_weights=np.ones(10, np.float32),
         fold_in=random.normal(size=(61, 60)).astype(np.float32),
     )

@@ -28,7 +28,7 @@ class TinyVocabulary:
                  for s, n in (("u", USERS), ("i", ITEMS))]  # fmt: skip
         self.users, self.items = Ids(names[0], "user"), Ids(names[1], "item")
         self.titles = [f"title {item}" if titled else "" for item in range(ITEMS)]
-        self.seen = np.array([[0, 1], [0, 2], [1, 1], [2, 0], [3, 4], [4, 5], [5, 10]])
+        self.taken = np.array([[0, 1], [0, 2], [1, 1], [2, 0], [3, 4], [4, 5], [5, 10]])
         self.has_history = {"user": np.arange(USERS) < USERS - 1, "item": np.ones(ITEMS, bool)}
 
     def slots(self, side: str) -> list[str]:

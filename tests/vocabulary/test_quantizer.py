@@ -82,6 +82,14 @@ def test_gradient_codebooks_learn_from_their_loss() -> None:
     assert float(quantizer(x).loss) < 0.7 * before
 
 
+def test_told_not_to_learn_a_codebook_stays() -> None:
+    quantizer = Quantizer(8, 4, restart_after=1)
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    quantizer(points(50), learn=False)
+    for name, value in quantizer.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_dead_codes_come_back() -> None:
     quantizer = Quantizer(16, 4, restart_after=3).train()
     quantizer.codebook.fill_(100.0)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
@@ -78,6 +79,25 @@ def test_words_of_a_history_are_like_the_persons_own(vocabulary: Vocabulary, tow
         agree.append((folded == vocabulary.codes["user"][user]).mean())
         chance.append((folded == vocabulary.codes["user"][user + 60]).mean())
     assert np.mean(agree) > 2 * np.mean(chance) + 0.05
+
+
+def test_what_was_cut_from_the_graph_is_still_not_new(learn: Learn, town: Dataset, tmp_path: Path) -> None:
+    cut = town.edges("train")[:3]
+    leaked = pl.DataFrame(
+        {
+            "user_id": [town.users.values[user] for user in cut[:, 0]],
+            "item_id": [town.items.values[item] for item in cut[:, 1]],
+            "text": ["They would enjoy it."] * 3,
+            "split": ["test"] * 3,
+        }
+    )
+    rows = town.tables["explanations"].join(leaked, on=["user_id", "item_id"], how="anti")
+    tables = {**town.tables, "explanations": pl.concat([rows.select(leaked.columns), leaked])}
+    vocabulary = learn(tmp_path / "work", make_dataset("leaky", tables, {"importer": "test"}), epochs=0)
+    assert len(vocabulary.taken) == len(vocabulary.seen) + 3
+    users = [town.users.values[user] for user in dict.fromkeys(cut[:, 0].tolist())]
+    listed = BehaviourRecommender(vocabulary).recommend(users, k=len(town.items))
+    assert listed.join(leaked, on=["user_id", "item_id"], how="inner").is_empty()
 
 
 def test_an_empty_history_is_refused(vocabulary: Vocabulary) -> None:

@@ -33,8 +33,8 @@ class BehaviourVocabulary(Protocol):
         """Title of each item; "" when unknown."""
 
     @property
-    def seen(self) -> Ints:
-        """[E, 2] internal training pairs."""
+    def taken(self) -> Ints:
+        """[T, 2] internal pairs of all training interactions."""
 
     @property
     def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
@@ -60,7 +60,7 @@ class BehaviourRecommender(CatalogueRecommender):
 
     def __init__(self, vocabulary: BehaviourVocabulary) -> None:
         """Nothing is fitted here: the vocabulary is the model."""
-        super().__init__(vocabulary.users, vocabulary.items, vocabulary.titles, vocabulary.seen)
+        super().__init__(vocabulary.users, vocabulary.items, vocabulary.titles, vocabulary.taken)
         self.vocabulary = vocabulary
 
     def scores(self, users: Ints) -> Scores:

@@ -56,9 +56,10 @@ class TokenizerNetwork(nn.Module):
         self.quantizers = nn.ModuleDict(
             {f"{side}_{kind}": self._quantizer(graph) for side, kind in self._books()}
         )
-        self.log_weight = nn.Parameter(self._score_weights(start).log())
+        basis = start.text_basis if start is not None and config.code_dim is None else None
+        self.log_weight = nn.Parameter(self._score_weights(basis).log())
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.heads = nn.ModuleDict({f"{side}_{kind}": self._head(start) for side, kind in self._books()})
+        self.heads = nn.ModuleDict({f"{side}_{kind}": self._head(basis) for side, kind in self._books()})
         self.masked = MaskedIntents(text_width, config.mask_ratio) if config.micro and config.beta else None
 
     def _books(self) -> list[tuple[str, str]]:
@@ -100,21 +101,21 @@ class TokenizerNetwork(nn.Module):
             restart_after=max(epoch_steps, 10) if config.restart_dead else 0,
         )  # fmt: skip
 
-    def _score_weights(self, start: Start | None) -> Tensor:
+    def _score_weights(self, text_basis_VT: NDArray[np.float32] | None) -> Tensor:
         weights = torch.ones(self.code_dim)
-        if start is not None and start.text_basis is not None and self.config.code_dim is None:
-            weights[start.graph_dims :] = max(self.config.text_score, 1e-4)
+        if text_basis_VT is not None:
+            weights[self.config.slot_dim :] = max(self.config.text_score, 1e-4)
         return weights
 
-    def _head(self, start: Start | None) -> nn.Module:
+    def _head(self, text_basis_VT: NDArray[np.float32] | None) -> nn.Module:
         """From a word to the text encoder's space; starts as the way back from text coordinates."""
         if self.code_dim == self.text_width and self.config.start == "xavier":
             return nn.Identity()
         head = nn.Linear(self.code_dim, self.text_width, bias=False)
-        if start is not None and start.text_basis is not None and self.config.code_dim is None:
+        if text_basis_VT is not None:
             nn.init.zeros_(head.weight)
-            head.weight.data[:, start.graph_dims :] = (
-                torch.from_numpy(start.text_basis) / self.config.text_weight
+            head.weight.data[:, self.config.slot_dim :] = (
+                torch.from_numpy(text_basis_VT) / self.config.text_weight
             )
         return head
 
@@ -145,13 +146,13 @@ class TokenizerNetwork(nn.Module):
         projected: Tensor = self.projections[book](slots)
         return F.normalize(projected, dim=2) if self.config.unit_inputs else projected
 
-    def tokens(self, rows: Tensor, side: str) -> Tokens:
-        """Quantise B table rows (eq. 4)."""
+    def tokens(self, rows: Tensor, side: str, learn: bool = False) -> Tokens:
+        """Quantise B table rows (eq. 4); with `learn`, in training mode, they move the codebooks."""
         words, codes, losses = [], [], []
         for kind, slots in zip(("macro", "micro"), self.slots(rows, side), strict=True):
             if slots is None:
                 continue
-            out = self.book(f"{side}_{kind}")(slots.flatten(0, 1))
+            out = self.book(f"{side}_{kind}")(slots.flatten(0, 1), learn)
             words.append(out.vectors.view(slots.shape))
             codes.append(out.codes.view(slots.shape[:2]))
             losses.append(out.loss)

@@ -93,14 +93,14 @@ class Quantizer(nn.Module):
             self.counts.copy_(counts.clamp_min(1e-3) / counts.mean())
             self.sums.copy_(self.codebook * self.counts[:, None])
 
-    def forward(self, x_BM: Tensor) -> Quantized:
-        """Quantise B vectors; in training mode also update the codebook's statistics."""
+    def forward(self, x_BM: Tensor, learn: bool = True) -> Quantized:
+        """Quantise B vectors; in training mode, unless told not to `learn`, also update the codebook's statistics."""
         codes = nearest(x_BM.detach(), self.codebook.detach())
         words = F.embedding(codes, self.codebook)
         loss = self.commitment * F.mse_loss(x_BM, words.detach())
         if self.update == "gradient":
             loss = loss + F.mse_loss(words, x_BM.detach())
-        if self.training:
+        if self.training and learn:
             self._learn(x_BM.detach(), codes)
         return Quantized(self._pass_gradients(x_BM, words.detach()), codes, loss)
 

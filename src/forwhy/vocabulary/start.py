@@ -19,11 +19,9 @@ Floats = NDArray[np.float32]
 class Start:
     """Start tables per side, and how the slots' text coordinates map back into the encoder's space."""
 
-    def __init__(self, tables: dict[str, Floats], graph_dims: int, text_basis: Floats | None) -> None:
+    def __init__(self, tables: dict[str, Floats], text_basis: Floats | None) -> None:
         self.tables = tables
         """side -> [N, S, D]"""
-        self.graph_dims = graph_dims
-        """G"""
         self.text_basis = text_basis
         """[V, T] or None without text."""
 
@@ -32,7 +30,7 @@ def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) 
     """Both sides' tables, [N, S, D], at a mean graph norm of 1 per slot. Time of one truncated SVD plus O(N·S·T)."""
     blocks = _graph_slots(graph, config)
     if not config.uses_text_start or len(book.phrases) <= config.micro_slots:
-        return Start(blocks, config.slot_dim, None)
+        return Start(blocks, None)
     space = fit_text_space(book, config.text_dims, config.micro_slots, config.seed)
     own = {side: text_slots(book, side, space, config.macro) for side in ("user", "item")}
     if not config.micro:
@@ -41,7 +39,7 @@ def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) 
     tables = {
         side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
     }
-    return Start(tables, config.slot_dim, space.basis)
+    return Start(tables, space.basis)
 
 
 def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[str, Floats]:

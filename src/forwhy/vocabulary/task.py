@@ -44,6 +44,7 @@ class Batch:
     users: Tensor
     items: Tensor
     negatives: Tensor
+    """One item per interaction; none under the in-batch softmax."""
     pairs: Tensor
     """Rows of the explained training pairs."""
     intents: dict[str, Tensor]
@@ -96,12 +97,13 @@ class TokenizerTask(Task[Batch]):
         return _Epoch(self, epoch)
 
     def batch(self, rows: Ints, rng: np.random.Generator) -> Batch:
-        """The interactions of `rows` with one uniform negative each, and a draw of texts."""
+        """The interactions of `rows` with one uniform negative each where asked for, and a draw of texts."""
         edges = self.graph.edges[rows]
         limit = self.config.text_batch
         pairs = rng.permutation(len(self._texts.pair_users))[:limit]
         intents = {side: rng.permutation(self._speakers[side])[:limit] for side in SIDES}
-        negatives = self._negatives(edges[:, 0], rng)
+        in_batch = self.config.reconstruction == "softmax"
+        negatives = edges[:0, 1] if in_batch else self._negatives(edges[:, 0], rng)
         users, items, drawn, chosen = (
             torch.from_numpy(np.ascontiguousarray(part))
             for part in (edges[:, 0], edges[:, 1], negatives, pairs)
@@ -113,8 +115,6 @@ class TokenizerTask(Task[Batch]):
     def _negatives(self, users: Ints, rng: np.random.Generator) -> Ints:
         """One uniform item per user that is not a training item of theirs (after 20 tries: any item)."""
         items = rng.integers(0, self.graph.items, len(users))
-        if self.config.reconstruction == "softmax":
-            return items
         for _ in range(20):
             taken = np.asarray(self.graph.incidence[users, items]).ravel() > 0
             if not taken.any():
@@ -136,8 +136,10 @@ class TokenizerTask(Task[Batch]):
         device = self.network.log_scale.device
         states = self.network.states()
         users, items = batch.users.to(device), batch.items.to(device)
-        of_users = self.network.tokens(self.network.rows(states, "user", users), "user")
-        of_items = self.network.tokens(self.network.rows(states, "item", items), "item")
+        # Only the interactions move the codebooks: the few entities with texts, drawn again at every step, would
+        # pull the words together (docs/log.md).
+        of_users = self.network.tokens(self.network.rows(states, "user", users), "user", learn=True)
+        of_items = self.network.tokens(self.network.rows(states, "item", items), "item", learn=True)
         q_users, q_items = (
             self.network.represent(of_users.words_BSM),
             self.network.represent(of_items.words_BSM),

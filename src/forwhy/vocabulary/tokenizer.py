@@ -129,6 +129,7 @@ class BehaviorTokenizer:
             items=dataset.items,
             titles=dataset.titles(),
             seen=graph.edges,
+            taken=dataset.edges("train", "as-published"),
             score_weights=np.exp(_array(network.log_weight)),
             fold_in=_fold_in(graph, network, tokens),
             heads=heads,

@@ -46,7 +46,9 @@ class Vocabulary:
     titles: Sequence[str]
     """By internal item; "" when unknown."""
     seen: Ints
-    """[E, 2] training edges, internal."""
+    """[E, 2] edges of the graph it was learnt on, internal."""
+    taken: Ints
+    """[T, 2] all training interactions, also those cut out of the graph: never recommended as new."""
     score_weights: Floats
     """[M] weight of each coordinate in q_u·q_i."""
     fold_in: Floats
@@ -169,7 +171,7 @@ class Vocabulary:
         tensors |= {f"codebook.{book}": np.ascontiguousarray(words) for book, words in self.codebooks.items()}
         tensors |= {f"codes.{side}": np.ascontiguousarray(self.codes[side]) for side in SIDES}
         tensors |= {f"head.{book}": np.ascontiguousarray(head) for book, head in self.heads.items()}
-        tensors["seen"] = np.ascontiguousarray(self.seen)
+        tensors |= {"seen": np.ascontiguousarray(self.seen), "taken": np.ascontiguousarray(self.taken)}
         tables = {
             "words": self.words,
             "users": pl.DataFrame({"user_id": list(self.users.values)}),
@@ -202,6 +204,7 @@ class Vocabulary:
             items=Ids(tuple(stored.tables["items"]["item_id"]), "item"),
             titles=list(stored.tables["items"]["title"]),
             seen=tensors["seen"],
+            taken=tensors["taken"],
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
             heads=group("head."),
