@@ -63,6 +63,29 @@ def test_cached_prefix_and_padding_change_nothing(
     assert batch.row_N.tolist() == [n for n, row in enumerate(rows) for _ in row.target]
 
 
+def test_task_tokens_in_every_layer_are_additions_to_the_plain_models_cache(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows
+) -> None:
+    """Against transformers' own cache, filled by one plain pass and changed by hand."""
+    config = PromptConfig(task_tokens=3, task_depth="every-layer")
+    reader, shallow = make_reader(backbone, config), make_reader(backbone, PromptConfig(task_tokens=3))
+    row = make_rows(reader, 1)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(reader.logits([row])[0], shallow.logits([row])[0])
+        for number, parameter in enumerate(reader.bridge.deep):
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+        whole, rest = plain_inputs(reader, row), reader.inputs([row], reader.prompt.collate([row]))
+        cache = backbone.model(inputs_embeds=whole[:, : -rest.shape[1]], use_cache=True).past_key_values
+        for layer, deep, (keys, values) in zip(
+            cache.layers, reader.bridge.deep, backbone.prefix(reader.prompt.prefix_ids).layers, strict=True
+        ):
+            layer.keys[:, :, -3:] += deep[0] * keys.std()
+            layer.values[:, :, -3:] += deep[1] * values.std()
+        expected = backbone.model(inputs_embeds=rest, past_key_values=cache).logits[0, -len(row.target) :]
+        torch.testing.assert_close(reader.logits([row])[0], expected, atol=5e-5, rtol=1e-5)
+    assert not torch.allclose(expected, plain_logits(shallow, row), atol=1e-2)
+
+
 def test_gradients_reach_the_bridge_only_and_are_the_plain_ones(
     backbone: Backbone, make_reader: Readers, make_rows: Rows
 ) -> None:
@@ -95,9 +118,9 @@ def test_batch_of_one_equals_batch_of_sixteen(
     assert reader.write(asked, SHORT) == [reader.write([row], SHORT)[0] for row in asked]
 
 
-@pytest.mark.parametrize("title", [False, True])
+@pytest.mark.parametrize(("title", "no_repeat"), [(False, 0), (True, 0), (False, 2), (True, 1)])
 def test_greedy_decoding_writes_what_generate_writes(
-    backbone: Backbone, make_reader: Readers, make_rows: Rows, title: bool
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, title: bool, no_repeat: int
 ) -> None:
     reader = make_reader(backbone, PromptConfig(task_tokens=4, title=title))
     rows = make_rows(reader, 6, texts=False)
@@ -106,14 +129,15 @@ def test_greedy_decoding_writes_what_generate_writes(
         embeds = plain_inputs(reader, row)
         mask = torch.ones(embeds.shape[:2], dtype=torch.long)
         made = backbone.model.generate(
-            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=12, do_sample=False
-        )
+            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=12, do_sample=False,
+            no_repeat_ngram_size=no_repeat,
+        )  # fmt: skip
         ids = made[0].tolist()
         expected.append(ids[: ids.index(2)] if 2 in ids else ids)
     batch = reader.prompt.collate(rows, left=True)
     with torch.inference_mode():
         inputs, prefix = reader.inputs(rows, batch), reader.prefix()
-    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12))
+    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12, no_repeat=no_repeat))
     assert [row.ids for row in written] == expected
 
 

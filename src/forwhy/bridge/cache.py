@@ -119,6 +119,25 @@ def recorded(cache: Cache) -> Prefix:
     return Prefix(layers, layers[0][0].shape[-2])
 
 
+def moved(prefix: Prefix, shifts: Iterable[Tensor]) -> Prefix:
+    """The prefix with something added to its last keys and values, layer by layer.
+
+    Args:
+        prefix: At least T positions.
+        shifts: One [2, H, T, E] per layer, for keys and values.
+    """
+    layers = tuple(
+        (_added(keys, shift[0]), _added(values, shift[1]))
+        for (keys, values), shift in zip(prefix.layers, shifts, strict=True)
+    )
+    return Prefix(layers, prefix.length)
+
+
+def _added(states: Tensor, shift_HTE: Tensor) -> Tensor:
+    count = shift_HTE.shape[1]
+    return torch.cat([states[:, :, :-count], states[:, :, -count:] + shift_HTE[None].to(states.dtype)], dim=2)
+
+
 def _states(layers: Iterable[Any]) -> Iterable[KeyValue]:
     for layer in layers:
         full = getattr(layer, "full", None)

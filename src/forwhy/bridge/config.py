@@ -43,6 +43,9 @@ class PromptConfig(_Section):
     """Longest title, in tokens of the model; the rest is cut."""
     task_tokens: NonNegativeInt = 8
     """Shared trainable tokens before the behaviour tokens, the same for every pair (a soft instruction)."""
+    task_depth: Literal["input", "every-layer"] = "input"
+    """`every-layer`: the task tokens' keys and values are trained in each layer too (prefix tuning, Li and Liang 2021).
+    The model's weights stay frozen."""
     task_words: str = "Explain in one or two short sentences why this user would enjoy this item"
     """The task tokens start at the embeddings of these words, repeated when there are fewer than
     `task_tokens`."""
@@ -104,5 +107,8 @@ class GenerationConfig(_Section):
     """Longest explanation in words; a longer one is cut at its last sentence end within the limit."""
     max_new_tokens: PositiveInt = 96
     """Longest explanation in tokens of the model, whatever the words."""
+    no_repeat: int = Field(default=0, ge=0)
+    """No run of this many tokens is said twice in an explanation: greedy decoding of a small model can
+    loop. 0 = no such rule, 1 = no token twice."""
     batch_size: PositiveInt = 16
     """Pairs decoded together. Memory: batch x positions x the model's key-value size."""

@@ -5,7 +5,7 @@ Shapes: B rows still being written, S positions after the prefix, T all position
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,8 @@ class Decoding:
     """Largest number of tokens of a row."""
     enough: Enough | None = None
     """Ends a row early."""
+    no_repeat: int = 0
+    """A row of this many tokens never occurs twice in an answer; 0 = no such rule."""
 
 
 @dataclass
@@ -74,7 +76,7 @@ def steps(
         decoding: When a row is over.
         written: One empty entry per row.
     """
-    state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding.limit)
+    state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding)
     while True:
         tokens = state.next_B.tolist()
         over = [
@@ -84,7 +86,7 @@ def steps(
         if len(over) == len(tokens):
             return
         state.leave(over)
-        state.advance()
+        state.advance([written[number].ids for number in state.rows], decoding.no_repeat)
 
 
 def _append(written: list[Written], number: int, token: int, decoding: Decoding) -> bool:
@@ -122,22 +124,34 @@ class _State:
         if self.mask_BT is not None and self.position_B is not None:
             self.mask_BT, self.position_B = self.mask_BT[slots], self.position_B[slots]
 
-    def advance(self) -> None:
-        """One position further."""
+    def advance(self, texts: Sequence[Sequence[int]], no_repeat: int) -> None:
+        """One position further, given what the open rows say so far."""
         positions_B1 = None
         if self.mask_BT is not None and self.position_B is not None:
             self.mask_BT = pad(self.mask_BT, (0, 1), value=True)
             positions_B1 = self.position_B[:, None]
             self.position_B = self.position_B + 1
         inputs_B1D = self.backbone.embed(self.next_B[:, None])
-        self.next_B = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1).argmax(dim=-1)
+        logits_BV = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1)
+        for row, ids in enumerate(texts if no_repeat else ()):
+            logits_BV[row, _repeating(ids, no_repeat)] = float("-inf")
+        self.next_B = logits_BV.argmax(dim=-1)
 
 
-def _begin(backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, limit: int) -> _State:
+def _repeating(ids: Sequence[int], size: int) -> list[int]:
+    """Tokens that would complete a run of `size` tokens that has been said already."""
+    last = list(ids[len(ids) - size + 1 :])
+    runs = range(len(ids) - size + 1)
+    return [ids[start + size - 1] for start in runs if list(ids[start : start + size - 1]) == last]
+
+
+def _begin(
+    backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, decoding: Decoding
+) -> _State:
     """All prompts read, the first token of each row chosen."""
     width = inputs_BSD.shape[1]
     pads = pad_B.tolist()
-    cache = decoding_cache(prefix, pads, prefix.length + width + limit)
+    cache = decoding_cache(prefix, pads, prefix.length + width + decoding.limit)
     mask_BT = position_B = positions_BS = None
     if any(pads):
         at_T = torch.arange(prefix.length + width, device=inputs_BSD.device)

@@ -111,12 +111,31 @@ class SideProjector(nn.Module):
 class Bridge(nn.Module):
     """All that is trained: both projectors and the task tokens. The language model is not part of it."""
 
-    def __init__(self, user: SideProjector, item: SideProjector, task_TD: Tensor, order: str) -> None:
+    def __init__(
+        self,
+        user: SideProjector,
+        item: SideProjector,
+        task_TD: Tensor,
+        order: str,
+        states: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
+        """`states`: keys and values [1, H, P, E] of each layer, where task tokens are trained in all of them."""
         super().__init__()
         self.user, self.item = user, item
         self._size = user.word_norm / task_TD.shape[1] ** 0.5
         self.task_TD = nn.Parameter(task_TD.detach().float() / self._size)
         self._order = order.split("-")
+        self.deep = nn.ParameterList(
+            torch.zeros(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states
+        )
+        self._spreads = [[float(part.float().std()) for part in layer] for layer in states]
+
+    def shifts(self) -> list[Tensor]:
+        """What is added to the task tokens' keys and values, [2, H, T, E] per layer."""
+        return [
+            deep * deep.new_tensor(spread)[:, None, None, None]
+            for deep, spread in zip(self.deep, self._spreads, strict=True)
+        ]
 
     def task(self) -> Tensor:
         """Task tokens [T, D]. The parameter is in units of a word's coordinate, alike for every model."""

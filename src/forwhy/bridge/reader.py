@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from forwhy.bridge.alignment import sar_loss
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.batching import sorted_batches
-from forwhy.bridge.cache import Prefix
+from forwhy.bridge.cache import Prefix, moved
 from forwhy.bridge.config import GenerationConfig, SarConfig
 from forwhy.bridge.generation import Decoding, Written, greedy, steps
 from forwhy.bridge.projector import Bridge
@@ -35,7 +35,8 @@ class Reader:
 
     def prefix(self) -> Prefix:
         """The constant beginning with the task tokens; differentiable in those. Cost: the task tokens."""
-        return self.backbone.extend(self.backbone.prefix(self.prompt.prefix_ids), self.bridge.task())
+        prefix = self.backbone.extend(self.backbone.prefix(self.prompt.prefix_ids), self.bridge.task())
+        return moved(prefix, self.bridge.shifts()) if len(self.bridge.deep) else prefix
 
     def inputs(self, rows: Sequence[Row], batch: Batch) -> Tensor:
         """Embeddings [B, S, D]: words of the model with the projected tokens written at their places."""
@@ -147,4 +148,4 @@ class Reader:
         def enough(_: int, ids: list[int]) -> bool:
             return len(ids) > config.max_words and len(self.prompt.decode(ids).split()) > config.max_words
 
-        return Decoding(self.prompt.stop_ids, config.max_new_tokens, enough)
+        return Decoding(self.prompt.stop_ids, config.max_new_tokens, enough, config.no_repeat)

@@ -97,6 +97,11 @@ class BeatConfig(BaseModel):
     token_rate: PositiveFloat = 12.0
     """Learning rate of task tokens, slot vectors and code offsets, in multiples of `lr`; all three are in
     units of one coordinate of a word embedding (of a standardised codeword)."""
+    code_rate: PositiveFloat = 2.0
+    """Same for slot vectors and code offsets."""
+    deep_rate: PositiveFloat = 2.0
+    """Learning rate of what `task_depth = "every-layer"` adds, in multiples of `lr`; in units of the spread of a
+    layer's keys or values."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's decay of the projectors' matrices; nothing else decays."""
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -40,14 +40,28 @@ class BeatTask(Task[list[Row]]):
     def optimizer(self) -> Optimizer:
         """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
         config = self.config
-        kinds: dict[str, list[torch.nn.Parameter]] = {"matrix": [], "bias": [], "token": []}
+        kinds: dict[str, list[torch.nn.Parameter]] = {
+            "matrix": [],
+            "bias": [],
+            "task": [],
+            "code": [],
+            "deep": [],
+        }
         for name, parameter in self.module.named_parameters():
-            is_token = name.rpartition(".")[2] in _TOKENS
-            kinds["token" if is_token else "matrix" if parameter.dim() > 1 else "bias"].append(parameter)
+            if name.startswith("deep."):
+                kinds["deep"].append(parameter)
+            elif name == "task_TD":
+                kinds["task"].append(parameter)
+            elif name.rpartition(".")[2] in _TOKENS:
+                kinds["code"].append(parameter)
+            else:
+                kinds["matrix" if parameter.dim() > 1 else "bias"].append(parameter)
         groups: list[dict[str, Any]] = [
             {"params": kinds["matrix"], "lr": config.lr, "weight_decay": config.weight_decay},
             {"params": kinds["bias"], "lr": config.lr, "weight_decay": 0.0},
-            {"params": kinds["token"], "lr": config.lr * config.token_rate, "weight_decay": 0.0},
+            {"params": kinds["task"], "lr": config.lr * config.token_rate, "weight_decay": 0.0},
+            {"params": kinds["code"], "lr": config.lr * config.code_rate, "weight_decay": 0.0},
+            {"params": kinds["deep"], "lr": config.lr * config.deep_rate, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW([group for group in groups if group["params"]])
 
