@@ -154,6 +154,14 @@ def test_start_words_are_single_tokens_and_distinct(
     assert start_ids(keywords, words, distinct=False) == [coffee, coffee, coffee, -1, -1]
 
 
+def test_a_start_word_may_be_a_name(make_tokenizer: Callable[..., PreTrainedTokenizerBase]) -> None:
+    words = make_tokenizer()
+    assert len(words(" say")["input_ids"]) > 1
+    assert start_ids([["say"], ["the"]], words) == [
+        words(f" {word}")["input_ids"][0] for word in ("Say", "the")
+    ]
+
+
 # --- wording ------------------------------------------------------------------------------------------------
 
 LONG = 'The user likes tea. The cake is "fresh." And then it goes on and on without end'

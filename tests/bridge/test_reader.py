@@ -68,7 +68,10 @@ def test_task_tokens_in_every_layer_are_additions_to_the_plain_models_cache(
 ) -> None:
     """Against transformers' own cache, filled by one plain pass and changed by hand."""
     config = PromptConfig(task_tokens=3, task_depth="every-layer")
-    reader, shallow = make_reader(backbone, config), make_reader(backbone, PromptConfig(task_tokens=3))
+    reader, shallow = (
+        make_reader(backbone, config),
+        make_reader(backbone, PromptConfig(task_tokens=3, task_depth="input")),
+    )
     row = make_rows(reader, 1)[0]
     with torch.no_grad():
         torch.testing.assert_close(reader.logits([row])[0], shallow.logits([row])[0])
@@ -89,7 +92,7 @@ def test_task_tokens_in_every_layer_are_additions_to_the_plain_models_cache(
 def test_gradients_reach_the_bridge_only_and_are_the_plain_ones(
     backbone: Backbone, make_reader: Readers, make_rows: Rows
 ) -> None:
-    reader = make_reader(backbone, zero_last=False)
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, task_depth="input"), zero_last=False)
     rows = make_rows(reader, 4)
     reader.loss(rows, SAR, 0.0)["loss"].backward()
     ours = {name: p.grad.clone() for name, p in reader.bridge.named_parameters()}

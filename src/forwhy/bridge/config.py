@@ -43,9 +43,10 @@ class PromptConfig(_Section):
     """Longest title, in tokens of the model; the rest is cut."""
     task_tokens: NonNegativeInt = 8
     """Shared trainable tokens before the behaviour tokens, the same for every pair (a soft instruction)."""
-    task_depth: Literal["input", "every-layer"] = "input"
-    """`every-layer`: the task tokens' keys and values are trained in each layer too (prefix tuning, Li and Liang 2021).
-    The model's weights stay frozen."""
+    task_depth: Literal["input", "every-layer"] = "every-layer"
+    """Where the task tokens are trained: as input vectors only, or their keys and values in each layer too
+    (prefix tuning, Li and Liang 2021; layers x 2 x task tokens x key-value width numbers). The model's
+    weights stay frozen."""
     task_words: str = "Explain in one or two short sentences why this user would enjoy this item"
     """The task tokens start at the embeddings of these words, repeated when there are fewer than
     `task_tokens`."""
@@ -63,8 +64,8 @@ class ProjectorConfig(_Section):
     start: Literal["words", "none"] = "words"
     """`words`: each code starts at the embedding of a real word, a keyword of the code that is one token of
     the model, and the network learns what to add. `none`: the network alone, from random."""
-    distinct_start: bool = True
-    """Prefer a keyword that no earlier code of the same book has taken."""
+    distinct_start: bool = False
+    """Prefer a keyword that no earlier code of the same book has taken: words differ, but fit less well."""
     scale: Literal["word-norm", "word-size", "raw"] = "word-norm"
     """`word-norm`: every output is brought to the mean norm of the model's word embeddings. `word-size`: the
     network's output is multiplied by the size of a word embedding's coordinate, the norm is free. `raw`: as

@@ -36,11 +36,19 @@ def start_ids(
 
 def _single(words: Iterable[str], tokenizer: PreTrainedTokenizerBase, known: dict[str, int]) -> list[int]:
     """Ids of those words that are one token as a word inside a sentence (with its leading space); else -1."""
-    control = set(tokenizer.all_special_ids)
     out = []
     for word in list(words)[:_TRIED]:
         if word not in known:
-            ids = tokenizer(f" {word.strip()}", add_special_tokens=False)["input_ids"]
-            known[word] = ids[0] if len(ids) == 1 and ids[0] not in control else -1
+            known[word] = _token(word.strip(), tokenizer)
         out.append(known[word])
     return out
+
+
+def _token(word: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The word's one token, as written or as a name (keywords are lower-case: italian, bbq); -1 for none."""
+    control = set(tokenizer.all_special_ids)
+    for spelled in dict.fromkeys((word, word.capitalize(), word.upper())):
+        ids = tokenizer(f" {spelled}", add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and ids[0] not in control:
+            return int(ids[0])
+    return -1

@@ -86,22 +86,21 @@ class BeatConfig(BaseModel):
     """Validation pairs whose NLL picks the best state, drawn by the seed; 0 = all."""
     validation_gain: bool = False
     """Also log the information gain on the validation pairs: one more pass over them at each evaluation."""
-    batch_size: PositiveInt = 16
+    batch_size: PositiveInt = 4
     """Pairs per optimiser step, over all processes."""
     accumulation: PositiveInt = 1
     """Batches whose gradients make one step: less memory per step, the same result as one larger batch."""
     epochs: NonNegativeInt = 3
     """Passes over the training pairs."""
-    lr: PositiveFloat = 2e-3
+    lr: PositiveFloat = 5e-3
     """AdamW's learning rate for the projectors."""
     token_rate: PositiveFloat = 12.0
-    """Learning rate of task tokens, slot vectors and code offsets, in multiples of `lr`; all three are in
-    units of one coordinate of a word embedding (of a standardised codeword)."""
+    """Learning rate of the task tokens, in multiples of `lr`; in units of one coordinate of a word embedding."""
     code_rate: PositiveFloat = 2.0
-    """Same for slot vectors and code offsets."""
+    """The same of slot vectors and code offsets; in units of one coordinate of a standardised codeword, or of
+    a word embedding."""
     deep_rate: PositiveFloat = 2.0
-    """Learning rate of what `task_depth = "every-layer"` adds, in multiples of `lr`; in units of the spread of a
-    layer's keys or values."""
+    """The same of the task tokens' keys and values in each layer; in units of the layer's own spread."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's decay of the projectors' matrices; nothing else decays."""
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -18,7 +18,7 @@ from forwhy.training import LoopConfig, Task
 
 READ_TOGETHER = 32
 """Rows per batch without gradients."""
-_TOKENS = {"task_TD", "slot_LM", "shift_CD", "codewords_CM"}
+_OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
 
 
 class BeatTask(Task[list[Row]]):
@@ -40,30 +40,14 @@ class BeatTask(Task[list[Row]]):
     def optimizer(self) -> Optimizer:
         """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
         config = self.config
-        kinds: dict[str, list[torch.nn.Parameter]] = {
-            "matrix": [],
-            "bias": [],
-            "task": [],
-            "code": [],
-            "deep": [],
-        }
+        rates = {"task": config.token_rate, "code": config.code_rate, "deep": config.deep_rate}
+        groups: dict[str, dict[str, Any]] = {}
         for name, parameter in self.module.named_parameters():
-            if name.startswith("deep."):
-                kinds["deep"].append(parameter)
-            elif name == "task_TD":
-                kinds["task"].append(parameter)
-            elif name.rpartition(".")[2] in _TOKENS:
-                kinds["code"].append(parameter)
-            else:
-                kinds["matrix" if parameter.dim() > 1 else "bias"].append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": kinds["matrix"], "lr": config.lr, "weight_decay": config.weight_decay},
-            {"params": kinds["bias"], "lr": config.lr, "weight_decay": 0.0},
-            {"params": kinds["task"], "lr": config.lr * config.token_rate, "weight_decay": 0.0},
-            {"params": kinds["code"], "lr": config.lr * config.code_rate, "weight_decay": 0.0},
-            {"params": kinds["deep"], "lr": config.lr * config.deep_rate, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW([group for group in groups if group["params"]])
+            kind = _kind(name, parameter)
+            decay = config.weight_decay if kind == "matrix" else 0.0
+            group = {"params": [], "lr": config.lr * rates.get(kind, 1.0), "weight_decay": decay}
+            groups.setdefault(kind, group)["params"].append(parameter)
+        return torch.optim.AdamW(groups.values())
 
     def batches(self, epoch: int) -> list[list[Row]]:
         """Batches of similar length."""
@@ -126,3 +110,12 @@ def shifted(count: int, seed: int) -> list[int]:
     others = np.empty(count, dtype=np.int64)
     others[order] = np.roll(order, 1)
     return [int(other) for other in others]
+
+
+def _kind(name: str, parameter: Tensor) -> str:
+    """Which learning rate and decay a parameter of the bridge gets."""
+    if name == "task_TD" or name.startswith("deep."):
+        return name[:4]
+    if name.rpartition(".")[2] in _OF_CODES:
+        return "code"
+    return "matrix" if parameter.dim() > 1 else "bias"
