@@ -107,12 +107,12 @@ def timed(work: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def training(reader: Reader, rows: list[Row], rounds: int = 2) -> dict[str, float]:
-    """Samples per second of both ways over the same pairs, alternating, the best round of each."""
+def training(reader: Reader, rows: list[Row], size: int, rounds: int = 2) -> dict[str, float]:
+    """Samples per second of both ways over the same pairs in batches, alternating, the best round of each."""
     random = np.random.default_rng(1)
     order = random.permutation(len(rows)).tolist()
-    plain = [[rows[n] for n in order[k : k + _BATCH]] for k in range(0, len(rows), _BATCH)]
-    ours = buckets(rows, _BATCH, seed=0, epoch=0)
+    plain = [[rows[n] for n in order[k : k + size]] for k in range(0, len(rows), size)]
+    ours = buckets(rows, size, seed=0, epoch=0)
     same = [plain_step(reader, plain[0]), our_step(reader, plain[0])]
     best = {"plain": float("inf"), "ours": float("inf")}
     for _ in range(rounds):
@@ -206,7 +206,8 @@ def main() -> None:
         "threads": options.threads,
         "prefix": len(reader.prompt.prefix_ids),
         "generation": generation(reader, rows),
-        "training": training(reader, rows),
+        "training, batch 16": training(reader, rows, _BATCH),
+        "training, batch 4": training(reader, rows, 4),
     }
     print(json.dumps(document, indent=2))
 
