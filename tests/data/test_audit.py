@@ -221,6 +221,14 @@ def test_the_future_in_training() -> None:
     assert found["timestamps-are-positions"].count == 40
 
 
+def test_columns_of_the_users_own_do_not_mislead() -> None:
+    rows = sequences(0, timed=True)
+    own = {
+        name: [10**6] * len(rows["split"]) for name in ("n", "times", "last_train", "number", "rows", "words")
+    }
+    assert set(findings(interactions=rows | own)) == set(findings(interactions=rows))
+
+
 def test_popularity_equals_the_recommender_under_full_ranking() -> None:
     town = little_town(users=60, items=80, visits=8, explanations=(10, 2, 2))
     train = town.edges("train", "as-published")
@@ -347,6 +355,7 @@ def real(folder: str) -> Path:
     return SHARED / folder
 
 
+@pytest.mark.slow
 def test_yelp() -> None:
     """reference/beat-and-xrec section 5.1 (81 % of explained pairs are train edges); design section 5."""
     found = by_id(import_xrec(real("xrec-yelp")))
@@ -355,6 +364,7 @@ def test_yelp() -> None:
     assert not {name for name in found if name.startswith("heldout-text")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "cold"), [("amazon-beauty", 138), ("amazon-instruments", 35)])
 def test_cold_targets_of_sequences(folder: str, cold: int) -> None:
     """reference/generative-recommendation section 3.1: targets absent from all items before the last two."""

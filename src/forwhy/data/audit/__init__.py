@@ -12,7 +12,7 @@ CHECKS = (
     behaviour.repeats,
     behaviour.cold,
     behaviour.order,
-    behaviour.time,
+    behaviour.times,
     texts.profiles,
     texts.explanations,
     texts.spread,

@@ -10,14 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, SPLITS
-from forwhy.data.audit.finding import Finding, Severity, found, table
+from forwhy.columns import SIDES
+from forwhy.data.audit.finding import PAIR, TEST, TRAIN, Finding, Severity, found, table
 from forwhy.data.dataset import Dataset
 
-__all__ = ["cold", "ids", "order", "popularity", "repeats", "time"]
-
-PAIR = ["user_id", "item_id"]
-TRAIN, TEST = pl.col("split") == SPLITS[0], pl.col("split") == SPLITS[2]
+__all__ = ["cold", "ids", "order", "popularity", "repeats", "times"]
 
 SHORTEST_SEQUENCE = 4
 """Interactions; by chance one in 24 such sequences ascends."""
@@ -34,36 +31,37 @@ TOP = 20
 def repeats(dataset: Dataset) -> Iterator[Finding]:
     """Pairs that stand in several splits, or more than once; O(E)."""
     rows = table(dataset, "interactions")
+    distinct = rows.select(pl.struct(PAIR).n_unique()).item()
+    rows = rows.filter(pl.struct(PAIR).is_duplicated())
     pairs = rows.group_by(PAIR, maintain_order=True).agg(
         pl.col("split").unique().sort(descending=True).str.join(", ").alias("splits"),
         pl.col("split").n_unique().alias("n"),
         pl.len().alias("rows"),
     )
-    timed = "timestamp" in rows.columns
-    event = [*PAIR, "timestamp"] if timed else PAIR
+    event = [*PAIR, "timestamp"] if "timestamp" in rows.columns else PAIR
     same = rows.group_by(event).agg(pl.col("split").n_unique().alias("n")).filter(pl.col("n") > 1)
     twice = pairs.filter(pl.col("n") > 1)
     yield found(
         "interaction-in-several-splits",
         "leak",
         twice.join(same, on=PAIR, how="semi").select(*PAIR, "splits"),
-        pairs.height,
-        "The same interaction is trained on and tested: its rank is remembered, not predicted.",
+        distinct,
+        "The same interaction in several splits: what is tested was seen, so its rank is remembered, not predicted.",
         "keep each interaction in one split and import again",
     )
     yield found(
         "repeated-across-splits",
         "warning",
         twice.join(same, on=PAIR, how="anti").select(*PAIR, "splits"),
-        pairs.height,
+        distinct,
         "Taken again at another time: rankings that mask training items can't hit these, others get them free.",
         "say whether seen items are masked; compare only with numbers that treat them alike",
     )
     yield found(
         "repeated-in-one-split",
         "note",
-        pairs.filter((pl.col("n") == 1) & (pl.col("rows") > 1)).select(*PAIR, "splits", "rows"),
-        pairs.height,
+        pairs.filter(pl.col("n") == 1).select(*PAIR, "splits", "rows"),
+        distinct,
         "One pair, several rows: counts of rows are larger than counts of distinct pairs.",
         "none needed: edges are counted once; import with --duplicates first to drop the others",
     )
@@ -154,11 +152,12 @@ def _sorted(timed: bool, name: str, cases: pl.DataFrame, of: int, chance: float)
     return found("rows-follow-ids", "note", cases, of, meaning, remedy)
 
 
-def time(dataset: Dataset) -> Iterator[Finding]:
+def times(dataset: Dataset) -> Iterator[Finding]:
     """Timestamps that say nothing, and splits that run against them; O(E)."""
     rows = table(dataset, "interactions")
     if "timestamp" not in rows.columns:
         return
+    rows = rows.select(*PAIR, "timestamp", "split")
     moment = pl.col("timestamp")
     users = rows.group_by("user_id", maintain_order=True).agg(
         pl.len().alias("n"),

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from forwhy.columns import SIDES, SPLITS
-from forwhy.data.audit.finding import Finding, found, table
+from forwhy.columns import SIDES, Side
+from forwhy.data.audit.finding import PAIR, TRAIN, Finding, found, table
 from forwhy.data.audit.overlap import NEAR, RUN, nearest, plain_words
 from forwhy.data.dataset import Dataset
 
 __all__ = ["copied", "pairs"]
-
-PAIR = ["user_id", "item_id"]
-TRAIN = pl.col("split") == SPLITS[0]
 
 PHRASE_RUN = 6
 """Words of a phrase in a row that also stand in a held-out text about the same person or thing."""
@@ -123,7 +120,7 @@ def _near(held: pl.DataFrame, source: pl.Series) -> pl.DataFrame:
     return held[close["row"]].with_columns(source[close["source"]].alias("found_in"))
 
 
-def _in_phrases(dataset: Dataset, side: str, held: pl.DataFrame) -> Finding:
+def _in_phrases(dataset: Dataset, side: Side, held: pl.DataFrame) -> Finding:
     phrases = table(dataset, "intents").filter(pl.col("side") == side)
     about = (phrases["entity_id"], held[f"{side}_id"].cast(pl.String))
     close = (

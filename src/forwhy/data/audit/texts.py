@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import polars as pl
 
 from forwhy.columns import SIDES, SPLITS
-from forwhy.data.audit.finding import Finding, Severity, found, short, table
+from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, short, table
 from forwhy.data.audit.overlap import plain_words, word_lists
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
+from forwhy.data.sources.lcrec import LONGEST_TEXT
 
 __all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
 
@@ -26,18 +27,16 @@ LARGE_SHARE = 0.05
 
 LONGEST_EXPLANATION = 60
 """Words: `max_words` of the explainer's generation."""
-LONGEST_ITEM_TEXT = 20_000
-"""Characters: more than any encoder reads, and what the LC-Rec importer keeps."""
 PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
 """What stands for no text, as plain words."""
 
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""
 
-TEXTS = {"explanations": ("text",), "reviews": ("text",), "profiles": ("text",), "intents": ("phrase",)}
+TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents": "phrase"}
 ABOUT = {
-    "explanations": ["user_id", "item_id"],
-    "reviews": ["user_id", "item_id"],
+    "explanations": PAIR,
+    "reviews": PAIR,
     "profiles": ["side", "entity_id"],
     "intents": ["side", "entity_id"],
     "items": ["item_id"],
@@ -48,7 +47,7 @@ ABOUT = {
 def profiles(dataset: Dataset) -> Iterator[Finding]:
     """Profiles of those who occur in held-out pairs: nobody can see what they were written from."""
     rows = table(dataset, "profiles")
-    held = table(dataset, "explanations").filter(pl.col("split") != SPLITS[0])
+    held = table(dataset, "explanations").filter(~TRAIN)
     for side, remedy in (
         ("user", "keep intents.heldout_people = false (the default skips them)"),
         ("item", "set intents.heldout_items = false, or write profiles from training rows only"),
@@ -95,13 +94,13 @@ def _most_frequent(texts: pl.Series) -> tuple[str, int]:
 def spread(dataset: Dataset) -> Iterator[Finding]:
     """Held-out explanations about those without a training one, or mostly about one user or item."""
     rows = table(dataset, "explanations")
-    train, held = rows.filter(pl.col("split") == SPLITS[0]), rows.filter(pl.col("split") != SPLITS[0])
+    train, held = rows.filter(TRAIN), rows.filter(~TRAIN)
     for side in SIDES:
         key = f"{side}_id"
         yield found(
             f"unexplained-{side}s",
             "note",
-            held.join(train, on=key, how="anti").select("user_id", "item_id", "split"),
+            held.join(train, on=key, how="anti").select(*PAIR, "split"),
             held.height,
             f'Held-out explanations whose {side} has no training explanation ("zero-shot" in XRec, though training '
             "interactions may be there).",
@@ -158,7 +157,7 @@ def doubles(dataset: Dataset) -> Iterator[Finding]:
 def poor(dataset: Dataset) -> Iterator[Finding]:
     """Texts without words, of a single word where a sentence is due, and over the cap; O(W)."""
     yield from _poor_items(table(dataset, "items"))
-    for name, (column,) in TEXTS.items():
+    for name, column in TEXTS.items():
         rows = table(dataset, name)
         words = word_lists(rows[column])
         lengths = words.list.len()
@@ -169,9 +168,8 @@ def poor(dataset: Dataset) -> Iterator[Finding]:
             "warning" if name == "explanations" else "note",
             rows.filter(poor).select(*ABOUT[name], column),
             rows.height,
-            "Texts without a word"
-            + ("." if name == "intents" else ", or of a single one.")
-            + " A number over them says how often nothing was said.",
+            "Texts without a word (phrases), or of at most one (sentences): nothing to learn from or to be measured "
+            "against.",
             "drop these rows",
         )
         yield _long(name, rows, column, lengths)
@@ -207,9 +205,9 @@ def _poor_items(items: pl.DataFrame) -> Iterator[Finding]:
         yield found(
             f"long-{column}s",
             "note",
-            items.filter(items[column].str.len_chars() >= LONGEST_ITEM_TEXT).select("item_id", column),
+            items.filter(items[column].str.len_chars() >= LONGEST_TEXT).select("item_id", column),
             items.height,
-            f"Texts of {LONGEST_ITEM_TEXT:,} characters or more: encoders read the beginning only.",
+            f"Texts of {LONGEST_TEXT:,} characters or more: encoders read only their beginning.",
             "shorten them",
         )
 
@@ -238,6 +236,6 @@ def dirt(dataset: Dataset) -> Iterator[Finding]:
 def _text_columns(name: str, rows: pl.DataFrame) -> list[str]:
     """Columns of prose: ours, and in open tables every text column of the user's own."""
     if name in TEXTS:
-        return list(TEXTS[name])
+        return [TEXTS[name]]
     own = (column for column, dtype in rows.schema.items() if dtype == pl.String)
     return [column for column in own if column not in ABOUT[name]]
