@@ -11,6 +11,7 @@ import pytest
 
 from forwhy.bridge.config import GenerationConfig
 from forwhy.data.audit import Finding, audit
+from forwhy.data.audit.overlap import NEAR, nearest
 from forwhy.data.audit.texts import LONGEST_EXPLANATION
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import leaks
@@ -362,6 +363,18 @@ def test_yelp() -> None:
     assert found["heldout-pairs-in-training-graph"].count == 501
     assert "Recall@20 0.0208" in found["popularity-alone"].meaning
     assert not {name for name in found if name.startswith("heldout-text")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["xrec-yelp", "xrec-amazon"])
+def test_independent_texts_stay_far_below_the_threshold(folder: str) -> None:
+    """Texts of one template; a copy of one of them with some words changed is far above."""
+    dataset = import_xrec(real(folder))
+    held, taught = pl.Series(dataset.pairs("test").texts), pl.Series(dataset.pairs("train").texts)
+    assert 0 < max(nearest(held, taught)["share"]) < NEAR - 0.2
+    words = taught[:100].str.split(" ")
+    changed = words.list.head(25).list.join(" ") + " and other things entirely"
+    assert min(nearest(changed, taught)["share"]) >= NEAR
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ __all__ = ["cold", "ids", "order", "popularity", "repeats", "times"]
 SHORTEST_SEQUENCE = 4
 """Interactions; by chance one in 24 such sequences ascends."""
 ASCENDING = 0.2
-"""Share of users whose ids ascend with time from which on chance can't explain it."""
+"""Share of users whose ids ascend with time from which on chance can't explain it; 0.6% to 2.4%
+in Amazon's Beauty, Instruments and Industrial, which are in time order."""
 FEWEST = 10
 """Ascending users below which nothing is said."""
 TIED = 0.5
@@ -63,7 +64,7 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
         pairs.filter(pl.col("n") == 1).select(*PAIR, "splits", "rows"),
         distinct,
         "One pair, several rows: counts of rows are larger than counts of distinct pairs.",
-        "none needed: edges are counted once; import with --duplicates first to drop the others",
+        "none needed: edges are counted once; count pairs, not rows, when comparing",
     )
 
 
