@@ -50,6 +50,11 @@ def plain(text: object) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in str(text))
 
 
+def one_line(text: object) -> str:
+    """`plain` without line breaks, for a cell or a line among others."""
+    return " ".join(plain(text).split())
+
+
 def emit(document: object) -> None:
     """Writes one JSON document; not-a-number becomes null, as JSON has none."""
     sys.stdout.write(json.dumps(_json(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")

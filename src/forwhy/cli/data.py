@@ -1,20 +1,24 @@
-"""`forwhy data import` and `forwhy data show`."""
+"""`forwhy data import`, `forwhy data show` and `forwhy data audit`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, plain, show
+from forwhy.cli.console import JsonFlag, emit, one_line, plain, show
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from forwhy.data.audit import Finding
     from forwhy.data.dataset import Dataset
 
-data_app = typer.Typer(help="Import a dataset; show one.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Import a dataset; show or audit one.", no_args_is_help=True, rich_markup_mode=None
+)
 import_app = typer.Typer(
     help="Import a published layout or plain tables.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -112,6 +116,58 @@ def show_data(
     from forwhy.data.dataset import Dataset
 
     _report(Dataset.load(folder), as_json)
+
+
+@data_app.command("audit")
+def audit_data(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 2 when there is a leak.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Every leak and oddity that can be found, what it means for numbers, and what to do."""
+    from forwhy.data.audit import audit
+    from forwhy.data.dataset import Dataset
+    from forwhy.errors import UserError
+
+    dataset = Dataset.load(folder)
+    findings = audit(dataset)
+    if as_json:
+        emit(_audit_document(dataset, findings))
+    else:
+        show(_audit_table(dataset.name, findings))
+    leaking = [finding.id for finding in findings if finding.severity == "leak"]
+    if strict and leaking:
+        raise UserError(f"{folder}: leaks: {', '.join(leaking)}; each one's remedy stands in the audit")
+
+
+def _audit_document(dataset: Dataset, findings: list[Finding]) -> dict[str, object]:
+    from forwhy.data.audit import SEVERITIES
+
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "counts": {name: sum(finding.severity == name for finding in findings) for name in SEVERITIES},
+        "findings": [finding.document() for finding in findings],
+    }
+
+
+def _audit_table(name: str, findings: list[Finding]) -> Table:
+    """One row per finding."""
+    from rich.table import Table
+
+    table = Table("finding", "what it means, what to do, examples", title=plain(name), show_lines=True)
+    for finding in findings:
+        count = f"{finding.count:,} of {finding.of:,} ({finding.count / finding.of:.1%})"
+        examples = (_example(case) for case in finding.examples)
+        said = (finding.meaning, f"Remedy: {finding.remedy}.", *examples)
+        table.add_row(f"{finding.severity}: {finding.id}\n{count}", "\n".join(said))
+    return table
+
+
+def _example(case: Mapping[str, str | int]) -> str:
+    """One line; its values are strangers' words."""
+    values = {key: f'"{one_line(value)}"' if isinstance(value, str) else value for key, value in case.items()}
+    return "- " + ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _place(target: Path | None, out: Path | None) -> Path:
