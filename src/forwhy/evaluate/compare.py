@@ -192,7 +192,7 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
 def _aligned(a: Scored, b: Scored) -> tuple[Scored, Scored]:
     """Both on their common keys, sorted: the order in which rows came changes no draw."""
     rows_a, rows_b = a.rows(), b.rows()
-    common = sorted(rows_a.keys() & rows_b.keys())  # type: ignore[type-var]  # ids are of one kind
+    common = sorted(rows_a.keys() & rows_b.keys())
     if len(common) < 2:
         raise UserError(
             f"runs {a.name!r} and {b.name!r} have {len(common)} of {len(a.keys)} and {len(b.keys)} pairs in common; "
