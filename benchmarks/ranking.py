@@ -1,7 +1,7 @@
 """Full ranking of XRec-Yelp's size against the plain way and ranx, in one process: `python -m benchmarks.ranking`.
 
 The plain way scores, masks and argsorts one user after another, on a sample of users, and is extrapolated.
-ranx is given finished lists of the best 50, compiled beforehand: only its tables and its metrics are timed.
+ranx is given finished lists of the best 50, compiled beforehand: only its dictionaries and its metrics are timed.
 Ours is the whole: scores, ranks, all metrics, lists included.
 Prints one JSON line: seconds, ratio, peak memory (MiB) of the ranking, seconds to compare it with a second
 run of the same size, and whether all agree.
@@ -103,18 +103,18 @@ def against_ranx(
     scores[position[known[:, 0]], known[:, 1]] = -np.inf
     lists = top_items(scores, max(KS))
     values = np.take_along_axis(scores, lists, axis=1)
-    right: dict[str, dict[str, int]] = {}
+    right: dict[int, dict[int, int]] = {user: {} for user in result.users.tolist()}
     for user, item in {*map(tuple, test.tolist())} - {*map(tuple, seen.tolist())}:
-        right.setdefault(str(user), {})[str(item)] = 1
+        right[user][item] = 1
     metrics = [f"{name}@{k}" for name in ("recall", "ndcg", "hit_rate", "mrr", "map") for k in KS]
     seconds, found = 0.0, {}
     for _ in range(2):  # the first time compiles
         start = time.perf_counter()
         run = {
-            str(user): dict(zip(map(str, row), scored, strict=True))
-            for user, row, scored in zip(result.users.tolist(), lists.tolist(), values.tolist(), strict=True)
+            user: dict(zip(row, scored, strict=True))
+            for user, row, scored in zip(right, lists.tolist(), values.tolist(), strict=True)
         }
-        found = ranx.evaluate(ranx.Qrels(right), ranx.Run(run), metrics)
+        found = ranx.evaluate(right, run, metrics)
         seconds = time.perf_counter() - start
     equal = np.isclose(found["recall@20"], result.mean()["recall@20"], atol=1e-6)
     return {"ranx_seconds": round(seconds, 2), "ranx_equal": bool(equal)}
