@@ -13,7 +13,7 @@ Lists = NDArray[np.int32]
 """[V, K] internal items, best first; -1 where a list has ended."""
 
 POPULAR = 5
-"""One item in so many is popular: the 20% with most training users (Abdollahpouri et al. 2019)."""
+"""One item in so many is popular (the top 20%, as in Abdollahpouri et al. 2019)."""
 
 
 def top_items(scores_bi: NDArray[np.float32], k: int) -> Lists:
@@ -40,9 +40,10 @@ def list_metrics(
 
     Of each list: `novelty@k`, the mean self-information log2(U / u) of its items in bits, where u of the U
     users with training pairs took the item (Zhou et al. 2010; u is at least 1, so that an item nobody took
-    is as novel as the rarest can be); `popularity@k`, the share of its places that go to popular items.
-    Both need training pairs and are left out without any. Of all lists: `coverage@k`, the share of the
-    catalogue that is in somebody's list (Ge et al. 2010), which grows with the number of users.
+    is as novel as the rarest can be); `popularity@k`, the share of its places that go to the 20% of items
+    with most training users, items tied across that edge counted in part. Both need training pairs and are
+    left out without any. Of all lists: `coverage@k`, the share of the catalogue that is in somebody's list
+    (Ge et al. 2010), which grows with the number of users.
     Cost: linear in V x K.
     """
     coverage = {f"coverage@{k}": _coverage(lists_vk[:, :k], n_items) for k in ks}

@@ -18,6 +18,7 @@ from forwhy.evaluate.text import ORDERS, corpus_bleu
 Key = str | int | tuple[str | int, ...]
 
 LEVEL = 0.05
+"""Chance of any false difference in a table."""
 OF_COUNTS: dict[str, Callable[[Floats], Floats]] = {
     f"bleu{order}": partial(corpus_bleu, order=order) for order in ORDERS
 }
@@ -109,7 +110,7 @@ def compare(
     """Every two runs, by each metric that both have, corrected for all of these comparisons together.
 
     Two runs are compared on the keys they share. `metrics` names those that will be shown: the fewer, the
-    more can survive. A BLEU name is shared only by two runs with counts, or two without. `n` permutations,
+    more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two runs with counts, or two without. `n` permutations,
     and more where the family is so large that n could not reach significance.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
 
