@@ -110,8 +110,9 @@ def compare(
     """Every two runs, by each metric that both have, corrected for all of these comparisons together.
 
     Two runs are compared on the keys they share. `metrics` names those that will be shown: the fewer, the
-    more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two runs with counts, or two without. `n` permutations,
-    and more where the family is so large that n could not reach significance.
+    more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
+    runs with counts, or two without. `n` permutations, and more where the family is so large that n could
+    not reach significance.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
 
     Raises:
