@@ -1,7 +1,10 @@
-"""Full ranking of XRec-Yelp's size against the plain way, in one process: `python -m benchmarks.ranking`.
+"""Full ranking of XRec-Yelp's size against the plain way and ranx, in one process: `python -m benchmarks.ranking`.
 
 The plain way scores, masks and argsorts one user after another, on a sample of users, and is extrapolated.
-Prints one JSON line: seconds, ratio, peak memory (MiB) of the ranking, and whether both agree on the sample.
+ranx is given finished lists of the best 50, compiled beforehand: only its dictionaries and its metrics are timed.
+Ours is the whole: scores, ranks, all metrics, lists included.
+Prints one JSON line: seconds, ratio, peak memory (MiB) of the ranking, seconds to compare it with a second
+run of the same size, and whether all agree.
 """
 
 import argparse
@@ -13,7 +16,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.evaluate.ranking import rank_all
+from forwhy.evaluate.catalogue import top_items
+from forwhy.evaluate.compare import Scored, compare
+from forwhy.evaluate.ranking import RankingResult, rank_all
 
 USERS, ITEMS, EDGES, TEST = 15_962, 14_085, 315_000, 40_000
 KS = (5, 10, 20, 50)
@@ -44,6 +49,7 @@ def main() -> None:
         "benchmark": "ranking", "users": USERS, "items": ITEMS, "dimensions": options.dimensions,
         "seconds": round(seconds, 2), "naive_seconds": round(naive, 2), "ratio": round(naive / seconds, 1),
         "peak_mib": round(peak), "equal": bool(np.allclose(ours, recall)), "cores": os.cpu_count(),
+        "compare_seconds": compared(result), **against_ranx(users, items, seen, test, result),
     }  # fmt: skip
     print(json.dumps(measured))
 
@@ -72,6 +78,46 @@ def naive_recall(users: Floats, items: Floats, seen: Ints, test: Ints, sample: I
         wanted = right[user] - taken.get(user, set())
         values.append(len(wanted & set(np.argsort(-scores)[:k].tolist())) / len(wanted))
     return np.array(values, dtype=np.float32)
+
+
+def compared(result: RankingResult) -> float:
+    """Seconds to compare all metrics of two runs by user; the second run is the first one's values, shuffled."""
+    shuffled = np.random.default_rng(0).permutation(len(result.users))
+    keys = result.users.tolist()
+    other = {metric: values[shuffled] for metric, values in result.per_user.items()}
+    start = time.perf_counter()
+    compare([Scored("ours", keys, result.per_user), Scored("other", keys, other)])
+    return round(time.perf_counter() - start, 2)
+
+
+def against_ranx(
+    users: Floats, items: Floats, seen: Ints, test: Ints, result: RankingResult
+) -> dict[str, object]:
+    """Seconds of ranx for recall, NDCG, HR, MRR and MAP at all KS, and whether its recall@20 is ours."""
+    import ranx
+
+    scores = users[result.users] @ items.T
+    position = np.full(USERS, -1)
+    position[result.users] = np.arange(len(result.users))
+    known = seen[position[seen[:, 0]] >= 0]
+    scores[position[known[:, 0]], known[:, 1]] = -np.inf
+    lists = top_items(scores, max(KS))
+    values = np.take_along_axis(scores, lists, axis=1)
+    right: dict[int, dict[int, int]] = {user: {} for user in result.users.tolist()}
+    for user, item in {*map(tuple, test.tolist())} - {*map(tuple, seen.tolist())}:
+        right[user][item] = 1
+    metrics = [f"{name}@{k}" for name in ("recall", "ndcg", "hit_rate", "mrr", "map") for k in KS]
+    seconds, found = 0.0, {}
+    for _ in range(2):  # the first time compiles
+        start = time.perf_counter()
+        run = {
+            user: dict(zip(row, scored, strict=True))
+            for user, row, scored in zip(right, lists.tolist(), values.tolist(), strict=True)
+        }
+        found = ranx.evaluate(right, run, metrics)
+        seconds = time.perf_counter() - start
+    equal = np.isclose(found["recall@20"], result.mean()["recall@20"], atol=1e-6)
+    return {"ranx_seconds": round(seconds, 2), "ranx_equal": bool(equal)}
 
 
 if __name__ == "__main__":

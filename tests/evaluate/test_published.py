@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from forwhy.data.sources import safe_pickle
-from forwhy.evaluate.controls import deal
+from forwhy.evaluate.compare import Scored, bold_cells, compare
+from forwhy.evaluate.controls import best_constant, deal
 from forwhy.evaluate.text import score_texts
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared"))
@@ -16,15 +17,39 @@ PAIRS = 1000
 """Of 3,000: enough for the second decimal."""
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_bleu1_hardly_sees_personalisation(domain: str) -> None:
+def published(domain: str) -> tuple[list[str], list[str]]:
+    """Outputs and references."""
     folder = SHARED / "data" / domain
     if not (folder / "tst_pred.pkl").exists():
         pytest.skip("no published outputs here")
     outputs, references = (
         list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:PAIRS] for part in ("pred", "ref")
     )
+    return outputs, references
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_bleu1_hardly_sees_personalisation(domain: str) -> None:
+    outputs, references = published(domain)
     right = score_texts(outputs, references).corpus["bleu1"]
     dealt = score_texts([outputs[row] for row in deal(len(outputs), 0)], references).corpus["bleu1"]
     assert (right, dealt) == pytest.approx(DOMAINS[domain], abs=0.01)
     assert 0 < right - dealt < 0.05
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_constant_beats_them_beyond_chance(domain: str) -> None:
+    """The constant is the best of the references themselves: the mark that a training text would be short of."""
+    outputs, references = published(domain)
+    texts = {
+        "outputs": outputs,
+        "dealt": [outputs[row] for row in deal(len(outputs), 0)],
+        "constant": [best_constant(references)] * len(outputs),
+    }
+    scored = {name: score_texts(given, references) for name, given in texts.items()}
+    runs = [Scored(name, range(len(outputs)), s.per_pair, s.counts) for name, s in scored.items()]
+    found = compare(runs, ["bleu1", "length"], n=2000)
+    assert bold_cells(found, neutral={"length"}) == {("constant", "bleu1")}
+    (own,) = (one for one in found if (one.a, one.b, one.metric) == ("outputs", "dealt", "bleu1"))
+    assert own.p_holm < 0.01
+    assert own.difference.mean > 0

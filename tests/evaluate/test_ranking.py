@@ -37,6 +37,9 @@ def by_sorting(
             found.setdefault(f"recall@{k}", {})[user] = sum(hits) / len(right)
             found.setdefault(f"ndcg@{k}", {})[user] = gain / ideal
             found.setdefault(f"hr@{k}", {})[user] = float(any(hits))
+            found.setdefault(f"mrr@{k}", {})[user] = 1 / (hits.index(1.0) + 1) if any(hits) else 0.0
+            precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+            found.setdefault(f"map@{k}", {})[user] = sum(precisions) / min(k, len(right))
     return found
 
 
@@ -51,7 +54,8 @@ def test_equals_sorting_with_many_ties(seen: Rows, test: Rows, seed: int, levels
             rank_scores(lambda users: scores[users], USERS, ITEMS, *arrays)
         return
     found = rank_scores(lambda users: scores[users], USERS, ITEMS, *arrays, ks=(1, 3, 20))
-    assert set(found.per_user) == set(expected)
+    accuracy = {metric for metric in found.per_user if not metric.startswith(("novelty", "popularity"))}
+    assert accuracy == set(expected)
     for metric, values in expected.items():
         assert found.users.tolist() == list(values)
         assert found.per_user[metric] == pytest.approx(list(values.values()))
@@ -78,11 +82,49 @@ def test_values_by_hand() -> None:
             "recall@2": 0.5,
             "ndcg@2": (1 / np.log2(3)) / (1 + 1 / np.log2(3)),
             "hr@2": 1.0,
+            "mrr@2": 1 / 2,
+            "map@2": 1 / 2 / 2,
+            "novelty@2": 0.0,  # the one training user took one item: the others count as taken by one
+            "popularity@2": 0.0,
             "recall@3": 0.5,
             "ndcg@3": (1 / np.log2(3)) / (1 + 1 / np.log2(3)),
             "hr@3": 1.0,
+            "mrr@3": 1 / 2,
+            "map@3": 1 / 2 / 2,
+            "novelty@3": 0.0,
+            "popularity@3": 0.0,
         }
     )
+    assert found.coverage == {"coverage@2": 2 / 5, "coverage@3": 3 / 5}
+
+
+@pytest.mark.slow
+def test_equals_ranx() -> None:
+    """All scores differ: ranx breaks ties by its sort, we count them against us."""
+    ranx = pytest.importorskip("ranx")
+    generator = np.random.default_rng(4)
+    users, items = generator.normal(size=(60, 6)), generator.normal(size=(80, 6))
+    seen = np.stack([generator.integers(0, 60, 300), generator.integers(0, 80, 300)], axis=1)
+    test = np.stack([generator.integers(0, 60, 400), generator.integers(0, 80, 400)], axis=1)
+    found = rank_all(users, items, seen, test, ks=(3, 10, 50))
+    taken = {(u, i) for u, i in seen.tolist()}
+    qrels: dict[int, dict[int, int]] = {user: {} for user in found.users.tolist()}
+    for user, item in {*map(tuple, test.tolist())} - taken:
+        qrels[user][item] = 1
+    run = {
+        user: {item: float(users[user] @ items[item]) for item in range(80) if (user, item) not in taken}
+        for user in qrels
+    }
+    ours = {"recall": "recall", "ndcg": "ndcg", "hr": "hit_rate", "mrr": "mrr", "map": "map"}
+    names = {f"{name}@{k}": f"{theirs}@{k}" for name, theirs in ours.items() for k in (3, 10, 50)}
+    # Plain dicts: ranx's own tables take a minute to compile.
+    theirs = ranx.evaluate(qrels, run, list(names.values()), return_mean=False)
+    relevant = np.array([len(qrels[user]) for user in found.users])
+    for metric, other in names.items():
+        values = theirs[other]
+        if metric.startswith("map"):  # ranx divides by all relevant items, whatever k
+            values = values * relevant / np.minimum(relevant, int(metric.partition("@")[2]))
+        np.testing.assert_allclose(found.per_user[metric], values, atol=1e-6, err_msg=metric)
 
 
 def test_ties_and_collapse_count_against_us() -> None:

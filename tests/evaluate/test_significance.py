@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from forwhy.evaluate.significance import (
@@ -12,7 +14,9 @@ from forwhy.evaluate.significance import (
     bootstrap_interval,
     bootstrap_means,
     bootstrap_median,
+    effect_size,
     flatten,
+    holm,
     paired_permutation,
 )
 
@@ -62,6 +66,43 @@ def test_permutation_of_equals_and_of_extremes() -> None:
     assert paired_permutation(VALUES + 1, VALUES, n=999)[1] == pytest.approx(1 / 1000)
     # Three pairs, all in favour: 2 of 8 sign patterns are as extreme.
     assert paired_permutation(np.ones(3), np.zeros(3))[1] == pytest.approx(0.25, abs=0.02)
+
+
+def stepwise(p: list[float]) -> list[float]:
+    """Holm's procedure as statsmodels states it: the running maximum of p x (hypotheses left), cut at 1."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for done, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
+        largest = max(largest, (len(p) - done) * p[place])
+        corrected[place] = min(1.0, largest)
+    return corrected
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == pytest.approx([1, 1])
+    assert holm([0.02]) == pytest.approx([0.02])
+    assert len(holm([])) == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_equals_the_steps_keeps_order_and_is_never_below_p(p: list[float]) -> None:
+    corrected = holm(p)
+    assert corrected == pytest.approx(stepwise(p))
+    assert (corrected >= p).all()
+    assert (corrected <= 1).all()
+    assert (np.diff(corrected[np.argsort(p)]) >= 0).all()
+    assert corrected[::-1] == pytest.approx(holm(p[::-1]))
+
+
+def test_effect_size_by_hand_and_of_constant_differences() -> None:
+    a, b = np.array([3.0, 5.0, 4.0, 8.0]), np.array([1.0, 4.0, 4.0, 7.0])
+    assert effect_size(a, b) == pytest.approx(1 / np.sqrt(2 / 3))  # differences 2, 1, 0, 1
+    assert effect_size(b, a) == -effect_size(a, b)
+    assert effect_size(10 * a, 10 * b) == pytest.approx(effect_size(a, b))
+    assert effect_size(VALUES, VALUES) == 0
+    assert effect_size(VALUES, VALUES + 0.1) == -np.inf
+    with pytest.raises(ValueError, match="two pairs"):
+        effect_size(np.ones(1), np.zeros(1))
 
 
 def test_refusals() -> None:

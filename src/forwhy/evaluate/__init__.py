@@ -3,25 +3,38 @@
 numpy only; a text encoder is passed in where one is needed.
 """
 
+from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.report import evaluation_document, render
 from forwhy.evaluate.retrieval import text_ranks, text_retrieval
-from forwhy.evaluate.significance import Interval, bootstrap_interval, paired_permutation
+from forwhy.evaluate.significance import (
+    Interval,
+    bootstrap_interval,
+    effect_size,
+    holm,
+    paired_permutation,
+)
 from forwhy.evaluate.text import TextScores, score_texts
 
 __all__ = [
+    "Comparison",
     "Control",
     "Gain",
     "Interval",
     "RankingResult",
+    "Scored",
     "TextScores",
     "TextTable",
     "best_constant",
+    "bold_cells",
     "bootstrap_interval",
+    "compare",
     "deal",
+    "effect_size",
     "evaluation_document",
+    "holm",
     "information_gain",
     "mean_nll",
     "measure_gain",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
+from forwhy.evaluate.catalogue import list_metrics, top_items
 from forwhy.evaluate.significance import Interval, bootstrap_means
 
 Ints = NDArray[np.int64]
@@ -39,6 +40,8 @@ class RankingResult:
     """[pairs] rank of each test pair from 1, ascending within a user."""
     dropped: int
     """Test pairs left out because they are also training pairs."""
+    coverage: dict[str, float]
+    """coverage@k: share of the catalogue in the lists of all these users."""
 
     def mean(self) -> dict[str, float]:
         """Metric -> mean over users."""
@@ -78,8 +81,12 @@ def rank_scores(
 
     `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are
     dropped. Ties are counted against us: a test item stands behind every other item of its score.
-    `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit.
-    Cost: one block of scores in memory, and one comparison per (test pair, item).
+    `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank
+    of the first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k,
+    the user's test items), so that a perfect list has 1. The lists themselves, with equal scores in catalogue
+    order: `novelty@k`, `popularity@k` and `coverage@k` of `catalogue.list_metrics`.
+    Cost: some three times one block of scores in memory, a comparison per (test pair, item), and max(ks)
+    places per user.
 
     Raises:
         UserError: no test pair is left.
@@ -91,27 +98,36 @@ def rank_scores(
         raise UserError("nothing to rank: no test interaction is left; give the dataset a test split")
     users, rows, tests = np.unique(kept // n_items, return_inverse=True, return_counts=True)
     ranks = np.empty(len(kept), dtype=np.int64)
+    lists_vk = np.empty((len(users), min(max(ks), n_items)), dtype=np.int32)
     starts = np.cumsum(tests) - tests
     for block in _blocks(tests, n_items):
         places = _ranges(starts[block], tests[block])
-        seen_cells = _cells(seen_keys, users[block], n_items)
         test_cells = places[0], kept[places[1]] % n_items
-        ranks[places[1]] = _rank_block(scores(users[block]), test_cells, tests[block], seen_cells)
-    per_user = _metrics(rows, ranks, tests, ks)
-    return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept))
+        scores_bi = _open_scores(scores(users[block]), _cells(seen_keys, users[block], n_items))
+        lists_vk[block] = top_items(scores_bi, lists_vk.shape[1])
+        ranks[places[1]] = _rank_block(scores_bi, test_cells, tests[block])
+    seen_pairs = np.stack(np.divmod(seen_keys, n_items), axis=1)
+    of_lists, coverage = list_metrics(lists_vk, seen_pairs, n_items, ks)
+    per_user = _metrics(rows, ranks, tests, ks) | of_lists
+    return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept), coverage)
 
 
-def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints, seen_cells: Cells) -> Ints:
-    """Ranks of the block's test pairs, user by user, ascending within one."""
+def _open_scores(scores_bi: NDArray[np.float32], seen_cells: Cells) -> NDArray[np.float32]:
+    """The same scores, -inf where a user has seen the item."""
     if not (np.isfinite(scores_bi.min()) and np.isfinite(scores_bi.max())):
         raise ValueError("a score is not finite: the recommender produced NaN or infinity")
+    scores_bi[seen_cells] = -np.inf
+    return scores_bi
+
+
+def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints) -> Ints:
+    """Ranks of the block's test pairs, user by user, ascending within one. Closes them in `scores_bi`."""
     rows = test_cells[0]
     slots = np.arange(len(rows)) - np.repeat(np.cumsum(tests_b) - tests_b, tests_b)
     thresholds_bt = np.full((len(tests_b), int(tests_b.max())), -np.inf, dtype=np.float32)
     thresholds_bt[rows, slots] = scores_bi[test_cells]
     thresholds_bt = -np.sort(-thresholds_bt, axis=1)
     # With its own test items masked too, a count is of strangers only; the sort adds the friends ahead.
-    scores_bi[seen_cells] = -np.inf
     scores_bi[test_cells] = -np.inf
     return _not_below(scores_bi, thresholds_bt, tests_b)[rows, slots] + slots + 1
 
@@ -129,14 +145,20 @@ def _not_below(scores_bi: NDArray[np.float32], thresholds_bt: NDArray[np.float32
 
 def _metrics(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     metrics: dict[str, NDArray[np.float64]] = {}
+    starts_v = np.cumsum(tests_v) - tests_v
+    first_v = ranks[starts_v]
+    precision = (np.arange(len(ranks)) - starts_v[rows] + 1) / ranks
     for k in ks:
         hit = ranks <= k
         hits_v = np.bincount(rows[hit], minlength=len(tests_v))
         gains_v = np.bincount(rows[hit], weights=1 / np.log2(ranks[hit] + 1.0), minlength=len(tests_v))
+        precision_v = np.bincount(rows[hit], weights=precision[hit], minlength=len(tests_v))
         ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
         metrics[f"recall@{k}"] = hits_v / tests_v
         metrics[f"ndcg@{k}"] = gains_v / ideal[np.minimum(tests_v, k) - 1]
         metrics[f"hr@{k}"] = (hits_v > 0).astype(np.float64)
+        metrics[f"mrr@{k}"] = np.where(first_v <= k, 1 / first_v, 0.0)
+        metrics[f"map@{k}"] = precision_v / np.minimum(tests_v, k)
     return metrics
 
 

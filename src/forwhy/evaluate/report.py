@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
-NEUTRAL = frozenset({"length", "distinct1", "distinct2", "empty"})
+NEUTRAL = frozenset({"length", "distinct1", "distinct2", "empty", "novelty", "popularity", "coverage"})
 """Metrics of which more is not better: no control wins by them."""
 
 
@@ -67,7 +67,8 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _ranking(result: RankingResult) -> Document:
-    return {**flatten(result.intervals()), "users": len(result.users), "dropped": result.dropped}
+    counted = {**result.coverage, "users": len(result.users), "dropped": result.dropped}
+    return {**flatten(result.intervals()), **counted}
 
 
 def _text(scores: TextScores) -> Document:
