@@ -16,14 +16,34 @@ PAIRS = 1000
 """Of 3,000: enough for the second decimal."""
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_bleu1_hardly_sees_personalisation(domain: str) -> None:
+def published(domain: str) -> tuple[list[str], list[str]]:
+    """XRec's outputs and references."""
     folder = SHARED / "data" / domain
     if not (folder / "tst_pred.pkl").exists():
         pytest.skip("no published outputs here")
     outputs, references = (
         list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:PAIRS] for part in ("pred", "ref")
     )
+    return outputs, references
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_scores_equal_the_packages(domain: str) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu.metrics.bleu").BLEU()
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rouge2"])
+    outputs, references = published(domain)
+    found = score_texts(outputs, references)
+    wanted = sacrebleu.corpus_score(outputs, [references]).score
+    assert found.corpus["sacrebleu"] == pytest.approx(wanted, rel=1e-12)
+    for row in range(100):
+        rouge = scorer.score(references[row], outputs[row])
+        for kind in ("rouge1", "rouge2"):
+            assert found.per_pair[kind][row] == pytest.approx(rouge[kind].fmeasure)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_bleu1_hardly_sees_personalisation(domain: str) -> None:
+    outputs, references = published(domain)
     right = score_texts(outputs, references).corpus["bleu1"]
     dealt = score_texts([outputs[row] for row in deal(len(outputs), 0)], references).corpus["bleu1"]
     assert (right, dealt) == pytest.approx(DOMAINS[domain], abs=0.01)

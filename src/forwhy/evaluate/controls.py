@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.text import Encoder, TextScores, score_texts
+from forwhy.evaluate.features import Features
+from forwhy.evaluate.text import Encoder, Reader, TextScores, score_texts
 from forwhy.evaluate.words import words
 
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
@@ -46,22 +47,26 @@ def text_table(
     train_texts: Sequence[str],
     encoder: Encoder | None = None,
     seed: int = 0,
+    features: Features | None = None,
 ) -> TextTable:
     """Score predictions and all controls. Constants are picked on `train_texts` only.
 
-    Cost: three to four times `score_texts`; each distinct text is encoded once.
+    Cost: three to four times `score_texts`; each distinct text is split and encoded once.
     """
+    reader = Reader()
     memory = None if encoder is None else RememberingEncoder(encoder)
     dealt = [predictions[row] for row in deal(len(predictions), seed)]
     sentences = {"constant": best_constant(train_texts, seed=seed)}
     if memory is not None:
         sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
     controls = {
-        name: Control(score_texts([sentence] * len(references), references, memory), sentence)
+        name: Control(
+            score_texts([sentence] * len(references), references, memory, features, reader), sentence
+        )
         for name, sentence in sentences.items()
     }
-    controls["dealt"] = Control(score_texts(dealt, references, memory))
-    return TextTable(score_texts(predictions, references, memory), controls)
+    controls["dealt"] = Control(score_texts(dealt, references, memory, features, reader))
+    return TextTable(score_texts(predictions, references, memory, features, reader), controls)
 
 
 def best_constant(

@@ -10,6 +10,7 @@ from rich.text import Text
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain
 from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.significance import flatten
 from forwhy.evaluate.text import TextScores
 
@@ -17,8 +18,6 @@ Document = dict[str, Any]
 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
-NEUTRAL = frozenset({"length", "distinct1", "distinct2", "empty"})
-"""Metrics of which more is not better: no control wins by them."""
 
 
 def evaluation_document(
@@ -73,7 +72,7 @@ def _ranking(result: RankingResult) -> Document:
 def _text(scores: TextScores) -> Document:
     measured = flatten(scores.intervals())
     counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
-    return {**measured, **counted, "pairs": len(scores.counts)}
+    return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
 
 
 def _controls(table: TextTable) -> Document:

@@ -1,13 +1,18 @@
-"""Words of a text as nltk's `word_tokenize` gives them, on lower-cased text: the unit of BLEU.
+"""Words of a text, one function per convention.
 
-The rules are those of `nltk.tokenize.NLTKWordTokenizer` (Apache-2.0; after Robert MacIntyre's treebank
-script), restated because nltk takes seconds to import and five packages to install. Equality with nltk is
-a test. Its sentence splitter is a download (punkt): here a sentence ends at `.!?` before a space, except
-after a common abbreviation or an initial.
+`words`: as nltk's `word_tokenize` gives them, on lower-cased text; the unit of BEAT's BLEU. The rules are
+those of `nltk.tokenize.NLTKWordTokenizer` (Apache-2.0; after Robert MacIntyre's treebank script), restated
+because nltk takes seconds to import and five packages to install. Equality with nltk is a test. Its sentence
+splitter is a download (punkt): here a sentence ends at `.!?` before a space, except after a common
+abbreviation or an initial.
+
+`mteval_words`: as the WMT script mteval-v13a and sacrebleu's `13a` split; `rouge_words`: as rouge-score
+without a stemmer; `peter_words`: as PETER's code cuts its text.
 """
 
 import re
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$")
@@ -61,10 +66,57 @@ ENDINGS = _rules(
 )
 
 
-@lru_cache(maxsize=8192)  # a method and its controls ask for the same texts; some 20 MiB when full
+ROUGE_WORD = re.compile(r"[a-z0-9]+")
+PETER_LENGTH = 15
+"""Words of a sentence in PETER's data (its option `--words`)."""
+ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
+MTEVAL = _rules(
+    (r"([!-&(-+:-@/\[-`{-~])", r" \1 "),  # ASCII marks but the apostrophe, comma, hyphen and period
+    (r"([^0-9])([.,])", r"\1 \2 "),
+    (r"([.,])([^0-9])", r" \1 \2"),
+    (r"([0-9])(-)", r"\1 \2 "),
+)
+
+
 def words(text: str) -> tuple[str, ...]:
     """Lower-cased words and punctuation marks of a text, sentence by sentence. Cost: linear."""
     return tuple(word for sentence in sentences(text.lower()) for word in split_words(sentence))
+
+
+def mteval_words(text: str) -> tuple[str, ...]:
+    """Words and punctuation marks, case kept; a mark between digits stays (3.5, 1,000). Cost: linear."""
+    line = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    for entity, mark in ENTITIES:
+        line = line.replace(entity, mark)
+    return tuple(_apply(MTEVAL, f" {line} ").split())
+
+
+def rouge_words(text: str) -> tuple[str, ...]:
+    """Runs of the letters a to z and digits, of lower-cased text; anything else only separates."""
+    return tuple(ROUGE_WORD.findall(text.lower()))
+
+
+def peter_words(text: str) -> tuple[str, ...]:
+    """The first 15 words between spaces, case kept: PETER cuts references, and generates no more."""
+    return tuple(text.split()[:PETER_LENGTH])
+
+
+class Splitter:
+    """One way to split, remembered: each distinct text is split once, each distinct word is a number."""
+
+    def __init__(self, split: Callable[[str], Sequence[str]]) -> None:
+        """Splits with `split`; what was split is kept as long as this object."""
+        self._split = split
+        self._texts: dict[str, tuple[int, ...]] = {}
+        self._numbers: defaultdict[str, int] = defaultdict()
+        self._numbers.default_factory = self._numbers.__len__
+
+    def read(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The words of each text as numbers."""
+        for text in texts:
+            if text not in self._texts:
+                self._texts[text] = tuple(self._numbers[word] for word in self._split(text))
+        return [self._texts[text] for text in texts]
 
 
 def split_words(sentence: str) -> list[str]:
