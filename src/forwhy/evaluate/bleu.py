@@ -34,9 +34,9 @@ def bleu_counts(ours: Sequence[Text], theirs: Sequence[Text], least: int = 0) ->
 
 
 def nltk_bleu(counts: Counts, order: int) -> Floats:
-    """[...] BLEU with uniform weights up to `order` and smoothing method 1; 0 without a matching word."""
+    """[...] BLEU with uniform weights up to `order`, smoothing method 1, `least` 1; 0 without a match."""
     found, total, brevity = _parts(counts, order)
-    score = brevity * _geometric_mean(np.where(found > 0, found, METHOD1) / np.maximum(total, 1))
+    score = brevity * _geometric_mean(np.where(found > 0, found, METHOD1) / total)
     return np.asarray(np.where(found[..., 0] > 0, score, 0.0))
 
 

@@ -100,11 +100,11 @@ def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray
     reference_words = sum(bag.total() for bag in right)
     bags = [Counter(words(text)) for text in candidates]
     column = {word: position for position, word in enumerate(dict.fromkeys(w for bag in bags for w in bag))}
-    counts_rw = np.zeros((len(right), len(column)), dtype=np.int32)
-    for row, bag in enumerate(right):
+    counts_wr = np.zeros((len(column), len(right)), dtype=np.int32)
+    for number, bag in enumerate(right):
         known = [word for word in bag if word in column]
-        counts_rw[row, [column[word] for word in known]] = [bag[word] for word in known]
-    return np.array([_constant_bleu1(bag, column, counts_rw, reference_words) for bag in bags])
+        counts_wr[[column[word] for word in known], number] = [bag[word] for word in known]
+    return np.array([_constant_bleu1(bag, column, counts_wr, reference_words) for bag in bags])
 
 
 def similarity_score(encoder: Encoder) -> Score:
@@ -156,11 +156,11 @@ class RememberingEncoder:
 
 
 def _constant_bleu1(
-    bag: Counter[str], column: dict[str, int], counts_rw: NDArray[np.int32], reference_words: int
+    bag: Counter[str], column: dict[str, int], counts_wr: NDArray[np.int32], reference_words: int
 ) -> float:
     if not bag:
         return 0.0
-    own = counts_rw[:, [column[word] for word in bag]]
-    matches = int(np.minimum(own, np.array(list(bag.values()))).sum())
-    length = bag.total() * len(counts_rw)
+    own = counts_wr[[column[word] for word in bag]]
+    matches = int(np.minimum(own, np.array(list(bag.values()), dtype=np.int32)[:, None]).sum())
+    length = bag.total() * counts_wr.shape[1]
     return float(matches / length * np.exp(min(0.0, 1 - reference_words / length)))

@@ -45,6 +45,7 @@ def _common_subsequence(ours: Text, theirs: Text) -> int:
     full = (1 << len(ours)) - 1
     row = full
     for word in theirs:
-        match = row & places.get(word, 0)
-        row = ((row + match) | (row - match)) & full
+        if word in places:  # any other leaves the row as it is
+            match = row & places[word]
+            row = ((row + match) | (row - match)) & full
     return len(ours) - row.bit_count()

@@ -13,6 +13,7 @@ without a stemmer; `peter_words`: as PETER's code cuts its text.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from string import punctuation
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$")
@@ -23,59 +24,61 @@ CONTRACTIONS = (
     r"(not|'ye|me|na|ta|'n)\b"
 )
 
-Rule = tuple[re.Pattern[str], str]
+Rule = tuple[frozenset[str], re.Pattern[str], str]
 
 
-def _rules(*pairs: tuple[str, str]) -> list[Rule]:
-    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
+def _rules(*rules: tuple[str, str, str]) -> list[Rule]:
+    """Characters of which a text needs one for the rule to change it, the pattern, what it becomes."""
+    return [(frozenset(needs), re.compile(pattern), becomes) for needs, pattern, becomes in rules]
 
 
 MARKS = _rules(
     # Opening quotes.
-    (r"([«“‘„]|`+)", r" \1 "),
-    (r'^"', r"``"),
-    (r"(``)", r" \1 "),
-    (r"([ (\[{<])(\"|'{2})", r"\1 `` "),
-    (r"(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
+    ("«“‘„`", r"([«“‘„]|`+)", r" \1 "),
+    ('"', r'^"', r"``"),
+    ('`"', r"(``)", r" \1 "),
+    ("\"'", r"([ (\[{<])(\"|'{2})", r"\1 `` "),
+    ("'", r"(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
     # Punctuation; a period only at the end, where possessive runs keep hostile text linear.
-    (r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
-    (r"([:,])([^\d])", r" \1 \2"),
-    (r"([:,])$", r" \1 "),
-    (r"\.{2,}", r" \g<0> "),
-    (r"[;@#$%&]", r" \g<0> "),
-    (r"[\u2012-\u2015]", r" \g<0> "),
-    (r"([^.])(\.)([\])}>\"']*+)\s*$", r"\1 \2\3 "),
-    (r"[?!]", r" \g<0> "),
-    (r"([^'])' ", r"\1 ' "),
-    (r"[*]", r" \g<0> "),
-    (r"[\]\[(){}<>]", r" \g<0> "),
-    (r"--", r" -- "),
+    (".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
+    (":,", r"([:,])([^\d])", r" \1 \2"),
+    (":,", r"([:,])$", r" \1 "),
+    (".", r"\.{2,}", r" \g<0> "),
+    (";@#$%&", r"[;@#$%&]", r" \g<0> "),
+    ("\u2012\u2013\u2014\u2015", r"[\u2012-\u2015]", r" \g<0> "),
+    (".", r"([^.])(\.)([\])}>\"']*+)\s*$", r"\1 \2\3 "),
+    ("?!", r"[?!]", r" \g<0> "),
+    ("'", r"([^'])' ", r"\1 ' "),
+    ("*", r"[*]", r" \g<0> "),
+    ("][(){}<>", r"[\]\[(){}<>]", r" \g<0> "),
+    ("-", r"--", r" -- "),
 )
 
 ENDINGS = _rules(
     # Closing quotes and contractions, on text with a space at both ends.
-    (r"([»”’])", r" \1 "),
-    (r"''", r" '' "),
-    (r'"', r" '' "),
-    (r"\s+", r" "),
-    (r"([^' ])('[smd]|') ", r"\1 \2 "),
-    (r"([^' ])('ll|'re|'ve|n't) ", r"\1 \2 "),
-    (CONTRACTIONS, r" \1 \2 "),
-    (r" ('t)(is)\b", r" \1 \2 "),
-    (r" ('t)(was)\b", r" \1 \2 "),
+    ("»”’", r"([»”’])", r" \1 "),
+    ("'", r"''", r" '' "),
+    ('"', r'"', r" '' "),
+    (" ", r"\s+", r" "),
+    ("'\"", r"([^' ])('[smd]|') ", r"\1 \2 "),
+    ("'", r"([^' ])('ll|'re|'ve|n't) ", r"\1 \2 "),
+    (" ", CONTRACTIONS, r" \1 \2 "),
+    ("'", r" ('t)(is)\b", r" \1 \2 "),
+    ("'", r" ('t)(was)\b", r" \1 \2 "),
 )
 
+MTEVAL = _rules(
+    # ASCII marks but the apostrophe, comma, hyphen and period.
+    ("".join(set(punctuation) - set("',-.")), r"([!-&(-+:-@/\[-`{-~])", r" \1 "),
+    (".,", r"([^0-9])([.,])", r"\1 \2 "),
+    (".,", r"([.,])([^0-9])", r" \1 \2"),
+    ("-", r"([0-9])(-)", r"\1 \2 "),
+)
+ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
 
 ROUGE_WORD = re.compile(r"[a-z0-9]+")
 PETER_LENGTH = 15
 """Words of a sentence in PETER's data (its option `--words`)."""
-ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-MTEVAL = _rules(
-    (r"([!-&(-+:-@/\[-`{-~])", r" \1 "),  # ASCII marks but the apostrophe, comma, hyphen and period
-    (r"([^0-9])([.,])", r"\1 \2 "),
-    (r"([.,])([^0-9])", r" \1 \2"),
-    (r"([0-9])(-)", r"\1 \2 "),
-)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -115,7 +118,7 @@ class Splitter:
         """The words of each text as numbers."""
         for text in texts:
             if text not in self._texts:
-                self._texts[text] = tuple(self._numbers[word] for word in self._split(text))
+                self._texts[text] = tuple(map(self._numbers.__getitem__, self._split(text)))
         return [self._texts[text] for text in texts]
 
 
@@ -142,6 +145,8 @@ def _after_marks(text: str) -> list[str]:
 
 
 def _apply(rules: list[Rule], text: str) -> str:
-    for pattern, replacement in rules:
-        text = pattern.sub(replacement, text)
+    present = set(text)  # most rules concern rare marks: a look is cheaper than a search
+    for needs, pattern, becomes in rules:
+        if not needs.isdisjoint(present):
+            text = pattern.sub(becomes, text)
     return text
