@@ -50,6 +50,7 @@ def test_without_features_they_are_not_measured() -> None:
     ("features", "message"),
     [
         (Features([["tea"]], CATALOGUE), "1 sets for 2 pairs"),
+        (Features(["tea", "cake"], CATALOGUE), r"'tea': a set of words is needed; give \['tea'\]"),
         (Features([[], []], []), "catalogue is empty"),
         (Features([[], []], ["tea", "front desk"]), "'front desk' is 2 words"),
         (Features([["don't"], []], ["tea"]), "is 2 words"),

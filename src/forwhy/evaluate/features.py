@@ -36,7 +36,8 @@ def feature_scores(
     `splitter` is the one that made the numbers of `texts`. Cost: linear in words.
 
     Raises:
-        UserError: as many sets of features as texts are needed; an empty catalogue; a feature of two words.
+        UserError: not as many sets of features as texts; a bare string for a set, which would be read letter
+            by letter; an empty catalogue; a feature that is not one word.
     """
     if len(features.of_pairs) != len(texts):
         raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
@@ -62,6 +63,8 @@ def div(named: Named) -> float:
 
 
 def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
+    if isinstance(features, str):
+        raise UserError(f"features {features!r}: a set of words is needed; give [{features!r}]")
     numbers: set[int] = set()
     for feature in features:
         split = splitter.read([feature])[0]

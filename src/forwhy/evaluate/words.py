@@ -55,7 +55,7 @@ MARKS = _rules(
 )
 
 ENDINGS = _rules(
-    # Closing quotes and contractions, on text with a space at both ends.
+    # Closing quotes and contractions, on text with a space at both ends: what needs a space always runs.
     ("»”’", r"([»”’])", r" \1 "),
     ("'", r"''", r" '' "),
     ('"', r'"', r" '' "),
@@ -87,7 +87,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def mteval_words(text: str) -> tuple[str, ...]:
-    """Words and punctuation marks, case kept; a mark between digits stays (3.5, 1,000). Cost: linear."""
+    """Words and punctuation marks, case kept; a period or comma between digits stays. Cost: linear."""
     line = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, mark in ENTITIES:
         line = line.replace(entity, mark)
