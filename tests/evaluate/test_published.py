@@ -18,7 +18,7 @@ PAIRS = 1000
 
 
 def published(domain: str) -> tuple[list[str], list[str]]:
-    """Outputs and references."""
+    """XRec's outputs and references."""
     folder = SHARED / "data" / domain
     if not (folder / "tst_pred.pkl").exists():
         pytest.skip("no published outputs here")
@@ -26,6 +26,20 @@ def published(domain: str) -> tuple[list[str], list[str]]:
         list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:PAIRS] for part in ("pred", "ref")
     )
     return outputs, references
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_scores_equal_the_packages(domain: str) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu.metrics.bleu").BLEU()
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rouge2"])
+    outputs, references = published(domain)
+    found = score_texts(outputs, references)
+    wanted = sacrebleu.corpus_score(outputs, [references]).score
+    assert found.corpus["sacrebleu"] == pytest.approx(wanted, rel=1e-12)
+    for row in range(100):
+        rouge = scorer.score(references[row], outputs[row])
+        for kind in ("rouge1", "rouge2"):
+            assert found.per_pair[kind][row] == pytest.approx(rouge[kind].fmeasure)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

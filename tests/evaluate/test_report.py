@@ -43,6 +43,10 @@ def test_keys_of_the_issue(document: dict) -> None:
     assert {"recall@20", "ndcg@20", "hr@20", "intervals", "users"} <= set(plain["ranking"])
     assert plain["health"] == {"user_macro": {"perplexity": 301.5, "used": 400}}
     assert {"bleu1", "bleu4", "rougeL", "distinct1", "length", "pairs"} <= set(plain["text"])
+    assert {"sacrebleu", "peter_bleu4", "rouge2", "usr"} <= set(plain["text"])
+    assert plain["text"]["signatures"]["sacrebleu"].startswith("nrefs:1|case:mixed")
+    assert set(plain["text"]["std"]) <= set(plain["text"]["intervals"]) <= set(plain["text"])
+    assert plain["controls"]["dealt"]["std"]["length"] == pytest.approx(plain["text"]["std"]["length"])
     assert set(plain["controls"]) == {"constant", "dealt"}
     assert plain["controls"]["constant"]["sentence"].startswith("[bold]")
     assert "bleu1" in plain["controls"]["dealt"]["margin"]["intervals"]

@@ -5,8 +5,10 @@ numpy only; a text encoder is passed in where one is needed.
 
 from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
+from forwhy.evaluate.features import Features
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.registry import METRICS, Metric
 from forwhy.evaluate.report import evaluation_document, render
 from forwhy.evaluate.retrieval import text_ranks, text_retrieval
 from forwhy.evaluate.significance import (
@@ -19,10 +21,13 @@ from forwhy.evaluate.significance import (
 from forwhy.evaluate.text import TextScores, score_texts
 
 __all__ = [
+    "METRICS",
     "Comparison",
     "Control",
+    "Features",
     "Gain",
     "Interval",
+    "Metric",
     "RankingResult",
     "Scored",
     "TextScores",

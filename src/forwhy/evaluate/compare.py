@@ -3,27 +3,24 @@
 Shapes: n common pairs (or users), m columns of a run, k metrics.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
+from forwhy.evaluate.ngrams import Ints
 from forwhy.evaluate.significance import Floats, Interval, bootstrap, effect_size, holm, permute
-from forwhy.evaluate.text import ORDERS, corpus_bleu
+from forwhy.evaluate.text import OF_COUNTS
 
 Key = str | int | tuple[str | int, ...]
 
 LEVEL = 0.05
 """Chance of any false difference in a table."""
-OF_COUNTS: dict[str, Callable[[Floats], Floats]] = {
-    f"bleu{order}": partial(corpus_bleu, order=order) for order in ORDERS
-}
-"""Metrics of a whole set of pairs: sums of counts [..., 10] -> [...]."""
-COUNTS = 10
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ class Scored:
     """[n] what a value belongs to, each once: (user, item), or a user; ids of one kind."""
     per_pair: Mapping[str, Floats]
     """metric -> [n], compared by its mean over keys."""
-    counts: NDArray[np.int64] | None = None
-    """[n, 10] BLEU counts: with them `bleu1`..`bleu4` are corpus BLEU, not means over sentences."""
+    counts: Mapping[str, Ints] = field(default_factory=dict)
+    """[n, c] each, as in `TextScores`: with them BLEU is that of the corpus, not a mean over sentences."""
 
     def __post_init__(self) -> None:
         """Refuse keys that repeat (UserError) and values that are not of these keys (ValueError)."""
@@ -49,7 +46,7 @@ class Scored:
             if key in seen:
                 raise UserError(f"run {self.name!r}: {key!r} occurs twice; keep one row of each")
             seen.add(key)
-        columns = {**self.per_pair} if self.counts is None else {**self.per_pair, "counts": self.counts}
+        columns: dict[str, NDArray[Any]] = {**self.per_pair, **self.counts}
         for metric, values in columns.items():
             if len(values) != len(self.keys) or not np.isfinite(values).all():
                 raise ValueError(
@@ -58,8 +55,12 @@ class Scored:
 
     def metrics(self) -> list[str]:
         """Names of all metrics."""
-        counted = [] if self.counts is None else list(OF_COUNTS)
+        counted = [metric for metric in OF_COUNTS if self.counted(metric)]
         return [*counted, *(metric for metric in self.per_pair if metric not in counted)]
+
+    def counted(self, metric: str) -> bool:
+        """Whether the metric is one of the whole set, from counts."""
+        return metric in OF_COUNTS and OF_COUNTS[metric][0] in self.counts
 
     def rows(self) -> dict[Key, int]:
         """Key -> its row."""
@@ -71,7 +72,7 @@ class Scored:
             self,
             keys=[self.keys[row] for row in rows],
             per_pair={metric: values[rows] for metric, values in self.per_pair.items()},
-            counts=None if self.counts is None else self.counts[rows],
+            counts={kind: counts[rows] for kind, counts in self.counts.items()},
         )
 
 
@@ -158,8 +159,7 @@ def bold_cells(
 
 def _shared(a: Scored, b: Scored, metrics: Sequence[str] | None) -> list[str]:
     both = set(a.metrics()) & set(b.metrics())
-    if (a.counts is None) != (b.counts is None):
-        both -= set(OF_COUNTS)
+    both = {metric for metric in both if a.counted(metric) == b.counted(metric)}
     found = [metric for metric in a.metrics() if metric in both and (metrics is None or metric in metrics)]
     if not found:
         asked = "" if metrics is None else f" of {', '.join(metrics)}"
@@ -173,10 +173,12 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
     ours, theirs = _aligned(a, b)
     pairs = len(ours.keys)
     left_out = len(a.keys) - pairs, len(b.keys) - pairs
-    corpus = [metric for metric in metrics if metric in OF_COUNTS and a.counts is not None]
+    corpus = [metric for metric in metrics if a.counted(metric)]
     means = metrics[len(corpus) :]
-    statistic = partial(_of_sums, corpus)
-    rows_a, rows_b = _rows(ours, corpus, means), _rows(theirs, corpus, means)
+    kinds = list(dict.fromkeys(OF_COUNTS[metric][0] for metric in corpus))
+    ends = np.cumsum([ours.counts[kind].shape[1] for kind in kinds], dtype=np.int64)
+    statistic = partial(_of_sums, corpus, kinds, ends)
+    rows_a, rows_b = _rows(ours, kinds, means), _rows(theirs, kinds, means)
     width = rows_a.shape[1]
 
     def difference(sums: Floats) -> Floats:
@@ -184,7 +186,7 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
 
     intervals = bootstrap(np.concatenate([rows_a, rows_b], axis=1), difference, seed)
     _, p = permute(rows_a, rows_b, statistic, seed, n)
-    effects = [effect_size(*(_per_key(run, m, m in corpus) for run in (ours, theirs))) for m in metrics]
+    effects = [effect_size(_per_key(ours, metric), _per_key(theirs, metric)) for metric in metrics]
     return [
         Comparison(a.name, b.name, metric, interval, effect, float(raw), float(raw), pairs, left_out)
         for metric, interval, effect, raw in zip(metrics, intervals, effects, p, strict=True)
@@ -203,22 +205,25 @@ def _aligned(a: Scored, b: Scored) -> tuple[Scored, Scored]:
     return a.take([rows_a[key] for key in common]), b.take([rows_b[key] for key in common])
 
 
-def _rows(run: Scored, corpus: Sequence[str], means: Sequence[str]) -> Floats:
-    """[n, m] counts where they are needed | values | 1: column sums hold all metrics."""
-    counts = [run.counts] if corpus and run.counts is not None else []
-    return np.column_stack([*counts, *(run.per_pair[metric] for metric in means), np.ones(len(run.keys))])
+def _rows(run: Scored, kinds: Sequence[str], means: Sequence[str]) -> Floats:
+    """[n, m] counts of these kinds | values | 1: column sums hold all metrics."""
+    parts = [*(run.counts[kind] for kind in kinds), *(run.per_pair[metric] for metric in means)]
+    return np.column_stack([*parts, np.ones(len(run.keys))])
 
 
-def _of_sums(corpus: Sequence[str], sums: Floats) -> Floats:
-    """[..., k] metrics of sums [..., m] of `_rows`."""
-    means = sums[..., COUNTS if corpus else 0 : -1] / sums[..., -1:]
-    return np.concatenate([*(OF_COUNTS[metric](sums)[..., None] for metric in corpus), means], axis=-1)
+def _of_sums(corpus: Sequence[str], kinds: Sequence[str], ends: Ints, sums: Floats) -> Floats:
+    """[..., k] metrics of sums [..., m] of `_rows`; `ends`: where the columns of each kind end."""
+    *parts, rest = np.split(sums, ends, axis=-1)
+    of_kind = dict(zip(kinds, parts, strict=True))
+    values = [OF_COUNTS[metric][1](of_kind[OF_COUNTS[metric][0]])[..., None] for metric in corpus]
+    return np.concatenate([*values, rest[..., :-1] / rest[..., -1:]], axis=-1)
 
 
-def _per_key(run: Scored, metric: str, corpus: bool) -> Floats:
+def _per_key(run: Scored, metric: str) -> Floats:
     """[n] what each key adds to the mean; to a corpus metric: the jackknife's pseudo-values (Tukey 1958)."""
-    if not corpus or run.counts is None:
+    if not run.counted(metric):
         return run.per_pair[metric]
-    n, sums = len(run.keys), run.counts.sum(axis=0)
-    of_sums = OF_COUNTS[metric]
-    return np.asarray(n * of_sums(sums) - (n - 1) * of_sums(sums - run.counts))
+    kind, of_sums = OF_COUNTS[metric]
+    counts, n = run.counts[kind], len(run.keys)
+    sums = counts.sum(axis=0)
+    return np.asarray(n * of_sums(sums) - (n - 1) * of_sums(sums - counts))

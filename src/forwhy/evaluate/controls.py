@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.text import Encoder, TextScores, score_texts
+from forwhy.evaluate.features import Features
+from forwhy.evaluate.text import Encoder, Reader, TextScores, score_texts
 from forwhy.evaluate.words import words
 
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
@@ -46,22 +47,26 @@ def text_table(
     train_texts: Sequence[str],
     encoder: Encoder | None = None,
     seed: int = 0,
+    features: Features | None = None,
 ) -> TextTable:
     """Score predictions and all controls. Constants are picked on `train_texts` only.
 
-    Cost: three to four times `score_texts`; each distinct text is encoded once.
+    Cost: three to four times `score_texts`; each distinct text is split and encoded once.
     """
+    reader = Reader()
     memory = None if encoder is None else RememberingEncoder(encoder)
     dealt = [predictions[row] for row in deal(len(predictions), seed)]
     sentences = {"constant": best_constant(train_texts, seed=seed)}
     if memory is not None:
         sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
     controls = {
-        name: Control(score_texts([sentence] * len(references), references, memory), sentence)
+        name: Control(
+            score_texts([sentence] * len(references), references, memory, features, reader), sentence
+        )
         for name, sentence in sentences.items()
     }
-    controls["dealt"] = Control(score_texts(dealt, references, memory))
-    return TextTable(score_texts(predictions, references, memory), controls)
+    controls["dealt"] = Control(score_texts(dealt, references, memory, features, reader))
+    return TextTable(score_texts(predictions, references, memory, features, reader), controls)
 
 
 def best_constant(
@@ -95,11 +100,11 @@ def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray
     reference_words = sum(bag.total() for bag in right)
     bags = [Counter(words(text)) for text in candidates]
     column = {word: position for position, word in enumerate(dict.fromkeys(w for bag in bags for w in bag))}
-    counts_rw = np.zeros((len(right), len(column)), dtype=np.int32)
-    for row, bag in enumerate(right):
+    counts_wr = np.zeros((len(column), len(right)), dtype=np.int32)
+    for number, bag in enumerate(right):
         known = [word for word in bag if word in column]
-        counts_rw[row, [column[word] for word in known]] = [bag[word] for word in known]
-    return np.array([_constant_bleu1(bag, column, counts_rw, reference_words) for bag in bags])
+        counts_wr[[column[word] for word in known], number] = [bag[word] for word in known]
+    return np.array([_constant_bleu1(bag, column, counts_wr, reference_words) for bag in bags])
 
 
 def similarity_score(encoder: Encoder) -> Score:
@@ -151,11 +156,11 @@ class RememberingEncoder:
 
 
 def _constant_bleu1(
-    bag: Counter[str], column: dict[str, int], counts_rw: NDArray[np.int32], reference_words: int
+    bag: Counter[str], column: dict[str, int], counts_wr: NDArray[np.int32], reference_words: int
 ) -> float:
     if not bag:
         return 0.0
-    own = counts_rw[:, [column[word] for word in bag]]
-    matches = int(np.minimum(own, np.array(list(bag.values()))).sum())
-    length = bag.total() * len(counts_rw)
+    own = counts_wr[[column[word] for word in bag]]
+    matches = int(np.minimum(own, np.array(list(bag.values()), dtype=np.int32)[:, None]).sum())
+    length = bag.total() * counts_wr.shape[1]
     return float(matches / length * np.exp(min(0.0, 1 - reference_words / length)))

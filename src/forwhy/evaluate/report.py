@@ -7,9 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forwhy.evaluate.bleu import SACREBLEU_SIGNATURE
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain
 from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.significance import flatten
 from forwhy.evaluate.text import TextScores
 
@@ -17,8 +19,7 @@ Document = dict[str, Any]
 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
-NEUTRAL = frozenset({"length", "distinct1", "distinct2", "empty", "novelty", "popularity", "coverage"})
-"""Metrics of which more is not better: no control wins by them."""
+SIGNATURES = {"sacrebleu": SACREBLEU_SIGNATURE}
 
 
 def evaluation_document(
@@ -34,8 +35,9 @@ def evaluation_document(
     """Everything measured, as plain JSON values; what was not measured is null.
 
     Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book ->
-    perplexity, used); `text` (the method's metrics, `intervals`, `pairs`); `controls` (name -> the same,
-    with `sentence` where it is a constant and `margin`, the method minus the control on the same pairs);
+    perplexity, used); `text` (the method's metrics, all of `registry.METRICS` that apply, `intervals`, `std`
+    over pairs, `pairs`, and `signatures`); `controls` (name -> the same without `signatures`, with `sentence`
+    where it is a constant and `margin`, the method minus the control on the same pairs);
     `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
     `text_retrieval` (of `text_retrieval`); `protocol` (fingerprint, split, seed: whatever was given).
     Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
@@ -44,7 +46,7 @@ def evaluation_document(
         "ranking": None if ranking is None else _ranking(ranking),
         "baselines": {name: _ranking(result) for name, result in (baselines or {}).items()},
         "health": None if health is None else {book: dict(health[book]) for book in health},
-        "text": None if text is None else _text(text.method),
+        "text": None if text is None else {**_text(text.method), "signatures": SIGNATURES},
         "controls": None if text is None else _controls(text),
         "information_gain": None if gain is None else {**flatten(gain.gain), "pairs": gain.pairs},
         "nll": None if gain is None else gain.nll.mean,
@@ -74,7 +76,7 @@ def _ranking(result: RankingResult) -> Document:
 def _text(scores: TextScores) -> Document:
     measured = flatten(scores.intervals())
     counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
-    return {**measured, **counted, "pairs": len(scores.counts)}
+    return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
 
 
 def _controls(table: TextTable) -> Document:

@@ -1,30 +1,40 @@
-"""Text metrics, in BEAT's conventions: of each pair, and of the whole set.
+"""Text metrics of each pair and of the whole set: what they are is in `registry.METRICS`.
 
-BLEU: nltk's, on lower-cased treebank words, smoothing method 1, scale 0 to 1; BEAT's "BLEU" is `bleu1`.
-ROUGE-L: rouge-score's F, no stemmer. Both equal those packages (tests/evaluate/test_text.py) and are
-computed here because resampling needs the counts of each pair, and both libraries are slow and large.
+Computed here, equal to the packages that define them (tests), because resampling needs the counts of each
+pair and those libraries are slow and large.
 
-Shapes: n pairs; BLEU counts [n, 10] = matches of order 1..4 | n-grams of order 1..4 | words | reference's.
+Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c] to values [...].
 """
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.evaluate.bleu import ORDERS, bleu_counts, nltk_bleu, peter_bleu, sacrebleu
+from forwhy.evaluate.features import Features, feature_scores
+from forwhy.evaluate.ngrams import Ints, Text, grams, lengths
+from forwhy.evaluate.rouge import peter_rouge, rouge_l, rouge_n
 from forwhy.evaluate.significance import Interval, bootstrap
-from forwhy.evaluate.words import words
+from forwhy.evaluate.words import Splitter, mteval_words, peter_words, rouge_words, words
 
 Floats = NDArray[np.float64]
 
-ORDERS = (1, 2, 3, 4)
-SMOOTHING = 0.1
-"""nltk's `SmoothingFunction().method1`: matches of an order that has none."""
-ROUGE_WORD = re.compile(r"[a-z0-9]+")
+
+def _share(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+
+
+OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
+    **{f"bleu{order}": ("bleu", partial(nltk_bleu, order=order)) for order in ORDERS},
+    **{f"peter_bleu{order}": ("peter_bleu", partial(peter_bleu, order=order)) for order in (1, 4)},
+    "sacrebleu": ("sacrebleu", sacrebleu),
+    "fmr": ("features", _share),
+}
+"""Metrics that are no mean over pairs -> the counts they read, and their value of summed counts."""
 
 
 class Encoder(Protocol):
@@ -34,105 +44,126 @@ class Encoder(Protocol):
         """One row for each text."""
 
 
+class Reader:
+    """Words of texts in every convention, each distinct text split once; one for a method and its controls."""
+
+    def __init__(self) -> None:
+        """Nothing read yet; what was read is kept as long as this object."""
+        self.treebank, self.mteval = Splitter(words), Splitter(mteval_words)
+        self.rouge, self.peter = Splitter(rouge_words), Splitter(peter_words)
+
+
 @dataclass(frozen=True)
 class TextScores:
     """Metrics of n predictions against their references."""
 
     per_pair: dict[str, Floats]
-    """metric -> [n]: sentence `bleu1`..`bleu4`, `rougeL`, `length` (words), `similarity` (cosine; only
-    with an encoder)."""
-    counts: NDArray[np.int64]
-    """[n, 10] BLEU counts, which add up over pairs."""
-    corpus: dict[str, float]
-    """Values of the whole set: corpus `bleu1`..`bleu4`, means of the others, `distinct1`, `distinct2`,
-    `empty` (predictions without a word; they score 0)."""
+    """metric -> [n]: sentence `bleu1`..`bleu4`; `rouge*`, `peter_rouge*`, `length`, `similarity` (with an
+    encoder), whose means are the values of the whole set."""
+    counts: dict[str, Ints]
+    """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` where there are any."""
+    of_all: dict[str, float]
+    """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
+    `without_features`."""
+
+    def __len__(self) -> int:
+        return len(self.counts["bleu"])
+
+    @cached_property
+    def corpus(self) -> dict[str, float]:
+        """Every metric of the whole set."""
+        values = self._values(self._rows().sum(axis=0)).tolist()
+        return dict(zip(self._names(), values, strict=True)) | self.of_all
 
     def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
         """Every metric that has pairs behind it, with its bootstrap 95% interval over pairs."""
-        found = bootstrap(self._rows(), _metrics_of_sums, seed, n)
+        found = bootstrap(self._rows(), self._values, seed, n)
         return dict(zip(self._names(), found, strict=True))
 
+    def stds(self) -> dict[str, float]:
+        """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU."""
+        return {metric: float(values.std()) for metric, values in self.per_pair.items()}
+
     def margins(self, other: "TextScores", seed: int = 0, n: int = 2000) -> dict[str, Interval]:
-        """Our metrics minus the other's on the same pairs, with paired bootstrap intervals."""
-        if len(self.counts) != len(other.counts):
-            raise ValueError("margins need the same pairs on both sides")
-        width = self._rows().shape[1]
-        both = np.concatenate([self._rows(), other._rows()], axis=1)
+        """Our metrics minus the other's on the same pairs, with paired bootstrap intervals.
+
+        Raises:
+            ValueError: not as many pairs, or other metrics (an encoder or features on one side only).
+        """
+        if len(self) != len(other) or self._names() != other._names():
+            raise ValueError("margins need the same pairs and metrics on both sides")
+        ours, theirs = self._rows(), other._rows()
+        width = ours.shape[1]
 
         def difference(sums: Floats) -> Floats:
-            return _metrics_of_sums(sums[..., :width]) - _metrics_of_sums(sums[..., width:])
+            return self._values(sums[..., :width]) - self._values(sums[..., width:])
 
-        return dict(zip(self._names(), bootstrap(both, difference, seed, n), strict=True))
+        found = bootstrap(np.concatenate([ours, theirs], axis=1), difference, seed, n)
+        return dict(zip(self._names(), found, strict=True))
 
     def _names(self) -> list[str]:
-        return [f"bleu{order}" for order in ORDERS] + [m for m in self.per_pair if not m.startswith("bleu")]
+        return [m for m, (kind, _) in OF_COUNTS.items() if kind in self.counts] + self._means()
+
+    def _means(self) -> list[str]:
+        return [metric for metric in self.per_pair if metric not in OF_COUNTS]
 
     def _rows(self) -> Floats:
-        """[n, 10 + others + 1] whose column sums hold all metrics; the last column counts pairs."""
-        others = [self.per_pair[metric] for metric in self._names()[len(ORDERS) :]]
-        return np.column_stack([self.counts, *others, np.ones(len(self.counts))])
+        """[n, columns] whose sums hold all metrics: counts, values whose mean it is, and 1 for each pair."""
+        means = [self.per_pair[metric] for metric in self._means()]
+        return np.column_stack([*self.counts.values(), *means, np.ones(len(self))])
+
+    def _values(self, sums: Floats) -> Floats:
+        """Sums [..., columns] to the values [..., metrics] of `_names`."""
+        ends = np.cumsum([counts.shape[1] for counts in self.counts.values()])
+        *parts, means = np.split(sums, ends, axis=-1)
+        of_kind = dict(zip(self.counts, parts, strict=True))
+        counted = [value(of_kind[kind]) for kind, value in OF_COUNTS.values() if kind in of_kind]
+        return np.concatenate([np.stack(counted, axis=-1), means[..., :-1] / means[..., -1:]], axis=-1)
 
 
 def score_texts(
-    predictions: Sequence[str], references: Sequence[str], encoder: Encoder | None = None
+    predictions: Sequence[str],
+    references: Sequence[str],
+    encoder: Encoder | None = None,
+    features: Features | None = None,
+    reader: Reader | None = None,
 ) -> TextScores:
     """Every text metric of `predictions[k]` against `references[k]`.
 
-    Cost: linear in words (ROUGE-L: the product of two lengths over 64); two encodings per
-    pair with an encoder.
+    `reader` shares the splitting into words with other calls. Cost: linear in words (ROUGE-L: the product
+    of two lengths over 64); two encodings per pair with an encoder.
 
     Raises:
         ValueError: no pairs, or not as many predictions as references.
+        UserError: features that do not fit; see `feature_scores`.
     """
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    ours, theirs = [words(text) for text in predictions], [words(text) for text in references]
-    counts = np.array([bleu_counts(p, r) for p, r in zip(ours, theirs, strict=True)], dtype=np.int64)
-    per_pair = _sentence_bleu(counts)
-    per_pair["rougeL"] = np.array([rouge_l(p, r) for p, r in zip(predictions, references, strict=True)])
-    per_pair["length"] = counts[:, 8].astype(np.float64)
+    reader = reader or Reader()
+    ours = reader.treebank.read(predictions)
+    counts = _bleu_counts(predictions, references, reader)
+    per_pair = {f"bleu{order}": nltk_bleu(counts["bleu"], order) for order in ORDERS}
+    per_pair |= _rouge(predictions, references, reader)
+    per_pair["length"] = lengths(ours).astype(np.float64)
     if encoder is not None:
         per_pair["similarity"] = similarity(encoder.encode(predictions), encoder.encode(references))
-    corpus = {f"bleu{order}": float(corpus_bleu(counts.sum(axis=0), order)) for order in ORDERS}
-    corpus |= {metric: float(per_pair[metric].mean()) for metric in per_pair if metric not in corpus}
-    corpus |= {"distinct1": distinct(ours, 1), "distinct2": distinct(ours, 2)}
-    return TextScores(per_pair, counts, corpus | {"empty": float((counts[:, 8] == 0).sum())})
+    of_all = {"distinct1": distinct(ours, 1), "distinct2": distinct(ours, 2), "usr": usr(predictions)}
+    of_all["empty"] = float((lengths(ours) == 0).sum())
+    if features is not None:
+        counts["features"], named = feature_scores(ours, features, reader.treebank)
+        of_all |= {**named, "without_features": float((counts["features"][:, 1] == 0).sum())}
+    return TextScores(per_pair, counts, of_all)
 
 
-def bleu_counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
-    """The 10 counts behind BLEU. An order longer than the prediction counts one n-gram, as in nltk."""
-    matches, totals = [], []
-    for order in ORDERS:
-        found, right = _ngrams(prediction, order), _ngrams(reference, order)
-        matches.append(sum(min(count, right[gram]) for gram, count in found.items()))
-        totals.append(max(1, len(prediction) - order + 1))
-    return [*matches, *totals, len(prediction), len(reference)]
-
-
-def corpus_bleu(sums: NDArray[np.floating] | NDArray[np.integer], order: int) -> Floats:
-    """BLEU of summed counts [..., 10], uniform weights up to `order`, smoothing method 1; [...]."""
-    wide = np.asarray(sums, dtype=np.float64)
-    matches, totals = wide[..., :order], wide[..., 4 : 4 + order]
-    precision = np.where(matches > 0, matches, SMOOTHING) / totals
-    brevity = np.exp(np.minimum(0.0, 1 - wide[..., 9] / np.maximum(wide[..., 8], 1)))
-    score = brevity * np.exp(np.log(precision).mean(axis=-1))
-    return np.asarray(np.where(wide[..., 0] > 0, score, 0.0))
-
-
-def rouge_l(prediction: str, reference: str) -> float:
-    """ROUGE-L F of one pair: longest common subsequence of lower-case alphanumeric words."""
-    ours, theirs = ROUGE_WORD.findall(prediction.lower()), ROUGE_WORD.findall(reference.lower())
-    if not ours or not theirs:
-        return 0.0
-    return 2 * _common_subsequence(ours, theirs) / (len(ours) + len(theirs))
-
-
-def distinct(texts: Sequence[Sequence[str]], order: int) -> float:
+def distinct(texts: Sequence[Sequence[object]], order: int) -> float:
     """Different n-grams of all texts over their number (Li et al. 2016, distinct-n); 0 without any."""
-    grams: Counter[tuple[str, ...]] = Counter()
-    for text in texts:
-        grams.update(_ngrams(text, order))
-    return len(grams) / max(1, grams.total())
+    kinds = {gram for text in texts for gram in grams(text, order)}
+    return len(kinds) / max(1, sum(max(0, len(text) - order + 1) for text in texts))
+
+
+def usr(texts: Sequence[str]) -> float:
+    """Unique sentence ratio: different sequences of words between spaces, over texts."""
+    return len({tuple(text.split()) for text in texts}) / len(texts)
 
 
 def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -> Floats:
@@ -140,27 +171,23 @@ def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -
     return np.asarray((ours_nd.astype(np.float64) * theirs_nd).sum(axis=1))
 
 
-def _metrics_of_sums(sums: Floats) -> Floats:
-    bleu = [corpus_bleu(sums[..., :10], order) for order in ORDERS]
-    return np.concatenate([np.stack(bleu, axis=-1), sums[..., 10:-1] / sums[..., -1:]], axis=-1)
+def _bleu_counts(predictions: Sequence[str], references: Sequence[str], reader: Reader) -> dict[str, Ints]:
+    splitters = {"bleu": reader.treebank, "peter_bleu": reader.peter, "sacrebleu": reader.mteval}
+    return {
+        name: bleu_counts(it.read(predictions), it.read(references), least=int(name == "bleu"))
+        for name, it in splitters.items()
+    }
 
 
-def _sentence_bleu(counts_n10: NDArray[np.int64]) -> dict[str, Floats]:
-    return {f"bleu{order}": corpus_bleu(counts_n10, order) for order in ORDERS}
+def _rouge(predictions: Sequence[str], references: Sequence[str], reader: Reader) -> dict[str, Floats]:
+    ours, theirs = reader.rouge.read(predictions), reader.rouge.read(references)
+    rouge1, rouge2 = rouge_n(ours, theirs).T
+    found = {"rouge1": rouge1, "rouge2": rouge2, "rougeL": _each(rouge_l, ours, theirs)}
+    ours, theirs = reader.peter.read(predictions), reader.peter.read(references)
+    for order in (1, 2):
+        found[f"peter_rouge{order}_f"] = _each(partial(peter_rouge, order=order), ours, theirs)
+    return found
 
 
-def _ngrams(text: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(text[start:] for start in range(order)), strict=False))
-
-
-def _common_subsequence(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """Length of it, a row of the table at a time as the bits of one integer (Hyyro 2004)."""
-    places: dict[str, int] = {}
-    for position, word in enumerate(ours):
-        places[word] = places.get(word, 0) | 1 << position
-    full = (1 << len(ours)) - 1
-    row = full
-    for word in theirs:
-        match = row & places.get(word, 0)
-        row = ((row + match) | (row - match)) & full
-    return len(ours) - row.bit_count()
+def _each(score: Callable[[Text, Text], float], ours: Sequence[Text], theirs: Sequence[Text]) -> Floats:
+    return np.array([score(o, t) for o, t in zip(ours, theirs, strict=True)])

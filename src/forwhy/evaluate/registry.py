@@ -1,0 +1,65 @@
+"""Every text metric: what it says, by whose convention, how far it goes and whether more is better.
+
+METEOR is not here: it needs WordNet, which no library that we keep has offline.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from forwhy.evaluate.bleu import SACREBLEU_SIGNATURE
+
+BEAT = "BEAT's code: nltk, lower-cased treebank words, method 1"
+PETER = "PETER's code: first 15 words between spaces, case kept"
+ROUGE_SCORE = "rouge-score, no stemmer (Lin 2004)"
+NETE = "Li et al. 2020 (NETE), PETER's code"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric in words."""
+
+    meaning: str
+    source: str
+    """Convention, paper or package that it equals."""
+    top: float | None
+    """The most it can be; none for counts. The least is 0, of `similarity` -1."""
+    better: Literal["higher", "neutral"] = "higher"
+    """"neutral": says nothing of the references (dealt outputs score the same), so no control wins by it;
+    the papers want `usr`, `fcr` and `distinct` high and `div` low."""
+
+
+def _bleu(order: int) -> str:
+    runs = "words" if order == 1 else f"runs of 1 to {order} words"
+    return f"share of the {runs} that the reference has too, less when shorter than it; of the whole set"
+
+
+METRICS: dict[str, Metric] = {
+    **{f"bleu{order}": Metric(_bleu(order), BEAT, 1) for order in (1, 2, 3, 4)},
+    **{
+        f"peter_bleu{order}": Metric(_bleu(order), f"{PETER}; unsmoothed (tensorflow/nmt)", 100)
+        for order in (1, 4)
+    },
+    "sacrebleu": Metric(_bleu(4), f"sacrebleu (Post 2018), {SACREBLEU_SIGNATURE}", 100),
+    "rouge1": Metric("words shared with the reference, F of precision and recall", ROUGE_SCORE, 1),
+    "rouge2": Metric("runs of two words shared with the reference, F", ROUGE_SCORE, 1),
+    "rougeL": Metric("longest common subsequence of words with the reference, F", ROUGE_SCORE, 1),
+    "peter_rouge1_f": Metric("different words shared with the reference, F", PETER, 100),
+    "peter_rouge2_f": Metric("different runs of two words shared with the reference, F", PETER, 100),
+    "similarity": Metric("cosine of the two texts' vectors", "the text encoder of the run", 1),
+    "fmr": Metric(
+        "feature matching ratio: share of the pairs with features whose text names one of them", NETE, 1
+    ),
+    "fcr": Metric("feature coverage ratio: share of all features that some text names", NETE, 1, "neutral"),
+    "div": Metric("features that two texts share, mean over all pairs of texts", NETE, None, "neutral"),
+    "usr": Metric("unique sentence ratio: different texts over all texts", NETE, 1, "neutral"),
+    "distinct1": Metric("different words over all words", "Li et al. 2016", 1, "neutral"),
+    "distinct2": Metric("different runs of two words over all of them", "Li et al. 2016", 1, "neutral"),
+    "length": Metric("words and punctuation marks of a text", "treebank words", None, "neutral"),
+    "empty": Metric("texts without a word; they score 0", "count", None, "neutral"),
+    "without_features": Metric("pairs without features, left out of fmr", "count", None, "neutral"),
+}
+
+OF_LISTS = frozenset({"novelty", "popularity", "coverage"})
+"""What recommended lists are like; said in `catalogue.list_metrics`."""
+NEUTRAL = OF_LISTS | {name for name, metric in METRICS.items() if metric.better == "neutral"}
+"""Metrics, without their "@k", of which more is not better: no control wins by them."""

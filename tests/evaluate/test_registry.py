@@ -1,0 +1,63 @@
+"""The table of metrics is complete, and every metric keeps to its scale."""
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forwhy.evaluate.controls import text_table
+from forwhy.evaluate.features import Features
+from forwhy.evaluate.registry import METRICS, NEUTRAL, OF_LISTS
+from forwhy.evaluate.report import SHOWN_TEXT
+from forwhy.evaluate.text import TextScores, score_texts
+
+TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
+PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
+
+
+class LengthEncoder:
+    """Unit vectors by the parity of the length."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.eye(2, dtype=np.float32)[[len(text) % 2 for text in texts]]
+
+
+def scores(pairs: list[tuple[str, str]]) -> TextScores:
+    features = Features([{"a"} if "a" in r else () for _, r in pairs], {"a", "b"})
+    return score_texts([p for p, _ in pairs], [r for _, r in pairs], LengthEncoder(), features)
+
+
+def test_every_metric_is_in_the_table() -> None:
+    assert set(scores([("a b", "a c")]).corpus) == set(METRICS)
+    assert set(SHOWN_TEXT) <= set(METRICS)
+
+
+@given(PAIRS, st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_metrics_keep_to_their_scale_and_ignore_order(pairs: list[tuple[str, str]], random: Random) -> None:
+    found, mixed = scores(pairs), list(pairs)
+    random.shuffle(mixed)
+    assert scores(mixed).corpus == pytest.approx(found.corpus)
+    for name, value in found.corpus.items():
+        top = METRICS[name].top
+        assert 0 <= value <= (float("inf") if top is None else top + 1e-9), name
+
+
+def test_a_long_text_against_itself_reaches_the_top() -> None:
+    found = scores([("a b a b b a a a", "a b a b b a a a")]).corpus
+    for name, metric in METRICS.items():
+        if metric.better == "higher":
+            assert found[name] == pytest.approx(metric.top), name
+
+
+def test_dealing_leaves_what_is_neutral_as_it_is() -> None:
+    """Neutral metrics look at the outputs alone, so no control may win by them."""
+    texts = ["a b", "b b c", "a", "d e f g"]
+    features = Features([{"a"}, {"b"}, {"a"}, ()], {"a", "b"})
+    table = text_table(texts, texts, ["a b c"], features=features)
+    dealt = table.controls["dealt"].scores.corpus
+    same = {name for name, value in table.method.corpus.items() if dealt[name] == pytest.approx(value)}
+    assert same == NEUTRAL - OF_LISTS
