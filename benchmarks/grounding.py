@@ -1,8 +1,9 @@
 """Grounding of XRec-Yelp's references: `python -m benchmarks.grounding DATASET_FOLDER [--profiles]`.
 
 The references of held-out pairs are scored as if they were outputs, beside the controls: what a writer who
-knows each visit reaches, and what text about other pairs and one constant sentence reach. Prints one JSON
-document. `--seconds N` instead times N copies of the pairs with vectors at hand.
+knows each visit reaches, and what text about other pairs and one constant sentence reach. Prints two JSON
+lines: support corrected for chance, and the bare cosine. `seconds_N` is the time for N pairs (copies of these)
+whose vectors are at hand.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig
 from forwhy.evaluate.evidence import Evidence
-from forwhy.evaluate.grounding import Grounder, cosine_support, grounding_table
+from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
 from forwhy.text.encoder import text_encoder
 
 
@@ -26,22 +27,37 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=300, help="held-out pairs, the first ones of test")
     parser.add_argument("--profiles", action="store_true", help="also read the items' shipped profiles")
     parser.add_argument("--encoder", default="minilm", help="as for text_encoder")
-    parser.add_argument("--copies", type=int, default=10, help="of the pairs, for the timing without encoding")
+    parser.add_argument(
+        "--copies", type=int, default=10, help="of the pairs, for the timing without encoding"
+    )
     options = parser.parse_args()
     dataset = Dataset.load(options.dataset)
-    test = dataset.pairs("test")
-    print(json.dumps(measured(dataset, options, np.arange(min(options.pairs, len(test))))))
+    phrases = IntentsConfig(source="profiles" if options.profiles else "auto")
+    evidence, encoder = Evidence.from_dataset(dataset, phrases), text_encoder(options.encoder)
+    common = evidence.background(dataset.pairs("train"))
+    for name, support in (
+        ("chance", cosine_support(encoder, common)),
+        ("cosine", cosine_support(encoder)),
+    ):
+        print(
+            json.dumps(
+                {"support": name} | measured(dataset, evidence, support, options.pairs, options.copies)
+            )
+        )
 
 
-def measured(dataset: Dataset, options: argparse.Namespace, rows: "np.ndarray[Any, Any]") -> dict[str, Any]:
+def measured(
+    dataset: Dataset, evidence: Evidence, support: Support, count: int, copies: int
+) -> dict[str, Any]:
     """The table of the references, and seconds."""
-    train, pairs = dataset.pairs("train"), dataset.pairs("test").select(rows)
-    evidence = Evidence.from_dataset(dataset, IntentsConfig(source="profiles" if options.profiles else "auto"))
+    train, test = dataset.pairs("train"), dataset.pairs("test")
+    rows = np.arange(min(count, len(test)))
+    pairs = test.select(rows)
     start = time.perf_counter()
-    grounder = Grounder.fit(evidence, train, cosine_support(text_encoder(options.encoder)))
+    grounder = Grounder.fit(evidence, train, support)
     table = grounding_table(pairs.texts, pairs, grounder, train.texts)
     seconds = time.perf_counter() - start
-    many = pairs.select(np.tile(rows, options.copies))
+    many = pairs.select(np.tile(rows, copies))
     start = time.perf_counter()
     grounder.score(many.texts, many)
     timed = {"seconds": round(seconds, 1), f"seconds_{len(many)}": round(time.perf_counter() - start, 1)}

@@ -6,7 +6,10 @@ held-out one is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
 
 from forwhy.columns import Side
 from forwhy.data.intents import IntentsConfig, entity_phrases
@@ -19,6 +22,7 @@ __all__ = ["Evidence", "PairEvidence", "Statement"]
 
 Source = Literal["title", "item", "phrase", "explanation", "review"]
 
+BACKGROUND = 2000
 MOST_TEXTS = 50
 """Texts read for one user or item, explanations first: the more are read, the more claims match by chance."""
 
@@ -82,6 +86,16 @@ class Evidence:
     def of(self, user: int, item: int) -> PairEvidence:
         """Both sides of a pair (internal numbers), without what was said about this very pair."""
         return PairEvidence(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
+
+    def background(self, pairs: "Pairs", size: int = BACKGROUND, seed: int = 0) -> list[str]:
+        """`size` statements (fewer when there are no more) of random pairs: what is said of anything.
+
+        A statement stands as often as it is said. Pass training pairs.
+        """
+        order = np.random.default_rng(seed).permutation(len(pairs))
+        drawn = zip(pairs.users[order].tolist(), pairs.items[order].tolist(), strict=True)
+        known = (statement.text for pair in drawn for side in self.of(*pair) for statement in side)
+        return list(islice(known, size))
 
     def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:
         found: dict[str, Statement] = {}

@@ -1,11 +1,12 @@
 """Grounding: which statements of an explanation are supported by what is known of the item and the user.
 
 An explanation is cut into claims (`claims.py`), each is matched against the statements of its pair
-(`evidence.py`). Support is the best score of a claim against any statement: a cosine of embeddings, or the
-probability of a caller's entailment model. The threshold is fitted on training pairs, where the claims of a
-training explanation are *right* beside the other texts of its user and item, and *wrong* beside those of a
-random other pair; both error rates stand beside every number. They are upper bounds of the matcher's own
-error: other texts need not mention what is true, and "friendly staff" is true of many places.
+(`evidence.py`). The support of a claim is how well the best statement matches it: a cosine of embeddings,
+corrected for chance, or the probability of a caller's entailment model. The threshold is fitted on training
+pairs: the claims of a training explanation are *right* beside the other texts of its user and item, and
+*wrong* beside those of a random other pair. Both error rates stand beside every number. They bound the
+matcher's own error from above: other texts need not mention what is true, and "friendly staff" is true of
+many places.
 
 Shapes: n pairs; c claims of one text.
 """
@@ -51,6 +52,10 @@ Sides = Literal["either", "item", "user"]
 SIDES: tuple[Sides, ...] = ("either", "item", "user")
 PRECISIONS: dict[str, Sides] = {"precision": "either", "precision_item": "item", "precision_user": "user"}
 CALIBRATION_PAIRS = 500
+BLOCK = 1024
+"""Claims compared at once: a text of 10,000 claims costs time, not memory."""
+ROUNDING = 1e-6
+"""Cosines of equal texts differ by less."""
 
 
 @dataclass(frozen=True)
@@ -200,22 +205,43 @@ def grounding_table(
     return GroundingTable(grounder.score(predictions, pairs), scored, sentence, grounder.calibration)
 
 
-def cosine_support(encoder: Encoder) -> Support:
-    """Support as the best cosine; every distinct text is encoded once, and kept as long as the function."""
+def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
+    """Support as the best cosine, or with a `background` the probability that it is no accident.
+
+    Among many statements one is always near, and a vague claim is near everything: a constant sentence beats
+    the references by the cosine alone (docs/results.md). With the share p of background statements that are
+    nearer than the best of the pair's m statements, the score is (1 - p)^m: the probability that none of m
+    random statements is nearer. A claim that is literally there scores 1.
+
+    Every distinct text is encoded once and kept as long as the function. Cost for each claim: its statements
+    plus the background.
+    """
     memory = RememberingEncoder(encoder)
 
     def best(groups: Sequence[Group]) -> list[Floats]:
-        texts = list(dict.fromkeys(text for group in groups for side in group for text in side))
+        texts = list(
+            dict.fromkeys([*(text for group in groups for side in group for text in side), *background])
+        )
         vectors = memory.encode(texts) if texts else np.zeros((0, 1), dtype=np.float32)
         row = {text: position for position, text in enumerate(texts)}
 
         def rows(side: Sequence[str]) -> NDArray[np.float32]:
             return vectors[[row[text] for text in side]]
 
-        return [
-            (rows(said) @ rows(known).T).max(axis=1).astype(np.float64) if said and known else _none(said)
-            for said, known in groups
-        ]
+        common = rows(background)
+
+        def nearest(said: Sequence[str], known: Sequence[str]) -> Floats:
+            cosines: Floats = (rows(said) @ rows(known).T).max(axis=1).astype(np.float64)
+            if not background:
+                return cosines
+            nearer = (rows(said) @ common.T > cosines[:, None] + ROUNDING).mean(axis=1)
+            return np.asarray((1 - nearer) ** len(known), dtype=np.float64)
+
+        def in_blocks(said: Sequence[str], known: Sequence[str]) -> Floats:
+            starts = range(0, len(said), BLOCK)
+            return np.concatenate([nearest(said[start : start + BLOCK], known) for start in starts])
+
+        return [in_blocks(said, known) if said and known else _none(said) for said, known in groups]
 
     return best
 
