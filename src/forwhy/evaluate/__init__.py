@@ -3,8 +3,11 @@
 numpy only; a text encoder is passed in where one is needed.
 """
 
+from forwhy.evaluate.claims import claims
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
+from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
+from forwhy.evaluate.grounding import Grounder, cosine_support, entailment_support, grounding_table
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.report import evaluation_document, render
 from forwhy.evaluate.retrieval import text_ranks, text_retrieval
@@ -13,15 +16,21 @@ from forwhy.evaluate.text import TextScores, score_texts
 
 __all__ = [
     "Control",
+    "Evidence",
     "Gain",
+    "Grounder",
     "Interval",
     "RankingResult",
     "TextScores",
     "TextTable",
     "best_constant",
     "bootstrap_interval",
+    "claims",
+    "cosine_support",
     "deal",
+    "entailment_support",
     "evaluation_document",
+    "grounding_table",
     "information_gain",
     "mean_nll",
     "measure_gain",
