@@ -3,7 +3,6 @@
 numpy only; a text encoder is passed in where one is needed.
 """
 
-from forwhy.evaluate.claims import claims
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
@@ -25,7 +24,6 @@ __all__ = [
     "TextTable",
     "best_constant",
     "bootstrap_interval",
-    "claims",
     "cosine_support",
     "deal",
     "entailment_support",
