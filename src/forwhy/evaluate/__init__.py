@@ -5,8 +5,10 @@ numpy only; a text encoder is passed in where one is needed.
 
 from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
+from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.features import Features
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
+from forwhy.evaluate.grounding import Grounder, cosine_support, entailment_support, grounding_table
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.registry import METRICS, Metric
 from forwhy.evaluate.report import evaluation_document, render
@@ -25,7 +27,9 @@ __all__ = [
     "Comparison",
     "Control",
     "Features",
+    "Evidence",
     "Gain",
+    "Grounder",
     "Interval",
     "Metric",
     "RankingResult",
@@ -36,9 +40,12 @@ __all__ = [
     "bold_cells",
     "bootstrap_interval",
     "compare",
+    "cosine_support",
     "deal",
     "effect_size",
+    "entailment_support",
     "evaluation_document",
+    "grounding_table",
     "holm",
     "information_gain",
     "mean_nll",

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from string import punctuation
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
-ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$")
+ABBREVIATION = re.compile(
+    r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$", re.IGNORECASE
+)
 
 # The lookahead ties each second half to its first: one pass instead of eight.
 CONTRACTIONS = (
@@ -128,7 +130,7 @@ def split_words(sentence: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """A lower-case text cut after `.!?` and a space; abbreviations and initials do not end one."""
+    """A text cut after `.!?` and a space; abbreviations and initials do not end one."""
     pieces: list[str] = []
     for piece in _after_marks(text):
         if pieces and ABBREVIATION.search(pieces[-1][-8:]):

@@ -1,0 +1,129 @@
+"""What may be held against an explanation: statements about its item and by or about its user.
+
+Only training text is read, and never that of the pair itself, so that a training pair can be judged as a
+held-out one is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from forwhy.columns import Side
+from forwhy.data.intents import IntentsConfig, entity_phrases
+from forwhy.evaluate.claims import claims
+
+if TYPE_CHECKING:
+    from forwhy.data.dataset import Dataset, Pairs
+
+__all__ = ["Evidence", "PairEvidence", "Statement"]
+
+Source = Literal["title", "item", "phrase", "explanation", "review"]
+
+BACKGROUND = 2000
+MOST_TEXTS = 50
+"""Texts read for one user or item, explanations first: the more are read, the more claims match by chance."""
+
+
+class Statement(NamedTuple):
+    """Something known, and where it was said."""
+
+    text: str
+    source: Source
+    """`item`: its categories or description; `phrase`: intents or profile; else a training text."""
+    pair: tuple[int, int] | None = None
+    """Internal user and item of the training text."""
+
+
+class PairEvidence(NamedTuple):
+    """What is known of the two sides of a pair, each statement once."""
+
+    item: list[Statement]
+    user: list[Statement]
+
+    def has(self, side: Literal["item", "user", "either"]) -> bool:
+        """Whether anything is known of that side; an item's title alone is nothing to judge by."""
+        if side == "either":
+            return self.has("item") or self.has("user")
+        return any(statement.source != "title" for statement in (self.item if side == "item" else self.user))
+
+
+class _Text(NamedTuple):
+    text: str
+    source: Source
+    pair: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Statements by user and by item; texts are cut into claims when first asked for."""
+
+    facts: Mapping[Side, Mapping[int, Sequence[Statement]]]
+    """What is said of an entity as such, by internal number."""
+    texts: Mapping[Side, Mapping[int, Sequence[_Text]]]
+    _cut: dict[str, list[str]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dataset(cls, dataset: "Dataset", phrases: IntentsConfig | None = None) -> "Evidence":
+        """Item texts, phrases, and training explanations and reviews by their user and their item.
+
+        `phrases` says which intents or profiles may be read, as everywhere else: by default the intents table,
+        not profiles, which may have been written from held-out text. Texts of pairs that are held out are
+        left out even where a pair is in training too. Cost: linear in texts; each is cut once.
+        """
+        config = (phrases or IntentsConfig()).model_copy(update={"training_explanations": False})
+        facts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
+        for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
+            named = [Statement(claim, "title") for claim in claims(title)]
+            facts["item"][number] = named + [Statement(claim, "item") for claim in claims(text[len(title) :])]
+        for side, known in facts.items():
+            for number, said in entity_phrases(dataset, side, config).items():
+                known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
+        return cls(facts, _training_texts(dataset))
+
+    def of(self, user: int, item: int) -> PairEvidence:
+        """Both sides of a pair (internal numbers), without what was said about this very pair."""
+        return PairEvidence(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
+
+    def background(self, pairs: "Pairs", size: int = BACKGROUND, seed: int = 0) -> list[str]:
+        """`size` statements (fewer when there are no more) of random pairs: what is said of anything.
+
+        A statement stands as often as it is said. Pass training pairs.
+        """
+        order = np.random.default_rng(seed).permutation(len(pairs))
+        drawn = zip(pairs.users[order].tolist(), pairs.items[order].tolist(), strict=True)
+        known = (statement.text for pair in drawn for side in self.of(*pair) for statement in side)
+        return list(islice(known, size))
+
+    def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:
+        found: dict[str, Statement] = {}
+        for statement in self.facts[side].get(entity, ()):
+            found.setdefault(statement.text.casefold(), statement)
+        others = [text for text in self.texts[side].get(entity, ()) if text.pair != pair]
+        for text in others[:MOST_TEXTS]:
+            for claim in self._claims(text.text):
+                found.setdefault(claim.casefold(), Statement(claim, text.source, text.pair))
+        return list(found.values())
+
+    def _claims(self, text: str) -> list[str]:
+        if text not in self._cut:
+            self._cut[text] = claims(text)
+        return self._cut[text]
+
+
+def _training_texts(dataset: "Dataset") -> dict[Side, dict[int, list[_Text]]]:
+    held = {(int(user), int(item)) for user, item in dataset.heldout_pairs()}
+    found: dict[Side, dict[int, list[_Text]]] = {"item": {}, "user": {}}
+    read: tuple[tuple[Source, Pairs], ...] = (
+        ("explanation", dataset.pairs("train")),
+        ("review", dataset.training_reviews()),
+    )
+    for source, pairs in read:
+        for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
+            if (user, item) not in held:
+                entry = _Text(text, source, (user, item))
+                found["item"].setdefault(item, []).append(entry)
+                found["user"].setdefault(user, []).append(entry)
+    return found
