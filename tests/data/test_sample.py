@@ -105,3 +105,12 @@ def test_truth_is_known_of_towns_only() -> None:
     other = make_dataset("other", {"interactions": little_town(users=5, items=12).tables["interactions"]})
     with pytest.raises(UserError, match="not a little town"):
         town_truth(other)
+
+
+def test_no_held_out_explanation_was_told_in_training() -> None:
+    town = little_town(seed=3, users=200, items=120)
+    told = set(town.pairs("train").texts)
+    for split in ("valid", "test"):
+        texts = town.pairs(split).texts
+        assert texts
+        assert not told & set(texts)

@@ -7,7 +7,7 @@ them back, so a test can ask whether a model found them.
 Legend: U users, I items, T tastes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +111,11 @@ def little_town(
     rng = np.random.default_rng(seed)
     people, places = _hidden(rng, users), _hidden(rng, items)
     visited = _visits(rng, people, places, min(visits, items // 3))
-    chosen = {
-        split: _explained(rng, people, places, visited, split, count)
-        for split, count in zip(SPLITS, explanations, strict=True)
-    }
+    chosen: dict[str, pl.DataFrame] = {}
+    told: set[str] = set()
+    for split, count in zip(SPLITS, explanations, strict=True):
+        chosen[split] = _explained(rng, people, places, visited, split, count, told)
+        told = told or set(_said(chosen[split], people, places, _explanation))
     user_ids, item_ids = _people_names(rng, users), _place_names(rng, places)
     tables = {
         "interactions": _pair_frame(visited.select("user", "item"), user_ids, item_ids, visited["split"]),
@@ -202,14 +203,24 @@ def _user_splits(rng: np.random.Generator, counts: Ints) -> list[str]:
 
 
 def _explained(
-    rng: np.random.Generator, users: Hidden, items: Hidden, visits: pl.DataFrame, split: str, count: int
+    rng: np.random.Generator,
+    users: Hidden,
+    items: Hidden,
+    visits: pl.DataFrame,
+    split: str,
+    count: int,
+    told: Set[str],
 ) -> pl.DataFrame:
-    """Visits of a split that a shared taste explains, at most `count`, in random order."""
+    """Visits of a split that a shared taste explains in words not yet `told`, at most `count`, in random order.
+
+    A held-out text that training holds too would measure memory.
+    """
     pairs = visits.filter(pl.col("split") == split)
     user, item = pairs["user"].to_numpy(), pairs["item"].to_numpy()
     shared = (users.tastes[user][:, :, None] == items.tastes[item][:, None, :]).any(axis=(1, 2))
-    rows = rng.permutation(np.flatnonzero(shared))[:count]
-    return pairs[rows]
+    pairs = pairs[rng.permutation(np.flatnonzero(shared))]
+    fresh = [text not in told for text in _said(pairs, users, items, _explanation)]
+    return pairs.filter(pl.Series(fresh, dtype=pl.Boolean)).head(count)
 
 
 def _shared(users: Hidden, items: Hidden, user: int, item: int) -> int | None:
@@ -253,9 +264,14 @@ def _texts(
     say: Callable[[Hidden, Hidden, int, int], str],
 ) -> pl.DataFrame:
     pairs = pl.concat(list(chosen.values()))
-    texts = [say(users, items, user, item) for user, item in pairs.select("user", "item").iter_rows()]
-    frame = _pair_frame(pairs, user_ids, item_ids, pairs["split"])
-    return frame.with_columns(pl.Series("text", texts, dtype=pl.String))
+    texts = pl.Series("text", _said(pairs, users, items, say), dtype=pl.String)
+    return _pair_frame(pairs, user_ids, item_ids, pairs["split"]).with_columns(texts)
+
+
+def _said(
+    pairs: pl.DataFrame, users: Hidden, items: Hidden, say: Callable[[Hidden, Hidden, int, int], str]
+) -> list[str]:
+    return [say(users, items, user, item) for user, item in pairs.select("user", "item").iter_rows()]
 
 
 def _pair_frame(
