@@ -167,6 +167,7 @@ def test_same_recipe_same_bytes(tiny_run: Path, tiny_recipe: Path, tmp_path: Pat
         ("name=other", set()),
         ("explainer.checkpoint_seconds=1", set()),
         ("evaluation.pairs=3", {"evaluation"}),
+        ("explainer.generation.max_words=7", {"evaluation"}),
         ("explainer.lr=1e-4", {"explainer", "evaluation"}),
         ("intents.limit=3", set(STAGES)),
     ],
@@ -184,6 +185,20 @@ def test_only_what_changed_is_done(
     monkeypatch.setattr(runner, "_do", lambda home, stage, *rest: None)
     reports = run(load_recipe(tiny_recipe, [override]), folder)
     assert {report.stage for report in reports if report.action == "done"} == done
+
+
+def test_how_texts_are_written_is_what_the_recipe_says_now(
+    tiny_run: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    run(load_recipe(tiny_recipe, ["explainer.generation.max_words=1"]), folder)
+    assert RunFolder.open(folder).explainer().config.generation.max_words == 1
+    assert (
+        RunFolder.open(folder).evaluation()["text"]["length"]
+        <= 2
+        < RunFolder.open(tiny_run).evaluation()["text"]["length"]
+    )
 
 
 def test_until_stops_early_and_says_how_to_go_on(tiny_recipe: Path, tmp_path: Path) -> None:

@@ -124,10 +124,16 @@ class RunFolder:
         return Vocabulary.from_pretrained(self.output("vocabulary"))
 
     def explainer(self) -> BeatExplainer:
-        """The explainer of stage 2 (loads the language model: seconds, and its size in memory)."""
+        """The explainer of stage 2 (loads the language model: seconds, and its size in memory).
+
+        How it writes is what the recipe says now: another word cap needs no new training.
+        """
         from forwhy.explain.beat import BeatExplainer
 
-        return BeatExplainer.from_pretrained(self.output("explainer"))
+        explainer = BeatExplainer.from_pretrained(self.output("explainer"))
+        generation = self.recipe.explainer.generation
+        explainer.config = explainer.config.model_copy(update={"generation": generation})
+        return explainer
 
     def evaluation(self) -> dict[str, Any]:
         """The evaluation document of stage 3."""
@@ -222,9 +228,10 @@ def run(
 
 def _stage_inputs(before: str, recipe: Recipe, stage: Stage) -> str:
     """The hash of all that a stage reads: what the stage before read, and its own sections."""
-    sections = [
-        getattr(recipe, name).model_dump(mode="json", exclude=_NO_RESULT) for name in _SECTIONS[stage]
-    ]
+    out = _NO_RESULT | ({"generation"} if stage == "explainer" else set())
+    sections = [getattr(recipe, name).model_dump(mode="json", exclude=out) for name in _SECTIONS[stage]]
+    if stage == "evaluation":
+        sections.append(recipe.explainer.generation.model_dump(mode="json"))
     return _hash(before, stage, sections)
 
 
