@@ -144,6 +144,29 @@ def test_greedy_decoding_writes_what_generate_writes(
     assert [row.ids for row in written] == expected
 
 
+@pytest.mark.parametrize("end_bias", [-8.0, 8.0])
+def test_a_bias_on_the_end_is_the_one_of_generate(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, end_bias: float
+) -> None:
+    reader = make_reader(backbone)
+    rows = make_rows(reader, 6, texts=False)
+    expected = []
+    for row in rows:
+        made = backbone.model.generate(
+            inputs_embeds=plain_inputs(reader, row), max_new_tokens=12, do_sample=False,
+            eos_token_id=2, sequence_bias=[[[2], end_bias]],
+        )  # fmt: skip
+        ids = made[0].tolist()
+        expected.append(ids[: ids.index(2)] if 2 in ids else ids)
+    batch = reader.prompt.collate(rows, left=True)
+    with torch.inference_mode():
+        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
+    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12, end_bias=end_bias))
+    assert [row.ids for row in written] == expected
+    free = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12))
+    assert end_bias < 0 or [row.ids for row in free] != expected
+
+
 def test_rows_that_end_leave_without_disturbing_the_others(
     backbone: Backbone, make_reader: Readers, make_rows: Rows
 ) -> None:

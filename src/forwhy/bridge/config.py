@@ -111,5 +111,8 @@ class GenerationConfig(_Section):
     no_repeat: int = Field(default=0, ge=0)
     """No run of this many tokens is said twice in an explanation: greedy decoding of a small model can
     loop. 0 = no such rule, 1 = no token twice."""
+    end_bias: float = 0.0
+    """Added to the log-odds of ending, in nats: the most probable text is shorter than those it was learned
+    from, and a negative value makes it longer. 0 leaves the model alone."""
     batch_size: PositiveInt = 16
     """Pairs decoded together. Memory: batch x positions x the model's key-value size."""

@@ -33,6 +33,16 @@ class Decoding:
     """Ends a row early."""
     no_repeat: int = 0
     """A row of this many tokens never occurs twice in an answer; 0 = no such rule."""
+    end_bias: float = 0.0
+    """Added to the logits of the stop tokens, in nats."""
+
+    def choose(self, logits_BV: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """[B] the next token of each row, which has said `texts` so far. Changes the logits."""
+        if self.end_bias:
+            logits_BV[:, sorted(self.stop_ids)] += self.end_bias
+        for row, ids in enumerate(texts if self.no_repeat else ()):
+            logits_BV[row, _repeating(ids, self.no_repeat)] = float("-inf")
+        return logits_BV.argmax(dim=-1)
 
 
 @dataclass
@@ -86,7 +96,7 @@ def steps(
         if len(over) == len(tokens):
             return
         state.leave(over)
-        state.advance([written[number].ids for number in state.rows], decoding.no_repeat)
+        state.advance(decoding, [written[number].ids for number in state.rows])
 
 
 def _append(written: list[Written], number: int, token: int, decoding: Decoding) -> bool:
@@ -124,7 +134,7 @@ class _State:
         if self.mask_BT is not None and self.position_B is not None:
             self.mask_BT, self.position_B = self.mask_BT[slots], self.position_B[slots]
 
-    def advance(self, texts: Sequence[Sequence[int]], no_repeat: int) -> None:
+    def advance(self, decoding: Decoding, texts: Sequence[Sequence[int]]) -> None:
         """One position further, given what the open rows say so far."""
         positions_B1 = None
         if self.mask_BT is not None and self.position_B is not None:
@@ -133,9 +143,7 @@ class _State:
             self.position_B = self.position_B + 1
         inputs_B1D = self.backbone.embed(self.next_B[:, None])
         logits_BV = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1)
-        for row, ids in enumerate(texts if no_repeat else ()):
-            logits_BV[row, _repeating(ids, no_repeat)] = float("-inf")
-        self.next_B = logits_BV.argmax(dim=-1)
+        self.next_B = decoding.choose(logits_BV, texts)
 
 
 def _repeating(ids: Sequence[int], size: int) -> list[int]:
@@ -158,5 +166,5 @@ def _begin(
         mask_BT = at_T[None] >= pad_B[:, None]
         positions_BS = (at_T[prefix.length :][None] - pad_B[:, None]).clamp_min(0)
         position_B = positions_BS[:, -1] + 1
-    next_B = backbone.step(cache, inputs_BSD, mask_BT, positions_BS).argmax(dim=-1)
+    next_B = decoding.choose(backbone.step(cache, inputs_BSD, mask_BT, positions_BS), ())
     return _State(backbone, cache, list(range(len(pads))), next_B, mask_BT, position_B)

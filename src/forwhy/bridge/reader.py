@@ -148,4 +148,5 @@ class Reader:
         def enough(_: int, ids: list[int]) -> bool:
             return len(ids) > config.max_words and len(self.prompt.decode(ids).split()) > config.max_words
 
-        return Decoding(self.prompt.stop_ids, config.max_new_tokens, enough, config.no_repeat)
+        limits = self.prompt.stop_ids, config.max_new_tokens
+        return Decoding(*limits, enough, config.no_repeat, config.end_bias)
