@@ -1,6 +1,6 @@
-"""Grounding on held-out pairs of XRec-Yelp: `python -m benchmarks.grounding FOLDER [--profiles] [--xrec FOLDER]`.
+"""Grounding on held-out pairs: `python benchmarks/grounding.py [FOLDER] [--profiles] [--xrec FOLDER]`.
 
-By default the references are scored as if they were outputs: what a writer who knows each visit reaches,
+FOLDER: a data set such as XRec-Yelp; without it the little town, so that `make bench` needs no data. By default the references are scored as if they were outputs: what a writer who knows each visit reaches,
 beside text about other pairs and one constant sentence. With `--xrec` the outputs that XRec publishes are
 scored, on the pairs whose reference is among theirs. Prints two JSON lines: support corrected for chance, and
 the bare cosine. `seconds_N` is the time for N pairs (copies of these) whose vectors are at hand.
@@ -17,6 +17,7 @@ import numpy as np
 
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig
+from forwhy.data.sample import little_town
 from forwhy.data.sources import safe_pickle
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
@@ -26,7 +27,7 @@ from forwhy.text.encoder import text_encoder
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", help="folder that `forwhy data import xrec` wrote")
+    parser.add_argument("dataset", nargs="?", help="folder that `forwhy data import` wrote")
     parser.add_argument("--profiles", action="store_true", help="also read the items' shipped profiles")
     parser.add_argument("--xrec", type=Path, help="folder with tst_pred.pkl and tst_ref.pkl")
     parser.add_argument("--encoder", default="minilm", help="as for text_encoder")
@@ -34,7 +35,7 @@ def main() -> None:
         "--copies", type=int, default=10, help="of the pairs, for the timing without encoding"
     )
     options = parser.parse_args()
-    dataset = Dataset.load(options.dataset)
+    dataset = Dataset.load(options.dataset) if options.dataset else little_town()
     train, pairs = dataset.pairs("train"), dataset.pairs("test")
     outputs: Sequence[str] = pairs.texts
     if options.xrec:

@@ -138,8 +138,7 @@ def reader(backbone: Backbone, prompt: PromptConfig | None = None, **options: ob
             start_CD = backbone.embed(torch.from_numpy(codes.start_C)).detach()
             sides.append(SideProjector(codes, config, start_CD, backbone.word_norm))
     made = Prompt(backbone.tokenizer, prompt or PromptConfig(task_tokens=4))
-    deep = made.config.task_tokens and made.config.task_depth == "every-layer"
-    states = backbone.prefix(made.prefix_ids).layers if deep else ()
+    states = backbone.prefix(made.prefix_ids).layers if made.config.is_deep else ()
     task_TD = backbone.embed(torch.tensor(made.task_ids, dtype=torch.long))
     bridge = Bridge(*sides, task_TD, made.config.order, states)
     return Reader(backbone, made, bridge)

@@ -121,27 +121,36 @@ def test_batch_of_one_equals_batch_of_sixteen(
     assert reader.write(asked, SHORT) == [reader.write([row], SHORT)[0] for row in asked]
 
 
+def generated(reader: Reader, rows: list[Row], **options: object) -> list[list[int]]:
+    """What `generate` writes for each row alone, at most 12 tokens, up to token 2."""
+    written = []
+    for row in rows:
+        embeds = plain_inputs(reader, row)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+        made = reader.backbone.model.generate(
+            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=12, do_sample=False, **options
+        )
+        ids = made[0].tolist()
+        written.append(ids[: ids.index(2)] if 2 in ids else ids)
+    return written
+
+
+def ours(reader: Reader, rows: list[Row], decoding: Decoding) -> list[list[int]]:
+    """What `greedy` writes for the rows together."""
+    batch = reader.prompt.collate(rows, left=True)
+    with torch.inference_mode():
+        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
+    return [row.ids for row in greedy(reader.backbone, prefix, inputs, batch.pad_B, decoding)]
+
+
 @pytest.mark.parametrize(("title", "no_repeat"), [(False, 0), (True, 0), (False, 2), (True, 1)])
 def test_greedy_decoding_writes_what_generate_writes(
     backbone: Backbone, make_reader: Readers, make_rows: Rows, title: bool, no_repeat: int
 ) -> None:
     reader = make_reader(backbone, PromptConfig(task_tokens=4, title=title))
     rows = make_rows(reader, 6, texts=False)
-    expected = []
-    for row in rows:
-        embeds = plain_inputs(reader, row)
-        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
-        made = backbone.model.generate(
-            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=12, do_sample=False,
-            no_repeat_ngram_size=no_repeat,
-        )  # fmt: skip
-        ids = made[0].tolist()
-        expected.append(ids[: ids.index(2)] if 2 in ids else ids)
-    batch = reader.prompt.collate(rows, left=True)
-    with torch.inference_mode():
-        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
-    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12, no_repeat=no_repeat))
-    assert [row.ids for row in written] == expected
+    expected = generated(reader, rows, no_repeat_ngram_size=no_repeat)
+    assert ours(reader, rows, Decoding({2}, 12, no_repeat=no_repeat)) == expected
 
 
 @pytest.mark.parametrize("end_bias", [-8.0, 8.0])
@@ -150,21 +159,9 @@ def test_a_bias_on_the_end_is_the_one_of_generate(
 ) -> None:
     reader = make_reader(backbone)
     rows = make_rows(reader, 6, texts=False)
-    expected = []
-    for row in rows:
-        made = backbone.model.generate(
-            inputs_embeds=plain_inputs(reader, row), max_new_tokens=12, do_sample=False,
-            eos_token_id=2, sequence_bias=[[[2], end_bias]],
-        )  # fmt: skip
-        ids = made[0].tolist()
-        expected.append(ids[: ids.index(2)] if 2 in ids else ids)
-    batch = reader.prompt.collate(rows, left=True)
-    with torch.inference_mode():
-        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
-    written = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12, end_bias=end_bias))
-    assert [row.ids for row in written] == expected
-    free = greedy(backbone, prefix, inputs, batch.pad_B, Decoding({2}, 12))
-    assert end_bias < 0 or [row.ids for row in free] != expected
+    expected = generated(reader, rows, eos_token_id=2, sequence_bias=[[[2], end_bias]])
+    assert ours(reader, rows, Decoding({2}, 12, end_bias=end_bias)) == expected
+    assert end_bias < 0 or ours(reader, rows, Decoding({2}, 12)) != expected
 
 
 def test_rows_that_end_leave_without_disturbing_the_others(
@@ -175,10 +172,7 @@ def test_rows_that_end_leave_without_disturbing_the_others(
     rows = make_rows(reader, 8, texts=False)
 
     def write(chosen: list[Row], stop: set[int]) -> list[list[int]]:
-        batch = reader.prompt.collate(chosen, left=True)
-        with torch.inference_mode():
-            inputs, prefix = reader.inputs(chosen, batch), reader.prefix()
-        return [row.ids for row in greedy(backbone, prefix, inputs, batch.pad_B, Decoding(stop, 10))]
+        return ours(reader, chosen, Decoding(stop, 10))
 
     free = write(rows, set())
     stop = {ids[3 + n % 5] for n, ids in enumerate(free)}

@@ -16,7 +16,7 @@ from forwhy.evaluate.controls import (
     similarity_score,
     text_table,
 )
-from forwhy.evaluate.text import score_texts
+from forwhy.evaluate.text import Measured, score_texts
 
 TRAIN = [
     "the user likes quiet cafes with good tea",
@@ -127,3 +127,16 @@ def test_remembering_changes_nothing() -> None:
     texts = ["b", "a", "b"]
     for _ in range(2):
         assert (encoder.encode(texts) == CountingEncoder().encode(texts)).all()
+
+
+def test_further_controls_and_measures_stand_in_every_row() -> None:
+    def shared(predictions: Sequence[str], references: Sequence[str]) -> Measured:
+        same = [ours == theirs for ours, theirs in zip(predictions, references, strict=True)]
+        return Measured({"same": np.array(same, dtype=np.float64)})
+
+    swapped = [TRAIN[1], TRAIN[0], *TRAIN[2:4]]
+    table = text_table(TRAIN[:4], TRAIN[:4], TRAIN, measures=[shared], others={"swapped": swapped})
+    assert table.method.corpus["same"] == 1
+    assert table.controls["swapped"].scores.corpus["same"] == 0.5
+    assert table.controls["dealt"].scores.corpus["same"] == 0
+    assert table.method.margins(table.controls["swapped"].scores)["same"].mean == 0.5

@@ -53,6 +53,11 @@ class PromptConfig(_Section):
     target_tokens: PositiveInt = 128
     """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether there are task tokens, and trained in every layer."""
+        return self.task_tokens > 0 and self.task_depth == "every-layer"
+
 
 class ProjectorConfig(_Section):
     """How a code becomes a vector that the model reads in place of a word."""

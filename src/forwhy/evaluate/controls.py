@@ -4,15 +4,16 @@ BLEU-1 hardly sees personalisation (design section 5), so no text table is shown
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 from forwhy.evaluate.features import Features
-from forwhy.evaluate.text import Encoder, Reader, TextScores, score_texts
+from forwhy.evaluate.text import Encoder, Measure, Reader, TextScores, score_texts
 from forwhy.evaluate.words import words
 
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
@@ -38,7 +39,7 @@ class TextTable:
     method: TextScores
     controls: dict[str, Control]
     """"constant": the training sentence best by BLEU-1; "constant_similar" (with an encoder): best by
-    similarity; "dealt": the method's outputs, each given to another pair."""
+    similarity; "dealt": the method's outputs, each given to another pair; and whatever else was passed."""
 
 
 def text_table(
@@ -48,25 +49,32 @@ def text_table(
     encoder: Encoder | None = None,
     seed: int = 0,
     features: Features | None = None,
+    measures: Sequence[Measure] = (),
+    others: Mapping[str, Sequence[str]] | None = None,
 ) -> TextTable:
     """Score predictions and all controls. Constants are picked on `train_texts` only.
 
-    Cost: three to four times `score_texts`; each distinct text is split and encoded once.
+    `others`: further controls, name -> one text per pair. Cost: `score_texts` once for the method and once
+    for each control; each distinct text is split and encoded once.
     """
-    reader = Reader()
     memory = None if encoder is None else RememberingEncoder(encoder)
-    dealt = [predictions[row] for row in deal(len(predictions), seed)]
+    score = partial(
+        score_texts,
+        references=references,
+        encoder=memory,
+        features=features,
+        reader=Reader(),
+        measures=measures,
+    )
     sentences = {"constant": best_constant(train_texts, seed=seed)}
     if memory is not None:
         sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
     controls = {
-        name: Control(
-            score_texts([sentence] * len(references), references, memory, features, reader), sentence
-        )
-        for name, sentence in sentences.items()
+        name: Control(score([sentence] * len(references)), sentence) for name, sentence in sentences.items()
     }
-    controls["dealt"] = Control(score_texts(dealt, references, memory, features, reader))
-    return TextTable(score_texts(predictions, references, memory, features, reader), controls)
+    dealt = [predictions[row] for row in deal(len(predictions), seed)]
+    controls |= {name: Control(score(texts)) for name, texts in {"dealt": dealt, **(others or {})}.items()}
+    return TextTable(score(predictions), controls)
 
 
 def best_constant(

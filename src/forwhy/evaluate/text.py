@@ -9,7 +9,7 @@ Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c]
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,22 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row for each text."""
+
+
+class Measured(NamedTuple):
+    """What a measure found for n pairs; names as in `registry.METRICS`."""
+
+    per_pair: dict[str, Floats]
+    """metric -> [n], finite, compared by its mean."""
+    counts: dict[str, Ints] = {}
+    """[n, c] each, of metrics in `OF_COUNTS`: where a pair may not count."""
+
+
+class Measure(Protocol):
+    """Metrics that need more than words: a neural model or a judge."""
+
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+        """Of `predictions[k]` against `references[k]`; called again for each control."""
 
 
 class Reader:
@@ -127,10 +143,11 @@ def score_texts(
     encoder: Encoder | None = None,
     features: Features | None = None,
     reader: Reader | None = None,
+    measures: Sequence[Measure] = (),
 ) -> TextScores:
     """Every text metric of `predictions[k]` against `references[k]`.
 
-    `reader` shares the splitting into words with other calls. Cost: linear in words (ROUGE-L: the product
+    `reader` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in words (ROUGE-L: the product
     of two lengths over 64); two encodings per pair with an encoder.
 
     Raises:
@@ -152,6 +169,10 @@ def score_texts(
     if features is not None:
         counts["features"], named = feature_scores(ours, features, reader.treebank)
         of_all |= {**named, "without_features": float((counts["features"][:, 1] == 0).sum())}
+    for measure in measures:
+        found = measure(predictions, references)
+        per_pair |= found.per_pair
+        counts |= found.counts
     return TextScores(per_pair, counts, of_all)
 
 

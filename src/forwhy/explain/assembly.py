@@ -65,8 +65,7 @@ def build_reader(config: BeatConfig, vocabulary: Vocabulary, backbone: Backbone,
         torch.manual_seed(config.seed)
         user, item = (_side(config, vocabulary, backbone, starts, side) for side in SIDES)
         task_TD = backbone.embed(torch.tensor(prompt.task_ids, dtype=torch.long)).cpu()
-    deep = config.prompt.task_tokens and config.prompt.task_depth == "every-layer"
-    states = backbone.prefix(prompt.prefix_ids).layers if deep else ()
+    states = backbone.prefix(prompt.prefix_ids).layers if config.prompt.is_deep else ()
     bridge = Bridge(user, item, task_TD, config.prompt.order, states).to(backbone.device)
     return Reader(backbone, prompt, bridge.eval())
 
