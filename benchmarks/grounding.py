@@ -1,9 +1,10 @@
 """Grounding on held-out pairs: `python benchmarks/grounding.py [FOLDER] [--profiles] [--xrec FOLDER]`.
 
-FOLDER: a data set such as XRec-Yelp; without it the little town, so that `make bench` needs no data. By default the references are scored as if they were outputs: what a writer who knows each visit reaches,
-beside text about other pairs and one constant sentence. With `--xrec` the outputs that XRec publishes are
-scored, on the pairs whose reference is among theirs. Prints two JSON lines: support corrected for chance, and
-the bare cosine. `seconds_N` is the time for N pairs (copies of these) whose vectors are at hand.
+FOLDER: a data set such as XRec-Yelp; without it the little town, so that `make bench` needs no data. By default
+the references are scored as if they were outputs: what a writer who knows each visit reaches, beside text about
+other pairs and one constant sentence. With `--xrec` the outputs that XRec publishes are scored, on the pairs
+whose reference is among theirs. Prints two JSON lines: support corrected for chance, and the bare cosine.
+`seconds_N` is the time for N pairs (copies of these) whose vectors are at hand.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
+from forwhy.evaluate.text import score_texts
 from forwhy.recipe import STAGES, RunFolder, load_recipe, run, runner
 from forwhy.recipe.schema import Recipe
 from forwhy.recipe.toml import dump_model
@@ -140,11 +141,23 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def test_run_leaves_what_the_runner_says(tiny_run: Path) -> None:
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {
-        "recipe.toml", "state.json", "vocabulary", "explainer", "evaluation.json", "metrics.jsonl", "work",
+        "recipe.toml", "state.json", "vocabulary", "explainer", "evaluation.json", "outputs.parquet",
+        "metrics.jsonl", "work",
     }  # fmt: skip
     assert list((tiny_run / "work").iterdir()) == []
     stages = {json.loads(line)["stage"] for line in (tiny_run / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"vocabulary", "explainer"}
+
+
+def test_the_texts_behind_the_numbers_are_kept(tiny_run: Path) -> None:
+    folder = RunFolder.open(tiny_run)
+    written, pairs = folder.outputs(), folder.dataset().pairs("test")
+    assert written is not None
+    assert len(written) == folder.evaluation()["text"]["pairs"]
+    true = dict(zip(folder.dataset().external(pairs), pairs.texts, strict=True))
+    assert [true[pair] for pair in written.pairs] == list(written.references)
+    scores = score_texts(written.predictions, written.references).corpus
+    assert scores["bleu1"] == pytest.approx(folder.evaluation()["text"]["bleu1"], rel=1e-9)
 
 
 def test_resolved_recipe_continues_the_run(tiny_run: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,6 +239,7 @@ def test_without_explanations_only_the_vocabulary_is_learned(
     evaluation = RunFolder(tmp_path / "run").evaluation()
     assert evaluation["ranking"]["recall@20"] > 0
     assert (evaluation["text"], evaluation["nll"], evaluation["text_retrieval"]) == (None, None, None)
+    assert RunFolder(tmp_path / "run").outputs() is None
 
 
 def test_foreign_folder_is_refused_and_untouched(

@@ -43,4 +43,4 @@ def _document(folder: RunFolder, again: bool) -> dict[str, Any]:
     from forwhy.recipe.stages import evaluate_run
 
     log.info("the explainer is not trained yet: only the vocabulary is measured")
-    return evaluate_run(folder.recipe, dataset, folder.vocabulary(), None)
+    return evaluate_run(folder.recipe, dataset, folder.vocabulary(), None).document

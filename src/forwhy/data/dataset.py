@@ -89,6 +89,12 @@ class Dataset:
         )
         return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
 
+    def external(self, pairs: Pairs) -> list[tuple[str | int, str | int]]:
+        """The users' and items' own ids of pairs."""
+        users, items = self.users.values, self.items.values
+        numbers = zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
+        return [(users[user], items[item]) for user, item in numbers]
+
     def titles(self) -> list[str]:
         """Titles by internal item number; ``""`` when unknown."""
         return self._item_column("title")

@@ -147,8 +147,8 @@ def score_texts(
 ) -> TextScores:
     """Every text metric of `predictions[k]` against `references[k]`.
 
-    `reader` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in words (ROUGE-L: the product
-    of two lengths over 64); two encodings per pair with an encoder.
+    `reader` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in
+    words (ROUGE-L: the product of two lengths over 64); two encodings per pair with an encoder.
 
     Raises:
         ValueError: no pairs, or not as many predictions as references.

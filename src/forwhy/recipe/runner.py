@@ -5,6 +5,7 @@
     RUN/vocabulary/       artifact of stage 1
     RUN/explainer/        artifact of stage 2 (loads alone: its vocabulary is inside)
     RUN/evaluation.json   stage 3
+    RUN/outputs.parquet   its texts: user_id, item_id, prediction, reference; absent without explanations
     RUN/metrics.jsonl     one line per training evaluation, both stages
     RUN/work/             checkpoints and caches of what is under way; safe to delete, at the price of time
 
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from forwhy.artifact import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
+from forwhy.evaluate.outputs import Outputs
 from forwhy.recipe.schema import Recipe, load_recipe
 from forwhy.recipe.toml import dump_model
 
@@ -46,6 +48,7 @@ OUTPUTS: Mapping[Stage, str] = {
     "explainer": "explainer",
     "evaluation": "evaluation.json",
 }
+TEXTS = "outputs.parquet"
 _SECTIONS: Mapping[Stage, tuple[str, ...]] = {
     "vocabulary": ("intents", "encoder", "vocabulary"),
     "explainer": ("explainer",),
@@ -139,6 +142,11 @@ class RunFolder:
         """The evaluation document of stage 3."""
         document: dict[str, Any] = json.loads(self.output("evaluation").read_text(encoding="utf-8"))
         return document
+
+    def outputs(self) -> Outputs | None:
+        """The texts that stage 3 generated; None when there was nothing to write about."""
+        evaluated = self.evaluation()
+        return Outputs.load(self.path / TEXTS) if evaluated["text"] else None
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Stage -> {inputs, seconds, finished}; empty for a new folder.
@@ -265,16 +273,21 @@ def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path
         explainer = stages.fit_explainer(recipe, data, home.vocabulary(), work)
         _on_main(lambda: explainer.save_pretrained(output))
     else:
-        _on_main(lambda: write_text(output, _evaluated(home, recipe, data)))
+        _on_main(lambda: _evaluate(home, recipe, data))
 
 
-def _evaluated(home: RunFolder, recipe: Recipe, data: Dataset) -> str:
-    """The evaluation document as JSON text."""
+def _evaluate(home: RunFolder, recipe: Recipe, data: Dataset) -> None:
+    """Writes the texts, then the document that says the stage is done."""
     from forwhy.recipe import stages
 
     explainer = home.explainer() if len(data.pairs("train")) else None
-    document = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    document, outputs = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
+    if outputs is None:
+        (home.path / TEXTS).unlink(missing_ok=True)
+    else:
+        outputs.save(home.path / TEXTS)
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    write_text(home.path / OUTPUTS["evaluation"], f"{text}\n")
 
 
 def _on_main(action: Callable[[], None]) -> None:

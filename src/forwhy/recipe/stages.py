@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from forwhy.data.intents import entity_phrases
 from forwhy.data.leaks import leaks
 from forwhy.evaluate.controls import TextTable, text_table
 from forwhy.evaluate.gain import Gain, measure_gain
+from forwhy.evaluate.outputs import Outputs
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.retrieval import text_retrieval
@@ -31,6 +32,15 @@ log = logging.getLogger(__name__)
 
 _TOGETHER = 32
 """Pairs explained between two steps of the progress bar; the texts do not depend on it."""
+
+
+class Evaluation(NamedTuple):
+    """What stage 3 leaves."""
+
+    document: dict[str, Any]
+    """As `evaluation_document`."""
+    outputs: Outputs | None
+    """The generated texts; None without an explainer or without test pairs."""
 
 
 def build_vocabulary(recipe: Recipe, dataset: Dataset, folder: Path) -> Vocabulary:
@@ -55,7 +65,7 @@ def fit_explainer(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, fold
 
 def evaluate_run(
     recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, explainer: BeatExplainer | None
-) -> dict[str, Any]:
+) -> Evaluation:
     """Stage 3: every number on test pairs, beside its controls; see `forwhy.evaluate.report` for the keys.
 
     Ranking of the quantised representations, health of the books, whether held-out texts reached the macro
@@ -65,15 +75,17 @@ def evaluate_run(
     encoder = text_encoder(recipe.encoder.name)
     pairs = _test_pairs(recipe, dataset, explainer)
     tested = explainer is not None and len(pairs) > 1
-    return evaluation_document(
+    outputs = _outputs(recipe, dataset, explainer, pairs) if tested and explainer else None
+    document = evaluation_document(
         ranking=rank_vocabulary(recipe, dataset, vocabulary),
         baselines=_baselines(recipe, dataset),
         health=vocabulary.health(),
         retrieval=_retrieval(dataset, vocabulary, encoder),
-        text=_texts(recipe, dataset, explainer, pairs, encoder) if tested and explainer else None,
+        text=_texts(recipe, dataset, outputs, encoder) if outputs else None,
         gain=_gain(recipe, explainer, pairs) if tested and explainer else None,
         protocol=_protocol(recipe, dataset, vocabulary, explainer),
     )
+    return Evaluation(document, outputs)
 
 
 def rank_vocabulary(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary) -> RankingResult | None:
@@ -113,10 +125,8 @@ def _retrieval(dataset: Dataset, vocabulary: Vocabulary, encoder: TextEncoder) -
     return text_retrieval(vocabulary.fused_text(pairs.users, pairs.items), encoder.encode(pairs.texts))
 
 
-def _texts(
-    recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: Pairs, encoder: TextEncoder
-) -> TextTable | None:
-    """Generated texts against references, and the controls on the same pairs."""
+def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: Pairs) -> Outputs | None:
+    """A text for each of the first `generate` pairs."""
     chosen = pairs.select(np.arange(min(recipe.evaluation.generate, len(pairs))))
     if len(chosen) < 2:
         return None
@@ -124,8 +134,13 @@ def _texts(
     for start in track(range(0, len(chosen), _TOGETHER), "explaining test pairs"):
         rows = np.arange(start, min(start + _TOGETHER, len(chosen)))
         texts += [explanation.text for explanation in explainer.explain(chosen.select(rows))]
+    return Outputs(dataset.external(chosen), texts, chosen.texts)
+
+
+def _texts(recipe: Recipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
+    """Generated texts against references, and the controls on the same pairs."""
     training = dataset.pairs("train").texts
-    return text_table(texts, chosen.texts, training, encoder, recipe.evaluation.seed)
+    return text_table(outputs.predictions, outputs.references, training, encoder, recipe.evaluation.seed)
 
 
 def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
