@@ -1,34 +1,61 @@
-"""`forwhy run RECIPE --out RUN`: every stage in order."""
+"""`forwhy run RECIPE --out RUN`: every stage in order; of a table of runs, every row."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from forwhy.cli.console import JsonFlag, emit, show, show_evaluation
+
+if TYPE_CHECKING:
+    from forwhy.recipe import Grid, StageReport
+
+Until = Literal["vocabulary", "explainer", "evaluation"]
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="E.g. data.path=out/yelp.")] = None,
-    until: Annotated[
-        Literal["vocabulary", "explainer", "evaluation"], typer.Option(help="Last stage.")
-    ] = "evaluation",
+    until: Annotated[Until, typer.Option(help="Last stage.")] = "evaluation",
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring a run up to date: unchanged stages are skipped, a killed run goes on."""
-    from forwhy.recipe import RunFolder, load_recipe
+    """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
+    from forwhy.recipe import RunFolder, load_grid, load_recipe
     from forwhy.recipe import run as run_stages
 
+    grid = load_grid(recipe, overrides or ())
+    if grid is not None:
+        _run_grid(grid, out, until, as_json)
+        return
     reports = run_stages(load_recipe(recipe, overrides or ()), out, until)
     evaluation = RunFolder(out).evaluation() if until == "evaluation" else None
     if as_json:
-        stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
-        emit({"run": str(out), "stages": stages, "evaluation": evaluation})
+        emit({"run": str(out), "stages": _stages(reports), "evaluation": evaluation})
     elif evaluation is not None:
         show_evaluation(evaluation)
     else:
-        show(f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}")
+        show(_line(out, reports))
+
+
+def _run_grid(grid: Grid, out: Path, until: Until, as_json: bool) -> None:
+    from forwhy.recipe import RunFolder, run_grid
+
+    reports = run_grid(grid, out, until)
+    documents = {row: RunFolder(out / row).evaluation() for row in reports} if until == "evaluation" else {}
+    if as_json:
+        rows = {row: _stages(reports[row]) for row in reports}
+        emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluations": documents})
+        return
+    show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
+
+
+def _stages(reports: Sequence[StageReport]) -> Mapping[str, object]:
+    return {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
+
+
+def _line(out: Path, reports: Sequence[StageReport]) -> str:
+    return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"

@@ -124,16 +124,14 @@ class BeatConfig(BaseModel):
         """Puts the preset's values where none are given."""
         if not isinstance(values, Mapping):
             return values
-        return _merged(PRESETS.get(str(values.get("preset", "forwhy")), {}), values)
+        return merged(PRESETS.get(str(values.get("preset", "forwhy")), {}), values)
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`, section by section."""
-    merged = dict(below)
+    found = dict(below)
     for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(under, value)
-        else:
-            merged[key] = value
-    return merged
+        under = found.get(key)
+        deeper = isinstance(under, Mapping) and isinstance(value, Mapping)
+        found[key] = merged(under or {}, value) if deeper else value
+    return found

@@ -7,19 +7,23 @@ A recipe names a dataset and says how three stages turn it into recommendations 
 3. `evaluation`: rankings and texts on held-out pairs, each beside its controls       `stages.evaluate_run`
 
 `schema` holds the recipe itself, `runner` the run folder: which stages are done, which are skipped because
-nothing they read has changed, and how a killed run goes on.
+nothing they read has changed, and how a killed run goes on. `grid` makes several runs of one file, for a table.
 """
 
+from forwhy.recipe.grid import Grid, load_grid, run_grid
 from forwhy.recipe.runner import STAGES, RunFolder, StageReport, run
 from forwhy.recipe.schema import EvaluationConfig, Recipe, load_recipe, packaged_recipe
 
 __all__ = [
     "STAGES",
     "EvaluationConfig",
+    "Grid",
     "Recipe",
     "RunFolder",
     "StageReport",
+    "load_grid",
     "load_recipe",
     "packaged_recipe",
     "run",
+    "run_grid",
 ]

@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from forwhy.artifact import atomic_file
+from forwhy.artifact import atomic_file, atomic_folder
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.outputs import Outputs
@@ -49,6 +49,7 @@ OUTPUTS: Mapping[Stage, str] = {
     "evaluation": "evaluation.json",
 }
 TEXTS = "outputs.parquet"
+METRICS = "metrics.jsonl"
 _SECTIONS: Mapping[Stage, tuple[str, ...]] = {
     "vocabulary": ("intents", "encoder", "vocabulary"),
     "explainer": ("explainer",),
@@ -65,7 +66,7 @@ class StageReport:
     """What happened to one stage of a run."""
 
     stage: Stage
-    action: Literal["done", "skipped", "left out"]
+    action: Literal["done", "copied", "skipped", "left out"]
     seconds: float
     """Seconds this stage took when it was done (not: now)."""
 
@@ -206,7 +207,11 @@ class RunFolder:
 
 
 def run(
-    recipe: Recipe, folder: Path | str, until: Stage = "evaluation", dataset: Dataset | None = None
+    recipe: Recipe,
+    folder: Path | str,
+    until: Stage = "evaluation",
+    dataset: Dataset | None = None,
+    siblings: Sequence[RunFolder] = (),
 ) -> list[StageReport]:
     """Brings a run folder up to `until`, doing only what is not done yet.
 
@@ -219,6 +224,7 @@ def run(
         folder: The run folder, new or begun.
         until: The last stage wanted.
         dataset: The dataset, when it is already in memory; otherwise `recipe.data.path` is loaded.
+        siblings: Other runs. A training that one of them has finished with the same inputs is copied.
 
     Raises:
         UserError: The dataset, the folder or a model is not usable, in one line.
@@ -230,7 +236,8 @@ def run(
     inputs = _hash(_STAGE_FORMAT, data.fingerprint, recipe.data.graph)
     for stage in STAGES[: STAGES.index(until) + 1]:
         inputs = _stage_inputs(inputs, recipe, stage)
-        reports.append(_bring_up(home, stage, inputs, recipe, data))
+        donor = next((other for other in siblings if _can_give(other, home, stage, inputs)), None)
+        reports.append(_bring_up(home, stage, inputs, recipe, data, donor))
     return reports
 
 
@@ -243,14 +250,26 @@ def _stage_inputs(before: str, recipe: Recipe, stage: Stage) -> str:
     return _hash(before, stage, sections)
 
 
-def _bring_up(home: RunFolder, stage: Stage, inputs: str, recipe: Recipe, data: Dataset) -> StageReport:
-    """Does a stage, or skips it and says so."""
+def _can_give(other: RunFolder, home: RunFolder, stage: Stage, inputs: str) -> bool:
+    """Whether another run holds this stage's training; what is measured is measured anew."""
+    return stage != "evaluation" and other.path != home.path and other.is_done(stage, inputs)
+
+
+def _bring_up(
+    home: RunFolder, stage: Stage, inputs: str, recipe: Recipe, data: Dataset, donor: RunFolder | None
+) -> StageReport:
+    """Does a stage, copies it, or skips it and says so."""
     if stage == "explainer" and not len(data.pairs("train")):
         log.info("explainer: dataset '%s' has no explanations to learn from; left out", data.name)
         return StageReport(stage, "left out", 0.0)
     if home.is_done(stage, inputs):
         log.info("%s: unchanged since it was done (%s); skipped", stage, home.path / OUTPUTS[stage])
         return StageReport(stage, "skipped", float(home.state()[stage]["seconds"]))
+    if donor is not None:
+        seconds = float(donor.state()[stage]["seconds"])
+        _on_main(lambda: _copy(home, donor, stage, inputs, seconds))
+        log.info("%s: the same as in %s; copied", stage, donor.path)
+        return StageReport(stage, "copied", seconds)
     log.info("%s: begins", stage)
     started = time.perf_counter()
     work = home.work(stage, inputs)
@@ -259,6 +278,14 @@ def _bring_up(home: RunFolder, stage: Stage, inputs: str, recipe: Recipe, data: 
     _on_main(lambda: _finish(home, stage, inputs, seconds, work))
     log.info("%s: done in %.0f s (%s)", stage, seconds, home.path / OUTPUTS[stage])
     return StageReport(stage, "done", seconds)
+
+
+def _copy(home: RunFolder, donor: RunFolder, stage: Stage, inputs: str, seconds: float) -> None:
+    with atomic_folder(home.path / OUTPUTS[stage]) as temporary:
+        shutil.copytree(donor.path / OUTPUTS[stage], temporary, dirs_exist_ok=True)
+    lines = map(json.loads, _lines(donor.path / METRICS))
+    _keep_metrics(home.path / METRICS, stage, [line for line in lines if line["stage"] == stage])
+    home.mark(stage, inputs, seconds)
 
 
 def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path) -> None:
@@ -300,19 +327,21 @@ def _on_main(action: Callable[[], None]) -> None:
 
 
 def _finish(home: RunFolder, stage: Stage, inputs: str, seconds: float, work: Path) -> None:
-    _keep_metrics(home.path / "metrics.jsonl", stage, work)
+    files = sorted(work.rglob(METRICS))
+    _keep_metrics(home.path / METRICS, stage, [json.loads(line) for file in files for line in _lines(file)])
     home.mark(stage, inputs, seconds)
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _keep_metrics(target: Path, stage: Stage, work: Path) -> None:
-    """Copies a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
-    old = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
-    lines = [line for line in old if json.loads(line).get("stage") != stage]
-    for file in sorted(work.rglob("metrics.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            lines.append(json.dumps({"stage": stage, **json.loads(line)}))
-    write_text(target, "".join(f"{line}\n" for line in lines))
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def _keep_metrics(target: Path, stage: Stage, found: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
+    kept = [line for line in _lines(target) if json.loads(line).get("stage") != stage]
+    kept += [json.dumps({"stage": stage, **line}) for line in found]
+    write_text(target, "".join(f"{line}\n" for line in kept))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -98,9 +98,27 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: The file is missing or not TOML; a key is unknown (the nearest known one is named); a value
             does not fit its field.
     """
+    return make_recipe(recipe_values(path, overrides), path)
+
+
+def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a TOML file says, with overrides, not yet checked.
+
+    Raises:
+        UserError: The file is missing or not TOML; an override is not `a.b=value`.
+    """
     values = _read_toml(Path(path))
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
+    return values
+
+
+def make_recipe(values: Mapping[str, Any], path: Path | str) -> Recipe:
+    """The recipe of these values; `path` is where they came from, for messages.
+
+    Raises:
+        UserError: A key is unknown or a value does not fit its field.
+    """
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -118,8 +136,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not TOML: {error}") from None
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one dotted key in place."""
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one dotted key in place; `override` is `a.b=value`.
+
+    Raises:
+        UserError: It is not, or goes through a value as if it were a section.
+    """
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
