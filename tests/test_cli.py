@@ -107,6 +107,22 @@ def test_vocabulary(capsys: Capture, tiny_run: Path) -> None:
     assert {"token", "usage", "gloss", "nearest"} <= set(word)
 
 
+def test_a_table_of_runs(capsys: Capture, tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_recipe.read_text())
+    table = tmp_path / "table.toml"
+    table.write_text('name = "t"\nbase = "tiny.toml"\n[rows.one]\n[rows.other]\nvocabulary.micro = false\n')
+    asked = "run", table, "--out", tmp_path / "runs", "--until", "vocabulary"
+    shown = document(capsys, *asked)
+    assert {row: stages["vocabulary"]["action"] for row, stages in shown["stages"].items()} == {
+        "one": "done",
+        "other": "done",
+    }
+    assert call(*asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("one: vocabulary skipped")
+    assert lines[2].startswith("one, other: ")
+
+
 def test_evaluate(capsys: Capture, tiny_run: Path) -> None:
     shown = document(capsys, "evaluate", tiny_run)
     assert {"recall@20", "ndcg@20", "hr@20"} <= set(shown["ranking"])
