@@ -33,7 +33,7 @@ class Ledger:
 
     A call is held at an upper bound before it is made and booked at what it took afterwards. When the next
     one may not fit, it waits for those under way, and if it still does not, nothing is bought any more: the
-    pairs judged are then the first ones, not the short ones.
+    pairs judged are then the first ones (up to the order of those under way), not the short ones.
     """
 
     def __init__(self, config: JudgeConfig) -> None:

@@ -68,18 +68,16 @@ class _Completion(BaseModel):
 class Client:
     """One judge's server; safe from several threads, to be closed.
 
-    `stop` ends waiting: attempts after it are not made.
-
     Raises:
         UserError: httpx2 is missing, no address, or a key or an address that cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, ledger: Ledger, stop: Event) -> None:
+    def __init__(self, config: JudgeConfig, ledger: Ledger) -> None:
         try:
             import httpx2
         except ModuleNotFoundError as error:
             raise UserError("httpx2 is not installed; `pip install 'forwhy[judge]'` brings it") from error
-        self._config, self._ledger, self._stop = config, ledger, stop
+        self._config, self._ledger, self._stopped = config, ledger, Event()
         self._structured = config.structured
         self._jitter = random.Random()
         self.url, self._key = endpoint(config.url), _key()
@@ -95,6 +93,15 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    def stop(self) -> None:
+        """End all waiting; a call that is not under way is not made any more: `server`, "stopped"."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
     def ask(self, messages: Messages) -> Answer:
         """The answer, after as many attempts as it takes and the options allow; `used` is of all of them.
 
@@ -106,7 +113,7 @@ class Client:
             answer = self._either_way(messages)
             used, attempt = used + answer.used, attempt + 1
             last = answer.reason not in _AGAIN or attempt == self._config.attempts
-            if last or self._stop.wait(self._pause(attempt, answer.wait)):
+            if last or self._stopped.wait(self._pause(attempt, answer.wait)):
                 return replace(answer, used=used)
 
     def _pause(self, attempt: int, wait: float) -> float:
@@ -128,6 +135,8 @@ class Client:
         body = self._body(messages, structured)
         # A token is at least one byte of what it stands for.
         bound = Tally(1, len(body) + TEMPLATE_TOKENS, self._config.max_tokens, estimated=1)
+        if self.stopped:
+            return Answer(reason="server", detail="stopped")
         if not self._ledger.hold(bound):
             return Answer(reason="budget", detail="the budget is spent")
         used = bound
@@ -207,10 +216,15 @@ def endpoint(url: str | None) -> str:
         raise UserError(
             f"the judge has no address; give its URL or set {URL}, such as http://127.0.0.1:8000/v1"
         )
-    parts = urlsplit(given)
-    if parts.username or parts.password:
+    try:
+        parts = urlsplit(given)
+        hidden = bool(parts.username or parts.password)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        hidden, usable = "@" in given, False
+    if hidden:
         raise UserError(f"judge URL: holds a name or a password; put the key into {KEY} instead")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    if not usable or parts.query or parts.fragment:
         raise UserError(f"judge URL {given!r}: not an address such as http://127.0.0.1:8000/v1")
     return f"{given}/v1/chat/completions" if not parts.path else f"{given}/chat/completions"
 

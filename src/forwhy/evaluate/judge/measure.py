@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,6 @@ class Judge:
             "temperature": 0,
             "pairs": len(self._votes),
             "votes": scored,
-            "votes_cached": len(self._from_file),
             "excluded": self.exclusions,
             "bought": self._spent(self._ledger.bought),
             "cached": self._spent(self._ledger.cached),
@@ -142,9 +141,8 @@ class Judge:
             self._ledger.cached += vote.used
 
     def _buy(self, new: Mapping[str, tuple[str, str]], file: VoteFile) -> None:
-        stop = Event()
         with (
-            Client(self._config, self._ledger, stop) as client,
+            Client(self._config, self._ledger) as client,
             Progress("judging", len(new)) as progress,
             ThreadPoolExecutor(self._config.concurrency) as pool,
         ):
@@ -156,12 +154,23 @@ class Judge:
                     progress.advance(note=self._costs())
             except BaseException:
                 # Calls under way are paid for: the pool waits for them, and they write their votes.
-                stop.set()
+                client.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _ask(self, client: Client, file: VoteFile, key: str, prediction: str, reference: str) -> Vote:
-        """One pair's vote, written as soon as it is there."""
+        """One pair's vote, written as soon as it is there; an error here stops all others."""
+        try:
+            vote, answer = self._grade(client, key, prediction, reference)
+            file.add(vote)
+            self._mind(client, answer, vote.reason)
+        except BaseException:
+            client.stop()
+            raise
+        return vote
+
+    def _grade(self, client: Client, key: str, prediction: str, reference: str) -> tuple[Vote, Answer]:
+        """The vote, and the last answer behind it."""
         used = Tally()
         for again in range(self._config.asks):
             answer = client.ask(messages(prediction, reference, again=again > 0))
@@ -171,13 +180,13 @@ class Judge:
                 break
         reason = None if score is not None else answer.reason or "prose"
         vote = Vote(key=key, model=self._config.model, prompt=VERSION, score=score, reason=reason, used=used)
-        file.add(vote)
-        self._mind(client, answer, reason)
-        return vote
+        return vote, answer
 
     def _mind(self, client: Client, answer: Answer, reason: Reason | None) -> None:
         """Give up on a server that is silent for pair after pair."""
         with self._counting:
+            if client.stopped:
+                return
             self._detail = answer.detail or self._detail
             self._heard = self._heard or reason in FINAL
             if reason in FINAL:

@@ -6,6 +6,8 @@ A file serves any number of runs, judges and wordings; a vote is found by its ke
 import errno
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -70,12 +72,13 @@ class VoteFile:
             UserError: a line that is not a vote, with its number; a folder that can't be written to.
         """
         if self._path is not None:
-            self._lock = _locked(self._path)
-            try:
-                self._open(self._path)
-            except BaseException:
-                self._lock.release()
-                raise
+            with _unwritable(self._path):
+                self._lock = _locked(self._path)
+                try:
+                    self._open(self._path)
+                except BaseException:
+                    self._lock.release()
+                    raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,17 +130,22 @@ def _locked(path: Path) -> "BaseFileLock":
         from filelock import FileLock, Timeout
     except ModuleNotFoundError as error:
         raise UserError("filelock is not installed; `pip install 'forwhy[judge]'` brings it") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("%s: another process judges with it; waiting for it", path)
-            lock.acquire()
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process judges with it; waiting for it", path)
+        lock.acquire()
+    return lock
+
+
+@contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot write ({error.strerror}); choose another place for votes") from error
-    return lock
 
 
 def _append(stream: FileIO, line: bytes) -> None:
