@@ -110,9 +110,9 @@ def compare(
 ) -> list[Comparison]:
     """Every two runs, by each metric that both have, corrected for all of these comparisons together.
 
-    Two runs are compared on the keys they share, by a metric that leaves pairs out (`PARTIAL`) on those that
-    count for both. `metrics` names those that will be shown: the fewer, the
-    more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
+    Two runs are compared on the keys they share; by a metric that leaves pairs out (`PARTIAL`), on those that
+    count for both, and not at all where there are none. `metrics` names those that will be shown: the fewer,
+    the more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
     runs with counts, or two without. `n` permutations, and more where the family is so large that n could
     not reach significance.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
@@ -173,7 +173,7 @@ def _shared(a: Scored, b: Scored, metrics: Sequence[str] | None) -> list[str]:
 def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int) -> list[Comparison]:
     ours, theirs = _aligned(a, b)
     empty = uncounted(ours.counts)
-    metrics = [metric for metric in metrics if not (ours.counted(metric) and metric in empty)]
+    metrics = [metric for metric in metrics if metric not in empty]
     pairs = len(ours.keys)
     left_out = len(a.keys) - pairs, len(b.keys) - pairs
     corpus = [metric for metric in metrics if a.counted(metric)]

@@ -83,7 +83,9 @@ def test_lines_that_are_no_votes_are_named(tmp_path: Path) -> None:
     assert read(path) == [vote("a")]
 
 
-@pytest.mark.parametrize("content", [b"my notes", b'{"user_id": 1', b"user,item\n1,2\n", b"\x00\x00"])
+@pytest.mark.parametrize(
+    "content", [b"my notes", b'{"user_id": 1', b"user,item\n1,2\n", b"\x00\x00", b'{"key":"tea"}']
+)
 def test_somebody_elses_file_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes").write_bytes(content)
     with pytest.raises(UserError, match="give another file"):
@@ -105,6 +107,7 @@ def test_no_path_keeps_nothing() -> None:
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "v"
     before = write(path, vote("a"))
+    path.write_bytes(before + before[:50])  # a kill's leftover, cut off before the disk is full
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

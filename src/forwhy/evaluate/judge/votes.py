@@ -6,6 +6,7 @@ A file serves any number of runs, judges and wordings; a vote is found by its ke
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -31,7 +32,8 @@ or failed; the budget was spent."""
 FINAL: frozenset[Reason | None] = frozenset({None, "refused", "prose", "truncated"})
 """What was answered and paid for; anything else is asked again by the next run."""
 
-_START = b'{"key":'
+_START = b'{"key":"'
+_CUT = re.compile(rb'\{"key":"[0-9a-f]{0,64}')
 
 
 class Vote(BaseModel):
@@ -62,6 +64,7 @@ class VoteFile:
     def __init__(self, path: Path | None) -> None:
         self._path, self._writing = path, Lock()
         self._stream: FileIO | None = None
+        self._lock: BaseFileLock | None = None
         self.votes: dict[str, Vote] = {}
         """Key -> vote; of two with one key the first."""
 
@@ -77,13 +80,14 @@ class VoteFile:
                 try:
                     self._open(self._path)
                 except BaseException:
-                    self._lock.release()
+                    self.__exit__()
                     raise
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._stream is not None:
             self._stream.close()
+        if self._lock is not None:
             self._lock.release()
 
     def add(self, vote: Vote) -> None:
@@ -114,7 +118,7 @@ class VoteFile:
                 self.votes.setdefault(vote.key, vote)
 
     def _refuse_foreign(self, path: Path, wrong: list[int], last: bytes) -> None:
-        if last and not (last.startswith(_START) or _START.startswith(last)):
+        if not (_START.startswith(last) or _CUT.fullmatch(last[: len(_START) + 64])):
             wrong = [*wrong, -1]
         if wrong:
             named = ", ".join("last" if row < 0 else str(row) for row in wrong[:5])
@@ -150,7 +154,7 @@ def _unwritable(path: Path) -> Iterator[None]:
 
 def _append(stream: FileIO, line: bytes) -> None:
     """Write the whole line in one go and sync it, or leave the file as it was."""
-    size = stream.tell()
+    size = os.fstat(stream.fileno()).st_size
     try:
         if stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
