@@ -12,7 +12,7 @@ from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.features import Features
 from forwhy.evaluate.registry import METRICS, NEUTRAL, OF_LISTS
 from forwhy.evaluate.report import SHOWN_TEXT
-from forwhy.evaluate.text import TextScores, score_texts
+from forwhy.evaluate.text import Measured, TextScores, score_texts
 
 TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
@@ -25,9 +25,16 @@ class LengthEncoder:
         return np.eye(2, dtype=np.float32)[[len(text) % 2 for text in texts]]
 
 
+def votes(predictions: Sequence[str], references: Sequence[str]) -> Measured:
+    """A judge that sees equal texts, and has no grade where the reference is empty."""
+    rows = zip(predictions, references, strict=True)
+    counts = np.array([[100 * (p == r), 1] if r else [0, 0] for p, r in rows])
+    return Measured({}, {"gptscore": counts})
+
+
 def scores(pairs: list[tuple[str, str]]) -> TextScores:
     features = Features([{"a"} if "a" in r else () for _, r in pairs], {"a", "b"})
-    return score_texts([p for p, _ in pairs], [r for _, r in pairs], LengthEncoder(), features)
+    return score_texts([p for p, _ in pairs], [r for _, r in pairs], LengthEncoder(), features, None, [votes])
 
 
 def test_every_metric_is_in_the_table() -> None:
@@ -57,7 +64,7 @@ def test_dealing_leaves_what_is_neutral_as_it_is() -> None:
     """Neutral metrics look at the outputs alone, so no control may win by them."""
     texts = ["a b", "b b c", "a", "d e f g"]
     features = Features([{"a"}, {"b"}, {"a"}, ()], {"a", "b"})
-    table = text_table(texts, texts, ["a b c"], features=features)
+    table = text_table(texts, texts, ["a b c"], features=features, measures=[votes])
     dealt = table.controls["dealt"].scores.corpus
     same = {name for name, value in table.method.corpus.items() if dealt[name] == pytest.approx(value)}
     assert same == NEUTRAL - OF_LISTS

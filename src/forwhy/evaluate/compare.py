@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.ngrams import Ints
 from forwhy.evaluate.significance import Floats, Interval, bootstrap, effect_size, holm, permute
-from forwhy.evaluate.text import OF_COUNTS
+from forwhy.evaluate.text import OF_COUNTS, both_count, uncounted
 
 Key = str | int | tuple[str | int, ...]
 
@@ -110,8 +110,9 @@ def compare(
 ) -> list[Comparison]:
     """Every two runs, by each metric that both have, corrected for all of these comparisons together.
 
-    Two runs are compared on the keys they share. `metrics` names those that will be shown: the fewer, the
-    more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
+    Two runs are compared on the keys they share; by a metric that leaves pairs out (`PARTIAL`), on those that
+    count for both, and not at all where there are none. `metrics` names those that will be shown: the fewer,
+    the more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
     runs with counts, or two without. `n` permutations, and more where the family is so large that n could
     not reach significance.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
@@ -171,6 +172,8 @@ def _shared(a: Scored, b: Scored, metrics: Sequence[str] | None) -> list[str]:
 
 def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int) -> list[Comparison]:
     ours, theirs = _aligned(a, b)
+    empty = uncounted(ours.counts)
+    metrics = [metric for metric in metrics if metric not in empty]
     pairs = len(ours.keys)
     left_out = len(a.keys) - pairs, len(b.keys) - pairs
     corpus = [metric for metric in metrics if a.counted(metric)]
@@ -194,7 +197,10 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
 
 
 def _aligned(a: Scored, b: Scored) -> tuple[Scored, Scored]:
-    """Both on their common keys, sorted: the order in which rows came changes no draw."""
+    """Both on their common keys, sorted: the order in which rows came changes no draw.
+
+    In counts of `PARTIAL` a key counts on both sides or on neither.
+    """
     rows_a, rows_b = a.rows(), b.rows()
     common = sorted(rows_a.keys() & rows_b.keys())
     if len(common) < 2:
@@ -202,7 +208,9 @@ def _aligned(a: Scored, b: Scored) -> tuple[Scored, Scored]:
             f"runs {a.name!r} and {b.name!r} have {len(common)} of {len(a.keys)} and {len(b.keys)} pairs in common; "
             "give runs that were evaluated on the same pairs, with the same ids"
         )
-    return a.take([rows_a[key] for key in common]), b.take([rows_b[key] for key in common])
+    ours, theirs = a.take([rows_a[key] for key in common]), b.take([rows_b[key] for key in common])
+    ours_counts, theirs_counts = both_count(ours.counts, theirs.counts)
+    return replace(ours, counts=ours_counts), replace(theirs, counts=theirs_counts)
 
 
 def _rows(run: Scored, kinds: Sequence[str], means: Sequence[str]) -> Floats:

@@ -66,6 +66,7 @@ def text_table(
         reader=Reader(),
         measures=measures,
     )
+    method = score(predictions)  # first: a measure's budget must not end before it
     sentences = {"constant": best_constant(train_texts, seed=seed)}
     if memory is not None:
         sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
@@ -74,7 +75,7 @@ def text_table(
     }
     dealt = [predictions[row] for row in deal(len(predictions), seed)]
     controls |= {name: Control(score(texts)) for name, texts in {"dealt": dealt, **(others or {})}.items()}
-    return TextTable(score(predictions), controls)
+    return TextTable(method, controls)
 
 
 def best_constant(

@@ -49,6 +49,11 @@ METRICS: dict[str, Metric] = {
     "fmr": Metric(
         "feature matching ratio: share of the pairs with features whose text names one of them", NETE, 1
     ),
+    "gptscore": Metric(
+        "how much of the reference's meaning the text has, graded by a language model",
+        "the judge and wording named beside it, after XRec's GPTScore (Ma et al. 2024)",
+        100,
+    ),
     "fcr": Metric("feature coverage ratio: share of all features that some text names", NETE, 1, "neutral"),
     "div": Metric("features that two texts share, mean over all pairs of texts", NETE, None, "neutral"),
     "usr": Metric("unique sentence ratio: different texts over all texts", NETE, 1, "neutral"),
@@ -57,6 +62,7 @@ METRICS: dict[str, Metric] = {
     "length": Metric("words and punctuation marks of a text", "treebank words", None, "neutral"),
     "empty": Metric("texts without a word; they score 0", "count", None, "neutral"),
     "without_features": Metric("pairs without features, left out of fmr", "count", None, "neutral"),
+    "unjudged": Metric("pairs without a grade, left out of gptscore", "count", None, "neutral"),
 }
 
 OF_LISTS = frozenset({"novelty", "popularity", "coverage"})

@@ -6,8 +6,8 @@ pair and those libraries are slow and large.
 Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c] to values [...].
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
@@ -33,8 +33,12 @@ OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
     **{f"peter_bleu{order}": ("peter_bleu", partial(peter_bleu, order=order)) for order in (1, 4)},
     "sacrebleu": ("sacrebleu", sacrebleu),
     "fmr": ("features", _share),
+    "gptscore": ("gptscore", _share),
 }
 """Metrics that are no mean over pairs -> the counts they read, and their value of summed counts."""
+
+PARTIAL = frozenset({"features", "gptscore"})
+"""Counts [n, 2] = value | 1, or 0 | 0 for a pair that does not count: the metric is the mean of the others."""
 
 
 class Encoder(Protocol):
@@ -80,7 +84,7 @@ class TextScores:
     """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` where there are any."""
     of_all: dict[str, float]
     """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
-    `without_features`."""
+    `without_features`; with a judge `unjudged`."""
 
     def __len__(self) -> int:
         return len(self.counts["bleu"])
@@ -97,25 +101,38 @@ class TextScores:
         return dict(zip(self._names(), found, strict=True))
 
     def stds(self) -> dict[str, float]:
-        """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU."""
-        return {metric: float(values.std()) for metric, values in self.per_pair.items()}
+        """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU.
+
+        Over the pairs that count where not all do.
+        """
+        values = {**self.per_pair}
+        for metric, (kind, _) in OF_COUNTS.items():
+            if kind in PARTIAL & self.counts.keys():
+                counts = self.counts[kind]
+                values[metric] = counts[counts[:, 1] > 0, 0]
+        return {metric: float(found.std()) for metric, found in values.items() if len(found)}
 
     def margins(self, other: "TextScores", seed: int = 0, n: int = 2000) -> dict[str, Interval]:
         """Our metrics minus the other's on the same pairs, with paired bootstrap intervals.
+
+        Where not all pairs count (`PARTIAL`), of those that count on both sides; without any, the metric is
+        left out.
 
         Raises:
             ValueError: not as many pairs, or other metrics (an encoder or features on one side only).
         """
         if len(self) != len(other) or self._names() != other._names():
             raise ValueError("margins need the same pairs and metrics on both sides")
-        ours, theirs = self._rows(), other._rows()
+        counted = both_count(self.counts, other.counts)
+        ours, theirs = (replace(it, counts=c)._rows() for it, c in zip((self, other), counted, strict=True))
         width = ours.shape[1]
 
         def difference(sums: Floats) -> Floats:
             return self._values(sums[..., :width]) - self._values(sums[..., width:])
 
         found = bootstrap(np.concatenate([ours, theirs], axis=1), difference, seed, n)
-        return dict(zip(self._names(), found, strict=True))
+        named, empty = dict(zip(self._names(), found, strict=True)), uncounted(counted[0])
+        return {metric: margin for metric, margin in named.items() if metric not in empty}
 
     def _names(self) -> list[str]:
         return [m for m, (kind, _) in OF_COUNTS.items() if kind in self.counts] + self._means()
@@ -173,7 +190,25 @@ def score_texts(
         found = measure(predictions, references)
         per_pair |= found.per_pair
         counts |= found.counts
+    if "gptscore" in counts:
+        of_all["unjudged"] = float((counts["gptscore"][:, 1] == 0).sum())
     return TextScores(per_pair, counts, of_all)
+
+
+def both_count(
+    ours: Mapping[str, Ints], theirs: Mapping[str, Ints]
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    """Counts of two sides, in those of `PARTIAL` without the pairs that do not count on both."""
+    kinds = PARTIAL & ours.keys() & theirs.keys()
+    kept = {kind: ours[kind][:, 1:] * theirs[kind][:, 1:] for kind in kinds}
+    first, second = ({kind: side[kind] * kept[kind] for kind in kinds} for side in (ours, theirs))
+    return {**ours, **first}, {**theirs, **second}
+
+
+def uncounted(counts: Mapping[str, Ints]) -> set[str]:
+    """Metrics of which no pair counts."""
+    empty = {kind for kind in PARTIAL & counts.keys() if not counts[kind][:, 1].any()}
+    return {metric for metric, (kind, _) in OF_COUNTS.items() if kind in empty}
 
 
 def distinct(texts: Sequence[Sequence[object]], order: int) -> float:

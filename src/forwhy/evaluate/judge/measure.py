@@ -1,0 +1,234 @@
+"""GPTScore: how much of each reference's meaning the text has, graded from 0 to 100 by a language model.
+
+XRec's GPTScore (Ma et al. 2024) is one call to gpt-3.5-turbo at its default temperature, whose answer is read
+as a number whatever it is. Here the wording is fixed and named, the temperature 0, an answer is a grade or
+none, and every vote is kept. Grades of two judges, or of XRec's tables and ours, can't be compared.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from forwhy.errors import UserError
+from forwhy.evaluate.controls import deal
+from forwhy.evaluate.judge.budget import Ledger, Tally
+from forwhy.evaluate.judge.check import Check, checked
+from forwhy.evaluate.judge.client import Answer, Client
+from forwhy.evaluate.judge.config import JudgeConfig
+from forwhy.evaluate.judge.prompt import VERSION, messages, parse, prompt_hash, vote_key
+from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
+from forwhy.evaluate.text import Measured
+from forwhy.progress import Progress
+
+log = logging.getLogger(__name__)
+
+GIVE_UP = 10
+"""Pairs in a row without any answer after which the server, not the pairs, is at fault."""
+CHECKED = 50
+"""References that `check` grades twice."""
+
+
+class Judge:
+    """The metric `gptscore`, a `Measure`: its counts are [n, 2] = grade | 1, or 0 | 0 for a pair without one.
+
+    Every distinct (prediction, reference) is asked for once, whoever asks: a method, a control, a run killed
+    halfway. `votes` is the file that remembers; without one votes last as long as this object. Pairs without
+    a grade are left out of the mean and counted by reason in `exclusions`.
+    """
+
+    def __init__(self, config: JudgeConfig, votes: Path | None = None) -> None:
+        self._config, self._path = config, votes
+        self._ledger = Ledger(config)
+        self._votes: dict[str, Vote] = {}
+        self._from_file: set[str] = set()
+        self._heard, self._silence, self._counting = False, 0, Lock()
+        self._detail = ""
+        self.found: Check | None = None
+        """What the latest `check` found."""
+
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+        """Grades of `predictions[k]` against `references[k]`. Cost: a call for each pair not yet judged.
+
+        Raises:
+            UserError: the server cannot be used, or no pair has a grade; votes so far are kept.
+        """
+        pairs = zip(predictions, references, strict=True)
+        asked = [(vote_key(self._config.model, *pair), pair) for pair in pairs]
+        self._vote(dict(asked))
+        votes = [self._votes[key] for key, _ in asked]
+        counts = np.array([[vote.score or 0, vote.score is not None] for vote in votes], dtype=np.int64)
+        if not counts[:, 1].any():
+            raise UserError(f"{self._name()}: {_told(votes)}, so there is no score; {self._remedy()}")
+        return Measured({}, {"gptscore": counts})
+
+    def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> Check:
+        """Grade some references against themselves and dealt to each other; it stands in `document`.
+
+        Cost: two calls for each of `pairs` distinct references, drawn with `seed`.
+
+        Raises:
+            UserError: fewer than two distinct references, or what `__call__` raises.
+        """
+        texts = np.array(sorted({text for text in references if text.strip()}), dtype=object)
+        if len(texts) < 2:
+            raise UserError(f"{self._name()}: a check needs two different references, found {len(texts)}")
+        drawn: list[str] = np.random.default_rng(seed).permutation(texts)[:pairs].tolist()
+        same = self(drawn, drawn).counts["gptscore"]
+        other = self([drawn[row] for row in deal(len(drawn), seed)], drawn).counts["gptscore"]
+        if not (same[:, 1] & other[:, 1]).any():
+            raise UserError(f"{self._name()}: no reference got both grades of the check; {self._remedy()}")
+        self.found = checked(same, other)
+        if self.found.difference.low <= 0:
+            log.warning(
+                "%s: does not tell a reference from another pair's; its scores say nothing", self._name()
+            )
+        return self.found
+
+    @property
+    def exclusions(self) -> dict[Reason, int]:
+        """Reason -> distinct pairs without a grade, of all that were asked for."""
+        found = Counter(vote.reason for vote in self._votes.values())
+        return {reason: n for reason, n in sorted(found.items(), key=str) if reason is not None}
+
+    def document(self) -> dict[str, Any]:
+        """Who judged, how, with what success and at what cost, as plain JSON values.
+
+        `pairs` are distinct; `bought` is what this process paid for, `cached` what the votes that it found
+        took when they were bought. `cost` is null without prices, `check` without a check.
+        """
+        config, scored = self._config, sum(vote.score is not None for vote in self._votes.values())
+        return {
+            "model": config.model,
+            "prompt": VERSION,
+            "prompt_sha256": prompt_hash(),
+            "temperature": 0,
+            "pairs": len(self._votes),
+            "votes": scored,
+            "excluded": self.exclusions,
+            "bought": self._spent(self._ledger.bought),
+            "cached": self._spent(self._ledger.cached),
+            "prices_per_million": None
+            if config.input_price is None
+            else [config.input_price, config.output_price],
+            "budget": config.budget,
+            "check": None if self.found is None else self.found.document(),
+        }
+
+    def _vote(self, wanted: Mapping[str, tuple[str, str]]) -> None:
+        """Find or buy the votes that are not known yet; those that came to nothing are tried again."""
+        open_keys = [key for key in wanted if key not in self._votes or self._votes[key].reason not in FINAL]
+        if not open_keys:
+            return
+        with VoteFile(self._path) as file:
+            for key in open_keys:
+                self._recall(file.votes.get(key))
+            new = {key: wanted[key] for key in open_keys if key not in self._from_file}
+            if new:
+                self._buy(new, file)
+        log.info("%s: %s; %s", self._name(), _told(self._votes.values()), self._costs())
+
+    def _recall(self, vote: Vote | None) -> None:
+        if vote is not None:
+            self._votes[vote.key] = vote
+            self._from_file.add(vote.key)
+            self._ledger.cached += vote.used
+
+    def _buy(self, new: Mapping[str, tuple[str, str]], file: VoteFile) -> None:
+        with (
+            Client(self._config, self._ledger) as client,
+            Progress("judging", len(new)) as progress,
+            ThreadPoolExecutor(self._config.concurrency) as pool,
+        ):
+            futures = [pool.submit(self._ask, client, file, key, *pair) for key, pair in new.items()]
+            try:
+                for future in as_completed(futures):
+                    vote = future.result()
+                    self._votes[vote.key] = vote
+                    progress.advance(note=self._costs())
+            except BaseException:
+                # Calls under way are paid for: the pool waits for them, and they write their votes.
+                client.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _ask(self, client: Client, file: VoteFile, key: str, prediction: str, reference: str) -> Vote:
+        """One pair's vote, written as soon as it is there; an error here stops all others."""
+        try:
+            vote, answer = self._grade(client, key, prediction, reference)
+            file.add(vote)
+            self._mind(client, answer, vote.reason)
+        except BaseException:
+            client.stop()
+            raise
+        return vote
+
+    def _grade(self, client: Client, key: str, prediction: str, reference: str) -> tuple[Vote, Answer]:
+        """The vote, and the last answer behind it."""
+        used = Tally()
+        for again in range(self._config.asks):
+            answer = client.ask(messages(prediction, reference, again=again > 0))
+            used += answer.used
+            score = parse(answer.text) if answer.reason is None else None
+            if score is not None or answer.reason not in FINAL:
+                break
+        reason = None if score is not None else answer.reason or "prose"
+        vote = Vote(key=key, model=self._config.model, prompt=VERSION, score=score, reason=reason, used=used)
+        return vote, answer
+
+    def _mind(self, client: Client, answer: Answer, reason: Reason | None) -> None:
+        """Give up on a server that is silent for pair after pair."""
+        with self._counting:
+            if client.stopped:
+                return
+            self._detail = answer.detail or self._detail
+            self._heard = self._heard or reason in FINAL
+            if reason in FINAL:
+                self._silence = 0
+            elif reason != "budget" and not (reason == "rejected" and self._heard):
+                self._silence += 1
+            if self._silence < GIVE_UP:
+                return
+        raise UserError(
+            f"{self._name()} at {client.url}: no answer for {GIVE_UP} pairs in a row; {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        kept = f"; votes so far are kept in {self._path}" if self._path else ""
+        if self._ledger.closed:
+            return f"raise the budget of {self._config.budget:g} and run again{kept}"
+        if self._detail:
+            return f"see to its server ({self._detail}) and run again{kept}"
+        return "take another judge"
+
+    def _name(self) -> str:
+        return f"judge {self._config.model!r}"
+
+    def _spent(self, tally: Tally) -> dict[str, Any]:
+        return {**asdict(tally), "cost": self._ledger.cost(tally)}
+
+    def _costs(self) -> str:
+        """What all votes took so far, for a reader."""
+        ledger = self._ledger
+        total = ledger.bought + ledger.cached
+        cost, cached = (
+            ledger.cost(total),
+            f" ({ledger.cached.calls} of them cached)" if ledger.cached.calls else "",
+        )
+        money = "" if cost is None else f", cost {cost:.4f}"
+        return f"{total.calls} calls{cached}, {total.input_tokens} + {total.output_tokens} tokens{money}"
+
+
+def _told(votes: Collection[Vote]) -> str:
+    """How many pairs have a grade, and why the others have none."""
+    found = Counter(vote.reason or "" for vote in votes)
+    left_out = ", ".join(f"{reason} {n}" for reason, n in sorted(found.items()) if reason)
+    return f"{found['']} of {len(votes)} pairs graded" + (
+        f", without a grade: {left_out}" if left_out else ""
+    )
