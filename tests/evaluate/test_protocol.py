@@ -28,6 +28,7 @@ def protocol(**changes: object) -> dict[str, Any]:
         "zero_shot": None,
         "leaks": LEAKS,
         "profiles_read": False,
+        "interaction_texts_read": False,
         "masked": "all training interactions",
         "training_edges": 314443,
         "model": "smollm2-135m",
@@ -47,7 +48,8 @@ def test_leak_free_in_words() -> None:
         "(314,443 edges).",
         "Never offered in the ranking: all training interactions.",
         "Cut from the graph: 501 of 600 held-out explained pairs (84%).",
-        "467 training explanations are about interactions that the ranking is tested on.",
+        "467 training explanations are about interactions that the ranking is tested on; the vocabulary did not "
+        "read them.",
         "Texts by smollm2-135m.",
         "Vectors of texts by minilm.",
         "Seeds: training 3, evaluation 4.",
@@ -57,10 +59,18 @@ def test_leak_free_in_words() -> None:
 def test_as_published_says_what_leaks() -> None:
     leaks = LEAKS | {"explanations_in_train_and_heldout": 7}
     said = protocol_in_words(
-        protocol(protocol="as-published", graph="as-published", profiles_read=True, leaks=leaks)
+        protocol(
+            protocol="as-published",
+            graph="as-published",
+            profiles_read=True,
+            interaction_texts_read=True,
+            leaks=leaks,
+        )
     )
     assert "LEAK: 501 of 600 held-out explained pairs (84%) are edges of the graph." in said
     assert "LEAK: 7 pairs are explained in train and held out." in said
+    about = "467 training explanations are about interactions that the ranking is tested on"
+    assert f"LEAK: {about}, and were read." in said
     assert "Shipped profiles were read; they may have been written from held-out text." in said
     assert any("as-published: the graph holds all training interactions (314,443 edges)" in it for it in said)
     assert not any(it.startswith("Cut") for it in said)

@@ -84,7 +84,9 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
             yield f"LEAK: {leaks['explanations_in_train_and_heldout']:,} pairs are explained in train and held out."
         told = leaks["train_explanations_in_heldout_interactions"]
         if told:
-            yield f"{told:,} training explanations are about interactions that the ranking is tested on."
+            read = protocol.get("interaction_texts_read")
+            about = f"{told:,} training explanations are about interactions that the ranking is tested on"
+            yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
     if protocol.get("profiles_read"):
         yield "Shipped profiles were read; they may have been written from held-out text."
 

@@ -57,7 +57,8 @@ class EvaluationConfig(_Section):
     pairs: PositiveInt = 300
     """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
     generate: NonNegativeInt = 300
-    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics."""
+    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
+    protocol `zero-shot` also as many warm pairs."""
     ks: tuple[PositiveInt, ...] = (5, 10, 20, 50)
     """Cut-offs of the ranking metrics."""
     seed: NonNegativeInt = 0

@@ -203,6 +203,8 @@ def _protocol(
         "graph": recipe.data.graph,
         "zero_shot": dataset.source.get("protocol"),
         "leaks": leaks(dataset),
+        "interaction_texts_read": recipe.intents.training_explanations
+        and not recipe.intents.clear_of_interactions,
         "profiles_read": recipe.intents.source == "profiles",
         "masked": "all training interactions, also those taken out of the graph",
         "training_edges": len(vocabulary.seen),
