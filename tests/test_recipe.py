@@ -50,6 +50,14 @@ def test_seed_goes_down_to_sections_that_set_none(tmp_path: Path) -> None:
     assert (recipe.vocabulary.seed, recipe.explainer.seed, recipe.evaluation.seed) == (7, 1, 7)
 
 
+def test_the_former_name_of_the_protocol_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path), ["data.graph=as-published"])
+    assert (recipe.data.protocol, recipe.data.graph) == ("as-published", "as-published")
+    assert "graph" not in dump_model(recipe)
+    with pytest.raises(UserError, match=r"unknown key 'data\.graph'"):
+        load_recipe(recipe_file(tmp_path), ["data.graph=leak-free", "data.protocol=leak-free"])
+
+
 def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path), ["vocabulary.preset=paper", "vocabulary.batch_size=7"])
     assert (recipe.vocabulary.start, recipe.vocabulary.batch_size) == ("xavier", 7)
@@ -62,7 +70,10 @@ def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
         ("evalution.pairs=3", "unknown key 'evalution'; did you mean 'evaluation'?"),
         ("explainer.sar.gama=1", "unknown key 'explainer.sar.gama'; did you mean 'explainer.sar.gamma'?"),
         ("vocabulary.epochs=ten", "'vocabulary.epochs': input should be a valid integer"),
-        ("data.graph=leaky", "'data.graph': input should be 'leak-free' or 'as-published'"),
+        ("data.protocol=zeroshot", "'leak-free', 'as-published' or 'zero-shot'; did you mean 'zero-shot'?"),
+        ("data.protocol=published", "did you mean 'as-published'?"),
+        ("data.protocol=3", "'data.protocol': input should be 'leak-free', 'as-published' or 'zero-shot'"),
+        ("data.zero_shot_users=2", "'data.zero_shot_users': input should be less than or equal to 1"),
         ("vocabulary.epochs", "--set vocabulary.epochs: expected key=value"),
         ("name.first=x", "--set name.first=x: 'name' is a value, not a section"),
         ("data=3", "'data':"),
@@ -183,6 +194,9 @@ def test_same_recipe_same_bytes(tiny_run: Path, tiny_recipe: Path, tmp_path: Pat
         ("explainer.generation.max_words=7", {"evaluation"}),
         ("explainer.lr=1e-4", {"explainer", "evaluation"}),
         ("intents.limit=3", set(STAGES)),
+        ("data.protocol=as-published", set(STAGES)),
+        ("data.protocol=zero-shot", set(STAGES)),
+        ("data.zero_shot_users=0.3", set()),
     ],
 )
 def test_only_what_changed_is_done(

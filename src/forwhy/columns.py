@@ -84,6 +84,11 @@ TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
             Column("text", "text"),
             Column("split", "split"),
         ),
+        "withheld": (
+            Column("user_id", "user"),
+            Column("item_id", "item"),
+            Column("text", "text", filled=False),
+        ),
         "profiles": (Column("side", "side"), Column("entity_id", "entity"), Column("text", "text")),
         "intents": (
             Column("side", "side"),
@@ -107,6 +112,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "items": ("item_id",),
         "users": ("user_id",),
         "explanations": ("user_id", "item_id"),
+        "withheld": ("user_id", "item_id"),
         "profiles": ("side", "entity_id"),
     }
 )

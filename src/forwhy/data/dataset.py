@@ -42,12 +42,12 @@ class Dataset:
     def edges(self, split: Split, graph: Graph = "leak-free") -> NDArray[np.int64]:
         """Distinct interactions of a split as internal numbers, [E, 2], sorted by user, then item.
 
-        ``leak-free`` removes from *train* every pair whose explanation is held out; ``as-published``
-        keeps them, as the papers do. Other splits are the same under both. O(E log E).
+        ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
+        ``as-published`` keeps them, as the papers do. Other splits are the same under both. O(E log E).
         """
         keys = self._keys("interactions", (split,))
         if split == "train" and graph == "leak-free":
-            keys = np.setdiff1d(keys, self._keys("explanations", ("valid", "test")), assume_unique=True)
+            keys = np.setdiff1d(keys, self._heldout_keys(), assume_unique=True)
         return self._unkeyed(keys)
 
     def pairs(self, split: Split, clear_of_interactions: bool = False) -> Pairs:
@@ -56,21 +56,19 @@ class Dataset:
         `clear_of_interactions` leaves out pairs that are valid or test *interactions*: supervising the
         vocabulary with their text would show it which items the user will visit.
         """
-        frame = self.tables.get("explanations")
-        if frame is None:
-            return Pairs(EMPTY_PAIRS[:, 0], EMPTY_PAIRS[:, 1], ())
-        rows = frame.filter(pl.col("split") == split)
-        pairs = Pairs(
-            self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"]), tuple(rows["text"])
-        )
+        pairs = self._texts("explanations", pl.col("split") == split)
         if not clear_of_interactions:
             return pairs
         held = self._keys("interactions", ("valid", "test"))
         return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
 
+    def warm_pairs(self) -> Pairs:
+        """Test pairs that a protocol set aside because nobody in them lost text (see `data.protocols`)."""
+        return self._texts("withheld", pl.col("text") != "")
+
     def heldout_pairs(self) -> NDArray[np.int64]:
-        """Distinct pairs whose explanation is in valid or test, [P, 2]; their text is nobody's to read."""
-        return self._unkeyed(self._keys("explanations", ("valid", "test")))
+        """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
+        return self._unkeyed(self._heldout_keys())
 
     def heldout_entities(self, side: Side) -> NDArray[np.int64]:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
@@ -78,15 +76,8 @@ class Dataset:
 
     def training_reviews(self) -> Pairs:
         """Reviews of pairs that are held out nowhere: neither as explanation nor as interaction."""
-        frame = self.tables.get("reviews")
-        if frame is None:
-            return Pairs(EMPTY_PAIRS[:, 0], EMPTY_PAIRS[:, 1], ())
-        pairs = Pairs(
-            self.users.numbers(frame["user_id"]), self.items.numbers(frame["item_id"]), tuple(frame["text"])
-        )
-        held = np.union1d(
-            self._keys("explanations", ("valid", "test")), self._keys("interactions", ("valid", "test"))
-        )
+        pairs = self._texts("reviews", pl.lit(True))
+        held = np.union1d(self._heldout_keys(), self._keys("interactions", ("valid", "test")))
         return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
 
     def external(self, pairs: Pairs) -> list[tuple[str | int, str | int]]:
@@ -134,6 +125,10 @@ class Dataset:
             "fingerprint": self.fingerprint,
         }
 
+    def derive(self, tables: Mapping[str, pl.DataFrame], source: Mapping[str, Any]) -> "Dataset":
+        """A data set of rows taken from this one's, so that nothing has to be checked again."""
+        return _assemble(self.name, tables, content_hash(tables), source)
+
     def save(self, folder: Path | str) -> None:
         """Write the folder (dataset.json and one parquet file per table) whole or not at all.
 
@@ -163,11 +158,23 @@ class Dataset:
     def _key(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
         return users * max(len(self.items), 1) + items
 
-    def _keys(self, table: str, splits: tuple[Split, ...]) -> NDArray[np.int64]:
+    def _texts(self, table: str, chosen: pl.Expr) -> Pairs:
+        frame = self.tables.get(table)
+        if frame is None:
+            return Pairs(EMPTY_PAIRS[:, 0], EMPTY_PAIRS[:, 1], ())
+        rows = frame.filter(chosen)
+        users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
+        return Pairs(users, items, tuple(rows["text"]))
+
+    def _heldout_keys(self) -> NDArray[np.int64]:
+        return np.union1d(self._keys("explanations", ("valid", "test")), self._keys("withheld"))
+
+    def _keys(self, table: str, splits: tuple[Split, ...] = ()) -> NDArray[np.int64]:
+        """Distinct pairs of a table's rows in these splits (all rows when none is given), sorted."""
         frame = self.tables.get(table)
         if frame is None:
             return EMPTY_PAIRS[:, 0]
-        rows = frame.filter(pl.col("split").is_in(splits))
+        rows = frame.filter(pl.col("split").is_in(splits)) if splits else frame
         return np.unique(self._key(self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])))
 
     def _unkeyed(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:

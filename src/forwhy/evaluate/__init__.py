@@ -9,6 +9,8 @@ from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.features import Features
 from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
 from forwhy.evaluate.grounding import Grounder, cosine_support, entailment_support, grounding_table
+from forwhy.evaluate.groups import TextGroup, sparsity_groups, text_groups
+from forwhy.evaluate.protocol import protocol_in_words
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.registry import METRICS, Metric
 from forwhy.evaluate.report import evaluation_document, render
@@ -34,6 +36,7 @@ __all__ = [
     "Metric",
     "RankingResult",
     "Scored",
+    "TextGroup",
     "TextScores",
     "TextTable",
     "best_constant",
@@ -51,10 +54,13 @@ __all__ = [
     "mean_nll",
     "measure_gain",
     "paired_permutation",
+    "protocol_in_words",
     "rank_all",
     "rank_scores",
     "render",
     "score_texts",
+    "sparsity_groups",
+    "text_groups",
     "text_ranks",
     "text_retrieval",
     "text_table",

@@ -10,6 +10,8 @@ from rich.text import Text
 from forwhy.evaluate.bleu import SACREBLEU_SIGNATURE
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain
+from forwhy.evaluate.groups import LEAST, TextGroup
+from forwhy.evaluate.protocol import protocol_in_words
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.significance import flatten
@@ -30,6 +32,7 @@ def evaluation_document(
     text: TextTable | None = None,
     gain: Gain | None = None,
     retrieval: Mapping[str, object] | None = None,
+    groups: Mapping[str, TextGroup] | None = None,
     protocol: Mapping[str, object] | None = None,
 ) -> Document:
     """Everything measured, as plain JSON values; what was not measured is null.
@@ -39,7 +42,9 @@ def evaluation_document(
     over pairs, `pairs`, and `signatures`); `controls` (name -> the same without `signatures`, with `sentence`
     where it is a constant and `margin`, the method minus the control on the same pairs);
     `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
-    `text_retrieval` (of `text_retrieval`); `protocol` (fingerprint, split, seed: whatever was given).
+    `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
+    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `protocol` (fingerprint, split, seed:
+    whatever was given; `protocol_in_words` reads it).
     Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
     return {
@@ -52,6 +57,7 @@ def evaluation_document(
         "nll": None if gain is None else gain.nll.mean,
         "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
         "text_retrieval": None if retrieval is None else dict(retrieval),
+        "groups": None if groups is None else {name: _group(group) for name, group in groups.items()},
         "protocol": dict(protocol or {}),
     }
 
@@ -62,8 +68,10 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
         _ranking_table(document),
         _health_table(document),
         _text_table(document),
+        _groups_table(document),
         _gain_table(document),
         _retrieval_table(document),
+        _protocol_lines(document),
     )
     return [part for part in parts if part is not None]
 
@@ -77,6 +85,11 @@ def _text(scores: TextScores) -> Document:
     measured = flatten(scores.intervals())
     counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
     return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
+
+
+def _group(group: TextGroup) -> Document:
+    counted = {"pairs": group.pairs, "users": group.users, "training_texts": list(group.training_texts)}
+    return counted if group.scores is None else {**_text(group.scores), **counted}
 
 
 def _controls(table: TextTable) -> Document:
@@ -121,6 +134,25 @@ def _text_table(document: Mapping[str, Any]) -> RenderableType | None:
     sentences = [f"{name}: {it['sentence']}" for name, it in controls.items() if "sentence" in it]
     # Text, not a markup string: these sentences are strangers' words.
     return Group(table, Text("* the control is at least as good\n" + "\n".join(sentences), style="dim"))
+
+
+def _groups_table(document: Mapping[str, Any]) -> RenderableType | None:
+    groups = document.get("groups")
+    if not groups:
+        return None
+    metrics = [m for m in SHOWN_TEXT if any(m in group for group in groups.values())]
+    table = _table("Explanations by users' training texts", "texts", "users", "pairs", *metrics)
+    for name, group in groups.items():
+        few, most = group["training_texts"]
+        texts = str(few) if few == most else f"{few} to {most}"
+        cells = [_cell(group, metric) if metric in group else Text("-") for metric in metrics]
+        table.add_row(name, texts, str(group["users"]), str(group["pairs"]), *cells)
+    return Group(table, Text(f"- fewer than {LEAST} pairs", style="dim"))
+
+
+def _protocol_lines(document: Mapping[str, Any]) -> Text | None:
+    lines = protocol_in_words(document.get("protocol") or {})
+    return Text("\n".join(lines), style="dim") if lines else None
 
 
 def _gain_table(document: Mapping[str, Any]) -> Table | None:

@@ -181,8 +181,7 @@ def score_texts(
     per_pair["length"] = lengths(ours).astype(np.float64)
     if encoder is not None:
         per_pair["similarity"] = similarity(encoder.encode(predictions), encoder.encode(references))
-    of_all = {"distinct1": distinct(ours, 1), "distinct2": distinct(ours, 2), "usr": usr(predictions)}
-    of_all["empty"] = float((lengths(ours) == 0).sum())
+    of_all = variety(predictions, ours)
     if features is not None:
         counts["features"], named = feature_scores(ours, features, reader.treebank)
         of_all |= {**named, "without_features": float((counts["features"][:, 1] == 0).sum())}
@@ -209,6 +208,17 @@ def uncounted(counts: Mapping[str, Ints]) -> set[str]:
     """Metrics of which no pair counts."""
     empty = {kind for kind in PARTIAL & counts.keys() if not counts[kind][:, 1].any()}
     return {metric for metric, (kind, _) in OF_COUNTS.items() if kind in empty}
+
+
+def variety(texts: Sequence[str], words: Sequence[Sequence[object]]) -> dict[str, float]:
+    """What texts, and the same ones as `words`, have as a set and not one by one."""
+    empty = sum(not text for text in words)
+    return {
+        "distinct1": distinct(words, 1),
+        "distinct2": distinct(words, 2),
+        "usr": usr(texts),
+        "empty": float(empty),
+    }
 
 
 def distinct(texts: Sequence[Sequence[object]], order: int) -> float:

@@ -6,6 +6,7 @@
     RUN/explainer/        artifact of stage 2 (loads alone: its vocabulary is inside)
     RUN/evaluation.json   stage 3
     RUN/outputs.parquet   its texts: user_id, item_id, prediction, reference; absent without explanations
+    RUN/outputs-warm.parquet  the same of test pairs that a zero-shot protocol set aside
     RUN/metrics.jsonl     one line per training evaluation, both stages
     RUN/work/             checkpoints and caches of what is under way; safe to delete, at the price of time
 
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from forwhy.artifact import atomic_file, atomic_folder
 from forwhy.data.dataset import Dataset
+from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
 from forwhy.evaluate.outputs import Outputs
 from forwhy.recipe.schema import Recipe, load_recipe
@@ -48,7 +50,7 @@ OUTPUTS: Mapping[Stage, str] = {
     "explainer": "explainer",
     "evaluation": "evaluation.json",
 }
-TEXTS = "outputs.parquet"
+TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
 METRICS = "metrics.jsonl"
 _SECTIONS: Mapping[Stage, tuple[str, ...]] = {
     "vocabulary": ("intents", "encoder", "vocabulary"),
@@ -103,8 +105,8 @@ class RunFolder:
         return load_recipe(self.path / "recipe.toml")
 
     def dataset(self) -> Dataset:
-        """The dataset of the run, from where the recipe says it is."""
-        return Dataset.load(Path(self.recipe.data.path))
+        """The dataset of the run, from where the recipe says it is, as its protocol lets it be seen."""
+        return _seen(self.recipe)
 
     def output(self, stage: Stage) -> Path:
         """Where a stage's output lies.
@@ -230,7 +232,7 @@ def run(
         UserError: The dataset, the folder or a model is not usable, in one line.
     """
     home = RunFolder(folder)
-    data = Dataset.load(Path(recipe.data.path)) if dataset is None else dataset
+    data = _seen(recipe, dataset)
     _on_main(lambda: home.start(recipe))
     reports = []
     inputs = _hash(_STAGE_FORMAT, data.fingerprint, recipe.data.graph)
@@ -239,6 +241,12 @@ def run(
         donor = next((other for other in siblings if _can_give(other, home, stage, inputs)), None)
         reports.append(_bring_up(home, stage, inputs, recipe, data, donor))
     return reports
+
+
+def _seen(recipe: Recipe, dataset: Dataset | None = None) -> Dataset:
+    """What every stage and command reads: the one place where a protocol is applied."""
+    whole = Dataset.load(Path(recipe.data.path)) if dataset is None else dataset
+    return apply_protocol(whole, recipe.data)
 
 
 def _stage_inputs(before: str, recipe: Recipe, stage: Stage) -> str:
@@ -308,12 +316,13 @@ def _evaluate(home: RunFolder, recipe: Recipe, data: Dataset) -> None:
     from forwhy.recipe import stages
 
     explainer = home.explainer() if len(data.pairs("train")) else None
-    document, outputs = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
-    if outputs is None:
-        (home.path / TEXTS).unlink(missing_ok=True)
-    else:
-        outputs.save(home.path / TEXTS)
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    evaluation = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
+    for name, outputs in {TEXTS: evaluation.outputs, WARM_TEXTS: evaluation.warm}.items():
+        if outputs is None:
+            (home.path / name).unlink(missing_ok=True)
+        else:
+            outputs.save(home.path / name)
+    text = json.dumps(evaluation.document, indent=2, ensure_ascii=False)
     write_text(home.path / OUTPUTS["evaluation"], f"{text}\n")
 
 

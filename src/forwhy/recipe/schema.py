@@ -7,10 +7,11 @@ to a run as a whole is declared here.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, TypeGuard, get_args
 
 from pydantic import (
     BaseModel,
@@ -21,8 +22,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from forwhy.data.intents import IntentsConfig
+from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
 from forwhy.explain.config import BeatConfig
 from forwhy.vocabulary.config import TokenizerConfig
@@ -34,14 +37,11 @@ class _Section(BaseModel):
     )
 
 
-class DataConfig(_Section):
-    """Which dataset, and which of its interactions the graph may hold."""
+class DataConfig(ProtocolConfig):
+    """Which dataset, and what a run may know of it."""
 
     path: str
     """Folder made by `forwhy data import`; relative to where the command is run."""
-    graph: Literal["leak-free", "as-published"] = "leak-free"
-    """`leak-free` drops training interactions whose explanation is held out; `as-published` keeps them, as
-    the papers do (about 80% of XRec's test pairs are then edges of the graph)."""
 
 
 class EncoderConfig(_Section):
@@ -57,7 +57,8 @@ class EvaluationConfig(_Section):
     pairs: PositiveInt = 300
     """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
     generate: NonNegativeInt = 300
-    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics."""
+    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
+    protocol `zero-shot` also as many warm pairs."""
     ks: tuple[PositiveInt, ...] = (5, 10, 20, 50)
     """Cut-offs of the ranking metrics."""
     seed: NonNegativeInt = 0
@@ -166,7 +167,19 @@ def _toml_value(text: str) -> object:
 def _in_words(error: ValidationError) -> str:
     """Every finding of pydantic as one line, unknown keys first since they often cause the rest."""
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    return "; ".join(_finding(finding["type"], finding["loc"], finding["msg"]) for finding in findings)
+    return "; ".join(
+        _finding(finding["type"], finding["loc"], finding["msg"]) + _nearest_choice(finding)
+        for finding in findings
+    )
+
+
+def _nearest_choice(finding: ErrorDetails) -> str:
+    """The nearest of a few allowed words to the one that was given."""
+    if finding["type"] != "literal_error" or not isinstance(finding["input"], str):
+        return ""
+    allowed = re.findall(r"'([^']+)'", finding["ctx"]["expected"])
+    near = difflib.get_close_matches(finding["input"], allowed, n=1, cutoff=0.0)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _finding(kind: str, location: Sequence[int | str], message: str) -> str:

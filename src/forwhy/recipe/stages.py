@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import entity_phrases
 from forwhy.data.leaks import leaks
 from forwhy.evaluate.controls import TextTable, text_table
 from forwhy.evaluate.gain import Gain, measure_gain
+from forwhy.evaluate.groups import TextGroup, text_groups, warm_group
 from forwhy.evaluate.outputs import Outputs
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.report import evaluation_document
@@ -41,6 +43,8 @@ class Evaluation(NamedTuple):
     """As `evaluation_document`."""
     outputs: Outputs | None
     """The generated texts; None without an explainer or without test pairs."""
+    warm: Outputs | None
+    """Those of `Dataset.warm_pairs`; None without any."""
 
 
 def build_vocabulary(recipe: Recipe, dataset: Dataset, folder: Path) -> Vocabulary:
@@ -51,8 +55,8 @@ def build_vocabulary(recipe: Recipe, dataset: Dataset, folder: Path) -> Vocabula
         dataset: What to learn from.
         folder: For checkpoints; a killed stage goes on from it.
     """
-    if recipe.data.graph == "as-published":
-        log.warning("graph as-published: held-out pairs are training edges: %s", leaks(dataset))
+    if recipe.data.protocol == "as-published":
+        log.warning("protocol as-published: held-out pairs are training edges: %s", leaks(dataset))
     phrases = {side: entity_phrases(dataset, side, recipe.intents) for side in ("user", "item")}
     encoder = text_encoder(recipe.encoder.name)
     return BehaviorTokenizer(recipe.vocabulary).fit(dataset, phrases, encoder, folder, recipe.data.graph)
@@ -73,19 +77,22 @@ def evaluate_run(
     text without an explainer.
     """
     encoder = text_encoder(recipe.encoder.name)
-    pairs = _test_pairs(recipe, dataset, explainer)
+    pairs = _drawn_pairs(recipe, dataset.pairs("test"), explainer)
     tested = explainer is not None and len(pairs) > 1
     outputs = _outputs(recipe, dataset, explainer, pairs) if tested and explainer else None
+    warm = _warm(recipe, dataset, explainer) if tested and explainer else None
+    text = _texts(recipe, dataset, outputs, encoder) if outputs else None
     document = evaluation_document(
         ranking=rank_vocabulary(recipe, dataset, vocabulary),
         baselines=_baselines(recipe, dataset),
         health=vocabulary.health(),
         retrieval=_retrieval(dataset, vocabulary, encoder),
-        text=_texts(recipe, dataset, outputs, encoder) if outputs else None,
+        text=text,
         gain=_gain(recipe, explainer, pairs) if tested and explainer else None,
+        groups=_groups(dataset, outputs, text, warm, encoder) if outputs and text else None,
         protocol=_protocol(recipe, dataset, vocabulary, explainer),
     )
-    return Evaluation(document, outputs)
+    return Evaluation(document, outputs, warm)
 
 
 def rank_vocabulary(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary) -> RankingResult | None:
@@ -108,9 +115,8 @@ def _baselines(recipe: Recipe, dataset: Dataset) -> dict[str, RankingResult]:
     return {"popularity": rank_scores(popularity.scores, *sizes, seen, test, recipe.evaluation.ks)}
 
 
-def _test_pairs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer | None) -> Pairs:
-    """The drawn test pairs: both sides known from training, so that there is something to read."""
-    pairs = dataset.pairs("test")
+def _drawn_pairs(recipe: Recipe, pairs: Pairs, explainer: BeatExplainer | None) -> Pairs:
+    """As many as are measured, of those with both sides known from training: there is something to read."""
     if explainer is not None:
         pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
     order = np.random.default_rng(recipe.evaluation.seed).permutation(len(pairs))
@@ -137,10 +143,26 @@ def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: 
     return Outputs(dataset.external(chosen), texts, chosen.texts)
 
 
+def _warm(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer) -> Outputs | None:
+    """As many texts of test pairs in which nobody lost text, where a protocol set such pairs aside."""
+    pairs = _drawn_pairs(recipe, dataset.warm_pairs(), explainer)
+    return _outputs(recipe, dataset, explainer, pairs)
+
+
 def _texts(recipe: Recipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
     """Generated texts against references, and the controls on the same pairs."""
     training = dataset.pairs("train").texts
     return text_table(outputs.predictions, outputs.references, training, encoder, recipe.evaluation.seed)
+
+
+def _groups(
+    dataset: Dataset, outputs: Outputs, text: TextTable, warm: Outputs | None, encoder: TextEncoder
+) -> dict[str, TextGroup]:
+    """Texts by sparsity of the user and, where a protocol set warm pairs aside, the texts of those."""
+    groups = text_groups(dataset, outputs, text.method)
+    if warm is not None:
+        groups["warm"] = warm_group(dataset, warm, encoder)
+    return groups
 
 
 def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
@@ -175,7 +197,15 @@ def _protocol(
         "recipe": recipe.name,
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
+        "split": dataset.source.get("split"),
+        "explanations": {split: len(dataset.pairs(split)) for split in SPLITS},
+        "protocol": recipe.data.protocol,
         "graph": recipe.data.graph,
+        "zero_shot": dataset.source.get("protocol"),
+        "leaks": leaks(dataset),
+        "interaction_texts_read": recipe.intents.training_explanations
+        and not recipe.intents.clear_of_interactions,
+        "profiles_read": recipe.intents.source == "profiles",
         "masked": "all training interactions, also those taken out of the graph",
         "training_edges": len(vocabulary.seen),
         "model": explainer.config.model if explainer is not None else None,

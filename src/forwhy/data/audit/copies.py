@@ -30,7 +30,7 @@ def pairs(dataset: Dataset) -> Iterator[Finding]:
         held.height,
         "Held-out explained pairs that are training interactions: the graph already knows that this person "
         "took this thing.",
-        'keep graph = "leak-free" (the default cuts them); "as-published" only to repeat a paper',
+        'keep protocol = "leak-free" (the default cuts them); "as-published" only to repeat a paper',
     )
     yield found(
         "training-text-of-heldout-interactions",

@@ -1,0 +1,102 @@
+"""What the numbers of an evaluation are about, in sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["protocol_in_words"]
+
+REMOVED = {
+    "train_explanations": "training explanations",
+    "valid_explanations": "validation explanations",
+    "reviews": "reviews",
+    "profiles": "profiles",
+    "intents": "intents",
+}
+
+
+def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
+    """Sentences for the `protocol` of an evaluation document; what it does not say is left out.
+
+    Names come from data and recipes: characters that a terminal would obey are replaced by spaces. They are
+    no markup and no HTML, so escape them where they are shown as one.
+    """
+    sentences = (
+        *_data(protocol),
+        *_graph(protocol),
+        *_drawn(protocol.get("zero_shot") or {}),
+        *_leaks(protocol),
+        *_reading(protocol),
+    )
+    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in sentences]
+
+
+def _data(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if "dataset" in protocol:
+        fingerprint = protocol.get("fingerprint")
+        yield f"Data set {protocol['dataset']}{f', fingerprint {fingerprint[:12]}' if fingerprint else ''}."
+    split = protocol.get("split") or {}
+    parts = [f"{part} {split[part]}" for part in ("interactions", "explanations") if split.get(part)]
+    if parts:
+        yield f"Split: {'; '.join(parts)}."
+    counts = protocol.get("explanations")
+    if counts:
+        listed = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        yield f"Explained pairs: {listed}."
+
+
+def _graph(protocol: Mapping[str, Any]) -> Iterator[str]:
+    """The protocol by name; older documents have only the `graph`."""
+    name = protocol.get("protocol", protocol.get("graph"))
+    edges = f" ({protocol['training_edges']:,} edges)" if "training_edges" in protocol else ""
+    if name == "as-published":
+        yield f"Protocol as-published: the graph holds all training interactions{edges}, as the papers do."
+    elif name is not None:
+        kept = "training interactions without pairs whose explanation is held out"
+        yield f"Protocol {name}: the graph holds {kept}{edges}."
+    if "masked" in protocol:
+        yield f"Never offered in the ranking: {protocol['masked']}."
+
+
+def _drawn(draw: Mapping[str, Any]) -> Iterator[str]:
+    if not draw:
+        return
+    who = " and ".join(
+        f"{draw[f'{side}s_drawn']:,} of {draw[f'{side}s_among']:,} {side}s"
+        for side in ("user", "item")
+        if draw[f"{side}s_drawn"]
+    )
+    yield f"Zero-shot: {who} that are tested and have text lost all of it (seed {draw['settings']['seed']})."
+    removed = [f"{count:,} {REMOVED[table]}" for table, count in draw["removed"].items() if count]
+    yield f"Removed: {', '.join(removed)}. Titles, and profiles of others, stay."
+    yield f"Tested on their {draw['test_pairs']:,} pairs; {draw['warm_pairs']:,} test pairs are warm."
+
+
+def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
+    leaks = protocol.get("leaks")
+    if leaks:
+        inside, held = leaks["heldout_pairs_in_train_graph"], leaks["heldout_pairs"]
+        share = f"{leaks['heldout_pairs_in_train_graph_share']:.0%}"
+        if inside and protocol.get("graph") == "as-published":
+            yield f"LEAK: {inside:,} of {held:,} held-out explained pairs ({share}) are edges of the graph."
+        elif inside:
+            yield f"Cut from the graph: {inside:,} of {held:,} held-out explained pairs ({share})."
+        if leaks["explanations_in_train_and_heldout"]:
+            yield f"LEAK: {leaks['explanations_in_train_and_heldout']:,} pairs are explained in train and held out."
+        told = leaks["train_explanations_in_heldout_interactions"]
+        if told:
+            read = protocol.get("interaction_texts_read")
+            about = f"{told:,} training explanations are about interactions that the ranking is tested on"
+            yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
+    if protocol.get("profiles_read"):
+        yield "Shipped profiles were read; they may have been written from held-out text."
+
+
+def _reading(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if protocol.get("model"):
+        yield f"Texts by {protocol['model']}."
+    if protocol.get("encoder"):
+        yield f"Vectors of texts by {protocol['encoder']}."
+    seeds = {"seed": "training", "evaluation_seed": "evaluation"}
+    known = [f"{name} {protocol[key]}" for key, name in seeds.items() if protocol.get(key) is not None]
+    if known:
+        yield f"Seeds: {', '.join(known)}."

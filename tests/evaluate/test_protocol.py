@@ -1,0 +1,117 @@
+"""The protocol in sentences: each number is in them, what was not recorded is not, and names stay text."""
+
+from typing import Any
+
+import pytest
+
+from forwhy.data.protocols import ProtocolConfig, apply_protocol
+from forwhy.data.sample import little_town
+from forwhy.evaluate.protocol import protocol_in_words
+
+LEAKS = {
+    "heldout_pairs": 600,
+    "heldout_pairs_in_train_graph": 501,
+    "heldout_pairs_in_train_graph_share": 0.835,
+    "explanations_in_train_and_heldout": 0,
+    "train_explanations_in_heldout_interactions": 467,
+}
+
+
+def protocol(**changes: object) -> dict[str, Any]:
+    whole = {
+        "dataset": "xrec-yelp",
+        "fingerprint": "19421b2bb728a5a2",
+        "split": {"interactions": "published", "explanations": "split 80/10/10", "seed": 0},
+        "explanations": {"train": 2400, "valid": 300, "test": 300},
+        "protocol": "leak-free",
+        "graph": "leak-free",
+        "zero_shot": None,
+        "leaks": LEAKS,
+        "profiles_read": False,
+        "interaction_texts_read": False,
+        "masked": "all training interactions",
+        "training_edges": 314443,
+        "model": "smollm2-135m",
+        "encoder": "minilm",
+        "seed": 3,
+        "evaluation_seed": 4,
+    }
+    return whole | changes
+
+
+def test_leak_free_in_words() -> None:
+    assert protocol_in_words(protocol()) == [
+        "Data set xrec-yelp, fingerprint 19421b2bb728.",
+        "Split: interactions published; explanations split 80/10/10.",
+        "Explained pairs: 2,400 train, 300 valid, 300 test.",
+        "Protocol leak-free: the graph holds training interactions without pairs whose explanation is held out "
+        "(314,443 edges).",
+        "Never offered in the ranking: all training interactions.",
+        "Cut from the graph: 501 of 600 held-out explained pairs (84%).",
+        "467 training explanations are about interactions that the ranking is tested on; the vocabulary did not "
+        "read them.",
+        "Texts by smollm2-135m.",
+        "Vectors of texts by minilm.",
+        "Seeds: training 3, evaluation 4.",
+    ]
+
+
+def test_as_published_says_what_leaks() -> None:
+    leaks = LEAKS | {"explanations_in_train_and_heldout": 7}
+    said = protocol_in_words(
+        protocol(
+            protocol="as-published",
+            graph="as-published",
+            profiles_read=True,
+            interaction_texts_read=True,
+            leaks=leaks,
+        )
+    )
+    assert "LEAK: 501 of 600 held-out explained pairs (84%) are edges of the graph." in said
+    assert "LEAK: 7 pairs are explained in train and held out." in said
+    about = "467 training explanations are about interactions that the ranking is tested on"
+    assert f"LEAK: {about}, and were read." in said
+    assert "Shipped profiles were read; they may have been written from held-out text." in said
+    assert any("as-published: the graph holds all training interactions (314,443 edges)" in it for it in said)
+    assert not any(it.startswith("Cut") for it in said)
+
+
+def test_zero_shot_says_who_was_drawn_and_what_went() -> None:
+    town = little_town(users=60, items=40, visits=8, explanations=(60, 20, 20))
+    config = ProtocolConfig(protocol="zero-shot", zero_shot_users=0.5, zero_shot_items=0.2, seed=5)
+    record = apply_protocol(town, config).source["protocol"]
+    said = "\n".join(protocol_in_words(protocol(protocol="zero-shot", zero_shot=record)))
+    users, items = (
+        f"{record[f'{side}_drawn']} of {record[f'{side}_among']} {side}" for side in ("users", "items")
+    )
+    assert f"Zero-shot: {users} and {items} that are tested and have text lost all of it (seed 5)." in said
+    assert f"{record['removed']['train_explanations']} training explanations" in said
+    assert f"{record['removed']['intents']} intents" in said
+    assert (
+        f"Tested on their {record['test_pairs']} pairs; {record['warm_pairs']} test pairs are warm." in said
+    )
+    only = apply_protocol(town, config.model_copy(update={"zero_shot_items": 0.0})).source["protocol"]
+    assert " and 0 of" not in "\n".join(protocol_in_words({"zero_shot": only}))
+
+
+@pytest.mark.parametrize("missing", sorted(protocol()))
+def test_what_was_not_recorded_is_left_out(missing: str) -> None:
+    rest = {key: value for key, value in protocol().items() if key != missing}
+    said, whole = protocol_in_words(rest), protocol_in_words(protocol())
+    assert 0 <= len(whole) - len(said) <= 2
+    assert not any("None" in line for line in said)
+
+
+def test_older_documents_name_the_graph_only() -> None:
+    said = protocol_in_words({"dataset": "x", "graph": "as-published", "seed": 0, "model": None})
+    assert said == [
+        "Data set x.",
+        "Protocol as-published: the graph holds all training interactions, as the papers do.",
+        "Seeds: training 0.",
+    ]
+    assert protocol_in_words({}) == []
+
+
+def test_hostile_names_stay_one_line_of_text() -> None:
+    said = protocol_in_words({"dataset": "a\x1b[2Jb\nLEAK: none", "model": "[bold]m[/bold]"})
+    assert said == ["Data set a [2Jb LEAK: none.", "Texts by [bold]m[/bold]."]
