@@ -79,7 +79,9 @@ def examined(name: str, predictions: Sequence[str], precision: float) -> tuple[E
     """A run with every part, and its scores for comparing."""
     table = text_table(predictions, REFERENCES, TRAIN)
     generator = np.random.default_rng(0)
-    users, items = generator.normal(size=(30, 4)), generator.normal(size=(60, 4))
+    items = generator.normal(size=(60, 8))
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    users = items[:30]
     none, test = np.empty((0, 2), dtype=np.int64), np.stack([np.arange(30), np.arange(30)], axis=1)
     document = evaluation_document(
         ranking=rank_all(users, items, none, test),

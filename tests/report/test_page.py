@@ -75,9 +75,10 @@ def written(
     runs: list[Examined],
     comparisons: list[Comparison] | None = None,
     bold: set[tuple[str, str]] | None = None,
-    **options: Any,
+    title: str = "a report",
+    command: str | None = None,
 ) -> tuple[Page, str]:
-    write_report(path, runs, comparisons or [], bold or set(), **options)
+    write_report(path, runs, comparisons or [], bold or set(), title, command)
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 
