@@ -68,6 +68,8 @@ class Sample:
     """Metric -> value for this pair."""
     unsupported: Sequence[str] = ()
     """Claims of the prediction that nothing known supports."""
+    control_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Control -> metric -> value of its text for this pair, where measured."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The words follow from the numbers: who wins, and what chance may have made."""
+
+from dataclasses import replace
+
+import pytest
+
+from forwhy.evaluate.compare import Comparison
+from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.significance import Interval
+from forwhy.report import findings
+from forwhy.report.tables import standing
+
+
+def control(value: float, low: float, high: float) -> dict:
+    return {"rougeL": value, "margin": {"rougeL": 0.5 - value, "intervals": {"rougeL": [low, high]}}}
+
+
+def run(*controls: dict, name: str = "ours") -> Examined:
+    text = {"rougeL": 0.5, "length": 9.0, "pairs": 30, "intervals": {"rougeL": [0.4, 0.6]}, "std": {}}
+    named = {f"control {place}": found | {"length": 99.0} for place, found in enumerate(controls)}
+    return Examined(name, {"text": text, "controls": named})
+
+
+def comparison(difference: float, p_holm: float, metric: str = "rougeL") -> Comparison:
+    ends = Interval(difference, difference - 0.01, difference + 0.01)
+    return Comparison("a", "b", metric, ends, 0.4, p_holm / 2, p_holm, 30, (0, 0))
+
+
+BELOW, LEVEL, ABOVE = control(0.3, 0.1, 0.3), control(0.51, -0.1, 0.1), control(0.7, -0.3, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("found", "stands"), [(BELOW, "below"), (LEVEL, "level"), (ABOVE, "above"), ({"rougeL": 0.5}, "level")]
+)
+def test_where_a_control_stands(found: dict, stands: str) -> None:
+    assert standing({"rougeL": 0.5}, found, "rougeL") == stands
+
+
+def test_a_metric_is_won_against_every_control_or_not_at_all() -> None:
+    assert (
+        findings.text_heading([run(BELOW, BELOW)]) == "1 of 1 text metrics beats every control beyond chance"
+    )
+    for other in (LEVEL, ABOVE):
+        assert findings.text_heading([run(BELOW, other)]).startswith("None of 1 text metrics")
+        assert "beats every control" not in str(findings.findings([run(BELOW, other)], [])["sure"])
+
+
+def test_controls_that_win_are_said_with_their_strength() -> None:
+    [lines] = findings.findings([run(BELOW, LEVEL, ABOVE)], [])["warning"].values()
+    assert lines == [
+        "The control control 1 cannot be told from it by rougeL.",
+        "The control control 2 is better by rougeL.",
+    ]
+
+
+def test_no_control_wins_by_a_neutral_metric() -> None:
+    assert findings.findings([run(BELOW)], [])["warning"] == {}
+
+
+def test_differences_are_beyond_chance_after_correction_only() -> None:
+    found = findings.findings([], [comparison(-0.2, 0.04), comparison(0.2, 0.06, "bleu1")])
+    assert found["sure"] == {"b above a": ["By rougeL (+0.200)."]}
+    assert found["unsure"] == {"a and b": ["No difference can be shown by bleu1."]}
+    heading = findings.comparison_heading([comparison(-0.2, 0.04), comparison(0.2, 0.06)])
+    assert heading == "1 of 2 differences between runs is beyond chance"
+
+
+def test_more_of_a_neutral_metric_is_no_finding() -> None:
+    found = findings.findings([], [comparison(3.0, 0.001, "length")])
+    assert found == {"warning": {}, "sure": {}, "unsure": {}}
+
+
+def test_a_baseline_that_ranks_as_well_is_a_warning() -> None:
+    ranking = {"recall@20": 0.2, "intervals": {"recall@20": [0.1, 0.3]}, "users": 9}
+    lower = {"recall@20": 0.05, "intervals": {"recall@20": [0.04, 0.06]}}
+    for baseline, kind in ((ranking, "warning"), (lower, "sure")):
+        examined = Examined("ours", {"ranking": ranking, "baselines": {"popularity": baseline}})
+        found = findings.findings([examined], [])
+        assert "popularity" in found[kind]["ours"][0]
+        assert sum(map(len, found.values())) == 1
+
+
+def test_what_is_read_follows_from_the_intervals() -> None:
+    gain = {"item": 0.1, "user": 0.0, "intervals": {"item": [0.05, 0.15], "user": [-0.01, 0.01]}}
+    examined = Examined("ours", {"information_gain": gain})
+    assert findings.gain_heading([examined]) == "Information gain: the item is read, the user is not"
+    found = findings.findings([examined], [])
+    assert "reads the item" in found["sure"]["ours"][0]
+    assert "right user" in found["unsure"]["ours"][0]
+
+
+def test_runs_alike_are_introduced_together() -> None:
+    ours = run()
+    [sentence] = findings.subject([ours, replace(ours, name="theirs")])
+    assert sentence == "ours and theirs: 30 texts against references."
