@@ -13,10 +13,13 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import entity_phrases
 from forwhy.data.leaks import leaks
-from forwhy.evaluate.controls import TextTable, text_table
+from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain, measure_gain
+from forwhy.evaluate.known import known_table
+from forwhy.evaluate.matching import match
 from forwhy.evaluate.outputs import Outputs
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.explain.base import NllResult
@@ -139,8 +142,8 @@ def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: 
 
 def _texts(recipe: Recipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
     """Generated texts against references, and the controls on the same pairs."""
-    training = dataset.pairs("train").texts
-    return text_table(outputs.predictions, outputs.references, training, encoder, recipe.evaluation.seed)
+    texts = match("this run", Reading.of(outputs), dataset)
+    return known_table(texts, dataset, encoder, recipe.evaluation.seed)
 
 
 def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
