@@ -70,7 +70,8 @@ def nearest_texts(dataset: "Dataset", users: Ints, items: Ints, by_user: bool = 
             told.setdefault(of, {})[teller] = text
     if by_user:
         users, items, edges = items, users, edges[:, ::-1]
-    taken = _sets(edges)
+    compared = [*{teller for tellers in told.values() for teller in tellers}, *users.tolist()]
+    taken = _sets(edges[np.isin(edges[:, 0], compared)])
     return [
         _nearest(told.get(of, {}), who, taken) for who, of in zip(users.tolist(), items.tolist(), strict=True)
     ]
