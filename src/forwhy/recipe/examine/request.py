@@ -41,10 +41,10 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done before anything is loaded."""
-        if not self.runs and not self.outputs:
-            raise UserError("nothing to evaluate: give a run folder, or --outputs FILE")
         if self.references is not None and not self.outputs:
             raise UserError("--references: no outputs that these belong to; give --outputs FILE too")
+        if not self.runs and not self.outputs:
+            raise UserError("nothing to evaluate: give a run folder, or --outputs FILE")
         for metric in self.metrics:
             if metric not in METRICS:
                 near = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
