@@ -63,10 +63,12 @@ def examine(request: Request) -> Examination:
     refusals: list[str] = []
     found = subjects(request)
     results = _results(request, found, refusals)
+    pairs = "common" if request.common else "all"
+    settings = {"encoder": _encoder_name(request, found), "seed": request.seed, "pairs": pairs}
     metrics = _metrics(request, results)
     comparisons = compare_all(results, (*metrics, *SHOWN_RANKING), request.seed, refusals)
     return Examination(
-        [examined(result) for result in results],
+        [examined(result, settings) for result in results],
         comparisons,
         bold_cells(comparisons, NEUTRAL),
         metrics,
@@ -89,9 +91,13 @@ def _results(request: Request, found: Sequence[Subject], refusals: list[str]) ->
     return results
 
 
-def _encoder(request: Request, found: Sequence[Subject]) -> Encoder | None:
+def _encoder_name(request: Request, found: Sequence[Subject]) -> str:
     recipes = [subject.run.recipe.encoder.name for subject in found if subject.run is not None]
-    name = request.encoder or (recipes or ["minilm"])[0]
+    return request.encoder or (recipes or ["minilm"])[0]
+
+
+def _encoder(request: Request, found: Sequence[Subject]) -> Encoder | None:
+    name = _encoder_name(request, found)
     return None if name == "none" else RememberingEncoder(text_encoder(name))
 
 

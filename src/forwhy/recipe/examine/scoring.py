@@ -61,10 +61,14 @@ class Grounders:
         return self._fitted[dataset.fingerprint]
 
 
-def examined(result: Result) -> Examined:
-    """All of it as one document, with the pairs one by one, the training history and the use of words."""
+def examined(result: Result, settings: Mapping[str, object]) -> Examined:
+    """All of it as one document, with the pairs one by one, the training history and the use of words.
+
+    `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
+    """
     subject = result.subject
     document = dict(subject.document) or evaluation_document(protocol=_protocol(subject))
+    document["protocol"] = {**document["protocol"], "texts": dict(settings)}
     if result.table is not None and subject.texts is not None:
         fresh = evaluation_document(text=result.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
