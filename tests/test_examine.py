@@ -252,6 +252,20 @@ def test_names_from_strangers_reach_a_terminal_as_text(
     assert "[bold]" in out
 
 
+def test_training_texts_among_the_references_are_said(
+    capsys: Capture, tiny_town: Dataset, town: Path, tmp_path: Path
+) -> None:
+    texts = [*tiny_town.pairs("train").texts[:5], *tiny_town.pairs("test").texts]
+    (tmp_path / "a.json").write_text(json.dumps(texts))
+    given = ("--outputs", tmp_path / "a.json", "--references", tmp_path / "a.json", "--data", town)
+    for option, scored, favoured in ((), 13, True), (("--common",), 8, False):
+        found = document(capsys, *given, "--encoder", "none", *option)
+        assert found["runs"]["a"]["text"]["pairs"] == scored
+        (note,) = (note for note in found["notes"] if "of a training pair" in note)
+        assert "8 are the text of a test pair, 0 of a valid one, 5 of a training pair" in note
+        assert ("Controls were picked" in note) == favoured
+
+
 # --- names and mistakes
 
 

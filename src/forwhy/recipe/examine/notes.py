@@ -41,7 +41,8 @@ def _of(result: Result) -> list[str]:
     if table.method.of_all["empty"]:
         notes.append(f"{name}: {table.method.of_all['empty']:,.0f} predictions without a word; they score 0.")
     if texts.found:
-        notes.append(f"{name}: {_found(texts.found)}")
+        unmatched = bool((texts.users < 0).any())
+        notes.append(f"{name}: {_found(texts.found, unmatched)}")
     if "constant" not in table.controls:
         notes.append(
             f"{name}: no constant sentence and no neighbour as controls: they are picked on training "
@@ -50,11 +51,14 @@ def _of(result: Result) -> list[str]:
     return notes
 
 
-def _found(found: dict[str, int]) -> str:
-    held = f"{found['test']:,} references are the text of a test pair, {found['valid']:,} of a valid one"
-    others = f"{found['ambiguous']:,} of several pairs or rows, {found['unknown']:,} of none"
-    train = f"{found['train']:,} of a training pair: controls were picked on these too"
-    return f"{held}; {others}; {train}." if found["train"] else f"{held}; {others}."
+def _found(found: dict[str, int], unmatched: bool) -> str:
+    """What the file's references are; a training text among those that are scored favours the controls."""
+    said = (
+        f"of the file's references {found['test']:,} are the text of a test pair, {found['valid']:,} of a valid "
+        f"one, {found['train']:,} of a training pair, {found['ambiguous']:,} of several pairs or rows, "
+        f"{found['unknown']:,} of none."
+    )
+    return f"{said} Controls were picked on the training ones too." if unmatched and found["train"] else said
 
 
 def _unequal(comparisons: Sequence[Comparison]) -> list[str]:
