@@ -19,9 +19,10 @@ import numpy as np
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
-from forwhy.data.sources import safe_pickle
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
+from forwhy.evaluate.matching import match
+from forwhy.evaluate.reading import read_outputs
 from forwhy.text.encoder import text_encoder
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     train, pairs = dataset.pairs("train"), dataset.pairs("test")
     outputs: Sequence[str] = pairs.texts
     if options.xrec:
-        pairs, outputs = published(options.xrec, pairs)
+        pairs, outputs = published(options.xrec, dataset)
     phrases = IntentsConfig(source="profiles" if options.profiles else "auto")
     evidence, encoder = Evidence.from_dataset(dataset, phrases), text_encoder(options.encoder)
     supports = {
@@ -52,12 +53,11 @@ def main() -> None:
         print(json.dumps({"support": name} | measured))
 
 
-def published(folder: Path, pairs: Pairs) -> tuple[Pairs, list[str]]:
-    """The pairs whose reference XRec publishes an output for, and that output."""
-    outputs, references = (safe_pickle.load(folder / f"tst_{part}.pkl") for part in ("pred", "ref"))
-    found = dict(zip(references, outputs, strict=True))
-    rows = [row for row, text in enumerate(pairs.texts) if text in found]
-    return pairs.select(rows), [found[pairs.texts[row]] for row in rows]
+def published(folder: Path, dataset: Dataset) -> tuple[Pairs, list[str]]:
+    """The held-out pairs whose reference XRec publishes an output for, and that output."""
+    found = match("xrec", read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl"), dataset)
+    rows, pairs = found.pairs()
+    return pairs, [found.reading.outputs.predictions[row] for row in rows.tolist()]
 
 
 def measure(

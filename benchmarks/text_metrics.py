@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.sources import safe_pickle
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.features import Features
+from forwhy.evaluate.reading import read_outputs
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.words import words
 
@@ -62,10 +62,8 @@ def pairs(n: int) -> tuple[str, list[str], list[str]]:
     """Where from, outputs, references."""
     folder = SHARED / "data" / "xrec-yelp"
     if (folder / "tst_pred.pkl").exists():
-        outputs, references = (
-            list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:n] for part in ("pred", "ref")
-        )
-        return folder.name, outputs, references
+        found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl").outputs
+        return folder.name, list(found.predictions[:n]), list(found.references[:n])
     generator = np.random.default_rng(0)
     return "drawn", *([sentence(generator) for _ in range(n)] for _ in range(2))
 

@@ -1,13 +1,15 @@
 """The facts of XRec's published outputs (reference beat-and-xrec section 5.1) come out of our metrics."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from forwhy.data.sources import safe_pickle
 from forwhy.evaluate.compare import Scored, bold_cells, compare
 from forwhy.evaluate.controls import best_constant, deal
+from forwhy.evaluate.reading import read_outputs
 from forwhy.evaluate.text import score_texts
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared"))
@@ -17,15 +19,15 @@ PAIRS = 1000
 """Of 3,000: enough for the second decimal."""
 
 
-def published(domain: str) -> tuple[list[str], list[str]]:
+def published(domain: str) -> tuple[Sequence[str], Sequence[str]]:
     """XRec's outputs and references."""
     folder = SHARED / "data" / domain
     if not (folder / "tst_pred.pkl").exists():
         pytest.skip("no published outputs here")
-    outputs, references = (
-        list(safe_pickle.load(folder / f"tst_{part}.pkl"))[:PAIRS] for part in ("pred", "ref")
-    )
-    return outputs, references
+    found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl").outputs
+    assert len(found) == 3000
+    drawn = found.take(np.random.default_rng(0).permutation(len(found))[:PAIRS].tolist())
+    return drawn.predictions, drawn.references
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

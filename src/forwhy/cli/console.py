@@ -7,10 +7,13 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+
+if TYPE_CHECKING:
+    from forwhy.recipe.examine import Examination
 
 log = logging.getLogger("forwhy.cli")
 
@@ -72,11 +75,32 @@ def show_evaluation(document: Mapping[str, Any]) -> None:
     """Writes an evaluation as tables; the sentences in it are strangers' words."""
     from forwhy.evaluate.report import render
 
+    show(*render(_plain_controls(document)))
+
+
+def show_examination(found: Examination) -> None:
+    """Writes several evaluations as one table; names and sentences in it are strangers' words."""
+    from dataclasses import replace
+
+    from forwhy.evaluate.overview import render_examined
+    from forwhy.recipe.examine import SHOWN_RANKING
+
+    examined = [
+        replace(one, name=one_line(one.name), document=_plain_controls(one.document))
+        for one in found.examined
+    ]
+    comparisons = [replace(one, a=one_line(one.a), b=one_line(one.b)) for one in found.comparisons]
+    bold = {(one_line(name), metric) for name, metric in found.bold}
+    notes = [one_line(note) for note in found.notes]
+    show(*render_examined(examined, comparisons, bold, found.metrics, SHOWN_RANKING, notes))
+
+
+def _plain_controls(document: Mapping[str, Any]) -> dict[str, Any]:
     controls = {
         name: control | {"sentence": plain(control["sentence"])} if "sentence" in control else control
         for name, control in (document.get("controls") or {}).items()
     }
-    show(*render({**document, "controls": controls}))
+    return {**document, "controls": controls}
 
 
 def _json(value: object) -> object:

@@ -134,8 +134,12 @@ def compare(
         for a, b in combinations(runs, 2)
         for comparison in _compare_two(a, b, shared[a.name, b.name], seed, draws)
     ]
-    corrected = holm([comparison.p for comparison in found])
-    return [replace(one, p_holm=float(p)) for one, p in zip(found, corrected, strict=True)]
+    return corrected(found)
+
+
+def corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with `p_holm` for all of these together, however many calls they come from."""
+    return [replace(one, p_holm=float(p)) for one, p in zip(found, holm([it.p for it in found]), strict=True)]
 
 
 def bold_cells(

@@ -1,4 +1,4 @@
-"""What a number must beat: a constant sentence, and the method's own outputs dealt to other pairs.
+"""What a number must beat: a constant sentence, the method's own outputs dealt to other pairs, others' texts.
 
 BLEU-1 hardly sees personalisation (design section 5), so no text table is shown without these.
 """
@@ -28,8 +28,12 @@ class Control:
     """A control's scores on the method's pairs."""
 
     scores: TextScores
+    texts: Sequence[str]
+    """[n] its answer to each pair."""
     sentence: str | None = None
     """The constant, where there is one."""
+    fallbacks: int | None = None
+    """Pairs for which it had no text and gave the constant; None where that cannot happen."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class TextTable:
     method: TextScores
     controls: dict[str, Control]
     """"constant": the training sentence best by BLEU-1; "constant_similar" (with an encoder): best by
-    similarity; "dealt": the method's outputs, each given to another pair; and whatever else was passed."""
+    similarity; "dealt": the method's outputs, each given to another pair; and whatever else was passed.
+    Without training texts there is no constant."""
 
 
 def text_table(
@@ -50,12 +55,16 @@ def text_table(
     seed: int = 0,
     features: Features | None = None,
     measures: Sequence[Measure] = (),
-    others: Mapping[str, Sequence[str]] | None = None,
+    others: Mapping[str, Sequence[str | None]] | None = None,
 ) -> TextTable:
-    """Score predictions and all controls. Constants are picked on `train_texts` only.
+    """Score predictions and all controls. Constants are picked on `train_texts` only; none without any.
 
-    `others`: further controls, name -> one text per pair. Cost: `score_texts` once for the method and once
-    for each control; each distinct text is split and encoded once.
+    `others`: further controls, name -> one text per pair, None where it has none: the constant stands there.
+    Cost: `score_texts` once for the method and once for each control; each distinct text is split and
+    encoded once.
+
+    Raises:
+        ValueError: a control lacks a text and there is no constant.
     """
     memory = None if encoder is None else RememberingEncoder(encoder)
     score = partial(
@@ -67,15 +76,32 @@ def text_table(
         measures=measures,
     )
     method = score(predictions)  # first: a measure's budget must not end before it
-    sentences = {"constant": best_constant(train_texts, seed=seed)}
-    if memory is not None:
-        sentences["constant_similar"] = best_constant(train_texts, score=similarity_score(memory), seed=seed)
-    controls = {
-        name: Control(score([sentence] * len(references)), sentence) for name, sentence in sentences.items()
-    }
+    sentences = _constants(train_texts, memory, seed)
+    controls = {}
+    for name, sentence in sentences.items():
+        texts = [sentence] * len(references)
+        controls[name] = Control(score(texts), texts, sentence)
     dealt = [predictions[row] for row in deal(len(predictions), seed)]
-    controls |= {name: Control(score(texts)) for name, texts in {"dealt": dealt, **(others or {})}.items()}
+    controls["dealt"] = Control(score(dealt), dealt)
+    for name, given in (others or {}).items():
+        texts = _filled(name, given, sentences.get("constant"))
+        controls[name] = Control(score(texts), texts, fallbacks=sum(text is None for text in given))
     return TextTable(method, controls)
+
+
+def _constants(train_texts: Sequence[str], encoder: Encoder | None, seed: int) -> dict[str, str]:
+    if not train_texts:
+        return {}
+    found = {"constant": best_constant(train_texts, seed=seed)}
+    if encoder is not None:
+        found["constant_similar"] = best_constant(train_texts, score=similarity_score(encoder), seed=seed)
+    return found
+
+
+def _filled(name: str, texts: Sequence[str | None], constant: str | None) -> list[str]:
+    if constant is None and None in texts:
+        raise ValueError(f"control {name}: a pair has no text, and there is no constant to stand for it")
+    return [text if text is not None else constant or "" for text in texts]
 
 
 def best_constant(

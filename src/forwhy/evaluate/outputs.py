@@ -30,6 +30,19 @@ class Outputs:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def take(self, rows: Sequence[int]) -> "Outputs":
+        """Some of the rows, in this order."""
+        return Outputs(
+            [self.pairs[row] for row in rows],
+            [self.predictions[row] for row in rows],
+            [self.references[row] for row in rows],
+        )
+
+    def order(self) -> list[int]:
+        """Rows by reference, then prediction, then pair: what is drawn does not depend on how they came."""
+        pairs = [tuple(map(str, pair)) for pair in self.pairs]
+        return sorted(range(len(self)), key=lambda k: (self.references[k], self.predictions[k], pairs[k]))
+
     def save(self, path: Path) -> None:
         """Write a parquet file with the columns `COLUMNS`, whole or not at all."""
         users, items = zip(*self.pairs, strict=True) if self.pairs else ((), ())

@@ -40,7 +40,8 @@ def evaluation_document(
     Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book ->
     perplexity, used); `text` (the method's metrics, all of `registry.METRICS` that apply, `intervals`, `std`
     over pairs, `pairs`, and `signatures`); `controls` (name -> the same without `signatures`, with `sentence`
-    where it is a constant and `margin`, the method minus the control on the same pairs);
+    where it is a constant, `fallbacks` where it may lack a text (pairs that got the constant) and `margin`,
+    the method minus the control on the same pairs);
     `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
     `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
     most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `protocol` (fingerprint, split, seed:
@@ -98,6 +99,8 @@ def _controls(table: TextTable) -> Document:
         controls[name] = {**_text(control.scores), "margin": flatten(table.method.margins(control.scores))}
         if control.sentence is not None:
             controls[name]["sentence"] = control.sentence
+        if control.fallbacks is not None:
+            controls[name]["fallbacks"] = control.fallbacks
     return controls
 
 
@@ -106,16 +109,16 @@ def _ranking_table(document: Mapping[str, Any]) -> Table | None:
         return None
     rows = {"behaviour tokens": document["ranking"], **document.get("baselines", {})}
     metrics = [metric for metric in SHOWN_RANKING if metric in document["ranking"]]
-    table = _table(f"Full ranking on test, {document['ranking']['users']} users", *metrics)
+    table = titled(f"Full ranking on test, {document['ranking']['users']} users", *metrics)
     for name, values in rows.items():
-        table.add_row(name, *(_cell(values, metric) for metric in metrics))
+        table.add_row(name, *(cell(values, metric) for metric in metrics))
     return table
 
 
 def _health_table(document: Mapping[str, Any]) -> Table | None:
     if not document.get("health"):
         return None
-    table = _table("Codebooks", "perplexity", "words in use")
+    table = titled("Codebooks", "perplexity", "words in use")
     for book, health in document["health"].items():
         table.add_row(book, f"{health['perplexity']:.0f}", f"{health['used']:.0f}")
     return table
@@ -126,11 +129,11 @@ def _text_table(document: Mapping[str, Any]) -> RenderableType | None:
         return None
     method, controls = document["text"], document.get("controls") or {}
     metrics = [metric for metric in SHOWN_TEXT if metric in method]
-    table = _table(f"Explanations, {method['pairs']} held-out pairs", *metrics)
-    table.add_row("forwhy", *(_cell(method, metric) for metric in metrics))
+    table = titled(f"Explanations, {method['pairs']} held-out pairs", *metrics)
+    table.add_row("forwhy", *(cell(method, metric) for metric in metrics))
     for name, control in controls.items():
-        marks = ["*" if _wins(method, control, metric) else "" for metric in metrics]
-        table.add_row(name, *(_cell(control, m, mark) for m, mark in zip(metrics, marks, strict=True)))
+        marks = ["*" if control_wins(method, control, metric) else "" for metric in metrics]
+        table.add_row(name, *(cell(control, m, mark) for m, mark in zip(metrics, marks, strict=True)))
     sentences = [f"{name}: {it['sentence']}" for name, it in controls.items() if "sentence" in it]
     # Text, not a markup string: these sentences are strangers' words.
     return Group(table, Text("* the control is at least as good\n" + "\n".join(sentences), style="dim"))
@@ -141,11 +144,11 @@ def _groups_table(document: Mapping[str, Any]) -> RenderableType | None:
     if not groups:
         return None
     metrics = [m for m in SHOWN_TEXT if any(m in group for group in groups.values())]
-    table = _table("Explanations by users' training texts", "texts", "users", "pairs", *metrics)
+    table = titled("Explanations by users' training texts", "texts", "users", "pairs", *metrics)
     for name, group in groups.items():
         few, most = group["training_texts"]
         texts = str(few) if few == most else f"{few} to {most}"
-        cells = [_cell(group, metric) if metric in group else Text("-") for metric in metrics]
+        cells = [cell(group, metric) if metric in group else Text("-") for metric in metrics]
         table.add_row(name, texts, str(group["users"]), str(group["pairs"]), *cells)
     return Group(table, Text(f"- fewer than {LEAST} pairs", style="dim"))
 
@@ -160,10 +163,10 @@ def _gain_table(document: Mapping[str, Any]) -> Table | None:
     if not gain:
         return None
     nll, (low, high) = document["nll"], document["nll_interval"]
-    table = _table(f"Language model, {gain['pairs']} held-out pairs", "nats per token")
+    table = titled(f"Language model, {gain['pairs']} held-out pairs", "nats per token")
     table.add_row("NLL", f"{nll:.3f} [{low:.3f}, {high:.3f}]")
     for side in ("user", "item", "both"):
-        table.add_row(f"gain over shuffled {side}", _cell(gain, side))
+        table.add_row(f"gain over shuffled {side}", cell(gain, side))
     return table
 
 
@@ -171,13 +174,14 @@ def _retrieval_table(document: Mapping[str, Any]) -> Table | None:
     found = document.get("text_retrieval")
     if not found:
         return None
-    table = _table(f"Own text among {found['pairs']} held-out texts", "median_rank", "mrr", "hit@10")
-    table.add_row("macro words", *(_cell(found, name) for name in ("median_rank", "mrr", "hit@10")))
-    table.add_row("chance", *(_number(found["chance"][name]) for name in ("median_rank", "mrr", "hit@10")))
+    table = titled(f"Own text among {found['pairs']} held-out texts", "median_rank", "mrr", "hit@10")
+    table.add_row("macro words", *(cell(found, name) for name in ("median_rank", "mrr", "hit@10")))
+    table.add_row("chance", *(number(found["chance"][name]) for name in ("median_rank", "mrr", "hit@10")))
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def titled(title: str, *columns: str) -> Table:
+    """An empty table whose first column holds names."""
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for column in columns:
@@ -185,18 +189,20 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _wins(method: Mapping[str, Any], control: Mapping[str, Any], metric: str) -> bool:
+def control_wins(method: Mapping[str, Any], control: Mapping[str, Any], metric: str) -> bool:
+    """Whether the control is at least as good by a metric of which more is better."""
     return metric not in NEUTRAL and bool(control[metric] >= method[metric])
 
 
-def _cell(values: Mapping[str, Any], metric: str, mark: str = "") -> Text:
+def cell(values: Mapping[str, Any], metric: str, mark: str = "") -> Text:
     """A value above its interval; `Text`, as the interval's bracket would open a markup tag in a string."""
-    cell = f"{_number(values[metric])}{mark}"
+    shown = f"{number(values[metric])}{mark}"
     if metric not in values.get("intervals", {}):
-        return Text(cell)
+        return Text(shown)
     low, high = values["intervals"][metric]
-    return Text(f"{cell}\n[{_number(low, 3)}, {_number(high, 3)}]")
+    return Text(f"{shown}\n[{number(low, 3)}, {number(high, 3)}]")
 
 
-def _number(value: float, digits: int = 4) -> str:
+def number(value: float, digits: int = 4) -> str:
+    """Shares with their digits, larger numbers with one."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.{digits}f}"

@@ -14,11 +14,14 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import entity_phrases
 from forwhy.data.leaks import leaks
-from forwhy.evaluate.controls import TextTable, text_table
+from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain, measure_gain
 from forwhy.evaluate.groups import TextGroup, text_groups, warm_group
+from forwhy.evaluate.known import known_table
+from forwhy.evaluate.matching import match
 from forwhy.evaluate.outputs import Outputs
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.explain.base import NllResult
@@ -140,7 +143,8 @@ def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: 
     for start in track(range(0, len(chosen), _TOGETHER), "explaining test pairs"):
         rows = np.arange(start, min(start + _TOGETHER, len(chosen)))
         texts += [explanation.text for explanation in explainer.explain(chosen.select(rows))]
-    return Outputs(dataset.external(chosen), texts, chosen.texts)
+    outputs = Outputs(dataset.external(chosen), texts, chosen.texts)
+    return outputs.take(outputs.order())
 
 
 def _warm(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer) -> Outputs | None:
@@ -151,8 +155,8 @@ def _warm(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer) -> Outputs
 
 def _texts(recipe: Recipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
     """Generated texts against references, and the controls on the same pairs."""
-    training = dataset.pairs("train").texts
-    return text_table(outputs.predictions, outputs.references, training, encoder, recipe.evaluation.seed)
+    texts = match("this run", Reading.of(outputs), dataset)
+    return known_table(texts, dataset, encoder, recipe.evaluation.seed)
 
 
 def _groups(

@@ -1,0 +1,247 @@
+"""Outputs from elsewhere: a table of pairs, or two lists of texts, each row beside the reference it answers.
+
+Nothing is dropped in silence. A row without a prediction or a reference (null, NaN) is left out and counted;
+a prediction without a word stays and scores 0; equal rows about one pair count once; two different rows
+about one pair are refused, since only their author knows which one is meant.
+
+Shapes: n rows that are kept.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from forwhy.columns import ROW
+from forwhy.data.checks import WHOLE_NUMBER, Table, as_text, id_text
+from forwhy.data.sources import safe_pickle
+from forwhy.data.sources.files import READERS, read_json, read_rows, require_file, with_origin
+from forwhy.errors import UserError
+from forwhy.evaluate.compare import Key
+from forwhy.evaluate.outputs import COLUMNS, Outputs
+from forwhy.evaluate.words import words
+
+__all__ = ["LISTS", "Reading", "read_outputs", "read_texts"]
+
+LISTS = (".pkl", ".pickle", ".txt", ".json")
+"""Extensions of lists of texts; tables are `files.READERS`."""
+IDS = COLUMNS[:2]
+NAN = "nan"
+"""What a missing number becomes when it is written as text."""
+BETWEEN_FEATURES = re.compile(r"[,;\s]+")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Outputs with what identifies each row, and what was left out."""
+
+    outputs: Outputs
+    """[n]; the pair of a row without ids is ("row", its number from 1)."""
+    keys: Sequence[Key]
+    """[n] what rows of two readings are the same by: (user, item) as text; without ids the reference and how
+    often it stood in the file before."""
+    has_ids: bool
+    has_references: bool
+    """Whether these were in the file itself."""
+    exclusions: dict[str, int]
+    """Reason -> rows left out."""
+    features: Sequence[Sequence[str]] | None = None
+    """[n] features of each reference, where the file has that column."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> "Reading":
+        """A run's own outputs."""
+        keys = [(str(user), str(item)) for user, item in outputs.pairs]
+        reading = cls(outputs, keys, True, True, {})
+        return reading.take(outputs.order())
+
+    def take(self, rows: Sequence[int]) -> "Reading":
+        """The same reading on some of its rows, in this order."""
+        return replace(
+            self,
+            outputs=self.outputs.take(rows),
+            keys=[self.keys[row] for row in rows],
+            features=None if self.features is None else [self.features[row] for row in rows],
+        )
+
+
+def read_outputs(path: Path, references: Path | None = None) -> Reading:
+    """Read a table or a list of predictions; rows come in an order that does not depend on the file's.
+
+    A table has `prediction`, `reference`, both or none of `user_id` and `item_id`, optionally `features`.
+    Tables are CSV, TSV, JSONL and parquet; an empty cell of CSV or TSV is an empty prediction. Lists are
+    .pkl (read without running anything in it), .json and .txt (a text per line). `features` holds single
+    words: a list, or text with commas or spaces between them.
+
+    Args:
+        path: The outputs.
+        references: A list, or a table with a `reference` column, row by row; used where `path` has none.
+
+    Raises:
+        UserError: names file, row and column: unreadable or empty files, missing columns, lists of
+            different length, values that are no text, contradicting rows, fewer than two rows left.
+    """
+    frame = _frame(path, "prediction")
+    has_references = "reference" in frame.columns
+    frame = _with_reference(path, frame, references)
+    frame, exclusions = _without_missing(path, frame)
+    has_ids = any(name in frame.columns for name in IDS)
+    if has_ids:
+        frame, exclusions["duplicates"] = _one_row_each(path, _with_ids(path, frame))
+    if frame.height < 2:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in exclusions.items() if count)
+        raise UserError(
+            f"{path}: {frame.height} row left{f' ({left_out})' * bool(left_out)}; give two or more"
+        )
+    outputs, keys = _outputs(frame, has_ids), _keys(frame, has_ids)
+    reading = Reading(outputs, keys, has_ids, has_references, exclusions, _features(frame))
+    return reading.take(reading.outputs.order())
+
+
+def read_texts(path: Path, column: str) -> pl.Series:
+    """One text (or null) per row of a list, or of that column of a table.
+
+    Raises:
+        UserError: as `read_outputs`.
+    """
+    return _column(path, _frame(path, column), column)
+
+
+def _frame(path: Path, column: str) -> pl.DataFrame:
+    """Rows with their origin; a list becomes a table of one column."""
+    suffix = path.suffix.lower()
+    if suffix in READERS:
+        frame = read_rows(path)
+        # In these formats nothing tells an empty text from a missing one; a text that says nothing scores 0.
+        if suffix in (".csv", ".tsv") and column == "prediction" and column in frame.columns:
+            frame = frame.with_columns(pl.col(column).fill_null(""))
+        return frame
+    if suffix not in LISTS:
+        known = ", ".join([*READERS, *LISTS])
+        raise UserError(f"{path}: extension {path.suffix!r} is not one of {known}; convert or rename it")
+    require_file(path)
+    found = _listed(path, suffix)
+    if isinstance(found, pl.DataFrame):
+        return with_origin(found, path)
+    return with_origin(pl.DataFrame({column: _checked(path, found)}), path)
+
+
+def _listed(path: Path, suffix: str) -> object:
+    if suffix == ".txt":
+        try:
+            return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text ({error.reason}); convert it") from None
+    return read_json(path) if suffix == ".json" else safe_pickle.load(path)
+
+
+def _checked(path: Path, found: object) -> pl.Series:
+    """Texts of a list; None and NaN are null."""
+    if isinstance(found, np.ndarray):
+        found = found.tolist()
+    if not isinstance(found, list | tuple):
+        raise UserError(f"{path}: holds {type(found).__name__}, not a list of texts; save a list or a table")
+    if not found:
+        raise UserError(f"{path}: an empty list; copy it again or leave the option out")
+    for number, value in enumerate(found, start=1):
+        if not (value is None or isinstance(value, str) or value != value):
+            raise UserError(
+                f"{path}: row {number}: {type(value).__name__}, not a text; give one text per row"
+            )
+    try:
+        return pl.Series([value if isinstance(value, str) else None for value in found], dtype=pl.String)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: a text with half a character ({error.reason}); save it as UTF-8") from None
+
+
+def _with_reference(path: Path, frame: pl.DataFrame, references: Path | None) -> pl.DataFrame:
+    frame = frame.with_columns(_column(path, frame, "prediction"))
+    if "reference" in frame.columns or references is None:
+        remedy = "; or give the references with --references FILE"
+        return frame.with_columns(_column(path, frame, "reference", remedy))
+    right = read_texts(references, "reference")
+    if len(right) != frame.height:
+        raise UserError(
+            f"{path}: {frame.height:,} rows, but {references} has {len(right):,} references; "
+            "give the list that belongs to these outputs"
+        )
+    return frame.with_columns(right.alias("reference"))
+
+
+def _column(path: Path, frame: pl.DataFrame, name: str, remedy: str = "") -> pl.Series:
+    """The texts of a column; what only says "nan" is null."""
+    if name not in frame.columns:
+        theirs = [column for column in frame.columns if not column.startswith("__")]
+        near = difflib.get_close_matches(name, theirs, n=1)
+        hint = f"did you mean {near[0]!r}? rename it" if near else "rename or add one"
+        raise UserError(f"{path}: no column {name!r} (it has: {', '.join(theirs)}); {hint}{remedy}")
+    text = as_text(frame[name])
+    return pl.select(pl.when(text.str.strip_chars().str.to_lowercase() != NAN).then(text).alias(name))[name]
+
+
+def _without_missing(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    unsaid = frame["prediction"].is_null()
+    unknown = ~unsaid & (frame["reference"].fill_null("").str.strip_chars() == "")
+    kept = frame.filter(~(unsaid | unknown))
+    if not kept.height:
+        raise UserError(f"{path}: no row has both a prediction and a reference; fill them")
+    return kept, {"no_prediction": int(unsaid.sum()), "no_reference": int(unknown.sum()), "duplicates": 0}
+
+
+def _with_ids(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    for name, other in (IDS, IDS[::-1]):
+        if name not in frame.columns:
+            raise UserError(f"{path}: a column {other!r} but no {name!r}; give both, or neither")
+        ids = id_text(Table("outputs", frame, {}), name)
+        whole = bool(ids.str.contains(WHOLE_NUMBER).all())
+        frame = frame.with_columns((ids.cast(pl.Int64) if whole else ids).alias(name))
+    return frame
+
+
+def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Equal rows once; two different ones about one pair are refused."""
+    once = frame.unique(list(COLUMNS), keep="first", maintain_order=True)
+    again = (~once.select(pl.struct(IDS).is_first_distinct()).to_series()).arg_true()
+    if not len(again):
+        return once, frame.height - once.height
+    row = once.row(int(again[0]), named=True)
+    user, item = (row[name] for name in IDS)
+    first = once.filter(pl.col("user_id") == user, pl.col("item_id") == item)[ROW][0]
+    raise UserError(
+        f"{path}: row {row[ROW]}: user {user!r}, item {item!r} was in row {first} with another prediction or "
+        f"reference; keep one of them ({len(again):,} such rows)"
+    )
+
+
+def _outputs(frame: pl.DataFrame, has_ids: bool) -> Outputs:
+    users = frame["user_id"].to_list() if has_ids else ["row"] * frame.height
+    items = frame["item_id" if has_ids else ROW].to_list()
+    return Outputs(
+        list(zip(users, items, strict=True)), frame["prediction"].to_list(), frame["reference"].to_list()
+    )
+
+
+def _keys(frame: pl.DataFrame, has_ids: bool) -> list[Key]:
+    if has_ids:
+        return [(str(user), str(item)) for user, item in frame.select(IDS).iter_rows()]
+    times = frame.select(pl.int_range(pl.len()).over("reference")).to_series()
+    # Three parts: no key of ids.
+    return [("", text, str(time)) for text, time in zip(frame["reference"], times, strict=True)]
+
+
+def _features(frame: pl.DataFrame) -> list[list[str]] | None:
+    if "features" not in frame.columns:
+        return None
+    column, table = frame["features"], Table("outputs", frame, {})
+    found = [BETWEEN_FEATURES.split(text) for text in as_text(column).fill_null("")]
+    features = [[word for word in row if word] for row in found]
+    wrong = [any(len(words(word)) != 1 for word in row) for row in features]
+    table.refuse(pl.Series(wrong), "features", "{} has a feature that is no single word; split or drop it")
+    return features

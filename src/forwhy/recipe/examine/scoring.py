@@ -1,0 +1,128 @@
+"""Texts of one subject scored beside its controls, pair by pair, and held against what is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.evaluate.controls import RememberingEncoder, TextTable
+from forwhy.evaluate.evidence import Evidence
+from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
+from forwhy.evaluate.matching import Matched
+from forwhy.evaluate.outputs import Examined, Sample
+from forwhy.evaluate.report import evaluation_document
+from forwhy.evaluate.text import Encoder
+from forwhy.recipe.examine.subjects import Subject
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A subject and what was measured of its texts."""
+
+    subject: Subject
+    table: TextTable | None
+    grounding: GroundingTable | None = None
+
+
+class Grounders:
+    """One fitted grounder for each data set, so that subjects are held against the same evidence."""
+
+    def __init__(self, encoder: Encoder, seed: int) -> None:
+        """Nothing fitted yet; texts are encoded once, however many subjects there are."""
+        self._encoder, self._seed = RememberingEncoder(encoder), seed
+        self._fitted: dict[str, Grounder] = {}
+
+    def measure(self, texts: Matched, dataset: Dataset) -> GroundingTable:
+        """Grounding of the rows that are held-out pairs.
+
+        Raises:
+            UserError: fewer than two such rows, or a data set that says too little; see `Grounder.fit`.
+        """
+        rows, pairs = texts.pairs()
+        if len(rows) < 2:
+            raise UserError(
+                f"grounding: {len(rows)} rows are held-out pairs of {dataset.name!r}; two are needed"
+            )
+        predictions = [texts.reading.outputs.predictions[row] for row in rows.tolist()]
+        training = dataset.pairs("train").texts
+        return grounding_table(predictions, pairs, self._of(dataset), training, self._seed)
+
+    def _of(self, dataset: Dataset) -> Grounder:
+        if dataset.fingerprint not in self._fitted:
+            train, evidence = dataset.pairs("train"), Evidence.from_dataset(dataset)
+            support = cosine_support(self._encoder, evidence.background(train, seed=self._seed))
+            self._fitted[dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=self._seed)
+        return self._fitted[dataset.fingerprint]
+
+
+def examined(result: Result, settings: Mapping[str, object]) -> Examined:
+    """All of it as one document, with the pairs one by one, the training history and the use of words.
+
+    `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
+    """
+    subject = result.subject
+    document = dict(subject.document) or evaluation_document(protocol=_protocol(subject))
+    document["protocol"] = {**document["protocol"], "texts": dict(settings)}
+    if result.table is not None and subject.texts is not None:
+        fresh = evaluation_document(text=result.table)
+        document |= {name: fresh[name] for name in ("text", "controls")}
+        document |= {"exclusions": subject.texts.reading.exclusions, "matched": subject.texts.found}
+    document["grounding"] = None if result.grounding is None else result.grounding.document()
+    return Examined(subject.name, document, _samples(result), _history(subject), _usage(subject))
+
+
+def _protocol(subject: Subject) -> dict[str, object]:
+    dataset = subject.dataset
+    if dataset is None:
+        return {}
+    return {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
+
+
+def _samples(result: Result) -> list[Sample]:
+    """Every pair, in the order of the reading."""
+    if result.table is None or result.subject.texts is None:
+        return []
+    outputs, controls = result.subject.texts.reading.outputs, result.table.controls
+    unsupported = _unsupported(result)
+    return [
+        Sample(
+            pair,
+            outputs.references[row],
+            outputs.predictions[row],
+            {name: control.texts[row] for name, control in controls.items()},
+            {metric: float(values[row]) for metric, values in result.table.method.per_pair.items()},
+            unsupported.get(row, ()),
+        )
+        for row, pair in enumerate(outputs.pairs)
+    ]
+
+
+def _unsupported(result: Result) -> dict[int, Sequence[str]]:
+    if result.grounding is None or result.subject.texts is None:
+        return {}
+    rows, _ = result.subject.texts.pairs()
+    return dict(zip(rows.tolist(), result.grounding.method.unsupported, strict=True))
+
+
+def _history(subject: Subject) -> list[Mapping[str, Any]]:
+    file = None if subject.run is None else subject.run.path / METRICS_FILE
+    if file is None or not file.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise UserError(f"{file}: not readable as lines of JSON; delete it to go without curves") from None
+
+
+def _usage(subject: Subject) -> dict[str, list[int]]:
+    if subject.run is None:
+        return {}
+    vocabulary = subject.run.vocabulary()
+    rows = {book: vocabulary.words.filter(book=book).sort("code") for book in vocabulary.codebooks}
+    return {book: frame["usage"].to_list() for book, frame in rows.items()}

@@ -1,0 +1,119 @@
+"""Runs and files as one kind of thing: texts of pairs, the data set they are about, what is recorded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.evaluate.matching import Matched, held_out_keys, match
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.reading import Reading, read_outputs
+from forwhy.recipe.examine.request import Request, named
+from forwhy.recipe.runner import RunFolder
+from forwhy.recipe.runner import run as run_stages
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run or a file."""
+
+    name: str
+    texts: Matched | None
+    """None for a run without an explainer."""
+    dataset: Dataset | None
+    """None for a file that was given none."""
+    run: RunFolder | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+    """What the run has recorded of itself."""
+
+
+def subjects(request: Request) -> list[Subject]:
+    """Everything that was asked for, read and matched; runs first.
+
+    Raises:
+        UserError: an unreadable run, file or data set; no pairs in common where these were asked for.
+    """
+    runs, files = named(request)
+    found = [_run(name, RunFolder.open(path), request.again) for name, path in runs.items()]
+    dataset = Dataset.load(request.data) if request.data is not None else _shared(found)
+    read = {name: read_outputs(path, request.references) for name, path in files.items()}
+    if request.references is not None and all(reading.has_references for reading in read.values()):
+        raise UserError("--references: every file of outputs has its own; leave the option out")
+    found += [Subject(name, _matched(name, reading, dataset), dataset) for name, reading in read.items()]
+    given = dataset if request.data is not None else None
+    return _on_common_pairs(found, given) if request.common else found
+
+
+def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
+    """The recorded evaluation, one made now, or that of the vocabulary alone while nothing else is there."""
+    if again:
+        (folder.path / "evaluation.json").unlink(missing_ok=True)
+    if folder.has("evaluation"):
+        return folder.evaluation()
+    dataset = folder.dataset()
+    if folder.has("explainer") or not len(dataset.pairs("train")):
+        run_stages(folder.recipe, folder.path, dataset=dataset)
+        return folder.evaluation()
+    from forwhy.recipe.stages import evaluate_run
+
+    log.info("%s: the explainer is not trained yet: only the vocabulary is measured", folder.path)
+    return evaluate_run(folder.recipe, dataset, folder.vocabulary(), None).document
+
+
+def ranking(subject: Subject) -> RankingResult | None:
+    """Ranking of a run's vocabulary with its values per user; None for a file."""
+    from forwhy.recipe.stages import rank_vocabulary
+
+    if subject.run is None or subject.dataset is None:
+        return None
+    return rank_vocabulary(subject.run.recipe, subject.dataset, subject.run.vocabulary())
+
+
+def _run(name: str, folder: RunFolder, again: bool) -> Subject:
+    document, dataset = recorded(folder, again), folder.dataset()
+    outputs = folder.outputs() if folder.has("evaluation") else None
+    texts = None if outputs is None else match(name, Reading.of(outputs), dataset)
+    return Subject(name, texts, dataset, folder, document)
+
+
+def _matched(name: str, reading: Reading, dataset: Dataset | None) -> Matched:
+    if dataset is not None:
+        return match(name, reading, dataset)
+    nobody = np.full(len(reading), -1, dtype=np.int64)
+    return Matched(reading, nobody, nobody, {})
+
+
+def _shared(runs: list[Subject]) -> Dataset | None:
+    """The data set of all runs, when it is one."""
+    known = {run.dataset.fingerprint: run.dataset for run in runs if run.dataset is not None}
+    return next(iter(known.values())) if len(known) == 1 else None
+
+
+def _on_common_pairs(found: list[Subject], dataset: Dataset | None) -> list[Subject]:
+    """The same subjects on the pairs that all of them have."""
+    keys = [set(subject.texts.reading.keys) for subject in found if subject.texts is not None]
+    if dataset is not None:
+        keys.append(held_out_keys(dataset))
+    common = set.intersection(*keys) if keys else set()
+    if len(common) < 2:
+        raise UserError(
+            f"--common: {len(common)} pairs in common; give outputs of the same pairs, and lists a --data FOLDER "
+            "that knows their references"
+        )
+    return [
+        replace(subject, texts=subject.texts.take(_rows(subject.texts, common)))
+        if subject.texts is not None
+        else subject
+        for subject in found
+    ]
+
+
+def _rows(texts: Matched, keys: set[Any]) -> list[int]:
+    return [row for row, key in enumerate(texts.reading.keys) if key in keys]
