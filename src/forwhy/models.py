@@ -24,14 +24,18 @@ from forwhy.progress import track
 from forwhy.wheels import PACKAGED, PackagedModel, ensure, state, without_bars
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger("forwhy.models")
 
 DType = Literal["float32", "bfloat16", "float16", "int8"]
+Auto = Literal[
+    "AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"
+]
 ALIASES = {model.alias: model for model in PACKAGED}
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _FINGERPRINT_BYTES = 1 << 20
+_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -171,24 +175,62 @@ def load_text_encoder(
 ) -> LoadedEncoder:
     """Load a frozen encoder and its tokenizer; costs and errors as `load_causal_lm`."""
     source = locate(model, revision)
-    return LoadedEncoder(*_load("AutoModel", source, dtype, device), source)
+    return LoadedEncoder(*_load("AutoModel", source, dtype, device, spare="pooler"), source)
+
+
+def load_lm(
+    model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
+) -> LoadedLM:
+    """Load a causal LM, or a sequence-to-sequence LM where the model's configuration says it is one.
+
+    Costs and errors as `load_causal_lm`.
+    """
+    source = locate(model, revision)
+    seq2seq = _config(source).is_encoder_decoder
+    auto: Auto = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM"
+    return LoadedLM(*_load(auto, source, dtype, device), source)
+
+
+def load_regressor(
+    model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
+) -> LoadedEncoder:
+    """Load an encoder whose head gives one number for a text or a pair of texts.
+
+    Raises:
+        UserError: as `load_causal_lm`, or a head of more than one output.
+    """
+    source = locate(model, revision)
+    outputs = _config(source).num_labels
+    if outputs != 1:
+        raise UserError(
+            f"model '{model}': its head has {outputs} outputs; name a regression checkpoint (num_labels 1)"
+        )
+    return LoadedEncoder(*_load("AutoModelForSequenceClassification", source, dtype, device), source)
+
+
+def _config(source: ModelSource) -> PretrainedConfig:
+    _require("transformers")
+    import transformers
+
+    with _readable(str(source.path)):
+        return transformers.AutoConfig.from_pretrained(str(source.path), **_OFFLINE)
 
 
 def _load(
-    auto: Literal["AutoModel", "AutoModelForCausalLM"], source: ModelSource, dtype: DType, device: str
+    auto: Auto, source: ModelSource, dtype: DType, device: str, spare: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """`spare`: part of the names of weights that are not used and may be missing."""
     _require("torch")
     _require("transformers")
     import transformers
 
     folder = str(source.path)
-    options = {"local_files_only": True, "trust_remote_code": False}
     with _readable(folder), without_bars():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_OFFLINE)
         model, report = getattr(transformers, auto).from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **_weights(dtype, device), **options
+            folder, use_safetensors=True, output_loading_info=True, **_weights(dtype, device), **_OFFLINE
         )
-    _complete(folder, report["missing_keys"])
+    _complete(folder, report["missing_keys"], spare)
     model.requires_grad_(False)
     return (model if dtype == "int8" else model.to(device)).eval(), tokenizer
 
@@ -206,9 +248,9 @@ def _readable(folder: str) -> Iterator[None]:
         ) from error
 
 
-def _complete(folder: str, missing: Iterable[str]) -> None:
-    """Refuse what transformers only warns about: weights it had to draw at random (poolers are not used)."""
-    absent = sorted(name for name in missing if "pooler" not in name)
+def _complete(folder: str, missing: Iterable[str], spare: str | None) -> None:
+    """Refuse what transformers only warns about: weights it had to draw at random."""
+    absent = sorted(name for name in missing if spare is None or spare not in name)
     if absent:
         raise UserError(
             f"{folder}: {len(absent)} weights are missing, first {absent[0]}; fetch or save it again"

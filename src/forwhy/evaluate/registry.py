@@ -22,7 +22,8 @@ class Metric:
     source: str
     """Convention, paper or package that it equals."""
     top: float | None
-    """The most it can be; none for counts. The least is 0, of `similarity` -1."""
+    """The most it can be; none for counts and unbounded scores. The least is 0; of `similarity` and
+    `bertscore_*` -1 (less when rescaled); of `bartscore_*` and `bleurt` there is none."""
     better: Literal["higher", "neutral"] = "higher"
     """"neutral": says nothing of the references (dealt outputs score the same), so no control wins by it;
     the papers want `usr`, `fcr` and `distinct` high and `div` low."""
@@ -32,6 +33,31 @@ def _bleu(order: int) -> str:
     runs = "words" if order == 1 else f"runs of 1 to {order} words"
     return f"share of the {runs} that the reference has too, less when shorter than it; of the whole set"
 
+
+def _cut(name: str) -> Metric:
+    return Metric(f"pairs with a text longer than the model reads, cut for {name}", "count", None, "neutral")
+
+
+BERTSCORE = "Zhang et al. 2020; equal to bert-score 0.3.13 on the same encoder and layer"
+BARTSCORE = "Yuan et al. 2021 (section 3.3), under the language model named"
+
+NEURAL: dict[str, Metric] = {
+    "bertscore_p": Metric("best cosine of each of its tokens with one of the reference, mean", BERTSCORE, 1),
+    "bertscore_r": Metric("best cosine of each token of the reference with one of it, mean", BERTSCORE, 1),
+    "bertscore_f": Metric("harmonic mean of bertscore_p and bertscore_r", BERTSCORE, 1),
+    "bertscore_cut": _cut("BERTScore"),
+    "bartscore_p": Metric("log p(text | reference), nats per token", BARTSCORE, 0),
+    "bartscore_r": Metric("log p(reference | text), nats per token; what XRec and BEAT report", BARTSCORE, 0),
+    "bartscore_f": Metric("mean of bartscore_p and bartscore_r", BARTSCORE, 0),
+    "bartscore_cut": _cut("BARTScore"),
+    "bleurt": Metric(
+        "people's rating of it beside the reference, as a model predicts it",
+        "Sellam et al. 2020, the checkpoint named",
+        None,
+    ),
+    "bleurt_cut": _cut("BLEURT"),
+}
+"""What the measures of `evaluate/neural` give."""
 
 METRICS: dict[str, Metric] = {
     **{f"bleu{order}": Metric(_bleu(order), BEAT, 1) for order in (1, 2, 3, 4)},
@@ -63,6 +89,7 @@ METRICS: dict[str, Metric] = {
     "empty": Metric("texts without a word; they score 0", "count", None, "neutral"),
     "without_features": Metric("pairs without features, left out of fmr", "count", None, "neutral"),
     "unjudged": Metric("pairs without a grade, left out of gptscore", "count", None, "neutral"),
+    **NEURAL,
 }
 
 OF_LISTS = frozenset({"novelty", "popularity", "coverage"})

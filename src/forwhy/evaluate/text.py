@@ -55,6 +55,8 @@ class Measured(NamedTuple):
     """metric -> [n], finite, compared by its mean."""
     counts: dict[str, Ints] = {}
     """[n, c] each, of metrics in `OF_COUNTS`: where a pair may not count."""
+    of_all: dict[str, float] = {}
+    """What has no value per pair: counts of cut texts."""
 
 
 class Measure(Protocol):
@@ -84,7 +86,7 @@ class TextScores:
     """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` where there are any."""
     of_all: dict[str, float]
     """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
-    `without_features`; with a judge `unjudged`."""
+    `without_features`; and what measures count."""
 
     def __len__(self) -> int:
         return len(self.counts["bleu"])
@@ -189,8 +191,7 @@ def score_texts(
         found = measure(predictions, references)
         per_pair |= found.per_pair
         counts |= found.counts
-    if "gptscore" in counts:
-        of_all["unjudged"] = float((counts["gptscore"][:, 1] == 0).sum())
+        of_all |= found.of_all
     return TextScores(per_pair, counts, of_all)
 
 

@@ -66,7 +66,7 @@ class Judge:
         counts = np.array([[vote.score or 0, vote.score is not None] for vote in votes], dtype=np.int64)
         if not counts[:, 1].any():
             raise UserError(f"{self._name()}: {_told(votes)}, so there is no score; {self._remedy()}")
-        return Measured({}, {"gptscore": counts})
+        return Measured({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
     def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> Check:
         """Grade some references against themselves and dealt to each other; it stands in `document`.
