@@ -10,7 +10,10 @@ import typer
 from forwhy.cli.console import JsonFlag, emit, show_evaluation, show_examination
 
 if TYPE_CHECKING:
+    from forwhy.evaluate.judge import Judge
     from forwhy.recipe.examine import Examination
+
+Model = Annotated[str | None, typer.Option(metavar="MODEL", help="Model of this metric: Hub id or folder.")]
 
 
 def evaluate(
@@ -45,6 +48,24 @@ def evaluate(
         typer.Option("--grounding/--no-grounding", help="What of the texts is supported; where possible."),
     ] = None,
     common: Annotated[bool, typer.Option("--common", help="Only pairs that all of them have.")] = False,
+    bertscore: Model = None,
+    bartscore: Model = None,
+    bleurt: Model = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="MODEL", help="GPTScore; key in FORWHY_JUDGE_KEY.")
+    ] = None,
+    judge_url: Annotated[
+        str | None, typer.Option("--judge-url", help="OpenAI-compatible server, or FORWHY_JUDGE_URL.")
+    ] = None,
+    judge_votes: Annotated[
+        Path | None, typer.Option("--judge-votes", help="File that keeps each vote; a killed run goes on.")
+    ] = None,
+    judge_budget: Annotated[
+        float | None, typer.Option("--judge-budget", help="Most it may cost; without prices, calls.")
+    ] = None,
+    judge_prices: Annotated[
+        str | None, typer.Option("--judge-prices", metavar="IN,OUT", help="Of a million tokens.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of dealing, constants and tests; 0 if not given.")
     ] = None,
@@ -59,20 +80,52 @@ def evaluate(
     from forwhy.recipe import RunFolder
     from forwhy.recipe.examine import Request, examine, recorded
 
-    options = (outputs, references, data, metrics, encoder, grounding, common or None, seed, report)
-    if runs is not None and len(runs) == 1 and all(option is None for option in options):
+    asked = (outputs, references, data, metrics, encoder, grounding, common or None, seed, report)
+    learned = (bertscore, bartscore, bleurt, judge, judge_url, judge_votes, judge_budget, judge_prices)
+    if runs is not None and len(runs) == 1 and all(option is None for option in (*asked, *learned)):
         document = recorded(RunFolder.open(runs[0]), again)
         emit(document) if as_json else show_evaluation(document)
         return
     chosen = [name.strip() for name in (metrics or "").split(",") if name.strip()]
-    found = examine(
-        Request(
-            runs or [], outputs or [], references, data, chosen, encoder, grounding, common, seed or 0, again
-        )
+    request = Request(
+        runs=runs or [],
+        outputs=outputs or [],
+        references=references,
+        data=data,
+        metrics=chosen,
+        encoder=encoder,
+        grounding=grounding,
+        bertscore=bertscore,
+        bartscore=bartscore,
+        bleurt=bleurt,
+        judge=_judge(judge, judge_url, judge_votes, judge_budget, judge_prices),
+        common=common,
+        seed=seed or 0,
+        again=again,
     )
+    found = examine(request)
     if report is not None:
         _write(report, found)
     emit(found.document()) if as_json else show_examination(found)
+
+
+def _judge(
+    model: str | None, url: str | None, votes: Path | None, budget: float | None, prices: str | None
+) -> Judge | None:
+    from forwhy.errors import UserError
+
+    if model is None:
+        if (url, votes, budget, prices) != (None, None, None, None):
+            raise UserError("--judge-url, -votes, -budget and -prices need --judge MODEL")
+        return None
+    from forwhy.evaluate.judge import Judge, JudgeConfig
+
+    read, comma, written = (prices or "").partition(",")
+    if prices and not comma:
+        raise UserError(f"--judge-prices {prices}: expected IN,OUT per million tokens, e.g. 0.15,0.60")
+    given = {"url": url, "budget": budget, "input_price": read, "output_price": written}
+    options = {name: value for name, value in given.items() if value not in (None, "")}
+    return Judge(JudgeConfig.of(model=model, **options), votes)
 
 
 def _write(path: Path, found: Examination) -> None:

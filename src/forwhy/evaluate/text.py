@@ -56,7 +56,7 @@ class Measured(NamedTuple):
     counts: dict[str, Ints] = {}
     """[n, c] each, of metrics in `OF_COUNTS`: where a pair may not count."""
     of_all: dict[str, float] = {}
-    """What has no value per pair: counts of cut texts."""
+    """What has no value per pair: counts of cut or ungraded texts."""
 
 
 class Measure(Protocol):

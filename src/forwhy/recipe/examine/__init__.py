@@ -18,7 +18,7 @@ from forwhy.evaluate.text import Encoder
 from forwhy.progress import track
 from forwhy.recipe.examine.comparing import compare_all
 from forwhy.recipe.examine.notes import about
-from forwhy.recipe.examine.request import SHOWN_RANKING, SHOWN_TEXT, Request, measures
+from forwhy.recipe.examine.request import SHOWN_LEARNED, SHOWN_RANKING, SHOWN_TEXT, Request, measures
 from forwhy.recipe.examine.scoring import Grounders, Result, examined
 from forwhy.recipe.examine.subjects import Subject, recorded, subjects
 from forwhy.text.encoder import text_encoder
@@ -62,13 +62,17 @@ def examine(request: Request) -> Examination:
     """
     refusals: list[str] = []
     found = subjects(request)
+    if request.judge is not None:
+        request.judge.check(
+            [text for one in found if one.texts for text in one.texts.reading.outputs.references]
+        )
     results = _results(request, found, refusals)
     pairs = "common" if request.common else "all"
     settings = {"encoder": _encoder_name(request, found), "seed": request.seed, "pairs": pairs}
     metrics = _metrics(request, results)
     comparisons = compare_all(results, (*metrics, *SHOWN_RANKING), request.seed, refusals)
     return Examination(
-        [examined(result, settings) for result in results],
+        [examined(result, settings, request.judge) for result in results],
         comparisons,
         bold_cells(comparisons, NEUTRAL),
         metrics,
@@ -132,6 +136,8 @@ def _metrics(request: Request, results: Sequence[Result]) -> tuple[str, ...]:
         if metric not in measured:
             raise UserError(
                 f"--metrics {metric}: none of these has it; similarity needs an --encoder, fmr, fcr and div a "
-                "column 'features'"
+                "column 'features', others the option of their name (forwhy evaluate --help)"
             )
-    return tuple(request.metrics) or tuple(metric for metric in SHOWN_TEXT if metric in measured)
+    return tuple(request.metrics) or tuple(
+        metric for metric in (*SHOWN_TEXT, *SHOWN_LEARNED) if metric in measured
+    )

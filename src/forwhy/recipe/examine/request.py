@@ -6,12 +6,18 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forwhy.errors import UserError
 from forwhy.evaluate.registry import METRICS
 from forwhy.evaluate.text import Measure
 
+if TYPE_CHECKING:
+    from forwhy.evaluate.judge import Judge
+
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
+SHOWN_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
+"""Shown too where they were asked for."""
 SHOWN_RANKING = ("recall@20", "ndcg@20")
 
 
@@ -32,6 +38,14 @@ class Request:
     """For similarity and grounding, or "none"; by default that of the first run, else `minilm`."""
     grounding: bool | None = None
     """None: where it is possible."""
+    bertscore: str | None = None
+    """Encoder of BERTScore."""
+    bartscore: str | None = None
+    """Language model of BARTScore."""
+    bleurt: str | None = None
+    """Checkpoint of BLEURT."""
+    judge: Judge | None = None
+    """For GPTScore."""
     common: bool = False
     """Only pairs that all of them have, and that are held-out pairs of `data` where that was given."""
     seed: int = 0
@@ -52,8 +66,18 @@ class Request:
 
 
 def measures(request: Request) -> list[Measure]:
-    """Metrics beyond words that the options ask for; there are no such options yet."""
-    return []
+    """Metrics beyond words that were asked for; models are loaded here.
+
+    Raises:
+        UserError: a model that cannot be had.
+    """
+    if not (request.bertscore or request.bartscore or request.bleurt):
+        return [] if request.judge is None else [request.judge]
+    from forwhy.evaluate.neural import BartScore, BertScore, Bleurt
+
+    asked = ((BertScore, request.bertscore), (BartScore, request.bartscore), (Bleurt, request.bleurt))
+    neural: list[Measure] = [kind(model) for kind, model in asked if model]
+    return neural if request.judge is None else [*neural, request.judge]
 
 
 def named(request: Request) -> tuple[dict[str, Path], dict[str, Path]]:

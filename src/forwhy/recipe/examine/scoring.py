@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -15,10 +18,12 @@ from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, 
 from forwhy.evaluate.matching import Matched
 from forwhy.evaluate.outputs import Examined, Sample
 from forwhy.evaluate.report import evaluation_document
-from forwhy.evaluate.text import Encoder
+from forwhy.evaluate.text import Encoder, TextScores
 from forwhy.recipe.examine.subjects import Subject
+from forwhy.recipe.runner import METRICS
 
-METRICS_FILE = "metrics.jsonl"
+if TYPE_CHECKING:
+    from forwhy.evaluate.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Grounders:
         return self._fitted[dataset.fingerprint]
 
 
-def examined(result: Result, settings: Mapping[str, object]) -> Examined:
+def examined(result: Result, settings: Mapping[str, object], judge: Judge | None) -> Examined:
     """All of it as one document, with the pairs one by one, the training history and the use of words.
 
     `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
@@ -73,6 +78,7 @@ def examined(result: Result, settings: Mapping[str, object]) -> Examined:
         fresh = evaluation_document(text=result.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
         document |= {"exclusions": subject.texts.reading.exclusions, "matched": subject.texts.found}
+        document |= {} if judge is None else {"judge": judge.document()}
     document["grounding"] = None if result.grounding is None else result.grounding.document()
     return Examined(subject.name, document, _samples(result), _history(subject), _usage(subject))
 
@@ -89,18 +95,27 @@ def _samples(result: Result) -> list[Sample]:
     if result.table is None or result.subject.texts is None:
         return []
     outputs, controls = result.subject.texts.reading.outputs, result.table.controls
-    unsupported = _unsupported(result)
+    unsupported, scores = _unsupported(result), _per_pair(result.table.method)
     return [
         Sample(
             pair,
             outputs.references[row],
             outputs.predictions[row],
             {name: control.texts[row] for name, control in controls.items()},
-            {metric: float(values[row]) for metric, values in result.table.method.per_pair.items()},
+            {metric: float(values[row]) for metric, values in scores.items() if np.isfinite(values[row])},
             unsupported.get(row, ()),
         )
         for row, pair in enumerate(outputs.pairs)
     ]
+
+
+def _per_pair(scores: TextScores) -> dict[str, NDArray[np.float64]]:
+    """Every metric's values; NaN where a pair does not count."""
+    found = dict(scores.per_pair)
+    if "gptscore" in scores.counts:
+        grades, counted = scores.counts["gptscore"].T
+        found["gptscore"] = np.where(counted > 0, grades, np.nan)
+    return found
 
 
 def _unsupported(result: Result) -> dict[int, Sequence[str]]:
@@ -111,7 +126,7 @@ def _unsupported(result: Result) -> dict[int, Sequence[str]]:
 
 
 def _history(subject: Subject) -> list[Mapping[str, Any]]:
-    file = None if subject.run is None else subject.run.path / METRICS_FILE
+    file = None if subject.run is None else subject.run.path / METRICS
     if file is None or not file.is_file():
         return []
     try:
