@@ -117,9 +117,8 @@ def grounding_heading(runs: Sequence[Examined]) -> str:
 def comparison_heading(comparisons: Sequence[Comparison]) -> str:
     """How many differences survive."""
     sure = sum(one.p_holm <= LEVEL for one in comparisons)
-    return f"{sure or 'None'} of {counted(len(comparisons), 'difference')} between runs is beyond chance".replace(
-        "is beyond", "is beyond" if sure <= 1 else "are beyond"
-    )
+    verb = "is" if sure <= 1 else "are"
+    return f"{sure or 'None'} of {counted(len(comparisons), 'difference')} between runs {verb} beyond chance"
 
 
 def grounding_words(runs: Sequence[Examined]) -> list[Said]:
