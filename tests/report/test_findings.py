@@ -91,5 +91,5 @@ def test_what_is_read_follows_from_the_intervals() -> None:
 
 def test_runs_alike_are_introduced_together() -> None:
     ours = run()
-    [sentence] = findings.subject([ours, replace(ours, name="theirs")])
-    assert sentence == "ours and theirs: 30 texts against references."
+    [said] = findings.subject([ours, replace(ours, name="theirs")])
+    assert said == (["ours", "theirs"], "30 texts against references.")

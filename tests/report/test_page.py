@@ -167,6 +167,16 @@ def test_strangers_words_are_words(both: tuple[Page, str]) -> None:
     assert title["text"] == "</title><script>"
 
 
+def test_embedded_names_cannot_end_their_script(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script>"
+    page, _ = written(
+        tmp_path / "report.html", [Examined("run", {}, [Sample((1, 2), "r", "p", scores={name: 1})])]
+    )
+    data, script = page.all("script")
+    assert json.loads(data["text"]) == {"metrics": [name], "scores": [[[1]]]}
+    assert "alert" not in script["text"]
+
+
 def test_svg_holds_strangers_words_as_text(both: tuple[Page, str]) -> None:
     page, text = both
     assert len(page.all("svg")) > 8

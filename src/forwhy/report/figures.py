@@ -251,6 +251,7 @@ def _curves(
         if from_zero:
             made.axes.set_ylim(bottom=0)
         made.axes.locator_params(nbins=5)
+        made.axes.locator_params(axis="x", integer=True)
     words = [
         f"{names[run]}: from {number(values[0], digits(values))} to {number(values[-1], digits(values))} over "
         f"{steps[-1]:,} steps"

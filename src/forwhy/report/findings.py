@@ -25,6 +25,8 @@ NAMED = 3
 
 
 Kind = Literal["warning", "sure", "unsure"]
+Said = tuple[list[str], str]
+"""Names of runs and what is said of them: apart, as a name may be written from right to left."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Finding:
     text: str
 
 
-def subject(runs: Sequence[Examined]) -> list[str]:
-    """What was evaluated, on how many pairs of what, under which protocol: a sentence for those alike."""
+def subject(runs: Sequence[Examined]) -> list[Said]:
+    """What was evaluated, on how many pairs of what, under which protocol, once for runs alike."""
     alike: dict[str, list[str]] = {}
     for run in runs:
         alike.setdefault(_subject(run), []).append(run.name)
-    return [f"{joined(names)}: {words}." for words, names in alike.items()]
+    return [(names, f"{words}.") for words, names in alike.items()]
 
 
 def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dict[Kind, dict[str, list[str]]]:
@@ -115,19 +117,18 @@ def grounding_heading(runs: Sequence[Examined]) -> str:
 def comparison_heading(comparisons: Sequence[Comparison]) -> str:
     """How many differences survive."""
     sure = sum(one.p_holm <= LEVEL for one in comparisons)
-    return f"{sure or 'None'} of {counted(len(comparisons), 'difference')} between runs is beyond chance".replace(
-        "is beyond", "is beyond" if sure <= 1 else "are beyond"
-    )
+    verb = "is" if sure <= 1 else "are"
+    return f"{sure or 'None'} of {counted(len(comparisons), 'difference')} between runs {verb} beyond chance"
 
 
-def grounding_words(runs: Sequence[Examined]) -> list[str]:
+def grounding_words(runs: Sequence[Examined]) -> list[Said]:
     """The threshold, its errors and what follows from them, once for runs alike."""
     alike: dict[str, list[str]] = {}
     for run in runs:
         if run.document.get("grounding"):
             for words in _grounding_words(run.document["grounding"]):
                 alike.setdefault(words, []).append(run.name)
-    return [f"{joined(names)}: {words}" for words, names in alike.items()]
+    return [(names, words) for words, names in alike.items()]
 
 
 def distribution_heading(runs: Sequence[Examined], metric: str) -> str:
@@ -138,7 +139,7 @@ def distribution_heading(runs: Sequence[Examined], metric: str) -> str:
             low, high = np.nanquantile(values, [0.25, 0.75]).tolist()
             decimals = digits([low, high])
             return (
-                f"Scores over pairs: half of {run.name} lies between {number(low, decimals)} and "
+                f"Scores over pairs: the middle half of {run.name} is at {number(low, decimals)} to "
                 f"{number(high, decimals)} {metric}"
             )
     return "Scores over pairs"
