@@ -55,4 +55,6 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Exit status 0: done; 2: the caller's mistake; 1: ours; 130: interrupted."""
     given = None if arguments is None else list(arguments)
-    sys.exit(guarded(lambda: app(args=given, prog_name="forwhy", standalone_mode=False)))
+    # Commands that write down how they were called find their words in `context.obj`.
+    words = sys.argv[1:] if given is None else given
+    sys.exit(guarded(lambda: app(args=given, prog_name="forwhy", standalone_mode=False, obj=words)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ Model = Annotated[str | None, typer.Option(metavar="MODEL", help="Model of this 
 
 
 def evaluate(
+    context: typer.Context,
     runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN…", help="Run folders.")] = None,
     outputs: Annotated[
         list[str] | None,
@@ -105,7 +107,7 @@ def evaluate(
     )
     found = examine(request)
     if report is not None:
-        _write(report, found)
+        _write(report, found, context.obj)
     emit(found.document()) if as_json else show_examination(found)
 
 
@@ -128,8 +130,11 @@ def _judge(
     return Judge(JudgeConfig.of(model=model, **options), votes)
 
 
-def _write(path: Path, found: Examination) -> None:
+def _write(path: Path, found: Examination, words: Sequence[str]) -> None:
+    import shlex
+
     from forwhy.report import write_report
 
     title = ", ".join(one.name for one in found.examined)
-    write_report(path, found.examined, found.comparisons, found.bold, title=title)
+    command = shlex.join(["forwhy", *words])
+    write_report(path, found.examined, found.comparisons, found.bold, title=title, command=command)

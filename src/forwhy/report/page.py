@@ -13,6 +13,7 @@ from forwhy.artifact import atomic_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.protocol import protocol_in_words
 from forwhy.report import figures, findings, protocol, samples, tables
 from forwhy.report.drawing import RUNS
 from forwhy.report.wording import CONTROLS, clean, counted
@@ -75,9 +76,18 @@ def _content(
         "usage": _usage(runs),
         "samples": shown,
         "scores": _embedded({"metrics": shown.metrics, "scores": shown.scores}),
-        "protocols": [(run.name, protocol.protocol_lines(run), protocol.further_lines(run)) for run in runs],
+        "protocols": [_protocol(run) for run in runs],
         "signatures": protocol.signatures(runs),
         "counted": counted,
+    }
+
+
+def _protocol(run: Examined) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "sentences": protocol_in_words(run.document.get("protocol") or {}),
+        "lines": protocol.protocol_lines(run),
+        "parts": protocol.further_lines(run),
     }
 
 

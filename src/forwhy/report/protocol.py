@@ -1,15 +1,10 @@
-"""The protocol of a run in words, and whatever else a document holds, as names and values."""
+"""The protocol of a run and whatever else a document holds, as names and values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forwhy.evaluate.outputs import Examined
 
-PROTOCOLS = {
-    "leak-free": "The graph holds training pairs only, minus those whose explanation is held out; no stage reads "
-    "text of held-out pairs.",
-    "as-published": "Held-out pairs stay in the graph, as in the papers: its numbers are not those of unseen pairs.",
-}
 NAMES = {
     "graph": "protocol",
     "masked": "left out of rankings",
@@ -25,12 +20,9 @@ Lines = list[tuple[str, str]]
 
 
 def protocol_lines(run: Examined) -> Lines:
-    """Every value of the protocol under a readable name; what a known protocol is, in a sentence."""
-    found: Lines = []
-    for name, value in flat(run.document.get("protocol") or {}):
-        said = PROTOCOLS.get(value)
-        found.append((NAMES.get(name, name.replace("_", " ")), f"{value}. {said}" if said else value))
-    return found
+    """Every value of the protocol under a readable name."""
+    values = flat(run.document.get("protocol") or {})
+    return [(NAMES.get(name, name.replace("_", " ")), value) for name, value in values]
 
 
 def further_lines(run: Examined) -> dict[str, Lines]:

@@ -17,6 +17,9 @@ CONTROLS = {
     "constant": "one training sentence for all, best by BLEU-1",
     "constant_similar": "one training sentence for all, best by similarity",
     "dealt": "the run's own outputs, each given to another pair",
+    "nearest_item": "what the most similar user was told of the same item in training, else the constant",
+    "nearest_user": "what the same user was told of the most similar item in training, else the constant",
+    "profile": "the item's profile or description, else the constant",
     "reference": "the pair's own text: what a perfect writer reaches under this matcher",
 }
 """What a control is, where the name does not say it."""

@@ -96,17 +96,23 @@ def _samples(result: Result) -> list[Sample]:
         return []
     outputs, controls = result.subject.texts.reading.outputs, result.table.controls
     unsupported, scores = _unsupported(result), _per_pair(result.table.method)
+    others = {name: _per_pair(control.scores) for name, control in controls.items()}
     return [
         Sample(
             pair,
             outputs.references[row],
             outputs.predictions[row],
             {name: control.texts[row] for name, control in controls.items()},
-            {metric: float(values[row]) for metric, values in scores.items() if np.isfinite(values[row])},
+            _of_row(scores, row),
             unsupported.get(row, ()),
+            {name: _of_row(values, row) for name, values in others.items()},
         )
         for row, pair in enumerate(outputs.pairs)
     ]
+
+
+def _of_row(scores: Mapping[str, NDArray[np.float64]], row: int) -> dict[str, float]:
+    return {metric: float(values[row]) for metric, values in scores.items() if np.isfinite(values[row])}
 
 
 def _per_pair(scores: TextScores) -> dict[str, NDArray[np.float64]]:
