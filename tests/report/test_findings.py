@@ -48,8 +48,8 @@ def test_a_metric_is_won_against_every_control_or_not_at_all() -> None:
 def test_controls_that_win_are_said_with_their_strength() -> None:
     [lines] = findings.findings([run(BELOW, LEVEL, ABOVE)], [])["warning"].values()
     assert lines == [
-        "The control control 1 cannot be told from it by rougeL.",
-        "The control control 2 is better by rougeL.",
+        "control 1 cannot be told from it by rougeL.",
+        "control 2 is better by rougeL.",
     ]
 
 

@@ -10,7 +10,6 @@ from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.outputs import Examined
 from forwhy.report.tables import by_runs, controls_of, is_neutral, judged, measured, standing, text_of
 from forwhy.report.wording import (
-    CONTROLS,
     counted,
     digits,
     joined,
@@ -244,22 +243,18 @@ def _won(run: Examined) -> list[str]:
 def _against_controls(run: Examined) -> list[Finding]:
     found = []
     of = judged(run)
+    verdicts = {"above": "is better by", "level": "cannot be told from it by"}
     for name, stands in _standings(run).items():
-        above, level = stands.get("above", []), stands.get("level", [])
-        if above:
-            words = f"{_control(name)} is better by {metric_list(above, of)}."
-            found.append(Finding("warning", run.name, words))
-        if level:
-            words = f"{_control(name)} cannot be told from it by {metric_list(level, of)}."
-            found.append(Finding("warning", run.name, words))
+        said = [
+            f"{verdict} {metric_list(stands[kind], of)}"
+            for kind, verdict in verdicts.items()
+            if stands.get(kind)
+        ]
+        if said:
+            found.append(Finding("warning", run.name, f"{name} {'; it '.join(said)}."))
     if won := _won(run) if controls_of(run) else []:
         found.append(Finding("sure", run.name, f"It beats every control by {metric_list(won, of)}."))
     return found
-
-
-def _control(name: str) -> str:
-    words = CONTROLS.get(name)
-    return f"{words[0].upper()}{words[1:]} ({name})," if words else f"The control {name}"
 
 
 def _others(run: Examined) -> list[Finding]:
