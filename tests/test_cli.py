@@ -121,6 +121,14 @@ def test_a_table_of_runs(capsys: Capture, tiny_recipe: Path, tmp_path: Path) -> 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("one: vocabulary skipped")
     assert lines[2].startswith("one, other: ")
+    capsys.readouterr()
+    assert call(*asked[:-2]) == 0
+    shown = capsys.readouterr().out
+    for words in ("Explanations and, below each, its controls", "gain: both", "Full ranking on test"):
+        assert words in shown
+    assert shown.splitlines()[-1] == lines[2]
+    whole = document(capsys, *asked[:-2])
+    assert set(whole["evaluation"]["runs"]) == {"one", "other"}
 
 
 def test_evaluate(capsys: Capture, tiny_run: Path) -> None:

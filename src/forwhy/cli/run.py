@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show, show_evaluation
+from forwhy.cli.console import JsonFlag, emit, show, show_evaluation, show_examination
 
 if TYPE_CHECKING:
     from forwhy.recipe import Grid, StageReport
@@ -42,15 +42,22 @@ def run(
 
 
 def _run_grid(grid: Grid, out: Path, until: Until, as_json: bool) -> None:
-    from forwhy.recipe import RunFolder, run_grid
+    """The rows one by one, then all of them in one table, as `forwhy evaluate` shows them."""
+    from forwhy.recipe import run_grid
+    from forwhy.recipe.examine import Request, examine
 
     reports = run_grid(grid, out, until)
-    documents = {row: RunFolder(out / row).evaluation() for row in reports} if until == "evaluation" else {}
+    runs = [out / row for row in reports]
+    found = examine(Request(runs=runs)) if until == "evaluation" else None
     if as_json:
         rows = {row: _stages(reports[row]) for row in reports}
-        emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluations": documents})
-        return
-    show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
+        table = None if found is None else found.document()
+        emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluation": table})
+    elif found is not None:
+        show_examination(found)
+        show(*grid.budget())
+    else:
+        show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
 
 
 def _stages(reports: Sequence[StageReport]) -> Mapping[str, object]:

@@ -33,6 +33,7 @@ def render_examined(
     parts = (
         _text_table(documents, bold, metrics),
         _ranking_table(documents, bold, ranking),
+        _gain_table(documents),
         _grounding_table(documents),
         _constants(documents),
         _survivors(comparisons),
@@ -105,6 +106,25 @@ def _ranking_cell(
     name: str, values: Mapping[str, Any], metric: str, bold: Collection[tuple[str, str]]
 ) -> Text:
     return _bold(cell(values, metric), (name, metric) in bold) if metric in values else Text("")
+
+
+def _gain_table(documents: Documents) -> RenderableType | None:
+    told = [(name, it) for name, it in documents if it.get("information_gain")]
+    if not told:
+        return None
+    sides = ("item", "user", "both")
+    title = "Language model: NLL, and what the right tokens are worth, in nats per token"
+    table = titled(title, "pairs", "NLL", *(f"gain: {side}" for side in sides))
+    for name, document in told:
+        gain, nll = document["information_gain"], document["nll"]
+        own = {"nll": nll, "intervals": {"nll": document["nll_interval"]}}
+        table.add_row(
+            Text(name), Text(f"{gain['pairs']:,}"), cell(own, "nll"), *(cell(gain, it) for it in sides)
+        )
+    models = {document["protocol"].get("model") for _, document in told}
+    if len(models) < 2:
+        return table
+    return Group(table, Text("different models count different tokens: compare gains, not NLLs", style="dim"))
 
 
 def _grounding_table(documents: Documents) -> RenderableType | None:
