@@ -130,12 +130,15 @@ def test_remembering_changes_nothing() -> None:
 
 
 def test_further_controls_and_measures_stand_in_every_row() -> None:
-    def shared(predictions: Sequence[str], references: Sequence[str]) -> Measured:
-        same = [ours == theirs for ours, theirs in zip(predictions, references, strict=True)]
-        return Measured({"same": np.array(same, dtype=np.float64)})
+    class Same:
+        signature = "equal texts"
+
+        def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+            same = [ours == theirs for ours, theirs in zip(predictions, references, strict=True)]
+            return Measured({"same": np.array(same, dtype=np.float64)})
 
     swapped = [TRAIN[1], TRAIN[0], *TRAIN[2:4]]
-    table = text_table(TRAIN[:4], TRAIN[:4], TRAIN, measures=[shared], others={"swapped": swapped})
+    table = text_table(TRAIN[:4], TRAIN[:4], TRAIN, measures=[Same()], others={"swapped": swapped})
     assert table.method.corpus["same"] == 1
     assert table.controls["swapped"].scores.corpus["same"] == 0.5
     assert table.controls["dealt"].scores.corpus["same"] == 0

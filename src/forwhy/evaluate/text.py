@@ -62,6 +62,10 @@ class Measured(NamedTuple):
 class Measure(Protocol):
     """Metrics that need more than words: a neural model or a judge."""
 
+    @property
+    def signature(self) -> str:
+        """What was run and how, in one line."""
+
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
         """Of `predictions[k]` against `references[k]`; called again for each control."""
 

@@ -15,6 +15,11 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
+    GPT2Config,
+    GPT2Model,
+    GPT2Tokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -110,6 +115,30 @@ def frameless(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(words), pad_token_id=0, eos_token_id=2,
     )  # fmt: skip
     return save(tmp_path_factory.mktemp("models") / "frameless", T5ForConditionalGeneration, config, words)
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model whose tokenizer puts a start token first and knows no line break."""
+    words = framed_words("<s> $A", 256)
+    config = LlamaConfig(
+        vocab_size=len(words), max_position_embeddings=256, bos_token_id=1, eos_token_id=2,
+        initializer_range=SPREAD, **SIZES,
+    )  # fmt: skip
+    return save(tmp_path_factory.mktemp("models") / "started", LlamaForCausalLM, config, words)
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder as encoder: bytes without a frame, without a padding token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = GPT2Tokenizer(
+        vocab={letter: n for n, letter in enumerate([*alphabet, "<|endoftext|>"])}, merges=[]
+    )
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=SPREAD
+    )
+    return save(tmp_path_factory.mktemp("models") / "gpt2", GPT2Model, config, words)
 
 
 @pytest.fixture(scope="session")

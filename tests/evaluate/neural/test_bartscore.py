@@ -76,6 +76,25 @@ def test_causal_equals_the_loss_of_each_pair(
     assert found["bartscore_r"] == pytest.approx(recall, abs=1e-4)
 
 
+def test_a_start_token_stands_first_and_the_end_token_last(started: Path) -> None:
+    model, words = (
+        AutoModelForCausalLM.from_pretrained(started).eval(),
+        AutoTokenizer.from_pretrained(started),
+    )
+    said = [
+        words(text, add_special_tokens=False)["input_ids"] for text in ("the cafe", "In other words:", "dogs")
+    ]
+    ids = torch.tensor([[words.bos_token_id, *sum(said, []), words.eos_token_id]])
+    labels = ids.clone()
+    labels[:, :-2] = -100
+    with torch.no_grad():
+        plain = -float(model(input_ids=ids, labels=labels).loss)
+    found = BartScore(str(started))(["the cafe", "dogs"], ["dogs", ""]).per_pair["bartscore_r"]
+    assert found[0] == pytest.approx(plain, abs=1e-5)
+    assert found[1] < 0  # "" is scored on the end token
+
+
+@pytest.mark.slow
 def test_a_real_model_prefers_the_paraphrase() -> None:
     if state(ALIASES["smollm2-135m"], cache_folder()) != "ready":
         pytest.skip("smollm2-135m is not cached: `make setup` fetches it")

@@ -199,6 +199,15 @@ def test_what_cannot_be_is_refused(bert: Path) -> None:
         BertScore("no-such-model")
 
 
+def test_byte_pieces_are_read_with_a_leading_space(gpt2: Path) -> None:
+    """As the reference implementation did with the tokenizers that published numbers come from."""
+    score = BertScore(str(gpt2))
+    assert score._encoder.tokens(["dogs "])["dogs "].ids == score._encoder.tokenizer(" dogs")["input_ids"]
+    found = columns(score, [("dogs", "  dogs\n"), ("", "dogs"), ("dogs", "a cosy cafe")])
+    assert found[:2] == pytest.approx(np.array([[1] * 3, [0] * 3]), abs=1e-3)
+    assert found[2].max() < 0.99
+
+
 def test_the_encoder_of_a_seq2seq_model_serves(seq2seq: Path) -> None:
     score = BertScore(str(seq2seq), layer=1)
     assert columns(score, [("the cafe", "the cafe")]) == pytest.approx(1, abs=1e-3)

@@ -92,6 +92,11 @@ class Judge:
         return self.found
 
     @property
+    def signature(self) -> str:
+        """Judge and wording."""
+        return f"gptscore: {self._config.model}, {VERSION} ({prompt_hash()[:12]})"
+
+    @property
     def exclusions(self) -> dict[Reason, int]:
         """Reason -> distinct pairs without a grade, of all that were asked for."""
         found = Counter(vote.reason for vote in self._votes.values())

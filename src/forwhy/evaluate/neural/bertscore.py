@@ -54,8 +54,9 @@ class BertScore:
     weigh nothing. An empty side gives 0 (before rescaling). `bertscore_cut` counts the pairs with a side
     longer than the model reads.
 
-    Cost with `minilm`: 0.27 ms of one core per token, once for each distinct text; 3,000 pairs of 55 words
-    hold 350 MB of vectors, and at most 1 GiB is kept for further calls (`hidden.MEMORY_BYTES`).
+    Cost with `minilm`: 0.3 ms of one core per token, once for each distinct text, nearly all of it the
+    model's matrix products; 3,000 pairs of 55 words hold 330 MB of vectors, and at most 1 GiB is kept for
+    further calls (`hidden.MEMORY_BYTES`).
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class BertScore:
         source, baseline = self._encoder.source, self.baseline
         scale = "raw" if baseline is None else "rescaled:" + ",".join(f"{value:.4f}" for value in baseline)
         idf = "idf" if self.idf else "no-idf"
-        return f"{source.id}@{source.revision[:16]}|L{self._encoder.layer}|{idf}|{scale}"
+        return f"{source.id}@{source.revision}|L{self._encoder.layer}|{idf}|{scale}"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
         """Score the pairs; idf weights come from these `references`."""

@@ -39,7 +39,7 @@ class Bleurt:
     @property
     def signature(self) -> str:
         """What must be the same for two numbers to be comparable."""
-        return f"{self._source.id}@{self._source.revision[:16]}|{self.limit} tokens"
+        return f"{self._source.id}@{self._source.revision}|{self.limit} tokens"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
         """Score the pairs."""

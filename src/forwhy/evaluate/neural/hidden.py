@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from forwhy.errors import UserError
 from forwhy.evaluate.neural.tokens import Tokens, batches, padded, token_limit, tokenise
 from forwhy.models import load_text_encoder
-from forwhy.progress import Progress
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 MEMORY_BYTES = 1 << 30
 """Vectors kept from one call to the next: 1.4 million tokens of 384 dimensions."""
 
@@ -51,7 +50,7 @@ class TokenEncoder:
         self._tokens.update(zip(new, tokenise(self.tokenizer, stripped, self.limit), strict=True))
         return {text: self._tokens[text] for text in distinct}
 
-    def vectors(self, texts: Iterable[str], progress: Progress | None = None) -> dict[str, torch.Tensor]:
+    def vectors(self, texts: Iterable[str]) -> dict[str, torch.Tensor]:
         """[T, D] float16 of norm 1 for each distinct text that has tokens."""
         tokens = self.tokens(texts)
         found = {text: self._vectors[text] for text in tokens if text in self._vectors}

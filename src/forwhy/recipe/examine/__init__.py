@@ -14,7 +14,7 @@ from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.known import known_table
 from forwhy.evaluate.outputs import Examined
 from forwhy.evaluate.registry import NEUTRAL
-from forwhy.evaluate.text import Encoder
+from forwhy.evaluate.text import Encoder, Measure
 from forwhy.progress import track
 from forwhy.recipe.examine.comparing import compare_all
 from forwhy.recipe.examine.notes import about
@@ -66,9 +66,15 @@ def examine(request: Request) -> Examination:
         request.judge.check(
             [text for one in found if one.texts for text in one.texts.reading.outputs.references]
         )
-    results = _results(request, found, refusals)
+    wanted = measures(request)
+    results = _results(request, found, wanted, refusals)
     pairs = "common" if request.common else "all"
-    settings = {"encoder": _encoder_name(request, found), "seed": request.seed, "pairs": pairs}
+    settings = {
+        "encoder": _encoder_name(request, found),
+        "measures": [measure.signature for measure in wanted],
+        "seed": request.seed,
+        "pairs": pairs,
+    }
     metrics = _metrics(request, results)
     comparisons = compare_all(results, (*metrics, *SHOWN_RANKING), request.seed, refusals)
     return Examination(
@@ -80,8 +86,10 @@ def examine(request: Request) -> Examination:
     )
 
 
-def _results(request: Request, found: Sequence[Subject], refusals: list[str]) -> list[Result]:
-    encoder, catalogue, wanted = _encoder(request, found), _catalogue(found), measures(request)
+def _results(
+    request: Request, found: Sequence[Subject], wanted: Sequence[Measure], refusals: list[str]
+) -> list[Result]:
+    encoder, catalogue = _encoder(request, found), _catalogue(found)
     grounders = None if encoder is None else Grounders(encoder, request.seed)
     results = []
     for subject in track(found, "scoring texts"):
