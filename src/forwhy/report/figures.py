@@ -249,7 +249,7 @@ def _curves(
                 markersize=4,
             )
         if from_zero:
-            made.axes.set_ylim(bottom=0)
+            made.axes.set_ylim(0, 1.08 * made.axes.dataLim.y1)
         made.axes.locator_params(nbins=5)
         made.axes.locator_params(axis="x", integer=True)
     words = [
