@@ -29,7 +29,7 @@ def votes(predictions: Sequence[str], references: Sequence[str]) -> Measured:
     """A judge that sees equal texts, and has no grade where the reference is empty."""
     rows = zip(predictions, references, strict=True)
     counts = np.array([[100 * (p == r), 1] if r else [0, 0] for p, r in rows])
-    return Measured({}, {"gptscore": counts})
+    return Measured({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
 
 def scores(pairs: list[tuple[str, str]]) -> TextScores:
