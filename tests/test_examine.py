@@ -177,11 +177,13 @@ def test_common_pairs_are_those_of_all(
     assert common["runs"]["right"]["grounding"] is None
 
 
-def test_without_a_data_set_no_constant_is_picked(capsys: Capture, lists: tuple[Path, Path, Path]) -> None:
+def test_without_a_data_set_constants_are_picked_crosswise(
+    capsys: Capture, lists: tuple[Path, Path, Path]
+) -> None:
     right, _, references = lists
     found = document(capsys, "--outputs", right, "--references", references, "--encoder", "hash")
-    assert set(found["runs"]["right"]["controls"]) == {"dealt"}
-    assert any("no constant" in note and "--data FOLDER" in note for note in found["notes"])
+    assert set(found["runs"]["right"]["controls"]) == {"constant_halves", "dealt"}
+    assert any("constant_halves" in note and "--data FOLDER" in note for note in found["notes"])
     assert any("grounding" in note for note in found["notes"])
 
 

@@ -12,6 +12,7 @@ from forwhy.evaluate.controls import (
     RememberingEncoder,
     best_constant,
     bleu1_score,
+    crossed_constants,
     deal,
     similarity_score,
     text_table,
@@ -127,6 +128,25 @@ def test_remembering_changes_nothing() -> None:
     texts = ["b", "a", "b"]
     for _ in range(2):
         assert (encoder.encode(texts) == CountingEncoder().encode(texts)).all()
+
+
+@given(st.lists(st.sampled_from(TRAIN[:4]), min_size=2, max_size=9), st.integers(0, 99))
+def test_a_crossed_constant_never_sees_its_own_half(references: list[str], seed: int) -> None:
+    texts = crossed_constants(references, seed)
+    for sentence in set(texts):
+        own = [reference for reference, text in zip(references, texts, strict=True) if text == sentence]
+        others = [reference for reference, text in zip(references, texts, strict=True) if text != sentence]
+        assert sentence in (others or own)
+    assert len(set(texts)) <= 2
+
+
+def test_without_training_texts_halves_stand_for_the_constant() -> None:
+    references = ["the user likes tea", "the user likes cake", "the user likes loud bars", "a quiet place"]
+    controls = text_table(references, references, ()).controls
+    assert set(controls) == {"constant_halves", "dealt"}
+    assert controls["constant_halves"].texts == crossed_constants(references)
+    with pytest.raises(UserError, match="1 pair cannot be halved"):
+        crossed_constants(["tea"])
 
 
 def test_further_controls_and_measures_stand_in_every_row() -> None:

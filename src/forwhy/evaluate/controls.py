@@ -44,7 +44,8 @@ class TextTable:
     controls: dict[str, Control]
     """"constant": the training sentence best by BLEU-1; "constant_similar" (with an encoder): best by
     similarity; "dealt": the method's outputs, each given to another pair; and whatever else was passed.
-    Without training texts there is no constant."""
+    Without training texts "constant_halves" instead of constants: for each half of the pairs the sentence
+    that is best among the other half's references."""
 
 
 def text_table(
@@ -57,7 +58,7 @@ def text_table(
     measures: Sequence[Measure] = (),
     others: Mapping[str, Sequence[str | None]] | None = None,
 ) -> TextTable:
-    """Score predictions and all controls. Constants are picked on `train_texts` only; none without any.
+    """Score predictions and all controls. Constants are picked on `train_texts`, without any crosswise.
 
     `others`: further controls, name -> one text per pair, None where it has none: the constant stands there.
     Cost: `score_texts` once for the method and once for each control; each distinct text is split and
@@ -81,6 +82,9 @@ def text_table(
     for name, sentence in sentences.items():
         texts = [sentence] * len(references)
         controls[name] = Control(score(texts), texts, sentence)
+    if not sentences:
+        texts = crossed_constants(references, seed)
+        controls["constant_halves"] = Control(score(texts), texts)
     dealt = [predictions[row] for row in deal(len(predictions), seed)]
     controls["dealt"] = Control(score(dealt), dealt)
     for name, given in (others or {}).items():
@@ -127,6 +131,24 @@ def best_constant(
     judges = [texts[row] for row in order[::-1][:references]]
     best: str = tried[int(np.argmax((score or bleu1_score)(tried, judges)))]
     return best
+
+
+def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
+    """A constant for each of two random halves, picked on the references of the other: none sees its own.
+
+    Raises:
+        UserError: fewer than two references, or a half without a word.
+    """
+    if len(references) < 2:
+        raise UserError(f"{len(references)} pair cannot be halved for a constant; evaluate at least two")
+    order = np.random.default_rng(seed).permutation(len(references))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    texts = [""] * len(references)
+    for half, other in (halves, halves[::-1]):
+        sentence = best_constant([references[row] for row in other], seed=seed)
+        for row in half:
+            texts[row] = sentence
+    return texts
 
 
 def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:

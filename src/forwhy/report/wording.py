@@ -16,6 +16,7 @@ UNSHOWN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\
 CONTROLS = {
     "constant": "one training sentence for all, best by BLEU-1",
     "constant_similar": "one training sentence for all, best by similarity",
+    "constant_halves": "for each half of the pairs the sentence best by BLEU-1 on the other half's references",
     "dealt": "the run's own outputs, each given to another pair",
     "nearest_item": "what the most similar user was told of the same item in training, else the constant",
     "nearest_user": "what the same user was told of the most similar item in training, else the constant",

@@ -45,8 +45,8 @@ def _of(result: Result) -> list[str]:
         notes.append(f"{name}: {_found(texts.found, unmatched)}")
     if "constant" not in table.controls:
         notes.append(
-            f"{name}: no constant sentence and no neighbour as controls: they are picked on training "
-            "references, never on these; give --data FOLDER."
+            f"{name}: no training texts are known, so constant_halves picks a sentence for each half of the pairs "
+            "on the other half's references, and there are no neighbours; give --data FOLDER."
         )
     return notes
 
