@@ -111,12 +111,17 @@ class TextScores:
 
         Over the pairs that count where not all do.
         """
-        values = {**self.per_pair}
+        counting = {metric: values[np.isfinite(values)] for metric, values in self.of_pairs().items()}
+        return {metric: float(values.std()) for metric, values in counting.items() if len(values)}
+
+    def of_pairs(self) -> dict[str, Floats]:
+        """Metric -> [n]: `per_pair`, and metrics of `PARTIAL` counts with NaN where a pair does not count."""
+        values = dict(self.per_pair)
         for metric, (kind, _) in OF_COUNTS.items():
             if kind in PARTIAL & self.counts.keys():
-                counts = self.counts[kind]
-                values[metric] = counts[counts[:, 1] > 0, 0]
-        return {metric: float(found.std()) for metric, found in values.items() if len(found)}
+                value_n, counted_n = self.counts[kind].T
+                values[metric] = np.where(counted_n > 0, value_n, np.nan)
+        return values
 
     def margins(self, other: "TextScores", seed: int = 0, n: int = 2000) -> dict[str, Interval]:
         """Our metrics minus the other's on the same pairs, with paired bootstrap intervals.

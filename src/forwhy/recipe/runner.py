@@ -151,6 +151,20 @@ class RunFolder:
         evaluated = self.evaluation()
         return Outputs.load(self.path / TEXTS) if evaluated["text"] else None
 
+    def history(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl; none before a stage is finished.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        file = self.path / METRICS
+        try:
+            return [json.loads(line) for line in _lines(file)]
+        except ValueError:
+            raise UserError(
+                f"{file}: not readable as lines of JSON; delete it to go without curves"
+            ) from None
+
     def state(self) -> dict[str, dict[str, Any]]:
         """Stage -> {inputs, seconds, finished}; empty for a new folder.
 
@@ -291,8 +305,7 @@ def _bring_up(
 def _copy(home: RunFolder, donor: RunFolder, stage: Stage, inputs: str, seconds: float) -> None:
     with atomic_folder(home.path / OUTPUTS[stage]) as temporary:
         shutil.copytree(donor.path / OUTPUTS[stage], temporary, dirs_exist_ok=True)
-    lines = map(json.loads, _lines(donor.path / METRICS))
-    _keep_metrics(home.path / METRICS, stage, [line for line in lines if line["stage"] == stage])
+    _keep_metrics(home.path / METRICS, stage, [line for line in donor.history() if line["stage"] == stage])
     home.mark(stage, inputs, seconds)
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.evaluate.controls import RememberingEncoder, TextTable
+from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
 from forwhy.evaluate.matching import Matched
 from forwhy.evaluate.outputs import Examined, Sample
 from forwhy.evaluate.report import evaluation_document
-from forwhy.evaluate.text import Encoder, TextScores
+from forwhy.evaluate.text import Encoder
 from forwhy.recipe.examine.subjects import Subject
-from forwhy.recipe.runner import METRICS
 
 if TYPE_CHECKING:
     from forwhy.evaluate.judge import Judge
@@ -39,8 +37,8 @@ class Grounders:
     """One fitted grounder for each data set, so that subjects are held against the same evidence."""
 
     def __init__(self, encoder: Encoder, seed: int) -> None:
-        """Nothing fitted yet; texts are encoded once, however many subjects there are."""
-        self._encoder, self._seed = RememberingEncoder(encoder), seed
+        """Nothing fitted yet; an encoder that remembers is asked once, however many subjects there are."""
+        self._encoder, self._seed = encoder, seed
         self._fitted: dict[str, Grounder] = {}
 
     def measure(self, texts: Matched, dataset: Dataset) -> GroundingTable:
@@ -80,7 +78,8 @@ def examined(result: Result, settings: Mapping[str, object], judge: Judge | None
         document |= {"exclusions": subject.texts.reading.exclusions, "matched": subject.texts.found}
         document |= {} if judge is None else {"judge": judge.document()}
     document["grounding"] = None if result.grounding is None else result.grounding.document()
-    return Examined(subject.name, document, _samples(result), _history(subject), _usage(subject))
+    history = [] if subject.run is None else subject.run.history()
+    return Examined(subject.name, document, _samples(result), history, _usage(subject))
 
 
 def _protocol(subject: Subject) -> dict[str, object]:
@@ -95,8 +94,8 @@ def _samples(result: Result) -> list[Sample]:
     if result.table is None or result.subject.texts is None:
         return []
     outputs, controls = result.subject.texts.reading.outputs, result.table.controls
-    unsupported, scores = _unsupported(result), _per_pair(result.table.method)
-    others = {name: _per_pair(control.scores) for name, control in controls.items()}
+    unsupported, scores = _unsupported(result), result.table.method.of_pairs()
+    others = {name: control.scores.of_pairs() for name, control in controls.items()}
     return [
         Sample(
             pair,
@@ -115,15 +114,6 @@ def _of_row(scores: Mapping[str, NDArray[np.float64]], row: int) -> dict[str, fl
     return {metric: float(values[row]) for metric, values in scores.items() if np.isfinite(values[row])}
 
 
-def _per_pair(scores: TextScores) -> dict[str, NDArray[np.float64]]:
-    """Every metric's values; NaN where a pair does not count."""
-    found = dict(scores.per_pair)
-    if "gptscore" in scores.counts:
-        grades, counted = scores.counts["gptscore"].T
-        found["gptscore"] = np.where(counted > 0, grades, np.nan)
-    return found
-
-
 def _unsupported(result: Result) -> dict[int, Sequence[str]]:
     if result.grounding is None or result.subject.texts is None:
         return {}
@@ -131,19 +121,9 @@ def _unsupported(result: Result) -> dict[int, Sequence[str]]:
     return dict(zip(rows.tolist(), result.grounding.method.unsupported, strict=True))
 
 
-def _history(subject: Subject) -> list[Mapping[str, Any]]:
-    file = None if subject.run is None else subject.run.path / METRICS
-    if file is None or not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except ValueError:
-        raise UserError(f"{file}: not readable as lines of JSON; delete it to go without curves") from None
-
-
 def _usage(subject: Subject) -> dict[str, list[int]]:
-    if subject.run is None:
+    vocabulary = subject.vocabulary
+    if vocabulary is None:
         return {}
-    vocabulary = subject.run.vocabulary()
     rows = {book: vocabulary.words.filter(book=book).sort("code") for book in vocabulary.codebooks}
     return {book: frame["usage"].to_list() for book, frame in rows.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from forwhy.evaluate.reading import Reading, read_outputs
 from forwhy.recipe.examine.request import Request, named
 from forwhy.recipe.runner import RunFolder
 from forwhy.recipe.runner import run as run_stages
+
+if TYPE_CHECKING:
+    from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,11 @@ class Subject:
     run: RunFolder | None = None
     document: dict[str, Any] = field(default_factory=dict)
     """What the run has recorded of itself."""
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The run's, read once; None for a file."""
+        return None if self.run is None else self.run.vocabulary()
 
 
 def subjects(request: Request) -> list[Subject]:
@@ -71,9 +80,9 @@ def ranking(subject: Subject) -> RankingResult | None:
     """Ranking of a run's vocabulary with its values per user; None for a file."""
     from forwhy.recipe.stages import rank_vocabulary
 
-    if subject.run is None or subject.dataset is None:
+    if subject.run is None or subject.dataset is None or subject.vocabulary is None:
         return None
-    return rank_vocabulary(subject.run.recipe, subject.dataset, subject.run.vocabulary())
+    return rank_vocabulary(subject.run.recipe, subject.dataset, subject.vocabulary)
 
 
 def _run(name: str, folder: RunFolder, again: bool) -> Subject:
