@@ -182,7 +182,9 @@ def test_resolved_recipe_continues_the_run(tiny_run: Path, caplog: pytest.LogCap
 
 def test_same_recipe_same_bytes(tiny_run: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     run(load_recipe(tiny_recipe), tmp_path / "again")
-    assert outputs(tmp_path / "again") == outputs(tiny_run)
+    again, before = outputs(tmp_path / "again"), outputs(tiny_run)
+    assert [name for name in before if again.get(name) != before[name]] == []
+    assert again.keys() == before.keys()
 
 
 @pytest.mark.parametrize(
@@ -283,6 +285,18 @@ def test_killed_run_reaches_the_same_result(tiny_run: Path, tiny_recipe: Path, t
         process.wait()
     run(load_recipe(tiny_recipe), folder)
     assert outputs(folder) == outputs(tiny_run)
+
+
+def test_a_kill_between_the_mark_and_the_clearing_leaves_nothing_behind(
+    tiny_run: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    home = RunFolder(folder)
+    left = home.work("vocabulary", home.state()["vocabulary"]["inputs"])
+    (left / "checkpoint.safetensors").write_bytes(b"left")
+    run(load_recipe(tiny_recipe), folder)
+    assert outputs(folder) == outputs(tiny_run)
+    assert not left.exists()
 
 
 def test_every_section_refuses_unknown_keys() -> None:

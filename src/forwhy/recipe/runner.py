@@ -217,9 +217,16 @@ class RunFolder:
 
     def work(self, stage: Stage, inputs: str) -> Path:
         """The working folder of a stage with these inputs."""
-        folder = self.path / "work" / f"{stage}-{inputs[:12]}"
+        folder = self._work(stage, inputs)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def clear_work(self, stage: Stage, inputs: str) -> None:
+        """Removes the working folder of a finished stage."""
+        shutil.rmtree(self._work(stage, inputs), ignore_errors=True)
+
+    def _work(self, stage: Stage, inputs: str) -> Path:
+        return self.path / "work" / f"{stage}-{inputs[:12]}"
 
 
 def run(
@@ -285,6 +292,7 @@ def _bring_up(
         log.info("explainer: dataset '%s' has no explanations to learn from; left out", data.name)
         return StageReport(stage, "left out", 0.0)
     if home.is_done(stage, inputs):
+        _on_main(lambda: home.clear_work(stage, inputs))  # a kill right after the mark left it
         log.info("%s: unchanged since it was done (%s); skipped", stage, home.path / OUTPUTS[stage])
         return StageReport(stage, "skipped", float(home.state()[stage]["seconds"]))
     if donor is not None:
@@ -352,7 +360,7 @@ def _finish(home: RunFolder, stage: Stage, inputs: str, seconds: float, work: Pa
     files = sorted(work.rglob(METRICS))
     _keep_metrics(home.path / METRICS, stage, [json.loads(line) for file in files for line in _lines(file)])
     home.mark(stage, inputs, seconds)
-    shutil.rmtree(work, ignore_errors=True)
+    home.clear_work(stage, inputs)
 
 
 def _lines(file: Path) -> list[str]:
