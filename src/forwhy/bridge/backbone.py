@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from forwhy.bridge.cache import Prefix, recorded, recording, shared
+from forwhy.bridge.injection import Injection, Mode
 from forwhy.bridge.packing import PackedLinears
 from forwhy.models import LoadedLM
 
@@ -38,6 +39,7 @@ class Backbone:
         self.word_norm: float = self._mean_word_norm()
         self.packed = PackedLinears(self.model)
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
+        self._injections: dict[Mode, Injection] = {}
 
     @torch.no_grad()
     def _mean_word_norm(self) -> float:
@@ -61,6 +63,16 @@ class Backbone:
                 self._run(self.embed(torch.tensor([key])), cache, keep=1)
                 self._prefixes[key] = recorded(cache)
         return self._prefixes[key]
+
+    def injection(self, mode: Mode) -> Injection:
+        """Where vectors can be injected into every layer; found once per mode and kept.
+
+        Raises:
+            UserError: as :class:`Injection`.
+        """
+        if mode not in self._injections:
+            self._injections[mode] = Injection(self.model, mode)
+        return self._injections[mode]
 
     def extend(self, prefix: Prefix, inputs_SD: Tensor) -> Prefix:
         """The prefix followed by shared inputs, such as task tokens; differentiable in them."""

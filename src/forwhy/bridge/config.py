@@ -1,6 +1,6 @@
 """Options of the bridge. No torch here, so that recipes are checked fast."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -10,6 +10,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
 
@@ -121,3 +122,31 @@ class GenerationConfig(_Section):
     from, and a negative value makes it longer. 0 leaves the model alone."""
     batch_size: PositiveInt = 16
     """Pairs decoded together. Memory: batch x positions x the model's key-value size."""
+
+
+class AdapterConfig(_Section):
+    """How a graph vector becomes a vector that the model reads and that is injected (XRec)."""
+
+    experts: PositiveInt = 8
+    """Linear maps that are mixed. The paper's number."""
+    top: NonNegativeInt = 0
+    """Experts in use for one vector, those of largest gate; 0 = all, as in the released code."""
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Chance per coordinate of an expert's input of being zero in training."""
+    noise: bool = True
+    """Add noise to the gate in training, of a size that is learned."""
+    noise_floor: NonNegativeFloat = 0.01
+    """Least size of the noise, the paper's noise factor; the learned part starts at log 2."""
+    start_std: PositiveFloat = 0.02
+    """Deviation of the experts' weights at the start."""
+    standardise: bool = True
+    """Centre the vectors and divide them by their overall deviation: graph vectors come in any size."""
+    scale: Literal["raw", "word-size"] = "word-size"
+    """`word-size`: the output is multiplied by the size of a word embedding's coordinate, so that one learning
+    rate fits every model. `raw`: as is, as in the released code."""
+
+    @model_validator(mode="after")
+    def _top_of_experts(self) -> Self:
+        if self.top > self.experts:
+            raise ValueError(f"top = {self.top} of {self.experts} experts; lower it, or 0 for all")
+        return self

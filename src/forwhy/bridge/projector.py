@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forwhy.bridge.config import ProjectorConfig
+from forwhy.bridge.pair import PairBridge
 
 _SMALL = 1e-8
 
@@ -108,8 +109,11 @@ class SideProjector(nn.Module):
         return out
 
 
-class Bridge(nn.Module):
-    """All that is trained: both projectors and the task tokens. The language model is not part of it."""
+class Bridge(PairBridge):
+    """Both projectors and the task tokens."""
+
+    user: SideProjector
+    item: SideProjector
 
     def __init__(
         self,
@@ -119,33 +123,12 @@ class Bridge(nn.Module):
         order: str,
         states: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
-        """`states`: keys and values [1, H, P, E] of each layer, where task tokens are trained in all of them."""
-        super().__init__()
-        self.user, self.item = user, item
-        self._size = user.word_norm / task_TD.shape[1] ** 0.5
-        self.task_TD = nn.Parameter(task_TD.detach().float() / self._size)
-        self._order = order.split("-")
-        self.deep = nn.ParameterList(
-            torch.zeros(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states
-        )
-        self._spreads = [[float(part.float().std()) for part in layer] for layer in states]
-
-    def shifts(self) -> list[Tensor]:
-        """What is added to the task tokens' keys and values, [2, H, T, E] per layer."""
-        return [
-            deep * deep.new_tensor(spread)[:, None, None, None]
-            for deep, spread in zip(self.deep, self._spreads, strict=True)
-        ]
-
-    def task(self) -> Tensor:
-        """Task tokens [T, D]. The parameter is in units of a word's coordinate, alike for every model."""
-        task_TD: Tensor = self.task_TD * self._size
-        return task_TD
+        """As :class:`PairBridge`."""
+        super().__init__(user, item, task_TD, order, user.word_norm, states)
 
     def forward(self, user_BL: Tensor, item_BL: Tensor) -> Tensor:
         """Behaviour tokens [B, K, D] in prompt order."""
-        tokens = {"user": self.user(user_BL), "item": self.item(item_BL)}
-        return torch.cat([tokens[side] for side in self._order], dim=1)
+        return self.in_order(self.user(user_BL), self.item(item_BL))
 
     def every(self) -> Tensor:
         """All projected codes of both sides: the set that BEAT eq. 10 searches."""
