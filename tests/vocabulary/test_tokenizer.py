@@ -13,10 +13,10 @@ from forwhy.data.sample import town_truth
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite
+from forwhy.graph.ranking import hits_and_recall
 from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.vocabulary import BOOKS, TokenizerConfig, Vocabulary
-from forwhy.vocabulary.ranking import hits_and_recall
 
 Learn = Callable[..., Vocabulary]
 

@@ -34,23 +34,31 @@ class Propagation:
     One call costs O(K · E · D) time and K · (U + I) · D numbers of memory.
     """
 
-    def __init__(self, graph: Bipartite, layers: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, graph: Bipartite, layers: int) -> None:
         self.layers = layers
         matrix = graph.normalised
-        self._to_users = _sparse(matrix).to(device)
-        self._to_items = _sparse(matrix.T.tocsr()).to(device)
+        self._to_users = _sparse(matrix)
+        self._to_items = _sparse(matrix.T.tocsr())
 
     def __call__(self, user_UD: Tensor, item_ID: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean over layers 0..K of the propagated tables; differentiable in both."""
+        """Mean over layers 0..K of the propagated tables, on their device; differentiable in both."""
+        user_sum, item_sum = self.total(user_UD, item_ID, self.layers)
+        return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
+
+    def total(self, user_UD: Tensor, item_ID: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """Sum over layers 0 to `layers`; the rest as above."""
+        if self._to_users.device != user_UD.device:
+            self._to_users = self._to_users.to(user_UD.device)
+            self._to_items = self._to_items.to(user_UD.device)
         multiply: Callable[..., Tensor] = _Multiply.apply
         user_sum, item_sum = user_UD, item_ID
-        for _ in range(self.layers):
+        for _ in range(layers):
             user_UD, item_ID = (
                 multiply(self._to_users, self._to_items, item_ID),
                 multiply(self._to_items, self._to_users, user_UD),
             )
             user_sum, item_sum = user_sum + user_UD, item_sum + item_ID
-        return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
+        return user_sum, item_sum
 
 
 def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401

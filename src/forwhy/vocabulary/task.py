@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwhy.graph.bipartite import Bipartite
+from forwhy.graph.ranking import hits_and_recall
 from forwhy.training import Task
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.losses import info_nce, reconstruction_rmse, reconstruction_softmax
 from forwhy.vocabulary.network import SIDES, TokenizerNetwork
 from forwhy.vocabulary.optimizer import LazyAdam
 from forwhy.vocabulary.phrases import PhraseBook
-from forwhy.vocabulary.ranking import hits_and_recall
 from forwhy.vocabulary.vocabulary import perplexity
 
 __all__ = ["Batch", "Texts", "TokenizerTask", "log_frequency"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import forwhy.artifact as artifact
 from forwhy.data.ids import Ids
 from forwhy.errors import UserError
+from forwhy.graph.known import Known, id_tables, read_ids
 
 __all__ = ["BOOKS", "Vocabulary", "perplexity", "token_name"]
 
@@ -32,7 +33,7 @@ def token_name(book: str, code: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Vocabulary:
+class Vocabulary(Known):
     """What stage 1 learnt: who says which words, and what the words mean."""
 
     codebooks: Mapping[str, Floats]
@@ -63,18 +64,6 @@ class Vocabulary:
         books = [f"{side}_macro"] if f"{side}_macro" in self.codebooks else []
         micro = self.codes[side].shape[1] - len(books)
         return books + [f"{side}_micro"] * micro
-
-    @property
-    def has_history(self) -> dict[str, NDArray[np.bool_]]:
-        """Side -> [N] whether there are training interactions."""
-        found = {"user": np.zeros(len(self.users), bool), "item": np.zeros(len(self.items), bool)}
-        found["user"][self.seen[:, 0]] = True
-        found["item"][self.seen[:, 1]] = True
-        return found
-
-    def ids(self, side: str) -> Ids:
-        """External ids of a side."""
-        return self.users if side == "user" else self.items
 
     def token_names(self, side: str, entity: int) -> list[str]:
         """The words of one entity, by internal number."""
@@ -172,11 +161,7 @@ class Vocabulary:
         tensors |= {f"codes.{side}": np.ascontiguousarray(self.codes[side]) for side in SIDES}
         tensors |= {f"head.{book}": np.ascontiguousarray(head) for book, head in self.heads.items()}
         tensors |= {"seen": np.ascontiguousarray(self.seen), "taken": np.ascontiguousarray(self.taken)}
-        tables = {
-            "words": self.words,
-            "users": pl.DataFrame({"user_id": list(self.users.values)}),
-            "items": pl.DataFrame({"item_id": list(self.items.values), "title": list(self.titles)}),
-        }
+        tables = {"words": self.words, **id_tables(self.users, self.items, self.titles)}
         config = {"tokenizer": dict(self.config), "metrics": dict(self.metrics)}
         artifact.save(Path(folder), KIND, config, tensors, tables, _card(self))
 
@@ -196,13 +181,14 @@ class Vocabulary:
             }
 
         books = group("codebook.")
+        users, items, titles = read_ids(stored.tables)
         return cls(
             codebooks={book: books[book] for book in BOOKS if book in books},
             codes=group("codes."),
             words=stored.tables["words"],
-            users=Ids(tuple(stored.tables["users"]["user_id"]), "user"),
-            items=Ids(tuple(stored.tables["items"]["item_id"]), "item"),
-            titles=list(stored.tables["items"]["title"]),
+            users=users,
+            items=items,
+            titles=titles,
             seen=tensors["seen"],
             taken=tensors["taken"],
             score_weights=tensors["score_weights"],

@@ -18,15 +18,17 @@ def hits_and_recall(
     graph: Bipartite,
     valid: NDArray[np.int64],
     k: int,
+    mask_train: bool = True,
 ) -> tuple[float, float]:
     """Share of users with a validation item among their first k, and the mean share of their items found there.
 
-    Full ranking, training items masked. O(V·I·W) time. Zeros when there is no validation interaction.
+    Full ranking, a user's training items left out unless told otherwise. O(V·I·W) time. Zeros when there is no
+    validation interaction.
     """
     if not len(valid):
         return 0.0, 0.0
-    users, rows = np.unique(valid[:, 0], return_inverse=True)
-    keys = np.unique(rows * graph.items + valid[:, 1])
+    users, numbers = np.unique(valid[:, 0], return_inverse=True)
+    keys = np.unique(numbers * graph.items + valid[:, 1])
     totals = np.bincount(keys // graph.items, minlength=len(users))
     found = np.zeros(len(users))
     items = torch.from_numpy(items_IW).T.contiguous()
@@ -34,10 +36,10 @@ def hits_and_recall(
     for start in range(0, len(users), 1024):
         block = users[start : start + 1024]
         scores = torch.from_numpy(users_UW[block]) @ items
-        seen = graph.incidence[block].tocoo()
-        scores[
-            torch.from_numpy(seen.row.astype(np.int64)), torch.from_numpy(seen.col.astype(np.int64))
-        ] = -torch.inf
+        if mask_train:
+            seen = graph.incidence[block].tocoo()
+            rows, columns = (torch.from_numpy(part.astype(np.int64)) for part in (seen.row, seen.col))
+            scores[rows, columns] = -torch.inf
         top = scores.topk(k, dim=1).indices.numpy()
         mine = (np.arange(start, start + len(block))[:, None] * graph.items + top).ravel()
         found[start : start + len(block)] = np.isin(mine, keys).reshape(len(block), -1).sum(1)

@@ -1,0 +1,178 @@
+"""LightGCN trained with BPR, as a task of the training loop (XRec eq. 7 to 11).
+
+Legend: U users, I items, N entities of a side, D width, B interactions, J negatives of each.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forwhy.columns import SIDES
+from forwhy.graph.bipartite import Bipartite
+from forwhy.graph.config import CollaborativeConfig
+from forwhy.graph.lightgcn import Propagation
+from forwhy.graph.negatives import Negatives
+from forwhy.graph.ranking import hits_and_recall
+from forwhy.graph.spectral import spectral_embeddings
+from forwhy.training import Task
+
+__all__ = ["Batch", "BprTask", "CollaborativeNetwork", "bpr_loss"]
+
+Ints = NDArray[np.int64]
+
+
+def bpr_loss(positive_B: Tensor, negative_BJ: Tensor) -> Tensor:
+    """Equation 9 as a mean: -ln sigmoid(y_ui - y_uj), which never overflows."""
+    return F.softplus(negative_BJ - positive_B[:, None]).mean()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's interactions."""
+
+    users: Tensor
+    """[B]"""
+    items: Tensor
+    """[B]"""
+    negatives: Tensor
+    """[B, J]"""
+
+
+class CollaborativeNetwork(nn.Module):
+    """The layer-0 tables, which are all that is trained, and what they propagate to."""
+
+    def __init__(self, graph: Bipartite, config: CollaborativeConfig) -> None:
+        super().__init__()
+        self.layers = config.layers
+        self._propagation = Propagation(graph, config.layers)
+        self._share = 1.0 if config.combine == "sum" else 1 / (config.layers + 1)
+        tables = _spectral(graph, config) if config.start == "spectral" else _xavier(graph, config)
+        known = {"user": graph.user_degrees > 0, "item": graph.item_degrees > 0}
+        self.tables = nn.ParameterDict(
+            {
+                side: nn.Parameter(table * torch.from_numpy(known[side])[:, None])
+                for side, table in tables.items()
+            }
+        )
+
+    def forward(self) -> dict[str, Tensor]:
+        """Side -> [N, D] final vectors (eq. 7, 8). O(K·E·D), and as much again for the gradient."""
+        return self._combined(self.layers)
+
+    def inner(self) -> dict[str, Tensor]:
+        """Side -> [N, D] the share of layers 0 to K-1 in the final vectors: what one more aggregation reads."""
+        return self._combined(self.layers - 1)
+
+    def _combined(self, layers: int) -> dict[str, Tensor]:
+        sums = self._propagation.total(self.tables["user"], self.tables["item"], layers)
+        return {side: self._share * table for side, table in zip(SIDES, sums, strict=True)}
+
+
+def _xavier(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
+    """Glorot's uniform start of each table, seeded; the caller's generators are left alone."""
+    generator = torch.Generator().manual_seed(config.seed)
+    counts = {"user": graph.users, "item": graph.items}
+    return {
+        side: nn.init.xavier_uniform_(torch.empty(count, config.dims), generator=generator)
+        for side, count in counts.items()
+    }
+
+
+def _spectral(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
+    """Spectral vectors at a root mean square norm of 1, padded with zeros where the graph has fewer dimensions."""
+    start: dict[str, Tensor] = {}
+    for side, vectors in zip(SIDES, spectral_embeddings(graph, config.dims, config.seed), strict=True):
+        scale = max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
+        start[side] = torch.from_numpy(np.pad(vectors / scale, ((0, 0), (0, config.dims - vectors.shape[1]))))
+    return start
+
+
+class _Epoch(Sequence[Batch]):
+    """Batches of one epoch, made when asked for; order and draws follow (seed, epoch, index) only."""
+
+    def __init__(self, task: "BprTask", epoch: int) -> None:
+        self._task, self._seed = task, (task.config.seed, epoch)
+        self._order = np.random.default_rng(self._seed).permutation(len(task.edges))
+        self._size = task.batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rows = self._order[index * self._size : (index + 1) * self._size]
+        return self._task.batch(rows, np.random.default_rng((*self._seed, index)))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+class BprTask(Task[Batch]):
+    """Learns the tables of a :class:`CollaborativeNetwork`, selected by Recall@20 on validation interactions."""
+
+    higher_is_better = True
+
+    def __init__(
+        self, network: CollaborativeNetwork, graph: Bipartite, valid: Ints, config: CollaborativeConfig
+    ) -> None:
+        self.module, self.network = network, network
+        self.graph, self.config, self._valid = graph, config, valid
+        self._negatives = Negatives(graph)
+        # Nothing can be ranked below the items of a user who took them all.
+        self.edges = graph.edges[self._negatives.exist[graph.edges[:, 0]]]
+        self.batch_size = config.batch_size or max(1024, -(-len(self.edges) // 10))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam over both tables: every step moves every vector that reaches a batch within K hops."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=True)
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """Every training interaction once, in random order, with fresh negatives."""
+        return _Epoch(self, epoch)
+
+    def batch(self, rows: Ints, rng: np.random.Generator) -> Batch:
+        """The interactions `rows` in the order of users, which reads memory in order, and their negatives."""
+        edges = self.edges[np.sort(rows)]
+        users, items = np.ascontiguousarray(edges[:, 0]), np.ascontiguousarray(edges[:, 1])
+        drawn = self._negatives.draw(np.repeat(users, self.config.negatives), rng)
+        negatives = torch.from_numpy(drawn).view(len(users), -1)
+        return Batch(torch.from_numpy(users), torch.from_numpy(items), negatives)
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Equation 11 as a mean over the batch, from one propagation."""
+        final = self.network()
+        users, items, negatives = self._rows(final, batch)
+        scores_BJ = (users[:, None] * negatives).sum(2)
+        bpr = bpr_loss((users * items).sum(1), scores_BJ)
+        if self.config.regulariser == "layer-0":
+            users, items, negatives = self._rows(dict(self.network.tables.items()), batch)
+        norms = (users**2).sum() + (items**2).sum() + (negatives**2).sum() / self.config.negatives
+        norm = norms / max(len(users), 1)
+        return {
+            "loss": bpr + self.config.regulariser_weight * norm,
+            "bpr": bpr.detach(),
+            "norm": norm.detach(),
+        }
+
+    def _rows(self, tables: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, D], [B, D] and [B, J, D] vectors of a batch."""
+        place = tables["user"].device
+        return (
+            F.embedding(batch.users.to(place), tables["user"]),
+            F.embedding(batch.items.to(place), tables["item"]),
+            F.embedding(batch.negatives.to(place), tables["item"]),
+        )
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Recall@20 and HR@20 of the final vectors on validation interactions."""
+        final = {side: table.cpu().numpy() for side, table in self.network().items()}
+        hit, recall = hits_and_recall(
+            final["user"], final["item"], self.graph, self._valid, 20, self.config.mask_train
+        )
+        return {"recall@20": recall, "hr@20": hit}

@@ -1,0 +1,88 @@
+"""Options of the collaborative tokenizer, and the three presets. No torch here."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["PRESETS", "CollaborativeConfig"]
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "forwhy": {},
+    "paper": {
+        "start": "xavier", "layers": 3, "batch_size": 1024, "learning_rate": 1e-3, "epochs": 300,
+    },
+    "official": {
+        "start": "xavier", "layers": 4, "combine": "sum", "batch_size": 1024, "learning_rate": 1e-3, "epochs": 300,
+        "regulariser": "propagated", "regulariser_weight": 1.024e-3, "mask_train": False,
+    },
+}  # fmt: skip
+"""What each preset changes against the defaults of :class:`CollaborativeConfig` (see docs/decisions/0002)."""
+
+
+class CollaborativeConfig(BaseModel):
+    """How interactions become vectors. The defaults are the preset `forwhy`; options given win over the preset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    preset: Literal["forwhy", "paper", "official"] = "forwhy"
+    """`paper`: XRec's equations 7 to 11. `official`: its released code's choices without its defects. `forwhy`: what
+    measured best."""
+
+    dims: int = Field(default=64, ge=1)
+    """d: width of a vector."""
+
+    layers: int = Field(default=3, ge=1)
+    """K: propagation layers (eq. 7)."""
+
+    combine: Literal["mean", "sum"] = "mean"
+    """Final vectors are the mean (eq. 8) or the sum of layers 0 to K."""
+
+    start: Literal["spectral", "xavier"] = "spectral"
+    """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.spectral`), or from noise. Entities
+    without training interactions start at zero under both."""
+
+    learning_rate: float = Field(default=1e-2, gt=0.0)
+    """Of Adam."""
+
+    batch_size: int | None = Field(default=None, ge=1)
+    """Interactions per step; None: a tenth of them, at least 1024. A step propagates over the whole graph once whatever
+    its batch, so few large steps make a cheap epoch."""
+
+    negatives: int = Field(default=1, ge=1)
+    """Uniform items that the user did not take, drawn anew for each interaction in every epoch (eq. 9)."""
+
+    regulariser: Literal["layer-0", "propagated"] = "layer-0"
+    """Whose squared norms are added: the trained vectors (eq. 10) or the final ones."""
+
+    regulariser_weight: float = Field(default=1e-4, ge=0.0)
+    """lambda of eq. 10, on the mean over the batch of |u|² + |i|² + the mean |j|² of its negatives."""
+
+    epochs: int = Field(default=100, ge=0)
+    """At most; a spectral start is evaluated before the first."""
+
+    evaluate_every: int = Field(default=1, ge=1)
+    """Epochs between two validations."""
+
+    patience: int = Field(default=10, ge=0)
+    """Validations without a better Recall@20 before stopping; 0 = never."""
+
+    mask_train: bool = True
+    """Validation leaves a user's training items out of their ranking."""
+
+    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
+    """Seconds between two checkpoints; a killed run loses at most this much work."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of every random choice."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, …"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
+        if not isinstance(given, Mapping):
+            return given
+        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
+        return {**preset, **given}
