@@ -24,7 +24,7 @@ from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.batching import buckets
-from forwhy.bridge.config import ProjectorConfig, PromptConfig, SarConfig
+from forwhy.bridge.config import ProjectorConfig, PromptConfig
 from forwhy.bridge.generation import Decoding, greedy
 from forwhy.bridge.projector import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
@@ -71,7 +71,7 @@ def plain_embeds(reader: Reader, rows: Sequence[Row]) -> Tensor:
     batch = reader.prompt.collate(rows)
     head_PD = reader.backbone.embed(torch.tensor(reader.prompt.prefix_ids))
     start_PD = torch.cat([head_PD, reader.bridge.task()])
-    return torch.cat([start_PD.expand(len(rows), -1, -1), reader.inputs(rows, batch)], dim=1)
+    return torch.cat([start_PD.expand(len(rows), -1, -1), reader.inputs(batch, reader.soft(rows))], dim=1)
 
 
 def plain_step(reader: Reader, rows: Sequence[Row]) -> float:
@@ -95,7 +95,7 @@ def plain_step(reader: Reader, rows: Sequence[Row]) -> float:
 
 def our_step(reader: Reader, rows: Sequence[Row]) -> float:
     """Forward and backward of the library."""
-    loss = reader.loss(rows, SarConfig(), 0.0)["loss"]
+    loss = reader.loss(rows)
     loss.backward()
     return float(loss.detach())
 
@@ -163,7 +163,7 @@ def plain_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> l
 def our_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> list[list[int]]:
     """What the library writes."""
     batch = reader.prompt.collate(rows, left=True)
-    inputs_BSD, prefix = reader.inputs(rows, batch), reader.prefix()
+    inputs_BSD, prefix = reader.inputs(batch, reader.soft(rows)), reader.prefix()
     decoding = Decoding(reader.prompt.stop_ids, max(lengths), lambda row, ids: len(ids) >= lengths[row])
     return [row.ids for row in greedy(reader.backbone, prefix, inputs_BSD, batch.pad_B, decoding)]
 

@@ -36,12 +36,12 @@ def test_no_text_gives_a_control_token_and_all_text_is_capped(
     prompt = Prompt(words, PromptConfig(title=True, title_tokens=24, target_tokens=40))
     row = prompt.row([1, 2], [3, 4], title=text, text=text)
     control = set(words.all_special_ids)
-    assert not control & set(row.title)
+    assert not control & set(row.shown)
     assert not control & set(row.target[:-1])
     is_whole = len(prompt.plain.ids(text, 1000)) <= 40
     assert (row.target[-1] == prompt.end_id) == is_whole
     assert len(row.target) <= 41
-    assert len(row.title) <= 24 + len(words("\nTitle:")["input_ids"])
+    assert len(row.shown) <= 24 + len(words("\nTitle:")["input_ids"])
     assert prompt.layout(row).count(-1) == 4
 
 
@@ -109,7 +109,7 @@ def test_buckets_hold_every_row_once_in_an_order_of_their_own(seed: int, epoch: 
     lengths = np.random.default_rng(5).integers(5, 90, 1000)
     rows = [Row((n,), (n,), (), (0,) * int(size)) for n, size in enumerate(lengths)]
     batches = buckets(rows, 16, seed, epoch)
-    assert sorted(row.user_codes[0] for batch in batches for row in batch) == list(range(1000))
+    assert sorted(row.user[0] for batch in batches for row in batch) == list(range(1000))
     assert batches == buckets(rows, 16, seed, epoch)
     assert batches != buckets(rows, 16, seed, epoch + 1)
     padded = sum(max(row.length for row in batch) * len(batch) for batch in batches)

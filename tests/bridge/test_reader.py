@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.config import GenerationConfig, PromptConfig, SarConfig
+from forwhy.bridge.config import GenerationConfig, PromptConfig
 from forwhy.bridge.generation import Decoding, greedy
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
 
 Readers = Callable[..., Reader]
 Rows = Callable[..., list[Row]]
-SAR = SarConfig()
 SHORT = GenerationConfig(max_new_tokens=12, max_words=60)
 
 
@@ -25,7 +24,7 @@ def plain_inputs(reader: Reader, row: Row) -> torch.Tensor:
     backbone, prompt = reader.backbone, reader.prompt
     batch = prompt.collate([row])
     head = backbone.embed(torch.tensor(prompt.prefix_ids))
-    return torch.cat([head, reader.bridge.task(), reader.inputs([row], batch)[0]])[None]
+    return torch.cat([head, reader.bridge.task(), reader.inputs(batch, reader.soft([row]))[0]])[None]
 
 
 @torch.no_grad()
@@ -77,7 +76,8 @@ def test_task_tokens_in_every_layer_are_additions_to_the_plain_models_cache(
         torch.testing.assert_close(reader.logits([row])[0], shallow.logits([row])[0])
         for number, parameter in enumerate(reader.bridge.deep):
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
-        whole, rest = plain_inputs(reader, row), reader.inputs([row], reader.prompt.collate([row]))
+        batch = reader.prompt.collate([row])
+        whole, rest = plain_inputs(reader, row), reader.inputs(batch, reader.soft([row]))
         cache = backbone.model(inputs_embeds=whole[:, : -rest.shape[1]], use_cache=True).past_key_values
         for layer, deep, (keys, values) in zip(
             cache.layers, reader.bridge.deep, backbone.prefix(reader.prompt.prefix_ids).layers, strict=True
@@ -94,7 +94,7 @@ def test_gradients_reach_the_bridge_only_and_are_the_plain_ones(
 ) -> None:
     reader = make_reader(backbone, PromptConfig(task_tokens=4, task_depth="input"), zero_last=False)
     rows = make_rows(reader, 4)
-    reader.loss(rows, SAR, 0.0)["loss"].backward()
+    reader.loss(rows).backward()
     ours = {name: p.grad.clone() for name, p in reader.bridge.named_parameters()}
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
@@ -139,7 +139,7 @@ def ours(reader: Reader, rows: list[Row], decoding: Decoding) -> list[list[int]]
     """What `greedy` writes for the rows together."""
     batch = reader.prompt.collate(rows, left=True)
     with torch.inference_mode():
-        inputs, prefix = reader.inputs(rows, batch), reader.prefix()
+        inputs, prefix = reader.inputs(batch, reader.soft(rows)), reader.prefix()
     return [row.ids for row in greedy(reader.backbone, prefix, inputs, batch.pad_B, decoding)]
 
 
@@ -196,9 +196,7 @@ def test_a_hidden_token_does_not_matter_and_others_do(
 ) -> None:
     reader = make_reader(backbone)
     row = make_rows(reader, 1)[0]
-    other = Row(
-        (row.user_codes[0], (row.user_codes[1] + 1) % 8, row.user_codes[2]), row.item_codes, (), row.target
-    )
+    other = Row((row.user[0], (row.user[1] + 1) % 8, row.user[2]), row.item, (), row.target)
     hidden = torch.zeros(2, 6, dtype=torch.bool)
     seen, _ = reader.nll([row, other], 2, hidden)
     hidden[:, 1] = True
@@ -220,7 +218,7 @@ def test_token_dropout_hides_tokens_in_training_only(
     reader = make_reader(backbone)
     rows = make_rows(reader, 4)
     with torch.no_grad():
-        kept, dropped = (float(reader.loss(rows, SAR, share)["nll"]) for share in (0.0, 0.9))
+        kept, dropped = (float(reader.loss(rows, share)) for share in (0.0, 0.9))
     assert kept != pytest.approx(dropped, abs=1e-4)
     sums, tokens = reader.nll(rows, 4)
     assert sums.sum() / tokens.sum() == pytest.approx(kept, abs=1e-4)

@@ -60,7 +60,7 @@ def test_greedy_text_is_that_of_generate_alone_and_in_a_batch(
     with torch.no_grad():
         batch = prompt.collate(rows)
         head = torch.cat([backbone.embed(torch.tensor(prompt.prefix_ids)), reader.bridge.task()])
-        embeds = torch.cat([head.expand(len(rows), -1, -1), reader.inputs(rows, batch)], dim=1)
+        embeds = torch.cat([head.expand(len(rows), -1, -1), reader.inputs(batch, reader.soft(rows))], dim=1)
     stop = sorted(prompt.stop_ids)
     made = backbone.model.generate(
         inputs_embeds=embeds,

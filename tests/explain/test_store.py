@@ -41,7 +41,7 @@ def test_the_folder_tells_what_it_is_and_holds_no_weights_of_the_model(
     assert config["metrics"]["nll"] > 0
     assert (saved / "vocabulary" / "config.json").is_file()
     assert "Weights of the base model are not included" in (saved / "README.md").read_text()
-    trained = {name for name, _ in explainer.reader.bridge.named_parameters()}
+    trained = {f"bridge.{name}" for name, _ in explainer.reader.bridge.named_parameters()}
     starts = {f"start.{book}" for book in explainer.starts}
     assert set(load_file(saved / "model.safetensors")) == trained | starts
 

@@ -7,7 +7,7 @@ import pytest
 from forwhy.data.ids import Ids
 from forwhy.errors import UserError
 from forwhy.recommend import base
-from forwhy.recommend.behaviour import BehaviourRecommender, BehaviourVocabulary
+from forwhy.recommend.behaviour import Behaviour, BehaviourRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
@@ -44,6 +44,9 @@ class TinyVocabulary:
     def codes_for_history(self, items: list[int]) -> np.ndarray:
         return np.full(3, len(items) % WORDS, dtype=np.int32)
 
+    def representation_for_history(self, items: list[int]) -> np.ndarray:
+        return self.represent("user", self.codes_for_history(items)[None])[0]
+
 
 @pytest.fixture
 def vocabulary() -> TinyVocabulary:
@@ -56,7 +59,7 @@ def sorted_items(vocabulary: TinyVocabulary, scores: np.ndarray, hidden: set[int
 
 
 def test_protocol_is_met(vocabulary: TinyVocabulary) -> None:
-    checked: BehaviourVocabulary = vocabulary  # type: ignore[assignment]
+    checked: Behaviour = vocabulary  # type: ignore[assignment]
     assert BehaviourRecommender(checked).reach.users == {"hot", "warm"}
 
 

@@ -42,6 +42,11 @@ class PromptConfig(_Section):
     """Show the item's title. The papers do; it tells the model about the item what the tokens should tell."""
     title_tokens: PositiveInt = 24
     """Longest title, in tokens of the model; the rest is cut."""
+    profiles: bool = False
+    """Show the texts that say in words who the user is and who would like the item, where there are any.
+    Profiles that came with a data set may have been written from held-out reviews."""
+    profile_tokens: PositiveInt = 96
+    """Longest profile, in tokens of the model; the rest is cut."""
     task_tokens: NonNegativeInt = 8
     """Shared trainable tokens before the behaviour tokens, the same for every pair (a soft instruction)."""
     task_depth: Literal["input", "every-layer"] = "every-layer"
@@ -53,6 +58,11 @@ class PromptConfig(_Section):
     `task_tokens`."""
     target_tokens: PositiveInt = 128
     """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
+
+    @property
+    def sides(self) -> tuple[Literal["user", "item"], ...]:
+        """The sides in prompt order."""
+        return ("user", "item") if self.order == "user-item" else ("item", "user")
 
     @property
     def is_deep(self) -> bool:

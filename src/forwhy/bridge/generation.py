@@ -6,6 +6,7 @@ Shapes: B rows still being written, S positions after the prefix, T all position
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -54,12 +55,17 @@ class Written:
 
 
 def greedy(
-    backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, decoding: Decoding
+    backbone: Backbone,
+    prefix: Prefix,
+    inputs_BSD: Tensor,
+    pad_B: Tensor,
+    decoding: Decoding,
+    reading: AbstractContextManager[object] | None = None,
 ) -> list[Written]:
     """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
     written = [Written([]) for _ in range(len(inputs_BSD))]
     with backbone.packed.used(len(inputs_BSD)):
-        for _ in steps(backbone, prefix, inputs_BSD, pad_B, decoding, written):
+        for _ in steps(backbone, prefix, inputs_BSD, pad_B, decoding, written, reading):
             pass
     return written
 
@@ -72,6 +78,7 @@ def steps(
     pad_B: Tensor,
     decoding: Decoding,
     written: list[Written],
+    reading: AbstractContextManager[object] | None = None,
 ) -> Iterator[None]:
     """One token further for every open row at each step, appended to `written`.
 
@@ -85,8 +92,11 @@ def steps(
         pad_B: Padding of each row; where there is none, no mask is made at all.
         decoding: When a row is over.
         written: One empty entry per row.
+        reading: Entered while the prompts are read, and left before the second token: what is injected into
+            the prompt's positions reaches later tokens through their keys and values.
     """
-    state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding)
+    with reading or nullcontext():
+        state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding)
     while True:
         tokens = state.next_B.tolist()
         over = [

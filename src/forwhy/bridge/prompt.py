@@ -1,21 +1,22 @@
 """Which ids stand where, and rows of them collated into batches.
 
-    [chat start + instruction]  [task tokens]  [user tokens] [item tokens] [title]  [end of turn + header]
+    [chat start + instruction]  [task tokens]  [user] [item]  [title, profiles]  [end of turn + header]
     [text + end]
-     constant: cached once       trained        one pair's own               optional  tail
+     constant: cached once       trained        soft tokens    optional texts     tail
          targets
 
-Behaviour tokens have no spelling: their vectors are written between two runs of ids, so no text can contain
-one. The prompt ends where the answer begins, in training as in use, and nothing but the text and its end is a
+Soft tokens have no spelling: their vectors are written between two runs of ids, so no text can contain one.
+The prompt ends where the answer begins, in training as in use, and nothing but the text and its end is a
 target.
 
-Shapes: B rows, S positions, K behaviour tokens per pair, N targets of a batch.
+Shapes: B rows, S positions, K soft tokens per pair, N targets of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,27 +28,33 @@ from forwhy.bridge.config import PromptConfig
 from forwhy.bridge.text import PlainText
 from forwhy.errors import UserError
 
-Codes = Sequence[int] | NDArray[np.integer]
+Side = Literal["user", "item"]
+Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
 
 _SENTINEL = "\u2063FORWHY\u2063"
 _SOFT, _PAD = -1, -2
 _LABELS = {"user": "\nUser:", "item": "\nItem:"}
+_TITLE = "\nTitle:"
+_PROFILES: Mapping[Side, str] = {"user": "\nUser profile:", "item": "\nItem profile:"}
 _DATE = "01 Jan 2025"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair ready for the model: its codes in slot order, the ids of its title and of its explanation."""
+    """One pair ready for the model."""
 
-    user_codes: tuple[int, ...]
-    item_codes: tuple[int, ...]
-    title: tuple[int, ...] = ()
+    user: tuple[float, ...]
+    """What stands for the user: codes in slot order (BEAT), or a vector (XRec)."""
+    item: tuple[float, ...]
+    shown: tuple[int, ...] = ()
+    """Ids of the texts in the prompt: title and profiles."""
     target: tuple[int, ...] = ()
+    """Ids of the explanation."""
 
     @property
     def length(self) -> int:
         """What a row's cost depends on."""
-        return len(self.title) + len(self.target)
+        return len(self.shown) + len(self.target)
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,9 @@ class Batch:
     """Rows as tensors."""
 
     ids_BS: Tensor
-    """0 at padding and at behaviour tokens."""
+    """0 at padding and at soft tokens."""
     soft_BK: Tensor
-    """Positions of the behaviour tokens, in prompt order."""
+    """Positions of the soft tokens, in prompt order."""
     keep_BS: Tensor
     """True at positions whose next token is a target."""
     target_N: Tensor
@@ -75,8 +82,14 @@ class Batch:
 class Prompt:
     """The fixed parts of the prompt for one tokenizer, and what turns pairs into rows of ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
-        self.tokenizer, self.config = tokenizer, config
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PromptConfig,
+        slots: Mapping[Side, int] | None = None,
+    ) -> None:
+        """`slots`: positions that each side's soft tokens take; None: one for each number of a row."""
+        self.tokenizer, self.config, self._slots = tokenizer, config, slots
         self.plain = PlainText(tokenizer)
         if tokenizer.chat_template:
             head, tail, self._lead = *_rendered(tokenizer, config.instruction), ""
@@ -98,14 +111,31 @@ class Prompt:
         ends = (self.end_id, self.tokenizer.eos_token_id)
         return frozenset(end for end in ends if end is not None)
 
-    def row(self, user_codes: Codes, item_codes: Codes, title: str = "", text: str | None = None) -> Row:
-        """A pair as ids; `text` becomes the targets. Title and text may be anyone's."""
-        shown: list[int] = []
-        if self.config.title and title.strip():
-            name = self.plain.ids(title, self.config.title_tokens, lead=" ")
-            shown = [*_ids(self.tokenizer, "\nTitle:"), *name]
+    def row(
+        self,
+        user: Numbers,
+        item: Numbers,
+        title: str = "",
+        text: str | None = None,
+        profiles: Mapping[Side, str] | None = None,
+    ) -> Row:
+        """A pair as ids; `text` becomes the targets. Title, profiles and text may be anyone's."""
+        shown = self._labelled(_TITLE, title, self.config.title_tokens) if self.config.title else []
+        if self.config.profiles:
+            for side, label in _PROFILES.items():
+                shown += self._labelled(label, (profiles or {}).get(side, ""), self.config.profile_tokens)
         target = () if text is None else self.target(text)
-        return Row(tuple(map(int, user_codes)), tuple(map(int, item_codes)), tuple(shown), target)
+        return Row(_plain(user), _plain(item), tuple(shown), target)
+
+    def _labelled(self, label: str, text: str, limit: int) -> list[int]:
+        """Our label and a stranger's text; nothing where there is no text."""
+        if not text.strip():
+            return []
+        return [*_ids(self.tokenizer, label), *self.plain.ids(text, limit, lead=" ")]
+
+    def slots(self, row: Row) -> dict[Side, int]:
+        """Positions that each side takes."""
+        return dict(self._slots or {"user": len(row.user), "item": len(row.item)})
 
     def target(self, text: str) -> tuple[int, ...]:
         """The ids of an explanation and the end token; a text that is cut at the cap does not end there."""
@@ -114,12 +144,12 @@ class Prompt:
         return tuple(ids[:limit]) if len(ids) > limit else (*ids, self.end_id)
 
     def layout(self, row: Row) -> list[int]:
-        """A row's ids between task tokens and answer; -1 where a behaviour token stands."""
-        codes = {"user": row.user_codes, "item": row.item_codes}
+        """A row's ids between task tokens and answer; -1 where a soft token stands."""
+        slots = self.slots(row)
         ids: list[int] = []
-        for side in self.config.order.split("-"):
-            ids += [*self._labels[side], *[_SOFT] * len(codes[side])]
-        return [*ids, *row.title, *self.tail_ids]
+        for side in self.config.sides:
+            ids += [*self._labels[side], *[_SOFT] * slots[side]]
+        return [*ids, *row.shown, *self.tail_ids]
 
     def collate(self, rows: Sequence[Row], left: bool = False) -> Batch:
         """Rows as one batch, padded on the right, or on the left where all must end together (decoding)."""
@@ -144,6 +174,11 @@ class Prompt:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+
+def _plain(numbers: Numbers) -> tuple[float, ...]:
+    """Python numbers: whole ones stay whole."""
+    return tuple(np.asarray(numbers).tolist())
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -1,12 +1,13 @@
-"""The frozen model reading behaviour tokens: NLL of explanations, and explanations.
+"""The frozen model reading soft tokens: NLL of explanations, and explanations.
 
-Shapes: B rows, S positions after the prefix, K behaviour tokens per pair, T task tokens, N targets, D model
-    width.
+Shapes: B rows, S positions after the prefix, K soft tokens per pair, T task tokens, N targets, D model width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,22 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from forwhy.bridge.alignment import sar_loss
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.batching import sorted_batches
 from forwhy.bridge.cache import Prefix, moved
-from forwhy.bridge.config import GenerationConfig, SarConfig
+from forwhy.bridge.config import GenerationConfig
 from forwhy.bridge.generation import Decoding, Written, greedy, steps
-from forwhy.bridge.projector import Bridge
+from forwhy.bridge.injection import Injection
+from forwhy.bridge.pair import PairBridge
 from forwhy.bridge.prompt import Batch, Prompt, Row
 from forwhy.bridge.wording import finish, pieces
 
+BridgeT = TypeVar("BridgeT", bound=PairBridge)
 
-class Reader:
-    """Prompt, projectors and frozen model put together."""
 
-    def __init__(self, backbone: Backbone, prompt: Prompt, bridge: Bridge) -> None:
-        self.backbone, self.prompt, self.bridge = backbone, prompt, bridge
+class Reader(Generic[BridgeT]):
+    """Prompt, bridge and frozen model put together.
+
+    With `injection` the soft tokens' vectors also enter every layer at their positions (XRec eq. 12).
+    """
+
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt, bridge: BridgeT, injection: Injection | None = None
+    ) -> None:
+        self.backbone, self.prompt, self.bridge, self.injection = backbone, prompt, bridge, injection
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -38,16 +46,25 @@ class Reader:
         prefix = self.backbone.extend(self.backbone.prefix(self.prompt.prefix_ids), self.bridge.task())
         return moved(prefix, self.bridge.shifts()) if len(self.bridge.deep) else prefix
 
-    def inputs(self, rows: Sequence[Row], batch: Batch) -> Tensor:
-        """Embeddings [B, S, D]: words of the model with the projected tokens written at their places."""
+    def soft(self, rows: Sequence[Row]) -> Tensor:
+        """Soft tokens [B, K, D] of the rows, in prompt order."""
+        device = self.backbone.device
+        if not any(self.prompt.slots(rows[0]).values()):
+            return torch.zeros(len(rows), 0, self.backbone.width, device=device, dtype=self.backbone.dtype)
+        user_B = torch.tensor([row.user for row in rows], device=device)
+        item_B = torch.tensor([row.item for row in rows], device=device)
+        tokens_BKD: Tensor = self.bridge(user_B, item_B)
+        return tokens_BKD.to(self.backbone.dtype)
+
+    def inputs(self, batch: Batch, soft_BKD: Tensor) -> Tensor:
+        """Embeddings [B, S, D]: words of the model with the soft tokens written at their places."""
         words_BSD = self.backbone.embed(batch.ids_BS)
-        if not batch.soft_BK.shape[1]:
-            return words_BSD
-        user_BL = torch.tensor([row.user_codes for row in rows], device=words_BSD.device)
-        item_BL = torch.tensor([row.item_codes for row in rows], device=words_BSD.device)
-        tokens_BKD = self.bridge(user_BL, item_BL).to(words_BSD.dtype)
-        row_B1 = torch.arange(len(rows), device=words_BSD.device)[:, None]
-        return words_BSD.index_put((row_B1, batch.soft_BK), tokens_BKD)
+        row_B1 = torch.arange(len(words_BSD), device=words_BSD.device)[:, None]
+        return words_BSD.index_put((row_B1, batch.soft_BK), soft_BKD)
+
+    def injected(self, batch: Batch, soft_BKD: Tensor) -> AbstractContextManager[object]:
+        """In which the prompts of a batch are read: the soft tokens enter every layer, where asked for."""
+        return nullcontext() if self.injection is None else self.injection.at(soft_BKD, batch.soft_BK)
 
     def logits(
         self, rows: Sequence[Row], hidden_BK: Tensor | None = None, prefix: Prefix | None = None
@@ -56,7 +73,7 @@ class Reader:
 
         Args:
             rows: Pairs with targets.
-            hidden_BK: Behaviour tokens (prompt order) that the model may not look at.
+            hidden_BK: Soft tokens (prompt order) that the model may not look at.
             prefix: What :meth:`prefix` returned, to share it among batches.
         """
         batch = self.prompt.collate(rows).to(self.backbone.device)
@@ -66,31 +83,18 @@ class Reader:
                 1, batch.soft_BK, hidden_BK.to(batch.keep_BS.device)
             )
         start = self.prefix() if prefix is None else prefix
-        return self.backbone.logits(start, self.inputs(rows, batch), batch.keep_BS, hidden_BS), batch
+        soft_BKD = self.soft(rows)
+        inputs_BSD = self.inputs(batch, soft_BKD)
+        with self.injected(batch, soft_BKD):
+            return self.backbone.logits(start, inputs_BSD, batch.keep_BS, hidden_BS), batch
 
-    def loss(self, rows: Sequence[Row], sar: SarConfig, token_dropout: float) -> dict[str, Tensor]:
-        """`loss` = NLL per target token (eq. 12) + gamma x SAR (eq. 11), and both parts."""
-        slots = sum(len(codes) for codes in (rows[0].user_codes, rows[0].item_codes))
-        hidden_BK = torch.rand(len(rows), slots) < token_dropout if token_dropout else None
+    def loss(self, rows: Sequence[Row], token_dropout: float = 0.0) -> Tensor:
+        """NLL per target token (BEAT eq. 12), each soft token hidden with this probability."""
+        hidden_BK = None
+        if token_dropout:
+            hidden_BK = torch.rand(len(rows), sum(self.prompt.slots(rows[0]).values())) < token_dropout
         logits_NV, batch = self.logits(rows, hidden_BK)
-        nll = cross_entropy(logits_NV, batch.target_N)
-        if not sar.gamma:
-            return {"loss": nll, "nll": nll.detach()}
-        aligned = self._sar(rows, sar)
-        return {"loss": nll + sar.gamma * aligned, "nll": nll.detach(), "sar": aligned.detach()}
-
-    def _sar(self, rows: Sequence[Row], sar: SarConfig) -> Tensor:
-        """SAR on the words of the explanations, the end token left out."""
-        texts = [torch.tensor(row.target[:-1], dtype=torch.long) for row in rows]
-        ids_BT = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-1).to(
-            self.backbone.device
-        )
-        words_BTD = self.backbone.embed(ids_BT.clamp_min(0))
-        if sar.candidates == "codebook":
-            return sar_loss(words_BTD, ids_BT >= 0, self.bridge.every(), sar)
-        user_BL = torch.tensor([row.user_codes for row in rows], device=ids_BT.device)
-        item_BL = torch.tensor([row.item_codes for row in rows], device=ids_BT.device)
-        return sar_loss(words_BTD, ids_BT >= 0, self.bridge(user_BL, item_BL), sar)
+        return cross_entropy(logits_NV, batch.target_N)
 
     @torch.inference_mode()
     def nll(
@@ -101,7 +105,7 @@ class Reader:
         Args:
             rows: Pairs with targets; batches are made by length, the order of the result is that of `rows`.
             batch_size: Rows read together.
-            hidden: [n, K] True at behaviour tokens to be left out of a row.
+            hidden: [n, K] True at soft tokens to be left out of a row.
         """
         sums_n = np.zeros(len(rows))
         tokens_n = np.array([len(row.target) for row in rows], dtype=np.int64)
@@ -124,8 +128,10 @@ class Reader:
         for numbers in sorted_batches(rows, config.batch_size):
             chosen = [rows[number] for number in numbers]
             batch = self.prompt.collate(chosen, left=True).to(self.backbone.device)
-            inputs_BSD = self.inputs(chosen, batch)
-            written = greedy(self.backbone, prefix, inputs_BSD, batch.pad_B, self._decoding(config))
+            soft_BKD = self.soft(chosen)
+            inputs_BSD, reading = self.inputs(batch, soft_BKD), self.injected(batch, soft_BKD)
+            decoding = self._decoding(config)
+            written = greedy(self.backbone, prefix, inputs_BSD, batch.pad_B, decoding, reading)
             for number, row in zip(numbers, written, strict=True):
                 texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
         return texts
@@ -137,9 +143,10 @@ class Reader:
     def _growing(self, row: Row, config: GenerationConfig) -> Iterator[tuple[str, bool]]:
         with torch.inference_mode():
             batch = self.prompt.collate([row], left=True).to(self.backbone.device)
-            inputs_BSD, prefix = self.inputs([row], batch), self.prefix()
-        written = [Written([])]
-        for _ in steps(self.backbone, prefix, inputs_BSD, batch.pad_B, self._decoding(config), written):
+            soft_BKD, prefix = self.soft([row]), self.prefix()
+            inputs_BSD, reading = self.inputs(batch, soft_BKD), self.injected(batch, soft_BKD)
+        written, decoding = [Written([])], self._decoding(config)
+        for _ in steps(self.backbone, prefix, inputs_BSD, batch.pad_B, decoding, written, reading):
             yield self.prompt.decode(written[0].ids), written[0].ended
 
     def _decoding(self, config: GenerationConfig) -> Decoding:

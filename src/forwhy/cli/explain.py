@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from forwhy.explain.base import Explanation
-    from forwhy.explain.beat import BeatExplainer
+    from forwhy.explain.soft import SoftExplainer
 
 
 def explain(
@@ -38,7 +38,7 @@ def explain(
     else:
         explanation = explainer.explain((user, item), contributions=True)
     if as_json:
-        words = explainer.vocabulary
+        words = explainer.known
         number = words.items.index(item)
         emit(
             {"user": user, "item": words.items.values[number], "title": words.titles[number]}
@@ -50,7 +50,9 @@ def explain(
     show(_evidence(explanation), *_behind(explanation))
 
 
-def _stream(explainer: BeatExplainer, user: str | None, item: str, history: list[str] | None) -> None:
+def _stream(
+    explainer: SoftExplainer[Any, Any, Any], user: str | None, item: str, history: list[str] | None
+) -> None:
     pieces = explainer.stream(history=history, item=item) if user is None else explainer.stream((user, item))
     for piece in pieces:
         sys.stdout.write(plain(piece))

@@ -11,7 +11,8 @@ import typer
 from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 
 if TYPE_CHECKING:
-    from forwhy.explain.beat import BeatExplainer
+    from forwhy.explain.soft import SoftExplainer
+    from forwhy.recipe.stages import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 
@@ -31,41 +32,47 @@ def recommend(
 
     one_of({"--user": user, "--history": history})
     folder = RunFolder.open(run)
-    document = recommendation(folder.vocabulary(), user, history, k, with_seen)
+    document = recommendation(folder.behaviour(), user, history, k, with_seen)
     if explain:
         add_reasons(folder.explainer(), document, history)
     if as_json:
         emit(document)
     else:
-        show("behaviour tokens", described(document["tokens"]), "recommended", items_listed(document))
+        tokens = ["behaviour tokens", described(document["tokens"])] if document["tokens"] else []
+        show(*tokens, "recommended", items_listed(document))
 
 
 def recommendation(
-    words: Vocabulary,
+    behaviour: Behaviour,
     user: str | int | None,
     history: Sequence[str | int] | None,
     k: int,
     with_seen: bool = False,
 ) -> dict[str, Any]:
-    """A person's tokens and top items as a document."""
+    """A person's tokens (none where the run's system has no vocabulary) and top items as a document."""
     from forwhy.recommend.behaviour import BehaviourRecommender
 
-    recommender = BehaviourRecommender(words)
+    recommender = BehaviourRecommender(behaviour)
     table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
     rows = table.select("item_id", "score", "rank").to_dicts()
     for row in rows:
-        row["title"] = words.titles[words.items.index(row["item_id"])]
+        row["title"] = behaviour.titles[behaviour.items.index(row["item_id"])]
     if user is None:
-        codes = words.codes_for_history([words.items.index(item) for item in history or ()])
-        return {
-            "user": None,
-            "history": history,
-            "tokens": glossed(words, words.names_of("user", codes)),
-            "items": rows,
-        }
-    number = words.users.index(user)
-    tokens = glossed(words, words.token_names("user", number))
-    return {"user": words.users.values[number], "tokens": tokens, "items": rows}
+        seen = [behaviour.items.index(item) for item in history or ()]
+        return {"user": None, "history": history, "tokens": _tokens(behaviour, seen), "items": rows}
+    number = behaviour.users.index(user)
+    return {"user": behaviour.users.values[number], "tokens": _tokens(behaviour, number), "items": rows}
+
+
+def _tokens(behaviour: Behaviour, person: int | list[int]) -> list[dict[str, Any]]:
+    """Of a user by number, or of a history of items."""
+    from forwhy.vocabulary.vocabulary import Vocabulary
+
+    if not isinstance(behaviour, Vocabulary):
+        return []
+    if isinstance(person, int):
+        return glossed(behaviour, behaviour.token_names("user", person))
+    return glossed(behaviour, behaviour.names_of("user", behaviour.codes_for_history(person)))
 
 
 def glossed(words: Vocabulary, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,7 +81,9 @@ def glossed(words: Vocabulary, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def add_reasons(
-    explainer: BeatExplainer, document: dict[str, Any], history: Sequence[str | int] | None = None
+    explainer: SoftExplainer[Any, Any, Any],
+    document: dict[str, Any],
+    history: Sequence[str | int] | None = None,
 ) -> None:
     """Writes an `explanation` beside each item of a recommendation document."""
     items = [row["item_id"] for row in document["items"]]

@@ -9,24 +9,28 @@ import torch
 from numpy.typing import NDArray
 
 from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.cache import KeyValue
+from forwhy.bridge.collaborative import CollaborativeBridge
+from forwhy.bridge.experts import ExpertAdapter
 from forwhy.bridge.projector import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt
 from forwhy.bridge.reader import Reader
 from forwhy.bridge.words import start_ids
+from forwhy.columns import SIDES
 from forwhy.explain.base import Side
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
+from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.models import DType, load_causal_lm
 from forwhy.training import resolve_device
 from forwhy.vocabulary.vocabulary import Vocabulary
 
-SIDES: tuple[Side, Side] = ("user", "item")
 _DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 Starts = Mapping[str, Sequence[int]]
 """Per book the id of the word that each code starts at; -1 for none."""
 
 
-def load_backbone(config: BeatConfig) -> Backbone:
+def load_backbone(config: ExplainerConfig) -> Backbone:
     """The frozen model in its own precision on this process's device.
 
     Raises:
@@ -58,16 +62,46 @@ def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list
     return [int(number) for number in ids_K]
 
 
-def build_reader(config: BeatConfig, vocabulary: Vocabulary, backbone: Backbone, starts: Starts) -> Reader:
+def beat_reader(
+    config: BeatConfig, vocabulary: Vocabulary, backbone: Backbone, starts: Starts
+) -> Reader[Bridge]:
     """Projectors at their start, from `config.seed`; the caller's random generators are left as they were."""
     prompt = Prompt(backbone.tokenizer, config.prompt)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(config.seed)
         user, item = (_side(config, vocabulary, backbone, starts, side) for side in SIDES)
-        task_TD = backbone.embed(torch.tensor(prompt.task_ids, dtype=torch.long)).cpu()
-    states = backbone.prefix(prompt.prefix_ids).layers if config.prompt.is_deep else ()
+        task_TD, states = _task(prompt, backbone)
     bridge = Bridge(user, item, task_TD, config.prompt.order, states).to(backbone.device)
     return Reader(backbone, prompt, bridge.eval())
+
+
+def xrec_reader(
+    config: XRecConfig, known: CollaborativeVectors, backbone: Backbone
+) -> Reader[CollaborativeBridge]:
+    """Adapters at their start, from `config.seed`; the caller's random generators are left as they were.
+
+    Raises:
+        UserError: A model into which nothing can be injected.
+    """
+    prompt = Prompt(backbone.tokenizer, config.prompt, {"user": 1, "item": 1})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(config.seed)
+        vectors = (torch.from_numpy(known.vectors[side]) for side in SIDES)
+        user, item = (
+            ExpertAdapter(config.adapter, vectors_Nd, backbone.width, backbone.word_norm)
+            for vectors_Nd in vectors
+        )
+        task_TD, states = _task(prompt, backbone)
+    order, size = config.prompt.order, backbone.word_norm
+    bridge = CollaborativeBridge(user, item, task_TD, order, size, states).to(backbone.device)
+    injection = None if config.injection == "none" else backbone.injection(config.injection)
+    return Reader(backbone, prompt, bridge.eval(), injection)
+
+
+def _task(prompt: Prompt, backbone: Backbone) -> tuple[torch.Tensor, Sequence[KeyValue]]:
+    """Where task tokens start [T, D], and each layer's keys and values where they are trained there too."""
+    task_TD = backbone.embed(torch.tensor(prompt.task_ids, dtype=torch.long)).cpu()
+    return task_TD, backbone.prefix(prompt.prefix_ids).layers if prompt.config.is_deep else ()
 
 
 def _side(

@@ -1,9 +1,9 @@
-"""Options of the BEAT explainer, with the paper's and the released code's as presets. No torch here."""
+"""Options of the explainers, with the papers' and the released codes' as presets. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from forwhy.bridge.config import GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
+from forwhy.bridge.config import (
+    AdapterConfig,
+    GenerationConfig,
+    ProjectorConfig,
+    PromptConfig,
+    SarConfig,
+)
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",
@@ -38,7 +44,8 @@ _PUBLISHED: dict[str, Any] = {
     "gradient_clip": 0.0,
     "patience": 0,
 }
-PRESETS: dict[str, dict[str, Any]] = {
+Presets = Mapping[str, Mapping[str, Any]]
+BEAT_PRESETS: Presets = {
     "forwhy": {},
     "paper": {
         **_PUBLISHED,
@@ -55,10 +62,34 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class BeatConfig(BaseModel):
-    """BEAT stage 2: which model reads, what it is shown, how the reading is learned."""
+_XREC_INSTRUCTION = (
+    "You explain recommendations. Below stand a vector for a user and one for an item, learned by a recommender "
+    "system from who took what, and then, where it is known, the item's title and in words who the user is and "
+    "who would like the item. Say in one or two plain sentences, at most 50 words, why this user would enjoy this"
+    " item. Name what the item offers and what the user likes. Do not mention vectors, profiles, scores or the "
+    "recommender itself."
+)
+_XREC_PROMPT = {"instruction": _XREC_INSTRUCTION, "title": True, "profiles": True}
+_XREC_PUBLISHED: dict[str, Any] = {
+    **_PUBLISHED,
+    "prompt": {**_PUBLISHED["prompt"], **_XREC_PROMPT},
+    "adapter": {"standardise": False, "scale": "raw"},
+    "epochs": 1,
+    "batch_size": 1,
+    "weight_decay": 0.0,
+}
+XREC_PRESETS: Presets = {
+    "forwhy": {"prompt": _XREC_PROMPT},
+    "paper": _XREC_PUBLISHED,
+    "official": {**_XREC_PUBLISHED, "injection": "identity"},
+}
+
+
+class ExplainerConfig(BaseModel):
+    """What explainers share: which model reads, what it is shown, how the reading is learned."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    presets: ClassVar[Presets] = {}
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """Defaults of every option below: `paper` as published, `official` the released code's choices without
@@ -76,8 +107,6 @@ class BeatConfig(BaseModel):
     """`auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
 
     prompt: PromptConfig = Field(default_factory=PromptConfig)
-    projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
-    sar: SarConfig = Field(default_factory=SarConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
 
     train_pairs: NonNegativeInt = 0
@@ -93,16 +122,13 @@ class BeatConfig(BaseModel):
     epochs: NonNegativeInt = 3
     """Passes over the training pairs."""
     lr: PositiveFloat = 5e-3
-    """AdamW's learning rate for the projectors."""
+    """AdamW's learning rate for what turns codes or vectors into the model's own."""
     token_rate: PositiveFloat = 12.0
     """Learning rate of the task tokens, in multiples of `lr`; in units of one coordinate of a word embedding."""
-    code_rate: PositiveFloat = 2.0
-    """The same of slot vectors and code offsets; in units of one coordinate of a standardised codeword, or of
-    a word embedding."""
     deep_rate: PositiveFloat = 2.0
     """The same of the task tokens' keys and values in each layer; in units of the layer's own spread."""
     weight_decay: NonNegativeFloat = 0.01
-    """AdamW's decay of the projectors' matrices; nothing else decays."""
+    """AdamW's decay of matrices; nothing else decays."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate over the whole training."""
     warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
@@ -124,7 +150,41 @@ class BeatConfig(BaseModel):
         """Puts the preset's values where none are given."""
         if not isinstance(values, Mapping):
             return values
-        return merged(PRESETS.get(str(values.get("preset", "forwhy")), {}), values)
+        return merged(cls.presets.get(str(values.get("preset", "forwhy")), {}), values)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates in multiples of `lr`, by kind of parameter."""
+        return {"task": self.token_rate, "deep": self.deep_rate}
+
+
+class BeatConfig(ExplainerConfig):
+    """BEAT stage 2: behaviour tokens, projected into the model's word space."""
+
+    presets: ClassVar[Presets] = BEAT_PRESETS
+
+    projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
+    sar: SarConfig = Field(default_factory=SarConfig)
+    code_rate: PositiveFloat = 2.0
+    """As `token_rate`, of slot vectors and code offsets; in units of one coordinate of a standardised codeword, or of
+    a word embedding."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates in multiples of `lr`, by kind of parameter."""
+        return {**super().rates, "code": self.code_rate}
+
+
+class XRecConfig(ExplainerConfig):
+    """XRec: graph vectors through a mixture of experts into every layer of the model."""
+
+    presets: ClassVar[Presets] = XREC_PRESETS
+
+    adapter: AdapterConfig = Field(default_factory=AdapterConfig)
+    injection: Literal["projected", "identity", "none"] = "projected"
+    """How an adapted vector enters each layer's queries, keys and values, beside standing in the prompt:
+    `projected` (XRec eq. 12: the layer's own projections read it), `identity` (released code: added to what
+    they give), `none` (the paper's ablation: in the prompt only)."""
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

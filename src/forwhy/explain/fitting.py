@@ -1,8 +1,8 @@
-"""BEAT stage 2 as a task of the training loop."""
+"""Learning to read as a task of the training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from forwhy.bridge.batching import buckets
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.config import ExplainerConfig
 from forwhy.training import LoopConfig, Task
 
 READ_TOGETHER = 32
@@ -21,31 +21,31 @@ READ_TOGETHER = 32
 _OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
 
 
-class BeatTask(Task[list[Row]]):
-    """NLL of explanations + gamma x SAR, minimised over projectors and task tokens only."""
+class ReadingTask(Task[list[Row]]):
+    """What an explainer's loss asks for, minimised over its bridge only."""
 
     higher_is_better = False
 
     def __init__(
         self,
-        reader: Reader,
-        config: BeatConfig,
+        reader: Reader[Any],
+        config: ExplainerConfig,
+        loss: Callable[[list[Row]], Mapping[str, Tensor]],
         train: Sequence[Row],
         valid: Sequence[Row],
         strangers: Sequence[Row],
     ) -> None:
-        self.reader, self.config, self.module = reader, config, reader.bridge
+        self.reader, self.config, self._loss, self.module = reader, config, loss, reader.bridge
         self.train, self.valid, self.strangers = list(train), list(valid), list(strangers)
 
     def optimizer(self) -> Optimizer:
         """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
         config = self.config
-        rates = {"task": config.token_rate, "code": config.code_rate, "deep": config.deep_rate}
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in self.module.named_parameters():
             kind = _kind(name, parameter)
             decay = config.weight_decay if kind == "matrix" else 0.0
-            group = {"params": [], "lr": config.lr * rates.get(kind, 1.0), "weight_decay": decay}
+            group = {"params": [], "lr": config.lr * config.rates.get(kind, 1.0), "weight_decay": decay}
             groups.setdefault(kind, group)["params"].append(parameter)
         return torch.optim.AdamW(groups.values())
 
@@ -58,8 +58,8 @@ class BeatTask(Task[list[Row]]):
         return float(sum(len(row.target) for row in batch))
 
     def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
-        """Equation 12 + gamma x equation 11."""
-        return self.reader.loss(batch, self.config.sar, self.config.projector.token_dropout)
+        """The explainer's own."""
+        return self._loss(batch)
 
     def evaluate(self) -> Mapping[str, float]:
         """Validation NLL per target token, and what the right tokens are worth against another pair's."""
@@ -71,7 +71,7 @@ class BeatTask(Task[list[Row]]):
         return metrics
 
 
-def loop_config(config: BeatConfig) -> LoopConfig:
+def loop_config(config: ExplainerConfig) -> LoopConfig:
     """The training loop's options."""
     return LoopConfig(
         epochs=config.epochs,
@@ -87,14 +87,6 @@ def loop_config(config: BeatConfig) -> LoopConfig:
         seed=config.seed,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-
-
-def with_tokens_of(rows: Sequence[Row], others: Sequence[int]) -> list[Row]:
-    """Each row's prompt and text with the behaviour tokens of another row."""
-    return [
-        Row(rows[other].user_codes, rows[other].item_codes, row.title, row.target)
-        for row, other in zip(rows, others, strict=True)
-    ]
 
 
 def drawn(count: int, wanted: int, seed: int) -> list[int]:

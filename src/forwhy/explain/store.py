@@ -1,96 +1,146 @@
-"""A fitted explainer as a folder: projectors, the vocabulary inside, the name of their model."""
+"""A fitted explainer as a folder: its bridge, what it knows of users and items, the name of its model."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import forwhy.artifact as artifact
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.reader import Reader
 from forwhy.errors import UserError
-from forwhy.explain.assembly import build_reader, load_backbone
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.base import Side
+from forwhy.explain.config import ExplainerConfig
 from forwhy.models import tokenizer_hash
-from forwhy.training import TrainingResult
-from forwhy.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from forwhy.explain.soft import Profiles, SoftExplainer
 
 KIND = "explainer"
-_VOCABULARY = "vocabulary"
-_START = "start."
+_BRIDGE = "bridge."
+_PROFILES = "profiles"
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a folder holds, with the model found and checked."""
+class Stored:
+    """What a folder holds beside what is known of users and items."""
 
-    config: BeatConfig
-    vocabulary: Vocabulary
-    reader: Reader
-    starts: dict[str, list[int]]
+    folder: Path
+    options: Mapping[str, Any]
+    base_model: Mapping[str, Any]
+    bridge: Mapping[str, torch.Tensor]
+    """The trained state."""
+    extra: Mapping[str, NDArray[np.int32]]
+    profiles: dict[Side, dict[int, str]]
 
+    def config(self, kind: type[ExplainerConfig], model: str | None, device: str | None) -> ExplainerConfig:
+        """The options, with the model of the same content that lies elsewhere, and another device.
 
-def save(
-    folder: Path,
-    config: BeatConfig,
-    reader: Reader,
-    vocabulary: Vocabulary,
-    starts: Mapping[str, Sequence[int]],
-    result: TrainingResult | None,
-) -> None:
-    """Write the artifact; never weights of the base model."""
-    tensors = {name: value.detach().cpu().numpy() for name, value in reader.bridge.state_dict().items()}
-    tensors |= {f"{_START}{book}": np.asarray(ids, dtype=np.int32) for book, ids in starts.items()}
-    document = {
-        "beat": config.model_dump(mode="json"),
-        "base_model": base_model(reader.backbone),
-        "start_words": {book: _spelled(reader, ids) for book, ids in starts.items()},
-        "metrics": {} if result is None else result.best_metrics,
-    }
-    with tempfile.TemporaryDirectory(prefix="forwhy-") as temporary:
-        inside = Path(temporary) / _VOCABULARY
-        vocabulary.save_pretrained(inside)
-        card = _card(document, vocabulary)
-        artifact.save(Path(folder), KIND, document, tensors, {}, card, parts={_VOCABULARY: inside})
+        Raises:
+            UserError: Options that this version does not know.
+        """
+        try:
+            config = kind.model_validate(self.options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{self.folder / artifact.CONFIG}: option '{place}': {first['msg']}; fit it again"
+            ) from error
+        wanted = self.base_model
+        update: dict[str, Any] = {
+            "model": model or wanted["id"],
+            "revision": None if model else wanted["revision"],
+        }
+        return config.model_copy(update=update | ({"device": device} if device else {}))
 
+    def check(self, backbone: Backbone) -> None:
+        """Refuse another model: tokenizer and embeddings must agree, wherever it lies.
 
-def load(folder: Path, model: str | None, device: str | None) -> Loaded:
-    """Read the artifact, load its model, and refuse another."""
-    saved = artifact.load(folder, KIND)
-    wanted = saved.config["base_model"]
-    try:
-        config = BeatConfig.model_validate(saved.config["beat"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        Raises:
+            UserError: Naming both models.
+        """
+        wanted, found = self.base_model, base_model(backbone)
+        if all(wanted[key] == found[key] for key in ("tokenizer", "embeddings", "width")):
+            return
         raise UserError(
-            f"{folder / artifact.CONFIG}: option '{place}': {first['msg']}; fit it again"
-        ) from error
-    update: dict[str, Any] = {
-        "model": model or wanted["id"],
-        "revision": None if model else wanted["revision"],
+            f"{self.folder}: trained with base model '{wanted['id']}' ({_short(wanted)}), not for "
+            f"'{found['id']}' ({_short(found)}); load it with its own model, or fit an explainer for the other"
+        )
+
+
+def save(folder: Path, explainer: SoftExplainer[Any, Any, Any]) -> None:
+    """Write the artifact; never weights of the base model."""
+    state = explainer.reader.bridge.state_dict()
+    tensors = {f"{_BRIDGE}{name}": value.detach().cpu().numpy() for name, value in state.items()}
+    document = {
+        "system": explainer.system,
+        "options": explainer.config.model_dump(mode="json"),
+        "base_model": base_model(explainer.reader.backbone),
+        "start_words": {
+            name.rpartition(".")[2]: _spelled(explainer.reader, ids)
+            for name, ids in explainer.extra().items()
+        },
+        "metrics": {} if explainer.result is None else explainer.result.best_metrics,
     }
-    config = config.model_copy(update=update | ({"device": device} if device else {}))
-    backbone = load_backbone(config)
-    _same_model(folder, wanted, base_model(backbone))
-    vocabulary = Vocabulary.from_pretrained(folder / _VOCABULARY)
-    starts = {
-        name.removeprefix(_START): ids.tolist()
-        for name, ids in saved.tensors.items()
-        if name.startswith(_START)
+    tables = {_PROFILES: _table(explainer.profiles)}
+    with tempfile.TemporaryDirectory(prefix="forwhy-") as temporary:
+        inside = Path(temporary) / explainer.part
+        explainer.known.save_pretrained(inside)
+        card, parts = _card(explainer, document), {explainer.part: inside}
+        artifact.save(folder, KIND, document, tensors | explainer.extra(), tables, card, parts=parts)
+
+
+def load(folder: Path, system: str) -> Stored:
+    """Read the artifact of an explainer of one system.
+
+    Raises:
+        UserError: Truncated, altered or foreign folder, or another system's explainer.
+    """
+    saved = artifact.load(folder, KIND)
+    found = saved.config.get("system")
+    if found != system:
+        raise UserError(f"{folder}: holds an explainer of system {found!r}, not {system!r}; fit it again")
+    bridge = {
+        name.removeprefix(_BRIDGE): torch.from_numpy(value)
+        for name, value in saved.tensors.items()
+        if name.startswith(_BRIDGE)
     }
-    reader = build_reader(config, vocabulary, backbone, starts)
-    state = {name: torch.from_numpy(v) for name, v in saved.tensors.items() if not name.startswith(_START)}
-    reader.bridge.load_state_dict(state)
-    return Loaded(config, vocabulary, reader, starts)
+    extra = {name: value for name, value in saved.tensors.items() if not name.startswith(_BRIDGE)}
+    options, base = saved.config["options"], saved.config["base_model"]
+    return Stored(folder, options, base, bridge, extra, _profiles(saved.tables[_PROFILES]))
+
+
+def system_of(folder: Path) -> str:
+    """Which system's explainer a folder holds.
+
+    Raises:
+        UserError: Truncated, altered or foreign folder.
+    """
+    return str(artifact.load(folder, KIND).config.get("system"))
+
+
+def _table(profiles: Profiles) -> pl.DataFrame:
+    rows = [(side, number, text) for side, texts in profiles.items() for number, text in texts.items()]
+    schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _profiles(table: pl.DataFrame) -> dict[Side, dict[int, str]]:
+    found: dict[Side, dict[int, str]] = {"user": {}, "item": {}}
+    for side, entity, text in table.iter_rows():
+        found[side][entity] = text
+    return found
 
 
 def base_model(backbone: Backbone) -> dict[str, Any]:
@@ -102,16 +152,6 @@ def base_model(backbone: Backbone) -> dict[str, Any]:
         "embeddings": _embeddings_hash(backbone),
         "width": backbone.width,
     }
-
-
-def _same_model(folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Tokenizer and embeddings must agree; a model of the same content may lie elsewhere."""
-    if all(wanted[key] == found[key] for key in ("tokenizer", "embeddings", "width")):
-        return
-    raise UserError(
-        f"{folder}: trained with base model '{wanted['id']}' ({_short(wanted)}), not for '{found['id']}' "
-        f"({_short(found)}); load it with its own model, or fit an explainer for the other"
-    )
 
 
 def _short(model: Mapping[str, Any]) -> str:
@@ -126,22 +166,22 @@ def _embeddings_hash(backbone: Backbone) -> str:
     return hashlib.sha256(rows.to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes()).hexdigest()
 
 
-def _spelled(reader: Reader, ids: Sequence[int]) -> list[str]:
+def _spelled(reader: Reader[Any], ids: NDArray[np.int32]) -> list[str]:
     """Token strings of the start words; empty for none."""
-    return [reader.prompt.decode([number]).strip() if number >= 0 else "" for number in ids]
+    return [reader.prompt.decode([int(number)]).strip() if number >= 0 else "" for number in ids]
 
 
-def _card(document: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+def _card(explainer: SoftExplainer[Any, Any, Any], document: Mapping[str, Any]) -> str:
+    known = explainer.known
     base, metrics = document["base_model"], document["metrics"]
     numbers = "\n".join(f"- validation {name}: {value:.4f}" for name, value in metrics.items()) or "- none"
     return (
-        f"# BEAT explainer for {base['id']}\n\n"
-        "Projectors that let a frozen language model read behaviour tokens and say why a user would like\n"
-        "an item.\n"
+        f"# {explainer.title} explainer for {base['id']}\n\n"
+        f"Lets a frozen language model read a {explainer.stands} and say why a user would like an item.\n"
         f"Weights of the base model are not included; it is fetched under its own licence.\n\n"
         f"- base model: {base['id']}, revision {base['revision']}\n"
-        f"- users {len(vocabulary.users):,}, items {len(vocabulary.items):,}\n"
-        f"- preset: {document['beat']['preset']}\n\n"
+        f"- users {len(known.users):,}, items {len(known.items):,}\n"
+        f"- preset: {document['options']['preset']}\n\n"
         f"## Measured\n\n{numbers}\n\n"
         "## Limits\n\n"
         "Texts are generated and can be wrong about an item. They speak of users and items of the training\n"

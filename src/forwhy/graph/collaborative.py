@@ -75,6 +75,10 @@ class CollaborativeVectors(Known):
         vector: Floats = (self.fold_in[rows].sum(0) / np.sqrt(len(rows))).astype(np.float32)
         return vector
 
+    def representation_for_history(self, items: Sequence[int]) -> Floats:
+        """[D] that of a warm user."""
+        return self.vector_for_history(items)
+
     def save_pretrained(self, folder: Path | str) -> None:
         """Write a folder that loads alone; atomic."""
         tensors: dict[str, NDArray[Any]] = {f"vectors.{side}": self.vectors[side] for side in SIDES}

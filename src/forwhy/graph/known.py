@@ -16,6 +16,8 @@ class Known:
 
     users: Ids
     items: Ids
+    titles: Sequence[str]
+    """By internal item; "" when unknown."""
     seen: NDArray[np.int64]
     """[E, 2] edges of the graph it was learnt on, internal."""
 

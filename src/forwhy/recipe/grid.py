@@ -20,17 +20,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from forwhy.errors import UserError
 from forwhy.explain.config import merged
-from forwhy.recipe.runner import RunFolder, Stage, StageReport, run
-from forwhy.recipe.schema import Recipe, apply_override, make_recipe, recipe_values
+from forwhy.recipe.plan import Stage
+from forwhy.recipe.runner import RunFolder, StageReport, run
+from forwhy.recipe.schema import BeatRecipe, Recipe, XRecRecipe, apply_override, make_recipe, recipe_values
 
 log = logging.getLogger(__name__)
 
 KEYS = ("name", "base", "set", "rows")
-SHARED = ("name", "seed", "data", "encoder", "evaluation")
+SHARED = ("name", "system", "seed", "data", "encoder", "evaluation")
 """Sections that no row may change."""
 
 
@@ -119,7 +120,8 @@ def _tables(*values: object) -> bool:
 
 def _spent(recipe: Recipe) -> str:
     pairs = recipe.explainer.train_pairs or "all"
+    first = recipe.vocabulary if isinstance(recipe, BeatRecipe) else cast("XRecRecipe", recipe).collaborative
     return (
-        f"{recipe.vocabulary.epochs} epochs of interactions at most; {pairs} explained pairs, "
+        f"{first.epochs} epochs of interactions at most; {pairs} explained pairs, "
         f"{recipe.explainer.epochs} times, in batches of {recipe.explainer.batch_size}"
     )

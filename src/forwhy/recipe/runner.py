@@ -2,8 +2,8 @@
 
     RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run
     RUN/state.json        stage -> hash of everything it read, seconds, when
-    RUN/vocabulary/       artifact of stage 1
-    RUN/explainer/        artifact of stage 2 (loads alone: its vocabulary is inside)
+    RUN/vocabulary/       artifact of stage 1 of BEAT; RUN/collaborative/ that of XRec
+    RUN/explainer/        artifact of stage 2 (loads alone: what it reads is inside)
     RUN/evaluation.json   stage 3
     RUN/outputs.parquet   its texts: user_id, item_id, prediction, reference; absent without explanations
     RUN/outputs-warm.parquet  the same of test pairs that a zero-shot protocol set aside
@@ -34,29 +34,19 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
 from forwhy.evaluate.outputs import Outputs
+from forwhy.recipe.plan import OUTPUTS, STAGES, Stage, Step, plan
 from forwhy.recipe.schema import Recipe, load_recipe
 from forwhy.recipe.toml import dump_model
 
 if TYPE_CHECKING:
-    from forwhy.explain.beat import BeatExplainer
+    from forwhy.explain.soft import SoftExplainer
+    from forwhy.recipe.stages import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["vocabulary", "explainer", "evaluation"]
-STAGES: tuple[Stage, ...] = ("vocabulary", "explainer", "evaluation")
-OUTPUTS: Mapping[Stage, str] = {
-    "vocabulary": "vocabulary",
-    "explainer": "explainer",
-    "evaluation": "evaluation.json",
-}
 TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
 METRICS = "metrics.jsonl"
-_SECTIONS: Mapping[Stage, tuple[str, ...]] = {
-    "vocabulary": ("intents", "encoder", "vocabulary"),
-    "explainer": ("explainer",),
-    "evaluation": ("evaluation",),
-}
 # Options that decide how a result is reached, not which: another device does not redo a stage.
 _NO_RESULT = {"device", "checkpoint_seconds"}
 # Raised when a stage's output changes for equal settings: then old outputs must not count as done.
@@ -123,20 +113,36 @@ class RunFolder:
         """Whether a stage is finished and its output is there."""
         return stage in self.state() and (self.path / OUTPUTS[stage]).exists()
 
+    def behaviour(self) -> Behaviour:
+        """What stage 1 learned of users and items."""
+        from forwhy.graph.collaborative import CollaborativeVectors
+
+        if self.recipe.system == "xrec":
+            return CollaborativeVectors.from_pretrained(self.output("collaborative"))
+        return self.vocabulary()
+
     def vocabulary(self) -> Vocabulary:
-        """The behaviour vocabulary of stage 1."""
+        """The behaviour vocabulary of stage 1.
+
+        Raises:
+            UserError: The run's system has none, or it is not learned yet.
+        """
         from forwhy.vocabulary.vocabulary import Vocabulary
 
+        if self.recipe.system != "beat":
+            raise UserError(
+                f"{self.path}: a run of system '{self.recipe.system}' has no behaviour vocabulary"
+            )
         return Vocabulary.from_pretrained(self.output("vocabulary"))
 
-    def explainer(self) -> BeatExplainer:
+    def explainer(self) -> SoftExplainer[Any, Any, Any]:
         """The explainer of stage 2 (loads the language model: seconds, and its size in memory).
 
         How it writes is what the recipe says now: another word cap needs no new training.
         """
-        from forwhy.explain.beat import BeatExplainer
+        from forwhy.explain.loading import load_explainer
 
-        explainer = BeatExplainer.from_pretrained(self.output("explainer"))
+        explainer = load_explainer(self.output("explainer"))
         generation = self.recipe.explainer.generation
         explainer.config = explainer.config.model_copy(update={"generation": generation})
         return explainer
@@ -253,14 +259,14 @@ def run(
         UserError: The dataset, the folder or a model is not usable, in one line.
     """
     home = RunFolder(folder)
-    data = _seen(recipe, dataset)
+    steps, data = plan(recipe, until), _seen(recipe, dataset)
     _on_main(lambda: home.start(recipe))
     reports = []
     inputs = _hash(_STAGE_FORMAT, data.fingerprint, recipe.data.graph)
-    for stage in STAGES[: STAGES.index(until) + 1]:
-        inputs = _stage_inputs(inputs, recipe, stage)
-        donor = next((other for other in siblings if _can_give(other, home, stage, inputs)), None)
-        reports.append(_bring_up(home, stage, inputs, recipe, data, donor))
+    for step in steps:
+        inputs = _stage_inputs(inputs, recipe, step)
+        donor = next((other for other in siblings if _can_give(other, home, step.stage, inputs)), None)
+        reports.append(_bring_up(home, step.stage, inputs, recipe, data, donor))
     return reports
 
 
@@ -270,13 +276,13 @@ def _seen(recipe: Recipe, dataset: Dataset | None = None) -> Dataset:
     return apply_protocol(whole, recipe.data)
 
 
-def _stage_inputs(before: str, recipe: Recipe, stage: Stage) -> str:
+def _stage_inputs(before: str, recipe: Recipe, step: Step) -> str:
     """The hash of all that a stage reads: what the stage before read, and its own sections."""
-    out = _NO_RESULT | ({"generation"} if stage == "explainer" else set())
-    sections = [getattr(recipe, name).model_dump(mode="json", exclude=out) for name in _SECTIONS[stage]]
-    if stage == "evaluation":
+    out = _NO_RESULT | ({"generation"} if step.stage == "explainer" else set())
+    sections = [getattr(recipe, name).model_dump(mode="json", exclude=out) for name in step.reads]
+    if step.stage == "evaluation":
         sections.append(recipe.explainer.generation.model_dump(mode="json"))
-    return _hash(before, stage, sections)
+    return _hash(before, step.stage, sections)
 
 
 def _can_give(other: RunFolder, home: RunFolder, stage: Stage, inputs: str) -> bool:
@@ -322,14 +328,15 @@ def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path
     from forwhy.recipe import stages
 
     output = home.path / OUTPUTS[stage]
-    if stage == "vocabulary":
-        vocabulary = stages.build_vocabulary(recipe, data, work)
-        _on_main(lambda: vocabulary.save_pretrained(output))
-    elif stage == "explainer":
-        explainer = stages.fit_explainer(recipe, data, home.vocabulary(), work)
-        _on_main(lambda: explainer.save_pretrained(output))
-    else:
+    if stage == "evaluation":
         _on_main(lambda: _evaluate(home, recipe, data))
+        return
+    made: stages.Behaviour | stages.Explainer
+    if stage == "explainer":
+        made = stages.fit_explainer(recipe, data, home.behaviour(), work)
+    else:
+        made = stages.learn_behaviour(recipe, data, work)
+    _on_main(lambda: made.save_pretrained(output))
 
 
 def _evaluate(home: RunFolder, recipe: Recipe, data: Dataset) -> None:
@@ -337,7 +344,7 @@ def _evaluate(home: RunFolder, recipe: Recipe, data: Dataset) -> None:
     from forwhy.recipe import stages
 
     explainer = home.explainer() if len(data.pairs("train")) else None
-    evaluation = stages.evaluate_run(recipe, data, home.vocabulary(), explainer)
+    evaluation = stages.evaluate_run(recipe, data, home.behaviour(), explainer)
     for name, outputs in {TEXTS: evaluation.outputs, WARM_TEXTS: evaluation.warm}.items():
         if outputs is None:
             (home.path / name).unlink(missing_ok=True)

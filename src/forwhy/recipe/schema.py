@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from pydantic import (
     BaseModel,
@@ -27,8 +27,11 @@ from pydantic_core import ErrorDetails
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
+from forwhy.graph.config import CollaborativeConfig
 from forwhy.vocabulary.config import TokenizerConfig
+
+System = Literal["beat", "xrec"]
 
 
 class _Section(BaseModel):
@@ -66,17 +69,20 @@ class EvaluationConfig(_Section):
 
 
 class Recipe(_Section):
-    """Everything a run depends on. The resolved one, written into the run folder, is itself a recipe."""
+    """Everything a run depends on. The resolved one, written into the run folder, is itself a recipe.
+
+    What all systems share; each has its own class below.
+    """
 
     name: str = Field(min_length=1)
     """Shown in reports and model cards."""
+    system: System
+    """Which of the published systems is run."""
     seed: NonNegativeInt = 0
     """Seed of every section that has one and does not set its own."""
     data: DataConfig
-    intents: IntentsConfig = Field(default_factory=IntentsConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    vocabulary: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    explainer: BeatConfig = Field(default_factory=BeatConfig)
+    explainer: ExplainerConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     @model_validator(mode="before")
@@ -86,6 +92,27 @@ class Recipe(_Section):
         if not isinstance(values, Mapping) or "seed" not in values:
             return values
         return _seeded(cls, values, values["seed"])
+
+
+class BeatRecipe(Recipe):
+    """BEAT: behaviour tokens from interactions and phrases, read by a frozen language model."""
+
+    system: Literal["beat"] = "beat"
+    intents: IntentsConfig = Field(default_factory=IntentsConfig)
+    vocabulary: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    explainer: BeatConfig = Field(default_factory=BeatConfig)
+
+
+class XRecRecipe(Recipe):
+    """XRec: graph vectors through a mixture of experts into every layer of a frozen language model."""
+
+    system: Literal["xrec"] = "xrec"
+    collaborative: CollaborativeConfig = Field(default_factory=CollaborativeConfig)
+    explainer: XRecConfig = Field(default_factory=XRecConfig)
+
+
+RECIPES: Mapping[str, type[Recipe]] = {"beat": BeatRecipe, "xrec": XRecRecipe}
+"""By the key `system`; a recipe without one is BEAT's."""
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -120,10 +147,16 @@ def make_recipe(values: Mapping[str, Any], path: Path | str) -> Recipe:
     Raises:
         UserError: A key is unknown or a value does not fit its field.
     """
+    system = values.get("system", "beat")
+    if not isinstance(system, str) or system not in RECIPES:
+        near = difflib.get_close_matches(str(system), RECIPES, n=1, cutoff=0.0)
+        raise UserError(
+            f"{path}: 'system': {system!r} is not one of {', '.join(RECIPES)}; did you mean '{near[0]}'?"
+        )
     try:
-        return Recipe.model_validate(values)
+        return RECIPES[system].model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {_in_words(error)}") from None
+        raise UserError(f"{path}: {_in_words(error, RECIPES[system])}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -164,11 +197,11 @@ def _toml_value(text: str) -> object:
     return parsed["value"] if set(parsed) == {"value"} else text
 
 
-def _in_words(error: ValidationError) -> str:
+def _in_words(error: ValidationError, kind: type[Recipe]) -> str:
     """Every finding of pydantic as one line, unknown keys first since they often cause the rest."""
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
     return "; ".join(
-        _finding(finding["type"], finding["loc"], finding["msg"]) + _nearest_choice(finding)
+        _finding(kind, finding["type"], finding["loc"], finding["msg"]) + _nearest_choice(finding)
         for finding in findings
     )
 
@@ -182,10 +215,10 @@ def _nearest_choice(finding: ErrorDetails) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _finding(kind: str, location: Sequence[int | str], message: str) -> str:
+def _finding(recipe: type[Recipe], kind: str, location: Sequence[int | str], message: str) -> str:
     dotted = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(recipe, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
         return f"unknown key '{dotted}'; did you mean '{'.'.join([*map(str, location[:-1]), *near])}'?"
     if kind == "missing":
@@ -193,9 +226,9 @@ def _finding(kind: str, location: Sequence[int | str], message: str) -> str:
     return f"'{dotted}': {message[:1].lower()}{message[1:]}"
 
 
-def _known_keys(location: Iterable[int | str]) -> list[str]:
+def _known_keys(recipe: type[Recipe], location: Iterable[int | str]) -> list[str]:
     """The keys of the section at a dotted location; empty where the location leads nowhere."""
-    section: type[BaseModel] = Recipe
+    section: type[BaseModel] = recipe
     for part in location:
         inner = (
             _inner_model(section.model_fields[str(part)].annotation) if part in section.model_fields else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.columns import SPLITS
+from forwhy.columns import SIDES, SPLITS
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import entity_phrases
@@ -25,9 +25,12 @@ from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.explain.base import NllResult
-from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.loading import EXPLAINERS
+from forwhy.explain.soft import SoftExplainer
+from forwhy.graph.collaborative import CollaborativeVectors
+from forwhy.graph.tokenizer import CollaborativeTokenizer
 from forwhy.progress import Progress, spinner, track
-from forwhy.recipe.schema import Recipe
+from forwhy.recipe.schema import BeatRecipe, Recipe, XRecRecipe
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.tokenizer import BehaviorTokenizer
@@ -37,6 +40,11 @@ log = logging.getLogger(__name__)
 
 _TOGETHER = 32
 """Pairs explained between two steps of the progress bar; the texts do not depend on it."""
+
+
+Behaviour = Vocabulary | CollaborativeVectors
+"""What stage 1 leaves."""
+Explainer = SoftExplainer[Any, Any, Any]
 
 
 class Evaluation(NamedTuple):
@@ -50,33 +58,41 @@ class Evaluation(NamedTuple):
     """Those of `Dataset.warm_pairs`; None without any."""
 
 
-def build_vocabulary(recipe: Recipe, dataset: Dataset, folder: Path) -> Vocabulary:
-    """Stage 1: behaviour tokens from training interactions and phrases (BEAT eq. 2 to 9).
+def learn_behaviour(recipe: Recipe, dataset: Dataset, folder: Path) -> Behaviour:
+    """Stage 1: what stands for users and items, from training interactions.
+
+    BEAT: behaviour tokens, from phrases too (BEAT eq. 2 to 9). XRec: graph vectors (XRec eq. 7 to 11).
 
     Args:
-        recipe: Its sections data, intents, encoder and vocabulary are read.
+        recipe: Its sections data and, of BEAT, intents, encoder and vocabulary, of XRec collaborative are read.
         dataset: What to learn from.
         folder: For checkpoints; a killed stage goes on from it.
     """
     if recipe.data.protocol == "as-published":
         log.warning("protocol as-published: held-out pairs are training edges: %s", leaks(dataset))
-    phrases = {side: entity_phrases(dataset, side, recipe.intents) for side in ("user", "item")}
+    if isinstance(recipe, XRecRecipe):
+        return CollaborativeTokenizer(recipe.collaborative).fit(dataset, folder, recipe.data.graph)
+    recipe = cast("BeatRecipe", recipe)
+    phrases: dict[str, dict[int, list[str]]] = {
+        side: entity_phrases(dataset, side, recipe.intents) for side in SIDES
+    }
     encoder = text_encoder(recipe.encoder.name)
     return BehaviorTokenizer(recipe.vocabulary).fit(dataset, phrases, encoder, folder, recipe.data.graph)
 
 
-def fit_explainer(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, folder: Path) -> BeatExplainer:
-    """Stage 2: a frozen language model learns to read the tokens (BEAT eq. 10, 11); `folder` as above."""
-    return BeatExplainer(recipe.explainer).fit(dataset, vocabulary, folder)
+def fit_explainer(recipe: Recipe, dataset: Dataset, behaviour: Behaviour, folder: Path) -> Explainer:
+    """Stage 2: a frozen language model learns to read what stage 1 learned; `folder` as above."""
+    kind = EXPLAINERS[recipe.system]
+    return kind(recipe.explainer).fit(dataset, behaviour, folder)
 
 
 def evaluate_run(
-    recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, explainer: BeatExplainer | None
+    recipe: Recipe, dataset: Dataset, behaviour: Behaviour, explainer: Explainer | None
 ) -> Evaluation:
     """Stage 3: every number on test pairs, beside its controls; see `forwhy.evaluate.report` for the keys.
 
-    Ranking of the quantised representations, health of the books, whether held-out texts reached the macro
-    tokens, generated texts, information gain. What the dataset has no test pairs for is null, and so is all
+    Ranking of the representations, health of the books and whether held-out texts reached the macro tokens
+    (BEAT), generated texts, information gain. What the dataset has no test pairs for is null, and so is all
     text without an explainer.
     """
     encoder = text_encoder(recipe.encoder.name)
@@ -86,24 +102,24 @@ def evaluate_run(
     warm = _warm(recipe, dataset, explainer) if tested and explainer else None
     text = _texts(recipe, dataset, outputs, encoder) if outputs else None
     document = evaluation_document(
-        ranking=rank_vocabulary(recipe, dataset, vocabulary),
+        ranking=rank_behaviour(recipe, dataset, behaviour),
         baselines=_baselines(recipe, dataset),
-        health=vocabulary.health(),
-        retrieval=_retrieval(dataset, vocabulary, encoder),
+        health=behaviour.health() if isinstance(behaviour, Vocabulary) else None,
+        retrieval=_retrieval(dataset, behaviour, encoder),
         text=text,
         gain=_gain(recipe, explainer, pairs) if tested and explainer else None,
         groups=_groups(dataset, outputs, text, warm, encoder) if outputs and text else None,
-        protocol=_protocol(recipe, dataset, vocabulary, explainer),
+        protocol=_protocol(recipe, dataset, behaviour, explainer, pairs),
     )
     return Evaluation(document, outputs, warm)
 
 
-def rank_vocabulary(recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary) -> RankingResult | None:
-    """Full ranking of the quantised representations on test interactions; None without any."""
+def rank_behaviour(recipe: Recipe, dataset: Dataset, behaviour: Behaviour) -> RankingResult | None:
+    """Full ranking of the representations on test interactions; None without any."""
     test = dataset.edges("test")
     if not len(test):
         return None
-    users, items = vocabulary.representation("user"), vocabulary.representation("item")
+    users, items = behaviour.representation("user"), behaviour.representation("item")
     with spinner("ranking the catalogue"):
         return rank_all(users, items, dataset.edges("train", "as-published"), test, recipe.evaluation.ks)
 
@@ -118,7 +134,7 @@ def _baselines(recipe: Recipe, dataset: Dataset) -> dict[str, RankingResult]:
     return {"popularity": rank_scores(popularity.scores, *sizes, seen, test, recipe.evaluation.ks)}
 
 
-def _drawn_pairs(recipe: Recipe, pairs: Pairs, explainer: BeatExplainer | None) -> Pairs:
+def _drawn_pairs(recipe: Recipe, pairs: Pairs, explainer: Explainer | None) -> Pairs:
     """As many as are measured, of those with both sides known from training: there is something to read."""
     if explainer is not None:
         pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
@@ -126,15 +142,15 @@ def _drawn_pairs(recipe: Recipe, pairs: Pairs, explainer: BeatExplainer | None) 
     return pairs.select(order[: max(recipe.evaluation.pairs, recipe.evaluation.generate)])
 
 
-def _retrieval(dataset: Dataset, vocabulary: Vocabulary, encoder: TextEncoder) -> dict[str, object] | None:
+def _retrieval(dataset: Dataset, behaviour: Behaviour, encoder: TextEncoder) -> dict[str, object] | None:
     """Rank of each test pair's own text for its macro tokens (BEAT eq. 6) among all test texts."""
     pairs = dataset.pairs("test")
-    if len(pairs) < 2 or "user_macro" not in vocabulary.codebooks:
+    if len(pairs) < 2 or not isinstance(behaviour, Vocabulary) or "user_macro" not in behaviour.codebooks:
         return None
-    return text_retrieval(vocabulary.fused_text(pairs.users, pairs.items), encoder.encode(pairs.texts))
+    return text_retrieval(behaviour.fused_text(pairs.users, pairs.items), encoder.encode(pairs.texts))
 
 
-def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: Pairs) -> Outputs | None:
+def _outputs(recipe: Recipe, dataset: Dataset, explainer: Explainer, pairs: Pairs) -> Outputs | None:
     """A text for each of the first `generate` pairs."""
     chosen = pairs.select(np.arange(min(recipe.evaluation.generate, len(pairs))))
     if len(chosen) < 2:
@@ -147,7 +163,7 @@ def _outputs(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer, pairs: 
     return outputs.take(outputs.order())
 
 
-def _warm(recipe: Recipe, dataset: Dataset, explainer: BeatExplainer) -> Outputs | None:
+def _warm(recipe: Recipe, dataset: Dataset, explainer: Explainer) -> Outputs | None:
     """As many texts of test pairs in which nobody lost text, where a protocol set such pairs aside."""
     pairs = _drawn_pairs(recipe, dataset.warm_pairs(), explainer)
     return _outputs(recipe, dataset, explainer, pairs)
@@ -169,7 +185,7 @@ def _groups(
     return groups
 
 
-def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
+def _gain(recipe: Recipe, explainer: Explainer, pairs: Pairs) -> Gain:
     """NLL under the right tokens and under other pairs' tokens."""
     chosen = pairs.select(np.arange(min(recipe.evaluation.pairs, len(pairs))))
     with Progress("scoring test pairs, right and shuffled", 4) as progress:
@@ -179,7 +195,7 @@ def _gain(recipe: Recipe, explainer: BeatExplainer, pairs: Pairs) -> Gain:
 class _Counted:
     """A scorer that counts its passes over the pairs."""
 
-    def __init__(self, explainer: BeatExplainer, progress: Progress) -> None:
+    def __init__(self, explainer: Explainer, progress: Progress) -> None:
         self._explainer, self._progress = explainer, progress
 
     def nll(
@@ -194,11 +210,14 @@ class _Counted:
 
 
 def _protocol(
-    recipe: Recipe, dataset: Dataset, vocabulary: Vocabulary, explainer: BeatExplainer | None
+    recipe: Recipe, dataset: Dataset, behaviour: Behaviour, explainer: Explainer | None, pairs: Pairs
 ) -> dict[str, object]:
     """What the numbers are about."""
+    intents = recipe.intents if isinstance(recipe, BeatRecipe) else None
+    prompts = None if explainer is None or not len(pairs) else explainer.prompt_tokens(pairs)
     return {
         "recipe": recipe.name,
+        "system": recipe.system,
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
         "split": dataset.source.get("split"),
@@ -207,11 +226,14 @@ def _protocol(
         "graph": recipe.data.graph,
         "zero_shot": dataset.source.get("protocol"),
         "leaks": leaks(dataset),
-        "interaction_texts_read": recipe.intents.training_explanations
-        and not recipe.intents.clear_of_interactions,
-        "profiles_read": recipe.intents.source == "profiles",
+        "interaction_texts_read": intents is not None
+        and intents.training_explanations
+        and not intents.clear_of_interactions,
+        "profiles_read": intents is not None and intents.source == "profiles",
+        "profiles_shown": recipe.explainer.prompt.profiles,
         "masked": "all training interactions, also those taken out of the graph",
-        "training_edges": len(vocabulary.seen),
+        "training_edges": len(behaviour.seen),
+        "prompt_tokens": None if prompts is None else round(float(prompts.mean()), 1),
         "model": explainer.config.model if explainer is not None else None,
         "encoder": recipe.encoder.name,
         "seed": recipe.seed,

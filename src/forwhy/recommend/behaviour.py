@@ -1,6 +1,6 @@
-"""Recommend by behaviour words: the inner product of two people's quantised representations.
+"""Recommend by what stage 1 learned: the inner product of two representations.
 
-Shapes: B people, I items, S slots, W dimensions of a representation.
+Shapes: B people, I items, W dimensions of a representation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from forwhy.recommend.base import CatalogueRecommender, Id, Ints, Reach, Scores
 Side = Literal["user", "item"]
 
 
-class BehaviourVocabulary(Protocol):
-    """What of `forwhy.vocabulary.Vocabulary` recommending needs."""
+class Behaviour(Protocol):
+    """What recommending needs of what stage 1 learned: a `Vocabulary`, or `CollaborativeVectors`."""
 
     @property
     def users(self) -> Ids:
@@ -43,25 +43,22 @@ class BehaviourVocabulary(Protocol):
     def representation(self, side: Side) -> NDArray[np.float32]:
         """[entities, W], so that a score is an inner product."""
 
-    def represent(self, side: Side, codes_nS: NDArray[np.integer]) -> NDArray[np.float32]:  # noqa: N803
-        """[n, W] the same of given codes [n, S]."""
-
-    def codes_for_history(self, items: Sequence[int]) -> NDArray[np.int32]:
-        """[S] codes of a person who took these internal items."""
+    def representation_for_history(self, items: Sequence[int]) -> NDArray[np.float32]:
+        """[W] the same of a person who took these internal items."""
 
 
 class BehaviourRecommender(CatalogueRecommender):
-    """Scores q_u . q_i over behaviour words (BEAT section 3.2), the very numbers that are explained.
+    """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
 
     Serves hot users, and by `history` people never seen in training. Memory: both tables of representations.
     """
 
     reach: ClassVar[Reach] = Reach(frozenset({"hot", "warm"}), frozenset({"hot"}))
 
-    def __init__(self, vocabulary: BehaviourVocabulary) -> None:
-        """Nothing is fitted here: the vocabulary is the model."""
-        super().__init__(vocabulary.users, vocabulary.items, vocabulary.titles, vocabulary.taken)
-        self.vocabulary = vocabulary
+    def __init__(self, behaviour: Behaviour) -> None:
+        """Nothing is fitted here: what stage 1 learned is the model."""
+        super().__init__(behaviour.users, behaviour.items, behaviour.titles, behaviour.taken)
+        self.behaviour = behaviour
 
     def scores(self, users: Ints) -> Scores:
         """[B, I] inner products with every item."""
@@ -69,14 +66,14 @@ class BehaviourRecommender(CatalogueRecommender):
 
     def history_scores(self, items: Ints) -> Scores:
         """[I] inner products of the words that this history gets."""
-        codes = self.vocabulary.codes_for_history([int(item) for item in items])
-        return np.asarray(self._products(self.vocabulary.represent("user", codes[None]))[0])
+        vector_W = self.behaviour.representation_for_history([int(item) for item in items])
+        return np.asarray(self._products(vector_W[None])[0])
 
     def check_user(self, user: Id, number: int) -> None:
-        """A user without training interactions has no words of their own."""
-        if not self._has_words[number]:
+        """A user without training interactions has no representation of their own."""
+        if not self._has_history[number]:
             raise UserError(
-                f"user {user!r} has no training interactions, so no behaviour words; "
+                f"user {user!r} has no training interactions to know them by; "
                 "give a history (a list of item ids they took) instead"
             )
 
@@ -87,13 +84,13 @@ class BehaviourRecommender(CatalogueRecommender):
         return np.asarray(products.astype(np.float32))
 
     @cached_property
-    def _has_words(self) -> NDArray[np.bool_]:
-        return self.vocabulary.has_history["user"]
+    def _has_history(self) -> NDArray[np.bool_]:
+        return self.behaviour.has_history["user"]
 
     @cached_property
     def _user_rows(self) -> NDArray[np.float32]:
-        return self.vocabulary.representation("user")
+        return self.behaviour.representation("user")
 
     @cached_property
     def _item_rows(self) -> NDArray[np.float64]:
-        return self.vocabulary.representation("item").astype(np.float64)
+        return self.behaviour.representation("item").astype(np.float64)

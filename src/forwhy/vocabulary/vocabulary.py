@@ -128,6 +128,11 @@ class Vocabulary(Known):
         ]
         return np.array(codes, np.int32)
 
+    def representation_for_history(self, items: Sequence[int]) -> Floats:
+        """[width] the q of a warm user."""
+        row: Floats = self.represent("user", self.codes_for_history(items)[None])[0]
+        return row
+
     def fused_text(self, users: Ints, items: Ints) -> Floats:
         """[n, V] macro words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).
 

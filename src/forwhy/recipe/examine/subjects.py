@@ -19,6 +19,7 @@ from forwhy.recipe.runner import RunFolder
 from forwhy.recipe.runner import run as run_stages
 
 if TYPE_CHECKING:
+    from forwhy.recipe.stages import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,15 @@ class Subject:
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
-        """The run's, read once; None for a file."""
-        return None if self.run is None else self.run.vocabulary()
+        """The run's, read once; None for a file, or a system without one."""
+        from forwhy.vocabulary.vocabulary import Vocabulary
+
+        return self.behaviour if isinstance(self.behaviour, Vocabulary) else None
+
+    @cached_property
+    def behaviour(self) -> Behaviour | None:
+        """What the run's stage 1 learned, read once; None for a file."""
+        return None if self.run is None else self.run.behaviour()
 
 
 def subjects(request: Request) -> list[Subject]:
@@ -61,7 +69,7 @@ def subjects(request: Request) -> list[Subject]:
 
 
 def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
-    """The recorded evaluation, one made now, or that of the vocabulary alone while nothing else is there."""
+    """The recorded evaluation, one made now, or that of stage 1 alone while nothing else is there."""
     if again:
         (folder.path / "evaluation.json").unlink(missing_ok=True)
     if folder.has("evaluation"):
@@ -72,17 +80,17 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
         return folder.evaluation()
     from forwhy.recipe.stages import evaluate_run
 
-    log.info("%s: the explainer is not trained yet: only the vocabulary is measured", folder.path)
-    return evaluate_run(folder.recipe, dataset, folder.vocabulary(), None).document
+    log.info("%s: the explainer is not trained yet: only stage 1 is measured", folder.path)
+    return evaluate_run(folder.recipe, dataset, folder.behaviour(), None).document
 
 
 def ranking(subject: Subject) -> RankingResult | None:
-    """Ranking of a run's vocabulary with its values per user; None for a file."""
-    from forwhy.recipe.stages import rank_vocabulary
+    """Ranking of what a run learned, with its values per user; None for a file."""
+    from forwhy.recipe.stages import rank_behaviour
 
-    if subject.run is None or subject.dataset is None or subject.vocabulary is None:
+    if subject.run is None or subject.dataset is None or subject.behaviour is None:
         return None
-    return rank_vocabulary(subject.run.recipe, subject.dataset, subject.vocabulary)
+    return rank_behaviour(subject.run.recipe, subject.dataset, subject.behaviour)
 
 
 def _run(name: str, folder: RunFolder, again: bool) -> Subject:

@@ -1,0 +1,30 @@
+"""An explainer of any system from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from forwhy.errors import UserError
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.soft import SoftExplainer
+from forwhy.explain.store import system_of
+from forwhy.explain.xrec import XRecExplainer
+
+EXPLAINERS: dict[str, type[SoftExplainer[Any, Any, Any]]] = {
+    kind.system: kind for kind in (BeatExplainer, XRecExplainer)
+}
+
+
+def load_explainer(
+    folder: Path, model: str | None = None, device: str | None = None
+) -> SoftExplainer[Any, Any, Any]:
+    """What :meth:`SoftExplainer.save_pretrained` wrote, whichever system's it is.
+
+    Raises:
+        UserError: As `from_pretrained`, or a system that this version does not know.
+    """
+    system = system_of(Path(folder))
+    if system not in EXPLAINERS:
+        raise UserError(f"{folder}: holds an explainer of system {system!r}, not known here; fit it again")
+    return EXPLAINERS[system].from_pretrained(folder, model, device)
