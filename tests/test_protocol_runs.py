@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Literal
@@ -97,10 +97,15 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     row = Prompt.row
 
     def listening(
-        self: Prompt, users: object, items: object, title: str = "", text: str | None = None
+        self: Prompt,
+        user: object,
+        item: object,
+        title: str = "",
+        text: str | None = None,
+        profiles: Mapping[str, str] | None = None,
     ) -> object:
-        texts.extend([title, text or ""])
-        return row(self, users, items, title, text)
+        texts.extend([title, text or "", *(profiles or {}).values()])
+        return row(self, user, item, title, text, profiles)
 
     monkeypatch.setattr(stages, "text_encoder", lambda name: Listener(texts))
     monkeypatch.setattr(Prompt, "row", listening)
