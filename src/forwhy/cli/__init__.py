@@ -14,6 +14,7 @@ from forwhy.cli.demo import demo
 from forwhy.cli.doctor import doctor
 from forwhy.cli.evaluate import evaluate
 from forwhy.cli.explain import explain
+from forwhy.cli.fit import fit_app
 from forwhy.cli.guard import guarded
 from forwhy.cli.recommend import recommend
 from forwhy.cli.run import run
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(fit_app, name="fit")
 for command in (demo, run, recommend, explain, vocabulary, evaluate, doctor):
     app.command()(command)
 

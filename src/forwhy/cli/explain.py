@@ -61,7 +61,7 @@ def _stream(
 
 
 def _evidence(explanation: Explanation) -> Table:
-    """The behaviour tokens behind a sentence, and how much each one carried."""
+    """The tokens behind a sentence, and how much each one carried."""
     from rich.table import Table
 
     table = Table("token", "gloss", "contribution (nats)")

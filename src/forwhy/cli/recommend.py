@@ -27,7 +27,7 @@ def recommend(
     with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """The best items for a person, with the behaviour tokens they were chosen by."""
+    """The best items for a person, with the behaviour tokens they were chosen by, where the system has such."""
     from forwhy.recipe import RunFolder
 
     one_of({"--user": user, "--history": history})

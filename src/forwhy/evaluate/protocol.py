@@ -89,11 +89,16 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
             yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
     if protocol.get("profiles_read"):
         yield "Shipped profiles were read; they may have been written from held-out text."
+    if protocol.get("profiles_shown"):
+        whose = "Profiles of the tested people and items stand in the prompts"
+        leaking = leaks.get("profiles_possibly_leaking", True) if leaks else True
+        yield f"{whose}{'; they may have been written from held-out text' if leaking else ''}."
 
 
 def _reading(protocol: Mapping[str, Any]) -> Iterator[str]:
     if protocol.get("model"):
-        yield f"Texts by {protocol['model']}."
+        length = protocol.get("prompt_tokens")
+        yield f"Texts by {protocol['model']}{f', prompts of {length:g} tokens on average' if length else ''}."
     if protocol.get("encoder"):
         yield f"Vectors of texts by {protocol['encoder']}."
     seeds = {"seed": "training", "evaluation_seed": "evaluation"}

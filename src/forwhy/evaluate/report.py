@@ -21,6 +21,8 @@ Document = dict[str, Any]
 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
+RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
+"""System -> what ranks the catalogue."""
 SIGNATURES = {"sacrebleu": SACREBLEU_SIGNATURE}
 
 
@@ -107,7 +109,8 @@ def _controls(table: TextTable) -> Document:
 def _ranking_table(document: Mapping[str, Any]) -> Table | None:
     if not document.get("ranking"):
         return None
-    rows = {"behaviour tokens": document["ranking"], **document.get("baselines", {})}
+    ranked = RANKED.get(document.get("protocol", {}).get("system", "beat"), "this run")
+    rows = {ranked: document["ranking"], **document.get("baselines", {})}
     metrics = [metric for metric in SHOWN_RANKING if metric in document["ranking"]]
     table = titled(f"Full ranking on test, {document['ranking']['users']} users", *metrics)
     for name, values in rows.items():

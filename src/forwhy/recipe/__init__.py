@@ -13,9 +13,15 @@ several runs of one file, for a table.
 """
 
 from forwhy.recipe.grid import Grid, load_grid, run_grid
-from forwhy.recipe.plan import STAGES
+from forwhy.recipe.plan import STAGES, plan
 from forwhy.recipe.runner import RunFolder, StageReport, run
-from forwhy.recipe.schema import EvaluationConfig, Recipe, load_recipe, packaged_recipe
+from forwhy.recipe.schema import (
+    EvaluationConfig,
+    Recipe,
+    default_recipe,
+    load_recipe,
+    packaged_recipe,
+)
 
 __all__ = [
     "STAGES",
@@ -24,9 +30,11 @@ __all__ = [
     "Recipe",
     "RunFolder",
     "StageReport",
+    "default_recipe",
     "load_grid",
     "load_recipe",
     "packaged_recipe",
+    "plan",
     "run",
     "run_grid",
 ]

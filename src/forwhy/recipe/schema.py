@@ -129,6 +129,23 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return make_recipe(recipe_values(path, overrides), path)
 
 
+def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A system's recipe on a dataset, with its defaults.
+
+    Raises:
+        UserError: As `load_recipe`.
+    """
+    values: dict[str, Any] = {
+        "name": dataset.name,
+        "system": system,
+        "seed": 0,
+        "data": {"path": str(dataset)},
+    }
+    for override in overrides:
+        apply_override(values, override)
+    return make_recipe(values, f"defaults of {system}")
+
+
 def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a TOML file says, with overrides, not yet checked.
 

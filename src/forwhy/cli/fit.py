@@ -1,0 +1,58 @@
+"""`forwhy fit explainer SYSTEM DATASET`: learn without a recipe of one's own; the result is a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from forwhy.cli.console import JsonFlag, emit, show
+
+fit_app = typer.Typer(
+    help="Learn from a dataset with a system's defaults.", no_args_is_help=True, rich_markup_mode=None
+)
+
+SystemName = Annotated[Literal["beat", "xrec"], typer.Argument(help="Which system.")]
+DatasetFolder = Annotated[Path, typer.Argument(help="Dataset folder.")]
+RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="E.g. explainer.train_pairs=640.")]
+
+
+@fit_app.command("behaviour")
+def fit_behaviour(
+    system: SystemName,
+    dataset: DatasetFolder,
+    out: RunOut,
+    overrides: Overrides = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What stands for users and items: BEAT's vocabulary or XRec's graph vectors."""
+    _fit(system, dataset, out, overrides, as_json, whole=False)
+
+
+@fit_app.command("explainer")
+def fit_explainer(
+    system: SystemName,
+    dataset: DatasetFolder,
+    out: RunOut,
+    overrides: Overrides = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The same, and a frozen language model that learns to read it; `forwhy evaluate` measures it."""
+    _fit(system, dataset, out, overrides, as_json, whole=True)
+
+
+def _fit(
+    system: str, dataset: Path, out: Path, overrides: list[str] | None, as_json: bool, whole: bool
+) -> None:
+    from forwhy.recipe import default_recipe, plan, run
+
+    recipe = default_recipe(system, dataset, overrides or ())
+    until = "explainer" if whole else plan(recipe)[0].stage
+    reports = run(recipe, out, until)
+    if as_json:
+        stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
+        emit({"run": str(out), "stages": stages})
+    else:
+        show(f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}")
