@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 from weakref import WeakSet
 
 import torch
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from forwhy.bridge.config import InjectionMode
 from forwhy.errors import UserError
-
-Mode = Literal["projected", "identity"]
 
 SEPARATE = ("q_proj", "k_proj", "v_proj")
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv")
 
 _injecting: WeakSet[nn.Module] = WeakSet()
+"""Models inside a block now, whatever the mode."""
 
 
 class Injection:
@@ -43,14 +42,14 @@ class Injection:
     0.2% for 16 rows, and 0.2 ms for each block; outside of blocks nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, mode: Mode = "projected") -> None:
+    def __init__(self, model: PreTrainedModel, mode: InjectionMode = "projected") -> None:
         """Find the projections; the model is left as it is.
 
         Raises:
             UserError: a layer without such projections, or `identity` for a model whose queries, keys and
                 values come from one projection.
         """
-        self.mode: Mode = mode
+        self.mode: InjectionMode = mode
         self._model = model
         self._projections: list[nn.Module] = []
         name = type(model).__name__
