@@ -89,7 +89,7 @@ def test_shares_sum_to_one_over_the_chosen_experts(training: bool, top: int) -> 
 
 
 def test_noise_has_the_learned_size_and_only_in_training() -> None:
-    made = adapter(experts=2)
+    made = adapter(experts=2).requires_grad_(False)
     x_1d = torch.randn(1, 6)
     many = x_1d.expand(40_000, -1)
     still, noisy = made.gate(many), made.train().gate(many)

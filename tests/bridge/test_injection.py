@@ -9,7 +9,6 @@ from typing import get_args
 
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -17,53 +16,17 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection, fitted
 from forwhy.bridge.packing import PackedLinears
-from forwhy.errors import UserError
 from forwhy.models import LoadedLM, load_causal_lm
 
-WIDTH, WORDS = 24, 40
-SIZES = {
-    "vocab_size": WORDS,
-    "hidden_size": WIDTH,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GROUPED = {"num_key_value_heads": 2}
-WINDOWED = {"head_dim": 8, "sliding_window": 4, "num_hidden_layers": 3, **GROUPED}
-SEPARATE = {
-    "Llama": ("LlamaConfig", GROUPED),
-    "LlamaMHA": ("LlamaConfig", {}),
-    "Qwen2": ("Qwen2Config", GROUPED),
-    "Qwen3": ("Qwen3Config", {"head_dim": 8, **GROUPED}),
-    "Mistral": ("MistralConfig", GROUPED),
-    "Gemma2": ("Gemma2Config", WINDOWED),
-    "Gemma3": ("Gemma3TextConfig", WINDOWED),
-}
-FUSED = {
-    "Phi3": ("Phi3Config", GROUPED),
-    "GPTNeoX": ("GPTNeoXConfig", {}),
-    "GPT2": ("GPT2Config", {}),
-}
+WIDTH = 24
+SEPARATE = ["Llama", "LlamaMHA", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3"]
+FUSED = ["Phi3", "GPTNeoX", "GPT2"]
+MakeModel = Callable[..., PreTrainedModel]
 PROJECTED = [*SEPARATE, *FUSED]
 MODES: list[tuple[str, Mode]] = [
     *((family, "projected") for family in PROJECTED),
     *((family, "identity") for family in SEPARATE),
 ]
-
-
-def model_of(family: str, **changes: object) -> PreTrainedModel:
-    """A small random model, its weights frozen."""
-    name, options = {**SEPARATE, **FUSED}[family]
-    config = getattr(transformers, name)(**{**SIZES, **options, **changes})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(config)
-    return model.requires_grad_(False).eval()
 
 
 def inputs(rows: int = 3, length: int = 7, width: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,15 +73,11 @@ def logits(model: PreTrainedModel, x_BSD: Tensor) -> Tensor:
     return out
 
 
-def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 # --- what it computes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("family", "mode"), MODES)
-def test_zero_vectors_change_no_bit(family: str, mode: Mode) -> None:
+def test_zero_vectors_change_no_bit(model_of: MakeModel, family: str, mode: Mode) -> None:
     model = model_of(family)
     x_BSD, a_BKD, at_BK = inputs()
     plain = logits(model, x_BSD)
@@ -148,7 +107,7 @@ def test_zero_vectors_change_no_bit_of_real_models(name: str, real_tokenizers: d
 
 
 @pytest.mark.parametrize("family", PROJECTED)
-def test_projected_gives_every_projection_x_plus_a(family: str) -> None:
+def test_projected_gives_every_projection_x_plus_a(model_of: MakeModel, family: str) -> None:
     model = model_of(family)
     x_BSD, a_BKD, at_BK = inputs()
     added_BSD = everywhere(a_BKD, at_BK, x_BSD.shape[1])
@@ -158,7 +117,7 @@ def test_projected_gives_every_projection_x_plus_a(family: str) -> None:
         assert torch.equal(logits(model, x_BSD), expected)
 
 
-def test_projected_is_equation_12_in_an_attention_layer_written_out() -> None:
+def test_projected_is_equation_12_in_an_attention_layer_written_out(model_of: MakeModel) -> None:
     model = model_of("Llama", num_hidden_layers=1).double()
     x_BSD, a_BKD, at_BK = (part.double() if part.is_floating_point() else part for part in inputs())
     attention = model.model.layers[0].self_attn
@@ -192,7 +151,9 @@ def test_projected_is_equation_12_in_an_attention_layer_written_out() -> None:
 @pytest.mark.parametrize(
     ("family", "norm"), [("LlamaMHA", "input_layernorm"), ("Gemma3", "input_layernorm"), ("GPT2", "ln_1")]
 )
-def test_projected_in_one_layer_is_adding_to_what_its_norm_gives(family: str, norm: str) -> None:
+def test_projected_in_one_layer_is_adding_to_what_its_norm_gives(
+    model_of: MakeModel, family: str, norm: str
+) -> None:
     changes = {"layer_types": ["sliding_attention"]} if family == "Gemma3" else {}
     model = model_of(family, num_hidden_layers=1, **changes)
     x_BSD, a_BKD, at_BK = inputs()
@@ -204,7 +165,7 @@ def test_projected_in_one_layer_is_adding_to_what_its_norm_gives(family: str, no
 
 
 @pytest.mark.parametrize("family", ["Qwen2", "Phi3", "GPT2"])
-def test_a_projection_changes_by_w_a_there_and_not_at_all_elsewhere(family: str) -> None:
+def test_a_projection_changes_by_w_a_there_and_not_at_all_elsewhere(model_of: MakeModel, family: str) -> None:
     model = model_of(family).double()
     x_BSD, a_BKD, at_BK = (part.double() if part.is_floating_point() else part for part in inputs())
     first, seen = projections(model)[0], []
@@ -218,7 +179,7 @@ def test_a_projection_changes_by_w_a_there_and_not_at_all_elsewhere(family: str)
     torch.testing.assert_close(difference, everywhere(a_BKD @ weight, at_BK, x_BSD.shape[1]))
 
 
-def test_identity_is_the_released_codes_formula_where_widths_are_equal() -> None:
+def test_identity_is_the_released_codes_formula_where_widths_are_equal(model_of: MakeModel) -> None:
     model = model_of("LlamaMHA")
     x_BSD, a_BKD, at_BK = inputs()
     added_BSD = everywhere(a_BKD, at_BK, x_BSD.shape[1])
@@ -229,7 +190,7 @@ def test_identity_is_the_released_codes_formula_where_widths_are_equal() -> None
 
 
 @pytest.mark.parametrize("family", SEPARATE)
-def test_identity_brings_the_vectors_to_every_projections_width(family: str) -> None:
+def test_identity_brings_the_vectors_to_every_projections_width(model_of: MakeModel, family: str) -> None:
     model = model_of(family)
     x_BSD, a_BKD, at_BK = inputs()
 
@@ -264,7 +225,9 @@ def test_the_width_rule(width: int, expected: list[float]) -> None:
 @pytest.mark.parametrize(
     ("family", "mode"), [("Llama", "projected"), ("Llama", "identity"), ("GPT2", "projected")]
 )
-def test_gradients_of_the_vectors_are_finite_differences(family: str, mode: Mode) -> None:
+def test_gradients_of_the_vectors_are_finite_differences(
+    model_of: MakeModel, family: str, mode: Mode
+) -> None:
     model = model_of(family)
     if family == "Llama":  # its own norms compute in float32
         model.model.norm = nn.RMSNorm(WIDTH)
@@ -287,7 +250,7 @@ def test_gradients_of_the_vectors_are_finite_differences(family: str, mode: Mode
 
 
 @pytest.mark.parametrize("mode", ["projected", "identity"])
-def test_vectors_are_cast_to_what_the_model_computes_in(mode: Mode) -> None:
+def test_vectors_are_cast_to_what_the_model_computes_in(model_of: MakeModel, mode: Mode) -> None:
     x_BSD, a_BKD, at_BK = inputs()
     half = model_of("Llama").to(torch.bfloat16)
     with Injection(half, mode).at(a_BKD, at_BK), torch.inference_mode():
@@ -313,7 +276,7 @@ def test_vectors_are_cast_to_what_the_model_computes_in(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["projected", "identity"])
-def test_a_row_reads_its_own_vectors_only(mode: Mode) -> None:
+def test_a_row_reads_its_own_vectors_only(model_of: MakeModel, mode: Mode) -> None:
     model = model_of("Llama")
     x_BSD, a_BKD, at_BK = inputs()
     injection = Injection(model, mode)
@@ -325,7 +288,7 @@ def test_a_row_reads_its_own_vectors_only(mode: Mode) -> None:
             torch.testing.assert_close(logits(model, x_BSD[one]), together[one])
 
 
-def test_two_passes_in_one_block_are_as_in_two_blocks() -> None:
+def test_two_passes_in_one_block_are_as_in_two_blocks(model_of: MakeModel) -> None:
     model = model_of("Llama")
     x_BSD, a_BKD, at_BK = inputs()
     injection = Injection(model)
@@ -338,7 +301,7 @@ def test_two_passes_in_one_block_are_as_in_two_blocks() -> None:
         assert torch.equal(logits(model, -x_BSD), expected[1])
 
 
-def test_a_single_position_is_injected_too() -> None:
+def test_a_single_position_is_injected_too(model_of: MakeModel) -> None:
     model = model_of("Llama")
     x_BSD, a_BKD, _ = inputs(length=2)
     x_B1D, a_B1D, zero_B1 = x_BSD[:, :1], a_BKD[:, :1], torch.zeros(3, 1, dtype=torch.long)
@@ -350,7 +313,7 @@ def test_a_single_position_is_injected_too() -> None:
 
 @pytest.mark.parametrize("mode", ["projected", "identity"])
 @pytest.mark.parametrize("family", ["Llama", "Gemma3"])
-def test_positions_do_not_count_a_cached_beginning(family: str, mode: Mode) -> None:
+def test_positions_do_not_count_a_cached_beginning(model_of: MakeModel, family: str, mode: Mode) -> None:
     model = model_of(family)
     backbone = Backbone(LoadedLM(model, None, None))  # type: ignore[arg-type]
     ids = [5, 6, 7, 8, 9]
@@ -368,7 +331,7 @@ def test_positions_do_not_count_a_cached_beginning(family: str, mode: Mode) -> N
 @pytest.mark.parametrize("mode", ["projected", "identity"])
 @pytest.mark.parametrize("family", ["Llama", "Gemma3", "Qwen3"])
 def test_injecting_at_the_start_only_writes_what_injecting_without_a_cache_does(
-    family: str, mode: Mode
+    model_of: MakeModel, family: str, mode: Mode
 ) -> None:
     model = model_of(family)
     x_BSD, a_BKD, at_BK = inputs()
@@ -391,7 +354,7 @@ def test_injecting_at_the_start_only_writes_what_injecting_without_a_cache_does(
 
 
 @pytest.mark.parametrize("mode", ["projected", "identity"])
-def test_packed_layers_are_injected_too(mode: Mode) -> None:
+def test_packed_layers_are_injected_too(model_of: MakeModel, mode: Mode) -> None:
     model = model_of("Llama")
     packed, injection = PackedLinears(model), Injection(model, mode)
     x_BSD, a_BKD, at_BK = inputs(rows=8)
@@ -417,7 +380,7 @@ class LowRank(nn.Module):
         return out
 
 
-def test_wrapped_layers_are_injected_as_a_whole() -> None:
+def test_wrapped_layers_are_injected_as_a_whole(model_of: MakeModel) -> None:
     model = model_of("Llama")
     for layer in model.model.layers:
         layer.self_attn.q_proj = LowRank(layer.self_attn.q_proj)
@@ -427,96 +390,3 @@ def test_wrapped_layers_are_injected_as_a_whole() -> None:
         expected = logits(model, x_BSD)
     with Injection(model).at(a_BKD, at_BK):
         assert torch.equal(logits(model, x_BSD), expected)
-
-
-# --- state and errors ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["projected", "identity"])
-def test_no_hook_is_left_whatever_happens_in_the_block(mode: Mode) -> None:
-    model = model_of("Llama")
-    x_BSD, a_BKD, at_BK = inputs()
-    plain, injection = logits(model, x_BSD), Injection(model, mode)
-    with injection.at(a_BKD, at_BK):
-        assert hooks(model) == 6
-    with pytest.raises(RuntimeError, match="size of tensor"), injection.at(a_BKD, at_BK):
-        logits(model, x_BSD[..., :5])
-    assert hooks(model) == 0
-    assert torch.equal(logits(model, x_BSD), plain)
-    with injection.at(a_BKD, at_BK):
-        assert not torch.equal(logits(model, x_BSD), plain)
-
-
-@pytest.mark.parametrize("inner", ["projected", "identity"])
-def test_blocks_on_one_model_are_not_nested(inner: Mode) -> None:
-    model, other = model_of("Llama"), model_of("Llama")
-    x_BSD, a_BKD, at_BK = inputs()
-    with Injection(model).at(a_BKD, at_BK):
-        expected = logits(model, x_BSD)
-        with pytest.raises(RuntimeError, match="nested"), Injection(model, inner).at(a_BKD, at_BK):
-            pass
-        assert torch.equal(logits(model, x_BSD), expected)
-        with Injection(other, inner).at(a_BKD, at_BK):
-            pass
-
-
-def test_vectors_that_do_not_fit_are_refused() -> None:
-    model = model_of("Llama")
-    x_BSD, a_BKD, at_BK = inputs()
-    injection = Injection(model)
-    with (
-        pytest.raises(ValueError, match=r"vectors \[3, 2, 24\] at positions \[3, 1\]"),
-        injection.at(a_BKD, at_BK[:, :1]),
-    ):
-        pass
-    with (
-        pytest.raises(ValueError, match="vectors for 3 rows, but the model is fed 2"),
-        injection.at(a_BKD, at_BK),
-    ):
-        logits(model, x_BSD[:2])
-    with pytest.raises(IndexError), injection.at(a_BKD, at_BK):
-        logits(model, x_BSD[:, :1])
-    assert hooks(model) == 0
-
-
-@pytest.mark.parametrize("family", FUSED)
-def test_identity_needs_projections_of_its_own(family: str) -> None:
-    with pytest.raises(UserError, match=r'layer 0 \(.*in one projection.*use mode "projected"'):
-        Injection(model_of(family), "identity")
-
-
-def test_a_model_without_attention_is_refused_by_name() -> None:
-    config = transformers.MambaConfig(vocab_size=WORDS, hidden_size=WIDTH, num_hidden_layers=2, state_size=4)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    with pytest.raises(UserError) as caught:
-        Injection(model)
-    message = str(caught.value)
-    assert "MambaForCausalLM" in message
-    assert "layer 0 (MambaBlock)" in message
-    assert all(name in message for name in ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn"))
-    assert "\n" not in message
-
-
-def test_one_layer_without_projections_is_enough_to_refuse() -> None:
-    model = model_of("Llama")
-    model.model.layers[1].self_attn.k_proj = None
-    with pytest.raises(UserError, match=r"layer 1 \(LlamaDecoderLayer\)"):
-        Injection(model)
-
-
-def test_two_attentions_in_a_layer_are_not_guessed_between() -> None:
-    with pytest.raises(UserError, match="no single attention"):
-        Injection(model_of("GPT2", add_cross_attention=True))
-
-
-def test_a_model_whose_layers_are_not_found_is_refused() -> None:
-    model = model_of("Llama")
-    model.config.num_hidden_layers = 7
-    with pytest.raises(UserError, match="LlamaModel holds no list of 7 layers"):
-        Injection(model)
-
-
-def test_a_backbone_keeps_one_injection_per_mode() -> None:
-    backbone = Backbone(LoadedLM(model_of("Llama"), None, None))  # type: ignore[arg-type]
-    assert backbone.injection("projected") is backbone.injection("projected")
-    assert backbone.injection("identity").mode == "identity"
