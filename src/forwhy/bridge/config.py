@@ -134,6 +134,11 @@ class GenerationConfig(_Section):
     """Pairs decoded together. Memory: batch x positions x the model's key-value size."""
 
 
+InjectionMode = Literal["projected", "identity"]
+"""`projected`: queries, keys and values are W(x + a) + b (XRec eq. 12). `identity`: W x + b + a, as in the
+released code."""
+
+
 class AdapterConfig(_Section):
     """How a graph vector becomes a vector that the model reads and that is injected (XRec)."""
 
