@@ -177,7 +177,10 @@ class BprTask(Task[Batch]):
         }
 
     def evaluate(self) -> Mapping[str, float]:
-        """Recall@20 and HR@20 of the final vectors on validation interactions."""
+        """Recall@20 and HR@20 of the final vectors on validation interactions; without any, BPR on training ones."""
+        if not len(self._valid):
+            losses = [self.loss(batch)["bpr"] for batch in self.batches(0)]
+            return {"train_bpr": float(torch.stack(losses).mean())}
         final = {side: table.cpu().numpy() for side, table in self.network().items()}
         hit, recall = hits_and_recall(
             final["user"], final["item"], self.graph, self._valid, 20, self.config.mask_train

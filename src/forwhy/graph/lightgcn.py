@@ -44,7 +44,8 @@ class _Propagate(Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, Tensor]:  # noqa: ANN401
         user, item = (gradient.contiguous() for gradient in gradients)
-        return None, None, None, *_layers(*context.map, user, item)
+        matrices, layers, scale = context.map
+        return None, None, None, *_layers(matrices, layers, scale, user, item)
 
 
 class Propagation:
