@@ -69,8 +69,8 @@ class CollaborativeNetwork(nn.Module):
         return self._combined(self.layers - 1)
 
     def _combined(self, layers: int) -> dict[str, Tensor]:
-        sums = self._propagation.total(self.tables["user"], self.tables["item"], layers)
-        return {side: self._share * table for side, table in zip(SIDES, sums, strict=True)}
+        pair = self._propagation.combined(self.tables["user"], self.tables["item"], layers, self._share)
+        return dict(zip(SIDES, pair, strict=True))
 
 
 def _xavier(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
@@ -90,6 +90,13 @@ def _spectral(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor
         scale = max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
         start[side] = torch.from_numpy(np.pad(vectors / scale, ((0, 0), (0, config.dims - vectors.shape[1]))))
     return start
+
+
+def _norms(table_ND: Tensor, rows: Tensor) -> Tensor:
+    """The sum of the squared norms of rows, repeats counted; without gathering them, O(N·D)."""
+    counts = torch.bincount(rows, minlength=len(table_ND))
+    total: Tensor = (counts * (table_ND**2).sum(1)).sum()
+    return total
 
 
 class _Epoch(Sequence[Batch]):
@@ -147,30 +154,33 @@ class BprTask(Task[Batch]):
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 11 as a mean over the batch, from one propagation."""
         final = self.network()
-        users, items, negatives = self._rows(final, batch)
-        scores_BJ = (users[:, None] * negatives).sum(2)
-        bpr = bpr_loss((users * items).sum(1), scores_BJ)
-        if self.config.regulariser == "layer-0":
-            users, items, negatives = self._rows(dict(self.network.tables.items()), batch)
-        norms = (users**2).sum() + (items**2).sum() + (negatives**2).sum() / self.config.negatives
-        norm = norms / max(len(users), 1)
+        place = final["user"].device
+        users_B, items_B, negatives_BJ = (
+            part.to(place) for part in (batch.users, batch.items, batch.negatives)
+        )
+        users_BD = F.embedding(users_B, final["user"])
+        positive_B = (users_BD * F.embedding(items_B, final["item"])).sum(1)
+        negative_BJ = (users_BD[:, None] * F.embedding(negatives_BJ, final["item"])).sum(2)
+        bpr = bpr_loss(positive_B, negative_BJ)
+        own = self.config.regulariser == "layer-0"
+        user_ND, item_ND = (self.network.tables[side] if own else final[side] for side in SIDES)
+        norms = (
+            _norms(user_ND, users_B)
+            + _norms(item_ND, items_B)
+            + _norms(item_ND, negatives_BJ.flatten()) / self.config.negatives
+        )
+        norm = norms / max(len(users_B), 1)
         return {
             "loss": bpr + self.config.regulariser_weight * norm,
             "bpr": bpr.detach(),
             "norm": norm.detach(),
         }
 
-    def _rows(self, tables: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, D], [B, D] and [B, J, D] vectors of a batch."""
-        place = tables["user"].device
-        return (
-            F.embedding(batch.users.to(place), tables["user"]),
-            F.embedding(batch.items.to(place), tables["item"]),
-            F.embedding(batch.negatives.to(place), tables["item"]),
-        )
-
     def evaluate(self) -> Mapping[str, float]:
-        """Recall@20 and HR@20 of the final vectors on validation interactions."""
+        """Recall@20 and HR@20 of the final vectors on validation interactions; without any, BPR on training ones."""
+        if not len(self._valid):
+            losses = [self.loss(batch)["bpr"] for batch in self.batches(0)]
+            return {"train_bpr": float(torch.stack(losses).mean())}
         final = {side: table.cpu().numpy() for side, table in self.network().items()}
         hit, recall = hits_and_recall(
             final["user"], final["item"], self.graph, self._valid, 20, self.config.mask_train

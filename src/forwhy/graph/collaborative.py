@@ -70,8 +70,9 @@ class CollaborativeVectors(Known):
         rows = np.unique(np.asarray(items, np.int64))
         if not len(rows):
             raise UserError("history: empty; give at least one item id")
-        if rows[0] < 0 or rows[-1] >= len(self.items):
-            raise UserError(f"history: item numbers run from 0 to {len(self.items) - 1}, got {rows[[0, -1]]}")
+        unknown = rows[(rows < 0) | (rows >= len(self.items))]
+        if len(unknown):
+            raise UserError(f"history: item numbers run from 0 to {len(self.items) - 1}, got {unknown[0]}")
         vector: Floats = (self.fold_in[rows].sum(0) / np.sqrt(len(rows))).astype(np.float32)
         return vector
 

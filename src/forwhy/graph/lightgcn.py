@@ -1,4 +1,4 @@
-"""LightGCN propagation with the mean over layers (BEAT eq. 2 and 3; He et al. 2020).
+"""LightGCN propagation (BEAT eq. 2 and 3; XRec eq. 7 and 8; He et al. 2020).
 
 Legend: U users, I items, E edges, D width, K layers.
 """
@@ -9,61 +9,71 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from forwhy.graph.bipartite import Bipartite
 
 __all__ = ["Propagation"]
 
+Pair = tuple[Tensor, Tensor]
 
-class _Multiply(torch.autograd.Function):
-    """A constant sparse matrix times a dense one; the backward pass multiplies by the transpose."""
+
+def _layers(matrices: Pair, layers: int, scale: float, user_UD: Tensor, item_ID: Tensor) -> Pair:
+    """Scale · (1 + S + … + S^K) of both tables, S = [0 A; A^T 0], as e + S(e + S(e + …)): products add in place."""
+    if not layers:
+        return scale * user_UD, scale * item_ID
+    to_users, to_items = matrices
+    user, item = user_UD, item_ID
+    for layer in range(layers):
+        share = scale if layer == layers - 1 else 1.0
+        user, item = (
+            torch.addmm(user_UD, to_users, item, beta=share, alpha=share),
+            torch.addmm(item_ID, to_items, user, beta=share, alpha=share),
+        )
+    return user, item
+
+
+class _Propagate(Function):
+    """`_layers`; it is linear and symmetric, so its backward pass is itself and nothing is kept for it."""
 
     @staticmethod
-    def forward(context: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:  # noqa: ANN401
-        context.transpose = transpose
-        return matrix @ dense
+    def forward(context: Any, matrices: Pair, layers: int, scale: float, user: Tensor, item: Tensor) -> Pair:  # noqa: ANN401
+        context.map = (matrices, layers, scale)
+        return _layers(matrices, layers, scale, user, item)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # noqa: ANN401
-        return None, None, context.transpose @ gradients[0]
+    def backward(context: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, Tensor]:  # noqa: ANN401
+        user, item = (gradient.contiguous() for gradient in gradients)
+        matrices, layers, scale = context.map
+        return None, None, None, *_layers(matrices, layers, scale, user, item)
 
 
 class Propagation:
     """Propagates over a fixed graph: no weights, no self loops, no dropout.
 
-    One call costs O(K · E · D) time and K · (U + I) · D numbers of memory.
+    One call costs O(K · E · D) time and 2 · (U + I) · D numbers of memory, its gradient as much again.
     """
 
     def __init__(self, graph: Bipartite, layers: int) -> None:
         self.layers = layers
         matrix = graph.normalised
-        self._to_users = _sparse(matrix)
-        self._to_items = _sparse(matrix.T.tocsr())
+        self._matrices = _sparse(matrix), _sparse(matrix.T.tocsr())
 
-    def __call__(self, user_UD: Tensor, item_ID: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, user_UD: Tensor, item_ID: Tensor) -> Pair:
         """Mean over layers 0..K of the propagated tables, on their device; differentiable in both."""
-        user_sum, item_sum = self.total(user_UD, item_ID, self.layers)
-        return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
+        return self.combined(user_UD, item_ID, self.layers, 1 / (self.layers + 1))
 
-    def total(self, user_UD: Tensor, item_ID: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        """Sum over layers 0 to `layers`; the rest as above."""
-        if self._to_users.device != user_UD.device:
-            self._to_users = self._to_users.to(user_UD.device)
-            self._to_items = self._to_items.to(user_UD.device)
-        multiply: Callable[..., Tensor] = _Multiply.apply
-        user_sum, item_sum = user_UD, item_ID
-        for _ in range(layers):
-            user_UD, item_ID = (
-                multiply(self._to_users, self._to_items, item_ID),
-                multiply(self._to_items, self._to_users, user_UD),
-            )
-            user_sum, item_sum = user_sum + user_UD, item_sum + item_ID
-        return user_sum, item_sum
+    def combined(self, user_UD: Tensor, item_ID: Tensor, layers: int, scale: float) -> Pair:
+        """`scale` times the sum over layers 0 to `layers`; the rest as above."""
+        if self._matrices[0].device != user_UD.device:
+            self._matrices = self._matrices[0].to(user_UD.device), self._matrices[1].to(user_UD.device)
+        propagate: Callable[..., Pair] = _Propagate.apply
+        return propagate(self._matrices, layers, scale, user_UD, item_ID)
 
 
 def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
-    """A scipy CSR matrix as a torch CSR tensor, float32."""
-    parts = (matrix.indptr.astype("int64"), matrix.indices.astype("int64"), matrix.data.astype("float32"))
+    """A scipy CSR matrix as a torch CSR tensor, float32; with 32-bit indices, which MKL reads without a copy."""
+    parts = (matrix.indptr.astype("int32"), matrix.indices.astype("int32"), matrix.data.astype("float32"))
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Sparse", category=UserWarning

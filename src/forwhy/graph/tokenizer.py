@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, Graph
+from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
@@ -22,6 +22,7 @@ from forwhy.training import LoopConfig, TrainingResult, train
 __all__ = ["CollaborativeTokenizer"]
 
 log = logging.getLogger(__name__)
+Floats = NDArray[np.float32]
 
 
 class CollaborativeTokenizer:
@@ -85,15 +86,13 @@ class CollaborativeTokenizer:
             result.best_epoch,
         )
 
-    @torch.no_grad()
     def _vectors(
         self, dataset: Dataset, graph: Bipartite, network: CollaborativeNetwork, result: TrainingResult
     ) -> CollaborativeVectors:
-        final = network.cpu()()
-        roots = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)
+        vectors, fold_in = propagated(network.cpu(), graph)
         return CollaborativeVectors(
-            vectors={side: _array(final[side]) for side in SIDES},
-            fold_in=_array(network.inner()["item"]) / roots[:, None],
+            vectors=vectors,
+            fold_in=fold_in,
             users=dataset.users,
             items=dataset.items,
             titles=dataset.titles(),
@@ -109,5 +108,13 @@ class CollaborativeTokenizer:
         )
 
 
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+@torch.no_grad()
+def propagated(network: CollaborativeNetwork, graph: Bipartite) -> tuple[dict[str, Floats], Floats]:
+    """Final vectors by side, and what each item adds to a new user (`CollaborativeVectors.fold_in`)."""
+    final = {side: _array(table) for side, table in network().items()}
+    roots = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)
+    return final, _array(network.inner()["item"]) / roots[:, None]
+
+
+def _array(tensor: torch.Tensor) -> Floats:
     return np.ascontiguousarray(tensor.detach().numpy())
