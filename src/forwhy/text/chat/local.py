@@ -124,7 +124,7 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 class LocalChat:
     """A local model as a `Chat`; takes one question at a time. Schemas are not enforced.
 
-    Cost: on two cores `smollm2-135m` reads some hundred tokens a second and writes some ten.
+    Cost: the model is loaded when this is made; an answer takes one step of the model per token.
 
     Raises:
         UserError: as `load_causal_lm`; a chat template that drops text.
@@ -188,7 +188,9 @@ class LocalChat:
             return Answer(reason="server", detail=STOPPED, used=used)
         if not written or written[-1] not in self._ends():
             return Answer(reason="truncated", used=used)
-        text = self._tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self._tokenizer.decode(
+            written[:-1], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return Answer(str(text).strip(), used=used)
 
     def _ends(self) -> frozenset[int]:
