@@ -25,8 +25,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from forwhy.bridge.config import PromptConfig
-from forwhy.bridge.text import PlainText
 from forwhy.errors import UserError
+from forwhy.text.plain import PlainText
 
 Side = Literal["user", "item"]
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
