@@ -120,14 +120,14 @@ class Prompt:
         profiles: Mapping[Side, str] | None = None,
     ) -> Row:
         """A pair as ids; `text` becomes the targets. Title, profiles and text may be anyone's."""
-        shown = self._labelled(_TITLE, title, self.config.title_tokens) if self.config.title else []
+        shown = self.labelled(_TITLE, title, self.config.title_tokens) if self.config.title else []
         if self.config.profiles:
             for side, label in _PROFILES.items():
-                shown += self._labelled(label, (profiles or {}).get(side, ""), self.config.profile_tokens)
+                shown += self.labelled(label, (profiles or {}).get(side, ""), self.config.profile_tokens)
         target = () if text is None else self.target(text)
         return Row(_plain(user), _plain(item), tuple(shown), target)
 
-    def _labelled(self, label: str, text: str, limit: int) -> list[int]:
+    def labelled(self, label: str, text: str, limit: int) -> list[int]:
         """Our label and a stranger's text; nothing where there is no text."""
         if not text.strip():
             return []

@@ -84,6 +84,8 @@ class Capabilities:
     """Users who come later with a history of known items."""
     cold: bool = False
     """Users or items of whom nothing is known but text."""
+    scores: bool = True
+    """Whether it can say how probable a given text is: NLL, information gain, contributions of tokens."""
 
 
 class Explainer(Protocol):

@@ -19,6 +19,7 @@ from forwhy.explain.assembly import beat_reader, word_starts
 from forwhy.explain.base import Side, TokenEvidence
 from forwhy.explain.config import BeatConfig
 from forwhy.explain.soft import SoftExplainer
+from forwhy.explain.store import Stored
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _START = "start."
@@ -50,7 +51,6 @@ class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
     def _build(self, backbone: Backbone) -> Reader[Bridge]:
         if not self.starts:
             self.starts = word_starts(self.known, backbone, self.config)
-        self._glosses = {book: self.known.glosses(book) for book in self.known.codebooks}
         return beat_reader(self.config, self.known, backbone, self.starts)
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
@@ -84,7 +84,7 @@ class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
     def _tokens(self, row: Row, worth: NDArray[np.float64] | None) -> list[TokenEvidence]:
         sides: tuple[tuple[Side, tuple[float, ...]], ...] = (("user", row.user), ("item", row.item))
         named = [
-            (side, name, self._glosses[book][int(code)])
+            (side, name, self._gloss(book, code))
             for side, codes in sides
             for name, book, code in zip(
                 self.known.names_of(side, [int(code) for code in codes]),
@@ -98,9 +98,16 @@ class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
             for slot, (side, name, gloss) in enumerate(named)
         ]
 
+    def _gloss(self, book: str, code: float) -> list[str]:
+        """What a code means, the best phrase first."""
+        if not self._glosses:
+            self._glosses = {name: self.known.glosses(name) for name in self.known.codebooks}
+        return self._glosses[book][int(code)]
+
     def extra(self) -> dict[str, NDArray[np.int32]]:
         """The word that each code starts at."""
         return {f"{_START}{book}": np.asarray(ids, dtype=np.int32) for book, ids in self.starts.items()}
 
-    def _restore(self, extra: Mapping[str, NDArray[np.int32]]) -> None:
-        self.starts = {name.removeprefix(_START): ids.tolist() for name, ids in extra.items()}
+    def _restore(self, stored: Stored) -> None:
+        super()._restore(stored)
+        self.starts = {name.removeprefix(_START): ids.tolist() for name, ids in stored.extra.items()}

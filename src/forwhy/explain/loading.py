@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from forwhy.errors import UserError
 from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.beat_words import BeatWordsExplainer
+from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.explain.store import system_of
 from forwhy.explain.xrec import XRecExplainer
 
 EXPLAINERS: dict[str, type[SoftExplainer[Any, Any, Any]]] = {
-    kind.system: kind for kind in (BeatExplainer, XRecExplainer)
+    kind.system: kind for kind in (BeatExplainer, BeatWordsExplainer, XRecExplainer)
 }
+
+
+def explainer_of(config: ExplainerConfig) -> SoftExplainer[Any, Any, Any]:
+    """The explainer, not fitted yet, that a config is about."""
+    if isinstance(config, XRecConfig):
+        return XRecExplainer(config)
+    if isinstance(config, BeatConfig) and config.reader == "words":
+        return BeatWordsExplainer(config)
+    return BeatExplainer(cast("BeatConfig", config))
 
 
 def load_explainer(

@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,12 +31,11 @@ from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, 
 from forwhy.explain.config import ExplainerConfig
 from forwhy.explain.evidence import Subject, contributions_of, history_of, nearest_of, phrases_of
 from forwhy.explain.fitting import READ_TOGETHER, ReadingTask, drawn, loop_config, shifted
+from forwhy.explain.store import PROFILES, Profiles, Stored, profile_table, read_profiles
 from forwhy.graph.known import Known
 from forwhy.training import TrainingResult, train
 
 ExternalPair = tuple[str | int, str | int]
-Profiles = Mapping[Side, Mapping[int, str]]
-"""Side -> internal number -> text that says who they are."""
 ConfigT = TypeVar("ConfigT", bound=ExplainerConfig)
 KnownT = TypeVar("KnownT", bound=Known)
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
@@ -234,11 +234,15 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         """
         subjects = self._subjects(pairs, history, item)
         texts = self.reader.write([subject.row for subject in subjects], self.config.generation)
-        worth: Sequence[NDArray[np.float64] | None] = [None] * len(texts)
-        if contributions:
-            worth = list(contributions_of(self.reader, self._answered(subjects, texts)))
+        worth = self._worth(subjects, texts) if contributions else [None] * len(texts)
         explanations = [self._explained(*parts) for parts in zip(subjects, texts, worth, strict=True)]
         return explanations[0] if pairs is None or _is_single(pairs) else explanations
+
+    def _worth(
+        self, subjects: Sequence[Subject], texts: Sequence[str]
+    ) -> Sequence[NDArray[np.float64] | None]:
+        """[soft tokens] nats that each carried, per subject; None where that cannot be told."""
+        return list(contributions_of(self.reader, self._answered(subjects, texts)))
 
     def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
         """A text with its tokens and their worth, the items most like the explained one, and phrases."""
@@ -276,11 +280,11 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         items = pairs.items if item_rows is None else item_rows
         return NllResult(*self.reader.nll(self._scored(pairs, users, items), READ_TOGETHER))
 
-    def prompt_tokens(self, pairs: Pairs) -> NDArray[np.int64]:
-        """[n] positions of each pair's prompt, task tokens and constant beginning included."""
+    def prompt_length(self, pairs: Pairs) -> float | None:
+        """Mean positions of the pairs' prompts, task tokens and constant beginning included; None for no pairs."""
         prompt, rows = self.reader.prompt, self._own(pairs)
-        constant = len(prompt.prefix_ids) + self.config.prompt.task_tokens
-        return np.array([constant + len(prompt.layout(row)) for row in rows], dtype=np.int64)
+        constant = len(prompt.prefix_ids) + len(self.reader.bridge.task_TD)
+        return constant + float(np.mean([len(prompt.layout(row)) for row in rows])) if rows else None
 
     def _subjects(
         self,
@@ -354,20 +358,36 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         config = stored.config(cls.config_type, model, device)
         explainer = cls(cast("ConfigT", config))
         explainer._known = cls._read_known(Path(folder) / cls.part)
-        explainer.profiles = stored.profiles
-        explainer._restore(stored.extra)
-        backbone = load_backbone(config)
-        stored.check(backbone)
-        explainer._reader = explainer._build(backbone)
-        explainer._reader.bridge.load_state_dict(stored.bridge)
+        explainer._restore(stored)
+        explainer._load(stored)
         return explainer
+
+    def _load(self, stored: Stored) -> None:
+        """The reader as it was trained."""
+        backbone = load_backbone(self.config)
+        stored.check(backbone)
+        self._reader = self._build(backbone)
+        self._reader.bridge.load_state_dict(stored.bridge)
+
+    def state(self) -> dict[str, Tensor]:
+        """What was trained."""
+        return dict(self.reader.bridge.state_dict())
+
+    def base_model(self) -> dict[str, Any]:
+        """What names the model that it was made for."""
+        return store.base_model(self.reader.backbone)
 
     def extra(self) -> dict[str, NDArray[np.int32]]:
         """Numbers that the artifact keeps beside the bridge's."""
         return {}
 
-    def _restore(self, extra: Mapping[str, NDArray[np.int32]]) -> None:
-        """Take back what :meth:`extra` gave."""
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Texts that the artifact keeps."""
+        return {PROFILES: profile_table(self.profiles)}
+
+    def _restore(self, stored: Stored) -> None:
+        """Take back what :meth:`extra` and :meth:`tables` gave."""
+        self.profiles = read_profiles(stored.tables[PROFILES])
 
 
 def _is_single(pairs: object) -> bool:

@@ -24,11 +24,13 @@ from forwhy.explain.config import ExplainerConfig
 from forwhy.models import tokenizer_hash
 
 if TYPE_CHECKING:
-    from forwhy.explain.soft import Profiles, SoftExplainer
+    from forwhy.explain.soft import SoftExplainer
 
 KIND = "explainer"
 _BRIDGE = "bridge."
-_PROFILES = "profiles"
+PROFILES = "profiles"
+Profiles = Mapping[Side, Mapping[int, str]]
+"""Side -> internal number -> text that says who they are."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Stored:
     bridge: Mapping[str, torch.Tensor]
     """The trained state."""
     extra: Mapping[str, NDArray[np.int32]]
-    profiles: dict[Side, dict[int, str]]
+    tables: Mapping[str, pl.DataFrame]
 
     def config(self, kind: type[ExplainerConfig], model: str | None, device: str | None) -> ExplainerConfig:
         """The options, with the model of the same content that lies elsewhere, and another device.
@@ -81,24 +83,23 @@ class Stored:
 
 def save(folder: Path, explainer: SoftExplainer[Any, Any, Any]) -> None:
     """Write the artifact; never weights of the base model."""
-    state = explainer.reader.bridge.state_dict()
-    tensors = {f"{_BRIDGE}{name}": value.detach().cpu().numpy() for name, value in state.items()}
+    state = explainer.state().items()
+    tensors = {f"{_BRIDGE}{name}": value.detach().cpu().numpy() for name, value in state}
     document = {
         "system": explainer.system,
         "options": explainer.config.model_dump(mode="json"),
-        "base_model": base_model(explainer.reader.backbone),
+        "base_model": explainer.base_model(),
         "start_words": {
             name.rpartition(".")[2]: _spelled(explainer.reader, ids)
             for name, ids in explainer.extra().items()
         },
         "metrics": {} if explainer.result is None else explainer.result.best_metrics,
     }
-    tables = {_PROFILES: _table(explainer.profiles)}
     with tempfile.TemporaryDirectory(prefix="forwhy-") as temporary:
         inside = Path(temporary) / explainer.part
         explainer.known.save_pretrained(inside)
         card, parts = _card(explainer, document), {explainer.part: inside}
-        artifact.save(folder, KIND, document, tensors | explainer.extra(), tables, card, parts=parts)
+        artifact.save(folder, KIND, document, tensors | explainer.extra(), explainer.tables(), card, parts)
 
 
 def load(folder: Path, system: str) -> Stored:
@@ -118,7 +119,7 @@ def load(folder: Path, system: str) -> Stored:
     }
     extra = {name: value for name, value in saved.tensors.items() if not name.startswith(_BRIDGE)}
     options, base = saved.config["options"], saved.config["base_model"]
-    return Stored(folder, options, base, bridge, extra, _profiles(saved.tables[_PROFILES]))
+    return Stored(folder, options, base, bridge, extra, saved.tables)
 
 
 def system_of(folder: Path) -> str:
@@ -130,13 +131,15 @@ def system_of(folder: Path) -> str:
     return str(artifact.load(folder, KIND).config.get("system"))
 
 
-def _table(profiles: Profiles) -> pl.DataFrame:
+def profile_table(profiles: Profiles) -> pl.DataFrame:
+    """Profiles as a table."""
     rows = [(side, number, text) for side, texts in profiles.items() for number, text in texts.items()]
     schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _profiles(table: pl.DataFrame) -> dict[Side, dict[int, str]]:
+def read_profiles(table: pl.DataFrame) -> dict[Side, dict[int, str]]:
+    """Profiles from their table."""
     found: dict[Side, dict[int, str]] = {"user": {}, "item": {}}
     for side, entity, text in table.iter_rows():
         found[side][entity] = text

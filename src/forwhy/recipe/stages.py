@@ -25,7 +25,7 @@ from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.explain.base import NllResult
-from forwhy.explain.loading import EXPLAINERS
+from forwhy.explain.loading import explainer_of
 from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.graph.tokenizer import CollaborativeTokenizer
@@ -82,8 +82,7 @@ def learn_behaviour(recipe: Recipe, dataset: Dataset, folder: Path) -> Behaviour
 
 def fit_explainer(recipe: Recipe, dataset: Dataset, behaviour: Behaviour, folder: Path) -> Explainer:
     """Stage 2: a frozen language model learns to read what stage 1 learned; `folder` as above."""
-    kind = EXPLAINERS[recipe.system]
-    return kind(recipe.explainer).fit(dataset, behaviour, folder)
+    return explainer_of(recipe.explainer).fit(dataset, behaviour, folder)
 
 
 def evaluate_run(
@@ -185,8 +184,10 @@ def _groups(
     return groups
 
 
-def _gain(recipe: Recipe, explainer: Explainer, pairs: Pairs) -> Gain:
-    """NLL under the right tokens and under other pairs' tokens."""
+def _gain(recipe: Recipe, explainer: Explainer, pairs: Pairs) -> Gain | None:
+    """NLL under the right tokens and under other pairs' tokens; None where texts cannot be scored."""
+    if not explainer.capabilities.scores:
+        return None
     chosen = pairs.select(np.arange(min(recipe.evaluation.pairs, len(pairs))))
     with Progress("scoring test pairs, right and shuffled", 4) as progress:
         return measure_gain(_Counted(explainer, progress), chosen, recipe.evaluation.seed)
@@ -214,7 +215,7 @@ def _protocol(
 ) -> dict[str, object]:
     """What the numbers are about."""
     intents = recipe.intents if isinstance(recipe, BeatRecipe) else None
-    prompts = None if explainer is None or not len(pairs) else explainer.prompt_tokens(pairs)
+    prompts = None if explainer is None else explainer.prompt_length(pairs)
     return {
         "recipe": recipe.name,
         "system": recipe.system,
@@ -233,7 +234,7 @@ def _protocol(
         "profiles_shown": recipe.explainer.prompt.profiles,
         "masked": "all training interactions, also those taken out of the graph",
         "training_edges": len(behaviour.seen),
-        "prompt_tokens": None if prompts is None else round(float(prompts.mean()), 1),
+        "prompt_tokens": None if prompts is None else round(prompts, 1),
         "model": explainer.config.model if explainer is not None else None,
         "encoder": recipe.encoder.name,
         "seed": recipe.seed,

@@ -1,0 +1,168 @@
+"""BEAT for models that only take text: the glosses of the codes stand in the prompt, nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.projector import Bridge
+from forwhy.bridge.prompt import Numbers, Row
+from forwhy.bridge.reader import Reader
+from forwhy.columns import SIDES
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
+from forwhy.explain.assembly import load_backbone
+from forwhy.explain.base import Capabilities, Side
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.config import BeatConfig
+from forwhy.explain.evidence import Subject
+from forwhy.explain.fitting import READ_TOGETHER, drawn
+from forwhy.explain.store import Stored
+from forwhy.explain.words import ChatReader, Described, SaidRow, WordsPrompt, no_tokens
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+EXAMPLES = "examples"
+
+
+class BeatWordsExplainer(BeatExplainer):
+    """Reads the same codes as :class:`BeatExplainer`, said in words: with `explainer.model`, or by asking another.
+
+    `capabilities.scores` is False where a model is asked: then there is no NLL, no information gain and no
+    contribution of a token.
+    """
+
+    system = "beat-words"
+    title = "BEAT in words"
+
+    def __init__(self, config: BeatConfig | None = None) -> None:
+        super().__init__(config)
+        self.examples: list[Described] = []
+        asked = self.config.words.chat is not None
+        self.capabilities = Capabilities(hot=True, warm=True, cold=False, scores=not asked)
+
+    def fit(self, dataset: Dataset, known: Vocabulary, folder: Path) -> Self:
+        """Take up examples and profiles, where these are shown; nothing is learned, `folder` stays as it is.
+
+        Raises:
+            UserError: Other users or items than those known, too few explanations for the examples, or no model.
+        """
+        self._same_entities(dataset, known)
+        self._known = known
+        words = self.config.words
+        if words.shows == "profiles":
+            self.profiles = {side: dataset.profiles(side) for side in SIDES}
+        if words.examples:
+            pairs = self._usable(dataset, "train", 0)
+            self.examples = self._examples(pairs.select(drawn(len(pairs), words.examples, self.config.seed)))
+        self._open(None)
+        return self
+
+    def _examples(self, pairs: Pairs) -> list[Described]:
+        return [
+            self._described(self._standing("user", user), user, item, item, text)
+            for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True)
+        ]
+
+    def _open(self, stored: Stored | None) -> None:
+        """The model that reads: asked, or here."""
+        words = self.config.words
+        if words.chat is not None:
+            self._reader = cast("Reader[Bridge]", ChatReader(words, words.chat, self.examples))
+            return
+        backbone = load_backbone(self.config)
+        if stored is not None:
+            stored.check(backbone)
+        self._reader = self._build(backbone)
+
+    def _build(self, backbone: Backbone) -> Reader[Bridge]:
+        words, shown = self.config.words, self.config.prompt
+        config = shown.model_copy(update={"instruction": words.instruction, "task_tokens": 0})
+        prompt = WordsPrompt(backbone.tokenizer, config, self.examples)
+        return Reader(backbone, prompt, cast("Bridge", no_tokens(backbone.width)))
+
+    # --- what is said -------------------------------------------------------------------------------------
+
+    def _row(
+        self, standing: Numbers, user: int | None, item: int, titled: int, text: str | None = None
+    ) -> Row:
+        said = self._described(standing, user, item, titled)
+        if self.config.words.chat is not None:
+            return SaidRow(tuple(standing), tuple(self._standing("item", item)), said=said)
+        row = cast("WordsPrompt", self.reader.prompt).said(said, text)
+        return Row(tuple(standing), tuple(self._standing("item", item)), row.shown, row.target)
+
+    def _described(
+        self, standing: Numbers, user: int | None, item: int, titled: int, text: str = ""
+    ) -> Described:
+        """A pair in words; codes stand for the user, who may have no number."""
+        title = self.known.titles[titled] if self.config.prompt.title else ""
+        if self.config.words.shows == "profiles":
+            profiles = self.profiles
+            own = "" if user is None else profiles["user"].get(user, "")
+            return Described(own, profiles["item"].get(item, ""), title, text)
+        codes = self._standing("item", item)
+        return Described(self._phrases("user", standing), self._phrases("item", codes), title, text)
+
+    def _phrases(self, side: Side, codes: Numbers, without: int = -1) -> str:
+        """The first phrases of each code but one, each said once."""
+        kept, slots = self.config.words.phrases, self.known.slots(side)
+        glosses = [self._gloss(book, code)[:kept] for book, code in zip(slots, codes, strict=True)]
+        said = (phrase for slot, gloss in enumerate(glosses) if slot != without for phrase in gloss)
+        return "; ".join(dict.fromkeys(said))
+
+    def _worth(
+        self, subjects: Sequence[Subject], texts: Sequence[str]
+    ) -> Sequence[NDArray[np.float64] | None]:
+        """What each code's phrases carried: nats lost when they are not said; 0 where another code says them."""
+        if not self.capabilities.scores or self.config.words.shows == "profiles":
+            return [None] * len(texts)
+        return [self._lost(subject, text) for subject, text in zip(subjects, texts, strict=True)]
+
+    def _lost(self, subject: Subject, text: str) -> NDArray[np.float64]:
+        row, prompt = subject.row, cast("WordsPrompt", self.reader.prompt)
+        title = self.known.titles[subject.item] if self.config.prompt.title else ""
+        whole = Described(self._phrases("user", row.user), self._phrases("item", row.item), title)
+        variants = [
+            replace(whole, user=self._phrases("user", row.user, slot)) for slot in range(len(row.user))
+        ] + [replace(whole, item=self._phrases("item", row.item, slot)) for slot in range(len(row.item))]
+        sums, _ = self.reader.nll([prompt.said(pair, text) for pair in (whole, *variants)], READ_TOGETHER)
+        worth: NDArray[np.float64] = sums[1:] - sums[0]
+        return worth
+
+    def prompt_length(self, pairs: Pairs) -> float | None:
+        """Mean tokens of the prompts; of a model that is asked, what its server counted so far."""
+        reader = self.reader
+        if isinstance(reader, ChatReader):
+            return reader.used.input_tokens / reader.answered if reader.answered else None
+        return super().prompt_length(pairs)
+
+    # --- keeping ------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is trained."""
+        return {}
+
+    def base_model(self) -> dict[str, Any]:
+        """What names the model: of one that is asked only its name is known."""
+        chat = self.config.words.chat
+        return super().base_model() if chat is None else {"id": chat.model, "revision": None}
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Profiles and examples."""
+        rows = [tuple(vars(example).values()) for example in self.examples]
+        schema = dict.fromkeys(("user", "item", "title", "text"), pl.String)
+        return {**super().tables(), EXAMPLES: pl.DataFrame(rows, schema=schema, orient="row")}
+
+    def _restore(self, stored: Stored) -> None:
+        super()._restore(stored)
+        self.examples = [Described(*row) for row in stored.tables[EXAMPLES].iter_rows()]
+
+    def _load(self, stored: Stored) -> None:
+        self._open(stored)
