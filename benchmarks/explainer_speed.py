@@ -2,11 +2,13 @@
 
 Plain training: `model(inputs_embeds=..., labels=...)` over the whole prompt, random batches, all logits.
 Plain generation: Hugging Face `generate` on the same prompts, batch 16, greedy. Both run the same model,
-the same prompt, the same projectors and, for generation, must write the same tokens.
+the same prompt, the same bridge and, for XRec, the same injection; for generation they must write the same
+tokens.
 
-    python benchmarks/explainer_speed.py [--model smollm2-135m] [--pairs 64] [--threads 2]
+    python benchmarks/explainer_speed.py [--system beat|xrec] [--model smollm2-135m] [--pairs 64] [--threads 2]
 
-Texts have the lengths of XRec-Yelp's explanations (37 words in the mean); their words are drawn at random.
+Texts have the lengths of XRec-Yelp's explanations (37 words in the mean) and profiles (39 and 32); their words
+are drawn at random.
 """
 
 from __future__ import annotations
@@ -14,17 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.batching import buckets
-from forwhy.bridge.config import ProjectorConfig, PromptConfig
+from forwhy.bridge.collaborative import CollaborativeBridge
+from forwhy.bridge.config import AdapterConfig, ProjectorConfig, PromptConfig
+from forwhy.bridge.experts import ExpertAdapter
 from forwhy.bridge.generation import Decoding, greedy
 from forwhy.bridge.projector import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
@@ -35,11 +40,8 @@ _SLOTS = ["macro", *["micro"] * 5]
 _BATCH = 16
 
 
-def build(model: str, seed: int = 0) -> Reader:
+def build_beat(backbone: Backbone, random: np.random.Generator) -> Reader:
     """A reader with random codes, 512 to a book, 1 + 5 slots, started at random words."""
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    backbone = Backbone(load_causal_lm(model))
     prompt = Prompt(backbone.tokenizer, PromptConfig())
     sides = []
     for _ in range(2):
@@ -52,43 +54,94 @@ def build(model: str, seed: int = 0) -> Reader:
     return Reader(backbone, prompt, Bridge(*sides, task_TD, prompt.config.order))
 
 
-def sample_rows(reader: Reader, count: int, seed: int = 0) -> list[Row]:
-    """Rows with explanations of 15 to 90 tokens, 47 in the mean."""
-    random = np.random.default_rng(seed)
-    lengths = np.clip(random.gamma(12.0, 47.0 / 12.0, count).round().astype(int), 15, 90)
-    end = reader.prompt.end_id
-    return [
-        replace(
-            reader.prompt.row(*random.integers(0, 512, (2, 6)).tolist()),
-            target=(*random.integers(1000, 20000, length).tolist(), end),
-        )
-        for length in lengths
-    ]
+def build_xrec(backbone: Backbone, random: np.random.Generator) -> Reader:
+    """A reader of random vectors of 64 numbers, injected into every layer."""
+    prompt = Prompt(backbone.tokenizer, PromptConfig(profiles=True), {"user": 1, "item": 1})
+    vectors = torch.from_numpy(random.normal(size=(512, 64)).astype(np.float32))
+    config = AdapterConfig(start_std=0.3)
+    sides = [ExpertAdapter(config, vectors, backbone.width, backbone.word_norm) for _ in range(2)]
+    task_TD = backbone.embed(torch.tensor(prompt.task_ids)).detach()
+    bridge = CollaborativeBridge(*sides, task_TD, prompt.config.order, backbone.word_norm).eval()
+    return Reader(backbone, prompt, bridge, backbone.injection("projected"))
 
 
-def plain_embeds(reader: Reader, rows: Sequence[Row]) -> Tensor:
-    """The whole prompt and text of each row, [B, T, D], padded on the right."""
-    batch = reader.prompt.collate(rows)
-    head_PD = reader.backbone.embed(torch.tensor(reader.prompt.prefix_ids))
-    start_PD = torch.cat([head_PD, reader.bridge.task()])
-    return torch.cat([start_PD.expand(len(rows), -1, -1), reader.inputs(batch, reader.soft(rows))], dim=1)
+def sample_rows(reader: Reader, count: int, random: np.random.Generator) -> list[Row]:
+    """Rows with explanations of 15 to 90 tokens, 47 in the mean; for XRec with profiles of 45 and 40."""
+
+    def lengths(mean: float) -> list[int]:
+        return np.clip(random.gamma(12.0, mean / 12.0, count).round().astype(int), 15, 96).tolist()
+
+    def words(length: int) -> tuple[int, ...]:
+        return tuple(random.integers(1000, 20000, length).tolist())
+
+    is_beat = isinstance(reader.bridge, Bridge)
+    rows = []
+    for length, user, item in zip(lengths(47.0), lengths(45.0), lengths(40.0), strict=True):
+        pair = random.integers(0, 512, (2, 6)) if is_beat else random.normal(size=(2, 64)).astype(np.float32)
+        row = reader.prompt.row(*pair)
+        shown = () if is_beat else words(user + item)
+        rows.append(replace(row, shown=shown, target=(*words(length), reader.prompt.end_id)))
+    return rows
+
+
+def plain_prompts(reader: Reader, rows: Sequence[Row]) -> list[Tensor]:
+    """Each row's whole prompt and text but its last token, [T, D]."""
+    start_PD = torch.cat(
+        [reader.backbone.embed(torch.tensor(reader.prompt.prefix_ids)), reader.bridge.task()]
+    )
+    batch, soft_BKD = reader.prompt.collate(rows), reader.soft(rows)
+    inputs_BSD = reader.inputs(batch, soft_BKD)
+    used = [len(reader.prompt.layout(row)) + max(len(row.target) - 1, 0) for row in rows]
+    return [torch.cat([start_PD, inputs_SD[:n]]) for inputs_SD, n in zip(inputs_BSD, used, strict=True)]
+
+
+def padded(parts: Sequence[Tensor], left: bool) -> tuple[Tensor, Tensor]:
+    """[B, T, D] and the mask [B, T]."""
+    side = "left" if left else "right"
+    ones = [torch.ones(len(part), dtype=torch.long) for part in parts]
+    inputs = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_side=side)
+    return inputs, torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
+
+
+@contextmanager
+def plainly_injected(reader: Reader, rows: Sequence[Row], mask_BT: Tensor) -> Iterator[None]:
+    """XRec's injection as its code has it: in every pass over more than one position."""
+    if reader.injection is None:
+        yield
+        return
+    first = len(reader.prompt.prefix_ids) + len(reader.bridge.task())
+    begins_B1 = mask_BT.argmax(dim=1, keepdim=True)
+    positions_BK = begins_B1 + first + reader.prompt.collate(rows).soft_BK
+    soft_BKD, row_B1 = reader.soft(rows), torch.arange(len(rows))[:, None]
+
+    def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if inputs[0].shape[1] == 1:
+            return inputs
+        return inputs[0].index_put((row_B1, positions_BK), soft_BKD, accumulate=True), *inputs[1:]
+
+    names = ("q_proj", "k_proj", "v_proj")
+    modules = [m for name, m in reader.backbone.model.named_modules() if name.endswith(names)]
+    handles = [module.register_forward_pre_hook(before) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def plain_step(reader: Reader, rows: Sequence[Row]) -> float:
     """Forward and backward as most code does it."""
-    embeds_BTD = plain_embeds(reader, rows)
-    batch = reader.prompt.collate(rows)
-    length = embeds_BTD.shape[1]
-    labels_BT = torch.full((len(rows), length + 1), -100)
-    mask_BT = torch.ones(len(rows), length, dtype=torch.long)
-    first = length - batch.ids_BS.shape[1] + 1 + len(reader.prompt.layout(rows[0])) - 1
-    for number, row in enumerate(rows):
+    prompts = plain_prompts(reader, rows)
+    lasts = reader.backbone.embed(torch.tensor([row.target[-1] for row in rows]))
+    inputs_BTD, mask_BT = padded(
+        [torch.cat([p, last[None]]) for p, last in zip(prompts, lasts, strict=True)], False
+    )
+    labels_BT = torch.full(mask_BT.shape, -100)
+    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+        first = len(prompt) - len(row.target) + 1
         labels_BT[number, first : first + len(row.target)] = torch.tensor(row.target)
-        mask_BT[number, first + len(row.target) - 1 :] = 0
-    last_B1D = reader.backbone.embed(torch.full((len(rows), 1), reader.prompt.end_id))
-    inputs_BTD = torch.cat([embeds_BTD, last_B1D], dim=1)
-    mask_BT = torch.nn.functional.pad(mask_BT, (0, 1))
-    loss = reader.backbone.model(inputs_embeds=inputs_BTD, attention_mask=mask_BT, labels=labels_BT).loss
+    with plainly_injected(reader, rows, mask_BT):
+        loss = reader.backbone.model(inputs_embeds=inputs_BTD, attention_mask=mask_BT, labels=labels_BT).loss
     loss.backward()
     return float(loss.detach())
 
@@ -141,17 +194,18 @@ class Lengths(StoppingCriteria):
 @torch.inference_mode()
 def plain_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> list[list[int]]:
     """What `generate` writes, without what follows each row's end."""
-    embeds_BTD = plain_embeds(reader, rows)
+    embeds_BTD, mask_BT = padded(plain_prompts(reader, rows), True)
     stop = sorted(reader.prompt.stop_ids)
-    made = reader.backbone.model.generate(
-        inputs_embeds=embeds_BTD,
-        attention_mask=torch.ones(embeds_BTD.shape[:2], dtype=torch.long),
-        max_new_tokens=max(lengths),
-        do_sample=False,
-        eos_token_id=stop,
-        pad_token_id=stop[0],
-        stopping_criteria=[Lengths(torch.tensor(lengths))],
-    )
+    with plainly_injected(reader, rows, mask_BT):
+        made = reader.backbone.model.generate(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            max_new_tokens=max(lengths),
+            do_sample=False,
+            eos_token_id=stop,
+            pad_token_id=stop[0],
+            stopping_criteria=[Lengths(torch.tensor(lengths))],
+        )
     out = []
     for ids, length in zip(made.tolist(), lengths, strict=True):
         cut = next((k for k, number in enumerate(ids) if number in stop), len(ids))
@@ -163,9 +217,10 @@ def plain_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> l
 def our_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> list[list[int]]:
     """What the library writes."""
     batch = reader.prompt.collate(rows, left=True)
-    inputs_BSD, prefix = reader.inputs(batch, reader.soft(rows)), reader.prefix()
+    soft_BKD, prefix = reader.soft(rows), reader.prefix()
+    inputs_BSD, reading = reader.inputs(batch, soft_BKD), reader.injected(batch, soft_BKD)
     decoding = Decoding(reader.prompt.stop_ids, max(lengths), lambda row, ids: len(ids) >= lengths[row])
-    return [row.ids for row in greedy(reader.backbone, prefix, inputs_BSD, batch.pad_B, decoding)]
+    return [row.ids for row in greedy(reader.backbone, prefix, inputs_BSD, batch.pad_B, decoding, reading)]
 
 
 def generation(reader: Reader, rows: list[Row], rounds: int = 2) -> dict[str, float]:
@@ -194,14 +249,19 @@ def generation(reader: Reader, rows: list[Row], rounds: int = 2) -> dict[str, fl
 def main() -> None:
     """Print both comparisons as one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--system", choices=("beat", "xrec"), default="beat")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    reader = build(options.model)
-    rows = sample_rows(reader, options.pairs)
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    build = {"beat": build_beat, "xrec": build_xrec}[options.system]
+    reader = build(Backbone(load_causal_lm(options.model)), random)
+    rows = sample_rows(reader, options.pairs, random)
     document = {
+        "system": options.system,
         "model": options.model,
         "threads": options.threads,
         "prefix": len(reader.prompt.prefix_ids),

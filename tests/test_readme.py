@@ -14,11 +14,13 @@ import typer
 
 from forwhy.cli import app
 from forwhy.columns import TABLES
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.config import BeatConfig, XRecConfig
+from forwhy.graph.config import CollaborativeConfig
 from forwhy.recipe.schema import RECIPES
 from forwhy.vocabulary.config import TokenizerConfig
 
 ROOT = Path(__file__).parents[1]
+Preset = type[TokenizerConfig] | type[BeatConfig] | type[CollaborativeConfig] | type[XRecConfig]
 PRESETS: tuple[Literal["paper", "official", "forwhy"], ...] = ("paper", "official", "forwhy")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -101,7 +103,7 @@ def test_make_targets_exist() -> None:
         subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)
 
 
-def differences(config: type[TokenizerConfig] | type[BeatConfig]) -> dict[str, list[str]]:
+def differences(config: Preset) -> dict[str, list[str]]:
     """Option -> its value under each preset, where those are not all equal."""
 
     def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -115,10 +117,16 @@ def differences(config: type[TokenizerConfig] | type[BeatConfig]) -> dict[str, l
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
-@pytest.mark.parametrize(("stage", "config"), [("vocabulary", TokenizerConfig), ("explainer", BeatConfig)])
-def test_every_difference_of_a_preset_has_its_line(
-    stage: str, config: type[TokenizerConfig] | type[BeatConfig]
-) -> None:
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [
+        ("vocabulary", TokenizerConfig),
+        ("explainer", BeatConfig),
+        ("collaborative", CollaborativeConfig),
+        ("explainer, xrec", XRecConfig),
+    ],
+)
+def test_every_difference_of_a_preset_has_its_line(stage: str, config: Preset) -> None:
     text = (ROOT / "docs" / "decisions" / "0002-presets.md").read_text(encoding="utf-8")
     section = text.split(f"`[{stage}]`")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \|", section, re.MULTILINE)
