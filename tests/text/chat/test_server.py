@@ -20,8 +20,8 @@ from forwhy.errors import UserError
 from forwhy.text.chat.asking import Malformed, Replies, Task, ask_all
 from forwhy.text.chat.base import Answer, Message, Question, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.client import LLM, Client
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.client import Client
+from forwhy.text.chat.config import LLM, ChatConfig
 from forwhy.text.chat.opening import is_local, model_name, open_chat
 from forwhy.text.chat.pace import Pace
 
