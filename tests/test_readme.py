@@ -15,8 +15,11 @@ import typer
 from forwhy.cli import app
 from forwhy.columns import TABLES
 from forwhy.explain.config import BeatConfig
+from forwhy.graph.config import CollaborativeConfig
 from forwhy.recipe.schema import Recipe
 from forwhy.vocabulary.config import TokenizerConfig
+
+Config = type[TokenizerConfig] | type[BeatConfig] | type[CollaborativeConfig]
 
 ROOT = Path(__file__).parents[1]
 PRESETS: tuple[Literal["paper", "official", "forwhy"], ...] = ("paper", "official", "forwhy")
@@ -100,7 +103,7 @@ def test_make_targets_exist() -> None:
         subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)
 
 
-def differences(config: type[TokenizerConfig] | type[BeatConfig]) -> dict[str, list[str]]:
+def differences(config: Config) -> dict[str, list[str]]:
     """Option -> its value under each preset, where those are not all equal."""
 
     def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -114,10 +117,11 @@ def differences(config: type[TokenizerConfig] | type[BeatConfig]) -> dict[str, l
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
-@pytest.mark.parametrize(("stage", "config"), [("vocabulary", TokenizerConfig), ("explainer", BeatConfig)])
-def test_every_difference_of_a_preset_has_its_line(
-    stage: str, config: type[TokenizerConfig] | type[BeatConfig]
-) -> None:
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [("vocabulary", TokenizerConfig), ("explainer", BeatConfig), ("collaborative", CollaborativeConfig)],
+)
+def test_every_difference_of_a_preset_has_its_line(stage: str, config: Config) -> None:
     text = (ROOT / "docs" / "decisions" / "0002-presets.md").read_text(encoding="utf-8")
     section = text.split(f"`[{stage}]`")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \|", section, re.MULTILINE)

@@ -34,7 +34,7 @@ from forwhy.graph.tokenizer import propagated
 from forwhy.testing import artifact_laws
 from forwhy.training import Diverged
 
-SMALL = {"dims": 8, "batch_size": 512, "epochs": 6, "device": "cpu"}
+SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
 NOBODY = np.zeros((0, 2), np.int64)
 
 
@@ -158,7 +158,7 @@ def test_final_vectors_are_powers_of_the_dense_matrix(graph: Bipartite, layers: 
 def test_equations_9_to_11_by_hand() -> None:
     """One user, two items, no edge of the second: e_u = (0, 2), e_i = (1, 1), e_j = (3, 0) at layer 0."""
     graph = Bipartite(np.array([[0, 0]]), 1, 2)
-    config = CollaborativeConfig(start="xavier", dims=2, layers=1, regulariser_weight=0.1)
+    config = CollaborativeConfig(start="xavier", dims=2, layers=1, negatives=1, regulariser_weight=0.1)
     network = CollaborativeNetwork(graph, config)
     with torch.no_grad():
         network.tables["user"].copy_(torch.tensor([[0.0, 2.0]]))
