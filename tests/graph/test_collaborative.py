@@ -34,7 +34,7 @@ from forwhy.graph.tokenizer import propagated
 from forwhy.testing import artifact_laws
 from forwhy.training import Diverged
 
-SMALL = {"dims": 8, "batch_size": 512, "epochs": 6, "device": "cpu"}
+SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
 NOBODY = np.zeros((0, 2), np.int64)
 
 
@@ -115,7 +115,7 @@ def test_final_vectors_are_torch_geometrics(layers: int) -> None:
 def test_loss_gradients_and_a_step_are_torch_geometrics() -> None:
     graph, weight = random_graph(), 0.03
     network = network_of(graph, layers=3)
-    config = CollaborativeConfig(layers=3, dims=5, batch_size=64, regulariser_weight=weight)
+    config = CollaborativeConfig(layers=3, dims=5, batch_size=64, negatives=1, regulariser_weight=weight)
     task = BprTask(network, graph, NOBODY, config)
     oracle, edges = oracle_of(graph, network, 3)
     batch = task.batches(0)[0]
@@ -158,7 +158,7 @@ def test_final_vectors_are_powers_of_the_dense_matrix(graph: Bipartite, layers: 
 def test_equations_9_to_11_by_hand() -> None:
     """One user, two items, no edge of the second: e_u = (0, 2), e_i = (1, 1), e_j = (3, 0) at layer 0."""
     graph = Bipartite(np.array([[0, 0]]), 1, 2)
-    config = CollaborativeConfig(start="xavier", dims=2, layers=1, regulariser_weight=0.1)
+    config = CollaborativeConfig(start="xavier", dims=2, layers=1, negatives=1, regulariser_weight=0.1)
     network = CollaborativeNetwork(graph, config)
     with torch.no_grad():
         network.tables["user"].copy_(torch.tensor([[0.0, 2.0]]))
@@ -173,13 +173,34 @@ def test_equations_9_to_11_by_hand() -> None:
 
 def test_the_propagated_regulariser_reads_final_vectors() -> None:
     graph = random_graph()
-    config = CollaborativeConfig(layers=2, dims=5, regulariser="propagated", negatives=3)
+    config = CollaborativeConfig(
+        layers=2, dims=5, regulariser="propagated", negatives=3, negative_choice="all"
+    )
     network = network_of(graph, layers=2)
     task = BprTask(network, graph, NOBODY, config)
     batch, final = task.batches(0)[0], network()
     rows = [final["user"][batch.users], final["item"][batch.items], final["item"][batch.negatives]]
     expected = (rows[0] ** 2).sum(1) + (rows[1] ** 2).sum(1) + (rows[2] ** 2).sum(2).mean(1)
     torch.testing.assert_close(task.loss(batch)["norm"], expected.mean().detach())
+
+
+def test_the_hardest_negative_is_the_one_ranked_highest() -> None:
+    graph = random_graph()
+    options = {"layers": 2, "dims": 5, "negatives": 6}
+    network = network_of(graph, layers=2)
+    drawn = BprTask(network, graph, NOBODY, CollaborativeConfig(**options)).batches(0)[0]
+    final = network()
+    scores = final["user"] @ final["item"].T
+    rows = zip(drawn.users, drawn.negatives, strict=True)
+    hardest = torch.stack([row[scores[user, row].argmax()] for user, row in rows])
+    alone = Batch(drawn.users, drawn.items, hardest[:, None])
+    losses = [
+        BprTask(network, graph, NOBODY, CollaborativeConfig(**options, negative_choice=choice)).loss(batch)
+        for choice, batch in (("hardest", drawn), ("all", alone))
+    ]
+    assert losses[0].keys() == losses[1].keys()
+    for name in ("bpr", "norm", "loss"):
+        torch.testing.assert_close(losses[0][name], losses[1][name])
 
 
 def test_the_loss_survives_scores_of_any_size() -> None:

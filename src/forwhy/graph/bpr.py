@@ -84,11 +84,11 @@ def _xavier(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
 
 
 def _spectral(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
-    """Spectral vectors at a root mean square norm of 1, padded with zeros where the graph has fewer dimensions."""
+    """Spectral vectors at a root mean square norm of `start_norm`, padded with zeros beyond the graph's dimensions."""
     start: dict[str, Tensor] = {}
     for side, vectors in zip(SIDES, spectral_embeddings(graph, config.dims, config.seed), strict=True):
-        scale = max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
-        start[side] = torch.from_numpy(np.pad(vectors / scale, ((0, 0), (0, config.dims - vectors.shape[1]))))
+        scale = config.start_norm / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
+        start[side] = torch.from_numpy(np.pad(vectors * scale, ((0, 0), (0, config.dims - vectors.shape[1]))))
     return start
 
 
@@ -97,6 +97,16 @@ def _norms(table_ND: Tensor, rows: Tensor) -> Tensor:
     counts = torch.bincount(rows, minlength=len(table_ND))
     total: Tensor = (counts * (table_ND**2).sum(1)).sum()
     return total
+
+
+@torch.no_grad()
+def _hardest(final: Mapping[str, Tensor], users_B: Tensor, negatives_BJ: Tensor) -> Tensor:
+    """[B, 1] of each row's items the one with the highest score. One item at a time, so O(B·D) memory."""
+    if negatives_BJ.shape[1] == 1:
+        return negatives_BJ
+    users_BD = final["user"][users_B]
+    scores = [(users_BD * final["item"][column]).sum(1) for column in negatives_BJ.T]
+    return negatives_BJ.gather(1, torch.stack(scores, 1).argmax(1, keepdim=True))
 
 
 class _Epoch(Sequence[Batch]):
@@ -158,6 +168,8 @@ class BprTask(Task[Batch]):
         users_B, items_B, negatives_BJ = (
             part.to(place) for part in (batch.users, batch.items, batch.negatives)
         )
+        if self.config.negative_choice == "hardest":
+            negatives_BJ = _hardest(final, users_B, negatives_BJ)
         users_BD = F.embedding(users_B, final["user"])
         positive_B = (users_BD * F.embedding(items_B, final["item"])).sum(1)
         negative_BJ = (users_BD[:, None] * F.embedding(negatives_BJ, final["item"])).sum(2)
@@ -167,7 +179,7 @@ class BprTask(Task[Batch]):
         norms = (
             _norms(user_ND, users_B)
             + _norms(item_ND, items_B)
-            + _norms(item_ND, negatives_BJ.flatten()) / self.config.negatives
+            + _norms(item_ND, negatives_BJ.flatten()) / negatives_BJ.shape[1]
         )
         norm = norms / max(len(users_B), 1)
         return {

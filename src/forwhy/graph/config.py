@@ -10,11 +10,13 @@ __all__ = ["PRESETS", "CollaborativeConfig"]
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "forwhy": {},
     "paper": {
-        "start": "xavier", "layers": 3, "batch_size": 1024, "learning_rate": 1e-3, "epochs": 300,
+        "start": "xavier", "layers": 3, "negatives": 1, "negative_choice": "all", "batch_size": 1024,
+        "learning_rate": 1e-3, "epochs": 300,
     },
     "official": {
-        "start": "xavier", "layers": 4, "combine": "sum", "batch_size": 1024, "learning_rate": 1e-3, "epochs": 300,
-        "regulariser": "propagated", "regulariser_weight": 1.024e-3, "mask_train": False,
+        "start": "xavier", "layers": 4, "combine": "sum", "negatives": 1, "negative_choice": "all", "batch_size": 1024,
+        "learning_rate": 1e-3, "epochs": 300, "regulariser": "propagated", "regulariser_weight": 1.024e-3,
+        "mask_train": False,
     },
 }  # fmt: skip
 """What each preset changes against the defaults of :class:`CollaborativeConfig` (see docs/decisions/0002)."""
@@ -32,7 +34,7 @@ class CollaborativeConfig(BaseModel):
     dims: int = Field(default=64, ge=1)
     """d: width of a vector."""
 
-    layers: int = Field(default=3, ge=1)
+    layers: int = Field(default=1, ge=1)
     """K: propagation layers (eq. 7)."""
 
     combine: Literal["mean", "sum"] = "mean"
@@ -42,21 +44,29 @@ class CollaborativeConfig(BaseModel):
     """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.spectral`), or from noise. Entities
     without training interactions start at zero under both."""
 
-    learning_rate: float = Field(default=1e-2, gt=0.0)
+    start_norm: float = Field(default=6.0, gt=0.0)
+    """Root mean square norm of a spectral start's vectors, on each side: how sharply BPR sees their scores. Read when
+    `start` is "spectral"."""
+
+    learning_rate: float = Field(default=2e-3, gt=0.0)
     """Of Adam."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Interactions per step; None: a tenth of them, at least 1024. A step propagates over the whole graph once whatever
     its batch, so few large steps make a cheap epoch."""
 
-    negatives: int = Field(default=1, ge=1)
-    """Uniform items that the user did not take, drawn anew for each interaction in every epoch (eq. 9)."""
+    negatives: int = Field(default=8, ge=1)
+    """J: uniform items that the user did not take, drawn anew for each interaction in every epoch (eq. 9)."""
+
+    negative_choice: Literal["all", "hardest"] = "hardest"
+    """Whether all of them count, as a mean, or the one that the model ranks highest at that moment (Zhang et al. 2013),
+    which a ranking by its first items asks for."""
 
     regulariser: Literal["layer-0", "propagated"] = "layer-0"
     """Whose squared norms are added: the trained vectors (eq. 10) or the final ones."""
 
     regulariser_weight: float = Field(default=1e-4, ge=0.0)
-    """lambda of eq. 10, on the mean over the batch of |u|² + |i|² + the mean |j|² of its negatives."""
+    """lambda of eq. 10, on the mean over the batch of |u|² + |i|² + |j|²; where several negatives count, their mean."""
 
     epochs: int = Field(default=100, ge=0)
     """At most; a spectral start is evaluated before the first."""
