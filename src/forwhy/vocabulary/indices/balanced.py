@@ -28,7 +28,7 @@ HEAT = 0.02
 """Softness of the memberships that move prices, in units of the mean squared distance to the nearest centre."""
 
 ROUNDS = 24
-"""Rounds of bids before the points still without a cluster are dealt out; 8 are usual, masses of equal points need more."""
+"""Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
 
 
 def balanced_kmeans(vectors_ND: NDArray[np.floating], k: int, seed: int = 0, iterations: int = 16) -> Ints:

@@ -34,7 +34,7 @@ def needed_depth(items: int, width: int) -> int:
 
 def even_width(items: int, depth: int) -> int:
     """The fewest codes per level with which `depth` levels tell so many items apart: ceil(items^(1/depth))."""
-    width = max(round(items ** (1.0 / depth)), 1)
+    width = max(int(items ** (1.0 / depth)), 1)
     while width**depth < items:
         width += 1
     while width > 1 and (width - 1) ** depth >= items:
