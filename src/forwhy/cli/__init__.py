@@ -15,6 +15,7 @@ from forwhy.cli.doctor import doctor
 from forwhy.cli.evaluate import evaluate
 from forwhy.cli.explain import explain
 from forwhy.cli.guard import guarded
+from forwhy.cli.indices import indices_app
 from forwhy.cli.recommend import recommend
 from forwhy.cli.run import run
 from forwhy.cli.vocabulary import vocabulary
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(indices_app, name="indices")
 for command in (demo, run, recommend, explain, vocabulary, evaluate, doctor):
     app.command()(command)
 

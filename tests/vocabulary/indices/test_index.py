@@ -123,9 +123,7 @@ def test_bad_vectors_name_their_source() -> None:
     broken[7, 2] = np.nan
     with pytest.raises(UserError, match="semantic vectors: row 7"):
         build_index(ITEMS, IndexConfig(), broken, BEHAVIOUR)
-    with pytest.raises(
-        UserError, match="1,024 codes" if False else "32 codes for 500 items; use depth 2 or width 500"
-    ):
+    with pytest.raises(UserError, match="32 codes for 500 items; use depth 2 or width 500"):
         build(depth=1)
     with pytest.raises(UserError, match="no items"):
         build_index(Ids(()), IndexConfig(), SEMANTIC[:0], BEHAVIOUR[:0])

@@ -8,8 +8,9 @@ from forwhy.vocabulary.indices.config import IndexConfig
 from forwhy.vocabulary.indices.health import health
 from forwhy.vocabulary.indices.index import ItemIndex
 from forwhy.vocabulary.indices.published import from_json, to_json
-from forwhy.vocabulary.indices.vectors import semantic_vectors, spectral_vectors
+from forwhy.vocabulary.indices.vectors import read_vectors, semantic_vectors, spectral_vectors
 
 __all__ = [
-    "IndexConfig", "ItemIndex", "build_index", "from_json", "health", "semantic_vectors", "spectral_vectors", "to_json",
+    "IndexConfig", "ItemIndex", "build_index", "from_json", "health", "read_vectors", "semantic_vectors",
+    "spectral_vectors", "to_json",
 ]  # fmt: skip
