@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from forwhy.recommend.behaviour import BehaviourRecommender
     from forwhy.text.encoder import text_encoder
     from forwhy.vocabulary.config import TokenizerConfig
+    from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
     from forwhy.vocabulary.tokenizer import BehaviorTokenizer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -34,11 +35,14 @@ _HOME = {
     "BehaviorTokenizer": "forwhy.vocabulary.tokenizer",
     "BehaviourRecommender": "forwhy.recommend.behaviour",
     "Dataset": "forwhy.data.dataset",
+    "IndexConfig": "forwhy.vocabulary.indices",
     "IntentsConfig": "forwhy.data.intents",
+    "ItemIndex": "forwhy.vocabulary.indices",
     "Recipe": "forwhy.recipe",
     "TokenizerConfig": "forwhy.vocabulary.config",
     "UserError": "forwhy.errors",
     "Vocabulary": "forwhy.vocabulary.vocabulary",
+    "build_index": "forwhy.vocabulary.indices",
     "entity_phrases": "forwhy.data.intents",
     "little_town": "forwhy.data.sample",
     "load_recipe": "forwhy.recipe",
@@ -53,12 +57,15 @@ __all__ = [
     "BehaviorTokenizer",
     "BehaviourRecommender",
     "Dataset",
+    "IndexConfig",
     "IntentsConfig",
+    "ItemIndex",
     "Recipe",
     "TokenizerConfig",
     "UserError",
     "Vocabulary",
     "__version__",
+    "build_index",
     "entity_phrases",
     "little_town",
     "load_recipe",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.models import ALIASES, cache_folder, locate
+from forwhy.models import ALIASES, cache_folder, load_causal_lm, locate
 from forwhy.text import encoder as module
-from forwhy.text.encoder import HashEncoder, SentenceEncoder, text_encoder
+from forwhy.text.encoder import HashEncoder, LanguageModelEncoder, SentenceEncoder, text_encoder
 from forwhy.text.vectors import VectorCache
 from forwhy.wheels import state
 
@@ -135,3 +135,35 @@ def test_killed_run_resumes_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         resumed.encode(texts)
     assert np.array_equal(text_encoder("minilm", cache=tmp_path / "killed").encode(texts), whole)
+
+
+# ---- a language model as encoder
+
+
+@pytest.fixture
+def llm(tiny_model: Path, tmp_path: Path) -> LanguageModelEncoder:
+    encoder = text_encoder(f"llm:{tiny_model}", cache=tmp_path / "vectors")
+    assert isinstance(encoder, LanguageModelEncoder)
+    return encoder
+
+
+def test_language_model_gives_the_mean_of_its_last_hidden_states(
+    llm: LanguageModelEncoder, tiny_model: Path
+) -> None:
+    texts = ["coffee and cake", "", "a quiet terrace <|im_end|> with books", "pizza " * 400]
+    vectors = llm.encode(texts)
+    lm = load_causal_lm(str(tiny_model))
+    for text, vector in zip(texts, vectors, strict=True):
+        if not text:
+            assert not vector.any()
+            continue
+        ids = lm.tokenizer(text, return_tensors="pt", split_special_tokens=True)["input_ids"][:, :512]
+        mean = lm.model(ids, output_hidden_states=True).hidden_states[-1][0].mean(0).numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_language_model_and_sentence_encoder_never_share_vectors(
+    llm: LanguageModelEncoder, tiny_model: Path, tmp_path: Path
+) -> None:
+    plain = text_encoder(str(tiny_model), cache=tmp_path / "vectors")
+    assert llm.name == f"llm:{plain.name}"

@@ -16,6 +16,7 @@ from forwhy.cli.evaluate import evaluate
 from forwhy.cli.explain import explain
 from forwhy.cli.fit import fit_app
 from forwhy.cli.guard import guarded
+from forwhy.cli.indices import indices_app
 from forwhy.cli.recommend import recommend
 from forwhy.cli.run import run
 from forwhy.cli.vocabulary import vocabulary
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(fit_app, name="fit")
+app.add_typer(indices_app, name="indices")
 for command in (demo, run, recommend, explain, vocabulary, evaluate, doctor):
     app.command()(command)
 

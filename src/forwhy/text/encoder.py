@@ -34,6 +34,9 @@ CHARACTERS_PER_TOKEN = 20
 
 HASH_DIM = 128
 
+LLM_PREFIX, LLM_TOKENS, LLM_BATCH = "llm:", 512, 16
+"""A language model reads at most this many tokens of a text, so many texts at once: its layers are wide."""
+
 
 class TextEncoder(Protocol):
     """What turns strings into vectors."""
@@ -57,7 +60,8 @@ def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = 
     """Return an encoder by name.
 
     Args:
-        name: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id.
+        name: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id; or
+            `llm:` and the name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`.
         cache: folder for vectors; by default `vectors` in the cache folder of the models.
         device: where a model runs.
 
@@ -66,8 +70,9 @@ def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = 
     """
     if name == "hash":
         return HashEncoder()
-    source = locate(name)
-    return SentenceEncoder(source, cache if cache is not None else cache_folder() / "vectors", device)
+    kind = LanguageModelEncoder if name.startswith(LLM_PREFIX) else SentenceEncoder
+    source = locate(name.removeprefix(LLM_PREFIX))
+    return kind(source, cache if cache is not None else cache_folder() / "vectors", device)
 
 
 class HashEncoder:
@@ -101,9 +106,11 @@ class SentenceEncoder:
     a text encoded in other company may differ by 1e-7.
     """
 
+    prefix, batch = "", BATCH
+
     def __init__(self, source: ModelSource, cache: Path, device: str = "cpu") -> None:
         self.dim = int(_read_json(source.path / "config.json")["hidden_size"])
-        self.name = f"{source.id}@{source.revision}"
+        self.name = f"{self.prefix}{source.id}@{source.revision}"
         self._first_token = _pools_first_token(source.path)
         self._source, self._device = source, device
         self._loaded: LoadedEncoder | None = None
@@ -133,18 +140,18 @@ class SentenceEncoder:
             self._source.id, self._source.revision, device=self._device
         )
         with Progress("reading texts", len(texts)) as progress:
-            for start in range(0, len(texts), BATCH * SEGMENT):
-                chunk = texts[start : start + BATCH * SEGMENT]
+            for start in range(0, len(texts), self.batch * SEGMENT):
+                chunk = texts[start : start + self.batch * SEGMENT]
                 rows = []
-                for first in range(0, len(chunk), BATCH):
-                    rows.append(self._batch(self._loaded, chunk[first : first + BATCH]))
+                for first in range(0, len(chunk), self.batch):
+                    rows.append(self._batch(self._loaded, chunk[first : first + self.batch]))
                     progress.advance(len(rows[-1]))
                 yield chunk, np.concatenate(rows)
 
     def _batch(self, loaded: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
         import torch
 
-        limit = _token_limit(self._source.path)
+        limit = self._limit()
         inputs = loaded.tokenizer(
             [text[: limit * CHARACTERS_PER_TOKEN] for text in texts],
             padding=True,
@@ -158,11 +165,32 @@ class SentenceEncoder:
             pooled_ND = self._pool(hidden_NTD, inputs["attention_mask"])
         return _unit(pooled_ND.cpu().numpy())
 
+    def _limit(self) -> int:
+        return _token_limit(self._source.path)
+
     def _pool(self, hidden_NTD: torch.Tensor, mask_NT: torch.Tensor) -> torch.Tensor:
         if self._first_token:
             return hidden_NTD[:, 0]
         weight_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
         return (hidden_NTD * weight_NT1).sum(1) / weight_NT1.sum(1)
+
+
+class LanguageModelEncoder(SentenceEncoder):
+    """A causal language model's last hidden states, averaged over a text's tokens (LLM-BS, section on DKI).
+
+    At most 512 tokens of a text are read. Vectors have norm 1, as everywhere here; the paper leaves them as they are.
+    """
+
+    prefix, batch = LLM_PREFIX, LLM_BATCH
+
+    def _batch(self, loaded: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
+        if loaded.tokenizer.pad_token is None:  # padding is masked and comes last, where no token sees it
+            loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
+        loaded.tokenizer.padding_side = "right"
+        return super()._batch(loaded, texts)
+
+    def _limit(self) -> int:
+        return min(_token_limit(self._source.path), LLM_TOKENS)
 
 
 def _unit(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,16 @@
+"""Item indices: short sequences of codes that a language model generates to name an item (LLM-BS, TIGER, LC-Rec).
+
+No torch, but for the RQ-VAE.
+"""
+
+from forwhy.vocabulary.indices.build import build_index
+from forwhy.vocabulary.indices.config import IndexConfig
+from forwhy.vocabulary.indices.health import health
+from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.indices.published import from_json, to_json
+from forwhy.vocabulary.indices.vectors import read_vectors, semantic_vectors, spectral_vectors
+
+__all__ = [
+    "IndexConfig", "ItemIndex", "build_index", "from_json", "health", "read_vectors", "semantic_vectors",
+    "spectral_vectors", "to_json",
+]  # fmt: skip

@@ -1,0 +1,206 @@
+"""Balanced k-means: clusters whose sizes differ by one at most, many equal problems at once, no loop over points.
+
+Lloyd's iterations whose assignment is balanced. Every cluster has a price that rises while it attracts more than its
+share (one Sinkhorn step an iteration). Then each point asks for its cheapest cluster, distance and price together;
+where too many ask, those stay that would lose most by leaving, and the others ask again.
+
+Source: Cuturi 2013 (Sinkhorn distances) for the prices; Bertsekas 1988 (auctions) for the bids.
+Legend: G problems, N points each, D width, K clusters, M = G·N.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.errors import UserError
+
+__all__ = ["balanced_kmeans", "checked_vectors", "ranks", "split"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+BLOCK = 1 << 24
+"""Numbers in one block of distances (64 MiB); about four such blocks are held at a time."""
+
+SAMPLE = 100_000
+"""Points that centres are fitted to; more give the same centres to within noise."""
+
+HEAT = 0.02
+"""Softness of the memberships that move prices, in units of the mean squared distance to the nearest centre."""
+
+ROUNDS = 24
+"""Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
+
+
+def balanced_kmeans(vectors_ND: NDArray[np.floating], k: int, seed: int = 0, iterations: int = 16) -> Ints:
+    """Cluster numbers, [N] from 0 to k - 1; every cluster holds floor(N/k) or ceil(N/k) points, exactly.
+
+    The same input and seed give the same bytes. With fewer points than clusters each has its own. Equal points may be
+    parted. Time O(iterations · min(N, 100,000) · k · D + N · k · D), memory O(N · D) plus a few blocks of 64 MiB.
+
+    Raises:
+        UserError: vectors that are no table of finite numbers, or k below 1.
+    """
+    if k < 1:
+        raise UserError(f"k = {k}: give at least one cluster")
+    x_ND = checked_vectors(vectors_ND, "vectors")
+    labels_GN = split(x_ND[None], k, np.random.default_rng(seed), iterations)
+    return np.asarray(labels_GN[0], np.int64)
+
+
+def checked_vectors(vectors: NDArray[np.floating], name: str) -> Floats:
+    """[N, D] float32, centred, the largest absolute value 1 (so that no square overflows); a copy.
+
+    Raises:
+        UserError: not a table, empty, or with a value that is not finite (names the first row).
+    """
+    given = np.asarray(vectors)
+    if given.ndim != 2 or not given.size or given.dtype.kind not in "fiu":
+        raise UserError(
+            f"{name}: shape {given.shape} of {given.dtype}, not a table of numbers; give one row per item"
+        )
+    bad = np.flatnonzero(~np.isfinite(given).all(1))
+    if len(bad):
+        raise UserError(
+            f"{name}: row {bad[0]} (from 0; {len(bad):,} such rows) holds NaN or infinity; make them again"
+        )
+    largest = float(max(given.max(), -given.min()))
+    x_ND = np.array(given / (largest or 1.0), np.float32)
+    x_ND -= x_ND[0]  # equal rows become exact zeros, whatever rounding the mean would bring
+    x_ND -= x_ND.mean(0, dtype=np.float64).astype(np.float32)
+    return x_ND
+
+
+def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> Ints:
+    """[G, N] cluster of every point in each of G problems, numbered along the centres' first principal axis."""
+    if x_GND.shape[1] <= k:
+        return ranks(x_GND)
+    centres_GKD, prices_GK = _fit(_sample(x_GND, k, random), k, random, iterations)
+    labels_GN = np.empty(x_GND.shape[:2], np.int64)
+    # Blocks of a multiple of k points, each balanced alone, leave floor/ceil sizes for the whole.
+    size = max(BLOCK // (k * len(x_GND)) // k, 8) * k
+    rows_N = random.permutation(x_GND.shape[1])
+    for start in range(0, len(rows_N), size):
+        rows = rows_N[start : start + size]
+        labels_GN[:, rows], prices_GK = _assign(x_GND[:, rows], centres_GKD, prices_GK, 3)
+    return np.take_along_axis(ranks(centres_GKD), labels_GN, 1)
+
+
+def ranks(x_GND: Floats, axis_D: Floats | None = None) -> Ints:
+    """[G, N] place of each point along its group's first principal axis; ties in the given order.
+
+    The axis points the way of `axis_D` (of its own largest coordinate when None). Time O(G·N·D·min(N, D)).
+    """
+    x = x_GND - x_GND[:, :1]
+    x -= x.mean(1, keepdims=True)
+    if x.shape[1] <= x.shape[2]:
+        axes_GD = np.einsum("gnd,gn->gd", x, np.linalg.eigh(x @ x.transpose(0, 2, 1))[1][:, :, -1])
+    else:
+        axes_GD = np.linalg.eigh(x.transpose(0, 2, 1) @ x)[1][:, :, -1]
+    largest = np.take_along_axis(axes_GD, np.abs(axes_GD).argmax(1)[:, None], 1)[:, 0]
+    turn_G = np.where((largest if axis_D is None else axes_GD @ axis_D) < 0, -1.0, 1.0).astype(np.float32)
+    return places(np.einsum("gnd,gd->gn", x, axes_GD * turn_G[:, None]))
+
+
+def places(keys_GN: NDArray[np.floating]) -> Ints:
+    """[G, N] rank of each key in its row, smallest 0; ties in the given order."""
+    return keys_GN.argsort(1, kind="stable").argsort(1, kind="stable")
+
+
+def _sample(x_GND: Floats, k: int, random: np.random.Generator) -> Floats:
+    points = x_GND.shape[1]
+    most = max(min(SAMPLE, 2 * BLOCK // (k * len(x_GND))), 2 * k)
+    return x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
+
+
+def _fit(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> tuple[Floats, Floats]:
+    """Centres [G, K, D] and prices [G, K]."""
+    groups, points, width = x_GND.shape
+    centres_GKD = x_GND[:, random.choice(points, k, replace=False)]
+    prices_GK = np.zeros((groups, k), np.float32)
+    for _ in range(iterations):
+        labels_GN, prices_GK = _assign(x_GND, centres_GKD, prices_GK, 1)
+        owner_M = (labels_GN + k * np.arange(groups)[:, None]).ravel()
+        order_M = owner_M.argsort(kind="stable")
+        sizes = np.bincount(owner_M)  # none is empty: there are more points than clusters
+        sums = np.add.reduceat(x_GND.reshape(-1, width)[order_M], np.cumsum(sizes) - sizes)
+        centres_GKD = np.asarray(sums / sizes[:, None], np.float32).reshape(groups, k, width)
+    return centres_GKD, prices_GK
+
+
+def _assign(x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, steps: int) -> tuple[Ints, Floats]:
+    """Balanced clusters [G, N] of points, and the prices [G, K] after so many steps."""
+    cost_GNK = _distances(x_GND, centres_GKD)
+    squares_G = np.einsum("gnd,gnd->g", x_GND, x_GND) / x_GND.shape[1]
+    heat_G = np.maximum(HEAT * (cost_GNK.min(2).mean(1) + squares_G), 1e-12).astype(np.float32)
+    for _ in range(steps):
+        prices_GK = _raise_prices(cost_GNK, prices_GK, heat_G)
+    cost_GNK += prices_GK[:, None]
+    return _round(cost_GNK), prices_GK
+
+
+def _distances(x_GND: Floats, centres_GKD: Floats) -> Floats:
+    """[G, N, K] squared distances, less the points' own squares, which no choice depends on."""
+    cost_GNK = x_GND @ (-2.0 * centres_GKD).transpose(0, 2, 1)
+    cost_GNK += np.einsum("gkd,gkd->gk", centres_GKD, centres_GKD)[:, None]
+    return cost_GNK
+
+
+def _raise_prices(cost_GNK: Floats, prices_GK: Floats, heat_G: Floats) -> Floats:
+    """One Sinkhorn step: what a cluster's soft share of the points exceeds 1/K by is added to its price."""
+    members = cost_GNK + prices_GK[:, None]
+    members -= members.min(2, keepdims=True)
+    members *= -1.0 / heat_G[:, None, None]
+    np.exp(members, out=members)
+    members /= members.sum(2, keepdims=True)
+    share_GK = members.mean(1) * members.shape[2]
+    rise_GK = heat_G[:, None] * np.log(np.maximum(share_GK, 1e-6))
+    return np.asarray(prices_GK + rise_GK, np.float32)
+
+
+def _round(cost_GNK: Floats) -> Ints:
+    """[G, N] clusters of floor/ceil size: the cheapest with room, most regret first; spends `cost_GNK`."""
+    groups, points, k = cost_GNK.shape
+    cost_MK, group_M = cost_GNK.reshape(-1, k), np.repeat(np.arange(groups), points)
+    room = _capacity(cost_MK, group_M, groups).ravel()
+    labels_M, left = np.empty(len(cost_MK), np.int64), np.arange(len(cost_MK))
+    for _ in range(ROUNDS):
+        best, regret = _proposals(cost_MK)
+        wanted = group_M[left] * k + best
+        taken = _accepted(wanted, regret, room)
+        labels_M[left[taken]] = best[taken]
+        room -= np.bincount(wanted[taken], minlength=len(room))
+        left, cost_MK = left[~taken], cost_MK[~taken]
+        if not len(left):
+            break
+        cost_MK[(room == 0).reshape(groups, k)[group_M[left]]] = np.inf
+    else:
+        labels_M[left] = np.repeat(np.arange(len(room)), room) % k  # both sorted by group, with equal numbers
+    return labels_M.reshape(groups, points)
+
+
+def _capacity(cost_MK: Floats, group_M: Ints, groups: int) -> Ints:
+    """[G, K] floor(N/K), and one more for the clusters that most points want, so that it sums to N."""
+    k = cost_MK.shape[1]
+    least, more = divmod(len(cost_MK) // groups, k)
+    wanted = np.bincount(group_M * k + cost_MK.argmin(1), minlength=groups * k).reshape(groups, k)
+    return np.asarray(least + (places(-wanted.astype(np.float64)) < more), np.int64)
+
+
+def _proposals(cost_MK: Floats) -> tuple[Ints, Floats]:
+    """The cheapest cluster of each row, [M], and what the next one would cost more."""
+    rows, best = np.arange(len(cost_MK)), cost_MK.argmin(1)
+    least = cost_MK[rows, best]
+    cost_MK[rows, best] = np.inf
+    regret = cost_MK.min(1) - least
+    cost_MK[rows, best] = least
+    return best, regret
+
+
+def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
+    """Which proposals fit: per cluster as many as there is room for, most regret first."""
+    order = np.lexsort((-regret, wanted))
+    sorted_wanted = wanted[order]
+    first = np.searchsorted(sorted_wanted, sorted_wanted)
+    taken = np.empty(len(wanted), bool)
+    taken[order] = np.arange(len(wanted)) - first < room[sorted_wanted]
+    return taken
