@@ -5,22 +5,19 @@ Shapes: B users, K beams, W codes of a level, M most children of a node, T token
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from forwhy.bridge.cache import Prefix
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.causal import Prompts, TreeModel
-from forwhy.recommend.decoding.head import LOWEST, LevelHead, Normalise
+from forwhy.recommend.decoding.causal import Prompts
+from forwhy.recommend.decoding.exact import exact_ranks, exact_scores
+from forwhy.recommend.decoding.head import LOWEST, Normalise
+from forwhy.recommend.decoding.prompts import ItemReader
 from forwhy.recommend.decoding.trie import CodeTrie
-
-SHARED_TOKENS = 256
-"""A common beginning is read once when it saves at least this many tokens of a call."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class _Search:
     """Which tokens of the tree are a beam's own."""
 
 
-class BeamDecoder:
+class BeamDecoder(ItemReader):
     """Finds each user's best items by the codes a causal language model would write after a prompt.
 
     Exact beam search of fixed length, without end token or length penalty; a score is the sum of the codes'
@@ -81,13 +78,10 @@ class BeamDecoder:
         Raises:
             UserError: tokens and trie disagree, tokens are not the model's, or the model can't be used.
         """
-        if beam < 1 or batch < 1:
-            raise UserError(f"beam {beam}, batch {batch}: both must be at least 1")
-        self.lm = TreeModel(model)
-        self.trie = trie.to(self.lm.device)
-        self.ids = _checked_ids(trie, level_token_ids, self.lm)
-        self.head = LevelHead(self.lm.head, self.ids, normalise)
-        self.beam, self.batch, self.forced_tails = beam, batch, forced_tails
+        if beam < 1:
+            raise UserError(f"beam is {beam}: keep at least one")
+        super().__init__(model, trie, level_token_ids, normalise, batch)
+        self.beam, self.forced_tails = beam, forced_tails
 
     @torch.no_grad()
     def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
@@ -103,7 +97,9 @@ class BeamDecoder:
         """
         k = self.beam if k is None else k
         if not 1 <= k <= self.beam:
-            raise UserError(f"k is {k} with {self.beam} beams: ask for 1 to {self.beam} items or widen the beam")
+            raise UserError(
+                f"k is {k} with {self.beam} beams: ask for 1 to {self.beam} items or widen the beam"
+            )
         count = min(k, len(self.trie))
         items = torch.empty(len(prompts), count, dtype=torch.long)
         scores = torch.empty(len(prompts), count)
@@ -114,33 +110,32 @@ class BeamDecoder:
             found_BK = self.trie.items[leaves_BK.gather(1, order_BK)]
             items[rows], scores[rows] = found_BK[:, :count].long().cpu(), best_BK[:, :count].cpu()
         if scores.isnan().any():
-            raise UserError("the model's output is not a number: its weights are damaged or its precision too low")
+            raise UserError(
+                "the model's output is not a number: its weights are damaged or its precision too low"
+            )
         return Beams(items, scores)
 
-    def passes(
-        self, prompts: Sequence[Sequence[int]], room: int, batch: int | None = None
-    ) -> Iterator[tuple[list[int], Prompts]]:
-        """Prompts read in batches of similar length, with the rows they came from."""
-        self._check(prompts)
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        shared = _common(prompts)
-        with _evaluating(self.lm.model):
-            prefix: Prefix | None = self.lm.prefix(prompts[0][:shared]) if shared else None
-            for start in range(0, len(order), batch or self.batch):
-                rows = order[start : start + (batch or self.batch)]
-                yield rows, self.lm.read([prompts[row][shared:] for row in rows], room, prefix)
+    def exact_scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """[B, N] scores of all items in the order of their numbers, float32 on the CPU.
 
-    def _check(self, prompts: Sequence[Sequence[int]]) -> None:
-        for row, prompt in enumerate(prompts):
-            if not len(prompt):
-                raise UserError(f"prompt {row} is empty: it needs at least one token")
-            if min(prompt) < 0 or max(prompt) >= self.lm.vocabulary:
-                raise UserError(f"prompt {row} holds a token outside the model's 0..{self.lm.vocabulary - 1}")
-            if self.lm.longest is not None and len(prompt) + self.trie.levels - 1 > self.lm.longest:
-                raise UserError(
-                    f"prompt {row} has {len(prompt)} tokens; with {self.trie.levels} codes the model takes at "
-                    f"most {self.lm.longest - self.trie.levels + 1}: shorten the history"
-                )
+        What a search with as many beams as items finds.
+        Cost per user: one pass over the prompt and over every node of the trie but leaves; 4 bytes per user
+        and item.
+
+        Raises:
+            UserError: as `search`.
+        """
+        return exact_scores(self, prompts)
+
+    def exact_rank(self, prompts: Sequence[Sequence[int]], targets: Sequence[int] | None = None) -> Tensor:
+        """Rank among all items, of every one [B, N] or of one target per user [B].
+
+        1 is best; ties go to the lower code. Cost: that of `exact_scores`, and a sort.
+
+        Raises:
+            UserError: as `search`, or targets that are not one existing item per prompt.
+        """
+        return exact_ranks(self, prompts, targets)
 
     def _leaves(self, read: Prompts) -> tuple[Tensor, Tensor]:
         """Leaves [B, K] in the order of their codes, and their scores."""
@@ -235,41 +230,3 @@ def _with_own(seen_BKn: Tensor) -> Tensor:
     users, beams, _ = seen_BKn.shape
     own = torch.eye(beams, dtype=torch.bool, device=seen_BKn.device)
     return torch.cat([seen_BKn, own.expand(users, -1, -1)], dim=2)
-
-
-def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the beginning that all prompts share, where reading it once pays; each keeps a token."""
-    if len(prompts) < 2:
-        return 0
-    low, high = min(prompts, key=list), max(prompts, key=list)  # what these two share, all share
-    most = min(map(len, prompts)) - 1
-    length = next((at for at in range(most) if low[at] != high[at]), most)
-    return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout inside the block."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeModel) -> list[Tensor]:
-    if len(level_token_ids) != trie.levels:
-        raise UserError(f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ")
-    for level, (ids, depth) in enumerate(zip(level_token_ids, trie.depths, strict=True)):
-        if len(ids) != depth.width or len(ids.unique()) != len(ids):
-            raise UserError(
-                f"level {level}: {len(ids.unique())} tokens for {depth.width} codes: each code needs a token of "
-                "its own; index and model differ"
-            )
-        if int(ids.min()) < 0 or int(ids.max()) >= lm.vocabulary:
-            raise UserError(
-                f"level {level}: token {int(ids.max())} is outside the model's {lm.vocabulary}: add the index "
-                "tokens to the model first"
-            )
-    return [ids.to(lm.device) for ids in level_token_ids]

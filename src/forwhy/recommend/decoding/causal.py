@@ -145,9 +145,7 @@ class TreeModel:
             past_key_values=prompts.cache,
         )
 
-    def _mask(
-        self, prompts: Prompts, positions_BT: Tensor, seen_BTn: Tensor, window: int | None
-    ) -> Tensor:
+    def _mask(self, prompts: Prompts, positions_BT: Tensor, seen_BTn: Tensor, window: int | None) -> Tensor:
         """What is added to attention, [B, 1, T, P + n]: 0 where seen, else the least number."""
         behind_P = torch.arange(prompts.width, device=self.device)
         seen_BTP = (behind_P < prompts.lengths_B[:, None])[:, None].expand(-1, positions_BT.shape[1], -1)

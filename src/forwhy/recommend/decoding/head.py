@@ -48,7 +48,9 @@ class PlainHead:
         self.linear: nn.Module = model.get_output_embeddings()
         config = model.config.get_text_config()
         self.cap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.factor = float(getattr(config, "logit_scale", 1.0)) / float(getattr(config, "logits_scaling", 1.0))
+        self.factor = float(getattr(config, "logit_scale", 1.0)) / float(
+            getattr(config, "logits_scaling", 1.0)
+        )
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
         """Last hidden states [B, keep, D]."""

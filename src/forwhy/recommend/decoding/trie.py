@@ -147,7 +147,9 @@ def _checked(codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int] | None) ->
     most_L = codes_NL.max(axis=0)
     widths = [int(most) + 1 for most in most_L] if sizes is None else [int(size) for size in sizes]
     if len(widths) != codes_NL.shape[1]:
-        raise UserError(f"{len(widths)} level sizes for {codes_NL.shape[1]} codes per item: give one per level")
+        raise UserError(
+            f"{len(widths)} level sizes for {codes_NL.shape[1]} codes per item: give one per level"
+        )
     wrong_NL = (codes_NL < 0) | (codes_NL >= np.array(widths))
     if wrong_NL.any():
         item, level = (int(number) for number in np.argwhere(wrong_NL)[0])
