@@ -1,0 +1,224 @@
+"""A causal language model with prompts read once and trees of tokens behind them.
+
+All tokens of a user's tree are positions of one row: a four-dimensional mask lets each see the prompt, its own
+ancestors and itself, and position ids say how deep it is. So beams share the prompt's keys and values as they
+are, nothing is repeated or reordered, and any Hugging Face model that takes such masks will do.
+Shapes: B users, P prompt positions (padded on the right, where causal attention needs no mask), T new tokens
+of the tree, n tokens of the tree so far, H key-value heads, E head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+from forwhy.bridge.cache import KeyValue, Prefix, recorded, recording
+from forwhy.errors import UserError
+from forwhy.recommend.decoding.head import Head, OwnHead, PlainHead
+
+_KINDS = {"full_attention", "sliding_attention"}
+
+
+class RoomLayer(DynamicLayer):  # type: ignore[misc]
+    """Room for prompts and trees, allocated at the first states; later ones are written in place."""
+
+    def __init__(self, room: int, prefix: KeyValue | None) -> None:
+        super().__init__()
+        self.room, self.prefix, self.length = room, prefix, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
+        """Everything so far, views [B, H, length, E] into the room."""
+        new = (key_states, value_states)
+        if not self.is_initialized:
+            self._allocate(new)
+        stop = self.length + key_states.shape[-2]
+        for held, states in zip((self.keys, self.values), new, strict=True):
+            held[:, :, self.length : stop] = states
+        self.length = stop
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def _allocate(self, new: KeyValue) -> None:
+        self.lazy_initialization(*new)
+        self.keys, self.values = (
+            states.new_empty(*states.shape[:2], self.length + self.room, states.shape[3]) for states in new
+        )
+        for held, states in zip((self.keys, self.values), self.prefix or (), strict=False):
+            held[:, :, : self.length] = states
+
+    def get_seq_length(self) -> int:
+        """Positions written."""
+        return self.length
+
+
+@dataclass
+class Prompts:
+    """A batch of prompts that was read, and the tree behind them."""
+
+    cache: Cache
+    lengths_B: Tensor
+    width: int
+    last: Tensor
+    """States [B, ...] at each prompt's last token."""
+    depths_n: Tensor
+    """How far behind the prompt each token of the tree stands, from 0."""
+
+    def prune(self) -> None:
+        """Forget the tree, keep the prompts."""
+        self.depths_n = self.depths_n[:0]
+        for layer in self.cache.layers:
+            layer.length = self.width
+
+
+class TreeModel:
+    """A causal language model that reads prompts and trees.
+
+    At construction a short prompt with two beams is read both this way and plainly, and both must agree: so a
+    model that ignores masks or positions is refused instead of giving wrong scores.
+
+    Raises:
+        UserError: the model has other than causal attention, or the check fails.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        config = model.config.get_text_config()
+        self.layers = int(config.num_hidden_layers)
+        self.longest: int | None = getattr(config, "max_position_embeddings", None)
+        self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self.windows = _windows(model)
+        self.head = self._checked_head()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.model.device
+        return device
+
+    def prefix(self, ids: Sequence[int]) -> Prefix:
+        """Keys and values of a beginning that all prompts share."""
+        cache = recording(None)
+        self.head.states(1, input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache)
+        return recorded(cache)
+
+    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Prompts:
+        """One pass over a batch of prompts; with `prefix`, they are given without it.
+
+        Args:
+            prompts: Token ids, at least one each.
+            room: Tokens that the tree may come to.
+            prefix: What all prompts begin with.
+        """
+        begun = 0 if prefix is None else prefix.length
+        longest, shortest = max(map(len, prompts)), min(map(len, prompts))
+        ids_BP = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in prompts])
+        lengths_B = torch.tensor([len(row) for row in prompts], device=self.device)
+        cache = Cache(layers=self._room(longest + room, prefix))
+        keep = longest - shortest + 1
+        states = self.head.states(keep, input_ids=ids_BP.to(self.device), past_key_values=cache)
+        last = states[torch.arange(len(prompts), device=self.device), lengths_B - shortest]
+        none = torch.empty(0, dtype=torch.long, device=self.device)
+        return Prompts(cache, lengths_B + begun, longest + begun, last, none)
+
+    def grow(self, prompts: Prompts, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
+        """States [B, T, ...] of new tokens of the tree.
+
+        Args:
+            prompts: What is read already.
+            ids_BT: The tokens.
+            depths_T: How far behind the prompt each stands, from 0.
+            seen_BTn: True where a new token sees a token of the tree; n counts the new ones, last. The first
+                dimension may be 1.
+        """
+        prompts.depths_n = torch.cat([prompts.depths_n, depths_T])
+        positions_BT = prompts.lengths_B[:, None] + depths_T
+        masks = {kind: self._mask(prompts, positions_BT, seen_BTn, w) for kind, w in self.windows.items()}
+        return self.head.states(
+            0,
+            input_ids=ids_BT,
+            position_ids=positions_BT,
+            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+            past_key_values=prompts.cache,
+        )
+
+    def _mask(self, prompts: Prompts, positions_BT: Tensor, seen_BTn: Tensor, window: int | None) -> Tensor:
+        """What is added to attention, [B, 1, T, P + n]: 0 where seen, else the least number."""
+        behind_P = torch.arange(prompts.width, device=self.device)
+        seen_BTP = (behind_P < prompts.lengths_B[:, None])[:, None].expand(-1, positions_BT.shape[1], -1)
+        seen = torch.cat([seen_BTP, seen_BTn.expand(len(seen_BTP), -1, -1)], dim=2)
+        if window is not None:
+            places_Bn = prompts.lengths_B[:, None] + prompts.depths_n
+            places = torch.cat([behind_P.expand(len(places_Bn), -1), places_Bn], dim=1)
+            seen = seen & (positions_BT[..., None] - places[:, None] < window)
+        dtype = self.model.dtype
+        least = torch.finfo(dtype).min
+        return torch.zeros(seen.shape, dtype=dtype, device=self.device).masked_fill_(~seen, least)[:, None]
+
+    def _room(self, room: int, prefix: Prefix | None) -> list[RoomLayer]:
+        if prefix is None:
+            return [RoomLayer(room, None) for _ in range(self.layers)]
+        layers = [RoomLayer(room, states) for states in prefix.layers]
+        for layer in layers:
+            layer.length = prefix.length
+        return layers
+
+    @torch.no_grad()
+    def _checked_head(self) -> Head:
+        """The first head under which a tree gives the plain model's logits."""
+        for head in (PlainHead(self.model), OwnHead(self.model)):
+            self.head: Head = head
+            try:
+                if self._agrees():
+                    return head
+            except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+                continue  # a model of another make: what fails here would fail in use
+        raise UserError(
+            f"{type(self.model).__name__} (attention: {self.model.config._attn_implementation}) doesn't keep "
+            "beams apart by masks and positions; load it with attn_implementation='sdpa' or 'eager', or take "
+            "another model"
+        )
+
+    def _agrees(self) -> bool:
+        """Two prompts, each with two beams of two tokens, against the plain model."""
+        ids = torch.arange(10, device=self.device) * 7 % self.vocabulary
+        prompts = [ids[:4].tolist(), ids[4:6].tolist()]
+        beams = ids[6:].reshape(2, 2)  # [depth, beam]
+        read = self.read(prompts, room=4)
+        depths = torch.tensor([0, 0, 1, 1], device=self.device)
+        seen = torch.eye(2, dtype=torch.bool, device=self.device).repeat(2, 2)[None].tril()
+        states = self.grow(read, beams.reshape(1, 4).expand(2, -1), depths, seen)
+        found = self.head.vocabulary(torch.cat([read.last[:, None], states[:, 2:]], dim=1))
+        for user, prompt in enumerate(prompts):
+            for beam in range(2):
+                plain_ids = torch.tensor([[*prompt, *beams[:, beam].tolist()]], device=self.device)
+                plain = self.model(input_ids=plain_ids).logits[0].float()
+                wanted = plain[[len(prompt) - 1, len(prompt) + 1]]
+                if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
+                    return False
+        return True
+
+
+def _close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
+    """Equal within what the model's arithmetic gives."""
+    allowed = 1e-3 if dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((found - wanted).abs().max() <= allowed * wanted.abs().max())
+
+
+def _windows(model: PreTrainedModel) -> dict[str, int | None]:
+    """How far each kind of attention layer looks back; None: to the beginning."""
+    config = model.config.get_text_config()
+    window: int | None = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return {"full_attention": window}
+    if unknown := set(kinds) - _KINDS:
+        raise UserError(
+            f"{type(model).__name__} has layers of {', '.join(sorted(unknown))}: beams need full or sliding attention"
+        )
+    return {kind: window if kind == "sliding_attention" else None for kind in sorted(set(kinds))}

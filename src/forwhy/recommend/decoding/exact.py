@@ -1,0 +1,126 @@
+"""The whole catalogue scored: the trie laid out behind each prompt, a run of items at a time.
+
+Shapes: B users, N items, T tokens of a run's tree, M most children of a node of a depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from forwhy.errors import UserError
+from forwhy.recommend.decoding.causal import Prompts
+from forwhy.recommend.decoding.prompts import ItemReader
+from forwhy.recommend.decoding.trie import CodeTrie
+
+TREE_TOKENS = 256
+"""Tokens of the tree in one pass, summed over users: where a pass is efficient and its mask still small."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of leaves and all that lies above them, depth by depth."""
+
+    spans: tuple[tuple[int, int], ...]
+    """[L + 1] first and last-but-one node of each depth, the root's first."""
+    parents: tuple[Tensor, ...]
+    """[L] for each depth below the root, the place of each node's parent in its span."""
+
+
+def exact_scores(decoder: ItemReader, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """`BeamDecoder.exact_scores`."""
+    trie = decoder.trie
+    inner = max(1, trie.levels - 1)
+    leaves = max(1, TREE_TOKENS // inner)
+    scores = torch.empty(len(prompts), len(trie))
+    users = max(1, min(decoder.batch, TREE_TOKENS // inner // min(leaves, len(trie))))
+    with torch.no_grad():
+        for rows, read in decoder.passes(prompts, room=leaves * inner, batch=users):
+            for run in _runs(trie, leaves):
+                first, last = run.spans[-1]
+                items = trie.items[first:last].long().cpu()
+                scores[torch.tensor(rows)[:, None], items] = _scored(decoder, read, run).cpu()
+                read.prune()
+    return scores
+
+
+def exact_ranks(
+    decoder: ItemReader, prompts: Sequence[Sequence[int]], targets: Sequence[int] | None = None
+) -> Tensor:
+    """`BeamDecoder.exact_rank`."""
+    if targets is not None:
+        _check_targets(targets, len(prompts), len(decoder.trie))
+    leaf_items = decoder.trie.items.long().cpu()
+    leaf_scores = exact_scores(decoder, prompts)[:, leaf_items]
+    order = leaf_scores.sort(dim=1, descending=True, stable=True).indices
+    ranks = torch.empty_like(order)
+    places = torch.arange(1, order.shape[1] + 1).expand_as(order)
+    ranks.scatter_(1, leaf_items[order], places)
+    return ranks if targets is None else ranks.gather(1, torch.tensor(targets)[:, None])[:, 0]
+
+
+def _check_targets(targets: Sequence[int], prompts: int, items: int) -> None:
+    if len(targets) != prompts:
+        raise UserError(f"{len(targets)} targets for {prompts} prompts: give one each")
+    for row, target in enumerate(targets):
+        if not 0 <= target < items:
+            raise UserError(f"target {row} is item {target}: the catalogue has items 0..{items - 1}")
+
+
+def _runs(trie: CodeTrie, leaves: int) -> Iterator[_Run]:
+    for first in range(0, len(trie), leaves):
+        spans, parents = [(first, min(first + leaves, len(trie)))], []
+        for depth in reversed(trie.depths):
+            above = depth.parents(*spans[0])
+            span = int(above[0]), int(above[-1]) + 1
+            spans.insert(0, span)
+            parents.insert(0, above - span[0])
+        yield _Run(tuple(spans), tuple(parents))
+
+
+def _scored(decoder: ItemReader, read: Prompts, run: _Run) -> Tensor:
+    """[B, leaves of the run]."""
+    states = [read.last[:, None], *_states(decoder, read, run)]
+    total = torch.zeros(len(read.lengths_B), 1, device=decoder.lm.device)
+    for level, depth in enumerate(decoder.trie.depths):
+        child, code = depth.below(torch.arange(*run.spans[level], device=decoder.lm.device)[None])
+        gains = decoder.head.children(
+            states[level], level, child, None if code is None else code.expand(len(total), -1, -1)
+        )[:, child[0] >= 0]
+        # Children of the span's nodes are a run too, which the leaves wanted may begin and end within.
+        begin = int(depth.start[run.spans[level][0]])
+        first, last = run.spans[level + 1]
+        total = total[:, run.parents[level]] + gains[:, first - begin : last - begin]
+    return total
+
+
+def _states(decoder: ItemReader, read: Prompts, run: _Run) -> Sequence[Tensor]:
+    """The model's states at the run's nodes of each depth but root and leaves, in one pass."""
+    lm, trie = decoder.lm, decoder.trie
+    sizes = [last - first for first, last in run.spans[1:-1]]
+    if not sizes:
+        return []
+    ids = [
+        decoder.ids[level][trie.depths[level].code[slice(*span)].long()]
+        for level, span in enumerate(run.spans[1:-1])
+    ]
+    depths = [torch.full((size,), depth, device=lm.device) for depth, size in enumerate(sizes)]
+    tokens = torch.cat(ids).expand(len(read.lengths_B), -1)
+    return lm.grow(read, tokens, torch.cat(depths), _ancestors(run, sizes)[None]).split(sizes, dim=1)
+
+
+def _ancestors(run: _Run, sizes: Sequence[int]) -> Tensor:
+    """[T, T] true where a token is an ancestor of another, or itself."""
+    device = run.parents[0].device
+    seen = torch.zeros(sum(sizes), sum(sizes), dtype=torch.bool, device=device)
+    begin = 0
+    for depth, size in enumerate(sizes):
+        if depth:
+            above = begin - sizes[depth - 1]
+            seen[begin : begin + size] = seen[above + run.parents[depth]]
+        seen[begin : begin + size, begin : begin + size] = torch.eye(size, dtype=torch.bool, device=device)
+        begin += size
+    return seen

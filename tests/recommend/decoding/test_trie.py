@@ -1,0 +1,102 @@
+"""The trie against a dict of dicts, on random codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forwhy.errors import UserError
+from forwhy.recommend.decoding import trie as module
+from forwhy.recommend.decoding.trie import CodeTrie
+
+Paths = list[tuple[int, ...]]
+
+
+@st.composite
+def distinct_paths(draw: st.DrawFn) -> tuple[Paths, list[int]]:
+    sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    path = st.tuples(*(st.integers(0, size - 1) for size in sizes))
+    return draw(st.lists(path, min_size=1, max_size=30, unique=True)), sizes
+
+
+def walked(trie: CodeTrie) -> dict[tuple[int, ...], int]:
+    """Every path that can be walked from the root, and the item at its end."""
+    found = {(): 0}
+    for depth in trie.depths:
+        deeper = {}
+        for path, node in found.items():
+            child, code = depth.below(torch.tensor([[node]]))
+            for place, number in enumerate(child[0, 0].tolist()):
+                if number >= 0:
+                    deeper[*path, place if code is None else int(code[0, 0, place])] = number
+        found = deeper
+    return {path: int(trie.items[leaf]) for path, leaf in found.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(distinct_paths(), st.booleans())
+def test_walking_the_trie_meets_every_item_once_and_nothing_else(
+    case: tuple[Paths, list[int]], tables: bool
+) -> None:
+    paths, sizes = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DENSE_CELLS", 1 << 16 if tables else 0)
+        trie = CodeTrie.from_codes(np.array(paths), sizes)
+    assert walked(trie) == {path: item for item, path in enumerate(paths)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(distinct_paths())
+def test_nodes_are_numbered_in_the_order_of_their_prefixes(case: tuple[Paths, list[int]]) -> None:
+    paths, sizes = case
+    trie = CodeTrie.from_codes(np.array(paths), sizes)
+    assert [paths[item] for item in trie.items.tolist()] == sorted(paths)
+    for level, depth in enumerate(trie.depths):
+        prefixes = sorted({path[: level + 1] for path in paths})
+        above = sorted({path[:level] for path in paths})
+        assert depth.code.tolist() == [prefix[-1] for prefix in prefixes]
+        assert depth.parents(0, depth.children).tolist() == [above.index(p[:-1]) for p in prefixes]
+
+
+@settings(max_examples=60, deadline=None)
+@given(distinct_paths())
+def test_a_node_is_determined_when_one_item_lies_below_it(case: tuple[Paths, list[int]]) -> None:
+    paths, sizes = case
+    trie = CodeTrie.from_codes(np.array(paths), sizes)
+    for level in range(len(sizes)):
+        for node, prefix in enumerate(sorted({path[:level] for path in paths})):
+            one = sum(path[:level] == prefix for path in paths) == 1
+            assert trie.determined(torch.tensor([[node]]), level) == one
+
+
+def test_repeated_codes_name_both_items() -> None:
+    with pytest.raises(UserError, match=r"items 1 and 3 have the same codes \[2, 0\]"):
+        CodeTrie.from_codes(np.array([[0, 1], [2, 0], [1, 1], [2, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("codes", "sizes", "message"),
+    [
+        (np.zeros((0, 3), dtype=np.int64), None, "one row per item"),
+        (np.array([[0, 4]]), [2, 4], "item 0, level 1: code 4 is outside 0..3"),
+        (np.array([[0, 1], [-1, 0]]), [2, 4], "item 1, level 0: code -1"),
+        (np.array([[0, 1]]), [2], "1 level sizes for 2 codes"),
+    ],
+)
+def test_codes_that_cannot_be_are_refused(codes: np.ndarray, sizes: list[int] | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        CodeTrie.from_codes(codes, sizes)
+
+
+def test_memory_is_what_is_stated() -> None:
+    codes = np.stack(
+        np.unravel_index(np.random.default_rng(0).permutation(1 << 20)[:50_000], (32,) * 4), axis=1
+    )
+    trie = CodeTrie.from_codes(codes)
+    nodes = sum(depth.nodes for depth in trie.depths) + len(trie)
+    tables = sum(0 if depth.table is None else depth.table.nbytes for depth in trie.depths)
+    assert trie.nbytes <= 8 * nodes + 4 * len(trie) + tables + 64
+    assert tables <= 4 * module.DENSE_CELLS * trie.levels
