@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from forwhy.cli import app
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
+from forwhy.explain.loading import load_explainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run
@@ -154,3 +158,21 @@ def test_fit_needs_no_recipe(recipe: Path, xrec_run: Path, tmp_path: Path) -> No
     found = told("fit", "explainer", "xrec", values.data.path, "--out", out, *arguments)
     assert found["stages"]["collaborative"]["action"] == "skipped"
     assert isinstance(RunFolder.open(out).explainer(), XRecExplainer)
+
+
+def test_profiles_that_a_protocol_takes_away_are_not_shown(
+    recipe: Path, tiny_town: Dataset, tmp_path: Path
+) -> None:
+    rows = [("user", str(user), "enjoys tea") for user in tiny_town.users.values]
+    rows += [("item", str(item), "has jazz") for item in tiny_town.items.values]
+    profiles = pl.DataFrame(rows, schema=["side", "entity_id", "text"], orient="row")
+    town = make_dataset("town", {**tiny_town.tables, "profiles": profiles}, tiny_town.source)
+    settings = ["data.protocol=zero-shot", "data.zero_shot_users=0.5", "explainer.epochs=0"]
+    run(load_recipe(recipe, settings), tmp_path / "run", until="explainer", dataset=town)
+    seen = apply_protocol(town, load_recipe(recipe, settings).data)
+    shown = load_explainer(tmp_path / "run" / "explainer").profiles
+    tested = {int(user) for user in seen.pairs("test").users}
+    assert tested
+    assert not tested & set(shown["user"])
+    assert len(shown["user"]) + len(tested) <= len(town.users)
+    assert len(shown["item"]) == len(town.items)

@@ -56,7 +56,7 @@ class BeatWordsExplainer(BeatExplainer):
         self._same_entities(dataset, known)
         self._known = known
         words = self.config.words
-        if words.shows == "profiles":
+        if self.config.shows_profiles:
             self.profiles = {side: dataset.profiles(side) for side in SIDES}
         if words.examples:
             pairs = self._usable(dataset, "train", 0)

@@ -161,6 +161,11 @@ class ExplainerConfig(BaseModel):
         return merged(cls.presets.get(str(values.get("preset", "forwhy")), {}), values)
 
     @property
+    def shows_profiles(self) -> bool:
+        """Whether profiles stand in the prompts."""
+        return self.prompt.profiles
+
+    @property
     def rates(self) -> dict[str, float]:
         """Learning rates in multiples of `lr`, by kind of parameter."""
         return {"task": self.token_rate, "deep": self.deep_rate}
@@ -204,6 +209,11 @@ class BeatConfig(ExplainerConfig):
     def rates(self) -> dict[str, float]:
         """Learning rates in multiples of `lr`, by kind of parameter."""
         return {**super().rates, "code": self.code_rate}
+
+    @property
+    def shows_profiles(self) -> bool:
+        """Whether profiles stand in the prompts."""
+        return self.words.shows == "profiles" if self.reader == "words" else self.prompt.profiles
 
 
 class XRecConfig(ExplainerConfig):

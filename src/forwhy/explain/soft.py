@@ -133,7 +133,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         """
         self._same_entities(dataset, known)
         self._known = known
-        if self.config.prompt.profiles:
+        if self.config.shows_profiles:
             self.profiles = {side: dataset.profiles(side) for side in SIDES}
         backbone = load_backbone(self.config)
         self._reader = self._build(backbone)

@@ -231,7 +231,7 @@ def _protocol(
         and intents.training_explanations
         and not intents.clear_of_interactions,
         "profiles_read": intents is not None and intents.source == "profiles",
-        "profiles_shown": recipe.explainer.prompt.profiles,
+        "profiles_shown": recipe.explainer.shows_profiles,
         "masked": "all training interactions, also those taken out of the graph",
         "training_edges": len(behaviour.seen),
         "prompt_tokens": None if prompts is None else round(prompts, 1),
