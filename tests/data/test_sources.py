@@ -320,4 +320,4 @@ def test_item_text_is_cleaned(dirty: object, clean: str) -> None:
 
 
 def test_sources_are_registered() -> None:
-    assert set(SOURCES) == {"xrec", "lcrec", "tables"}
+    assert set(SOURCES) == {"amazon", "yelp", "google", "recbole", "xrec", "lcrec", "tables"}

@@ -31,8 +31,8 @@ Meta = Annotated[
 Since = Annotated[datetime | None, typer.Option(formats=DAY, help="First day (UTC) that counts.")]
 Until = Annotated[datetime | None, typer.Option(formats=DAY, help="First day (UTC) that counts no more.")]
 Duplicates = Annotated[
-    Literal["first", "last"],
-    typer.Option(help="Which of a user's several reviews of one item stays, by time."),
+    Literal["first", "last", "keep"],
+    typer.Option(help="Which of a user's several rows about one item stays, by time."),
 ]
 Identical = Annotated[
     Literal["keep", "user", "anyone"],
@@ -101,7 +101,7 @@ def import_recbole(
     ] = None,
     since: Since = None,
     until: Until = None,
-    duplicates: Duplicates = "last",
+    duplicates: Duplicates = "keep",
     min_rating: MinRating = None,
     users: Users = None,
     sample: Sample = None,
@@ -144,7 +144,7 @@ def export_recbole(
 def _filters(
     since: datetime | None,
     until: datetime | None,
-    duplicates: Literal["first", "last"],
+    duplicates: Literal["first", "last", "keep"],
     identical: Literal["keep", "user", "anyone"],
     min_rating: float | None,
     users: int | None,

@@ -187,8 +187,23 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield raw, raw
             return
         raw.seek(0)
-        with gzip.GzipFile(fileobj=raw) as unpacked, io.BufferedReader(unpacked, BLOCK) as stream:
+        with gzip.GzipFile(fileobj=raw) as packed, io.BufferedReader(_Unpacked(packed), BLOCK) as stream:
             yield stream, raw
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzip stream that hands out what it has before it fails, so that rows before a cut are read."""
+
+    def __init__(self, packed: gzip.GzipFile) -> None:
+        self.packed = packed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        data = self.packed.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _reading(path: Path) -> Progress:

@@ -41,7 +41,7 @@ def import_recbole(
     Args:
         folder: Where the files are; one data set only.
         names: Their field by ours (`user_id`, `item_id`, `rating`, `timestamp`, or one of the items').
-        filters: Which rows stay, and the split.
+        filters: Which rows stay, and the split; all, repeated pairs too, when there are none.
         name: Label; theirs by default.
         skip_bad: Count bad rows, name the first few in `source`, and leave them out.
 
@@ -65,7 +65,7 @@ def import_recbole(
         timed="timestamp" in first.at,
         splits=splits,
     )
-    return log.read(name or label, filters or ReviewFilters(), skip_bad)
+    return log.read(name or label, filters or ReviewFilters(duplicates="keep"), skip_bad)
 
 
 @dataclass(frozen=True)

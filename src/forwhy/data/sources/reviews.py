@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forwhy.artifact import file_sha256
 from forwhy.columns import FILE, ROW, Side
+from forwhy.data.checks import Duplicates
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.filters import k_core, one_per, sample_users
 from forwhy.data.sources.layouts import Fact, Review
@@ -41,8 +42,8 @@ class ReviewFilters(BaseModel):
     until: date | None = None
     """First day (UTC) that counts no more."""
 
-    duplicates: Literal["first", "last"] = "last"
-    """Which of several reviews of one item by one user stays, by time: the first or the last opinion."""
+    duplicates: Literal["first", "last", "keep"] = "last"
+    """Which of several reviews of one item by one user stays, by time: the first opinion, the last, or all."""
 
     identical_texts: Literal["keep", "user", "anyone"] = "keep"
     """Whether the earliest of several reviews with the same text stays alone: of one user's, or of all. Reviews
@@ -96,6 +97,11 @@ class ReviewLog:
     def read(self, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
         """Two passes over the log and over the facts; see `published.import_amazon`."""
         self._check(filters)
+        tables, source = self._read(filters, skip_bad)  # the scan is freed before tables are checked
+        repeated: Duplicates = "keep" if filters.duplicates == "keep" else "error"
+        return make_dataset(name, tables, source, duplicates=repeated)
+
+    def _read(self, filters: ReviewFilters, skip_bad: bool) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
         bad = BadRows(skip_bad)
         known = {side: index_facts(facts.files, facts.column, bad) for side, facts in self.facts.items()}
         scan = scan_reviews(self.files, bad, filters.identical_texts != "keep")
@@ -109,7 +115,7 @@ class ReviewLog:
         splits, how = self._split(choice, filters)
         tables = self._tables(choice, splits)
         tables |= {f"{side}s": self._facts(choice, side, index) for side, index in known.items()}
-        source = {
+        return tables, {
             "importer": self.importer,
             "files": [{"name": path.name, "sha256": file_sha256(path)} for path in self._paths()],
             "filters": filters.model_dump(mode="json"),
@@ -117,7 +123,6 @@ class ReviewLog:
             "bad_rows": bad.document(),
             "split": {"interactions": how, "seed": filters.seed},
         }
-        return make_dataset(name, tables, source)
 
     def _paths(self) -> list[Path]:
         of_facts = (file.path for facts in self.facts.values() for file in facts.files)
@@ -223,10 +228,10 @@ def _choose(choice: _Choice, filters: ReviewFilters) -> None:
             start = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
             later = choice.of(scan.times_n) >= start
             choice.step(f"{name} {day}", later if name == "since" else ~later)
-    pairs = (choice.of(scan.users_n), choice.of(scan.items_n))
-    choice.step(
-        f"{filters.duplicates} of each pair", one_per(pairs, choice.of(scan.times_n), filters.duplicates)
-    )
+    if filters.duplicates != "keep":
+        pairs = (choice.of(scan.users_n), choice.of(scan.items_n))
+        one = one_per(pairs, choice.of(scan.times_n), filters.duplicates)
+        choice.step(f"{filters.duplicates} of each pair", one)
     if scan.texts_n is not None:
         choice.step("identical texts", _distinct_texts(choice, scan.texts_n, filters.identical_texts))
     if filters.min_rating is not None:
