@@ -529,3 +529,25 @@ def test_memory_stays_far_below_the_file(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert data.tables["reviews"].height > 50
     assert peak < 12_000_000
+
+
+DOCUMENTED = {
+    "Amazon Reviews 2023": "amazon",
+    "Amazon Review Data 2018": "amazon",
+    "Yelp": "yelp",
+    "Google Local": "google",
+}
+
+
+@pytest.mark.parametrize("title", DOCUMENTED)
+def test_the_documented_samples_can_be_read(tmp_path: Path, title: str) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    blocks = document.split(f"\n### {title}\n")[1].split("\n### ")[0].split("```jsonl\n")[1:]
+    reviews, meta = (block.split("\n```")[0].splitlines() for block in blocks)
+    assert len(reviews) + len(meta) == 10
+    data = SOURCES[DOCUMENTED[title]](
+        [write(tmp_path / "r.jsonl", list(reviews))], [write(tmp_path / "m.jsonl", list(meta))]
+    )
+    assert data.summary()["interactions"] == {"train": 5, "valid": 1, "test": 1}
+    assert len(data.items) == 3
+    assert all(data.titles())
