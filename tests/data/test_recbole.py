@@ -199,3 +199,11 @@ def test_what_the_files_cannot_do_is_refused_before_they_are_read(tmp_path: Path
     with pytest.raises(UserError, match="--map age=years: map one of user_id"):
         import_recbole(folder, names={"age": "years"})
     assert import_recbole(folder, skip_bad=True).summary()["interactions"]["train"] == 1
+
+
+def test_the_documented_sample_can_be_read(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    sample = document.split("### RecBole atomic files")[1].split("```tsv\n")[1].split("```")[0]
+    assert len(sample.splitlines()) == 10
+    data = import_recbole(write(tmp_path / "ml", ml__inter=sample))
+    assert data.summary()["interactions"] == {"train": 3, "valid": 3, "test": 3}

@@ -380,6 +380,21 @@ def test_several_files_are_one_log(tmp_path: Path) -> None:
     assert said[0] == said[1]
 
 
+def test_files_that_are_empty_or_keep_no_row_do_no_harm(tmp_path: Path) -> None:
+    entries = generated(30, 3, 40)
+    files = [
+        write(tmp_path / "none.json", [b"[1]"]),
+        write(tmp_path / "good.json", [amazon_2018(entry) for entry in entries]),
+        write(tmp_path / "old.json", [amazon_2018(("U0", "B0", 5.0, 5, "", "old"))]),
+    ]
+    files[0].write_bytes(b"")
+    filters = ReviewFilters(since=date(2000, 1, 1))
+    data = SOURCES["amazon"](files, filters=filters, skip_bad=True)
+    assert data.fingerprint == SOURCES["amazon"]([files[1]], filters=filters).fingerprint
+    assert data.source["importer"] == "amazon-2018"
+    assert data.source["bad_rows"]["first"] == [f"{files[0]}: row 0: empty file"]
+
+
 def test_a_number_and_its_text_are_one_id_and_seconds_and_milliseconds_one_time(tmp_path: Path) -> None:
     rows = [amazon_2023((str(user), f"B{k}", 5.0, START, "", "")) for k, user in enumerate((7, 7, 8))]
     rows[0]["user_id"], rows[0]["timestamp"], rows[1]["timestamp"] = 7, START, float(START)

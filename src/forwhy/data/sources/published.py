@@ -38,7 +38,7 @@ def import_amazon(
     Raises:
         UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
     """
-    edition = "amazon-2018" if reviews and "reviewerID" in _first_row(Path(reviews[0])) else "amazon-2023"
+    edition = "amazon-2018" if "reviewerID" in _first_row(reviews) else "amazon-2023"
     return _import(edition, reviews, meta, filters, name, skip_bad)
 
 
@@ -82,7 +82,7 @@ def _import(
     return log.read(name or files[0].path.name.partition(".")[0], filters or ReviewFilters(), skip_bad)
 
 
-def _first_row(path: Path) -> dict[str, Any]:
+def _first_row(reviews: Paths) -> dict[str, Any]:
     """The first readable row; empty when there is none, which the import itself will say."""
-    rows = RowFile(path, json_object).rows(BadRows(skip=True))
-    return next((row for _, row in rows), {})
+    files = (RowFile(Path(path), json_object) for path in reviews)
+    return next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
