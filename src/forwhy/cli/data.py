@@ -1,4 +1,4 @@
-"""`forwhy data import`, `forwhy data show` and `forwhy data audit`."""
+"""`forwhy data import`, `show`, `audit` and `export`; raw reviews are in `data_reviews`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from forwhy.cli.console import JsonFlag, emit, one_line, plain, show
+from forwhy.cli.data_reviews import export_app, import_amazon, import_google, import_recbole, import_yelp
+from forwhy.cli.data_saving import Name, Out, Target, keep, place_of, report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,16 +19,23 @@ if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
 
 data_app = typer.Typer(
-    help="Import a dataset; show or audit one.", no_args_is_help=True, rich_markup_mode=None
+    help="Import a dataset; show, audit or export one.", no_args_is_help=True, rich_markup_mode=None
 )
 import_app = typer.Typer(
-    help="Import a published layout or plain tables.", no_args_is_help=True, rich_markup_mode=None
+    help="Import raw reviews, a published layout or plain tables.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 data_app.add_typer(import_app, name="import")
+data_app.add_typer(export_app, name="export")
+for name, command in {
+    "amazon": import_amazon,
+    "yelp": import_yelp,
+    "google": import_google,
+    "recbole": import_recbole,
+}.items():
+    import_app.command(name)(command)
 
-Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The same, as an option.")]
-Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
 TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
 
@@ -43,8 +52,8 @@ def import_xrec(
     """XRec's published layout (the pickles are read through an allow-list)."""
     from forwhy.data.sources import import_xrec as read
 
-    place = _place(target, out)
-    _keep(read(folder, name, seed), place, as_json)
+    place = place_of(target, out)
+    keep(read(folder, name, seed), place, as_json)
 
 
 @import_app.command("lcrec")
@@ -59,8 +68,8 @@ def import_lcrec(
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
     from forwhy.data.sources import import_lcrec as read
 
-    place = _place(target, out)
-    _keep(read(folder, name, prefix), place, as_json)
+    place = place_of(target, out)
+    keep(read(folder, name, prefix), place, as_json)
 
 
 @import_app.command("tables")
@@ -90,7 +99,7 @@ def import_tables(
     """Plain tables with anyone's column names."""
     from forwhy.data.sources import import_tables as read
 
-    place = _place(target, out)
+    place = place_of(target, out)
     dataset = read(
         interactions,
         items,
@@ -105,7 +114,7 @@ def import_tables(
         duplicates=duplicates,
         unknown_ids=unknown_ids,
     )
-    _keep(dataset, place, as_json)
+    keep(dataset, place, as_json)
 
 
 @data_app.command("show")
@@ -115,7 +124,7 @@ def show_data(
     """Counts, splits and leaks of a dataset."""
     from forwhy.data.dataset import Dataset
 
-    _report(Dataset.load(folder), as_json)
+    report(Dataset.load(folder), as_json)
 
 
 @data_app.command("audit")
@@ -170,16 +179,6 @@ def _example(case: Mapping[str, str | int]) -> str:
     return "- " + ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _place(target: Path | None, out: Path | None) -> Path:
-    """Where the data set goes: the last argument, or --out."""
-    from forwhy.errors import UserError
-
-    place = target or out
-    if place is None or (target and out):
-        raise UserError("data import: name one folder to write, last or with --out")
-    return place
-
-
 def _mapping(columns: list[str]) -> dict[str, str]:
     """`interactions.user_id=user` for every column -> our column -> theirs."""
     from forwhy.errors import UserError
@@ -191,30 +190,3 @@ def _mapping(columns: list[str]) -> dict[str, str]:
             raise UserError(f"--map {entry}: expected TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user")
         mapping[ours.strip()] = theirs
     return mapping
-
-
-def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
-    dataset.save(out)
-    _report(dataset, as_json)
-
-
-def _report(dataset: Dataset, as_json: bool) -> None:
-    summary = dataset.summary()
-    if as_json:
-        emit(summary)
-    else:
-        show(_table(summary))
-
-
-def _table(summary: dict[str, object]) -> Table:
-    """The summary with one row per number."""
-    from rich.table import Table
-
-    table = Table("what", "count", title=plain(summary["name"]))
-    for key, value in summary.items():
-        if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key}: {inner}", str(number))
-        elif key != "name":
-            table.add_row(key, plain(value))
-    return table

@@ -93,7 +93,7 @@ def _typed_column(table: Table, column: Column) -> Table:
         return table.with_column(_numeric(table, column), name)
     text = as_text(table.frame[name])
     if column.filled:
-        empty = text.is_null() | (text.str.strip_chars() == "")
+        empty = text.is_null() | ~text.str.contains(r"\S")  # strip_chars would copy every text
         table.refuse(empty, name, "empty; fill it or drop the row")
     if column.kind == "split":
         text = text.str.strip_chars().str.to_lowercase()

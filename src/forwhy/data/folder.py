@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ MARKER = "dataset.json"
 FORMAT = 1
 """Version of the layout; raised when an older library could no longer read the folder."""
 
+TEXTS_AT_ONCE = 10_000
+"""Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
+
 REMEDY = "import the data again with `forwhy data import`, or restore the file"
 
 
@@ -30,19 +33,23 @@ def content_hash(tables: Mapping[str, pl.DataFrame]) -> str:
         digest.update(f"{name}:{frame.height}\n".encode())
         for column in frame.columns:
             digest.update(f"{column}:{frame[column].dtype}\n".encode())
-            digest.update(_column_bytes(frame[column]))
+            for part in _column_bytes(frame[column]):
+                digest.update(part)
     return digest.hexdigest()
 
 
-def _column_bytes(values: pl.Series) -> bytes:
+def _column_bytes(values: pl.Series) -> Iterator[bytes]:
     """Values in order, with null places; text with lengths, so that no two columns share their bytes."""
-    nulls = np.packbits(values.is_null().to_numpy()).tobytes() if values.null_count() else b""
+    if values.null_count():
+        yield np.packbits(values.is_null().to_numpy()).tobytes()
     if values.dtype == pl.String:
         text = values.fill_null("")
-        lengths = text.str.len_bytes().to_numpy().astype("<u4").tobytes()
-        return nulls + lengths + "".join(text).encode()
+        yield text.str.len_bytes().to_numpy().astype("<u4").tobytes()
+        for start in range(0, len(text), TEXTS_AT_ONCE):
+            yield "".join(text[start : start + TEXTS_AT_ONCE]).encode()
+        return
     filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
-    return nulls + filled.to_numpy().tobytes()
+    yield filled.to_numpy().tobytes()
 
 
 def write_folder(

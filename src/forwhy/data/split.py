@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from forwhy.columns import SPLITS
 from forwhy.errors import UserError
 
-__all__ = ["FRACTIONS", "carve_valid", "split_pairs"]
+__all__ = ["FRACTIONS", "carve_valid", "split_by_time", "split_last", "split_pairs"]
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, valid, test: what the papers use."""
@@ -27,13 +27,46 @@ def split_pairs(
     With `keep`, the owner of each row, every owner's first row in the shuffled order stays in train, so
     nobody is left without a training row; valid and test may then be smaller than asked for.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise UserError(f"split fractions {tuple(fractions)}: give three shares, 0 or more, that sum to 1")
+    _check_fractions(fractions)
     names = np.full(n, SPLITS[0], dtype="<U5")
     valid, test = round(n * fractions[1]), round(n * fractions[2])
     order = _shuffled(n, seed, keep)
     names[order[:test]] = SPLITS[2]
     names[order[test : test + valid]] = SPLITS[1]
+    return names
+
+
+def split_last(users_n: NDArray[np.int64], times_n: NDArray[np.int64]) -> Names:
+    """Leave one out: each user's latest row is test, the one before valid, the rest train.
+
+    Users with fewer than three rows are train only. Ties in time go by row order. O(n log n).
+    """
+    names = np.full(len(users_n), SPLITS[0], dtype="<U5")
+    if not len(users_n):
+        return names
+    order = np.lexsort((times_n, users_n))
+    users = users_n[order]
+    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))
+    sizes = np.diff(ends, prepend=-1)
+    long = ends[sizes >= 3]
+    names[order[long]] = SPLITS[2]
+    names[order[long - 1]] = SPLITS[1]
+    return names
+
+
+def split_by_time(times_n: NDArray[np.int64], fractions: Sequence[float] = FRACTIONS) -> Names:
+    """One cut through time for everybody: the latest rows are test, those before them valid.
+
+    Nothing in train is later than anything held out; users and items that appear late are cold. Sizes are
+    the rounded fractions; ties in time go by row order. O(n log n).
+    """
+    _check_fractions(fractions)
+    n = len(times_n)
+    names = np.full(n, SPLITS[0], dtype="<U5")
+    valid, test = round(n * fractions[1]), round(n * fractions[2])
+    order = np.argsort(times_n, kind="stable")
+    names[order[n - test :]] = SPLITS[2]
+    names[order[n - test - valid : n - test]] = SPLITS[1]
     return names
 
 
@@ -47,6 +80,11 @@ def carve_valid(splits: Names, share: float, seed: int = 0, keep: NDArray[np.int
     chosen = split_pairs(len(train), seed, (1 - share, share, 0.0), owners) == SPLITS[1]
     carved[train[chosen]] = SPLITS[1]
     return carved
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise UserError(f"split fractions {tuple(fractions)}: give three shares, 0 or more, that sum to 1")
 
 
 def _shuffled(n: int, seed: int, keep: NDArray[np.int64] | None) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, sho
 from forwhy.data.audit.overlap import plain_words, word_lists
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
-from forwhy.data.sources.lcrec import LONGEST_TEXT
+from forwhy.data.sources.cleaning import LONGEST_TEXT
 
 __all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
 

@@ -5,12 +5,31 @@ from types import MappingProxyType
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources.lcrec import import_lcrec
+from forwhy.data.sources.published import import_amazon, import_google, import_yelp
+from forwhy.data.sources.recbole import import_recbole
 from forwhy.data.sources.tables import import_tables
 from forwhy.data.sources.xrec import import_xrec
 
-__all__ = ["SOURCES", "import_lcrec", "import_tables", "import_xrec"]
+__all__ = [
+    "SOURCES",
+    "import_amazon",
+    "import_google",
+    "import_lcrec",
+    "import_recbole",
+    "import_tables",
+    "import_xrec",
+    "import_yelp",
+]
 
 SOURCES: Mapping[str, Callable[..., Dataset]] = MappingProxyType(
-    {"xrec": import_xrec, "lcrec": import_lcrec, "tables": import_tables}
+    {
+        "amazon": import_amazon,
+        "yelp": import_yelp,
+        "google": import_google,
+        "recbole": import_recbole,
+        "xrec": import_xrec,
+        "lcrec": import_lcrec,
+        "tables": import_tables,
+    }
 )
 """Importers by the name that ``forwhy data import`` takes."""

@@ -1,8 +1,5 @@
 """LC-Rec's trio: X.inter.json (histories in time order), X.item.json (texts), X.index.json (indices)."""
 
-import ast
-import html
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +7,11 @@ import polars as pl
 
 from forwhy.columns import FILE, ROW
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.sources.cleaning import clean_text
 from forwhy.data.sources.files import read_json, sha256_of
 from forwhy.errors import UserError
 
-__all__ = ["clean_text", "import_lcrec"]
-
-LONGEST_TEXT = 20_000
-"""Characters of an item's description that are kept: more than any encoder or prompt reads."""
-
-HIDDEN = re.compile(r"<(script|style)\b[^>]{0,200}>.{0,20000}?</\1>", re.IGNORECASE | re.DOTALL)
-TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")
+__all__ = ["import_lcrec"]
 
 
 def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None = None) -> Dataset:
@@ -52,30 +44,6 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
         "split": {"interactions": "last item test, the one before valid", "explanations": "none"},
     }
     return make_dataset(name or label, tables, source, duplicates="keep")
-
-
-def clean_text(value: object) -> str:
-    """One line of plain text from a title or description: no HTML, no list brackets, 20,000 characters."""
-    if isinstance(value, list):
-        value = " ".join(str(part) for part in value)
-    text = str(value if value is not None else "")[: 2 * LONGEST_TEXT]
-    text = _unlisted(text)
-    if "<" in text:
-        text = TAG.sub(" ", HIDDEN.sub(" ", text))
-    text = TAG.sub(" ", html.unescape(text)) if "&" in text else text
-    return " ".join(text.split())[:LONGEST_TEXT]
-
-
-def _unlisted(text: str) -> str:
-    """The strings inside a Python list that was written as text."""
-    stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]")):
-        return text
-    try:
-        parts = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
-    return " ".join(part for part in parts if isinstance(part, str)) if isinstance(parts, list) else text
 
 
 def _find(folder: Path, prefix: str | None) -> Path:
