@@ -15,6 +15,7 @@ from forwhy.cli.doctor import doctor
 from forwhy.cli.evaluate import evaluate
 from forwhy.cli.explain import explain
 from forwhy.cli.guard import guarded
+from forwhy.cli.mine import mine
 from forwhy.cli.recommend import recommend
 from forwhy.cli.run import run
 from forwhy.cli.vocabulary import vocabulary
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
-for command in (demo, run, recommend, explain, vocabulary, evaluate, doctor):
+for command in (demo, mine, run, recommend, explain, vocabulary, evaluate, doctor):
     app.command()(command)
 
 
