@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from forwhy.bridge.config import PromptConfig
-from forwhy.bridge.text import PlainText
 from forwhy.errors import UserError
+from forwhy.text.plain import PlainText
 
 Codes = Sequence[int] | NDArray[np.integer]
 

@@ -7,19 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.budget import Ledger, Tally
 from forwhy.evaluate.judge.config import JudgeConfig
+from forwhy.text.chat.base import Tally
+from forwhy.text.chat.budget import Ledger
 
 CALLS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 500), st.floats(0, 1)), max_size=30)
 
 
 def priced(budget: float) -> Ledger:
-    return Ledger(JudgeConfig(model="m", budget=budget, input_price=2.0, output_price=10.0))
+    return JudgeConfig(model="m", budget=budget, input_price=2.0, output_price=10.0).ledger()
 
 
 def test_cost_by_hand() -> None:
     assert priced(1).cost(Tally(3, 1_000_000, 50_000)) == pytest.approx(2.5)
-    assert Ledger(JudgeConfig(model="m")).cost(Tally(3, 1, 1)) is None
+    assert JudgeConfig(model="m").ledger().cost(Tally(3, 1, 1)) is None
 
 
 @given(CALLS, st.floats(0.0001, 0.05))
@@ -40,11 +41,11 @@ def test_no_order_of_calls_exceeds_the_budget(calls: list[tuple[int, int, float]
 def test_a_call_that_just_fits_is_made() -> None:
     assert priced(4e-6).hold(Tally(1, 2, 0))
     assert not priced(4e-6).hold(Tally(1, 3, 0))
-    assert Ledger(JudgeConfig(model="m", budget=1)).hold(Tally(1, 10**9, 10**9))
+    assert JudgeConfig(model="m", budget=1).ledger().hold(Tally(1, 10**9, 10**9))
 
 
 def test_without_prices_calls_are_counted() -> None:
-    ledger = Ledger(JudgeConfig(model="m", budget=2))
+    ledger = JudgeConfig(model="m", budget=2).ledger()
     for _ in range(2):
         assert ledger.hold(Tally(1))
         ledger.book(Tally(1), Tally(1))
@@ -53,13 +54,13 @@ def test_without_prices_calls_are_counted() -> None:
 
 
 def test_what_the_cache_cost_counts() -> None:
-    ledger = Ledger(JudgeConfig(model="m", budget=3))
+    ledger = JudgeConfig(model="m", budget=3).ledger()
     ledger.cached += Tally(3)
     assert not ledger.hold(Tally(1))
 
 
 def test_a_call_waits_for_those_under_way_when_they_decide() -> None:
-    ledger, found = Ledger(JudgeConfig(model="m", budget=1)), []
+    ledger, found = JudgeConfig(model="m", budget=1).ledger(), []
     assert ledger.hold(Tally(1))
     waiting = threading.Thread(target=lambda: found.append(ledger.hold(Tally(1))))
     waiting.start()

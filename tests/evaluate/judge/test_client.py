@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.budget import Ledger, Tally
-from forwhy.evaluate.judge.client import KEY, URL, Answer, Client, endpoint
-from forwhy.evaluate.judge.config import JudgeConfig
-from forwhy.evaluate.judge.prompt import SCHEMA, messages
+from forwhy.evaluate.judge.config import JUDGE, JudgeConfig
+from forwhy.evaluate.judge.prompt import SCHEMA, messages, question
+from forwhy.text.chat.base import Answer, Tally
+from forwhy.text.chat.budget import Ledger
+from forwhy.text.chat.client import Client, endpoint
 
 Ask = Callable[..., Answer]
+KEY, URL = JUDGE.key_name, JUDGE.url_name
 SECRET = "sk-very-secret"
 
 
@@ -29,8 +31,8 @@ def ask(server: Any) -> Ask:
 
     def ask_once(ledger: Ledger | None = None, **options: Any) -> Answer:
         config = JudgeConfig(**{"model": "m", "url": server.url, "backoff": 0.001, **options})
-        with Client(config, ledger or Ledger(config)) as client:
-            return client.ask(messages("good tea", "good cake"))
+        with Client(config, ledger or config.ledger(), JUDGE) as client:
+            return client.ask(question("good tea", "good cake", 64))
 
     return ask_once
 
@@ -89,7 +91,7 @@ def test_retry_after_may_be_a_date_or_nonsense(server: Any, kit: Any, ask: Ask) 
 
 def test_waits_double_with_jitter_up_to_a_limit(server: Any) -> None:
     config = JudgeConfig(model="m", url=server.url, backoff=2)
-    with Client(config, Ledger(config)) as client:
+    with Client(config, config.ledger(), JUDGE) as client:
         for attempt in range(1, 30):
             wait = client._pause(attempt, 0.0)
             assert min(300, 0.5 * 2**attempt) <= wait <= min(300, 1.5 * 2**attempt)
@@ -101,10 +103,10 @@ def test_waits_double_with_jitter_up_to_a_limit(server: Any) -> None:
 def test_a_stop_ends_waiting_and_calling(server: Any, kit: Any) -> None:
     say(server, [kit.Response(b"", 500)])
     config = JudgeConfig(model="m", url=server.url, backoff=1000)
-    with Client(config, Ledger(config)) as client:
+    with Client(config, config.ledger(), JUDGE) as client:
         Timer(0.2, client.stop).start()
-        assert client.ask(messages("a", "b")).detail.startswith("HTTP 500")
-        assert client.ask(messages("a", "b")) == Answer(reason="server", detail="stopped")
+        assert client.ask(question("a", "b", 64)).detail.startswith("HTTP 500")
+        assert client.ask(question("a", "b", 64)) == Answer(reason="server", detail="stopped")
     assert len(server.pairs) == 1
 
 
@@ -184,8 +186,8 @@ def test_what_works_once_is_kept(server: Any, kit: Any) -> None:
         kit.Response(b"", 400) if "response_format" in judge.bodies[-1] else kit.grade(8)
     )
     config = JudgeConfig(model="m", url=server.url)
-    with Client(config, Ledger(config)) as client:
-        assert [client.ask(messages("a", "b")).used.calls for _ in range(3)] == [2, 1, 1]
+    with Client(config, config.ledger(), JUDGE) as client:
+        assert [client.ask(question("a", "b", 64)).used.calls for _ in range(3)] == [2, 1, 1]
 
 
 def test_a_rejected_pair_is_not_asked_again(server: Any, kit: Any, ask: Ask) -> None:
@@ -206,7 +208,7 @@ def test_refused_and_cut_answers_are_told_apart(server: Any, kit: Any, ask: Ask)
 
 
 def test_the_budget_stops_before_the_call(server: Any, ask: Ask) -> None:
-    ledger = Ledger(JudgeConfig(model="m", budget=0.0005, input_price=1, output_price=1))
+    ledger = JudgeConfig(model="m", budget=0.0005, input_price=1, output_price=1).ledger()
     assert ask(ledger).reason == "budget"
     assert server.pairs == []
     assert ledger.bought == Tally()
@@ -222,10 +224,10 @@ def test_the_budget_stops_before_the_call(server: Any, ask: Ask) -> None:
     ],
 )
 def test_addresses(given: str, posted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert endpoint(given) == posted
+    assert endpoint(given, JUDGE) == posted
     monkeypatch.setenv(URL, given)
-    assert endpoint(None) == posted
-    assert endpoint("http://other/v1") == "http://other/v1/chat/completions"
+    assert endpoint(None, JUDGE) == posted
+    assert endpoint("http://other/v1", JUDGE) == "http://other/v1/chat/completions"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ def test_addresses(given: str, posted: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_addresses_that_are_refused(given: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URL, raising=False)
     with pytest.raises(UserError, match=said) as caught:
-        endpoint(given)
+        endpoint(given, JUDGE)
     assert SECRET not in str(caught.value)
 
 

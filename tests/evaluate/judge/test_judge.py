@@ -22,9 +22,9 @@ from forwhy.errors import UserError
 from forwhy.evaluate.compare import Scored, compare
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.judge import Judge, JudgeConfig
-from forwhy.evaluate.judge.measure import GIVE_UP
 from forwhy.evaluate.judge.prompt import VERSION
 from forwhy.evaluate.text import TextScores, score_texts
+from forwhy.text.chat.pool import GIVE_UP
 
 Make = Callable[..., Judge]
 SECRET = "sk-very-secret"

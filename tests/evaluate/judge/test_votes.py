@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.budget import Tally
 from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
+from forwhy.text.chat.base import Tally
 
 
 def vote(letter: str, score: int | None = 7, reason: Reason | None = None) -> Vote:

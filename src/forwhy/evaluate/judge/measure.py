@@ -8,29 +8,25 @@ none, and every vote is kept. Grades of two judges, or of XRec's tables and ours
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.judge.budget import Ledger, Tally
 from forwhy.evaluate.judge.check import Check, checked
-from forwhy.evaluate.judge.client import Answer, Client
-from forwhy.evaluate.judge.config import JudgeConfig
-from forwhy.evaluate.judge.prompt import VERSION, messages, parse, prompt_hash, vote_key
+from forwhy.evaluate.judge.config import JUDGE, JudgeConfig
+from forwhy.evaluate.judge.prompt import VERSION, parse, prompt_hash, question, vote_key
 from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
 from forwhy.evaluate.text import Measured
-from forwhy.progress import Progress
+from forwhy.text.chat.base import Answer, Tally
+from forwhy.text.chat.client import Client
+from forwhy.text.chat.pool import GIVE_UP, Patience, each
 
 log = logging.getLogger(__name__)
 
-GIVE_UP = 10
-"""Pairs in a row without any answer after which the server, not the pairs, is at fault."""
 CHECKED = 50
 """References that `check` grades twice."""
 
@@ -45,11 +41,10 @@ class Judge:
 
     def __init__(self, config: JudgeConfig, votes: Path | None = None) -> None:
         self._config, self._path = config, votes
-        self._ledger = Ledger(config)
+        self._ledger = config.ledger()
         self._votes: dict[str, Vote] = {}
         self._from_file: set[str] = set()
-        self._heard, self._silence, self._counting = False, 0, Lock()
-        self._detail = ""
+        self._patience = Patience()
         self.found: Check | None = None
         """What the latest `check` found."""
 
@@ -146,39 +141,28 @@ class Judge:
             self._ledger.cached += vote.used
 
     def _buy(self, new: Mapping[str, tuple[str, str]], file: VoteFile) -> None:
-        with (
-            Client(self._config, self._ledger) as client,
-            Progress("judging", len(new)) as progress,
-            ThreadPoolExecutor(self._config.concurrency) as pool,
-        ):
-            futures = [pool.submit(self._ask, client, file, key, *pair) for key, pair in new.items()]
-            try:
-                for future in as_completed(futures):
-                    vote = future.result()
-                    self._votes[vote.key] = vote
-                    progress.advance(note=self._costs())
-            except BaseException:
-                # Calls under way are paid for: the pool waits for them, and they write their votes.
-                client.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with Client(self._config, self._ledger, JUDGE) as client:
+            jobs = {key: (key, *pair) for key, pair in new.items()}
+            each(client, jobs, lambda job: self._ask(client, file, *job), self._take, "judging", self._costs)
+
+    def _take(self, key: str, vote: Vote) -> None:
+        self._votes[key] = vote
 
     def _ask(self, client: Client, file: VoteFile, key: str, prediction: str, reference: str) -> Vote:
-        """One pair's vote, written as soon as it is there; an error here stops all others."""
-        try:
-            vote, answer = self._grade(client, key, prediction, reference)
-            file.add(vote)
-            self._mind(client, answer, vote.reason)
-        except BaseException:
-            client.stop()
-            raise
+        """One pair's vote, written as soon as it is there."""
+        vote, answer = self._grade(client, key, prediction, reference)
+        file.add(vote)
+        if self._patience.ends(answer):
+            raise UserError(
+                f"{self._name()} at {client.url}: no answer for {GIVE_UP} pairs in a row; {self._remedy()}"
+            )
         return vote
 
     def _grade(self, client: Client, key: str, prediction: str, reference: str) -> tuple[Vote, Answer]:
         """The vote, and the last answer behind it."""
         used = Tally()
         for again in range(self._config.asks):
-            answer = client.ask(messages(prediction, reference, again=again > 0))
+            answer = client.ask(question(prediction, reference, self._config.max_tokens, again=again > 0))
             used += answer.used
             score = parse(answer.text) if answer.reason is None else None
             if score is not None or answer.reason not in FINAL:
@@ -187,29 +171,12 @@ class Judge:
         vote = Vote(key=key, model=self._config.model, prompt=VERSION, score=score, reason=reason, used=used)
         return vote, answer
 
-    def _mind(self, client: Client, answer: Answer, reason: Reason | None) -> None:
-        """Give up on a server that is silent for pair after pair."""
-        with self._counting:
-            if client.stopped:
-                return
-            self._detail = answer.detail or self._detail
-            self._heard = self._heard or reason in FINAL
-            if reason in FINAL:
-                self._silence = 0
-            elif reason != "budget" and not (reason == "rejected" and self._heard):
-                self._silence += 1
-            if self._silence < GIVE_UP:
-                return
-        raise UserError(
-            f"{self._name()} at {client.url}: no answer for {GIVE_UP} pairs in a row; {self._remedy()}"
-        )
-
     def _remedy(self) -> str:
         kept = f"; votes so far are kept in {self._path}" if self._path else ""
         if self._ledger.closed:
             return f"raise the budget of {self._config.budget:g} and run again{kept}"
-        if self._detail:
-            return f"see to its server ({self._detail}) and run again{kept}"
+        if self._patience.detail:
+            return f"see to its server ({self._patience.detail}) and run again{kept}"
         return "take another judge"
 
     def _name(self) -> str:

@@ -9,6 +9,8 @@ import html
 import json
 import re
 
+from forwhy.text.chat.base import Message, Question
+
 Messages = list[dict[str, str]]
 
 VERSION = "forwhy-gptscore-1"
@@ -33,19 +35,13 @@ Answer with one JSON object and nothing else: {"score": N}, N a whole number fro
 
 REMINDER = 'Your answer must be the JSON object {"score": N} alone, N a whole number from 0 to 100.'
 
-SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "grade",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"score": {"type": "integer"}},
-            "required": ["score"],
-            "additionalProperties": False,
-        },
-    },
+GRADE = {
+    "type": "object",
+    "properties": {"score": {"type": "integer"}},
+    "required": ["score"],
+    "additionalProperties": False,
 }
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": GRADE}}
 """`response_format` of a structured answer."""
 
 _NUMBER = r"(0|[1-9][0-9]?|100)"
@@ -59,6 +55,13 @@ def messages(prediction: str, reference: str, again: bool = False) -> Messages:
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": f"{texts}\n\n{REMINDER}" if again else texts},
     ]
+
+
+def question(prediction: str, reference: str, max_tokens: int, again: bool = False) -> Question:
+    """The same, as a chat is asked it."""
+    system, user = messages(prediction, reference, again)
+    turns = (Message("system", system["content"]), Message("user", user["content"]))
+    return Question(turns, max_tokens, GRADE)
 
 
 def parse(answer: str) -> int | None:

@@ -14,6 +14,8 @@ Reason = Literal["refused", "truncated", "rejected", "timeout", "server", "budge
 long, say), did not answer in time, or failed; the budget was spent."""
 FINAL: frozenset[Reason | None] = frozenset({None, "refused", "truncated"})
 """What was answered and paid for; anything else is worth asking again."""
+STOPPED = "stopped"
+"""`Answer.detail` of what was not asked any more after `Chat.stop`; its reason is `server`."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ added tokens are broken into ordinary pieces: the text stays what it was, the id
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _CHARACTERS_PER_TOKEN = 16
 
@@ -32,10 +34,14 @@ class PlainText:
         """
         most = limit * _CHARACTERS_PER_TOKEN
         clean = lead + " ".join(text[: 4 * most].split())[:most]
+        return self.exact(clean)[:limit]
+
+    def exact(self, text: str) -> list[int]:
+        """All ids of `text` with its white space as it is; never a control token's."""
         ids: list[int] = []
-        for piece in self._pieces(clean):
+        for piece in self._pieces(text):
             ids += self.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
-        return [number for number in ids if number not in self._control_ids][:limit]
+        return [number for number in ids if number not in self._control_ids]
 
     def _pieces(self, text: str) -> list[str]:
         """The text, cut after the first character of every control token's name."""
