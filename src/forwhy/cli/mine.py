@@ -24,7 +24,9 @@ EXAMPLES = 5
 def mine(
     kind: Annotated[
         Literal["intents", "profiles", "explanations"],
-        typer.Argument(help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs."),
+        typer.Argument(
+            help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs."
+        ),
     ],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset folder.")],
     llm: Annotated[
@@ -122,7 +124,9 @@ def _refuse_two_sides(config: MiningConfig, prompt: Path | None) -> None:
     from forwhy.errors import UserError
 
     if prompt is not None and config.kind != "explanations" and config.side == "both":
-        raise UserError(f"--prompt {prompt}: users and items have prompts of their own; add --side user or item")
+        raise UserError(
+            f"--prompt {prompt}: users and items have prompts of their own; add --side user or item"
+        )
 
 
 def _prices(prices: str | None) -> dict[str, str]:
@@ -201,10 +205,14 @@ def _show(mining: Mining, place: Path, as_json: bool) -> None:
 def _table(mining: Mining) -> Table:
     from rich.table import Table
 
-    table = Table("of", "could be read", "mined", "nothing to read", "left out", "failed", title=one_line(mining.model))
+    table = Table(
+        "of", "could be read", "mined", "nothing to read", "left out", "failed", title=one_line(mining.model)
+    )
     for stage in mining.stages:
         cells = (stage.subjects, stage.mined, stage.nothing)
-        table.add_row(stage.about, *(f"{count:,}" for count in cells), _listed(stage.skipped), _listed(stage.failed))
+        table.add_row(
+            stage.about, *(f"{count:,}" for count in cells), _listed(stage.skipped), _listed(stage.failed)
+        )
     return table
 
 
@@ -214,4 +222,6 @@ def _listed(counts: Any) -> str:  # noqa: ANN401
 
 def _examples(mining: Mining) -> list[str]:
     cases = [case for stage in mining.stages for case in stage.examples]
-    return [one_line(", ".join(f"{name} {value}" for name, value in case.items())) for case in cases[:EXAMPLES]]
+    return [
+        one_line(", ".join(f"{name} {value}" for name, value in case.items())) for case in cases[:EXAMPLES]
+    ]

@@ -11,6 +11,7 @@ from forwhy.text.mining.stage import Miner, StageReport, report, stage_of
 
 __all__ = ["Mining", "mine"]
 
+
 @dataclass(frozen=True)
 class Mining:
     """What mining came to."""

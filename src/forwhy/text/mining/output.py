@@ -16,9 +16,7 @@ Rows = list[tuple[Subject, Values]]
 ENTITY, PAIR = ["side", "entity_id"], ["user_id", "item_id"]
 
 
-def with_mined(
-    stage: Stage, outcomes: Sequence[Values | str], model: str, report: StageReport
-) -> Dataset:
+def with_mined(stage: Stage, outcomes: Sequence[Values | str], model: str, report: StageReport) -> Dataset:
     """The stage's data set with what was found: it replaces rows about the same entity or pair, others stay."""
     dataset, kind = stage.dataset, stage.config.kind
     pairs = zip(stage.subjects, outcomes, strict=True)

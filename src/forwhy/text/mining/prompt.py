@@ -82,9 +82,7 @@ def _read(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
-def _check(
-    where: str, system: str, question: str, data: tuple[str, ...], numbers: Mapping[str, int]
-) -> None:
+def _check(where: str, system: str, question: str, data: tuple[str, ...], numbers: Mapping[str, int]) -> None:
     known = ", ".join(f"{{{place}}}" for place in (*data, *numbers))
     for place in _PLACE.findall(system + question):
         if place not in data and place not in numbers:

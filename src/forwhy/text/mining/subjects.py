@@ -123,10 +123,16 @@ def reviewed_pairs(dataset: Dataset, config: MiningConfig) -> Chosen:
     users, items = dataset.users.numbers(kept["user_id"]), dataset.items.numbers(kept["item_id"])
     found = [
         Subject("pair", user, (clean(text, config.characters),), (item,), pair_item=item, split=split)
-        for user, item, text, split in zip(users.tolist(), items.tolist(), kept["text"], kept["split"], strict=True)
+        for user, item, text, split in zip(
+            users.tolist(), items.tolist(), kept["text"], kept["split"], strict=True
+        )
     ]
     withheld = known.height - outside - int((known["split"] != "withheld").sum())
-    skipped = {"no interaction": outside, "withheld": withheld, "further reviews": frame.height - first.height}
+    skipped = {
+        "no interaction": outside,
+        "withheld": withheld,
+        "further reviews": frame.height - first.height,
+    }
     filled = [subject for subject in found if subject.texts[0]]
     return Chosen(filled, len(found) - len(filled), {why: count for why, count in skipped.items() if count})
 
@@ -152,7 +158,9 @@ class _ItemTexts:
         """The subject with a sample of what is known of its user's items."""
         shown = _sample(rng, self.items.get(subject.entity, NOBODY), self._config.items).tolist()
         profiles = tuple(item for item in shown if item in self._profiles)
-        texts = (clean(self._profiles.get(item, self._texts[item]), self._config.characters) for item in shown)
+        texts = (
+            clean(self._profiles.get(item, self._texts[item]), self._config.characters) for item in shown
+        )
         shipped = sum(item not in self._own for item in profiles)
         return replace(subject, items=tuple(filter(None, texts)), profiles=profiles, shipped=shipped)
 
