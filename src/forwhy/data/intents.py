@@ -144,11 +144,8 @@ def clean_phrase(phrase: str) -> str:
 
 def _from_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
     read_all = config.heldout_people if side == "user" else config.heldout_items
-    skipped = (
-        set()
-        if read_all
-        else set(dataset.heldout_entities(side).tolist()) - vouched(dataset, "profiles", side)
-    )
+    unknown = set(dataset.heldout_entities(side).tolist()) - vouched(dataset, "profiles", side)
+    skipped = set() if read_all else unknown
     return {
         entity: phrases_from_profile(text, config.limit)
         for entity, text in dataset.profiles(side).items()
