@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -113,7 +114,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeJudge]:
     for name in ("FORWHY_JUDGE_KEY", "FORWHY_JUDGE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    judge = FakeJudge()
+    with serving(FakeJudge()) as judge:
+        yield judge
+
+
+@contextmanager
+def serving(judge: FakeJudge) -> Iterator[FakeJudge]:
+    """On a port of its own while in use."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"judge": judge}))
     thread = threading.Thread(target=http.serve_forever, args=(0.01,))
     thread.start()

@@ -249,11 +249,9 @@ class Run(Generic[T]):
         with self._counting:
             self.used += answer.used
         if self._patience.ends(answer):
-            raise UserError(f"{self._chat.model}: {self._given_up()}")
+            raise UserError(f"LLM {self._chat.model!r}: {self._given_up()}")
         return answer, False
 
     def _given_up(self) -> str:
-        path = self._cache.path
-        kept = f"; answers so far are kept in {path}" if path else ""
-        see = f"see to its server ({self._patience.detail}) and run again"
-        return f"no answer to {GIVE_UP} questions in a row; {see}{kept}"
+        kept = f"; answers so far are kept in {self._cache.path}" if self._cache.path else ""
+        return f"no answer to {GIVE_UP} questions in a row ({self._patience.detail}); see to it and run again{kept}"

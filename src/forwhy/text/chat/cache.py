@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,6 +46,7 @@ class ReplyCache(LineFile[Kept]):
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(path, Kept, _WORDING)
+        self._adding = Lock()
         self._places: dict[str, tuple[int, int] | Kept] = {}
         self._answers: defaultdict[str, int] = defaultdict(int)
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -69,13 +71,14 @@ class ReplyCache(LineFile[Kept]):
         Raises:
             UserError: the disk is full.
         """
-        if answer.reason not in FINAL or key in self._places:
+        if answer.reason not in FINAL:
             return
-        kept = Kept.model_validate(
-            {"key": key, "model": model, "text": answer.text, "reason": answer.reason}
-            | {"used": answer.used, "seconds": round(seconds, 3)}
-        )
-        self.found(kept, self.append(kept))
+        text = answer.text if answer.reason is None else ""
+        fields = {"key": key, "model": model, "text": text, "reason": answer.reason, "used": answer.used}
+        kept = Kept.model_validate(fields | {"seconds": round(seconds, 3)})
+        with self._adding:
+            if key not in self._places:
+                self.found(kept, self.append(kept))
 
     def found(self, record: Kept, place: tuple[int, int] | None) -> None:
         """Remember where a record lies, or itself where there is no file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +11,6 @@ from forwhy.models import load_causal_lm
 from forwhy.text.chat.base import STOPPED, Answer, Message, Question, Tally
 from forwhy.text.chat.budget import Ledger
 from forwhy.text.chat.config import ChatConfig
-from forwhy.text.chat.opening import local_name
 from forwhy.text.plain import PlainText
 
 if TYPE_CHECKING:
@@ -43,11 +43,22 @@ class Turns:
         if not self._tokenizer.chat_template:
             return self._untemplated(messages)
         turns = messages if self._system else _merged(messages)
-        frame = self._frame([message.role for message in turns], answer=True)
+        frame = self._framed(turns)
         ids = self._own(frame[0])
         for message, after in zip(turns, frame[1:], strict=True):
             ids += self._plain.exact(message.content.strip()) + self._own(after)
         return ids
+
+    def _framed(self, turns: Sequence[Message]) -> list[str]:
+        from jinja2 import TemplateError
+
+        roles = [message.role for message in turns]
+        try:
+            return self._frame(roles, answer=True)
+        except (TemplateError, ValueError) as error:
+            raise UserError(
+                f"model: its chat template does not take the turns {', '.join(roles)} ({error}); take another model"
+            ) from error
 
     def _untemplated(self, messages: tuple[Message, ...]) -> list[int]:
         ids: list[int] = list(self._tokenizer("")["input_ids"])
@@ -57,7 +68,7 @@ class Turns:
     def _own(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _frame(self, roles: list[str], answer: bool) -> list[str]:
+    def _frame(self, roles: Sequence[str], answer: bool) -> list[str]:
         """The rendered template around the texts: one piece more than roles.
 
         Raises:
@@ -113,7 +124,7 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 class LocalChat:
     """A local model as a `Chat`; takes one question at a time. Schemas are not enforced.
 
-    Cost: on two cores `smollm2-135m` reads some hundred tokens a second and writes some ten.
+    Cost: the model is loaded when this is made; an answer takes one step of the model per token.
 
     Raises:
         UserError: as `load_causal_lm`; a chat template that drops text.
@@ -121,14 +132,14 @@ class LocalChat:
 
     concurrency = 1
 
-    def __init__(self, config: ChatConfig, ledger: Ledger) -> None:
+    def __init__(self, name: str, config: ChatConfig, ledger: Ledger) -> None:
         from forwhy.training import resolve_device
 
         device = resolve_device(config.device)
         loaded = load_causal_lm(
             config.model, dtype="float32" if device.type == "cpu" else "bfloat16", device=str(device)
         )
-        self.model = local_name(loaded.source)
+        self.model = name
         self._lm, self._tokenizer, self._ledger = loaded.model, loaded.tokenizer, ledger
         self._turns, self._asking, self._stopped = Turns(loaded.tokenizer), Lock(), Event()
         settings = loaded.model.config.get_text_config()
@@ -177,7 +188,9 @@ class LocalChat:
             return Answer(reason="server", detail=STOPPED, used=used)
         if not written or written[-1] not in self._ends():
             return Answer(reason="truncated", used=used)
-        text = self._tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self._tokenizer.decode(
+            written[:-1], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return Answer(str(text).strip(), used=used)
 
     def _ends(self) -> frozenset[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from forwhy.errors import UserError
 from forwhy.models import ModelSource, locate
 from forwhy.text.chat.base import Chat
 from forwhy.text.chat.client import LLM, Client
@@ -21,9 +22,10 @@ def open_chat(config: ChatConfig) -> Chat:
     """
     if not is_local(config):
         return Client(config, config.ledger())
+    name = model_name(config)
     from forwhy.text.chat.local import LocalChat
 
-    return LocalChat(config, config.ledger())
+    return LocalChat(name, config, config.ledger())
 
 
 def is_local(config: ChatConfig) -> bool:
@@ -37,10 +39,16 @@ def model_name(config: ChatConfig) -> str:
     Raises:
         UserError: a local model that cannot be had.
     """
-    return local_name(locate(config.model)) if is_local(config) else config.model
+    if not is_local(config):
+        return config.model
+    try:
+        return _local_name(locate(config.model))
+    except UserError as error:
+        remedy = f"for a model on a server give its URL or set {LLM.url_name}"
+        raise UserError(f"{error}; {remedy}") from error
 
 
-def local_name(source: ModelSource) -> str:
+def _local_name(source: ModelSource) -> str:
     """Name and revision: for a folder its own name and the hash of its files, wherever it lies."""
     name = source.path.name if Path(source.id).is_dir() else source.id
     return f"{name}@{source.revision}"

@@ -22,6 +22,7 @@ _NOT_JSON = "it is not one JSON value alone"
 _TOKEN = re.compile(
     r"""("(?:[^"\\]|\\.)*")|('(?:[^'\\]|\\.)*')|([{}\[\]])|([^\s"'{}\[\],:]+)|([\s,:]+)""", re.DOTALL
 )
+_BRACKET = re.compile(r"[{}\[\]]")
 _CLOSES = {"}": "{", "]": "["}
 _LITERALS = {"True": True, "False": False, "None": None}
 
@@ -37,7 +38,9 @@ def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
         Malformed: anything else; it names the first field that does not fit.
     """
     try:
-        from_json(text)
+        from_json(text.encode())
+    except UnicodeEncodeError:
+        raise Malformed("it holds half a character (a lone surrogate)") from None
     except ValueError:
         return _validated(json.dumps(_mended(text)), model), True
     return _validated(text, model), False
@@ -65,60 +68,56 @@ def _validated(text: str, model: type[M]) -> M:
 
 
 def _mended(text: str) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The one JSON value in a text, by json-repair, where that changes no name, text, number or bracket."""
+    """The one JSON value in a text; json-repair sees its brackets, commas and colons only."""
     try:
         from json_repair import loads
     except ModuleNotFoundError as error:
         raise UserError("json-repair is not installed; `pip install 'forwhy[chat]'` brings it") from error
     if len(text) > LARGEST_REPAIR:
         raise Malformed(f"{_NOT_JSON}, and far too long")
-    value, leaves = _only_value(text.rpartition("</think>")[2])
+    shape, leaves = _only_value(_without_thoughts(text))
     try:
-        mended = loads(value, skip_json_loads=True)
-        same = json.dumps(list(_leaves(mended))) == json.dumps(leaves)
+        numbered = loads(shape)
+        if list(_leaves(numbered)) == [str(number) for number in range(len(leaves))]:
+            return _filled(numbered, leaves)
     except (ValueError, RecursionError):
-        same = False
-    if not same:
-        raise Malformed(_NOT_JSON)
-    return mended
+        pass
+    raise Malformed(_NOT_JSON)
+
+
+def _without_thoughts(text: str) -> str:
+    return text.partition("</think>")[2] if text.lstrip().startswith("<think>") else text
 
 
 def _only_value(text: str) -> tuple[str, list[Any]]:
-    """The one object or list of a text, from its bracket to the one that closes it, and the leaves in it."""
-    found = []
-    start = _opening(text, 0)
-    while start is not None:
-        end, leaves = _closing(text, start)
-        found.append((text[start:end], leaves))
-        start = _opening(text, end)
-    if len(found) != 1:
-        raise Malformed("there are several JSON values in it" if found else "there is no JSON value in it")
-    return found[0]
+    """The one object or list of a text: its shape, with numbers for leaves, and the leaves."""
+    opening = _BRACKET.search(text)
+    if opening is None:
+        raise Malformed("there is no JSON value in it")
+    end, shape, leaves = _closing(text, opening.start())
+    if opening[0] in _CLOSES or _BRACKET.search(text, end):
+        raise Malformed(f"{_NOT_JSON}: there are brackets outside of it")
+    return shape, leaves
 
 
-def _opening(text: str, start: int) -> int | None:
-    found = re.compile(r"[{\[]").search(text, start)
-    return None if found is None else found.start()
-
-
-def _closing(text: str, start: int) -> tuple[int, list[Any]]:
-    """Where the value that begins at `start` has ended, and its leaves as they are written."""
+def _closing(text: str, place: int) -> tuple[int, str, list[Any]]:
+    """Where the value that begins at `place` has ended, its shape, and its leaves."""
+    shape: list[str] = []
     leaves: list[Any] = []
     open_brackets: list[str] = []
-    place = start
     while found := _TOKEN.match(text, place):
-        place = found.end()
-        bracket = found[3]
+        place, bracket = found.end(), found[3]
         if bracket in _CLOSES:
-            if open_brackets.pop() != _CLOSES[bracket]:
+            if not open_brackets or open_brackets.pop() != _CLOSES[bracket]:
                 break
         elif bracket:
             open_brackets.append(bracket)
-        elif not found[5]:
-            leaves.append(_leaf(found[0]))
+        is_leaf = not (bracket or found[5])
+        shape.append(f'"{len(leaves)}"' if is_leaf else found[0])
+        leaves += [_leaf(found[0])] if is_leaf else []
         if not open_brackets:
-            return place, leaves
-    raise Malformed("its JSON is not closed" if place >= len(text) else _NOT_JSON)
+            return place, "".join(shape), leaves
+    raise Malformed(_NOT_JSON if found else "its JSON is not closed")
 
 
 def _leaf(token: str) -> Any:  # noqa: ANN401 - JSON is any of these
@@ -144,3 +143,19 @@ def _leaves(value: object) -> Iterator[object]:
             yield from _leaves(part)
     else:
         yield value
+
+
+def _filled(shape: Any, leaves: list[Any]) -> Any:  # noqa: ANN401 - JSON is any of these
+    """The shape with its leaves in their places.
+
+    Raises:
+        ValueError: a name that is no text, or one twice.
+    """
+    if isinstance(shape, list):
+        return [_filled(part, leaves) for part in shape]
+    if not isinstance(shape, dict):
+        return leaves[int(shape)]
+    filled = {leaves[int(name)]: _filled(part, leaves) for name, part in shape.items()}
+    if len(filled) < len(shape) or not all(isinstance(name, str) for name in filled):
+        raise ValueError("not the names of an object")
+    return filled
