@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
@@ -83,13 +83,12 @@ def test_an_explanation_is_whole_sentences_of_the_review_while_there_is_room() -
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.text(max_size=300).map(str.strip).filter(None), st.integers(5, 20))
+@given(st.text(max_size=300).map(str.strip).filter(bool), st.integers(5, 20))
 def test_an_explanation_is_never_longer_and_adds_nothing(review: str, words: int) -> None:
     try:
         found = explanation(review, words)
-    except UserError as error:
-        assert "nothing was mined" in str(error)  # a review without a word that says anything
-        return
+    except UserError:  # nothing was mined: a review without a word that says anything
+        assume(False)
     assert 1 <= count_words(found) <= words
     letters = iter(clean(review, 1_000))
     assert all(letter in letters for letter in found if not letter.isspace())  # a subsequence

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,17 +111,6 @@ def test_a_broken_prompt_is_noticed_before_anything_is_asked(
             LanguageMiner(chat, cache, prompt=written(tmp_path, OWN)),
         )
     assert chat.asked == []
-
-
-@pytest.mark.slow
-def test_prompts_are_in_the_wheel(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling")
-    root = Path(__file__).parents[3]
-    code = f"import hatchling.build as b; print(b.build_wheel({str(tmp_path)!r}))"
-    built = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
-        inside = set(wheel.namelist())
-    assert {f"forwhy/text/mining/prompts/{name}.md" for name in DATA} <= inside
 
 
 def test_a_schema_allows_nothing_beside_the_value() -> None:

@@ -19,8 +19,8 @@ Parse = Callable[[str], tuple[str, ...] | Repaired[tuple[str, ...]]]
 
 LONGEST = 4_000
 """Characters of a value that are looked at; far more than any that fits has."""
-TOKENS_PER_WORD = 4
-"""Generous for English; an answer cut short is asked for again with twice the tokens."""
+TOKENS_PER_WORD, TOKENS_PER_PHRASE = 2, 16
+"""Enough for English; an answer cut short is asked for again with twice the tokens, and then four times."""
 
 
 class Preferences(BaseModel):
@@ -57,13 +57,13 @@ def schema(kind: Kind) -> dict[str, Any]:
 
 
 def max_tokens(config: MiningConfig) -> int:
-    """Room for the longest reply that counts, and the JSON around it."""
-    words = {
-        "intents": config.phrases * config.phrase_words,
-        "profiles": config.profile_words,
-        "explanations": config.explanation_words,
+    """Room for an English reply that counts, and the JSON around it."""
+    most = {
+        "intents": TOKENS_PER_PHRASE * config.phrases,
+        "profiles": TOKENS_PER_WORD * config.profile_words,
+        "explanations": TOKENS_PER_WORD * config.explanation_words,
     }
-    return 64 + TOKENS_PER_WORD * words[config.kind]
+    return 64 + most[config.kind]
 
 
 def parser(config: MiningConfig, prompt: Prompt) -> Parse:
