@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, log, one_line, one_of, show
+from forwhy.cli.console import JsonFlag, emit, log, one_line, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,22 +81,26 @@ def mine(
     An explanation is read from its own pair's review alone; nothing else reads a held-out review. A killed
     run goes on from its kept answers.
     """
+    from forwhy.artifact import refuse_foreign
     from forwhy.data.dataset import Dataset
+    from forwhy.data.folder import MARKER
     from forwhy.text.mining import MiningConfig
 
-    one_of({"--llm MODEL": llm, "--extractive": extractive})
+    asking = {
+        "--llm-url": llm_url,
+        "--budget-tokens": budget_tokens,
+        "--concurrency": concurrency,
+        "--requests-per-minute": requests_per_minute,
+        "--prices": prices,
+    }
+    _refuse_nobody(llm, extractive)
+    if llm is None:
+        _refuse_idle({**asking, "--prompt": prompt, "--cache": cache, "--dry-run": dry_run or None})
     read = {} if reviews is None else {"reviews": reviews}
     config = MiningConfig(kind=kind, side=side, limit=limit, seed=seed, use_profiles=use_profiles, **read)
-    place = out or dataset
-    asking = {
-        "url": llm_url,
-        "budget_tokens": budget_tokens,
-        "concurrency": concurrency,
-        "requests_per_minute": requests_per_minute,
-        **_prices(prices),
-    }
-    _refuse_idle({"--prompt": prompt, "--cache": cache, "--dry-run": dry_run or None, **asking}, extractive)
     _refuse_two_sides(config, prompt)
+    place = (out or dataset).absolute()
+    refuse_foreign(place, MARKER)
     loaded = Dataset.load(dataset)
     if llm is None:
         mining = _extract(loaded, config)
@@ -108,16 +112,24 @@ def mine(
             return
         mining = _ask(loaded, config, chat, kept, prompt)
     mining.dataset.save(place)
-    _show(mining, place, as_json)
+    _show(mining, out or dataset, as_json)
 
 
-def _refuse_idle(given: dict[str, Any], extractive: bool) -> None:
+def _refuse_nobody(llm: str | None, extractive: bool) -> None:
+    from forwhy.errors import UserError
+
+    if extractive == (llm is not None):
+        raise UserError(
+            "mine: give --llm MODEL to ask a language model, or --extractive to do without; one of them"
+        )
+
+
+def _refuse_idle(given: dict[str, object]) -> None:
     from forwhy.errors import UserError
 
     idle = [name for name, value in given.items() if value is not None]
-    if extractive and idle:
-        named = ", ".join(name if name.startswith("--") else f"--{name.replace('_', '-')}" for name in idle)
-        raise UserError(f"{named}: no model is asked with --extractive; leave out one or the other")
+    if idle:
+        raise UserError(f"{', '.join(idle)}: no model is asked with --extractive; leave out one or the other")
 
 
 def _refuse_two_sides(config: MiningConfig, prompt: Path | None) -> None:
@@ -129,21 +141,22 @@ def _refuse_two_sides(config: MiningConfig, prompt: Path | None) -> None:
         )
 
 
-def _prices(prices: str | None) -> dict[str, str]:
-    from forwhy.errors import UserError
-
-    if prices is None:
-        return {}
-    read, comma, written = prices.partition(",")
-    if not comma:
-        raise UserError(f"--prices {prices}: expected IN,OUT per million tokens, e.g. 0.15,0.60")
-    return {"input_price": read, "output_price": written}
-
-
 def _config(model: str, asking: dict[str, Any]) -> ChatConfig:
+    from forwhy.errors import UserError
     from forwhy.text.chat.config import ChatConfig
 
-    return ChatConfig.of(model=model, **{name: value for name, value in asking.items() if value is not None})
+    given = {
+        name.removeprefix("--").replace("-", "_"): value
+        for name, value in asking.items()
+        if value is not None
+    }
+    if "llm_url" in given:
+        given["url"] = given.pop("llm_url")
+    read, comma, written = str(given.pop("prices", ",")).partition(",")
+    if not comma:
+        raise UserError(f"--prices {read}: expected IN,OUT per million tokens, e.g. 0.15,0.60")
+    paid = {"input_price": read, "output_price": written}
+    return ChatConfig.of(model=model, **given, **{name: price for name, price in paid.items() if price})
 
 
 def _extract(dataset: Dataset, config: MiningConfig) -> Mining:
@@ -156,7 +169,10 @@ def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, p
     from forwhy.text.chat.cache import ReplyCache
     from forwhy.text.chat.opening import open_chat
     from forwhy.text.mining import LanguageMiner, mine
+    from forwhy.text.mining.language import Questions
 
+    for side in config.sides:
+        Questions(config, side, prompt)  # a broken prompt is told before a model is loaded
     log.info("answers are kept in %s", kept)
     with ReplyCache(kept) as cache, open_chat(chat) as asked:
         return mine(dataset, config, LanguageMiner(asked, cache, chat.asks, prompt, chat.prices))
