@@ -58,7 +58,7 @@ class LineFile(Generic[Record]):
 
     def __init__(self, path: Path | None, record: type[Record], wording: Wording) -> None:
         self.path = path
-        self._record, self._wording, self._writing = record, wording, Lock()
+        self._record, self._wording, self._using = record, wording, Lock()
         self._stream: FileIO | None = None
         self._lock: BaseFileLock | None = None
 
@@ -93,7 +93,7 @@ class LineFile(Generic[Record]):
         if self._stream is None or self.path is None:
             return None
         line = record.model_dump_json(exclude_none=True).encode() + b"\n"
-        with self._writing, full_disk(self.path):
+        with self._using, full_disk(self.path):
             return _append(self._stream, line), len(line)
 
     def read(self, place: tuple[int, int]) -> Record:
@@ -101,7 +101,10 @@ class LineFile(Generic[Record]):
         if self._stream is None:
             raise ValueError("the file is not open")
         offset, size = place
-        return self._record.model_validate_json(os.pread(self._stream.fileno(), size, offset))
+        with self._using:
+            self._stream.seek(offset)
+            line = self._stream.read(size)
+        return self._record.model_validate_json(line)
 
     def found(self, record: Record, place: tuple[int, int]) -> None:
         """Called on entry for every record, in order; a subclass overrides it."""

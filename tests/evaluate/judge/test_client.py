@@ -31,7 +31,7 @@ def ask(server: Any) -> Ask:
 
     def ask_once(ledger: Ledger | None = None, **options: Any) -> Answer:
         config = JudgeConfig(**{"model": "m", "url": server.url, "backoff": 0.001, **options})
-        with Client(config, ledger or config.ledger(), JUDGE) as client:
+        with Client(config, ledger or config.ledger()) as client:
             return client.ask(question("good tea", "good cake", 64))
 
     return ask_once
@@ -91,7 +91,7 @@ def test_retry_after_may_be_a_date_or_nonsense(server: Any, kit: Any, ask: Ask) 
 
 def test_waits_double_with_jitter_up_to_a_limit(server: Any) -> None:
     config = JudgeConfig(model="m", url=server.url, backoff=2)
-    with Client(config, config.ledger(), JUDGE) as client:
+    with Client(config, config.ledger()) as client:
         for attempt in range(1, 30):
             wait = client._pause(attempt, 0.0)
             assert min(300, 0.5 * 2**attempt) <= wait <= min(300, 1.5 * 2**attempt)
@@ -103,7 +103,7 @@ def test_waits_double_with_jitter_up_to_a_limit(server: Any) -> None:
 def test_a_stop_ends_waiting_and_calling(server: Any, kit: Any) -> None:
     say(server, [kit.Response(b"", 500)])
     config = JudgeConfig(model="m", url=server.url, backoff=1000)
-    with Client(config, config.ledger(), JUDGE) as client:
+    with Client(config, config.ledger()) as client:
         Timer(0.2, client.stop).start()
         assert client.ask(question("a", "b", 64)).detail.startswith("HTTP 500")
         assert client.ask(question("a", "b", 64)) == Answer(reason="server", detail="stopped")
@@ -186,7 +186,7 @@ def test_what_works_once_is_kept(server: Any, kit: Any) -> None:
         kit.Response(b"", 400) if "response_format" in judge.bodies[-1] else kit.grade(8)
     )
     config = JudgeConfig(model="m", url=server.url)
-    with Client(config, config.ledger(), JUDGE) as client:
+    with Client(config, config.ledger()) as client:
         assert [client.ask(question("a", "b", 64)).used.calls for _ in range(3)] == [2, 1, 1]
 
 

@@ -20,8 +20,8 @@ from forwhy.errors import UserError
 from forwhy.text.chat.asking import Malformed, Replies, Task, ask_all
 from forwhy.text.chat.base import Answer, Message, Question, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.client import LLM, Client
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.client import Client
+from forwhy.text.chat.config import LLM, ChatConfig
 from forwhy.text.chat.opening import is_local, model_name, open_chat
 from forwhy.text.chat.pace import Pace
 
@@ -287,6 +287,7 @@ def moody(kit: Any, seconds: float = 0.0) -> Callable[[Any, str], Any]:
     return behave
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_ended_in_the_middle_a_second_run_asks_nothing_twice(
     server: Any, kit: Any, tmp_path: Path, end: signal.Signals
@@ -314,6 +315,7 @@ def test_ended_in_the_middle_a_second_run_asks_nothing_twice(
     assert len(server.texts) == 50 + lost
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_cache_share_their_answers(server: Any, kit: Any, tmp_path: Path) -> None:
     server.behave = moody(kit)
     command = [sys.executable, "-c", RUN, server.url, str(tmp_path / "c")]

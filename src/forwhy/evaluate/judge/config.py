@@ -5,8 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from forwhy.text.chat.budget import Ledger
-from forwhy.text.chat.client import Speaker
-from forwhy.text.chat.config import AskingConfig
+from forwhy.text.chat.config import AskingConfig, Speaker
 
 JUDGE = Speaker("judge", "FORWHY_JUDGE_URL", "FORWHY_JUDGE_KEY", schema_name="grade")
 
@@ -14,7 +13,7 @@ JUDGE = Speaker("judge", "FORWHY_JUDGE_URL", "FORWHY_JUDGE_KEY", schema_name="gr
 class JudgeConfig(AskingConfig):
     """Who judges (`url` or FORWHY_JUDGE_URL, key in FORWHY_JUDGE_KEY), and what it may cost."""
 
-    who: ClassVar[str] = JUDGE.who
+    speaker: ClassVar[Speaker] = JUDGE
 
     budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Most that the votes of one evaluation may cost, whenever they were bought: in the currency of the

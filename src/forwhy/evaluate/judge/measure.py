@@ -17,7 +17,7 @@ import numpy as np
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.judge.check import Check, checked
-from forwhy.evaluate.judge.config import JUDGE, JudgeConfig
+from forwhy.evaluate.judge.config import JudgeConfig
 from forwhy.evaluate.judge.prompt import VERSION, parse, prompt_hash, question, vote_key
 from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
 from forwhy.evaluate.text import Measured
@@ -141,7 +141,7 @@ class Judge:
             self._ledger.cached += vote.used
 
     def _buy(self, new: Mapping[str, tuple[str, str]], file: VoteFile) -> None:
-        with Client(self._config, self._ledger, JUDGE) as client:
+        with Client(self._config, self._ledger) as client:
             jobs = {key: (key, *pair) for key, pair in new.items()}
             each(client, jobs, lambda job: self._ask(client, file, *job), self._take, "judging", self._costs)
 

@@ -120,7 +120,7 @@ def ask_all(
     title: str = "asking",
     prices: Prices | None = None,
 ) -> Replies[T]:
-    """A reply for every task, in their order; equal questions (and parsers) are asked once.
+    """A reply for every task, in their order; equal questions are asked once.
 
     Every final answer is in the cache before the next is asked for, also one of the wrong form: a second
     run asks nothing twice and goes on with its re-asks. An answer of the wrong form is asked for again with

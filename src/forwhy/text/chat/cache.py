@@ -40,7 +40,7 @@ class ReplyCache(LineFile[Kept]):
     """All answers of a file, found by key; held by one process while open, others wait.
 
     A file serves any number of runs, models and kinds of question; of two answers with one key the first
-    counts. Memory: some 200 bytes per answer, the texts stay on the disk. Without a path answers last as
+    counts. Memory: some 300 bytes per answer, the texts stay on the disk. Without a path answers last as
     long as this object.
     """
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from forwhy.errors import UserError
 from forwhy.text.chat.base import STOPPED, Answer, Question, Reason, Tally
 from forwhy.text.chat.budget import Ledger
-from forwhy.text.chat.config import AskingConfig
+from forwhy.text.chat.config import LLM, AskingConfig, Speaker
 from forwhy.text.chat.pace import Pace
 
 LONGEST_WAIT = 300.0
@@ -32,22 +32,6 @@ TEMPLATE_TOKENS = 64
 _AGAIN: frozenset[Reason | None] = frozenset({"timeout", "server"})
 _SECRET = 16
 """Letters of the shortest key that is looked for in answers; a shorter one is a word such as `none`."""
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """For whom a server answers: what messages call it, and where its address and key come from."""
-
-    who: str
-    url_name: str
-    """Environment variable of the address."""
-    key_name: str
-    """Environment variable of the key."""
-    schema_name: str = "answer"
-    """Name of the JSON schema in the request."""
-
-
-LLM = Speaker("LLM", "FORWHY_LLM_URL", "FORWHY_LLM_KEY")
 
 
 @dataclass(frozen=True)
@@ -92,17 +76,17 @@ class Client:
         UserError: httpx2 is missing, no address, or a key or an address that cannot be used.
     """
 
-    def __init__(self, config: AskingConfig, ledger: Ledger, speaker: Speaker = LLM) -> None:
+    def __init__(self, config: AskingConfig, ledger: Ledger) -> None:
         try:
             import httpx2
         except ModuleNotFoundError as error:
             raise UserError("httpx2 is not installed; `pip install 'forwhy[chat]'` brings it") from error
-        self._config, self._ledger, self._speaker, self._stopped = config, ledger, speaker, Event()
+        self._config, self._ledger, self._speaker, self._stopped = config, ledger, config.speaker, Event()
         self._pace = Pace(config.requests_per_minute, self._stopped)
         self.model, self.concurrency = config.model, config.concurrency
         self._structured = config.structured
         self._jitter = random.Random()
-        self.url, self._key = endpoint(config.url, speaker), _key(speaker)
+        self.url, self._key = endpoint(config.url, config.speaker), _key(config.speaker)
         self._http = httpx2.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=config.timeout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,13 +11,28 @@ from forwhy.errors import UserError
 from forwhy.text.chat.budget import Ledger, Prices
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """For whom a server answers: what messages call it, and where its address and key come from."""
+
+    who: str
+    url_name: str
+    """Environment variable of the address."""
+    key_name: str
+    """Environment variable of the key."""
+    schema_name: str = "answer"
+    """Name of the JSON schema in the request."""
+
+
+LLM = Speaker("LLM", "FORWHY_LLM_URL", "FORWHY_LLM_KEY")
+
+
 class AskingConfig(BaseModel):
     """What every use of a model has. The key comes from the environment only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    who: ClassVar[str] = "LLM"
-    """Names the model's part in messages."""
+    speaker: ClassVar[Speaker] = LLM
 
     model: str = Field(min_length=1)
     """The model's name on its server; part of the key of every answer that is kept."""
@@ -76,7 +92,7 @@ class AskingConfig(BaseModel):
             return cls.model_validate(options)
         except ValidationError as error:
             found = [f"{'.'.join(map(str, it['loc'])) or 'prices'}: {it['msg']}" for it in error.errors()]
-            raise UserError(f"{cls.who}: {'; '.join(found)}") from None
+            raise UserError(f"{cls.speaker.who}: {'; '.join(found)}") from None
 
 
 class ChatConfig(AskingConfig):

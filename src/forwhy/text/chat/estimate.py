@@ -9,8 +9,8 @@ from typing import Any, Self
 from forwhy.text.chat.asking import Run, Task, distinct
 from forwhy.text.chat.base import Answer, Question, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.client import LLM, bound, request
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.client import bound, request
+from forwhy.text.chat.config import LLM, ChatConfig
 from forwhy.text.chat.opening import is_local, model_name
 
 

@@ -61,7 +61,8 @@ class Turns:
             ) from error
 
     def _untemplated(self, messages: tuple[Message, ...]) -> list[int]:
-        ids: list[int] = list(self._tokenizer("")["input_ids"])
+        begin = self._tokenizer.bos_token_id
+        ids = [begin] if begin is not None and begin in self._tokenizer("a")["input_ids"][:1] else []
         text = "\n\n".join(message.content.strip() for message in messages)
         return ids + self._plain.exact(text + _ANSWER)
 

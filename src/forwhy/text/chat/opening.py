@@ -8,8 +8,8 @@ from pathlib import Path
 from forwhy.errors import UserError
 from forwhy.models import ModelSource, locate
 from forwhy.text.chat.base import Chat
-from forwhy.text.chat.client import LLM, Client
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.client import Client
+from forwhy.text.chat.config import LLM, ChatConfig
 
 
 def open_chat(config: ChatConfig) -> Chat:

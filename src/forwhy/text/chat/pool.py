@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ R = TypeVar("R")
 
 GIVE_UP = 10
 """Questions in a row without any answer after which the server, not the questions, is at fault."""
+_AHEAD = 4
+"""Questions in the pool for each one under way: millions of them at once would take gigabytes."""
 
 
 class Patience:
@@ -68,11 +71,17 @@ def each(
             raise
 
     with Progress(title, len(jobs)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
+        left = iter(jobs.items())
+        running: dict[Future[R], str] = {}
         try:
-            futures: dict[Future[R], str] = {pool.submit(guarded, job): key for key, job in jobs.items()}
-            for future in as_completed(futures):
-                done(futures[future], future.result())
-                progress.advance(note=note())
+            while True:
+                for key, job in islice(left, _AHEAD * chat.concurrency - len(running)):
+                    running[pool.submit(guarded, job)] = key
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done(running.pop(future), future.result())
+                    progress.advance(note=note())
         except BaseException:
             chat.stop()
             pool.shutdown(wait=False, cancel_futures=True)
