@@ -160,6 +160,8 @@ def test_every_row_has_its_provenance(canaries: Dataset, script: Script) -> None
     assert rows.keys() == set("abcde")
     assert json.loads(rows["a"]["sources"]) == ["r", "s"]
     assert json.loads(rows["e"]["sources"]) == ["p"]
+    assert vouched(after, "intents", "user") == set(after.phrases("user"))
+    assert vouched(after, "profiles", "user") == vouched(after, "intents", "item") == set()
     assert {row["model"] for row in rows.values()} == {"scripted"}
     assert {len(row["prompt"]) for row in rows.values()} == {64}
     entry = after.source["mined"]["intents of users"]
