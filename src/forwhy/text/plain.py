@@ -22,8 +22,9 @@ class PlainText:
         self.tokenizer = tokenizer
         added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
         special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-        self._control_ids = frozenset({**added, **special}.values())
-        names = [name for name in {**added, **special} if len(name) > 1 and name.strip()]
+        named = {name: number for name, number in added.items() if not _is_space(name)} | special
+        self._control_ids = frozenset(named.values())
+        names = [name for name in named if len(name) > 1 and not _is_space(name)]
         alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         self._control = re.compile(alternatives) if names else None
 
@@ -50,3 +51,8 @@ class PlainText:
             pieces.append(text[start : found.start() + 1])
             start = found.start() + 1
         return [piece for piece in [*pieces, text[start:]] if piece]
+
+
+def _is_space(name: str) -> bool:
+    """Whether a token is a run of white space: some tokenizers add those, and they are text."""
+    return not name.replace("\u2581", " ").strip()

@@ -90,6 +90,18 @@ def test_without_a_chat_template_the_texts_stand_below_each_other(words: PreTrai
     assert Turns(words).ends == {words.eos_token_id}
 
 
+@pytest.mark.parametrize("space", ["\n\n", "\n", "  ", "\u2581\u2581"])
+def test_runs_of_white_space_are_text_though_they_are_added_tokens(
+    words: PreTrainedTokenizerBase, space: str
+) -> None:
+    """Gemma's tokenizer has such."""
+    words.add_tokens([space])
+    turns = (Message("user", f"a{space}b\n\n  c"),)
+    assert f"\na{space}b\n\n  c<|im_end|>" in words.decode(Turns(words).ids(turns))
+    words.chat_template = None
+    assert words.decode(Turns(words).ids(TURNS)).endswith("Say why.\n\nThe coffee is fresh.\nAnswer:")
+
+
 def test_templates_that_cannot_be_used_are_refused(words: PreTrainedTokenizerBase) -> None:
     words.chat_template = "{% for m in messages %}<|im_start|>{% endfor %}"
     with pytest.raises(UserError, match="drops the user's text"):
