@@ -97,6 +97,18 @@ TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
             Column("phrase", "text"),
             Column("attitude", "text", required=False, filled=False),
         ),
+        "mined": (
+            Column("table", "text"),
+            Column("side", "text"),
+            Column("entity_id", "entity"),
+            Column("pair_item", "text", filled=False),
+            Column("model", "text"),
+            Column("prompt", "text", filled=False),
+            Column("read", "text", filled=False),
+            Column("sources", "text"),
+            Column("profiles", "text"),
+            Column("shipped", "integer"),
+        ),
     }
 )
 
@@ -114,6 +126,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "explanations": ("user_id", "item_id"),
         "withheld": ("user_id", "item_id"),
         "profiles": ("side", "entity_id"),
+        "mined": ("table", "side", "entity_id", "pair_item"),
     }
 )
 """What one row of a table is about; two rows about the same thing are duplicates. A person may review a

@@ -76,6 +76,11 @@ def test_as_published_says_what_leaks() -> None:
     assert not any(it.startswith("Cut") for it in said)
 
 
+def test_profiles_that_cannot_leak_are_no_leak() -> None:
+    said = protocol_in_words(protocol(profiles_read=True, leaks=LEAKS | {"profiles_possibly_leaking": False}))
+    assert said == protocol_in_words(protocol())
+
+
 def test_zero_shot_says_who_was_drawn_and_what_went() -> None:
     town = little_town(users=60, items=40, visits=8, explanations=(60, 20, 20))
     config = ProtocolConfig(protocol="zero-shot", zero_shot_users=0.5, zero_shot_items=0.2, seed=5)

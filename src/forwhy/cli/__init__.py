@@ -17,6 +17,7 @@ from forwhy.cli.explain import explain
 from forwhy.cli.fit import fit_app
 from forwhy.cli.guard import guarded
 from forwhy.cli.indices import indices_app
+from forwhy.cli.mine import mine
 from forwhy.cli.recommend import recommend
 from forwhy.cli.run import run
 from forwhy.cli.vocabulary import vocabulary
@@ -33,7 +34,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(fit_app, name="fit")
 app.add_typer(indices_app, name="indices")
-for command in (demo, run, recommend, explain, vocabulary, evaluate, doctor):
+for command in (demo, mine, run, recommend, explain, vocabulary, evaluate, doctor):
     app.command()(command)
 
 

@@ -76,7 +76,11 @@ class Dataset:
 
     def training_reviews(self) -> Pairs:
         """Reviews of pairs that are held out nowhere: neither as explanation nor as interaction."""
-        pairs = self._texts("reviews", pl.lit(True))
+        return self.training_texts("reviews")
+
+    def training_texts(self, table: Literal["reviews", "explanations"]) -> Pairs:
+        """Texts of pairs that are held out nowhere, in table order: neither as explanation nor interaction."""
+        pairs = self._texts(table, pl.lit(True))
         held = np.union1d(self._heldout_keys(), self._keys("interactions", ("valid", "test")))
         return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
 
@@ -106,7 +110,10 @@ class Dataset:
         return self._by_entity(side, frame, "phrase")
 
     def profiles(self, side: Side) -> dict[int, str]:
-        """Shipped profiles by internal number; they may have been written from held-out reviews."""
+        """Profiles by internal number; shipped ones may have been written from held-out reviews.
+
+        `forwhy.data.mined.vouched` says which were not.
+        """
         frame = self.tables.get("profiles")
         if frame is None:
             return {}

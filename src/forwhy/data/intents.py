@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
+from forwhy.data.mined import vouched
 
 __all__ = ["IntentsConfig", "clean_phrase", "entity_phrases", "phrases_from_profile"]
 
@@ -88,9 +89,10 @@ class IntentsConfig(BaseModel):
     """`intents`: the table; `profiles`: shipped prose, which may leak held-out text, so it must be asked
     for; `auto`: the table if there is one, otherwise neither."""
     heldout_people: bool = False
-    """Also read the profiles of users that occur in a held-out explained pair."""
+    """Also read shipped profiles of users that occur in a held-out explained pair; those that we mined from
+    training text (`data.mined`) are always read."""
     heldout_items: bool = True
-    """Also read the profiles of items that occur in one (nearly all popular items do)."""
+    """Also read shipped profiles of items that occur in one (nearly all popular items do)."""
     training_explanations: bool = True
     """Also cut the explanations of training pairs into phrases, for both their user and their item."""
     clear_of_interactions: bool = True
@@ -142,7 +144,8 @@ def clean_phrase(phrase: str) -> str:
 
 def _from_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
     read_all = config.heldout_people if side == "user" else config.heldout_items
-    skipped = set() if read_all else set(dataset.heldout_entities(side).tolist())
+    unknown = set(dataset.heldout_entities(side).tolist()) - vouched(dataset, "profiles", side)
+    skipped = set() if read_all else unknown
     return {
         entity: phrases_from_profile(text, config.limit)
         for entity, text in dataset.profiles(side).items()

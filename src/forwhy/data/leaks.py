@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.columns import SIDES
+from forwhy.data.mined import vouched
+
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
 
@@ -19,7 +22,8 @@ def leaks(dataset: "Dataset") -> dict[str, int | float | bool]:
 
     ``heldout_pairs_in_train_graph``: held-out explained pairs that the as-published graph holds as train
     edges; the leak-free graph has none. ``train_explanations_in_heldout_interactions``: training texts about
-    pairs that the ranking is tested on. ``*_without_training_edges``: cold after the leak-free cut.
+    pairs that the ranking is tested on. ``profiles_possibly_leaking``: of some profile nobody knows what it was
+    written from (`data.mined`). ``*_without_training_edges``: cold after the leak-free cut.
     """
     width = max(len(dataset.items), 1)
     held = _keys(dataset.heldout_pairs(), width)
@@ -36,9 +40,15 @@ def leaks(dataset: "Dataset") -> dict[str, int | float | bool]:
         "train_explanations_in_heldout_interactions": int(np.isin(explained, tested).sum()),
         "explanations_in_train_and_heldout": int(np.isin(explained, held).sum()),
         "heldout_interactions_seen_in_train": int(np.isin(tested, published).sum()),
-        "profiles_possibly_leaking": bool(dataset.tables.get("profiles") is not None),
+        "profiles_possibly_leaking": _unknown_profiles(dataset),
         **_cold(dataset),
     }
+
+
+def _unknown_profiles(dataset: "Dataset") -> bool:
+    if "profiles" not in dataset.tables:
+        return False
+    return any(set(dataset.profiles(side)) - vouched(dataset, "profiles", side) for side in SIDES)
 
 
 def _cold(dataset: "Dataset") -> dict[str, int]:

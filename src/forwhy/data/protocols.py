@@ -143,9 +143,10 @@ def _without_text(dataset: Dataset, draws: Mapping[Side, _Draw]) -> dict[str, pl
         for side in SIDES
     )
     tables = dict(dataset.tables)
-    for name, touched in {"reviews": of_pair, "profiles": of_entity, "intents": of_entity}.items():
+    touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
+    for name, rows in touched.items():
         if name in tables:
-            tables[name] = tables[name].filter(~touched)
+            tables[name] = tables[name].filter(~rows)
     split, told = pl.col("split"), tables["explanations"]
     tables["explanations"] = told.filter(of_pair == (split == "test"))
     # Validation text of the drawn goes; test text of the others is kept for comparison.

@@ -87,7 +87,7 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
             read = protocol.get("interaction_texts_read")
             about = f"{told:,} training explanations are about interactions that the ranking is tested on"
             yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
-    if protocol.get("profiles_read"):
+    if protocol.get("profiles_read") and (leaks or {}).get("profiles_possibly_leaking", True):
         yield "Shipped profiles were read; they may have been written from held-out text."
     if protocol.get("profiles_shown"):
         whose = "Profiles of the tested people and items stand in the prompts"

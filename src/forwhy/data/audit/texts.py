@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from forwhy.columns import SIDES, SPLITS
+from forwhy.columns import SIDES, SPLITS, Side
 from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, short, table
 from forwhy.data.audit.overlap import plain_words, word_lists
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
+from forwhy.data.mined import vouched_ids
 from forwhy.data.sources.cleaning import LONGEST_TEXT
 
 __all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
@@ -45,15 +46,19 @@ ABOUT = {
 
 
 def profiles(dataset: Dataset) -> Iterator[Finding]:
-    """Profiles of those who occur in held-out pairs: nobody can see what they were written from."""
+    """Profiles of those who occur in held-out pairs, unless we know what they were written from."""
     rows = table(dataset, "profiles")
     held = table(dataset, "explanations").filter(~TRAIN)
-    for side, remedy in (
-        ("user", "keep intents.heldout_people = false (the default skips them)"),
-        ("item", "set intents.heldout_items = false, or write profiles from training rows only"),
-    ):
+    remedies: dict[Side, str] = {
+        "user": "keep intents.heldout_people = false (the default skips them)",
+        "item": "set intents.heldout_items = false, or write profiles from training rows only: "
+        "`forwhy mine profiles`",
+    }
+    for side, remedy in remedies.items():
         concerned = held[f"{side}_id"].unique().cast(pl.String)
-        ours = (pl.col("side") == side) & pl.col("entity_id").is_in(concerned.implode())
+        known = vouched_ids(dataset, "profiles", side)
+        unknown = pl.col("entity_id").is_in(concerned.implode()) & ~pl.col("entity_id").is_in(known.implode())
+        ours = (pl.col("side") == side) & unknown
         yield found(
             f"profiles-of-heldout-{side}s",
             "warning",
