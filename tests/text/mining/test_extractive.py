@@ -11,8 +11,8 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town, town_truth
 from forwhy.data.town_words import TASTES
 from forwhy.errors import UserError
+from forwhy.text.fence import clean
 from forwhy.text.mining import ExtractiveMiner, MiningConfig, mine
-from forwhy.text.mining.fence import clean
 from forwhy.text.mining.wording import count_words, first_words
 
 

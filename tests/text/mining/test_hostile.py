@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.models import cache_folder
 from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.fence import clean, fenced
 from forwhy.text.mining import Kind, LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.fence import RULE, clean, fenced
+from forwhy.text.mining.prompt import RULE
 
 Script = Callable[..., Any]
 

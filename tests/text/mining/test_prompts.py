@@ -13,9 +13,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.mining import LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.fence import RULE
 from forwhy.text.mining.language import Questions
-from forwhy.text.mining.prompt import DATA, load_prompt
+from forwhy.text.mining.prompt import DATA, RULE, load_prompt
 
 Script = Callable[..., Any]
 OWN = 'Say it in {words} words as {"profile": "…"}.\n---\nOf {metadata} they say: {reviews}'

@@ -13,8 +13,8 @@ from forwhy.text.chat.budget import Prices
 from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.config import ChatConfig
 from forwhy.text.chat.estimate import estimate
+from forwhy.text.fence import fenced
 from forwhy.text.mining.config import MiningConfig
-from forwhy.text.mining.fence import fenced
 from forwhy.text.mining.prompt import DATA, Prompt, load_prompt
 from forwhy.text.mining.replies import max_tokens, parser, schema
 from forwhy.text.mining.stage import Found, Stage, Values, stages_of

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from forwhy.text.chat.asking import Malformed, Repaired
 from forwhy.text.chat.replies import fitting
+from forwhy.text.fence import clean
 from forwhy.text.mining.config import Kind, MiningConfig
-from forwhy.text.mining.fence import clean
 from forwhy.text.mining.prompt import Prompt
 from forwhy.text.mining.wording import count_words
 

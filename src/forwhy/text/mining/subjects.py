@@ -21,8 +21,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.mined import vouched
 from forwhy.errors import UserError
+from forwhy.text.fence import clean
 from forwhy.text.mining.config import MiningConfig
-from forwhy.text.mining.fence import clean
 
 __all__ = ["Chosen", "Subject", "entities", "reviewed_pairs", "source_table"]
 
