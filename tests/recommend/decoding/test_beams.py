@@ -81,7 +81,7 @@ def test_exact_scores_do_not_depend_on_how_the_catalogue_is_cut(
         torch.testing.assert_close(made.exact_scores(users), whole, atol=1e-4, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_no_item_is_found_twice_and_none_that_does_not_exist(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))

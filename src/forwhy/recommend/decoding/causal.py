@@ -197,6 +197,8 @@ class TreeModel:
                 plain_ids = torch.tensor([[*prompt, *beams[:, beam].tolist()]], device=self.device)
                 plain = self.model(input_ids=plain_ids).logits[0].float()
                 wanted = plain[[len(prompt) - 1, len(prompt) + 1]]
+                if wanted.isnan().any():
+                    raise UserError("the model's output is not a number: its weights are damaged")
                 if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
                     return False
         return True
