@@ -214,12 +214,11 @@ def test_an_unusual_head_is_left_to_the_model(normalise: Normalise) -> None:
 
 def test_training_between_searches_is_seen_and_the_mode_kept() -> None:
     model, users = language_model("llama", attention_dropout=0.5), prompts(4)
-    made = decoder(model, normalise="level", beam=60)
+    made = decoder(model.train(), normalise="level", beam=60)
     made.search(users)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.1)
-    model.train()
     found = made.search(users)
     assert model.training
     wanted = plain_scores(model.eval(), users[0], ITEMS, IDS, "level")

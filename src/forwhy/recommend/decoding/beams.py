@@ -61,7 +61,7 @@ class BeamDecoder(ItemReader):
         level_token_ids: Sequence[Tensor],
         normalise: Normalise = "vocab",
         beam: int = 20,
-        batch: int = 64,
+        batch: int = 16,
         forced_tails: bool = True,
     ) -> None:
         """Check that model, trie and tokens belong together.
@@ -72,7 +72,8 @@ class BeamDecoder(ItemReader):
             level_token_ids: Per level, the token that stands for each code.
             normalise: What a code's probability is shared with.
             beam: Beams per user, K; no more are kept than there are nodes.
-            batch: Users in one pass; prompts of similar length go together.
+            batch: Users in one pass; prompts of similar length go together. More only help where a processor
+                is not yet busy.
             forced_tails: Read the codes of determined items in one pass; off only for comparison.
 
         Raises:
@@ -163,7 +164,7 @@ class BeamDecoder(ItemReader):
 
     def _read_codes(self, read: Prompts, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
-        users, beams = search.codes_BK.shape
+        beams = search.codes_BK.shape[1]
         search.seen_BKn = _with_own(search.seen_BKn)
         depths_K = torch.full((beams,), level - 1, device=self.lm.device)
         return self.lm.grow(read, self.ids[level - 1][search.codes_BK], depths_K, search.seen_BKn)

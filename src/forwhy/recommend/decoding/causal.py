@@ -9,11 +9,12 @@ of the tree, n tokens of the tree so far, H key-value heads, E head width, V voc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -91,7 +92,8 @@ class TreeModel:
         self.longest: int | None = getattr(config, "max_position_embeddings", None)
         self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
         self.windows = _windows(model)
-        self.head = self._checked_head()
+        with evaluating(model):
+            self.head = self._checked_head()
 
     @property
     def device(self) -> torch.device:
@@ -191,7 +193,10 @@ class TreeModel:
         depths = torch.tensor([0, 0, 1, 1], device=self.device)
         seen = torch.eye(2, dtype=torch.bool, device=self.device).repeat(2, 2)[None].tril()
         states = self.grow(read, beams.reshape(1, 4).expand(2, -1), depths, seen)
-        found = self.head.vocabulary(torch.cat([read.last[:, None], states[:, 2:]], dim=1))
+        ends = torch.cat([read.last[:, None], states[:, 2:]], dim=1)
+        found, some = self.head.vocabulary(ends), ids.unique()
+        if not _close(self.head.rows(ends, some), found[..., some], self.model.dtype):
+            return False  # a head that is more than the rows of its weights
         for user, prompt in enumerate(prompts):
             for beam in range(2):
                 plain_ids = torch.tensor([[*prompt, *beams[:, beam].tolist()]], device=self.device)
@@ -202,6 +207,17 @@ class TreeModel:
                 if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
                     return False
         return True
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:

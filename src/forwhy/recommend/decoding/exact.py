@@ -25,7 +25,7 @@ class _Run:
     """A run of leaves and all that lies above them, depth by depth."""
 
     spans: tuple[tuple[int, int], ...]
-    """[L + 1] first and last-but-one node of each depth, the root's first."""
+    """[L + 1] from the root down: first node of the run, and the one behind its last."""
     parents: tuple[Tensor, ...]
     """[L] for each depth below the root, the place of each node's parent in its span."""
 
