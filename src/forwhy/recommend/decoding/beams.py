@@ -202,7 +202,7 @@ class BeamDecoder(ItemReader):
         seen = torch.cat([seen, chain.expand(len(seen), -1, -1)], dim=2)
         states = self.lm.grow(read, torch.cat(ids, dim=1), depths.repeat_interleave(beams), seen)
         scores_BK = search.scores_BK
-        for step, chunk in enumerate(states.split(beams, dim=1)):
+        for step, chunk in enumerate(torch.split(states, beams, dim=1)):
             gains = self.head.codes(chunk, level + step).gather(-1, codes[step + 1][..., None])
             scores_BK = scores_BK + gains[..., 0].clamp_min(LOWEST)
         return nodes_BK, scores_BK

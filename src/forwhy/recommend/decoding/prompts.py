@@ -82,9 +82,10 @@ def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeMode
             f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ"
         )
     for level, (ids, depth) in enumerate(zip(level_token_ids, trie.depths, strict=True)):
-        if len(ids) != depth.width or len(ids.unique()) != len(ids):
+        distinct = len(set(ids.tolist()))
+        if not distinct == len(ids) == depth.width:
             raise UserError(
-                f"level {level}: {len(ids.unique())} tokens for {depth.width} codes: each code needs a token of "
+                f"level {level}: {distinct} tokens for {depth.width} codes: each code needs a token of "
                 "its own; index and model differ"
             )
         if int(ids.min()) < 0 or int(ids.max()) >= lm.vocabulary:
