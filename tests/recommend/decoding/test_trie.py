@@ -36,7 +36,7 @@ def walked(trie: CodeTrie) -> dict[tuple[int, ...], int]:
     return {path: int(trie.items[leaf]) for path, leaf in found.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(distinct_paths(), st.booleans())
 def test_walking_the_trie_meets_every_item_once_and_nothing_else(
     case: tuple[Paths, list[int]], tables: bool
@@ -48,7 +48,7 @@ def test_walking_the_trie_meets_every_item_once_and_nothing_else(
     assert walked(trie) == {path: item for item, path in enumerate(paths)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(distinct_paths())
 def test_nodes_are_numbered_in_the_order_of_their_prefixes(case: tuple[Paths, list[int]]) -> None:
     paths, sizes = case
@@ -61,7 +61,7 @@ def test_nodes_are_numbered_in_the_order_of_their_prefixes(case: tuple[Paths, li
         assert depth.parents(0, depth.children).tolist() == [above.index(p[:-1]) for p in prefixes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(distinct_paths())
 def test_a_node_is_determined_when_one_item_lies_below_it(case: tuple[Paths, list[int]]) -> None:
     paths, sizes = case

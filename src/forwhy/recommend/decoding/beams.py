@@ -61,7 +61,7 @@ class BeamDecoder(ItemReader):
         level_token_ids: Sequence[Tensor],
         normalise: Normalise = "vocab",
         beam: int = 20,
-        batch: int = 64,
+        batch: int = 16,
         forced_tails: bool = True,
     ) -> None:
         """Check that model, trie and tokens belong together.
@@ -72,7 +72,8 @@ class BeamDecoder(ItemReader):
             level_token_ids: Per level, the token that stands for each code.
             normalise: What a code's probability is shared with.
             beam: Beams per user, K; no more are kept than there are nodes.
-            batch: Users in one pass; prompts of similar length go together.
+            batch: Users in one pass; prompts of similar length go together. More only help where a processor
+                is not yet busy.
             forced_tails: Read the codes of determined items in one pass; off only for comparison.
 
         Raises:
@@ -163,7 +164,7 @@ class BeamDecoder(ItemReader):
 
     def _read_codes(self, read: Prompts, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
-        users, beams = search.codes_BK.shape
+        beams = search.codes_BK.shape[1]
         search.seen_BKn = _with_own(search.seen_BKn)
         depths_K = torch.full((beams,), level - 1, device=self.lm.device)
         return self.lm.grow(read, self.ids[level - 1][search.codes_BK], depths_K, search.seen_BKn)
@@ -201,7 +202,7 @@ class BeamDecoder(ItemReader):
         seen = torch.cat([seen, chain.expand(len(seen), -1, -1)], dim=2)
         states = self.lm.grow(read, torch.cat(ids, dim=1), depths.repeat_interleave(beams), seen)
         scores_BK = search.scores_BK
-        for step, chunk in enumerate(states.split(beams, dim=1)):
+        for step, chunk in enumerate(torch.split(states, beams, dim=1)):
             gains = self.head.codes(chunk, level + step).gather(-1, codes[step + 1][..., None])
             scores_BK = scores_BK + gains[..., 0].clamp_min(LOWEST)
         return nodes_BK, scores_BK

@@ -9,11 +9,12 @@ of the tree, n tokens of the tree so far, H key-value heads, E head width, V voc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -91,7 +92,8 @@ class TreeModel:
         self.longest: int | None = getattr(config, "max_position_embeddings", None)
         self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
         self.windows = _windows(model)
-        self.head = self._checked_head()
+        with evaluating(model):
+            self.head: Head = self._checked_head()
 
     @property
     def device(self) -> torch.device:
@@ -170,7 +172,7 @@ class TreeModel:
     def _checked_head(self) -> Head:
         """The first head under which a tree gives the plain model's logits."""
         for head in (PlainHead(self.model), OwnHead(self.model)):
-            self.head: Head = head
+            self.head = head
             try:
                 if self._agrees():
                     return head
@@ -191,15 +193,30 @@ class TreeModel:
         depths = torch.tensor([0, 0, 1, 1], device=self.device)
         seen = torch.eye(2, dtype=torch.bool, device=self.device).repeat(2, 2)[None].tril()
         states = self.grow(read, beams.reshape(1, 4).expand(2, -1), depths, seen)
-        found = self.head.vocabulary(torch.cat([read.last[:, None], states[:, 2:]], dim=1))
+        ends = torch.cat([read.last[:, None], states[:, 2:]], dim=1)
+        found = self.head.vocabulary(ends)
         for user, prompt in enumerate(prompts):
             for beam in range(2):
                 plain_ids = torch.tensor([[*prompt, *beams[:, beam].tolist()]], device=self.device)
                 plain = self.model(input_ids=plain_ids).logits[0].float()
                 wanted = plain[[len(prompt) - 1, len(prompt) + 1]]
+                if wanted.isnan().any():
+                    raise UserError("the model's output is not a number: its weights are damaged")
                 if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
                     return False
-        return True
+        # A module with a forward of its own is more than the rows of its weights.
+        return _close(self.head.rows(ends, ids), found[..., ids], self.model.dtype)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:

@@ -25,7 +25,7 @@ class _Run:
     """A run of leaves and all that lies above them, depth by depth."""
 
     spans: tuple[tuple[int, int], ...]
-    """[L + 1] first and last-but-one node of each depth, the root's first."""
+    """[L + 1] from the root down: first node of the run, and the one behind its last."""
     parents: tuple[Tensor, ...]
     """[L] for each depth below the root, the place of each node's parent in its span."""
 
@@ -72,7 +72,8 @@ def _check_targets(targets: Sequence[int], prompts: int, items: int) -> None:
 
 def _runs(trie: CodeTrie, leaves: int) -> Iterator[_Run]:
     for first in range(0, len(trie), leaves):
-        spans, parents = [(first, min(first + leaves, len(trie)))], []
+        spans = [(first, min(first + leaves, len(trie)))]
+        parents: list[Tensor] = []
         for depth in reversed(trie.depths):
             above = depth.parents(*spans[0])
             span = int(above[0]), int(above[-1]) + 1
@@ -109,7 +110,8 @@ def _states(decoder: ItemReader, read: Prompts, run: _Run) -> Sequence[Tensor]:
     ]
     depths = [torch.full((size,), depth, device=lm.device) for depth, size in enumerate(sizes)]
     tokens = torch.cat(ids).expand(len(read.lengths_B), -1)
-    return lm.grow(read, tokens, torch.cat(depths), _ancestors(run, sizes)[None]).split(sizes, dim=1)
+    states = lm.grow(read, tokens, torch.cat(depths), _ancestors(run, sizes)[None])
+    return torch.split(states, sizes, dim=1)
 
 
 def _ancestors(run: _Run, sizes: Sequence[int]) -> Tensor:

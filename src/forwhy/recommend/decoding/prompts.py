@@ -6,14 +6,13 @@ Shapes: B users.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from forwhy.bridge.cache import Prefix
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.causal import Prompts, TreeModel
+from forwhy.recommend.decoding.causal import Prompts, TreeModel, evaluating
 from forwhy.recommend.decoding.head import LevelHead, Normalise
 from forwhy.recommend.decoding.trie import CodeTrie
 
@@ -48,7 +47,7 @@ class ItemReader:
         self._check(prompts)
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         shared = _common(prompts)
-        with _evaluating(self.lm.model):
+        with evaluating(self.lm.model):
             prefix: Prefix | None = self.lm.prefix(prompts[0][:shared]) if shared else None
             for start in range(0, len(order), batch or self.batch):
                 rows = order[start : start + (batch or self.batch)]
@@ -77,26 +76,16 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
     return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout inside the block."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeModel) -> list[Tensor]:
     if len(level_token_ids) != trie.levels:
         raise UserError(
             f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ"
         )
     for level, (ids, depth) in enumerate(zip(level_token_ids, trie.depths, strict=True)):
-        if len(ids) != depth.width or len(ids.unique()) != len(ids):
+        distinct = len(set(ids.tolist()))
+        if not distinct == len(ids) == depth.width:
             raise UserError(
-                f"level {level}: {len(ids.unique())} tokens for {depth.width} codes: each code needs a token of "
+                f"level {level}: {distinct} tokens for {depth.width} codes: each code needs a token of "
                 "its own; index and model differ"
             )
         if int(ids.min()) < 0 or int(ids.max()) >= lm.vocabulary:
