@@ -48,7 +48,7 @@ class CollaborativeConfig(BaseModel):
     """Root mean square norm of a spectral start's vectors, on each side: how sharply BPR sees their scores. Read when
     `start` is "spectral"."""
 
-    learning_rate: float = Field(default=2e-3, gt=0.0)
+    learning_rate: float = Field(default=1e-2, gt=0.0)
     """Of Adam."""
 
     batch_size: int | None = Field(default=None, ge=1)
