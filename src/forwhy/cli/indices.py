@@ -108,21 +108,27 @@ def _behaviour(data: Dataset, name: str, seed: int) -> NDArray[np.floating]:
 
 
 def _report(index: ItemIndex, as_json: bool) -> None:
+    from forwhy.vocabulary.indices import health
+
+    report = {
+        **health(index),
+        **index.metrics,
+    }  # one that was read from a file by hand has no report of its own
     examples = {str(index.items.values[n]): index.names(n) for n in range(min(3, len(index)))}
     if as_json:
-        emit({"fingerprint": index.fingerprint, "examples": examples, **index.metrics})
+        emit({"fingerprint": index.fingerprint, "examples": examples, **report})
         return
     for item, names in examples.items():
         show(f"{one_line(item)}: {''.join(names)}")
-    show(_levels(index), _purity(index))
+    show(_levels(report), _purity(report))
 
 
-def _levels(index: ItemIndex) -> Table:
+def _levels(report: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table("level", "source", "codes", "used", "perplexity", "nodes", "branching", "forced")
-    table.title = f"{len(index):,} items"
-    for level, entry in enumerate(index.metrics["levels"]):
+    table.title = f"{report['items']:,} items"
+    for level, entry in enumerate(report["levels"]):
         numbers = (entry[name] for name in ("size", "used"))
         table.add_row(
             str(level + 1), entry["source"], *map(str, numbers), f"{entry['perplexity']:.0f}",
@@ -131,11 +137,11 @@ def _levels(index: ItemIndex) -> Table:
     return table
 
 
-def _purity(index: ItemIndex) -> Table:
+def _purity(report: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table("near in", "first code of", "shared with 10 nearest", "by chance", title="neighbours")
-    for vectors, sources in index.metrics["purity"].items():
+    for vectors, sources in report["purity"].items():
         for source, shares in sources.items():
             table.add_row(vectors, source, f"{shares['neighbours']:.1%}", f"{shares['chance']:.1%}")
     return table

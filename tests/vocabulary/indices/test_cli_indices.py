@@ -20,8 +20,9 @@ def call(*arguments: object) -> int:
 
 
 @pytest.fixture
-def town(tiny_recipe: Path) -> Path:
-    return tiny_recipe.parent / "town"
+def town(tiny_town: Dataset, tmp_path: Path) -> Path:
+    tiny_town.save(tmp_path / "town")
+    return tmp_path / "town"
 
 
 def test_built_shown_exported_and_read_again(town: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -49,7 +50,7 @@ def test_built_shown_exported_and_read_again(town: Path, tmp_path: Path, capsys:
 def test_vectors_from_files(town: Path, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((len(Dataset.load(town).items), 5))
     np.save(tmp_path / "v.npy", vectors)
-    files = ("--semantic", tmp_path / "v.npy", "--behaviour", tmp_path / "v.npy", "--width", "auto")
+    files = ("--semantic", tmp_path / "v.npy", "--behaviour", tmp_path / "v.npy", "--width", 8)
     assert call("indices", "build", town, "-o", tmp_path / "index", *files) == 0
     index = ItemIndex.from_pretrained(tmp_path / "index")
     assert len(index) == len(vectors)

@@ -77,7 +77,7 @@ def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -
     centres_GKD, prices_GK = _fit(_sample(x_GND, k, random), k, random, iterations)
     labels_GN = np.empty(x_GND.shape[:2], np.int64)
     # Blocks of a multiple of k points, each balanced alone, leave floor/ceil sizes for the whole.
-    size = max(BLOCK // (k * len(x_GND)) // k, 8) * k
+    size = max(BLOCK // (k * len(x_GND)) // k, 2) * k
     rows_N = random.permutation(x_GND.shape[1])
     for start in range(0, len(rows_N), size):
         rows = rows_N[start : start + size]
