@@ -101,7 +101,7 @@ class NextItemRecommender(SequentialRecommender):
         """[B, I] state · vector. O(B·I·D), and the network once per history."""
         states_BD = last_states(self.network, histories, self.config.window).double().numpy()
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        return np.asarray((states_BD @ self._table.T).astype(np.float32))
+        return np.asarray((states_BD @ self._vectors.T).astype(np.float32))
 
     def item_vectors(self) -> NDArray[np.float32]:
         """[I, D] of each item, read and predicted alike: what LLM-BS's behaviour indices are made from.
@@ -143,7 +143,7 @@ class NextItemRecommender(SequentialRecommender):
         return cls(users, items, titles, train_items, network, config, stored.config["metrics"])
 
     @cached_property
-    def _table(self) -> NDArray[np.float64]:
+    def _vectors(self) -> NDArray[np.float64]:
         return self.item_vectors().astype(np.float64)
 
     def _card(self) -> str:
