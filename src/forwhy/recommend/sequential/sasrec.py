@@ -42,7 +42,8 @@ class SasRec(nn.Module):
         x_BLD = self.dropout(x_BLD if self._pre else self.norm(x_BLD))
         for block in self.blocks:
             x_BLD = block(x_BLD)
-        return self.norm(x_BLD) if self._pre else x_BLD
+        states_BLD: Tensor = self.norm(x_BLD) if self._pre else x_BLD
+        return states_BLD
 
 
 class _Block(nn.Module):

@@ -36,9 +36,12 @@ class _CrossEntropy(Function):
         to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
         size = max(1, CHUNK_LOGITS // len(table))
+        # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
+        buffer = states.new_empty(min(size, len(states)), len(table))
         for start in range(0, len(states), size):
             part = slice(start, start + size)
-            total += _chunk(states[part], table, targets[part], smoothing, to_states[part], to_table)
+            logits = torch.mm(states[part], table.T, out=buffer[: len(states[part])])
+            total += _chunk(logits, states[part], table, targets[part], smoothing, to_states[part], to_table)
         count = max(len(states), 1)
         context.save_for_backward(to_states / count, to_table / count)
         return (total / count).to(states.dtype)
@@ -50,6 +53,7 @@ class _CrossEntropy(Function):
 
 
 def _chunk(
+    logits_CI: Tensor,
     states_CD: Tensor,
     table_ID: Tensor,
     targets_C: Tensor,
@@ -57,8 +61,7 @@ def _chunk(
     to_states_CD: Tensor,
     to_table_ID: Tensor,
 ) -> Tensor:
-    """The sum of the chunk's losses; writes its states' gradient, adds its share to the table's."""
-    logits_CI = states_CD @ table_ID.T
+    """The sum of the chunk's losses; writes its states' gradient, adds its share to the table's, spoils the logits."""
     own_C1 = logits_CI.gather(1, targets_C[:, None])
     mean = logits_CI.mean(1).double().sum() if smoothing else 0.0
     top_C1 = logits_CI.amax(1, keepdim=True)
@@ -67,10 +70,10 @@ def _chunk(
     loss = (
         (top_C1 + sums_C1.log()).double().sum() - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
     )
-    weights_CI.div_(sums_C1)
-    weights_CI.scatter_add_(1, targets_C[:, None], torch.full_like(own_C1, smoothing - 1))
+    # Everything times the row's sum, which the narrow operands take back: no more passes over the wide one.
+    weights_CI.scatter_add_(1, targets_C[:, None], (smoothing - 1) * sums_C1)
     if smoothing:
-        weights_CI.sub_(smoothing / len(table_ID))
-    torch.mm(weights_CI, table_ID, out=to_states_CD)
-    to_table_ID.addmm_(weights_CI.T, states_CD)
+        weights_CI.sub_(sums_C1 * (smoothing / len(table_ID)))
+    torch.mm(weights_CI, table_ID, out=to_states_CD).div_(sums_C1)
+    to_table_ID.addmm_(weights_CI.T, states_CD / sums_C1)
     return loss
