@@ -17,7 +17,7 @@ from forwhy.recommend.decoding.prompts import ItemReader
 from forwhy.recommend.decoding.trie import CodeTrie
 
 TREE_TOKENS = 256
-"""Tokens of the tree in one pass, summed over users: where a pass is efficient and its mask still small."""
+"""At most so many tokens of the tree in one pass, summed over users: the mask grows with their square."""
 
 
 @dataclass(frozen=True)
