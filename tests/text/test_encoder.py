@@ -118,7 +118,7 @@ def test_batch_of_one_blank_long_hostile_and_cached(
 def test_killed_run_resumes_to_the_same_bytes(
     minilm: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(SentenceEncoder, "batch", 4)
     monkeypatch.setattr(module, "SEGMENT", 1)
     texts = [f"{'very ' * (row % 5)}good place number {row}" for row in range(18)]
     whole = minilm.encode(texts)

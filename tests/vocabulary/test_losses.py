@@ -44,6 +44,7 @@ def test_in_batch_softmax_is_the_corrected_cross_entropy() -> None:
 
 
 def test_masks_hide_present_phrases_only_at_random_places() -> None:
+    torch.manual_seed(0)
     present = torch.tensor([[True] * 10, [True] * 3 + [False] * 7]).repeat(50, 1)
     masks = torch.stack([draw_mask(present, 0.2) for _ in range(20)])
     assert not (masks & ~present).any()
