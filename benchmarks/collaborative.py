@@ -117,6 +117,8 @@ def main() -> None:
     dataset = Dataset.load(options.dataset)
     graph = Bipartite(dataset.edges("train"), len(dataset.users), len(dataset.items))
     valid, found = dataset.edges("valid"), {}
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # torch imports much at the first one
+    _ = graph.incidence, graph.normalised  # what both share
     for start in ("xavier", "spectral"):
         config = CollaborativeConfig(
             start=start, layers=options.layers, negatives=1, learning_rate=1e-2, device="cpu"
