@@ -27,7 +27,7 @@ def health(index: ItemIndex, vectors: Mapping[str, NDArray[np.floating]] | None 
     `levels`: per level `source`, `size`, `used` codes, `perplexity` (exp of the entropy of code use), `nodes` (distinct
     prefixes up to here), `branching` (mean children of the nodes above) and `forced` (share of those with one child).
     `purity`: per name in `vectors`, and per source of the index, how many of an item's 10 nearest items share its
-    first code of that source, and how many would by chance.
+    first code of that source, and how many would by chance; the level that parts collisions is left out.
 
     Args:
         index: The index.
@@ -35,7 +35,9 @@ def health(index: ItemIndex, vectors: Mapping[str, NDArray[np.floating]] | None 
     """
     nodes = _prefixes(index.codes)
     report: dict[str, Any] = {"items": len(index), "levels": _levels(index, nodes)}
-    firsts = {source: index.levels_of(source)[0] for source in dict.fromkeys(index.sources)}
+    firsts = {
+        source: index.levels_of(source)[0] for source in dict.fromkeys(index.sources) if source != "extra"
+    }
     report["purity"] = {
         name: {source: neighbour_purity(index.codes[:, level], table) for source, level in firsts.items()}
         for name, table in (vectors or {}).items()
