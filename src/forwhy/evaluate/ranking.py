@@ -39,7 +39,7 @@ class RankingResult:
     ranks: Ints
     """[pairs] rank of each test pair from 1, ascending within a user."""
     dropped: int
-    """Test pairs left out because they are also training pairs."""
+    """Test pairs left out because they are masked: training pairs, unless asked otherwise."""
     coverage: dict[str, float]
     """coverage@k: share of the catalogue in the lists of all these users."""
 
@@ -75,12 +75,19 @@ def rank_all(
 
 
 def rank_scores(
-    scores: ScoreBlock, n_users: int, n_items: int, seen: Ints, test: Ints, ks: Sequence[int] = KS
+    scores: ScoreBlock,
+    n_users: int,
+    n_items: int,
+    seen: Ints,
+    test: Ints,
+    ks: Sequence[int] = KS,
+    masked: Ints | None = None,
 ) -> RankingResult:
     """Rank the test items of each user among all items but those `seen` [E, 2] in training.
 
     `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are
-    dropped. Ties are counted against us: a test item stands behind every other item of its score.
+    dropped. `masked` [M, 2]: the pairs to leave out (and drop) instead of `seen`; empty: none. Ties are counted
+    against us: a test item stands behind every other item of its score.
     `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank
     of the first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k,
     the user's test items), so that a perfect list has 1. The lists themselves, with equal scores in catalogue
@@ -93,7 +100,8 @@ def rank_scores(
         ValueError: an id out of range, a score that is not finite.
     """
     seen_keys, test_keys = _keys(seen, n_users, n_items), _keys(test, n_users, n_items)
-    kept = test_keys[~np.isin(test_keys, seen_keys, assume_unique=True)]
+    masked_keys = seen_keys if masked is None else _keys(masked, n_users, n_items)
+    kept = test_keys[~np.isin(test_keys, masked_keys, assume_unique=True)]
     if not len(kept):
         raise UserError("nothing to rank: no test interaction is left; give the dataset a test split")
     users, rows, tests = np.unique(kept // n_items, return_inverse=True, return_counts=True)
@@ -103,12 +111,12 @@ def rank_scores(
     for block in _blocks(tests, n_items):
         places = _ranges(starts[block], tests[block])
         test_cells = places[0], kept[places[1]] % n_items
-        scores_bi = _open_scores(scores(users[block]), _cells(seen_keys, users[block], n_items))
+        scores_bi = _open_scores(scores(users[block]), _cells(masked_keys, users[block], n_items))
         lists_vk[block] = top_items(scores_bi, lists_vk.shape[1])
         ranks[places[1]] = _rank_block(scores_bi, test_cells, tests[block])
     seen_pairs = np.stack(np.divmod(seen_keys, n_items), axis=1)
     of_lists, coverage = list_metrics(lists_vk, seen_pairs, n_items, ks)
-    per_user = _metrics(rows, ranks, tests, ks) | of_lists
+    per_user = accuracy(rows, ranks, tests, ks) | of_lists
     return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept), coverage)
 
 
@@ -143,7 +151,8 @@ def _not_below(scores_bi: NDArray[np.float32], thresholds_bt: NDArray[np.float32
     return counts_bt
 
 
-def _metrics(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """metric@k -> [V] from ranks; `rows`, `ranks` as in `RankingResult`, `tests_v` [V] test items of each user."""
     metrics: dict[str, NDArray[np.float64]] = {}
     starts_v = np.cumsum(tests_v) - tests_v
     first_v = ranks[starts_v]

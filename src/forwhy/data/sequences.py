@@ -1,0 +1,197 @@
+"""Histories in time order, for next-item recommendation under leave-one-out.
+
+Shapes: U users, N items of all histories together, B histories of a block, L places of a window.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.columns import SPLITS, Graph
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+
+__all__ = ["WINDOW", "Heldout", "Histories", "Sequences"]
+
+Ints = NDArray[np.int64]
+Heldout = Literal["valid", "test"]
+
+WINDOW = 20
+"""Items of a history that are read, the latest ones (LLM-BS section 4.1.4, S3-Rec's and LC-Rec's choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Rows of items in time order, end to end; repeated items stay repeated."""
+
+    items: Ints
+    """[N] internal items."""
+    offsets: Ints
+    """[B + 1] row b is `items[offsets[b]:offsets[b + 1]]`."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Iterable[int]]) -> "Histories":
+        """From lists of internal items."""
+        arrays = [np.fromiter(row, dtype=np.int64) for row in rows]
+        return cls(np.concatenate([np.empty(0, np.int64), *arrays]), _offsets([len(row) for row in arrays]))
+
+    def __len__(self) -> int:
+        """Rows, empty ones included."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Ints:
+        """Items of one row, oldest first."""
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[B] items of each row."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> Ints:
+        """[N] the row of each item."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def ages(self) -> Ints:
+        """[N] how many items of the row are younger: 0 for its last one."""
+        return self.offsets[1:][self.rows] - 1 - np.arange(len(self.items))
+
+    def take(self, rows: Ints) -> "Histories":
+        """These rows, in this order. Linear in what is taken."""
+        lengths = self.lengths[rows]
+        offsets = _offsets(lengths)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Histories(self.items[places], offsets)
+
+    def last(self, window: int = WINDOW) -> "Histories":
+        """At most the last `window` items of each row."""
+        kept = self.ages < window
+        return Histories(self.items[kept], _offsets(np.minimum(self.lengths, window)))
+
+    def shuffled(self, seed: int) -> "Histories":
+        """The same items of each row in random order: what is left of a result then owes nothing to order.
+
+        Shuffle after `last`, so that the window holds the same items.
+        """
+        draws = np.random.default_rng(seed).random(len(self.items))
+        return Histories(self.items[np.lexsort((draws, self.rows))], self.offsets)
+
+    def padded(self) -> NDArray[np.int64]:
+        """[B, L] items from place 0 on, L the longest row (at least 1); 0 behind the last item."""
+        padded_bl = np.zeros((len(self), max(1, int(self.lengths.max(initial=0)))), dtype=np.int64)
+        padded_bl[self.rows, np.arange(len(self.items)) - self.offsets[:-1][self.rows]] = self.items
+        return padded_bl
+
+    def extended(self, items: Ints) -> "Histories":
+        """One more item [B] behind each row; none where it is negative."""
+        more = items >= 0
+        places = self.offsets[1:][more]
+        return Histories(np.insert(self.items, places, items[more]), _offsets(self.lengths + more))
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """A data set as histories with one item left out for validation and one for test."""
+
+    train: Histories
+    """[U] training items of every internal user; empty where there are none."""
+    valid: Ints
+    """[U] validation item of every internal user, -1 without one."""
+    test: Ints
+    """[U] the same for test."""
+    n_items: int
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset, graph: Graph = "leak-free") -> "Sequences":
+        """Order a data set's interactions by timestamp, equal ones by their row. O(E log E).
+
+        `graph` as in `Dataset.edges`: ``leak-free`` drops training items whose explanation is held out.
+
+        Raises:
+            UserError: no timestamps; a user with two validation or two test items, or with a held-out item that
+                is not later than the training items: that would be no prediction of the next item.
+        """
+        frame = dataset.tables["interactions"]
+        if "timestamp" not in frame.columns:
+            raise UserError(
+                f"data set '{dataset.name}': interactions have no timestamp, so no order; import them with one"
+            )
+        place = {split: number for number, split in enumerate(SPLITS)}
+        splits = frame["split"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+        users = dataset.users.numbers(frame["user_id"])
+        order = np.lexsort((splits, frame["timestamp"].to_numpy(), users))
+        users, splits = users[order], splits[order]
+        items = dataset.items.numbers(frame["item_id"])[order]
+        _check_leave_one_out(dataset, users, splits)
+        trains = splits == 0
+        if graph == "leak-free":
+            held = dataset.heldout_pairs() @ (len(dataset.items), 1)
+            trains &= ~np.isin(users * len(dataset.items) + items, held)
+        count = len(dataset.users)
+        lengths = np.bincount(users[trains], minlength=count)
+        left_out = [np.full(count, -1, dtype=np.int64) for _ in range(2)]
+        for number, target in enumerate(left_out, start=1):
+            target[users[splits == number]] = items[splits == number]
+        train = Histories(items[trains], _offsets(lengths))
+        return cls(train, left_out[0], left_out[1], len(dataset.items))
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over everything here."""
+        digest = hashlib.sha256(str(self.n_items).encode())
+        for part in (self.train.items, self.train.offsets, self.valid, self.test):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+    def targets(self, split: Heldout) -> Ints:
+        """[U] the item left out for a split, -1 without one."""
+        return self.valid if split == "valid" else self.test
+
+    def evaluated(self, split: Heldout) -> Ints:
+        """Internal users with an item left out for the split, ascending."""
+        return np.flatnonzero(self.targets(split) >= 0)
+
+    def skipped(self, split: Heldout) -> int:
+        """Users without one: too few interactions to leave any out. They still train."""
+        return int((self.targets(split) < 0).sum())
+
+    def histories(self, split: Heldout) -> Histories:
+        """[U] what may be seen when the item of a split is predicted: train; for test, train and valid."""
+        return self.train if split == "valid" else self.train.extended(self.valid)
+
+    def history(self, user: int, split: Heldout, window: int = WINDOW) -> Ints:
+        """The last `window` of these items of one internal user."""
+        row = self.train[user]
+        if split == "test" and self.valid[user] >= 0:
+            row = np.append(row, self.valid[user])
+        return row[max(0, len(row) - window) :]
+
+
+def _offsets(lengths: Iterable[int] | Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
+
+
+def _check_leave_one_out(dataset: Dataset, users: Ints, splits: Ints) -> None:
+    """Rows by user and time: splits must run train, at most one valid, at most one test."""
+    for number, split in enumerate(SPLITS[1:], start=1):
+        counts = np.bincount(users[splits == number], minlength=1)
+        if counts.max(initial=0) > 1:
+            user = dataset.users.values[int(counts.argmax())]
+            raise UserError(
+                f"user {user!r} has {counts.max()} {split} interactions, and next-item recommendation leaves one "
+                "out; split by leave-one-out (as `forwhy data import lcrec` does)"
+            )
+    wrong = np.flatnonzero((users[1:] == users[:-1]) & (splits[1:] < splits[:-1]))
+    if len(wrong):
+        user, split = dataset.users.values[users[wrong[0]]], SPLITS[splits[wrong[0]]]
+        raise UserError(
+            f"user {user!r} has a {split} interaction before a {SPLITS[splits[wrong[0] + 1]]} one; next-item "
+            "recommendation leaves the last ones out (as `forwhy data import lcrec` does)"
+        )

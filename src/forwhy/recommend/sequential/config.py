@@ -1,0 +1,112 @@
+"""Options of the sequential recommenders. No torch here."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from forwhy.data.sequences import WINDOW
+from forwhy.errors import UserError
+
+__all__ = ["Gru4RecConfig", "KnnConfig", "SasRecConfig", "SequentialConfig"]
+
+
+class SequentialConfig(BaseModel):
+    """What every network that predicts the next item has in common: its table, its window and its training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    dims: int = Field(default=64, ge=1)
+    """d: width of an item's vector, which is both read and predicted (tied)."""
+
+    window: int = Field(default=WINDOW, ge=1)
+    """Items of a history that are read, the latest ones. Longer training histories are cut into pieces."""
+
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Share of a layer's input that is dropped in training."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target that is spread over the whole catalogue."""
+
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """Of AdamW."""
+
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Of AdamW, decoupled: each step shrinks weights by this share of the learning rate."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Histories per step; every place of each predicts its next item."""
+
+    epochs: int = Field(default=100, ge=0)
+    """At most."""
+
+    evaluate_every: int = Field(default=1, ge=1)
+    """Epochs between two validations."""
+
+    patience: int = Field(default=10, ge=0)
+    """Validations without a better NDCG@10 before stopping; 0 = never."""
+
+    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
+    """Seconds between two checkpoints; a killed run loses at most this much work."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of every random choice."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, …"""
+
+
+class SasRecConfig(SequentialConfig):
+    """SASRec (Kang and McAuley 2018) with the softmax over the whole catalogue in place of sampled negatives."""
+
+    network: Literal["sasrec"] = "sasrec"
+
+    layers: int = Field(default=2, ge=1)
+    """Blocks of attention and feed-forward."""
+
+    heads: int = Field(default=2, ge=1)
+    """Attention heads; `dims` is a multiple of it."""
+
+    feedforward: int = Field(default=4, ge=1)
+    """Width of a block's hidden layer, in `dims`."""
+
+    norm: Literal["post", "pre"] = "post"
+    """Normalise the sum behind each layer, as most public code does, or the input of each layer and, once more, the
+    last block's output."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "SasRecConfig":
+        if self.dims % self.heads:
+            raise UserError(
+                f"option dims: {self.dims} is not a multiple of {self.heads} heads; change either"
+            )
+        return self
+
+
+class Gru4RecConfig(SequentialConfig):
+    """GRU4Rec (Hidasi et al. 2016) with the same softmax."""
+
+    network: Literal["gru4rec"] = "gru4rec"
+
+    layers: int = Field(default=1, ge=1)
+    """Recurrent layers."""
+
+    hidden: int = Field(default=128, ge=1)
+    """Width of the recurrent state, projected back to `dims`."""
+
+
+class KnnConfig(BaseModel):
+    """Item-kNN: neighbours by cosine of co-occurrence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    neighbours: int = Field(default=100, ge=1)
+    """Most similar items kept of each item."""
+
+    decay: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Weight of an item of the history against the one after it; 1: all count alike."""
+
+    shrink: float = Field(default=0.0, ge=0.0)
+    """Added to the denominator of the cosine, so that rare pairs count less."""
+
+    window: int = Field(default=WINDOW, ge=1)
+    """Items of a history that are read, the latest ones."""

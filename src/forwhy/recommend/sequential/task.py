@@ -1,0 +1,155 @@
+"""Next-item prediction as a task of the training loop: whole histories, the full softmax, NDCG@10.
+
+Shapes: B histories, L places, N places that have a next item, V users with a validation item, I items, D width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.recommend.sequential.config import SequentialConfig
+from forwhy.recommend.sequential.gru import Gru4Rec
+from forwhy.recommend.sequential.sasrec import SasRec
+from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
+from forwhy.training import Task
+
+__all__ = ["Batch", "NextItemTask", "last_states", "pieces"]
+
+Ints = NDArray[np.int64]
+Network = SasRec | Gru4Rec
+
+POOL = 16
+"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
+
+BLOCK = 512
+"""Histories per block where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's pieces of histories."""
+
+    items: Tensor
+    """[B, L + 1] padded behind."""
+    lengths: Tensor
+    """[B] items of each, at least 2."""
+
+
+def pieces(train: Histories, window: int) -> Histories:
+    """Training histories cut so that every item but a history's first is a target once, after at most `window` items.
+
+    Neighbouring pieces share one item: the last target of the earlier is the first context of the later. Cuts are
+    counted from the end, so that the latest targets have the longest context.
+    """
+    counts = np.maximum(-(-(train.lengths - 1) // window), 0)
+    rows = np.repeat(np.arange(len(train)), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stops = train.offsets[1:][rows] - number * window
+    starts = np.maximum(train.offsets[:-1][rows], stops - window - 1)
+    lengths = stops - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Histories(train.items[places], offsets)
+
+
+@torch.no_grad()
+def last_states(network: Network, histories: Histories, window: int) -> Tensor:
+    """[B, D] what the network predicts after each history's last `window` items; zeros after an empty one.
+
+    Blocks of like lengths, so that short histories don't pay for long ones.
+    """
+    recent = histories.last(window)
+    states_BD = network.table.new_zeros(len(recent), network.table.shape[1])
+    filled = np.flatnonzero(recent.lengths)
+    order = filled[np.argsort(recent.lengths[filled], kind="stable")]
+    for start in range(0, len(order), BLOCK):
+        block = order[start : start + BLOCK]
+        part = recent.take(block)
+        states_BLD = network(torch.from_numpy(part.padded()).to(states_BD.device))
+        ends = torch.from_numpy(part.lengths - 1)
+        states_BD[torch.from_numpy(block)] = states_BLD[torch.arange(len(block)), ends]
+    return states_BD
+
+
+class _Epoch(Sequence[Batch]):
+    """Batches of one epoch, made when asked for; the order follows (seed, epoch) only."""
+
+    def __init__(self, parts: Histories, size: int, seed: tuple[int, int]) -> None:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(parts))
+        pool = np.arange(len(order)) // (size * POOL)
+        self._parts, self._size = parts, size
+        self._order = order[np.lexsort((parts.lengths[order], pool))]
+        self._batches = rng.permutation(-(-len(order) // size))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
+        start = self._batches[index] * self._size
+        part = self._parts.take(self._order[start : start + self._size])
+        return Batch(torch.from_numpy(part.padded()), torch.from_numpy(part.lengths))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+class NextItemTask(Task[Batch]):
+    """Learns a network on training items only; validation items decide when to stop and nothing else."""
+
+    higher_is_better = True
+
+    def __init__(self, network: Network, sequences: Sequences, config: SequentialConfig) -> None:
+        self.module: nn.Module = network
+        self.network, self.config = network, config
+        self.parts = pieces(sequences.train, config.window)
+        self._users = sequences.evaluated("valid")
+        self._before = sequences.histories("valid").take(self._users)
+        self._targets = torch.from_numpy(sequences.valid[self._users])
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over everything: the softmax moves every item's vector at every step."""
+        options = self.config.learning_rate, self.config.weight_decay
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=options[0], weight_decay=options[1], fused=True
+        )
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """Every training target once."""
+        return _Epoch(self.parts, self.config.batch_size, (self.config.seed, epoch))
+
+    def weight(self, batch: Batch) -> float:
+        """Targets of the batch."""
+        return float(batch.lengths.sum() - len(batch.lengths))
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the next items over the whole catalogue."""
+        device = self.network.table.device
+        items, lengths = batch.items.to(device), batch.lengths.to(device)
+        inputs_BL, targets_BL = items[:, :-1], items[:, 1:]
+        real_BL = torch.arange(inputs_BL.shape[1], device=device) < lengths[:, None] - 1
+        states_ND = self.network(inputs_BL)[real_BL]
+        smoothing = self.config.label_smoothing
+        return {
+            "loss": catalogue_cross_entropy(states_ND, self.network.table, targets_BL[real_BL], smoothing)
+        }
+
+    def evaluate(self) -> Mapping[str, float]:
+        """NDCG@10 and Recall@10 of full ranking, ties against us; without validation items the training loss."""
+        if not len(self._users):
+            losses = [(self.weight(batch), float(self.loss(batch)["loss"])) for batch in self.batches(0)]
+            return {"train_loss": sum(w * loss for w, loss in losses) / sum(w for w, _ in losses)}
+        states_VD = last_states(self.network, self._before, self.config.window)
+        hits, gains = 0.0, 0.0
+        for start in range(0, len(states_VD), BLOCK):
+            scores_BI = states_VD[start : start + BLOCK] @ self.network.table.T
+            own_B1 = scores_BI.gather(1, self._targets[start : start + BLOCK, None].to(scores_BI.device))
+            ranks_B = (scores_BI >= own_B1).sum(1)
+            ranks_B = ranks_B[ranks_B <= 10]
+            hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
+        return {"ndcg@10": gains / len(states_VD), "recall@10": hits / len(states_VD)}

@@ -1,0 +1,62 @@
+"""Item-kNN against a loop over pairs of items."""
+
+import numpy as np
+import pytest
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.recommend.sequential import ItemKnnRecommender, KnnConfig, knn
+from forwhy.testing import recommender_laws
+
+ITEMS = 9
+
+
+def made(config: KnnConfig, rows: list[list[int]]) -> ItemKnnRecommender:
+    users, items = Ids(tuple(range(len(rows))), "user"), Ids(tuple(range(ITEMS)), "item")
+    return ItemKnnRecommender(users, items, [""] * ITEMS, Histories.of(rows), config)
+
+
+def by_loop(rows: list[list[int]], history: list[int], config: KnnConfig) -> list[float]:
+    takers = [{user for user, row in enumerate(rows) if item in row} for item in range(ITEMS)]
+    totals = [0.0] * ITEMS
+    for age, item in enumerate(history[::-1][: config.window]):
+        similar = []
+        for other in range(ITEMS):
+            both = len(takers[item] & takers[other])
+            if other != item and both:
+                size = np.sqrt(len(takers[item]) * len(takers[other])) + config.shrink
+                similar.append((-both / size, other))
+        for value, other in sorted(similar)[: config.neighbours]:
+            totals[other] -= value * config.decay**age
+    return totals
+
+
+@pytest.mark.parametrize("block", [2, 1024])
+@pytest.mark.parametrize(
+    "config", [KnnConfig(), KnnConfig(neighbours=2, decay=0.5, shrink=3.0, window=3), KnnConfig(decay=1.0)]
+)
+def test_equals_a_loop(config: KnnConfig, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "BLOCK_ITEMS", block)
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(0, ITEMS - 1, generator.integers(0, 7)).tolist() for _ in range(20)]
+    recommender = made(config, rows)
+    found = recommender.scores_after(Histories.of(rows))
+    for row, scores in zip(rows, found, strict=True):
+        assert scores.tolist() == pytest.approx(by_loop(rows, row, config), abs=1e-6)
+
+
+def test_the_laws_of_recommenders_hold(chain: Dataset) -> None:
+    recommender = ItemKnnRecommender.fit(chain)
+    train = Sequences.from_dataset(chain).train
+    users = list(chain.users.values)[:8]
+    seen = {user: {chain.items.values[item] for item in train[row]} for row, user in enumerate(users)}
+    recommender_laws(recommender, users, seen)
+
+
+def test_later_items_weigh_more() -> None:
+    rows = [[0, 1], [0, 1], [2, 3], [2, 3]]
+    late = made(KnnConfig(decay=0.5), rows).history_scores(np.array([0, 2]))
+    assert late[3] == 2 * late[1] > 0
+    alike = made(KnnConfig(decay=1.0), rows).history_scores(np.array([0, 2]))
+    assert alike[3] == alike[1]

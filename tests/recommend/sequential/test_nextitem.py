@@ -1,0 +1,205 @@
+"""SASRec and GRU4Rec read order, look at no later item, and are the same however they are asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.errors import UserError
+from forwhy.evaluate.sequential import rank_sequences
+from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.sequential import Gru4RecConfig, NextItemRecommender, SasRecConfig
+from forwhy.recommend.sequential.nextitem import make_network
+from forwhy.recommend.sequential.task import NextItemTask, last_states, pieces
+from forwhy.testing import artifact_laws, recommender_laws
+from forwhy.training import LoopConfig, train
+
+Config = SasRecConfig | Gru4RecConfig
+
+
+def lists(histories: Histories) -> list[list[int]]:
+    return [histories[row].tolist() for row in range(len(histories))]
+
+
+def hits(recommender: NextItemRecommender, sequences: Sequences, histories: Histories) -> float:
+    """Recall@1 on test."""
+    result = rank_sequences(lambda users: recommender.scores_after(histories.take(users)), sequences, ks=(1,))
+    return result.mean()["recall@1"]
+
+
+def test_a_chain_is_learnt_where_popularity_fails(chain: Dataset, learnt: NextItemRecommender) -> None:
+    sequences = Sequences.from_dataset(chain)
+    histories = sequences.histories("test")
+    assert hits(learnt, sequences, histories) > 0.95
+    popular = rank_sequences(PopularityRecommender.fit(chain).scores, sequences, ks=(1,))
+    assert popular.mean()["recall@1"] < 0.3
+    assert learnt.metrics["recall@10"] > 0.95
+
+
+def test_shuffled_order_hurts_on_a_chain(chain: Dataset, learnt: NextItemRecommender) -> None:
+    sequences = Sequences.from_dataset(chain)
+    assert hits(learnt, sequences, sequences.histories("test").last(6).shuffled(0)) < 0.5
+
+
+def test_the_laws_of_recommenders_hold(chain: Dataset, learnt: NextItemRecommender) -> None:
+    train_rows = lists(Sequences.from_dataset(chain).train)
+    seen = {
+        user: {chain.items.values[item] for item in row}
+        for user, row in zip(chain.users.values, train_rows, strict=True)
+    }
+    recommender_laws(learnt, list(chain.users.values)[:12], dict(list(seen.items())[:12]))
+
+
+def test_the_laws_of_artifacts_hold(learnt: NextItemRecommender, tmp_path: Path) -> None:
+    artifact_laws(lambda: learnt, tmp_path)
+
+
+def test_saved_and_loaded_says_the_same(learnt: NextItemRecommender, tmp_path: Path) -> None:
+    learnt.save_pretrained(tmp_path / "model")
+    loaded = NextItemRecommender.from_pretrained(tmp_path / "model")
+    users = np.arange(len(learnt.users))
+    assert loaded.scores(users).tobytes() == learnt.scores(users).tobytes()
+    assert loaded.item_vectors().tobytes() == learnt.item_vectors().tobytes()
+    assert loaded.config == learnt.config
+    assert loaded.metrics == learnt.metrics
+    assert loaded.recommend(history=["i03", "i05"]).equals(learnt.recommend(history=["i03", "i05"]))
+
+
+def test_no_place_sees_a_later_item(learnt: NextItemRecommender) -> None:
+    items = torch.randint(0, 12, (7, 6), generator=torch.Generator().manual_seed(1))
+    for place in range(1, 6):
+        changed = items.clone()
+        changed[:, place:] = (changed[:, place:] + 5) % 12
+        with torch.no_grad():
+            before, after = learnt.network(items), learnt.network(changed)
+        torch.testing.assert_close(before[:, :place], after[:, :place], rtol=1e-5, atol=1e-6)
+        assert (before[:, place] - after[:, place]).abs().max() > 1e-3
+
+
+def test_one_pass_equals_every_prefix_alone(learnt: NextItemRecommender) -> None:
+    row = [3, 1, 4, 1, 5, 9]
+    with torch.no_grad():
+        states = learnt.network(torch.tensor([row]))[0]
+    alone = last_states(learnt.network, Histories.of([row[: end + 1] for end in range(6)]), 6)
+    torch.testing.assert_close(states, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_neither_batch_nor_padding_matters(learnt: NextItemRecommender) -> None:
+    rows = [[1], [2, 3, 4, 5, 6, 7, 8, 9], [], [5, 5], [0, 1, 2]]
+    together = learnt.scores_after(Histories.of(rows))
+    for row, scores in zip(rows, together, strict=True):
+        np.testing.assert_allclose(learnt.scores_after(Histories.of([row]))[0], scores, rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_window_is_read(learnt: NextItemRecommender) -> None:
+    recent = [f"i{item:02d}" for item in (3, 1, 4, 1, 5, 9)]
+    short = learnt.recommend(history=recent, filter_seen=False)
+    assert learnt.recommend(history=["i07", "i02", *recent], filter_seen=False).equals(short)
+    reordered = learnt.recommend(history=recent[::-1], filter_seen=False)
+    assert not reordered.equals(short)
+
+
+def test_people_who_never_trained_are_served(chain: Dataset, learnt: NextItemRecommender) -> None:
+    assert learnt.recommend("one", k=3).height == 3
+    assert learnt.recommend("two", k=3).height == 3
+    with pytest.raises(UserError, match="unknown item id 'i99'"):
+        learnt.recommend(history=["i01", "i99"])
+    with pytest.raises(UserError, match="history is empty"):
+        learnt.recommend(history=[])
+    assert np.unique(learnt.scores_after(Histories.of([[]]))).tolist() == [0.0]
+
+
+def test_a_user_without_history_is_told_so(
+    make: Callable[[dict[str, list[int]]], Dataset], learnt: NextItemRecommender
+) -> None:
+    train_rows = Histories.of([[], *lists(learnt.train)[1:]])
+    empty = NextItemRecommender(
+        learnt.users, learnt.items, learnt.titles, train_rows, learnt.network, learnt.config, {}
+    )
+    with pytest.raises(UserError, match=f"{learnt.users.values[0]!r} has no training interactions"):
+        empty.recommend([learnt.users.values[0]])
+
+
+def test_one_seed_gives_the_same_bytes_through_a_kill(chain: Dataset, config: Config, tmp_path: Path) -> None:
+    short = config.model_copy(update={"epochs": 3})
+    whole = NextItemRecommender.fit(chain, tmp_path / "whole", short)
+    sequences = Sequences.from_dataset(chain)
+    task = NextItemTask(make_network(sequences.n_items, short), sequences, short)
+    steps = iter(range(4))
+    learn = task.loss
+
+    def killed(batch: object) -> object:
+        if next(steps, None) is None:
+            raise InterruptedError
+        return learn(batch)  # type: ignore[arg-type]
+
+    task.loss = killed  # type: ignore[method-assign,assignment]
+    identity = sequences.fingerprint() + short.model_dump_json(exclude={"device", "checkpoint_seconds"})
+    loop = LoopConfig(epochs=3, patience=5, seed=0, device="cpu", checkpoint_seconds=0)
+    with pytest.raises(InterruptedError):
+        train(task, loop, tmp_path / "cut", config.network, identity)
+    resumed = NextItemRecommender.fit(chain, tmp_path / "cut", short)
+    assert resumed.item_vectors().tobytes() == whole.item_vectors().tobytes()
+    assert resumed.metrics["ndcg@10"] == whole.metrics["ndcg@10"]
+    lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == len((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
+
+
+def test_held_out_items_teach_nothing(
+    make: Callable[[dict[str, list[int]]], Dataset], config: Config, tmp_path: Path
+) -> None:
+    """Other validation and test items: the same vectors, as long as the same epoch is kept."""
+    one = config.model_copy(update={"epochs": 1})
+    first = make({f"u{user}": [user, user + 1, user + 2, 9, 10] for user in range(5)})
+    second = make({f"u{user}": [user, user + 1, user + 2, 11, 8] for user in range(5)})
+    vectors = [
+        NextItemRecommender.fit(data, tmp_path / str(number), one).item_vectors()
+        for number, data in enumerate((first, second))
+    ]
+    assert vectors[0].tobytes() == vectors[1].tobytes()
+
+
+def test_without_validation_items_the_last_epoch_stays(
+    make: Callable[[dict[str, list[int]]], Dataset],
+    config: Config,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = make({f"u{user}": [user, user + 1] for user in range(8)})
+    found = NextItemRecommender.fit(data, tmp_path, config.model_copy(update={"epochs": 2}))
+    assert found.metrics["best_epoch"] == 2
+    assert "has no validation items; the last of 2 epochs is kept" in caplog.text
+    assert found.recommend("u1", k=2).height == 2
+
+
+def test_nothing_to_learn_from_is_refused(
+    make: Callable[[dict[str, list[int]]], Dataset], config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="'chain': no user has two training interactions"):
+        NextItemRecommender.fit(make({"a": [1], "b": [1, 2, 3]}), tmp_path, config)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 50])
+def test_pieces_hold_every_target_once(window: int) -> None:
+    rows = [[7], list(range(10)), [], [1, 2], [5, 5, 5], list(range(4, 11))]
+    found = lists(pieces(Histories.of(rows), window))
+    targets = sorted(item for piece in found for item in piece[1:])
+    assert targets == sorted(item for row in rows for item in row[1:])
+    assert max(map(len, found)) <= window + 1
+    for piece in found:
+        assert any(
+            row[start : start + len(piece)] == piece
+            for row in rows
+            for start in range(len(row))
+            if len(row) > 1
+        )
+    assert list(range(10))[-window - 1 :] in found
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(UserError, match="65 is not a multiple of 2 heads"):
+        SasRecConfig(dims=65)
