@@ -65,10 +65,9 @@ def state(recommender: LlmBsRecommender) -> dict[str, Tensor]:
 def test_a_markov_chain_is_learnt(chain: LlmBsRecommender) -> None:
     assert chain.metrics["full"]["ndcg@10"] > 0.95
     sequences = Sequences.from_dataset(CHAIN)
-    lists = chain.lists_after(sequences.histories("test"), k=1)
-    hits = [int(items[0]) == target for (items, _), target in zip(lists, sequences.test, strict=True)]
-    assert np.mean(hits) > 0.95
-    table = chain.recommend(history=["i10", "i11"], k=1)
+    found = chain.items_after(sequences.histories("test"), k=1)
+    assert np.mean(found[:, 0] == sequences.test) > 0.95
+    table = chain.recommend(history=[f"i{number:02}" for number in range(7, 12)], k=1)
     assert table["item_id"].to_list() == ["i00"]
     assert table["title"].to_list() == ["red balm"]
     assert table["user_id"].to_list() == [None]
@@ -93,6 +92,7 @@ def test_beams_and_exact_scores_agree(chain: LlmBsRecommender) -> None:
         assert sorted(items.tolist()) == list(range(ITEMS)), "more than there are: all"
         np.testing.assert_allclose(scores, exact[row][items], atol=1e-4)
     assert chain.history_scores(np.array([7])).argmax() == 8
+    assert (chain.items_after(histories, k=ITEMS + 1)[:, -1] == -1).all(), "where the catalogue ends"
     some = chain.score("u0", ["i03", "i01", "i03"])
     whole = chain.scores(np.array([0]))[0]
     np.testing.assert_allclose(some, whole[[3, 1, 3]], atol=1e-4)

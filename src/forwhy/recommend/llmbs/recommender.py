@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,11 +21,12 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import CatalogueRecommender, Id, Ints, Reach, Scores
+from forwhy.recommend.base import Id, Ints, Scores
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
+from forwhy.recommend.sequential.base import SequentialRecommender
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["LlmBsRecommender"]
@@ -33,7 +34,7 @@ __all__ = ["LlmBsRecommender"]
 Lists = tuple[Ints, Scores]
 
 
-class LlmBsRecommender(CatalogueRecommender):
+class LlmBsRecommender(SequentialRecommender):
     """Lists the items whose codes the model finds most probable after a history, by constrained beam search.
 
     A history is in time order, its repeats count, and only its last `window` items are read. Hot users' is what they
@@ -42,8 +43,6 @@ class LlmBsRecommender(CatalogueRecommender):
     items and those that `filter_seen` leaves out; with as many beams as items the list is exact.
     Cost per person: one pass over the history and one over the beams per level.
     """
-
-    reach: ClassVar[Reach] = Reach(frozenset({"hot", "warm"}), frozenset({"hot"}))
 
     def __init__(
         self,
@@ -78,9 +77,9 @@ class LlmBsRecommender(CatalogueRecommender):
         Raises:
             UserError: the index is of other items, or the model has other tokens.
         """
-        super().__init__(users, items, titles, np.stack([train.rows, train.items], axis=1))
+        super().__init__(users, items, titles, train)
         check_index(index, items, network)
-        self.train, self.index, self.config = train, index, config
+        self.index, self.config = index, config
         self.network, self.tokenizer, self.adapter = network.eval(), tokenizer, adapter
         self.metrics, self.base = dict(metrics or {}), dict(base or {})
         self._trie = CodeTrie.from_codes(index.codes, index.sizes)
@@ -174,6 +173,13 @@ class LlmBsRecommender(CatalogueRecommender):
                 lists[row] = (items[kept][:k], scores[kept][:k])
         return lists
 
+    def items_after(self, histories: Histories, k: int = 10) -> Ints:
+        """[B, k] the items of those lists; -1 where the catalogue ends. What `evaluate.sequential.rank_lists` reads."""
+        items_BK = np.full((len(histories), k), -1, dtype=np.int64)
+        for row, (items, _) in enumerate(self.lists_after(histories, k)):
+            items_BK[row, : len(items)] = items
+        return items_BK
+
     def _listed_by_history(
         self, users: Id | Sequence[Id] | None, history: Sequence[Id], k: int, filter_seen: bool
     ) -> pl.DataFrame:
@@ -192,16 +198,8 @@ class LlmBsRecommender(CatalogueRecommender):
 
     # --- scores
 
-    def scores(self, users: Ints) -> Scores:
-        """[B, I] exact scores of all items after the users' training items. A pass over the whole trie each."""
-        return self.scores_after(self.train.take(users))
-
-    def history_scores(self, items: Ints) -> Scores:
-        """[I] the same after these internal items."""
-        return np.asarray(self.scores_after(Histories.of([items]))[0])
-
     def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] the same after histories, which may be empty."""
+        """[B, I] exact scores of all items after histories, empty ones too. A pass over the whole trie for each."""
         return self._exact(self._trie, histories)
 
     def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
@@ -225,14 +223,6 @@ class LlmBsRecommender(CatalogueRecommender):
             return self.scores(people)[row, right]
         some = CodeTrie.from_codes(self.index.codes[asked], self.index.sizes)
         return self._exact(some, self.train.take(people))[row, column]
-
-    def check_user(self, user: Id, number: int) -> None:
-        """A user without training interactions has no history to go by."""
-        if not self.train.lengths[number]:
-            raise UserError(
-                f"user {user!r} has no training interactions to know them by; "
-                "give a history (a list of item ids they took; it may be empty) instead"
-            )
 
     def _exact(self, trie: CodeTrie, histories: Histories) -> Scores:
         recent = histories.last(self.config.window)
