@@ -1,0 +1,266 @@
+"""Options of LLM-BS, with the paper's as a preset. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+from forwhy.data.sequences import WINDOW
+
+__all__ = ["AnnealingConfig", "BackboneConfig", "ContrastConfig", "LlmBsConfig", "TaskConfig"]
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "forwhy": {},
+    # Section 4.1.3; batches are 128 targets there, here about as many: 19 histories of 7.
+    "paper": {
+        "tasks": {"item_to_index": 1.0, "index_to_item": 1.0, "fused": 1.0, "preference": 1.0},
+        "softmax": "vocab",
+        "stride": 1,
+        "epochs": 3,
+        "patience": 0,
+        "learning_rate": 5e-5,
+        "weight_decay": 0.01,
+        "warmup": 0.01,
+        "batch_size": 19,
+        "annealing": {"epochs": 1, "learning_rate": 5e-5},
+    },
+}
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BackboneConfig(_Options):
+    """Which language model learns."""
+
+    name: str = "scratch"
+    """`scratch`: a small Llama decoder with random weights, sized below. Otherwise any causal language model:
+    `smollm2-135m`, `gemma3-270m`, a Hub id or a folder; all its weights are trained, then saved with the rest."""
+
+    revision: str | None = None
+    """Of a named model."""
+
+    layers: PositiveInt = 4
+    """Of the scratch decoder, as the options below."""
+
+    dims: PositiveInt = 256
+    """Width of its states."""
+
+    heads: PositiveInt = 4
+    """Attention heads; `dims` is an even multiple of it."""
+
+    feedforward: PositiveInt = 768
+    """Width of its feed-forward layers."""
+
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share dropped of the embeddings and of what each attention and feed-forward layer adds."""
+
+    text_tokens: int = Field(default=4096, ge=300)
+    """Most tokens of its text tokenizer (byte-level BPE, learnt from the item texts); only where text tasks are on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BackboneConfig:
+        if self.dims % (2 * self.heads):
+            raise ValueError(f"dims = {self.dims} is no even multiple of {self.heads} heads; change either")
+        return self
+
+    @property
+    def scratch(self) -> bool:
+        """Whether the model is our own."""
+        return self.name == "scratch"
+
+
+class TaskConfig(_Options):
+    """How many examples of each text task an epoch has, as a share of all its examples: 0 none, 1 all, 2 twice.
+
+    The sequential task has all its targets in every epoch. Items without text take part in none of these.
+    """
+
+    item_to_index: NonNegativeFloat = 0.0
+    """Text of an item -> its codes."""
+
+    index_to_item: NonNegativeFloat = 0.0
+    """Codes -> title."""
+
+    fused: NonNegativeFloat = 0.0
+    """Codes of a history -> title of the next item, and titles of a history -> codes of the next; one draw of a
+    target per history and direction."""
+
+    preference: NonNegativeFloat = 0.0
+    """Codes of a history -> what the person likes, and codes and a wish -> codes of the next item; one draw of a
+    target per history and direction."""
+
+    preference_text: Literal["words", "mined"] = "words"
+    """`words`: the most frequent words of the history's titles and categories, and those of the wished item.
+    `mined`: the phrases of the data set's intents table, words where there are none."""
+
+    preference_words: PositiveInt = 6
+    """Words or phrases of a preference, at most."""
+
+    text_limit: PositiveInt = 32
+    """Tokens of an item's title or text, and of a preference, at most."""
+
+    titles: PositiveInt = 8
+    """Titles of a history given in words, the latest ones, at most."""
+
+    @property
+    def any(self) -> bool:
+        """Whether any task reads or writes text."""
+        return any((self.item_to_index, self.index_to_item, self.fused, self.preference))
+
+
+class ContrastConfig(_Options):
+    """Global contrast decompression (section 3.3.1, eq. 5, 7)."""
+
+    semantic: NonNegativeFloat = 0.1
+    """lambda 1; 0 leaves the semantic part out."""
+
+    behaviour: NonNegativeFloat = 0.1
+    """lambda 2; 0 leaves the behaviour part out."""
+
+    temperature: float = Field(default=0.1, gt=0.0)
+    """What cosines are divided by."""
+
+    negatives: PositiveInt = 2048
+    """Random items of a batch that all its targets are told apart from; all items where there are fewer. A target is
+    never its own negative."""
+
+    in_batch: bool = False
+    """The targets of the batch are negatives too."""
+
+    projector: Literal["linear", "mlp"] = "linear"
+    """From CON's normalised state to the vector's space."""
+
+
+class AnnealingConfig(_Options):
+    """The annealing adapter (section 3.4.2): LoRA and the index tokens' rows, on sequential data alone."""
+
+    epochs: NonNegativeInt = 0
+    """Passes over the sequential data after full training; 0: no adapter."""
+
+    rank: PositiveInt = 8
+    """Of each update."""
+
+    alpha: float = Field(default=32.0, gt=0.0)
+    """Updates are scaled by alpha / rank."""
+
+    dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """On the input of an update."""
+
+    learning_rate: float = Field(default=2e-4, gt=0.0)
+    """Of AdamW, falling as the first stage's does."""
+
+
+class LlmBsConfig(_Options):
+    """How the language model learns to recommend, and how it is asked."""
+
+    preset: Literal["forwhy", "paper"] = "forwhy"
+    """Defaults of the options below; what is given wins. `paper` is section 4.1.3 for a named backbone."""
+
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
+    tasks: TaskConfig = Field(default_factory=TaskConfig)
+    contrast: ContrastConfig = Field(default_factory=ContrastConfig)
+    annealing: AnnealingConfig = Field(default_factory=AnnealingConfig)
+
+    window: PositiveInt = WINDOW
+    """Items of a history that are read, the latest ones."""
+
+    stride: PositiveInt = 10
+    """Targets beyond the window that share a pass. 1: each has its own, with the full window before it, as one by one.
+    More: a history of n items costs about n / stride windows, and a target has window - stride + 1 items at least."""
+
+    instruction: str = "Items that a person took, the oldest first:"
+    """What stands before each history of a named backbone; a scratch decoder reads the begin token alone."""
+
+    softmax: Literal["level", "vocab"] = "level"
+    """What a code competes with in training: the codes of its level, or every token (the paper's; its cost grows with
+    the vocabulary)."""
+
+    normalise: Literal["auto", "level", "vocab", "legal"] = "auto"
+    """The same in decoding (`recommend/decoding`); `auto`: as in training."""
+
+    beam: PositiveInt = 20
+    """Beams per person; more where more items are asked for."""
+
+    epochs: NonNegativeInt = 40
+    """Passes over all training data, at most."""
+
+    patience: NonNegativeInt = 5
+    """Validations without a better NDCG@10 before stopping; 0: never."""
+
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """Of AdamW."""
+
+    weight_decay: NonNegativeFloat = 0.05
+    """Of AdamW, on matrices but the embeddings."""
+
+    warmup: float = Field(default=0.02, ge=0.0, lt=1.0)
+    """Share of all steps in which the learning rate grows; then it falls along a cosine."""
+
+    gradient_clip: NonNegativeFloat = 1.0
+    """Largest norm of a step's gradient; 0: any."""
+
+    batch_size: PositiveInt = 128
+    """Histories per step, with all their targets."""
+
+    accumulation: PositiveInt = 1
+    """Batches per step of the optimiser."""
+
+    validation_users: NonNegativeInt = 2000
+    """Users whose validation item is looked for by beam search, drawn once; 0: all."""
+
+    evaluate_every: PositiveInt = 1
+    """Epochs between two validations."""
+
+    checkpoint_seconds: NonNegativeFloat = 60.0
+    """Seconds between two checkpoints; a killed run loses at most this much work."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the training's forward pass; weights stay float32."""
+
+    seed: NonNegativeInt = 0
+    """Of every random choice."""
+
+    device: str = "auto"
+    """`auto` (this process's GPU, else the CPU), `cpu`, `cuda`, …"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
+        if not isinstance(given, Mapping):
+            return given
+        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
+        # Part by part, so that one option of a part leaves the preset's others.
+        parts = {
+            name: {**value, **given[name]}
+            for name, value in preset.items()
+            if isinstance(value, Mapping) and isinstance(given.get(name), Mapping)
+        }
+        return {**preset, **given, **parts}
+
+    @model_validator(mode="after")
+    def _check(self) -> LlmBsConfig:
+        if self.stride > self.window:
+            raise ValueError(f"stride = {self.stride} leaves gaps behind a window of {self.window}; lower it")
+        return self
+
+    @property
+    def spoken_instruction(self) -> str:
+        """What the tokenizer is given of `instruction`."""
+        return "" if self.backbone.scratch else self.instruction
+
+    @property
+    def decoding(self) -> Literal["level", "vocab", "legal"]:
+        """How decoding normalises."""
+        return self.softmax if self.normalise == "auto" else self.normalise

@@ -1,0 +1,210 @@
+"""Fitting: the model with its tokens, both stages of training, and what comes out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Sequences
+from forwhy.errors import UserError
+from forwhy.models import ALIASES, load_causal_lm
+from forwhy.recommend.decoding import CodeTrie
+from forwhy.recommend.llmbs.adapter import Annealing
+from forwhy.recommend.llmbs.config import LlmBsConfig
+from forwhy.recommend.llmbs.contrast import Contrast, weights
+from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
+from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+from forwhy.recommend.llmbs.task import LlmBsTask
+from forwhy.recommend.llmbs.tasks import TextTasks
+from forwhy.recommend.llmbs.tokens import Speech, Tokens, add_tokens, bare_tokens, extend, learn_tokenizer
+from forwhy.training import LoopConfig, TrainingResult, seed_everything, train
+from forwhy.training.rng import kept_generators
+from forwhy.vocabulary.indices import ItemIndex
+
+__all__ = ["fit"]
+
+Vectors = Mapping[str, NDArray[np.floating]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A model with an index in its vocabulary, before training."""
+
+    lm: PreTrainedModel
+    tokens: Tokens
+    tokenizer: PreTrainedTokenizerBase | None
+    base: Mapping[str, str]
+
+
+def fit(
+    dataset: Dataset,
+    sequences: Sequences,
+    index: ItemIndex,
+    folder: Path,
+    config: LlmBsConfig,
+    vectors: Vectors,
+) -> LlmBsRecommender:
+    """See `LlmBsRecommender.fit`."""
+    _check(dataset, sequences, index)
+    with kept_generators():
+        seed_everything(config.seed)
+        start = _start(dataset, index, config)
+        contrast = _contrast(start.lm, len(index), vectors, config)
+        network = LlmBsNetwork(start.lm, start.tokens, config.softmax, contrast)
+    texts = _texts(dataset, sequences, start, config)
+    trie = CodeTrie.from_codes(index.codes, index.sizes)
+    identity = _identity(dataset, sequences, index, config, vectors)
+    validates = bool(len(sequences.evaluated("valid")))
+    task = LlmBsTask(network, sequences, trie, config, texts)
+    loop = _loop(config, config.epochs, config.patience, validates)
+    result = train(task, loop, folder / "full", "llm-bs", identity)
+    metrics = {"full": _metrics(result)}
+    network.contrast = None  # its part ends with this stage (section 3.4.3)
+    adapter = None
+    if config.annealing.epochs:
+        adapter, annealed = _anneal(network, sequences, trie, config, folder, identity + "annealing")
+        metrics["annealing"] = _metrics(annealed)
+    return LlmBsRecommender(
+        dataset.users,
+        dataset.items,
+        dataset.titles(),
+        sequences.train,
+        index,
+        network,
+        config,
+        tokenizer=start.tokenizer,
+        adapter=adapter,
+        metrics=metrics,
+        base=start.base,
+    )
+
+
+def _check(dataset: Dataset, sequences: Sequences, index: ItemIndex) -> None:
+    if tuple(index.items.values) != tuple(dataset.items.values):
+        raise UserError(
+            f"the index names {len(index):,} items, data set '{dataset.name}' {len(dataset.items):,}, and they are "
+            "not the same; build the index on this data set"
+        )
+    if not len(sequences.train.items):
+        raise UserError(
+            f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
+        )
+
+
+def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> _Start:
+    if config.backbone.scratch:
+        return _scratch(dataset, index, config)
+    loaded = load_causal_lm(config.backbone.name, config.backbone.revision)
+    loaded.model.requires_grad_(True)
+    tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
+    extend(loaded.model, tokens, config.seed)
+    packaged = ALIASES.get(loaded.source.id)
+    base = {"id": loaded.source.id, "revision": loaded.source.revision}
+    licence = {"licence": packaged.licence} if packaged else {}
+    return _Start(loaded.model, tokens, loaded.tokenizer, base | licence)
+
+
+def _scratch(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> _Start:
+    """Without text the vocabulary is the index; with text tasks it has a tokenizer of the item texts too."""
+    texts = [text for text in dataset.item_texts() if text.strip()]
+    if not (config.tasks.any and texts):
+        tokens = bare_tokens(index)
+        return _Start(scratch_model(config.backbone, tokens.size), tokens, None, {})
+    tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
+    tokens = add_tokens(tokenizer, index, config.spoken_instruction)
+    return _Start(scratch_model(config.backbone, tokens.size), tokens, tokenizer, {})
+
+
+def _texts(dataset: Dataset, sequences: Sequences, start: _Start, config: LlmBsConfig) -> TextTasks | None:
+    if not config.tasks.any:
+        return None
+    if not any(text.strip() for text in dataset.item_texts()):
+        log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
+        return None
+    assert start.tokenizer is not None
+    return TextTasks(
+        dataset,
+        sequences.train,
+        start.tokens,
+        Speech(start.tokenizer),
+        config.tasks,
+        config.window,
+        config.seed,
+    )
+
+
+def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsConfig) -> Contrast | None:
+    """None where no source has both a weight and vectors."""
+    missing = sorted(weights(config.contrast).keys() - vectors.keys())
+    if missing:
+        log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
+    if not weights(config.contrast).keys() & vectors.keys():
+        return None
+    return Contrast(lm.get_input_embeddings().weight.shape[1], items, vectors, config.contrast)
+
+
+def _anneal(
+    network: LlmBsNetwork,
+    sequences: Sequences,
+    trie: CodeTrie,
+    config: LlmBsConfig,
+    folder: Path,
+    identity: str,
+) -> tuple[Annealing, TrainingResult]:
+    """The start counts as a state: an adapter that does not help stays no change."""
+    with kept_generators():
+        seed_everything(config.seed, 1)
+        adapter = Annealing(network.lm, network.tokens, config.annealing)
+    task = LlmBsTask(network, sequences, trie, config, adapter=adapter)
+    validates = bool(len(sequences.evaluated("valid")))
+    loop = _loop(config, config.annealing.epochs, 0, validates)
+    return adapter, train(
+        task, loop.model_copy(update={"evaluate_first": True}), folder / "annealing", "annealing", identity
+    )
+
+
+def _loop(config: LlmBsConfig, epochs: int, patience: int, validates: bool) -> LoopConfig:
+    """Without validation items the last epoch is kept."""
+    return LoopConfig(
+        epochs=epochs,
+        patience=patience if validates else 0,
+        evaluate_every=config.evaluate_every if validates else max(epochs, 1),
+        schedule="cosine",
+        warmup=config.warmup,
+        accumulation=config.accumulation,
+        gradient_clip=config.gradient_clip,
+        precision=config.precision,
+        device=config.device,
+        seed=config.seed,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+
+
+def _identity(
+    dataset: Dataset, sequences: Sequences, index: ItemIndex, config: LlmBsConfig, vectors: Vectors
+) -> str:
+    """What decides the result beside the loop's options."""
+    digest = hashlib.sha256()
+    for source in sorted(vectors):
+        digest.update(source.encode() + np.ascontiguousarray(vectors[source]).tobytes())
+    options = config.model_dump_json(
+        exclude={"device", "checkpoint_seconds", "annealing", "beam", "normalise"}
+    )
+    return "\n".join(
+        (dataset.fingerprint, sequences.fingerprint(), index.fingerprint, digest.hexdigest(), options)
+    )
+
+
+def _metrics(result: TrainingResult) -> dict[str, Any]:
+    seconds = round(result.seconds, 3)
+    return {**result.best_metrics, "best_epoch": result.best_epoch, "steps": result.steps, "seconds": seconds}

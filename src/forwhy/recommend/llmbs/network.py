@@ -1,0 +1,194 @@
+"""The language model under training: the loss of packed histories and of text tasks, and CON's part.
+
+Shapes: B rows, I items of a row, L levels, T tokens, D model width, N predicted tokens, W codes of a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from forwhy.errors import UserError
+from forwhy.recommend.decoding.causal import TreeModel
+from forwhy.recommend.decoding.head import PlainHead
+from forwhy.recommend.llmbs.config import BackboneConfig
+from forwhy.recommend.llmbs.contrast import Contrast
+from forwhy.recommend.llmbs.packing import Packed, layout
+from forwhy.recommend.llmbs.tokens import Tokens
+
+__all__ = ["LlmBsNetwork", "TextRows", "scratch_model"]
+
+LONGEST = 2048
+"""Positions of a scratch decoder."""
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Text examples, padded behind."""
+
+    ids_BT: Tensor
+    answers_BT: Tensor
+    """True at the tokens of a response, which carry loss."""
+
+    def __len__(self) -> int:
+        return len(self.ids_BT)
+
+    @property
+    def weight(self) -> int:
+        """Response tokens."""
+        return int(self.answers_BT.sum())
+
+
+class LlmBsNetwork(nn.Module):
+    """A causal language model with an index in its vocabulary."""
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        tokens: Tokens,
+        softmax: Literal["level", "vocab"],
+        contrast: Contrast | None = None,
+    ) -> None:
+        """`contrast`: what reads CON; None: there is no CON token.
+
+        Raises:
+            UserError: the model can't be decoded (see `TreeModel`), or its head is no linear layer.
+        """
+        super().__init__()
+        tree = TreeModel(lm.eval())
+        if not isinstance(tree.head, PlainHead):
+            raise UserError(f"{type(lm).__name__}: its head is no plain linear layer; take another backbone")
+        self.lm, self.contrast = lm, contrast
+        self.tokens, self.softmax = tokens, softmax
+        self._head, self._windows = tree.head, tree.windows
+
+    def forward(
+        self, packed: Packed, negatives_M: Tensor | None = None, texts: Sequence[TextRows] = ()
+    ) -> dict[str, Tensor]:
+        """Equation 7: `loss`, the mean over all predicted tokens, with `generation` and CON's parts.
+
+        Args:
+            packed: Histories; every target's codes are predicted from the items before it.
+            negatives_M: Items that CON tells targets apart from; needed with `contrast`.
+            texts: Examples of the text tasks.
+        """
+        device = self.lm.device
+        packed = packed.to(device)
+        places = layout(packed, self.tokens, self.contrast is not None)
+        states_BTD = self._states(places.ids_BT, places.positions_T, places.seen_TT)
+        total, count = self._of_codes(states_BTD, packed)
+        parts: dict[str, Tensor] = {}
+        if self.contrast is not None:
+            assert negatives_M is not None
+            targets_BI = packed.targets_BI
+            con_ND = states_BTD[:, places.con :][targets_BI]
+            parts = self.contrast(con_ND, packed.items_BI[targets_BI], negatives_M.to(device))
+        for rows in texts:
+            total = total + self._of_texts(rows.ids_BT.to(device), rows.answers_BT.to(device))
+            count += rows.weight
+        generation = total / max(count, 1)
+        loss = generation + parts["contrast"] if parts else generation
+        return {"loss": loss, "generation": generation.detach(), **{k: v.detach() for k, v in parts.items()}}
+
+    def _of_codes(self, states_BTD: Tensor, packed: Packed) -> tuple[Tensor, int]:
+        """The sum of the losses of all targets' codes, and how many there are."""
+        levels = len(self.tokens.levels)
+        first, places = len(self.tokens.prompt) - 1, packed.items_BI.shape[1] * levels
+        # The state before each code, whichever token it stands at: the prompt's last or the code before.
+        before = states_BTD[:, first : first + places]
+        targets_BI = packed.targets_BI
+        states_NLD = before.unflatten(1, (-1, levels))[targets_BI]
+        codes_NL = self.tokens.items_NL.to(states_BTD.device)[packed.items_BI[targets_BI]]
+        total = states_BTD.new_zeros((), dtype=torch.float32)
+        if self.softmax == "vocab":
+            total = total + self._of_vocabulary(states_NLD.flatten(0, 1), codes_NL.flatten())
+        else:
+            for level in range(levels):
+                total = total + self._of_level(states_NLD[:, level], codes_NL[:, level], level)
+        return total, codes_NL.numel()
+
+    def _of_texts(self, ids_BT: Tensor, answers_BT: Tensor) -> Tensor:
+        """The sum of the losses of all response tokens."""
+        positions_T = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
+        states_ND = self._states(ids_BT[:, :-1], positions_T, None)[answers_BT[:, 1:]]
+        ids_N = ids_BT[:, 1:][answers_BT[:, 1:]]
+        if self.softmax == "vocab":
+            return self._of_vocabulary(states_ND, ids_N)
+        levels_N = self.tokens.level_of(ids_N)
+        total = self._of_vocabulary(states_ND[levels_N < 0], ids_N[levels_N < 0])
+        for level in range(len(self.tokens.levels)):
+            at = levels_N == level
+            total = total + self._of_level(states_ND[at], ids_N[at], level)
+        return total
+
+    def _of_vocabulary(self, states_ND: Tensor, ids_N: Tensor) -> Tensor:
+        return F.cross_entropy(self._head.vocabulary(states_ND), ids_N, reduction="sum")
+
+    def _of_level(self, states_ND: Tensor, ids_N: Tensor, level: int) -> Tensor:
+        codes_W = self.tokens.levels[level].to(states_ND.device)
+        logits_NW = self._head.rows(states_ND, codes_W)
+        return F.cross_entropy(logits_NW, ids_N - codes_W[0], reduction="sum")
+
+    def _states(self, ids_BT: Tensor, positions_T: Tensor, seen_TT: Tensor | None) -> Tensor:
+        """Last hidden states [B, T, D]."""
+        states: Tensor = self._head.base(
+            input_ids=ids_BT,
+            position_ids=positions_T[None],
+            attention_mask=None if seen_TT is None else self._masks(seen_TT, positions_T),
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
+    def _masks(self, seen_TT: Tensor, positions_T: Tensor) -> Tensor | dict[str, Tensor]:
+        """What is added to attention, [1, 1, T, T], by kind of layer where there are several."""
+        masks = {}
+        for kind, window in self._windows.items():
+            near_TT = (
+                seen_TT if window is None else seen_TT & (positions_T[:, None] - positions_T[None] < window)
+            )
+            zeros_TT = torch.zeros(near_TT.shape, dtype=self.lm.dtype, device=near_TT.device)
+            masks[kind] = zeros_TT.masked_fill_(~near_TT, torch.finfo(self.lm.dtype).min)[None, None]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+def scratch_model(config: BackboneConfig, vocabulary: int) -> PreTrainedModel:
+    """A Llama decoder with random weights from torch's generator; input and output tokens share a table."""
+    shape = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=config.dims,
+        intermediate_size=config.feedforward,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=None,
+        attn_implementation="sdpa",
+    )
+    return with_dropout(LlamaForCausalLM(shape), config.dropout)
+
+
+def with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
+    """Drop a share of the embeddings and of what each layer's two parts add, in training mode only.
+
+    By hooks, because Llama has no such dropout; parameters and their names stay.
+    """
+
+    def drop(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return F.dropout(output, rate, module.training)
+
+    if rate:
+        parts = [model.get_input_embeddings()]
+        for layer in model.model.layers:
+            parts += [layer.self_attn.o_proj, layer.mlp.down_proj]
+        for part in parts:
+            part.register_forward_hook(drop)
+    return model

@@ -1,0 +1,169 @@
+"""LLM-BS as a task of the training loop: packed histories, text examples, constrained NDCG@10.
+
+Shapes: B histories, M negatives, V validated users, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from forwhy.data.sequences import Sequences
+from forwhy.recommend.decoding import BeamDecoder, CodeTrie
+from forwhy.recommend.llmbs.adapter import Annealing
+from forwhy.recommend.llmbs.config import LlmBsConfig
+from forwhy.recommend.llmbs.network import LlmBsNetwork
+from forwhy.recommend.llmbs.packing import Packed, Pieces, cut
+from forwhy.recommend.llmbs.tasks import Example, TextTasks, text_rows
+from forwhy.training import Task
+
+__all__ = ["Batch", "LlmBsTask"]
+
+Ints = NDArray[np.int64]
+POOL = 16
+"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's histories and texts."""
+
+    packed: Packed
+    texts: list[Example]
+    negatives: Tensor
+    """[M] items that CON tells targets apart from."""
+
+    def weight(self, levels: int) -> float:
+        """Predicted tokens."""
+        targets = int((self.packed.lengths_B - self.packed.context_B).sum())
+        return float(targets * levels + sum(len(example.response) for example in self.texts))
+
+
+class _Epoch(Sequence[Batch]):
+    """Batches of one epoch, made when asked for; order and draws follow (seed, epoch, index) only."""
+
+    def __init__(self, task: LlmBsTask, epoch: int) -> None:
+        self._task, self._epoch = task, epoch
+        size, parts = task.config.batch_size, task.pieces
+        rng = np.random.default_rng((task.config.seed, epoch))
+        order = rng.permutation(len(parts))
+        pool = np.arange(len(order)) // (size * POOL)
+        self._order = order[np.lexsort((parts.histories.lengths[order], pool))]
+        self._batches = rng.permutation(-(-len(order) // size))
+        self._texts = task.texts.epoch(epoch) if task.texts is not None else []
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        task, size = self._task, self._task.config.batch_size
+        start = int(self._batches[index]) * size
+        packed = task.pieces.take(self._order[start : start + size])
+        share = slice(index * len(self._texts) // len(self), (index + 1) * len(self._texts) // len(self))
+        texts = [] if task.texts is None else list(task.texts.examples(self._texts[share], self._epoch))
+        return Batch(packed, texts, task.negatives((task.config.seed, self._epoch, index)))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+class LlmBsTask(Task[Batch]):
+    """Full training of a network, or of the adapter inside it; validation decides when to stop, nothing else."""
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        network: LlmBsNetwork,
+        sequences: Sequences,
+        trie: CodeTrie,
+        config: LlmBsConfig,
+        texts: TextTasks | None = None,
+        adapter: Annealing | None = None,
+    ) -> None:
+        """`adapter`: what is trained instead of the network."""
+        self.module: nn.Module = network if adapter is None else adapter
+        self.network, self.config, self.texts, self.adapter = network, config, texts, adapter
+        self.trie, self.items = trie, sequences.n_items
+        self.pieces: Pieces = cut(sequences.train, config.window, config.stride)
+        self._levels = len(network.tokens.levels)
+        users = sequences.evaluated("valid")
+        sample = config.validation_users or len(users)
+        chosen = np.sort(np.random.default_rng(config.seed).permutation(users)[:sample])
+        before = sequences.histories("valid").take(chosen).last(config.window)
+        self._prompts = [network.tokens.history(before[row].tolist()) for row in range(len(chosen))]
+        self._targets = torch.from_numpy(sequences.valid[chosen])
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; weight decay on matrices but the tables of tokens, none in the adapter."""
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        if self.adapter is not None:
+            rate, decay = self.config.annealing.learning_rate, 0.0
+        tables = {id(self.network.lm.get_input_embeddings().weight)}
+        tables.add(id(self.network.lm.get_output_embeddings().weight))
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in self.module.parameters():
+            groups[parameter.ndim > 1 and id(parameter) not in tables].append(parameter)
+        options = [
+            {"params": group, "weight_decay": decay if decayed else 0.0}
+            for decayed, group in groups.items()
+            if group
+        ]
+        return torch.optim.AdamW(options, lr=rate, fused=True)
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """Every training target once, and the text examples of the epoch spread over the batches."""
+        return _Epoch(self, epoch)
+
+    def negatives(self, seed: tuple[int, ...]) -> Tensor:
+        """Distinct items that a batch's targets are told apart from; none without CON."""
+        if self.network.contrast is None:
+            return torch.empty(0, dtype=torch.long)
+        wanted = min(self.config.contrast.negatives, self.items)
+        drawn = np.random.default_rng((*seed, 3)).choice(self.items, wanted, replace=False)
+        return torch.from_numpy(np.sort(drawn).astype(np.int64))
+
+    def shard(self, batch: Batch, rank: int, world: int) -> Batch:
+        """An even share of the histories and of the texts."""
+
+        def part(count: int) -> slice:
+            return slice(rank * count // world, (rank + 1) * count // world)
+
+        rows = part(len(batch.packed))
+        packed = batch.packed.rows(rows.start, rows.stop)
+        return Batch(packed, batch.texts[part(len(batch.texts))], batch.negatives)
+
+    def weight(self, batch: Batch) -> float:
+        """Predicted tokens."""
+        return batch.weight(self._levels)
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Equation 7 with CON's part on sequential rows alone; in the adapter stage equation 8."""
+        found: Mapping[str, Tensor] = self.network(batch.packed, batch.negatives, text_rows(batch.texts))
+        return found
+
+    def evaluate(self) -> Mapping[str, float]:
+        """NDCG@10 and Recall@10 by constrained beam search; without validation items the training likelihood."""
+        if not self._prompts:
+            first = next(iter(self.batches(0)))
+            return {"train_log_likelihood": -float(self.loss(first)["generation"])}
+        # Beams are compared to rounding; autocast's is too coarse for that.
+        with torch.autocast(self.network.lm.device.type, enabled=False):
+            decoder = BeamDecoder(
+                self.network.lm,
+                self.trie,
+                self.network.tokens.levels,
+                self.config.decoding,
+                max(self.config.beam, 10),
+            )
+            found = decoder.search(self._prompts, 10).items
+        hits = found == self._targets[:, None]
+        gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
+        return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}
