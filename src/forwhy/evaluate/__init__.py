@@ -15,6 +15,7 @@ from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.registry import METRICS, Metric
 from forwhy.evaluate.report import evaluation_document, render
 from forwhy.evaluate.retrieval import text_ranks, text_retrieval
+from forwhy.evaluate.sequential import rank_lists, rank_sequences
 from forwhy.evaluate.significance import (
     Interval,
     bootstrap_interval,
@@ -56,7 +57,9 @@ __all__ = [
     "paired_permutation",
     "protocol_in_words",
     "rank_all",
+    "rank_lists",
     "rank_scores",
+    "rank_sequences",
     "render",
     "score_texts",
     "sparsity_groups",
