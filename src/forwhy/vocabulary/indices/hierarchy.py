@@ -132,10 +132,10 @@ class _Grower:
         return codes_NL
 
     def _parts(self, rows_Gn: Ints) -> int:
-        """Into how many blocks clusters are cut so that one block's distances (or Gram matrices) stay small."""
+        """Into how many blocks clusters are cut so that a block's distances (or Gram matrices) stay in the cache."""
         clusters, items = rows_Gn.shape
         numbers = max(items * min(items, self.width), items * self.x_ND.shape[1])
-        return int(min(clusters, -(-clusters * numbers // (BLOCK // 2))))
+        return int(min(clusters, -(-clusters * numbers // (BLOCK // 8))))
 
     def _children(self, rows_Gn: Ints) -> Ints:
         """[G, n] the next code of each item in G clusters."""
