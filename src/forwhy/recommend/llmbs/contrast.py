@@ -58,8 +58,8 @@ class Contrast(nn.Module):
     def forward(self, states_TD: Tensor, targets_T: Tensor, negatives_M: Tensor) -> dict[str, Tensor]:
         """The parts and, as `contrast`, their weighted sum; zeros without targets."""
         normal_TD = F.normalize(states_TD.float(), dim=1)
-        others_M = torch.cat([negatives_M, targets_T.unique()]) if self.config.in_batch else negatives_M
-        others_M = others_M.unique()
+        others_M = torch.cat([negatives_M, targets_T]) if self.config.in_batch else negatives_M
+        others_M = torch.unique(others_M)  # type: ignore[no-untyped-call]
         parts = {}
         for source in self.weights:
             z_NE: Tensor = getattr(self, f"{source}_NE")

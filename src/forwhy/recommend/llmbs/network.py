@@ -103,7 +103,7 @@ class LlmBsNetwork(nn.Module):
         # The state before each code, whichever token it stands at: the prompt's last or the code before.
         before = states_BTD[:, first : first + places]
         targets_BI = packed.targets_BI
-        states_NLD = before.unflatten(1, (-1, levels))[targets_BI]
+        states_NLD = before.reshape(len(before), -1, levels, before.shape[2])[targets_BI]
         codes_NL = self.tokens.items_NL.to(states_BTD.device)[packed.items_BI[targets_BI]]
         total = states_BTD.new_zeros((), dtype=torch.float32)
         if self.softmax == "vocab":

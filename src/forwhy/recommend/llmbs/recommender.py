@@ -165,7 +165,7 @@ class LlmBsRecommender(SequentialRecommender):
         for width in np.unique(widths).tolist():
             rows = np.flatnonzero(widths == width)
             decoder = self._decoder(self._trie, width)
-            found = decoder.search([self._prompt(recent[row]) for row in rows])
+            found = decoder.search([self._prompt(recent[int(row)]) for row in rows])
             for row, items, scores in zip(
                 rows.tolist(), found.items.numpy(), found.scores.numpy(), strict=True
             ):
