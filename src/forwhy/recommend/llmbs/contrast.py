@@ -59,7 +59,7 @@ class Contrast(nn.Module):
         """The parts and, as `contrast`, their weighted sum; zeros without targets."""
         normal_TD = F.normalize(states_TD.float(), dim=1)
         others_M = torch.cat([negatives_M, targets_T]) if self.config.in_batch else negatives_M
-        others_M = torch.unique(others_M)  # type: ignore[no-untyped-call]
+        others_M = torch.unique(others_M)
         parts = {}
         for source in self.weights:
             z_NE: Tensor = getattr(self, f"{source}_NE")
