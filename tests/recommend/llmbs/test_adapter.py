@@ -83,7 +83,7 @@ def test_decoding_sees_the_adapters_rows(normalise: str) -> None:
     found = decoder.search([[0]])
     item = int(found.items[0, 0])
     codes = TOKENS.items_NL[item]
-    logits = lm(input_ids=torch.tensor([[0, int(codes[0])]])).logits[0]
+    logits = lm(input_ids=torch.tensor([[0, int(codes[0])]])).logits[0].detach()
     score = 0.0
     for level, code in enumerate(codes.tolist()):
         ids = TOKENS.levels[level] if normalise == "level" else torch.arange(logits.shape[1])

@@ -77,8 +77,8 @@ class Speech:
         return self._own[template]
 
     def strange(self, text: str, limit: int) -> list[int]:
-        """At most `limit` ids of a text from data."""
-        return self._plain.ids(text, limit, lead=" ")
+        """At most `limit` ids of a text from data, with a space before it; none of a blank one."""
+        return self._plain.ids(text, limit, lead=" ") if text.strip() else []
 
 
 def bare_tokens(index: ItemIndex) -> Tokens:
