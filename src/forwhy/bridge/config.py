@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from forwhy.columns import Side
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -60,7 +62,7 @@ class PromptConfig(_Section):
     """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
 
     @property
-    def sides(self) -> tuple[Literal["user", "item"], ...]:
+    def sides(self) -> tuple[Side, Side]:
         """The sides in prompt order."""
         return ("user", "item") if self.order == "user-item" else ("item", "user")
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,10 +24,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from forwhy.bridge.config import PromptConfig
+from forwhy.columns import Side
 from forwhy.errors import UserError
 from forwhy.text.plain import PlainText
 
-Side = Literal["user", "item"]
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
 
 _SENTINEL = "\u2063FORWHY\u2063"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from forwhy.cli.console import JsonFlag, emit, show
+from forwhy.cli.run import run_line, stage_documents
 
 fit_app = typer.Typer(
     help="Learn from a dataset with a system's defaults.", no_args_is_help=True, rich_markup_mode=None
@@ -52,7 +53,6 @@ def _fit(
     until = "explainer" if whole else plan(recipe)[0].stage
     reports = run(recipe, out, until)
     if as_json:
-        stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
-        emit({"run": str(out), "stages": stages})
+        emit({"run": str(out), "stages": stage_documents(reports)})
     else:
-        show(f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}")
+        show(run_line(out, reports))

@@ -34,11 +34,11 @@ def run(
     reports = run_stages(load_recipe(recipe, overrides or ()), out, until)
     evaluation = RunFolder(out).evaluation() if until == "evaluation" else None
     if as_json:
-        emit({"run": str(out), "stages": _stages(reports), "evaluation": evaluation})
+        emit({"run": str(out), "stages": stage_documents(reports), "evaluation": evaluation})
     elif evaluation is not None:
         show_evaluation(evaluation)
     else:
-        show(_line(out, reports))
+        show(run_line(out, reports))
 
 
 def _run_grid(grid: Grid, out: Path, until: Until, as_json: bool) -> None:
@@ -50,19 +50,21 @@ def _run_grid(grid: Grid, out: Path, until: Until, as_json: bool) -> None:
     runs = [out / row for row in reports]
     found = examine(Request(runs=runs)) if until == "evaluation" else None
     if as_json:
-        rows = {row: _stages(reports[row]) for row in reports}
+        rows = {row: stage_documents(reports[row]) for row in reports}
         table = None if found is None else found.document()
         emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluation": table})
     elif found is not None:
         show_examination(found)
         show(*grid.budget())
     else:
-        show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
+        show(*(run_line(out / row, reports[row]) for row in reports), *grid.budget())
 
 
-def _stages(reports: Sequence[StageReport]) -> Mapping[str, object]:
+def stage_documents(reports: Sequence[StageReport]) -> Mapping[str, object]:
+    """Stage -> what happened to it, for JSON."""
     return {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
 
 
-def _line(out: Path, reports: Sequence[StageReport]) -> str:
+def run_line(out: Path, reports: Sequence[StageReport]) -> str:
+    """The same for a reader, on one line."""
     return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"

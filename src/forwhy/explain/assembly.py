@@ -16,8 +16,7 @@ from forwhy.bridge.projector import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt
 from forwhy.bridge.reader import Reader
 from forwhy.bridge.words import start_ids
-from forwhy.columns import SIDES
-from forwhy.explain.base import Side
+from forwhy.columns import SIDES, Side
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.models import DType, load_causal_lm

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.columns import Side
 from forwhy.data.ids import Pairs
-
-Side = Literal["user", "item"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projector import Bridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
+from forwhy.columns import Side
 from forwhy.explain.assembly import beat_reader, word_starts
-from forwhy.explain.base import Side, TokenEvidence
+from forwhy.explain.base import TokenEvidence
 from forwhy.explain.config import BeatConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.explain.store import Stored

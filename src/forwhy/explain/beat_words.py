@@ -15,11 +15,11 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projector import Bridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
-from forwhy.columns import SIDES
+from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.explain.assembly import load_backbone
-from forwhy.explain.base import Capabilities, Side
+from forwhy.explain.base import Capabilities
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.config import BeatConfig
 from forwhy.explain.evidence import Subject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
@@ -13,7 +12,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_validator,
 )
 
 from forwhy.bridge.config import (
@@ -23,6 +21,7 @@ from forwhy.bridge.config import (
     PromptConfig,
     SarConfig,
 )
+from forwhy.presets import Presets, WithPresets
 from forwhy.text.chat.config import ChatConfig
 
 _OFFICIAL_PROJECTOR = {
@@ -45,7 +44,6 @@ _PUBLISHED: dict[str, Any] = {
     "gradient_clip": 0.0,
     "patience": 0,
 }
-Presets = Mapping[str, Mapping[str, Any]]
 BEAT_PRESETS: Presets = {
     "forwhy": {},
     "paper": {
@@ -93,11 +91,8 @@ XREC_PRESETS: Presets = {
 }
 
 
-class ExplainerConfig(BaseModel):
+class ExplainerConfig(WithPresets):
     """What explainers share: which model reads, what it is shown, how the reading is learned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    presets: ClassVar[Presets] = {}
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """Defaults of every option below: `paper` as published, `official` the released code's choices without
@@ -151,14 +146,6 @@ class ExplainerConfig(BaseModel):
     """Of the start, the drawing of pairs and the order of batches."""
     checkpoint_seconds: NonNegativeFloat = 60.0
     """Seconds between two checkpoints."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_preset(cls, values: object) -> object:
-        """Puts the preset's values where none are given."""
-        if not isinstance(values, Mapping):
-            return values
-        return merged(cls.presets.get(str(values.get("preset", "forwhy")), {}), values)
 
     @property
     def shows_profiles(self) -> bool:
@@ -226,13 +213,3 @@ class XRecConfig(ExplainerConfig):
     """How an adapted vector enters each layer's queries, keys and values, beside standing in the prompt:
     `projected` (XRec eq. 12: the layer's own projections read it), `identity` (released code: added to what
     they give), `none` (the paper's ablation: in the prompt only)."""
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` over `below`, section by section."""
-    found = dict(below)
-    for key, value in above.items():
-        under = found.get(key)
-        deeper = isinstance(under, Mapping) and isinstance(value, Mapping)
-        found[key] = merged(under or {}, value) if deeper else value
-    return found

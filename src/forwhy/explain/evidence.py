@@ -47,7 +47,7 @@ def contributions_of(reader: Reader[Any], rows: Sequence[Row]) -> NDArray[np.flo
     sums, _ = reader.nll(variants, _READ_TOGETHER, hidden.repeat(len(rows), 1))
     sums_nK = sums.reshape(len(rows), slots + 1)
     worth_nK: NDArray[np.float64] = sums_nK[:, 1:] - sums_nK[:, :1]
-    if reader.prompt.config.order == "item-user":  # hidden tokens are counted in prompt order
+    if reader.prompt.config.sides[0] == "item":  # hidden tokens are counted in prompt order
         worth_nK = np.roll(worth_nK, -sides["item"], axis=1)
     return worth_nK
 

@@ -10,7 +10,7 @@ from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.beat_words import BeatWordsExplainer
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.explain.soft import SoftExplainer
-from forwhy.explain.store import system_of
+from forwhy.explain.store import load
 from forwhy.explain.xrec import XRecExplainer
 
 EXPLAINERS: dict[str, type[SoftExplainer[Any, Any, Any]]] = {
@@ -35,7 +35,9 @@ def load_explainer(
     Raises:
         UserError: As `from_pretrained`, or a system that this version does not know.
     """
-    system = system_of(Path(folder))
-    if system not in EXPLAINERS:
-        raise UserError(f"{folder}: holds an explainer of system {system!r}, not known here; fit it again")
-    return EXPLAINERS[system].from_pretrained(folder, model, device)
+    stored = load(Path(folder))
+    if stored.system not in EXPLAINERS:
+        raise UserError(
+            f"{folder}: holds an explainer of system {stored.system!r}, not known here; fit it again"
+        )
+    return EXPLAINERS[stored.system].from_stored(stored, model, device)

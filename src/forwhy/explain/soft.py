@@ -21,13 +21,13 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.pair import PairBridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
-from forwhy.columns import SIDES
+from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
 from forwhy.explain import store
 from forwhy.explain.assembly import load_backbone
-from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, Side, TokenEvidence
+from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, TokenEvidence
 from forwhy.explain.config import ExplainerConfig
 from forwhy.explain.evidence import Subject, contributions_of, history_of, nearest_of, phrases_of
 from forwhy.explain.fitting import READ_TOGETHER, ReadingTask, drawn, loop_config, shifted
@@ -354,10 +354,14 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         Raises:
             UserError: Truncated, altered or foreign folder; a base model that is missing or another one.
         """
-        stored = store.load(Path(folder), cls.system)
+        return cls.from_stored(store.load(Path(folder), cls.system), model, device)
+
+    @classmethod
+    def from_stored(cls, stored: Stored, model: str | None, device: str | None) -> Self:
+        """As :meth:`from_pretrained`, of an artifact of this system that is read already."""
         config = stored.config(cls.config_type, model, device)
         explainer = cls(cast("ConfigT", config))
-        explainer._known = cls._read_known(Path(folder) / cls.part)
+        explainer._known = cls._read_known(stored.folder / cls.part)
         explainer._restore(stored)
         explainer._load(stored)
         return explainer

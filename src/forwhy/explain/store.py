@@ -18,8 +18,8 @@ from pydantic import ValidationError
 import forwhy.artifact as artifact
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.reader import Reader
+from forwhy.columns import Side
 from forwhy.errors import UserError
-from forwhy.explain.base import Side
 from forwhy.explain.config import ExplainerConfig
 from forwhy.models import tokenizer_hash
 
@@ -38,6 +38,8 @@ class Stored:
     """What a folder holds beside what is known of users and items."""
 
     folder: Path
+    system: str
+    """Which system's explainer it is."""
     options: Mapping[str, Any]
     base_model: Mapping[str, Any]
     bridge: Mapping[str, torch.Tensor]
@@ -102,16 +104,18 @@ def save(folder: Path, explainer: SoftExplainer[Any, Any, Any]) -> None:
         artifact.save(folder, KIND, document, tensors | explainer.extra(), explainer.tables(), card, parts)
 
 
-def load(folder: Path, system: str) -> Stored:
-    """Read the artifact of an explainer of one system.
+def load(folder: Path, wanted: str | None = None) -> Stored:
+    """Read the artifact of an explainer, of any system or of the one wanted.
 
     Raises:
         UserError: Truncated, altered or foreign folder, or another system's explainer.
     """
     saved = artifact.load(folder, KIND)
-    found = saved.config.get("system")
-    if found != system:
-        raise UserError(f"{folder}: holds an explainer of system {found!r}, not {system!r}; fit it again")
+    system = saved.config.get("system")
+    if system is None or wanted not in (None, system):
+        raise UserError(
+            f"{folder}: holds an explainer of system {system!r}, not {wanted or 'a known one'!r}; fit it again"
+        )
     bridge = {
         name.removeprefix(_BRIDGE): torch.from_numpy(value)
         for name, value in saved.tensors.items()
@@ -119,16 +123,7 @@ def load(folder: Path, system: str) -> Stored:
     }
     extra = {name: value for name, value in saved.tensors.items() if not name.startswith(_BRIDGE)}
     options, base = saved.config["options"], saved.config["base_model"]
-    return Stored(folder, options, base, bridge, extra, saved.tables)
-
-
-def system_of(folder: Path) -> str:
-    """Which system's explainer a folder holds.
-
-    Raises:
-        UserError: Truncated, altered or foreign folder.
-    """
-    return str(artifact.load(folder, KIND).config.get("system"))
+    return Stored(folder, str(system), options, base, bridge, extra, saved.tables)
 
 
 def profile_table(profiles: Profiles) -> pl.DataFrame:
@@ -180,7 +175,7 @@ def _card(explainer: SoftExplainer[Any, Any, Any], document: Mapping[str, Any]) 
     numbers = "\n".join(f"- validation {name}: {value:.4f}" for name, value in metrics.items()) or "- none"
     return (
         f"# {explainer.title} explainer for {base['id']}\n\n"
-        f"Lets a frozen language model read a {explainer.stands} and say why a user would like an item.\n"
+        f"Lets a frozen language model read {explainer.stands} and say why a user would like an item.\n"
         f"Weights of the base model are not included; it is fetched under its own licence.\n\n"
         f"- base model: {base['id']}, revision {base['revision']}\n"
         f"- users {len(known.users):,}, items {len(known.items):,}\n"

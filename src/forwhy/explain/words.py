@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from forwhy.bridge.wording import finish
 from forwhy.errors import UserError
 from forwhy.explain.config import WordsConfig
 from forwhy.text.chat.asking import Task, ask_all
-from forwhy.text.chat.base import Message, Question, Tally
+from forwhy.text.chat.base import Chat, Message, Question, Tally
 from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.config import ChatConfig
 from forwhy.text.chat.opening import open_chat
@@ -85,6 +87,13 @@ class ChatReader:
         self.used, self.answered = Tally(), 0
         """What the questions so far took, answers found again included, and how many were answered."""
 
+    @cached_property
+    def _model(self) -> Chat:
+        """Opened once: a local model is loaded, and a budget spent, over all that is written."""
+        model = open_chat(self._chat).__enter__()
+        finalize(self, model.__exit__)
+        return model
+
     def question(self, pair: Described, max_tokens: int) -> Question:
         """One user turn, so that models without a system role take it; strangers' words are escaped."""
         asked = f"{self._opening}\n\n{_lines(pair)}\n{LABELS['text']}"
@@ -103,8 +112,8 @@ class ChatReader:
             )
             for pair in pairs
         ]
-        with open_chat(self._chat) as chat, self._kept as kept:
-            replies = ask_all(chat, tasks, kept, self._chat.asks, "explaining", self._chat.prices)
+        with self._kept as kept:
+            replies = ask_all(self._model, tasks, kept, self._chat.asks, "explaining", self._chat.prices)
         self.used, self.answered = (
             self.used + replies.asked.used + replies.asked.kept,
             self.answered + len(rows),

@@ -13,8 +13,9 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.collaborative import CollaborativeBridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
+from forwhy.columns import Side
 from forwhy.explain.assembly import xrec_reader
-from forwhy.explain.base import Side, TokenEvidence
+from forwhy.explain.base import TokenEvidence
 from forwhy.explain.config import XRecConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.collaborative import CollaborativeVectors
@@ -30,7 +31,7 @@ class XRecExplainer(SoftExplainer[XRecConfig, CollaborativeVectors, Collaborativ
     system = "xrec"
     title = "XRec"
     part = "collaborative"
-    stands = "graph vector"
+    stands = "graph vectors"
     config_type = XRecConfig
 
     def __init__(self, config: XRecConfig | None = None) -> None:

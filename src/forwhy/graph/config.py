@@ -1,13 +1,14 @@
 """Options of the collaborative tokenizer, and the three presets. No torch here."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from forwhy.presets import Presets, WithPresets
 
 __all__ = ["PRESETS", "CollaborativeConfig"]
 
-PRESETS: Mapping[str, Mapping[str, object]] = {
+PRESETS: Presets = {
     "forwhy": {},
     "paper": {
         "start": "xavier", "layers": 3, "negatives": 1, "negative_choice": "all", "batch_size": 1024,
@@ -22,10 +23,10 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 """What each preset changes against the defaults of :class:`CollaborativeConfig` (see docs/decisions/0002)."""
 
 
-class CollaborativeConfig(BaseModel):
+class CollaborativeConfig(WithPresets):
     """How interactions become vectors. The defaults are the preset `forwhy`; options given win over the preset."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    presets: ClassVar[Presets] = PRESETS
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """`paper`: XRec's equations 7 to 11. `official`: its released code's choices without its defects. `forwhy`: what
@@ -88,11 +89,3 @@ class CollaborativeConfig(BaseModel):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, …"""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
-        if not isinstance(given, Mapping):
-            return given
-        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
-        return {**preset, **given}

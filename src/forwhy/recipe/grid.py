@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwhy.errors import UserError
-from forwhy.explain.config import merged
+from forwhy.presets import merged
 from forwhy.recipe.plan import Stage
 from forwhy.recipe.runner import RunFolder, StageReport, run
 from forwhy.recipe.schema import BeatRecipe, Recipe, XRecRecipe, apply_override, make_recipe, recipe_values

@@ -1,13 +1,14 @@
 """Options of the behaviour tokenizer, and the three presets. No torch here."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from forwhy.presets import Presets, WithPresets
 
 __all__ = ["PRESETS", "TokenizerConfig"]
 
-PRESETS: Mapping[str, Mapping[str, object]] = {
+PRESETS: Presets = {
     "forwhy": {},
     "paper": {
         "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
@@ -24,10 +25,10 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 """What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
 
 
-class TokenizerConfig(BaseModel):
+class TokenizerConfig(WithPresets):
     """How behaviour becomes words. The defaults are the preset `forwhy`; options given win over the preset."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    presets: ClassVar[Presets] = PRESETS
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """`paper`: the equations. `official`: the released code's choices without its bugs. `forwhy`: what measured
@@ -151,14 +152,6 @@ class TokenizerConfig(BaseModel):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, …"""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
-        if not isinstance(given, Mapping):
-            return given
-        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
-        return {**preset, **given}
 
     @model_validator(mode="after")
     def _check(self) -> "TokenizerConfig":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,10 +15,11 @@ from pydantic import (
 )
 
 from forwhy.data.sequences import WINDOW
+from forwhy.presets import Presets, WithPresets
 
 __all__ = ["AnnealingConfig", "BackboneConfig", "ContrastConfig", "LlmBsConfig", "TaskConfig"]
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+PRESETS: Presets = {
     "forwhy": {},
     # Section 4.1.3; batches are 128 targets there, here about as many: 19 histories of 7.
     "paper": {
@@ -162,8 +162,10 @@ class AnnealingConfig(_Options):
     """Of AdamW, falling as the first stage's does."""
 
 
-class LlmBsConfig(_Options):
+class LlmBsConfig(WithPresets):
     """How the language model learns to recommend, and how it is asked."""
+
+    presets: ClassVar[Presets] = PRESETS
 
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper` is section 4.1.3 for a named backbone."""
@@ -234,20 +236,6 @@ class LlmBsConfig(_Options):
 
     device: str = "auto"
     """`auto` (this process's GPU, else the CPU), `cpu`, `cuda`, …"""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
-        if not isinstance(given, Mapping):
-            return given
-        preset = PRESETS.get(str(given.get("preset", "forwhy")), {})
-        # Part by part, so that one option of a part leaves the preset's others.
-        parts = {
-            name: {**value, **given[name]}
-            for name, value in preset.items()
-            if isinstance(value, Mapping) and isinstance(given.get(name), Mapping)
-        }
-        return {**preset, **given, **parts}
 
     @model_validator(mode="after")
     def _check(self) -> LlmBsConfig:
