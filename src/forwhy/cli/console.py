@@ -83,7 +83,6 @@ def show_examination(found: Examination) -> None:
     from dataclasses import replace
 
     from forwhy.evaluate.overview import render_examined
-    from forwhy.recipe.examine import SHOWN_RANKING
 
     examined = [
         replace(one, name=one_line(one.name), document=_plain_controls(one.document))
@@ -92,7 +91,7 @@ def show_examination(found: Examination) -> None:
     comparisons = [replace(one, a=one_line(one.a), b=one_line(one.b)) for one in found.comparisons]
     bold = {(one_line(name), metric) for name, metric in found.bold}
     notes = [one_line(note) for note in found.notes]
-    show(*render_examined(examined, comparisons, bold, found.metrics, SHOWN_RANKING, notes))
+    show(*render_examined(examined, comparisons, bold, found.metrics, found.ranking, notes))
 
 
 def _plain_controls(document: Mapping[str, Any]) -> dict[str, Any]:

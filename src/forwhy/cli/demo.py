@@ -57,9 +57,11 @@ def _run(out: Path) -> Dataset:
 def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
     """A few people of the test split, each with what they are offered and why."""
     explainer = folder.explainer()
-    words = folder.vocabulary()
+    recommender, words = folder.recommender(), folder.vocabulary()
     tested = dict.fromkeys(int(user) for user in town.pairs("test").users if words.has_history["user"][user])
-    people = [recommendation(words, words.users.values[user], None, ITEMS) for user in list(tested)[:PEOPLE]]
+    people = [
+        recommendation(recommender, words.users.values[user], None, ITEMS) for user in list(tested)[:PEOPLE]
+    ]
     for person in people:
         add_reasons(explainer, person)
     return people

@@ -12,7 +12,7 @@ from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 
 if TYPE_CHECKING:
     from forwhy.explain.soft import SoftExplainer
-    from forwhy.recipe.stages import Behaviour
+    from forwhy.recommend.base import CatalogueRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 
@@ -20,7 +20,10 @@ def recommend(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     user: Annotated[str | None, typer.Option("--user", "-u", help="User id, as in your data.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--history", help="Instead of a user: items they took, oldest first, with commas; repeatable."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
@@ -32,9 +35,11 @@ def recommend(
 
     one_of({"--user": user, "--history": history})
     folder = RunFolder.open(run)
-    document = recommendation(folder.behaviour(), user, history, k, with_seen)
+    recommender = folder.recommender()
+    taken = None if history is None else items_named(recommender, history)
+    document = recommendation(recommender, user, taken, k, with_seen)
     if explain:
-        add_reasons(folder.explainer(), document, history)
+        add_reasons(folder.explainer(), document, taken)
     if as_json:
         emit(document)
     else:
@@ -42,32 +47,40 @@ def recommend(
         show(*tokens, "recommended", items_listed(document))
 
 
+def items_named(recommender: CatalogueRecommender, given: Sequence[str]) -> list[str]:
+    """Ids in options: each is one, or several with commas; none where it is blank."""
+    found: list[str] = []
+    for text in given:
+        whole = recommender.items.numbers([text])[0] >= 0
+        found += [text] if whole else [part.strip() for part in text.split(",") if part.strip()]
+    return found
+
+
 def recommendation(
-    behaviour: Behaviour,
+    recommender: CatalogueRecommender,
     user: str | int | None,
     history: Sequence[str | int] | None,
     k: int,
     with_seen: bool = False,
 ) -> dict[str, Any]:
     """A person's tokens (none where the run's system has no vocabulary) and top items as a document."""
-    from forwhy.recommend.behaviour import BehaviourRecommender
-
-    recommender = BehaviourRecommender(behaviour)
     table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
     rows = table.select("item_id", "score", "rank").to_dicts()
     for row in rows:
-        row["title"] = behaviour.titles[behaviour.items.index(row["item_id"])]
+        row["title"] = recommender.titles[recommender.items.index(row["item_id"])]
     if user is None:
-        seen = [behaviour.items.index(item) for item in history or ()]
-        return {"user": None, "history": history, "tokens": _tokens(behaviour, seen), "items": rows}
-    number = behaviour.users.index(user)
-    return {"user": behaviour.users.values[number], "tokens": _tokens(behaviour, number), "items": rows}
+        seen = [recommender.items.index(item) for item in history or ()]
+        return {"user": None, "history": history, "tokens": _tokens(recommender, seen), "items": rows}
+    number = recommender.users.index(user)
+    return {"user": recommender.users.values[number], "tokens": _tokens(recommender, number), "items": rows}
 
 
-def _tokens(behaviour: Behaviour, person: int | list[int]) -> list[dict[str, Any]]:
+def _tokens(recommender: CatalogueRecommender, person: int | list[int]) -> list[dict[str, Any]]:
     """Of a user by number, or of a history of items."""
+    from forwhy.recommend.behaviour import BehaviourRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
+    behaviour = recommender.behaviour if isinstance(recommender, BehaviourRecommender) else None
     if not isinstance(behaviour, Vocabulary):
         return []
     if isinstance(person, int):

@@ -13,7 +13,7 @@ from forwhy.cli.console import JsonFlag, emit, show, show_evaluation, show_exami
 if TYPE_CHECKING:
     from forwhy.recipe import Grid, StageReport
 
-Until = Literal["vocabulary", "collaborative", "explainer", "evaluation"]
+Until = Literal["vocabulary", "collaborative", "behaviour", "index", "recommender", "explainer", "evaluation"]
 
 
 def run(

@@ -93,7 +93,8 @@ def _ranking_table(
     ranked = [(name, it) for name, it in documents if it.get("ranking")]
     if not ranked:
         return None
-    table = titled("Full ranking on test", "users", *metrics)
+    splits = {document.get("protocol", {}).get("evaluated", "test") for _, document in ranked}
+    table = titled(f"Full ranking on {' and '.join(sorted(splits))}", "users", *metrics)
     for name, document in ranked:
         for label, values in {name: document["ranking"], **document.get("baselines", {})}.items():
             cells = [_ranking_cell(label, values, it, bold) for it in metrics]

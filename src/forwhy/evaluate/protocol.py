@@ -23,6 +23,7 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
     sentences = (
         *_data(protocol),
         *_graph(protocol),
+        *_next_item(protocol),
         *_drawn(protocol.get("zero_shot") or {}),
         *_leaks(protocol),
         *_reading(protocol),
@@ -55,6 +56,24 @@ def _graph(protocol: Mapping[str, Any]) -> Iterator[str]:
         yield f"Protocol {name}: the graph holds {kept}{edges}."
     if "masked" in protocol:
         yield f"Never offered in the ranking: {protocol['masked']}."
+
+
+def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if protocol.get("task") != "next-item":
+        return
+    held = "last item" if protocol["evaluated"] == "test" else "last item but one"
+    window = f" after at most {protocol['window']} items" if protocol.get("window") else ""
+    yield (
+        f"Next item: the {held} of each of {protocol['users']:,} users among all {protocol['items']:,}{window}; "
+        f"{protocol['users_without']:,} users have too few to leave one out."
+    )
+    if protocol.get("index"):
+        levels = ", ".join(
+            f"{source} {size}"
+            for source, size in zip(protocol["index"]["sources"], protocol["index"]["sizes"], strict=True)
+        )
+        yield f"Index {protocol['index']['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}."
+    yield f"Training: {protocol['budget']}."
 
 
 def _drawn(draw: Mapping[str, Any]) -> Iterator[str]:

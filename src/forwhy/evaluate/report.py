@@ -1,6 +1,6 @@
 """One JSON document of all that was measured, and its tables for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -21,8 +21,10 @@ Document = dict[str, Any]
 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
+SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
+"""Of systems of the next item, as their papers have it."""
 RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
-"""System -> what ranks the catalogue."""
+"""System -> what ranks the catalogue, where it is a part of the system."""
 SIGNATURES = {"sacrebleu": SACREBLEU_SIGNATURE}
 
 
@@ -35,6 +37,8 @@ def evaluation_document(
     gain: Gain | None = None,
     retrieval: Mapping[str, object] | None = None,
     groups: Mapping[str, TextGroup] | None = None,
+    order: Mapping[str, RankingResult] | None = None,
+    costs: Mapping[str, object] | None = None,
     protocol: Mapping[str, object] | None = None,
 ) -> Document:
     """Everything measured, as plain JSON values; what was not measured is null.
@@ -46,8 +50,9 @@ def evaluation_document(
     the method minus the control on the same pairs);
     `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
     `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
-    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `protocol` (fingerprint, split, seed:
-    whatever was given; `protocol_in_words` reads it).
+    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `order` (of systems of the next item:
+    `given` and `shuffled`, a ranking of the same users after their histories in either order); `costs` (whatever
+    was given); `protocol` (fingerprint, split, seed: whatever was given; `protocol_in_words` reads it).
     Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
     return {
@@ -61,6 +66,8 @@ def evaluation_document(
         "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
         "text_retrieval": None if retrieval is None else dict(retrieval),
         "groups": None if groups is None else {name: _group(group) for name, group in groups.items()},
+        "order": None if order is None else {name: _ranking(order[name]) for name in order},
+        "costs": None if costs is None else dict(costs),
         "protocol": dict(protocol or {}),
     }
 
@@ -69,6 +76,7 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
     """Tables of a document for a rich console; parts that were not measured are left out."""
     parts = (
         _ranking_table(document),
+        _order_table(document),
         _health_table(document),
         _text_table(document),
         _groups_table(document),
@@ -109,12 +117,34 @@ def _controls(table: TextTable) -> Document:
 def _ranking_table(document: Mapping[str, Any]) -> Table | None:
     if not document.get("ranking"):
         return None
-    ranked = RANKED.get(document.get("protocol", {}).get("system", "beat"), "this run")
-    rows = {ranked: document["ranking"], **document.get("baselines", {})}
-    metrics = [metric for metric in SHOWN_RANKING if metric in document["ranking"]]
-    table = titled(f"Full ranking on test, {document['ranking']['users']} users", *metrics)
+    protocol = document.get("protocol", {})
+    system = protocol.get("system", "beat")
+    rows = {RANKED.get(system, system): document["ranking"], **document.get("baselines", {})}
+    metrics = [metric for metric in shown_ranking([document]) if metric in document["ranking"]]
+    split = protocol.get("evaluated", "test")
+    table = titled(f"Full ranking on {split}, {document['ranking']['users']} users", *metrics)
     for name, values in rows.items():
         table.add_row(name, *(cell(values, metric) for metric in metrics))
+    return table
+
+
+def shown_ranking(
+    documents: Sequence[Mapping[str, Any]], usual: tuple[str, ...] = SHOWN_RANKING
+) -> tuple[str, ...]:
+    """Ranking metrics to show: those of the next item where all these evaluations are about it."""
+    ranked = [document for document in documents if document.get("ranking")]
+    next_item = [document.get("protocol", {}).get("task") == "next-item" for document in ranked]
+    return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
+
+
+def _order_table(document: Mapping[str, Any]) -> Table | None:
+    order = document.get("order")
+    if not order:
+        return None
+    metrics = [metric for metric in SHOWN_NEXT_ITEM if metric in order["given"]]
+    table = titled(f"What order is worth, {order['given']['users']} of these users", *metrics)
+    for name, label in (("given", "histories as they are"), ("shuffled", "in random order")):
+        table.add_row(label, *(cell(order[name], metric) for metric in metrics))
     return table
 
 

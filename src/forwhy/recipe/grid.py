@@ -7,6 +7,8 @@
     [rows.full]
     [rows.without-macro]
     vocabulary.macro = false
+    [rows.other-system]
+    base = "xrec-yelp-xrec.toml"       # instead of the common one
 
 Rows share data, seed and evaluation, so that their numbers may stand side by side; what each may spend is in
 `Grid.budget`. A row is a run folder OUT/ROW: a finished one is skipped, a killed one goes on, and a training
@@ -20,13 +22,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from forwhy.errors import UserError
 from forwhy.presets import merged
+from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.plan import Stage
-from forwhy.recipe.runner import RunFolder, StageReport, run
-from forwhy.recipe.schema import BeatRecipe, Recipe, XRecRecipe, apply_override, make_recipe, recipe_values
+from forwhy.recipe.runner import StageReport, run
+from forwhy.recipe.schema import apply_override, make_recipe, recipe_values
+from forwhy.recipe.systems import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,7 @@ class Grid:
         """What the rows' trainings may spend: one line for all that may spend the same."""
         spent: dict[str, list[str]] = {}
         for row, recipe in self.rows.items():
-            spent.setdefault(_spent(recipe), []).append(row)
+            spent.setdefault(recipe.budget(), []).append(row)
         return [f"{', '.join(rows)}: {words}" for words, rows in spent.items()]
 
 
@@ -66,13 +70,14 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid | None:
     if not {"base", "rows"} & set(values):
         return None
     _check(values, path)
-    common = merged(recipe_values(Path(path).parent / values["base"]), values.get("set", {}))
-    for override in overrides:
-        apply_override(common, override)
-    rows = {
-        row: make_recipe(merged(common, {**changes, "name": row}), f"{path}: row '{row}'")
-        for row, changes in values["rows"].items()
-    }
+    rows = {}
+    for row, changes in values["rows"].items():
+        own = {key: value for key, value in changes.items() if key != "base"}
+        base = recipe_values(Path(path).parent / changes.get("base", values["base"]))
+        common = merged(base, values.get("set", {}))
+        for override in overrides:
+            apply_override(common, override)
+        rows[row] = make_recipe(merged(common, {**own, "name": row}), f"{path}: row '{row}'")
     return Grid(str(values["name"]), rows)
 
 
@@ -112,16 +117,9 @@ def _check(values: Mapping[str, Any], path: Path | str) -> None:
         shared = [key for key in SHARED if key in changes] if isinstance(changes, Mapping) else ["all"]
         if shared:
             raise UserError(f"{path}: row '{row}' sets '{shared[0]}', which rows share; set it under [set]")
+        if not isinstance(changes.get("base", ""), str):
+            raise UserError(f"{path}: row '{row}': 'base' is a file's name")
 
 
 def _tables(*values: object) -> bool:
     return all(isinstance(value, Mapping) for value in values)
-
-
-def _spent(recipe: Recipe) -> str:
-    pairs = recipe.explainer.train_pairs or "all"
-    first = recipe.vocabulary if isinstance(recipe, BeatRecipe) else cast("XRecRecipe", recipe).collaborative
-    return (
-        f"{first.epochs} epochs of interactions at most; {pairs} explained pairs, "
-        f"{recipe.explainer.epochs} times, in batches of {recipe.explainer.batch_size}"
-    )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forwhy.errors import UserError
-from forwhy.recipe.schema import Recipe
+from forwhy.recipe.systems import LlmBsRecipe, Recipe
 
-Stage = Literal["vocabulary", "collaborative", "explainer", "evaluation"]
+Stage = Literal["vocabulary", "collaborative", "behaviour", "index", "recommender", "explainer", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -19,37 +19,62 @@ class Step:
     stage: Stage
     reads: tuple[str, ...]
     """Sections of the recipe, beside the data and what the stages before have read."""
+    later: frozenset[str] = frozenset()
+    """Options of these sections that only the evaluation reads: another value needs no new training."""
 
 
+_EVALUATION = Step("evaluation", ("evaluation",))
+_EXPLAINER = Step("explainer", ("explainer",), frozenset({"generation"}))
+# The same name and options as in LLM-BS, so that a network trained for either serves both.
+_NETWORK = Step("behaviour", ("recommender",))
 PLANS: Mapping[str, tuple[Step, ...]] = {
-    "beat": (
-        Step("vocabulary", ("intents", "encoder", "vocabulary")),
-        Step("explainer", ("explainer",)),
-        Step("evaluation", ("evaluation",)),
-    ),
+    "beat": (Step("vocabulary", ("intents", "encoder", "vocabulary")), _EXPLAINER, _EVALUATION),
     "xrec": (
         Step("collaborative", ("collaborative",)),
-        Step("explainer", ("explainer",)),
+        _EXPLAINER,
         Step("evaluation", ("encoder", "evaluation")),
     ),
+    "llm-bs": (
+        Step("behaviour", ("behaviour",)),
+        Step("index", ("encoder", "behaviour", "index")),
+        Step("recommender", ("recommender",), frozenset({"beam", "normalise"})),
+        _EVALUATION,
+    ),
+    "sasrec": (_NETWORK, _EVALUATION),
+    "gru4rec": (_NETWORK, _EVALUATION),
+    "item-knn": (Step("evaluation", ("recommender", "evaluation")),),
+    "popularity": (_EVALUATION,),
 }
-STAGES: tuple[Stage, ...] = ("vocabulary", "collaborative", "explainer", "evaluation")
+STAGES: tuple[Stage, ...] = (
+    "vocabulary",
+    "collaborative",
+    "behaviour",
+    "index",
+    "recommender",
+    "explainer",
+    "evaluation",
+)
 """Of all systems, in order."""
 OUTPUTS: Mapping[Stage, str] = {
     "vocabulary": "vocabulary",
     "collaborative": "collaborative",
+    "behaviour": "behaviour",
+    "index": "index",
+    "recommender": "recommender",
     "explainer": "explainer",
     "evaluation": "evaluation.json",
 }
 
 
 def plan(recipe: Recipe, until: Stage = "evaluation") -> tuple[Step, ...]:
-    """The stages of a recipe's system up to `until`.
+    """The stages of a recipe's system up to `until`; a network that nothing would read is left out.
 
     Raises:
         UserError: The system has no such stage.
     """
     steps = PLANS[recipe.system]
+    if isinstance(recipe, LlmBsRecipe) and not recipe.trains_behaviour:
+        steps = tuple(step for step in steps if step.stage != "behaviour")
     names = [step.stage for step in steps]
     if until not in names:
         raise UserError(f"stage '{until}': system '{recipe.system}' has {', '.join(names)}; name one of them")

@@ -1,14 +1,4 @@
-"""The run folder: which stages are done, which still stand, and how a killed run goes on.
-
-    RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run
-    RUN/state.json        stage -> hash of everything it read, seconds, when
-    RUN/vocabulary/       artifact of stage 1 of BEAT; RUN/collaborative/ that of XRec
-    RUN/explainer/        artifact of stage 2 (loads alone: what it reads is inside)
-    RUN/evaluation.json   stage 3
-    RUN/outputs.parquet   its texts: user_id, item_id, prediction, reference; absent without explanations
-    RUN/outputs-warm.parquet  the same of test pairs that a zero-shot protocol set aside
-    RUN/metrics.jsonl     one line per training evaluation, both stages
-    RUN/work/             checkpoints and caches of what is under way; safe to delete, at the price of time
+"""Doing the stages of a run: which are done, which still stand, and how a killed run goes on.
 
 A stage is skipped when the hash of what it reads (dataset fingerprint, its sections, the stages before it) is
 the one in `state.json` and its output is there. A stage's working folder is named by that hash, so a changed
@@ -24,33 +14,22 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from forwhy.artifact import atomic_file, atomic_folder
+from pydantic import BaseModel
+
+from forwhy.artifact import atomic_folder
 from forwhy.data.dataset import Dataset
-from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
-from forwhy.evaluate.outputs import Outputs
-from forwhy.recipe.plan import OUTPUTS, STAGES, Stage, Step, plan
-from forwhy.recipe.schema import Recipe, load_recipe
-from forwhy.recipe.toml import dump_model
-
-if TYPE_CHECKING:
-    from forwhy.explain.soft import SoftExplainer
-    from forwhy.recipe.stages import Behaviour
-    from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.recipe.folder import METRICS, STAGE_FORMAT, RunFolder, lines, seen, write_text
+from forwhy.recipe.plan import OUTPUTS, Stage, Step, plan
+from forwhy.recipe.systems import ExplainingRecipe, NextItemRecipe, Recipe
 
 log = logging.getLogger(__name__)
 
-TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
-METRICS = "metrics.jsonl"
 # Options that decide how a result is reached, not which: another device does not redo a stage.
 _NO_RESULT = {"device", "checkpoint_seconds"}
-# Raised when a stage's output changes for equal settings: then old outputs must not count as done.
-_STAGE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -61,178 +40,6 @@ class StageReport:
     action: Literal["done", "copied", "skipped", "left out"]
     seconds: float
     """Seconds this stage took when it was done (not: now)."""
-
-
-class RunFolder:
-    """A run on disk: reads what is finished, says what to do about what is not."""
-
-    def __init__(self, path: Path | str) -> None:
-        """Opens nothing yet.
-
-        Args:
-            path: The folder given to `--out`.
-        """
-        self.path = Path(path)
-
-    @classmethod
-    def open(cls, path: Path | str) -> RunFolder:
-        """An existing run.
-
-        Raises:
-            UserError: The folder is missing or is not a run.
-        """
-        folder = cls(path)
-        if not (folder.path / "recipe.toml").is_file():
-            reason = "no recipe.toml in it" if folder.path.is_dir() else "no such folder"
-            raise UserError(
-                f"{path}: not a run folder: {reason}; make one with: forwhy run RECIPE --out {path}"
-            )
-        return folder
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The resolved recipe of the run."""
-        return load_recipe(self.path / "recipe.toml")
-
-    def dataset(self) -> Dataset:
-        """The dataset of the run, from where the recipe says it is, as its protocol lets it be seen."""
-        return _seen(self.recipe)
-
-    def output(self, stage: Stage) -> Path:
-        """Where a stage's output lies.
-
-        Raises:
-            UserError: The stage is not finished.
-        """
-        if not self.has(stage):
-            command = f"forwhy run {self.path / 'recipe.toml'} --out {self.path}"
-            raise UserError(f"{self.path}: stage '{stage}' is not finished; go on with: {command}")
-        return self.path / OUTPUTS[stage]
-
-    def has(self, stage: Stage) -> bool:
-        """Whether a stage is finished and its output is there."""
-        return stage in self.state() and (self.path / OUTPUTS[stage]).exists()
-
-    def behaviour(self) -> Behaviour:
-        """What stage 1 learned of users and items."""
-        from forwhy.graph.collaborative import CollaborativeVectors
-
-        if self.recipe.system == "xrec":
-            return CollaborativeVectors.from_pretrained(self.output("collaborative"))
-        return self.vocabulary()
-
-    def vocabulary(self) -> Vocabulary:
-        """The behaviour vocabulary of stage 1.
-
-        Raises:
-            UserError: The run's system has none, or it is not learned yet.
-        """
-        from forwhy.vocabulary.vocabulary import Vocabulary
-
-        if self.recipe.system != "beat":
-            raise UserError(
-                f"{self.path}: a run of system '{self.recipe.system}' has no behaviour vocabulary"
-            )
-        return Vocabulary.from_pretrained(self.output("vocabulary"))
-
-    def explainer(self) -> SoftExplainer[Any, Any, Any]:
-        """The explainer of stage 2 (loads the language model: seconds, and its size in memory).
-
-        How it writes is what the recipe says now: another word cap needs no new training.
-        """
-        from forwhy.explain.loading import load_explainer
-
-        explainer = load_explainer(self.output("explainer"))
-        generation = self.recipe.explainer.generation
-        explainer.config = explainer.config.model_copy(update={"generation": generation})
-        return explainer
-
-    def evaluation(self) -> dict[str, Any]:
-        """The evaluation document of stage 3."""
-        document: dict[str, Any] = json.loads(self.output("evaluation").read_text(encoding="utf-8"))
-        return document
-
-    def outputs(self) -> Outputs | None:
-        """The texts that stage 3 generated; None when there was nothing to write about."""
-        evaluated = self.evaluation()
-        return Outputs.load(self.path / TEXTS) if evaluated["text"] else None
-
-    def history(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl; none before a stage is finished.
-
-        Raises:
-            UserError: The file cannot be read.
-        """
-        file = self.path / METRICS
-        try:
-            return [json.loads(line) for line in _lines(file)]
-        except ValueError:
-            raise UserError(
-                f"{file}: not readable as lines of JSON; delete it to go without curves"
-            ) from None
-
-    def state(self) -> dict[str, dict[str, Any]]:
-        """Stage -> {inputs, seconds, finished}; empty for a new folder.
-
-        Raises:
-            UserError: `state.json` cannot be read.
-        """
-        file = self.path / "state.json"
-        if not file.exists():
-            return {}
-        try:
-            stages: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["stages"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{file}: not readable as a run's state; delete it to do every stage again"
-            ) from None
-        return stages
-
-    def is_done(self, stage: Stage, inputs: str) -> bool:
-        """Whether the stage was finished with exactly these inputs and its output is still there."""
-        return self.has(stage) and self.state()[stage]["inputs"] == inputs
-
-    def mark(self, stage: Stage, inputs: str, seconds: float) -> None:
-        """Records a finished stage and forgets the later ones, which read an output that is gone."""
-        kept = {name: self.state()[name] for name in STAGES[: STAGES.index(stage)] if name in self.state()}
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        kept[stage] = {"inputs": inputs, "seconds": round(seconds, 1), "finished": finished}
-        document = {"format": _STAGE_FORMAT, "stages": kept}
-        write_text(self.path / "state.json", json.dumps(document, indent=2) + "\n")
-
-    def start(self, recipe: Recipe) -> None:
-        """Makes the folder and writes the resolved recipe.
-
-        Raises:
-            UserError: The folder holds something that is not a run.
-        """
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not self._is_run()):
-            raise UserError(
-                f"{self.path}: holds something that is not a run; give --out a new or empty folder"
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
-        # The folder may be read from elsewhere, hence the absolute path.
-        path = str(Path(recipe.data.path).resolve())
-        resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
-        write_text(
-            self.path / "recipe.toml", dump_model(resolved, "every value of this run, defaults included")
-        )
-
-    def _is_run(self) -> bool:
-        return (self.path / "recipe.toml").is_file()
-
-    def work(self, stage: Stage, inputs: str) -> Path:
-        """The working folder of a stage with these inputs."""
-        folder = self._work(stage, inputs)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def clear_work(self, stage: Stage, inputs: str) -> None:
-        """Removes the working folder of a finished stage."""
-        shutil.rmtree(self._work(stage, inputs), ignore_errors=True)
-
-    def _work(self, stage: Stage, inputs: str) -> Path:
-        return self.path / "work" / f"{stage}-{inputs[:12]}"
 
 
 def run(
@@ -259,30 +66,37 @@ def run(
         UserError: The dataset, the folder or a model is not usable, in one line.
     """
     home = RunFolder(folder)
-    steps, data = plan(recipe, until), _seen(recipe, dataset)
+    steps, data = plan(recipe, until), seen(recipe, dataset)
     _on_main(lambda: home.start(recipe))
     reports = []
-    inputs = _hash(_STAGE_FORMAT, data.fingerprint, recipe.data.graph)
+    inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files))
     for step in steps:
-        inputs = _stage_inputs(inputs, recipe, step)
+        inputs = _stage_inputs(inputs, recipe, step, steps)
         donor = next((other for other in siblings if _can_give(other, home, step.stage, inputs)), None)
         reports.append(_bring_up(home, step.stage, inputs, recipe, data, donor))
     return reports
 
 
-def _seen(recipe: Recipe, dataset: Dataset | None = None) -> Dataset:
-    """What every stage and command reads: the one place where a protocol is applied."""
-    whole = Dataset.load(Path(recipe.data.path)) if dataset is None else dataset
-    return apply_protocol(whole, recipe.data)
-
-
-def _stage_inputs(before: str, recipe: Recipe, step: Step) -> str:
+def _stage_inputs(before: str, recipe: Recipe, step: Step, steps: Sequence[Step]) -> str:
     """The hash of all that a stage reads: what the stage before read, and its own sections."""
-    out = _NO_RESULT | ({"generation"} if step.stage == "explainer" else set())
-    sections = [getattr(recipe, name).model_dump(mode="json", exclude=out) for name in step.reads]
+    read = [_values(recipe, name, step.later) for name in step.reads]
     if step.stage == "evaluation":
-        sections.append(recipe.explainer.generation.model_dump(mode="json"))
-    return _hash(before, step.stage, sections)
+        for other in steps:
+            sections = [getattr(recipe, name).model_dump(mode="json") for name in other.reads if other.later]
+            read += [section[option] for section in sections for option in sorted(other.later)]
+    return _hash(before, step.stage, read)
+
+
+def _values(recipe: Recipe, name: str, later: frozenset[str]) -> dict[str, Any]:
+    section: BaseModel = getattr(recipe, name)
+    return section.model_dump(mode="json", exclude=_NO_RESULT | later)
+
+
+def _content(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); check the path in the recipe") from None
 
 
 def _can_give(other: RunFolder, home: RunFolder, stage: Stage, inputs: str) -> bool:
@@ -325,33 +139,23 @@ def _copy(home: RunFolder, donor: RunFolder, stage: Stage, inputs: str, seconds:
 
 def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path) -> None:
     """Runs one stage and writes its output. Stages import torch, so they are imported here."""
-    from forwhy.recipe import stages
+    if isinstance(recipe, NextItemRecipe):
+        from forwhy.recipe import next_item
 
-    output = home.path / OUTPUTS[stage]
-    if stage == "evaluation":
-        _on_main(lambda: _evaluate(home, recipe, data))
-        return
-    made: stages.Behaviour | stages.Explainer
-    if stage == "explainer":
-        made = stages.fit_explainer(recipe, data, home.behaviour(), work)
-    else:
-        made = stages.learn_behaviour(recipe, data, work)
-    _on_main(lambda: made.save_pretrained(output))
-
-
-def _evaluate(home: RunFolder, recipe: Recipe, data: Dataset) -> None:
-    """Writes the texts, then the document that says the stage is done."""
-    from forwhy.recipe import stages
-
-    explainer = home.explainer() if len(data.pairs("train")) else None
-    evaluation = stages.evaluate_run(recipe, data, home.behaviour(), explainer)
-    for name, outputs in {TEXTS: evaluation.outputs, WARM_TEXTS: evaluation.warm}.items():
-        if outputs is None:
-            (home.path / name).unlink(missing_ok=True)
+        if stage == "evaluation":
+            _on_main(lambda: next_item.evaluate(home, recipe, data))
         else:
-            outputs.save(home.path / name)
-    text = json.dumps(evaluation.document, indent=2, ensure_ascii=False)
-    write_text(home.path / OUTPUTS["evaluation"], f"{text}\n")
+            learnt = next_item.learn(home, stage, recipe, data, work)
+            _on_main(lambda: learnt.save_pretrained(home.path / OUTPUTS[stage]))
+        return
+    from forwhy.recipe import stages
+
+    assert isinstance(recipe, ExplainingRecipe)
+    if stage == "evaluation":
+        _on_main(lambda: stages.evaluate(home, recipe, data))
+    else:
+        made = stages.learn(home, stage, recipe, data, work)
+        _on_main(lambda: made.save_pretrained(home.path / OUTPUTS[stage]))
 
 
 def _on_main(action: Callable[[], None]) -> None:
@@ -365,26 +169,16 @@ def _on_main(action: Callable[[], None]) -> None:
 
 def _finish(home: RunFolder, stage: Stage, inputs: str, seconds: float, work: Path) -> None:
     files = sorted(work.rglob(METRICS))
-    _keep_metrics(home.path / METRICS, stage, [json.loads(line) for file in files for line in _lines(file)])
+    _keep_metrics(home.path / METRICS, stage, [json.loads(line) for file in files for line in lines(file)])
     home.mark(stage, inputs, seconds)
     home.clear_work(stage, inputs)
 
 
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
 def _keep_metrics(target: Path, stage: Stage, found: Sequence[Mapping[str, Any]]) -> None:
     """Writes a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
-    kept = [line for line in _lines(target) if json.loads(line).get("stage") != stage]
+    kept = [line for line in lines(target) if json.loads(line).get("stage") != stage]
     kept += [json.dumps({"stage": stage, **line}) for line in found]
     write_text(target, "".join(f"{line}\n" for line in kept))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _hash(*parts: str | int | Sequence[object]) -> str:

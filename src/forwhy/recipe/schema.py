@@ -1,8 +1,4 @@
-"""The recipe: one frozen model per section, unknown keys refused with the nearest known one.
-
-Each section is the config of the code that reads it (`TokenizerConfig`, `BeatConfig`, …); only what belongs
-to a run as a whole is declared here.
-"""
+"""Recipes from TOML files and overrides; unknown keys are refused with the nearest known one."""
 
 from __future__ import annotations
 
@@ -11,108 +7,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from forwhy.data.intents import IntentsConfig
-from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
-from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
-from forwhy.graph.config import CollaborativeConfig
-from forwhy.vocabulary.config import TokenizerConfig
-
-System = Literal["beat", "xrec"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
-    )
-
-
-class DataConfig(ProtocolConfig):
-    """Which dataset, and what a run may know of it."""
-
-    path: str
-    """Folder made by `forwhy data import`; relative to where the command is run."""
-
-
-class EncoderConfig(_Section):
-    """The frozen sentence encoder that gives phrases and explanations their vectors."""
-
-    name: str = "minilm"
-    """`minilm` (all-MiniLM-L6-v2, 384 numbers), `hash` (no model, for tests), a Hub id or a folder."""
-
-
-class EvaluationConfig(_Section):
-    """What is measured on held-out pairs. Cost: four NLL passes over `pairs`, `generate` generated texts."""
-
-    pairs: PositiveInt = 300
-    """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
-    generate: NonNegativeInt = 300
-    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
-    protocol `zero-shot` also as many warm pairs."""
-    ks: tuple[PositiveInt, ...] = (5, 10, 20, 50)
-    """Cut-offs of the ranking metrics."""
-    seed: NonNegativeInt = 0
-    """Which pairs are drawn and how they are shuffled."""
-
-
-class Recipe(_Section):
-    """Everything a run depends on. The resolved one, written into the run folder, is itself a recipe.
-
-    What all systems share; each has its own class below.
-    """
-
-    name: str = Field(min_length=1)
-    """Shown in reports and model cards."""
-    system: System
-    """Which of the published systems is run."""
-    seed: NonNegativeInt = 0
-    """Seed of every section that has one and does not set its own."""
-    data: DataConfig
-    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    explainer: ExplainerConfig
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hand_down_the_seed(cls, values: object) -> object:
-        """Gives the recipe's seed to each section that has a `seed` field and leaves it unset."""
-        if not isinstance(values, Mapping) or "seed" not in values:
-            return values
-        return _seeded(cls, values, values["seed"])
-
-
-class BeatRecipe(Recipe):
-    """BEAT: behaviour tokens from interactions and phrases, read by a frozen language model."""
-
-    system: Literal["beat"] = "beat"
-    intents: IntentsConfig = Field(default_factory=IntentsConfig)
-    vocabulary: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    explainer: BeatConfig = Field(default_factory=BeatConfig)
-
-
-class XRecRecipe(Recipe):
-    """XRec: graph vectors through a mixture of experts into every layer of a frozen language model."""
-
-    system: Literal["xrec"] = "xrec"
-    collaborative: CollaborativeConfig = Field(default_factory=CollaborativeConfig)
-    explainer: XRecConfig = Field(default_factory=XRecConfig)
-
-
-RECIPES: Mapping[str, type[Recipe]] = {"beat": BeatRecipe, "xrec": XRecRecipe}
-"""By the key `system`; a recipe without one is BEAT's."""
+from forwhy.recipe.systems import RECIPES, Recipe, inner_model
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -233,55 +134,35 @@ def _nearest_choice(finding: ErrorDetails) -> str:
 
 
 def _finding(recipe: type[Recipe], kind: str, location: Sequence[int | str], message: str) -> str:
-    dotted = ".".join(str(part) for part in location)
+    above, section = _section(recipe, location[:-1])
+    dotted = ".".join([*above, str(location[-1])]) if location else "options"
     if kind == "extra_forbidden":
-        known = _known_keys(recipe, location[:-1])
+        known = [] if section is None else list(section.model_fields)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
-        return f"unknown key '{dotted}'; did you mean '{'.'.join([*map(str, location[:-1]), *near])}'?"
+        return f"unknown key '{dotted}'; did you mean '{'.'.join([*above, *near])}'?"
     if kind == "missing":
         return f"'{dotted}' is missing; add it or pass --set {dotted}=…"
     return f"'{dotted}': {message[:1].lower()}{message[1:]}"
 
 
-def _known_keys(recipe: type[Recipe], location: Iterable[int | str]) -> list[str]:
-    """The keys of the section at a dotted location; empty where the location leads nowhere."""
-    section: type[BaseModel] = recipe
-    for part in location:
-        inner = (
-            _inner_model(section.model_fields[str(part)].annotation) if part in section.model_fields else None
-        )
-        if inner is None:
-            return []
-        section = inner
-    return list(section.model_fields)
+def _section(recipe: type[Recipe], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of a location, and the section it leads to; None where it leads nowhere.
 
-
-def _inner_model(annotation: object) -> type[BaseModel] | None:
-    """The pydantic model in an annotation, also inside `X | None`."""
-    choices = [annotation, *get_args(annotation)]
-    return next((choice for choice in choices if _is_model(choice)), None)
-
-
-def _seeded(section: type[BaseModel], given: Mapping[str, object], seed: object) -> dict[str, object]:
-    """The values of a section with `seed` filled in wherever it or an inner section takes one."""
-    values = dict(given)
-    for name, field in section.model_fields.items():
-        # An optional section that is not given stays absent.
-        inner = _inner_model(field.annotation) if name in given else _model(field.annotation)
-        below = values.get(name, {})
-        if name == "seed":
-            values.setdefault("seed", seed)
-        elif inner is not None and isinstance(below, Mapping):
-            values[name] = _seeded(inner, below, seed)
-    return {name: value for name, value in values.items() if value != {} or name in given}
-
-
-def _model(annotation: object) -> type[BaseModel] | None:
-    return annotation if _is_model(annotation) else None
-
-
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    Of a section of several kinds the location also names the kind, which is no key.
+    """
+    keys: list[str] = []
+    section: type[BaseModel] | None = recipe
+    annotation: object = None
+    for part in map(str, location):
+        of_kind = inner_model(annotation, {"network": part})
+        if of_kind is not None and of_kind.model_fields.get("network", Field()).default == part:
+            section = of_kind
+            continue
+        keys.append(part)
+        field = None if section is None else section.model_fields.get(part)
+        annotation = None if field is None else field.annotation
+        section = inner_model(annotation)
+    return keys, section
 
 
 def packaged_recipe(name: str) -> Path:

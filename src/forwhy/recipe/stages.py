@@ -1,4 +1,4 @@
-"""What each stage of a run does. Plain functions; the run folder and skipping are `runner`'s."""
+"""What each stage of BEAT and XRec does. Plain functions; skipping and resuming are `runner`'s."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.graph.tokenizer import CollaborativeTokenizer
 from forwhy.progress import Progress, spinner, track
-from forwhy.recipe.schema import BeatRecipe, Recipe, XRecRecipe
+from forwhy.recipe.folder import TEXTS, WARM_TEXTS, RunFolder, write_document
+from forwhy.recipe.plan import OUTPUTS, Stage
+from forwhy.recipe.systems import BeatRecipe, ExplainingRecipe, XRecRecipe
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.tokenizer import BehaviorTokenizer
@@ -58,7 +60,16 @@ class Evaluation(NamedTuple):
     """Those of `Dataset.warm_pairs`; None without any."""
 
 
-def learn_behaviour(recipe: Recipe, dataset: Dataset, folder: Path) -> Behaviour:
+def learn(
+    home: RunFolder, stage: Stage, recipe: ExplainingRecipe, dataset: Dataset, folder: Path
+) -> Behaviour | Explainer:
+    """What a stage before the evaluation makes; `folder` is for its checkpoints."""
+    if stage == "explainer":
+        return fit_explainer(recipe, dataset, home.behaviour(), folder)
+    return learn_behaviour(recipe, dataset, folder)
+
+
+def learn_behaviour(recipe: ExplainingRecipe, dataset: Dataset, folder: Path) -> Behaviour:
     """Stage 1: what stands for users and items, from training interactions.
 
     BEAT: behaviour tokens, from phrases too (BEAT eq. 2 to 9). XRec: graph vectors (XRec eq. 7 to 11).
@@ -80,13 +91,27 @@ def learn_behaviour(recipe: Recipe, dataset: Dataset, folder: Path) -> Behaviour
     return BehaviorTokenizer(recipe.vocabulary).fit(dataset, phrases, encoder, folder, recipe.data.graph)
 
 
-def fit_explainer(recipe: Recipe, dataset: Dataset, behaviour: Behaviour, folder: Path) -> Explainer:
+def fit_explainer(
+    recipe: ExplainingRecipe, dataset: Dataset, behaviour: Behaviour, folder: Path
+) -> Explainer:
     """Stage 2: a frozen language model learns to read what stage 1 learned; `folder` as above."""
     return explainer_of(recipe.explainer).fit(dataset, behaviour, folder)
 
 
+def evaluate(home: RunFolder, recipe: ExplainingRecipe, dataset: Dataset) -> None:
+    """Writes the texts, then the document that says the stage is done."""
+    explainer = home.explainer() if len(dataset.pairs("train")) else None
+    evaluation = evaluate_run(recipe, dataset, home.behaviour(), explainer)
+    for name, outputs in {TEXTS: evaluation.outputs, WARM_TEXTS: evaluation.warm}.items():
+        if outputs is None:
+            (home.path / name).unlink(missing_ok=True)
+        else:
+            outputs.save(home.path / name)
+    write_document(home.path / OUTPUTS["evaluation"], evaluation.document)
+
+
 def evaluate_run(
-    recipe: Recipe, dataset: Dataset, behaviour: Behaviour, explainer: Explainer | None
+    recipe: ExplainingRecipe, dataset: Dataset, behaviour: Behaviour, explainer: Explainer | None
 ) -> Evaluation:
     """Stage 3: every number on test pairs, beside its controls; see `forwhy.evaluate.report` for the keys.
 
@@ -113,7 +138,7 @@ def evaluate_run(
     return Evaluation(document, outputs, warm)
 
 
-def rank_behaviour(recipe: Recipe, dataset: Dataset, behaviour: Behaviour) -> RankingResult | None:
+def rank_behaviour(recipe: ExplainingRecipe, dataset: Dataset, behaviour: Behaviour) -> RankingResult | None:
     """Full ranking of the representations on test interactions; None without any."""
     test = dataset.edges("test")
     if not len(test):
@@ -123,7 +148,7 @@ def rank_behaviour(recipe: Recipe, dataset: Dataset, behaviour: Behaviour) -> Ra
         return rank_all(users, items, dataset.edges("train", "as-published"), test, recipe.evaluation.ks)
 
 
-def _baselines(recipe: Recipe, dataset: Dataset) -> dict[str, RankingResult]:
+def _baselines(recipe: ExplainingRecipe, dataset: Dataset) -> dict[str, RankingResult]:
     """Popularity on the same graph, ranked the same way."""
     test, seen = dataset.edges("test"), dataset.edges("train", "as-published")
     if not len(test):
@@ -133,7 +158,7 @@ def _baselines(recipe: Recipe, dataset: Dataset) -> dict[str, RankingResult]:
     return {"popularity": rank_scores(popularity.scores, *sizes, seen, test, recipe.evaluation.ks)}
 
 
-def _drawn_pairs(recipe: Recipe, pairs: Pairs, explainer: Explainer | None) -> Pairs:
+def _drawn_pairs(recipe: ExplainingRecipe, pairs: Pairs, explainer: Explainer | None) -> Pairs:
     """As many as are measured, of those with both sides known from training: there is something to read."""
     if explainer is not None:
         pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
@@ -149,7 +174,9 @@ def _retrieval(dataset: Dataset, behaviour: Behaviour, encoder: TextEncoder) -> 
     return text_retrieval(behaviour.fused_text(pairs.users, pairs.items), encoder.encode(pairs.texts))
 
 
-def _outputs(recipe: Recipe, dataset: Dataset, explainer: Explainer, pairs: Pairs) -> Outputs | None:
+def _outputs(
+    recipe: ExplainingRecipe, dataset: Dataset, explainer: Explainer, pairs: Pairs
+) -> Outputs | None:
     """A text for each of the first `generate` pairs."""
     chosen = pairs.select(np.arange(min(recipe.evaluation.generate, len(pairs))))
     if len(chosen) < 2:
@@ -162,13 +189,13 @@ def _outputs(recipe: Recipe, dataset: Dataset, explainer: Explainer, pairs: Pair
     return outputs.take(outputs.order())
 
 
-def _warm(recipe: Recipe, dataset: Dataset, explainer: Explainer) -> Outputs | None:
+def _warm(recipe: ExplainingRecipe, dataset: Dataset, explainer: Explainer) -> Outputs | None:
     """As many texts of test pairs in which nobody lost text, where a protocol set such pairs aside."""
     pairs = _drawn_pairs(recipe, dataset.warm_pairs(), explainer)
     return _outputs(recipe, dataset, explainer, pairs)
 
 
-def _texts(recipe: Recipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
+def _texts(recipe: ExplainingRecipe, dataset: Dataset, outputs: Outputs, encoder: TextEncoder) -> TextTable:
     """Generated texts against references, and the controls on the same pairs."""
     texts = match("this run", Reading.of(outputs), dataset)
     return known_table(texts, dataset, encoder, recipe.evaluation.seed)
@@ -184,7 +211,7 @@ def _groups(
     return groups
 
 
-def _gain(recipe: Recipe, explainer: Explainer, pairs: Pairs) -> Gain | None:
+def _gain(recipe: ExplainingRecipe, explainer: Explainer, pairs: Pairs) -> Gain | None:
     """NLL under the right tokens and under other pairs' tokens; None where texts cannot be scored."""
     if not explainer.capabilities.scores:
         return None
@@ -211,7 +238,11 @@ class _Counted:
 
 
 def _protocol(
-    recipe: Recipe, dataset: Dataset, behaviour: Behaviour, explainer: Explainer | None, pairs: Pairs
+    recipe: ExplainingRecipe,
+    dataset: Dataset,
+    behaviour: Behaviour,
+    explainer: Explainer | None,
+    pairs: Pairs,
 ) -> dict[str, object]:
     """What the numbers are about."""
     intents = recipe.intents if isinstance(recipe, BeatRecipe) else None

@@ -14,6 +14,7 @@ from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.known import known_table
 from forwhy.evaluate.outputs import Examined
 from forwhy.evaluate.registry import NEUTRAL
+from forwhy.evaluate.report import shown_ranking
 from forwhy.evaluate.text import Encoder, Measure
 from forwhy.progress import track
 from forwhy.recipe.examine.comparing import compare_all
@@ -21,9 +22,10 @@ from forwhy.recipe.examine.notes import about
 from forwhy.recipe.examine.request import SHOWN_LEARNED, SHOWN_RANKING, SHOWN_TEXT, Request, measures
 from forwhy.recipe.examine.scoring import Grounders, Result, examined
 from forwhy.recipe.examine.subjects import Subject, recorded, subjects
+from forwhy.recipe.systems import ExplainingRecipe
 from forwhy.text.encoder import text_encoder
 
-__all__ = ["SHOWN_RANKING", "Examination", "Request", "examine", "recorded"]
+__all__ = ["Examination", "Request", "examine", "recorded"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Examination:
     """(name, metric) that beats every other one beyond chance."""
     metrics: tuple[str, ...]
     """Text metrics that are shown and compared."""
+    ranking: tuple[str, ...]
+    """Ranking metrics that are."""
     notes: list[str]
     """What a reader must know, a sentence each; names in them are strangers' words."""
 
@@ -76,13 +80,15 @@ def examine(request: Request) -> Examination:
         "pairs": pairs,
     }
     metrics = _metrics(request, results)
-    comparisons = compare_all(results, (*metrics, *SHOWN_RANKING), request.seed, refusals)
+    ranking = shown_ranking([subject.document for subject in found], SHOWN_RANKING)
+    comparisons = compare_all(results, (*metrics, *ranking), request.seed, refusals)
     return Examination(
         [examined(result, settings, request.judge) for result in results],
         comparisons,
         bold_cells(comparisons, NEUTRAL),
         metrics,
-        [*about(results, comparisons, (*metrics, *SHOWN_RANKING)), *refusals],
+        ranking,
+        [*about(results, comparisons, (*metrics, *ranking)), *refusals],
     )
 
 
@@ -104,8 +110,9 @@ def _results(
 
 
 def _encoder_name(request: Request, found: Sequence[Subject]) -> str:
-    recipes = [subject.run.recipe.encoder.name for subject in found if subject.run is not None]
-    return request.encoder or (recipes or ["minilm"])[0]
+    recipes = [subject.run.recipe for subject in found if subject.run is not None]
+    used = [recipe.encoder.name for recipe in recipes if isinstance(recipe, ExplainingRecipe)]
+    return request.encoder or (used or ["minilm"])[0]
 
 
 def _encoder(request: Request, found: Sequence[Subject]) -> Encoder | None:

@@ -17,13 +17,10 @@ PERMUTATIONS = 10_000
 def compare_all(
     results: Sequence[Result], metrics: Sequence[str], seed: int, refusals: list[str]
 ) -> list[Comparison]:
-    """All comparisons that are possible, corrected together; what is not possible is said in `refusals`.
-
-    Rankings are made again, since a run records their means only.
-    """
+    """All comparisons that are possible, corrected together; what is not possible is said in `refusals`."""
     texts = [_texts(result) for result in results if result.table is not None]
     runs = [result for result in results if result.subject.run is not None]
-    ranked = [_ranking(result) for result in runs] if len(runs) > 1 else []
+    ranked = [ranking(result.subject) for result in runs] if len(runs) > 1 else []
     twos = [*combinations(texts, 2), *combinations([one for one in ranked if one is not None], 2)]
     # The least p is 1 / (draws + 1): times all comparisons it must still be well below the level.
     draws = max(PERMUTATIONS, round(2 * len(twos) * len(metrics) / LEVEL))
@@ -41,11 +38,3 @@ def _texts(result: Result) -> Scored:
     assert result.subject.texts is not None
     scores = result.table.method
     return Scored(result.subject.name, result.subject.texts.reading.keys, scores.per_pair, scores.counts)
-
-
-def _ranking(result: Result) -> Scored | None:
-    found, dataset = ranking(result.subject), result.subject.dataset
-    if found is None or dataset is None:
-        return None
-    users = [str(dataset.users.values[user]) for user in found.users.tolist()]
-    return Scored(result.subject.name, users, found.per_user)

@@ -34,6 +34,8 @@ def about(results: Sequence[Result], comparisons: Sequence[Comparison], metrics:
 
 def _of(result: Result) -> list[str]:
     texts, table, name = result.subject.texts, result.table, result.subject.name
+    if result.subject.document.get("protocol", {}).get("task") == "next-item":
+        return []
     if texts is None or table is None:
         return [f"{name}: no texts: nothing was explained."]
     counts = texts.reading.exclusions

@@ -71,8 +71,8 @@ def examined(result: Result, settings: Mapping[str, object], judge: Judge | None
     """
     subject = result.subject
     document = dict(subject.document) or evaluation_document(protocol=_protocol(subject))
-    document["protocol"] = {**document["protocol"], "texts": dict(settings)}
     if result.table is not None and subject.texts is not None:
+        document["protocol"] = {**document["protocol"], "texts": dict(settings)}
         fresh = evaluation_document(text=result.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
         document |= {"exclusions": subject.texts.reading.exclusions, "matched": subject.texts.found}

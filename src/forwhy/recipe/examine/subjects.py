@@ -11,12 +11,14 @@ import numpy as np
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
+from forwhy.evaluate.compare import Scored
 from forwhy.evaluate.matching import Matched, held_out_keys, match
-from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.reading import Reading, read_outputs
 from forwhy.recipe.examine.request import Request, named
-from forwhy.recipe.runner import RunFolder
+from forwhy.recipe.folder import RunFolder
+from forwhy.recipe.plan import plan
 from forwhy.recipe.runner import run as run_stages
+from forwhy.recipe.systems import ExplainingRecipe
 
 if TYPE_CHECKING:
     from forwhy.recipe.stages import Behaviour
@@ -47,8 +49,9 @@ class Subject:
 
     @cached_property
     def behaviour(self) -> Behaviour | None:
-        """What the run's stage 1 learned, read once; None for a file."""
-        return None if self.run is None else self.run.behaviour()
+        """What stands for users and items, read once; None for a file, or a system without explanations."""
+        explains = self.run is not None and isinstance(self.run.recipe, ExplainingRecipe)
+        return self.run.behaviour() if self.run is not None and explains else None
 
 
 def subjects(request: Request) -> list[Subject]:
@@ -74,23 +77,47 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
         (folder.path / "evaluation.json").unlink(missing_ok=True)
     if folder.has("evaluation"):
         return folder.evaluation()
-    dataset = folder.dataset()
+    recipe, dataset = folder.recipe, folder.dataset()
+    if not isinstance(recipe, ExplainingRecipe):
+        for step in plan(recipe)[:-1]:
+            folder.output(step.stage)  # refuses what is not trained
+        run_stages(recipe, folder.path, dataset=dataset)
+        return folder.evaluation()
     if folder.has("explainer") or not len(dataset.pairs("train")):
-        run_stages(folder.recipe, folder.path, dataset=dataset)
+        run_stages(recipe, folder.path, dataset=dataset)
         return folder.evaluation()
     from forwhy.recipe.stages import evaluate_run
 
     log.info("%s: the explainer is not trained yet: only stage 1 is measured", folder.path)
-    return evaluate_run(folder.recipe, dataset, folder.behaviour(), None).document
+    return evaluate_run(recipe, dataset, folder.behaviour(), None).document
 
 
-def ranking(subject: Subject) -> RankingResult | None:
-    """Ranking of what a run learned, with its values per user; None for a file."""
+def ranking(subject: Subject) -> Scored | None:
+    """What a run's ranking gave each user; None for a file.
+
+    Kept by systems of the next item; of others, which record their means only, made again.
+    """
     from forwhy.recipe.stages import rank_behaviour
 
-    if subject.run is None or subject.dataset is None or subject.behaviour is None:
+    if subject.run is None or subject.dataset is None:
         return None
-    return rank_behaviour(subject.run.recipe, subject.dataset, subject.behaviour)
+    recipe = subject.run.recipe
+    if not isinstance(recipe, ExplainingRecipe):
+        return _kept(subject.name, subject.run)
+    if subject.behaviour is None:
+        return None
+    found = rank_behaviour(recipe, subject.dataset, subject.behaviour)
+    if found is None:
+        return None
+    users = [str(subject.dataset.users.values[user]) for user in found.users.tolist()]
+    return Scored(subject.name, users, found.per_user)
+
+
+def _kept(name: str, run: RunFolder) -> Scored:
+    frame = run.ranks()
+    values = frame.drop("user_id", "item_id", "rank")
+    columns = {metric: values[metric].to_numpy() for metric in values.columns}
+    return Scored(name, [str(user) for user in frame["user_id"].to_list()], columns)
 
 
 def _run(name: str, folder: RunFolder, again: bool) -> Subject:

@@ -1,0 +1,216 @@
+"""The evaluation of a system of the next item: where each left-out item stands, and what order was worth.
+
+Shapes: U users, K items of a list.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.artifact import atomic_file
+from forwhy.data.dataset import Dataset
+from forwhy.data.leaks import leaks
+from forwhy.data.sequences import Heldout, Histories, Sequences
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.report import evaluation_document
+from forwhy.evaluate.sequential import rank_lists, rank_sequences
+from forwhy.progress import spinner, track
+from forwhy.recipe.folder import RANKS, RunFolder, write_document
+from forwhy.recipe.plan import OUTPUTS
+from forwhy.recipe.systems import LlmBsRecipe, NextItemEvaluation, NextItemRecipe
+from forwhy.recommend.base import CatalogueRecommender
+from forwhy.recommend.llmbs import LlmBsRecommender
+from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.sequential import SequentialRecommender
+
+_TOGETHER = 512
+"""Users between two steps of the progress bar; their lists do not depend on it."""
+
+Ints = NDArray[np.int64]
+
+
+def evaluate(home: RunFolder, recipe: NextItemRecipe, dataset: Dataset) -> None:
+    """Writes ranks and metrics user by user, then the document that says the stage is done."""
+    settings, recommender = recipe.evaluation, home.recommender()
+    sequences = Sequences.from_dataset(dataset, recipe.data.graph)
+    histories, started = sequences.histories(settings.split), time.perf_counter()
+    result = rank(recommender, histories, sequences, settings)
+    seconds = time.perf_counter() - started
+    document = evaluation_document(
+        ranking=result,
+        baselines=_baselines(recipe, dataset, sequences),
+        order=_order(recommender, histories, sequences, result, settings),
+        costs=_costs(home, recommender, seconds / len(result.users)),
+        protocol=_protocol(home, recipe, dataset, sequences, recommender),
+    )
+    with atomic_file(home.path / RANKS) as temporary:
+        per_user(result, dataset, sequences.targets(settings.split)).write_parquet(temporary)
+    write_document(home.path / OUTPUTS["evaluation"], document)
+
+
+def rank(
+    recommender: CatalogueRecommender,
+    histories: Histories,
+    sequences: Sequences,
+    settings: NextItemEvaluation,
+) -> RankingResult:
+    """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`."""
+    split, ks = settings.split, settings.ks
+    if isinstance(recommender, LlmBsRecommender):
+        return rank_lists(_lists(recommender, histories, sequences, settings), sequences, split, ks)
+    with spinner("ranking the catalogue"):
+        if isinstance(recommender, SequentialRecommender):
+            return rank_sequences(
+                lambda users: recommender.scores_after(histories.take(users)), sequences, split, ks
+            )
+        return rank_sequences(recommender.scores, sequences, split, ks)
+
+
+def _lists(
+    recommender: LlmBsRecommender, histories: Histories, sequences: Sequences, settings: NextItemEvaluation
+) -> Ints:
+    """[users with a left-out item, K]."""
+    users, most = sequences.evaluated(settings.split), max(settings.ks)
+    starts = range(0, len(users), _TOGETHER)
+    return np.concatenate(
+        [
+            recommender.items_after(histories.take(users[start : start + _TOGETHER]), most)
+            for start in track(starts, "writing lists")
+        ]
+    )
+
+
+def per_user(result: RankingResult, dataset: Dataset, targets_U: Ints) -> pl.DataFrame:
+    """One row for each user: ids of user and left-out item, its rank, every metric."""
+    users = result.users.tolist()
+    return pl.DataFrame(
+        {
+            "user_id": [dataset.users.values[user] for user in users],
+            "item_id": [dataset.items.values[item] for item in targets_U[result.users].tolist()],
+            "rank": result.ranks,
+            **result.per_user,
+        }
+    )
+
+
+def _baselines(recipe: NextItemRecipe, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
+    if recipe.system == "popularity":
+        return {}
+    popular = PopularityRecommender.fit(dataset, recipe.data.graph)
+    settings = recipe.evaluation
+    return {"popularity": rank_sequences(popular.scores, sequences, settings.split, settings.ks)}
+
+
+# --- what order is worth
+
+
+def _order(
+    recommender: CatalogueRecommender,
+    histories: Histories,
+    sequences: Sequences,
+    result: RankingResult,
+    settings: NextItemEvaluation,
+) -> dict[str, RankingResult] | None:
+    """Some users after their windows as they are, and after the same items in random order."""
+    if not settings.shuffled_users or not isinstance(recommender, SequentialRecommender):
+        return None
+    drawn = np.random.default_rng(settings.seed).permutation(len(result.users))
+    rows = np.sort(drawn[: settings.shuffled_users])
+    shuffled = histories.last(_window(recommender)).shuffled(settings.seed)
+    some = _restricted(sequences, result.users[rows], settings.split)
+    return {"given": _taken(result, rows), "shuffled": rank(recommender, shuffled, some, settings)}
+
+
+def _window(recommender: CatalogueRecommender) -> int:
+    window: int = recommender.config.window  # type: ignore[attr-defined]
+    return window
+
+
+def _restricted(sequences: Sequences, users: Ints, split: Heldout) -> Sequences:
+    """The same with left-out items of these users only."""
+    targets = np.full_like(sequences.targets(split), -1)
+    targets[users] = sequences.targets(split)[users]
+    return replace(sequences, valid=targets) if split == "valid" else replace(sequences, test=targets)
+
+
+def _taken(result: RankingResult, rows: Ints) -> RankingResult:
+    """The same of some users, each of whom has one left-out item."""
+    values = {metric: values[rows] for metric, values in result.per_user.items()}
+    return RankingResult(result.users[rows], values, np.arange(len(rows)), result.ranks[rows], 0, {})
+
+
+# --- what it took, and what it is about
+
+
+def _costs(home: RunFolder, recommender: CatalogueRecommender, ranking: float) -> dict[str, Any]:
+    """Training by task: epochs and seconds; seconds to rank for a user; this process's peak memory."""
+    training: dict[str, dict[str, float]] = {}
+    for line in home.history():
+        spent = training.setdefault(line["task"], {"epochs": 0, "seconds": 0.0})
+        spent["epochs"] = max(spent["epochs"], line["epoch"])
+        spent["seconds"] = max(spent["seconds"], line["seconds"])
+    return {
+        "training": training,
+        "measured_in_training": getattr(recommender, "metrics", {}),
+        "ranking_seconds_per_user": ranking,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def _protocol(
+    home: RunFolder,
+    recipe: NextItemRecipe,
+    dataset: Dataset,
+    sequences: Sequences,
+    recommender: CatalogueRecommender,
+) -> dict[str, object]:
+    """What the numbers are about."""
+    split = recipe.evaluation.split
+    return {
+        "recipe": recipe.name,
+        "system": recipe.system,
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "split": dataset.source.get("split"),
+        "task": "next-item",
+        "evaluated": split,
+        "users": len(sequences.evaluated(split)),
+        "users_without": sequences.skipped(split),
+        "items": sequences.n_items,
+        "protocol": recipe.data.protocol,
+        "graph": recipe.data.graph,
+        "leaks": leaks(dataset),
+        "training_edges": len(sequences.train.items),
+        "window": None if recipe.system == "popularity" else _window(recommender),
+        "budget": recipe.budget(),
+        "seed": recipe.seed,
+        "evaluation_seed": recipe.evaluation.seed,
+        **_index(home, recipe, recommender),
+    }
+
+
+def _index(
+    home: RunFolder, recipe: NextItemRecipe, recommender: CatalogueRecommender
+) -> Mapping[str, object]:
+    """Of a model that writes codes."""
+    if not isinstance(recommender, LlmBsRecommender):
+        return {}
+    assert isinstance(recipe, LlmBsRecipe)
+    index = recommender.index
+    return {
+        "index": {
+            "sources": list(index.sources),
+            "sizes": list(index.sizes),
+            "fingerprint": index.fingerprint,
+        },
+        "beam": recommender.config.beam,
+        "encoder": recipe.encoder.name if "semantic" in index.sources else None,
+    }
