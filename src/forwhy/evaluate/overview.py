@@ -9,7 +9,7 @@ from rich.text import Text
 
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.outputs import Examined
-from forwhy.evaluate.report import cell, control_wins, number, titled
+from forwhy.evaluate.report import cell, control_wins, number, titled, variants_named
 
 Documents = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -96,7 +96,8 @@ def _ranking_table(
     splits = {document.get("protocol", {}).get("evaluated", "test") for _, document in ranked}
     table = titled(f"Full ranking on {' and '.join(sorted(splits))}", "users", *metrics)
     for name, document in ranked:
-        for label, values in {name: document["ranking"], **document.get("baselines", {})}.items():
+        rows = {name: document["ranking"], **variants_named(document), **document.get("baselines", {})}
+        for label, values in rows.items():
             cells = [_ranking_cell(label, values, it, bold) for it in metrics]
             table.add_row(Text(label), Text(f"{values['users']:,}"), *cells)
         table.add_section()

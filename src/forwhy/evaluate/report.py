@@ -37,6 +37,7 @@ def evaluation_document(
     gain: Gain | None = None,
     retrieval: Mapping[str, object] | None = None,
     groups: Mapping[str, TextGroup] | None = None,
+    variants: Mapping[str, RankingResult] | None = None,
     order: Mapping[str, RankingResult] | None = None,
     costs: Mapping[str, object] | None = None,
     protocol: Mapping[str, object] | None = None,
@@ -50,9 +51,10 @@ def evaluation_document(
     the method minus the control on the same pairs);
     `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
     `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
-    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `order` (of systems of the next item:
-    `given` and `shuffled`, a ranking of the same users after their histories in either order); `costs` (whatever
-    was given); `protocol` (fingerprint, split, seed: whatever was given; `protocol_in_words` reads it).
+    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `variants` (name -> ranking
+    of the same model asked otherwise); `order` (of systems of the next item: `given` and `shuffled`, a ranking of
+    the same users after their histories in either order); `costs` (whatever was given); `protocol` (fingerprint,
+    split, seed: whatever was given; `protocol_in_words` reads it).
     Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
     return {
@@ -66,6 +68,7 @@ def evaluation_document(
         "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
         "text_retrieval": None if retrieval is None else dict(retrieval),
         "groups": None if groups is None else {name: _group(group) for name, group in groups.items()},
+        "variants": {name: _ranking(result) for name, result in (variants or {}).items()},
         "order": None if order is None else {name: _ranking(order[name]) for name in order},
         "costs": None if costs is None else dict(costs),
         "protocol": dict(protocol or {}),
@@ -119,7 +122,8 @@ def _ranking_table(document: Mapping[str, Any]) -> Table | None:
         return None
     protocol = document.get("protocol", {})
     system = protocol.get("system", "beat")
-    rows = {RANKED.get(system, system): document["ranking"], **document.get("baselines", {})}
+    rows = {RANKED.get(system, system): document["ranking"], **variants_named(document)}
+    rows |= document.get("baselines", {})
     metrics = [metric for metric in shown_ranking([document]) if metric in document["ranking"]]
     split = protocol.get("evaluated", "test")
     table = titled(f"Full ranking on {split}, {document['ranking']['users']} users", *metrics)
@@ -135,6 +139,11 @@ def shown_ranking(
     ranked = [document for document in documents if document.get("ranking")]
     next_item = [document.get("protocol", {}).get("task") == "next-item" for document in ranked]
     return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
+
+
+def variants_named(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Variants as rows below their run."""
+    return {f"  {name}": values for name, values in (document.get("variants") or {}).items()}
 
 
 def _order_table(document: Mapping[str, Any]) -> Table | None:

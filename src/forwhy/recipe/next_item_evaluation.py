@@ -31,6 +31,7 @@ from forwhy.recommend.llmbs import LlmBsRecommender
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import SequentialRecommender
 
+AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 _TOGETHER = 512
 """Users between two steps of the progress bar; their lists do not depend on it."""
 
@@ -42,10 +43,11 @@ def evaluate(home: RunFolder, recipe: NextItemRecipe, dataset: Dataset) -> None:
     settings, recommender = recipe.evaluation, home.recommender()
     sequences = Sequences.from_dataset(dataset, recipe.data.graph)
     histories, started = sequences.histories(settings.split), time.perf_counter()
-    result = rank(recommender, histories, sequences, settings)
-    seconds = time.perf_counter() - started
+    ranked = rank(recommender, histories, sequences, settings)
+    seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
     document = evaluation_document(
         ranking=result,
+        variants=ranked | _without_adapter(recommender, histories, sequences, settings),
         baselines=_baselines(recipe, dataset, sequences),
         order=_order(recommender, histories, sequences, result, settings),
         costs=_costs(home, recommender, seconds / len(result.users)),
@@ -61,17 +63,56 @@ def rank(
     histories: Histories,
     sequences: Sequences,
     settings: NextItemEvaluation,
-) -> RankingResult:
-    """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`."""
+) -> dict[str, RankingResult]:
+    """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
+
+    Also without the items of the history, as `recommend` leaves them out by default. Lists are not made longer for
+    that, so that an item that moves up from behind them is still a miss.
+    """
     split, ks = settings.split, settings.ks
     if isinstance(recommender, LlmBsRecommender):
-        return rank_lists(_lists(recommender, histories, sequences, settings), sequences, split, ks)
-    with spinner("ranking the catalogue"):
+        lists = _lists(recommender, histories, sequences, settings)
+        others = without_seen(lists, histories.take(sequences.evaluated(split)))
+        found = {AS_IT_IS: lists, SEEN_OUT: others}
+        return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in found.items()}
+
+    def scores(users: Ints) -> NDArray[np.float32]:
         if isinstance(recommender, SequentialRecommender):
-            return rank_sequences(
-                lambda users: recommender.scores_after(histories.take(users)), sequences, split, ks
-            )
-        return rank_sequences(recommender.scores, sequences, split, ks)
+            return recommender.scores_after(histories.take(users))
+        return recommender.scores(users)
+
+    with spinner("ranking the catalogue"):
+        found_all = {
+            name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
+            for name in (AS_IT_IS, SEEN_OUT)
+        }
+    return found_all
+
+
+def without_seen(lists_vk: Ints, histories: Histories) -> Ints:
+    """The same lists without the items of each one's history, closed up; -1 behind their end.
+
+    A list of nothing else keeps its first item, as a list may not be empty.
+    """
+    size = int(max(lists_vk.max(), histories.items.max(initial=0))) + 1
+    rows_v1 = np.arange(len(lists_vk))[:, None]
+    seen_vk = (lists_vk >= 0) & np.isin(rows_v1 * size + lists_vk, histories.rows * size + histories.items)
+    seen_vk[:, 0] &= ~(seen_vk | (lists_vk < 0)).all(axis=1)
+    order_vk = np.argsort(seen_vk, axis=1, kind="stable")
+    return np.take_along_axis(np.where(seen_vk, -1, lists_vk), order_vk, axis=1)
+
+
+def _without_adapter(
+    recommender: CatalogueRecommender,
+    histories: Histories,
+    sequences: Sequences,
+    settings: NextItemEvaluation,
+) -> dict[str, RankingResult]:
+    """The first stage's model, where an annealing adapter came after it."""
+    if not isinstance(recommender, LlmBsRecommender) or recommender.adapter is None:
+        return {}
+    with recommender.switched(False):
+        return {"adapter off": rank(recommender, histories, sequences, settings)[AS_IT_IS]}
 
 
 def _lists(
@@ -126,7 +167,7 @@ def _order(
     rows = np.sort(drawn[: settings.shuffled_users])
     shuffled = histories.last(_window(recommender)).shuffled(settings.seed)
     some = _restricted(sequences, result.users[rows], settings.split)
-    return {"given": _taken(result, rows), "shuffled": rank(recommender, shuffled, some, settings)}
+    return {"given": _taken(result, rows), "shuffled": rank(recommender, shuffled, some, settings)[AS_IT_IS]}
 
 
 def _window(recommender: CatalogueRecommender) -> int:

@@ -219,7 +219,7 @@ class LlmBsRecipe(NextItemRecipe):
         """Of the language model; annealing too."""
         settings = self.recommender
         annealing = f", {settings.annealing.epochs} of the adapter" if settings.annealing.epochs else ""
-        return f"{_epochs(settings.epochs)} of {settings.batch_size} histories a step{annealing}"
+        return f"{_next_item_budget(settings)}{annealing}"
 
 
 class SasRecRecipe(NextItemRecipe):
@@ -277,12 +277,8 @@ RECIPES: Mapping[str, type[Recipe]] = {
 """By the key `system`; a recipe without one is BEAT's."""
 
 
-def _epochs(epochs: int) -> str:
-    return f"{epochs} epochs of interactions at most, in steps"
-
-
-def _next_item_budget(config: SequentialConfig) -> str:
-    return f"{_epochs(config.epochs)} of {config.batch_size} histories"
+def _next_item_budget(config: SequentialConfig | LlmBsConfig) -> str:
+    return f"{config.epochs} epochs of interactions at most, {config.batch_size} histories a step"
 
 
 # --- sections inside sections

@@ -1,0 +1,295 @@
+"""Systems of the next item as whole runs: stages, commands, tables, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from forwhy.cli import app
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.sequences import Histories
+from forwhy.errors import UserError
+from forwhy.recipe import RunFolder, load_grid, load_recipe, run, run_grid
+from forwhy.recipe.next_item_evaluation import without_seen
+from forwhy.recommend.llmbs import LlmBsRecommender
+
+ITEMS = 12
+TINY = """
+name = "tiny"
+system = "llm-bs"
+seed = 3
+
+[data]
+path = "{data}"
+
+[encoder]
+name = "hash"
+
+[behaviour]
+dims = 8
+epochs = 2
+device = "cpu"
+
+[index]
+width = 4
+
+[recommender]
+epochs = 2
+patience = 0
+batch_size = 16
+learning_rate = 1e-2
+beam = 8
+window = 4
+stride = 4
+device = "cpu"
+backbone = {{ layers = 1, dims = 32, heads = 2, feedforward = 32, dropout = 0.0, text_tokens = 300 }}
+tasks = {{ item_to_index = 1.0 }}
+annealing = {{ epochs = 1 }}
+
+[evaluation]
+ks = [1, 5, 8]
+shuffled_users = 20
+"""
+KNN = 'name = "knn"\nsystem = "item-knn"\n[data]\npath = "{data}"\n[evaluation]\nks = [1, 5, 8]\n'
+
+
+def ring(items: int = ITEMS, titles: bool = True, length: int = 7) -> Dataset:
+    """Forty people who take item after item around a ring; the last two are left out."""
+    starts = np.random.default_rng(0).integers(0, items, 40)
+    splits = ["train"] * (length - 2) + ["valid", "test"]
+    rows = [
+        (f"u{user}", f"i{(int(start) + step) % items:02}", step, splits[step])
+        for user, start in enumerate(starts)
+        for step in range(length)
+    ]
+    schema = ["user_id", "item_id", "timestamp", "split"]
+    tables = {"interactions": pl.DataFrame(rows, schema=schema, orient="row")}
+    if titles:
+        names = [f"i{number:02}" for number in range(items)]
+        tables["items"] = pl.DataFrame({"item_id": names, "title": [f"thing {name}" for name in names]})
+    return make_dataset("ring", tables, duplicates="keep")
+
+
+def written(folder: Path, text: str, data: Dataset) -> Path:
+    data.save(folder / "data")
+    path = folder / "recipe.toml"
+    path.write_text(text.format(data=folder / "data"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("next-item"), TINY, ring())
+
+
+@pytest.fixture(scope="module")
+def tiny(recipe: Path) -> Path:
+    run(load_recipe(recipe), recipe.parent / "run")
+    return recipe.parent / "run"
+
+
+def told(*arguments: object) -> dict[str, object]:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    document: dict[str, object] = json.loads(result.stdout)
+    return document
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert isinstance(result.exception, UserError), result.output
+    return str(result.exception)
+
+
+def test_stages_are_done_once_and_leave_folders_that_load(tiny: Path) -> None:
+    reports = run(load_recipe(tiny / "recipe.toml"), tiny)
+    assert [(report.stage, report.action) for report in reports] == [
+        (stage, "skipped") for stage in ("behaviour", "index", "recommender", "evaluation")
+    ]
+    assert isinstance(RunFolder.open(tiny).recommender(), LlmBsRecommender)
+    assert {line["stage"] for line in RunFolder.open(tiny).history()} == {"behaviour", "recommender"}
+
+
+def test_same_recipe_same_numbers(recipe: Path, tiny: Path, tmp_path: Path) -> None:
+    run(load_recipe(recipe), tmp_path / "again")
+    found, again = RunFolder.open(tiny).evaluation(), RunFolder.open(tmp_path / "again").evaluation()
+    for document in (found, again):
+        del document["costs"]
+    assert found == again
+
+
+def test_another_beam_needs_no_new_training_another_epoch_does(recipe: Path, tiny: Path) -> None:
+    wider = load_recipe(recipe, ["recommender.beam=12", "evaluation.ks=[1]"])
+    assert [report.action for report in run(wider, tiny)][-2:] == ["skipped", "done"]
+    assert RunFolder.open(tiny).recommender().config.beam == 12  # type: ignore[attr-defined]
+    assert [report.action for report in run(load_recipe(recipe), tiny)][-2:] == ["skipped", "done"]
+
+
+def test_the_evaluation_is_the_mean_of_what_is_kept_of_each_user(tiny: Path) -> None:
+    folder = RunFolder.open(tiny)
+    document, ranks = folder.evaluation(), folder.ranks()
+    assert len(ranks) == 40
+    for metric in ("recall@5", "ndcg@8"):
+        assert ranks[metric].mean() == pytest.approx(document["ranking"][metric])
+    hit = (ranks["rank"] <= 5).cast(pl.Float64)
+    assert ranks["recall@5"].to_list() == hit.to_list()
+    data = folder.dataset().tables["interactions"].filter(pl.col("split") == "test")
+    left_out = dict(zip(data["user_id"], data["item_id"], strict=True))
+    assert [left_out[user] for user in ranks["user_id"]] == ranks["item_id"].to_list()
+    assert set(document["variants"]) == {"seen items left out", "adapter off"}
+    assert document["order"]["given"]["users"] == document["order"]["shuffled"]["users"] == 20
+    assert document["costs"]["ranking_seconds_per_user"] > 0
+    assert set(document["costs"]["training"]) == {"sasrec", "llm-bs", "annealing"}
+    assert document["protocol"]["index"]["sources"] == ["semantic"] * 2 + ["behaviour"] * 2
+
+
+def test_anybody_can_be_recommended_to(tiny: Path) -> None:
+    known = told("recommend", tiny, "--user", "u0", "-k", 3)
+    assert [row["rank"] for row in known["items"]] == [1, 2, 3]  # type: ignore[attr-defined,index]
+    stranger = told("recommend", tiny, "--history", "i03,i04, i05", "-k", 20)
+    again = told("recommend", tiny, "--history", "i03", "--history", "i04", "--history", "i05", "-k", 20)
+    assert stranger == again
+    listed = [row["item_id"] for row in stranger["items"]]  # type: ignore[attr-defined]
+    assert sorted([*listed, "i03", "i04", "i05"]) == [f"i{number:02}" for number in range(ITEMS)]
+    assert len(told("recommend", tiny, "--history", "", "-k", 4)["items"]) == 4  # type: ignore[arg-type]
+    long = ",".join(f"i{number % ITEMS:02}" for number in range(30))
+    assert told("recommend", tiny, "--history", long, "-k", 2, "--with-seen")["items"]
+
+
+def test_what_it_cannot_do_is_said_in_a_line(tiny: Path) -> None:
+    assert "unknown item id 'i99'" in refused("recommend", tiny, "--history", "i01,i99")
+    assert "recommends without explaining" in refused("explain", tiny, "--user", "u0", "--item", "i01")
+    assert "has no behaviour vocabulary" in refused("vocabulary", tiny)
+
+
+def test_runs_of_different_systems_are_compared_user_by_user(recipe: Path, tiny: Path) -> None:
+    knn = recipe.parent / "knn.toml"
+    knn.write_text(KNN.format(data=recipe.parent / "data"))
+    run(load_recipe(knn), recipe.parent / "knn")
+    document = told("evaluate", tiny, recipe.parent / "knn")
+    pairs = {(one["a"], one["b"], one["metric"], one["pairs"]) for one in document["comparisons"]}  # type: ignore[attr-defined]
+    assert pairs == {("run", "knn", "ndcg@5", 40), ("run", "knn", "recall@5", 40)}
+    assert not [note for note in document["notes"] if "no texts" in note]  # type: ignore[attr-defined]
+
+
+def test_a_table_of_systems_trains_what_they_share_once(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "sasrec.toml").write_text(
+        f'name = "s"\nsystem = "sasrec"\nseed = 3\n[data]\npath = "{recipe.parent / "data"}"\n'
+        '[recommender]\ndims = 8\nepochs = 2\ndevice = "cpu"\n'
+    )
+    (tmp_path / "grid.toml").write_text(
+        f'name = "g"\nbase = "{recipe}"\n[set]\nevaluation.ks = [1, 3]\nevaluation.shuffled_users = 0\n'
+        '[rows.llm-bs]\n[rows.sasrec]\nbase = "sasrec.toml"\n[rows.random]\nindex.source = "random"\n'
+        "recommender.contrast = { semantic = 0.0, behaviour = 0.0 }\n"
+    )
+    grid = load_grid(tmp_path / "grid.toml")
+    assert grid is not None
+    reports = run_grid(grid, tmp_path / "out")
+    done = {row: {report.stage: report.action for report in found} for row, found in reports.items()}
+    assert done["llm-bs"]["behaviour"] == "done"
+    assert done["sasrec"] == {"behaviour": "copied", "evaluation": "done"}
+    assert "behaviour" not in done["random"]
+    assert len(grid.budget()) == 2
+    assert (
+        RunFolder(tmp_path / "out" / "random").evaluation()["protocol"]["index"]["sources"] == ["random"] * 2
+    )
+
+
+def test_items_without_any_text_get_an_index_of_behaviour(tmp_path: Path) -> None:
+    path = written(tmp_path, TINY, ring(titles=False))
+    run(load_recipe(path, ["recommender.annealing.epochs=0"]), tmp_path / "run")
+    protocol = RunFolder(tmp_path / "run").evaluation()["protocol"]
+    assert set(protocol["index"]["sources"]) == {"behaviour"}
+    assert protocol["encoder"] is None
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_a_catalogue_of_a_few_items_runs_through(items: int, tmp_path: Path) -> None:
+    path = written(tmp_path, TINY, ring(items))
+    run(load_recipe(path, ["evaluation.ks=[1]"]), tmp_path / "run")
+    found = told("recommend", tmp_path / "run", "--history", "i00", "--with-seen", "-k", 9)
+    assert len(found["items"]) == items  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("system", ["sasrec", "gru4rec", "popularity"])
+def test_baselines_run_through_the_same_commands(system: str, recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    trained = "" if system == "popularity" else "[recommender]\ndims = 8\nepochs = 1\n"
+    path.write_text(
+        f'name = "b"\nsystem = "{system}"\n[data]\npath = "{recipe.parent / "data"}"\n{trained}'
+        "[evaluation]\nks = [1, 5]\n"
+    )
+    assert told("run", path, "--out", tmp_path / "run")["evaluation"]["ranking"]["users"] == 40  # type: ignore[index]
+    assert len(told("recommend", tmp_path / "run", "--user", "u0", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
+
+
+def test_fit_recommender_trains_without_a_recipe_and_evaluate_measures_it(
+    recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    told(
+        "fit", "recommender", "gru4rec", recipe.parent / "data", "--out", out, "--set", "recommender.epochs=1"
+    )
+    assert not (out / "evaluation.json").exists()
+    assert told("evaluate", out)["ranking"]["users"] == 40  # type: ignore[index]
+
+
+def test_a_run_that_is_not_trained_is_not_evaluated(recipe: Path, tmp_path: Path) -> None:
+    run(load_recipe(recipe), tmp_path / "run", until="index")
+    assert "stage 'recommender' is not finished" in refused("evaluate", tmp_path / "run")
+
+
+def test_data_without_order_is_refused(tmp_path: Path) -> None:
+    data = ring()
+    tables = {**data.tables, "interactions": data.tables["interactions"].drop("timestamp")}
+    path = written(tmp_path, TINY, make_dataset("unordered", tables, duplicates="keep"))
+    with pytest.raises(UserError, match="interactions have no timestamp"):
+        run(load_recipe(path), tmp_path / "run")
+
+
+def test_keys_of_a_section_of_several_kinds_are_checked_by_kind(recipe: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown key 'behaviour\.dimz'; did you mean 'behaviour\.dims'"):
+        load_recipe(recipe, ["behaviour.dimz=3"])
+    with pytest.raises(UserError, match=r"unknown key 'behaviour\.epochs'"):
+        load_recipe(recipe, ["behaviour.network=spectral"])
+    with pytest.raises(UserError, match="'behaviour'"):
+        load_recipe(recipe, ["behaviour.network=sasrek"])
+    assert load_recipe(recipe).behaviour.seed == 3  # type: ignore[attr-defined]
+
+
+def test_files_that_a_recipe_reads_belong_to_its_inputs(recipe: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.npy"
+    np.save(vectors, np.random.default_rng(0).normal(size=(ITEMS, 6)))
+    text = recipe.read_text().replace(
+        'dims = 8\nepochs = 2\ndevice = "cpu"', f'network = "file"\npath = "{vectors}"'
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    first = run(load_recipe(path), tmp_path / "run", until="index")
+    assert [(report.stage, report.action) for report in first] == [("index", "done")]
+    assert run(load_recipe(path), tmp_path / "run", until="index")[0].action == "skipped"
+    np.save(vectors, np.random.default_rng(1).normal(size=(ITEMS, 6)))
+    assert run(load_recipe(path), tmp_path / "run", until="index")[0].action == "done"
+    vectors.unlink()
+    with pytest.raises(UserError, match=r"vectors\.npy: cannot be read"):
+        run(load_recipe(path), tmp_path / "run", until="index")
+
+
+@given(
+    st.lists(st.permutations(range(6)), min_size=1, max_size=5),
+    st.lists(st.lists(st.integers(0, 7), max_size=4), min_size=5, max_size=5),
+)
+def test_lists_without_seen_items_are_what_is_left_in_order(
+    lists: list[list[int]], histories: list[list[int]]
+) -> None:
+    found = without_seen(np.array(lists), Histories.of(histories[: len(lists)]))
+    for row, items, history in zip(found.tolist(), lists, histories, strict=False):
+        left = [item for item in items if item not in history] or items[:1]
+        assert row == left + [-1] * (len(items) - len(left))
