@@ -40,11 +40,8 @@ class AttentionUnit(nn.Module):
 
     def __init__(self, dims: int, hidden: int) -> None:
         super().__init__()
-        self.first, self.slope, self.last = (
-            nn.Linear(4 * dims, hidden),
-            nn.PReLU(hidden),
-            nn.Linear(hidden, 1),
-        )
+        self.first, self.slope = nn.Linear(4 * dims, hidden), nn.PReLU(hidden)
+        self.last = nn.Linear(hidden, 1)
         nn.init.ones_(self.last.bias)  # begins near a plain sum of the history
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
@@ -58,10 +55,11 @@ class AttentionUnit(nn.Module):
     def grid(self, left_SD: Tensor, right_CD: Tensor) -> Tensor:
         """[S, C] the same of every pair, by one matrix product: O(S·C·A·D) time, O(S·C·A) memory."""
         own_AD, other_AD, apart_AD, product_AD = self.first.weight.chunk(4, dim=1)
-        both_CAD = right_CD[:, None] * product_AD
-        hidden_SCA = (left_SD @ both_CAD.flatten(0, 1).T).view(len(left_SD), len(right_CD), -1)
-        hidden_SCA = hidden_SCA + F.linear(left_SD, own_AD + apart_AD)[:, None]
-        hidden_SCA = hidden_SCA + F.linear(right_CD, other_AD - apart_AD, self.first.bias)
+        # What depends on one of the two alone goes into the weights and the bias of the product.
+        weight_CAD = right_CD[:, None] * product_AD + (own_AD + apart_AD)
+        bias_CA = F.linear(right_CD, other_AD - apart_AD, self.first.bias)
+        hidden_SCA = F.linear(left_SD, weight_CAD.flatten(0, 1), bias_CA.flatten())
+        hidden_SCA = hidden_SCA.view(len(left_SD), *bias_CA.shape)
         weights: Tensor = self.last(_over_last(self.slope, hidden_SCA))[..., 0]
         return weights
 
@@ -119,10 +117,9 @@ class Din(nn.Module):
 
     def catalogue(self, reading: Reading) -> Iterator[Tensor]:
         """[B, C] scores of all items, some at a time, in catalogue order."""
-        numbers = (
-            reading.places_BL.shape[0] * self._width + len(reading.distinct_S) * self.unit.first.out_features
-        )
-        size = max(1, BLOCK_NUMBERS // numbers)
+        pools = len(reading.places_BL) * self._width
+        hidden = len(reading.distinct_S) * self.unit.first.out_features
+        size = max(1, BLOCK_NUMBERS // (pools + hidden))
         items_I = torch.arange(len(self.table), device=self.table.device)
         for start in range(0, len(items_I), size):
             yield self(reading, items_I[start : start + size])

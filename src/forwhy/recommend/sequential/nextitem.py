@@ -92,8 +92,8 @@ class NextItemRecommender(SequentialRecommender):
             graph: which training interactions (see `Dataset.edges`).
             sequences: other histories of the same data set, such as shuffled ones.
 
-        Time per epoch O(N·I·D) for N training items; memory of a step O(I·D) beside the network's. DIN's time does not
-        grow with the catalogue but for its validations (see `scores_after`).
+        Time per epoch O(N·I·D) for N training items; memory of a step O(I·D) beside the network's. DIN's
+        time grows with the catalogue by the optimiser's O(I·D) a step and its validations alone (see `scores_after`).
 
         Raises:
             UserError: no order, no history of two items; training diverged.
