@@ -18,6 +18,9 @@ __all__ = ["AttentionUnit", "Din", "Reading"]
 BLOCK_NUMBERS = 1 << 22
 """Intermediate numbers held at once where no gradient is needed (4 bytes each): 16 MiB."""
 
+START = 0.1
+"""Deviation of the items' vectors before training."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -87,7 +90,11 @@ class Din(nn.Module):
         groups = [group for group, size in enumerate(config.groups) for _ in range(size)]
         groups += [len(config.groups) - 1] * config.window
         self.register_buffer("groups_L", torch.tensor(groups[: config.window]), persistent=False)
-        nn.init.xavier_normal_(self.items.weight)
+        # Products of vectors near zero have no gradient to leave it by: long vectors, pooled as they are at first.
+        nn.init.normal_(self.items.weight, std=START)
+        if self.inner:
+            with torch.no_grad():
+                self.pool.weight.copy_(torch.eye(config.dims).repeat(len(config.groups), 1))
 
     @property
     def table(self) -> Tensor:
