@@ -99,6 +99,12 @@ class DinConfig(SequentialConfig):
 
     network: Literal["din"] = "din"
 
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share that is dropped in training of what each item of a history gives to the pool."""
+
+    learning_rate: float = Field(default=1e-2, gt=0.0)
+    """Of AdamW."""
+
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the target that is spread over the items it is told apart from, itself included."""
 
