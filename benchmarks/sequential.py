@@ -19,13 +19,12 @@ from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.sequential import rank_sequences
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import (
-    Gru4RecConfig,
     ItemKnnRecommender,
     KnnConfig,
     NextItemRecommender,
-    SasRecConfig,
     SequentialRecommender,
 )
+from forwhy.recommend.sequential.nextitem import CONFIGS
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 SHUFFLE = 0
@@ -39,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--models", default="popularity,item-knn,gru4rec,sasrec")
+    parser.add_argument("--models", default="popularity,item-knn,gru4rec,sasrec", help="of these and din")
     parser.add_argument("--split", choices=["valid", "test"], default="valid")
     parser.add_argument(
         "--options", type=json.loads, default={}, help="options of the models' configs, as JSON"
@@ -69,8 +68,7 @@ def made(name: str, dataset: Dataset, folder: Path, options: dict[str, object]) 
     elif name == "item-knn":
         model = ItemKnnRecommender.fit(dataset, KnnConfig(**options))
     else:
-        config = Gru4RecConfig(**options) if name == "gru4rec" else SasRecConfig(**options)
-        learnt = NextItemRecommender.fit(dataset, folder, config)
+        learnt = NextItemRecommender.fit(dataset, folder, CONFIGS[name](**options))
         learnt.save_pretrained(folder / "model")
         return learnt, float(learnt.metrics["seconds"])
     return model, time.perf_counter() - start

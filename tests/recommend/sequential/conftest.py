@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.sequential import Gru4RecConfig, NextItemRecommender, SasRecConfig
+from forwhy.recommend.sequential import DinConfig, Gru4RecConfig, NextItemRecommender, SasRecConfig
+from forwhy.recommend.sequential.config import NextItemConfig
 
 ITEMS = 12
 SMALL = {
@@ -53,16 +54,19 @@ def chain() -> Dataset:
     return histories_dataset(people)
 
 
-@pytest.fixture(scope="session", params=["sasrec", "sasrec-pre", "gru4rec"])
-def config(request: pytest.FixtureRequest) -> SasRecConfig | Gru4RecConfig:
+@pytest.fixture(scope="session", params=["sasrec", "sasrec-pre", "gru4rec", "din", "din-inner"])
+def config(request: pytest.FixtureRequest) -> NextItemConfig:
     if request.param == "gru4rec":
         return Gru4RecConfig(**SMALL, hidden=24)
+    if request.param.startswith("din"):
+        head = "inner" if request.param.endswith("inner") else "mlp"
+        return DinConfig(**SMALL, head=head, attention=8, hidden=16, negatives=8)
     return SasRecConfig(**SMALL, norm="pre" if request.param.endswith("pre") else "post")
 
 
 @pytest.fixture(scope="session")
 def learnt(
-    chain: Dataset, config: SasRecConfig | Gru4RecConfig, tmp_path_factory: pytest.TempPathFactory
+    chain: Dataset, config: NextItemConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> NextItemRecommender:
     folder: Path = tmp_path_factory.mktemp("learnt")
     return NextItemRecommender.fit(chain, folder, config)

@@ -1,4 +1,4 @@
-"""Recommenders of the next item: item-kNN, GRU4Rec and SASRec with the softmax over the whole catalogue.
+"""Recommenders of the next item: item-kNN, GRU4Rec and SASRec with the softmax over the whole catalogue, DIN.
 
 Configs and item-kNN import no torch; `NextItemRecommender` is imported at first use.
 """
@@ -6,13 +6,14 @@ Configs and item-kNN import no torch; `NextItemRecommender` is imported at first
 from typing import TYPE_CHECKING
 
 from forwhy.recommend.sequential.base import SequentialRecommender
-from forwhy.recommend.sequential.config import Gru4RecConfig, KnnConfig, SasRecConfig
+from forwhy.recommend.sequential.config import DinConfig, Gru4RecConfig, KnnConfig, SasRecConfig
 from forwhy.recommend.sequential.knn import ItemKnnRecommender
 
 if TYPE_CHECKING:
     from forwhy.recommend.sequential.nextitem import NextItemRecommender
 
 __all__ = [
+    "DinConfig",
     "Gru4RecConfig",
     "ItemKnnRecommender",
     "KnnConfig",

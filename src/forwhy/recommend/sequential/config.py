@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from forwhy.data.sequences import WINDOW
 from forwhy.errors import UserError
 
-__all__ = ["Gru4RecConfig", "KnnConfig", "SasRecConfig", "SequentialConfig"]
+__all__ = ["DinConfig", "Gru4RecConfig", "KnnConfig", "NextItemConfig", "SasRecConfig", "SequentialConfig"]
 
 
 class SequentialConfig(BaseModel):
@@ -92,6 +92,46 @@ class Gru4RecConfig(SequentialConfig):
 
     hidden: int = Field(default=128, ge=1)
     """Width of the recurrent state, projected back to `dims`."""
+
+
+class DinConfig(SequentialConfig):
+    """DIN (Zhou et al. 2018) from item ids alone, with a sampled softmax: what LLM-BS takes behaviour vectors from."""
+
+    network: Literal["din"] = "din"
+
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share that is dropped in training of what each item of a history gives to the pool."""
+
+    learning_rate: float = Field(default=1e-2, gt=0.0)
+    """Of AdamW."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target that is spread over the items it is told apart from, itself included."""
+
+    attention: int = Field(default=36, ge=1)
+    """A: width of the attention unit's hidden layer."""
+
+    head: Literal["mlp", "inner"] = "mlp"
+    """What scores a candidate by the pooled history and its vector: an MLP of both (the paper's), or their inner
+    product, which also says what is near what."""
+
+    hidden: int = Field(default=64, ge=1)
+    """H: width of the MLP's hidden layer; the inner product has `dims`."""
+
+    groups: tuple[PositiveInt, ...] = Field(default=(1, 1, 1, 1, 1, 1, 2, 2, 4, 5), min_length=1)
+    """Places of a history that are pooled together, the latest first (LLM-BS's code); older ones belong to the last
+    group. (20,) pools the whole window alike, as DIN does, and reads no order."""
+
+    negatives: int = Field(default=60, ge=1)
+    """Items of a step that all its targets are told apart from, drawn evenly; all where there are fewer. A target is
+    never its own negative."""
+
+    validation_users: int = Field(default=2000, ge=0)
+    """Users whose validation item is ranked to choose the epoch, drawn once; 0: all."""
+
+
+NextItemConfig = SasRecConfig | Gru4RecConfig | DinConfig
+"""Options of a network that `NextItemRecommender` learns."""
 
 
 class KnnConfig(BaseModel):

@@ -1,4 +1,4 @@
-"""SASRec and GRU4Rec as recommenders: learnt, saved, asked.
+"""SASRec, GRU4Rec and DIN as recommenders: learnt, saved, asked.
 
 Shapes: B people, I items, D width.
 """
@@ -22,25 +22,40 @@ from forwhy.errors import UserError
 from forwhy.graph.known import id_tables, read_ids
 from forwhy.recommend.base import Scores
 from forwhy.recommend.sequential.base import SequentialRecommender
-from forwhy.recommend.sequential.config import Gru4RecConfig, SasRecConfig, SequentialConfig
+from forwhy.recommend.sequential.config import (
+    DinConfig,
+    Gru4RecConfig,
+    NextItemConfig,
+    SasRecConfig,
+    SequentialConfig,
+)
+from forwhy.recommend.sequential.din import Din
 from forwhy.recommend.sequential.gru import Gru4Rec
 from forwhy.recommend.sequential.sasrec import SasRec
-from forwhy.recommend.sequential.task import Network, NextItemTask, last_states
+from forwhy.recommend.sequential.task import (
+    Network,
+    NextItemTask,
+    SampledTask,
+    SoftmaxTask,
+    catalogue_scores,
+    last_states,
+)
 from forwhy.training import LoopConfig, TrainingResult, seed_everything, train
 from forwhy.training.rng import kept_generators
 
 __all__ = ["NextItemRecommender"]
 
 KIND = "next-item"
-CONFIGS: Mapping[str, type[SasRecConfig] | type[Gru4RecConfig]] = {
+CONFIGS: Mapping[str, type[NextItemConfig]] = {
     "sasrec": SasRecConfig,
     "gru4rec": Gru4RecConfig,
+    "din": DinConfig,
 }
 log = logging.getLogger(__name__)
 
 
 class NextItemRecommender(SequentialRecommender):
-    """Scores state · vector of every item as the next one, after histories of anybody."""
+    """Scores every item as the next one, after histories of anybody: state · vector, or as `Din` does."""
 
     def __init__(
         self,
@@ -48,8 +63,8 @@ class NextItemRecommender(SequentialRecommender):
         items: Ids,
         titles: Sequence[str],
         train: Histories,
-        network: Network,
-        config: SasRecConfig | Gru4RecConfig,
+        network: Network | Din,
+        config: NextItemConfig,
         metrics: Mapping[str, Any],
     ) -> None:
         """`metrics`: of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
@@ -61,7 +76,7 @@ class NextItemRecommender(SequentialRecommender):
         cls,
         dataset: Dataset,
         folder: Path | str,
-        config: SasRecConfig | Gru4RecConfig | None = None,
+        config: NextItemConfig | None = None,
         graph: Graph = "leak-free",
         sequences: Sequences | None = None,
     ) -> "NextItemRecommender":
@@ -77,14 +92,15 @@ class NextItemRecommender(SequentialRecommender):
             graph: which training interactions (see `Dataset.edges`).
             sequences: other histories of the same data set, such as shuffled ones.
 
-        Time per epoch O(N·I·D) for N training items; memory of a step O(I·D) beside the network's.
+        Time per epoch O(N·I·D) for N training items; memory of a step O(I·D) beside the network's. DIN's
+        time grows with the catalogue by the optimiser's O(I·D) a step and its validations alone (see `scores_after`).
 
         Raises:
             UserError: no order, no history of two items; training diverged.
         """
         config = config or SasRecConfig()
         sequences = sequences or Sequences.from_dataset(dataset, graph)
-        task = NextItemTask(make_network(sequences.n_items, config), sequences, config)
+        task = make_task(sequences, config)
         if not len(task.parts):
             raise UserError(
                 f"data set '{dataset.name}': no user has two training interactions, so there is no next item to "
@@ -98,7 +114,13 @@ class NextItemRecommender(SequentialRecommender):
         return cls(dataset.users, dataset.items, dataset.titles(), sequences.train, network, config, metrics)
 
     def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] state · vector. O(B·I·D), and the network once per history."""
+        """[B, I] state · vector. O(B·I·D), and the network once per history.
+
+        DIN looks at every pair of an item of a history and an item of the catalogue: O(S·I·A·D) for S distinct items
+        of a block of histories, and O(L·I·H) per history of L items.
+        """
+        if isinstance(self.network, Din):
+            return catalogue_scores(self.network, histories, self.config.window).numpy()
         states_BD = last_states(self.network, histories, self.config.window).double().numpy()
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
         return np.asarray((states_BD @ self._vectors.T).astype(np.float32))
@@ -157,11 +179,22 @@ class NextItemRecommender(SequentialRecommender):
         )
 
 
-def make_network(n_items: int, config: SasRecConfig | Gru4RecConfig) -> Network:
+def make_network(n_items: int, config: NextItemConfig) -> Network | Din:
     """The untrained network, from the config's seed; the caller's generators are left alone."""
     with kept_generators():
         seed_everything(config.seed)
+        if isinstance(config, DinConfig):
+            return Din(n_items, config)
         return SasRec(n_items, config) if isinstance(config, SasRecConfig) else Gru4Rec(n_items, config)
+
+
+def make_task(sequences: Sequences, config: NextItemConfig) -> NextItemTask:
+    """What trains an untrained network on these histories."""
+    network = make_network(sequences.n_items, config)
+    if isinstance(network, Din):
+        assert isinstance(config, DinConfig)
+        return SampledTask(network, sequences, config)
+    return SoftmaxTask(network, sequences, config)
 
 
 def _loop(config: SequentialConfig, validates: bool) -> LoopConfig:

@@ -1,8 +1,10 @@
-"""Next-item prediction as a task of the training loop: whole histories, the full softmax, NDCG@10.
+"""Next-item prediction as a task of the training loop: whole histories, the full or a sampled softmax, NDCG@10.
 
-Shapes: B histories, L places, N places that have a next item, V users with a validation item, I items, D width.
+Shapes: B histories, L places, N places that have a next item, V users with a validation item, M negatives, I items,
+D width.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential.config import SequentialConfig
+from forwhy.recommend.sequential.config import DinConfig, SequentialConfig
+from forwhy.recommend.sequential.din import Din
 from forwhy.recommend.sequential.gru import Gru4Rec
 from forwhy.recommend.sequential.sasrec import SasRec
 from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
 from forwhy.training import Task
 
-__all__ = ["Batch", "NextItemTask", "last_states", "pieces"]
+__all__ = ["Batch", "NextItemTask", "SampledTask", "SoftmaxTask", "catalogue_scores", "last_states", "pieces"]
 
 Ints = NDArray[np.int64]
 Network = SasRec | Gru4Rec
@@ -65,15 +69,35 @@ def last_states(network: Network, histories: Histories, window: int) -> Tensor:
     """
     recent = histories.last(window)
     states_BD = network.table.new_zeros(len(recent), network.table.shape[1])
+    for block, items_BL, lengths_B in _blocks(recent, states_BD.device):
+        states_BLD = network(items_BL)
+        states_BD[block] = states_BLD[torch.arange(len(block)), lengths_B - 1]
+    return states_BD
+
+
+@torch.no_grad()
+def catalogue_scores(network: Din, histories: Histories, window: int) -> Tensor:
+    """[B, I] scores of every item after each history's last `window` items; zeros after an empty one.
+
+    Per block of histories O(S·I·A·D) for its S distinct items, and O(L·I·H) per history.
+    """
+    recent = histories.last(window)
+    scores_BI = network.table.new_zeros(len(recent), len(network.table))
+    for block, items_BL, lengths_B in _blocks(recent, scores_BI.device):
+        ages_BL = lengths_B[:, None] - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)
+        scores_BI[block] = torch.cat(list(network.catalogue(network.read(items_BL, ages_BL))), dim=1)
+    return scores_BI
+
+
+def _blocks(recent: Histories, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows, items [B, L] and lengths of histories that are not empty, those of like lengths together."""
     filled = np.flatnonzero(recent.lengths)
     order = filled[np.argsort(recent.lengths[filled], kind="stable")]
     for start in range(0, len(order), BLOCK):
         block = order[start : start + BLOCK]
         part = recent.take(block)
-        states_BLD = network(torch.from_numpy(part.padded()).to(states_BD.device))
-        ends = torch.from_numpy(part.lengths - 1)
-        states_BD[torch.from_numpy(block)] = states_BLD[torch.arange(len(block)), ends]
-    return states_BD
+        tensors = (torch.from_numpy(array).to(device) for array in (block, part.padded(), part.lengths))
+        yield tuple(tensors)  # type: ignore[misc]
 
 
 class _Epoch(Sequence[Batch]):
@@ -104,11 +128,14 @@ class NextItemTask(Task[Batch]):
 
     higher_is_better = True
 
-    def __init__(self, network: Network, sequences: Sequences, config: SequentialConfig) -> None:
+    def __init__(
+        self, network: Network | Din, sequences: Sequences, config: SequentialConfig, validation_users: int
+    ) -> None:
+        """`validation_users`: how many are drawn to validate on; 0: all."""
         self.module: nn.Module = network
         self.network, self.config = network, config
         self.parts = pieces(sequences.train, config.window)
-        self._users = sequences.evaluated("valid")
+        self._users = _drawn(sequences.evaluated("valid"), validation_users, config.seed)
         self._before = sequences.histories("valid").take(self._users)
         self._targets = torch.from_numpy(sequences.valid[self._users])
 
@@ -127,29 +154,88 @@ class NextItemTask(Task[Batch]):
         """Targets of the batch."""
         return float(batch.lengths.sum() - len(batch.lengths))
 
-    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Mean cross-entropy of the next items over the whole catalogue."""
-        device = self.network.table.device
-        items, lengths = batch.items.to(device), batch.lengths.to(device)
-        inputs_BL, targets_BL = items[:, :-1], items[:, 1:]
-        real_BL = torch.arange(inputs_BL.shape[1], device=device) < lengths[:, None] - 1
-        states_ND = self.network(inputs_BL)[real_BL]
-        smoothing = self.config.label_smoothing
-        return {
-            "loss": catalogue_cross_entropy(states_ND, self.network.table, targets_BL[real_BL], smoothing)
-        }
-
     def evaluate(self) -> Mapping[str, float]:
         """NDCG@10 and Recall@10 of full ranking, ties against us; without validation items the training loss."""
         if not len(self._users):
             losses = [(self.weight(batch), float(self.loss(batch)["loss"])) for batch in self.batches(0)]
             return {"train_loss": sum(w * loss for w, loss in losses) / sum(w for w, _ in losses)}
-        states_VD = last_states(self.network, self._before, self.config.window)
-        hits, gains = 0.0, 0.0
-        for start in range(0, len(states_VD), BLOCK):
-            scores_BI = states_VD[start : start + BLOCK] @ self.network.table.T
+        hits, gains, start = 0.0, 0.0, 0
+        for scores_BI in self._validation_scores():
             own_B1 = scores_BI.gather(1, self._targets[start : start + BLOCK, None].to(scores_BI.device))
             ranks_B = (scores_BI >= own_B1).sum(1)
             ranks_B = ranks_B[ranks_B <= 10]
             hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
-        return {"ndcg@10": gains / len(states_VD), "recall@10": hits / len(states_VD)}
+            start += BLOCK
+        return {"ndcg@10": gains / len(self._users), "recall@10": hits / len(self._users)}
+
+    @abstractmethod
+    def _validation_scores(self) -> Iterator[Tensor]:
+        """[B, I] of each `BLOCK` of validated users."""
+
+
+class SoftmaxTask(NextItemTask):
+    """For a network whose state meets every item in one product."""
+
+    def __init__(self, network: Network, sequences: Sequences, config: SequentialConfig) -> None:
+        super().__init__(network, sequences, config, validation_users=0)
+        self._states = network
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the next items over the whole catalogue."""
+        device = self._states.table.device
+        items, lengths = batch.items.to(device), batch.lengths.to(device)
+        inputs_BL, targets_BL = items[:, :-1], items[:, 1:]
+        real_BL = torch.arange(inputs_BL.shape[1], device=device) < lengths[:, None] - 1
+        states_ND = self._states(inputs_BL)[real_BL]
+        smoothing = self.config.label_smoothing
+        return {
+            "loss": catalogue_cross_entropy(states_ND, self._states.table, targets_BL[real_BL], smoothing)
+        }
+
+    def _validation_scores(self) -> Iterator[Tensor]:
+        states_VD = last_states(self._states, self._before, self.config.window)
+        for start in range(0, len(states_VD), BLOCK):
+            yield states_VD[start : start + BLOCK] @ self._states.table.T
+
+
+class SampledTask(NextItemTask):
+    """For a network that reads a history anew for every item: each target against a few of them."""
+
+    def __init__(self, network: Din, sequences: Sequences, config: DinConfig) -> None:
+        super().__init__(network, sequences, config, config.validation_users)
+        self._din, self._options = network, config
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the next item among itself and the step's negatives.
+
+        Uniform draws need no correction (log Q is the same for all). Memory O(N·M·H) for N targets.
+        """
+        device = self._din.table.device
+        items, lengths = batch.items.to(device), batch.lengths.to(device)
+        places_L = torch.arange(items.shape[1] - 1, device=device)
+        rows_N, ends_N = torch.nonzero(places_L < lengths[:, None] - 1, as_tuple=True)
+        reading = self._din.read(items[rows_N, :-1], ends_N[:, None] - places_L)
+        targets_N = items[rows_N, ends_N + 1]
+        negatives_M = torch.randperm(len(self._din.table), device=device)[: self._options.negatives]
+        own_N1 = self._din.own(reading, targets_N)[:, None]
+        hit_NM = negatives_M == targets_N[:, None]
+        others_NM = self._din(reading, negatives_M).masked_fill(hit_NM, -torch.inf)
+        return {"loss": _cross_entropy(torch.cat([own_N1, others_NM], 1), self._options.label_smoothing)}
+
+    def _validation_scores(self) -> Iterator[Tensor]:
+        for start in range(0, len(self._users), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(self._users)))
+            yield catalogue_scores(self._din, self._before.take(rows), self.config.window)
+
+
+def _cross_entropy(logits_NC: Tensor, smoothing: float) -> Tensor:
+    """Of the first class; what is smoothed goes to the classes that are possible."""
+    logs_NC = F.log_softmax(logits_NC, dim=1)
+    possible_NC = logits_NC.isfinite()
+    spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
+    return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()
+
+
+def _drawn(users: Ints, wanted: int, seed: int) -> Ints:
+    """So many of them, ascending; 0: all."""
+    return np.sort(np.random.default_rng(seed).permutation(users)[: wanted or len(users)])
