@@ -28,7 +28,8 @@ from forwhy.recipe.systems import (
     VectorsFile,
 )
 from forwhy.recommend.llmbs import LlmBsRecommender
-from forwhy.recommend.sequential import Gru4RecConfig, NextItemRecommender, SasRecConfig
+from forwhy.recommend.sequential import NextItemRecommender
+from forwhy.recommend.sequential.config import NextItemConfig
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.indices import (
     IndexConfig,
@@ -58,7 +59,7 @@ def learn(home: RunFolder, stage: Stage, recipe: NextItemRecipe, dataset: Datase
         return _network(recipe.recommender, recipe, dataset, folder)
     assert isinstance(recipe, LlmBsRecipe)
     if stage == "behaviour":
-        assert isinstance(recipe.behaviour, SasRecConfig | Gru4RecConfig)
+        assert not isinstance(recipe.behaviour, SpectralVectors | VectorsFile)
         return _network(recipe.behaviour, recipe, dataset, folder)
     vectors = item_vectors(home, recipe, dataset)
     if stage == "index":
@@ -68,7 +69,7 @@ def learn(home: RunFolder, stage: Stage, recipe: NextItemRecipe, dataset: Datase
 
 
 def _network(
-    config: SasRecConfig | Gru4RecConfig, recipe: NextItemRecipe, dataset: Dataset, folder: Path
+    config: NextItemConfig, recipe: NextItemRecipe, dataset: Dataset, folder: Path
 ) -> NextItemRecommender:
     return NextItemRecommender.fit(dataset, folder, config, recipe.data.graph)
 

@@ -26,7 +26,13 @@ from forwhy.data.protocols import ProtocolConfig
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.recommend.llmbs.config import LlmBsConfig
-from forwhy.recommend.sequential.config import Gru4RecConfig, KnnConfig, SasRecConfig, SequentialConfig
+from forwhy.recommend.sequential.config import (
+    DinConfig,
+    Gru4RecConfig,
+    KnnConfig,
+    SasRecConfig,
+    SequentialConfig,
+)
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.indices.config import IndexConfig
 
@@ -176,7 +182,7 @@ class VectorsFile(_Section):
 
 
 BehaviourVectors = Annotated[
-    SasRecConfig | Gru4RecConfig | SpectralVectors | VectorsFile, Field(discriminator="network")
+    SasRecConfig | Gru4RecConfig | DinConfig | SpectralVectors | VectorsFile, Field(discriminator="network")
 ]
 
 
@@ -186,8 +192,8 @@ class LlmBsRecipe(NextItemRecipe):
     system: Literal["llm-bs"] = "llm-bs"
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     behaviour: BehaviourVectors = Field(default_factory=SasRecConfig)
-    """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`), which sees training items
-    only, `spectral` or `file`."""
+    """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`, `din`), which sees training
+    items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
     recommender: LlmBsConfig = Field(default_factory=LlmBsConfig)
 
