@@ -39,23 +39,24 @@ class TigerConfig(WithPresets):
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper`: the published sizes."""
 
-    layers: PositiveInt = 4
+    layers: PositiveInt = 2
     """Blocks of the encoder, and as many of the decoder."""
 
     dims: PositiveInt = 128
     """Width of the states."""
 
-    heads: PositiveInt = 6
+    heads: PositiveInt = 4
     """Attention heads."""
 
-    head_dims: PositiveInt = 64
+    head_dims: PositiveInt = 32
     """Width of each; `heads` times it need not be `dims`."""
 
-    feedforward: PositiveInt = 1024
+    feedforward: PositiveInt = 512
     """Width of a block's hidden layer."""
 
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share dropped of embeddings, attention weights, hidden layers and of what each layer adds, as in T5."""
+    """Share dropped of the embeddings, of what each layer adds and of the last states. T5 also drops attention weights
+    and hidden layers, which would make a step on a CPU half as long again."""
 
     window: PositiveInt = WINDOW
     """Items of a history that are read, the latest ones."""

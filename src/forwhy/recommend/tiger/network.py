@@ -204,7 +204,7 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.dropout(self.own(normed_BTD, keys, values, bias))
         if read is not None:
             x_BTD = x_BTD + self.dropout(self.cross(self.cross_norm(x_BTD), *read, unread))
-        hidden_BTF = self.dropout(F.relu(self.into(self.hidden_norm(x_BTD))))
+        hidden_BTF = F.relu(self.into(self.hidden_norm(x_BTD)))
         return x_BTD + self.dropout(self.out(hidden_BTF)), (keys, values)
 
 
@@ -213,7 +213,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TigerConfig) -> None:
         super().__init__()
-        self.heads, self.rate = config.heads, config.dropout
+        self.heads = config.heads
         inner = config.heads * config.head_dims
         self.query = nn.Linear(config.dims, inner, bias=False)
         self.key_value = nn.Linear(config.dims, 2 * inner, bias=False)
@@ -231,7 +231,6 @@ class Attention(nn.Module):
             keys,
             values,
             attn_mask=bias,
-            dropout_p=self.rate if self.training else 0.0,
             scale=1.0,
         )
         mixed: Tensor = self.out(found_BHTE.transpose(1, 2).flatten(2))
