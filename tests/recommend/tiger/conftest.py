@@ -42,8 +42,8 @@ def ring(users: int, items: int, length: int) -> list[list[int]]:
 def tiny(**changes: Any) -> TigerConfig:  # noqa: ANN401
     """Options of a network that trains in a moment."""
     given: dict[str, Any] = {
-        "layers": 1, "dims": 32, "heads": 2, "head_dims": 12, "feedforward": 48, "dropout": 0.0, "epochs": 1, "targets": 0,
-        "patience": 0, "batch_size": 32, "learning_rate": 1e-2, "beam": 5, "device": "cpu",
+        "layers": 1, "dims": 32, "heads": 2, "head_dims": 12, "feedforward": 48, "dropout": 0.0,
+        "targets": 0, "epochs": 1, "patience": 0, "batch_size": 32, "learning_rate": 1e-2, "beam": 5, "device": "cpu",
     }  # fmt: skip
     return TigerConfig.model_validate(given | changes)
 
