@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.causal import Prompts
 from forwhy.recommend.decoding.exact import exact_ranks, exact_scores
 from forwhy.recommend.decoding.head import LOWEST, Normalise
 from forwhy.recommend.decoding.prompts import ItemReader
+from forwhy.recommend.decoding.reading import Reading, TreeReader
 from forwhy.recommend.decoding.trie import CodeTrie
 
 
@@ -56,7 +56,7 @@ class BeamDecoder(ItemReader):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | TreeReader,
         trie: CodeTrie,
         level_token_ids: Sequence[Tensor],
         normalise: Normalise = "vocab",
@@ -67,7 +67,7 @@ class BeamDecoder(ItemReader):
         """Check that model, trie and tokens belong together.
 
         Args:
-            model: Any Hugging Face causal language model with full or sliding attention.
+            model: Any Hugging Face causal language model with full or sliding attention, or what reads as one.
             trie: The items' codes.
             level_token_ids: Per level, the token that stands for each code.
             normalise: What a code's probability is shared with.
@@ -138,7 +138,7 @@ class BeamDecoder(ItemReader):
         """
         return exact_ranks(self, prompts, targets)
 
-    def _leaves(self, read: Prompts) -> tuple[Tensor, Tensor]:
+    def _leaves(self, read: Reading) -> tuple[Tensor, Tensor]:
         """Leaves [B, K] in the order of their codes, and their scores."""
         search = self._first(read)
         for level in range(1, self.trie.levels):
@@ -148,7 +148,7 @@ class BeamDecoder(ItemReader):
             search = self._expand(states, search, level)
         return search.nodes_BK, search.scores_BK
 
-    def _first(self, read: Prompts) -> _Search:
+    def _first(self, read: Reading) -> _Search:
         users = len(read.lengths_B)
         root_B1 = torch.zeros(users, 1, dtype=torch.long, device=self.lm.device)
         zero_B1 = torch.zeros(users, 1, device=self.lm.device)
@@ -162,7 +162,7 @@ class BeamDecoder(ItemReader):
             return False
         return self.trie.determined(search.nodes_BK, level)
 
-    def _read_codes(self, read: Prompts, search: _Search, level: int) -> Tensor:
+    def _read_codes(self, read: Reading, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
         beams = search.codes_BK.shape[1]
         search.seen_BKn = _with_own(search.seen_BKn)
@@ -186,7 +186,7 @@ class BeamDecoder(ItemReader):
             search.seen_BKn.gather(1, parent_BK[..., None].expand(-1, -1, search.seen_BKn.shape[2])),
         )
 
-    def _tail(self, read: Prompts, search: _Search, level: int) -> tuple[Tensor, Tensor]:
+    def _tail(self, read: Reading, search: _Search, level: int) -> tuple[Tensor, Tensor]:
         """The remaining codes of determined items, all in one pass over every beam."""
         codes, nodes_BK = [search.codes_BK], search.nodes_BK
         for depth in self.trie.depths[level:]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.causal import Prompts
 from forwhy.recommend.decoding.prompts import ItemReader
+from forwhy.recommend.decoding.reading import Reading
 from forwhy.recommend.decoding.trie import CodeTrie
 
 TREE_TOKENS = 256
@@ -82,7 +82,7 @@ def _runs(trie: CodeTrie, leaves: int) -> Iterator[_Run]:
         yield _Run(tuple(spans), tuple(parents))
 
 
-def _scored(decoder: ItemReader, read: Prompts, run: _Run) -> Tensor:
+def _scored(decoder: ItemReader, read: Reading, run: _Run) -> Tensor:
     """[B, leaves of the run]."""
     states = [read.last[:, None], *_states(decoder, read, run)]
     total = torch.zeros(len(read.lengths_B), 1, device=decoder.lm.device)
@@ -98,7 +98,7 @@ def _scored(decoder: ItemReader, read: Prompts, run: _Run) -> Tensor:
     return total
 
 
-def _states(decoder: ItemReader, read: Prompts, run: _Run) -> Sequence[Tensor]:
+def _states(decoder: ItemReader, read: Reading, run: _Run) -> Sequence[Tensor]:
     """The model's states at the run's nodes of each depth but root and leaves, in one pass."""
     lm, trie = decoder.lm, decoder.trie
     sizes = [last - first for first, last in run.spans[1:-1]]

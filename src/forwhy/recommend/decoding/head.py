@@ -24,17 +24,21 @@ LOWEST = -1e30
 """Log-probability of a legal code that the model gives none: still above any that does not exist."""
 
 
-class Head(Protocol):
+class CodeHead(Protocol):
     """How a model's states become logits."""
-
-    def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401 (passed on to the model)
-        """What the model computes at its last `keep` positions, [B, keep, ...]; all where 0."""
 
     def vocabulary(self, states: Tensor) -> Tensor:
         """Logits [..., V] of all tokens, float32."""
 
     def rows(self, states: Tensor, ids_W: Tensor) -> Tensor:
         """Logits [..., W] of some tokens, float32."""
+
+
+class Head(CodeHead, Protocol):
+    """The same with the causal language model that the states come from."""
+
+    def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401 (passed on to the model)
+        """What the model computes at its last `keep` positions, [B, keep, ...]; all where 0."""
 
 
 class PlainHead:
@@ -97,7 +101,7 @@ class OwnHead:
 class LevelHead:
     """Log-probabilities of a level's codes, under one of the three ways to normalise."""
 
-    def __init__(self, head: Head, level_ids: Sequence[Tensor], normalise: Normalise) -> None:
+    def __init__(self, head: CodeHead, level_ids: Sequence[Tensor], normalise: Normalise) -> None:
         self.head, self.level_ids, self.normalise = head, list(level_ids), normalise
 
     def codes(self, states: Tensor, level: int) -> Tensor:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from forwhy.bridge.cache import Prefix
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.causal import Prompts, TreeModel, evaluating
+from forwhy.recommend.decoding.causal import TreeModel, evaluating
 from forwhy.recommend.decoding.head import LevelHead, Normalise
+from forwhy.recommend.decoding.reading import Reading, TreeReader
 from forwhy.recommend.decoding.trie import CodeTrie
 
 SHARED_TOKENS = 256
@@ -25,7 +25,7 @@ class ItemReader:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | TreeReader,
         trie: CodeTrie,
         level_token_ids: Sequence[Tensor],
         normalise: Normalise,
@@ -34,7 +34,7 @@ class ItemReader:
         """As `BeamDecoder`."""
         if batch < 1:
             raise UserError(f"batch is {batch}: read at least one prompt at a time")
-        self.lm = TreeModel(model)
+        self.lm: TreeReader = TreeModel(model) if isinstance(model, PreTrainedModel) else model
         self.trie = trie.to(self.lm.device)
         self.ids = _checked_ids(trie, level_token_ids, self.lm)
         self.head = LevelHead(self.lm.head, self.ids, normalise)
@@ -42,13 +42,14 @@ class ItemReader:
 
     def passes(
         self, prompts: Sequence[Sequence[int]], room: int, batch: int | None = None
-    ) -> Iterator[tuple[list[int], Prompts]]:
+    ) -> Iterator[tuple[list[int], Reading]]:
         """Prompts read in batches of similar length, with the rows they came from."""
         self._check(prompts)
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         shared = _common(prompts)
         with evaluating(self.lm.model):
-            prefix: Prefix | None = self.lm.prefix(prompts[0][:shared]) if shared else None
+            prefix = self.lm.prefix(prompts[0][:shared]) if shared else None
+            shared = 0 if prefix is None else shared
             for start in range(0, len(order), batch or self.batch):
                 rows = order[start : start + (batch or self.batch)]
                 yield rows, self.lm.read([prompts[row][shared:] for row in rows], room, prefix)
@@ -76,7 +77,7 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
     return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
 
 
-def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeModel) -> list[Tensor]:
+def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeReader) -> list[Tensor]:
     if len(level_token_ids) != trie.levels:
         raise UserError(
             f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ"

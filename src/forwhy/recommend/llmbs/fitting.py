@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
-from forwhy.errors import UserError
 from forwhy.models import ALIASES, load_causal_lm
 from forwhy.recommend.decoding import CodeTrie
+from forwhy.recommend.generative.learning import check_data, result_metrics
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.contrast import Contrast, weights
@@ -55,7 +54,7 @@ def fit(
     vectors: Vectors,
 ) -> LlmBsRecommender:
     """See `LlmBsRecommender.fit`."""
-    _check(dataset, sequences, index)
+    check_data(dataset, sequences, index)
     with kept_generators():
         seed_everything(config.seed)
         start = _start(dataset, index, config)
@@ -68,12 +67,12 @@ def fit(
     task = LlmBsTask(network, sequences, trie, config, texts)
     loop = _loop(config, config.epochs, config.patience, validates)
     result = train(task, loop, folder / "full", "llm-bs", identity)
-    metrics = {"full": _metrics(result)}
+    metrics = {"full": result_metrics(result)}
     network.contrast = None  # its part ends with this stage (section 3.4.3)
     adapter = None
     if config.annealing.epochs:
         adapter, annealed = _anneal(network, sequences, trie, config, folder, identity + "annealing")
-        metrics["annealing"] = _metrics(annealed)
+        metrics["annealing"] = result_metrics(annealed)
     return LlmBsRecommender(
         dataset.users,
         dataset.items,
@@ -87,18 +86,6 @@ def fit(
         metrics=metrics,
         base=start.base,
     )
-
-
-def _check(dataset: Dataset, sequences: Sequences, index: ItemIndex) -> None:
-    if tuple(index.items.values) != tuple(dataset.items.values):
-        raise UserError(
-            f"the index names {len(index):,} items, data set '{dataset.name}' {len(dataset.items):,}, and they are "
-            "not the same; build the index on this data set"
-        )
-    if not len(sequences.train.items):
-        raise UserError(
-            f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
-        )
 
 
 def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> _Start:
@@ -203,8 +190,3 @@ def _identity(
     return "\n".join(
         (dataset.fingerprint, sequences.fingerprint(), index.fingerprint, digest.hexdigest(), options)
     )
-
-
-def _metrics(result: TrainingResult) -> dict[str, Any]:
-    seconds = round(result.seconds, 3)
-    return {**result.best_metrics, "best_epoch": result.best_epoch, "steps": result.steps, "seconds": seconds}

@@ -1,6 +1,6 @@
 """LLM-BS: a language model that recommends by writing the codes of items that exist.
 
-Shapes: B people, I items, K items of a list.
+Shapes: I items, E width of a vector.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -21,28 +19,20 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Id, Ints, Scores
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
+from forwhy.recommend.generative import GenerativeRecommender
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.sequential.base import SequentialRecommender
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["LlmBsRecommender"]
 
-Lists = tuple[Ints, Scores]
 
+class LlmBsRecommender(GenerativeRecommender):
+    """A language model that knows the items' codes; what it lists and how it scores: see `GenerativeRecommender`."""
 
-class LlmBsRecommender(SequentialRecommender):
-    """Lists the items whose codes the model finds most probable after a history, by constrained beam search.
-
-    A history is in time order, its repeats count, and only its last `window` items are read. Hot users' is what they
-    took in training; others bring theirs. An empty history is read as one: the list is what people take first.
-    A score is the log-probability of an item's codes. Beams are `beam` wide, or the next multiple of it that holds `k`
-    items and those that `filter_seen` leaves out; with as many beams as items the list is exact.
-    Cost per person: one pass over the history and one over the beams per level.
-    """
+    config: LlmBsConfig
 
     def __init__(
         self,
@@ -77,12 +67,10 @@ class LlmBsRecommender(SequentialRecommender):
         Raises:
             UserError: the index is of other items, or the model has other tokens.
         """
-        super().__init__(users, items, titles, train)
-        check_index(index, items, network)
-        self.index, self.config = index, config
+        super().__init__(users, items, titles, train, index, network.tokens)
+        self.config = config
         self.network, self.tokenizer, self.adapter = network.eval(), tokenizer, adapter
         self.metrics, self.base = dict(metrics or {}), dict(base or {})
-        self._trie = CodeTrie.from_codes(index.codes, index.sizes)
 
     @classmethod
     def fit(
@@ -119,123 +107,8 @@ class LlmBsRecommender(SequentialRecommender):
         histories = sequences or Sequences.from_dataset(dataset, graph)
         return fit(dataset, histories, index, Path(folder), options, vectors or {})
 
-    # --- lists
-
-    def recommend(
-        self,
-        users: Id | Sequence[Id] | None = None,
-        *,
-        history: Sequence[Id] | None = None,
-        k: int = 10,
-        filter_seen: bool = True,
-    ) -> pl.DataFrame:
-        """The `k` best items of each person, as every recommender's: see `CatalogueRecommender.recommend`.
-
-        A history may be empty. Lists of different `k` within one width of beams are heads of each other.
-
-        Raises:
-            UserError: unknown id, a user without training items, nobody named, k below 1.
-        """
-        if k < 1:
-            raise UserError(f"k is {k}: ask for at least one item")
-        if history is not None:
-            return self._listed_by_history(users, history, k, filter_seen)
-        if users is None:
-            raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
-        named = [users] if isinstance(users, str | int) else list(users)
-        numbers = self._user_numbers(named)
-        hidden = [self._seen(int(number)) if filter_seen else numbers[:0] for number in numbers]
-        lists = self.lists_after(self.train.take(numbers), k, hidden)
-        return self._table([self.users.values[number] for number in numbers], lists)
-
-    def lists_after(
-        self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
-    ) -> list[Lists]:
-        """The `k` best items after each history, best first, and their scores; fewer where the catalogue ends.
-
-        Args:
-            histories: Internal items, oldest first; may be empty.
-            k: Items of each list.
-            hidden: Items that each list leaves out.
-        """
-        recent = histories.last(self.config.window)
-        left_out = [np.unique(items) for items in hidden] if hidden else [recent.items[:0]] * len(recent)
-        widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
-        lists: list[Lists] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
-        for width in np.unique(widths).tolist():
-            rows = np.flatnonzero(widths == width)
-            decoder = self._decoder(self._trie, width)
-            found = decoder.search([self._prompt(recent[int(row)]) for row in rows])
-            for row, items, scores in zip(
-                rows.tolist(), found.items.numpy(), found.scores.numpy(), strict=True
-            ):
-                kept = ~np.isin(items, left_out[row])
-                lists[row] = (items[kept][:k], scores[kept][:k])
-        return lists
-
-    def items_after(self, histories: Histories, k: int = 10) -> Ints:
-        """[B, k] the items of those lists; -1 where the catalogue ends. What `evaluate.sequential.rank_lists` reads."""
-        items_BK = np.full((len(histories), k), -1, dtype=np.int64)
-        for row, (items, _) in enumerate(self.lists_after(histories, k)):
-            items_BK[row, : len(items)] = items
-        return items_BK
-
-    def _listed_by_history(
-        self, users: Id | Sequence[Id] | None, history: Sequence[Id], k: int, filter_seen: bool
-    ) -> pl.DataFrame:
-        people: list[Id] = [] if users is None else [users] if isinstance(users, str | int) else list(users)
-        if len(people) > 1:
-            raise UserError("a history belongs to one person: ask for one user at a time")
-        items = self._item_numbers(history)
-        numbers = [self.users.index(person) for person in people]
-        hidden = np.concatenate([items, *(self._seen(number) for number in numbers)])
-        lists = self.lists_after(Histories.of([items]), k, [hidden if filter_seen else items[:0]])
-        return self._table([self.users.values[number] for number in numbers] or [None], lists)
-
-    def _width(self, wanted: int) -> int:
-        """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""
-        return min(-(-wanted // self.config.beam) * self.config.beam, len(self.items))
-
-    # --- scores
-
-    def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] exact scores of all items after histories, empty ones too. A pass over the whole trie for each."""
-        return self._exact(self._trie, histories)
-
-    def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
-        """[n] scores of pairs users[k], items[k]; a single id stands for all rows.
-
-        Cost: one pass per distinct user over the codes of the distinct items (of all items under `legal`).
-
-        Raises:
-            UserError: unknown id, or two lists of different lengths.
-        """
-        left = self._user_numbers([users] if isinstance(users, str | int) else users)
-        right = self._item_numbers([items] if isinstance(items, str | int) else items)
-        if len(left) != len(right) and 1 not in (len(left), len(right)):
-            raise UserError(f"{len(left)} users for {len(right)} items: give as many, or one of either")
-        left, right = np.broadcast_arrays(left, right)
-        people, row = np.unique(left, return_inverse=True)
-        asked, column = np.unique(right, return_inverse=True)
-        if not len(left):
-            return np.empty(0, np.float32)
-        if self.config.decoding == "legal":  # depends on which items exist
-            return self.scores(people)[row, right]
-        some = CodeTrie.from_codes(self.index.codes[asked], self.index.sizes)
-        return self._exact(some, self.train.take(people))[row, column]
-
-    def _exact(self, trie: CodeTrie, histories: Histories) -> Scores:
-        recent = histories.last(self.config.window)
-        if not len(recent):
-            return np.empty((0, len(trie)), np.float32)
-        prompts = [self._prompt(recent[row]) for row in range(len(recent))]
-        return np.asarray(self._decoder(trie, 1).exact_scores(prompts).numpy())
-
-    def _prompt(self, items: Ints) -> list[int]:
-        return self.network.tokens.history(items.tolist())
-
     def _decoder(self, trie: CodeTrie, beam: int) -> BeamDecoder:
-        return BeamDecoder(self.network.lm, trie, self.network.tokens.levels, self.config.decoding, beam)
+        return BeamDecoder(self.network.lm, trie, self.tokens.levels, self.config.decoding, beam)
 
     # --- talking
 
@@ -283,15 +156,3 @@ class LlmBsRecommender(SequentialRecommender):
         from forwhy.recommend.llmbs.store import load
 
         return load(Path(folder), device)
-
-
-def check_index(index: ItemIndex, items: Ids, network: LlmBsNetwork) -> None:
-    """Refuse an index of other items or other codes than the model's."""
-    if tuple(index.items.values) != tuple(items.values):
-        raise UserError(
-            f"the index names {len(index.items):,} items, the data set {len(items):,}, and they are not the same; "
-            "build the index on this data set"
-        )
-    tokens = network.tokens
-    if not torch.equal(tokens.items_NL, torch.from_numpy(index.token_rows + tokens.first)):
-        raise UserError("index and model disagree: the model was trained on other codes; load its own index")

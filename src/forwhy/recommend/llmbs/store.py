@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 import forwhy.artifact as artifact
-from forwhy.data.sequences import Histories
-from forwhy.errors import UserError
 from forwhy.graph.known import id_tables, read_ids
+from forwhy.recommend.generative.store import index_part, metric_rows, own_index, tensors_of, train_histories
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
@@ -45,11 +43,9 @@ def save(folder: Path, fitted: LlmBsRecommender) -> None:
         "metrics": fitted.metrics,
     }
     tables = id_tables(fitted.users, fitted.items, fitted.titles)
-    with tempfile.TemporaryDirectory(prefix="forwhy-") as temporary:
-        parts = {"index": Path(temporary) / "index"}
-        fitted.index.save_pretrained(parts["index"])
+    with index_part(fitted.index) as parts:
         if fitted.tokenizer is not None:
-            parts["tokenizer"] = Path(temporary) / "tokenizer"
+            parts["tokenizer"] = parts["index"].with_name("tokenizer")
             fitted.tokenizer.save_pretrained(str(parts["tokenizer"]))
         artifact.save(folder, KIND, config, tensors, tables, _card(fitted), parts)
 
@@ -58,29 +54,23 @@ def load(folder: Path, device: str) -> LlmBsRecommender:
     """Read the artifact; see `LlmBsRecommender.from_pretrained`."""
     stored = artifact.load(folder, KIND)
     config = LlmBsConfig.model_validate(stored.config["options"])
-    index = ItemIndex.from_pretrained(stored.part("index"))
-    if index.fingerprint != stored.config["index"]:
-        raise UserError(
-            f"{folder}: index and model disagree: trained on index {stored.config['index'][:8]}, found "
-            f"{index.fingerprint[:8]}; put its own index back or train again"
-        )
+    index = own_index(folder, stored)
     tokens, tokenizer = _tokens(stored, index, config)
     shape = dict(stored.config["model"])
     with kept_generators():
         lm = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(shape.pop("model_type"), **shape), dtype=torch.float32
         )
-    lm.load_state_dict(_with_twins(_part(stored, LM), lm))
+    lm.load_state_dict(_with_twins(tensors_of(stored, LM), lm))
     lm.to(resolve_device(device))
     network = LlmBsNetwork(lm, tokens, config.softmax)
     adapter = _adapter(stored, network, config) if stored.config["adapter"] else None
     users, items, titles = read_ids(stored.tables)
-    train_items = Histories(stored.tensors["train.items"], stored.tensors["train.offsets"])
     return LlmBsRecommender(
         users,
         items,
         titles,
-        train_items,
+        train_histories(stored),
         index,
         network,
         config,
@@ -111,14 +101,6 @@ def _with_twins(state: dict[str, torch.Tensor], lm: torch.nn.Module) -> dict[str
     return state | {name: state[twin] for name, twin in twins.items() if twin is not None}
 
 
-def _part(stored: artifact.Artifact, prefix: str) -> dict[str, torch.Tensor]:
-    return {
-        name.removeprefix(prefix): torch.from_numpy(value)
-        for name, value in stored.tensors.items()
-        if name.startswith(prefix)
-    }
-
-
 def _tokens(
     stored: artifact.Artifact, index: ItemIndex, config: LlmBsConfig
 ) -> tuple[Tokens, PreTrainedTokenizerBase | None]:
@@ -132,16 +114,11 @@ def _tokens(
 def _adapter(stored: artifact.Artifact, network: LlmBsNetwork, config: LlmBsConfig) -> Annealing:
     with kept_generators():
         adapter = Annealing(network.lm, network.tokens, config.annealing)
-    adapter.trained.load_state_dict(_part(stored, ADAPTER))
+    adapter.trained.load_state_dict(tensors_of(stored, ADAPTER))
     return adapter
 
 
 def _card(fitted: LlmBsRecommender) -> str:
-    rows = "\n".join(
-        f"| {stage} | {name} | {value} |"
-        for stage, numbers in fitted.metrics.items()
-        for name, value in numbers.items()
-    )
     base = fitted.base
     origin = (
         "The model was trained from random weights."
@@ -153,5 +130,5 @@ def _card(fitted: LlmBsRecommender) -> str:
         "---\nlibrary_name: forwhy\ntags: [recommendation, generative-recommendation]\n---\n# LLM-BS\n\n"
         f"Writes the codes of the next of {len(fitted.items):,} items after the last {fitted.config.window} of a "
         "history. Load with `forwhy.recommend.llmbs.LlmBsRecommender.from_pretrained(folder)`.\n\n"
-        f"{origin}\n\n| stage | measured in training | |\n|---|---|---|\n{rows}\n"
+        f"{origin}\n\n| stage | measured in training | |\n|---|---|---|\n{metric_rows(fitted.metrics)}\n"
     )

@@ -1,6 +1,6 @@
 """LLM-BS as a task of the training loop: packed histories, text examples, constrained NDCG@10.
 
-Shapes: B histories, M negatives, V validated users, L levels.
+Shapes: B histories, M negatives.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
+from forwhy.recommend.generative.learning import Validation, batch_order
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
@@ -23,10 +23,6 @@ from forwhy.recommend.llmbs.tasks import Example, TextTasks, text_rows
 from forwhy.training import Task
 
 __all__ = ["Batch", "LlmBsTask"]
-
-Ints = NDArray[np.int64]
-POOL = 16
-"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,7 @@ class _Epoch(Sequence[Batch]):
         self._task, self._epoch = task, epoch
         size, parts = task.config.batch_size, task.pieces
         rng = np.random.default_rng((task.config.seed, epoch))
-        order = rng.permutation(len(parts))
-        pool = np.arange(len(order)) // (size * POOL)
-        self._order = order[np.lexsort((parts.histories.lengths[order], pool))]
-        self._batches = rng.permutation(-(-len(order) // size))
+        self._order, self._batches = batch_order(parts.histories.lengths, size, rng)
         self._texts = task.texts.epoch(epoch) if task.texts is not None else []
 
     def __len__(self) -> int:
@@ -94,12 +87,9 @@ class LlmBsTask(Task[Batch]):
         self.trie, self.items = trie, sequences.n_items
         self.pieces: Pieces = cut(sequences.train, config.window, config.stride)
         self._levels = len(network.tokens.levels)
-        users = sequences.evaluated("valid")
-        sample = config.validation_users or len(users)
-        chosen = np.sort(np.random.default_rng(config.seed).permutation(users)[:sample])
-        before = sequences.histories("valid").take(chosen).last(config.window)
-        self._prompts = [network.tokens.history(before[row].tolist()) for row in range(len(chosen))]
-        self._targets = torch.from_numpy(sequences.valid[chosen])
+        self._validation = Validation(
+            sequences, network.tokens, config.window, config.validation_users, config.seed
+        )
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW; weight decay on matrices but the tables of tokens, none in the adapter."""
@@ -151,19 +141,11 @@ class LlmBsTask(Task[Batch]):
 
     def evaluate(self) -> Mapping[str, float]:
         """NDCG@10 and Recall@10 by constrained beam search; without validation items the training likelihood."""
-        if not self._prompts:
+        if not len(self._validation):
             first = next(iter(self.batches(0)))
             return {"train_log_likelihood": -float(self.loss(first)["generation"])}
+        levels, beam = self.network.tokens.levels, max(self.config.beam, 10)
         # Beams are compared to rounding; autocast's is too coarse for that.
         with torch.autocast(self.network.lm.device.type, enabled=False):
-            decoder = BeamDecoder(
-                self.network.lm,
-                self.trie,
-                self.network.tokens.levels,
-                self.config.decoding,
-                max(self.config.beam, 10),
-            )
-            found = decoder.search(self._prompts, 10).items
-        hits = found == self._targets[:, None]
-        gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
-        return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}
+            decoder = BeamDecoder(self.network.lm, self.trie, levels, self.config.decoding, beam)
+            return self._validation.measure(decoder)

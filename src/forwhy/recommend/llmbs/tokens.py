@@ -1,6 +1,6 @@
 """Index tokens: what an item's codes are in a language model's vocabulary.
 
-Shapes: N items, L levels, W codes of a level, V vocabulary, D model width.
+Shapes: V vocabulary, D model width.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forwhy.errors import UserError
+from forwhy.recommend.generative.tokens import IndexTokens, level_tokens
 from forwhy.text.plain import PlainText
 from forwhy.vocabulary.indices import ItemIndex
 
@@ -22,29 +23,13 @@ BEGIN, END, CON = "<begin>", "<end>", "<con>"
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Token ids of an index; a history is written as `prompt`, then the codes of its items."""
+class Tokens(IndexTokens):
+    """Token ids of an index in a language model's vocabulary."""
 
-    items_NL: Tensor
-    """[N, L] token ids of every item."""
-    levels: tuple[Tensor, ...]
-    """Per level, [W] the token of each code: what `BeamDecoder` asks for."""
-    prompt: tuple[int, ...]
-    """What every history begins with; at least one token."""
     con: int
     """The token that sums up a target in training; never decoded."""
     end: int
     """Ends a text response."""
-
-    @property
-    def first(self) -> int:
-        """The lowest index token; all index tokens follow one another."""
-        return int(self.levels[0][0])
-
-    @property
-    def count(self) -> int:
-        """Index tokens of all levels."""
-        return sum(len(level) for level in self.levels)
 
     @property
     def size(self) -> int:
@@ -56,10 +41,6 @@ class Tokens:
         starts = torch.tensor([int(level[0]) for level in self.levels], device=ids.device)
         levels = torch.searchsorted(starts, ids, right=True) - 1
         return levels.masked_fill((ids < self.first) | (ids >= self.first + self.count), -1)
-
-    def history(self, items: Sequence[int]) -> list[int]:
-        """Prompt and codes of internal items."""
-        return [*self.prompt, *self.items_NL[torch.as_tensor(items, dtype=torch.long)].flatten().tolist()]
 
 
 class Speech:
@@ -156,11 +137,8 @@ def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
 
 
 def _tokens(index: ItemIndex, first: int, prompt: tuple[int, ...], end: int, con: int) -> Tokens:
-    starts = first + index.offsets
-    levels = tuple(
-        torch.arange(int(start), int(stop)) for start, stop in zip(starts[:-1], starts[1:], strict=True)
-    )
-    return Tokens(torch.from_numpy(index.token_rows + first).long(), levels, prompt, con, end)
+    items_NL, levels = level_tokens(index, first)
+    return Tokens(items_NL, levels, prompt, con, end)
 
 
 def _id(tokenizer: PreTrainedTokenizerBase, slot: str) -> int | None:
