@@ -180,14 +180,20 @@ def test_runs_of_different_systems_are_compared_user_by_user(recipe: Path, tiny:
 
 
 def test_a_table_of_systems_trains_what_they_share_once(recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "sasrec.toml").write_text(
-        f'name = "s"\nsystem = "sasrec"\nseed = 3\n[data]\npath = "{recipe.parent / "data"}"\n'
-        '[recommender]\ndims = 8\nepochs = 2\ndevice = "cpu"\n'
+    (tmp_path / "base.toml").write_text(
+        f'name = "s"\nsystem = "popularity"\nseed = 3\n[data]\npath = "{recipe.parent / "data"}"\n'
     )
+    network = "{ dims = 8, epochs = 1, device = 'cpu' }"
+    small = "{ layers = 1, dims = 16, heads = 2, feedforward = 16 }"
     (tmp_path / "grid.toml").write_text(
-        f'name = "g"\nbase = "{recipe}"\n[set]\nevaluation.ks = [1, 3]\nevaluation.shuffled_users = 0\n'
-        '[rows.llm-bs]\n[rows.sasrec]\nbase = "sasrec.toml"\n[rows.random]\nindex.source = "random"\n'
-        "recommender.contrast = { semantic = 0.0, behaviour = 0.0 }\n"
+        'name = "g"\nbase = "base.toml"\n[set]\nevaluation = { ks = [1, 3], shuffled_users = 0 }\n'
+        f'[rows.llm-bs]\nsystem = "llm-bs"\nbehaviour = {network}\n'
+        'index = { source = "behaviour", width = 4 }\n'
+        f"recommender = {{ epochs = 1, beam = 4, contrast.semantic = 0.0, backbone = {small} }}\n"
+        f'[rows.sasrec]\nsystem = "sasrec"\nrecommender = {network}\n'
+        '[rows.random]\nsystem = "llm-bs"\nindex = { source = "random", width = 4 }\n'
+        "recommender = { epochs = 1, beam = 4, contrast = { semantic = 0.0, behaviour = 0.0 }, "
+        f"backbone = {small} }}\n"
     )
     grid = load_grid(tmp_path / "grid.toml")
     assert grid is not None
@@ -216,6 +222,19 @@ def test_a_catalogue_of_a_few_items_runs_through(items: int, tmp_path: Path) -> 
     run(load_recipe(path, ["evaluation.ks=[1]"]), tmp_path / "run")
     found = told("recommend", tmp_path / "run", "--history", "i00", "--with-seen", "-k", 9)
     assert len(found["items"]) == items  # type: ignore[arg-type]
+
+
+def test_tiger_runs_as_llm_bs_does(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f'name = "t"\nsystem = "tiger"\n[data]\npath = "{recipe.parent / "data"}"\n[encoder]\nname = "hash"\n'
+        "[index]\nwidth = 4\ndepth = 2\nepochs = 2\n[recommender]\nlayers = 1\ndims = 16\nheads = 2\n"
+        "head_dims = 8\nfeedforward = 16\nepochs = 1\nbeam = 6\n[evaluation]\nks = [1, 5]\n"
+    )
+    document = told("run", path, "--out", tmp_path / "run")
+    assert list(document["stages"]) == ["index", "recommender", "evaluation"]  # type: ignore[call-overload]
+    assert set(document["evaluation"]["protocol"]["index"]["sources"]) == {"semantic"}  # type: ignore[index]
+    assert len(told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("system", ["sasrec", "gru4rec", "popularity"])

@@ -15,7 +15,9 @@ fit_app = typer.Typer(
 )
 
 SystemName = Annotated[Literal["beat", "xrec"], typer.Argument(help="Which system.")]
-RecommenderName = Annotated[Literal["llm-bs", "sasrec", "gru4rec"], typer.Argument(help="Which system.")]
+RecommenderName = Annotated[
+    Literal["llm-bs", "tiger", "sasrec", "gru4rec"], typer.Argument(help="Which system.")
+]
 DatasetFolder = Annotated[Path, typer.Argument(help="Dataset folder.")]
 RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="E.g. explainer.train_pairs=640.")]

@@ -7,8 +7,6 @@
     [rows.full]
     [rows.without-macro]
     vocabulary.macro = false
-    [rows.other-system]
-    base = "xrec-yelp-xrec.toml"       # instead of the common one
 
 Rows share data, seed and evaluation, so that their numbers may stand side by side; what each may spend is in
 `Grid.budget`. A row is a run folder OUT/ROW: a finished one is skipped, a killed one goes on, and a training
@@ -35,8 +33,8 @@ from forwhy.recipe.systems import Recipe
 log = logging.getLogger(__name__)
 
 KEYS = ("name", "base", "set", "rows")
-SHARED = ("name", "system", "seed", "data", "encoder", "evaluation")
-"""Sections that no row may change."""
+SHARED = ("name", "seed", "data", "encoder", "evaluation")
+"""Sections that no row may change. A row of another system needs a base of sections that both have."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,13 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid | None:
     if not {"base", "rows"} & set(values):
         return None
     _check(values, path)
-    rows = {}
-    for row, changes in values["rows"].items():
-        own = {key: value for key, value in changes.items() if key != "base"}
-        base = recipe_values(Path(path).parent / changes.get("base", values["base"]))
-        common = merged(base, values.get("set", {}))
-        for override in overrides:
-            apply_override(common, override)
-        rows[row] = make_recipe(merged(common, {**own, "name": row}), f"{path}: row '{row}'")
+    common = merged(recipe_values(Path(path).parent / values["base"]), values.get("set", {}))
+    for override in overrides:
+        apply_override(common, override)
+    rows = {
+        row: make_recipe(merged(common, {**changes, "name": row}), f"{path}: row '{row}'")
+        for row, changes in values["rows"].items()
+    }
     return Grid(str(values["name"]), rows)
 
 
@@ -117,8 +114,6 @@ def _check(values: Mapping[str, Any], path: Path | str) -> None:
         shared = [key for key in SHARED if key in changes] if isinstance(changes, Mapping) else ["all"]
         if shared:
             raise UserError(f"{path}: row '{row}' sets '{shared[0]}', which rows share; set it under [set]")
-        if not isinstance(changes.get("base", ""), str):
-            raise UserError(f"{path}: row '{row}': 'base' is a file's name")
 
 
 def _tables(*values: object) -> bool:

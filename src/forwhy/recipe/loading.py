@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwhy.recipe.folder import RunFolder
-from forwhy.recipe.systems import ExplainingRecipe, ItemKnnRecipe, LlmBsRecipe, PopularityRecipe
+from forwhy.recipe.systems import ExplainingRecipe, GenerativeRecipe, ItemKnnRecipe, PopularityRecipe
 from forwhy.recommend.base import CatalogueRecommender
 
 
@@ -18,14 +18,8 @@ def load_recommender(home: RunFolder) -> CatalogueRecommender:
         from forwhy.recommend.behaviour import BehaviourRecommender
 
         return BehaviourRecommender(home.behaviour())
-    if isinstance(recipe, LlmBsRecipe):
-        from forwhy.recommend.llmbs import LlmBsRecommender
-
-        found = LlmBsRecommender.from_pretrained(home.output("recommender"), recipe.recommender.device)
-        # How it is asked is what the recipe says now: another beam needs no new training.
-        asked = {name: getattr(recipe.recommender, name) for name in ("beam", "normalise")}
-        found.config = found.config.model_copy(update=asked)
-        return found
+    if isinstance(recipe, GenerativeRecipe):
+        return _generative(home, recipe)
     if isinstance(recipe, ItemKnnRecipe):
         from forwhy.recommend.sequential import ItemKnnRecommender
 
@@ -37,3 +31,15 @@ def load_recommender(home: RunFolder) -> CatalogueRecommender:
     from forwhy.recommend.sequential import NextItemRecommender
 
     return NextItemRecommender.from_pretrained(home.output("behaviour"))
+
+
+def _generative(home: RunFolder, recipe: GenerativeRecipe) -> CatalogueRecommender:
+    """How it is asked is what the recipe says now: another beam needs no new training."""
+    from forwhy.recommend.llmbs import LlmBsRecommender
+    from forwhy.recommend.tiger import TigerRecommender
+
+    kind = LlmBsRecommender if recipe.system == "llm-bs" else TigerRecommender
+    found = kind.from_pretrained(home.output("recommender"), recipe.recommender.device)
+    asked = {name: getattr(recipe.recommender, name) for name in ("beam", "normalise")}
+    found.config = found.config.model_copy(update=asked)
+    return found

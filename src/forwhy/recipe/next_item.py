@@ -2,7 +2,7 @@
 
 LLM-BS: a network that predicts the next item gives items their behaviour vectors (`behaviour`), these and what
 the items say become codes (`index`, LLM-BS eq. 4), a language model learns to write them (`recommender`).
-SASRec, GRU4Rec: the network alone. Item-kNN and popularity only count.
+TIGER: an index and a model of its own. SASRec, GRU4Rec: the network alone. Item-kNN and popularity only count.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.next_item_evaluation import evaluate
 from forwhy.recipe.plan import Stage
 from forwhy.recipe.systems import (
+    GenerativeRecipe,
     Gru4RecRecipe,
     LlmBsRecipe,
     NextItemRecipe,
     SasRecRecipe,
     SpectralVectors,
+    TigerRecipe,
     VectorsFile,
 )
 from forwhy.recommend.llmbs import LlmBsRecommender
 from forwhy.recommend.sequential import NextItemRecommender
 from forwhy.recommend.sequential.config import NextItemConfig
+from forwhy.recommend.tiger import TigerRecommender
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.indices import (
     IndexConfig,
@@ -57,7 +60,7 @@ def learn(home: RunFolder, stage: Stage, recipe: NextItemRecipe, dataset: Datase
     """What a stage before the evaluation makes; `folder` is for its checkpoints."""
     if isinstance(recipe, SasRecRecipe | Gru4RecRecipe):
         return _network(recipe.recommender, recipe, dataset, folder)
-    assert isinstance(recipe, LlmBsRecipe)
+    assert isinstance(recipe, GenerativeRecipe)
     if stage == "behaviour":
         assert not isinstance(recipe.behaviour, SpectralVectors | VectorsFile)
         return _network(recipe.behaviour, recipe, dataset, folder)
@@ -65,7 +68,11 @@ def learn(home: RunFolder, stage: Stage, recipe: NextItemRecipe, dataset: Datase
     if stage == "index":
         return make_index(recipe.index, dataset, vectors)
     index = ItemIndex.from_pretrained(home.output("index"))
-    return LlmBsRecommender.fit(dataset, index, folder, recipe.recommender, vectors, graph=recipe.data.graph)
+    graph = recipe.data.graph
+    if isinstance(recipe, LlmBsRecipe):
+        return LlmBsRecommender.fit(dataset, index, folder, recipe.recommender, vectors, graph)
+    assert isinstance(recipe, TigerRecipe)
+    return TigerRecommender.fit(dataset, index, folder, recipe.recommender, graph)
 
 
 def _network(
@@ -74,7 +81,7 @@ def _network(
     return NextItemRecommender.fit(dataset, folder, config, recipe.data.graph)
 
 
-def item_vectors(home: RunFolder, recipe: LlmBsRecipe, dataset: Dataset) -> Vectors:
+def item_vectors(home: RunFolder, recipe: GenerativeRecipe, dataset: Dataset) -> Vectors:
     """`semantic` and `behaviour`, [I, E] each: those that index and contrast read, and that there are.
 
     No semantic ones where no item has text.
@@ -90,7 +97,7 @@ def item_vectors(home: RunFolder, recipe: LlmBsRecipe, dataset: Dataset) -> Vect
     return found
 
 
-def _behaviour(home: RunFolder, recipe: LlmBsRecipe, dataset: Dataset) -> NDArray[np.floating]:
+def _behaviour(home: RunFolder, recipe: GenerativeRecipe, dataset: Dataset) -> NDArray[np.floating]:
     given = recipe.behaviour
     if isinstance(given, VectorsFile):
         return read_vectors(given.path)

@@ -25,8 +25,9 @@ from forwhy.evaluate.sequential import rank_lists, rank_sequences
 from forwhy.progress import spinner, track
 from forwhy.recipe.folder import RANKS, RunFolder, write_document
 from forwhy.recipe.plan import OUTPUTS
-from forwhy.recipe.systems import LlmBsRecipe, NextItemEvaluation, NextItemRecipe
+from forwhy.recipe.systems import GenerativeRecipe, NextItemEvaluation, NextItemRecipe
 from forwhy.recommend.base import CatalogueRecommender
+from forwhy.recommend.generative import GenerativeRecommender
 from forwhy.recommend.llmbs import LlmBsRecommender
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import SequentialRecommender
@@ -70,7 +71,7 @@ def rank(
     that, so that an item that moves up from behind them is still a miss.
     """
     split, ks = settings.split, settings.ks
-    if isinstance(recommender, LlmBsRecommender):
+    if isinstance(recommender, GenerativeRecommender):
         lists = _lists(recommender, histories, sequences, settings)
         others = without_seen(lists, histories.take(sequences.evaluated(split)))
         found = {AS_IT_IS: lists, SEEN_OUT: others}
@@ -116,7 +117,10 @@ def _without_adapter(
 
 
 def _lists(
-    recommender: LlmBsRecommender, histories: Histories, sequences: Sequences, settings: NextItemEvaluation
+    recommender: GenerativeRecommender,
+    histories: Histories,
+    sequences: Sequences,
+    settings: NextItemEvaluation,
 ) -> Ints:
     """[users with a left-out item, K]."""
     users, most = sequences.evaluated(settings.split), max(settings.ks)
@@ -242,9 +246,9 @@ def _index(
     home: RunFolder, recipe: NextItemRecipe, recommender: CatalogueRecommender
 ) -> Mapping[str, object]:
     """Of a model that writes codes."""
-    if not isinstance(recommender, LlmBsRecommender):
+    if not isinstance(recommender, GenerativeRecommender):
         return {}
-    assert isinstance(recipe, LlmBsRecipe)
+    assert isinstance(recipe, GenerativeRecipe)
     index = recommender.index
     return {
         "index": {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forwhy.errors import UserError
-from forwhy.recipe.systems import LlmBsRecipe, Recipe
+from forwhy.recipe.systems import GenerativeRecipe, Recipe
 
 Stage = Literal["vocabulary", "collaborative", "behaviour", "index", "recommender", "explainer", "evaluation"]
 
@@ -27,6 +27,12 @@ _EVALUATION = Step("evaluation", ("evaluation",))
 _EXPLAINER = Step("explainer", ("explainer",), frozenset({"generation"}))
 # The same name and options as in LLM-BS, so that a network trained for either serves both.
 _NETWORK = Step("behaviour", ("recommender",))
+_GENERATIVE = (
+    Step("behaviour", ("behaviour",)),
+    Step("index", ("encoder", "behaviour", "index")),
+    Step("recommender", ("recommender",), frozenset({"beam", "normalise"})),
+    _EVALUATION,
+)
 PLANS: Mapping[str, tuple[Step, ...]] = {
     "beat": (Step("vocabulary", ("intents", "encoder", "vocabulary")), _EXPLAINER, _EVALUATION),
     "xrec": (
@@ -34,12 +40,8 @@ PLANS: Mapping[str, tuple[Step, ...]] = {
         _EXPLAINER,
         Step("evaluation", ("encoder", "evaluation")),
     ),
-    "llm-bs": (
-        Step("behaviour", ("behaviour",)),
-        Step("index", ("encoder", "behaviour", "index")),
-        Step("recommender", ("recommender",), frozenset({"beam", "normalise"})),
-        _EVALUATION,
-    ),
+    "llm-bs": _GENERATIVE,
+    "tiger": _GENERATIVE,
     "sasrec": (_NETWORK, _EVALUATION),
     "gru4rec": (_NETWORK, _EVALUATION),
     "item-knn": (Step("evaluation", ("recommender", "evaluation")),),
@@ -73,7 +75,7 @@ def plan(recipe: Recipe, until: Stage = "evaluation") -> tuple[Step, ...]:
         UserError: The system has no such stage.
     """
     steps = PLANS[recipe.system]
-    if isinstance(recipe, LlmBsRecipe) and not recipe.trains_behaviour:
+    if isinstance(recipe, GenerativeRecipe) and not recipe.trains_behaviour:
         steps = tuple(step for step in steps if step.stage != "behaviour")
     names = [step.stage for step in steps]
     if until not in names:

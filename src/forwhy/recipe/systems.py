@@ -33,6 +33,7 @@ from forwhy.recommend.sequential.config import (
     SasRecConfig,
     SequentialConfig,
 )
+from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.indices.config import IndexConfig
 
@@ -186,16 +187,15 @@ BehaviourVectors = Annotated[
 ]
 
 
-class LlmBsRecipe(NextItemRecipe):
-    """LLM-BS: items named by codes from what they say and who takes them; a language model writes the next one's."""
+class GenerativeRecipe(NextItemRecipe):
+    """A system that names items by codes and writes the next one's."""
 
-    system: Literal["llm-bs"] = "llm-bs"
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     behaviour: BehaviourVectors = Field(default_factory=SasRecConfig)
     """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`, `din`), which sees training
     items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
-    recommender: LlmBsConfig = Field(default_factory=LlmBsConfig)
+    recommender: LlmBsConfig | TigerConfig
 
     @field_validator("behaviour", mode="before")
     @classmethod
@@ -204,11 +204,9 @@ class LlmBsRecipe(NextItemRecipe):
 
     @property
     def sources(self) -> frozenset[str]:
-        """Which vectors are read, by the index or by the contrast: `semantic`, `behaviour`."""
+        """Which vectors are read: `semantic`, `behaviour`."""
         of_index = {"unit": {"semantic", "behaviour"}}.get(self.index.source, {self.index.source})
-        contrast = self.recommender.contrast
-        of_contrast = {name for name in ("semantic", "behaviour") if getattr(contrast, name)}
-        return frozenset((of_index | of_contrast) & {"semantic", "behaviour"})
+        return frozenset(of_index & {"semantic", "behaviour"})
 
     @property
     def trains_behaviour(self) -> bool:
@@ -222,10 +220,42 @@ class LlmBsRecipe(NextItemRecipe):
         return tuple(file for file in (self.index.file, vectors) if file is not None)
 
     def budget(self) -> str:
-        """Of the language model; annealing too."""
-        settings = self.recommender
-        annealing = f", {settings.annealing.epochs} of the adapter" if settings.annealing.epochs else ""
-        return f"{_next_item_budget(settings)}{annealing}"
+        """Of the model that writes."""
+        return _next_item_budget(self.recommender)
+
+
+class LlmBsRecipe(GenerativeRecipe):
+    """LLM-BS: codes from what items say and from who takes them, written by a language model."""
+
+    system: Literal["llm-bs"] = "llm-bs"
+    recommender: LlmBsConfig = Field(default_factory=LlmBsConfig)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Of the index, and of the contrast."""
+        return super().sources | self.recommender.contrast.weights.keys()
+
+    def budget(self) -> str:
+        """Of the language model, and of the adapter."""
+        annealing = self.recommender.annealing.epochs
+        return f"{super().budget()}{f', {annealing} epochs of the adapter' if annealing else ''}"
+
+
+TIGER_INDEX = {"source": "semantic", "method": "rqvae"}
+"""What TIGER's codes are made from and how, unless something else is given."""
+
+
+class TigerRecipe(GenerativeRecipe):
+    """TIGER: codes of what items say by a residual-quantised autoencoder, written by an encoder and a decoder."""
+
+    system: Literal["tiger"] = "tiger"
+    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate(TIGER_INDEX))
+    recommender: TigerConfig = Field(default_factory=TigerConfig)
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _usual_index(cls, given: object) -> object:
+        return {**TIGER_INDEX, **given} if isinstance(given, Mapping) else given
 
 
 class SasRecRecipe(NextItemRecipe):
@@ -275,6 +305,7 @@ RECIPES: Mapping[str, type[Recipe]] = {
     "beat": BeatRecipe,
     "xrec": XRecRecipe,
     "llm-bs": LlmBsRecipe,
+    "tiger": TigerRecipe,
     "sasrec": SasRecRecipe,
     "gru4rec": Gru4RecRecipe,
     "item-knn": ItemKnnRecipe,
@@ -283,8 +314,9 @@ RECIPES: Mapping[str, type[Recipe]] = {
 """By the key `system`; a recipe without one is BEAT's."""
 
 
-def _next_item_budget(config: SequentialConfig | LlmBsConfig) -> str:
-    return f"{config.epochs} epochs of interactions at most, {config.batch_size} histories a step"
+def _next_item_budget(config: SequentialConfig | LlmBsConfig | TigerConfig) -> str:
+    of_step = "targets" if isinstance(config, TigerConfig) else "histories"
+    return f"{config.epochs} epochs of interactions at most, {config.batch_size} {of_step} a step"
 
 
 # --- sections inside sections

@@ -142,6 +142,12 @@ class ContrastConfig(_Options):
     projector: Literal["linear", "mlp"] = "linear"
     """From CON's normalised state to the vector's space."""
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Source -> its lambda, where it is not 0."""
+        found = {"semantic": self.semantic, "behaviour": self.behaviour}
+        return {source: weight for source, weight in found.items() if weight}
+
 
 class AnnealingConfig(_Options):
     """The annealing adapter (section 3.4.2): LoRA and the index tokens' rows, on sequential data alone."""

@@ -16,13 +16,7 @@ from torch.nn import functional as F
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs.config import ContrastConfig
 
-__all__ = ["Contrast", "info_nce", "weights"]
-
-
-def weights(config: ContrastConfig) -> dict[str, float]:
-    """Source -> its lambda, where it is not 0."""
-    found = {"semantic": config.semantic, "behaviour": config.behaviour}
-    return {source: weight for source, weight in found.items() if weight}
+__all__ = ["Contrast", "info_nce"]
 
 
 class Contrast(nn.Module):
@@ -38,7 +32,7 @@ class Contrast(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.weights = {source: weight for source, weight in weights(config).items() if source in vectors}
+        self.weights = {source: weight for source, weight in config.weights.items() if source in vectors}
         self.projectors = nn.ModuleDict()
         for source in self.weights:
             table = vectors[source]

@@ -19,7 +19,7 @@ from forwhy.recommend.decoding import CodeTrie
 from forwhy.recommend.generative.learning import check_data, result_metrics
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
-from forwhy.recommend.llmbs.contrast import Contrast, weights
+from forwhy.recommend.llmbs.contrast import Contrast
 from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.task import LlmBsTask
@@ -132,10 +132,10 @@ def _texts(dataset: Dataset, sequences: Sequences, start: _Start, config: LlmBsC
 
 def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsConfig) -> Contrast | None:
     """None where no source has both a weight and vectors."""
-    missing = sorted(weights(config.contrast).keys() - vectors.keys())
+    missing = sorted(config.contrast.weights.keys() - vectors.keys())
     if missing:
         log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
-    if not weights(config.contrast).keys() & vectors.keys():
+    if not config.contrast.weights.keys() & vectors.keys():
         return None
     return Contrast(lm.get_input_embeddings().weight.shape[1], items, vectors, config.contrast)
 
