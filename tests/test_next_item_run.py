@@ -233,7 +233,7 @@ def test_tiger_runs_as_llm_bs_does(recipe: Path, tmp_path: Path) -> None:
     )
     document = told("run", path, "--out", tmp_path / "run")
     assert list(document["stages"]) == ["index", "recommender", "evaluation"]  # type: ignore[call-overload]
-    assert set(document["evaluation"]["protocol"]["index"]["sources"]) == {"semantic"}  # type: ignore[index]
+    assert "semantic" in document["evaluation"]["protocol"]["index"]["sources"]  # type: ignore[index]
     assert len(told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 
