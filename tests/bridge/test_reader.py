@@ -137,10 +137,9 @@ def generated(reader: Reader, rows: list[Row], **options: object) -> list[list[i
 
 def ours(reader: Reader, rows: list[Row], decoding: Decoding) -> list[list[int]]:
     """What `greedy` writes for the rows together."""
-    batch = reader.prompt.collate(rows, left=True)
     with torch.inference_mode():
-        inputs, prefix = reader.inputs(batch, reader.soft(rows)), reader.prefix()
-    return [row.ids for row in greedy(reader.backbone, prefix, inputs, batch.pad_B, decoding)]
+        prefix, prompts = reader.prefix(), reader.prompts(rows)
+    return [row.ids for row in greedy(reader.backbone, prefix, prompts, decoding)]
 
 
 @pytest.mark.parametrize(("title", "no_repeat"), [(False, 0), (True, 0), (False, 2), (True, 1)])

@@ -32,3 +32,14 @@ def sorted_batches(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
     lengths = np.array([row.length for row in rows])
     order = np.argsort(-lengths, kind="stable").tolist()
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def reading_parts(lengths: Sequence[int], positions: int) -> list[slice]:
+    """Runs of neighbours that together, padded to the longest, take at most so many positions; one at least."""
+    parts, first, widest = [], 0, 0
+    for row, length in enumerate(lengths):
+        widest = max(widest, length)
+        if row > first and widest * (row + 1 - first) > positions:
+            parts.append(slice(first, row))
+            first, widest = row, length
+    return [*parts, slice(first, len(lengths))]

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import Prefix, drop
-from forwhy.bridge.cache import decoding as decoding_cache
+from forwhy.bridge.cache import DecodingCache, Prefix
 
 Enough = Callable[[int, list[int]], bool]
 """Whether a row needs no further token, given its number in the batch and its tokens so far."""
@@ -46,6 +44,19 @@ class Decoding:
         return logits_BV.argmax(dim=-1)
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts that are read in one pass."""
+
+    inputs_BSD: Tensor
+    """What follows the prefix, padded on the left so that all end together."""
+    pad_B: Tensor
+    """Padding of each; where there is none, no mask is made at all."""
+    reading: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Entered for the pass, and left before the second token: what is injected into the prompts' positions
+    reaches later tokens through their keys and values."""
+
+
 @dataclass
 class Written:
     """One row's tokens; `ended` when a stop token closed it."""
@@ -55,17 +66,12 @@ class Written:
 
 
 def greedy(
-    backbone: Backbone,
-    prefix: Prefix,
-    inputs_BSD: Tensor,
-    pad_B: Tensor,
-    decoding: Decoding,
-    reading: AbstractContextManager[object] | None = None,
+    backbone: Backbone, prefix: Prefix, prompts: Sequence[Prompts], decoding: Decoding
 ) -> list[Written]:
     """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
-    written = [Written([]) for _ in range(len(inputs_BSD))]
-    with backbone.packed.used(len(inputs_BSD)):
-        for _ in steps(backbone, prefix, inputs_BSD, pad_B, decoding, written, reading):
+    written = [Written([]) for part in prompts for _ in part.pad_B]
+    with backbone.packed.used(len(written)):
+        for _ in steps(backbone, prefix, prompts, decoding, written):
             pass
     return written
 
@@ -74,11 +80,9 @@ def greedy(
 def steps(
     backbone: Backbone,
     prefix: Prefix,
-    inputs_BSD: Tensor,
-    pad_B: Tensor,
+    prompts: Sequence[Prompts],
     decoding: Decoding,
     written: list[Written],
-    reading: AbstractContextManager[object] | None = None,
 ) -> Iterator[None]:
     """One token further for every open row at each step, appended to `written`.
 
@@ -88,15 +92,11 @@ def steps(
     Args:
         backbone: The model.
         prefix: What all rows begin with.
-        inputs_BSD: The rest of each prompt, padded on the left so that all end together.
-        pad_B: Padding of each row; where there is none, no mask is made at all.
+        prompts: The rest of each prompt. Read part by part, written to together.
         decoding: When a row is over.
-        written: One empty entry per row.
-        reading: Entered while the prompts are read, and left before the second token: what is injected into
-            the prompt's positions reaches later tokens through their keys and values.
+        written: One empty entry per row, in the order of `prompts`.
     """
-    with reading or nullcontext():
-        state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding)
+    state = _begin(backbone, prefix, prompts, decoding)
     while True:
         tokens = state.next_B.tolist()
         over = [
@@ -124,7 +124,7 @@ class _State:
     """The open rows: which rows of the batch they are, and what the next step needs of them."""
 
     backbone: Backbone
-    cache: Cache
+    cache: DecodingCache
     rows: list[int]
     next_B: Tensor
     mask_BT: Tensor | None
@@ -136,7 +136,7 @@ class _State:
             return
         slots = list(range(len(self.rows)))
         for slot in reversed(over):
-            drop(self.cache, slot)
+            self.cache.drop(slot)
             slots[slot] = slots[-1]
             slots.pop()
         self.rows = [self.rows[slot] for slot in slots]
@@ -163,18 +163,33 @@ def _repeating(ids: Sequence[int], size: int) -> list[int]:
     return [ids[start + size - 1] for start in runs if list(ids[start : start + size - 1]) == last]
 
 
-def _begin(
-    backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, decoding: Decoding
-) -> _State:
+def _begin(backbone: Backbone, prefix: Prefix, prompts: Sequence[Prompts], decoding: Decoding) -> _State:
     """All prompts read, the first token of each row chosen."""
-    width = inputs_BSD.shape[1]
-    pads = pad_B.tolist()
-    cache = decoding_cache(prefix, pads, prefix.length + width + decoding.limit)
-    mask_BT = position_B = positions_BS = None
-    if any(pads):
-        at_T = torch.arange(prefix.length + width, device=inputs_BSD.device)
-        mask_BT = at_T[None] >= pad_B[:, None]
-        positions_BS = (at_T[prefix.length :][None] - pad_B[:, None]).clamp_min(0)
-        position_B = positions_BS[:, -1] + 1
-    next_B = decoding.choose(backbone.step(cache, inputs_BSD, mask_BT, positions_BS), ())
-    return _State(backbone, cache, list(range(len(pads))), next_B, mask_BT, position_B)
+    width = max(part.inputs_BSD.shape[1] for part in prompts)
+    begins = [width - part.inputs_BSD.shape[1] for part in prompts]
+    pad_B = torch.cat([part.pad_B + begin for part, begin in zip(prompts, begins, strict=True)])
+    cache = DecodingCache(prefix, pad_B.tolist(), prefix.length + width + decoding.limit)
+    chosen: list[Tensor] = []
+    first = 0
+    for part, begin in zip(prompts, begins, strict=True):
+        rows = slice(first, first + len(part.pad_B))
+        cache.read(rows, begin)
+        with part.reading:
+            logits_BV = backbone.step(cache, part.inputs_BSD, *_places(prefix, part))
+        chosen.append(decoding.choose(logits_BV, ()))
+        first = rows.stop
+    cache.write()
+    mask_BT = position_B = None
+    if pad_B.any():
+        mask_BT = torch.arange(prefix.length + width, device=pad_B.device)[None] >= pad_B[:, None]
+        position_B = prefix.length + width - pad_B
+    return _State(backbone, cache, list(range(first)), torch.cat(chosen), mask_BT, position_B)
+
+
+def _places(prefix: Prefix, part: Prompts) -> tuple[Tensor | None, Tensor | None]:
+    """Mask [B, T] and positions [B, S] of prompts; None where none is padded."""
+    if not part.pad_B.any():
+        return None, None
+    at_T = torch.arange(prefix.length + part.inputs_BSD.shape[1], device=part.pad_B.device)
+    mask_BT = at_T[None] >= part.pad_B[:, None]
+    return mask_BT, (at_T[prefix.length :][None] - part.pad_B[:, None]).clamp_min(0)
