@@ -152,6 +152,39 @@ def test_greedy_decoding_writes_what_generate_writes(
     assert ours(reader, rows, Decoding({2}, 12, no_repeat=no_repeat)) == expected
 
 
+@pytest.mark.parametrize("positions", [1, 90, 10_000])
+def test_prompts_read_in_parts_of_any_size_write_what_generate_writes(
+    backbone: Backbone,
+    make_reader: Readers,
+    make_rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    positions: int,
+) -> None:
+    """Long and short prompts in no order, which `generate` gets one at a time."""
+    monkeypatch.setattr("forwhy.bridge.reader._READ_TOGETHER", {True: positions})
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader, 7, texts=False)
+    parts = len(reader.prompts(rows))
+    assert parts == {1: 7, 10_000: 1}[positions] if positions != 90 else 1 < parts < 5
+    assert ours(reader, rows, Decoding({2}, 12)) == generated(reader, rows)
+
+
+@pytest.mark.parametrize("positions", [1, 90])
+def test_a_row_read_in_parts_is_injected_with_its_own_vectors(
+    backbone: Backbone,
+    make_reader: Readers,
+    make_rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    positions: int,
+) -> None:
+    plain = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    reader = Reader(backbone, plain.prompt, plain.bridge, backbone.injection("projected"))
+    rows = make_rows(reader, 7, texts=False)
+    alone = [ours(reader, [row], Decoding({2}, 12))[0] for row in rows]
+    monkeypatch.setattr("forwhy.bridge.reader._READ_TOGETHER", {True: positions})
+    assert ours(reader, rows, Decoding({2}, 12)) == alone != ours(plain, rows, Decoding({2}, 12))
+
+
 @pytest.mark.parametrize("end_bias", [-8.0, 8.0])
 def test_a_bias_on_the_end_is_the_one_of_generate(
     backbone: Backbone, make_reader: Readers, make_rows: Rows, end_bias: float
