@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.batching import buckets, sorted_batches
+from forwhy.bridge.batching import buckets, longest_first
 from forwhy.bridge.collaborative import CollaborativeBridge
 from forwhy.bridge.config import AdapterConfig, ProjectorConfig, PromptConfig
 from forwhy.bridge.experts import ExpertAdapter
-from forwhy.bridge.generation import Decoding, greedy
+from forwhy.bridge.generation import Decoding
 from forwhy.bridge.projector import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
@@ -232,18 +232,13 @@ def plain_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> l
     return out
 
 
-@torch.inference_mode()
 def our_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> list[list[int]]:
-    """What the library writes, in the batches of :meth:`Reader.write`."""
-    out: list[list[int]] = [[] for _ in rows]
-    for numbers in sorted_batches(rows, _BATCH):
-        ends = [lengths[number] for number in numbers]
-        decoding = Decoding(reader.prompt.stop_ids, max(ends), lambda row, ids, e=ends: len(ids) >= e[row])
-        prompts = reader.prompts([rows[number] for number in numbers])
-        written = greedy(reader.backbone, reader.prefix(), prompts, decoding)
-        for number, row in zip(numbers, written, strict=True):
-            out[number] = row.ids
-    return out
+    """What the library writes, as :meth:`Reader.write` does."""
+    order = longest_first(rows)
+    ends = [lengths[number] for number in order]
+    decoding = Decoding(reader.prompt.stop_ids, max(ends), lambda row, ids: len(ids) >= ends[row])
+    written = reader.greedy([rows[number] for number in order], decoding, _BATCH)
+    return [row.ids for _, row in sorted(zip(order, written, strict=True), key=lambda pair: pair[0])]
 
 
 def generation(reader: Reader, rows: list[Row], rounds: int) -> dict[str, float]:

@@ -119,17 +119,19 @@ def test_buckets_hold_every_row_once_in_an_order_of_their_own(seed: int, epoch: 
     assert sorted(n for numbers in sorted_batches(rows, 7) for n in numbers) == list(range(1000))
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
-def test_parts_hold_every_row_in_order_and_no_more_positions_than_asked(
-    lengths: list[int], positions: int
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200), st.integers(1, 8))
+def test_parts_hold_every_row_in_order_and_no_more_than_asked(
+    lengths: list[int], positions: int, most: int
 ) -> None:
-    parts = reading_parts(lengths, positions)
+    parts = reading_parts(lengths, positions, most)
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(lengths)))
     padded = [max(lengths[part]) * len(lengths[part]) for part in parts]
-    assert all(p <= positions or part.stop - part.start == 1 for p, part in zip(padded, parts, strict=True))
+    counts = [part.stop - part.start for part in parts]
+    assert all(p <= positions or n == 1 for p, n in zip(padded, counts, strict=True))
+    assert max(counts) <= most
     for part in parts[:-1]:  # the next row would not have fitted
         longer = lengths[part.start : part.stop + 1]
-        assert max(longer) * len(longer) > positions
+        assert max(longer) * len(longer) > positions or len(longer) > most
 
 
 def test_real_templates(real_tokenizers: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.config import GenerationConfig, PromptConfig
-from forwhy.bridge.generation import Decoding, greedy
+from forwhy.bridge.generation import Decoding
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
 
@@ -135,11 +135,9 @@ def generated(reader: Reader, rows: list[Row], **options: object) -> list[list[i
     return written
 
 
-def ours(reader: Reader, rows: list[Row], decoding: Decoding) -> list[list[int]]:
-    """What `greedy` writes for the rows together."""
-    with torch.inference_mode():
-        prefix, prompts = reader.prefix(), reader.prompts(rows)
-    return [row.ids for row in greedy(reader.backbone, prefix, prompts, decoding)]
+def ours(reader: Reader, rows: list[Row], decoding: Decoding, slots: int = 16) -> list[list[int]]:
+    """What `greedy` writes for the rows, so many together."""
+    return [row.ids for row in reader.greedy(rows, decoding, slots)]
 
 
 @pytest.mark.parametrize(("title", "no_repeat"), [(False, 0), (True, 0), (False, 2), (True, 1)])
@@ -164,9 +162,22 @@ def test_prompts_read_in_parts_of_any_size_write_what_generate_writes(
     monkeypatch.setattr("forwhy.bridge.reader._READ_TOGETHER", {True: positions})
     reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
     rows = make_rows(reader, 7, texts=False)
-    parts = len(reader.prompts(rows))
+    parts = len(list(reader.prompts(rows, 40)))
     assert parts == {1: 7, 10_000: 1}[positions] if positions != 90 else 1 < parts < 5
-    assert ours(reader, rows, Decoding({2}, 12)) == generated(reader, rows)
+    assert ours(reader, rows, Decoding({2}, 12), 40) == generated(reader, rows)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+def test_rows_that_take_the_slots_of_finished_ones_write_what_they_write_alone(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, slots: int
+) -> None:
+    """Fourteen prompts of three lengths in no order, whose answers have one to ten tokens."""
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader, 14, texts=False)
+    free = generated(reader, rows)
+    expected = [ids[: 1 + 7 * row % 10] for row, ids in enumerate(free)]
+    decoding = Decoding({2}, 12, lambda row, ids: len(ids) >= len(expected[row]))
+    assert ours(reader, rows, decoding, slots) == expected
 
 
 @pytest.mark.parametrize("positions", [1, 90])

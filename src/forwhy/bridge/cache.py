@@ -79,6 +79,14 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
         self.rows, self.begin, self.length = rows, begin, self.prefix_length
         self.kept = [pad - begin for pad in self.pads[rows]]
 
+    def carry(self, other: DecodingLayer, columns: int) -> None:
+        """See :meth:`DecodingCache.carry`."""
+        for row in range(other.rows.stop):
+            pad = self.pads[row]
+            begin = other.length - (columns - pad)
+            for room, old in zip(self.rooms, other.rooms, strict=True):
+                room[row, :, pad:columns] = old[row, :, begin : other.length]
+
     def write(self) -> None:
         """See :meth:`DecodingCache.write`."""
         self.rows, self.begin, self.length = slice(0, len(self.pads)), 0, self.begin + self.length
@@ -125,6 +133,11 @@ class DecodingCache(Cache):  # type: ignore[misc]
         """The next pass is that of these rows' prompts, none of which begins before column `begin`."""
         for layer in self.layers:
             layer.read(rows, begin)
+
+    def carry(self, other: DecodingCache, columns: int) -> None:
+        """The first rows are those of another cache, being written to, and end at column `columns` too."""
+        for layer, old in zip(self.layers, other.layers, strict=True):
+            layer.carry(old, columns)
 
     def write(self) -> None:
         """All prompts are read, to the same column; from now on passes are of all rows."""

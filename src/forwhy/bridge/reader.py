@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.batching import reading_parts, sorted_batches
+from forwhy.bridge.batching import longest_first, reading_parts, sorted_batches
 from forwhy.bridge.cache import Prefix, moved
 from forwhy.bridge.config import GenerationConfig
-from forwhy.bridge.generation import Decoding, Prompts, Written, greedy, steps
+from forwhy.bridge.generation import Decoding, Prompts, Written, greedy, most_in_a_pass, steps
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.pair import PairBridge
 from forwhy.bridge.prompt import Batch, Prompt, Row
@@ -123,32 +123,39 @@ class Reader(Generic[BridgeT]):
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def prompts(self, rows: Sequence[Row]) -> list[Prompts]:
+    def prompts(self, rows: Sequence[Row], slots: int) -> Iterator[Prompts]:
         """The rows' prompts in their order, as many in a pass as keep the machine busy.
 
-        A pass is padded to its longest prompt, so neighbours should be of similar length, as in
-        :func:`sorted_batches`.
+        A pass is padded to its longest prompt, so neighbours should be of similar length.
+
+        Args:
+            rows: Pairs without targets, the longest first.
+            slots: Rows that will be written together.
         """
         lengths = [len(self.prompt.layout(row)) for row in rows]
-        parts = reading_parts(lengths, _READ_TOGETHER[self.backbone.device.type == "cpu"])
-        return [self._read_together(rows[part]) for part in parts]
+        positions = _READ_TOGETHER[self.backbone.device.type == "cpu"]
+        parts = reading_parts(lengths, positions, most_in_a_pass(slots))
+        return (self._read_together(rows[part]) for part in parts)
 
     def _read_together(self, rows: Sequence[Row]) -> Prompts:
         batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
         soft_BKD = self.soft(rows)
         return Prompts(self.inputs(batch, soft_BKD), batch.pad_B, self.injected(batch, soft_BKD))
 
-    @torch.inference_mode()
     def write(self, rows: Sequence[Row], config: GenerationConfig) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`."""
-        prefix = self.prefix()
         texts = [""] * len(rows)
-        for numbers in sorted_batches(rows, config.batch_size):
-            prompts = self.prompts([rows[number] for number in numbers])
-            written = greedy(self.backbone, prefix, prompts, self._decoding(config))
-            for number, row in zip(numbers, written, strict=True):
-                texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
+        order = longest_first(rows)
+        written = self.greedy([rows[number] for number in order], self._decoding(config), config.batch_size)
+        for number, row in zip(order, written, strict=True):
+            texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
         return texts
+
+    @torch.inference_mode()
+    def greedy(self, rows: Sequence[Row], decoding: Decoding, batch_size: int) -> list[Written]:
+        """The tokens of each row, at most `batch_size` rows written together. Cheapest with the longest first."""
+        slots = min(batch_size, len(rows))
+        return greedy(self.backbone, self.prefix(), self.prompts(rows, slots), decoding, slots)
 
     def stream(self, row: Row, config: GenerationConfig) -> Iterator[str]:
         """The explanation of one row in pieces as they come; joined they are what :meth:`write` returns."""
@@ -156,9 +163,10 @@ class Reader(Generic[BridgeT]):
 
     def _growing(self, row: Row, config: GenerationConfig) -> Iterator[tuple[str, bool]]:
         with torch.inference_mode():
-            prefix, prompts = self.prefix(), self.prompts([row])
-        written = [Written([])]
-        for _ in steps(self.backbone, prefix, prompts, self._decoding(config), written):
+            prefix = self.prefix()
+        written: list[Written] = []
+        prompts, decoding = self.prompts([row], 1), self._decoding(config)
+        for _ in steps(self.backbone, prefix, prompts, decoding, 1, written):
             yield self.prompt.decode(written[0].ids), written[0].ended
 
     def _decoding(self, config: GenerationConfig) -> Decoding:
