@@ -28,12 +28,12 @@ def buckets(rows: Sequence[Row], batch_size: int, seed: int, epoch: int) -> list
 
 
 def longest_first(rows: Sequence[Row]) -> list[int]:
-    """Row numbers, the longest row first: memory runs out at once or never."""
-    return np.argsort([-row.length for row in rows], kind="stable").tolist()
+    """Row numbers, the longest row first."""
+    return sorted(range(len(rows)), key=lambda number: -rows[number].length)
 
 
 def sorted_batches(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
-    """Row numbers in batches of similar length, the longest first."""
+    """Row numbers in batches of similar length, the longest first: memory runs out at once or never."""
     order = longest_first(rows)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
