@@ -74,6 +74,12 @@ def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
         ("data.protocol=published", "did you mean 'as-published'?"),
         ("data.protocol=3", "'data.protocol': input should be 'leak-free', 'as-published' or 'zero-shot'"),
         ("data.zero_shot_users=2", "'data.zero_shot_users': input should be less than or equal to 1"),
+        (
+            "explainer.generation.end_bias=nan",
+            "'explainer.generation.end_bias': input should be a finite number",
+        ),
+        ("explainer.generation.end_bias=-inf", "end_bias': input should be a finite number"),
+        ("explainer.lr=inf", "'explainer.lr': input should be a finite number"),
         ("vocabulary.epochs", "--set vocabulary.epochs: expected key=value"),
         ("name.first=x", "--set name.first=x: 'name' is a value, not a section"),
         ("data=3", "'data':"),

@@ -14,7 +14,7 @@ Presets = Mapping[str, Mapping[str, Any]]
 class WithPresets(BaseModel):
     """A config with a field `preset`; options that are given win over the preset's, section by section."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     presets: ClassVar[Presets] = {}
 
     @model_validator(mode="before")

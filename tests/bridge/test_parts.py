@@ -199,7 +199,7 @@ def test_packed_layers_compute_the_same_and_leave_no_trace(rows: int) -> None:
     with torch.no_grad():
         expected = model(inputs)
         with packed.used(rows):
-            assert ("forward" in model[0].__dict__) == (rows in (4, 16))
+            assert ("forward" in model[0].__dict__) == (rows >= 4)
             torch.testing.assert_close(model(inputs), expected)
             torch.testing.assert_close(model(inputs[:1, :1]), expected[:1, :1])
     assert "forward" not in model[0].__dict__

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from forwhy.bridge.batching import buckets, sorted_batches
+from forwhy.bridge.batching import buckets, reading_parts, sorted_batches
 from forwhy.bridge.config import PromptConfig
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.text.plain import PlainText
@@ -115,6 +117,21 @@ def test_buckets_hold_every_row_once_in_an_order_of_their_own(seed: int, epoch: 
     padded = sum(max(row.length for row in batch) * len(batch) for batch in batches)
     assert padded < 1.06 * lengths.sum()
     assert sorted(n for numbers in sorted_batches(rows, 7) for n in numbers) == list(range(1000))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200), st.integers(1, 8))
+def test_parts_hold_every_row_in_order_and_no_more_than_asked(
+    lengths: list[int], positions: int, most: int
+) -> None:
+    parts = reading_parts(lengths, positions, most)
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(len(lengths)))
+    padded = [max(lengths[part]) * len(lengths[part]) for part in parts]
+    counts = [part.stop - part.start for part in parts]
+    assert all(p <= positions or n == 1 for p, n in zip(padded, counts, strict=True))
+    assert max(counts) <= most
+    for part in parts[:-1]:  # the next row would not have fitted
+        longer = lengths[part.start : part.stop + 1]
+        assert max(longer) * len(longer) > positions or len(longer) > most
 
 
 def test_real_templates(real_tokenizers: dict[str, Path]) -> None:

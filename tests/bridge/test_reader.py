@@ -10,7 +10,7 @@ import torch
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.config import GenerationConfig, PromptConfig
-from forwhy.bridge.generation import Decoding, greedy
+from forwhy.bridge.generation import Decoding
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
 
@@ -135,12 +135,9 @@ def generated(reader: Reader, rows: list[Row], **options: object) -> list[list[i
     return written
 
 
-def ours(reader: Reader, rows: list[Row], decoding: Decoding) -> list[list[int]]:
-    """What `greedy` writes for the rows together."""
-    batch = reader.prompt.collate(rows, left=True)
-    with torch.inference_mode():
-        inputs, prefix = reader.inputs(batch, reader.soft(rows)), reader.prefix()
-    return [row.ids for row in greedy(reader.backbone, prefix, inputs, batch.pad_B, decoding)]
+def ours(reader: Reader, rows: list[Row], decoding: Decoding, slots: int = 16) -> list[list[int]]:
+    """What `greedy` writes for the rows, so many together."""
+    return [row.ids for row in reader.greedy(rows, decoding, slots)]
 
 
 @pytest.mark.parametrize(("title", "no_repeat"), [(False, 0), (True, 0), (False, 2), (True, 1)])
@@ -151,6 +148,52 @@ def test_greedy_decoding_writes_what_generate_writes(
     rows = make_rows(reader, 6, texts=False)
     expected = generated(reader, rows, no_repeat_ngram_size=no_repeat)
     assert ours(reader, rows, Decoding({2}, 12, no_repeat=no_repeat)) == expected
+
+
+@pytest.mark.parametrize("positions", [1, 90, 10_000])
+def test_prompts_read_in_parts_of_any_size_write_what_generate_writes(
+    backbone: Backbone,
+    make_reader: Readers,
+    make_rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    positions: int,
+) -> None:
+    """Long and short prompts in no order, which `generate` gets one at a time."""
+    monkeypatch.setattr("forwhy.bridge.reader._READ_TOGETHER", {True: positions})
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader, 7, texts=False)
+    parts = len(list(reader.prompts(rows, 40)))
+    assert parts == {1: 7, 10_000: 1}[positions] if positions != 90 else 1 < parts < 5
+    assert ours(reader, rows, Decoding({2}, 12), 40) == generated(reader, rows)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+def test_rows_that_take_the_slots_of_finished_ones_write_what_they_write_alone(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, slots: int
+) -> None:
+    """Fourteen prompts of three lengths in no order, whose answers have one to ten tokens."""
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader, 14, texts=False)
+    free = generated(reader, rows)
+    expected = [ids[: 1 + 7 * row % 10] for row, ids in enumerate(free)]
+    decoding = Decoding({2}, 12, lambda row, ids: len(ids) >= len(expected[row]))
+    assert ours(reader, rows, decoding, slots) == expected
+
+
+@pytest.mark.parametrize("positions", [1, 90])
+def test_a_row_read_in_parts_is_injected_with_its_own_vectors(
+    backbone: Backbone,
+    make_reader: Readers,
+    make_rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    positions: int,
+) -> None:
+    plain = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    reader = Reader(backbone, plain.prompt, plain.bridge, backbone.injection("projected"))
+    rows = make_rows(reader, 7, texts=False)
+    alone = [ours(reader, [row], Decoding({2}, 12))[0] for row in rows]
+    monkeypatch.setattr("forwhy.bridge.reader._READ_TOGETHER", {True: positions})
+    assert ours(reader, rows, Decoding({2}, 12)) == alone != ours(plain, rows, Decoding({2}, 12))
 
 
 @pytest.mark.parametrize("end_bias", [-8.0, 8.0])

@@ -27,8 +27,23 @@ def buckets(rows: Sequence[Row], batch_size: int, seed: int, epoch: int) -> list
     return [[rows[row] for row in batches[number]] for number in random.permutation(len(batches))]
 
 
+def longest_first(rows: Sequence[Row]) -> list[int]:
+    """Row numbers, the longest row first."""
+    return sorted(range(len(rows)), key=lambda number: -rows[number].length)
+
+
 def sorted_batches(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
     """Row numbers in batches of similar length, the longest first: memory runs out at once or never."""
-    lengths = np.array([row.length for row in rows])
-    order = np.argsort(-lengths, kind="stable").tolist()
+    order = longest_first(rows)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def reading_parts(lengths: Sequence[int], positions: int, most: int) -> list[slice]:
+    """Runs of at most `most` neighbours that, padded to the longest, take at most `positions`; one at least."""
+    parts, first, widest = [], 0, 0
+    for row, length in enumerate(lengths):
+        widest, count = max(widest, length), row + 1 - first
+        if count > 1 and (count > most or widest * count > positions):
+            parts.append(slice(first, row))
+            first, widest = row, length
+    return [*parts, slice(first, len(lengths))]

@@ -63,44 +63,91 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, prefix: KeyValue, pads: Sequence[int], capacity: int) -> None:
         super().__init__()
         self.lazy_initialization(*prefix)
-        self.rows, self.length = len(pads), prefix[0].shape[-2]
+        self.pads, self.prefix_length = list(pads), prefix[0].shape[-2]
         self.rooms = tuple(
-            states.new_empty(self.rows, states.shape[1], capacity, states.shape[3]) for states in prefix
+            states.new_empty(len(pads), states.shape[1], capacity, states.shape[3]) for states in prefix
         )
         for room, states in zip(self.rooms, prefix, strict=True):
-            room[:, :, : self.length] = states
             for row, pad in enumerate(pads):
-                if pad:
-                    room[row, :, :pad] = 0
-                    room[row, :, pad : pad + self.length] = states[0]
-        self.pads = pads if any(pads) else None
+                room[row, :, :pad] = 0
+                room[row, :, pad : pad + self.prefix_length] = states[0]
         self.keys, self.values = self.rooms
+        self.read(slice(0, len(pads)), 0)
+
+    def read(self, rows: slice, begin: int) -> None:
+        """See :meth:`DecodingCache.read`."""
+        self.rows, self.begin, self.length = rows, begin, self.prefix_length
+        self.kept = [pad - begin for pad in self.pads[rows]]
+
+    def carry(self, other: DecodingLayer, columns: int) -> None:
+        """See :meth:`DecodingCache.carry`."""
+        for row in range(other.rows.stop):
+            pad = self.pads[row]
+            begin = other.length - (columns - pad)
+            for room, old in zip(self.rooms, other.rooms, strict=True):
+                room[row, :, pad:columns] = old[row, :, begin : other.length]
+
+    def write(self) -> None:
+        """See :meth:`DecodingCache.write`."""
+        self.rows, self.begin, self.length = slice(0, len(self.pads)), 0, self.begin + self.length
+        self.kept = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
-        """Everything so far, views into the room."""
-        start, stop = self.length, self.length + key_states.shape[-2]
+        """Everything so far of the rows seen, views into the room."""
+        start = self.begin + self.length
+        stop = start + key_states.shape[-2]
         for room, states in zip(self.rooms, (key_states, value_states), strict=True):
-            self._write(room[: self.rows, :, start:stop], states)
-        self.length, self.pads = stop, None
-        return self.rooms[0][: self.rows, :, :stop], self.rooms[1][: self.rows, :, :stop]
+            self._put(room[self.rows, :, start:stop], states)
+        self.length = stop - self.begin
+        keys, values = (room[self.rows, :, self.begin : stop] for room in self.rooms)
+        return keys, values
 
-    def _write(self, place_BHSE: Tensor, states_BHSE: Tensor) -> None:
-        if self.pads is None:
+    def _put(self, place_BHSE: Tensor, states_BHSE: Tensor) -> None:
+        if not any(self.kept):
             place_BHSE.copy_(states_BHSE)
             return
-        for row, pad in enumerate(self.pads):
+        for row, pad in enumerate(self.kept):
             place_BHSE[row, :, pad:] = states_BHSE[row, :, pad:]
 
     def get_seq_length(self) -> int:
-        """Positions written."""
+        """Positions written, as the rows seen count them."""
         return self.length
 
     def drop(self, row: int) -> None:
-        """Forget a row: the last one takes its place."""
-        self.rows -= 1
-        if row != self.rows:
+        """See :meth:`DecodingCache.drop`."""
+        last = self.rows.stop - 1
+        self.rows = slice(0, last)
+        if row != last:
             for room in self.rooms:
-                room[row, :, : self.length] = room[self.rows, :, : self.length]
+                room[row, :, : self.length] = room[last, :, : self.length]
+
+
+class DecodingCache(Cache):  # type: ignore[misc]
+    """A cache in which rows with one prefix are read a few at a time, then written to all together."""
+
+    def __init__(self, prefix: Prefix, pads: Sequence[int], capacity: int) -> None:
+        """One row per entry of `pads`, the empty columns before it, with room for `capacity` columns each."""
+        super().__init__(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
+
+    def read(self, rows: slice, begin: int) -> None:
+        """The next pass is that of these rows' prompts, none of which begins before column `begin`."""
+        for layer in self.layers:
+            layer.read(rows, begin)
+
+    def carry(self, other: DecodingCache, columns: int) -> None:
+        """The first rows are those of another cache, being written to, and end at column `columns` too."""
+        for layer, old in zip(self.layers, other.layers, strict=True):
+            layer.carry(old, columns)
+
+    def write(self) -> None:
+        """All prompts are read, to the same column; from now on passes are of all rows."""
+        for layer in self.layers:
+            layer.write()
+
+    def drop(self, row: int) -> None:
+        """Forget a row; the last one takes its number."""
+        for layer in self.layers:
+            layer.drop(row)
 
 
 def recording(prefix: Prefix | None) -> Cache:
@@ -147,14 +194,3 @@ def _states(layers: Iterable[Any]) -> Iterable[KeyValue]:
 def shared(prefix: Prefix) -> Cache:
     """A cache for one pass over rows that all begin with `prefix`."""
     return Cache(layers=[SharedLayer(states) for states in prefix.layers])
-
-
-def decoding(prefix: Prefix, pads: Sequence[int], capacity: int) -> Cache:
-    """A cache for generating one continuation per entry of `pads`, with room for `capacity` positions."""
-    return Cache(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
-
-
-def drop(cache: Cache, row: int) -> None:
-    """Drop a row from every layer of a decoding cache; the last row takes its number."""
-    for layer in cache.layers:
-        layer.drop(row)

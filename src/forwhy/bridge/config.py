@@ -17,7 +17,7 @@ from forwhy.columns import Side
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class PromptConfig(_Section):
@@ -133,7 +133,8 @@ class GenerationConfig(_Section):
     """Added to the log-odds of ending, in nats: the most probable text is shorter than those it was learned
     from, and a negative value makes it longer. 0 leaves the model alone."""
     batch_size: PositiveInt = 16
-    """Pairs decoded together. Memory: batch x positions x the model's key-value size."""
+    """Pairs decoded together; the next take the places of those that are done. Memory: batch x positions x the
+    model's key-value size, twice that while places are taken."""
 
 
 InjectionMode = Literal["projected", "identity"]

@@ -1,22 +1,20 @@
-"""Greedy decoding of a batch with a shared prefix.
+"""Greedy decoding of rows with a shared prefix.
 
 Shapes: B rows still being written, S positions after the prefix, T all positions so far, D model width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import Prefix, drop
-from forwhy.bridge.cache import decoding as decoding_cache
+from forwhy.bridge.cache import DecodingCache, Prefix
 
 Enough = Callable[[int, list[int]], bool]
 """Whether a row needs no further token, given its number in the batch and its tokens so far."""
@@ -46,6 +44,19 @@ class Decoding:
         return logits_BV.argmax(dim=-1)
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts that are read in one pass."""
+
+    inputs_BSD: Tensor
+    """What follows the prefix, padded on the left so that all end together."""
+    pad_B: Tensor
+    """Padding of each; where there is none, no mask is made at all."""
+    reading: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Entered for the pass, and left before the second token: what is injected into the prompts' positions
+    reaches later tokens through their keys and values."""
+
+
 @dataclass
 class Written:
     """One row's tokens; `ended` when a stop token closed it."""
@@ -54,18 +65,18 @@ class Written:
     ended: bool = False
 
 
+def most_in_a_pass(slots: int) -> int:
+    """Largest number of rows in a pass over prompts, where `slots` rows are written together."""
+    return max(1, slots // 4)
+
+
 def greedy(
-    backbone: Backbone,
-    prefix: Prefix,
-    inputs_BSD: Tensor,
-    pad_B: Tensor,
-    decoding: Decoding,
-    reading: AbstractContextManager[object] | None = None,
+    backbone: Backbone, prefix: Prefix, prompts: Iterable[Prompts], decoding: Decoding, slots: int
 ) -> list[Written]:
     """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
-    written = [Written([]) for _ in range(len(inputs_BSD))]
-    with backbone.packed.used(len(inputs_BSD)):
-        for _ in steps(backbone, prefix, inputs_BSD, pad_B, decoding, written, reading):
+    written: list[Written] = []
+    with backbone.packed.used(slots):
+        for _ in steps(backbone, prefix, prompts, decoding, slots, written):
             pass
     return written
 
@@ -74,39 +85,37 @@ def greedy(
 def steps(
     backbone: Backbone,
     prefix: Prefix,
-    inputs_BSD: Tensor,
-    pad_B: Tensor,
+    prompts: Iterable[Prompts],
     decoding: Decoding,
+    slots: int,
     written: list[Written],
-    reading: AbstractContextManager[object] | None = None,
 ) -> Iterator[None]:
     """One token further for every open row at each step, appended to `written`.
 
-    The prefix is copied once into room for the whole answer; a row that ends leaves the batch, so later steps
-    cost what the remaining rows cost; the head is applied to the last position only.
+    At most `slots` rows are open. A row that ends leaves at once, and when a quarter of the slots is free the next
+    prompts are read into them, so that steps pay for themselves until the prompts run out: on a CPU one for 4 rows
+    costs nearly as much as one for 16. The open rows then move into a new cache that begins where the longest of
+    them does. The head is applied to the last position only.
 
     Args:
         backbone: The model.
         prefix: What all rows begin with.
-        inputs_BSD: The rest of each prompt, padded on the left so that all end together.
-        pad_B: Padding of each row; where there is none, no mask is made at all.
-        decoding: When a row is over.
-        written: One empty entry per row.
-        reading: Entered while the prompts are read, and left before the second token: what is injected into
-            the prompt's positions reaches later tokens through their keys and values.
+        prompts: The rest of each prompt, the longest first; no more rows in one pass than :func:`most_in_a_pass`.
+        decoding: When a row is over; rows are numbered as they come.
+        slots: Rows written together.
+        written: Empty; gets an entry per row when its prompt is read.
     """
-    with reading or nullcontext():
-        state = _begin(backbone, prefix, inputs_BSD, pad_B, decoding)
-    while True:
+    waiting = iter(prompts)
+    state = _State(backbone, prefix, decoding, slots, written)
+    while state.refill(waiting):
         tokens = state.next_B.tolist()
         over = [
             slot for slot, token in enumerate(tokens) if _append(written, state.rows[slot], token, decoding)
         ]
         yield
-        if len(over) == len(tokens):
-            return
         state.leave(over)
-        state.advance(decoding, [written[number].ids for number in state.rows])
+        if state.rows:
+            state.advance()
 
 
 def _append(written: list[Written], number: int, token: int, decoding: Decoding) -> bool:
@@ -119,16 +128,53 @@ def _append(written: list[Written], number: int, token: int, decoding: Decoding)
     return len(row.ids) >= decoding.limit or bool(decoding.enough and decoding.enough(number, row.ids))
 
 
-@dataclass
 class _State:
-    """The open rows: which rows of the batch they are, and what the next step needs of them."""
+    """The open rows: their numbers, how many positions each has, and which token comes next."""
 
-    backbone: Backbone
-    cache: Cache
-    rows: list[int]
-    next_B: Tensor
-    mask_BT: Tensor | None
-    position_B: Tensor | None
+    def __init__(
+        self, backbone: Backbone, prefix: Prefix, decoding: Decoding, slots: int, written: list[Written]
+    ) -> None:
+        self.backbone, self.prefix, self.decoding = backbone, prefix, decoding
+        self.slots, self.written = slots, written
+        self.rows: list[int] = []
+        self.next_B = self.position_B = torch.zeros(0, dtype=torch.long, device=backbone.device)
+        self.cache = DecodingCache(prefix, [], prefix.length)
+        self.mask_BT: Tensor | None = None
+
+    def refill(self, waiting: Iterator[Prompts]) -> bool:
+        """Read prompts into free slots when a quarter is free; whether any row is open then."""
+        parts: list[Prompts] = []
+        open_rows = len(self.rows)
+        while open_rows <= self.slots - most_in_a_pass(self.slots):
+            part = next(waiting, None)
+            if part is None:
+                break
+            parts.append(part)
+            open_rows += len(part.pad_B)
+        if parts:
+            self._read(parts)
+        return bool(self.rows)
+
+    def _read(self, parts: Sequence[Prompts]) -> None:
+        """Open rows and new ones in one cache, all ending at one column; the new ones' first tokens chosen."""
+        widths = [self.prefix.length + part.inputs_BSD.shape[1] for part in parts]
+        columns = max([*widths, *self.position_B.tolist()])
+        begins = [columns - width for width in widths]
+        new = [part.pad_B + begin for part, begin in zip(parts, begins, strict=True)]
+        pad_B = torch.cat([columns - self.position_B, *new])
+        cache = DecodingCache(self.prefix, pad_B.tolist(), columns + self.decoding.limit)
+        cache.carry(self.cache, columns)
+        for part, begin in zip(parts, begins, strict=True):
+            first = len(self.rows)
+            self.rows += range(len(self.written), len(self.written) + len(part.pad_B))
+            self.written += [Written([]) for _ in part.pad_B]
+            cache.read(slice(first, len(self.rows)), begin)
+            with part.reading:
+                logits_BV = self.backbone.step(cache, part.inputs_BSD, *_places(self.prefix, part))
+            self.next_B = torch.cat([self.next_B, self.decoding.choose(logits_BV, ())])
+        cache.write()
+        self.cache, self.position_B = cache, columns - pad_B
+        self.mask_BT = _mask(pad_B, columns) if pad_B.any() else None
 
     def leave(self, over: list[int]) -> None:
         """Finished rows leave; the last row takes the slot of each."""
@@ -136,24 +182,24 @@ class _State:
             return
         slots = list(range(len(self.rows)))
         for slot in reversed(over):
-            drop(self.cache, slot)
+            self.cache.drop(slot)
             slots[slot] = slots[-1]
             slots.pop()
         self.rows = [self.rows[slot] for slot in slots]
-        self.next_B = self.next_B[slots]
-        if self.mask_BT is not None and self.position_B is not None:
-            self.mask_BT, self.position_B = self.mask_BT[slots], self.position_B[slots]
+        self.next_B, self.position_B = self.next_B[slots], self.position_B[slots]
+        if self.mask_BT is not None:
+            self.mask_BT = self.mask_BT[slots]
 
-    def advance(self, decoding: Decoding, texts: Sequence[Sequence[int]]) -> None:
-        """One position further, given what the open rows say so far."""
+    def advance(self) -> None:
+        """One position further."""
         positions_B1 = None
-        if self.mask_BT is not None and self.position_B is not None:
+        if self.mask_BT is not None:
             self.mask_BT = pad(self.mask_BT, (0, 1), value=True)
             positions_B1 = self.position_B[:, None]
-            self.position_B = self.position_B + 1
         inputs_B1D = self.backbone.embed(self.next_B[:, None])
         logits_BV = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1)
-        self.next_B = decoding.choose(logits_BV, texts)
+        self.position_B = self.position_B + 1
+        self.next_B = self.decoding.choose(logits_BV, [self.written[row].ids for row in self.rows])
 
 
 def _repeating(ids: Sequence[int], size: int) -> list[int]:
@@ -163,18 +209,15 @@ def _repeating(ids: Sequence[int], size: int) -> list[int]:
     return [ids[start + size - 1] for start in runs if list(ids[start : start + size - 1]) == last]
 
 
-def _begin(
-    backbone: Backbone, prefix: Prefix, inputs_BSD: Tensor, pad_B: Tensor, decoding: Decoding
-) -> _State:
-    """All prompts read, the first token of each row chosen."""
-    width = inputs_BSD.shape[1]
-    pads = pad_B.tolist()
-    cache = decoding_cache(prefix, pads, prefix.length + width + decoding.limit)
-    mask_BT = position_B = positions_BS = None
-    if any(pads):
-        at_T = torch.arange(prefix.length + width, device=inputs_BSD.device)
-        mask_BT = at_T[None] >= pad_B[:, None]
-        positions_BS = (at_T[prefix.length :][None] - pad_B[:, None]).clamp_min(0)
-        position_B = positions_BS[:, -1] + 1
-    next_B = decoding.choose(backbone.step(cache, inputs_BSD, mask_BT, positions_BS), ())
-    return _State(backbone, cache, list(range(len(pads))), next_B, mask_BT, position_B)
+def _mask(pad_B: Tensor, columns: int) -> Tensor:
+    """[B, T] False at padding."""
+    return torch.arange(columns, device=pad_B.device)[None] >= pad_B[:, None]
+
+
+def _places(prefix: Prefix, part: Prompts) -> tuple[Tensor | None, Tensor | None]:
+    """Mask [B, T] and positions [B, S] of prompts; None where none is padded."""
+    if not part.pad_B.any():
+        return None, None
+    columns = prefix.length + part.inputs_BSD.shape[1]
+    at_S = torch.arange(prefix.length, columns, device=part.pad_B.device)
+    return _mask(part.pad_B, columns), (at_S[None] - part.pad_B[:, None]).clamp_min(0)

@@ -1,8 +1,8 @@
-"""Linear layers in oneDNN's own weight layout while decoding on a CPU.
+"""Linear layers in oneDNN's own weight layout while writing on a CPU.
 
 At a few rows per step a matrix product spends its time on reading and repacking the weights. Packed once and
-kept, they make decoding about 1.3x faster on two cores (docs/results.md); the model's own weights stay where
-they are.
+kept, they make decoding about 1.3x faster on two cores (docs/results.md), and reading the prompts 1.1 to 1.2x;
+the model's own weights stay where they are.
 Shapes: B rows, I inputs, O outputs.
 """
 
@@ -13,10 +13,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-_MOST_ROWS = 64
 _LEAST_ROWS = 4
+_USUAL_ROWS = 16
 _LARGEST_BYTES = 2 << 30
 
 
@@ -36,8 +35,8 @@ class PackedLinears:
 
     @contextmanager
     def used(self, rows: int) -> Iterator[None]:
-        """Use the packed weights inside the block, for 4 to 64 rows; no gradients flow through them."""
-        if not self._layers or not _LEAST_ROWS <= rows <= _MOST_ROWS:
+        """Use the packed weights inside the block, for 4 rows or more; no gradients flow through them."""
+        if not self._layers or rows < _LEAST_ROWS:
             yield
             return
         if self._forwards is None:
@@ -59,13 +58,11 @@ def _is_plain(layer: nn.Linear) -> bool:
 
 
 def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """The layer's function: packed for few rows, as it was for many."""
+    """The layer's function on packed weights."""
     weight_OI, bias_O = layer.weight.detach(), layer.bias
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI, _MOST_ROWS // 4)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI, _USUAL_ROWS)
 
     def forward(inputs: Tensor) -> Tensor:
-        if inputs.numel() > _MOST_ROWS * inputs.shape[-1]:
-            return linear(inputs, weight_OI, bias_O)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias_O, "none", [], "")
         return out
 

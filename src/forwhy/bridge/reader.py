@@ -16,16 +16,19 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.batching import sorted_batches
+from forwhy.bridge.batching import longest_first, reading_parts, sorted_batches
 from forwhy.bridge.cache import Prefix, moved
 from forwhy.bridge.config import GenerationConfig
-from forwhy.bridge.generation import Decoding, Written, greedy, steps
+from forwhy.bridge.generation import Decoding, Prompts, Written, greedy, most_in_a_pass, steps
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.pair import PairBridge
 from forwhy.bridge.prompt import Batch, Prompt, Row
 from forwhy.bridge.wording import finish, pieces
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
+
+_READ_TOGETHER = {True: 256, False: 4096}
+"""Positions in a pass over prompts, on a CPU and elsewhere: more would only add padding."""
 
 
 class Reader(Generic[BridgeT]):
@@ -120,21 +123,39 @@ class Reader(Generic[BridgeT]):
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    def prompts(self, rows: Sequence[Row], slots: int) -> Iterator[Prompts]:
+        """The rows' prompts in their order, as many in a pass as keep the machine busy.
+
+        A pass is padded to its longest prompt, so neighbours should be of similar length.
+
+        Args:
+            rows: Pairs without targets, the longest first.
+            slots: Rows that will be written together.
+        """
+        lengths = [len(self.prompt.layout(row)) for row in rows]
+        positions = _READ_TOGETHER[self.backbone.device.type == "cpu"]
+        parts = reading_parts(lengths, positions, most_in_a_pass(slots))
+        return (self._read_together(rows[part]) for part in parts)
+
+    def _read_together(self, rows: Sequence[Row]) -> Prompts:
+        batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
+        soft_BKD = self.soft(rows)
+        return Prompts(self.inputs(batch, soft_BKD), batch.pad_B, self.injected(batch, soft_BKD))
+
     def write(self, rows: Sequence[Row], config: GenerationConfig) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`."""
-        prefix = self.prefix()
         texts = [""] * len(rows)
-        for numbers in sorted_batches(rows, config.batch_size):
-            chosen = [rows[number] for number in numbers]
-            batch = self.prompt.collate(chosen, left=True).to(self.backbone.device)
-            soft_BKD = self.soft(chosen)
-            inputs_BSD, reading = self.inputs(batch, soft_BKD), self.injected(batch, soft_BKD)
-            decoding = self._decoding(config)
-            written = greedy(self.backbone, prefix, inputs_BSD, batch.pad_B, decoding, reading)
-            for number, row in zip(numbers, written, strict=True):
-                texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
+        order = longest_first(rows)
+        written = self.greedy([rows[number] for number in order], self._decoding(config), config.batch_size)
+        for number, row in zip(order, written, strict=True):
+            texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
         return texts
+
+    @torch.inference_mode()
+    def greedy(self, rows: Sequence[Row], decoding: Decoding, batch_size: int) -> list[Written]:
+        """The tokens of each row, at most `batch_size` rows written together. Cheapest with the longest first."""
+        slots = min(batch_size, len(rows))
+        return greedy(self.backbone, self.prefix(), self.prompts(rows, slots), decoding, slots)
 
     def stream(self, row: Row, config: GenerationConfig) -> Iterator[str]:
         """The explanation of one row in pieces as they come; joined they are what :meth:`write` returns."""
@@ -142,11 +163,10 @@ class Reader(Generic[BridgeT]):
 
     def _growing(self, row: Row, config: GenerationConfig) -> Iterator[tuple[str, bool]]:
         with torch.inference_mode():
-            batch = self.prompt.collate([row], left=True).to(self.backbone.device)
-            soft_BKD, prefix = self.soft([row]), self.prefix()
-            inputs_BSD, reading = self.inputs(batch, soft_BKD), self.injected(batch, soft_BKD)
-        written, decoding = [Written([])], self._decoding(config)
-        for _ in steps(self.backbone, prefix, inputs_BSD, batch.pad_B, decoding, written, reading):
+            prefix = self.prefix()
+        written: list[Written] = []
+        prompts, decoding = self.prompts([row], 1), self._decoding(config)
+        for _ in steps(self.backbone, prefix, prompts, decoding, 1, written):
             yield self.prompt.decode(written[0].ids), written[0].ended
 
     def _decoding(self, config: GenerationConfig) -> Decoding:
