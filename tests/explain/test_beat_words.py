@@ -198,11 +198,12 @@ def test_any_chat_endpoint_writes(llm: Any, make: Makers, glosses: BeatWordsExpl
     assert first.text.startswith("They like ")
     assert [len(found.tokens) for found in (first, second)] == [12, 12]
     assert len(llm.bodies) == 2
-    body = llm.bodies[0]
+    asked_first = shown(glosses, 0, 1).strip()  # the two are asked side by side, in any order
+    body = next(body for body in llm.bodies if asked_first in body["messages"][0]["content"])
     assert (body["model"], body["temperature"], len(body["messages"])) == ("big", 0, 1)
     text = body["messages"][0]["content"]
     assert text.startswith("Say why.\n\nUser: ")
-    assert text.endswith(f"\n\n{shown(glosses, 0, 1).strip()}\nExplanation:")
+    assert text.endswith(f"\n\n{asked_first}\nExplanation:")
     assert f"Explanation: {explainer.examples[0].text}" in text
 
 
