@@ -151,7 +151,7 @@ def _normed(module: Any, states: Tensor) -> Tensor:  # noqa: ANN401
 
 
 def _product(states: Tensor) -> Product:
-    """`linear`; on CPUs oneDNN's, which torch's compiler takes too: a sixth faster than the default, measured."""
+    """`linear`; on CPUs oneDNN's, which torch's compiler takes too: 4 to 14% faster than the default, measured."""
     fits = states.device.type == "cpu" and states.dtype == torch.float32
     built = fits and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     one_dnn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if built else None
