@@ -2,9 +2,12 @@
 
 Hugging Face's side is `generate` with beams and a dict trie behind `prefix_allowed_tokens_fn`, at a batch of its
 own; both sides take turns on the same users, and the ratio is of their best times. Items and scores of those
-users are compared. `--growth` measures ours alone over catalogues of 10^3 to 10^6 generated items.
+users are compared. `--growth` measures ours alone over catalogues of 10^3 to 10^6 generated items and over
+histories of 1 to 20 items, `--exact` the ranking of the whole catalogue.
 Prints one JSON line per measurement: seconds per user (wall and processor), ratio, whether items are equal and
-the largest difference of scores; for growth, seconds to build the trie, its bytes and seconds per user.
+the largest difference of scores; for growth, seconds to build the trie, its bytes, seconds per user and memory:
+what a first search adds to the resident peak, per user of a batch (Linux only; at 10^6 items it is told too low,
+as memory of the building is taken again).
 """
 
 import argparse
@@ -12,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from forwhy.recommend.decoding import BeamDecoder, Beams, CodeTrie
+from forwhy.recommend.llmbs.config import BackboneConfig
+from forwhy.recommend.llmbs.network import scratch_model
 
 Codes = NDArray[np.int64]
 LEVELS, WIDTH, PROMPT, ITEMS = 4, 256, 88, 12_101
+CATALOGUES, HISTORIES = (10**3, 10**4, 10**5, 10**6), (1, 2, 5, 10, 20)
 
 
 def main() -> None:
@@ -34,57 +41,86 @@ def main() -> None:
         "--model", type=Path, help="folder of a causal language model; the small decoder where absent"
     )
     parser.add_argument("--index", type=Path, help=".index.json of real codes; generated where absent")
-    parser.add_argument("--users", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=16, help="users in one pass of ours")
+    parser.add_argument("--users", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32, help="users in one pass of ours")
     parser.add_argument("--theirs", type=int, default=2, help="users in one call of generate")
     parser.add_argument("--shared", type=int, default=0, help="tokens that all prompts begin with")
     parser.add_argument("--normalise", choices=["vocab", "level", "legal"], default="vocab")
     parser.add_argument("--beam", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--growth", action="store_true", help="over catalogues of 10^3 to 10^6 items")
+    parser.add_argument("--prompt", type=int, default=PROMPT, help="tokens of a prompt")
+    parser.add_argument("--growth", action="store_true", help="over catalogues and over histories")
+    parser.add_argument("--exact", action="store_true", help="rank the whole catalogue for each user")
     options = parser.parse_args()
+    if not options.growth:
+        measure(read(options.index), options)
+        return
+    grown = [(items, options.prompt) for items in CATALOGUES]
+    grown += [(ITEMS, PROMPT - (HISTORIES[-1] - length) * LEVELS) for length in HISTORIES]
+    for items, options.prompt in grown:
+        # A process each, as memory that was freed can be taken again without being seen.
+        process = get_context("spawn").Process(target=measure, args=(generated(items), options))
+        process.start()
+        process.join()
+
+
+def measure(codes: Codes, options: argparse.Namespace) -> None:
+    """Print the line of one catalogue and length of prompts."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = (
-        small()
-        if options.model is None
-        else AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-    )
-    model.eval()
-    for codes in [generated(10**power) for power in range(3, 7)] if options.growth else [read(options.index)]:
-        print(json.dumps(measured(model, codes, options)), flush=True)
+    model = small() if options.model is None else opened(options.model)
+    print(json.dumps(measured(model.eval(), codes, options)), flush=True)
+
+
+def opened(folder: Path) -> PreTrainedModel:
+    """The language model of a folder."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def measured(model: PreTrainedModel, codes: Codes, options: argparse.Namespace) -> dict[str, Any]:
-    """One catalogue's line."""
+    """One line."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = [torch.arange(WIDTH) + vocabulary - (LEVELS - level) * WIDTH for level in range(LEVELS)]
-    prompts = torch.randint(0, vocabulary, (options.users, PROMPT))
+    prompts = torch.randint(0, vocabulary, (options.users, options.prompt))
     prompts[:, : options.shared] = prompts[0, : options.shared]
     start = time.perf_counter()
     trie = CodeTrie.from_codes(codes, [WIDTH] * LEVELS)
     built = time.perf_counter() - start
     decoder = BeamDecoder(model, trie, ids, options.normalise, options.beam, options.batch)
-    sample = prompts[: options.theirs]
-    theirs = hugging_face(model, codes, ids, sample, options.beam)
-    decoder.search(prompts[: options.batch].tolist())  # memory is allocated once
+    work = decoder.exact_rank if options.exact else decoder.search
+    before = peak(anew=True)
+    work(prompts[: options.batch].tolist())  # memory is allocated once
+    per_user = (peak() - before) / min(options.users, options.batch)
+    line = {
+        "benchmark": "decoding", "model": "small" if options.model is None else options.model.name,
+        "what": "exact_rank" if options.exact else "search", "items": len(codes), "prompt": options.prompt,
+        "normalise": options.normalise, "beam": options.beam, "batch": options.batch, "shared": options.shared,
+        "threads": options.threads, "trie_seconds": round(built, 2), "trie_bytes": trie.nbytes,
+        "MiB_per_user": round(per_user / 1024, 2),
+    }  # fmt: skip
+    alone = options.growth or options.exact
+    theirs = None if alone else hugging_face(model, codes, ids, prompts[: options.theirs], options.beam)
     ours_s, theirs_s, found, reference = [], [], None, None
     for _ in range(options.rounds):
-        found, seconds = timed(lambda: decoder.search(prompts.tolist()), options.users)
+        found, seconds = timed(lambda: work(prompts.tolist()), options.users)
         ours_s.append(seconds)
-        if not options.growth:
+        if theirs is not None:
             reference, seconds = timed(theirs, options.theirs)
             theirs_s.append(seconds)
     wall, cpu = np.min(ours_s, axis=0)
-    line = {
-        "benchmark": "decoding", "model": "small" if options.model is None else options.model.name,
-        "items": len(codes), "normalise": options.normalise, "beam": options.beam, "batch": options.batch,
-        "shared": options.shared, "threads": options.threads, "load": round(os.getloadavg()[0], 1),
-        "trie_seconds": round(built, 2), "trie_bytes": trie.nbytes, "s_per_user": round(wall, 4),
-        "cpu_s_per_user": round(cpu, 4),
+    line |= {
+        "load": round(os.getloadavg()[0], 1), "s_per_user": round(wall, 4), "cpu_s_per_user": round(cpu, 4)
     }  # fmt: skip
     return line | (compared(found, reference, (wall, cpu), theirs_s) if reference else {})
+
+
+def peak(anew: bool = False) -> int:
+    """The most memory that was resident so far, in KiB; `anew`: from now on."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def compared(
@@ -112,9 +148,12 @@ def timed(work: Callable[[], Any], users: int) -> tuple[Any, tuple[float, float]
 
 
 def small() -> PreTrainedModel:
-    """The decoder that is trained from scratch: 4 layers, 256 wide, a vocabulary of codes only."""
-    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=LEVELS * WIDTH + 8, initializer_range=0.05, **sizes))
+    """LLM-BS's decoder from scratch as configured by default, a vocabulary of codes only; scores far apart."""
+    model = scratch_model(BackboneConfig(), LEVELS * WIDTH + 8)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2.5 if weight.dim() == 2 else 1.0)
+    return model
 
 
 def read(index: Path | None) -> Codes:
@@ -151,7 +190,7 @@ def hugging_face(
 
     def allowed(_: int, sequence: Tensor) -> list[int]:
         node = root
-        for token in sequence[PROMPT:].tolist():
+        for token in sequence[prompts.shape[1] :].tolist():
             node = node[token]
         return list(node)
 
@@ -162,7 +201,7 @@ def hugging_face(
                 max_new_tokens=LEVELS, prefix_allowed_tokens_fn=allowed, length_penalty=0.0, do_sample=False,
                 eos_token_id=None, pad_token_id=0, return_dict_in_generate=True, output_scores=True,
             )  # fmt: skip
-        items = [item_of[tuple(row)] for row in out.sequences[:, PROMPT:].tolist()]
+        items = [item_of[tuple(row)] for row in out.sequences[:, prompts.shape[1] :].tolist()]
         return torch.tensor(items).view(len(prompts), beam).tolist(), out.sequences_scores.view(
             len(prompts), beam
         )

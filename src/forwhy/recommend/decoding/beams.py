@@ -61,7 +61,7 @@ class BeamDecoder(ItemReader):
         level_token_ids: Sequence[Tensor],
         normalise: Normalise = "vocab",
         beam: int = 20,
-        batch: int = 16,
+        batch: int = 32,
         forced_tails: bool = True,
     ) -> None:
         """Check that model, trie and tokens belong together.

@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from forwhy.bridge.cache import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
 from forwhy.recommend.decoding.head import Head, OwnHead, PlainHead
+from forwhy.recommend.decoding.llama import LlamaHead
 
 _KINDS = {"full_attention", "sliding_attention"}
 
@@ -171,9 +172,9 @@ class TreeModel:
     @torch.no_grad()
     def _checked_head(self) -> Head:
         """The first head under which a tree gives the plain model's logits."""
-        for head in (PlainHead(self.model), OwnHead(self.model)):
-            self.head = head
+        for make in (LlamaHead, PlainHead, OwnHead):
             try:
+                self.head = head = make(self.model)
                 if self._agrees():
                     return head
             except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
