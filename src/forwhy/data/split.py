@@ -58,7 +58,7 @@ def split_by_time(times_n: NDArray[np.int64], fractions: Sequence[float] = FRACT
     """One cut through time for everybody: the latest rows are test, those before them valid.
 
     Nothing in train is later than anything held out; users and items that appear late are cold. Sizes are
-    the rounded fractions; ties in time go by row order. O(n log n).
+    the rounded fractions, valid what test leaves of it; ties in time go by row order. O(n log n).
     """
     _check_fractions(fractions)
     n = len(times_n)
@@ -66,7 +66,7 @@ def split_by_time(times_n: NDArray[np.int64], fractions: Sequence[float] = FRACT
     valid, test = round(n * fractions[1]), round(n * fractions[2])
     order = np.argsort(times_n, kind="stable")
     names[order[n - test :]] = SPLITS[2]
-    names[order[n - test - valid : n - test]] = SPLITS[1]
+    names[order[max(n - test - valid, 0) : n - test]] = SPLITS[1]
     return names
 
 
