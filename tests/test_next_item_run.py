@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -169,11 +170,39 @@ def test_what_it_cannot_do_is_said_in_a_line(tiny: Path) -> None:
     assert "has no behaviour vocabulary" in refused("vocabulary", tiny)
 
 
-def test_runs_of_different_systems_are_compared_user_by_user(recipe: Path, tiny: Path) -> None:
-    knn = recipe.parent / "knn.toml"
-    knn.write_text(KNN.format(data=recipe.parent / "data"))
-    run(load_recipe(knn), recipe.parent / "knn")
-    document = told("evaluate", tiny, recipe.parent / "knn")
+def test_a_list_of_nothing_new_says_so(tiny: Path) -> None:
+    everything = ",".join(f"i{number:02}" for number in range(ITEMS))
+    result = CliRunner().invoke(app, ["recommend", str(tiny), "--history", everything])
+    assert "nothing that they have not taken; --with-seen" in result.stdout
+    assert told("recommend", tiny, "--history", everything)["items"] == []
+
+
+def test_a_single_item_is_a_history_as_everywhere(tiny: Path) -> None:
+    recommender = RunFolder.open(tiny).recommender()
+    assert recommender.recommend(history="i01").equals(recommender.recommend(history=["i01"]))
+
+
+@pytest.fixture(scope="module")
+def knn(recipe: Path) -> Path:
+    (recipe.parent / "knn.toml").write_text(KNN.format(data=recipe.parent / "data"))
+    run(load_recipe(recipe.parent / "knn.toml"), recipe.parent / "knn")
+    return recipe.parent / "knn"
+
+
+def test_a_page_of_such_runs_shows_variants_and_says_what_was_ranked(
+    tiny: Path, knn: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", str(tiny), str(knn), "--report", str(tmp_path / "report.html")]
+    result = CliRunner().invoke(app, words, obj=words)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "ranked for each user, nothing left out, ties" in page
+    for row in ("run", "knn", "popularity", "seen items left out", "adapter off"):
+        assert re.search(rf'<th scope="row"[^>]*>(<[^>]*>|\s)*{row}\b', page), row
+
+
+def test_runs_of_different_systems_are_compared_user_by_user(tiny: Path, knn: Path) -> None:
+    document = told("evaluate", tiny, knn)
     pairs = {(one["a"], one["b"], one["metric"], one["pairs"]) for one in document["comparisons"]}  # type: ignore[attr-defined]
     assert pairs == {("run", "knn", "ndcg@5", 40), ("run", "knn", "recall@5", 40)}
     assert not [note for note in document["notes"] if "no texts" in note]  # type: ignore[attr-defined]
@@ -214,6 +243,22 @@ def test_items_without_any_text_get_an_index_of_behaviour(tmp_path: Path) -> Non
     protocol = RunFolder(tmp_path / "run").evaluation()["protocol"]
     assert set(protocol["index"]["sources"]) == {"behaviour"}
     assert protocol["encoder"] is None
+
+
+def test_an_index_of_text_needs_text(tmp_path: Path) -> None:
+    path = written(tmp_path, TINY, ring(titles=False))
+    with pytest.raises(UserError, match="no item has any text; use behaviour or random indices"):
+        run(load_recipe(path, ["index.source=semantic"]), tmp_path / "run", until="index")
+
+
+def test_nobody_left_out_is_nobody_to_rank(tmp_path: Path) -> None:
+    data = ring()
+    kept = data.tables["interactions"].filter(pl.col("split") != "test")
+    path = written(tmp_path, TINY, make_dataset("kept", {"interactions": kept}, duplicates="keep"))
+    changes = ["recommender.epochs=1", "recommender.annealing.epochs=0"]
+    with pytest.raises(UserError, match="nothing to rank: no user has a test item"):
+        run(load_recipe(path, changes), tmp_path / "run")
+    run(load_recipe(path, [*changes, "evaluation.split=valid"]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("items", [1, 3])
@@ -281,6 +326,10 @@ def test_keys_of_a_section_of_several_kinds_are_checked_by_kind(recipe: Path) ->
     with pytest.raises(UserError, match="'behaviour'"):
         load_recipe(recipe, ["behaviour.network=sasrek"])
     assert load_recipe(recipe).behaviour.seed == 3  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"'evaluation\.ks': .* at least 1 item"):
+        load_recipe(recipe, ["evaluation.ks=[]"])
+    with pytest.raises(UserError, match=r"'recommender': stride = 30 leaves gaps"):
+        load_recipe(recipe, ["recommender.stride=30"])
 
 
 def test_files_that_a_recipe_reads_belong_to_its_inputs(recipe: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forwhy.errors import UserError
-from forwhy.training import Diverged, LoopConfig, Task, count, take, train
+from forwhy.training import Diverged, LoopConfig, Task, count, resolve_device, take, train
 
 Batch = tuple[Tensor, Tensor]
 
@@ -413,3 +413,10 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+
+
+@pytest.mark.parametrize("device", ["gpuu", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here .*use auto or cpu"):
+        resolve_device(device)

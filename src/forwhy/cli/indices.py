@@ -120,7 +120,7 @@ def _report(index: ItemIndex, as_json: bool) -> None:
         return
     for item, names in examples.items():
         show(f"{one_line(item)}: {''.join(names)}")
-    show(_levels(report), _purity(report))
+    show(_levels(report), *([_purity(report)] if report["purity"] else []))
 
 
 def _levels(report: dict[str, Any]) -> Table:

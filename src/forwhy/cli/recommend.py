@@ -119,6 +119,8 @@ def described(tokens: list[dict[str, Any]]) -> str:
 
 def items_listed(document: dict[str, Any]) -> str:
     """The recommended items for a reader: title, id, score, and the reason below."""
+    if not document["items"]:
+        return "  nothing that they have not taken; --with-seen lists that too"
     lines = []
     for row in document["items"]:
         named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])

@@ -84,13 +84,14 @@ def _network(
 def item_vectors(home: RunFolder, recipe: GenerativeRecipe, dataset: Dataset) -> Vectors:
     """`semantic` and `behaviour`, [I, E] each: those that index and contrast read, and that there are.
 
-    No semantic ones where no item has text.
+    No semantic ones where no item has text, unless the index is of nothing else.
 
     Raises:
-        UserError: a network that is not trained yet, a file that cannot be read.
+        UserError: a network that is not trained yet, a file that cannot be read, no text for an index of it.
     """
     found: dict[str, Any] = {}
-    if "semantic" in recipe.sources and any(text.strip() for text in dataset.item_texts()):
+    has_text = any(text.strip() for text in dataset.item_texts())
+    if "semantic" in recipe.sources and (has_text or recipe.index.source == "semantic"):
         found["semantic"] = semantic_vectors(dataset, text_encoder(recipe.encoder.name))[0]
     if "behaviour" in recipe.sources:
         found["behaviour"] = _behaviour(home, recipe, dataset)

@@ -95,7 +95,7 @@ def without_seen(lists_vk: Ints, histories: Histories) -> Ints:
 
     A list of nothing else keeps its first item, as a list may not be empty.
     """
-    size = int(max(lists_vk.max(), histories.items.max(initial=0))) + 1
+    size = int(max(lists_vk.max(initial=0), histories.items.max(initial=0))) + 1
     rows_v1 = np.arange(len(lists_vk))[:, None]
     seen_vk = (lists_vk >= 0) & np.isin(rows_v1 * size + lists_vk, histories.rows * size + histories.items)
     seen_vk[:, 0] &= ~(seen_vk | (lists_vk < 0)).all(axis=1)
@@ -125,12 +125,11 @@ def _lists(
     """[users with a left-out item, K]."""
     users, most = sequences.evaluated(settings.split), max(settings.ks)
     starts = range(0, len(users), _TOGETHER)
-    return np.concatenate(
-        [
-            recommender.items_after(histories.take(users[start : start + _TOGETHER]), most)
-            for start in track(starts, "writing lists")
-        ]
-    )
+    found = [
+        recommender.items_after(histories.take(users[start : start + _TOGETHER]), most)
+        for start in track(starts, "writing lists")
+    ]
+    return np.concatenate([np.empty((0, most), np.int64), *found])
 
 
 def per_user(result: RankingResult, dataset: Dataset, targets_U: Ints) -> pl.DataFrame:

@@ -142,6 +142,7 @@ def _finding(recipe: type[Recipe], kind: str, location: Sequence[int | str], mes
         return f"unknown key '{dotted}'; did you mean '{'.'.join([*above, *near])}'?"
     if kind == "missing":
         return f"'{dotted}' is missing; add it or pass --set {dotted}=…"
+    message = message.removeprefix("Value error, ")
     return f"'{dotted}': {message[:1].lower()}{message[1:]}"
 
 

@@ -67,7 +67,7 @@ class EvaluationConfig(_Section):
     generate: NonNegativeInt = 300
     """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
     protocol `zero-shot` also as many warm pairs."""
-    ks: tuple[PositiveInt, ...] = (5, 10, 20, 50)
+    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), min_length=1)
     """Cut-offs of the ranking metrics."""
     seed: NonNegativeInt = 0
     """Which pairs are drawn and how they are shuffled."""
@@ -78,7 +78,7 @@ class NextItemEvaluation(_Section):
 
     split: Literal["valid", "test"] = "test"
     """Which left-out item is looked for; choose options on `valid`."""
-    ks: tuple[PositiveInt, ...] = (1, 5, 10, 20)
+    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
     """Cut-offs; a model that generates lists writes lists of the largest."""
     shuffled_users: NonNegativeInt = 5000
     """Users whose window is also read in random order, to see what order is worth; 0: none."""

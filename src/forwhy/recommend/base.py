@@ -18,6 +18,8 @@ from forwhy.errors import UserError
 Id = str | int
 Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
+Listed = tuple[Ints, Scores]
+"""Items and their scores, best first."""
 Warmth = Literal["hot", "warm", "cold"]
 
 BLOCK_SCORES = 1 << 22
@@ -102,13 +104,9 @@ class CatalogueRecommender(ABC):
         if users is None:
             raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
         numbers = self._user_numbers(_listed(users))
-        size = max(1, BLOCK_SCORES // len(self.items))
-        tops: list[tuple[Ints, Scores]] = []
-        for start in range(0, len(numbers), size):
-            block = numbers[start : start + size]
-            seen = [self._seen(int(user)) if filter_seen else None for user in block]
-            tops += [_top(row, k, hidden) for row, hidden in zip(self.scores(block), seen, strict=True)]
-        return self._table([self.users.values[number] for number in numbers], tops)
+        hidden = [self._seen(int(number)) if filter_seen else numbers[:0] for number in numbers]
+        lists = self._lists_of(numbers, k, hidden)
+        return self._table([self.users.values[number] for number in numbers], lists)
 
     def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
         """[n] scores of pairs users[k], items[k]; a single id stands for all rows.
@@ -138,12 +136,28 @@ class CatalogueRecommender(ABC):
         if len(people) > 1:
             raise UserError("a history belongs to one person: ask for one user at a time")
         items = self._item_numbers(_listed(history))
+        numbers = [self.users.index(person) for person in people]
+        hidden = np.concatenate([items, *(self._seen(number) for number in numbers)])
+        found = self._list_after(items, k, hidden if filter_seen else items[:0])
+        return self._table([self.users.values[number] for number in numbers] or [None], [found])
+
+    def _lists_of(self, users: Ints, k: int, hidden: Sequence[Ints]) -> list[Listed]:
+        """The `k` best of each internal user, best first, without what their list hides."""
+        size = max(1, BLOCK_SCORES // len(self.items))
+        found: list[Listed] = []
+        for start in range(0, len(users), size):
+            block = slice(start, start + size)
+            found += [
+                _top(row, k, items)
+                for row, items in zip(self.scores(users[block]), hidden[block], strict=True)
+            ]
+        return found
+
+    def _list_after(self, items: Ints, k: int, hidden: Ints) -> Listed:
+        """The same after a history."""
         if not len(items):
             raise UserError("the history is empty: give at least one item id")
-        numbers = [self.users.index(person) for person in people]
-        hidden = [items, *(self._seen(number) for number in numbers)]
-        top = _top(self.history_scores(items), k, np.concatenate(hidden) if filter_seen else None)
-        return self._table([self.users.values[number] for number in numbers] or [None], [top])
+        return _top(self.history_scores(items), k, hidden)
 
     def _user_numbers(self, users: Sequence[Id]) -> Ints:
         numbers = [self.users.index(user) for user in users]
@@ -159,7 +173,7 @@ class CatalogueRecommender(ABC):
         start, stop = np.searchsorted(self._seen_keys, [user * len(self.items), (user + 1) * len(self.items)])
         return np.asarray(self._seen_keys[start:stop] % len(self.items))
 
-    def _table(self, people: Sequence[Id | None], tops: Sequence[tuple[Ints, Scores]]) -> pl.DataFrame:
+    def _table(self, people: Sequence[Id | None], tops: Sequence[Listed]) -> pl.DataFrame:
         lengths = [len(chosen) for chosen, _ in tops]
         items = [int(item) for chosen, _ in tops for item in chosen]
         owners = [person for person, length in zip(people, lengths, strict=True) for _ in range(length)]
@@ -176,11 +190,10 @@ class CatalogueRecommender(ABC):
         return pl.DataFrame(columns)
 
 
-def _top(scores: Scores, k: int, hidden: Ints | None) -> tuple[Ints, Scores]:
+def _top(scores: Scores, k: int, hidden: Ints) -> Listed:
     """The k best items and their scores; equal scores in catalogue order."""
     open_i = np.ones(len(scores), dtype=bool)
-    if hidden is not None:
-        open_i[hidden] = False
+    open_i[hidden] = False
     allowed = np.flatnonzero(open_i)
     values = scores[allowed]
     if k < len(values):

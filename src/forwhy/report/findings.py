@@ -90,6 +90,18 @@ def ranking_heading(runs: Sequence[Examined], metric: str) -> str:
     return ", ".join([shown, *beside])
 
 
+def ranking_note(runs: Sequence[Examined]) -> str:
+    """What was ranked, and what was left out of it."""
+    protocols = [run.document.get("protocol") or {} for run in runs if _ranking(run)]
+    next_item = [protocol.get("task") == "next-item" for protocol in protocols]
+    left_out = "training items left out"
+    if any(next_item):
+        left_out = "nothing left out" + (
+            "" if all(next_item) else " (of the next item) or training items left out"
+        )
+    return f"Every item of the catalogue is ranked for each user, {left_out}, ties counted against the run."
+
+
 def gain_heading(runs: Sequence[Examined]) -> str:
     """Whose words are read."""
     read = {run.name: _read(run) for run in runs if run.document.get("information_gain")}

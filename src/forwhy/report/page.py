@@ -117,6 +117,7 @@ def _ranking(runs: Sequence[Examined], bold: Collection[tuple[str, str]]) -> dic
     first = found[0].columns[0].name if found else ""
     return {
         "heading": findings.ranking_heading(runs, first) if found else "Own text among all held-out texts",
+        "note": findings.ranking_note(runs),
         "tables": found[:1],
         "folded": found[1:],
         "retrieval": retrieval,

@@ -136,7 +136,7 @@ def ranking_tables(runs: Sequence[Examined], bold: Bold) -> list[Table]:
     """Full ranking at one k, then at the others."""
     ranked = [(position, run) for position, run in enumerate(runs) if run.document.get("ranking")]
     metrics = measured([run.document["ranking"] for _, run in ranked])
-    ks = sorted({int(metric.partition("@")[2]) for metric in metrics})
+    ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
     ks.sort(key=lambda k: k != PLACES)
     return [
         _ranking_table(f"First {k}", [m for m in metrics if m.endswith(f"@{k}")], ranked, bold) for k in ks
@@ -273,8 +273,9 @@ def _ranking_table(
         ranking = run.document["ranking"]
         rows.append(Row(run.name, _cells(ranking, metrics, False, (run.name, bold)), position))
         rows += [
-            Row(name, _control_cells(ranking, baseline, metrics))
-            for name, baseline in (run.document.get("baselines") or {}).items()
+            Row(name, _control_cells(ranking, other, metrics, can_win=kind == "baselines"))
+            for kind in ("variants", "baselines")
+            for name, other in (run.document.get(kind) or {}).items()
         ]
     return Table(caption, _columns(metrics), rows)
 

@@ -10,20 +10,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import polars as pl
 
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
-from forwhy.recommend.base import Id, Ints, Scores
+from forwhy.recommend.base import Id, Ints, Listed, Scores
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
 from forwhy.recommend.generative.tokens import IndexTokens, check_index
 from forwhy.recommend.sequential.base import SequentialRecommender
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["GenerativeRecommender"]
-
-Lists = tuple[Ints, Scores]
 
 
 class Options(Protocol):
@@ -49,6 +46,7 @@ class GenerativeRecommender(SequentialRecommender):
     took in training; others bring theirs. An empty history is read as one: the list is what people take first.
     A score is the log-probability of an item's codes. Beams are `beam` wide, or the next multiple of it that holds `k`
     items and those that `filter_seen` leaves out; with as many beams as items the list is exact.
+    Lists of different `k` within one width of beams are heads of each other.
     Cost per person: one pass over the history and one over the beams per level.
     """
 
@@ -75,36 +73,9 @@ class GenerativeRecommender(SequentialRecommender):
 
     # --- lists
 
-    def recommend(
-        self,
-        users: Id | Sequence[Id] | None = None,
-        *,
-        history: Sequence[Id] | None = None,
-        k: int = 10,
-        filter_seen: bool = True,
-    ) -> pl.DataFrame:
-        """The `k` best items of each person, as every recommender's: see `CatalogueRecommender.recommend`.
-
-        A history may be empty. Lists of different `k` within one width of beams are heads of each other.
-
-        Raises:
-            UserError: unknown id, a user without training items, nobody named, k below 1.
-        """
-        if k < 1:
-            raise UserError(f"k is {k}: ask for at least one item")
-        if history is not None:
-            return self._listed_by_history(users, history, k, filter_seen)
-        if users is None:
-            raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
-        named = [users] if isinstance(users, str | int) else list(users)
-        numbers = self._user_numbers(named)
-        hidden = [self._seen(int(number)) if filter_seen else numbers[:0] for number in numbers]
-        lists = self.lists_after(self.train.take(numbers), k, hidden)
-        return self._table([self.users.values[number] for number in numbers], lists)
-
     def lists_after(
         self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
-    ) -> list[Lists]:
+    ) -> list[Listed]:
         """The `k` best items after each history, best first, and their scores; fewer where the catalogue ends.
 
         Args:
@@ -115,7 +86,7 @@ class GenerativeRecommender(SequentialRecommender):
         recent = histories.last(self.config.window)
         left_out = [np.unique(items) for items in hidden] if hidden else [recent.items[:0]] * len(recent)
         widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
-        lists: list[Lists] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
+        lists: list[Listed] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
         for width in np.unique(widths).tolist():
             rows = np.flatnonzero(widths == width)
             decoder = self._decoder(self._trie, width)
@@ -134,17 +105,11 @@ class GenerativeRecommender(SequentialRecommender):
             items_BK[row, : len(items)] = items
         return items_BK
 
-    def _listed_by_history(
-        self, users: Id | Sequence[Id] | None, history: Sequence[Id], k: int, filter_seen: bool
-    ) -> pl.DataFrame:
-        people: list[Id] = [] if users is None else [users] if isinstance(users, str | int) else list(users)
-        if len(people) > 1:
-            raise UserError("a history belongs to one person: ask for one user at a time")
-        items = self._item_numbers(history)
-        numbers = [self.users.index(person) for person in people]
-        hidden = np.concatenate([items, *(self._seen(number) for number in numbers)])
-        lists = self.lists_after(Histories.of([items]), k, [hidden if filter_seen else items[:0]])
-        return self._table([self.users.values[number] for number in numbers] or [None], lists)
+    def _lists_of(self, users: Ints, k: int, hidden: Sequence[Ints]) -> list[Listed]:
+        return self.lists_after(self.train.take(users), k, hidden)
+
+    def _list_after(self, items: Ints, k: int, hidden: Ints) -> Listed:
+        return self.lists_after(Histories.of([items]), k, [hidden])[0]
 
     def _width(self, wanted: int) -> int:
         """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""

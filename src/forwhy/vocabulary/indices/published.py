@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Codes = NDArray[np.int32]
 Ints = NDArray[np.int64]
+MOST_CODES = 65_536
+"""Codes of a level that a file may have even if there are fewer items: a model has a token for each."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,19 @@ def read_codes(path: Path | str, items: Ids) -> Codes:
         levels = len(row)
     codes_NL = np.empty((len(items), levels or 0), np.int32)
     codes_NL[numbers] = codes
+    _check_largest(path, codes_NL, items)
     return codes_NL
+
+
+def _check_largest(path: Path, codes_NL: Codes, items: Ids) -> None:
+    """Refuse a code that is surely a slip: tokens up to it would be made and learnt."""
+    item, level = np.unravel_index(int(codes_NL.argmax()), codes_NL.shape)
+    most = max(MOST_CODES, len(items))
+    if codes_NL[item, level] >= most:
+        raise UserError(
+            f"{path}: item {str(items.values[item])[:50]!r}: code {codes_NL[item, level]} of level {level + 1}, and "
+            f"every code up to it would get a token; number them from 0, below {most:,}"
+        )
 
 
 def _places(path: Path, keys: list[str], items: Ids) -> Ints:
