@@ -84,7 +84,10 @@ def test_parted_codes_are_unique_and_keep_what_was(rows: list[tuple[int, int]]) 
         ({**SHARING, "3": ["<a_0>", "<c_0>"]}, "item '3': token 2 is '<c_0>', not <b_NUMBER>"),
         ({**SHARING, "3": ["<a_0>", "<b_01>"]}, "token 2 is '<b_01>'"),
         ({**SHARING, "3": ["<a_0>", "<b_99999999999>"]}, "token 2 is"),
-        ({**SHARING, "3": ["<a_0>", "<b_999999999>"]}, "item '3': code 999999999 of level 2, .* below 65,536"),
+        (
+            {**SHARING, "3": ["<a_0>", "<b_999999999>"]},
+            "item '3': code 999999999 of level 2, .* below 65,536",
+        ),
         ({**SHARING, "3": "<a_0><b_1>"}, "item '3': not a list of tokens"),
         ({**SHARING, "3": [1, 2]}, "item '3': not a list of tokens"),
         ({item: ["<a_0>"] * 27 for item in "1234"}, "27 tokens, but at most 26"),
