@@ -120,6 +120,7 @@ def _ranking(runs: Sequence[Examined], bold: Collection[tuple[str, str]]) -> dic
         "note": findings.ranking_note(runs),
         "tables": found[:1],
         "folded": found[1:],
+        "order": tables.order_table(runs),
         "retrieval": retrieval,
         "legend": tables.legend(found[:1]),
     }

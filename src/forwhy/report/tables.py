@@ -7,7 +7,7 @@ from typing import Any
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.outputs import Examined
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.evaluate.report import SHOWN_TEXT
+from forwhy.evaluate.report import SHOWN_NEXT_ITEM, SHOWN_TEXT, shown_ranking
 from forwhy.report.wording import CONTROLS, digits, hint, interval, number, probability
 
 Bold = Collection[tuple[str, str]]
@@ -16,8 +16,8 @@ Values = Mapping[str, Any]
 NO_METRICS = {"pairs", "users", "dropped"}
 CONVENTIONS = ("peter_", "sacrebleu")
 OVERLAP = ("bleu", "rouge")
-PLACES = 20
-"""The k of the ranking table in view, where it was measured."""
+PLACES, PLACES_NEXT_ITEM = 20, 10
+"""The k of the ranking table in view, where it was measured; of systems of the next item."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,23 @@ def ranking_tables(runs: Sequence[Examined], bold: Bold) -> list[Table]:
     ranked = [(position, run) for position, run in enumerate(runs) if run.document.get("ranking")]
     metrics = measured([run.document["ranking"] for _, run in ranked])
     ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
-    ks.sort(key=lambda k: k != PLACES)
+    next_item = shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM
+    ks.sort(key=lambda k: k != (PLACES_NEXT_ITEM if next_item else PLACES))
     return [
         _ranking_table(f"First {k}", [m for m in metrics if m.endswith(f"@{k}")], ranked, bold) for k in ks
     ]
+
+
+def order_table(runs: Sequence[Examined]) -> Table | None:
+    """Some users of each run after their histories as they are, and after the same items in random order."""
+    found = [(run.name, run.document["order"]) for run in runs if run.document.get("order")]
+    metrics = [it for it in SHOWN_NEXT_ITEM if all(it in order["given"] for _, order in found)]
+    rows = [
+        Row(f"{name}, {order[kind]['users']:,} users, {words}", _cells(order[kind], metrics, False))
+        for name, order in found
+        for kind, words in (("given", "histories as they are"), ("shuffled", "in random order"))
+    ]
+    return Table("What order is worth", _columns(metrics), rows) if rows else None
 
 
 def gain_table(runs: Sequence[Examined]) -> Table | None:
