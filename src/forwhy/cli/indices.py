@@ -50,8 +50,8 @@ def build(
         {"source": source, "width": width, "depth": depth, "method": method, "file": file, "seed": seed}
     )
     data = Dataset.load(dataset)
-    says = _semantic(data, semantic) if source in ("unit", "semantic") else None
-    taken = _behaviour(data, behaviour, seed) if source in ("unit", "behaviour") else None
+    says = _semantic(data, semantic) if "semantic" in config.reads else None
+    taken = _behaviour(data, behaviour, seed) if "behaviour" in config.reads else None
     index = build_index(data.items, config, says, taken)
     index.save_pretrained(target)
     _report(index, as_json)

@@ -17,13 +17,16 @@ from forwhy.columns import SPLITS, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 
-__all__ = ["WINDOW", "Heldout", "Histories", "Sequences"]
+__all__ = ["WINDOW", "Heldout", "Histories", "Sequences", "batch_order"]
 
 Ints = NDArray[np.int64]
 Heldout = Literal["valid", "test"]
 
 WINDOW = 20
 """Items of a history that are read, the latest ones (LLM-BS section 4.1.4, S3-Rec's and LC-Rec's choice)."""
+
+POOL = 16
+"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +161,11 @@ class Sequences:
         """Internal users with an item left out for the split, ascending."""
         return np.flatnonzero(self.targets(split) >= 0)
 
+    def drawn(self, split: Heldout, count: int, seed: int) -> Ints:
+        """So many of these users, drawn by `seed`, ascending; 0: all."""
+        users = self.evaluated(split)
+        return np.sort(np.random.default_rng(seed).permutation(users)[: count or len(users)])
+
     def skipped(self, split: Heldout) -> int:
         """Users without one: too few interactions to leave any out. They still train."""
         return int((self.targets(split) < 0).sum())
@@ -172,6 +180,13 @@ class Sequences:
         if split == "test" and self.valid[user] >= 0:
             row = np.append(row, self.valid[user])
         return row[max(0, len(row) - window) :]
+
+
+def batch_order(lengths: Ints, size: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """A random order of rows, like lengths together, and a random order of the batches that it is cut into."""
+    order = rng.permutation(len(lengths))
+    pool = np.arange(len(order)) // (size * POOL)
+    return order[np.lexsort((lengths[order], pool))], rng.permutation(-(-len(order) // size))
 
 
 def _offsets(lengths: Iterable[int] | Ints) -> Ints:

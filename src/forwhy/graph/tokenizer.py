@@ -67,13 +67,13 @@ class CollaborativeTokenizer:
         config = self.config
         return LoopConfig(
             epochs=config.epochs,
-            patience=config.patience if validates else 0,
-            evaluate_every=config.evaluate_every if validates else max(config.epochs, 1),
+            patience=config.patience,
+            evaluate_every=config.evaluate_every,
             evaluate_first=validates and config.start == "spectral",
             seed=config.seed,
             device=config.device,
             checkpoint_seconds=config.checkpoint_seconds,
-        )
+        ).validated(validates)
 
     def _report(self, dataset: Dataset, result: TrainingResult, validates: bool) -> None:
         if validates:
@@ -99,12 +99,7 @@ class CollaborativeTokenizer:
             seen=graph.edges,
             taken=dataset.edges("train", "as-published"),
             config=self.config.model_dump(mode="json"),
-            metrics={
-                **result.best_metrics,
-                "best_epoch": result.best_epoch,
-                "steps": result.steps,
-                "seconds": round(result.seconds, 3),
-            },
+            metrics=result.summary(),
         )
 
 

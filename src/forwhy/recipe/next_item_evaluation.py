@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def evaluate(home: RunFolder, recipe: NextItemRecipe, dataset: Dataset) -> None:
     settings, recommender = recipe.evaluation, home.recommender()
     sequences = Sequences.from_dataset(dataset, recipe.data.graph)
     histories, started = sequences.histories(settings.split), time.perf_counter()
-    ranked = rank(recommender, histories, sequences, settings)
+    ranked = rank(recommender, histories, sequences, settings, (AS_IT_IS, SEEN_OUT))
     seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
     document = evaluation_document(
         ranking=result,
@@ -64,17 +64,19 @@ def rank(
     histories: Histories,
     sequences: Sequences,
     settings: NextItemEvaluation,
+    names: Sequence[str] = (AS_IT_IS,),
 ) -> dict[str, RankingResult]:
     """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
 
-    Also without the items of the history, as `recommend` leaves them out by default. Lists are not made longer for
-    that, so that an item that moves up from behind them is still a miss.
+    `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default. Lists
+    are not made longer for that, so that an item that moves up from behind them is still a miss.
     """
     split, ks = settings.split, settings.ks
     if isinstance(recommender, GenerativeRecommender):
         lists = _lists(recommender, histories, sequences, settings)
-        others = without_seen(lists, histories.take(sequences.evaluated(split)))
-        found = {AS_IT_IS: lists, SEEN_OUT: others}
+        found = {AS_IT_IS: lists}
+        if SEEN_OUT in names:
+            found[SEEN_OUT] = without_seen(lists, histories.take(sequences.evaluated(split)))
         return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in found.items()}
 
     def scores(users: Ints) -> NDArray[np.float32]:
@@ -83,11 +85,9 @@ def rank(
         return recommender.scores(users)
 
     with spinner("ranking the catalogue"):
-        found_all = {
-            name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
-            for name in (AS_IT_IS, SEEN_OUT)
+        return {
+            name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT) for name in names
         }
-    return found_all
 
 
 def without_seen(lists_vk: Ints, histories: Histories) -> Ints:

@@ -205,8 +205,7 @@ class GenerativeRecipe(NextItemRecipe):
     @property
     def sources(self) -> frozenset[str]:
         """Which vectors are read: `semantic`, `behaviour`."""
-        of_index = {"unit": {"semantic", "behaviour"}}.get(self.index.source, {self.index.source})
-        return frozenset(of_index & {"semantic", "behaviour"})
+        return frozenset(self.index.reads)
 
     @property
     def trains_behaviour(self) -> bool:

@@ -62,6 +62,12 @@ class LoopConfig(BaseModel):
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""
 
+    def validated(self, validates: bool) -> "LoopConfig":
+        """The same; with nothing to validate on, one that evaluates once and keeps the last epoch."""
+        if validates:
+            return self
+        return self.model_copy(update={"patience": 0, "evaluate_every": max(self.epochs, 1)})
+
     def rate(self, step: int, total: int) -> float:
         """Factor on the learning rates for step ``step`` (from 0) of ``total``."""
         warm = math.ceil(self.warmup * total)

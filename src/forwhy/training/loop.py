@@ -59,6 +59,11 @@ class TrainingResult:
     seconds: float
     """Training time of all runs that led here, evaluations included."""
 
+    def summary(self) -> dict[str, Any]:
+        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`, `seconds`."""
+        seconds = round(self.seconds, 3)
+        return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.steps, "seconds": seconds}
+
 
 def train(
     task: Task[Batch], config: LoopConfig, folder: Path, description: str, identity: str = ""

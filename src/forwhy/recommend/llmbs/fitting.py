@@ -16,7 +16,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.models import ALIASES, load_causal_lm
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data, result_metrics
+from forwhy.recommend.generative.learning import check_data
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.contrast import Contrast
@@ -67,12 +67,12 @@ def fit(
     task = LlmBsTask(network, sequences, trie, config, texts)
     loop = _loop(config, config.epochs, config.patience, validates)
     result = train(task, loop, folder / "full", "llm-bs", identity)
-    metrics = {"full": result_metrics(result)}
+    metrics = {"full": result.summary()}
     network.contrast = None  # its part ends with this stage (section 3.4.3)
     adapter = None
     if config.annealing.epochs:
         adapter, annealed = _anneal(network, sequences, trie, config, folder, identity + "annealing")
-        metrics["annealing"] = result_metrics(annealed)
+        metrics["annealing"] = annealed.summary()
     return LlmBsRecommender(
         dataset.users,
         dataset.items,
@@ -161,11 +161,10 @@ def _anneal(
 
 
 def _loop(config: LlmBsConfig, epochs: int, patience: int, validates: bool) -> LoopConfig:
-    """Without validation items the last epoch is kept."""
     return LoopConfig(
         epochs=epochs,
-        patience=patience if validates else 0,
-        evaluate_every=config.evaluate_every if validates else max(epochs, 1),
+        patience=patience,
+        evaluate_every=config.evaluate_every,
         schedule="cosine",
         warmup=config.warmup,
         accumulation=config.accumulation,
@@ -174,7 +173,7 @@ def _loop(config: LlmBsConfig, epochs: int, patience: int, validates: bool) -> L
         device=config.device,
         seed=config.seed,
         checkpoint_seconds=config.checkpoint_seconds,
-    )
+    ).validated(validates)
 
 
 def _identity(

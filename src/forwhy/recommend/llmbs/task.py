@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forwhy.data.sequences import Sequences
+from forwhy.data.sequences import Sequences, batch_order
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative.learning import Validation, batch_order
+from forwhy.recommend.generative.learning import Validation
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork

@@ -200,12 +200,12 @@ def make_task(sequences: Sequences, config: NextItemConfig) -> NextItemTask:
 def _loop(config: SequentialConfig, validates: bool) -> LoopConfig:
     return LoopConfig(
         epochs=config.epochs,
-        patience=config.patience if validates else 0,
-        evaluate_every=config.evaluate_every if validates else max(config.epochs, 1),
+        patience=config.patience,
+        evaluate_every=config.evaluate_every,
         seed=config.seed,
         device=config.device,
         checkpoint_seconds=config.checkpoint_seconds,
-    )
+    ).validated(validates)
 
 
 def _metrics(result: TrainingResult, dataset: Dataset, validates: bool) -> dict[str, Any]:
@@ -215,5 +215,4 @@ def _metrics(result: TrainingResult, dataset: Dataset, validates: bool) -> dict[
             dataset.name,
             result.best_epoch,
         )
-    seconds = round(result.seconds, 3)
-    return {**result.best_metrics, "best_epoch": result.best_epoch, "steps": result.steps, "seconds": seconds}
+    return result.summary()

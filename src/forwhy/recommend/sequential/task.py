@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.sequences import Histories, Sequences, batch_order
 from forwhy.recommend.sequential.config import DinConfig, SequentialConfig
 from forwhy.recommend.sequential.din import Din
 from forwhy.recommend.sequential.gru import Gru4Rec
@@ -26,9 +26,6 @@ __all__ = ["Batch", "NextItemTask", "SampledTask", "SoftmaxTask", "catalogue_sco
 
 Ints = NDArray[np.int64]
 Network = SasRec | Gru4Rec
-
-POOL = 16
-"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
 
 BLOCK = 512
 """Histories per block where no gradient is needed."""
@@ -105,11 +102,8 @@ class _Epoch(Sequence[Batch]):
 
     def __init__(self, parts: Histories, size: int, seed: tuple[int, int]) -> None:
         rng = np.random.default_rng(seed)
-        order = rng.permutation(len(parts))
-        pool = np.arange(len(order)) // (size * POOL)
         self._parts, self._size = parts, size
-        self._order = order[np.lexsort((parts.lengths[order], pool))]
-        self._batches = rng.permutation(-(-len(order) // size))
+        self._order, self._batches = batch_order(parts.lengths, size, rng)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -135,7 +129,7 @@ class NextItemTask(Task[Batch]):
         self.module: nn.Module = network
         self.network, self.config = network, config
         self.parts = pieces(sequences.train, config.window)
-        self._users = _drawn(sequences.evaluated("valid"), validation_users, config.seed)
+        self._users = sequences.drawn("valid", validation_users, config.seed)
         self._before = sequences.histories("valid").take(self._users)
         self._targets = torch.from_numpy(sequences.valid[self._users])
 
@@ -234,8 +228,3 @@ def _cross_entropy(logits_NC: Tensor, smoothing: float) -> Tensor:
     possible_NC = logits_NC.isfinite()
     spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
     return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()
-
-
-def _drawn(users: Ints, wanted: int, seed: int) -> Ints:
-    """So many of them, ascending; 0: all."""
-    return np.sort(np.random.default_rng(seed).permutation(users)[: wanted or len(users)])

@@ -7,7 +7,7 @@ from pathlib import Path
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data, result_metrics
+from forwhy.recommend.generative.learning import check_data
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens
 from forwhy.recommend.tiger.recommender import TigerRecommender
@@ -33,21 +33,20 @@ def fit(
     identity = "\n".join((dataset.fingerprint, sequences.fingerprint(), index.fingerprint, options))
     task = TigerTask(network, sequences, trie, config)
     result = train(task, _loop(config, validates), folder / "full", "tiger", identity)
-    metrics = {"full": result_metrics(result)}
+    metrics = {"full": result.summary()}
     parts = dataset.users, dataset.items, dataset.titles(), sequences.train
     return TigerRecommender(*parts, index, network, config, metrics)
 
 
 def _loop(config: TigerConfig, validates: bool) -> LoopConfig:
-    """Without validation items the last epoch is kept."""
     return LoopConfig(
         epochs=config.epochs,
-        patience=config.patience if validates else 0,
-        evaluate_every=config.evaluate_every if validates else max(config.epochs, 1),
+        patience=config.patience,
+        evaluate_every=config.evaluate_every,
         schedule="cosine",
         warmup=config.warmup,
         gradient_clip=config.gradient_clip,
         device=config.device,
         seed=config.seed,
         checkpoint_seconds=config.checkpoint_seconds,
-    )
+    ).validated(validates)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.sequences import Histories, Sequences, batch_order
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative.learning import Validation, batch_order
+from forwhy.recommend.generative.learning import Validation
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork
 from forwhy.recommend.tiger.reader import HistoryReader

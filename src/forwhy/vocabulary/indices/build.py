@@ -64,7 +64,7 @@ def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]
         width, depth = tree_shape(len(items), config.width, config.depth)
         codes_NL = random_codes(len(items), width, depth, config.seed)
         return ItemIndex(codes_NL, (width,) * depth, ("random",) * depth, items)
-    wanted = [SEMANTIC, BEHAVIOUR] if config.source == "unit" else [config.source]
+    wanted = list(config.reads)
     if config.order == "behaviour_first":
         wanted.reverse()
     parts = {name: _part(name, vectors.get(name), config) for name in wanted}

@@ -51,6 +51,13 @@ class IndexConfig(BaseModel):
     collisions: Literal["extend", "report"] = "extend"
     """Items of one index in a file: `extend` tells them apart by one more level, `report` refuses the file."""
 
+    @property
+    def reads(self) -> tuple[Literal["semantic", "behaviour"], ...]:
+        """Which vectors the codes are made from."""
+        if self.source == "unit":
+            return ("semantic", "behaviour")
+        return (self.source,) if self.source in ("semantic", "behaviour") else ()
+
     @model_validator(mode="after")
     def _check(self) -> "IndexConfig":
         if (self.source == "file") != (self.file is not None):
