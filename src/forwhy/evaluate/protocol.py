@@ -72,7 +72,10 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
             f"{source} {size}"
             for source, size in zip(protocol["index"]["sources"], protocol["index"]["sizes"], strict=True)
         )
-        yield f"Index {protocol['index']['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}."
+        yield (
+            f"Index {protocol['index']['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
+            f"log-probability of an item of the history gains {protocol.get('repeat_gain', 0.0):+.1f}."
+        )
     yield f"Training: {protocol['budget']}."
 
 

@@ -256,5 +256,6 @@ def _index(
             "fingerprint": index.fingerprint,
         },
         "beam": recommender.config.beam,
+        "repeat_gain": recommender.repeat_gain,
         "encoder": recipe.encoder.name if "semantic" in index.sources else None,
     }

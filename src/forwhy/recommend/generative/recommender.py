@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from forwhy.data.ids import Ids
-from forwhy.data.sequences import Histories
+from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Id, Ints, Listed, Scores
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
+from forwhy.recommend.generative.repeats import likeliest_gain, with_gain
 from forwhy.recommend.generative.tokens import IndexTokens, check_index
 from forwhy.recommend.sequential.base import SequentialRecommender
 from forwhy.vocabulary.indices import ItemIndex
@@ -44,8 +45,9 @@ class GenerativeRecommender(SequentialRecommender):
 
     A history is in time order, its repeats count, and only its last `window` items are read. Hot users' is what they
     took in training; others bring theirs. An empty history is read as one: the list is what people take first.
-    A score is the log-probability of an item's codes. Beams are `beam` wide, or the next multiple of it that holds `k`
-    items and those that `filter_seen` leaves out; with as many beams as items the list is exact.
+    A score is the log-probability of an item's codes, and `repeat_gain` more where the history holds the item. Beams
+    are `beam` wide, or the next multiple of it that holds `k` items and those that `filter_seen` leaves out; with as
+    many beams as items the list is exact.
     Lists of different `k` within one width of beams are heads of each other.
     Cost per person: one pass over the history and one over the beams per level.
     """
@@ -60,15 +62,16 @@ class GenerativeRecommender(SequentialRecommender):
         train: Histories,
         index: ItemIndex,
         tokens: IndexTokens,
+        repeat_gain: float = 0.0,
     ) -> None:
-        """See the subclasses.
+        """See the subclasses; `repeat_gain` is what `learn_repeats` found.
 
         Raises:
             UserError: the index is of other items, or the model has other tokens.
         """
         super().__init__(users, items, titles, train)
         check_index(index, items, tokens)
-        self.index, self.tokens = index, tokens
+        self.index, self.tokens, self.repeat_gain = index, tokens, repeat_gain
         self._trie = CodeTrie.from_codes(index.codes, index.sizes)
 
     # --- lists
@@ -94,6 +97,7 @@ class GenerativeRecommender(SequentialRecommender):
             for row, items, scores in zip(
                 rows.tolist(), found.items.numpy(), found.scores.numpy(), strict=True
             ):
+                items, scores = with_gain((items, scores), recent[row], self.repeat_gain)
                 kept = ~np.isin(items, left_out[row])
                 lists[row] = (items[kept][:k], scores[kept][:k])
         return lists
@@ -104,6 +108,14 @@ class GenerativeRecommender(SequentialRecommender):
         for row, (items, _) in enumerate(self.lists_after(histories, k)):
             items_BK[row, : len(items)] = items
         return items_BK
+
+    def learn_repeats(self, sequences: Sequences, users: int, seed: int) -> None:
+        """Set `repeat_gain` by the lists of validation users, as many as drawn by `seed` (0: all); 0 without any."""
+        chosen = sequences.drawn("valid", users, seed)
+        histories = sequences.histories("valid").take(chosen).last(self.config.window)
+        self.repeat_gain = 0.0
+        lists = self.lists_after(histories, self._width(1))
+        self.repeat_gain = likeliest_gain(lists, histories, sequences.valid[chosen])
 
     def _lists_of(self, users: Ints, k: int, hidden: Sequence[Ints]) -> list[Listed]:
         return self.lists_after(self.train.take(users), k, hidden)
@@ -141,14 +153,19 @@ class GenerativeRecommender(SequentialRecommender):
         if self.config.decoding == "legal":  # depends on which items exist
             return self.scores(people)[row, right]
         some = CodeTrie.from_codes(self.index.codes[asked], self.index.sizes)
-        return self._exact(some, self.train.take(people))[row, column]
+        return self._exact(some, self.train.take(people), asked)[row, column]
 
-    def _exact(self, trie: CodeTrie, histories: Histories) -> Scores:
+    def _exact(self, trie: CodeTrie, histories: Histories, items: Ints | None = None) -> Scores:
+        """`items`: those of the trie, where they are not all."""
         recent = histories.last(self.config.window)
         if not len(recent):
             return np.empty((0, len(trie)), np.float32)
         prompts = [self._prompt(recent[row]) for row in range(len(recent))]
-        return np.asarray(self._decoder(trie, 1).exact_scores(prompts).numpy())
+        scores_BN = np.asarray(self._decoder(trie, 1).exact_scores(prompts).numpy())
+        again_BI = np.zeros((len(recent), len(self.items)), dtype=bool)
+        again_BI[recent.rows, recent.items] = True
+        again_BN = again_BI if items is None else again_BI[:, items]
+        return scores_BN + np.float32(self.repeat_gain) * again_BN
 
     def _prompt(self, items: Ints) -> list[int]:
         return self.tokens.history(items.tolist())

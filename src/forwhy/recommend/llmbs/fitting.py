@@ -73,7 +73,7 @@ def fit(
     if config.annealing.epochs:
         adapter, annealed = _anneal(network, sequences, trie, config, folder, identity + "annealing")
         metrics["annealing"] = annealed.summary()
-    return LlmBsRecommender(
+    fitted = LlmBsRecommender(
         dataset.users,
         dataset.items,
         dataset.titles(),
@@ -86,6 +86,8 @@ def fit(
         metrics=metrics,
         base=start.base,
     )
+    fitted.learn_repeats(sequences, config.validation_users, config.seed)
+    return fitted
 
 
 def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> _Start:

@@ -48,6 +48,7 @@ class LlmBsRecommender(GenerativeRecommender):
         adapter: Annealing | None = None,
         metrics: Mapping[str, Any] | None = None,
         base: Mapping[str, Any] | None = None,
+        repeat_gain: float = 0.0,
     ) -> None:
         """Put together what was fitted or read.
 
@@ -63,11 +64,12 @@ class LlmBsRecommender(GenerativeRecommender):
             adapter: The annealing adapter inside the model.
             metrics: Of training.
             base: Name and revision of the model that training began with, and its licence where known.
+            repeat_gain: What the log-probability of an item of the history gains.
 
         Raises:
             UserError: the index is of other items, or the model has other tokens.
         """
-        super().__init__(users, items, titles, train, index, network.tokens)
+        super().__init__(users, items, titles, train, index, network.tokens, repeat_gain)
         self.config = config
         self.network, self.tokenizer, self.adapter = network.eval(), tokenizer, adapter
         self.metrics, self.base = dict(metrics or {}), dict(base or {})

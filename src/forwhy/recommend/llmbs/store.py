@@ -41,6 +41,7 @@ def save(folder: Path, fitted: LlmBsRecommender) -> None:
         "adapter": fitted.adapter is not None,
         "base": fitted.base,
         "metrics": fitted.metrics,
+        "repeat_gain": fitted.repeat_gain,
     }
     tables = id_tables(fitted.users, fitted.items, fitted.titles)
     with index_part(fitted.index) as parts:
@@ -78,6 +79,7 @@ def load(folder: Path, device: str) -> LlmBsRecommender:
         adapter=adapter,
         metrics=stored.config["metrics"],
         base=stored.config["base"],
+        repeat_gain=stored.config["repeat_gain"],
     )
 
 

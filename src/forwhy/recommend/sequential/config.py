@@ -7,7 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from forwhy.data.sequences import WINDOW
 from forwhy.errors import UserError
 
-__all__ = ["DinConfig", "Gru4RecConfig", "KnnConfig", "NextItemConfig", "SasRecConfig", "SequentialConfig"]
+__all__ = [
+    "DinConfig",
+    "Gru4RecConfig",
+    "KnnConfig",
+    "NextItemConfig",
+    "SasRecConfig",
+    "SequentialConfig",
+    "SoftmaxConfig",
+]
 
 
 class SequentialConfig(BaseModel):
@@ -55,7 +63,15 @@ class SequentialConfig(BaseModel):
     """`auto`, `cpu`, `cuda`, …"""
 
 
-class SasRecConfig(SequentialConfig):
+class SoftmaxConfig(SequentialConfig):
+    """What the networks have in common whose state meets every item in one product."""
+
+    repeat_bias: bool = True
+    """Learn, for each place of the history counted from its end, what is added to the score of the item there as the
+    next one. Without it the last item comes first again, whether or not people take items twice."""
+
+
+class SasRecConfig(SoftmaxConfig):
     """SASRec (Kang and McAuley 2018) with the softmax over the whole catalogue in place of sampled negatives."""
 
     network: Literal["sasrec"] = "sasrec"
@@ -82,7 +98,7 @@ class SasRecConfig(SequentialConfig):
         return self
 
 
-class Gru4RecConfig(SequentialConfig):
+class Gru4RecConfig(SoftmaxConfig):
     """GRU4Rec (Hidasi et al. 2016) with the same softmax."""
 
     network: Literal["gru4rec"] = "gru4rec"

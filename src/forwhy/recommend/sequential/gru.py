@@ -6,6 +6,7 @@ Shapes: B histories, L places, I items, D width.
 from torch import Tensor, nn
 
 from forwhy.recommend.sequential.config import Gru4RecConfig
+from forwhy.recommend.sequential.repeats import RepeatBias
 
 __all__ = ["Gru4Rec"]
 
@@ -20,6 +21,7 @@ class Gru4Rec(nn.Module):
         self.gru = nn.GRU(config.dims, config.hidden, config.layers, batch_first=True, dropout=rate)
         self.out = nn.Linear(config.hidden, config.dims)
         self.dropout = nn.Dropout(config.dropout)
+        self.repeats = RepeatBias(config.window) if config.repeat_bias else None
         nn.init.xavier_normal_(self.items.weight)
 
     @property

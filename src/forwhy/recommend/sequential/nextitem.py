@@ -114,7 +114,7 @@ class NextItemRecommender(SequentialRecommender):
         return cls(dataset.users, dataset.items, dataset.titles(), sequences.train, network, config, metrics)
 
     def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] state · vector. O(B·I·D), and the network once per history.
+        """[B, I] state · vector, and what items of the history gain. O(B·I·D), and the network once per history.
 
         DIN looks at every pair of an item of a history and an item of the catalogue: O(S·I·A·D) for S distinct items
         of a block of histories, and O(L·I·H) per history of L items.
@@ -123,7 +123,10 @@ class NextItemRecommender(SequentialRecommender):
             return catalogue_scores(self.network, histories, self.config.window).numpy()
         states_BD = last_states(self.network, histories, self.config.window).double().numpy()
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        return np.asarray((states_BD @ self._vectors.T).astype(np.float32))
+        scores_BI = (states_BD @ self._vectors.T).astype(np.float32)
+        if self.network.repeats is not None:
+            self.network.repeats.add(torch.from_numpy(scores_BI), histories.last(self.config.window))
+        return np.asarray(scores_BI)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """[I, D] of each item, read and predicted alike: what LLM-BS's behaviour indices are made from.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwhy.recommend.sequential.config import SasRecConfig
+from forwhy.recommend.sequential.repeats import RepeatBias
 
 __all__ = ["SasRec"]
 
@@ -25,6 +26,7 @@ class SasRec(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dims)
         self.dropout = nn.Dropout(config.dropout)
+        self.repeats = RepeatBias(config.window) if config.repeat_bias else None
         self._pre = config.norm == "pre"
         self.apply(_start)
 

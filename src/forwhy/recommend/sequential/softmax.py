@@ -1,6 +1,6 @@
 """Cross-entropy over the whole catalogue without the whole matrix of logits.
 
-Shapes: N predictions (C of one chunk), I items, D width.
+Shapes: N predictions (C of one chunk), I items, D width, A items whose scores gain something.
 """
 
 from typing import Any
@@ -16,15 +16,24 @@ CHUNK_LOGITS = 1 << 20
 
 
 def catalogue_cross_entropy(
-    states_ND: Tensor, table_ID: Tensor, targets_N: Tensor, smoothing: float = 0.0
+    states_ND: Tensor,
+    table_ID: Tensor,
+    targets_N: Tensor,
+    smoothing: float = 0.0,
+    items_NA: Tensor | None = None,
+    gains_NA: Tensor | None = None,
 ) -> Tensor:
-    """Mean of -log softmax(states table^T)[target], the target smoothed over all items.
+    """Mean of -log softmax(states table^T + gains)[target], the target smoothed over all items.
 
-    Equals `torch.nn.functional.cross_entropy(states @ table.T, targets, label_smoothing=smoothing)`; loss and
-    gradients come from one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory
-    O(CHUNK_LOGITS + I·D) whatever N.
+    `gains_NA` are added to the logits of `items_NA`, the sum where a row names an item twice. Equals
+    `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from one
+    walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D + N·A).
     """
-    loss: Tensor = _CrossEntropy.apply(states_ND, table_ID, targets_N, smoothing)  # type: ignore[no-untyped-call]
+    if items_NA is None or gains_NA is None:
+        items_NA, gains_NA = targets_N.new_empty(len(targets_N), 0), states_ND.new_empty(len(targets_N), 0)
+    loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states_ND, table_ID, targets_N, smoothing, items_NA, gains_NA
+    )
     return loss
 
 
@@ -32,8 +41,20 @@ class _CrossEntropy(Function):
     """Computes the gradients along with the loss; backward only scales them."""
 
     @staticmethod
-    def forward(context: Any, states: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:  # noqa: ANN401
-        to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
+    def forward(  # noqa: PLR0913 (what autograd's functions get is positional)
+        context: Any,  # noqa: ANN401
+        states: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        items: Tensor,
+        gains: Tensor,
+    ) -> Tensor:
+        to_states, to_table, to_gains = (
+            torch.empty_like(states),
+            torch.zeros_like(table),
+            torch.empty_like(gains),
+        )
         total = states.new_zeros((), dtype=torch.float64)
         size = max(1, CHUNK_LOGITS // len(table))
         # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
@@ -41,27 +62,31 @@ class _CrossEntropy(Function):
         for start in range(0, len(states), size):
             part = slice(start, start + size)
             logits = torch.mm(states[part], table.T, out=buffer[: len(states[part])])
-            total += _chunk(logits, states[part], table, targets[part], smoothing, to_states[part], to_table)
+            logits.scatter_add_(1, items[part], gains[part])
+            loss, sums = _chunk(logits, targets[part], smoothing)
+            total += loss
+            torch.mm(logits, table, out=to_states[part]).div_(sums)
+            to_table.addmm_(logits.T, states[part] / sums)
+            to_gains[part] = logits.gather(1, items[part]) / sums
         count = max(len(states), 1)
-        context.save_for_backward(to_states / count, to_table / count)
+        context.save_for_backward(to_states / count, to_table / count, to_gains / count)
         return (total / count).to(states.dtype)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
-        to_states, to_table = context.saved_tensors
-        return gradients[0] * to_states, gradients[0] * to_table, None, None
+    def backward(
+        context: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor, Tensor, None, None, None, Tensor]:
+        to_states, to_table, to_gains = context.saved_tensors
+        scale = gradients[0]
+        return scale * to_states, scale * to_table, None, None, None, scale * to_gains
 
 
-def _chunk(
-    logits_CI: Tensor,
-    states_CD: Tensor,
-    table_ID: Tensor,
-    targets_C: Tensor,
-    smoothing: float,
-    to_states_CD: Tensor,
-    to_table_ID: Tensor,
-) -> Tensor:
-    """The sum of the chunk's losses; writes its states' gradient, adds its share to the table's, spoils the logits."""
+def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The sum of the chunk's losses, and [C, 1] what the logits' gradients, which replace them, are to be divided by.
+
+    Not divided here: what they are multiplied with is narrow, they are wide.
+    """
     own_C1 = logits_CI.gather(1, targets_C[:, None])
     mean = logits_CI.mean(1).double().sum() if smoothing else 0.0
     top_C1 = logits_CI.amax(1, keepdim=True)
@@ -70,10 +95,7 @@ def _chunk(
     loss = (
         (top_C1 + sums_C1.log()).double().sum() - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
     )
-    # Everything times the row's sum, which the narrow operands take back: no more passes over the wide one.
     weights_CI.scatter_add_(1, targets_C[:, None], (smoothing - 1) * sums_C1)
     if smoothing:
-        weights_CI.sub_(sums_C1 * (smoothing / len(table_ID)))
-    torch.mm(weights_CI, table_ID, out=to_states_CD).div_(sums_C1)
-    to_table_ID.addmm_(weights_CI.T, states_CD / sums_C1)
-    return loss
+        weights_CI.sub_(sums_C1 * (smoothing / logits_CI.shape[1]))
+    return loss, sums_C1

@@ -181,15 +181,21 @@ class SoftmaxTask(NextItemTask):
         inputs_BL, targets_BL = items[:, :-1], items[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=device) < lengths[:, None] - 1
         states_ND = self._states(inputs_BL)[real_BL]
-        smoothing = self.config.label_smoothing
-        return {
-            "loss": catalogue_cross_entropy(states_ND, self._states.table, targets_BL[real_BL], smoothing)
-        }
+        gains: list[Tensor] = []
+        if self._states.repeats is not None:
+            gains = [part[real_BL] for part in self._states.repeats.of_places(inputs_BL)]
+        options = targets_BL[real_BL], self.config.label_smoothing
+        return {"loss": catalogue_cross_entropy(states_ND, self._states.table, *options, *gains)}
 
     def _validation_scores(self) -> Iterator[Tensor]:
         states_VD = last_states(self._states, self._before, self.config.window)
+        recent = self._before.last(self.config.window)
         for start in range(0, len(states_VD), BLOCK):
-            yield states_VD[start : start + BLOCK] @ self._states.table.T
+            scores_BI = states_VD[start : start + BLOCK] @ self._states.table.T
+            if self._states.repeats is not None:
+                rows = np.arange(start, min(start + BLOCK, len(states_VD)))
+                self._states.repeats.add(scores_BI, recent.take(rows))
+            yield scores_BI
 
 
 class SampledTask(NextItemTask):

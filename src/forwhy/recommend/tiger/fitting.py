@@ -35,7 +35,9 @@ def fit(
     result = train(task, _loop(config, validates), folder / "full", "tiger", identity)
     metrics = {"full": result.summary()}
     parts = dataset.users, dataset.items, dataset.titles(), sequences.train
-    return TigerRecommender(*parts, index, network, config, metrics)
+    fitted = TigerRecommender(*parts, index, network, config, metrics)
+    fitted.learn_repeats(sequences, config.validation_users, config.seed)
+    return fitted
 
 
 def _loop(config: TigerConfig, validates: bool) -> LoopConfig:

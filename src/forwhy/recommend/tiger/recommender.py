@@ -38,6 +38,7 @@ class TigerRecommender(GenerativeRecommender):
         network: TigerNetwork,
         config: TigerConfig,
         metrics: Mapping[str, Any] | None = None,
+        repeat_gain: float = 0.0,
     ) -> None:
         """Put together what was fitted or read.
 
@@ -51,11 +52,12 @@ class TigerRecommender(GenerativeRecommender):
             network: The model that knows them.
             config: How it was trained.
             metrics: Of training, by stage; there is one, `full`.
+            repeat_gain: What the log-probability of an item of the history gains.
 
         Raises:
             UserError: the index is of other items, or the model has other tokens.
         """
-        super().__init__(users, items, titles, train, index, network.tokens)
+        super().__init__(users, items, titles, train, index, network.tokens, repeat_gain)
         self.config, self.network, self.metrics = config, network.eval(), dict(metrics or {})
 
     @classmethod

@@ -34,6 +34,7 @@ def save(folder: Path, fitted: TigerRecommender) -> None:
         "options": fitted.config.model_dump(mode="json"),
         "index": fitted.index.fingerprint,
         "metrics": fitted.metrics,
+        "repeat_gain": fitted.repeat_gain,
     }
     tables = id_tables(fitted.users, fitted.items, fitted.titles)
     with index_part(fitted.index) as parts:
@@ -51,7 +52,8 @@ def load(folder: Path, device: str) -> TigerRecommender:
     network.to(resolve_device(device))
     users, items, titles = read_ids(stored.tables)
     train = train_histories(stored)
-    return TigerRecommender(users, items, titles, train, index, network, config, stored.config["metrics"])
+    learnt = stored.config["metrics"], stored.config["repeat_gain"]
+    return TigerRecommender(users, items, titles, train, index, network, config, *learnt)
 
 
 def _card(fitted: TigerRecommender) -> str:
