@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.decoding import BeamDecoder
+from forwhy.recommend.generative.config import GenerativeConfig
 from forwhy.recommend.generative.tokens import IndexTokens
+from forwhy.training import LoopConfig
 from forwhy.vocabulary.indices import ItemIndex
 
-__all__ = ["Validation", "check_data"]
+__all__ = ["Validation", "check_data", "loop"]
 
 
 class Validation:
@@ -48,3 +52,19 @@ def check_data(dataset: Dataset, sequences: Sequences, index: ItemIndex) -> None
         raise UserError(
             f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
         )
+
+
+def loop(config: GenerativeConfig, validates: bool, **more: Any) -> LoopConfig:  # noqa: ANN401 (its own options)
+    """The training loop's options; `more` wins."""
+    options: dict[str, Any] = {
+        "epochs": config.epochs,
+        "patience": config.patience,
+        "evaluate_every": config.evaluate_every,
+        "schedule": "cosine",
+        "warmup": config.warmup,
+        "gradient_clip": config.gradient_clip,
+        "device": config.device,
+        "seed": config.seed,
+        "checkpoint_seconds": config.checkpoint_seconds,
+    }
+    return LoopConfig(**options | more).validated(validates)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -15,29 +14,14 @@ from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Id, Ints, Listed, Scores
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
+from forwhy.recommend.decoding import BeamDecoder, CodeTrie
+from forwhy.recommend.generative.config import GenerativeConfig
 from forwhy.recommend.generative.repeats import likeliest_gain, with_gain
 from forwhy.recommend.generative.tokens import IndexTokens, check_index
 from forwhy.recommend.sequential.base import SequentialRecommender
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["GenerativeRecommender"]
-
-
-class Options(Protocol):
-    """What listing needs of a model's options."""
-
-    @property
-    def window(self) -> int:
-        """Items of a history that are read."""
-
-    @property
-    def beam(self) -> int:
-        """Beams per person, at least."""
-
-    @property
-    def decoding(self) -> Normalise:
-        """What a code competes with."""
 
 
 class GenerativeRecommender(SequentialRecommender):
@@ -52,7 +36,7 @@ class GenerativeRecommender(SequentialRecommender):
     Cost per person: one pass over the history and one over the beams per level.
     """
 
-    config: Options
+    config: GenerativeConfig
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from forwhy.data.sequences import WINDOW
-from forwhy.presets import Presets, WithPresets
+from forwhy.presets import Presets
+from forwhy.recommend.generative.config import GenerativeConfig
 
 __all__ = ["AnnealingConfig", "BackboneConfig", "ContrastConfig", "LlmBsConfig", "TaskConfig"]
 
@@ -168,7 +168,7 @@ class AnnealingConfig(_Options):
     """Of AdamW, falling as the first stage's does."""
 
 
-class LlmBsConfig(WithPresets):
+class LlmBsConfig(GenerativeConfig):
     """How the language model learns to recommend, and how it is asked."""
 
     presets: ClassVar[Presets] = PRESETS
@@ -181,9 +181,6 @@ class LlmBsConfig(WithPresets):
     contrast: ContrastConfig = Field(default_factory=ContrastConfig)
     annealing: AnnealingConfig = Field(default_factory=AnnealingConfig)
 
-    window: PositiveInt = WINDOW
-    """Items of a history that are read, the latest ones."""
-
     stride: PositiveInt = 10
     """Targets beyond the window that share a pass. 1: each has its own, with the full window before it, as one by one.
     More: a history of n items costs about n / stride windows, and a target has window - stride + 1 items at least."""
@@ -191,57 +188,14 @@ class LlmBsConfig(WithPresets):
     instruction: str = "Items that a person took, the oldest first:"
     """What stands before each history of a named backbone; a scratch decoder reads the begin token alone."""
 
-    softmax: Literal["level", "vocab"] = "level"
-    """What a code competes with in training: the codes of its level, or every token (the paper's; its cost grows with
-    the vocabulary)."""
-
-    normalise: Literal["auto", "level", "vocab", "legal"] = "auto"
-    """The same in decoding (`recommend/decoding`); `auto`: as in training."""
-
-    beam: PositiveInt = 20
-    """Beams per person; more where more items are asked for."""
-
-    epochs: NonNegativeInt = 40
-    """Passes over all training data, at most."""
-
-    patience: NonNegativeInt = 5
-    """Validations without a better NDCG@10 before stopping; 0: never."""
-
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    """Of AdamW."""
-
-    weight_decay: NonNegativeFloat = 0.05
-    """Of AdamW, on matrices but the embeddings."""
-
-    warmup: float = Field(default=0.02, ge=0.0, lt=1.0)
-    """Share of all steps in which the learning rate grows; then it falls along a cosine."""
-
-    gradient_clip: NonNegativeFloat = 1.0
-    """Largest norm of a step's gradient; 0: any."""
-
     batch_size: PositiveInt = 128
     """Histories per step, with all their targets."""
 
     accumulation: PositiveInt = 1
     """Batches per step of the optimiser."""
 
-    validation_users: NonNegativeInt = 2000
-    """Users whose validation item is looked for by beam search, drawn once; 0: all."""
-
-    evaluate_every: PositiveInt = 1
-    """Epochs between two validations."""
-
-    checkpoint_seconds: NonNegativeFloat = 60.0
-    """Seconds between two checkpoints; a killed run loses at most this much work."""
-
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the training's forward pass; weights stay float32."""
-
-    seed: NonNegativeInt = 0
-    """Of every random choice."""
-
-    device: str = "auto"
-    """`auto` (this process's GPU, else the CPU), `cpu`, `cuda`, …"""
 
     @model_validator(mode="after")
     def _check(self) -> LlmBsConfig:
@@ -253,8 +207,3 @@ class LlmBsConfig(WithPresets):
     def spoken_instruction(self) -> str:
         """What the tokenizer is given of `instruction`."""
         return "" if self.backbone.scratch else self.instruction
-
-    @property
-    def decoding(self) -> Literal["level", "vocab", "legal"]:
-        """How decoding normalises."""
-        return self.softmax if self.normalise == "auto" else self.normalise

@@ -16,7 +16,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.models import ALIASES, load_causal_lm
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data
+from forwhy.recommend.generative.learning import check_data, loop
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.contrast import Contrast
@@ -25,7 +25,7 @@ from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.task import LlmBsTask
 from forwhy.recommend.llmbs.tasks import TextTasks
 from forwhy.recommend.llmbs.tokens import Speech, Tokens, add_tokens, bare_tokens, extend, learn_tokenizer
-from forwhy.training import LoopConfig, TrainingResult, seed_everything, train
+from forwhy.training import TrainingResult, seed_everything, train
 from forwhy.training.rng import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
@@ -65,8 +65,8 @@ def fit(
     identity = _identity(dataset, sequences, index, config, vectors)
     validates = bool(len(sequences.evaluated("valid")))
     task = LlmBsTask(network, sequences, trie, config, texts)
-    loop = _loop(config, config.epochs, config.patience, validates)
-    result = train(task, loop, folder / "full", "llm-bs", identity)
+    options = loop(config, validates, accumulation=config.accumulation, precision=config.precision)
+    result = train(task, options, folder / "full", "llm-bs", identity)
     metrics = {"full": result.summary()}
     network.contrast = None  # its part ends with this stage (section 3.4.3)
     adapter = None
@@ -156,26 +156,16 @@ def _anneal(
         adapter = Annealing(network.lm, network.tokens, config.annealing)
     task = LlmBsTask(network, sequences, trie, config, adapter=adapter)
     validates = bool(len(sequences.evaluated("valid")))
-    loop = _loop(config, config.annealing.epochs, 0, validates)
-    return adapter, train(
-        task, loop.model_copy(update={"evaluate_first": True}), folder / "annealing", "annealing", identity
-    )
-
-
-def _loop(config: LlmBsConfig, epochs: int, patience: int, validates: bool) -> LoopConfig:
-    return LoopConfig(
-        epochs=epochs,
-        patience=patience,
-        evaluate_every=config.evaluate_every,
-        schedule="cosine",
-        warmup=config.warmup,
+    options = loop(
+        config,
+        validates,
+        epochs=config.annealing.epochs,
+        patience=0,
         accumulation=config.accumulation,
-        gradient_clip=config.gradient_clip,
         precision=config.precision,
-        device=config.device,
-        seed=config.seed,
-        checkpoint_seconds=config.checkpoint_seconds,
-    ).validated(validates)
+        evaluate_first=True,
+    )
+    return adapter, train(task, options, folder / "annealing", "annealing", identity)
 
 
 def _identity(

@@ -7,12 +7,12 @@ from pathlib import Path
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data
+from forwhy.recommend.generative.learning import check_data, loop
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens
 from forwhy.recommend.tiger.recommender import TigerRecommender
 from forwhy.recommend.tiger.task import TigerTask
-from forwhy.training import LoopConfig, seed_everything, train
+from forwhy.training import seed_everything, train
 from forwhy.training.rng import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
@@ -32,23 +32,9 @@ def fit(
     options = config.model_dump_json(exclude={"device", "checkpoint_seconds", "beam", "normalise"})
     identity = "\n".join((dataset.fingerprint, sequences.fingerprint(), index.fingerprint, options))
     task = TigerTask(network, sequences, trie, config)
-    result = train(task, _loop(config, validates), folder / "full", "tiger", identity)
+    result = train(task, loop(config, validates), folder / "full", "tiger", identity)
     metrics = {"full": result.summary()}
     parts = dataset.users, dataset.items, dataset.titles(), sequences.train
     fitted = TigerRecommender(*parts, index, network, config, metrics)
     fitted.learn_repeats(sequences, config.validation_users, config.seed)
     return fitted
-
-
-def _loop(config: TigerConfig, validates: bool) -> LoopConfig:
-    return LoopConfig(
-        epochs=config.epochs,
-        patience=config.patience,
-        evaluate_every=config.evaluate_every,
-        schedule="cosine",
-        warmup=config.warmup,
-        gradient_clip=config.gradient_clip,
-        device=config.device,
-        seed=config.seed,
-        checkpoint_seconds=config.checkpoint_seconds,
-    ).validated(validates)
