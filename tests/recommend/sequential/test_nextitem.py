@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
@@ -207,5 +208,5 @@ def test_pieces_hold_every_target_once(window: int) -> None:
 
 
 def test_heads_must_share_the_width() -> None:
-    with pytest.raises(UserError, match="65 is not a multiple of 2 heads"):
+    with pytest.raises(ValidationError, match="dims = 65 is no multiple of 2 heads"):
         SasRecConfig(dims=65)

@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from forwhy.data.sequences import WINDOW
-from forwhy.errors import UserError
 
 __all__ = [
     "DinConfig",
@@ -92,9 +91,7 @@ class SasRecConfig(SoftmaxConfig):
     @model_validator(mode="after")
     def _check_heads(self) -> "SasRecConfig":
         if self.dims % self.heads:
-            raise UserError(
-                f"option dims: {self.dims} is not a multiple of {self.heads} heads; change either"
-            )
+            raise ValueError(f"dims = {self.dims} is no multiple of {self.heads} heads; change either")
         return self
 
 
