@@ -81,6 +81,25 @@ def test_beams_and_exact_scores_agree(chain: TigerRecommender) -> None:
     )
 
 
+def test_items_of_the_history_gain_wherever_scores_are_asked_for(
+    chain: TigerRecommender, tmp_path: Path
+) -> None:
+    parts = chain.users, chain.items, chain.titles, chain.train, chain.index, chain.network, chain.config
+    plain, gained = (TigerRecommender(*parts, repeat_gain=gain) for gain in (0.0, -2.5))
+    histories = Histories.of([[1, 2, 3]])
+    # The window is two items.
+    difference = gained.scores_after(histories)[0] - plain.scores_after(histories)[0]
+    np.testing.assert_allclose(difference, np.where(np.isin(np.arange(ITEMS), [2, 3]), -2.5, 0), atol=1e-5)
+    taken, asked = chain.train[0].tolist(), [0, 5, 9]
+    pairs = [f"i{item:02}" for item in asked]
+    difference = gained.score("u0", pairs) - plain.score("u0", pairs)
+    np.testing.assert_allclose(difference, [-2.5 * (item in taken[-2:]) for item in asked], atol=1e-5)
+    items, scores = gained.lists_after(histories, k=ITEMS)[0]
+    np.testing.assert_allclose(scores, gained.scores_after(histories)[0][items], atol=1e-4)
+    gained.save_pretrained(tmp_path / "model")
+    assert TigerRecommender.from_pretrained(tmp_path / "model").repeat_gain == -2.5
+
+
 def test_only_the_window_is_read_and_an_empty_history_is_one(chain: TigerRecommender) -> None:
     long = chain.recommend(history=["i05"] * 30 + ["i03", "i04"], k=3, filter_seen=False)
     assert long.equals(chain.recommend(history=["i03", "i04"], k=3, filter_seen=False))
