@@ -27,7 +27,7 @@ from forwhy.recipe.folder import RANKS, RunFolder, write_document
 from forwhy.recipe.plan import OUTPUTS
 from forwhy.recipe.systems import GenerativeRecipe, NextItemEvaluation, NextItemRecipe
 from forwhy.recommend.base import CatalogueRecommender
-from forwhy.recommend.generative import GenerativeRecommender
+from forwhy.recommend.generative.recommender import GenerativeRecommender
 from forwhy.recommend.llmbs import LlmBsRecommender
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import SequentialRecommender

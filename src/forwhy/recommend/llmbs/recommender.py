@@ -20,7 +20,7 @@ from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative import GenerativeRecommender
+from forwhy.recommend.generative.recommender import GenerativeRecommender
 from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork

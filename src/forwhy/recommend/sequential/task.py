@@ -130,7 +130,7 @@ class NextItemTask(Task[Batch]):
         self.network, self.config = network, config
         self.parts = pieces(sequences.train, config.window)
         self._users = sequences.drawn("valid", validation_users, config.seed)
-        self._before = sequences.histories("valid").take(self._users)
+        self._before = sequences.histories("valid").take(self._users).last(config.window)
         self._targets = torch.from_numpy(sequences.valid[self._users])
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -189,12 +189,11 @@ class SoftmaxTask(NextItemTask):
 
     def _validation_scores(self) -> Iterator[Tensor]:
         states_VD = last_states(self._states, self._before, self.config.window)
-        recent = self._before.last(self.config.window)
         for start in range(0, len(states_VD), BLOCK):
             scores_BI = states_VD[start : start + BLOCK] @ self._states.table.T
             if self._states.repeats is not None:
                 rows = np.arange(start, min(start + BLOCK, len(states_VD)))
-                self._states.repeats.add(scores_BI, recent.take(rows))
+                self._states.repeats.add(scores_BI, self._before.take(rows))
             yield scores_BI
 
 

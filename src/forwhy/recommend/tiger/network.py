@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwhy.recommend.generative import IndexTokens
-from forwhy.recommend.generative.tokens import level_tokens
+from forwhy.recommend.generative.tokens import IndexTokens, level_tokens
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.vocabulary.indices import ItemIndex
 

@@ -11,7 +11,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative import GenerativeRecommender
+from forwhy.recommend.generative.recommender import GenerativeRecommender
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork
 from forwhy.recommend.tiger.reader import HistoryReader
