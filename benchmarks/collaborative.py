@@ -22,9 +22,7 @@ from torch.nn import functional as F
 from forwhy.data.dataset import Dataset
 from forwhy.graph import CollaborativeConfig
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.bpr import BprTask, CollaborativeNetwork
-from forwhy.graph.negatives import Negatives
-from forwhy.graph.ranking import hits_and_recall
+from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork, Negatives, hits_and_recall
 
 
 class Plain(nn.Module):

@@ -26,8 +26,8 @@ from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding import CodeTrie
 from forwhy.recommend.llmbs.config import BackboneConfig, ContrastConfig, LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.task import Batch, LlmBsTask
 from forwhy.recommend.llmbs.tokens import bare_tokens
+from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.vocabulary.indices import IndexConfig, build_index
 
 USERS, ITEMS, MEAN = 22_363, 12_101, 6.9

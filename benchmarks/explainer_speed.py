@@ -29,13 +29,10 @@ from torch import Tensor, nn
 from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.batching import buckets, longest_first
-from forwhy.bridge.collaborative import CollaborativeBridge
 from forwhy.bridge.config import AdapterConfig, ProjectorConfig, PromptConfig
-from forwhy.bridge.experts import ExpertAdapter
 from forwhy.bridge.generation import Decoding
-from forwhy.bridge.projector import Bridge, Codes, SideProjector
-from forwhy.bridge.prompt import Prompt, Row
+from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
+from forwhy.bridge.prompt import Prompt, Row, buckets, longest_first
 from forwhy.bridge.reader import Reader
 from forwhy.models import load_causal_lm
 

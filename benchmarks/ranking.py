@@ -16,9 +16,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.evaluate.catalogue import top_items
 from forwhy.evaluate.compare import Scored, compare
-from forwhy.evaluate.ranking import RankingResult, rank_all
+from forwhy.evaluate.ranking import RankingResult, rank_all, top_items
 
 USERS, ITEMS, EDGES, TEST = 15_962, 14_085, 315_000, 40_000
 KS = (5, 10, 20, 50)

@@ -17,7 +17,6 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.sequential import rank_sequences
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import (
     ItemKnnRecommender,
     KnnConfig,
@@ -25,6 +24,7 @@ from forwhy.recommend.sequential import (
     SequentialRecommender,
 )
 from forwhy.recommend.sequential.nextitem import CONFIGS
+from forwhy.recommend.simple import PopularityRecommender
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 SHUFFLE = 0

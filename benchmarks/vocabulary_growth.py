@@ -14,8 +14,7 @@ import torch
 from forwhy.graph.bipartite import Bipartite
 from forwhy.vocabulary import TokenizerConfig
 from forwhy.vocabulary.network import TokenizerNetwork
-from forwhy.vocabulary.phrases import PhraseBook
-from forwhy.vocabulary.start import spectral_start
+from forwhy.vocabulary.phrases import PhraseBook, spectral_start
 from forwhy.vocabulary.task import Texts, TokenizerTask, log_frequency
 
 PER_USER = 20

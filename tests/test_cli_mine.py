@@ -12,8 +12,7 @@ from forwhy.cli import main
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.text.chat import opening
-from forwhy.text.chat.base import Answer, Question, Tally
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.base import Answer, ChatConfig, Question, Tally
 
 Capture = pytest.CaptureFixture[str]
 URL = ["--llm-url", "http://127.0.0.1:9/v1"]

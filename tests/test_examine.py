@@ -14,7 +14,7 @@ import pytest
 from forwhy.cli import main
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.evaluate.outputs import Outputs
+from forwhy.evaluate.reading import Outputs
 from forwhy.recipe.examine import Request, examine
 from forwhy.recipe.examine.request import named
 

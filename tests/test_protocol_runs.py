@@ -20,8 +20,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sample import little_town
 from forwhy.evaluate.evidence import Evidence
-from forwhy.evaluate.protocol import protocol_in_words
-from forwhy.evaluate.report import render
+from forwhy.evaluate.report import protocol_in_words, render
 from forwhy.recipe import RunFolder, load_recipe, run, stages
 from forwhy.text.encoder import HashEncoder
 

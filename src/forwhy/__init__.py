@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forwhy.explain.beat import BeatExplainer
     from forwhy.explain.config import BeatConfig
     from forwhy.recipe import Recipe, load_recipe, run
-    from forwhy.recommend.behaviour import BehaviourRecommender
+    from forwhy.recommend.simple import BehaviourRecommender
     from forwhy.text.encoder import text_encoder
     from forwhy.vocabulary.config import TokenizerConfig
     from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
@@ -33,7 +33,7 @@ _HOME = {
     "BeatConfig": "forwhy.explain.config",
     "BeatExplainer": "forwhy.explain.beat",
     "BehaviorTokenizer": "forwhy.vocabulary.tokenizer",
-    "BehaviourRecommender": "forwhy.recommend.behaviour",
+    "BehaviourRecommender": "forwhy.recommend.simple",
     "Dataset": "forwhy.data.dataset",
     "IndexConfig": "forwhy.vocabulary.indices",
     "IntentsConfig": "forwhy.data.intents",

@@ -25,7 +25,7 @@ from transformers import (
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.config import ProjectorConfig, PromptConfig
-from forwhy.bridge.projector import Bridge, Codes, SideProjector
+from forwhy.bridge.projectors import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
 from forwhy.models import cache_folder, load_causal_lm

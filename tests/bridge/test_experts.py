@@ -8,10 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from forwhy.bridge.collaborative import CollaborativeBridge
 from forwhy.bridge.config import AdapterConfig, ProjectorConfig
-from forwhy.bridge.experts import ExpertAdapter
-from forwhy.bridge.projector import Bridge, Codes, SideProjector
+from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
 
 AS_RELEASED = {"standardise": False, "scale": "raw"}
 

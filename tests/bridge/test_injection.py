@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.backbone import Backbone, PackedLinears
 from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection, fitted
-from forwhy.bridge.packing import PackedLinears
 from forwhy.models import LoadedLM, load_causal_lm
 
 WIDTH = 24

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedTokenizerBase
 
-from forwhy.bridge.alignment import sar_loss
+from forwhy.bridge.backbone import PackedLinears
 from forwhy.bridge.config import ProjectorConfig, SarConfig
-from forwhy.bridge.packing import PackedLinears
-from forwhy.bridge.projector import Bridge, Codes, SideProjector
-from forwhy.bridge.wording import finish, pieces
-from forwhy.bridge.words import start_ids
+from forwhy.bridge.generation import finish, pieces
+from forwhy.bridge.projectors import Bridge, Codes, SideProjector, start_ids
+from forwhy.bridge.sar import sar_loss
 
 # --- SAR ----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from forwhy.data.filters import k_core, one_per, sample_users
+from forwhy.data.split import k_core, one_per, sample_users
 
 EDGES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=60)
 laws = settings(max_examples=200, deadline=None)

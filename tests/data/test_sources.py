@@ -13,7 +13,7 @@ import pytest
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources import SOURCES, import_lcrec, import_tables, import_xrec, safe_pickle
-from forwhy.data.sources.cleaning import clean_text
+from forwhy.data.sources.files import clean_text
 from forwhy.errors import UserError
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared")) / "data"

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forwhy.evaluate.bleu import SACREBLEU_SIGNATURE, bleu_counts, nltk_bleu, peter_bleu, sacrebleu
-from forwhy.evaluate.ngrams import matches
+from forwhy.evaluate.overlap import (
+    SACREBLEU_SIGNATURE,
+    bleu_counts,
+    matches,
+    nltk_bleu,
+    peter_bleu,
+    sacrebleu,
+)
 from forwhy.evaluate.text import score_texts
 from forwhy.evaluate.words import Splitter, mteval_words, peter_words
 

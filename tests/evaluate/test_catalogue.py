@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.dataset import Ids
 from forwhy.evaluate import ranking
-from forwhy.evaluate.catalogue import list_metrics, top_items
-from forwhy.evaluate.ranking import rank_scores
+from forwhy.evaluate.ranking import list_metrics, rank_scores, top_items
 from forwhy.recommend.base import CatalogueRecommender, Ints, Reach, Scores
 
 USERS, ITEMS = 7, 11

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.features import Features, div
-from forwhy.evaluate.text import score_texts
+from forwhy.evaluate.text import Features, div, score_texts
 
 CATALOGUE = ["tea", "cake", "wi-fi", "staff"]
 

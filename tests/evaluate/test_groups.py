@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.evaluate.groups import LEAST, SEEN, UNSEEN, sparsity_groups, text_groups, warm_group
-from forwhy.evaluate.outputs import Outputs
+from forwhy.evaluate.gain import LEAST, SEEN, UNSEEN, sparsity_groups, text_groups, warm_group
+from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.text import TextScores, score_texts
 from forwhy.text.encoder import HashEncoder
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
-from forwhy.evaluate.known import known_controls, known_table, nearest_texts, profile_texts
+from forwhy.evaluate.controls import known_controls, known_table, nearest_texts, profile_texts
 from forwhy.evaluate.matching import held_out_keys, match
-from forwhy.evaluate.outputs import Outputs
-from forwhy.evaluate.reading import Reading
+from forwhy.evaluate.reading import Outputs, Reading
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
 """Training items of each user."""

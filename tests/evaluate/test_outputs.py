@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.outputs import Outputs
+from forwhy.evaluate.reading import Outputs
 
 IDS = st.lists(st.text(max_size=5), max_size=6) | st.lists(st.integers(0, 99), max_size=6)
 

@@ -6,7 +6,7 @@ import pytest
 
 from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
-from forwhy.evaluate.protocol import protocol_in_words
+from forwhy.evaluate.report import protocol_in_words
 
 LEAKS = {
     "heldout_pairs": 600,

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.outputs import Outputs
-from forwhy.evaluate.reading import Reading, read_outputs
+from forwhy.evaluate.reading import Outputs, Reading, read_outputs
 
 ROWS: dict[str, list[Any]] = {
     "user_id": [3, 1, 2],

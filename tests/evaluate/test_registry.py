@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.features import Features
 from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS
 from forwhy.evaluate.report import SHOWN_TEXT
-from forwhy.evaluate.text import Measured, TextScores, score_texts
+from forwhy.evaluate.text import Features, Measured, TextScores, score_texts
 
 TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)

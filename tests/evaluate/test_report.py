@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.gain import Gain
+from forwhy.evaluate.gain import Gain, text_retrieval
 from forwhy.evaluate.ranking import rank_all
 from forwhy.evaluate.report import evaluation_document, render
-from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.evaluate.significance import Interval
 
 HOSTILE = "[bold]the user[/nonsense] likes <|im_end|> tea"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forwhy.evaluate.retrieval import chance, text_ranks, text_retrieval
+from forwhy.evaluate.gain import chance, text_ranks, text_retrieval
 
 generator = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.evaluate.rouge import peter_rouge, rouge_l, rouge_n
+from forwhy.evaluate.overlap import peter_rouge, rouge_l, rouge_n
 from forwhy.evaluate.text import score_texts
 from forwhy.evaluate.words import rouge_words
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.catalogue import top_items
-from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.ranking import RankingResult, top_items
 from forwhy.evaluate.sequential import rank_lists, rank_sequences
 
 USERS, ITEMS = 40, 30

@@ -17,10 +17,9 @@ import torch
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
-from forwhy.explain.beat_words import BeatWordsExplainer
 from forwhy.explain.config import BeatConfig
 from forwhy.explain.loading import explainer_of, load_explainer
-from forwhy.explain.words import Described
+from forwhy.explain.spoken import BeatWordsExplainer, Described
 from forwhy.testing import explainer_laws
 from forwhy.vocabulary.vocabulary import Vocabulary
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from forwhy.bridge.generation import finish
 from forwhy.bridge.prompt import Row
-from forwhy.bridge.wording import finish
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.ids import Pairs
 from forwhy.errors import UserError

@@ -28,9 +28,8 @@ from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph import CollaborativeConfig, CollaborativeTokenizer, CollaborativeVectors
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.bpr import Batch, BprTask, CollaborativeNetwork, bpr_loss
-from forwhy.graph.negatives import Negatives
-from forwhy.graph.tokenizer import propagated
+from forwhy.graph.collaborative import propagated
+from forwhy.graph.lightgcn import Batch, BprTask, CollaborativeNetwork, Negatives, bpr_loss
 from forwhy.testing import artifact_laws
 from forwhy.training import Diverged
 
@@ -431,7 +430,7 @@ if __name__ == "__main__":
             time.sleep(0.1)
             return super().loss(batch)
 
-    import forwhy.graph.tokenizer as tokenizer
+    import forwhy.graph.collaborative as tokenizer
 
     tokenizer.BprTask = Slow  # type: ignore[misc]
     learn(make_town(), Path(sys.argv[1]), **LONG)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from forwhy.graph.bipartite import Bipartite
+from forwhy.graph.bipartite import Bipartite, spectral_embeddings, truncated_svd
 from forwhy.graph.lightgcn import Propagation
-from forwhy.graph.spectral import spectral_embeddings, truncated_svd
 
 
 def random_graph(users: int = 23, items: int = 17, seed: int = 0) -> Bipartite:

@@ -8,7 +8,7 @@ import pytest
 
 from forwhy.data.ids import Ids
 from forwhy.recommend.base import CatalogueRecommender, Ints, Reach, Scores
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS = ["ann", "ben", "cleo"], [f"i{number}" for number in range(12)]

@@ -7,7 +7,7 @@ import pytest
 from forwhy.data.ids import Ids
 from forwhy.errors import UserError
 from forwhy.recommend import base
-from forwhy.recommend.behaviour import Behaviour, BehaviourRecommender
+from forwhy.recommend.simple import Behaviour, BehaviourRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3

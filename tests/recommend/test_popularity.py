@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from forwhy.data.dataset import make_dataset
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import PopularityRecommender
 
 
 def recommender() -> PopularityRecommender:

@@ -8,8 +8,7 @@ import pytest
 from forwhy.errors import UserError
 from forwhy.models import ALIASES, cache_folder, load_causal_lm, locate
 from forwhy.text import encoder as module
-from forwhy.text.encoder import HashEncoder, LanguageModelEncoder, SentenceEncoder, text_encoder
-from forwhy.text.vectors import VectorCache
+from forwhy.text.encoder import HashEncoder, LanguageModelEncoder, SentenceEncoder, VectorCache, text_encoder
 from forwhy.wheels import state
 
 TEXTS = ["The food is great", "", "Great food and a friendly staff", "A plumber fixed the sink", "  \n"]
@@ -56,7 +55,7 @@ def test_vector_cache_survives_a_full_disk(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("forwhy.text.vectors.os.fsync", full)
+    monkeypatch.setattr("forwhy.text.encoder.os.fsync", full)
     VectorCache(tmp_path, 3).add(["a"], np.ones((1, 3), np.float32))
     assert list(tmp_path.iterdir()) == []
     assert "No space left" in caplog.text

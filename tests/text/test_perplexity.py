@@ -9,8 +9,8 @@ import torch
 from forwhy.errors import UserError
 from forwhy.models import LoadedLM, load_causal_lm
 from forwhy.text import perplexity
+from forwhy.text.hostile import PlainText
 from forwhy.text.perplexity import Surprise, surprise
-from forwhy.text.plain import PlainText
 
 TEXTS = ["a red comb and green soap", "soap", "", "quiet places with good coffee, cheap and near"]
 CONTEXT = 5

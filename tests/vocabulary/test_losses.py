@@ -3,8 +3,13 @@
 import numpy as np
 import torch
 
-from forwhy.vocabulary.losses import info_nce, reconstruction_rmse, reconstruction_softmax
-from forwhy.vocabulary.masked import MaskedIntents, draw_mask
+from forwhy.vocabulary.network import (
+    MaskedIntents,
+    draw_mask,
+    info_nce,
+    reconstruction_rmse,
+    reconstruction_softmax,
+)
 from forwhy.vocabulary.vocabulary import perplexity
 
 

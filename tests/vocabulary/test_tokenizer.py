@@ -13,8 +13,8 @@ from forwhy.data.sample import town_truth
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.ranking import hits_and_recall
-from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.graph.lightgcn import hits_and_recall
+from forwhy.recommend.simple import BehaviourRecommender
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.vocabulary import BOOKS, TokenizerConfig, Vocabulary
 

@@ -28,7 +28,7 @@ class Injection:
     """The query, key and value projections of every layer of a causal language model.
 
     Nothing of the model is replaced: inside :meth:`at` its projections carry hooks, outside of it they carry
-    none. So quantised and adapted linear layers work, as do those of :mod:`forwhy.bridge.packing`.
+    none. So quantised and adapted linear layers work, as do those of :mod:`forwhy.bridge.backbone`.
 
     `projected` is the paper's equation: each projection reads x + a, which gives W(x + a) + b whatever the
     layout of its heads. `identity` is what the released code does: a is added to each projection's output,

@@ -16,14 +16,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.batching import longest_first, reading_parts, sorted_batches
 from forwhy.bridge.cache import Prefix, moved
 from forwhy.bridge.config import GenerationConfig
-from forwhy.bridge.generation import Decoding, Prompts, Written, greedy, most_in_a_pass, steps
+from forwhy.bridge.generation import Decoding, Prompts, Written, finish, greedy, most_in_a_pass, pieces, steps
 from forwhy.bridge.injection import Injection
-from forwhy.bridge.pair import PairBridge
-from forwhy.bridge.prompt import Batch, Prompt, Row
-from forwhy.bridge.wording import finish, pieces
+from forwhy.bridge.projectors import PairBridge
+from forwhy.bridge.prompt import Batch, Prompt, Row, longest_first, reading_parts, sorted_batches
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from forwhy.data.dataset import Dataset
-    from forwhy.text.chat.config import ChatConfig
+    from forwhy.text.chat.base import ChatConfig
     from forwhy.text.mining import Mining, MiningConfig
 
 NOBODY_ASKED = "No language model was asked: phrases and sentences were cut out of the texts."
@@ -143,7 +143,7 @@ def _refuse_two_sides(config: MiningConfig, prompt: Path | None) -> None:
 
 def _config(model: str, asking: dict[str, Any]) -> ChatConfig:
     from forwhy.errors import UserError
-    from forwhy.text.chat.config import ChatConfig
+    from forwhy.text.chat.base import ChatConfig
 
     given = {
         name.removeprefix("--").replace("-", "_"): value

@@ -77,7 +77,7 @@ def recommendation(
 
 def _tokens(recommender: CatalogueRecommender, person: int | list[int]) -> list[dict[str, Any]]:
     """Of a user by number, or of a history of items."""
-    from forwhy.recommend.behaviour import BehaviourRecommender
+    from forwhy.recommend.simple import BehaviourRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
     behaviour = recommender.behaviour if isinstance(recommender, BehaviourRecommender) else None

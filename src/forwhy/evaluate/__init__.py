@@ -6,15 +6,21 @@ numpy only; a text encoder is passed in where one is needed.
 from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import Control, TextTable, best_constant, deal, text_table
 from forwhy.evaluate.evidence import Evidence
-from forwhy.evaluate.features import Features
-from forwhy.evaluate.gain import Gain, information_gain, mean_nll, measure_gain
+from forwhy.evaluate.gain import (
+    Gain,
+    TextGroup,
+    information_gain,
+    mean_nll,
+    measure_gain,
+    sparsity_groups,
+    text_groups,
+    text_ranks,
+    text_retrieval,
+)
 from forwhy.evaluate.grounding import Grounder, cosine_support, entailment_support, grounding_table
-from forwhy.evaluate.groups import TextGroup, sparsity_groups, text_groups
-from forwhy.evaluate.protocol import protocol_in_words
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.registry import METRICS, Metric
-from forwhy.evaluate.report import evaluation_document, render
-from forwhy.evaluate.retrieval import text_ranks, text_retrieval
+from forwhy.evaluate.report import evaluation_document, protocol_in_words, render
 from forwhy.evaluate.sequential import rank_lists, rank_sequences
 from forwhy.evaluate.significance import (
     Interval,
@@ -23,7 +29,7 @@ from forwhy.evaluate.significance import (
     holm,
     paired_permutation,
 )
-from forwhy.evaluate.text import TextScores, score_texts
+from forwhy.evaluate.text import Features, TextScores, score_texts
 
 __all__ = [
     "METRICS",

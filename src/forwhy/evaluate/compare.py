@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.ngrams import Ints
+from forwhy.evaluate.overlap import Ints
 from forwhy.evaluate.significance import Floats, Interval, bootstrap, effect_size, holm, permute
 from forwhy.evaluate.text import OF_COUNTS, both_count, uncounted
 

@@ -4,7 +4,7 @@ Mean NLL per target token with another pair's user (item, both) shown, minus wit
 per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.significance import Interval, bootstrap
+from forwhy.evaluate.significance import Interval, bootstrap, bootstrap_means, bootstrap_median, flatten
+from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
+from forwhy.evaluate.words import words
 
 if TYPE_CHECKING:
-    from forwhy.data.dataset import Pairs
+    from forwhy.data.dataset import Dataset, Pairs
+    from forwhy.evaluate.reading import Outputs
 
 
 class Nll(Protocol):
@@ -103,3 +106,156 @@ def _lost(true: Nll, shuffled: Nll) -> NDArray[np.float64]:
 def _per_token(sums_n: NDArray[np.float64], nll: Nll) -> Interval:
     rows_n2 = np.stack([sums_n, np.asarray(nll.tokens, dtype=np.float64)], axis=1)
     return bootstrap(rows_n2, lambda sums: sums[..., :1] / sums[..., 1:])[0]
+
+
+# --- Texts by how much the method could know of the user: XRec's sparsity groups (section 4.4, its issue 6).
+#
+# Users of the test pairs are ranked by how often they occur among the training explanations and cut into five
+# groups of equal size, `tst1` (fewest) to `tst5`; those who do not occur at all are `unseen`, XRec's zero-shot.
+
+
+Ints = NDArray[np.int64]
+
+SEEN = ("tst1", "tst2", "tst3", "tst4", "tst5")
+UNSEEN = "unseen"
+LEAST = 5
+"""Pairs: of fewer no number is given, as its interval would say nothing."""
+
+
+@dataclass(frozen=True)
+class TextGroup:
+    """Test pairs of similar users, and the metrics of their texts."""
+
+    pairs: int
+    users: int
+    training_texts: tuple[int, int]
+    """Fewest and most training explanations of a user in the group; (0, 0) without pairs."""
+    scores: TextScores | None
+    """None with fewer than `LEAST` pairs."""
+
+
+def sparsity_groups(dataset: "Dataset") -> dict[str, Ints]:
+    """TextGroup -> its users (internal numbers), each user of a test pair in exactly one; sizes differ by one.
+
+    Ties in training explanations are broken by training interactions, fewest first, then by number: in a
+    small data set most users tie (`TextGroup.training_texts` shows it). With fewer than five users the last
+    groups are empty. O(E log E).
+    """
+    tested = np.unique(dataset.pairs("test").users)
+    told = _training_texts(dataset)[tested]
+    visits = np.bincount(dataset.edges("train")[:, 0], minlength=len(dataset.users))[tested]
+    ranked = np.lexsort((tested, visits, told))
+    seen = tested[ranked[told[ranked] > 0]]
+    return {**dict(zip(SEEN, np.array_split(seen, len(SEEN)), strict=True)), UNSEEN: tested[told == 0]}
+
+
+def text_groups(
+    dataset: "Dataset", outputs: "Outputs", scores: TextScores, least: int = LEAST
+) -> dict[str, TextGroup]:
+    """Each of `sparsity_groups` with the metrics of its pairs; pairs of other users are in none.
+
+    Args:
+        dataset: As the run saw it (`data.protocols`): what was removed counts as unseen.
+        outputs: Texts with their pairs.
+        scores: Of these outputs, row by row; metrics of `features` other than `fmr` are not in the groups.
+        least: Pairs that a group must have for its numbers to be given.
+    """
+    users = dataset.users.numbers([user for user, _ in outputs.pairs])
+    found = {}
+    for name, members in sparsity_groups(dataset).items():
+        rows = np.flatnonzero(np.isin(users, members))
+        part = _rows_of(scores, outputs.predictions, rows) if len(rows) >= least else None
+        found[name] = _group(dataset, users[rows], part)
+    return found
+
+
+def warm_group(dataset: "Dataset", outputs: "Outputs", encoder: Encoder | None = None) -> TextGroup:
+    """The group of `Dataset.warm_pairs`, scored on its own."""
+    users = dataset.users.numbers([user for user, _ in outputs.pairs])
+    enough = len(outputs) >= LEAST
+    return _group(
+        dataset, users, score_texts(outputs.predictions, outputs.references, encoder) if enough else None
+    )
+
+
+def _group(dataset: "Dataset", users: Ints, scores: TextScores | None) -> TextGroup:
+    """Pairs whose users are `users` [pairs]."""
+    told = _training_texts(dataset)[np.unique(users)]
+    span = (int(told.min()), int(told.max())) if len(told) else (0, 0)
+    return TextGroup(len(users), len(told), span, scores)
+
+
+def _training_texts(dataset: "Dataset") -> Ints:
+    """[U] training explanations of each user."""
+    return np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))
+
+
+def _rows_of(scores: TextScores, predictions: Sequence[str], rows: Ints) -> TextScores:
+    texts = [predictions[row] for row in rows]
+    return TextScores(
+        {metric: values[rows] for metric, values in scores.per_pair.items()},
+        {kind: counts[rows] for kind, counts in scores.counts.items()},
+        variety(texts, [words(text) for text in texts]),
+    )
+
+
+# --- Did text reach the tokens? Rank of a held-out pair's own text among all held-out texts.
+#
+# Shapes: n held-out pairs, D dimensions of the text space.
+
+
+BLOCK_ROWS = 1024
+
+
+def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> NDArray[np.int64]:
+    """[n] rank from 1 of texts[k] for queries[k], by cosine, ties counted against us.
+
+    `queries` [n, D]: the fused macro vectors of the pairs, projected to text space; `texts` [n, D].
+    Cost: n x n x D. A zero vector has cosine 0 with everything.
+    """
+    if queries.shape != texts.shape or queries.ndim != 2:
+        raise ValueError(f"queries {queries.shape} and texts {texts.shape} must both be [n, D]")
+    queries_nd, texts_nd = _unit(queries), _unit(texts)
+    ranks = [
+        _ranks(queries_nd[start : start + BLOCK_ROWS] @ texts_nd.T, start)
+        for start in range(0, len(texts_nd), BLOCK_ROWS)
+    ]
+    return np.concatenate(ranks)
+
+
+def text_retrieval(
+    queries: NDArray[np.floating], texts: NDArray[np.floating], seed: int = 0
+) -> dict[str, object]:
+    """Median rank, mean reciprocal rank and hit@10 of `text_ranks`, with intervals and chance.
+
+    `{"median_rank", "mrr", "hit@10", "intervals": {...}, "chance": {the same three}, "pairs": n}`.
+    """
+    ranks = text_ranks(queries, texts)
+    found = retrieval_intervals(ranks, seed)
+    return {**flatten(found), "chance": chance(len(ranks)), "pairs": len(ranks)}
+
+
+def retrieval_intervals(ranks: NDArray[np.int64], seed: int = 0) -> dict[str, Interval]:
+    """The three numbers of given ranks, bootstrap over pairs."""
+    values = {"mrr": 1.0 / ranks, "hit@10": (ranks <= 10).astype(np.float64)}
+    return {"median_rank": bootstrap_median(ranks.astype(np.float64), seed), **bootstrap_means(values, seed)}
+
+
+def chance(n: int) -> dict[str, float]:
+    """What uniformly random ranks among n texts give in expectation."""
+    reciprocal = float((1.0 / np.arange(1, n + 1)).mean())
+    return {"median_rank": (n + 1) / 2, "mrr": reciprocal, "hit@10": min(10, n) / n}
+
+
+def _ranks(cosine_bn: NDArray[np.float64], start: int) -> NDArray[np.int64]:
+    rows = np.arange(len(cosine_bn))
+    right_b = cosine_bn[rows, rows + start]
+    # Equal texts may differ in the last bit of a product: within 1e-9 is a tie.
+    return np.asarray((cosine_bn >= right_b[:, None] - 1e-9).sum(axis=1))
+
+
+def _unit(rows_nd: NDArray[np.floating]) -> NDArray[np.float64]:
+    wide = rows_nd.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ValueError("a vector is not finite: the tokenizer or the text encoder produced NaN or infinity")
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))

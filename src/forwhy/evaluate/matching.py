@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from forwhy.columns import SPLITS
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Key
-from forwhy.evaluate.outputs import Pair
-from forwhy.evaluate.reading import Reading
+from forwhy.evaluate.reading import Pair, Reading
 
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset

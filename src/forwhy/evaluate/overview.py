@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.report import cell, control_wins, number, titled, variants_named
 
 Documents = Sequence[tuple[str, Mapping[str, Any]]]

@@ -6,7 +6,7 @@ METEOR is not here: it needs WordNet, which no library that we keep has offline.
 from dataclasses import dataclass
 from typing import Literal
 
-from forwhy.evaluate.bleu import SACREBLEU_SIGNATURE
+from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 
 BEAT = "BEAT's code: nltk, lower-cased treebank words, method 1"
 PETER = "PETER's code: first 15 words between spaces, case kept"

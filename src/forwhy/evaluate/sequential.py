@@ -10,8 +10,7 @@ import numpy as np
 
 from forwhy.data.sequences import Heldout, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.catalogue import list_metrics
-from forwhy.evaluate.ranking import Ints, RankingResult, ScoreBlock, accuracy, rank_scores
+from forwhy.evaluate.ranking import Ints, RankingResult, ScoreBlock, accuracy, list_metrics, rank_scores
 
 __all__ = ["KS", "rank_lists", "rank_sequences"]
 

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.cache import KeyValue
-from forwhy.bridge.collaborative import CollaborativeBridge
-from forwhy.bridge.experts import ExpertAdapter
-from forwhy.bridge.projector import Bridge, Codes, SideProjector
+from forwhy.bridge.projectors import (
+    Bridge,
+    Codes,
+    CollaborativeBridge,
+    ExpertAdapter,
+    SideProjector,
+    start_ids,
+)
 from forwhy.bridge.prompt import Prompt
 from forwhy.bridge.reader import Reader
-from forwhy.bridge.words import start_ids
 from forwhy.columns import SIDES, Side
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.graph.collaborative import CollaborativeVectors

@@ -114,3 +114,8 @@ class Explainer(Protocol):
     def save_pretrained(self, folder: Path) -> None:
         """Write a folder that loads alone."""
         ...
+
+
+def is_single(pairs: object) -> bool:
+    """Whether this is one (user, item) rather than several."""
+    return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)

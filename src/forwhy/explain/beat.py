@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forwhy.bridge.alignment import sar_loss
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.projector import Bridge
+from forwhy.bridge.projectors import Bridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
+from forwhy.bridge.sar import sar_loss
 from forwhy.columns import Side
 from forwhy.explain.assembly import beat_reader, word_starts
 from forwhy.explain.base import TokenEvidence

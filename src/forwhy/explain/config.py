@@ -22,7 +22,7 @@ from forwhy.bridge.config import (
     SarConfig,
 )
 from forwhy.presets import Presets, WithPresets
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.base import ChatConfig
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",

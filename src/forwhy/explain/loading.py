@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from forwhy.errors import UserError
 from forwhy.explain.beat import BeatExplainer
-from forwhy.explain.beat_words import BeatWordsExplainer
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
 from forwhy.explain.soft import SoftExplainer
+from forwhy.explain.spoken import BeatWordsExplainer
 from forwhy.explain.store import load
 from forwhy.explain.xrec import XRecExplainer
 

@@ -17,8 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
+import forwhy.explain.fitting as fitting
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.pair import PairBridge
+from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES, Side
@@ -27,10 +28,8 @@ from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
 from forwhy.explain import store
 from forwhy.explain.assembly import load_backbone
-from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, TokenEvidence
+from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, TokenEvidence, is_single
 from forwhy.explain.config import ExplainerConfig
-from forwhy.explain.evidence import Subject, contributions_of, history_of, nearest_of, phrases_of
-from forwhy.explain.fitting import READ_TOGETHER, ReadingTask, drawn, loop_config, shifted
 from forwhy.explain.store import PROFILES, Profiles, Stored, profile_table, read_profiles
 from forwhy.graph.known import Known
 from forwhy.training import TrainingResult, train
@@ -84,7 +83,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
             f"explainer: not fitted yet; call fit(dataset, {self.part}, folder) or from_pretrained"
         )
 
-    # --- what systems differ in ---------------------------------------------------------------------------
+    # --- what systems differ in
 
     @classmethod
     @abstractmethod
@@ -115,7 +114,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
     def _vectors(self, items: Sequence[int]) -> NDArray[np.float32]:
         """[n, W] of items, whose cosines say which are alike."""
 
-    # --- fitting ------------------------------------------------------------------------------------------
+    # --- fitting
 
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
         """Learn to read what is known from explained training pairs; validation NLL picks the state.
@@ -138,7 +137,9 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         backbone = load_backbone(self.config)
         self._reader = self._build(backbone)
         identity = f"{dataset.fingerprint}:{backbone.source.id}:{backbone.source.revision}"
-        self.result = train(self._task(dataset), loop_config(self.config), folder, "explainer", identity)
+        self.result = train(
+            self._task(dataset), fitting.loop_config(self.config), folder, "explainer", identity
+        )
         return self
 
     def _same_entities(self, dataset: Dataset, known: Known) -> None:
@@ -150,16 +151,16 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
                     f"{self.part} ({len(theirs):,}); use the data set that it was learned on"
                 )
 
-    def _task(self, dataset: Dataset) -> ReadingTask:
+    def _task(self, dataset: Dataset) -> fitting.ReadingTask:
         """Rows of the training and validation pairs whose user and item are known by more than a number."""
         config = self.config
         train_pairs = self._usable(dataset, "train", config.train_pairs)
         valid = self._usable(dataset, "valid", config.validation_pairs)
         strangers: list[Row] = []
         if config.validation_gain:
-            others = shifted(len(valid), config.seed)
+            others = fitting.shifted(len(valid), config.seed)
             strangers = self._scored(valid, valid.users[others], valid.items[others])
-        return ReadingTask(
+        return fitting.ReadingTask(
             self.reader, config, self._loss, self._own(train_pairs), self._own(valid), strangers
         )
 
@@ -170,7 +171,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
             raise UserError(
                 f"data set '{dataset.name}': no usable explanations in split '{split}'; add some or re-split"
             )
-        return pairs.select(drawn(len(pairs), wanted, self.config.seed))
+        return pairs.select(fitting.drawn(len(pairs), wanted, self.config.seed))
 
     def _own(self, pairs: Pairs) -> list[Row]:
         """Rows of pairs and their texts, read as themselves."""
@@ -194,7 +195,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         title = self.known.titles[titled]
         return self.reader.prompt.row(standing, self._standing("item", item), title, text, profiles)
 
-    # --- explaining ---------------------------------------------------------------------------------------
+    # --- explaining
 
     def supported(self, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] Whether both sides of a pair have training interactions, so that :meth:`explain` takes it."""
@@ -236,19 +237,23 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         texts = self.reader.write([subject.row for subject in subjects], self.config.generation)
         worth = self._worth(subjects, texts) if contributions else [None] * len(texts)
         explanations = [self._explained(*parts) for parts in zip(subjects, texts, worth, strict=True)]
-        return explanations[0] if pairs is None or _is_single(pairs) else explanations
+        return explanations[0] if pairs is None or is_single(pairs) else explanations
 
     def _worth(
-        self, subjects: Sequence[Subject], texts: Sequence[str]
+        self, subjects: Sequence[fitting.Subject], texts: Sequence[str]
     ) -> Sequence[NDArray[np.float64] | None]:
         """[soft tokens] nats that each carried, per subject; None where that cannot be told."""
-        return list(contributions_of(self.reader, self._answered(subjects, texts)))
+        return list(fitting.contributions_of(self.reader, self._answered(subjects, texts)))
 
-    def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
+    def _explained(
+        self, subject: fitting.Subject, text: str, worth: NDArray[np.float64] | None
+    ) -> Explanation:
         """A text with its tokens and their worth, the items most like the explained one, and phrases."""
         tokens = self._tokens(subject.row, worth)
         return Explanation(
-            text, tokens, Evidence(nearest_of(subject, self._vectors, self.known), phrases_of(tokens))
+            text,
+            tokens,
+            Evidence(fitting.nearest_of(subject, self._vectors, self.known), fitting.phrases_of(tokens)),
         )
 
     def stream(
@@ -278,7 +283,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         """
         users = pairs.users if user_rows is None else user_rows
         items = pairs.items if item_rows is None else item_rows
-        return NllResult(*self.reader.nll(self._scored(pairs, users, items), READ_TOGETHER))
+        return NllResult(*self.reader.nll(self._scored(pairs, users, items), fitting.READ_TOGETHER))
 
     def prompt_length(self, pairs: Pairs) -> float | None:
         """Mean positions of the pairs' prompts, task tokens and constant beginning included; None for no pairs."""
@@ -291,7 +296,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
         history: Sequence[str | int] | None,
         item: str | int | None,
-    ) -> list[Subject]:
+    ) -> list[fitting.Subject]:
         """What is asked about, with the history behind it; refused where there is none."""
         items = self.known.items
         if pairs is None:
@@ -303,12 +308,12 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
             numbers = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
         else:
             users = self.known.users
-            asked = cast("Sequence[ExternalPair]", [pairs] if _is_single(pairs) else pairs)
+            asked = cast("Sequence[ExternalPair]", [pairs] if is_single(pairs) else pairs)
             numbers = [(users.index(user), items.index(thing)) for user, thing in asked]
         return [self._known_subject(user, thing) for user, thing in numbers]
 
-    def _known_subject(self, user: int, item: int) -> Subject:
-        seen = history_of(self.known, user)
+    def _known_subject(self, user: int, item: int) -> fitting.Subject:
+        seen = fitting.history_of(self.known, user)
         if not seen:
             raise UserError(
                 f"user {self.known.users.values[user]!r}: no training interactions, so no {self.stands} "
@@ -316,15 +321,17 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
             )
         return self._subject(self._standing("user", user), user, item, seen)
 
-    def _subject(self, standing: Numbers, user: int | None, item: int, seen: Sequence[int]) -> Subject:
+    def _subject(
+        self, standing: Numbers, user: int | None, item: int, seen: Sequence[int]
+    ) -> fitting.Subject:
         if not (self.known.seen[:, 1] == item).any():
             raise UserError(
                 f"item {self.known.items.values[item]!r}: no training interactions, so no {self.stands} "
                 "to explain with; ask about an item that someone has taken, or fit again once someone has"
             )
-        return Subject(self._row(standing, user, item, item), item, seen)
+        return fitting.Subject(self._row(standing, user, item, item), item, seen)
 
-    def _answered(self, subjects: Sequence[Subject], texts: Sequence[str]) -> list[Row]:
+    def _answered(self, subjects: Sequence[fitting.Subject], texts: Sequence[str]) -> list[Row]:
         """The subjects' rows with their texts as targets."""
         prompt = self.reader.prompt
         return [
@@ -332,7 +339,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
             for subject, text in zip(subjects, texts, strict=True)
         ]
 
-    # --- keeping ------------------------------------------------------------------------------------------
+    # --- keeping
 
     def save_pretrained(self, folder: Path) -> None:
         """Write a folder that loads alone: the bridge, what is known, and the name of the model, not its weights.
@@ -368,8 +375,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
 
     def _load(self, stored: Stored) -> None:
         """The reader as it was trained."""
-        backbone = load_backbone(self.config)
-        stored.check(backbone)
+        stored.check(backbone := load_backbone(self.config))
         self._reader = self._build(backbone)
         self._reader.bridge.load_state_dict(stored.bridge)
 
@@ -392,8 +398,3 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
     def _restore(self, stored: Stored) -> None:
         """Take back what :meth:`extra` and :meth:`tables` gave."""
         self.profiles = read_profiles(stored.tables[PROFILES])
-
-
-def _is_single(pairs: object) -> bool:
-    """Whether this is one (user, item) rather than several."""
-    return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.collaborative import CollaborativeBridge
+from forwhy.bridge.projectors import CollaborativeBridge
 from forwhy.bridge.prompt import Numbers, Row
 from forwhy.bridge.reader import Reader
 from forwhy.columns import Side

@@ -10,12 +10,12 @@ from forwhy.graph.collaborative import CollaborativeVectors
 from forwhy.graph.config import CollaborativeConfig
 
 if TYPE_CHECKING:
-    from forwhy.graph.tokenizer import CollaborativeTokenizer
+    from forwhy.graph.collaborative import CollaborativeTokenizer
 
 __all__ = ["CollaborativeConfig", "CollaborativeTokenizer", "CollaborativeVectors"]
 
 
 def __getattr__(name: str) -> object:
     if name == "CollaborativeTokenizer":
-        return import_module("forwhy.graph.tokenizer").CollaborativeTokenizer
+        return import_module("forwhy.graph.collaborative").CollaborativeTokenizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

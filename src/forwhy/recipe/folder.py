@@ -28,7 +28,7 @@ from forwhy.artifact import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
-from forwhy.evaluate.outputs import Outputs
+from forwhy.evaluate.reading import Outputs
 from forwhy.recipe.plan import OUTPUTS, STAGES, Stage
 from forwhy.recipe.schema import load_recipe
 from forwhy.recipe.systems import ExplainingRecipe, Recipe

@@ -15,7 +15,7 @@ def load_recommender(home: RunFolder) -> CatalogueRecommender:
     """
     recipe = home.recipe
     if isinstance(recipe, ExplainingRecipe):
-        from forwhy.recommend.behaviour import BehaviourRecommender
+        from forwhy.recommend.simple import BehaviourRecommender
 
         return BehaviourRecommender(home.behaviour())
     if isinstance(recipe, GenerativeRecipe):
@@ -25,7 +25,7 @@ def load_recommender(home: RunFolder) -> CatalogueRecommender:
 
         return ItemKnnRecommender.fit(home.dataset(), recipe.recommender, recipe.data.graph)
     if isinstance(recipe, PopularityRecipe):
-        from forwhy.recommend.popularity import PopularityRecommender
+        from forwhy.recommend.simple import PopularityRecommender
 
         return PopularityRecommender.fit(home.dataset(), recipe.data.graph)
     from forwhy.recommend.sequential import NextItemRecommender

@@ -29,8 +29,8 @@ from forwhy.recipe.systems import GenerativeRecipe, NextItemEvaluation, NextItem
 from forwhy.recommend.base import CatalogueRecommender
 from forwhy.recommend.generative.recommender import GenerativeRecommender
 from forwhy.recommend.llmbs import LlmBsRecommender
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import SequentialRecommender
+from forwhy.recommend.simple import PopularityRecommender
 
 AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 _TOGETHER = 512

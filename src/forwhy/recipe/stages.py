@@ -14,26 +14,21 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import entity_phrases
 from forwhy.data.leaks import leaks
-from forwhy.evaluate.controls import TextTable
-from forwhy.evaluate.gain import Gain, measure_gain
-from forwhy.evaluate.groups import TextGroup, text_groups, warm_group
-from forwhy.evaluate.known import known_table
+from forwhy.evaluate.controls import TextTable, known_table
+from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, text_retrieval, warm_group
 from forwhy.evaluate.matching import match
-from forwhy.evaluate.outputs import Outputs
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
-from forwhy.evaluate.reading import Reading
+from forwhy.evaluate.reading import Outputs, Reading
 from forwhy.evaluate.report import evaluation_document
-from forwhy.evaluate.retrieval import text_retrieval
 from forwhy.explain.base import NllResult
 from forwhy.explain.loading import explainer_of
 from forwhy.explain.soft import SoftExplainer
-from forwhy.graph.collaborative import CollaborativeVectors
-from forwhy.graph.tokenizer import CollaborativeTokenizer
+from forwhy.graph.collaborative import CollaborativeTokenizer, CollaborativeVectors
 from forwhy.progress import Progress, spinner, track
 from forwhy.recipe.folder import TEXTS, WARM_TEXTS, RunFolder, write_document
 from forwhy.recipe.plan import OUTPUTS, Stage
 from forwhy.recipe.systems import BeatRecipe, ExplainingRecipe, XRecRecipe
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.tokenizer import BehaviorTokenizer
 from forwhy.vocabulary.vocabulary import Vocabulary

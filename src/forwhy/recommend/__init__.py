@@ -1,7 +1,6 @@
 """Recommenders: from people to ranked items, by one contract."""
 
 from forwhy.recommend.base import CatalogueRecommender, Reach, Recommender
-from forwhy.recommend.behaviour import BehaviourRecommender
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
 
 __all__ = ["BehaviourRecommender", "CatalogueRecommender", "PopularityRecommender", "Reach", "Recommender"]

@@ -1,24 +1,128 @@
-"""What the page draws; each figure is a few small drawings, and words for those who cannot see them.
+"""One small drawing as inline SVG: text as text, colours from the page's style, the same bytes every time."""
 
-Shapes: n pairs; V words of a codebook.
-"""
-
-from collections.abc import Mapping, Sequence
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.report import SHOWN_TEXT
-from forwhy.report.drawing import INK, PAPER, QUIET, colour, drawing
 from forwhy.report.tables import controls_of, measured, text_of
 from forwhy.report.wording import counted, digits, number, percent, short, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+WIDTH = 360
+"""Of a drawing, in CSS pixels: it fits a phone, and on a desktop three stand beside each other."""
+RUNS = 6
+"""Colours of runs (Okabe and Ito 2008, told apart by the colour-blind); a seventh run has the first again."""
+
+# Stand-ins that matplotlib takes for colours; the style sheet has one set for light and one for dark.
+INK, QUIET, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {INK: "ink", QUIET: "quiet", LINE: "line", PAPER: "paper"}
+_VARIABLES |= {f"#0505{number:02x}": f"run{number}" for number in range(RUNS)}
+
+_COLOUR = re.compile(r"((?:fill|stroke): ?)(#\w{6})\b")
+_NUMBERS = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[^"]*')
+_LONG = re.compile(r"(\.\d\d)\d+")
+_UNUSED = re.compile(
+    # The style would hold for the whole page; what nothing refers to needs no id.
+    r'<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|(?<=<g) id="[^"]*"|<g id="[^"]*"/>'
+    r'| transform="rotate\(-0 [^"]*"',
+    re.DOTALL,
+)
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": LINE,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.formatter.useoffset": False,
+}
+
+
+def colour(run: int) -> str:
+    """The colour of a run, the same in every drawing."""
+    return f"#0505{run % RUNS:02x}"
+
+
+class Drawing:
+    """Axes to draw on inside `drawing`, and the finished SVG after it."""
+
+    axes: "Axes"
+    svg: str = ""
+
+
+@contextmanager
+def drawing(name: str, height: int, left: int = 44) -> Iterator[Drawing]:
+    """Axes `WIDTH` wide and `height` high, in CSS pixels, with `left` of it for the labels.
+
+    `name` keeps ids inside the SVG apart from those of the page's other drawings.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    made = Drawing()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser draws the text, in its own fonts
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+        figure.patch.set_visible(False)
+        bottom = 22 / height
+        made.axes = figure.add_axes(
+            (left / WIDTH, bottom, 1 - (left + 14) / WIDTH, 1 - bottom - 8 / height), facecolor="none"
+        )
+        yield made
+        made.svg = _inline(figure)
+
+
+def _inline(figure: "Figure") -> str:
+    """The figure's `<svg>` element in the page's fonts and colours."""
+    stream = io.StringIO()
+    figure.savefig(
+        stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    text = stream.getvalue()
+    text = _UNUSED.sub("", text[text.index("<svg ") :])
+    text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)
+    text = re.sub(r"\s*\n\s*", " ", text).replace("xlink:href=", "href=")
+    text = _NUMBERS.sub(lambda found: _LONG.sub(r"\1", found[0]), text)
+    return _COLOUR.sub(lambda found: found[1] + _variable(found[2]), text).strip()
+
+
+def _variable(colour: str) -> str:
+    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour
+
+
+# --- What the page draws; each figure is a few small drawings, and words for those who cannot see them.
+#
+# Shapes: n pairs; V words of a codebook.
+
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 from forwhy.report.tables import by_runs, controls_of, is_neutral, judged, measured, standing, text_of
 from forwhy.report.wording import (
     counted,

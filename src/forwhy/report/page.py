@@ -12,10 +12,10 @@ from typing import Any
 from forwhy.artifact import atomic_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison
-from forwhy.evaluate.outputs import Examined
-from forwhy.evaluate.protocol import protocol_in_words
+from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.report import protocol_in_words
 from forwhy.report import figures, findings, protocol, samples, tables
-from forwhy.report.drawing import RUNS
+from forwhy.report.figures import RUNS
 from forwhy.report.wording import CONTROLS, clean, counted
 
 __all__ = ["write_report"]

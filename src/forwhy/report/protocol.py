@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 
 NAMES = {
     "graph": "protocol",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from forwhy.evaluate.outputs import Examined, Sample
+from forwhy.evaluate.reading import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
 from forwhy.evaluate.report import SHOWN_TEXT
 from forwhy.report.wording import clean, number

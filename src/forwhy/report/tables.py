@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import METRICS, NEUTRAL
 from forwhy.evaluate.report import SHOWN_NEXT_ITEM, SHOWN_TEXT, shown_ranking
 from forwhy.report.wording import CONTROLS, digits, hint, interval, number, probability

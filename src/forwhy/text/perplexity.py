@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forwhy.errors import UserError
-from forwhy.text.plain import PlainText
+from forwhy.text.hostile import PlainText
 
 __all__ = ["Surprise", "surprise"]
 

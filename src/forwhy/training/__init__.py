@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from forwhy.training.config import LoopConfig
 
 if TYPE_CHECKING:
+    from forwhy.training.checkpoint import seed_everything
     from forwhy.training.engine import is_main, resolve_device, wait_for_everyone
     from forwhy.training.loop import Diverged, TrainingResult, train
-    from forwhy.training.rng import seed_everything
     from forwhy.training.task import Task, count, take
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
 _HOMES = {
     "engine": ("is_main", "resolve_device", "wait_for_everyone"),
     "loop": ("Diverged", "TrainingResult", "train"),
-    "rng": ("seed_everything",),
+    "checkpoint": ("seed_everything",),
     "task": ("Task", "count", "take"),
 }
 

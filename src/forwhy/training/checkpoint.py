@@ -4,18 +4,23 @@ One file, so that one rename replaces it: a kill leaves the old state or the new
 """
 
 import json
-from collections.abc import Mapping
+import math
+import os
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from forwhy.artifact import atomic_file
+from forwhy.artifact import atomic_file, full_disk
 from forwhy.errors import UserError
 
 Tensors = dict[str, Tensor]
@@ -122,3 +127,105 @@ def _separate(tensors: Mapping[str, Tensor]) -> Tensors:
         separate[name] = plain.clone() if address in seen else plain
         seen.add(address)
     return separate
+
+
+# --- Random generators: seeded, packed into a tensor of bytes, and put back.
+
+
+_NUMPY = slice(0, 2496)  # 624 words of 32 bits
+_NUMPY_REST = slice(2496, 2520)  # position, has_gauss, cached_gaussian as float64
+_PYTHON = slice(2520, 5020)  # 625 words of 32 bits
+_PYTHON_REST = slice(5020, 5028)  # gauss_next as float64, NaN for none
+
+
+def seed_everything(*seed: int) -> None:
+    """Seed torch (all devices), numpy and python from one or more integers."""
+    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)  # noqa: NPY002 - third-party code draws from the global generator
+    random.seed(mixed)
+
+
+def pack_generators() -> dict[str, Tensor]:
+    """The state of all global generators as uint8 tensors: `host` (numpy, python), `torch`, `cuda`."""
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    _, words, gauss = random.getstate()
+    packed = b"".join(
+        (
+            np.asarray(keys, np.uint32).tobytes(),
+            np.array([position, has_gauss, cached], np.float64).tobytes(),
+            np.array(words, np.uint32).tobytes(),
+            np.array([np.nan if gauss is None else gauss], np.float64).tobytes(),
+        )
+    )
+    state = {"host": torch.frombuffer(bytearray(packed), dtype=torch.uint8), "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def unpack_generators(state: dict[str, Tensor]) -> None:
+    """Put the generators back to a packed state."""
+    host = state["host"].numpy().tobytes()
+    position, has_gauss, cached = np.frombuffer(host[_NUMPY_REST], np.float64)
+    keys = np.frombuffer(host[_NUMPY], np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(cached)))  # noqa: NPY002
+    gauss = float(np.frombuffer(host[_PYTHON_REST], np.float64)[0])
+    words = tuple(int(word) for word in np.frombuffer(host[_PYTHON], np.uint32))
+    random.setstate((3, words, None if np.isnan(gauss) else gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Give the caller's generators back as they were, whatever is seeded and drawn inside."""
+    before = pack_generators()
+    try:
+        yield
+    finally:
+        unpack_generators(before)
+
+
+# --- metrics.jsonl: one JSON document per line, never one twice.
+
+
+class MetricsLog:
+    """An open metrics.jsonl, cut back on entry to ``size`` bytes: what the checkpoint knew of.
+
+    A process that does not write (``writes`` false) keeps nothing.
+    """
+
+    def __init__(self, path: Path, size: int, writes: bool) -> None:
+        self._path, self._size, self._writes = path, size, writes
+
+    def __enter__(self) -> Self:
+        with full_disk(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = open(self._path if self._writes else os.devnull, "ab")
+            if self._writes and self._stream.tell() > self._size:
+                self._stream.truncate(self._size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line and hand it to the system; a full disk is a :class:`UserError`."""
+        with full_disk(self._path):
+            self._stream.write(json.dumps(_finite(line), allow_nan=False).encode() + b"\n")
+            self._stream.flush()
+
+    def sync(self) -> int:
+        """Flush to the disk; the size in bytes."""
+        with full_disk(self._path):
+            os.fsync(self._stream.fileno())
+        return self._stream.tell()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
+    """The value with null for numbers that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,19 +20,21 @@ from torch import Tensor
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 from forwhy.training.checkpoint import (
+    MetricsLog,
     Progressed,
     Tensors,
+    kept_generators,
+    pack_generators,
     pack_optimizer,
     read_checkpoint,
+    seed_everything,
     snapshot,
+    unpack_generators,
     unpack_optimizer,
     write_checkpoint,
 )
 from forwhy.training.config import LoopConfig
-from forwhy.training.engine import is_main, make_engine, resolve_device
-from forwhy.training.guards import Signals, deterministic
-from forwhy.training.metrics import MetricsLog
-from forwhy.training.rng import kept_generators, pack_generators, seed_everything, unpack_generators
+from forwhy.training.engine import Signals, deterministic, is_main, make_engine, resolve_device
 from forwhy.training.task import Task
 
 Batch = TypeVar("Batch")

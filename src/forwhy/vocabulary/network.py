@@ -1,12 +1,12 @@
-"""The trained part of the tokenizer: entity tables, projections, four codebooks, text heads.
+"""Losses of the tokenizer on quantised representations.
 
-Source: BEAT eq. 2 to 5. Legend: B entities, N all entities of a side, S slots, A micro slots, D slot width,
-M codeword width, V text width.
+Source: BEAT eq. 5 (reconstruction) and 6 (macro supervision).
+Legend: B pairs, Q width of q, V text width.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -17,12 +17,86 @@ from torch import Tensor, nn
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
 from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.losses import reconstruction_softmax
-from forwhy.vocabulary.masked import MaskedIntents
+from forwhy.vocabulary.phrases import Start
 from forwhy.vocabulary.quantizer import Quantizer, kmeans, nearest
-from forwhy.vocabulary.start import Start
 
-__all__ = ["SIDES", "Tokens", "TokenizerNetwork"]
+
+def reconstruction_rmse(positive_B: Tensor, negative_B: Tensor, scaled: bool) -> Tensor:
+    """Eq. 5: root mean square of I - q_u·q_i over positive (I = 1) and sampled negative (I = 0) pairs.
+
+    `scaled`: scores are min-max scaled over the batch first (released code), with a guard where all are equal.
+    """
+    scores = torch.cat([positive_B, negative_B])
+    if scaled:
+        low = scores.min()
+        scores = (scores - low) / (scores.max() - low).clamp_min(1e-6)
+    labels = torch.cat([torch.ones_like(positive_B), torch.zeros_like(negative_B)])
+    return (labels - scores).square().mean().clamp_min(1e-12).sqrt()
+
+
+def reconstruction_softmax(
+    q_users_BQ: Tensor, q_items_BQ: Tensor, items_B: Tensor, log_frequency_B: Tensor, scale: Tensor
+) -> Tensor:
+    """Cross-entropy of each pair's item among the batch's items.
+
+    Scores are corrected by the items' log sampling frequency, so that the optimum is that of the full softmax
+    (Yi et al. 2019); repeats of the right item in the batch are not negatives. O(B²·Q).
+    """
+    scores = scale * (q_users_BQ @ q_items_BQ.T) - log_frequency_B
+    repeats = items_B[:, None] == items_B[None, :]
+    repeats.fill_diagonal_(False)
+    scores = scores.masked_fill(repeats, float("-inf"))
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def info_nce(
+    text_BV: Tensor, words_BV: Tensor, temperature: float, average: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """Eq. 6: each text against the fused macro words of all pairs in the batch, by cosine."""
+    cosines = F.normalize(text_BV, dim=1) @ F.normalize(words_BV, dim=1).T
+    targets = torch.arange(len(cosines), device=cosines.device)
+    return F.cross_entropy(cosines / temperature, targets, reduction=average)
+
+
+# --- Micro supervision: masked intents rebuilt from behaviour words by cross-attention (BEAT eq. 8).
+#
+# Legend: B entities, L phrases, A micro words, V text width.
+
+
+def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
+    """[B, L] which phrases to hide: a random share of those present, at least one per entity, drawn per row."""
+    noise = torch.rand(present_BL.shape, device=present_BL.device).masked_fill(~present_BL, 2.0)
+    ranks = noise.argsort(1).argsort(1)
+    hidden = (present_BL.sum(1, keepdim=True) * ratio).floor().clamp_min(1)
+    return (ranks < hidden) & present_BL
+
+
+class MaskedIntents(nn.Module):
+    """Visible intents ask the behaviour words for the hidden ones; one module for both sides."""
+
+    def __init__(self, width: int, ratio: float, heads: int = 4) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.context = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.cross = nn.MultiheadAttention(width, 1, batch_first=True)
+
+    def forward(self, words_BAV: Tensor, intents_BLV: Tensor, present_BL: Tensor) -> Tensor:
+        """Mean squared L2 distance between hidden intents and their reconstruction."""
+        hidden_BL = draw_mask(present_BL, self.ratio)
+        seen_BLV = torch.where(hidden_BL[..., None], self.mask_token, intents_BLV)
+        context_BLV = self.context(
+            seen_BLV, seen_BLV, seen_BLV, key_padding_mask=~present_BL, need_weights=False
+        )[0]
+        rebuilt_BLV = self.cross(context_BLV, words_BAV, words_BAV, need_weights=False)[0]
+        return F.mse_loss(rebuilt_BLV[hidden_BL], intents_BLV[hidden_BL], reduction="sum") / hidden_BL.sum()
+
+
+# --- The trained part of the tokenizer: entity tables, projections, four codebooks, text heads.
+#
+# Source: BEAT eq. 2 to 5. Legend: B entities, N all entities of a side, S slots, A micro slots, D slot width,
+# M codeword width, V text width.
+
 
 SIDES = ("user", "item")
 

@@ -20,8 +20,7 @@ from forwhy.training import LoopConfig, train
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.glosses import describe_words
 from forwhy.vocabulary.network import SIDES, TokenizerNetwork, Tokens
-from forwhy.vocabulary.phrases import PhraseBook, read_phrases
-from forwhy.vocabulary.start import spectral_start
+from forwhy.vocabulary.phrases import PhraseBook, read_phrases, spectral_start
 from forwhy.vocabulary.task import Texts, TokenizerTask, log_frequency
 from forwhy.vocabulary.vocabulary import Vocabulary
 

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.config import JUDGE, JudgeConfig
+from forwhy.evaluate.judge.judge import JUDGE, JudgeConfig
 from forwhy.evaluate.judge.prompt import SCHEMA, messages, question
-from forwhy.text.chat.base import Answer, Tally
-from forwhy.text.chat.budget import Ledger
+from forwhy.text.chat.base import Answer, Ledger, Tally
 from forwhy.text.chat.client import Client, endpoint
 
 Ask = Callable[..., Answer]

@@ -24,7 +24,7 @@ from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.judge import Judge, JudgeConfig
 from forwhy.evaluate.judge.prompt import VERSION
 from forwhy.evaluate.text import TextScores, score_texts
-from forwhy.text.chat.pool import GIVE_UP
+from forwhy.text.chat.asking import GIVE_UP
 
 Make = Callable[..., Judge]
 SECRET = "sk-very-secret"

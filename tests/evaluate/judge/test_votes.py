@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
+from forwhy.evaluate.judge.judge import FINAL, Reason, Vote, VoteFile
 from forwhy.text.chat.base import Tally
 
 
@@ -133,7 +133,7 @@ def test_a_folder_is_no_place_for_votes(tmp_path: Path) -> None:
 def test_a_second_process_waits_and_finds_the_votes_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "v"
     code = (
-        "import sys; from pathlib import Path; from forwhy.evaluate.judge.votes import VoteFile\n"
+        "import sys; from pathlib import Path; from forwhy.evaluate.judge.judge import VoteFile\n"
         "file = VoteFile(Path(sys.argv[1])); print('up', flush=True)\n"
         "with file: print(len(file.votes))"
     )

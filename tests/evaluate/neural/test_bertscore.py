@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, BertModel
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.neural import Baseline, BertScore, hidden
+from forwhy.evaluate.neural import Baseline, BertScore
+from forwhy.evaluate.neural import bertscore as hidden
 from forwhy.evaluate.registry import METRICS
 from forwhy.evaluate.text import score_texts
 

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from forwhy.errors import UserError
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
 from forwhy.recommend.decoding.beams import best
+from forwhy.recommend.decoding.exact import _common
 from forwhy.recommend.decoding.head import OwnHead, PlainHead
-from forwhy.recommend.decoding.prompts import _common
 
 from .conftest import FAMILIES, Codes, catalogue, hugging_face, language_model, plain_scores, prompts, ragged
 from .conftest import token_ids as ids_of
@@ -105,7 +105,7 @@ def test_neither_company_nor_padding_nor_a_shared_beginning_change_the_result(
     made = decoder(model_of(family), RAGGED, beam=7)
     alone = [made.search([prompt]) for prompt in users]
     for batch, shared in ((64, 10**9), (64, 1), (2, 1), (4, 10**9)):
-        monkeypatch.setattr("forwhy.recommend.decoding.prompts.SHARED_TOKENS", shared)
+        monkeypatch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", shared)
         made.batch = batch
         together = made.search(users)
         for user, one in enumerate(alone):
@@ -286,7 +286,7 @@ def test_nobody_gets_nothing(model_of: Models) -> None:
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=2, max_size=4))
 def test_the_shared_beginning_leaves_every_prompt_a_token(rows: list[list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwhy.recommend.decoding.prompts.SHARED_TOKENS", 0)
+        patch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", 0)
         length = _common(rows)
     assert all(row[:length] == rows[0][:length] for row in rows)
     assert length == min(map(len, rows)) - 1 or len({row[length] for row in rows}) > 1

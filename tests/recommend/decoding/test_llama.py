@@ -14,8 +14,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from forwhy.recommend.decoding.causal import TreeModel, evaluating
-from forwhy.recommend.decoding.head import PlainHead
-from forwhy.recommend.decoding.llama import LlamaHead
+from forwhy.recommend.decoding.head import LlamaHead, PlainHead
 
 from .conftest import FAMILIES, language_model, prompts
 

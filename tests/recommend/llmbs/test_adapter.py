@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
 from forwhy.recommend.llmbs import AnnealingConfig
-from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.tokens import bare_tokens
+from forwhy.recommend.llmbs.training import Annealing
 
 from .conftest import dataset, index_of, language_model
 

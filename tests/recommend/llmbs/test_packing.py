@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from forwhy.data.sequences import Histories
 from forwhy.recommend.llmbs import ContrastConfig
-from forwhy.recommend.llmbs.contrast import Contrast, info_nce
-from forwhy.recommend.llmbs.network import LlmBsNetwork
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, info_nce
 from forwhy.recommend.llmbs.packing import cut
 from forwhy.recommend.llmbs.tokens import Tokens, bare_tokens
 

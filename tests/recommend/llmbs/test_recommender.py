@@ -17,7 +17,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs import LlmBsConfig, LlmBsRecommender
-from forwhy.recommend.llmbs.task import Batch, LlmBsTask
+from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.vocabulary.indices import ItemIndex
 

@@ -11,9 +11,8 @@ from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs import TaskConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.llmbs.tasks import Example, TextTasks, text_rows
+from forwhy.recommend.llmbs.texts import Example, PreferenceWords, TextTasks, text_rows
 from forwhy.recommend.llmbs.tokens import Speech, add_tokens, extend, learn_tokenizer
-from forwhy.recommend.llmbs.words import PreferenceWords
 
 from .conftest import dataset, index_of, language_model
 

@@ -10,8 +10,9 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential import DinConfig, din
-from forwhy.recommend.sequential.din import AttentionUnit, Din
+from forwhy.recommend.sequential import DinConfig
+from forwhy.recommend.sequential import networks as din
+from forwhy.recommend.sequential.networks import AttentionUnit, Din
 from forwhy.recommend.sequential.nextitem import make_network, make_task
 from forwhy.recommend.sequential.task import Batch, SampledTask, catalogue_scores
 

@@ -12,12 +12,12 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.sequential import rank_sequences
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential import NextItemRecommender, SasRecConfig
 from forwhy.recommend.sequential.config import NextItemConfig
-from forwhy.recommend.sequential.din import Din
+from forwhy.recommend.sequential.networks import Din
 from forwhy.recommend.sequential.nextitem import make_task
 from forwhy.recommend.sequential.task import last_states, pieces
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training import LoopConfig, train
 

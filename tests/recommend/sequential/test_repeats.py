@@ -11,7 +11,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories
 from forwhy.recommend.sequential import Gru4RecConfig, NextItemRecommender, SasRecConfig
 from forwhy.recommend.sequential.config import NextItemConfig
-from forwhy.recommend.sequential.repeats import SCALE, RepeatBias
+from forwhy.recommend.sequential.networks import SCALE, RepeatBias
 
 Make = Callable[[dict[str, list[int]]], Dataset]
 SMALL = {

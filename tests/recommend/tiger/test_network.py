@@ -14,8 +14,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from forwhy.data.ids import Ids
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
-from forwhy.recommend.tiger.network import BEGIN, TigerNetwork, buckets
-from forwhy.recommend.tiger.reader import HistoryReader
+from forwhy.recommend.tiger.network import BEGIN, HistoryReader, TigerNetwork, buckets
 from forwhy.vocabulary.indices import ItemIndex
 
 from .conftest import library_t5, network_of
@@ -133,7 +132,7 @@ def test_a_wide_beam_and_the_exact_scores_are_brute_force(normalise: Normalise) 
 @pytest.mark.parametrize("batch", [1, 2, 6])
 def test_neither_company_nor_padding_change_the_result(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # All begin alike, but an encoder can't read that apart from the rest.
-    monkeypatch.setattr("forwhy.recommend.decoding.prompts.SHARED_TOKENS", 1)
+    monkeypatch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", 1)
     together = decoder(beam=7, batch=batch).search(PROMPTS)
     for user, prompt in enumerate(PROMPTS):
         alone = decoder(beam=7).search([prompt])

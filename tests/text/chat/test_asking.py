@@ -14,11 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from forwhy.errors import UserError
-from forwhy.text.chat.asking import DOUBLINGS, Malformed, Replies, Reply, Task, ask_all
-from forwhy.text.chat.base import STOPPED, Answer, Message, Question, Reason, Tally
-from forwhy.text.chat.budget import Prices
+from forwhy.text.chat.asking import DOUBLINGS, GIVE_UP, Malformed, Replies, Reply, Task, ask_all
+from forwhy.text.chat.base import STOPPED, Answer, Message, Prices, Question, Reason, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.pool import GIVE_UP
 from forwhy.text.chat.replies import fitting
 
 ONE = Tally(1, 10, 5)

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from forwhy.text.chat.asking import Malformed, Task, ask_all
-from forwhy.text.chat.base import Message, Question
+from forwhy.text.chat.base import ChatConfig, Message, Question
 from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.client import Client
-from forwhy.text.chat.config import ChatConfig
-from forwhy.text.chat.estimate import Estimate, estimate
+from forwhy.text.chat.opening import Estimate, estimate
 
 
 def number(text: str) -> int:

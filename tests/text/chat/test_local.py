@@ -12,9 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from forwhy.errors import UserError
 from forwhy.text.chat.asking import Task, ask_all
-from forwhy.text.chat.base import Answer, Chat, Message, Question, Role, Tally
+from forwhy.text.chat.base import Answer, Chat, ChatConfig, Message, Question, Role, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.config import ChatConfig
 from forwhy.text.chat.local import LocalChat, Turns
 from forwhy.text.chat.opening import model_name, open_chat
 

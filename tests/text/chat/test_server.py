@@ -18,12 +18,10 @@ import pytest
 
 from forwhy.errors import UserError
 from forwhy.text.chat.asking import Malformed, Replies, Task, ask_all
-from forwhy.text.chat.base import Answer, Message, Question, Tally
+from forwhy.text.chat.base import LLM, Answer, ChatConfig, Message, Question, Tally
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.client import Client
-from forwhy.text.chat.config import LLM, ChatConfig
+from forwhy.text.chat.client import Client, Pace
 from forwhy.text.chat.opening import is_local, model_name, open_chat
-from forwhy.text.chat.pace import Pace
 
 SECRET = "sk-very-secret-indeed"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -260,7 +258,7 @@ from pathlib import Path
 from forwhy.text.chat.asking import Malformed, Task, ask_all
 from forwhy.text.chat.base import Message, Question
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.config import ChatConfig
+from forwhy.text.chat.base import ChatConfig
 from forwhy.text.chat.opening import open_chat
 
 def number(text):

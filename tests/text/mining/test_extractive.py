@@ -11,9 +11,9 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town, town_truth
 from forwhy.data.town_words import TASTES
 from forwhy.errors import UserError
-from forwhy.text.fence import clean
+from forwhy.text.hostile import clean
 from forwhy.text.mining import ExtractiveMiner, MiningConfig, mine
-from forwhy.text.mining.wording import count_words, first_words
+from forwhy.text.mining.subjects import count_words, first_words
 
 
 def told(*texts: str) -> Dataset:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.models import cache_folder
 from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.fence import clean, fenced
+from forwhy.text.hostile import clean, fenced
 from forwhy.text.mining import Kind, LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.prompt import RULE
+from forwhy.text.mining.language import RULE
 
 Script = Callable[..., Any]
 
@@ -122,9 +122,9 @@ def test_a_hostile_review_is_cut_before_it_is_escaped(script: Script) -> None:
 def test_a_real_small_model_survives_hostile_reviews() -> None:
     if not list((cache_folder() / "models").glob("smollm2-135m-*/config.json")):
         pytest.skip("smollm2-135m is not cached: `make setup` fetches it")
-    from forwhy.text.chat.config import ChatConfig
+    from forwhy.text.chat.base import ChatConfig
     from forwhy.text.chat.opening import open_chat
-    from forwhy.text.mining.stage import stage_of
+    from forwhy.text.mining.mine import stage_of
 
     names = ["closer", "control tokens"]
     visits = pl.DataFrame({"user_id": names, "item_id": ["p"] * 2, "split": ["train"] * 2})

@@ -13,8 +13,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.mining import LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.language import Questions
-from forwhy.text.mining.prompt import DATA, RULE, load_prompt
+from forwhy.text.mining.language import DATA, RULE, Questions, load_prompt
 
 Script = Callable[..., Any]
 OWN = 'Say it in {words} words as {"profile": "…"}.\n---\nOf {metadata} they say: {reviews}'
@@ -113,7 +112,7 @@ def test_a_broken_prompt_is_noticed_before_anything_is_asked(
 
 
 def test_a_schema_allows_nothing_beside_the_value() -> None:
-    from forwhy.text.mining.replies import schema
+    from forwhy.text.mining.language import schema
 
     found = {kind: schema(kind) for kind in ("intents", "profiles", "explanations")}
     assert {kind: list(one["properties"]) for kind, one in found.items()} == {

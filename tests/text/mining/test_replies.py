@@ -8,8 +8,7 @@ import pytest
 
 from forwhy.text.chat.asking import Malformed, Repaired
 from forwhy.text.mining import Kind, MiningConfig
-from forwhy.text.mining.language import Questions
-from forwhy.text.mining.replies import parser
+from forwhy.text.mining.language import Questions, parser
 
 
 def read(kind: Kind, value: object, **options: int) -> object:

@@ -9,8 +9,8 @@ from scipy.cluster.vq import kmeans2
 from scipy.optimize import linear_sum_assignment
 
 from forwhy.errors import UserError
-from forwhy.vocabulary.indices import balanced
-from forwhy.vocabulary.indices.balanced import balanced_kmeans, ranks, split
+from forwhy.vocabulary.indices import clusters as balanced
+from forwhy.vocabulary.indices.clusters import balanced_kmeans, ranks, split
 
 
 def points(count: int, dims: int = 8, seed: int = 0) -> NDArray[np.float32]:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.vocabulary.indices import hierarchy
-from forwhy.vocabulary.indices.health import neighbour_purity
-from forwhy.vocabulary.indices.hierarchy import (
+from forwhy.vocabulary.indices import clusters as hierarchy
+from forwhy.vocabulary.indices.build import neighbour_purity
+from forwhy.vocabulary.indices.clusters import (
     LeafOrder,
     even_width,
     hierarchical_codes,

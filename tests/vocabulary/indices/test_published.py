@@ -13,7 +13,7 @@ from forwhy.data.ids import Ids
 from forwhy.data.sources import import_lcrec
 from forwhy.errors import UserError
 from forwhy.vocabulary.indices import IndexConfig, build_index, from_json, to_json
-from forwhy.vocabulary.indices.published import Collisions, part_collisions, read_codes
+from forwhy.vocabulary.indices.index import Collisions, part_collisions, read_codes
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 ITEMS = Ids((1, 2, 3, 4), "item")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import polars as pl
 
 from forwhy.columns import SIDES, SPLITS, Side
+from forwhy.data.audit.copies import plain_words, word_lists
 from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, short, table
-from forwhy.data.audit.overlap import plain_words, word_lists
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.mined import vouched_ids
-from forwhy.data.sources.cleaning import LONGEST_TEXT
+from forwhy.data.sources.files import LONGEST_TEXT
 
 __all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
 

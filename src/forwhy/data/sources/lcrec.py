@@ -7,8 +7,7 @@ import polars as pl
 
 from forwhy.columns import FILE, ROW
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.cleaning import clean_text
-from forwhy.data.sources.files import read_json, sha256_of
+from forwhy.data.sources.files import clean_text, read_json, sha256_of
 from forwhy.errors import UserError
 
 __all__ = ["import_lcrec"]

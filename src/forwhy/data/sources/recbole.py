@@ -8,7 +8,7 @@ from typing import Any
 
 from forwhy.columns import SIDES, SPLITS
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.cleaning import plain_text
+from forwhy.data.sources.files import plain_text
 from forwhy.data.sources.layouts import Fact, Review, id_in
 from forwhy.data.sources.lines import BOM, BadRow, RowFile, text_of
 from forwhy.data.sources.reviews import FactFiles, ReviewFilters, ReviewLog

@@ -4,8 +4,7 @@ Texts are hostile: a special token's name inside one is plain characters, otherw
 implementations. What is longer than the model reads is cut, and the pairs concerned are counted.
 """
 
-from forwhy.evaluate.neural.bartscore import BartScore
+from forwhy.evaluate.neural.bartscore import BartScore, Bleurt
 from forwhy.evaluate.neural.bertscore import Baseline, BertScore
-from forwhy.evaluate.neural.bleurt import Bleurt
 
 __all__ = ["BartScore", "Baseline", "BertScore", "Bleurt"]

@@ -8,14 +8,12 @@ from typing import Any
 
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison, bold_cells
-from forwhy.evaluate.controls import RememberingEncoder
-from forwhy.evaluate.features import Features
+from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.grounding import GroundingTable
-from forwhy.evaluate.known import known_table
-from forwhy.evaluate.outputs import Examined
+from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.report import shown_ranking
-from forwhy.evaluate.text import Encoder, Measure
+from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
 from forwhy.recipe.examine.comparing import compare_all
 from forwhy.recipe.examine.notes import about

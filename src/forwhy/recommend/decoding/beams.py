@@ -13,10 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.exact import exact_ranks, exact_scores
+from forwhy.recommend.decoding.exact import ItemReader, Reading, TreeReader, exact_ranks, exact_scores
 from forwhy.recommend.decoding.head import LOWEST, Normalise
-from forwhy.recommend.decoding.prompts import ItemReader
-from forwhy.recommend.decoding.reading import Reading, TreeReader
 from forwhy.recommend.decoding.trie import CodeTrie
 
 

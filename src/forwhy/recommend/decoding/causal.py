@@ -20,8 +20,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from forwhy.bridge.cache import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.head import Head, OwnHead, PlainHead
-from forwhy.recommend.decoding.llama import LlamaHead
+from forwhy.recommend.decoding.head import Head, LlamaHead, OwnHead, PlainHead
 
 _KINDS = {"full_attention", "sliding_attention"}
 

@@ -16,17 +16,15 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.models import ALIASES, load_causal_lm
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data, loop
-from forwhy.recommend.llmbs.adapter import Annealing
+from forwhy.recommend.generative.recommender import check_data, loop
 from forwhy.recommend.llmbs.config import LlmBsConfig
-from forwhy.recommend.llmbs.contrast import Contrast
-from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
-from forwhy.recommend.llmbs.task import LlmBsTask
-from forwhy.recommend.llmbs.tasks import TextTasks
+from forwhy.recommend.llmbs.texts import TextTasks
 from forwhy.recommend.llmbs.tokens import Speech, Tokens, add_tokens, bare_tokens, extend, learn_tokenizer
+from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.training import TrainingResult, seed_everything, train
-from forwhy.training.rng import kept_generators
+from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["fit"]

@@ -21,9 +21,9 @@ from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
 from forwhy.recommend.generative.recommender import GenerativeRecommender
-from forwhy.recommend.llmbs.adapter import Annealing
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
+from forwhy.recommend.llmbs.training import Annealing
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["LlmBsRecommender"]

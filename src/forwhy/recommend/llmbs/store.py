@@ -11,14 +11,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 import forwhy.artifact as artifact
 from forwhy.graph.known import id_tables, read_ids
-from forwhy.recommend.generative.store import index_part, metric_rows, own_index, tensors_of, train_histories
-from forwhy.recommend.llmbs.adapter import Annealing
+from forwhy.recommend.generative.recommender import (
+    index_part,
+    metric_rows,
+    own_index,
+    tensors_of,
+    train_histories,
+)
 from forwhy.recommend.llmbs.config import LlmBsConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.tokens import Tokens, bare_tokens, read_tokens
+from forwhy.recommend.llmbs.training import Annealing
 from forwhy.training import resolve_device
-from forwhy.training.rng import kept_generators
+from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["KIND", "load", "save"]

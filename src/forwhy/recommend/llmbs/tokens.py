@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forwhy.errors import UserError
-from forwhy.recommend.generative.tokens import IndexTokens, level_tokens
-from forwhy.text.plain import PlainText
+from forwhy.recommend.generative.recommender import IndexTokens, level_tokens
+from forwhy.text.hostile import PlainText
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["Speech", "Tokens", "add_tokens", "bare_tokens", "learn_tokenizer", "read_tokens"]

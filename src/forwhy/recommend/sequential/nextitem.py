@@ -29,9 +29,7 @@ from forwhy.recommend.sequential.config import (
     SasRecConfig,
     SequentialConfig,
 )
-from forwhy.recommend.sequential.din import Din
-from forwhy.recommend.sequential.gru import Gru4Rec
-from forwhy.recommend.sequential.sasrec import SasRec
+from forwhy.recommend.sequential.networks import Din, Gru4Rec, SasRec
 from forwhy.recommend.sequential.task import (
     Network,
     NextItemTask,
@@ -41,7 +39,7 @@ from forwhy.recommend.sequential.task import (
     last_states,
 )
 from forwhy.training import LoopConfig, TrainingResult, seed_everything, train
-from forwhy.training.rng import kept_generators
+from forwhy.training.checkpoint import kept_generators
 
 __all__ = ["NextItemRecommender"]
 

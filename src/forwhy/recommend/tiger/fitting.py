@@ -7,13 +7,13 @@ from pathlib import Path
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.generative.learning import check_data, loop
+from forwhy.recommend.generative.recommender import check_data, loop
 from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens
 from forwhy.recommend.tiger.recommender import TigerRecommender
 from forwhy.recommend.tiger.task import TigerTask
 from forwhy.training import seed_everything, train
-from forwhy.training.rng import kept_generators
+from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["fit"]

@@ -13,8 +13,7 @@ from forwhy.data.sequences import Histories, Sequences
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
 from forwhy.recommend.generative.recommender import GenerativeRecommender
 from forwhy.recommend.tiger.config import TigerConfig
-from forwhy.recommend.tiger.network import TigerNetwork
-from forwhy.recommend.tiger.reader import HistoryReader
+from forwhy.recommend.tiger.network import HistoryReader, TigerNetwork
 from forwhy.vocabulary.indices import ItemIndex
 
 __all__ = ["TigerRecommender"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import forwhy.artifact as artifact
 from forwhy.graph.known import id_tables, read_ids
-from forwhy.recommend.generative.store import (
+from forwhy.recommend.generative.recommender import (
     index_part,
     metric_rows,
     own_index,
@@ -17,7 +17,7 @@ from forwhy.recommend.tiger.config import TigerConfig
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens
 from forwhy.recommend.tiger.recommender import TigerRecommender
 from forwhy.training import resolve_device
-from forwhy.training.rng import kept_generators
+from forwhy.training.checkpoint import kept_generators
 
 __all__ = ["KIND", "load", "save"]
 

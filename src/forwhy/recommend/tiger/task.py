@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from forwhy.data.sequences import Histories, Sequences, batch_order
 from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative.learning import Validation
+from forwhy.recommend.generative.recommender import Validation
 from forwhy.recommend.tiger.config import TigerConfig
-from forwhy.recommend.tiger.network import TigerNetwork
-from forwhy.recommend.tiger.reader import HistoryReader
+from forwhy.recommend.tiger.network import HistoryReader, TigerNetwork
 from forwhy.training import Task
 
 __all__ = ["Batch", "TigerTask"]

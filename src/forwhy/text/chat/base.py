@@ -1,4 +1,4 @@
-"""The chat contract: a question in, an answer or the reason for none out. No torch and no network here."""
+"""What answers cost: counted from the server's own numbers, and stopped before it exceeds the budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,88 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from threading import Condition
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from forwhy.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Of a million tokens, in any currency."""
+
+    read: float
+    written: float
+
+    def cost(self, tally: Tally) -> float:
+        """In that currency."""
+        return (tally.input_tokens * self.read + tally.output_tokens * self.written) / 1e6
+
+
+class Ledger:
+    """What was bought, and what may be; safe from several threads.
+
+    A call is held at an upper bound before it is made and booked at what it took afterwards. When the next
+    one may not fit, it waits for those under way, and if it still does not, nothing is bought any more: what
+    is answered is then the first of what was asked (up to the order of those under way), not the short ones.
+
+    Args:
+        budget: In `unit`; None: no limit.
+        prices: Where they are known.
+        unit: What the budget counts; `money` needs prices.
+    """
+
+    def __init__(
+        self,
+        budget: float | None = None,
+        prices: Prices | None = None,
+        unit: Literal["calls", "tokens", "money"] = "tokens",
+    ) -> None:
+        self._budget, self._prices, self._unit = budget, prices, unit
+        self._changed = Condition()
+        self._held = Tally()
+        self.bought, self.cached = Tally(), Tally()
+        """By this process, and before it, of the answers that count towards the budget."""
+        self.closed = False
+        """Whether a call did not fit any more."""
+
+    def cost(self, tally: Tally) -> float | None:
+        """In the currency of the prices; None without prices."""
+        return None if self._prices is None else self._prices.cost(tally)
+
+    def hold(self, bound: Tally) -> bool:
+        """Set `bound` aside for a call, waiting for others where they decide; False: the budget is spent."""
+        with self._changed:
+            while not self.closed and self._held.calls and not self._fits(bound):
+                self._changed.wait()
+            self.closed = self.closed or not self._fits(bound)
+            if not self.closed:
+                self._held += bound
+            self._changed.notify_all()
+            return not self.closed
+
+    def book(self, bound: Tally, used: Tally) -> None:
+        """Replace what was held for a call by what it took."""
+        with self._changed:
+            self._held -= bound
+            self.bought += used
+            self._changed.notify_all()
+
+    def _fits(self, bound: Tally) -> bool:
+        if self._budget is None:
+            return True
+        return self._counted(self.bought + self.cached + self._held + bound) <= self._budget
+
+    def _counted(self, tally: Tally) -> float:
+        if self._unit == "money" and self._prices is not None:
+            return self._prices.cost(tally)
+        return tally.calls if self._unit == "calls" else tally.input_tokens + tally.output_tokens
+
+
+# --- The chat contract: a question in, an answer or the reason for none out. No torch and no network here.
+
 
 Role = Literal["system", "user", "assistant"]
 Reason = Literal["refused", "truncated", "rejected", "timeout", "server", "budget"]
@@ -100,3 +181,109 @@ class Chat(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+# --- Options of a language model that is asked: who answers, what it may cost, and how patient we are.
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """For whom a server answers: what messages call it, and where its address and key come from."""
+
+    who: str
+    url_name: str
+    """Environment variable of the address."""
+    key_name: str
+    """Environment variable of the key."""
+    schema_name: str = "answer"
+    """Name of the JSON schema in the request."""
+
+
+LLM = Speaker("LLM", "FORWHY_LLM_URL", "FORWHY_LLM_KEY")
+
+
+class AskingConfig(BaseModel):
+    """What every use of a model has. The key comes from the environment only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    speaker: ClassVar[Speaker] = LLM
+
+    model: str = Field(min_length=1)
+    """The model's name on its server; part of the key of every answer that is kept."""
+
+    url: str | None = None
+    """Address of the interface, such as http://127.0.0.1:8000/v1; None reads it from the environment."""
+
+    input_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Price of a million tokens that the model reads."""
+
+    output_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Price of a million tokens that the model writes."""
+
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Calls under way at once; as many may be lost, and paid for again, when the process is killed."""
+
+    requests_per_minute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Most calls in a minute, evenly spaced; 0 = as many as the server takes."""
+
+    timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """Seconds after which a call is given up."""
+
+    attempts: int = Field(default=5, ge=1)
+    """Calls for one answer while the server is busy, late or broken."""
+
+    asks: int = Field(default=3, ge=1)
+    """Answers read for one question until one of them has the form that was asked for."""
+
+    backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Seconds before the second attempt, doubled before each further one, each drawn from half to one and a
+    half of that; never less than the server's Retry-After."""
+
+    structured: bool = True
+    """Ask for an answer by JSON schema; a server that rejects this is asked without."""
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("one price is given: give both, of input and of output tokens, or none")
+        return self
+
+    @property
+    def prices(self) -> Prices | None:
+        """Both prices, or None without them."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return Prices(self.input_price, self.output_price)
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:  # noqa: ANN401 - validated here
+        """The same from a caller's options.
+
+        Raises:
+            UserError: One line that names each option that does not fit.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            found = [f"{'.'.join(map(str, it['loc'])) or 'prices'}: {it['msg']}" for it in error.errors()]
+            raise UserError(f"{cls.speaker.who}: {'; '.join(found)}") from None
+
+
+class ChatConfig(AskingConfig):
+    """A model that reads reviews: on a server (`url` or FORWHY_LLM_URL, key in FORWHY_LLM_KEY), else local.
+
+    A local model is what `forwhy.models.locate` finds; it is asked one question at a time, and of the
+    options only `model`, `device`, `asks`, the budget and the prices concern it. Temperature is always 0.
+    """
+
+    budget_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens, read and written, of one run; answers that are kept cost nothing. The call that could
+    exceed it is not made."""
+
+    device: str = "auto"
+    """Of a local model: `auto` (this process's GPU, else the CPU), or a torch device such as `cuda:1`."""
+
+    def ledger(self) -> Ledger:
+        """A fresh account under this budget."""
+        return Ledger(self.budget_tokens, self.prices, "tokens")

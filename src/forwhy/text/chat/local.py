@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
-from forwhy.text.chat.base import STOPPED, Answer, Message, Question, Tally
-from forwhy.text.chat.budget import Ledger
-from forwhy.text.chat.config import ChatConfig
-from forwhy.text.plain import PlainText
+from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Ledger, Message, Question, Tally
+from forwhy.text.hostile import PlainText
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from forwhy.errors import UserError
 from forwhy.models import ModelSource, locate
-from forwhy.text.chat.base import Chat
-from forwhy.text.chat.client import Client
-from forwhy.text.chat.config import LLM, ChatConfig
+from forwhy.text.chat.asking import Run, Task, distinct
+from forwhy.text.chat.base import LLM, Answer, Chat, ChatConfig, Question, Tally
+from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.client import Client, bound, request
 
 
 def open_chat(config: ChatConfig) -> Chat:
@@ -52,3 +56,91 @@ def _local_name(source: ModelSource) -> str:
     """Name and revision: for a folder its own name and the hash of its files, wherever it lies."""
     name = source.path.name if Path(source.id).is_dir() else source.id
     return f"{name}@{source.revision}"
+
+
+# --- What a run would ask and what that may cost, without asking.
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to ask; an answer that has to be asked for again comes on top."""
+
+    questions: int
+    """Different ones."""
+    cached: int
+    """Those of them whose answers are all kept."""
+    input_tokens: int
+    """Most that the others send: a token is at least one byte. English text takes about a quarter."""
+    output_tokens: int
+    """Most that they may be answered with."""
+    cost: float | None
+    """Of those tokens; None without prices."""
+    seconds: float | None
+    """That they take, by `pace`."""
+    pace: str
+    """What `seconds` rests on, or why there are none."""
+
+
+class _Silent:
+    """A model that is asked nothing: it notes the questions."""
+
+    def __init__(self, model: str) -> None:
+        self.model, self.concurrency = model, 1
+        self.questions: list[Question] = []
+
+    def ask(self, question: Question) -> Answer:
+        self.questions.append(question)
+        return Answer(reason="budget")
+
+    def stop(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def estimate(tasks: Sequence[Task[Any]], config: ChatConfig, cache: ReplyCache) -> Estimate:
+    """What `ask_all` would ask now, given what is kept. Asks nothing and needs no server.
+
+    Cost: reads the kept answers of these tasks.
+    """
+    model = model_name(config)
+    silent = _Silent(model)
+    run: Run[Any] = Run(silent, cache, config.asks)
+    jobs = distinct([task.question.key(model) for task in tasks], tasks)
+    for task in jobs.values():
+        run.settle(task)
+    most = sum((_bound(question, config) for question in silent.questions), Tally())
+    seconds, pace = _duration(len(silent.questions), config, cache.mean_seconds(model))
+    return Estimate(
+        questions=len(jobs),
+        cached=len(jobs) - len(silent.questions),
+        input_tokens=most.input_tokens,
+        output_tokens=most.output_tokens,
+        cost=None if config.prices is None else config.prices.cost(most),
+        seconds=seconds,
+        pace=pace,
+    )
+
+
+def _bound(question: Question, config: ChatConfig) -> Tally:
+    structured = config.structured and question.schema is not None
+    return bound(question, request(question, config.model, LLM.schema_name if structured else None))
+
+
+def _duration(questions: int, config: ChatConfig, mean: float | None) -> tuple[float | None, str]:
+    """Seconds for so many questions, and what that rests on."""
+    limit = 60.0 * questions / config.requests_per_minute if config.requests_per_minute else 0.0
+    if not questions:
+        return 0.0, "nothing is left to ask"
+    if mean is not None:
+        side_by_side = 1 if is_local(config) else config.concurrency
+        taken = mean * questions / side_by_side
+        if taken >= limit:
+            return taken, f"{mean:.3g} s per answer kept so far, {side_by_side} at a time"
+    if limit:
+        return limit, f"at least: {config.requests_per_minute:g} requests a minute"
+    return None, "unknown: no answer of this model is kept yet, and no requests per minute are set"

@@ -16,12 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import polars as pl
 
 from forwhy.columns import Side
-from forwhy.data.audit.overlap import UNSPACED
+from forwhy.data.audit.copies import UNSPACED
 from forwhy.data.dataset import Dataset
-from forwhy.text.mining.config import MiningConfig
-from forwhy.text.mining.stage import Found, Stage, Values
-from forwhy.text.mining.subjects import Subject, source_table
-from forwhy.text.mining.wording import count_words, first_words, is_sign
+from forwhy.text.mining.mine import Found, Stage, Values
+from forwhy.text.mining.subjects import MiningConfig, Subject, count_words, first_words, is_sign, source_table
 
 __all__ = ["ExtractiveMiner"]
 

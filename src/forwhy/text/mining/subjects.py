@@ -1,13 +1,6 @@
-"""Who is asked about, and all that a question about them may show: leak-free by construction.
+"""Options of mining."""
 
-Texts of users and items come from `Dataset.training_texts` alone, which has no text of any pair that is held
-out as explanation or as interaction; items of a user from the leak-free training graph; beside them stand
-titles, categories and descriptions. The one exception is an explanation: it is the reference of its pair, so
-it is distilled from that pair's own review, held out or not, which no other question sees.
-
-Legend: E entities, P pairs, R rows.
-"""
-
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -15,16 +8,99 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from forwhy.columns import SIDES, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.mined import vouched
 from forwhy.errors import UserError
-from forwhy.text.fence import clean
-from forwhy.text.mining.config import MiningConfig
+from forwhy.text.hostile import clean
 
-__all__ = ["Chosen", "Subject", "entities", "reviewed_pairs", "source_table"]
+Kind = Literal["intents", "profiles", "explanations"]
+
+
+class MiningConfig(BaseModel):
+    """What is mined, about whom, and how much of their text is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Kind
+    """`intents`: ranked short phrases (BEAT eq. 7); `profiles`: one text each (XRec eq. 2, 3); `explanations`:
+    one text for each reviewed pair, from its review alone (XRec A.1)."""
+    side: Literal["user", "item", "both"] = "both"
+    """Whose; items come first, so that user profiles read them. No matter for explanations."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most entities of each side, or pairs, drawn by seed; a larger limit holds the smaller one's."""
+    seed: NonNegativeInt = 0
+    """Of all draws; those of one entity do not depend on another's."""
+    reviews: int = Field(default=20, ge=1)
+    """Reviews read of one entity, a sample of them when there are more."""
+    characters: int = Field(default=1_000, ge=20)
+    """Read of one review, or of one item's description; the rest is cut off."""
+    items: int = Field(default=10, ge=0)
+    """Training items read of a user for a profile, a sample of them when there are more."""
+    phrases: int = Field(default=10, ge=1)
+    """Most phrases of an entity; BEAT's code keeps 10."""
+    phrase_words: int = Field(default=12, ge=1)
+    """Most words of a phrase; `data.intents` cuts longer ones."""
+    profile_words: int = Field(default=60, ge=5)
+    """Most words of a profile; XRec's have 35 on average."""
+    explanation_words: int = Field(default=50, ge=5)
+    """Most words of an explanation; 50 in both papers."""
+    use_profiles: bool = False
+    """User profiles also read item profiles that nobody knows the sources of, such as shipped ones. What is
+    mined with them is marked as possibly leaking."""
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Whose, in the order of mining; explanations are about pairs and have one turn."""
+        if self.kind == "explanations":
+            return ("item",)
+        return tuple(side for side in reversed(SIDES) if self.side in (side, "both"))
+
+
+# --- Words of texts in any script: in those written without spaces each sign is one.
+
+
+_SIGNS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003134f"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Han."""
+_WORD = re.compile(rf"[{_SIGNS}]|[^\s{_SIGNS}]+")
+_SIGN = re.compile(rf"[{_SIGNS}]")
+
+
+def is_sign(word: str) -> bool:
+    """Whether a word is a sign of a script written without spaces."""
+    return _SIGN.match(word) is not None
+
+
+def count_words(text: str) -> int:
+    """How many; marks count with the word they touch."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def first_words(text: str, count: int) -> str:
+    """The text up to its `count`-th word, marks of that word included."""
+    end = 0
+    for number, word in enumerate(_WORD.finditer(text), 1):
+        if number > count:
+            return text[:end]
+        end = word.end()
+    return text
+
+
+# --- Who is asked about, and all that a question about them may show: leak-free by construction.
+#
+# Texts of users and items come from `Dataset.training_texts` alone, which has no text of any pair that is held
+# out as explanation or as interaction; items of a user from the leak-free training graph; beside them stand
+# titles, categories and descriptions. The one exception is an explanation: it is the reference of its pair, so
+# it is distilled from that pair's own review, held out or not, which no other question sees.
+#
+# Legend: E entities, P pairs, R rows.
+
 
 Ints = NDArray[np.int64]
 Source = Literal["reviews", "explanations"]

@@ -3,12 +3,15 @@
 No torch, but for the RQ-VAE.
 """
 
-from forwhy.vocabulary.indices.build import build_index
+from forwhy.vocabulary.indices.build import (
+    build_index,
+    health,
+    read_vectors,
+    semantic_vectors,
+    spectral_vectors,
+)
 from forwhy.vocabulary.indices.config import IndexConfig
-from forwhy.vocabulary.indices.health import health
-from forwhy.vocabulary.indices.index import ItemIndex
-from forwhy.vocabulary.indices.published import from_json, to_json
-from forwhy.vocabulary.indices.vectors import read_vectors, semantic_vectors, spectral_vectors
+from forwhy.vocabulary.indices.index import ItemIndex, from_json, to_json
 
 __all__ = [
     "IndexConfig", "ItemIndex", "build_index", "from_json", "health", "read_vectors", "semantic_vectors",

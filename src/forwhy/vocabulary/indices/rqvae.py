@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from forwhy.progress import Progress
-from forwhy.vocabulary.indices.balanced import checked_vectors
+from forwhy.vocabulary.indices.clusters import checked_vectors
 from forwhy.vocabulary.quantizer import Quantizer, kmeans, nearest
 
 __all__ = ["RqVae", "RqVaeConfig", "rqvae_codes"]

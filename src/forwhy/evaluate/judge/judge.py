@@ -1,29 +1,152 @@
-"""GPTScore: how much of each reference's meaning the text has, graded from 0 to 100 by a language model.
-
-XRec's GPTScore (Ma et al. 2024) is one call to gpt-3.5-turbo at its default temperature, whose answer is read
-as a number whatever it is. Here the wording is fixed and named, the temperature 0, an answer is a grade or
-none, and every vote is kept. Grades of two judges, or of XRec's tables and ours, can't be compared.
-"""
+"""Options of the judge."""
 
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.judge.check import Check, checked
-from forwhy.evaluate.judge.config import JudgeConfig
 from forwhy.evaluate.judge.prompt import VERSION, parse, prompt_hash, question, vote_key
-from forwhy.evaluate.judge.votes import FINAL, Reason, Vote, VoteFile
+from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
 from forwhy.evaluate.text import Measured
-from forwhy.text.chat.base import Answer, Tally
+from forwhy.lines import LineFile, Wording
+from forwhy.text.chat.asking import GIVE_UP, Patience, each
+from forwhy.text.chat.base import Answer, AskingConfig, Ledger, Speaker, Tally
 from forwhy.text.chat.client import Client
-from forwhy.text.chat.pool import GIVE_UP, Patience, each
+
+JUDGE = Speaker("judge", "FORWHY_JUDGE_URL", "FORWHY_JUDGE_KEY", schema_name="grade")
+
+
+class JudgeConfig(AskingConfig):
+    """Who judges (`url` or FORWHY_JUDGE_URL, key in FORWHY_JUDGE_KEY), and what it may cost."""
+
+    speaker: ClassVar[Speaker] = JUDGE
+
+    budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Most that the votes of one evaluation may cost, whenever they were bought: in the currency of the
+    prices, without prices in calls. The call that could exceed it is not made."""
+
+    max_tokens: int = Field(default=64, ge=16)
+    """Most tokens of an answer. A score needs ten; a judge that thinks aloud first needs thousands."""
+
+    def ledger(self) -> Ledger:
+        """A fresh account under this budget."""
+        return Ledger(self.budget, self.prices, "calls" if self.prices is None else "money")
+
+
+# --- Does the judge tell right from wrong? Known answers, graded before anything else is believed.
+
+
+@dataclass(frozen=True)
+class Check:
+    """Grades of references beside those of the same references dealt to other pairs."""
+
+    identical: Interval
+    """Of each reference against itself, near 100."""
+    dealt: Interval
+    """Of another pair's reference, low; not 0 where all explanations are alike."""
+    difference: Interval
+    """Paired, by reference: a judge that tells nothing apart is near 0."""
+    auc: float
+    """Chance that an identical text is graded above a dealt one, a tie counting half; 0.5: tells nothing."""
+    pairs: int
+    """References with both grades."""
+    excluded: int
+    """References without one of them."""
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        found = {"identical": self.identical, "dealt": self.dealt, "difference": self.difference}
+        return {**flatten(found), "auc": self.auc, "pairs": self.pairs, "excluded": self.excluded}
+
+
+def checked(same: NDArray[np.int64], other: NDArray[np.int64]) -> Check:
+    """From the counts [n, 2] of both rounds, row by row the same reference.
+
+    Raises:
+        ValueError: no reference has both grades.
+    """
+    both = (same[:, 1] > 0) & (other[:, 1] > 0)
+    right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
+    return Check(
+        bootstrap_interval(right),
+        bootstrap_interval(wrong),
+        bootstrap_interval(right - wrong),
+        float((np.sign(right[:, None] - wrong) + 1).mean() / 2),
+        int(both.sum()),
+        int((~both).sum()),
+    )
+
+
+# --- Votes on disk: one JSON line each, written when it arrives, so that a killed judge goes on where it was.
+#
+# A file serves any number of runs, judges and wordings; a vote is found by its key. It holds no texts.
+
+
+Reason = Literal["refused", "prose", "truncated", "rejected", "timeout", "server", "budget"]
+"""Why a pair has no vote: the judge declined; answered something else than a grade; did not come to the end
+of its answer; its server rejected the request (a text too long for the judge, say), did not answer in time,
+or failed; the budget was spent."""
+FINAL: frozenset[Reason | None] = frozenset({None, "refused", "prose", "truncated"})
+"""What was answered and paid for; anything else is asked again by the next run."""
+
+_WORDING = Wording("a judge's vote", "votes", "pair", "judges")
+
+
+class Vote(BaseModel):
+    """A judge's grade of one prediction against one reference, or why there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    key: str = Field(pattern="^[0-9a-f]{64}$")
+    model: str
+    prompt: str
+    score: int | None = Field(default=None, ge=0, le=100)
+    reason: Reason | None = None
+    used: Tally
+
+    @model_validator(mode="after")
+    def _score_or_reason(self) -> Self:
+        if (self.score is None) == (self.reason is None):
+            raise ValueError("either a score or a reason")
+        return self
+
+
+class VoteFile(LineFile[Vote]):
+    """All votes of a file, held by one process while open; others wait. Without a path nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path, Vote, _WORDING)
+        self.votes: dict[str, Vote] = {}
+        """Key -> vote; of two with one key the first."""
+
+    def found(self, record: Vote, place: tuple[int, int]) -> None:
+        """Remember a vote."""
+        self.votes.setdefault(record.key, record)
+
+    def add(self, vote: Vote) -> None:
+        """Append a final vote and put it on the disk; safe from several threads.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if vote.reason in FINAL:
+            self.append(vote)
+
+
+# --- GPTScore: how much of each reference's meaning the text has, graded from 0 to 100 by a language model.
+#
+# XRec's GPTScore (Ma et al. 2024) is one call to gpt-3.5-turbo at its default temperature, whose answer is read
+# as a number whatever it is. Here the wording is fixed and named, the temperature 0, an answer is a grade or
+# none, and every vote is kept. Grades of two judges, or of XRec's tables and ours, can't be compared.
+
 
 log = logging.getLogger(__name__)
 

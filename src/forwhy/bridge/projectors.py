@@ -1,0 +1,346 @@
+"""What every bridge has: two sides in prompt order, and task tokens.
+
+Shapes: T task tokens, D model width, H key-value heads, P prefix positions, E head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import dropout, softplus
+from transformers import PreTrainedTokenizerBase
+
+from forwhy.bridge.config import AdapterConfig, ProjectorConfig
+
+
+class PairBridge(nn.Module):
+    """All that is trained: a module per side and the task tokens. The language model is not part of it."""
+
+    def __init__(
+        self,
+        user: nn.Module,
+        item: nn.Module,
+        task_TD: Tensor,
+        order: str,
+        word_norm: float,
+        states: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
+        """Task tokens start at `task_TD`.
+
+        Args:
+            user: Ids or vectors of users to vectors of the model's width.
+            item: The same for items.
+            task_TD: Word embeddings.
+            order: `user-item` or `item-user`.
+            word_norm: Mean norm of the model's word embeddings.
+            states: Keys and values [1, H, P, E] of each layer, where task tokens are trained in all of them.
+        """
+        super().__init__()
+        self.user, self.item = user, item
+        self._size = word_norm / task_TD.shape[1] ** 0.5
+        self.task_TD = nn.Parameter(task_TD.detach().float() / self._size)
+        self._order = order.split("-")
+        self.deep = nn.ParameterList(
+            torch.zeros(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states
+        )
+        self._spreads = [[float(part.float().std()) for part in layer] for layer in states]
+
+    def shifts(self) -> list[Tensor]:
+        """What is added to the task tokens' keys and values, [2, H, T, E] per layer."""
+        return [
+            deep * deep.new_tensor(spread)[:, None, None, None]
+            for deep, spread in zip(self.deep, self._spreads, strict=True)
+        ]
+
+    def task(self) -> Tensor:
+        """Task tokens [T, D]. The parameter is in units of a word's coordinate, alike for every model."""
+        task_TD: Tensor = self.task_TD * self._size
+        return task_TD
+
+    def in_order(self, user: Tensor, item: Tensor) -> Tensor:
+        """Vectors [B, K, D] of a pair in prompt order, from those of its sides [B, L, D]."""
+        tokens = {"user": user, "item": item}
+        return torch.cat([tokens[side] for side in self._order], dim=1)
+
+
+# --- Codes to vectors that a frozen model reads in place of words (BEAT, "Behavior Tokens Comprehension").
+#
+# Shapes: B rows, L slots of one side, K behaviour tokens of a pair, C codes of one side's books together, M
+#     codeword
+# width, D model width, T task tokens.
+
+
+_SMALL = 1e-8
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The books of one side laid one after the other, and where each slot reads."""
+
+    codewords_CM: NDArray[np.float32]
+    offset_L: NDArray[np.int64]
+    """First row of each slot's book."""
+    book_C: NDArray[np.int64]
+    """Number of the book of each row."""
+    start_C: NDArray[np.int64]
+    """Id of the word that each code starts at; -1 for none."""
+
+    @classmethod
+    def build(
+        cls,
+        books: Mapping[str, NDArray[np.float32]],
+        slots: Sequence[str],
+        starts: Mapping[str, Sequence[int]],
+    ) -> Codes:
+        """One side's codes: `books` in any order, `slots` naming the book of each slot."""
+        names = list(dict.fromkeys(slots))
+        sizes = [len(books[name]) for name in names]
+        first = dict(zip(names, np.cumsum([0, *sizes[:-1]]), strict=True))
+        return cls(
+            codewords_CM=np.concatenate([books[name] for name in names]).astype(np.float32),
+            offset_L=np.array([first[name] for name in slots], dtype=np.int64),
+            book_C=np.repeat(np.arange(len(names)), sizes),
+            start_C=np.concatenate([np.asarray(starts[name], dtype=np.int64) for name in names]),
+        )
+
+
+class SideProjector(nn.Module):
+    """One side's two-layer network, on the codeword (plus the slot's vector), added to the code's start word.
+
+    Codewords and start words are not part of the state: they come from the vocabulary and the model.
+    """
+
+    codewords_CM: Tensor
+    start_CD: Tensor
+    offset_L: Tensor
+    slots_CL: Tensor
+
+    def __init__(self, codes: Codes, config: ProjectorConfig, start_CD: Tensor, word_norm: float) -> None:
+        super().__init__()
+        self.config, self.word_norm = config, word_norm
+        codewords_CM = torch.from_numpy(_standardised(codes) if config.standardise else codes.codewords_CM)
+        self._keep("codewords_CM", codewords_CM.clone(), trained=config.train_codebooks)
+        self.register_buffer("start_CD", start_CD.float(), persistent=False)
+        self.register_buffer("offset_L", torch.from_numpy(codes.offset_L), persistent=False)
+        self.register_buffer("slots_CL", _slots_of(codes), persistent=False)
+        (_, wide), width, slots = codewords_CM.shape, start_CD.shape[1], len(codes.offset_L)
+        self.network = _network(config, wide, width, bool(start_CD.abs().sum(dim=1).all()))
+        self.slot_LM = nn.Parameter(torch.zeros(slots, wide)) if config.slot_embedding else None
+        self.shift_CD = nn.Parameter(torch.zeros_like(start_CD)) if config.code_offsets else None
+
+    def _keep(self, name: str, value: Tensor, trained: bool) -> None:
+        if trained:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, codes_BL: Tensor) -> Tensor:
+        """Vectors [B, L, D] of codes, macro slot first as in the vocabulary."""
+        rows_BL = codes_BL + self.offset_L
+        inputs_BLM = self.codewords_CM[rows_BL]
+        if self.slot_LM is not None:
+            inputs_BLM = inputs_BLM + self.slot_LM
+        return self._finish(inputs_BLM, rows_BL)
+
+    def every(self) -> Tensor:
+        """Vectors [C, D] of all codes; a code read by several slots takes the mean of their vectors."""
+        inputs_CM = self.codewords_CM
+        if self.slot_LM is not None:
+            inputs_CM = inputs_CM + self.slots_CL @ self.slot_LM
+        return self._finish(inputs_CM, slice(None))
+
+    def _finish(self, inputs: Tensor, rows: Tensor | slice) -> Tensor:
+        """Start word + alpha x network, at the size of a word."""
+        config, width = self.config, self.start_CD.shape[1]
+        size = 1.0 if config.scale == "raw" else self.word_norm / width**0.5
+        out: Tensor = self.start_CD[rows] + config.alpha * size * self.network(inputs)
+        if self.shift_CD is not None:
+            out = out + size * self.shift_CD[rows]
+        if config.scale == "word-norm":
+            out = out * (self.word_norm / out.norm(dim=-1, keepdim=True).clamp_min(_SMALL))
+        return out
+
+
+class Bridge(PairBridge):
+    """Both projectors and the task tokens."""
+
+    user: SideProjector
+    item: SideProjector
+
+    def __init__(
+        self,
+        user: SideProjector,
+        item: SideProjector,
+        task_TD: Tensor,
+        order: str,
+        states: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
+        """As :class:`PairBridge`."""
+        super().__init__(user, item, task_TD, order, user.word_norm, states)
+
+    def forward(self, user_BL: Tensor, item_BL: Tensor) -> Tensor:
+        """Behaviour tokens [B, K, D] in prompt order."""
+        return self.in_order(self.user(user_BL), self.item(item_BL))
+
+    def every(self) -> Tensor:
+        """All projected codes of both sides: the set that BEAT eq. 10 searches."""
+        return torch.cat([self.user.every(), self.item.every()])
+
+
+def _network(config: ProjectorConfig, wide: int, width: int, has_start: bool) -> nn.Sequential:
+    hidden = config.hidden or (wide + width) // 2
+    between = [nn.GELU()] if config.kind == "mlp" else []
+    last = nn.Linear(hidden, width)
+    if config.zero_last and config.start == "words" and has_start:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(wide, hidden), *between, last)
+
+
+def _standardised(codes: Codes) -> NDArray[np.float32]:
+    """Codewords centred per book, divided by the book's overall deviation: directions keep their meaning."""
+    out = codes.codewords_CM.copy()
+    for book in np.unique(codes.book_C):
+        rows = codes.book_C == book
+        out[rows] -= out[rows].mean(axis=0)
+        out[rows] /= max(float(out[rows].std()), _SMALL)
+    return out
+
+
+def _slots_of(codes: Codes) -> Tensor:
+    """[C, L] weights: the mean over the slots that read a code's book."""
+    first_C = np.array([np.flatnonzero(codes.book_C == book)[0] for book in codes.book_C])
+    reads_CL = (first_C[:, None] == codes.offset_L[None, :]).astype(np.float32)
+    return torch.from_numpy(reads_CL / reads_CL.sum(axis=1, keepdims=True))
+
+
+# --- A mixture of linear experts: graph vectors to the width of a language model (XRec, following Hou et al. 2022).
+#
+# Shapes: B rows, N entities, E experts, d width of a graph vector, D model width.
+
+
+class ExpertAdapter(nn.Module):
+    """sum_k g_k W_k (dropout(x) - b_k), with a gate g that is noisy in training. One for users, one for items.
+
+    The gate is the softmax of x G, plus, in training, normal noise of size softplus(x H) + floor. G and H
+    start at zero, so all experts begin with equal shares and noise of 0.70 in the logits. No loss asks for a
+    balanced load. Parameters: E x d x (D + 3), less where the gate has no noise: 2.1 million for 8 experts
+    from 64 to 4096.
+    """
+
+    mean_d: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: AdapterConfig, vectors_Nd: Tensor, width: int, word_norm: float) -> None:
+        """Draws the experts from torch's generator.
+
+        Args:
+            config: Options.
+            vectors_Nd: Vectors of all entities; their mean and deviation are kept in the state.
+            width: D.
+            word_norm: Mean norm of the model's word embeddings.
+        """
+        super().__init__()
+        self.config, inner = config, vectors_Nd.shape[1]
+        self._size = 1.0 if config.scale == "raw" else word_norm / width**0.5
+        self.register_buffer("mean_d", torch.zeros(inner))
+        self.register_buffer("deviation", torch.ones(()))
+        if config.standardise:
+            self.mean_d = vectors_Nd.detach().float().mean(dim=0)
+            self.deviation = (vectors_Nd.detach() - self.mean_d).std(unbiased=False).clamp_min(_SMALL)
+        self.weight_EdD = nn.Parameter(torch.randn(config.experts, inner, width) * config.start_std)
+        self.bias_Ed = nn.Parameter(torch.zeros(config.experts, inner))
+        self.gate_dE = nn.Parameter(torch.zeros(inner, config.experts))
+        self.noise_dE = nn.Parameter(torch.zeros(inner, config.experts)) if config.noise else None
+
+    def gate(self, inputs_Bd: Tensor) -> Tensor:
+        """Shares [B, E] of the experts, summing to one, for inputs that are standardised already."""
+        logits_BE = inputs_Bd @ self.gate_dE
+        if self.noise_dE is not None and self.training:
+            size_BE = softplus(inputs_Bd @ self.noise_dE) + self.config.noise_floor
+            logits_BE = logits_BE + torch.randn_like(logits_BE) * size_BE
+        if self.config.top:
+            chosen_BT = logits_BE.topk(self.config.top, dim=-1).indices
+            left_out_BE = torch.ones_like(logits_BE, dtype=torch.bool).scatter(1, chosen_BT, value=False)
+            logits_BE = logits_BE.masked_fill(left_out_BE, float("-inf"))
+        return logits_BE.softmax(dim=-1)
+
+    def forward(self, vectors_Bd: Tensor) -> Tensor:
+        """Vectors [B, D]. One matrix product for all experts; each drops its own coordinates."""
+        inputs_Bd = (vectors_Bd - self.mean_d) / self.deviation
+        copies_BEd = inputs_Bd[:, None].expand(-1, self.config.experts, -1)
+        read_BEd = dropout(copies_BEd, self.config.dropout, self.training) - self.bias_Ed
+        shared_BEd = self.gate(inputs_Bd)[:, :, None] * read_BEd
+        out_BD: Tensor = shared_BEd.flatten(1) @ self.weight_EdD.flatten(0, 1)
+        return self._size * out_BD
+
+
+# --- Graph vectors of a pair to two vectors that a frozen model reads (XRec, "Collaborative Information Adaptor").
+#
+# Shapes: B rows, d width of a graph vector, D model width.
+
+
+class CollaborativeBridge(PairBridge):
+    """Both adapters and the task tokens, of which there may be none, as in the paper."""
+
+    user: ExpertAdapter
+    item: ExpertAdapter
+
+    def forward(self, user_Bd: Tensor, item_Bd: Tensor) -> Tensor:
+        """Adapted vectors [B, 2, D] in prompt order: what is read, and what is injected."""
+        return self.in_order(self.user(user_Bd)[:, None], self.item(item_Bd)[:, None])
+
+
+# --- Which real word each code starts at: a keyword of its gloss that is one token of the model.
+#
+# Not a mean of several: a vector between words is foreign to a frozen model (design §5: the information
+# survives, the NLL doubles).
+
+
+_TRIED = 30
+
+
+def start_ids(
+    keywords: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, distinct: bool = True
+) -> list[int]:
+    """One token id per code; -1 where no keyword is a single token.
+
+    Args:
+        keywords: Per code its words, the most particular first.
+        tokenizer: The language model's.
+        distinct: Prefer a word that no earlier code took.
+    """
+    known: dict[str, int] = {}
+    taken: set[int] = set()
+    chosen = []
+    for words in keywords:
+        ids = [number for number in _single(words, tokenizer, known) if number >= 0]
+        fresh = [number for number in ids if number not in taken] if distinct else ids
+        chosen.append((fresh or ids or [-1])[0])
+        taken.add(chosen[-1])
+    return chosen
+
+
+def _single(words: Iterable[str], tokenizer: PreTrainedTokenizerBase, known: dict[str, int]) -> list[int]:
+    """Ids of those words that are one token as a word inside a sentence (with its leading space); else -1."""
+    out = []
+    for word in list(words)[:_TRIED]:
+        if word not in known:
+            known[word] = _token(word.strip(), tokenizer)
+        out.append(known[word])
+    return out
+
+
+def _token(word: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The word's one token, as written or as a name (keywords are lower-case: italian, bbq); -1 for none."""
+    control = set(tokenizer.all_special_ids)
+    for spelled in dict.fromkeys((word, word.capitalize(), word.upper())):
+        ids = tokenizer(f" {spelled}", add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and ids[0] not in control:
+            return int(ids[0])
+    return -1

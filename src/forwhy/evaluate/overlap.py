@@ -1,0 +1,163 @@
+"""N-grams that the two texts of a pair share, counted for all pairs at once.
+
+Shapes: n pairs; w words of all texts of both sides; words are numbers (`words.Splitter`).
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Text = Sequence[int]
+Word = TypeVar("Word")
+
+
+def matches(ours: Sequence[Text], theirs: Sequence[Text], orders: int) -> Ints:
+    """[n, orders] n-grams of `ours[k]` found in `theirs[k]`, each as often as it is in both (clipped).
+
+    Cost: one sort of w numbers for order 1; higher orders sort only what can still match.
+    """
+    n, texts = len(ours), [*ours, *theirs]
+    length_t = lengths(texts)
+    word_w = np.fromiter(chain.from_iterable(texts), np.int64, int(length_t.sum()))
+    text_w = np.repeat(np.arange(2 * n), length_t)
+    left_w = np.repeat(np.cumsum(length_t), length_t) - np.arange(len(word_w))
+    base, at = int(word_w.max(initial=0)) + 1, np.arange(len(word_w))
+    gram = text_w % n  # the empty n-gram of a pair: longer ones are numbered within their pair
+    found = np.zeros((n, orders), dtype=np.int64)
+    for order in range(orders):
+        fits = left_w[at] > order
+        at, gram = at[fits], gram[fits]
+        gram, both_g = _clip(gram * base + word_w[at + order], text_w[at] < n)
+        pair_g = np.empty(len(both_g), dtype=np.int64)
+        pair_g[gram] = text_w[at] % n
+        found[:, order] = np.bincount(pair_g, both_g, minlength=n)
+        shared = both_g[gram] > 0  # only these can start a longer match
+        at, gram = at[shared], gram[shared]
+    return found
+
+
+def lengths(texts: Sequence[Text]) -> Ints:
+    """Words of each text."""
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def grams(text: Sequence[Word], order: int) -> Iterable[tuple[Word, ...]]:
+    """N-grams of one text, in order."""
+    return zip(*(text[start:] for start in range(order)), strict=False)
+
+
+def _clip(keys: Ints, is_ours: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.float64]]:
+    """Keys as numbers from 0, and how often each is on both sides."""
+    kinds, gram = np.unique(keys, return_inverse=True)
+    counts = [np.bincount(gram[side], minlength=len(kinds)) for side in (is_ours, ~is_ours)]
+    return gram, np.minimum(*counts).astype(np.float64)
+
+
+# --- Three BLEUs: one formula (Papineni et al. 2002) on counts that add up over pairs.
+#
+# They differ in words, in what a precision of zero becomes, and in scale:
+# `nltk_bleu` (BEAT): treebank words, method 1, 0 to 1. `peter_bleu` (PETER, PEPLER, NRT, Att2Seq as their
+# authors run them: tensorflow/nmt's): 15 words, no smoothing, 0 to 100. `sacrebleu` (Post 2018): 13a words,
+# exponential smoothing, 0 to 100; computed here because its counts are needed pair by pair to resample, and
+# equal to the package's.
+#
+# Shapes: n pairs; counts [..., 10] = matches of order 1..4 | n-grams of order 1..4 | words | reference's.
+
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.floating] | NDArray[np.integer]
+
+ORDERS = (1, 2, 3, 4)
+METHOD1 = 0.1
+"""nltk's `SmoothingFunction().method1`: matches of an order that has none."""
+SACREBLEU_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+"""Of the package's release whose values ours equal (tests/evaluate/test_bleu.py)."""
+
+
+def bleu_counts(ours: Sequence[Text], theirs: Sequence[Text], least: int = 0) -> Ints:
+    """[n, 10] counts behind BLEU. `least`: n-grams of a text too short for any; nltk counts 1."""
+    our_n, their_n = lengths(ours), lengths(theirs)
+    totals = np.maximum(least, our_n[:, None] - np.array(ORDERS) + 1)
+    return np.column_stack([matches(ours, theirs, len(ORDERS)), totals, our_n, their_n])
+
+
+def nltk_bleu(counts: Counts, order: int) -> Floats:
+    """[...] BLEU with uniform weights up to `order`, smoothing method 1, `least` 1; 0 without a match."""
+    found, total, brevity = _parts(counts, order)
+    score = brevity * _geometric_mean(np.where(found > 0, found, METHOD1) / total)
+    return np.asarray(np.where(found[..., 0] > 0, score, 0.0))
+
+
+def peter_bleu(counts: Counts, order: int) -> Floats:
+    """[...] 100 x BLEU with uniform weights up to `order`; 0 when an order has no match."""
+    found, total, brevity = _parts(counts, order)
+    return 100 * brevity * _geometric_mean(found / np.maximum(total, 1))
+
+
+def sacrebleu(counts: Counts) -> Floats:
+    """[...] 100 x BLEU-4; the k-th order without a match counts 1 / 2^k matches, one without n-grams 0."""
+    found, total, brevity = _parts(counts, len(ORDERS))
+    halves = 0.5 ** np.cumsum(found == 0, axis=-1)
+    smooth = np.where(found > 0, found, np.where(total > 0, halves, 0.0))
+    score = 100 * brevity * _geometric_mean(smooth / np.maximum(total, 1))
+    return np.asarray(np.where(found.any(axis=-1), score, 0.0))
+
+
+def _parts(counts: Counts, order: int) -> tuple[Floats, Floats, Floats]:
+    """Matches and n-grams up to `order`, and the brevity penalty."""
+    wide = np.asarray(counts, dtype=np.float64)
+    brevity = np.exp(np.minimum(0.0, 1 - wide[..., 9] / np.maximum(wide[..., 8], 1)))
+    return wide[..., :order], wide[..., 4 : 4 + order], brevity
+
+
+def _geometric_mean(precision: Floats) -> Floats:
+    some = precision > 0
+    mean = np.exp(np.log(np.where(some, precision, 1.0)).mean(axis=-1))
+    return np.asarray(np.where(some.all(axis=-1), mean, 0.0))
+
+
+# --- ROUGE of each pair: rouge-score's F-measures (Lin 2004), and PETER's, which counts an n-gram once.
+#
+# Shapes: n pairs; words are numbers (`words.Splitter`).
+
+
+def rouge_n(ours: Sequence[Text], theirs: Sequence[Text], orders: int = 2) -> Floats:
+    """[n, orders] ROUGE-1, ROUGE-2, ...: F of clipped n-gram matches, 0 to 1."""
+    order = np.arange(orders)
+    totals = sum(np.maximum(0, lengths(side)[:, None] - order) for side in (ours, theirs))
+    return np.asarray(2 * matches(ours, theirs, orders) / np.maximum(1, totals))
+
+
+def rouge_l(ours: Text, theirs: Text) -> float:
+    """ROUGE-L F of one pair: longest common subsequence of words. Cost: product of lengths over 64."""
+    if not ours or not theirs:
+        return 0.0
+    return 2 * _common_subsequence(ours, theirs) / (len(ours) + len(theirs))
+
+
+def peter_rouge(ours: Text, theirs: Text, order: int) -> float:
+    """100 x F of the sets of n-grams of one pair, with PETER's 1e-8 against division by zero."""
+    our, their = set(grams(ours, order)), set(grams(theirs, order))
+    if not our or not their:
+        return 0.0
+    both = len(our & their)
+    precision, recall = both / len(our), both / len(their)
+    return 100 * 2 * precision * recall / (precision + recall + 1e-8)
+
+
+def _common_subsequence(ours: Text, theirs: Text) -> int:
+    """Length of it, a row of the table at a time as the bits of one integer (Hyyro 2004)."""
+    places: dict[int, int] = {}
+    for position, word in enumerate(ours):
+        places[word] = places.get(word, 0) | 1 << position
+    full = (1 << len(ours)) - 1
+    row = full
+    for word in theirs:
+        if word in places:  # any other leaves the row as it is
+            match = row & places[word]
+            row = ((row + match) | (row - match)) & full
+    return len(ours) - row.bit_count()
