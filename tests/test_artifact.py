@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forwhy import artifact
-from forwhy.artifact import atomic_file, atomic_folder, load, peek, recover, refuse_foreign, save
+from forwhy import artifact, atomic
+from forwhy.artifact import load, peek, save
+from forwhy.atomic import atomic_file, atomic_folder, recover, refuse_foreign
 from forwhy.errors import UserError
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "codes": np.array([3, 1], np.int32)}
@@ -148,7 +149,7 @@ def test_a_full_disk_leaves_the_old(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_really_full_device_is_recognised(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match="disk is full"),
-        artifact.full_disk(tmp_path),
+        atomic.full_disk(tmp_path),
         open("/dev/full", "wb", buffering=0) as stream,
     ):
         stream.write(b"x")

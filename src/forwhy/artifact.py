@@ -5,35 +5,32 @@ the size and SHA-256 of every other file, itself covered by a digest. So a folde
 the refusal names the file. Nothing is pickled; this module imports no torch.
 """
 
-import errno
 import hashlib
 import json
 import math
-import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from forwhy.atomic import atomic_folder, recover, refuse_foreign
 from forwhy.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder layout; raised when an older library could no longer read the folder."""
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _RESERVED = {CONFIG, WEIGHTS, CARD}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,66 @@ class Artifact:
         return self.folder / name
 
 
+class SavesItself(Protocol):
+    """Something that writes a folder of its own: another `Saved`, or a tokenizer of Hugging Face."""
+
+    def save_pretrained(self, folder: str, /) -> object:
+        """Write the folder."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What goes into an artifact; see :func:`save`."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    card: str = ""
+    parts: Mapping[str, Path | SavesItself] = field(default_factory=dict)
+
+
+class Saved(ABC):
+    """Something that is kept as an artifact: it says its content and is made again from it."""
+
+    kind: ClassVar[str]
+    """What the folder is called in messages and checks, such as `vocabulary`."""
+
+    @abstractmethod
+    def content(self) -> Content:
+        """Everything that :meth:`restore` needs."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, stored: Artifact, **where: Any) -> Self:  # noqa: ANN401 (such as device)
+        """Make it again from a folder that is whole."""
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write a folder that loads alone, in one atomic step; what was there stays whole until then.
+
+        Raises:
+            UserError: Full disk, or a folder of something else.
+        """
+        content = self.content()
+        save(
+            Path(folder),
+            self.kind,
+            content.config,
+            content.tensors,
+            content.tables,
+            content.card,
+            content.parts,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, **where: Any) -> Self:  # noqa: ANN401 (such as device)
+        """Read a folder that :meth:`save_pretrained` wrote; `where` as :meth:`restore` takes it.
+
+        Raises:
+            UserError: A file is missing, truncated, altered or of another kind or version, with the remedy.
+        """
+        return cls.restore(load(Path(folder), cls.kind), **where)
+
+
 def save(
     folder: Path,
     kind: str,
@@ -58,13 +115,13 @@ def save(
     tensors: Mapping[str, NDArray[Any]],
     tables: Mapping[str, pl.DataFrame],
     card: str,
-    parts: Mapping[str, Path] | None = None,
+    parts: Mapping[str, Path | SavesItself] | None = None,
 ) -> None:
     """Write an artifact in one atomic step; an artifact already there stays whole until the swap.
 
     ``config`` must be JSON (numbers that are not finite become null); ``parts`` are files or folders copied
-    in under the given names. Costs one write and one read of every file. Raises :class:`UserError` when the
-    disk is full or ``folder`` holds something that is not an artifact.
+    in under the given names, or things that save themselves there. Costs one write and one read of every file.
+    Raises :class:`UserError` when the disk is full or ``folder`` holds something that is not an artifact.
     """
     refuse_foreign(Path(folder), CONFIG)
     with atomic_folder(folder) as temporary:
@@ -97,134 +154,6 @@ def peek(folder: Path) -> tuple[str, dict[str, Any]]:
     return document["kind"], document["config"]
 
 
-# --- atomic writing -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write; on success it is synced and renamed to ``path``, else removed.
-
-    A full disk becomes a :class:`UserError` that names ``path``; what was there stays untouched. One writer
-    per file: what an earlier, killed writer left is overwritten.
-    """
-    path = _real(path)
-    with full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.unlink(missing_ok=True)
-        try:
-            yield temporary
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling to fill; on success it takes the place of ``folder``, else it goes.
-
-    The old folder is set aside for the moment of the swap; should the process die in between,
-    :func:`recover` (called by :func:`load` and here) brings it back. One writer per folder: what an earlier,
-    killed writer left is removed first.
-    """
-    folder = _real(folder)
-    recover(folder)
-    temporary = folder.with_name(f".{folder.name}.partial")
-    with full_disk(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            yield temporary
-            for path in sorted(temporary.rglob("*")):
-                _sync(path)
-            _sync(temporary)
-            _swap(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Finish a swap that a kill cut in two: bring the old folder back, or drop it if the new one is there."""
-    folder = _real(folder)
-    aside = folder.with_name(f".{folder.name}.previous")
-    if not aside.is_dir():
-        return
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.rename(folder)
-
-
-def refuse_foreign(folder: Path, marker: str) -> None:
-    """Raise :class:`UserError` unless ``folder`` is absent, empty or holds the file ``marker`` of ours."""
-    recover(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, not a folder; choose another place to write to")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / marker):
-        raise UserError(f"{folder}: holds files that forwhy did not write; choose another or an empty folder")
-
-
-def _is_ours(marker: Path) -> bool:
-    """Whether the marker file is a JSON object that names this library (a broken one is not ours)."""
-    try:
-        document = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and "forwhy" in document
-
-
-@contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" into the caller's error: one line that names the path."""
-    try:
-        yield
-    except (OSError, SafetensorError, PolarsError) as error:
-        if _errno(error) not in _FULL:
-            raise
-        raise UserError(f"{path}: the disk is full; free space or choose another place") from error
-
-
-def _errno(error: Exception) -> int | None:
-    """The system's error number; safetensors and polars keep it only in their text."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else None
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put ``temporary`` in the place of ``folder``; a directory can't be renamed over a filled one."""
-    aside = folder.with_name(f".{folder.name}.previous")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        recover(folder)
-        raise
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file's or folder's content to the disk, so that a rename never shows an empty file."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some file systems can't sync a folder
-            raise
-    finally:
-        os.close(handle)
-
-
-def _real(path: Path) -> Path:
-    """The path behind links, so that a link to a folder is kept and its target replaced."""
-    return Path(path).absolute().resolve()
-
-
 # --- content --------------------------------------------------------------------------------------------
 
 
@@ -233,7 +162,7 @@ def _write_content(
     tensors: Mapping[str, NDArray[Any]],
     tables: Mapping[str, pl.DataFrame],
     card: str,
-    parts: Mapping[str, Path],
+    parts: Mapping[str, Path | SavesItself],
 ) -> None:
     """Write everything but config.json."""
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
@@ -243,8 +172,12 @@ def _write_content(
     for name, source in parts.items():
         if name in _RESERVED or not _is_inside(name):
             raise ValueError(f"part name {name!r} is taken or not a plain relative name")
-        copy = shutil.copytree if Path(source).is_dir() else shutil.copyfile
-        copy(source, folder / name)
+        if not isinstance(source, Path):
+            source.save_pretrained(str(folder / name))
+        elif source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            shutil.copyfile(source, folder / name)
 
 
 def _names(folder: Path) -> list[str]:
@@ -312,11 +245,7 @@ def _check_document(path: Path, document: object) -> None:
     """Foreign, newer or altered config.json is refused before any field of it is used."""
     if not isinstance(document, dict) or not {"forwhy", "format", "kind"} <= document.keys():
         raise UserError(f"{path}: not written by forwhy (no library version, format or kind in it)")
-    if not isinstance(document["format"], int) or document["format"] > FORMAT:
-        raise UserError(
-            f"{path}: format {document['format']} of forwhy {document['forwhy']}, this library reads up to "
-            f"{FORMAT}; upgrade forwhy"
-        )
+    _check_format(path, document)
     if document.get("digest") != _digest(document):
         raise UserError(f"{path}: altered after it was saved (its digest differs); restore the original")
     if not isinstance(document.get("config"), dict) or not isinstance(document.get("files"), dict):
@@ -326,6 +255,19 @@ def _check_document(path: Path, document: object) -> None:
             raise UserError(f"{path}: names the file {name!r} outside its folder; refused")
         if not isinstance(stamp, dict) or stamp.keys() != {"bytes", "sha256"}:
             raise UserError(f"{path}: has no size and SHA-256 of {name!r}; save the artifact again")
+
+
+def _check_format(path: Path, document: Mapping[str, Any]) -> None:
+    if not isinstance(document["format"], int) or document["format"] > FORMAT:
+        raise UserError(
+            f"{path}: format {document['format']} of forwhy {document['forwhy']}, this library reads up to "
+            f"{FORMAT}; upgrade forwhy"
+        )
+    if document["format"] < FORMAT:
+        raise UserError(
+            f"{path}: format {document['format']} of forwhy {document['forwhy']}, this library reads format {FORMAT}; "
+            "make it again with `forwhy run RUN/recipe.toml --out NEW`, or with the command that made it"
+        )
 
 
 def _is_inside(name: str) -> bool:

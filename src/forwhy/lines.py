@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from forwhy.artifact import full_disk
+from forwhy.atomic import full_disk
 from forwhy.errors import UserError
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def mine(
     An explanation is read from its own pair's review alone; nothing else reads a held-out review. A killed
     run goes on from its kept answers.
     """
-    from forwhy.artifact import refuse_foreign
+    from forwhy.atomic import refuse_foreign
     from forwhy.data.dataset import Dataset
     from forwhy.data.folder import MARKER
     from forwhy.text.mining import MiningConfig

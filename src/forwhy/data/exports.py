@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from forwhy.artifact import atomic_folder, refuse_foreign
+from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import SPLITS, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError

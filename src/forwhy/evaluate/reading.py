@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from forwhy.artifact import atomic_file
+from forwhy.atomic import atomic_file
 from forwhy.columns import ROW
 from forwhy.data.checks import WHOLE_NUMBER, Table, as_text, id_text
 from forwhy.data.sources import safe_pickle

@@ -21,7 +21,7 @@ from forwhy.bridge.config import (
     PromptConfig,
     SarConfig,
 )
-from forwhy.presets import Presets, WithPresets
+from forwhy.options import Options, Presets
 from forwhy.text.chat.base import ChatConfig
 
 _OFFICIAL_PROJECTOR = {
@@ -91,7 +91,7 @@ XREC_PRESETS: Presets = {
 }
 
 
-class ExplainerConfig(WithPresets):
+class ExplainerConfig(Options):
     """What explainers share: which model reads, what it is shown, how the reading is learned."""
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"

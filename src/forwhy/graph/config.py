@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from forwhy.presets import Presets, WithPresets
+from forwhy.options import Options, Presets
 
 __all__ = ["PRESETS", "CollaborativeConfig"]
 
@@ -23,7 +23,7 @@ PRESETS: Presets = {
 """What each preset changes against the defaults of :class:`CollaborativeConfig` (see docs/decisions/0002)."""
 
 
-class CollaborativeConfig(WithPresets):
+class CollaborativeConfig(Options):
     """How interactions become vectors. The defaults are the preset `forwhy`; options given win over the preset."""
 
     presets: ClassVar[Presets] = PRESETS

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from forwhy.artifact import atomic_file
+from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from forwhy.errors import UserError
-from forwhy.presets import merged
+from forwhy.options import merged
 from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.plan import Stage
 from forwhy.recipe.runner import StageReport, run

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import atomic_file
+from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.leaks import leaks
 from forwhy.data.sequences import Heldout, Histories, Sequences

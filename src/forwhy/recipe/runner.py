@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from forwhy.artifact import atomic_folder
+from forwhy.atomic import atomic_folder
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.recipe.folder import METRICS, STAGE_FORMAT, RunFolder, lines, seen, write_text

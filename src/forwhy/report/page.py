@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from forwhy.artifact import atomic_file
+from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.reading import Examined

@@ -14,18 +14,20 @@ result there too, except under DeepSpeed, whose optimiser moments are not kept.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from forwhy.training.config import LoopConfig
+from forwhy.training.options import LoopConfig, TrainingOptions
 
 if TYPE_CHECKING:
     from forwhy.training.checkpoint import seed_everything
     from forwhy.training.engine import is_main, resolve_device, wait_for_everyone
     from forwhy.training.loop import Diverged, TrainingResult, train
-    from forwhy.training.task import Task, count, take
+    from forwhy.training.task import Epoch, Task, count, take
 
 __all__ = [
     "Diverged",
+    "Epoch",
     "LoopConfig",
     "Task",
+    "TrainingOptions",
     "TrainingResult",
     "count",
     "is_main",
@@ -40,7 +42,7 @@ _HOMES = {
     "engine": ("is_main", "resolve_device", "wait_for_everyone"),
     "loop": ("Diverged", "TrainingResult", "train"),
     "checkpoint": ("seed_everything",),
-    "task": ("Task", "count", "take"),
+    "task": ("Epoch", "Task", "count", "take"),
 }
 
 

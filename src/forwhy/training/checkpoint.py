@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from forwhy.artifact import atomic_file, full_disk
+from forwhy.atomic import atomic_file, full_disk
 from forwhy.errors import UserError
 
 Tensors = dict[str, Tensor]

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.utils import deterministic as fills
 
 from forwhy.errors import UserError
-from forwhy.training.config import LoopConfig
+from forwhy.training.options import LoopConfig
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
 

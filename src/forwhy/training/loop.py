@@ -33,8 +33,8 @@ from forwhy.training.checkpoint import (
     unpack_optimizer,
     write_checkpoint,
 )
-from forwhy.training.config import LoopConfig
 from forwhy.training.engine import Signals, deterministic, is_main, make_engine, resolve_device
+from forwhy.training.options import LoopConfig
 from forwhy.training.task import Task
 
 Batch = TypeVar("Batch")

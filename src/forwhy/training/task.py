@@ -1,7 +1,7 @@
 """What a stage supplies to the loop, and how a batch is cut into shards."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
@@ -57,6 +57,30 @@ class Task(ABC, Generic[Batch]):
         target token returns the number of target tokens.
         """
         return float(count(batch))
+
+
+class Epoch(Sequence[Batch]):
+    """The batches of one epoch, each made when it is asked for: `make(i)` for i in 0..count-1, always the same.
+
+    A task draws its order from (seed, epoch) once and cuts it into batches::
+
+        order = np.random.default_rng((seed, epoch)).permutation(len(rows))
+        return Epoch(-(-len(rows) // size), lambda i: batch_of(order[i * size : (i + 1) * size]))
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # batches are not sliced
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._make(index)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(self._count))
 
 
 def count(batch: object) -> int:

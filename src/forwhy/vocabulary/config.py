@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from forwhy.presets import Presets, WithPresets
+from forwhy.options import Options, Presets
 
 __all__ = ["PRESETS", "TokenizerConfig"]
 
@@ -25,7 +25,7 @@ PRESETS: Presets = {
 """What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
 
 
-class TokenizerConfig(WithPresets):
+class TokenizerConfig(Options):
     """How behaviour becomes words. The defaults are the preset `forwhy`; options given win over the preset."""
 
     presets: ClassVar[Presets] = PRESETS

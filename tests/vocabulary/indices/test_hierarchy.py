@@ -75,7 +75,7 @@ def test_same_seed_same_bytes_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPa
     codes = hierarchical_codes(x, 8, 3, seed=2)
     assert codes.tobytes() == hierarchical_codes(x.copy(), 8, 3, seed=2).tobytes()
     assert not np.array_equal(codes, hierarchical_codes(x, 8, 3, seed=3))
-    monkeypatch.setattr(hierarchy, "BLOCK", 1000)
+    monkeypatch.setattr(hierarchy, "TOGETHER", 125)
     small = hierarchical_codes(x, 8, 3, seed=2)
     assert len(np.unique(small, axis=0)) == 400
     assert np.array_equal(small[:, 0], codes[:, 0])

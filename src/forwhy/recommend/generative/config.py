@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.sequences import WINDOW
-from forwhy.presets import WithPresets
+from forwhy.options import Options
 
 __all__ = ["GenerativeConfig"]
 
 
-class GenerativeConfig(WithPresets):
+class GenerativeConfig(Options):
     """How histories are read, codes told apart and lists made, and the part of training that no model changes."""
 
     window: PositiveInt = WINDOW

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from forwhy.presets import Presets
+from forwhy.options import Presets
 from forwhy.recommend.generative.config import GenerativeConfig
 
 __all__ = ["AnnealingConfig", "BackboneConfig", "ContrastConfig", "LlmBsConfig", "TaskConfig"]

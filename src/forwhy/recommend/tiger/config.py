@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from forwhy.presets import Presets
+from forwhy.options import Presets
 from forwhy.recommend.generative.config import GenerativeConfig
 
 __all__ = ["TigerConfig"]

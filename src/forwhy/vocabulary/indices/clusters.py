@@ -20,6 +20,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 BLOCK = 1 << 24
+TOGETHER = BLOCK // 8
 """Numbers in one block of distances (64 MiB); about four such blocks are held at a time."""
 
 SAMPLE = 100_000
@@ -332,7 +333,7 @@ class _Grower:
         """Into how many blocks clusters are cut so that a block's distances (or Gram matrices) stay in the cache."""
         clusters, items = rows_Gn.shape
         numbers = max(items * min(items, self.width), items * self.x_ND.shape[1])
-        return int(min(clusters, -(-clusters * numbers // (BLOCK // 8))))
+        return int(min(clusters, -(-clusters * numbers // TOGETHER)))
 
     def _children(self, rows_Gn: Ints) -> Ints:
         """[G, n] the next code of each item in G clusters."""

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 import forwhy.artifact as artifact
-from forwhy.artifact import atomic_file
+from forwhy.atomic import atomic_file
 from forwhy.data.ids import Ids
 from forwhy.data.sources.files import read_json
 from forwhy.errors import UserError

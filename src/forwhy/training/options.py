@@ -1,33 +1,54 @@
 """Options of the training loop, and its learning-rate schedules. No torch here."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from forwhy.options import Options
 
 
-class LoopConfig(BaseModel):
-    """How long to train, how to step, when to look, when to stop and when to save."""
+class TrainingOptions(Options):
+    """What a user may say of any training: how long, when to look, when to stop, where it runs.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    A system's options inherit these and declare a field again where its default differs.
+    """
 
-    epochs: int = Field(default=10, ge=0)
-    """Passes over the task's batches; 0 trains nothing (the start is evaluated and kept)."""
+    epochs: NonNegativeInt = 10
+    """Passes over the training data, at most; 0 trains nothing (the start is evaluated and kept)."""
+
+    evaluate_every: PositiveInt = 1
+    """Epochs between two validations; there is always one at the end."""
+
+    patience: NonNegativeInt = 5
+    """Validations without a better first metric after which training stops; 0: never."""
+
+    checkpoint_seconds: NonNegativeFloat = 60.0
+    """Seconds between two checkpoints; a killed run loses at most this much work."""
+
+    seed: NonNegativeInt = 0
+    """Of every random choice; with one seed a CPU run gives the same bytes."""
+
+    device: str = "auto"
+    """Where it runs: `auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
+
+    def loop(self, validates: bool = True, **more: Any) -> "LoopConfig":  # noqa: ANN401 (fields of LoopConfig)
+        """These options as the loop's; `more` wins. With nothing to validate on, the last epoch is kept."""
+        own = {name: getattr(self, name) for name in LoopConfig.model_fields if hasattr(self, name)}
+        return LoopConfig(**own | more).validated(validates)
+
+
+class LoopConfig(TrainingOptions):
+    """Everything the loop reads: a stage's `TrainingOptions` and how to step."""
 
     max_steps: int = Field(default=0, ge=0)
     """Optimiser steps after which training ends whatever the epoch; 0 = no limit."""
-
-    evaluate_every: int = Field(default=1, ge=1)
-    """Distance between two evaluations, in `evaluate_unit`; there is always one at the end."""
 
     evaluate_unit: Literal["epochs", "steps"] = "epochs"
     """Whether `evaluate_every` counts epochs (short ones) or optimiser steps (long epochs)."""
 
     evaluate_first: bool = False
     """Evaluate before the first step: the start may be the best state (spectral start, warm start)."""
-
-    patience: int = Field(default=5, ge=0)
-    """Evaluations without a better metric after which training stops; 0 = never."""
 
     schedule: Literal["constant", "cosine"] = "constant"
     """What becomes of the optimiser's learning rates over all steps; `cosine` falls to `final_rate`."""
@@ -47,17 +68,8 @@ class LoopConfig(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast precision of the forward pass; the trained weights stay float32. fp16 needs a GPU."""
 
-    device: str = "auto"
-    """`auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
-
-    seed: int = Field(default=0, ge=0)
-    """Start of the torch, numpy and python generators; with one seed a CPU run gives the same bytes."""
-
     deterministic: bool = True
     """On a CPU, use only operations whose result does not depend on thread timing."""
-
-    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
-    """Seconds between two checkpoints, taken after a step; a killed run loses at most this much work."""
 
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""

@@ -1,0 +1,139 @@
+"""Writing files and folders whole or not at all, and the errors of a full disk."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from forwhy.errors import UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling to write; on success it is synced and renamed to ``path``, else removed.
+
+    A full disk becomes a :class:`UserError` that names ``path``; what was there stays untouched. One writer
+    per file: what an earlier, killed writer left is overwritten.
+    """
+    path = _real(path)
+    with full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary sibling to fill; on success it takes the place of ``folder``, else it goes.
+
+    The old folder is set aside for the moment of the swap; should the process die in between,
+    :func:`recover` (called by :func:`load` and here) brings it back. One writer per folder: what an earlier,
+    killed writer left is removed first.
+    """
+    folder = _real(folder)
+    recover(folder)
+    temporary = folder.with_name(f".{folder.name}.partial")
+    with full_disk(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                _sync(path)
+            _sync(temporary)
+            _swap(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Finish a swap that a kill cut in two: bring the old folder back, or drop it if the new one is there."""
+    folder = _real(folder)
+    aside = folder.with_name(f".{folder.name}.previous")
+    if not aside.is_dir():
+        return
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.rename(folder)
+
+
+def refuse_foreign(folder: Path, marker: str) -> None:
+    """Raise :class:`UserError` unless ``folder`` is absent, empty or holds the file ``marker`` of ours."""
+    recover(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a folder; choose another place to write to")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / marker):
+        raise UserError(f"{folder}: holds files that forwhy did not write; choose another or an empty folder")
+
+
+def _is_ours(marker: Path) -> bool:
+    """Whether the marker file is a JSON object that names this library (a broken one is not ours)."""
+    try:
+        document = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and "forwhy" in document
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn "no space left" into the caller's error: one line that names the path."""
+    try:
+        yield
+    except Exception as error:
+        if _errno(error) not in _FULL:
+            raise
+        raise UserError(f"{path}: the disk is full; free space or choose another place") from error
+
+
+def _errno(error: Exception) -> int | None:
+    """The system's error number; safetensors and polars keep it only in their text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Put ``temporary`` in the place of ``folder``; a directory can't be renamed over a filled one."""
+    aside = folder.with_name(f".{folder.name}.previous")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        recover(folder)
+        raise
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file's or folder's content to the disk, so that a rename never shows an empty file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some file systems can't sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def _real(path: Path) -> Path:
+    """The path behind links, so that a link to a folder is kept and its target replaced."""
+    return Path(path).absolute().resolve()
