@@ -15,8 +15,7 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Heldout, Histories, Sequences
-from forwhy.evaluate.ranking import RankingResult
-from forwhy.evaluate.sequential import rank_sequences
+from forwhy.evaluate.ranking import RankingResult, rank_sequences
 from forwhy.recommend.sequential import (
     ItemKnnRecommender,
     KnnConfig,

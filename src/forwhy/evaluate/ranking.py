@@ -1,118 +1,33 @@
-"""What recommended lists are like, right or wrong: how much of the catalogue they show, how novel, how popular.
+"""Full ranking: where each held-out item stands in the whole catalogue, and what the recommended lists are like.
 
-Shapes: V users (B of one block), I items, K places of a list.
+Shapes: U users, I items, D dimensions; V users with test items (B of one block); T test items of the block's
+busiest user; K places of a list.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.significance import Interval, bootstrap_means
 
 Ints = NDArray[np.int64]
 Lists = NDArray[np.int32]
 """[V, K] internal items, best first; -1 where a list has ended."""
-
-POPULAR = 5
-"""One item in so many is popular (the top 20%, as in Abdollahpouri et al. 2019)."""
-
-
-def top_items(scores_bi: NDArray[np.float32], k: int) -> Lists:
-    """The `k` best items of each row, k at most I; equal scores in catalogue order, as recommenders list them.
-
-    Items of score -inf are closed: a row with fewer than k open items ends in -1.
-    Cost: one copy of the scores; linear in them.
-    """
-    reached_bi = _reaching(scores_bi, k)
-    items = np.flatnonzero(reached_bi)
-    rows, items = np.divmod(items, scores_bi.shape[1])
-    lengths_b = np.bincount(rows, minlength=len(scores_bi))
-    slots = np.arange(len(rows)) - (np.cumsum(lengths_b) - lengths_b)[rows]
-    lists = np.full((len(scores_bi), k), -1, dtype=np.int32)
-    values = np.full(lists.shape, -np.inf, dtype=np.float32)
-    lists[rows, slots], values[rows, slots] = items, scores_bi[rows, items]
-    return np.take_along_axis(lists, np.argsort(-values, axis=1, kind="stable"), axis=1)
-
-
-def list_metrics(
-    lists_vk: Lists, seen: Ints, n_items: int, ks: Sequence[int]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Metrics of each user's list [V], and of all lists together. `seen` [E, 2]: unique training pairs.
-
-    Of each list: `novelty@k`, the mean self-information log2(U / u) of its items in bits, where u of the U
-    users with training pairs took the item (Zhou et al. 2010; u is at least 1, so that an item nobody took
-    is as novel as the rarest can be); `popularity@k`, the share of its places that go to the 20% of items
-    with most training users, items tied across that edge counted in part. Both need training pairs and are
-    left out without any. Of all lists: `coverage@k`, the share of the catalogue that is in somebody's list
-    (Ge et al. 2010), which grows with the number of users.
-    Cost: linear in V x K.
-    """
-    coverage = {f"coverage@{k}": _coverage(lists_vk[:, :k], n_items) for k in ks}
-    if not len(seen):
-        return {}, coverage
-    takers_i = np.bincount(seen[:, 1], minlength=n_items)
-    information_i = np.log2(len(np.unique(seen[:, 0])) / np.maximum(takers_i, 1))
-    novelty_vk = _running_mean(information_i, lists_vk)
-    popularity_vk = _running_mean(_popular(takers_i), lists_vk)
-    per_user = {}
-    for k in ks:
-        last = min(k, lists_vk.shape[1]) - 1
-        per_user[f"novelty@{k}"] = novelty_vk[:, last]
-        per_user[f"popularity@{k}"] = popularity_vk[:, last]
-    return per_user, coverage
-
-
-def _reaching(scores_bi: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
-    """Which items are among the k best of their row: at most k in each."""
-    edge = scores_bi.shape[1] - k
-    edges_b1 = np.partition(scores_bi, edge, axis=1)[:, edge, None]
-    edges_b1 = np.maximum(edges_b1, np.finfo(np.float32).min)
-    reached_bi = scores_bi >= edges_b1
-    tied = np.flatnonzero(reached_bi.sum(axis=1, dtype=np.int32) > k)
-    if len(tied):
-        equal = scores_bi[tied] == edges_b1[tied]
-        places = k - (reached_bi[tied] & ~equal).sum(axis=1, keepdims=True)
-        reached_bi[tied] &= ~equal | (np.cumsum(equal, axis=1, dtype=np.int32) <= places)
-    return reached_bi
-
-
-def _popular(takers_i: Ints) -> NDArray[np.float64]:
-    """1 for popular items, 0 for others; items tied across the edge share the places left."""
-    places = -(-len(takers_i) // POPULAR)
-    edge = np.partition(takers_i, -places)[-places]
-    above, equal = takers_i > edge, takers_i == edge
-    return np.asarray(above + equal * ((places - above.sum()) / equal.sum()))
-
-
-def _running_mean(values_i: NDArray[np.float64], lists_vk: Lists) -> NDArray[np.float64]:
-    """[V, K] mean of the items' values over the first 1..K places."""
-    real = lists_vk >= 0
-    sums_vk = np.where(real, values_i[lists_vk], 0.0).cumsum(axis=1)
-    return np.asarray(sums_vk / real.cumsum(axis=1))
-
-
-def _coverage(lists_vk: Lists, n_items: int) -> float:
-    shown_i = np.zeros(n_items, dtype=bool)
-    shown_i[lists_vk[lists_vk >= 0]] = True
-    return float(shown_i.mean())
-
-
-# --- Full ranking of the catalogue for every user with test items.
-#
-# Shapes: U users, I items, D dimensions; V users with test items; B users of one block; T test items of
-# the block's busiest user.
-
-
 ScoreBlock = Callable[[Ints], NDArray[np.float32]]
 """Internal users [B] -> their scores of every item [B, I], in memory that the ranking may overwrite."""
-
 Cells = tuple[Ints, Ints]
 """(row in a block, item) of some scores."""
 
 KS = (5, 10, 20, 50)
+NEXT_ITEM_KS = (1, 5, 10, 20)
+TWINS = ("hr@", "map@")
+"""With one item left out per user these equal recall@k and mrr@k."""
+POPULAR = 5
+"""One item in so many is popular (the top 20%, as in Abdollahpouri et al. 2019)."""
 BLOCK_SCORES = 1 << 23
 """Scores of one block (4 bytes each): 32 MiB, whatever the catalogue."""
 
@@ -182,7 +97,7 @@ def rank_scores(
     `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank
     of the first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k,
     the user's test items), so that a perfect list has 1. The lists themselves, with equal scores in catalogue
-    order: `novelty@k`, `popularity@k` and `coverage@k` of `catalogue.list_metrics`.
+    order: `novelty@k`, `popularity@k` and `coverage@k` of `list_metrics`.
     Cost: some three times one block of scores in memory, a comparison per (test pair, item), and max(ks)
     places per user.
 
@@ -200,46 +115,17 @@ def rank_scores(
     lists_vk = np.empty((len(users), min(max(ks), n_items)), dtype=np.int32)
     starts = np.cumsum(tests) - tests
     for block in _blocks(tests, n_items):
-        places = _ranges(starts[block], tests[block])
-        test_cells = places[0], kept[places[1]] % n_items
-        scores_bi = _open_scores(scores(users[block]), _cells(masked_keys, users[block], n_items))
+        scores_bi = scores(users[block])
+        if not (np.isfinite(scores_bi.min()) and np.isfinite(scores_bi.max())):
+            raise ValueError("a score is not finite: the recommender produced NaN or infinity")
+        scores_bi[_cells(masked_keys, users[block], n_items)] = -np.inf
         lists_vk[block] = top_items(scores_bi, lists_vk.shape[1])
-        ranks[places[1]] = _rank_block(scores_bi, test_cells, tests[block])
+        row, place = _ranges(starts[block], tests[block])
+        ranks[place] = _rank_block(scores_bi, (row, kept[place] % n_items), tests[block])
     seen_pairs = np.stack(np.divmod(seen_keys, n_items), axis=1)
     of_lists, coverage = list_metrics(lists_vk, seen_pairs, n_items, ks)
     per_user = accuracy(rows, ranks, tests, ks) | of_lists
     return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept), coverage)
-
-
-def _open_scores(scores_bi: NDArray[np.float32], seen_cells: Cells) -> NDArray[np.float32]:
-    """The same scores, -inf where a user has seen the item."""
-    if not (np.isfinite(scores_bi.min()) and np.isfinite(scores_bi.max())):
-        raise ValueError("a score is not finite: the recommender produced NaN or infinity")
-    scores_bi[seen_cells] = -np.inf
-    return scores_bi
-
-
-def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints) -> Ints:
-    """Ranks of the block's test pairs, user by user, ascending within one. Closes them in `scores_bi`."""
-    rows = test_cells[0]
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(tests_b) - tests_b, tests_b)
-    thresholds_bt = np.full((len(tests_b), int(tests_b.max())), -np.inf, dtype=np.float32)
-    thresholds_bt[rows, slots] = scores_bi[test_cells]
-    thresholds_bt = -np.sort(-thresholds_bt, axis=1)
-    # With its own test items masked too, a count is of strangers only; the sort adds the friends ahead.
-    scores_bi[test_cells] = -np.inf
-    return _not_below(scores_bi, thresholds_bt, tests_b)[rows, slots] + slots + 1
-
-
-def _not_below(scores_bi: NDArray[np.float32], thresholds_bt: NDArray[np.float32], tests_b: Ints) -> Ints:
-    """[B, T] how many items score at least the threshold. Users come busiest first: no copies of rows."""
-    counts_bt = np.zeros(thresholds_bt.shape, dtype=np.int64)
-    reached = np.empty(scores_bi.shape, dtype=bool)
-    for slot in range(thresholds_bt.shape[1]):
-        busy = int((tests_b > slot).sum())
-        np.greater_equal(scores_bi[:busy], thresholds_bt[:busy, slot, None], out=reached[:busy])
-        counts_bt[:busy, slot] = reached[:busy].view(np.uint8).sum(axis=1, dtype=np.int32)
-    return counts_bt
 
 
 def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
@@ -260,6 +146,23 @@ def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[
         metrics[f"mrr@{k}"] = np.where(first_v <= k, 1 / first_v, 0.0)
         metrics[f"map@{k}"] = precision_v / np.minimum(tests_v, k)
     return metrics
+
+
+def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints) -> Ints:
+    """Ranks of the block's test pairs, user by user, ascending within one. Closes them in `scores_bi`."""
+    rows = test_cells[0]
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(tests_b) - tests_b, tests_b)
+    thresholds_bt = np.full((len(tests_b), int(tests_b.max())), -np.inf, dtype=np.float32)
+    thresholds_bt[rows, slots] = scores_bi[test_cells]
+    thresholds_bt = -np.sort(-thresholds_bt, axis=1)
+    # With its own test items masked too, a count is of strangers only; the sort adds the friends ahead.
+    scores_bi[test_cells] = -np.inf
+    ahead_bt = np.zeros(thresholds_bt.shape, dtype=np.int64)
+    for slot in range(thresholds_bt.shape[1]):
+        busy = int((tests_b > slot).sum())  # users come busiest first: no copies of rows
+        reached = scores_bi[:busy] >= thresholds_bt[:busy, slot, None]
+        ahead_bt[:busy, slot] = np.count_nonzero(reached, axis=1)
+    return ahead_bt[rows, slots] + slots + 1
 
 
 def _blocks(tests_v: Ints, n_items: int) -> Iterator[Ints]:
@@ -300,3 +203,181 @@ def _distinct(rows_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], Ints]:
     if len(first) == len(rows_nd):
         return rows_nd, np.arange(len(rows_nd))
     return rows_nd[first], position.ravel()
+
+
+# --- What lists are like, right or wrong: how much of the catalogue they show, how novel, how popular.
+
+
+def top_items(scores_bi: NDArray[np.float32], k: int) -> Lists:
+    """The `k` best items of each row, k at most I; equal scores in catalogue order, as recommenders list them.
+
+    Items of score -inf are closed: a row with fewer than k open items ends in -1.
+    Cost: one copy of the scores; linear in them.
+    """
+    items = np.flatnonzero(_reaching(scores_bi, k))
+    rows, items = np.divmod(items, scores_bi.shape[1])
+    lengths_b = np.bincount(rows, minlength=len(scores_bi))
+    slots = np.arange(len(rows)) - (np.cumsum(lengths_b) - lengths_b)[rows]
+    lists = np.full((len(scores_bi), k), -1, dtype=np.int32)
+    values = np.full(lists.shape, -np.inf, dtype=np.float32)
+    lists[rows, slots], values[rows, slots] = items, scores_bi[rows, items]
+    return np.take_along_axis(lists, np.argsort(-values, axis=1, kind="stable"), axis=1)
+
+
+def _reaching(scores_bi: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
+    """Which items are among the k best of their row: at most k in each."""
+    edge = scores_bi.shape[1] - k
+    edges_b1 = np.partition(scores_bi, edge, axis=1)[:, edge, None]
+    edges_b1 = np.maximum(edges_b1, np.finfo(np.float32).min)
+    reached_bi = scores_bi >= edges_b1
+    tied = np.flatnonzero(reached_bi.sum(axis=1, dtype=np.int32) > k)
+    if len(tied):
+        equal = scores_bi[tied] == edges_b1[tied]
+        places = k - (reached_bi[tied] & ~equal).sum(axis=1, keepdims=True)
+        reached_bi[tied] &= ~equal | (np.cumsum(equal, axis=1, dtype=np.int32) <= places)
+    return reached_bi
+
+
+def list_metrics(
+    lists_vk: Lists, seen: Ints, n_items: int, ks: Sequence[int]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Metrics of each user's list [V], and of all lists together. `seen` [E, 2]: unique training pairs.
+
+    Of each list: `novelty@k`, the mean self-information log2(U / u) of its items in bits, where u of the U
+    users with training pairs took the item (Zhou et al. 2010; u is at least 1, so that an item nobody took
+    is as novel as the rarest can be); `popularity@k`, the share of its places that go to the 20% of items
+    with most training users, items tied across that edge counted in part. Both need training pairs and are
+    left out without any. Of all lists: `coverage@k`, the share of the catalogue that is in somebody's list
+    (Ge et al. 2010), which grows with the number of users.
+    Cost: linear in V x K.
+    """
+    per_user, coverage = {}, {}
+    takers_i = np.bincount(seen[:, 1], minlength=n_items)
+    information_i = np.log2(max(1, len(np.unique(seen[:, 0]))) / np.maximum(takers_i, 1))
+    novelty_vk = _running_mean(information_i, lists_vk)
+    popularity_vk = _running_mean(_popular(takers_i), lists_vk)
+    for k in ks:
+        shown_i = np.zeros(n_items, dtype=bool)
+        shown_i[lists_vk[:, :k][lists_vk[:, :k] >= 0]] = True
+        coverage[f"coverage@{k}"] = float(shown_i.mean())
+        if len(seen):
+            last = min(k, lists_vk.shape[1]) - 1
+            per_user[f"novelty@{k}"] = novelty_vk[:, last]
+            per_user[f"popularity@{k}"] = popularity_vk[:, last]
+    return per_user, coverage
+
+
+def _popular(takers_i: Ints) -> NDArray[np.float64]:
+    """1 for popular items, 0 for others; items tied across the edge share the places left."""
+    places = -(-len(takers_i) // POPULAR)
+    edge = np.partition(takers_i, -places)[-places]
+    above, equal = takers_i > edge, takers_i == edge
+    return np.asarray(above + equal * ((places - above.sum()) / equal.sum()))
+
+
+def _running_mean(values_i: NDArray[np.float64], lists_vk: Lists) -> NDArray[np.float64]:
+    """[V, K] mean of the items' values over the first 1..K places."""
+    real = lists_vk >= 0
+    sums_vk = np.where(real, values_i[lists_vk], 0.0).cumsum(axis=1)
+    return np.asarray(sums_vk / real.cumsum(axis=1))
+
+
+# --- Leave-one-out: where each user's next item stands in the catalogue, or in a list of the best.
+#
+# "Seen items left out" means one thing, whether a model scores every item or writes a list: nothing that stands in
+# the user's history is offered, except the left-out item itself where the user takes it again. Nobody is dropped, and
+# lists are asked for with these items hidden, so that they hold as many unseen ones as any other list.
+
+
+def seen_out(sequences: Sequences, split: Heldout) -> Histories:
+    """[U] what "seen items left out" hides from each user: the items of the history, not the left-out one."""
+    histories, targets = sequences.histories(split), sequences.targets(split)
+    hidden = histories.items != targets[histories.rows]
+    ends = np.concatenate([[0], np.cumsum(hidden)])
+    return Histories(histories.items[hidden], ends[histories.offsets])
+
+
+def rank_sequences(
+    scores: ScoreBlock,
+    sequences: Sequences,
+    split: Heldout = "test",
+    ks: Sequence[int] = NEXT_ITEM_KS,
+    filter_seen: bool = False,
+) -> RankingResult:
+    """Rank the item that a split leaves out of each history among the whole catalogue.
+
+    `scores`: internal users [B] -> [B, I] scores after `sequences.histories(split)`, which for test include the
+    validation item. Nothing is masked unless `filter_seen` leaves out what `seen_out` names. Ties are counted
+    against us. `recall@k` (0 or 1 of a user), `ndcg@k`, `mrr@k` and the lists' metrics as in `rank_scores`;
+    `mrr`: 1 / rank.
+
+    Raises:
+        UserError: no user has an item left out.
+        ValueError: a score that is not finite.
+    """
+    _, pairs = _targets(sequences, split)
+    masked = _pairs(seen_out(sequences, split)) if filter_seen else pairs[:0]
+    size = len(sequences.train), sequences.n_items
+    result = rank_scores(scores, *size, _pairs(sequences.train), pairs, ks, masked)
+    return replace(result, per_user={"mrr": 1 / result.ranks, **_plain(result.per_user)})
+
+
+def rank_lists(
+    lists_vk: Ints, sequences: Sequences, split: Heldout = "test", ks: Sequence[int] = NEXT_ITEM_KS
+) -> RankingResult:
+    """Metrics of `rank_sequences` from each user's best K items [V, K], as a beam gives them.
+
+    Without `mrr`, which needs all ranks. Rows follow `sequences.evaluated(split)`; a list that ends early holds -1
+    from there on. An item outside the list is a miss: its rank is given as one behind the catalogue and behind
+    every k. With seen items left out, give lists for which the model was told to hide `seen_out`.
+
+    Raises:
+        UserError: no user has an item left out; a k beyond the lists.
+        ValueError: not one row per user; a row that is empty, repeats an item, names one that does not exist, or goes
+            on after its end.
+    """
+    users, pairs = _targets(sequences, split)
+    _check_lists(lists_vk, len(users), sequences.n_items)
+    if max(ks) > lists_vk.shape[1] < sequences.n_items:
+        raise UserError(
+            f"k = {max(ks)}: the lists end at {lists_vk.shape[1]} items; ask for less or widen the beam"
+        )
+    hits_vk = lists_vk == pairs[:, 1:]
+    missed = max(sequences.n_items, *ks) + 1
+    ranks = np.where(hits_vk.any(axis=1), hits_vk.argmax(axis=1) + 1, missed)
+    train = np.unique(_pairs(sequences.train), axis=0)
+    of_lists, coverage = list_metrics(lists_vk.astype(np.int32), train, sequences.n_items, ks)
+    rows = np.arange(len(users))
+    per_user = _plain(accuracy(rows, ranks, np.ones_like(rows), ks)) | of_lists
+    return RankingResult(users, per_user, rows, ranks, 0, coverage)
+
+
+def _pairs(histories: Histories) -> Ints:
+    """[N, 2] (user, item) of every item of all users' histories."""
+    return np.stack([histories.rows, histories.items], axis=1)
+
+
+def _targets(sequences: Sequences, split: Heldout) -> tuple[Ints, Ints]:
+    """Users with an item left out, and [V, 2] of both."""
+    users = sequences.evaluated(split)
+    if not len(users):
+        raise UserError(f"nothing to rank: no user has a {split} item; give histories of three items or more")
+    return users, np.stack([users, sequences.targets(split)[users]], axis=1)
+
+
+def _plain(per_user: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    return {metric: values for metric, values in per_user.items() if not metric.startswith(TWINS)}
+
+
+def _check_lists(lists_vk: Ints, users: int, n_items: int) -> None:
+    if lists_vk.ndim != 2 or len(lists_vk) != users:
+        raise ValueError(f"lists of shape {lists_vk.shape}: one row for each of {users} users is needed")
+    ended = lists_vk < 0
+    wrong = ended[:, 0] | (ended[:, :-1] & ~ended[:, 1:]).any(axis=1) | (lists_vk >= n_items).any(axis=1)
+    ordered = np.sort(lists_vk, axis=1)
+    wrong |= ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"list {row} is no list of distinct items below {n_items}: {lists_vk[row][:20].tolist()}"
+        )

@@ -19,9 +19,8 @@ from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.leaks import leaks
 from forwhy.data.sequences import Heldout, Histories, Sequences
-from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
 from forwhy.evaluate.report import evaluation_document
-from forwhy.evaluate.sequential import rank_lists, rank_sequences
 from forwhy.progress import spinner, track
 from forwhy.recipe.folder import RANKS, RunFolder, write_document
 from forwhy.recipe.plan import OUTPUTS

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.sequential import rank_sequences
+from forwhy.evaluate.ranking import rank_sequences
 from forwhy.recommend.sequential import NextItemRecommender, SasRecConfig
 from forwhy.recommend.sequential.config import NextItemConfig
 from forwhy.recommend.sequential.networks import Din

@@ -18,7 +18,7 @@ from forwhy import artifact
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.sequential import rank_lists
+from forwhy.evaluate.ranking import rank_lists
 from forwhy.recommend.decoding import CodeTrie
 from forwhy.recommend.tiger import TigerConfig, TigerRecommender
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens

@@ -245,7 +245,7 @@ class GenerativeRecommender(SequentialRecommender):
         return lists
 
     def items_after(self, histories: Histories, k: int = 10) -> Ints:
-        """[B, k] the items of those lists; -1 where the catalogue ends. What `evaluate.sequential.rank_lists` reads."""
+        """[B, k] the items of those lists; -1 where the catalogue ends. What `evaluate.ranking.rank_lists` reads."""
         items_BK = np.full((len(histories), k), -1, dtype=np.int64)
         for row, (items, _) in enumerate(self.lists_after(histories, k)):
             items_BK[row, : len(items)] = items

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.ranking import RankingResult, top_items
-from forwhy.evaluate.sequential import rank_lists, rank_sequences
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out, top_items
 
 USERS, ITEMS = 40, 30
 
@@ -29,8 +28,8 @@ def by_loop(
     found: dict[str, list[float]] = {}
     for user in range(USERS):
         target = int(sequences.targets(split)[user])
-        hidden = set(sequences.history(user, split, 99).tolist()) if filter_seen else set()
-        if target < 0 or target in hidden:
+        hidden = set(sequences.history(user, split, 99).tolist()) - {target} if filter_seen else set()
+        if target < 0:
             continue
         others = [scores[user, item] for item in range(ITEMS) if item != target and item not in hidden]
         rank = 1 + sum(other >= scores[user, target] for other in others)
@@ -53,7 +52,8 @@ def test_ranks_equal_a_plain_loop(seed: int, levels: int, filter_seen: bool, spl
     assert set(found.per_user) - of_lists == set(expected)
     for metric, values in expected.items():
         assert found.per_user[metric].tolist() == pytest.approx(values)
-    assert len(found.users) + found.dropped == len(sequences.evaluated(split))
+    assert found.users.tolist() == sequences.evaluated(split).tolist()
+    assert found.dropped == 0
 
 
 def test_ranks_equal_ranx() -> None:
@@ -89,6 +89,33 @@ def test_lists_agree_with_full_ranking(places: int) -> None:
     reached = whole.ranks <= places
     assert cut.ranks[reached].tolist() == whole.ranks[reached].tolist()
     assert (cut.ranks[~reached] > ITEMS).all()
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_seen_out_means_the_same_of_scores_and_of_lists(split: Heldout) -> None:
+    """A tiny world in which people take things again; the lists are what a model writes with these items hidden."""
+    sequences = made(6)
+    again = [
+        user for user in sequences.evaluated(split) if sequences.targets(split)[user] in sequences.train[user]
+    ]
+    assert again
+    scores = np.random.default_rng(6).normal(size=(USERS, ITEMS)).astype(np.float32)
+    whole = rank_sequences(lambda users: scores[users], sequences, split, (1, 5), filter_seen=True)
+    users, hidden = sequences.evaluated(split), seen_out(sequences, split)
+    lists = np.full((len(users), 5), -1)
+    for row, user in enumerate(users):
+        left_out = set(hidden[user].tolist())
+        assert left_out == set(sequences.history(user, split, 99)) - {sequences.targets(split)[user]}
+        order = [item for item in np.argsort(-scores[user]).tolist() if item not in left_out]
+        lists[row] = order[:5]  # five unseen ones, however many of the best are seen
+    listed = rank_lists(lists, sequences, split, (1, 5))
+    assert listed.users.tolist() == whole.users.tolist()
+    assert listed.coverage == whole.coverage
+    for metric, values in listed.per_user.items():
+        assert values.tolist() == pytest.approx(whole.per_user[metric].tolist()), metric
+    as_it_is = rank_sequences(lambda users: scores[users], sequences, split, (1, 5))
+    assert (whole.ranks <= as_it_is.ranks).all()
+    assert (whole.ranks < as_it_is.ranks).any()
 
 
 def test_a_miss_is_a_miss_in_the_smallest_catalogue() -> None:
