@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwhy.data.dataset import Dataset
-from forwhy.graph import CollaborativeConfig
-from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork, Negatives, hits_and_recall
+from forwhy.graph.bipartite import Bipartite, Negatives
+from forwhy.graph.config import CollaborativeConfig
+from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork, hits_and_recall
 
 
 class Plain(nn.Module):

@@ -15,7 +15,7 @@ from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
 from forwhy.explain.loading import load_explainer
 from forwhy.explain.xrec import XRecExplainer
-from forwhy.graph.collaborative import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run
 
 TINY = """

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.config import BeatConfig
@@ -95,11 +96,8 @@ def vocabulary(town: Dataset) -> Vocabulary:
             "item": random.integers(0, 8, (len(town.items), 6)).astype(np.int32),
         },
         words=words(),
-        users=town.users,
-        items=town.items,
-        titles=town.titles(),
+        catalogue=Catalogue.of(town, town.edges("train", "as-published")),
         seen=town.edges("train"),
-        taken=town.edges("train", "as-published"),
         score_weights=np.ones(10, np.float32),
         fold_in=random.normal(size=(61, 60)).astype(np.float32),
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forwhy.bridge.generation import finish
 from forwhy.bridge.prompt import Row
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
@@ -21,7 +22,7 @@ from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.config import XRecConfig
 from forwhy.explain.loading import load_explainer
 from forwhy.explain.xrec import XRecExplainer
-from forwhy.graph.collaborative import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.testing import explainer_laws
 
 Configs = Callable[..., XRecConfig]
@@ -48,11 +49,8 @@ def vectors(town: Dataset) -> CollaborativeVectors:
     return CollaborativeVectors(
         vectors={"user": drawn(len(town.users)), "item": drawn(len(town.items))},
         fold_in=drawn(len(town.items)),
-        users=town.users,
-        items=town.items,
-        titles=town.titles(),
+        catalogue=Catalogue.of(town, town.edges("train", "as-published")),
         seen=town.edges("train"),
-        taken=town.edges("train", "as-published"),
     )
 
 
@@ -228,7 +226,7 @@ def test_a_newcomer_is_folded_into_the_graph(xrec: XRecExplainer, vectors: Colla
     found = xrec.explain(history=[2, 5], item=1)
     assert found.text == "".join(xrec.stream(history=[2, 5], item=1))
     row = xrec._subjects(None, [2, 5], 1)[0].row
-    np.testing.assert_allclose(row.user, vectors.vector_for_history([2, 5]), rtol=1e-6)
+    np.testing.assert_allclose(row.user, vectors.representation_for_history([2, 5]), rtol=1e-6)
     assert "User profile" not in xrec.reader.prompt.decode(row.shown)
 
 

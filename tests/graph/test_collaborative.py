@@ -1,4 +1,4 @@
-"""The collaborative tokenizer: its mathematics against others', its training, and the vectors it leaves.
+"""LightGCN: its mathematics against others', its training, and the vectors it leaves.
 
 Run as a script with a folder, this file is the training that a test kills.
 """
@@ -26,12 +26,19 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
-from forwhy.graph import CollaborativeConfig, CollaborativeTokenizer, CollaborativeVectors
-from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.collaborative import propagated
-from forwhy.graph.lightgcn import Batch, BprTask, CollaborativeNetwork, Negatives, bpr_loss
+from forwhy.graph.bipartite import Bipartite, Negatives
+from forwhy.graph.config import CollaborativeConfig
+from forwhy.graph.lightgcn import (
+    BprBatch,
+    BprTask,
+    CollaborativeEncoder,
+    CollaborativeNetwork,
+    bpr_loss,
+    propagated,
+)
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.testing import artifact_laws
-from forwhy.training import Diverged
+from forwhy.training.loop import Diverged
 
 SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
 NOBODY = np.zeros((0, 2), np.int64)
@@ -48,7 +55,7 @@ def make_town() -> Dataset:
 
 def learn(dataset: Dataset, folder: Path, **options: Any) -> CollaborativeVectors:  # noqa: ANN401
     config = CollaborativeConfig(**{**SMALL, **options})
-    return CollaborativeTokenizer(config).fit(dataset, folder)
+    return CollaborativeEncoder(config).fit(dataset, folder)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +200,7 @@ def test_the_hardest_negative_is_the_one_ranked_highest() -> None:
     scores = final["user"] @ final["item"].T
     rows = zip(drawn.users, drawn.negatives, strict=True)
     hardest = torch.stack([row[scores[user, row].argmax()] for user, row in rows])
-    alone = Batch(drawn.users, drawn.items, hardest[:, None])
+    alone = BprBatch(drawn.users, drawn.items, hardest[:, None])
     losses = [
         BprTask(network, graph, NOBODY, CollaborativeConfig(**options, negative_choice=choice)).loss(batch)
         for choice, batch in (("hardest", drawn), ("all", alone))
@@ -393,20 +400,20 @@ def test_a_known_user_folds_in_to_their_vector_less_layer_0(
 
 
 def test_a_history_is_a_set_of_known_items(vectors: CollaborativeVectors) -> None:
-    once = vectors.vector_for_history([3, 8])
-    np.testing.assert_array_equal(vectors.vector_for_history([8, 3, 3]), once)
+    once = vectors.representation_for_history([3, 8])
+    np.testing.assert_array_equal(vectors.representation_for_history([8, 3, 3]), once)
     assert once.shape == (8,)
     assert once.dtype == np.float32
     with pytest.raises(UserError, match="history: empty"):
-        vectors.vector_for_history([])
+        vectors.representation_for_history([])
     with pytest.raises(UserError, match="from 0 to 159, got 999"):
-        vectors.vector_for_history([3, 999])
+        vectors.representation_for_history([3, 999])
 
 
 def test_folded_users_rank_their_own_items_high(vectors: CollaborativeVectors, town: Dataset) -> None:
     items = vectors.representation("item")
     lists = [vectors.seen[vectors.seen[:, 0] == user, 1] for user in range(len(town.users))]
-    folded = np.stack([vectors.vector_for_history(history) for history in lists])
+    folded = np.stack([vectors.representation_for_history(history) for history in lists])
     own = vectors.representation("user")
     cosines = (folded * own).sum(1) / np.linalg.norm(folded, axis=1) / np.linalg.norm(own, axis=1)
     assert np.median(cosines) > 0.8
@@ -426,11 +433,11 @@ def test_options_that_do_not_exist_are_refused() -> None:
 if __name__ == "__main__":
 
     class Slow(BprTask):
-        def loss(self, batch: Batch) -> Any:  # noqa: ANN401
+        def loss(self, batch: BprBatch) -> Any:  # noqa: ANN401
             time.sleep(0.1)
             return super().loss(batch)
 
-    import forwhy.graph.collaborative as tokenizer
+    import forwhy.graph.lightgcn as training
 
-    tokenizer.BprTask = Slow  # type: ignore[misc]
+    training.BprTask = Slow  # type: ignore[misc]
     learn(make_town(), Path(sys.argv[1]), **LONG)

@@ -1,5 +1,7 @@
 """Normalised adjacency, propagation and spectral embeddings against independent implementations."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_propagation_equals_powers_of_the_full_matrix(layers: int) -> None:
     table = np.random.default_rng(1).standard_normal((n + m, 4))
     expected = sum(np.linalg.matrix_power(full, k) @ table for k in range(layers + 1)) / (layers + 1)
     start = torch.from_numpy(table.astype(np.float32))
-    users, items = Propagation(graph, layers)(start[:n], start[n:])
+    users, items = Propagation(graph)(start[:n], start[n:], layers)
     np.testing.assert_allclose(torch.cat([users, items]).numpy(), expected, atol=1e-5)
 
 
@@ -59,7 +61,7 @@ def test_propagation_has_the_right_gradient() -> None:
     users = torch.randn(6, 2, requires_grad=True)
     items = torch.randn(5, 2, requires_grad=True)
     probe_users, probe_items = torch.randn(6, 2), torch.randn(5, 2)
-    propagate = Propagation(graph, 2)
+    propagate = partial(Propagation(graph), layers=2)
     out_users, out_items = propagate(users, items)
     ((out_users * probe_users).sum() + (out_items * probe_items).sum()).backward()
     # The map is linear and symmetric, so its gradient is the map applied to the probe.

@@ -22,7 +22,7 @@ from forwhy.bridge.prompt import Prompt
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES, Side
 from forwhy.explain.config import BeatConfig, ExplainerConfig, XRecConfig
-from forwhy.graph.collaborative import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.models import DType, load_causal_lm
 from forwhy.training import resolve_device
 from forwhy.vocabulary.vocabulary import Vocabulary

@@ -80,7 +80,7 @@ class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
         return self.known.codes_for_history(seen)
 
     def _vectors(self, items: Sequence[int]) -> NDArray[np.float32]:
-        return self.known.vectors("item", items).reshape(len(items), -1)
+        return self.known.item_vectors(items)
 
     def _tokens(self, row: Row, worth: NDArray[np.float64] | None) -> list[TokenEvidence]:
         sides: tuple[tuple[Side, tuple[float, ...]], ...] = (("user", row.user), ("item", row.item))

@@ -16,7 +16,7 @@ from forwhy.bridge.prompt import Row, buckets
 from forwhy.bridge.reader import Reader
 from forwhy.explain.base import ItemEvidence, TokenEvidence
 from forwhy.explain.config import ExplainerConfig
-from forwhy.graph.known import Known
+from forwhy.graph.representations import Representations
 from forwhy.training import LoopConfig, Task
 
 _READ_TOGETHER = 39
@@ -33,7 +33,7 @@ class Subject:
     seen: Sequence[int]
 
 
-def history_of(known: Known, user: int) -> list[int]:
+def history_of(known: Representations, user: int) -> list[int]:
     """Internal numbers of the items that a user took in training."""
     seen = known.seen
     return [int(item) for item in seen[seen[:, 0] == user, 1]]
@@ -63,7 +63,7 @@ def phrases_of(tokens: Sequence[TokenEvidence]) -> list[str]:
 
 
 def nearest_of(
-    subject: Subject, vectors: Callable[[Sequence[int]], NDArray[np.float32]], known: Known
+    subject: Subject, vectors: Callable[[Sequence[int]], NDArray[np.float32]], known: Representations
 ) -> list[ItemEvidence]:
     """Items of the history whose vectors are most like that of the explained item."""
     seen = [item for item in dict.fromkeys(subject.seen) if item != subject.item]

@@ -31,12 +31,12 @@ from forwhy.explain.assembly import load_backbone
 from forwhy.explain.base import Capabilities, Evidence, Explanation, NllResult, TokenEvidence, is_single
 from forwhy.explain.config import ExplainerConfig
 from forwhy.explain.store import PROFILES, Profiles, Stored, profile_table, read_profiles
-from forwhy.graph.known import Known
+from forwhy.graph.representations import Representations
 from forwhy.training import TrainingResult, train
 
 ExternalPair = tuple[str | int, str | int]
 ConfigT = TypeVar("ConfigT", bound=ExplainerConfig)
-KnownT = TypeVar("KnownT", bound=Known)
+KnownT = TypeVar("KnownT", bound=Representations)
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 
 
@@ -142,7 +142,7 @@ class SoftExplainer(ABC, Generic[ConfigT, KnownT, BridgeT]):
         )
         return self
 
-    def _same_entities(self, dataset: Dataset, known: Known) -> None:
+    def _same_entities(self, dataset: Dataset, known: Representations) -> None:
         for side in SIDES:
             ours, theirs = getattr(dataset, f"{side}s"), getattr(known, f"{side}s")
             if ours.values != theirs.values:

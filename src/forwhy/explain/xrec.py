@@ -18,7 +18,7 @@ from forwhy.explain.assembly import xrec_reader
 from forwhy.explain.base import TokenEvidence
 from forwhy.explain.config import XRecConfig
 from forwhy.explain.soft import SoftExplainer
-from forwhy.graph.collaborative import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeVectors
 
 
 class XRecExplainer(SoftExplainer[XRecConfig, CollaborativeVectors, CollaborativeBridge]):
@@ -53,10 +53,10 @@ class XRecExplainer(SoftExplainer[XRecConfig, CollaborativeVectors, Collaborativ
         return vector_d
 
     def _newcomer(self, seen: Sequence[int]) -> Numbers:
-        return self.known.vector_for_history(seen)
+        return self.known.representation_for_history(seen)
 
     def _vectors(self, items: Sequence[int]) -> NDArray[np.float32]:
-        return self.known.vectors["item"][list(items)]
+        return self.known.item_vectors(items)
 
     def _tokens(self, row: Row, worth: NDArray[np.float64] | None) -> list[TokenEvidence]:
         sides: tuple[Side, Side] = ("user", "item")

@@ -1,14 +1,13 @@
-"""Options of the collaborative tokenizer, and the three presets. No torch here."""
+"""Options of the collaborative vectors, and the three presets. No torch here."""
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
-from forwhy.options import Options, Presets
+from forwhy.options import Presets
+from forwhy.training.options import TrainingOptions
 
-__all__ = ["PRESETS", "CollaborativeConfig"]
-
-PRESETS: Presets = {
+_PRESETS: Presets = {
     "forwhy": {},
     "paper": {
         "start": "xavier", "layers": 3, "negatives": 1, "negative_choice": "all", "batch_size": 1024,
@@ -23,10 +22,10 @@ PRESETS: Presets = {
 """What each preset changes against the defaults of :class:`CollaborativeConfig` (see docs/decisions/0002)."""
 
 
-class CollaborativeConfig(Options):
+class CollaborativeConfig(TrainingOptions):
     """How interactions become vectors. The defaults are the preset `forwhy`; options given win over the preset."""
 
-    presets: ClassVar[Presets] = PRESETS
+    presets: ClassVar[Presets] = _PRESETS
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """`paper`: XRec's equations 7 to 11. `official`: its released code's choices without its defects. `forwhy`: what
@@ -42,7 +41,7 @@ class CollaborativeConfig(Options):
     """Final vectors are the mean (eq. 8) or the sum of layers 0 to K."""
 
     start: Literal["spectral", "xavier"] = "spectral"
-    """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.spectral`), or from noise. Entities
+    """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.bipartite`), or from noise. Entities
     without training interactions start at zero under both."""
 
     start_norm: float = Field(default=6.0, gt=0.0)
@@ -69,23 +68,10 @@ class CollaborativeConfig(Options):
     regulariser_weight: float = Field(default=1e-4, ge=0.0)
     """lambda of eq. 10, on the mean over the batch of |u|² + |i|² + |j|²; where several negatives count, their mean."""
 
-    epochs: int = Field(default=100, ge=0)
+    epochs: NonNegativeInt = 100
     """At most; a spectral start is evaluated before the first."""
 
-    evaluate_every: int = Field(default=1, ge=1)
-    """Epochs between two validations."""
-
-    patience: int = Field(default=10, ge=0)
-    """Validations without a better Recall@20 before stopping; 0 = never."""
+    patience: NonNegativeInt = 10
 
     mask_train: bool = True
     """Validation leaves a user's training items out of their ranking."""
-
-    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
-    """Seconds between two checkpoints; a killed run loses at most this much work."""
-
-    seed: int = Field(default=0, ge=0)
-    """Of every random choice."""
-
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, …"""

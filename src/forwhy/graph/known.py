@@ -1,37 +1,10 @@
-"""Who and what an artifact learnt from a graph speaks of: ids, titles, training interactions."""
+"""Ids and titles as tables of an artifact; gone when its last readers keep a `Catalogue`."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from forwhy.data.ids import Ids
-
-__all__ = ["Known", "id_tables", "read_ids"]
-
-
-class Known:
-    """What every such artifact answers from its `users`, `items` and `seen`."""
-
-    users: Ids
-    items: Ids
-    titles: Sequence[str]
-    """By internal item; "" when unknown."""
-    seen: NDArray[np.int64]
-    """[E, 2] edges of the graph it was learnt on, internal."""
-
-    @property
-    def has_history(self) -> dict[str, NDArray[np.bool_]]:
-        """Side -> [N] whether there are training interactions."""
-        found = {"user": np.zeros(len(self.users), bool), "item": np.zeros(len(self.items), bool)}
-        found["user"][self.seen[:, 0]] = True
-        found["item"][self.seen[:, 1]] = True
-        return found
-
-    def ids(self, side: str) -> Ids:
-        """External ids of a side."""
-        return self.users if side == "user" else self.items
 
 
 def id_tables(users: Ids, items: Ids, titles: Sequence[str]) -> dict[str, pl.DataFrame]:

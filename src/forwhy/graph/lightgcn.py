@@ -1,12 +1,14 @@
-"""LightGCN propagation (BEAT eq. 2 and 3; XRec eq. 7 and 8; He et al. 2020).
+"""LightGCN: propagation over the user-item graph, its training with BPR, and the vectors it gives (XRec eq. 7 to 11).
 
-Legend: U users, I items, E edges, D width, K layers.
+Source: He et al. 2020; BEAT eq. 2 and 3 propagate in the same way.
+Legend: U users, I items, N entities of a side, E edges, D width, K layers, B interactions, J negatives of each.
 """
 
+import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +17,20 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from forwhy.columns import SIDES
-from forwhy.graph.bipartite import Bipartite, spectral_embeddings
+from forwhy.columns import SIDES, Graph
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
 from forwhy.graph.config import CollaborativeConfig
-from forwhy.training import Task
+from forwhy.graph.representations import CollaborativeVectors
+from forwhy.training.loop import train
+from forwhy.training.task import Epoch, Task
 
 Pair = tuple[Tensor, Tensor]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+log = logging.getLogger(__name__)
 
 
 def _layers(matrices: Pair, layers: int, scale: float, user_UD: Tensor, item_ID: Tensor) -> Pair:
@@ -54,26 +64,24 @@ class _Propagate(Function):
 
 
 class Propagation:
-    """Propagates over a fixed graph: no weights, no self loops, no dropout.
+    """The sum over layers 0 to K of both tables propagated over a fixed graph; differentiable in both tables.
 
-    One call costs O(K · E · D) time and 2 · (U + I) · D numbers of memory, its gradient as much again.
+    No weights, no self loops, no dropout. One call costs O(K · E · D) time and 2 · (U + I) · D numbers of memory, its
+    gradient as much again.
     """
 
-    def __init__(self, graph: Bipartite, layers: int) -> None:
-        self.layers = layers
+    def __init__(self, graph: Bipartite) -> None:
         matrix = graph.normalised
         self._matrices = _sparse(matrix), _sparse(matrix.T.tocsr())
 
-    def __call__(self, user_UD: Tensor, item_ID: Tensor) -> Pair:
-        """Mean over layers 0..K of the propagated tables, on their device; differentiable in both."""
-        return self.combined(user_UD, item_ID, self.layers, 1 / (self.layers + 1))
-
-    def combined(self, user_UD: Tensor, item_ID: Tensor, layers: int, scale: float) -> Pair:
-        """`scale` times the sum over layers 0 to `layers`; the rest as above."""
+    def __call__(self, user_UD: Tensor, item_ID: Tensor, layers: int, scale: float | None = None) -> Pair:
+        """`scale` times the sum of layers 0 to `layers`, on the tables' device; by default their mean."""
         if self._matrices[0].device != user_UD.device:
             self._matrices = self._matrices[0].to(user_UD.device), self._matrices[1].to(user_UD.device)
         propagate: Callable[..., Pair] = _Propagate.apply
-        return propagate(self._matrices, layers, scale, user_UD, item_ID)
+        return propagate(
+            self._matrices, layers, 1 / (layers + 1) if scale is None else scale, user_UD, item_ID
+        )
 
 
 def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
@@ -85,45 +93,6 @@ def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
         )  # "beta state" since torch 1.13
         rows, columns, values = (torch.from_numpy(part) for part in parts)
         return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
-
-
-# --- Items that a user did not take, drawn uniformly without rejection.
-#
-# Legend: U users, I items, E edges, B draws.
-
-
-Ints = NDArray[np.int64]
-
-
-class Negatives:
-    """Draws items that are no edge of a user. Memory: one array of E numbers.
-
-    With a user's items sorted, n_0 < n_1 < …, item n_k has n_k - k absent items before it. So the r-th absent item is
-    r plus the number of k with n_k - k <= r: one binary search for all draws together.
-    """
-
-    def __init__(self, graph: Bipartite) -> None:
-        taken = graph.incidence.sorted_indices()
-        self._items, self._starts = graph.items, taken.indptr.astype(np.int64)
-        self._absent = graph.items - graph.user_degrees
-        rows = np.repeat(np.arange(graph.users), graph.user_degrees)
-        before = taken.indices - (np.arange(len(rows)) - self._starts[rows])
-        self._keys = rows * (graph.items + 1) + before
-
-    @property
-    def exist(self) -> NDArray[np.bool_]:
-        """[U] whether there is an item that the user did not take."""
-        return self._absent > 0
-
-    def draw(self, users_B: Ints, rng: np.random.Generator) -> Ints:
-        """[B] one item for each user, uniform over those they did not take; each must have one.
-
-        O(B log E), fastest when `users_B` is sorted.
-        """
-        ranks = rng.integers(0, self._absent[users_B])
-        found = np.searchsorted(self._keys, users_B * (self._items + 1) + ranks, side="right")
-        items: Ints = ranks + found - self._starts[users_B]
-        return items
 
 
 # --- HR@k and Recall@k for early stopping: torch's top-k, fast; the evaluator proper is `forwhy.evaluate.ranking`.
@@ -165,9 +134,7 @@ def hits_and_recall(
     return float((found > 0).mean()), float((found / totals).mean())
 
 
-# --- LightGCN trained with BPR, as a task of the training loop (XRec eq. 7 to 11).
-#
-# Legend: U users, I items, N entities of a side, D width, B interactions, J negatives of each.
+# --- The training.
 
 
 def bpr_loss(positive_B: Tensor, negative_BJ: Tensor) -> Tensor:
@@ -175,8 +142,7 @@ def bpr_loss(positive_B: Tensor, negative_BJ: Tensor) -> Tensor:
     return F.softplus(negative_BJ - positive_B[:, None]).mean()
 
 
-@dataclass(frozen=True)
-class Batch:
+class BprBatch(NamedTuple):
     """One step's interactions."""
 
     users: Tensor
@@ -193,7 +159,7 @@ class CollaborativeNetwork(nn.Module):
     def __init__(self, graph: Bipartite, config: CollaborativeConfig) -> None:
         super().__init__()
         self.layers = config.layers
-        self._propagation = Propagation(graph, config.layers)
+        self._propagation = Propagation(graph)
         self._share = 1.0 if config.combine == "sum" else 1 / (config.layers + 1)
         tables = _spectral(graph, config) if config.start == "spectral" else _xavier(graph, config)
         known = {"user": graph.user_degrees > 0, "item": graph.item_degrees > 0}
@@ -213,7 +179,7 @@ class CollaborativeNetwork(nn.Module):
         return self._combined(self.layers - 1)
 
     def _combined(self, layers: int) -> dict[str, Tensor]:
-        pair = self._propagation.combined(self.tables["user"], self.tables["item"], layers, self._share)
+        pair = self._propagation(self.tables["user"], self.tables["item"], layers, self._share)
         return dict(zip(SIDES, pair, strict=True))
 
 
@@ -253,28 +219,7 @@ def _hardest(final: Mapping[str, Tensor], users_B: Tensor, negatives_BJ: Tensor)
     return negatives_BJ.gather(1, torch.stack(scores, 1).argmax(1, keepdim=True))
 
 
-class _Epoch(Sequence[Batch]):
-    """Batches of one epoch, made when asked for; order and draws follow (seed, epoch, index) only."""
-
-    def __init__(self, task: "BprTask", epoch: int) -> None:
-        self._task, self._seed = task, (task.config.seed, epoch)
-        self._order = np.random.default_rng(self._seed).permutation(len(task.edges))
-        self._size = task.batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self._order) // self._size)
-
-    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        rows = self._order[index * self._size : (index + 1) * self._size]
-        return self._task.batch(rows, np.random.default_rng((*self._seed, index)))
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[index] for index in range(len(self)))
-
-
-class BprTask(Task[Batch]):
+class BprTask(Task[BprBatch]):
     """Learns the tables of a :class:`CollaborativeNetwork`, selected by Recall@20 on validation interactions."""
 
     higher_is_better = True
@@ -293,19 +238,26 @@ class BprTask(Task[Batch]):
         """Adam over both tables: every step moves every vector that reaches a batch within K hops."""
         return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=True)
 
-    def batches(self, epoch: int) -> Sequence[Batch]:
+    def batches(self, epoch: int) -> Epoch[BprBatch]:
         """Every training interaction once, in random order, with fresh negatives."""
-        return _Epoch(self, epoch)
+        seed, size = (self.config.seed, epoch), self.batch_size
+        order = np.random.default_rng(seed).permutation(len(self.edges))
 
-    def batch(self, rows: Ints, rng: np.random.Generator) -> Batch:
+        def make(index: int) -> BprBatch:
+            rows = order[index * size : (index + 1) * size]
+            return self._batch(rows, np.random.default_rng((*seed, index)))
+
+        return Epoch(-(-len(order) // size), make)
+
+    def _batch(self, rows: Ints, rng: np.random.Generator) -> BprBatch:
         """The interactions `rows` in the order of users, which reads memory in order, and their negatives."""
         edges = self.edges[np.sort(rows)]
         users, items = np.ascontiguousarray(edges[:, 0]), np.ascontiguousarray(edges[:, 1])
         drawn = self._negatives.draw(np.repeat(users, self.config.negatives), rng)
         negatives = torch.from_numpy(drawn).view(len(users), -1)
-        return Batch(torch.from_numpy(users), torch.from_numpy(items), negatives)
+        return BprBatch(torch.from_numpy(users), torch.from_numpy(items), negatives)
 
-    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+    def loss(self, batch: BprBatch) -> Mapping[str, Tensor]:
         """Equation 11 as a mean over the batch, from one propagation."""
         final = self.network()
         place = final["user"].device
@@ -342,3 +294,72 @@ class BprTask(Task[Batch]):
             final["user"], final["item"], self.graph, self._valid, 20, self.config.mask_train
         )
         return {"recall@20": recall, "hr@20": hit}
+
+
+# --- From a data set to vectors.
+
+
+class CollaborativeEncoder:
+    """Learns :class:`CollaborativeVectors` from interactions: what XRec calls its collaborative tokenizer."""
+
+    def __init__(self, config: CollaborativeConfig | None = None) -> None:
+        self.config = config or CollaborativeConfig()
+
+    def fit(self, dataset: Dataset, folder: Path | str, graph: Graph = "leak-free") -> CollaborativeVectors:
+        """Learn the vectors; a killed run continues from `folder`.
+
+        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
+
+        Args:
+            dataset: interactions; no text is read.
+            folder: for checkpoints and metrics.jsonl.
+            graph: which training edges (see `Dataset.edges`).
+
+        Time per epoch O(steps · K·E·D + E·J·D) for J negatives, and one truncated SVD for a spectral start; memory of
+        a step O((U+I)·K·D + batch·J·D).
+
+        Raises:
+            UserError: nothing to learn from; training diverged.
+        """
+        config, valid = self.config, dataset.edges("valid")
+        bipartite = Bipartite(dataset.edges("train", graph), len(dataset.users), len(dataset.items))
+        task = BprTask(CollaborativeNetwork(bipartite, config), bipartite, valid, config)
+        if not len(task.edges):
+            raise UserError(
+                f"data set '{dataset.name}': no training interaction of a user who left an item out, so nothing "
+                "to rank; import one with a train split"
+            )
+        validates = bool(len(valid))
+        loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
+        identity = dataset.fingerprint + graph + config.identity()
+        result = train(task, loop, Path(folder), "collaborative", identity)
+        if validates:
+            recall = result.best_metrics["recall@20"]
+            log.info("collaborative: best epoch %d, validation Recall@20 %.4f", result.best_epoch, recall)
+        else:
+            log.warning(
+                "collaborative: data set '%s' has no validation interactions; the last of %d epochs is kept",
+                dataset.name,
+                result.best_epoch,
+            )
+        vectors, fold_in = propagated(task.network.cpu(), bipartite)
+        return CollaborativeVectors(
+            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
+            seen=bipartite.edges,
+            config=config.model_dump(mode="json"),
+            metrics=result.summary(),
+            vectors=vectors,
+            fold_in=fold_in,
+        )
+
+
+@torch.no_grad()
+def propagated(network: CollaborativeNetwork, graph: Bipartite) -> tuple[dict[str, Floats], Floats]:
+    """Side -> final vectors, and what each item adds to a new user (`CollaborativeVectors.fold_in`).
+
+    The network must be on the CPU.
+    """
+    final: dict[str, Floats] = {side: table.numpy() for side, table in network().items()}
+    roots = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)
+    inner: Floats = network.inner()["item"].numpy()
+    return final, inner / roots[:, None]

@@ -99,7 +99,7 @@ class RunFolder:
 
     def behaviour(self) -> Behaviour:
         """What stage 1 learned of users and items."""
-        from forwhy.graph.collaborative import CollaborativeVectors
+        from forwhy.graph.representations import CollaborativeVectors
 
         if self.recipe.system == "xrec":
             return CollaborativeVectors.from_pretrained(self.output("collaborative"))

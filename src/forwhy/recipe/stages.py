@@ -23,7 +23,8 @@ from forwhy.evaluate.report import evaluation_document
 from forwhy.explain.base import NllResult
 from forwhy.explain.loading import explainer_of
 from forwhy.explain.soft import SoftExplainer
-from forwhy.graph.collaborative import CollaborativeTokenizer, CollaborativeVectors
+from forwhy.graph.lightgcn import CollaborativeEncoder
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.progress import Progress, spinner, track
 from forwhy.recipe.folder import TEXTS, WARM_TEXTS, RunFolder, write_document
 from forwhy.recipe.plan import OUTPUTS, Stage
@@ -77,7 +78,7 @@ def learn_behaviour(recipe: ExplainingRecipe, dataset: Dataset, folder: Path) ->
     if recipe.data.protocol == "as-published":
         log.warning("protocol as-published: held-out pairs are training edges: %s", leaks(dataset))
     if isinstance(recipe, XRecRecipe):
-        return CollaborativeTokenizer(recipe.collaborative).fit(dataset, folder, recipe.data.graph)
+        return CollaborativeEncoder(recipe.collaborative).fit(dataset, folder, recipe.data.graph)
     recipe = cast("BeatRecipe", recipe)
     phrases: dict[str, dict[int, list[str]]] = {
         side: entity_phrases(dataset, side, recipe.intents) for side in SIDES

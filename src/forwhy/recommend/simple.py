@@ -1,8 +1,8 @@
 """The baseline that knows nobody: items by the number of people who took them in training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
+from forwhy.graph.representations import Representations
 from forwhy.recommend.base import CatalogueRecommender, Id, Ints, Reach, Scores
 
 
@@ -42,39 +43,6 @@ class PopularityRecommender(CatalogueRecommender):
 # Shapes: B people, I items, W dimensions of a representation.
 
 
-Side = Literal["user", "item"]
-
-
-class Behaviour(Protocol):
-    """What recommending needs of what stage 1 learned: a `Vocabulary`, or `CollaborativeVectors`."""
-
-    @property
-    def users(self) -> Ids:
-        """All users."""
-
-    @property
-    def items(self) -> Ids:
-        """All items."""
-
-    @property
-    def titles(self) -> Sequence[str]:
-        """Title of each item; "" when unknown."""
-
-    @property
-    def taken(self) -> Ints:
-        """[T, 2] internal pairs of all training interactions."""
-
-    @property
-    def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
-        """Side -> whether each entity has training interactions."""
-
-    def representation(self, side: Side) -> NDArray[np.float32]:
-        """[entities, W], so that a score is an inner product."""
-
-    def representation_for_history(self, items: Sequence[int]) -> NDArray[np.float32]:
-        """[W] the same of a person who took these internal items."""
-
-
 class BehaviourRecommender(CatalogueRecommender):
     """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
 
@@ -83,7 +51,7 @@ class BehaviourRecommender(CatalogueRecommender):
 
     reach: ClassVar[Reach] = Reach(frozenset({"hot", "warm"}), frozenset({"hot"}))
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Representations) -> None:
         """Nothing is fitted here: what stage 1 learned is the model."""
         super().__init__(behaviour.users, behaviour.items, behaviour.titles, behaviour.taken)
         self.behaviour = behaviour

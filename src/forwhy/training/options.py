@@ -32,6 +32,10 @@ class TrainingOptions(Options):
     device: str = "auto"
     """Where it runs: `auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
 
+    def identity(self) -> str:
+        """The options that decide the result, as JSON; a checkpoint made under others is not continued."""
+        return self.model_dump_json(exclude={"preset", "device", "checkpoint_seconds", "log_every"})
+
     def loop(self, validates: bool = True, **more: Any) -> "LoopConfig":  # noqa: ANN401 (fields of LoopConfig)
         """These options as the loop's; `more` wins. With nothing to validate on, the last epoch is kept."""
         own = {name: getattr(self, name) for name in LoopConfig.model_fields if hasattr(self, name)}
@@ -89,7 +93,3 @@ class LoopConfig(TrainingOptions):
             return 1.0
         share = min((step - warm) / max(total - warm, 1), 1.0)
         return self.final_rate + (1.0 - self.final_rate) * 0.5 * (1.0 + math.cos(math.pi * share))
-
-    def identity(self) -> dict[str, object]:
-        """The options that decide the result; a checkpoint made under others is not continued."""
-        return self.model_dump(exclude={"checkpoint_seconds", "log_every", "device"})

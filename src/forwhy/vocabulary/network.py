@@ -119,7 +119,7 @@ class TokenizerNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.text_width = config, text_width
-        self._propagation = Propagation(graph, config.layers) if config.propagate == "every-step" else None
+        self._propagation = Propagation(graph) if config.propagate == "every-step" else None
         counts = {"user": graph.users, "item": graph.items}
         self.width = start.tables["user"].shape[2] if start else config.slot_dim
         self.tables = nn.ParameterDict({side: self._table(counts[side], side, start) for side in SIDES})
@@ -197,7 +197,7 @@ class TokenizerNetwork(nn.Module):
         """Side -> [N, table slots · D], after eq. 3."""
         user, item = self.tables["user"], self.tables["item"]
         if self._propagation is not None:
-            user, item = self._propagation(user, item)
+            user, item = self._propagation(user, item, self.config.layers)
         return {"user": user, "item": item}
 
     def rows(self, states: Mapping[str, Tensor], side: str, entities: Tensor) -> Tensor:

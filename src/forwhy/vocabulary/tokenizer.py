@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
@@ -124,11 +125,8 @@ class BehaviorTokenizer:
             codebooks=codebooks,
             codes=codes,
             words=describe_words(codebooks, codes, slots, heads, book),
-            users=dataset.users,
-            items=dataset.items,
-            titles=dataset.titles(),
+            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
             seen=graph.edges,
-            taken=dataset.edges("train", "as-published"),
             score_weights=np.exp(_array(network.log_weight)),
             fold_in=_fold_in(graph, network, tokens),
             heads=heads,

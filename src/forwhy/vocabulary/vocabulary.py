@@ -5,23 +5,19 @@ Legend: U users, I items, N entities of a side, n rows asked for, S slots, M cod
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-import forwhy.artifact as artifact
-from forwhy.data.ids import Ids
+from forwhy.artifact import Artifact, Content
+from forwhy.columns import SIDES, Side
+from forwhy.data.catalogue import Catalogue
 from forwhy.errors import UserError
-from forwhy.graph.known import Known, id_tables, read_ids
-
-__all__ = ["BOOKS", "Vocabulary", "perplexity", "token_name"]
+from forwhy.graph.representations import Representations
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
-SIDES = ("user", "item")
-KIND = "vocabulary"
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -32,9 +28,11 @@ def token_name(book: str, code: int) -> str:
     return f"<{side[0]}.{kind}_{code}>"
 
 
-@dataclass(frozen=True, eq=False)
-class Vocabulary(Known):
-    """What stage 1 learnt: who says which words, and what the words mean."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Vocabulary(Representations):
+    """Behaviour in words: the codes of each user and item, and what each code means (BEAT stage 1)."""
+
+    kind = "vocabulary"
 
     codebooks: Mapping[str, Floats]
     """book -> [K, M]; a book is absent when macro or micro words are off."""
@@ -42,22 +40,12 @@ class Vocabulary(Known):
     """side -> [N, S]: macro first, then micro."""
     words: pl.DataFrame
     """token, book, code, usage, gloss, keywords, nearest."""
-    users: Ids
-    items: Ids
-    titles: Sequence[str]
-    """By internal item; "" when unknown."""
-    seen: Ints
-    """[E, 2] edges of the graph it was learnt on, internal."""
-    taken: Ints
-    """[T, 2] all training interactions, also those cut out of the graph: never recommended as new."""
     score_weights: Floats
     """[M] weight of each coordinate in q_u·q_i."""
     fold_in: Floats
     """[S·M + 1, S·M] from the mean of a history's item words (and 1) to a user's quantizer input."""
     heads: Mapping[str, Floats] = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def slots(self, side: str) -> list[str]:
         """The book of each slot."""
@@ -85,22 +73,28 @@ class Vocabulary(Known):
             raise UserError(f"token {token[:60]!r}: not in this vocabulary; names look like {some}")
         return rows.row(0, named=True)
 
-    def vectors(self, side: str, entities: Sequence[int] | NDArray[np.integer]) -> Floats:
-        """[n, S, M] codewords of entities."""
-        return self.vectors_of(side, self.codes[side][np.asarray(entities, np.int64)])
+    def item_vectors(self, items: Sequence[int]) -> Floats:
+        """[n, S·M] codewords of items, one after the other."""
+        codewords: Floats = self._codewords("item", self.codes["item"][list(items)])
+        return codewords.reshape(len(items), -1)
 
-    def vectors_of(self, side: str, codes_nS: NDArray[np.integer]) -> Floats:
-        """[n, S, M] codewords of codes [n, S]."""
+    def _codewords(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
+        """[n, S, M] of codes."""
         parts = [self.codebooks[book][codes_nS[:, slot]] for slot, book in enumerate(self.slots(side))]
         return np.stack(parts, axis=1)
 
-    def representation(self, side: str) -> Floats:
-        """The q of BEAT eq. 5 for everybody, [N, width]; the score of a pair is q_u·q_i."""
-        return self.represent(side, self.codes[side])
+    def representation(self, side: Side) -> Floats:
+        """[N, W] the q of BEAT eq. 5 for everybody; the score of a pair is q_u·q_i."""
+        return self._represent(side, self.codes[side])
 
-    def represent(self, side: str, codes_nS: NDArray[np.integer]) -> Floats:
-        """The q of rows of codes [n, S]."""
-        weighted = self.vectors_of(side, codes_nS) * np.sqrt(self.score_weights)
+    def representation_for_history(self, items: Sequence[int]) -> Floats:
+        """[W] the q of a warm user, from the words of their history."""
+        row: Floats = self._represent("user", self.codes_for_history(items)[None])[0]
+        return row
+
+    def _represent(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
+        """[n, W] the q of rows of codes."""
+        weighted = self._codewords(side, codes_nS) * np.sqrt(self.score_weights)
         if self.config.get("representation") == "sum":
             weighted = weighted[:, 1:] + weighted[:, :1]
         return weighted.reshape(len(weighted), -1).astype(np.float32)
@@ -117,21 +111,20 @@ class Vocabulary(Known):
         return self.words.filter(pl.col("book") == book).sort("code")
 
     def codes_for_history(self, items: Sequence[int]) -> NDArray[np.int32]:
-        """[S] user words for someone known only by a list of internal items (a warm user)."""
+        """[S] user words of somebody known only by a list of internal items (a warm user).
+
+        The mean of the items' words, mapped by `fold_in`, each part to its nearest codeword.
+
+        Raises:
+            UserError: no item.
+        """
         if not len(items):
             raise UserError("history: empty; give at least one item id")
-        features = np.append(self.vectors("item", items).reshape(len(items), -1).mean(0), 1.0)
-        wanted = (features @ self.fold_in).reshape(len(self.slots("user")), -1)
-        codes = [
-            _nearest(vector, self.codebooks[book])
-            for vector, book in zip(wanted, self.slots("user"), strict=True)
-        ]
-        return np.array(codes, np.int32)
-
-    def representation_for_history(self, items: Sequence[int]) -> Floats:
-        """[width] the q of a warm user."""
-        row: Floats = self.represent("user", self.codes_for_history(items)[None])[0]
-        return row
+        books = self.slots("user")
+        features = np.append(self.item_vectors(items).mean(0), 1.0)
+        wanted = (features @ self.fold_in).reshape(len(books), -1)
+        pairs = zip(wanted, (self.codebooks[book] for book in books), strict=True)
+        return np.array([((words - vector) ** 2).sum(1).argmin() for vector, words in pairs], np.int32)
 
     def fused_text(self, users: Ints, items: Ints) -> Floats:
         """[n, V] macro words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).
@@ -143,12 +136,15 @@ class Vocabulary(Known):
             raise UserError(
                 "macro words are off in this vocabulary, so no text is tied to pairs; learn it with macro on"
             )
-        return self._macro_text("user", users) + self._macro_text("item", items)
-
-    def _macro_text(self, side: str, entities: Ints) -> Floats:
-        words = self.vectors(side, entities)[:, 0]
-        head = self.heads.get(f"{side}_macro")
-        return words if head is None else words @ head.T
+        user, item = (
+            words @ self.heads[book].T if book in self.heads else words
+            for book, words in (
+                ("user_macro", self.codebooks["user_macro"][self.codes["user"][users, 0]]),
+                ("item_macro", self.codebooks["item_macro"][self.codes["item"][items, 0]]),
+            )
+        )
+        fused: Floats = user + item
+        return fused
 
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
@@ -159,48 +155,51 @@ class Vocabulary(Known):
             report[book] = {"perplexity": perplexity(own, len(words)), "used": len(np.unique(own))}
         return report
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder that loads alone; atomic."""
-        tensors: dict[str, NDArray[Any]] = {"score_weights": self.score_weights, "fold_in": self.fold_in}
-        tensors |= {f"codebook.{book}": np.ascontiguousarray(words) for book, words in self.codebooks.items()}
-        tensors |= {f"codes.{side}": np.ascontiguousarray(self.codes[side]) for side in SIDES}
-        tensors |= {f"head.{book}": np.ascontiguousarray(head) for book, head in self.heads.items()}
-        tensors |= {"seen": np.ascontiguousarray(self.seen), "taken": np.ascontiguousarray(self.taken)}
-        tables = {"words": self.words, **id_tables(self.users, self.items, self.titles)}
-        config = {"tokenizer": dict(self.config), "metrics": dict(self.metrics)}
-        artifact.save(Path(folder), KIND, config, tensors, tables, _card(self))
+    def content(self) -> Content:
+        """Codes, codewords and heads as tensors; words, ids and titles as tables."""
+        tensors: dict[str, NDArray[Any]] = {
+            "score_weights": self.score_weights,
+            "fold_in": self.fold_in,
+            "seen": self.seen,
+        }
+        tensors |= {f"codebook.{book}": words for book, words in self.codebooks.items()}
+        tensors |= {f"codes.{side}": self.codes[side] for side in SIDES}
+        tensors |= {f"head.{book}": head for book, head in self.heads.items()}
+        return Content(
+            {"options": self.config, "metrics": self.metrics},
+            tensors | self.catalogue.tensors(),
+            {"words": self.words, **self.catalogue.tables()},
+            self._card(),
+        )
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "Vocabulary":
-        """Read a folder that `save_pretrained` wrote.
-
-        Raises:
-            UserError: a file is missing, truncated, altered or of another kind, named with the reason.
-        """
-        stored = artifact.load(Path(folder), KIND)
-        tensors = {name: value for name, value in stored.tensors.items()}
-
-        def group(prefix: str) -> dict[str, NDArray[Any]]:
-            return {
-                name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-            }
-
-        books = group("codebook.")
-        users, items, titles = read_ids(stored.tables)
+    def restore(cls, stored: Artifact, **_: object) -> Self:
+        """Back from a folder."""
+        tensors = stored.tensors
         return cls(
-            codebooks={book: books[book] for book in BOOKS if book in books},
-            codes=group("codes."),
-            words=stored.tables["words"],
-            users=users,
-            items=items,
-            titles=titles,
+            catalogue=Catalogue.read(stored),
             seen=tensors["seen"],
-            taken=tensors["taken"],
+            config=stored.config["options"],
+            metrics=stored.config["metrics"],
+            codebooks={book: tensors[f"codebook.{book}"] for book in BOOKS if f"codebook.{book}" in tensors},
+            codes={side: tensors[f"codes.{side}"] for side in SIDES},
+            words=stored.tables["words"],
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
-            heads=group("head."),
-            config=stored.config["tokenizer"],
-            metrics=stored.config["metrics"],
+            heads={book: tensors[f"head.{book}"] for book in BOOKS if f"head.{book}" in tensors},
+        )
+
+    def _card(self) -> str:
+        rows = "\n".join(
+            f"| {book} | {len(self.codebooks[book])} | {state['used']} | {state['perplexity']:.0f} |"
+            for book, state in self.health().items()
+        )
+        return (
+            "---\nlibrary_name: forwhy\ntags: [recommendation, explainable, behaviour-tokens]\n---\n"
+            "# Behaviour vocabulary\n\n"
+            f"{len(self.users):,} users and {len(self.items):,} items written in discrete words "
+            "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`.\n\n"
+            f"| book | words | used | perplexity |\n|---|---|---|---|\n{rows}\n"
         )
 
 
@@ -209,21 +208,3 @@ def perplexity(codes: NDArray[np.integer], size: int) -> float:
     shares = np.bincount(codes.ravel(), minlength=size) / max(codes.size, 1)
     shares = shares[shares > 0]
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def _nearest(vector: NDArray[np.floating], codebook: Floats) -> int:
-    return int(((codebook - vector) ** 2).sum(1).argmin())
-
-
-def _card(vocabulary: Vocabulary) -> str:
-    rows = "\n".join(
-        f"| {book} | {len(vocabulary.codebooks[book])} | {state['used']} | {state['perplexity']:.0f} |"
-        for book, state in vocabulary.health().items()
-    )
-    return (
-        "---\nlibrary_name: forwhy\ntags: [recommendation, explainable, behaviour-tokens]\n---\n"
-        "# Behaviour vocabulary\n\n"
-        f"{len(vocabulary.users):,} users and {len(vocabulary.items):,} items written in discrete words "
-        "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`.\n\n"
-        f"| book | words | used | perplexity |\n|---|---|---|---|\n{rows}\n"
-    )

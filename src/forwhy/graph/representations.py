@@ -1,0 +1,158 @@
+"""What stage 1 leaves: users and items as vectors whose inner product is a score. No torch.
+
+Legend: N entities of a side, I items, E edges, T training pairs, W width of a representation, D width of a vector.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.artifact import Artifact, Content, Saved
+from forwhy.columns import SIDES, Side
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.ids import Ids
+from forwhy.errors import UserError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Representations(Saved):
+    """Vectors of users and items, learnt from interactions: what recommenders rank by and explainers read."""
+
+    catalogue: Catalogue
+    """`catalogue.taken`: all training pairs, also those cut out of the graph; they are never recommended as new."""
+    seen: Ints
+    """[E, 2] internal (user, item) edges of the graph that the vectors were learnt on."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The options of the training."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
+
+    @property
+    def users(self) -> Ids:
+        """External ids of all users."""
+        return self.catalogue.users
+
+    @property
+    def items(self) -> Ids:
+        """External ids of all items."""
+        return self.catalogue.items
+
+    @property
+    def titles(self) -> Sequence[str]:
+        """By internal item; "" when unknown."""
+        return self.catalogue.titles
+
+    @property
+    def taken(self) -> Ints:
+        """[T, 2] all internal training pairs."""
+        return self.catalogue.taken
+
+    @cached_property
+    def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Side -> [N] whether the graph has an edge of them; without one nothing could be learnt."""
+        return replace(self.catalogue, taken=self.seen).has_history
+
+    @abstractmethod
+    def representation(self, side: Side) -> Floats:
+        """[N, W] for everybody on a side; the score of a pair is the inner product."""
+
+    @abstractmethod
+    def representation_for_history(self, items: Sequence[int]) -> Floats:
+        """[W] for a warm user: somebody known only by these internal items.
+
+        Raises:
+            UserError: no item.
+        """
+
+    @abstractmethod
+    def item_vectors(self, items: Sequence[int]) -> Floats:
+        """[n, D] of internal items, one row each; their cosines say which items are alike."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CollaborativeVectors(Representations):
+    """What LightGCN learnt: final vectors, whose inner product is the score of a pair (XRec eq. 7, 8)."""
+
+    kind = "collaborative"
+
+    vectors: Mapping[str, Floats]
+    """side -> [N, D] final (propagated). A user without training interactions has zeros; such an item has what being
+    drawn as a negative left of zeros."""
+    fold_in: Floats
+    """[I, D] what each item adds to a new user; see `representation_for_history`."""
+
+    @property
+    def dims(self) -> int:
+        """D."""
+        return int(self.vectors["user"].shape[1])
+
+    def representation(self, side: Side) -> Floats:
+        """[N, D] the final vectors of a side."""
+        return self.vectors[side]
+
+    def item_vectors(self, items: Sequence[int]) -> Floats:
+        """[n, D] the final vectors of items."""
+        return self.vectors["item"][list(items)]
+
+    def representation_for_history(self, items: Sequence[int]) -> Floats:
+        """[D] for a new user N known only by distinct internal items (a warm user); repeats count once.
+
+        One aggregation of equation 7 over the items' known layers, none of which the newcomer changes:
+
+            e = 1/(K+1) · sum over i in N of (e_i^(0) + … + e_i^(K-1)) / (sqrt|N| sqrt|N_i|)
+
+        (without 1/(K+1) when layers are summed). For a training user it is their own vector less its share of layer
+        0, e_u^(0)/(K+1), which a newcomer does not have. |N_i| of an item without interactions counts as 1.
+
+        Raises:
+            UserError: no item, or one that does not exist.
+        """
+        rows = np.unique(np.asarray(items, np.int64))
+        if not len(rows):
+            raise UserError("history: empty; give at least one item id")
+        unknown = rows[(rows < 0) | (rows >= len(self.items))]
+        if len(unknown):
+            raise UserError(f"history: item numbers run from 0 to {len(self.items) - 1}, got {unknown[0]}")
+        vector: Floats = (self.fold_in[rows].sum(0) / np.sqrt(len(rows))).astype(np.float32)
+        return vector
+
+    def content(self) -> Content:
+        """Vectors and graph as tensors, ids and titles as tables."""
+        tensors = {f"vectors.{side}": self.vectors[side] for side in SIDES} | self.catalogue.tensors()
+        return Content(
+            {"options": self.config, "metrics": self.metrics},
+            {**tensors, "fold_in": self.fold_in, "seen": self.seen},
+            self.catalogue.tables(),
+            self._card(),
+        )
+
+    @classmethod
+    def restore(cls, stored: Artifact, **_: object) -> Self:
+        """Back from a folder."""
+        return cls(
+            catalogue=Catalogue.read(stored),
+            seen=stored.tensors["seen"],
+            config=stored.config["options"],
+            metrics=stored.config["metrics"],
+            vectors={side: stored.tensors[f"vectors.{side}"] for side in SIDES},
+            fold_in=stored.tensors["fold_in"],
+        )
+
+    def _card(self) -> str:
+        rows = "\n".join(f"| {name} | {value} |" for name, value in self.metrics.items())
+        return (
+            "---\nlibrary_name: forwhy\ntags: [recommendation, explainable, lightgcn]\n---\n"
+            "# Collaborative vectors\n\n"
+            f"{len(self.users):,} users and {len(self.items):,} items as vectors of {self.dims} numbers "
+            "(LightGCN, the first part of XRec). Load with "
+            "`forwhy.graph.representations.CollaborativeVectors.from_pretrained(folder)`.\n\n"
+            f"| measured in training | |\n|---|---|\n{rows}\n"
+        )
