@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.exports import export_recbole
 from forwhy.data.sources import import_recbole
+from forwhy.data.sources.recbole import export_recbole
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.errors import UserError
 

@@ -135,7 +135,7 @@ def export_recbole(
 ) -> None:
     """RecBole's atomic files with our split, and a YAML that names it."""
     from forwhy.data.dataset import Dataset
-    from forwhy.data.exports import export_recbole as write
+    from forwhy.data.sources.recbole import export_recbole as write
 
     write(Dataset.load(folder), target, single=single, graph=graph)
     show(*(str(path) for path in sorted(target.iterdir())))

@@ -70,6 +70,10 @@ class Dataset:
         """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
         return self._unkeyed(self._heldout_keys())
 
+    def is_heldout(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[n] whether each pair of internal numbers is one of `heldout_pairs`."""
+        return np.isin(self._key(users, items), self._heldout_keys())
+
     def heldout_entities(self, side: Side) -> NDArray[np.int64]:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
         return np.unique(self.heldout_pairs()[:, 0 if side == "user" else 1])

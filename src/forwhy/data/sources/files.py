@@ -1,39 +1,77 @@
-"""Reading one file of rows into a frame that remembers where each row came from."""
+"""Reading files: whole tables, and long files one row at a time. Whatever cannot be read is named by file and row."""
 
 import ast
 import csv
+import gzip
 import html
 import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any, BinaryIO, Generic, TypeVar
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from forwhy.artifact import file_sha256
 from forwhy.columns import FILE, ROW
 from forwhy.errors import UserError
+from forwhy.progress import Progress
+
+T = TypeVar("T")
+
+READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
+    ".csv": partial(pl.read_csv, infer_schema=False, encoding="utf8"),
+    ".tsv": partial(pl.read_csv, infer_schema=False, encoding="utf8", separator="\t"),
+    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
+    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
+    ".parquet": pl.read_parquet,
+}
+"""Readers of tables by extension; every CSV value is text."""
 
 LONGEST_FIELD = 64 * 1024 * 1024
 """Characters in one CSV field while looking for a broken row; Python's own limit is 131,072."""
 
+LONGEST_LINE = 4 * 1024 * 1024
+"""Bytes of one row; a longer one is a file without line breaks, or no review, and is never held in memory."""
+
+SHOWN = 5
+"""Bad rows that are named; all are counted."""
+
+BLOCK = 1024 * 1024
+"""Bytes that are read at once."""
+
+BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+
 
 def read_rows(path: Path) -> pl.DataFrame:
-    """A CSV, TSV, JSONL or parquet file by its extension, every CSV value as text, origin columns added.
+    """A CSV, TSV, JSONL or parquet file by its extension, with the file and number of each row.
 
     Raises:
         UserError: no such file, unknown extension, empty, no rows, or a row that cannot be read, named.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    kind = path.suffix.lower()
+    if kind not in READERS:
         raise UserError(
             f"{path}: extension {path.suffix!r} is not one of {', '.join(READERS)}; convert or rename it"
         )
     require_file(path)
-    frame = reader(path)
+    try:
+        frame = READERS[kind](path)
+        if not frame.columns:
+            raise pl.exceptions.NoDataError("no columns")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _broken(path, kind, _short(str(error), 120)) from error
+    if kind in (".csv", ".tsv"):
+        frame = frame.rename(lambda name: name.strip().lstrip("\ufeff"))
     if frame.height == 0:
         raise UserError(f"{path}: no rows; give a file with at least one, or leave the option out")
     numbered = with_origin(frame, path)
@@ -75,97 +113,195 @@ def require_file(path: Path) -> None:
         raise UserError(f"{path}: empty file; copy it again or leave the option out")
 
 
-def _read_csv(path: Path, separator: str = ",") -> pl.DataFrame:
+def _broken(path: Path, kind: str, reason: str) -> UserError:
+    """Why polars could not read a table, with the row where it can be found."""
+    if kind == ".parquet":
+        return UserError(f"{path}: truncated or not parquet ({reason}); copy it again")
+    if kind in (".csv", ".tsv"):
+        return _broken_csv(path, "," if kind == ".csv" else "\t", reason)
     try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, encoding="utf8")
-    except pl.exceptions.NoDataError as error:
-        raise UserError(f"{path}: empty file; copy it again or leave the option out") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _broken_csv(path, separator, error) from error
-    return frame.rename({name: name.strip().lstrip("\ufeff") for name in frame.columns})
+        for _ in RowFile(path, _finite_object).rows(BadRows()):
+            pass
+    except UserError as found:
+        return found
+    return UserError(f"{path}: not readable as JSON lines ({reason}); give every row the same types")
 
 
-def _read_tsv(path: Path) -> pl.DataFrame:
-    return _read_csv(path, "\t")
-
-
-def _broken_csv(path: Path, separator: str, error: Exception) -> UserError:
-    """Name the row that polars could not read: undecodable, or with too many values."""
+def _broken_csv(path: Path, separator: str, reason: str) -> UserError:
+    """Name the row that is undecodable or has too many values."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as bad:
         row = data[: bad.start].count(b"\n")
         return UserError(f"{path}: row {row}: not UTF-8 text; convert the file to UTF-8")
+    if not text.strip():
+        return UserError(f"{path}: empty file; copy it again or leave the option out")
     csv.field_size_limit(LONGEST_FIELD)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         width = len(next(rows))
-        for number, row_values in enumerate(rows, start=1):
-            if len(row_values) > width:
-                found = f"{len(row_values)} values in a file of {width} columns"
+        for number, values in enumerate(rows, start=1):
+            if len(values) > width:
+                found = f"{len(values)} values in a file of {width} columns"
                 return UserError(f"{path}: row {number}: {found}; quote the text that holds a {separator!r}")
     except csv.Error as bad_csv:
         return UserError(
             f"{path}: {bad_csv} at the end of the file or in row {rows.line_num}; close the quote"
         )
-    return UserError(f"{path}: not a readable table ({_short(error)}); check the separator and the quotes")
+    return UserError(f"{path}: not a readable table ({reason}); check the separator and the quotes")
 
 
-def _read_jsonl(path: Path) -> pl.DataFrame:
+# --- Long files, plain or gzip, one row at a time, with an account of the rows that could not be read.
+
+
+class BadRow(Exception):
+    """What is wrong with one row: why, its column (``""`` for the whole row), what to do, and the value."""
+
+    def __init__(
+        self, reason: str, column: str = "", remedy: str = "correct the row", value: object = None
+    ) -> None:
+        self.column, self.reason, self.remedy = column, reason, remedy
+        self.value = "" if value is None else f" ({_short(repr(value) if column else str(value))})"
+
+
+@dataclass
+class BadRows:
+    """Bad rows of one import: the first one ends it, or, with `skip`, all are counted and left out."""
+
+    skip: bool | None = None
+    """None: the caller has no option to skip them, so the error does not speak of it."""
+    count: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many by file, column and reason."""
+    shown: list[str] = field(default_factory=list)
+    """The first few, with file, row and column."""
+
+    def add(self, path: Path, row: int, bad: BadRow) -> None:
+        """Count a row (the first line of data is 1).
+
+        Raises:
+            UserError: it is not to be skipped; names file, row, column and remedy.
+        """
+        column = f", column {bad.column!r}" if bad.column else ""
+        said = f"{path}: row {row}{column}: {bad.reason}{bad.value}"
+        if not self.skip:
+            option = "" if self.skip is None else ", or leave bad rows out with --skip-bad"
+            raise UserError(f"{said}; {bad.remedy}{option}")
+        self.count += 1
+        self.reasons[f"{path.name}{column}: {bad.reason}"] += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(said)
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON values: count, count by reason, the first few."""
+        return {"count": self.count, "reasons": dict(self.reasons), "first": list(self.shown)}
+
+
+@dataclass(frozen=True)
+class RowFile(Generic[T]):
+    """A file, plain or gzip, whose every line is one row; never more than one row of it is in memory."""
+
+    path: Path
+    parse: Callable[[bytes], T]
+    """Reads one line; raises `BadRow`."""
+    header: int = 0
+    """Lines before the first row."""
+
+    def rows(self, bad: BadRows) -> Iterator[tuple[int, T]]:
+        """Every good row with its number (the first line of data is 1); blank lines are no rows."""
+        for row, line in self._lines(bad):
+            try:
+                yield row, self.parse(line)
+            except BadRow as wrong:
+                bad.add(self.path, row, wrong)
+
+    def pick(self, wanted: NDArray[np.int64]) -> Iterator[T]:
+        """The rows with these rising numbers, which were good before; reads no further than the last.
+
+        Raises:
+            UserError: one of them is no longer there, or no longer good.
+        """
+        left = wanted.tolist()[::-1]
+        for row, line in self._lines(BadRows(skip=True)) if left else ():
+            if row == left[-1]:
+                try:
+                    yield self.parse(line)
+                except BadRow:
+                    break
+                left.pop()
+                if not left:
+                    return
+        if left:
+            raise UserError(f"{self.path}: changed while it was being read; run the import again")
+
+    def _lines(self, bad: BadRows) -> Iterator[tuple[int, bytes]]:
+        """Lines with their row numbers, without the header, blank lines and the byte order mark."""
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            bad.add(self.path, 0, BadRow("empty file", remedy="copy the file again"))
+            return
+        require_file(self.path)
+        label, size = f"reading {self.path.name} (MiB)", self.path.stat().st_size >> 20
+        with self.path.open("rb", buffering=BLOCK) as raw, Progress(label, size or None) as progress:
+            packed = raw.read(len(GZIP)) == GZIP
+            raw.seek(0)
+            lines = _split(gzip.GzipFile(fileobj=raw) if packed else raw)
+            for row, line in enumerate(lines, start=1 - self.header):
+                if not row & 0x3FFF:
+                    progress.advance((raw.tell() >> 20) - progress.done)
+                if isinstance(line, BadRow):
+                    bad.add(self.path, row, line)
+                    continue
+                text = line.removeprefix(BOM) if row == 1 - self.header else line
+                if row > 0 and text and not text.isspace():
+                    yield row, text
+
+
+def _split(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes | BadRow]:
+    """Lines, or what is wrong instead of one. A broken gzip stream gives all lines before the break."""
     try:
-        frame = pl.read_ndjson(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _broken_jsonl(path, error) from error
-    if not frame.columns:
-        raise _broken_jsonl(path, ValueError("no columns"))
-    return frame
+        while line := stream.readline(LONGEST_LINE):
+            if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+                yield line
+                continue
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(LONGEST_LINE)
+            yield BadRow(f"longer than {LONGEST_LINE:,} bytes")
+    except EOFError:
+        yield BadRow("the gzip stream is cut short here", remedy="copy the file again")
+    except (gzip.BadGzipFile, zlib.error) as error:
+        yield BadRow("broken gzip stream", remedy="copy the file again", value=error)
 
 
-def _broken_jsonl(path: Path, error: Exception) -> UserError:
-    """Name the first row that is not an object of plain values."""
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        wrong = _wrong_object(line)
-        if wrong:
-            return UserError(f"{path}: row {number}{wrong}")
-    return UserError(f"{path}: not readable as JSON lines ({_short(error)}); give every row the same types")
-
-
-def _wrong_object(line: bytes) -> str:
+def json_object(line: bytes) -> dict[str, Any]:
+    """A line as a JSON object; anything else is a `BadRow`."""
     try:
-        value = json.loads(line) if line.strip() else {}
-    except (ValueError, RecursionError) as bad:
-        return f": truncated or not JSON ({_short(bad)}); give one object a line"
+        value = json.loads(text_of(line))
+    except (ValueError, RecursionError) as error:
+        remedy = "correct the row or copy the file again"
+        raise BadRow("truncated or not JSON", remedy=remedy, value=error) from error
     if not isinstance(value, dict):
-        return f": not a JSON object but {type(value).__name__}; give one object a line"
-    for column, cell in value.items():
-        if isinstance(cell, float) and not math.isfinite(cell):
-            return f", column {column[:50]!r}: {cell} is no value; fill it or drop the row"
-    return ""
+        raise BadRow(f"not a JSON object but {type(value).__name__}", remedy="give one object a line")
+    return value
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _finite_object(line: bytes) -> None:
+    for column, value in json_object(line).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRow(f"{value} is no value", column[:50], "fill it or drop the row")
+
+
+def text_of(line: bytes) -> str:
+    """A line as text; other encodings than UTF-8 are a `BadRow`."""
     try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: truncated or not parquet ({_short(error)}); copy it again") from error
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRow("not UTF-8 text", remedy="convert the file to UTF-8") from error
 
 
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = MappingProxyType(
-    {
-        ".csv": _read_csv,
-        ".tsv": _read_tsv,
-        ".jsonl": _read_jsonl,
-        ".ndjson": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-)
-"""Readers by extension."""
+def _short(text: str, longest: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 # --- Strangers' titles, descriptions and reviews as one line of plain text.

@@ -1,27 +1,34 @@
-"""RecBole's atomic files: NAME.inter, or NAME.train.inter, NAME.valid.inter and NAME.test.inter; .item; .user."""
+"""RecBole's atomic files, read and written.
 
+NAME.inter, or NAME.train.inter, NAME.valid.inter and NAME.test.inter; NAME.item; NAME.user. Tabs separate the
+fields, and the first line names them as ``name:type``.
+"""
+
+import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from forwhy.columns import SIDES, SPLITS
+import polars as pl
+
+from forwhy.atomic import atomic_folder, refuse_foreign
+from forwhy.columns import SIDES, SPLITS, Graph
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.files import plain_text
-from forwhy.data.sources.layouts import Fact, Review, id_in
-from forwhy.data.sources.lines import BOM, BadRow, RowFile, text_of
-from forwhy.data.sources.reviews import FactFiles, ReviewFilters, ReviewLog
+from forwhy.data.sources.files import BOM, BadRow, RowFile, plain_text, text_of
+from forwhy.data.sources.published import id_of
+from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog
 from forwhy.errors import UserError
 
-__all__ = ["import_recbole"]
-
 TYPES = ("token", "token_seq", "float", "float_seq")
-CORRECT = "correct the row"
-
 OURS = ("user_id", "item_id", "rating", "timestamp")
 MAPPED = (*OURS, "title", "description", "categories")
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+BREAKING = '[\t\r\n"]'
+"""What an id must not hold: RecBole's reader splits at tabs and line breaks and honours quotes."""
 
 
 def import_recbole(
@@ -49,35 +56,40 @@ def import_recbole(
         UserError: missing or foreign files, the first bad row (file, row, column, remedy).
     """
     label, inter, splits = _inter_files(Path(folder))
-    tables = [_Atomic.open(path, names) for path in inter]
-    first = tables[0]
-    for table in tables:
-        table.check(first)
+    logs = [_Atomic.open(path, names) for path in inter]
+    first = logs[0]
+    for log in logs:
+        log.require("user_id", "item_id")
+        if "item_id_list" in log.fields:
+            raise UserError(f"{log.path}: sequences (item_id_list), not interactions; give the plain .inter")
+        if [field in log.fields for field in OURS] != [field in first.fields for field in OURS]:
+            raise UserError(f"{log.path}: other fields than {first.path}; give all splits the same")
     about = {side: Path(folder) / f"{label}.{side}" for side in SIDES}
     known = {side: _Atomic.open(path, names) for side, path in about.items() if path.is_file()}
-    _check_names(names, [*tables, *known.values()])
-    log = ReviewLog(
-        "recbole",
-        [RowFile(table.path, table.review, header=1) for table in tables],
+    _check_names(names, [*logs, *known.values()])
+    for side, table in known.items():
+        table.require(f"{side}_id")
+    reader = ReviewLog(
+        [RowFile(log.path, log.review, header=1) for log in logs],
         {side: names.get(f"{side}_id", f"{side}_id") for side in SIDES},
-        {side: _facts(table, f"{side}_id") for side, table in known.items()},
-        rated="rating" in first.at,
-        timed="timestamp" in first.at,
+        {side: [RowFile(table.path, table.fact, header=1)] for side, table in known.items()},
+        rated="rating" in first.fields,
+        timed="timestamp" in first.fields,
         splits=splits,
     )
-    return log.read(name or label, filters or ReviewFilters(duplicates="keep"), skip_bad)
+    filters = filters or ReviewFilters(duplicates="keep")
+    return reader.read("recbole", name or label, filters, skip_bad)
 
 
 @dataclass(frozen=True)
 class _Atomic:
-    """One atomic file's header."""
+    """One atomic file by its header."""
 
     path: Path
-    at: Mapping[str, int]
-    """Position of each field, by our name."""
-    types: Sequence[str]
-    """Type of each field, by position."""
+    fields: Mapping[str, str]
+    """Type of each field by our name, in the file's order."""
     theirs: Mapping[str, str]
+    """Their name of a field by ours, where it differs."""
 
     @classmethod
     def open(cls, path: Path, names: Mapping[str, str]) -> "_Atomic":
@@ -91,82 +103,62 @@ class _Atomic:
                 f"tabs between, with types {', '.join(TYPES)}"
             )
         ours = {theirs: our for our, theirs in names.items()}
-        at = {ours.get(field, field): number for number, (field, _, _) in enumerate(fields)}
-        return cls(path, at, [kind for _, _, kind in fields], names)
-
-    def check(self, first: "_Atomic") -> None:
-        """Refuse an .inter file without ids, of sequences, or unlike the first one."""
-        self.require("user_id", "item_id")
-        if "item_id_list" in self.at:
-            raise UserError(f"{self.path}: sequences (item_id_list), not interactions; give the plain .inter")
-        if [name in self.at for name in OURS] != [name in first.at for name in OURS]:
-            raise UserError(f"{self.path}: other fields than {first.path}; give all splits the same")
+        return cls(path, {ours.get(field, field): kind for field, _, kind in fields}, names)
 
     def require(self, *columns: str) -> None:
         """Refuse a header without these columns."""
         for column in columns:
-            if column not in self.at:
-                has = ", ".join(self.at)
+            if column not in self.fields:
+                has = ", ".join(self.fields)
                 raise UserError(
                     f"{self.path}: no field {self.theirs.get(column, column)!r} (it has: {has}); "
                     f"map it: --map {column}=THEIRS"
                 )
 
-    def values(self, line: bytes) -> list[str]:
-        """One row's cells; raises `BadRow`."""
-        cells = text_of(line).rstrip("\r\n").split("\t")
-        if len(cells) != len(self.types):
-            found = f"{len(cells)} values in a file of {len(self.types)} fields"
-            raise BadRow("", found, "separate fields by one tab each")
-        return cells
-
     def review(self, line: bytes) -> Review:
-        """A row of an .inter file."""
-        cells = self.values(line)
-        seconds = self._number(cells, "timestamp", 0.0)
+        """A row of an .inter file; raises `BadRow`."""
+        cells = self._cells(line)
+        rating = self._number(cells, "rating") if "rating" in cells else math.nan
+        seconds = self._number(cells, "timestamp") if "timestamp" in cells else 0.0
         if not -(2.0**62) < seconds < 2.0**62:
-            raise BadRow(self.theirs.get("timestamp", "timestamp"), "no time", CORRECT, seconds)
-        return Review(
-            self._id(cells, "user_id"),
-            self._id(cells, "item_id"),
-            self._number(cells, "rating"),
-            int(seconds),
-        )
+            raise BadRow("no time", self.theirs.get("timestamp", "timestamp"), value=seconds)
+        return self._id(cells, "user_id"), self._id(cells, "item_id"), rating, int(seconds), ()
 
-    def fact(self, line: bytes, key: str) -> Fact:
-        """A row of an .item or .user file."""
-        cells = self.values(line)
-        values = {column: cells[number] for column, number in self.at.items() if column != key}
-        checked = {column: self._value(cells, column) for column in values}
-        return Fact(self._id(cells, key), checked)
+    def fact(self, line: bytes) -> Fact:
+        """A row of an .item or .user file; raises `BadRow`."""
+        cells = self._cells(line)
+        key = f"{self.path.suffix[1:]}_id"
+        values = {
+            column: cells[column]
+            if kind != "float"
+            else self._number(cells, column)
+            if cells[column]
+            else None
+            for column, kind in self.fields.items()
+            if column != key
+        }
+        return self._id(cells, key), lambda: {
+            column: plain_text(value) if isinstance(value, str) else value for column, value in values.items()
+        }
 
-    def _value(self, cells: list[str], column: str) -> object:
-        number = self.at[column]
-        if self.types[number] == "float" and cells[number]:
-            return self._number(cells, column)
-        return None if self.types[number] == "float" else cells[number]
+    def _cells(self, line: bytes) -> dict[str, str]:
+        cells = text_of(line).rstrip("\r\n").split("\t")
+        if len(cells) != len(self.fields):
+            found = f"{len(cells)} values in a file of {len(self.fields)} fields"
+            raise BadRow(found, remedy="separate fields by one tab each")
+        return dict(zip(self.fields, cells, strict=True))
 
-    def _id(self, cells: list[str], column: str) -> str:
-        theirs = self.theirs.get(column, column)
-        return id_in({theirs: cells[self.at[column]]}, theirs)
+    def _id(self, cells: Mapping[str, str], column: str) -> str:
+        return id_of(cells[column], self.theirs.get(column, column))
 
-    def _number(self, cells: list[str], column: str, absent: float = float("nan")) -> float:
-        if column not in self.at:
-            return absent
-        cell = cells[self.at[column]]
+    def _number(self, cells: Mapping[str, str], column: str) -> float:
         try:
-            number = float(cell)
+            number = float(cells[column])
         except ValueError:
-            number = float("nan")
-        if number - number != 0:  # NaN or infinite
-            raise BadRow(self.theirs.get(column, column), "not a finite number", CORRECT, cell)
+            number = math.nan
+        if not math.isfinite(number):
+            raise BadRow("not a finite number", self.theirs.get(column, column), value=cells[column])
         return number
-
-
-def _facts(table: _Atomic, key: str) -> FactFiles:
-    table.require(key)
-    file = RowFile(table.path, lambda line: table.fact(line, key), header=1)
-    return FactFiles([file], table.theirs.get(key, key), _clean)
 
 
 def _check_names(names: Mapping[str, str], tables: Sequence[_Atomic]) -> None:
@@ -174,33 +166,85 @@ def _check_names(names: Mapping[str, str], tables: Sequence[_Atomic]) -> None:
     for ours, theirs in names.items():
         if ours not in MAPPED:
             raise UserError(f"--map {ours}={theirs}: map one of {', '.join(MAPPED)}")
-        if not any(ours in table.at for table in tables):
-            has = ", ".join(dict.fromkeys(field for table in tables for field in table.at))
+        if not any(ours in table.fields for table in tables):
+            has = ", ".join(dict.fromkeys(field for table in tables for field in table.fields))
             raise UserError(f"--map {ours}={theirs}: no file has a field {theirs!r} (there are: {has})")
-
-
-def _clean(fact: Fact) -> dict[str, Any]:
-    return {
-        column: plain_text(value) if isinstance(value, str) else value
-        for column, value in fact.values.items()
-    }
 
 
 def _inter_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...] | None]:
     """Label, files and, when they are named by it, their splits."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder with NAME.inter")
-    found = {path.name.removesuffix(".inter"): path for path in sorted(folder.glob("*.inter"))}
-    parts = [(stem.rpartition("."), path) for stem, path in found.items()]
-    by_split = {part: path for (_, _, part), path in parts if part in SPLITS}
-    labels = {label for (label, _, part), _ in parts if part in SPLITS}
+    found = sorted(folder.glob("*.inter"))
+    parts = [path.name.removesuffix(".inter").rpartition(".") for path in found]
+    by_split = {part: path for (_, _, part), path in zip(parts, found, strict=True) if part in SPLITS}
+    labels = {label for label, _, part in parts if part in SPLITS}
     if len(labels) == 1 and set(by_split) == set(SPLITS) and len(found) == len(SPLITS):
         return labels.pop(), [by_split[split] for split in SPLITS], SPLITS
     if len(found) == 1 and not labels:
-        label, path = found.popitem()
-        return label, [path], None
-    names = ", ".join(path.name for path in found.values()) or "none"
+        return found[0].name.removesuffix(".inter"), found, None
+    names = ", ".join(path.name for path in found) or "none"
     raise UserError(
         f"{folder}: found {names} where NAME.inter, or NAME.train.inter, NAME.valid.inter and "
         "NAME.test.inter, are needed; leave one data set in the folder"
     )
+
+
+def export_recbole(
+    dataset: Dataset, folder: Path | str, *, single: bool = False, graph: Graph = "leak-free"
+) -> None:
+    """Write FOLDER/NAME.train.inter, .valid.inter, .test.inter, NAME.item, NAME.user and NAME.yaml.
+
+    NAME is the folder's own, as RecBole wants it. The YAML names the splits (`benchmark_filename`) and the
+    columns to load. Text loses tabs, line breaks and double quotes. Interactions come back equal from
+    `import_recbole`; of other tables only items' and users' facts are written.
+
+    Args:
+        dataset: What to write.
+        folder: Where; replaced when it is an earlier export.
+        single: One NAME.inter without split: RecBole splits it by its own settings.
+        graph: ``leak-free`` leaves out training pairs whose explanation is held out, as `Dataset.edges` does.
+
+    Raises:
+        UserError: an id with a tab, line break or double quote; a folder that holds something else.
+    """
+    folder = Path(folder)
+    name = folder.absolute().name
+    refuse_foreign(folder, f"{name}.yaml")
+    frame = dataset.tables["interactions"]
+    columns = [column for column in OURS if column in frame.columns]
+    users, items = dataset.users.numbers(frame["user_id"]), dataset.items.numbers(frame["item_id"])
+    hidden = pl.Series(dataset.is_heldout(users, items)) & (frame["split"] == "train")
+    rows = frame if graph == "as-published" else frame.filter(~hidden)
+    config: dict[str, object] = {"forwhy": "RecBole export", "load_col": {"inter": columns}}
+    config |= {} if single else {"benchmark_filename": list(SPLITS)}
+    files = {"inter": rows.select(columns)}
+    if not single:
+        files = {f"{split}.inter": rows.filter(split=split).select(columns) for split in SPLITS}
+    files |= {side: dataset.tables[f"{side}s"] for side in SIDES if f"{side}s" in dataset.tables}
+    with atomic_folder(folder) as temporary:
+        for suffix, part in files.items():
+            atomic = pl.DataFrame([_column(values) for values in part])
+            atomic.write_csv(temporary / f"{name}.{suffix}", separator="\t", quote_style="never")
+        text = json.dumps(config, indent=2)  # JSON is YAML
+        (temporary / f"{name}.yaml").write_text(text + "\n", encoding="utf-8")
+
+
+def _column(values: pl.Series) -> pl.Series:
+    """The column under ``field:type``; a name keeps no colon or space, which would end it."""
+    values = values.alias(re.sub(r"[:\s\"]", "_", values.name))
+    if values.name.endswith("_id"):
+        ids = values.cast(pl.String)
+        wrong = ids.filter(ids.str.contains(BREAKING))
+        if len(wrong):
+            raise UserError(
+                f"{values.name} {wrong[0]!r}: RecBole's files cannot hold an id with a tab, line break or "
+                "double quote; rename it"
+            )
+        return ids.alias(f"{values.name}:token")
+    if values.dtype == pl.Boolean:
+        values = values.cast(pl.Int64)
+    if values.dtype.is_numeric():
+        return values.alias(f"{values.name}:float")
+    text = values.cast(pl.String).str.replace_all('"', "'", literal=True)
+    return text.str.replace_all(r"\s+", " ").alias(f"{values.name}:token_seq")

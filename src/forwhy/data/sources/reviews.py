@@ -1,128 +1,102 @@
-"""Raw reviews to a data set: scan, choose rows, split, then fetch texts and ids of the chosen rows only."""
+"""A log of who took what, of any length, to a data set: scan it, choose rows, split them, fetch the chosen texts.
 
+The first pass takes every row as a few numbers (44 bytes; 8 more with text digests), so that the filters see the
+whole log at once; the second pass fetches texts and ids of the rows that stay. Polars' own readers of JSON lines
+hold a file at once, convert types in silence and name no row, so rows are read by `files.RowFile`.
+"""
+
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from forwhy.artifact import file_sha256
 from forwhy.columns import FILE, ROW, Side
-from forwhy.data.checks import Duplicates
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.layouts import LAYOUTS, Fact, FactIndex, Review, Scan, index_facts, scan_reviews
-from forwhy.data.sources.lines import BadRow, BadRows, RowFile, json_object
+from forwhy.data.sources.files import BadRow, BadRows, RowFile, plain_text
 from forwhy.data.split import k_core, one_per, sample_users, split_by_time, split_last, split_pairs
 from forwhy.errors import UserError
+from forwhy.options import Options
 
-Positions = NDArray[np.int64]
+Review = tuple[str, str, float, int, Sequence[str]]
+"""User, item, rating (NaN without), Unix time in seconds (0 without), and what was written: unclean, title first."""
+Fact = tuple[str, Callable[[], Mapping[str, Any]]]
+"""An item or user, and a function that gives the other columns of its table."""
 
 AT_ONCE = 20_000
 """Rows of texts held as Python objects before they become columns."""
 
 
-class ReviewFilters(BaseModel):
+class ReviewFilters(Options):
     """Which reviews stay, in the order of the fields, and how they are split."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     since: date | None = None
     """First day (UTC) that counts."""
-
     until: date | None = None
     """First day (UTC) that counts no more."""
-
     duplicates: Literal["first", "last", "keep"] = "last"
     """Which of several reviews of one item by one user stays, by time: the first opinion, the last, or all."""
-
     identical_texts: Literal["keep", "user", "anyone"] = "keep"
     """Whether the earliest of several reviews with the same text stays alone: of one user's, or of all. Reviews
     without a text are not compared."""
-
     min_rating: float | None = None
     """Least rating, in the file's own unit; those below are no interaction."""
-
     users: int | None = Field(default=None, ge=1)
     """How many users are drawn."""
-
     share: float | None = Field(default=None, gt=0, le=1)
     """Share of the users that are drawn; not together with `users`."""
-
     core: int = Field(default=1, ge=1)
     """Least number of rows of each user and item in what is left, taken away round by round; the last filter, so
     fewer than the drawn users may remain."""
-
     split: Literal["leave-one-out", "time", "random"] | None = None
     """Each user's last row is test and the one before valid; or one cut through time for all, 80/10/10; or at
     random, 80/10/10. None: as the files say, else leave-one-out, or random when there are no times."""
-
     seed: int = Field(default=0, ge=0)
     """Of the sample of users and of the random split."""
-
-
-@dataclass(frozen=True)
-class FactFiles:
-    """Files about items or users."""
-
-    files: Sequence[RowFile[Fact]]
-    column: str
-    """Their name of the id."""
-    clean: Callable[[Fact], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class ReviewLog:
     """Files of rows about who took what, and of facts about whom and what."""
 
-    importer: str
     files: Sequence[RowFile[Review]]
-    columns: Mapping[Side, str]
-    """Their names of the ids."""
-    facts: Mapping[Side, FactFiles]
+    ids: Mapping[Side, str]
+    """What the files call the ids."""
+    facts: Mapping[Side, Sequence[RowFile[Fact]]]
     rated: bool = True
     timed: bool = True
     splits: Sequence[str] | None = None
     """Split of each file, when the files say so."""
 
-    def read(self, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
+    def read(self, importer: str, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
         """Two passes over the log and over the facts; see `published.import_amazon`."""
         self._check(filters)
-        tables, source = self._read(filters, skip_bad)  # the scan is freed before tables are checked
-        repeated: Duplicates = "keep" if filters.duplicates == "keep" else "error"
-        return make_dataset(name, tables, source, duplicates=repeated)
-
-    def _read(self, filters: ReviewFilters, skip_bad: bool) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
         bad = BadRows(skip_bad)
-        known = {side: index_facts(facts.files, facts.column, bad) for side, facts in self.facts.items()}
-        scan = scan_reviews(self.files, bad, filters.identical_texts != "keep")
-        if not len(scan):
-            raise UserError(f"{self.files[0].path}: no rows that can be read; give a file with at least one")
-        choice = _Choice(scan)
-        choice.step("read", np.ones(len(scan), dtype=bool))
-        for side, index in known.items():
-            self._drop_strangers(choice, side, index, bad)
-        _choose(choice, filters)
-        splits, how = self._split(choice, filters)
-        tables = self._tables(choice, splits)
-        tables |= {f"{side}s": self._facts(choice, side, index) for side, index in known.items()}
-        return tables, {
-            "importer": self.importer,
-            "files": [{"name": path.name, "sha256": file_sha256(path)} for path in self._paths()],
+        rows, known, steps = self._chosen(filters, bad)
+        splits, how = self._split(rows, filters)
+        tables = self._tables(rows, splits) | {f"{side}s": self._about(side, known, rows) for side in known}
+        facts = (file.path for files in self.facts.values() for file in files)
+        paths = [*(file.path for file in self.files), *facts]
+        source = {
+            "importer": importer,
+            "files": [{"name": path.name, "sha256": file_sha256(path)} for path in paths],
             "filters": filters.model_dump(mode="json"),
-            "steps": choice.steps,
+            "steps": steps,
             "bad_rows": bad.document(),
             "split": {"interactions": how, "seed": filters.seed},
         }
-
-    def _paths(self) -> list[Path]:
-        of_facts = (file.path for facts in self.facts.values() for file in facts.files)
-        return [*(file.path for file in self.files), *of_facts]
+        del rows, known  # before the tables are checked: half of the memory
+        return make_dataset(
+            name, tables, source, duplicates="keep" if filters.duplicates == "keep" else "error"
+        )
 
     def _check(self, filters: ReviewFilters) -> None:
         """Refuse what these files or these options cannot do, before anything is read."""
@@ -135,219 +109,204 @@ class ReviewLog:
                 "--since, --until and --split by time: the files have no times; use --split random"
             )
 
-    def _drop_strangers(self, choice: "_Choice", side: Side, index: FactIndex, bad: BadRows) -> None:
+    def _chosen(
+        self, filters: ReviewFilters, bad: BadRows
+    ) -> tuple[pl.DataFrame, dict[Side, pl.DataFrame], list[dict[str, Any]]]:
+        """The rows that stay, where the facts stand, and what each step left."""
+        known = {side: _scan_facts(files, self.ids[side], bad) for side, files in self.facts.items()}
+        rows = _scan(self.files, bad, filters.identical_texts != "keep")
+        if rows.is_empty():
+            raise UserError(f"{self.files[0].path}: no rows that can be read; give a file with at least one")
+        steps = [_step("read", rows, rows.height)]
+        for name, choose in (*self._strangers(known, bad), *_filters(filters)):
+            kept = rows.filter(choose(rows))
+            if kept.is_empty():
+                raise UserError(f"{name}: no review is left; relax this filter or give more files")
+            steps.append(_step(name, kept, rows.height))
+            rows = kept
+        return rows, known, steps
+
+    def _strangers(self, known: Mapping[Side, pl.DataFrame], bad: BadRows) -> "Iterator[_Filter]":
         """Rows about users or items that the files of facts do not know are bad ones."""
-        scan = choice.scan
-        ids, codes = (scan.users_U, scan.users_n) if side == "user" else (scan.items_I, scan.items_n)
-        known = np.isin(ids, index.ids)[codes[choice.kept]]
-        for position in choice.kept[~known].tolist():
-            file, row = scan.places.place(position)
-            wrong = BadRow(self.columns[side], f"no row about this {side}", f"add one to the {side} file")
-            bad.add(file.path, row, wrong)
-        choice.step(f"unknown {side}s", known)
+        for side, facts in known.items():
 
-    def _split(self, choice: "_Choice", filters: ReviewFilters) -> tuple[NDArray[np.str_], str]:
-        scan, kept = choice.scan, choice.kept
-        kind = filters.split
-        if kind is None and self.splits is not None:
-            bounds = np.searchsorted(scan.places.starts_F, kept, side="right") - 1
-            return np.array(self.splits)[bounds], "as given"
-        users = scan.users_n[kept].astype(np.int64)
-        if kind == "random" or (kind is None and not self.timed):
-            return split_pairs(len(kept), filters.seed, keep=users), "80/10/10, seeded"
-        if kind == "time":
-            return split_by_time(scan.times_n[kept]), "one cut through time, 80/10/10"
-        return split_last(users, scan.times_n[kept]), "last test, the one before valid, by user"
+            def choose(rows: pl.DataFrame, side: Side = side, facts: pl.DataFrame = facts) -> pl.Series:
+                told = rows[side].is_in(facts["id"].implode())
+                wrong = BadRow(f"no row about this {side}", self.ids[side], f"add one to the {side} file")
+                for file, row in rows.filter(~told).select("file", "row").iter_rows():
+                    bad.add(self.files[file].path, row, wrong)
+                return told
 
-    def _tables(self, choice: "_Choice", splits: NDArray[np.str_]) -> dict[str, pl.DataFrame]:
+            yield f"unknown {side}s", choose
+
+    def _split(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[NDArray[np.str_], str]:
+        users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
+        if filters.split is None and self.splits is not None:
+            return np.array(self.splits)[rows["file"].to_numpy()], "as given"
+        if filters.split == "random" or (filters.split is None and not self.timed):
+            return split_pairs(len(users), filters.seed, keep=users), "80/10/10, seeded"
+        if filters.split == "time":
+            return split_by_time(times), "one cut through time, 80/10/10"
+        return split_last(users, times), "last test, the one before valid, by user"
+
+    def _tables(self, rows: pl.DataFrame, splits: NDArray[np.str_]) -> dict[str, pl.DataFrame]:
         """Interactions, and reviews where there are texts."""
-        scan, kept = choice.scan, choice.kept
-        frames, paths, rows = [], [], []
-        for file, wanted in scan.places.by_file(kept):
-            frames += [_text_frame(some) for some in _chunks(file.pick(wanted))]
-            paths.append(pl.repeat(str(file.path), len(wanted), dtype=pl.Categorical, eager=True))
-            rows.append(wanted)
-        said = pl.concat(frames).with_columns(
-            pl.concat(paths).alias(FILE), pl.Series(ROW, np.concatenate(rows))
-        )
+        reviews = ((user, item, _said(texts)) for user, item, _, _, texts in _picked(self.files, rows))
+        frames = [
+            pl.DataFrame(some, schema=("user_id", "item_id", "text"), orient="row")
+            for some in _chunks(reviews)
+        ]
+        paths = pl.Series(FILE, [str(file.path) for file in self.files], dtype=pl.Categorical)
+        said = pl.concat(frames).with_columns(paths[rows["file"]], rows["row"].alias(ROW))
         columns = {"split": pl.Series(splits.tolist(), dtype=pl.String)}
-        if self.timed:
-            columns["timestamp"] = pl.Series(scan.times_n[kept])
-        if self.rated:
-            columns["rating"] = pl.Series(scan.ratings_n[kept])
-        interactions = said.drop("text").with_columns(**columns)
-        reviews = said.filter(pl.col("text") != "")
-        return {"interactions": interactions} | ({"reviews": reviews} if reviews.height else {})
+        columns |= {"timestamp": rows["time"]} if self.timed else {}
+        columns |= {"rating": rows["rating"]} if self.rated else {}
+        tables = {"interactions": said.drop("text").with_columns(**columns)}
+        said = said.filter(pl.col("text") != "")
+        return tables | ({"reviews": said} if said.height else {})
 
-    def _facts(self, choice: "_Choice", side: Side, index: FactIndex) -> pl.DataFrame:
+    def _about(self, side: Side, known: Mapping[Side, pl.DataFrame], rows: pl.DataFrame) -> pl.DataFrame:
         """One row about each user or item that is left."""
-        scan, facts = choice.scan, self.facts[side]
-        ids, codes = (scan.users_U, scan.users_n) if side == "user" else (scan.items_I, scan.items_n)
-        left = ids[np.unique(codes[choice.kept])]
-        positions = np.sort(index.positions[np.searchsorted(index.ids, left)])
-        picked = (fact for file, wanted in index.places.by_file(positions) for fact in file.pick(wanted))
-        rows = ({f"{side}_id": fact.id, **facts.clean(fact)} for fact in picked)
-        return pl.concat(
-            [pl.DataFrame(some, infer_schema_length=None) for some in _chunks(rows)], how="vertical_relaxed"
+        left = known[side].filter(pl.col("id").is_in(rows[side].unique().implode()))
+        facts = ({f"{side}_id": id_, **columns()} for id_, columns in _picked(self.facts[side], left))
+        frames = [pl.DataFrame(some, infer_schema_length=None) for some in _chunks(facts)]
+        return pl.concat(frames, how="vertical_relaxed")
+
+
+# --- The first pass. A scanned row is: file (position among the files), row, user, item (digests), rating, time.
+
+
+def digest(text: str) -> bytes:
+    """64 bits of BLAKE2b.
+
+    Ten million ids share one with a chance of 3 in a million; two such users would be filtered as one. Tables
+    hold the ids themselves.
+    """
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _scan(files: Sequence[RowFile[Review]], bad: BadRows, with_texts: bool) -> pl.DataFrame:
+    """Every good row, checked, as numbers; with the digest of its `text`, 0 for none, if asked for. 15 us a row."""
+    users, items, texts = bytearray(), bytearray(), bytearray()
+    places, rows, ratings, times = array("i"), array("q"), array("d"), array("q")
+    for place, file in enumerate(files):
+        for row, (user, item, rating, seconds, said) in file.rows(bad):
+            places.append(place)
+            rows.append(row)
+            users += digest(user)
+            items += digest(item)
+            ratings.append(rating)
+            times.append(seconds)
+            if with_texts:
+                texts += digest("\n".join(said)) if said else bytes(8)
+    columns = {
+        "file": np.frombuffer(places, dtype=np.int32),
+        "row": np.frombuffer(rows, dtype=np.int64),
+        "user": np.frombuffer(users, dtype="<u8"),
+        "item": np.frombuffer(items, dtype="<u8"),
+        "rating": np.frombuffer(ratings, dtype=np.float64),
+        "time": np.frombuffer(times, dtype=np.int64),
+    }
+    return pl.DataFrame(columns | ({"text": np.frombuffer(texts, dtype="<u8")} if with_texts else {}))
+
+
+def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl.DataFrame:
+    """Where the facts about each `id` (a digest) stand; a second row about the same is a bad one."""
+    ids, places, rows = bytearray(), array("i"), array("q")
+    for place, file in enumerate(files):
+        for row, (id_, _) in file.rows(bad):
+            ids += digest(id_)
+            places.append(place)
+            rows.append(row)
+    frame = pl.DataFrame(
+        {
+            "file": np.frombuffer(places, dtype=np.int32),
+            "row": np.frombuffer(rows, dtype=np.int64),
+            "id": np.frombuffer(ids, dtype="<u8"),
+        }
+    )
+    first = frame["id"].is_first_distinct()
+    for place, row, _ in frame.filter(~first).iter_rows():
+        bad.add(files[place].path, row, BadRow("told of in an earlier row", column, "drop one of the two"))
+    return frame.filter(first)
+
+
+def _step(name: str, rows: pl.DataFrame, before: int) -> dict[str, Any]:
+    counts = {"users": rows["user"].n_unique(), "items": rows["item"].n_unique()}
+    return {"step": name, "rows": rows.height, "dropped": before - rows.height, **counts}
+
+
+# --- Filters: a name and a function that says of each scanned row whether it stays.
+
+
+_Filter = tuple[str, Callable[[pl.DataFrame], pl.Series]]
+
+
+def _filters(filters: ReviewFilters) -> Iterator[_Filter]:
+    """Every filter that is asked for, in the order of `ReviewFilters`."""
+    since, until = filters.since, filters.until
+    if since is not None:
+        yield f"since {since}", lambda rows: rows["time"] >= _start(since)
+    if until is not None:
+        yield f"until {until}", lambda rows: rows["time"] < _start(until)
+    which, among, least = filters.duplicates, filters.identical_texts, filters.min_rating
+    if which != "keep":
+        yield f"{which} of each pair", lambda rows: _one_per(rows, ("user", "item"), which)
+    if among != "keep":
+        keys = ("user", "text") if among == "user" else ("text",)
+        yield "identical texts", lambda rows: _one_per(rows, keys, "first") | (rows["text"] == 0)
+    if least is not None:
+        yield f"rating {least:g} or more", lambda rows: rows["rating"] >= least
+    if filters.users is not None or filters.share is not None:
+        yield "sample of users", lambda rows: _of_drawn_users(rows["user"], filters)
+    if filters.core > 1:
+        yield (
+            f"{filters.core}-core",
+            lambda rows: pl.Series(k_core(_codes(rows["user"]), _codes(rows["item"]), filters.core)),
         )
 
 
-@dataclass
-class _Choice:
-    """The rows that are left, and how they came to be."""
-
-    scan: Scan
-    steps: list[dict[str, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.kept: Positions = np.arange(len(self.scan))
-
-    def step(self, name: str, mask: NDArray[np.bool_]) -> None:
-        """Keep the rows under the mask; refuses to keep none."""
-        self.kept = self.kept[mask]
-        if not len(self.kept):
-            raise UserError(f"{name}: no review is left; relax this filter or give more files")
-        users, items = (self.of(numbers) for numbers in (self.scan.users_n, self.scan.items_n))
-        counts = {"users": _distinct(users), "items": _distinct(items)}
-        self.steps.append({"step": name, "rows": len(self.kept), "dropped": int((~mask).sum()), **counts})
-
-    def of(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The values of the rows that are left."""
-        return values[self.kept]
+def _start(day: date) -> float:
+    """The first second of a day (UTC)."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
-def _choose(choice: _Choice, filters: ReviewFilters) -> None:
-    """Every filter that is asked for, in the order of `ReviewFilters`."""
-    scan = choice.scan
-    for name, day in (("since", filters.since), ("until", filters.until)):
-        if day is not None:
-            start = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-            later = choice.of(scan.times_n) >= start
-            choice.step(f"{name} {day}", later if name == "since" else ~later)
-    if filters.duplicates != "keep":
-        pairs = (choice.of(scan.users_n), choice.of(scan.items_n))
-        one = one_per(pairs, choice.of(scan.times_n), filters.duplicates)
-        choice.step(f"{filters.duplicates} of each pair", one)
-    if scan.texts_n is not None:
-        choice.step("identical texts", _distinct_texts(choice, scan.texts_n, filters.identical_texts))
-    if filters.min_rating is not None:
-        enough = choice.of(scan.ratings_n) >= filters.min_rating
-        choice.step(f"rating {filters.min_rating:g} or more", enough)
-    if filters.users is not None or filters.share is not None:
-        choice.step("sample of users", _of_drawn_users(choice, filters))
-    if filters.core > 1:
-        core = k_core(choice.of(scan.users_n), choice.of(scan.items_n), filters.core)
-        choice.step(f"{filters.core}-core", core)
+def _one_per(rows: pl.DataFrame, keys: Sequence[str], which: Literal["first", "last"]) -> pl.Series:
+    columns = tuple(rows[key].to_numpy() for key in keys)
+    return pl.Series(one_per(columns, rows["time"].to_numpy(), which))
 
 
-def _distinct_texts(choice: _Choice, texts_n: NDArray[np.uint64], among: str) -> NDArray[np.bool_]:
-    texts, users = choice.of(texts_n), choice.of(choice.scan.users_n)
-    first = one_per((users, texts) if among == "user" else (texts,), choice.of(choice.scan.times_n), "first")
-    return np.asarray(first | (texts == 0), dtype=bool)
-
-
-def _of_drawn_users(choice: _Choice, filters: ReviewFilters) -> NDArray[np.bool_]:
-    users = choice.of(choice.scan.users_n)
-    left = np.unique(users)
+def _of_drawn_users(users: pl.Series, filters: ReviewFilters) -> pl.Series:
+    left = users.unique().sort()
     count = filters.users if filters.users is not None else max(1, round((filters.share or 1.0) * len(left)))
-    drawn = left[sample_users(choice.scan.users_U[left], count, filters.seed)]
-    return np.asarray(np.isin(users, drawn), dtype=bool)
+    drawn = left.filter(pl.Series(sample_users(left.to_numpy(), count, filters.seed)))
+    return users.is_in(drawn.implode())
 
 
-def _distinct(numbers: NDArray[np.int32]) -> int:
-    return int(np.count_nonzero(np.bincount(numbers)))
+def _in_core(rows: pl.DataFrame, k: int) -> pl.Series:
+    users, items = (rows[side].rank("dense").to_numpy().astype(np.int64) for side in ("user", "item"))
+    return pl.Series(k_core(users, items, k))
+
+
+# --- The second pass.
+
+
+def _picked(files: Sequence[RowFile[Any]], rows: pl.DataFrame) -> Iterator[Any]:
+    """What stands in scanned rows, in their order."""
+    for place, file in enumerate(files):
+        yield from file.pick(rows.filter(pl.col("file") == place)["row"].to_numpy())
+
+
+def _said(texts: Sequence[str]) -> str:
+    """One line of plain text; a title that the text begins with is not said twice."""
+    *before, text = [plain_text(part) for part in texts] or [""]
+    title = " ".join(before)
+    if not title or text.startswith(title.rstrip(".…")):
+        return text
+    return f"{title}{'' if title[-1] in '.!?…' else '.'} {text}".strip()
 
 
 def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         yield some
-
-
-def _text_frame(some: list[Review]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "user_id": [review.user for review in some],
-            "item_id": [review.item for review in some],
-            "text": [review.text() for review in some],
-        }
-    )
-
-
-# --- Amazon Reviews 2023 and 2018, Yelp, Google Local: raw review files as they are published.
-
-
-Paths = Sequence[Path | str]
-
-
-def import_amazon(
-    reviews: Paths,
-    meta: Paths = (),
-    *,
-    filters: ReviewFilters | None = None,
-    name: str | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read Amazon Reviews 2023 or 2018 (JSON lines, plain or gzip); the first row tells which.
-
-    An item is a `parent_asin` (2023) or `asin` (2018). Two passes: one over all rows as numbers (100
-    bytes each at most), one for the texts and ids of the rows that stay. About 12 us a row.
-
-    Args:
-        reviews: Files of reviews.
-        meta: Files of item facts; when given, reviews of items they lack are bad rows.
-        filters: Which reviews stay, and the split.
-        name: Label; the first file's by default.
-        skip_bad: Count bad rows, name the first few in `source`, and leave them out.
-
-    Raises:
-        UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
-    """
-    edition = "amazon-2018" if "reviewerID" in _first_row(reviews) else "amazon-2023"
-    return _import(edition, reviews, meta, filters, name, skip_bad)
-
-
-def import_yelp(
-    reviews: Paths,
-    meta: Paths = (),
-    *,
-    filters: ReviewFilters | None = None,
-    name: str | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read Yelp's review and business files (JSON lines, plain or gzip); see `import_amazon`."""
-    return _import("yelp", reviews, meta, filters, name, skip_bad)
-
-
-def import_google(
-    reviews: Paths,
-    meta: Paths = (),
-    *,
-    filters: ReviewFilters | None = None,
-    name: str | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read Google Local's review and meta files (JSON lines, plain or gzip); see `import_amazon`."""
-    return _import("google", reviews, meta, filters, name, skip_bad)
-
-
-def _import(
-    edition: str, reviews: Paths, meta: Paths, filters: ReviewFilters | None, name: str | None, skip_bad: bool
-) -> Dataset:
-    if not reviews:
-        raise UserError(f"{edition}: no file of reviews; name at least one with --reviews")
-    layout = LAYOUTS[edition]
-    facts = FactFiles(
-        [RowFile(Path(path), layout.facts.parse) for path in meta], layout.facts.id, layout.facts.clean
-    )
-    files = [RowFile(Path(path), layout.parse) for path in reviews]
-    log = ReviewLog(
-        edition, files, {"user": layout.user, "item": layout.item}, {"item": facts} if meta else {}
-    )
-    return log.read(name or files[0].path.name.partition(".")[0], filters or ReviewFilters(), skip_bad)
-
-
-def _first_row(reviews: Paths) -> dict[str, Any]:
-    """The first readable row; empty when there is none, which the import itself will say."""
-    files = (RowFile(Path(path), json_object) for path in reviews)
-    return next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})

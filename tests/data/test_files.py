@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forwhy.data.sources.lines import LONGEST_LINE, BadRows, RowFile, json_object
+from forwhy.data.sources.files import LONGEST_LINE, BadRows, RowFile, json_object
 from forwhy.errors import UserError
 
 GOOD = [json.dumps({"k": k}).encode() for k in range(1, 7)]

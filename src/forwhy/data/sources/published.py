@@ -1,0 +1,259 @@
+"""Amazon Reviews 2023 and 2018, Yelp, Google Local: raw review files as they are published.
+
+Sources: Amazon Reviews 2023 (Hou et al., 2024), Amazon Review Data 2018 (Ni et al., 2019), the Yelp Open Dataset,
+Google Local Data 2021 (Li et al., 2022). Average ratings and counts in item facts are not read: they were
+taken over all reviews, the held-out ones too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.sources.files import BadRow, BadRows, RowFile, clean_text, json_object
+from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog
+from forwhy.errors import UserError
+
+Paths = Sequence[Path | str]
+
+LONGEST_ID = 200
+"""Characters of an id; a longer one is a text in the wrong place."""
+MILLISECONDS = 100_000_000_000
+"""Times from here on are milliseconds: as seconds they would lie after the year 5138, and as milliseconds the
+smaller ones would lie before March 1973."""
+LATEST = 253_402_300_800
+"""Seconds at which the year 10000 begins."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where who, what, when and why stand in a JSON row about a review, and what a row about an item holds."""
+
+    user: str
+    item: str
+    """The item's id, in both kinds of rows."""
+    rating: str
+    time: str
+    """A number of seconds or milliseconds, or a date as text."""
+    texts: tuple[str, ...]
+    """Title or summary first; may be absent or null: many rate without a word."""
+    title: str
+    """This and the following are about items."""
+    description: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of the items table, by our name."""
+
+    def review(self, line: bytes) -> Review:
+        """A row of a review file, its types checked; raises `BadRow`."""
+        row = json_object(line)
+        for column in self.texts:
+            if type(row.get(column)) not in (str, type(None)):
+                raise BadRow("not text", column, value=row[column])
+        texts = tuple(row[column] for column in self.texts if row.get(column))
+        user, item = (id_of(_value(row, column), column) for column in (self.user, self.item))
+        return user, item, _number(row, self.rating), _seconds(row, self.time), texts
+
+    def fact(self, line: bytes) -> Fact:
+        """A row of a file about items, its types checked; raises `BadRow`."""
+        row = json_object(line)
+        for column in (self.title, *self.description, *self.categories, *self.own.values()):
+            if not _is_text(row.get(column)):
+                raise BadRow("neither text nor a list of texts", column, value=row[column])
+        return id_of(_value(row, self.item), self.item), lambda: self._clean(row)
+
+    def _clean(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """`title`, `description`, `categories` and own columns as plain text."""
+        description = (clean_text(row.get(column)) for column in self.description)
+        named = (name for column in self.categories for name in _names(row.get(column)))
+        return {
+            "title": clean_text(row.get(self.title)),
+            "description": " ".join(part for part in description if part),
+            "categories": ", ".join(dict.fromkeys(named)),
+            **{ours: clean_text(row.get(theirs)) for ours, theirs in self.own.items()},
+        }
+
+
+LAYOUTS = {
+    "amazon-2023": Layout(
+        user="user_id",
+        item="parent_asin",
+        rating="rating",
+        time="timestamp",
+        texts=("title", "text"),
+        title="title",
+        description=("features", "description"),
+        categories=("main_category", "categories"),
+        own={"brand": "store"},
+    ),
+    "amazon-2018": Layout(
+        user="reviewerID",
+        item="asin",
+        rating="overall",
+        time="unixReviewTime",
+        texts=("summary", "reviewText"),
+        title="title",
+        description=("feature", "description"),
+        categories=("main_cat", "category"),
+        own={"brand": "brand"},
+    ),
+    "yelp": Layout(
+        user="user_id",
+        item="business_id",
+        rating="stars",
+        time="date",
+        texts=("text",),
+        title="name",
+        categories=("categories",),
+        own={"city": "city", "state": "state"},
+    ),
+    "google": Layout(
+        user="user_id",
+        item="gmap_id",
+        rating="rating",
+        time="time",
+        texts=("text",),
+        title="name",
+        description=("description",),
+        categories=("category",),
+        own={"address": "address"},
+    ),
+}
+
+
+def import_amazon(
+    reviews: Paths,
+    meta: Paths = (),
+    *,
+    filters: ReviewFilters | None = None,
+    name: str | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read Amazon Reviews 2023 or 2018 (JSON lines, plain or gzip); the first row tells which.
+
+    An item is a `parent_asin` (2023) or `asin` (2018). Two passes: one over all rows as numbers (100
+    bytes each at most), one for the texts and ids of the rows that stay. About 12 us a row.
+
+    Args:
+        reviews: Files of reviews.
+        meta: Files of item facts; when given, reviews of items they lack are bad rows.
+        filters: Which reviews stay, and the split.
+        name: Label; the first file's by default.
+        skip_bad: Count bad rows, name the first few in `source`, and leave them out.
+
+    Raises:
+        UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
+    """
+    files = (RowFile(Path(path), json_object) for path in reviews)
+    first = next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
+    edition = "amazon-2018" if "reviewerID" in first else "amazon-2023"
+    return _import(edition, reviews, meta, filters, name, skip_bad)
+
+
+def import_yelp(
+    reviews: Paths,
+    meta: Paths = (),
+    *,
+    filters: ReviewFilters | None = None,
+    name: str | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read Yelp's review and business files (JSON lines, plain or gzip); see `import_amazon`."""
+    return _import("yelp", reviews, meta, filters, name, skip_bad)
+
+
+def import_google(
+    reviews: Paths,
+    meta: Paths = (),
+    *,
+    filters: ReviewFilters | None = None,
+    name: str | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read Google Local's review and meta files (JSON lines, plain or gzip); see `import_amazon`."""
+    return _import("google", reviews, meta, filters, name, skip_bad)
+
+
+def _import(
+    edition: str, reviews: Paths, meta: Paths, filters: ReviewFilters | None, name: str | None, skip_bad: bool
+) -> Dataset:
+    if not reviews:
+        raise UserError(f"{edition}: no file of reviews; name at least one with --reviews")
+    layout = LAYOUTS[edition]
+    log = ReviewLog(
+        [RowFile(Path(path), layout.review) for path in reviews],
+        {"user": layout.user, "item": layout.item},
+        {"item": [RowFile(Path(path), layout.fact) for path in meta]} if meta else {},
+    )
+    label = name or Path(reviews[0]).name.partition(".")[0]
+    return log.read(edition, label, filters or ReviewFilters(), skip_bad)
+
+
+# --- Values of a row; what is wrong with one is a `BadRow`.
+
+
+def _value(row: Mapping[str, Any], column: str) -> Any:  # noqa: ANN401 - JSON is any of these
+    if row.get(column) is None:
+        raise BadRow("empty" if column in row else "missing", column)
+    return row[column]
+
+
+def id_of(value: object, column: str) -> str:
+    """An id as text: 12 and "12" are the same one, as in `dataset.Ids`."""
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise BadRow("not an id", column, value=value)
+    if not value.strip() or value.lower() == "nan":
+        raise BadRow("empty", column)
+    if len(value) > LONGEST_ID:
+        raise BadRow(f"an id of more than {LONGEST_ID} characters", column, value=value)
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise BadRow("half of a surrogate pair in an id", column, value=value)
+    return value
+
+
+def _number(row: Mapping[str, Any], column: str) -> float:
+    value = _value(row, column)
+    if type(value) not in (int, float):
+        raise BadRow("not a number", column, value=value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadRow("not a finite number", column)
+    return number
+
+
+def _seconds(row: Mapping[str, Any], column: str) -> int:
+    """Whole seconds from a number of seconds or milliseconds, or from ``2018-07-07 22:09:11`` (UTC)."""
+    value = row.get(column)
+    if type(value) is str:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            reason = "neither a number nor a date like 2018-07-07 22:09:11"
+            raise BadRow(reason, column, value=value) from error
+        seconds = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    else:
+        number = _number(row, column)
+        seconds = int(number if abs(number) < MILLISECONDS else number / 1000)
+    if not 0 <= seconds < LATEST:
+        raise BadRow("no time after 1970 in seconds or milliseconds", column, value=value)
+    return seconds
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_text(part) for part in value)
+    return value is None or isinstance(value, str)
+
+
+def _names(value: object) -> list[str]:
+    """Category names: of a list, or one text with commas of its own."""
+    parts = value if isinstance(value, list) else [value]
+    return [name for part in parts if (name := clean_text(part))]
