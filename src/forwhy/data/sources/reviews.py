@@ -260,10 +260,7 @@ def _filters(filters: ReviewFilters) -> Iterator[_Filter]:
     if filters.users is not None or filters.share is not None:
         yield "sample of users", lambda rows: _of_drawn_users(rows["user"], filters)
     if filters.core > 1:
-        yield (
-            f"{filters.core}-core",
-            lambda rows: pl.Series(k_core(_codes(rows["user"]), _codes(rows["item"]), filters.core)),
-        )
+        yield f"{filters.core}-core", lambda rows: _in_core(rows, filters.core)
 
 
 def _start(day: date) -> float:
