@@ -9,10 +9,15 @@ Importing this package imports neither torch nor polars; each public name is loa
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Read when torch is first imported, and all ways to it pass here. OpenMP's threads wait for each other by spinning,
+# which on a busy machine makes two threads slower than one (benchmarks/threads.py); asleep they cost nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset, make_dataset

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from forwhy.bridge.backbone import Backbone, PackedLinears
+from forwhy.bridge.cache import taking
 from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection, fitted
 from forwhy.models import LoadedLM, load_causal_lm
@@ -345,7 +346,7 @@ def test_injecting_at_the_start_only_writes_what_injecting_without_a_cache_does(
             torch.testing.assert_close(out.logits[:, -1], whole, atol=1e-4, rtol=1e-4)
             next_B1 = whole.argmax(dim=-1)[:, None]
             grown_BSD = torch.cat([grown_BSD, words(next_B1)], dim=1)
-            out = model(input_ids=next_B1, past_key_values=out.past_key_values, use_cache=True)
+            out = model(input_ids=next_B1, **taking(model, out.past_key_values), use_cache=True)
     assert not torch.allclose(plain, logits(model, grown_BSD)[:, -1])
 
 

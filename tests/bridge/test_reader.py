@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.cache import taking
 from forwhy.bridge.config import GenerationConfig, PromptConfig
 from forwhy.bridge.generation import Decoding
 from forwhy.bridge.prompt import Row
@@ -84,7 +85,9 @@ def test_task_tokens_in_every_layer_are_additions_to_the_plain_models_cache(
         ):
             layer.keys[:, :, -3:] += deep[0] * keys.std()
             layer.values[:, :, -3:] += deep[1] * values.std()
-        expected = backbone.model(inputs_embeds=rest, past_key_values=cache).logits[0, -len(row.target) :]
+        expected = backbone.model(inputs_embeds=rest, **taking(backbone.model, cache)).logits[
+            0, -len(row.target) :
+        ]
         torch.testing.assert_close(reader.logits([row])[0], expected, atol=5e-5, rtol=1e-5)
     assert not torch.allclose(expected, plain_logits(shallow, row), atol=1e-2)
 

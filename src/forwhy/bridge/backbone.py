@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from forwhy.bridge.cache import Prefix, recorded, recording, shared
+from forwhy.bridge.cache import Prefix, recorded, recording, shared, taking
 from forwhy.bridge.config import InjectionMode
 from forwhy.bridge.injection import Injection
 from forwhy.models import LoadedLM
@@ -178,7 +178,7 @@ class Backbone:
     ) -> Tensor:
         logits: Tensor = self.model(
             inputs_embeds=inputs_BSD,
-            past_key_values=cache,
+            **taking(self.model, cache),
             use_cache=True,
             attention_mask=mask_BT,
             position_ids=positions_BS,

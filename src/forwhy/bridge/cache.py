@@ -7,12 +7,13 @@ one.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 KeyValue = tuple[Tensor, Tensor]
@@ -194,3 +195,9 @@ def _states(layers: Iterable[Any]) -> Iterable[KeyValue]:
 def shared(prefix: Prefix) -> Cache:
     """A cache for one pass over rows that all begin with `prefix`."""
     return Cache(layers=[SharedLayer(states) for states in prefix.layers])
+
+
+def taking(model: nn.Module, cache: Cache | None) -> dict[str, Cache | None]:
+    """The argument by which a model takes its cache: `cache` in newer releases, `past_key_values` before."""
+    renamed = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if renamed else "past_key_values": cache}

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama as llama
 
+from forwhy.bridge.cache import taking
+
 Normalise = Literal["vocab", "level", "legal"]
 """What a code's probability is shared with, before the log-probabilities of a path are added up.
 
@@ -62,7 +64,8 @@ class PlainHead:
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
         """Last hidden states [B, keep, D]."""
-        hidden: Tensor = self.base(**inputs, use_cache=True).last_hidden_state
+        cache = taking(self.base, inputs.pop("past_key_values", None))
+        hidden: Tensor = self.base(**inputs, **cache, use_cache=True).last_hidden_state
         return hidden[:, -keep:]
 
     def vocabulary(self, states: Tensor) -> Tensor:
@@ -90,7 +93,8 @@ class OwnHead:
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
         """Logits [B, keep, V]."""
-        logits: Tensor = self.model(**inputs, use_cache=True, logits_to_keep=keep).logits
+        cache = taking(self.model, inputs.pop("past_key_values", None))
+        logits: Tensor = self.model(**inputs, **cache, use_cache=True, logits_to_keep=keep).logits
         return logits[:, -keep:]
 
     def vocabulary(self, states: Tensor) -> Tensor:
