@@ -18,8 +18,8 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run, run_grid
-from forwhy.recipe.next_item_evaluation import without_seen
 from forwhy.recommend.llmbs import LlmBsRecommender
+from forwhy.systems.next_item import without_seen
 
 ITEMS = 12
 TINY = """

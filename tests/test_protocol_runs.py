@@ -21,7 +21,8 @@ from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sample import little_town
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.report import protocol_in_words, render
-from forwhy.recipe import RunFolder, load_recipe, run, stages
+from forwhy.recipe import RunFolder, load_recipe, run
+from forwhy.systems import beat, explaining
 from forwhy.text.encoder import HashEncoder
 
 MARK = "zyzzyva"
@@ -106,7 +107,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         texts.extend([title, text or "", *(profiles or {}).values()])
         return row(self, user, item, title, text, profiles)
 
-    monkeypatch.setattr(stages, "text_encoder", lambda name: Listener(texts))
+    for module in (beat, explaining):
+        monkeypatch.setattr(module, "text_encoder", lambda name: Listener(texts))
     monkeypatch.setattr(Prompt, "row", listening)
     return texts
 

@@ -16,7 +16,7 @@ from forwhy.cli import app
 from forwhy.columns import TABLES
 from forwhy.explain.config import BeatConfig, XRecConfig
 from forwhy.graph.config import CollaborativeConfig
-from forwhy.recipe.schema import RECIPES
+from forwhy.systems import find_system, names
 from forwhy.vocabulary.config import TokenizerConfig
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,9 @@ def test_shown_command_parses(path: Path, command: str) -> None:
         context = level.make_context(name, rest, parent=context)
     for override in context.params.get("overrides") or ():
         section, _, key = override.partition("=")[0].partition(".")
-        fields = [kind.model_fields[section] for kind in RECIPES.values() if section in kind.model_fields]
+        fields = [
+            kind.model_fields[section] for kind in map(find_system, names()) if section in kind.model_fields
+        ]
         assert any(key in field.annotation.model_fields for field in fields)
 
 
@@ -91,7 +93,7 @@ def test_formats_name_every_column_and_section() -> None:
     for table, columns in TABLES.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{table}` |"))
         assert [column.name for column in columns if f"`{column.name}`" not in row] == []
-    sections = {name for kind in RECIPES.values() for name in kind.model_fields}
+    sections = {name for kind in map(find_system, names()) for name in kind.model_fields}
     assert [n for n in sections - {"name", "system", "seed"} if f"| `[{n}]` |" not in text] == []
 
 

@@ -21,8 +21,8 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.text import score_texts
 from forwhy.recipe import RunFolder, load_recipe, run, runner
-from forwhy.recipe.schema import RECIPES
-from forwhy.recipe.toml import dump_model
+from forwhy.recipe.schema import dump_model
+from forwhy.systems import find_system, names
 
 SMALLEST = 'name = "x"\ndata.path = "out/x"\n'
 
@@ -53,7 +53,7 @@ def test_seed_goes_down_to_sections_that_set_none(tmp_path: Path) -> None:
 def test_the_former_name_of_the_protocol_is_read(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path), ["data.graph=as-published"])
     assert (recipe.data.protocol, recipe.data.graph) == ("as-published", "as-published")
-    assert "graph" not in dump_model(recipe)
+    assert "graph" not in dump_model(recipe, "x")
     with pytest.raises(UserError, match=r"unknown key 'data\.graph'"):
         load_recipe(recipe_file(tmp_path), ["data.graph=leak-free", "data.protocol=leak-free"])
 
@@ -114,7 +114,7 @@ def test_resolved_recipe_reads_back_equal(tmp_path: Path) -> None:
         'name=a "b" \\ c\x7f',
     ]
     recipe = load_recipe(recipe_file(tmp_path), overrides)
-    assert load_recipe(recipe_file(tmp_path, dump_model(recipe))) == recipe
+    assert load_recipe(recipe_file(tmp_path, dump_model(recipe, "x"))) == recipe
 
 
 class _Any(BaseModel):
@@ -132,7 +132,7 @@ def test_any_values_survive_toml(value: _Any) -> None:
     import tomllib
 
     value = value.model_copy(update={"table": {k: v for k, v in value.table.items() if _is_text(k + v)}})
-    assert _Any.model_validate(tomllib.loads(dump_model(value))) == value
+    assert _Any.model_validate(tomllib.loads(dump_model(value, "x"))) == value
 
 
 def _is_text(text: str) -> bool:
@@ -300,7 +300,7 @@ def test_a_kill_between_the_mark_and_the_clearing_leaves_nothing_behind(
 ) -> None:
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     home = RunFolder(folder)
-    left = home.work("vocabulary", home.state()["vocabulary"]["inputs"])
+    left = home.enter("vocabulary", home.state()["vocabulary"]["inputs"])
     (left / "checkpoint.safetensors").write_bytes(b"left")
     run(load_recipe(tiny_recipe), folder)
     assert outputs(folder) == outputs(tiny_run)
@@ -313,6 +313,6 @@ def test_every_section_refuses_unknown_keys() -> None:
         found = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
         return [model, *(deeper for kind in found for deeper in sections(kind))]
 
-    for section in [section for kind in RECIPES.values() for section in sections(kind)]:
+    for section in [section for kind in map(find_system, names()) for section in sections(kind)]:
         assert section.model_config.get("extra") == "forbid", section
         assert section.model_config.get("frozen") is True, section

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from forwhy.cli.console import JsonFlag, emit, show
 from forwhy.cli.run import run_line, stage_documents
+from forwhy.systems import names
 
 fit_app = typer.Typer(
     help="Learn from a dataset with a system's defaults.", no_args_is_help=True, rich_markup_mode=None
 )
 
-SystemName = Annotated[Literal["beat", "xrec"], typer.Argument(help="Which system.")]
-RecommenderName = Annotated[
-    Literal["llm-bs", "tiger", "sasrec", "gru4rec"], typer.Argument(help="Which system.")
-]
+SystemName = Annotated[str, typer.Argument(help=f"Which system: {', '.join(names())}.")]
 DatasetFolder = Annotated[Path, typer.Argument(help="Dataset folder.")]
 RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="E.g. explainer.train_pairs=640.")]
@@ -31,8 +29,8 @@ def fit_behaviour(
     overrides: Overrides = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What stands for users and items: BEAT's vocabulary or XRec's graph vectors."""
-    _fit(system, dataset, out, overrides, as_json, 0)
+    """The system's first stage: of BEAT the vocabulary, of XRec the graph vectors."""
+    _fit(system, dataset, out, overrides, as_json, None)
 
 
 @fit_app.command("explainer")
@@ -43,31 +41,30 @@ def fit_explainer(
     overrides: Overrides = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The same, and a frozen language model that learns to read it; `forwhy evaluate` measures it."""
-    _fit(system, dataset, out, overrides, as_json, -2)
+    """A frozen language model that explains, and what it reads; `forwhy evaluate` measures it."""
+    _fit(system, dataset, out, overrides, as_json, "explainer")
 
 
 @fit_app.command("recommender")
 def fit_recommender(
-    system: RecommenderName,
+    system: SystemName,
     dataset: DatasetFolder,
     out: RunOut,
     overrides: Overrides = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What predicts the next item of a history; `forwhy recommend` asks it, `forwhy evaluate` measures it."""
-    _fit(system, dataset, out, overrides, as_json, -2)
+    _fit(system, dataset, out, overrides, as_json, "recommender")
 
 
 def _fit(
-    system: str, dataset: Path, out: Path, overrides: list[str] | None, as_json: bool, last: int
+    system: str, dataset: Path, out: Path, overrides: list[str] | None, as_json: bool, until: str | None
 ) -> None:
-    """Stages up to the one at `last` of the plan."""
-    from forwhy.recipe import default_recipe, plan, run
+    """Stages up to `until`; without it the first."""
+    from forwhy.recipe import default_recipe, run
 
     recipe = default_recipe(system, dataset, overrides or ())
-    until = plan(recipe)[last].stage
-    reports = run(recipe, out, until)
+    reports = run(recipe, out, until or recipe.plan()[0].name)
     if as_json:
         emit({"run": str(out), "stages": stage_documents(reports)})
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +13,14 @@ from forwhy.cli.console import JsonFlag, emit, show, show_evaluation, show_exami
 if TYPE_CHECKING:
     from forwhy.recipe import Grid, StageReport
 
-Until = Literal["vocabulary", "collaborative", "behaviour", "index", "recommender", "explainer", "evaluation"]
-
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="E.g. data.path=out/yelp.")] = None,
-    until: Annotated[Until, typer.Option(help="Last stage.")] = "evaluation",
+    until: Annotated[
+        str, typer.Option(help="Last stage, such as vocabulary, explainer or recommender.")
+    ] = "evaluation",
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
@@ -41,7 +41,7 @@ def run(
         show(run_line(out, reports))
 
 
-def _run_grid(grid: Grid, out: Path, until: Until, as_json: bool) -> None:
+def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
     """The rows one by one, then all of them in one table, as `forwhy evaluate` shows them."""
     from forwhy.recipe import run_grid
     from forwhy.recipe.examine import Request, examine

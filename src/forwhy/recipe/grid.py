@@ -25,10 +25,9 @@ from typing import Any
 from forwhy.errors import UserError
 from forwhy.options import merged
 from forwhy.recipe.folder import RunFolder
-from forwhy.recipe.plan import Stage
 from forwhy.recipe.runner import StageReport, run
 from forwhy.recipe.schema import apply_override, make_recipe, recipe_values
-from forwhy.recipe.systems import Recipe
+from forwhy.systems.base import System
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Grid:
     """The runs of one table."""
 
     name: str
-    rows: Mapping[str, Recipe]
+    rows: Mapping[str, System]
     """Row -> its whole recipe, in the file's order."""
 
     def budget(self) -> list[str]:
@@ -78,7 +77,7 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid | None:
     return Grid(str(values["name"]), rows)
 
 
-def run_grid(grid: Grid, out: Path, until: Stage = "evaluation") -> dict[str, list[StageReport]]:
+def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list[StageReport]]:
     """Brings every row's run folder `out/ROW` up to `until`; a row that fails does not stop the others.
 
     Raises:

@@ -22,38 +22,37 @@ from pydantic import BaseModel
 from forwhy.atomic import atomic_folder
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.recipe.folder import METRICS, STAGE_FORMAT, RunFolder, lines, seen, write_text
-from forwhy.recipe.plan import OUTPUTS, Stage, Step, plan
-from forwhy.recipe.systems import ExplainingRecipe, NextItemRecipe, Recipe
+from forwhy.recipe.folder import STAGE_FORMAT, RunFolder, write_text
+from forwhy.systems.base import METRICS, Stage, System, output_of
 
 log = logging.getLogger(__name__)
 
-# Options that decide how a result is reached, not which: another device does not redo a stage.
-_NO_RESULT = {"device", "checkpoint_seconds"}
+NO_RESULT = {"device", "checkpoint_seconds"}
+"""Options that decide how a result is reached, not which: another device does not redo a stage."""
 
 
 @dataclass(frozen=True)
 class StageReport:
     """What happened to one stage of a run."""
 
-    stage: Stage
+    stage: str
     action: Literal["done", "copied", "skipped", "left out"]
     seconds: float
     """Seconds this stage took when it was done (not: now)."""
 
 
 def run(
-    recipe: Recipe,
+    recipe: System,
     folder: Path | str,
-    until: Stage = "evaluation",
+    until: str = "evaluation",
     dataset: Dataset | None = None,
     siblings: Sequence[RunFolder] = (),
 ) -> list[StageReport]:
     """Brings a run folder up to `until`, doing only what is not done yet.
 
-    Killed at any point and called again, it goes on from the last checkpoint to the same result. A dataset
-    without explanations has nothing for stage 2 to learn from: it is left out, and the evaluation is of the
-    vocabulary alone. Under `accelerate launch` every process trains, and the main one writes.
+    Killed at any point and called again, it goes on from the last checkpoint to the same result. A stage that the data
+    gives nothing to learn from is left out, with the reason. Under `accelerate launch` every process trains, and the
+    main one writes.
 
     Args:
         recipe: What to do.
@@ -65,31 +64,35 @@ def run(
     Raises:
         UserError: The dataset, the folder or a model is not usable, in one line.
     """
-    home = RunFolder(folder)
-    steps, data = plan(recipe, until), seen(recipe, dataset)
+    home = RunFolder(folder, dataset)
+    steps = recipe.plan(until)
+    home.recipe = recipe
+    data = home.dataset()
     _on_main(lambda: home.start(recipe))
     reports = []
-    inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files))
+    inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))
     for step in steps:
         inputs = _stage_inputs(inputs, recipe, step, steps)
-        donor = next((other for other in siblings if _can_give(other, home, step.stage, inputs)), None)
-        reports.append(_bring_up(home, step.stage, inputs, recipe, data, donor))
+        reports.append(
+            _bring_up(home, step, inputs, [other for other in siblings if other.path != home.path])
+        )
     return reports
 
 
-def _stage_inputs(before: str, recipe: Recipe, step: Step, steps: Sequence[Step]) -> str:
+def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stage]) -> str:
     """The hash of all that a stage reads: what the stage before read, and its own sections."""
-    read = [_values(recipe, name, step.later) for name in step.reads]
-    if step.stage == "evaluation":
+    without = NO_RESULT | step.later
+    read: list[Any] = [_section(recipe, name).model_dump(mode="json", exclude=without) for name in step.reads]
+    if step.name == "evaluation":
         for other in steps:
-            sections = [getattr(recipe, name).model_dump(mode="json") for name in other.reads if other.later]
+            sections = [_section(recipe, name).model_dump(mode="json") for name in other.reads if other.later]
             read += [section[option] for section in sections for option in sorted(other.later)]
-    return _hash(before, step.stage, read)
+    return _hash(before, step.known_as or step.name, read)
 
 
-def _values(recipe: Recipe, name: str, later: frozenset[str]) -> dict[str, Any]:
+def _section(recipe: System, name: str) -> BaseModel:
     section: BaseModel = getattr(recipe, name)
-    return section.model_dump(mode="json", exclude=_NO_RESULT | later)
+    return section
 
 
 def _content(file: Path) -> str:
@@ -99,84 +102,78 @@ def _content(file: Path) -> str:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check the path in the recipe") from None
 
 
-def _can_give(other: RunFolder, home: RunFolder, stage: Stage, inputs: str) -> bool:
-    """Whether another run holds this stage's training; what is measured is measured anew."""
-    return stage != "evaluation" and other.path != home.path and other.is_done(stage, inputs)
-
-
-def _bring_up(
-    home: RunFolder, stage: Stage, inputs: str, recipe: Recipe, data: Dataset, donor: RunFolder | None
-) -> StageReport:
+def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunFolder]) -> StageReport:
     """Does a stage, copies it, or skips it and says so."""
-    if stage == "explainer" and not len(data.pairs("train")):
-        log.info("explainer: dataset '%s' has no explanations to learn from; left out", data.name)
-        return StageReport(stage, "left out", 0.0)
-    if home.is_done(stage, inputs):
-        _on_main(lambda: home.clear_work(stage, inputs))  # a kill right after the mark left it
-        log.info("%s: unchanged since it was done (%s); skipped", stage, home.path / OUTPUTS[stage])
-        return StageReport(stage, "skipped", float(home.state()[stage]["seconds"]))
-    if donor is not None:
-        seconds = float(donor.state()[stage]["seconds"])
-        _on_main(lambda: _copy(home, donor, stage, inputs, seconds))
-        log.info("%s: the same as in %s; copied", stage, donor.path)
-        return StageReport(stage, "copied", seconds)
-    log.info("%s: begins", stage)
+    reason = home.recipe.left_out(step, home.dataset())
+    if reason:
+        log.info("%s: dataset '%s' has %s; left out", step.name, home.dataset().name, reason)
+        return StageReport(step.name, "left out", 0.0)
+    if home.holds(inputs) == step.name:
+        _on_main(lambda: home.clear_work(step.name, inputs))  # a kill right after the mark left it
+        log.info("%s: unchanged since it was done (%s); skipped", step.name, home.path / output_of(step.name))
+        return StageReport(step.name, "skipped", float(home.state()[step.name]["seconds"]))
+    donor = next((other for other in siblings if other.holds(inputs)), None)
+    if donor is not None and step.name != "evaluation":  # what is measured is measured anew
+        seconds = _copy(home, donor, step, inputs)
+        log.info("%s: the same as in %s; copied", step.name, donor.path)
+        return StageReport(step.name, "copied", seconds)
+    log.info("%s: begins", step.name)
     started = time.perf_counter()
-    work = home.work(stage, inputs)
-    _do(home, stage, recipe, data, work)
+    home.enter(step.name, inputs)
+    _do(home, step)
     seconds = time.perf_counter() - started
-    _on_main(lambda: _finish(home, stage, inputs, seconds, work))
-    log.info("%s: done in %.0f s (%s)", stage, seconds, home.path / OUTPUTS[stage])
-    return StageReport(stage, "done", seconds)
+    _on_main(lambda: _finish(home, step, inputs, seconds))
+    log.info("%s: done in %.0f s (%s)", step.name, seconds, home.path / output_of(step.name))
+    return StageReport(step.name, "done", seconds)
 
 
-def _copy(home: RunFolder, donor: RunFolder, stage: Stage, inputs: str, seconds: float) -> None:
-    with atomic_folder(home.path / OUTPUTS[stage]) as temporary:
-        shutil.copytree(donor.path / OUTPUTS[stage], temporary, dirs_exist_ok=True)
-    _keep_metrics(home.path / METRICS, stage, [line for line in donor.history() if line["stage"] == stage])
-    home.mark(stage, inputs, seconds)
+def _copy(home: RunFolder, donor: RunFolder, step: Stage, inputs: str) -> float:
+    """Takes over a sibling's result; the seconds that it took there."""
+    theirs = donor.holds(inputs) or step.name
+    seconds = float(donor.state()[theirs]["seconds"])
+
+    def take() -> None:
+        with atomic_folder(home.path / output_of(step.name)) as temporary:
+            shutil.copytree(donor.output(theirs), temporary, dirs_exist_ok=True)
+        lines = [line for line in donor.history() if line["stage"] == theirs]
+        _keep_metrics(home.path / METRICS, step.name, lines)
+        home.mark(step.name, inputs, seconds)
+
+    _on_main(take)
+    return seconds
 
 
-def _do(home: RunFolder, stage: Stage, recipe: Recipe, data: Dataset, work: Path) -> None:
-    """Runs one stage and writes its output. Stages import torch, so they are imported here."""
-    if isinstance(recipe, NextItemRecipe):
-        from forwhy.recipe import next_item
-
-        if stage == "evaluation":
-            _on_main(lambda: next_item.evaluate(home, recipe, data))
-        else:
-            learnt = next_item.learn(home, stage, recipe, data, work)
-            _on_main(lambda: learnt.save_pretrained(home.path / OUTPUTS[stage]))
+def _do(home: RunFolder, step: Stage) -> None:
+    """Makes one stage and saves what it made. The last stage is measured by the main process alone."""
+    if step.name == "evaluation":
+        _on_main(lambda: home.recipe.make(step, home))
         return
-    from forwhy.recipe import stages
-
-    assert isinstance(recipe, ExplainingRecipe)
-    if stage == "evaluation":
-        _on_main(lambda: stages.evaluate(home, recipe, data))
-    else:
-        made = stages.learn(home, stage, recipe, data, work)
-        _on_main(lambda: made.save_pretrained(home.path / OUTPUTS[stage]))
+    made = home.recipe.make(step, home)
+    if made is not None:
+        _on_main(lambda: made.save_pretrained(str(home.path / output_of(step.name))))
 
 
-def _on_main(action: Callable[[], None]) -> None:
+def _on_main(action: Callable[[], object]) -> None:
     """Lets the main process act while the others, if there are any, wait for it."""
-    from forwhy.training import is_main, wait_for_everyone
+    from forwhy.training.engine import is_main, wait_for_everyone
 
     if is_main():
         action()
     wait_for_everyone()
 
 
-def _finish(home: RunFolder, stage: Stage, inputs: str, seconds: float, work: Path) -> None:
-    files = sorted(work.rglob(METRICS))
-    _keep_metrics(home.path / METRICS, stage, [json.loads(line) for file in files for line in lines(file)])
-    home.mark(stage, inputs, seconds)
-    home.clear_work(stage, inputs)
+def _finish(home: RunFolder, step: Stage, inputs: str, seconds: float) -> None:
+    files = sorted(home.work.rglob(METRICS))
+    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    _keep_metrics(home.path / METRICS, step.name, lines)
+    home.mark(step.name, inputs, seconds)
+    home.clear_work(step.name, inputs)
 
 
-def _keep_metrics(target: Path, stage: Stage, found: Sequence[Mapping[str, Any]]) -> None:
+def _keep_metrics(target: Path, stage: str, found: Sequence[Mapping[str, Any]]) -> None:
     """Writes a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
-    kept = [line for line in lines(target) if json.loads(line).get("stage") != stage]
+    before = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
+    kept = [line for line in before if json.loads(line).get("stage") != stage]
     kept += [json.dumps({"stage": stage, **line}) for line in found]
     write_text(target, "".join(f"{line}\n" for line in kept))
 

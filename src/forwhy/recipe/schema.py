@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from forwhy.errors import UserError
-from forwhy.recipe.systems import RECIPES, Recipe, inner_model
+from forwhy.systems import find_system
+from forwhy.systems.base import System, inner_model
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
     """Reads a TOML recipe and applies overrides like `vocabulary.epochs=10`, later ones winning.
 
     Args:
@@ -30,7 +32,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return make_recipe(recipe_values(path, overrides), path)
 
 
-def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> Recipe:
+def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> System:
     """A system's recipe on a dataset, with its defaults.
 
     Raises:
@@ -59,22 +61,21 @@ def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, 
     return values
 
 
-def make_recipe(values: Mapping[str, Any], path: Path | str) -> Recipe:
+def make_recipe(values: Mapping[str, Any], path: Path | str) -> System:
     """The recipe of these values; `path` is where they came from, for messages.
 
     Raises:
         UserError: A key is unknown or a value does not fit its field.
     """
-    system = values.get("system", "beat")
-    if not isinstance(system, str) or system not in RECIPES:
-        near = difflib.get_close_matches(str(system), RECIPES, n=1, cutoff=0.0)
-        raise UserError(
-            f"{path}: 'system': {system!r} is not one of {', '.join(RECIPES)}; did you mean '{near[0]}'?"
-        )
+    name = values.get("system", "beat")
     try:
-        return RECIPES[system].model_validate(values)
+        kind = find_system(str(name))
+    except UserError as error:
+        raise UserError(f"{path}: 'system': {error}") from None
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {_in_words(error, RECIPES[system])}") from None
+        raise UserError(f"{path}: {_in_words(error, kind)}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _toml_value(text: str) -> object:
     return parsed["value"] if set(parsed) == {"value"} else text
 
 
-def _in_words(error: ValidationError, kind: type[Recipe]) -> str:
+def _in_words(error: ValidationError, kind: type[System]) -> str:
     """Every finding of pydantic as one line, unknown keys first since they often cause the rest."""
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
     return "; ".join(
@@ -133,7 +134,7 @@ def _nearest_choice(finding: ErrorDetails) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _finding(recipe: type[Recipe], kind: str, location: Sequence[int | str], message: str) -> str:
+def _finding(recipe: type[System], kind: str, location: Sequence[int | str], message: str) -> str:
     above, section = _section(recipe, location[:-1])
     dotted = ".".join([*above, str(location[-1])]) if location else "options"
     if kind == "extra_forbidden":
@@ -146,7 +147,7 @@ def _finding(recipe: type[Recipe], kind: str, location: Sequence[int | str], mes
     return f"'{dotted}': {message[:1].lower()}{message[1:]}"
 
 
-def _section(recipe: type[Recipe], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
+def _section(recipe: type[System], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
     """The keys of a location, and the section it leads to; None where it leads nowhere.
 
     Of a section of several kinds the location also names the kind, which is no key.
@@ -164,6 +165,11 @@ def _section(recipe: type[Recipe], location: Iterable[int | str]) -> tuple[list[
         annotation = None if field is None else field.annotation
         section = inner_model(annotation)
     return keys, section
+
+
+def dump_model(model: BaseModel, comment: str) -> str:
+    """A model as TOML that reads back to an equal one; `None` is left out, as TOML has no null."""
+    return f"# {comment}\n{tomli_w.dumps(model.model_dump(mode='json', exclude_none=True))}"
 
 
 def packaged_recipe(name: str) -> Path:

@@ -20,7 +20,6 @@ from forwhy.recipe.examine.notes import about
 from forwhy.recipe.examine.request import SHOWN_LEARNED, SHOWN_RANKING, SHOWN_TEXT, Request, measures
 from forwhy.recipe.examine.scoring import Grounders, Result, examined
 from forwhy.recipe.examine.subjects import Subject, recorded, subjects
-from forwhy.recipe.systems import ExplainingRecipe
 from forwhy.text.encoder import text_encoder
 
 __all__ = ["Examination", "Request", "examine", "recorded"]
@@ -109,7 +108,7 @@ def _results(
 
 def _encoder_name(request: Request, found: Sequence[Subject]) -> str:
     recipes = [subject.run.recipe for subject in found if subject.run is not None]
-    used = [recipe.encoder.name for recipe in recipes if isinstance(recipe, ExplainingRecipe)]
+    used = [recipe.encoder.name for recipe in recipes if hasattr(recipe, "encoder")]
     return request.encoder or (used or ["minilm"])[0]
 
 

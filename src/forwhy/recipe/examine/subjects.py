@@ -16,12 +16,10 @@ from forwhy.evaluate.matching import Matched, held_out_keys, match
 from forwhy.evaluate.reading import Reading, read_outputs
 from forwhy.recipe.examine.request import Request, named
 from forwhy.recipe.folder import RunFolder
-from forwhy.recipe.plan import plan
 from forwhy.recipe.runner import run as run_stages
-from forwhy.recipe.systems import ExplainingRecipe
 
 if TYPE_CHECKING:
-    from forwhy.recipe.stages import Behaviour
+    from forwhy.recommend.simple import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -50,8 +48,9 @@ class Subject:
     @cached_property
     def behaviour(self) -> Behaviour | None:
         """What stands for users and items, read once; None for a file, or a system without explanations."""
-        explains = self.run is not None and isinstance(self.run.recipe, ExplainingRecipe)
-        return self.run.behaviour() if self.run is not None and explains else None
+        if self.run is None:
+            return None
+        return self.run.behaviour() if hasattr(self.run.recipe, "explainer") else None
 
 
 def subjects(request: Request) -> list[Subject]:
@@ -78,18 +77,15 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
     if folder.has("evaluation"):
         return folder.evaluation()
     recipe, dataset = folder.recipe, folder.dataset()
-    if not isinstance(recipe, ExplainingRecipe):
-        for step in plan(recipe)[:-1]:
-            folder.output(step.stage)  # refuses what is not trained
-        run_stages(recipe, folder.path, dataset=dataset)
-        return folder.evaluation()
-    if folder.has("explainer") or not len(dataset.pairs("train")):
-        run_stages(recipe, folder.path, dataset=dataset)
-        return folder.evaluation()
-    from forwhy.recipe.stages import evaluate_run
-
-    log.info("%s: the explainer is not trained yet: only stage 1 is measured", folder.path)
-    return evaluate_run(recipe, dataset, folder.behaviour(), None).document
+    early = recipe.measure_early(folder)
+    if early is not None:
+        log.info("%s: the explainer is not trained yet: only stage 1 is measured", folder.path)
+        return early
+    for step in recipe.plan()[:-1]:
+        if not recipe.left_out(step, dataset):
+            folder.output(step.name)  # refuses what is not trained
+    run_stages(recipe, folder.path, dataset=dataset)
+    return folder.evaluation()
 
 
 def ranking(subject: Subject) -> Scored | None:
@@ -97,27 +93,8 @@ def ranking(subject: Subject) -> Scored | None:
 
     Kept by systems of the next item; of others, which record their means only, made again.
     """
-    from forwhy.recipe.stages import rank_behaviour
-
-    if subject.run is None or subject.dataset is None:
-        return None
-    recipe = subject.run.recipe
-    if not isinstance(recipe, ExplainingRecipe):
-        return _kept(subject.name, subject.run)
-    if subject.behaviour is None:
-        return None
-    found = rank_behaviour(recipe, subject.dataset, subject.behaviour)
-    if found is None:
-        return None
-    users = [str(subject.dataset.users.values[user]) for user in found.users.tolist()]
-    return Scored(subject.name, users, found.per_user)
-
-
-def _kept(name: str, run: RunFolder) -> Scored:
-    frame = run.ranks()
-    values = frame.drop("user_id", "item_id", "rank")
-    columns = {metric: values[metric].to_numpy() for metric in values.columns}
-    return Scored(name, [str(user) for user in frame["user_id"].to_list()], columns)
+    found = None if subject.run is None else subject.run.recipe.user_metrics(subject.run)
+    return None if found is None else Scored(subject.name, *found)
 
 
 def _run(name: str, folder: RunFolder, again: bool) -> Subject:

@@ -74,7 +74,7 @@ class NextItemRecommender(SequentialRecommender):
         cls,
         dataset: Dataset,
         folder: Path | str,
-        config: NextItemConfig | None = None,
+        config: SequentialConfig | None = None,
         graph: Graph = "leak-free",
         sequences: Sequences | None = None,
     ) -> "NextItemRecommender":
@@ -97,6 +97,7 @@ class NextItemRecommender(SequentialRecommender):
             UserError: no order, no history of two items; training diverged.
         """
         config = config or SasRecConfig()
+        assert isinstance(config, NextItemConfig)
         sequences = sequences or Sequences.from_dataset(dataset, graph)
         task = make_task(sequences, config)
         if not len(task.parts):

@@ -1,0 +1,252 @@
+"""What a system is: options, stages in order, and what can be asked of a finished run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+
+from forwhy.atomic import atomic_file
+from forwhy.data.leaks import leaks
+from forwhy.data.protocols import ProtocolConfig
+from forwhy.errors import UserError
+from forwhy.options import Options
+
+if TYPE_CHECKING:
+    from forwhy.artifact import SavesItself
+    from forwhy.data.dataset import Dataset
+    from forwhy.explain.soft import SoftExplainer
+    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.simple import Behaviour
+    from forwhy.vocabulary.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+EVALUATION = "evaluation.json"
+
+
+class DataConfig(ProtocolConfig):
+    """Which dataset, and what a run may know of it."""
+
+    path: str
+    """Folder made by `forwhy data import`; relative to where the command is run."""
+
+
+class EncoderConfig(Options):
+    """The frozen encoder that gives phrases, explanations and item texts their vectors."""
+
+    name: str = "minilm"
+    """`minilm` (all-MiniLM-L6-v2, 384 numbers), `hash` (no model, for tests), a Hub id or a folder; `llm:NAME`: mean
+    last states of a causal language model."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a system. The method `make_NAME(run)` does it and returns what is saved in the folder RUN/NAME.
+
+    A stage is done again when anything that it reads has changed: the data, its sections, or a stage before it.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    """Sections of the recipe, beside the data and what the stages before have read."""
+    later: frozenset[str] = frozenset()
+    """Options of these sections that only the evaluation reads: another value needs no new training."""
+    known_as: str = ""
+    """The name of an equal stage in other systems, whose result may be copied; also accepted by `--until`."""
+
+
+MEASURE = Stage("evaluation", ("evaluation",))
+"""The last stage of every system: it writes `evaluation.json` itself."""
+
+
+def output_of(stage: str) -> str:
+    """Where a stage's result lies in the run folder."""
+    return EVALUATION if stage == "evaluation" else stage
+
+
+class Run(ABC):
+    """A run as its stages see it: the data, the outputs of the stages before, a folder to work in."""
+
+    path: Path
+    """The run folder."""
+    work: Path
+    """For checkpoints of the stage that is being made; a killed stage goes on from them."""
+
+    @abstractmethod
+    def dataset(self) -> Dataset:
+        """The data, as the recipe's protocol lets it be seen."""
+
+    @abstractmethod
+    def has(self, stage: str) -> bool:
+        """Whether a stage is finished and its output is there."""
+
+    @abstractmethod
+    def output(self, stage: str) -> Path:
+        """The folder of a finished stage.
+
+        Raises:
+            UserError: It is not finished, with the command that goes on.
+        """
+
+    def history(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl: one for each validation of each training; none before a stage is finished.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        file = self.path / METRICS
+        if not file.exists():
+            return []
+        try:
+            return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except ValueError:
+            raise UserError(
+                f"{file}: not readable as lines of JSON; delete it to go without curves"
+            ) from None
+
+
+class System(Options, ABC):
+    """A recipe: everything that a run of one system depends on, and how each stage is made from it.
+
+    A subclass declares `system: Literal["its-name"] = "its-name"`, its sections as fields, `stages` in order with a
+    method `make_NAME(run)` for each, and of what can be asked of a run (`load_recommender`, `load_explainer`,
+    `load_vocabulary`) what it has. Its module imports torch inside these methods only.
+    """
+
+    model_config = ConfigDict(validate_default=True)
+    stages: ClassVar[tuple[Stage, ...]]
+
+    name: str = Field(min_length=1)
+    """Shown in reports and model cards."""
+    system: str
+    """Which system is run."""
+    seed: NonNegativeInt = 0
+    """Seed of every section that has one and does not set its own."""
+    data: DataConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down_the_seed(cls, values: object) -> object:
+        """Gives the recipe's seed to each section that has a `seed` field and leaves it unset."""
+        if not isinstance(values, Mapping) or "seed" not in values:
+            return values
+        return _seeded(cls, values, values["seed"])
+
+    @abstractmethod
+    def make_evaluation(self, run: Run) -> None:
+        """Measure what was learned, and write the documents into the run folder, `evaluation.json` last."""
+
+    def measure_early(self, run: Run) -> dict[str, Any] | None:
+        """An evaluation of what is learned so far, where later stages are not made yet; None where there is none."""
+        return None
+
+    @abstractmethod
+    def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
+        """Users and what the ranking gave each, by metric; None where nothing was ranked."""
+
+    def budget(self) -> str:
+        """What its training may spend, in words: rows of one table should spend alike."""
+        return "nothing to train"
+
+    def files(self) -> tuple[Path, ...]:
+        """Files that it reads beside the data set; their content belongs to what a stage depends on."""
+        return ()
+
+    def left_out(self, stage: Stage, dataset: Dataset) -> str:
+        """Why this data set leaves out a stage, in words; empty when it is made."""
+        return ""
+
+    def plan(self, until: str = "evaluation") -> tuple[Stage, ...]:
+        """The stages up to `until`.
+
+        Raises:
+            UserError: The system has no such stage.
+        """
+        steps = self.needed()
+        found = [place for place, step in enumerate(steps) if until in (step.name, step.known_as)]
+        if not found:
+            names = ", ".join(step.name for step in steps)
+            raise UserError(f"stage '{until}': system '{self.system}' has {names}; name one of them")
+        return steps[: found[0] + 1]
+
+    def needed(self) -> tuple[Stage, ...]:
+        """The stages that these options ask for."""
+        return self.stages
+
+    def make(self, stage: Stage, run: Run) -> SavesItself | None:
+        """Make a stage; what it returns is saved as its output, None has written it itself."""
+        if stage is self.stages[0] and self.data.protocol == "as-published":
+            log.warning("protocol as-published: held-out pairs are training edges: %s", leaks(run.dataset()))
+        made: SavesItself | None = getattr(self, f"make_{stage.name}")(run)
+        return made
+
+    # --- what can be asked of a finished run
+
+    def load_recommender(self, run: Run) -> CatalogueRecommender:
+        """What lists items for people."""
+        raise self._lacks(run, "recommends nothing", "recommend with a run of another system")
+
+    def load_explainer(self, run: Run) -> SoftExplainer[Any, Any, Any]:
+        """What says why (loads the language model: seconds, and its size in memory)."""
+        raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
+
+    def load_representations(self, run: Run) -> Behaviour:
+        """What ranks and is explained: a vector of each user and item."""
+        raise self._lacks(run, "has no representations of users and items", "use a run of beat or xrec")
+
+    def load_vocabulary(self, run: Run) -> Vocabulary:
+        """The words of users and items."""
+        raise self._lacks(run, "has no behaviour vocabulary", "use a run of beat")
+
+    def _lacks(self, run: Run, what: str, remedy: str) -> UserError:
+        return UserError(f"{run.path}: a run of system '{self.system}' {what}; {remedy}")
+
+
+def write_evaluation(folder: Path, document: Mapping[str, Any]) -> None:
+    """The document that says that the last stage is done, whole or not at all."""
+    with atomic_file(folder / EVALUATION) as temporary:
+        temporary.write_text(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+
+
+# --- sections inside sections
+
+
+def inner_model(annotation: object, given: object = None) -> type[BaseModel] | None:
+    """The section in an annotation, also inside `X | None`; of several, the one whose `network` is given."""
+    choices = [choice for choice in (annotation, *get_args(annotation)) if _is_model(choice)]
+    named = given.get("network") if isinstance(given, Mapping) else None
+    fitting = [
+        it
+        for it in choices
+        if named and "network" in it.model_fields and it.model_fields["network"].default == named
+    ]
+    return next(iter(fitting or choices), None)
+
+
+def _seeded(section: type[BaseModel], given: Mapping[str, object], seed: object) -> dict[str, object]:
+    """The values of a section with `seed` filled in wherever it or an inner section takes one."""
+    values = dict(given)
+    for name, field in section.model_fields.items():
+        below = values.get(name, {})
+        # An optional section that is not given stays absent.
+        optional = name not in given and type(None) in get_args(field.annotation)
+        inner = None if optional else inner_model(field.annotation, below)
+        if name == "seed":
+            values.setdefault("seed", seed)
+        elif inner is not None and isinstance(below, Mapping):
+            values[name] = _seeded(inner, below, seed)
+    return {name: value for name, value in values.items() if value != {} or name in given}
+
+
+def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

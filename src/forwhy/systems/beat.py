@@ -1,0 +1,91 @@
+"""BEAT: behaviour tokens from interactions and phrases, read by a frozen language model.
+
+Stage 1 turns who took what into words of four books, supervised by what was said of pairs (BEAT eq. 2 to 9). Stage 2
+learns to read these words where a model's own words stand (eq. 10 to 12), or, with `explainer.reader = "words"`, their
+glosses stand in the prompt of any model and nothing is trained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from forwhy.columns import SIDES
+from forwhy.data.intents import IntentsConfig, entity_phrases
+from forwhy.evaluate.gain import text_retrieval
+from forwhy.explain.config import BeatConfig
+from forwhy.systems.base import MEASURE, Run, Stage
+from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
+from forwhy.text.encoder import TextEncoder, text_encoder
+from forwhy.vocabulary.config import TokenizerConfig
+
+if TYPE_CHECKING:
+    from forwhy.data.dataset import Dataset
+    from forwhy.explain.beat import BeatExplainer
+    from forwhy.vocabulary.vocabulary import Vocabulary
+
+
+class Beat(ExplainingSystem):
+    """Behaviour Tokens Speak Louder: people and things in words that a frozen language model learns to read."""
+
+    system: Literal["beat"] = "beat"
+    intents: IntentsConfig = Field(default_factory=IntentsConfig)
+    vocabulary: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    explainer: BeatConfig = Field(default_factory=BeatConfig)
+
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("vocabulary", ("intents", "encoder", "vocabulary")),
+        EXPLAIN,
+        MEASURE,
+    )
+
+    def make_vocabulary(self, run: Run) -> Vocabulary:
+        """Stage 1: behaviour tokens of users and items, from training interactions, phrases and explanations."""
+        from forwhy.vocabulary.tokenizer import BehaviorTokenizer
+
+        dataset = run.dataset()
+        phrases: dict[str, dict[int, list[str]]] = {
+            side: entity_phrases(dataset, side, self.intents) for side in SIDES
+        }
+        encoder = text_encoder(self.encoder.name)
+        return BehaviorTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
+
+    def new_explainer(self) -> BeatExplainer:
+        """Stage 2: projected codes, or glosses in the prompt."""
+        from forwhy.explain.beat import BeatExplainer
+        from forwhy.explain.spoken import BeatWordsExplainer
+
+        return (BeatWordsExplainer if self.explainer.reader == "words" else BeatExplainer)(self.explainer)
+
+    def load_vocabulary(self, run: Run) -> Vocabulary:
+        """The words of users and items."""
+        from forwhy.vocabulary.vocabulary import Vocabulary
+
+        return Vocabulary.from_pretrained(run.output("vocabulary"))
+
+    def load_representations(self, run: Run) -> Vocabulary:
+        """The same words, as vectors that rank."""
+        return self.load_vocabulary(run)
+
+    def budget_before(self) -> str:
+        """Of the vocabulary."""
+        return f"{self.vocabulary.epochs} epochs of interactions at most"
+
+    def measure_words(
+        self, dataset: Dataset, representations: Vocabulary, encoder: TextEncoder
+    ) -> dict[str, Any]:
+        """Use of the books, and the rank of each test pair's own text for its macro tokens (eq. 6)."""
+        pairs, retrieval = dataset.pairs("test"), None
+        if len(pairs) > 1 and "user_macro" in representations.codebooks:
+            fused = representations.fused_text(pairs.users, pairs.items)
+            retrieval = text_retrieval(fused, encoder.encode(pairs.texts))
+        return {"health": representations.health(), "retrieval": retrieval}
+
+    def texts_read(self) -> dict[str, bool]:
+        """Which texts the phrases came from."""
+        intents = self.intents
+        return {
+            "interaction_texts_read": intents.training_explanations and not intents.clear_of_interactions,
+            "profiles_read": intents.source == "profiles",
+        }

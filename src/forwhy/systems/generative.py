@@ -1,0 +1,161 @@
+"""What systems share that name items by codes and write the next one's: LLM-BS and TIGER."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, field_validator
+
+from forwhy.options import Options
+from forwhy.recommend.generative.config import GenerativeConfig
+from forwhy.recommend.sequential.config import DinConfig, Gru4RecConfig, SasRecConfig, SequentialConfig
+from forwhy.systems.base import MEASURE, EncoderConfig, Run, Stage
+from forwhy.systems.next_item import NextItemSystem
+from forwhy.text.encoder import text_encoder
+from forwhy.vocabulary.indices.config import IndexConfig
+
+if TYPE_CHECKING:
+    from forwhy.recommend.generative.recommender import GenerativeRecommender
+    from forwhy.recommend.sequential.nextitem import NextItemRecommender
+    from forwhy.vocabulary.indices.index import ItemIndex
+
+Vectors = Mapping[str, NDArray[np.floating]]
+log = logging.getLogger(__name__)
+
+
+class SpectralVectors(Options):
+    """Item vectors of the training graph, without training (`graph.spectral`)."""
+
+    network: Literal["spectral"] = "spectral"
+    dims: PositiveInt = 64
+    """Numbers of a vector, at most."""
+    seed: int = Field(default=0, ge=0)
+    """Of the decomposition's start."""
+
+
+class VectorsFile(Options):
+    """Item vectors from elsewhere."""
+
+    network: Literal["file"] = "file"
+    path: Path
+    """A `.npy` table of numbers, row n for the n-th item of the data set (ids sorted)."""
+
+
+BehaviourVectors = Annotated[
+    SasRecConfig | Gru4RecConfig | DinConfig | SpectralVectors | VectorsFile, Field(discriminator="network")
+]
+
+
+class GenerativeSystem(NextItemSystem):
+    """Items get codes from what they say and from who takes them; a model learns to write the next item's codes."""
+
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    behaviour: BehaviourVectors = Field(default_factory=SasRecConfig)
+    """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`, `din`), which sees training
+    items only, `spectral` or `file`."""
+    index: IndexConfig = Field(default_factory=IndexConfig)
+    recommender: GenerativeConfig
+
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("behaviour", ("behaviour",)),
+        Stage("index", ("encoder", "behaviour", "index")),
+        Stage("recommender", ("recommender",), frozenset({"beam", "normalise"})),
+        MEASURE,
+    )
+
+    @field_validator("behaviour", mode="before")
+    @classmethod
+    def _usual_network(cls, given: object) -> object:
+        return {"network": "sasrec", **given} if isinstance(given, Mapping) else given
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Which item vectors are read: `semantic`, `behaviour`."""
+        return frozenset(self.index.reads)
+
+    def needed(self) -> tuple[Stage, ...]:
+        """Without the network where no behaviour vectors are read, or they are not learned."""
+        learned = "behaviour" in self.sources and isinstance(self.behaviour, SequentialConfig)
+        return self.stages if learned else self.stages[1:]
+
+    def files(self) -> tuple[Path, ...]:
+        """A published index, vectors from elsewhere."""
+        vectors = self.behaviour.path if isinstance(self.behaviour, VectorsFile) else None
+        return tuple(file for file in (self.index.file, vectors) if file is not None)
+
+    def make_behaviour(self, run: Run) -> NextItemRecommender:
+        """Stage 1: a network that predicts the next item gives each item a vector of who takes it."""
+        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+
+        assert not isinstance(self.behaviour, SpectralVectors | VectorsFile)
+        return NextItemRecommender.fit(run.dataset(), run.work, self.behaviour, self.data.graph)
+
+    def make_index(self, run: Run) -> ItemIndex:
+        """Stage 2: the items' codes (LLM-BS eq. 4); of behaviour alone where no item has text."""
+        from forwhy.vocabulary.indices.build import build_index
+
+        dataset, config, vectors = run.dataset(), self.index, self.item_vectors(run)
+        if config.source == "unit" and "semantic" not in vectors:
+            log.warning("data set '%s': no item has text; the index is of behaviour alone", dataset.name)
+            config = config.model_copy(update={"source": "behaviour"})
+        return build_index(dataset.items, config, vectors.get("semantic"), vectors.get("behaviour"))
+
+    def load_index(self, run: Run) -> ItemIndex:
+        """The items' codes."""
+        from forwhy.vocabulary.indices.index import ItemIndex
+
+        return ItemIndex.from_pretrained(run.output("index"))
+
+    def item_vectors(self, run: Run) -> Vectors:
+        """`semantic` and `behaviour`, [I, E] each: those that are read, and that there are.
+
+        No semantic ones where no item has text, unless the index is of nothing else.
+
+        Raises:
+            UserError: A network that is not trained yet, a file that cannot be read, no text for an index of it.
+        """
+        from forwhy.vocabulary.indices.build import semantic_vectors
+
+        dataset = run.dataset()
+        found: dict[str, NDArray[np.floating]] = {}
+        has_text = any(text.strip() for text in dataset.item_texts())
+        if "semantic" in self.sources and (has_text or self.index.source == "semantic"):
+            found["semantic"] = semantic_vectors(dataset, text_encoder(self.encoder.name))[0]
+        if "behaviour" in self.sources:
+            found["behaviour"] = self._behaviour_vectors(run)
+        return found
+
+    def _behaviour_vectors(self, run: Run) -> NDArray[np.floating]:
+        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+        from forwhy.vocabulary.indices.build import read_vectors, spectral_vectors
+
+        given = self.behaviour
+        if isinstance(given, VectorsFile):
+            return read_vectors(given.path)
+        if isinstance(given, SpectralVectors):
+            return spectral_vectors(run.dataset(), given.dims, given.seed)
+        return NextItemRecommender.from_pretrained(run.output("behaviour")).item_vectors()
+
+    def ask_as_now(self, recommender: GenerativeRecommender) -> None:
+        """Another beam needs no new training: how it is asked is what the recipe says now."""
+        update = {name: getattr(self.recommender, name) for name in ("beam", "normalise")}
+        recommender.config = recommender.config.model_copy(update=update)
+
+    def more_protocol(self, recommender: GenerativeRecommender) -> dict[str, object]:
+        """The index, the width of the search, and what taking again gains."""
+        index = recommender.index
+        return {
+            "index": {
+                "sources": list(index.sources),
+                "sizes": list(index.sizes),
+                "fingerprint": index.fingerprint,
+            },
+            "beam": recommender.config.beam,
+            "repeat_gain": recommender.repeat_gain,
+            "encoder": self.encoder.name if "semantic" in index.sources else None,
+        }

@@ -1,0 +1,28 @@
+"""Item-kNN: items taken by the same people as those of the history. Counted, not trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from forwhy.recommend.sequential.config import KnnConfig
+from forwhy.systems.base import Run, Stage
+from forwhy.systems.next_item import NextItemSystem
+
+if TYPE_CHECKING:
+    from forwhy.recommend.sequential.knn import ItemKnnRecommender
+
+
+class ItemKnn(NextItemSystem):
+    """Neighbours of the history's items by cosine of co-occurrence."""
+
+    system: Literal["item-knn"] = "item-knn"
+    recommender: KnnConfig = Field(default_factory=KnnConfig)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("evaluation", ("recommender", "evaluation")),)
+
+    def load_recommender(self, run: Run) -> ItemKnnRecommender:
+        """Counted again from the data set."""
+        from forwhy.recommend.sequential.knn import ItemKnnRecommender
+
+        return ItemKnnRecommender.fit(run.dataset(), self.recommender, self.data.graph)

@@ -1,0 +1,69 @@
+"""LLM-BS: codes from what items say and from who takes them, written by a language model.
+
+Stage 1 (`behaviour`) trains a network whose item vectors say who takes what, stage 2 (`index`) turns these and the
+items' texts into codes (eq. 4), stage 3 (`recommender`) teaches a language model to write them: sequences, texts and
+contrast together (eq. 5 to 7), then an annealing adapter on sequences alone (eq. 8).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.recommend.llmbs.config import LlmBsConfig
+from forwhy.systems.base import Run
+from forwhy.systems.generative import GenerativeSystem
+from forwhy.systems.next_item import AS_IT_IS
+
+if TYPE_CHECKING:
+    from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+
+
+class LlmBs(GenerativeSystem):
+    """A language model that recommends by writing the codes of the next item."""
+
+    system: Literal["llm-bs"] = "llm-bs"
+    recommender: LlmBsConfig = Field(default_factory=LlmBsConfig)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Item vectors of the index and of the contrast."""
+        return super().sources | self.recommender.contrast.weights.keys()
+
+    def budget(self) -> str:
+        """Of the language model, and of the adapter."""
+        options, annealing = self.recommender, self.recommender.annealing.epochs
+        spent = f"{options.epochs} epochs of interactions at most, {options.batch_size} histories a step"
+        return f"{spent}{f', {annealing} epochs of the adapter' if annealing else ''}"
+
+    def make_recommender(self, run: Run) -> LlmBsRecommender:
+        """Stage 3: the language model, then its adapter."""
+        from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+
+        index, vectors = self.load_index(run), self.item_vectors(run)
+        return LlmBsRecommender.fit(
+            run.dataset(), index, run.work, self.recommender, vectors, self.data.graph
+        )
+
+    def load_recommender(self, run: Run) -> LlmBsRecommender:
+        """The trained model."""
+        from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+
+        found = LlmBsRecommender.from_pretrained(run.output("recommender"), self.recommender.device)
+        self.ask_as_now(found)
+        return found
+
+    def rank_variants(
+        self,
+        recommender: Any,  # noqa: ANN401 (what the subclass loads)
+        histories: Histories,
+        sequences: Sequences,
+    ) -> dict[str, RankingResult]:
+        """The first training's model, where an annealing adapter came after it."""
+        if recommender.adapter is None:
+            return {}
+        with recommender.switched(False):
+            return {"adapter off": self.rank(recommender, histories, sequences)[AS_IT_IS]}

@@ -1,0 +1,292 @@
+"""What systems that recommend the next item share: leave-one-out, where each left-out item stands, what order is worth.
+
+A subclass says which sections it has and how its recommender is made and loaded. Shapes: U users, K items of a list.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from forwhy.atomic import atomic_file
+from forwhy.data.dataset import Dataset
+from forwhy.data.leaks import leaks
+from forwhy.data.sequences import Heldout, Histories, Sequences
+from forwhy.errors import UserError
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.report import evaluation_document
+from forwhy.evaluate.sequential import rank_lists, rank_sequences
+from forwhy.options import Options
+from forwhy.progress import spinner, track
+from forwhy.recommend.sequential.config import SequentialConfig
+from forwhy.systems.base import MEASURE, Run, Stage, System, write_evaluation
+
+if TYPE_CHECKING:
+    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.sequential.nextitem import NextItemRecommender
+
+RANKS = "ranking.parquet"
+AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
+_TOGETHER = 512
+"""Users between two steps of the progress bar; their lists do not depend on it."""
+
+Ints = NDArray[np.int64]
+
+
+class NextItemEvaluation(Options):
+    """What is measured on the items left out. Cost: a ranking of the catalogue, or a beam search, per user."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which left-out item is looked for; choose options on `valid`."""
+    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
+    """Cut-offs; a model that generates lists writes lists of the largest."""
+    shuffled_users: NonNegativeInt = 5000
+    """Users whose window is also read in random order, to see what order is worth; 0: none."""
+    seed: NonNegativeInt = 0
+    """Who these are, and the order."""
+
+
+class NextItemSystem(System):
+    """A system that recommends the next item of a history, under leave-one-out."""
+
+    evaluation: NextItemEvaluation = Field(default_factory=NextItemEvaluation)
+
+    def make_evaluation(self, run: Run) -> None:
+        """Rank and metrics of each user, then the document that says the stage is done."""
+        dataset, recommender, split = run.dataset(), self.load_recommender(run), self.evaluation.split
+        sequences = Sequences.from_dataset(dataset, self.data.graph)
+        histories, started = sequences.histories(split), time.perf_counter()
+        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT))
+        seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
+        document = evaluation_document(
+            ranking=result,
+            variants=ranked | self.rank_variants(recommender, histories, sequences),
+            baselines=self.baselines(dataset, sequences),
+            order=self._order(recommender, histories, sequences, result),
+            costs=_costs(run, recommender, seconds / len(result.users)),
+            protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
+        )
+        with atomic_file(run.path / RANKS) as temporary:
+            _per_user(result, dataset, sequences.targets(split)).write_parquet(temporary)
+        write_evaluation(run.path, document)
+
+    def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
+        """As the evaluation kept them.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        run.output("evaluation")
+        try:
+            frame = pl.read_parquet(run.path / RANKS)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise UserError(
+                f"{run.path / RANKS}: cannot be read ({error}); make it with: forwhy evaluate {run.path} --again"
+            ) from None
+        values = frame.drop("user_id", "item_id", "rank")
+        return [str(user) for user in frame["user_id"]], {
+            name: values[name].to_numpy() for name in values.columns
+        }
+
+    def rank(
+        self,
+        recommender: CatalogueRecommender,
+        histories: Histories,
+        sequences: Sequences,
+        names: Sequence[str] = (AS_IT_IS,),
+    ) -> dict[str, RankingResult]:
+        """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
+
+        `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default.
+        """
+        from forwhy.recommend.generative.recommender import GenerativeRecommender
+        from forwhy.recommend.sequential.base import SequentialRecommender
+
+        split, ks = self.evaluation.split, self.evaluation.ks
+        if isinstance(recommender, GenerativeRecommender):
+            lists = {AS_IT_IS: self._lists(recommender, histories, sequences)}
+            if SEEN_OUT in names:
+                lists[SEEN_OUT] = without_seen(lists[AS_IT_IS], histories.take(sequences.evaluated(split)))
+            return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in lists.items()}
+
+        def scores(users: Ints) -> NDArray[np.float32]:
+            if isinstance(recommender, SequentialRecommender):
+                return recommender.scores_after(histories.take(users))
+            return recommender.scores(users)
+
+        with spinner("ranking the catalogue"):
+            return {
+                name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
+                for name in names
+            }
+
+    def rank_variants(
+        self,
+        recommender: Any,  # noqa: ANN401 (what the subclass loads)
+        histories: Histories,
+        sequences: Sequences,
+    ) -> dict[str, RankingResult]:
+        """Rankings of the same model asked otherwise, by name."""
+        return {}
+
+    def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
+        """Popularity, ranked the same way."""
+        from forwhy.recommend.simple import PopularityRecommender
+
+        popular = PopularityRecommender.fit(dataset, self.data.graph)
+        settings = self.evaluation
+        return {"popularity": rank_sequences(popular.scores, sequences, settings.split, settings.ks)}
+
+    def more_protocol(self, recommender: Any) -> dict[str, object]:  # noqa: ANN401 (the subclass knows its kind)
+        """What else the numbers are about."""
+        return {}
+
+    def _lists(self, recommender: Any, histories: Histories, sequences: Sequences) -> Ints:  # noqa: ANN401
+        """[users with a left-out item, K]."""
+        users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
+        starts = range(0, len(users), _TOGETHER)
+        found = [
+            recommender.items_after(histories.take(users[start : start + _TOGETHER]), most)
+            for start in track(starts, "writing lists")
+        ]
+        return np.concatenate([np.empty((0, most), np.int64), *found])
+
+    def _order(
+        self,
+        recommender: CatalogueRecommender,
+        histories: Histories,
+        sequences: Sequences,
+        result: RankingResult,
+    ) -> dict[str, RankingResult] | None:
+        """Some users after their windows as they are, and after the same items in random order."""
+        settings, window = self.evaluation, _window(recommender)
+        if not settings.shuffled_users or window is None:
+            return None
+        drawn = np.random.default_rng(settings.seed).permutation(len(result.users))
+        rows = np.sort(drawn[: settings.shuffled_users])
+        shuffled = histories.last(window).shuffled(settings.seed)
+        some = _restricted(sequences, result.users[rows], settings.split)
+        return {"given": _taken(result, rows), "shuffled": self.rank(recommender, shuffled, some)[AS_IT_IS]}
+
+    def _protocol(
+        self, dataset: Dataset, sequences: Sequences, recommender: CatalogueRecommender
+    ) -> dict[str, object]:
+        """What the numbers are about."""
+        split = self.evaluation.split
+        return {
+            "recipe": self.name,
+            "system": self.system,
+            "dataset": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "split": dataset.source.get("split"),
+            "task": "next-item",
+            "evaluated": split,
+            "users": len(sequences.evaluated(split)),
+            "users_without": sequences.skipped(split),
+            "items": sequences.n_items,
+            "protocol": self.data.protocol,
+            "graph": self.data.graph,
+            "leaks": leaks(dataset),
+            "training_edges": len(sequences.train.items),
+            "window": _window(recommender),
+            "budget": self.budget(),
+            "seed": self.seed,
+            "evaluation_seed": self.evaluation.seed,
+        }
+
+
+class NetworkSystem(NextItemSystem):
+    """A system whose recommender is one network, trained to predict each training item from those before it."""
+
+    recommender: SequentialConfig
+
+    # The name and options of LLM-BS's stage, so that a network trained for either serves both.
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("recommender", ("recommender",), known_as="behaviour"),
+        MEASURE,
+    )
+
+    def budget(self) -> str:
+        """Of the network."""
+        options = self.recommender
+        return f"{options.epochs} epochs of interactions at most, {options.batch_size} histories a step"
+
+    def make_recommender(self, run: Run) -> NextItemRecommender:
+        """Train the network on training items; validation items choose the epoch."""
+        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+
+        return NextItemRecommender.fit(run.dataset(), run.work, self.recommender, self.data.graph)
+
+    def load_recommender(self, run: Run) -> NextItemRecommender:
+        """The trained network."""
+        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+
+        return NextItemRecommender.from_pretrained(run.output("recommender"))
+
+
+def without_seen(lists_vk: Ints, histories: Histories) -> Ints:
+    """The same lists without the items of each one's history, closed up; -1 behind their end.
+
+    A list of nothing else keeps its first item, as a list may not be empty.
+    """
+    size = int(max(lists_vk.max(initial=0), histories.items.max(initial=0))) + 1
+    rows_v1 = np.arange(len(lists_vk))[:, None]
+    seen_vk = (lists_vk >= 0) & np.isin(rows_v1 * size + lists_vk, histories.rows * size + histories.items)
+    seen_vk[:, 0] &= ~(seen_vk | (lists_vk < 0)).all(axis=1)
+    order_vk = np.argsort(seen_vk, axis=1, kind="stable")
+    return np.take_along_axis(np.where(seen_vk, -1, lists_vk), order_vk, axis=1)
+
+
+def _window(recommender: CatalogueRecommender) -> int | None:
+    """Items of a history that it reads; None for one that reads no order."""
+    window: int | None = getattr(getattr(recommender, "config", None), "window", None)
+    return window
+
+
+def _per_user(result: RankingResult, dataset: Dataset, targets_U: Ints) -> pl.DataFrame:
+    """One row for each user: ids of user and left-out item, its rank, every metric."""
+    users = result.users.tolist()
+    return pl.DataFrame(
+        {
+            "user_id": [dataset.users.values[user] for user in users],
+            "item_id": [dataset.items.values[item] for item in targets_U[result.users].tolist()],
+            "rank": result.ranks,
+            **result.per_user,
+        }
+    )
+
+
+def _restricted(sequences: Sequences, users: Ints, split: Heldout) -> Sequences:
+    """The sequences with left-out items of these users only."""
+    targets = np.full_like(sequences.targets(split), -1)
+    targets[users] = sequences.targets(split)[users]
+    return replace(sequences, valid=targets) if split == "valid" else replace(sequences, test=targets)
+
+
+def _taken(result: RankingResult, rows: Ints) -> RankingResult:
+    """The result of some users, each of whom has one left-out item."""
+    values = {metric: values[rows] for metric, values in result.per_user.items()}
+    return RankingResult(result.users[rows], values, np.arange(len(rows)), result.ranks[rows], 0, {})
+
+
+def _costs(run: Run, recommender: CatalogueRecommender, ranking: float) -> Mapping[str, Any]:
+    """Training by task: epochs and seconds; seconds to rank for a user; this process's peak memory."""
+    training: dict[str, dict[str, float]] = {}
+    for line in run.history():
+        spent = training.setdefault(line["task"], {"epochs": 0, "seconds": 0.0})
+        spent["epochs"] = max(spent["epochs"], line["epoch"])
+        spent["seconds"] = max(spent["seconds"], line["seconds"])
+    return {
+        "training": training,
+        "measured_in_training": getattr(recommender, "metrics", {}),
+        "ranking_seconds_per_user": ranking,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }

@@ -1,0 +1,31 @@
+"""Popularity: everybody gets the items that most people took in training. Nothing is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Sequences
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.systems.base import MEASURE, Run, Stage
+from forwhy.systems.next_item import NextItemSystem
+
+if TYPE_CHECKING:
+    from forwhy.recommend.simple import PopularityRecommender
+
+
+class Popularity(NextItemSystem):
+    """One list for everybody."""
+
+    system: Literal["popularity"] = "popularity"
+    stages: ClassVar[tuple[Stage, ...]] = (MEASURE,)
+
+    def load_recommender(self, run: Run) -> PopularityRecommender:
+        """Counted again from the data set."""
+        from forwhy.recommend.simple import PopularityRecommender
+
+        return PopularityRecommender.fit(run.dataset(), self.data.graph)
+
+    def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
+        """None: it is the baseline."""
+        return {}

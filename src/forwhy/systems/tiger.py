@@ -1,0 +1,52 @@
+"""TIGER (Rajput et al. 2023): codes of what items say, by a residual-quantised autoencoder, that a decoder writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from forwhy.recommend.tiger.config import TigerConfig
+from forwhy.systems.base import Run
+from forwhy.systems.generative import GenerativeSystem
+from forwhy.vocabulary.indices.config import IndexConfig
+
+if TYPE_CHECKING:
+    from forwhy.recommend.tiger.recommender import TigerRecommender
+
+INDEX = {"source": "semantic", "method": "rqvae"}
+"""What its codes are made from and how, unless something else is given."""
+
+
+class Tiger(GenerativeSystem):
+    """An encoder reads a history's codes, a decoder writes the next item's."""
+
+    system: Literal["tiger"] = "tiger"
+    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate(INDEX))
+    recommender: TigerConfig = Field(default_factory=TigerConfig)
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _usual_index(cls, given: object) -> object:
+        return {**INDEX, **given} if isinstance(given, Mapping) else given
+
+    def budget(self) -> str:
+        """Of the encoder and decoder."""
+        options = self.recommender
+        return f"{options.epochs} epochs of interactions at most, {options.batch_size} targets a step"
+
+    def make_recommender(self, run: Run) -> TigerRecommender:
+        """Stage 3: the encoder and the decoder."""
+        from forwhy.recommend.tiger.recommender import TigerRecommender
+
+        index = self.load_index(run)
+        return TigerRecommender.fit(run.dataset(), index, run.work, self.recommender, self.data.graph)
+
+    def load_recommender(self, run: Run) -> TigerRecommender:
+        """The trained model."""
+        from forwhy.recommend.tiger.recommender import TigerRecommender
+
+        found = TigerRecommender.from_pretrained(run.output("recommender"), self.recommender.device)
+        self.ask_as_now(found)
+        return found

@@ -1,0 +1,56 @@
+"""XRec: graph vectors through a mixture of experts into every layer of a frozen language model.
+
+Stage 1 is LightGCN with BPR (Ma et al. 2024, eq. 7 to 11). Stage 2 learns adapters that turn a user's and an item's
+vector into the language model's width, in the prompt and in every layer (eq. 12), beside title and profiles in words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from forwhy.explain.config import XRecConfig
+from forwhy.graph.config import CollaborativeConfig
+from forwhy.systems.base import Run, Stage
+from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
+
+if TYPE_CHECKING:
+    from forwhy.explain.xrec import XRecExplainer
+    from forwhy.graph.collaborative import CollaborativeVectors
+
+
+class XRec(ExplainingSystem):
+    """Collaborative vectors that a frozen language model reads in each of its layers."""
+
+    system: Literal["xrec"] = "xrec"
+    collaborative: CollaborativeConfig = Field(default_factory=CollaborativeConfig)
+    explainer: XRecConfig = Field(default_factory=XRecConfig)
+
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("collaborative", ("collaborative",)),
+        EXPLAIN,
+        Stage("evaluation", ("encoder", "evaluation")),
+    )
+
+    def make_collaborative(self, run: Run) -> CollaborativeVectors:
+        """Stage 1: a vector of each user and item, from training interactions alone."""
+        from forwhy.graph.collaborative import CollaborativeTokenizer
+
+        return CollaborativeTokenizer(self.collaborative).fit(run.dataset(), run.work, self.data.graph)
+
+    def new_explainer(self) -> XRecExplainer:
+        """Stage 2: adapted vectors in the prompt and in every layer."""
+        from forwhy.explain.xrec import XRecExplainer
+
+        return XRecExplainer(self.explainer)
+
+    def load_representations(self, run: Run) -> CollaborativeVectors:
+        """The vectors of stage 1."""
+        from forwhy.graph.collaborative import CollaborativeVectors
+
+        return CollaborativeVectors.from_pretrained(run.output("collaborative"))
+
+    def budget_before(self) -> str:
+        """Of the vectors."""
+        return f"{self.collaborative.epochs} epochs of interactions at most"
