@@ -37,7 +37,7 @@ else:
         Making an object of a subclass makes one of that subclass and `torch.nn.Module` together.
         """
 
-        def __new__(cls, *_: object, **__: object) -> Network:
+        def __new__(cls, *_: object, **__: object) -> Network:  # noqa: D102 (says the class)
             return object.__new__(cls if issubclass(cls, import_module("torch").nn.Module) else _module(cls))
 
     @cache

@@ -30,8 +30,8 @@ from forwhy.systems.base import Run, System, output_of
 if TYPE_CHECKING:
     from forwhy.evaluate.reading import Outputs
     from forwhy.explain.soft import SoftExplainer
+    from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
-    from forwhy.recommend.simple import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 TEXTS = "outputs.parquet"
@@ -98,7 +98,7 @@ class RunFolder(Run):
         """Whether a stage is finished and its output is there."""
         return stage in self.state() and (self.path / output_of(stage)).exists()
 
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> Representations:
         """What ranks and is explained: a vector of each user and item.
 
         Raises:

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forwhy.errors import UserError
-from forwhy.systems.base import System
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from forwhy.systems.base import System
 
 GROUP = "forwhy.systems"
 _SHARED = {"__init__", "base", "explaining", "next_item", "generative"}
@@ -39,6 +43,8 @@ def find_system(name: str) -> type[System]:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
         raise UserError(f"{name!r} is not one of {', '.join(names())}; did you mean '{near[0]}'?")
+    from forwhy.systems.base import System  # here, as `--help` lists names without it
+
     found = _others().get(name)
     if found is None:
         return _system_in(f"forwhy.systems.{name.replace('-', '_')}", name)
@@ -54,6 +60,8 @@ def find_system(name: str) -> type[System]:
 
 
 def _system_in(module: str, name: str) -> type[System]:
+    from forwhy.systems.base import System
+
     kinds = [
         kind
         for kind in vars(import_module(module)).values()
@@ -67,4 +75,6 @@ def _system_in(module: str, name: str) -> type[System]:
 
 
 def _others() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {found.name: found for found in entry_points(group=GROUP)}

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from forwhy.artifact import SavesItself
     from forwhy.data.dataset import Dataset
     from forwhy.explain.soft import SoftExplainer
+    from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
-    from forwhy.recommend.simple import Behaviour
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class System(Options, ABC):
         """What says why (loads the language model: seconds, and its size in memory)."""
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
 
-    def load_representations(self, run: Run) -> Behaviour:
+    def load_representations(self, run: Run) -> Representations:
         """What ranks and is explained: a vector of each user and item."""
         raise self._lacks(run, "has no representations of users and items", "use a run of beat or xrec")
 

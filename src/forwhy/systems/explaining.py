@@ -34,8 +34,8 @@ from forwhy.text.encoder import TextEncoder, text_encoder
 
 if TYPE_CHECKING:
     from forwhy.explain.soft import SoftExplainer
+    from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
-    from forwhy.recommend.simple import Behaviour
 
 TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
 _TOGETHER = 32
@@ -68,7 +68,7 @@ class ExplainingSystem(System):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     @abstractmethod
-    def load_representations(self, run: Run) -> Behaviour:
+    def load_representations(self, run: Run) -> Representations:
         """What the first stage learned of users and items."""
 
     @abstractmethod
@@ -133,7 +133,10 @@ class ExplainingSystem(System):
         return [str(dataset.users.values[user]) for user in found.users.tolist()], found.per_user
 
     def measure(
-        self, dataset: Dataset, representations: Behaviour, explainer: SoftExplainer[Any, Any, Any] | None
+        self,
+        dataset: Dataset,
+        representations: Representations,
+        explainer: SoftExplainer[Any, Any, Any] | None,
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
         """Every number on test pairs beside its controls, and the generated texts by file name.
 
@@ -167,7 +170,7 @@ class ExplainingSystem(System):
         """Measures of the representations themselves: `health` and `retrieval` of `evaluation_document`."""
         return {}
 
-    def rank(self, dataset: Dataset, representations: Behaviour) -> RankingResult | None:
+    def rank(self, dataset: Dataset, representations: Representations) -> RankingResult | None:
         """Full ranking of test interactions by the representations; None without any."""
         test = dataset.edges("test")
         if not len(test):
@@ -219,7 +222,7 @@ class ExplainingSystem(System):
     def _protocol(
         self,
         dataset: Dataset,
-        representations: Behaviour,
+        representations: Representations,
         explainer: SoftExplainer[Any, Any, Any] | None,
         pairs: Pairs,
     ) -> dict[str, object]:

@@ -21,9 +21,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.leaks import leaks
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out
 from forwhy.evaluate.report import evaluation_document
-from forwhy.evaluate.sequential import rank_lists, rank_sequences
 from forwhy.options import Options
 from forwhy.progress import spinner, track
 from forwhy.recommend.sequential.config import SequentialConfig
@@ -31,6 +30,7 @@ from forwhy.systems.base import MEASURE, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
     from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.generative.recommender import GenerativeRecommender
     from forwhy.recommend.sequential.nextitem import NextItemRecommender
 
 RANKS = "ranking.parquet"
@@ -112,9 +112,8 @@ class NextItemSystem(System):
 
         split, ks = self.evaluation.split, self.evaluation.ks
         if isinstance(recommender, GenerativeRecommender):
-            lists = {AS_IT_IS: self._lists(recommender, histories, sequences)}
-            if SEEN_OUT in names:
-                lists[SEEN_OUT] = without_seen(lists[AS_IT_IS], histories.take(sequences.evaluated(split)))
+            hidden = {AS_IT_IS: None, SEEN_OUT: seen_out(sequences, split)}
+            lists = {name: self._lists(recommender, histories, sequences, hidden[name]) for name in names}
             return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in lists.items()}
 
         def scores(users: Ints) -> NDArray[np.float32]:
@@ -149,15 +148,21 @@ class NextItemSystem(System):
         """What else the numbers are about."""
         return {}
 
-    def _lists(self, recommender: Any, histories: Histories, sequences: Sequences) -> Ints:  # noqa: ANN401
-        """[users with a left-out item, K]."""
+    def _lists(
+        self,
+        recommender: GenerativeRecommender,
+        histories: Histories,
+        sequences: Sequences,
+        hidden: Histories | None,
+    ) -> Ints:
+        """[users with a left-out item, K], without what is hidden from each user's list."""
         users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
-        starts = range(0, len(users), _TOGETHER)
-        found = [
-            recommender.items_after(histories.take(users[start : start + _TOGETHER]), most)
-            for start in track(starts, "writing lists")
-        ]
-        return np.concatenate([np.empty((0, most), np.int64), *found])
+        found = [np.empty((0, most), np.int64)]
+        for start in track(range(0, len(users), _TOGETHER), "writing lists"):
+            some = users[start : start + _TOGETHER]
+            left_out = None if hidden is None else [hidden[user] for user in some.tolist()]
+            found.append(recommender.items_after(histories.take(some), most, left_out))
+        return np.concatenate(found)
 
     def _order(
         self,
@@ -230,19 +235,6 @@ class NetworkSystem(NextItemSystem):
         from forwhy.recommend.sequential.nextitem import NextItemRecommender
 
         return NextItemRecommender.from_pretrained(run.output("recommender"))
-
-
-def without_seen(lists_vk: Ints, histories: Histories) -> Ints:
-    """The same lists without the items of each one's history, closed up; -1 behind their end.
-
-    A list of nothing else keeps its first item, as a list may not be empty.
-    """
-    size = int(max(lists_vk.max(initial=0), histories.items.max(initial=0))) + 1
-    rows_v1 = np.arange(len(lists_vk))[:, None]
-    seen_vk = (lists_vk >= 0) & np.isin(rows_v1 * size + lists_vk, histories.rows * size + histories.items)
-    seen_vk[:, 0] &= ~(seen_vk | (lists_vk < 0)).all(axis=1)
-    order_vk = np.argsort(seen_vk, axis=1, kind="stable")
-    return np.take_along_axis(np.where(seen_vk, -1, lists_vk), order_vk, axis=1)
 
 
 def _window(recommender: CatalogueRecommender) -> int | None:

@@ -17,7 +17,7 @@ from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 
 if TYPE_CHECKING:
     from forwhy.explain.xrec import XRecExplainer
-    from forwhy.graph.collaborative import CollaborativeVectors
+    from forwhy.graph.representations import CollaborativeVectors
 
 
 class XRec(ExplainingSystem):
@@ -35,9 +35,9 @@ class XRec(ExplainingSystem):
 
     def make_collaborative(self, run: Run) -> CollaborativeVectors:
         """Stage 1: a vector of each user and item, from training interactions alone."""
-        from forwhy.graph.collaborative import CollaborativeTokenizer
+        from forwhy.graph.lightgcn import CollaborativeEncoder
 
-        return CollaborativeTokenizer(self.collaborative).fit(run.dataset(), run.work, self.data.graph)
+        return CollaborativeEncoder(self.collaborative).fit(run.dataset(), run.work, self.data.graph)
 
     def new_explainer(self) -> XRecExplainer:
         """Stage 2: adapted vectors in the prompt and in every layer."""
@@ -47,7 +47,7 @@ class XRec(ExplainingSystem):
 
     def load_representations(self, run: Run) -> CollaborativeVectors:
         """The vectors of stage 1."""
-        from forwhy.graph.collaborative import CollaborativeVectors
+        from forwhy.graph.representations import CollaborativeVectors
 
         return CollaborativeVectors.from_pretrained(run.output("collaborative"))
 

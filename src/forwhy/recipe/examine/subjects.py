@@ -19,7 +19,7 @@ from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.runner import run as run_stages
 
 if TYPE_CHECKING:
-    from forwhy.recommend.simple import Behaviour
+    from forwhy.graph.representations import Representations
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Subject:
         return self.behaviour if isinstance(self.behaviour, Vocabulary) else None
 
     @cached_property
-    def behaviour(self) -> Behaviour | None:
+    def behaviour(self) -> Representations | None:
         """What stands for users and items, read once; None for a file, or a system without explanations."""
         if self.run is None:
             return None

@@ -244,10 +244,10 @@ class GenerativeRecommender(SequentialRecommender):
                 lists[row] = (items[kept][:k], scores[kept][:k])
         return lists
 
-    def items_after(self, histories: Histories, k: int = 10) -> Ints:
+    def items_after(self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None) -> Ints:
         """[B, k] the items of those lists; -1 where the catalogue ends. What `evaluate.ranking.rank_lists` reads."""
         items_BK = np.full((len(histories), k), -1, dtype=np.int64)
-        for row, (items, _) in enumerate(self.lists_after(histories, k)):
+        for row, (items, _) in enumerate(self.lists_after(histories, k, hidden)):
             items_BK[row, : len(items)] = items
         return items_BK
 
