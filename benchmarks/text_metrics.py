@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from forwhy.data.sample import little_town
 from forwhy.evaluate.controls import text_table
+from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.neural import BertScore
 from forwhy.evaluate.reading import read_outputs
-from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.text import Features
 from forwhy.evaluate.words import words
 from forwhy.models import ALIASES, cache_folder

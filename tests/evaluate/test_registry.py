@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS
-from forwhy.evaluate.report import SHOWN_TEXT
 from forwhy.evaluate.text import Features, Measured, TextScores, score_texts
+from forwhy.report.tables import SHOWN_TEXT
 
 TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)

@@ -95,8 +95,10 @@ def test_runs_controls_and_metrics_all_appear(both: tuple[Page, str], good: Two)
     page, _ = both
     headers = [element["text"] for element in page.all("th", scope="row")]
     document = good[0].document
-    for name in ("all right", *document["controls"], "popularity", "unseen users (5)", "chance"):
+    for name in ("all right", *document["controls"], "popularity", "unseen users", "chance"):
         assert any(header.startswith(name) for header in headers), name
+    rows = [element["text"] for element in page.all("tr")]
+    assert any(row.startswith("unseen users5") for row in rows), "with its pairs"
     columns = {element["text"].split(" ")[0] for element in page.all("th", scope="col")}
     measured = {name for name, value in document["text"].items() if isinstance(value, float)}
     ranked = {name for name in document["ranking"] if "@" in name}

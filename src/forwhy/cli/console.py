@@ -72,34 +72,21 @@ def show(*renderables: RenderableType) -> None:
 
 
 def show_evaluation(document: Mapping[str, Any]) -> None:
-    """Writes an evaluation as tables; the sentences in it are strangers' words."""
-    from forwhy.evaluate.report import render
+    """Writes one evaluation as tables."""
+    from forwhy.report import render
 
-    show(*render(_plain_controls(document)))
+    show(*render(document))
 
 
 def show_examination(found: Examination) -> None:
-    """Writes several evaluations as one table; names and sentences in it are strangers' words."""
-    from dataclasses import replace
+    """Writes several evaluations as one table each of texts, rankings, gain and grounding."""
+    from forwhy.report import render_examined
 
-    from forwhy.evaluate.overview import render_examined
-
-    examined = [
-        replace(one, name=one_line(one.name), document=_plain_controls(one.document))
-        for one in found.examined
-    ]
-    comparisons = [replace(one, a=one_line(one.a), b=one_line(one.b)) for one in found.comparisons]
-    bold = {(one_line(name), metric) for name, metric in found.bold}
-    notes = [one_line(note) for note in found.notes]
-    show(*render_examined(examined, comparisons, bold, found.metrics, found.ranking, notes))
-
-
-def _plain_controls(document: Mapping[str, Any]) -> dict[str, Any]:
-    controls = {
-        name: control | {"sentence": plain(control["sentence"])} if "sentence" in control else control
-        for name, control in (document.get("controls") or {}).items()
-    }
-    return {**document, "controls": controls}
+    show(
+        *render_examined(
+            found.examined, found.comparisons, found.bold, found.metrics, found.ranking, found.notes
+        )
+    )
 
 
 def _json(value: object) -> object:

@@ -1,8 +1,6 @@
-"""report.html: one page without network, of any number of runs or files of outputs.
-
-matplotlib and Jinja2 are imported when a page is written (`pip install 'forwhy[report]'`).
-"""
+"""What was measured, shown: tables for a terminal, and report.html, one page without network."""
 
 from forwhy.report.page import write_report
+from forwhy.report.terminal import render, render_examined
 
-__all__ = ["write_report"]
+__all__ = ["render", "render_examined", "write_report"]

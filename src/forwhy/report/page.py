@@ -1,31 +1,96 @@
-"""The page: its parts put together, escaped, and written whole or not at all."""
+"""The page: its sections put together, escaped, and written whole or not at all.
+
+matplotlib and Jinja2 are imported when a page is written (`pip install 'forwhy[report]'`).
+"""
 
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison
+from forwhy.evaluate.document import protocol_in_words
 from forwhy.evaluate.reading import Examined
-from forwhy.evaluate.report import protocol_in_words
-from forwhy.report import figures, findings, protocol, samples, tables
+from forwhy.evaluate.registry import NEUTRAL
+from forwhy.report import figures, findings, samples, tables
+from forwhy.report.cells import CONTROLS, Table, clean, counted, interval, number
 from forwhy.report.figures import RUNS
-from forwhy.report.wording import CONTROLS, clean, counted
+from forwhy.report.tables import (
+    SHOWN_NEXT_ITEM,
+    SHOWN_TEXT,
+    Bold,
+    measured,
+    protocol_of,
+    ranking_of,
+    shown_ranking,
+    text_of,
+)
 
-__all__ = ["write_report"]
+NAMES = {
+    "graph": "protocol",
+    "masked": "left out of rankings",
+    "model": "language model",
+    "encoder": "text encoder",
+    "evaluation seed": "seed of the evaluation",
+}
+"""Value of the protocol -> its name on the page, where that is another."""
+PARTS = ("judge", "notes")
+"""Further mappings of a document that are shown as they are."""
+
+PLACES, PLACES_NEXT_ITEM = 20, 10
+"""The k of the ranking table in view, where it was measured; of systems of the next item."""
+MAIN, READ, WORDS = "Main metrics", "Read by a model or judged", "BLEU and ROUGE"
+OTHERWISE = "BLEU and ROUGE by other conventions"
+NOT_BETTER = "Variety, length and counts: more is not better"
+CAPTIONS = (MAIN, READ, WORDS, OTHERWISE, NOT_BETTER)
+IN_VIEW = CAPTIONS[:2]
+"""Of the tables of text metrics; the others are folded."""
+
+INTERVALS = "Filled: a run. Open: its controls, in its colour. Bars are bootstrap 95% intervals over pairs."
+CELLS = (
+    "In each cell: the value, in parentheses its standard deviation over pairs, and below its bootstrap 95% interval. "
+    "△ a control at least as good as its run; ▲ better beyond chance (the paired interval leaves out 0; not "
+    "corrected for the number of metrics). Bold: beats every other run after Holm's correction. Grey: more is not "
+    "better."
+)
+GAIN = (
+    "How many nats per token of the reference are lost when the language model is shown another pair's user, item or "
+    "both. At 0 the text is generic, however well it scores."
+)
+TESTED = (
+    "Paired permutation tests on the pairs that both runs have; Holm's correction is for all rows together. Faded rows "
+    "may be chance (Holm p above 0.05)."
+)
+SCORES = "How many pairs have which score; the stroke is the median. Controls are paler."
+STEPS = "By training step. Perplexity: how many words of a book are in even use."
+USAGE = "Slots that a word fills, words in order from the fullest."
+
+Part = tuple[str, Any]
+"""A kind of part that the template knows, and what is in it."""
+KEY: Part = ("key", None)
+
+
+class Section(NamedTuple):
+    """A part of the page under a heading that says what was found."""
+
+    id: str
+    link: str
+    """Its name in the list of sections."""
+    heading: str
+    parts: Sequence[Part]
 
 
 def write_report(
     path: Path,
     examined: Sequence[Examined],
     comparisons: Sequence[Comparison],
-    bold: Collection[tuple[str, str]],
+    bold: Bold,
     title: str = "Explanations, measured",
     command: str | None = None,
 ) -> None:
@@ -51,132 +116,165 @@ def write_report(
         raise UserError(
             f"{path}: the runs are {', '.join(names) or 'none'}; give one or more, each its own name"
         )
-    page = _render(_content(examined, comparisons, bold) | {"title": title, "command": command})
+    for module in ("matplotlib", "jinja2"):
+        if find_spec(module) is None:
+            raise UserError(f"report: {module} is not installed; `pip install 'forwhy[report]'` brings it")
+    shown = samples.cards(examined)
+    page = _filled(
+        title=title,
+        command=command,
+        runs=[{"name": run.name, "colour": position % RUNS} for position, run in enumerate(examined)],
+        subject=findings.subject(examined),
+        findings=findings.findings(examined, comparisons),
+        sections=list(_sections(examined, comparisons, bold)),
+        samples=shown,
+        scores=_embedded({"metrics": shown.metrics, "scores": shown.scores}),
+        protocols=[_protocol(run) for run in examined],
+        signatures={name: it for run in examined for name, it in text_of(run).get("signatures", {}).items()},
+    )
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _content(
-    runs: Sequence[Examined], comparisons: Sequence[Comparison], bold: Collection[tuple[str, str]]
-) -> dict[str, Any]:
-    """What the template reads, by part of the page; an empty part is not shown."""
-    _need("matplotlib")
-    shown = samples.cards(runs)
-    return {
-        "runs": [{"name": run.name, "colour": position % RUNS} for position, run in enumerate(runs)],
-        "subject": findings.subject(runs),
-        "findings": findings.findings(runs, comparisons),
-        "text": _text(runs, bold),
-        "ranking": _ranking(runs, bold),
-        "gain": _gain(runs),
-        "grounding": _grounding(runs),
-        "comparisons": _comparisons(comparisons),
-        "distributions": _distributions(runs),
-        "training": _training(runs),
-        "usage": _usage(runs),
-        "samples": shown,
-        "scores": _embedded({"metrics": shown.metrics, "scores": shown.scores}),
-        "protocols": [_protocol(run) for run in runs],
-        "signatures": protocol.signatures(runs),
-        "counted": counted,
+def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold: Bold) -> Iterator[Section]:
+    """Those of which something was measured."""
+    yield from _text(runs, bold)
+    yield from _ranking(runs, bold)
+    gain, grounding = tables.gain_table(runs), tables.grounding_table(runs)
+    if gain:
+        parts = [_note(GAIN), KEY, ("panels", figures.gain_panel(runs)), ("table", gain)]
+        yield Section("gain", "Gain", findings.gain_heading(runs), parts)
+    if grounding:
+        parts = [("table", grounding), _legend([grounding])]
+        yield Section("grounding", "Grounding", findings.grounding_heading(runs), parts)
+    differences = tables.comparison_table(comparisons)
+    if differences:
+        parts = [_note(TESTED), ("table", differences), _legend([differences])]
+        yield Section("comparisons", "Differences", findings.comparison_heading(comparisons), parts)
+    if panels := figures.distribution_panels(runs):
+        heading = findings.distribution_heading(runs, panels[-1].title)
+        yield Section("distributions", "Scores", heading, [_note(SCORES), ("panels", panels)])
+    if panels := figures.curve_panels(runs):
+        heading = findings.training_heading(runs)
+        yield Section("training", "Training", heading, [KEY, ("panels", panels), _note(STEPS)])
+    if panels := figures.usage_panels(runs):
+        words = [("note", ([run.name], f"{figures.usage_words(run)}.")) for run in runs if run.usage]
+        parts = [KEY, ("panels", panels), _note(USAGE), *words, *_shown(tables.health_table(runs))]
+        yield Section("usage", "Codebooks", findings.usage_heading(runs), parts)
+
+
+def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
+    found = {
+        caption: table
+        for caption, metrics in _text_families(runs).items()
+        if metrics and (table := tables.text_table(runs, metrics, bold, caption))
     }
+    if not found:
+        return
+    folded = [table for caption, table in found.items() if caption not in IN_VIEW]
+    panels = figures.interval_panels(runs)
+    controls = dict.fromkeys(name for run in runs for name in tables.controls_of(run) if name in CONTROLS)
+    parts: list[Part] = [("panels", panels), _note(INTERVALS)] if panels else []
+    parts += [
+        _note(CELLS),
+        *_shown(*(found.get(caption) for caption in IN_VIEW), tables.group_table(runs)),
+        ("folded", ("Every other metric", folded)),
+        _legend(list(found.values())),
+        ("terms", ("What the controls are", [(name, CONTROLS[name]) for name in controls])),
+    ]
+    yield Section("text", "Text", findings.text_heading(runs), parts)
+
+
+def _text_families(runs: Sequence[Examined]) -> dict[str, list[str]]:
+    """Caption -> text metrics: together all that were measured."""
+    metrics = measured([text_of(run) for run in runs])
+    families: dict[str, list[str]] = {caption: [] for caption in CAPTIONS}
+    for metric in [*(metric for metric in SHOWN_TEXT if metric in metrics), *metrics]:
+        if metric in families[MAIN]:
+            continue
+        families[MAIN if metric in SHOWN_TEXT else _family(metric)].append(metric)
+    return families
+
+
+def _family(metric: str) -> str:
+    if metric in NEUTRAL:
+        return NOT_BETTER
+    if metric.startswith(("peter_", "sacrebleu")):
+        return OTHERWISE
+    return WORDS if metric.startswith(("bleu", "rouge")) else READ
+
+
+def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
+    """The usual k in view, the others folded."""
+    metrics = measured([ranking_of(run) for run in runs])
+    ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
+    next_item = shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM
+    ks.sort(key=lambda k: k != (PLACES_NEXT_ITEM if next_item else PLACES))
+    found = [
+        table
+        for k in ks
+        if (
+            table := tables.ranking_table(
+                runs, [it for it in metrics if it.endswith(f"@{k}")], f"First {k}", bold
+            )
+        )
+    ]
+    retrieval = tables.retrieval_table(runs)
+    if not found and not retrieval:
+        return
+    heading = "Own text among all held-out texts"
+    parts: list[Part] = []
+    if found:
+        heading = findings.ranking_heading(runs, found[0].columns[1].name)
+        parts = [
+            _note(findings.ranking_note(runs)),
+            ("table", found[0]),
+            ("folded", ("Other list lengths", found[1:])),
+        ]
+    parts += [*_shown(tables.order_table(runs), retrieval), _legend(found[:1])]
+    yield Section("ranking", "Ranking", heading, parts)
+
+
+def _note(words: str) -> Part:
+    return "note", ((), words)
+
+
+def _shown(*found: Table | None) -> list[Part]:
+    return [("table", table) for table in found if table]
+
+
+def _legend(shown: Sequence[Table]) -> Part:
+    """Each described column of these tables once."""
+    columns = {column.name: column.hint for table in shown for column in table.columns if column.hint}
+    return "terms", ("What the columns mean", list(columns.items()))
 
 
 def _protocol(run: Examined) -> dict[str, Any]:
+    """Sentences, every value, and whatever else a document holds."""
+    excluded = {reason: n for reason, n in (run.document.get("exclusions") or {}).items() if n}
+    parts = {"excluded pairs": excluded, **{part: run.document.get(part) or {} for part in PARTS}}
     return {
         "name": run.name,
-        "sentences": protocol_in_words(run.document.get("protocol") or {}),
-        "lines": protocol.protocol_lines(run),
-        "parts": protocol.further_lines(run),
+        "sentences": protocol_in_words(protocol_of(run)),
+        "lines": [(NAMES.get(name, name), value) for name, value in _flat(protocol_of(run))],
+        "parts": {part: list(_flat(values)) for part, values in parts.items() if values},
     }
 
 
-def _text(runs: Sequence[Examined], bold: Collection[tuple[str, str]]) -> dict[str, Any] | None:
-    shown, folded = tables.text_tables(runs, bold)
-    groups = tables.group_table(runs)
-    if not shown and not folded:
-        return None
-    every = [*shown, *folded]
-    controls = dict.fromkeys(name for run in runs for name in tables.controls_of(run))
-    return {
-        "heading": findings.text_heading(runs),
-        "panels": figures.interval_panels(runs),
-        "tables": shown,
-        "folded": folded,
-        "groups": groups,
-        "legend": tables.legend(every),
-        "controls": [(name, CONTROLS[name]) for name in controls if name in CONTROLS],
-    }
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings and lists as names and values; null is left out."""
+    for key, value in values.items():
+        name = f"{before}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name} ")
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(map(str, value))
+        elif value is not None:
+            yield name, str(value)
 
 
-def _ranking(runs: Sequence[Examined], bold: Collection[tuple[str, str]]) -> dict[str, Any] | None:
-    found = tables.ranking_tables(runs, bold)
-    retrieval = tables.retrieval_table(runs)
-    if not found and not retrieval:
-        return None
-    first = found[0].columns[0].name if found else ""
-    return {
-        "heading": findings.ranking_heading(runs, first) if found else "Own text among all held-out texts",
-        "note": findings.ranking_note(runs),
-        "tables": found[:1],
-        "folded": found[1:],
-        "order": tables.order_table(runs),
-        "retrieval": retrieval,
-        "legend": tables.legend(found[:1]),
-    }
-
-
-def _gain(runs: Sequence[Examined]) -> dict[str, Any] | None:
-    table = tables.gain_table(runs)
-    if not table:
-        return None
-    return {"heading": findings.gain_heading(runs), "panels": figures.gain_panel(runs), "tables": [table]}
-
-
-def _grounding(runs: Sequence[Examined]) -> dict[str, Any] | None:
-    table = tables.grounding_table(runs)
-    if not table:
-        return None
-    return {
-        "heading": findings.grounding_heading(runs),
-        "tables": [table],
-        "words": findings.grounding_words(runs),
-        "legend": tables.legend([table]),
-    }
-
-
-def _comparisons(comparisons: Sequence[Comparison]) -> dict[str, Any] | None:
-    table = tables.comparison_table(comparisons)
-    if not table:
-        return None
-    return {
-        "heading": findings.comparison_heading(comparisons),
-        "tables": [table],
-        "legend": tables.legend([table]),
-    }
-
-
-def _distributions(runs: Sequence[Examined]) -> dict[str, Any] | None:
-    panels = figures.distribution_panels(runs)
-    if not panels:
-        return None
-    return {"heading": findings.distribution_heading(runs, panels[-1].title), "panels": panels}
-
-
-def _training(runs: Sequence[Examined]) -> dict[str, Any] | None:
-    panels = figures.curve_panels(runs)
-    return {"heading": findings.training_heading(runs), "panels": panels} if panels else None
-
-
-def _usage(runs: Sequence[Examined]) -> dict[str, Any] | None:
-    panels = figures.usage_panels(runs)
-    words = [(run.name, figures.usage_words(run)) for run in runs if run.usage]
-    return {"heading": findings.usage_heading(runs), "panels": panels, "words": words} if panels else None
-
-
-def _render(content: dict[str, Any]) -> str:
+def _filled(**content: object) -> str:
     """The template filled in; every string is cleaned and escaped on its way out."""
-    _need("jinja2")
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -191,27 +289,22 @@ def _render(content: dict[str, Any]) -> str:
         finalize=finalize,
         undefined=StrictUndefined,
     )
-    style, script = (_part(name) for name in ("page.css", "page.js"))
-    template = environment.get_template("page.html")
-    return template.render(
+    style, script = (
+        files("forwhy.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
+    return environment.get_template("page.html").render(
         content,
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         drawn=Markup,
+        counted=counted,
+        number=number,
+        interval=interval,
     )
-
-
-def _part(name: str) -> str:
-    return files("forwhy.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _embedded(document: object) -> str:
     """JSON that holds no character by which an HTML parser could leave the script element."""
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _need(module: str) -> None:
-    if find_spec(module) is None:
-        raise UserError(f"report: {module} is not installed; `pip install 'forwhy[report]'` brings it")

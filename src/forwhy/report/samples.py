@@ -13,8 +13,8 @@ import numpy as np
 
 from forwhy.evaluate.reading import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.evaluate.report import SHOWN_TEXT
-from forwhy.report.wording import clean, number
+from forwhy.report.cells import clean, number
+from forwhy.report.tables import SHOWN_TEXT
 
 SHOWN = 300
 """Pairs on the page; of more, so many evenly spaced from best to worst."""

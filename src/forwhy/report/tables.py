@@ -1,66 +1,54 @@
-"""Every table of the page as rows of cells: what is shown, marked, greyed and bold is decided here."""
+"""Every result table, built once from the evaluations of one or several runs.
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+A table says what is shown, marked, greyed and bold; `terminal` and `page` only draw it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
+from forwhy.evaluate.gain import LEAST
 from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.evaluate.report import SHOWN_NEXT_ITEM, SHOWN_TEXT, shown_ranking
-from forwhy.report.wording import CONTROLS, digits, hint, interval, number, probability
+from forwhy.report.cells import (
+    CONTROLS,
+    Cell,
+    Said,
+    Table,
+    TableRow,
+    columns,
+    counted,
+    digits,
+    hint,
+    is_neutral,
+    joined,
+    number,
+    percent,
+    probability,
+)
 
 Bold = Collection[tuple[str, str]]
+"""(run, metric) of the cells that may be bold."""
 Values = Mapping[str, Any]
-
+"""A part of an evaluation document: metric -> value, with `intervals` and, of texts, `std`."""
+SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
+SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
+SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
+"""Of systems of the next item, as their papers have it."""
+GROUNDED = ("precision", "precision_item", "precision_user", "recall", "claims")
+RETRIEVED = ("median_rank", "mrr", "hit@10")
+DIFFERENCES = ("difference", "effect", "p", "Holm p", "shared")
 NO_METRICS = {"pairs", "users", "dropped"}
-CONVENTIONS = ("peter_", "sacrebleu")
-OVERLAP = ("bleu", "rouge")
-PLACES, PLACES_NEXT_ITEM = 20, 10
-"""The k of the ranking table in view, where it was measured; of systems of the next item."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """One metric."""
-
-    name: str
-    hint: str = ""
-    neutral: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value."""
-
-    value: str
-    interval: str = ""
-    deviation: str = ""
-    mark: str = ""
-    """"level" or "above": a control that is at least as good, the second beyond chance."""
-    bold: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run, or a control or group under its run."""
+class Below(NamedTuple):
+    """What stands in a row below a run."""
 
     label: str
-    cells: Sequence[Cell]
-    run: int | None = None
-    """Position of the run; None for what stands under one."""
+    values: Values
+    counts: Sequence[str] = ()
     hint: str = ""
-    faded: bool = False
-    """A difference that chance may have made."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under their columns."""
-
-    caption: str
-    columns: Sequence[Column]
-    rows: Sequence[Row]
+    can_win: bool = True
 
 
 def text_of(run: Examined) -> Values:
@@ -73,12 +61,39 @@ def controls_of(run: Examined) -> Mapping[str, Values]:
     return run.document.get("controls") or {}
 
 
+def ranking_of(run: Examined) -> Values:
+    """The run's ranking metrics; empty when there are none."""
+    return run.document.get("ranking") or {}
+
+
+def protocol_of(run: Examined) -> Values:
+    """What the run's numbers are about; empty when nothing is recorded."""
+    return run.document.get("protocol") or {}
+
+
 def measured(tables: Sequence[Values]) -> list[str]:
     """Metrics that some table holds: those of the registry in its order, then others as they came."""
     found = dict.fromkeys(
-        name for table in tables for name, value in table.items() if _is_metric(name, value)
+        name
+        for table in tables
+        for name, value in table.items()
+        if name not in NO_METRICS and type(value) in (int, float)
     )
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
+
+
+def shown_ranking(
+    documents: Sequence[Mapping[str, Any]], usual: tuple[str, ...] = SHOWN_RANKING
+) -> tuple[str, ...]:
+    """Ranking metrics to show: those of the next item where all these evaluations are about it."""
+    ranked = [document for document in documents if document.get("ranking")]
+    next_item = [(document.get("protocol") or {}).get("task") == "next-item" for document in ranked]
+    return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
+
+
+def judged(run: Examined) -> list[str]:
+    """Text metrics of a run by which a control can win."""
+    return [metric for metric in measured([text_of(run)]) if metric not in NEUTRAL]
 
 
 def standing(method: Values, control: Values, metric: str) -> str:
@@ -93,133 +108,6 @@ def standing(method: Values, control: Values, metric: str) -> str:
     return "level" if control[metric] >= method[metric] else "below"
 
 
-def judged(run: Examined) -> list[str]:
-    """Text metrics of a run by which a control can win."""
-    return [metric for metric in measured([text_of(run)]) if metric not in NEUTRAL]
-
-
-def text_tables(runs: Sequence[Examined], bold: Bold) -> tuple[list[Table], list[Table]]:
-    """The tables in view and those to be unfolded: every metric is in one of them."""
-    metrics = measured([text_of(run) for run in runs])
-    families: dict[str, list[str]] = {
-        "Main metrics": [metric for metric in SHOWN_TEXT if metric in metrics],
-        "Read by a model or judged": [],
-        "BLEU and ROUGE": [],
-        "BLEU and ROUGE by other conventions": [],
-        "Variety, length and counts: more is not better": [],
-    }
-    for metric in metrics:
-        if metric not in families["Main metrics"]:
-            families[_family(metric)].append(metric)
-    tables = [_text_table(name, found, runs, bold) for name, found in families.items()]
-    shown = [table for table in tables[:2] if table.columns]
-    return shown, [table for table in tables[2:] if table.columns]
-
-
-def group_table(runs: Sequence[Examined]) -> Table | None:
-    """Main text metrics by group of users."""
-    groups = [(position, run, run.document.get("groups") or {}) for position, run in enumerate(runs)]
-    metrics = [
-        m for m in SHOWN_TEXT if m in measured([text for *_, found in groups for text in found.values()])
-    ]
-    rows = []
-    for position, run, found in groups:
-        if found:
-            rows.append(Row(run.name, _cells(text_of(run), metrics, deviations=True), position))
-            rows += [
-                Row(_with_pairs(name, text), _cells(text, metrics, True)) for name, text in found.items()
-            ]
-    return Table("By group of users", _columns(metrics), rows) if rows else None
-
-
-def ranking_tables(runs: Sequence[Examined], bold: Bold) -> list[Table]:
-    """Full ranking at one k, then at the others."""
-    ranked = [(position, run) for position, run in enumerate(runs) if run.document.get("ranking")]
-    metrics = measured([run.document["ranking"] for _, run in ranked])
-    ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
-    next_item = shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM
-    ks.sort(key=lambda k: k != (PLACES_NEXT_ITEM if next_item else PLACES))
-    return [
-        _ranking_table(f"First {k}", [m for m in metrics if m.endswith(f"@{k}")], ranked, bold) for k in ks
-    ]
-
-
-def order_table(runs: Sequence[Examined]) -> Table | None:
-    """Some users of each run after their histories as they are, and after the same items in random order."""
-    found = [(run.name, run.document["order"]) for run in runs if run.document.get("order")]
-    metrics = [it for it in SHOWN_NEXT_ITEM if all(it in order["given"] for _, order in found)]
-    rows = [
-        Row(f"{name}, {order[kind]['users']:,} users, {words}", _cells(order[kind], metrics, False))
-        for name, order in found
-        for kind, words in (("given", "histories as they are"), ("shuffled", "in random order"))
-    ]
-    return Table("What order is worth", _columns(metrics), rows) if rows else None
-
-
-def gain_table(runs: Sequence[Examined]) -> Table | None:
-    """NLL, and what the right user and item are worth."""
-    sides = ("user", "item", "both")
-    columns = [
-        Column("NLL", "negative log-likelihood of the reference, nats per token", neutral=True),
-        *(Column(f"gain: {side}", f"nats per token lost with another pair's {side}") for side in sides),
-    ]
-    rows = []
-    for position, run in enumerate(runs):
-        gain = run.document.get("information_gain")
-        if gain:
-            nll = {"nll": run.document["nll"], "intervals": {"nll": run.document["nll_interval"]}}
-            rows.append(
-                Row(run.name, [_cell(nll, "nll", 3), *(_cell(gain, side, 4) for side in sides)], position)
-            )
-    return Table("Nats per token", columns, rows) if rows else None
-
-
-def grounding_table(runs: Sequence[Examined]) -> Table | None:
-    """Shares of supported claims, controls under their run."""
-    columns = [
-        Column("precision", "share of the text's claims that evidence of the item or the user supports"),
-        Column("precision_item", "the same by evidence of the item alone"),
-        Column("precision_user", "the same by evidence of the user alone"),
-        Column("recall", "share of the reference's claims that the text supports"),
-        Column("claims", "claims in a text", neutral=True),
-    ]
-    names = [column.name for column in columns]
-    rows = []
-    for position, run in enumerate(runs):
-        grounding = run.document.get("grounding")
-        if grounding:
-            method = grounding["method"]
-            rows.append(Row(run.name, _cells(method, names), position))
-            rows += [
-                Row(
-                    name,
-                    _control_cells(method, control, names, name != "reference"),
-                    hint=CONTROLS.get(name, ""),
-                )
-                for name, control in grounding["controls"].items()
-            ]
-    return Table("Share of claims that are supported", columns, rows) if rows else None
-
-
-def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
-    """Every comparison by metric under its two runs; faded where it does not survive correction."""
-    columns = [
-        Column("difference", "the first run minus the second, with its paired bootstrap 95% interval"),
-        Column("effect", "Cohen's d: the mean difference in units of its own deviation over pairs"),
-        Column("p", "two-sided, by paired permutation"),
-        Column("Holm p", "p corrected for all comparisons in this table"),
-        Column("pairs", "pairs, or users, that both have"),
-    ]
-    rows = []
-    for (a, b), together in by_runs(comparisons).items():
-        rows.append(Row(f"{a} \u2212 {b}", []))
-        rows += [
-            Row(one.metric, _comparison_cells(one), hint=hint(one.metric), faded=one.p_holm > LEVEL)
-            for one in together
-        ]
-    return Table("Differences between runs", columns, rows) if rows else None
-
-
 def by_runs(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
     """The two names -> their comparisons, in order."""
     together: dict[tuple[str, str], list[Comparison]] = {}
@@ -228,146 +116,253 @@ def by_runs(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], list[Com
     return together
 
 
+def alike(said: Sequence[tuple[str, str]]) -> list[Said]:
+    """(run, words) -> each words once, with all runs they are said of."""
+    names: dict[str, list[str]] = {}
+    for name, words in said:
+        names.setdefault(words, []).append(name)
+    return [(of, words) for words, of in names.items()]
+
+
+# --- the tables; each is None where nothing of it was measured
+
+
+def text_table(
+    runs: Sequence[Examined], metrics: Sequence[str], bold: Bold = (), caption: str = "Main metrics"
+) -> Table | None:
+    """Text metrics of each run and, below it, of its controls."""
+    rows: list[TableRow] = []
+    for position, run in enumerate(runs):
+        if text_of(run):
+            counts = [f"{text_of(run)['pairs']:,}"]
+            rows += _with_others(position, run.name, text_of(run), counts, metrics, _controls(run), bold)
+    return _table(caption, ["pairs", *metrics], rows)
+
+
+def group_table(runs: Sequence[Examined]) -> Table | None:
+    """Main text metrics by group of users, below those of all."""
+    found = [run.document.get("groups") or {} for run in runs]
+    metrics = [
+        m for m in SHOWN_TEXT if m in measured([group for groups in found for group in groups.values()])
+    ]
+    rows: list[TableRow] = []
+    for position, (run, groups) in enumerate(zip(runs, found, strict=True)):
+        if groups:
+            whole = text_of(run)
+            rows.append(TableRow(run.name, [*_group_counts(whole), *_cells(whole, metrics)], position))
+            rows += [
+                TableRow(name, [*_group_counts(group), *_cells(group, metrics)])
+                for name, group in groups.items()
+            ]
+    names = ["texts", "users", "pairs", *metrics]
+    note = f"- fewer than {LEAST} pairs"
+    return _table("Explanations by users' training texts", names, rows, [((), note)])
+
+
+def ranking_table(
+    runs: Sequence[Examined], metrics: Sequence[str], caption: str, bold: Bold = ()
+) -> Table | None:
+    """Full ranking of each run and, below it, of its variants and the baselines."""
+    rows: list[TableRow] = []
+    for position, run in enumerate(runs):
+        if ranking_of(run):
+            others = [
+                Below(name, values, [f"{values['users']:,}"], can_win=kind == "baselines")
+                for kind in ("variants", "baselines")
+                for name, values in (run.document.get(kind) or {}).items()
+            ]
+            counts = [f"{ranking_of(run)['users']:,}"]
+            rows += _with_others(position, run.name, ranking_of(run), counts, metrics, others, bold)
+    return _table(caption, ["users", *metrics], rows)
+
+
+def order_table(runs: Sequence[Examined]) -> Table | None:
+    """Some users of each run after their histories as they are, and after the same items in random order."""
+    orders = {
+        position: run.document["order"] for position, run in enumerate(runs) if run.document.get("order")
+    }
+    metrics = [metric for metric in SHOWN_NEXT_ITEM if all(metric in it["given"] for it in orders.values())]
+    rows: list[TableRow] = []
+    for position, order in orders.items():
+        rows.append(TableRow(runs[position].name, [], position))
+        rows += [
+            TableRow(label, [Cell(f"{order[kind]['users']:,}"), *_cells(order[kind], metrics)])
+            for kind, label in (("given", "histories as they are"), ("shuffled", "in random order"))
+        ]
+    return _table("What order is worth", ["users", *metrics], rows)
+
+
+def health_table(runs: Sequence[Examined]) -> Table | None:
+    """How evenly and how fully each codebook is used."""
+    rows: list[TableRow] = []
+    for position, run in enumerate(runs):
+        books = run.document.get("health") or {}
+        rows += [TableRow(run.name, [], position)] if books else []
+        rows += [
+            TableRow(book, [Cell(f"{health['perplexity']:.0f}"), Cell(f"{health['used']:.0f}")])
+            for book, health in books.items()
+        ]
+    return _table("Codebooks", ["perplexity", "words in use"], rows)
+
+
+def gain_table(runs: Sequence[Examined]) -> Table | None:
+    """NLL, and what the right user and item are worth."""
+    sides = ("item", "user", "both")
+    rows, models = [], set()
+    for position, run in enumerate(runs):
+        gain = run.document.get("information_gain")
+        if gain:
+            nll = {"nll": run.document["nll"], "intervals": {"nll": run.document["nll_interval"]}}
+            cells = [
+                Cell(f"{gain['pairs']:,}"),
+                _cell(nll, "nll", 3),
+                *(_cell(gain, side, 4) for side in sides),
+            ]
+            rows.append(TableRow(run.name, cells, position))
+            models.add(protocol_of(run).get("model"))
+    words = "different models count different tokens: compare gains, not NLLs"
+    caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
+    names = ["pairs", "NLL", *(f"gain: {side}" for side in sides)]
+    return _table(caption, names, rows, [((), words)] if len(models) > 1 else [])
+
+
+def grounding_table(runs: Sequence[Examined]) -> Table | None:
+    """Shares of supported claims, controls under their run; the notes say how sure the matcher is."""
+    rows: list[TableRow] = []
+    said: list[tuple[str, str]] = []
+    for position, run in enumerate(runs):
+        grounding = run.document.get("grounding")
+        if grounding:
+            others = [
+                Below(name, values, hint=CONTROLS.get(name, ""), can_win=name != "reference")
+                for name, values in grounding["controls"].items()
+            ]
+            rows += _with_others(position, run.name, grounding["method"], (), GROUNDED, others)
+            said += [(run.name, words) for words in _calibrated(grounding)]
+    return _table("Grounding: share of claims that something known supports", GROUNDED, rows, alike(said))
+
+
 def retrieval_table(runs: Sequence[Examined]) -> Table | None:
     """Own text among all held-out texts, given the macro words, beside chance."""
-    names = ("median_rank", "mrr", "hit@10")
-    hints = (
-        "rank of a pair's own text: less is better",
-        "mean of 1 over the rank",
-        "share ranked in the first ten",
-    )
     rows = []
     for position, run in enumerate(runs):
         found = run.document.get("text_retrieval")
         if found:
-            rows.append(Row(run.name, _cells(found, names), position))
-            rows.append(Row("chance", _cells(found["chance"], names)))
-    columns = [Column(name, words) for name, words in zip(names, hints, strict=True)]
-    return Table("Own text among all held-out texts, given the macro words", columns, rows) if rows else None
+            rows.append(
+                TableRow(run.name, [Cell(f"{found['pairs']:,}"), *_cells(found, RETRIEVED)], position)
+            )
+            rows.append(TableRow("chance", [Cell(""), *_cells(found["chance"], RETRIEVED)]))
+    caption = "Own text among all held-out texts, given the macro words"
+    return _table(caption, ["texts", *RETRIEVED], rows)
 
 
-def legend(tables: Sequence[Table]) -> list[Column]:
-    """Each described column of these tables once."""
-    return list({column.name: column for table in tables for column in table.columns if column.hint}.values())
-
-
-def _is_metric(name: str, value: object) -> bool:
-    return name not in NO_METRICS and isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _family(metric: str) -> str:
-    if metric in NEUTRAL:
-        return "Variety, length and counts: more is not better"
-    if metric.startswith(CONVENTIONS):
-        return "BLEU and ROUGE by other conventions"
-    return "BLEU and ROUGE" if metric.startswith(OVERLAP) else "Read by a model or judged"
-
-
-def _text_table(caption: str, metrics: Sequence[str], runs: Sequence[Examined], bold: Bold) -> Table:
-    rows = []
-    for position, run in enumerate(runs):
-        if text_of(run):
-            rows.append(Row(run.name, _cells(text_of(run), metrics, True, (run.name, bold)), position))
-            rows += _control_rows(text_of(run), controls_of(run), metrics)
-    return Table(caption, _columns(metrics), rows)
-
-
-def _control_rows(method: Values, controls: Mapping[str, Values], metrics: Sequence[str]) -> Iterator[Row]:
-    for name, control in controls.items():
-        words = control.get("sentence") or CONTROLS.get(name, "")
-        yield Row(name, _control_cells(method, control, metrics), hint=words)
-
-
-def _ranking_table(
-    caption: str, metrics: Sequence[str], ranked: Sequence[tuple[int, Examined]], bold: Bold
-) -> Table:
-    rows = []
-    for position, run in ranked:
-        ranking = run.document["ranking"]
-        rows.append(Row(run.name, _cells(ranking, metrics, False, (run.name, bold)), position))
+def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
+    """Every comparison by metric under its two runs; faded where it does not survive correction."""
+    rows: list[TableRow] = []
+    for (a, b), together in by_runs(comparisons).items():
+        rows.append(TableRow(f"{a} \u2212 {b}", []))
         rows += [
-            Row(name, _control_cells(ranking, other, metrics, can_win=kind == "baselines"))
-            for kind in ("variants", "baselines")
-            for name, other in (run.document.get(kind) or {}).items()
+            TableRow(one.metric, _comparison_cells(one), hint=hint(one.metric), faded=one.p_holm > LEVEL)
+            for one in together
         ]
-    return Table(caption, _columns(metrics), rows)
+    return _table("Differences between runs", DIFFERENCES, rows)
 
 
-def _columns(metrics: Sequence[str]) -> list[Column]:
-    return [Column(metric, hint(metric), is_neutral(metric)) for metric in metrics]
+# --- rows and cells
 
 
-def is_neutral(metric: str) -> bool:
-    """Whether more of it is not better, whatever its "@k"."""
-    return metric.partition("@")[0] in NEUTRAL
+def _table(
+    caption: str, names: Sequence[str], rows: Sequence[TableRow], notes: Sequence[Said] = ()
+) -> Table | None:
+    return Table(caption, columns(names), rows, notes) if rows else None
 
 
-def _cells(
-    values: Values, metrics: Sequence[str], deviations: bool = False, of: tuple[str, Bold] = ("", ())
-) -> list[Cell]:
-    name, bold = of
-    return [
-        _cell(values, metric, _decimals(metric, values), deviations, bold=(name, metric) in bold)
-        for metric in metrics
-    ]
+def _controls(run: Examined) -> Iterator[Below]:
+    for name, control in controls_of(run).items():
+        own = f"{control['pairs'] - control['fallbacks']:,}" if "fallbacks" in control else ""
+        yield Below(name, control, [own], control.get("sentence") or CONTROLS.get(name, ""))
 
 
-def _control_cells(
-    method: Values, control: Values, metrics: Sequence[str], can_win: bool = True
-) -> list[Cell]:
-    return [
-        _cell(
-            control,
-            metric,
-            _decimals(metric, method),
-            True,
-            _mark(method, control, metric) if can_win else "",
-        )
-        for metric in metrics
-    ]
+def _with_others(
+    position: int,
+    name: str,
+    method: Values,
+    counts: Sequence[str],
+    metrics: Sequence[str],
+    others: Iterable[Below],
+    bold: Bold = (),
+) -> Iterator[TableRow]:
+    """A run's row, and those below it: marked where they win, and with as many digits as the run has."""
+    decimals = {metric: _decimals(metric, method) for metric in metrics}
+    own = [_cell(method, metric, decimals[metric], bold=(name, metric) in bold) for metric in metrics]
+    yield TableRow(name, [*map(Cell, counts), *own], position)
+    for other in others:
+        cells = [
+            _cell(other.values, metric, decimals[metric], _mark(method, other, metric)) for metric in metrics
+        ]
+        yield TableRow(other.label, [*map(Cell, other.counts), *cells], hint=other.hint)
 
 
-def _mark(method: Values, control: Values, metric: str) -> str:
-    known = metric in method and metric in control
-    if not known or is_neutral(metric) or metric == "claims" or control[metric] < method[metric]:
+def _cells(values: Values, metrics: Sequence[str]) -> list[Cell]:
+    return [_cell(values, metric, _decimals(metric, values)) for metric in metrics]
+
+
+def _cell(values: Values, metric: str, decimals: int, mark: str = "", bold: bool = False) -> Cell:
+    if metric not in values:
+        return Cell()
+    interval, deviation = ((values.get(part) or {}).get(metric) for part in ("intervals", "std"))
+    return Cell(values[metric], decimals, interval, deviation, mark, bold)
+
+
+def _mark(method: Values, other: Below, metric: str) -> str:
+    control = other.values
+    if not other.can_win or is_neutral(metric) or metric not in method or metric not in control:
+        return ""
+    if control[metric] < method[metric]:
         return ""
     return "above" if standing(method, control, metric) == "above" else "level"
 
 
 def _decimals(metric: str, values: Values) -> int:
-    """One width for a metric wherever it stands."""
+    """One width for a metric in all rows of a run."""
     known = METRICS.get(metric)
     if known and known.top is not None:
         return 3 if known.top == 1 else 2
     return digits([values[metric]]) if metric in values else 3
 
 
-def _cell(
-    values: Values, metric: str, decimals: int, deviations: bool = False, mark: str = "", bold: bool = False
-) -> Cell:
-    if metric not in values:
-        return Cell(number(None, 0))
-    deviation = (values.get("std") or {}).get(metric) if deviations else None
-    return Cell(
-        number(values[metric], decimals),
-        interval((values.get("intervals") or {}).get(metric), decimals),
-        "" if deviation is None else number(deviation, decimals),
-        mark,
-        bold,
-    )
+def _group_counts(group: Values) -> list[Cell]:
+    few, most = group.get("training_texts") or (None, None)
+    texts = "" if few is None else str(few) if few == most else f"{few} to {most}"
+    return [Cell(texts), *(Cell(f"{group[name]:,}" if name in group else "") for name in ("users", "pairs"))]
+
+
+def _calibrated(grounding: Values) -> list[str]:
+    """The threshold, its errors and what follows from them."""
+    calibration = grounding["calibration"]
+    missed, accepted = calibration["missed"]["either"], calibration["accepted"]["either"]
+    words = [
+        f"a claim counts as supported from a score of {number(calibration['threshold'], 3)} on. Fitted on "
+        f"{counted(calibration['claims']['either'], 'claim')} of training texts, this misses {percent(missed)} of the "
+        f"claims that are right and accepts {percent(accepted)} of claims beside another pair's evidence, so a "
+        "precision is read by its margin over the dealt row, not by itself."
+    ]
+    excluded = by_reason(grounding["method"].get("excluded"))
+    return [*words, f"pairs that do not count: {excluded}."] if excluded else words
+
+
+def by_reason(counts: Mapping[str, int] | None) -> str:
+    """As in "3 (no evidence) and 1 (no claims)"; "" where nothing was left out."""
+    return joined([f"{n:,} ({reason.replace('_', ' ')})" for reason, n in (counts or {}).items() if n])
 
 
 def _comparison_cells(one: Comparison) -> list[Cell]:
     mean, low, high = one.difference
     decimals = digits([mean, low, high])
     return [
-        Cell(number(mean, decimals, sign=True), interval([low, high], decimals)),
+        Cell(number(mean, decimals, sign=True), decimals, [low, high]),
         Cell(number(one.effect, 2, sign=True)),
         Cell(probability(one.p)),
         Cell(probability(one.p_holm)),
         Cell(f"{one.pairs:,}"),
     ]
-
-
-def _with_pairs(name: str, text: Values) -> str:
-    return f"{name} ({text['pairs']:,})" if "pairs" in text else name

@@ -24,7 +24,7 @@ from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, war
 from forwhy.evaluate.matching import match
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, Reading
-from forwhy.evaluate.report import evaluation_document
+from forwhy.evaluate.document import evaluation_document
 from forwhy.explain.base import NllResult
 from forwhy.explain.config import ExplainerConfig
 from forwhy.options import Options

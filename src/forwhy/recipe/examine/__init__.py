@@ -12,7 +12,6 @@ from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import NEUTRAL
-from forwhy.evaluate.report import shown_ranking
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
 from forwhy.recipe.examine.comparing import compare_all
@@ -20,6 +19,7 @@ from forwhy.recipe.examine.notes import about
 from forwhy.recipe.examine.request import SHOWN_LEARNED, SHOWN_RANKING, SHOWN_TEXT, Request, measures
 from forwhy.recipe.examine.scoring import Grounders, Result, examined
 from forwhy.recipe.examine.subjects import Subject, recorded, subjects
+from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
 
 __all__ = ["Examination", "Request", "examine", "recorded"]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import TextTable
+from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
 from forwhy.evaluate.matching import Matched
 from forwhy.evaluate.reading import Examined, Sample
-from forwhy.evaluate.report import evaluation_document
 from forwhy.evaluate.text import Encoder
 from forwhy.recipe.examine.subjects import Subject
 

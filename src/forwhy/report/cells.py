@@ -1,10 +1,62 @@
-"""How numbers, names and strangers' texts are put on the page."""
+"""What a result table is made of, and how numbers, names and strangers' texts are written in a report."""
 
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from forwhy.evaluate.registry import METRICS
+from forwhy.evaluate.registry import METRICS, NEUTRAL
+
+Said = tuple[Sequence[str], str]
+"""Names of runs and what is said of them: apart, as a name may be written from right to left."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A metric or a count."""
+
+    name: str
+    hint: str = ""
+    neutral: bool = False
+    """More of it is not better."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as measured, or words; a renderer decides how many digits are shown."""
+
+    value: float | str | None = None
+    decimals: int = 3
+    """Digits on the page, where a column is of one width."""
+    interval: Sequence[float] | None = None
+    deviation: float | None = None
+    mark: str = ""
+    """"level" or "above": a control that is at least as good, the second beyond chance."""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A run, or below it one of its controls, variants or groups; without cells, a heading of rows."""
+
+    label: str
+    cells: Sequence[Cell]
+    run: int | None = None
+    """Position of the run; None for a row below one."""
+    hint: str = ""
+    faded: bool = False
+    """A difference that chance may have made."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under their columns, and what must be said with them."""
+
+    caption: str
+    columns: Sequence[TableColumn]
+    rows: Sequence[TableRow]
+    notes: Sequence[Said] = ()
+
 
 NOTHING = "\u2013"
 """In a cell without a value."""
@@ -49,12 +101,51 @@ def short(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "\u2026"
 
 
-def hint(metric: str) -> str:
+OTHERS = {
+    "perplexity": "how many words of a book are in even use",
+    "words in use": "words of a book that some user or item has",
+    "NLL": "negative log-likelihood of the reference, nats per token",
+    "gain: item": "nats per token lost with another pair's item",
+    "gain: user": "nats per token lost with another pair's user",
+    "gain: both": "nats per token lost with another pair's both",
+    "precision": "share of the text's claims that evidence of the item or the user supports",
+    "precision_item": "the same by evidence of the item alone",
+    "precision_user": "the same by evidence of the user alone",
+    "recall": "share of the reference's claims that the text supports",
+    "claims": "claims in a text",
+    "median_rank": "rank of a pair's own text: less is better",
+    "mrr": "mean of 1 over the rank",
+    "hit@10": "share ranked in the first ten",
+    "difference": "the first run minus the second, with its paired bootstrap 95% interval",
+    "effect": "Cohen's d: the mean difference in units of its own deviation over pairs",
+    "p": "two-sided, by paired permutation",
+    "Holm p": "p corrected for all comparisons in this table",
+    "pairs": "pairs that were measured; a control has a text of its own for so many, the others get the constant",
+    "shared": "pairs, or users, that both have",
+    "users": "users that were measured",
+    "texts": "held-out texts that are ranked, or training texts of each user of a group",
+}
+"""Column -> its meaning, of those that are no text or ranking metric."""
+GREY = {"claims", "pairs", "shared", "users", "texts", "NLL"}
+"""Of these columns more is not better."""
+
+
+def is_neutral(metric: str) -> bool:
+    """Whether more of it is not better, whatever its "@k"."""
+    return metric in GREY or metric.partition("@")[0] in NEUTRAL
+
+
+def columns(names: Iterable[str]) -> list[TableColumn]:
+    """Columns with what they mean; nothing for a metric that nobody described."""
+    return [TableColumn(name, hint(name), is_neutral(name)) for name in names]
+
+
+def hint(name: str) -> str:
     """What a metric means and by whose convention; "" for one that nobody described."""
-    known = METRICS.get(metric)
+    known = METRICS.get(name)
     if known:
         return f"{known.meaning} ({known.source})"
-    return RANKING.get(metric.partition("@")[0], "")
+    return OTHERS.get(name) or RANKING.get(name.partition("@")[0], "")
 
 
 def digits(values: Iterable[float]) -> int:

@@ -1,0 +1,216 @@
+"""The evaluation of a run as one JSON document, and its protocol in sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forwhy.evaluate.controls import TextTable
+from forwhy.evaluate.gain import Gain, TextGroup
+from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.significance import flatten
+from forwhy.evaluate.text import TextScores
+
+Document = dict[str, Any]
+
+
+def evaluation_document(
+    *,
+    ranking: RankingResult | None = None,
+    baselines: Mapping[str, RankingResult] | None = None,
+    health: Mapping[str, Mapping[str, float]] | None = None,
+    text: TextTable | None = None,
+    gain: Gain | None = None,
+    retrieval: Mapping[str, object] | None = None,
+    groups: Mapping[str, TextGroup] | None = None,
+    variants: Mapping[str, RankingResult] | None = None,
+    order: Mapping[str, RankingResult] | None = None,
+    costs: Mapping[str, object] | None = None,
+    protocol: Mapping[str, object] | None = None,
+) -> Document:
+    """Everything measured, as plain JSON values; what was not measured is null.
+
+    Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book ->
+    perplexity, used); `text` (the method's metrics, all of `registry.METRICS` that apply, `intervals`, `std`
+    over pairs, `pairs`, and `signatures`); `controls` (name -> the same without `signatures`, with `sentence`
+    where it is a constant, `fallbacks` where it may lack a text (pairs that got the constant) and `margin`,
+    the method minus the control on the same pairs);
+    `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
+    `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
+    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `variants` (name -> ranking
+    of the same model asked otherwise); `order` (of systems of the next item: `given` and `shuffled`, a ranking of
+    the same users after their histories in either order); `costs` (whatever was given); `protocol` (fingerprint,
+    split, seed: whatever was given; `protocol_in_words` reads it).
+    Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
+    """
+    return {
+        "ranking": None if ranking is None else _ranking(ranking),
+        "baselines": {name: _ranking(result) for name, result in (baselines or {}).items()},
+        "health": None if health is None else {book: dict(health[book]) for book in health},
+        "text": None
+        if text is None
+        else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
+        "controls": None if text is None else _controls(text),
+        "information_gain": None if gain is None else {**flatten(gain.gain), "pairs": gain.pairs},
+        "nll": None if gain is None else gain.nll.mean,
+        "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
+        "text_retrieval": None if retrieval is None else dict(retrieval),
+        "groups": None if groups is None else {name: _group(group) for name, group in groups.items()},
+        "variants": {name: _ranking(result) for name, result in (variants or {}).items()},
+        "order": None if order is None else {name: _ranking(order[name]) for name in order},
+        "costs": None if costs is None else dict(costs),
+        "protocol": dict(protocol or {}),
+    }
+
+
+def _ranking(result: RankingResult) -> Document:
+    counted = {**result.coverage, "users": len(result.users), "dropped": result.dropped}
+    return {**flatten(result.intervals()), **counted}
+
+
+def _text(scores: TextScores) -> Document:
+    measured = flatten(scores.intervals())
+    counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
+    return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
+
+
+def _group(group: TextGroup) -> Document:
+    counted = {"pairs": group.pairs, "users": group.users, "training_texts": list(group.training_texts)}
+    return counted if group.scores is None else {**_text(group.scores), **counted}
+
+
+def _controls(table: TextTable) -> Document:
+    controls: Document = {}
+    for name, control in table.controls.items():
+        controls[name] = {**_text(control.scores), "margin": flatten(table.method.margins(control.scores))}
+        if control.sentence is not None:
+            controls[name]["sentence"] = control.sentence
+        if control.fallbacks is not None:
+            controls[name]["fallbacks"] = control.fallbacks
+    return controls
+
+
+# --- what the numbers are about, in sentences
+
+
+REMOVED = {
+    "train_explanations": "training explanations",
+    "valid_explanations": "validation explanations",
+    "reviews": "reviews",
+    "profiles": "profiles",
+    "intents": "intents",
+}
+
+
+def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
+    """Sentences for the `protocol` of an evaluation document; what it does not say is left out.
+
+    Names come from data and recipes: characters that a terminal would obey are replaced by spaces. They are
+    no markup and no HTML, so escape them where they are shown as one.
+    """
+    sentences = (
+        *_data(protocol),
+        *_graph(protocol),
+        *_next_item(protocol),
+        *_drawn(protocol.get("zero_shot") or {}),
+        *_leaks(protocol),
+        *_reading(protocol),
+    )
+    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in sentences]
+
+
+def _data(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if "dataset" in protocol:
+        fingerprint = protocol.get("fingerprint")
+        yield f"Data set {protocol['dataset']}{f', fingerprint {fingerprint[:12]}' if fingerprint else ''}."
+    split = protocol.get("split") or {}
+    parts = [f"{part} {split[part]}" for part in ("interactions", "explanations") if split.get(part)]
+    if parts:
+        yield f"Split: {'; '.join(parts)}."
+    counts = protocol.get("explanations")
+    if counts:
+        listed = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        yield f"Explained pairs: {listed}."
+
+
+def _graph(protocol: Mapping[str, Any]) -> Iterator[str]:
+    """The protocol by name; older documents have only the `graph`."""
+    name = protocol.get("protocol", protocol.get("graph"))
+    edges = f" ({protocol['training_edges']:,} edges)" if "training_edges" in protocol else ""
+    if name == "as-published":
+        yield f"Protocol as-published: the graph holds all training interactions{edges}, as the papers do."
+    elif name is not None:
+        kept = "training interactions without pairs whose explanation is held out"
+        yield f"Protocol {name}: the graph holds {kept}{edges}."
+    if "masked" in protocol:
+        yield f"Never offered in the ranking: {protocol['masked']}."
+
+
+def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if protocol.get("task") != "next-item":
+        return
+    held = "last item" if protocol["evaluated"] == "test" else "last item but one"
+    window = f" after at most {protocol['window']} items" if protocol.get("window") else ""
+    yield (
+        f"Next item: the {held} of each of {protocol['users']:,} users among all {protocol['items']:,}{window}; "
+        f"{protocol['users_without']:,} users have too few to leave one out."
+    )
+    if protocol.get("index"):
+        levels = ", ".join(
+            f"{source} {size}"
+            for source, size in zip(protocol["index"]["sources"], protocol["index"]["sizes"], strict=True)
+        )
+        yield (
+            f"Index {protocol['index']['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
+            f"log-probability of an item of the history gains {protocol.get('repeat_gain', 0.0):+.1f}."
+        )
+    yield f"Training: {protocol['budget']}."
+
+
+def _drawn(draw: Mapping[str, Any]) -> Iterator[str]:
+    if not draw:
+        return
+    who = " and ".join(
+        f"{draw[f'{side}s_drawn']:,} of {draw[f'{side}s_among']:,} {side}s"
+        for side in ("user", "item")
+        if draw[f"{side}s_drawn"]
+    )
+    yield f"Zero-shot: {who} that are tested and have text lost all of it (seed {draw['settings']['seed']})."
+    removed = [f"{count:,} {REMOVED[table]}" for table, count in draw["removed"].items() if count]
+    yield f"Removed: {', '.join(removed)}. Titles, and profiles of others, stay."
+    yield f"Tested on their {draw['test_pairs']:,} pairs; {draw['warm_pairs']:,} test pairs are warm."
+
+
+def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
+    leaks = protocol.get("leaks")
+    if leaks:
+        inside, held = leaks["heldout_pairs_in_train_graph"], leaks["heldout_pairs"]
+        share = f"{leaks['heldout_pairs_in_train_graph_share']:.0%}"
+        if inside and protocol.get("graph") == "as-published":
+            yield f"LEAK: {inside:,} of {held:,} held-out explained pairs ({share}) are edges of the graph."
+        elif inside:
+            yield f"Cut from the graph: {inside:,} of {held:,} held-out explained pairs ({share})."
+        if leaks["explanations_in_train_and_heldout"]:
+            yield f"LEAK: {leaks['explanations_in_train_and_heldout']:,} pairs are explained in train and held out."
+        told = leaks["train_explanations_in_heldout_interactions"]
+        if told:
+            read = protocol.get("interaction_texts_read")
+            about = f"{told:,} training explanations are about interactions that the ranking is tested on"
+            yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
+    if protocol.get("profiles_read") and (leaks or {}).get("profiles_possibly_leaking", True):
+        yield "Shipped profiles were read; they may have been written from held-out text."
+    if protocol.get("profiles_shown"):
+        whose = "Profiles of the tested people and items stand in the prompts"
+        leaking = leaks.get("profiles_possibly_leaking", True) if leaks else True
+        yield f"{whose}{'; they may have been written from held-out text' if leaking else ''}."
+
+
+def _reading(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if protocol.get("model"):
+        length = protocol.get("prompt_tokens")
+        yield f"Texts by {protocol['model']}{f', prompts of {length:g} tokens on average' if length else ''}."
+    if protocol.get("encoder"):
+        yield f"Vectors of texts by {protocol['encoder']}."
+    seeds = {"seed": "training", "evaluation_seed": "evaluation"}
+    known = [f"{name} {protocol[key]}" for key, name in seeds.items() if protocol.get(key) is not None]
+    if known:
+        yield f"Seeds: {', '.join(known)}."

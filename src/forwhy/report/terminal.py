@@ -1,0 +1,168 @@
+"""Tables of evaluations for a terminal; names and sentences in them are strangers' words, and never markup."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import rich.table
+from rich import box
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from forwhy.evaluate.compare import LEVEL, Comparison
+from forwhy.evaluate.document import protocol_in_words
+from forwhy.evaluate.reading import Examined
+from forwhy.report import tables
+from forwhy.report.cells import Cell, Table, TableRow, clean
+from forwhy.report.tables import SHOWN_TEXT, protocol_of, ranking_of, shown_ranking, text_of
+
+RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
+"""System -> what ranks the catalogue, where it is a part of the system."""
+BEATEN = "* a control is at least as good"
+FILLED = "; one with a text for fewer pairs gives the constant to the others"
+
+
+def render(document: Mapping[str, Any]) -> list[RenderableType]:
+    """One run's own evaluation; what was not measured is left out."""
+    run = Examined("forwhy", document)
+    system: str = protocol_of(run).get("system", "beat")
+    ranked = replace(run, name=RANKED.get(system, system))
+    text = [metric for metric in SHOWN_TEXT if metric in text_of(run)]
+    ranking = [metric for metric in shown_ranking([document]) if metric in ranking_of(run)]
+    return [
+        *_drawn(_ranking_table([ranked], ranking)),
+        *_drawn(tables.order_table([ranked])),
+        *_drawn(tables.health_table([ranked])),
+        *_drawn(_text_table([run], text), FILLED),
+        *_lines(_constants([run])),
+        *_drawn(tables.group_table([run])),
+        *_drawn(tables.gain_table([run])),
+        *_drawn(tables.retrieval_table([replace(run, name="macro words")])),
+        *_lines(protocol_in_words(protocol_of(run))),
+    ]
+
+
+def render_examined(
+    examined: Sequence[Examined],
+    comparisons: Sequence[Comparison],
+    bold: Collection[tuple[str, str]],
+    metrics: Sequence[str],
+    ranking: Sequence[str],
+    notes: Sequence[str],
+) -> list[RenderableType]:
+    """Tables of texts, rankings, gain and grounding of several runs, then what survives and the notes.
+
+    Bold are the cells of `bold` only; a star marks a control that is at least as good, and the metric it wins.
+    """
+    return [
+        *_drawn(_text_table(examined, metrics, bold), FILLED),
+        *_drawn(_ranking_table(examined, ranking, bold)),
+        *_drawn(tables.gain_table(examined)),
+        *_drawn(tables.grounding_table(examined)),
+        *_lines(_constants(examined)),
+        *_lines(_survivors(comparisons), style=""),
+        *_lines(notes),
+    ]
+
+
+def _text_table(
+    runs: Sequence[Examined], metrics: Sequence[str], bold: Collection[tuple[str, str]] = ()
+) -> Table | None:
+    return tables.text_table(runs, metrics, bold, "Explanations and, below each, its controls")
+
+
+def _ranking_table(
+    runs: Sequence[Examined], metrics: Sequence[str], bold: Collection[tuple[str, str]] = ()
+) -> Table | None:
+    splits = {protocol_of(run).get("evaluated", "test") for run in runs if ranking_of(run)}
+    return tables.ranking_table(runs, metrics, f"Full ranking on {' and '.join(sorted(splits))}", bold)
+
+
+def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
+    """The table, what its stars mean, and its notes; `more` is said with the stars."""
+    if table is None:
+        return []
+    drawn = rich.table.Table(
+        title=_plain(table.caption), title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0)
+    )
+    drawn.add_column("", no_wrap=True)
+    for column in table.columns:
+        drawn.add_column(column.name, justify="right", overflow="fold")
+    starred = quiet = False
+    for at, row in enumerate(table.rows):
+        is_run, cells = row.run is not None, row.cells
+        quiet = bool(cells) if is_run else quiet
+        if is_run and at and table.rows[at - 1].run is None:
+            drawn.add_section()
+        marks = _beaten(table.rows, at) if is_run else [bool(cell.mark) for cell in cells]
+        shown = [_shown(cell, "*" * mark) for cell, mark in zip(cells, marks, strict=True)]
+        drawn.add_row(
+            _plain(row.label if is_run else f"  {row.label}"), *shown, style="" if is_run else "dim"
+        )
+        starred = starred or any(marks)
+    notes = [f"{', '.join(names)}: {words}" if names else words for names, words in table.notes]
+    return [Group(drawn, *_lines([BEATEN + more] * starred + notes))]
+
+
+def _beaten(rows: Sequence[TableRow], at: int) -> list[bool]:
+    """By which columns a row below this run's, up to the next run's, wins."""
+    found = [False] * len(rows[at].cells)
+    for row in rows[at + 1 :]:
+        if row.run is not None:
+            break
+        found = [known or bool(cell.mark) for known, cell in zip(found, row.cells, strict=False)]
+    return found
+
+
+def _shown(cell: Cell, star: str) -> Text:
+    """A value above its interval."""
+    if cell.value is None or isinstance(cell.value, str):
+        return Text("-" if cell.value is None else cell.value)
+    shown = f"{_number(cell.value)}{star}"
+    if cell.interval is not None:
+        low, high = cell.interval
+        shown += f"\n[{_number(low, 3)}, {_number(high, 3)}]"
+    return Text(shown, style="bold" if cell.bold else "")
+
+
+def _number(value: float, digits: int = 4) -> str:
+    """Shares with their digits, larger numbers with one."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.{digits}f}"
+
+
+def _constants(runs: Sequence[Examined]) -> list[str]:
+    """Each constant once."""
+    said = {
+        f"{name}: {control['sentence']}": None
+        for run in runs
+        for name, control in tables.controls_of(run).items()
+        if "sentence" in control
+    }
+    return list(said)
+
+
+def _survivors(comparisons: Sequence[Comparison]) -> list[str]:
+    if not comparisons:
+        return []
+    found = [_in_words(one) for one in comparisons if one.p_holm <= LEVEL]
+    return ["Beyond chance:", *found] if found else ["No difference survives the correction."]
+
+
+def _in_words(one: Comparison) -> str:
+    first, second = (one.a, one.b) if one.difference.mean > 0 else (one.b, one.a)
+    mean, low, high = one.difference
+    low, high = (low, high) if mean > 0 else (-high, -low)
+    return (
+        f"  {one.metric}: {first} is above {second} by {_number(abs(mean))} [{_number(low)}, {_number(high)}] on "
+        f"{one.pairs:,} (p {one.p_holm:.2g}, effect {abs(one.effect):.2f})"
+    )
+
+
+def _lines(lines: Iterable[str], style: str = "dim") -> list[RenderableType]:
+    shown = [_plain(line).plain for line in lines]
+    return [Text("\n".join(shown), style=style)] if shown else []
+
+
+def _plain(text: str) -> Text:
+    """One line without control characters; `Text`, as a bracket in a string would open a markup tag."""
+    return Text(clean(text).replace("\n", " "))
