@@ -20,11 +20,11 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.leaks import leaks
 from forwhy.evaluate.controls import TextTable, known_table
+from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
 from forwhy.evaluate.matching import match
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, Reading
-from forwhy.evaluate.document import evaluation_document
 from forwhy.explain.base import NllResult
 from forwhy.explain.config import ExplainerConfig
 from forwhy.options import Options

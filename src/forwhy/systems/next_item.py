@@ -21,8 +21,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.leaks import leaks
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out
 from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out
 from forwhy.options import Options
 from forwhy.progress import spinner, track
 from forwhy.recommend.sequential.config import SequentialConfig
