@@ -17,7 +17,7 @@ from forwhy.evaluate.controls import (
     similarity_score,
     text_table,
 )
-from forwhy.evaluate.text import Measured, score_texts
+from forwhy.evaluate.text import TextScores, score_texts
 
 TRAIN = [
     "the user likes quiet cafes with good tea",
@@ -153,9 +153,9 @@ def test_further_controls_and_measures_stand_in_every_row() -> None:
     class Same:
         signature = "equal texts"
 
-        def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+        def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
             same = [ours == theirs for ours, theirs in zip(predictions, references, strict=True)]
-            return Measured({"same": np.array(same, dtype=np.float64)})
+            return TextScores({"same": np.array(same, dtype=np.float64)})
 
     swapped = [TRAIN[1], TRAIN[0], *TRAIN[2:4]]
     table = text_table(TRAIN[:4], TRAIN[:4], TRAIN, measures=[Same()], others={"swapped": swapped})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS
-from forwhy.evaluate.text import Features, Measured, TextScores, score_texts
+from forwhy.evaluate.text import Features, TextScores, score_texts
 from forwhy.report.tables import SHOWN_TEXT
 
 TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
@@ -24,11 +24,11 @@ class LengthEncoder:
         return np.eye(2, dtype=np.float32)[[len(text) % 2 for text in texts]]
 
 
-def votes(predictions: Sequence[str], references: Sequence[str]) -> Measured:
+def votes(predictions: Sequence[str], references: Sequence[str]) -> TextScores:
     """A judge that sees equal texts, and has no grade where the reference is empty."""
     rows = zip(predictions, references, strict=True)
     counts = np.array([[100 * (p == r), 1] if r else [0, 0] for p, r in rows])
-    return Measured({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
+    return TextScores({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
 
 def scores(pairs: list[tuple[str, str]]) -> TextScores:

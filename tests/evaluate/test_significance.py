@@ -17,8 +17,15 @@ from forwhy.evaluate.significance import (
     effect_size,
     flatten,
     holm,
-    paired_permutation,
+    permute,
 )
+
+
+def paired_permutation(a: np.ndarray, b: np.ndarray, n: int = 10_000) -> tuple[float, float]:
+    """Mean difference of pairs, and its p."""
+    p = permute(a[:, None], b[:, None], lambda sums: sums / len(a), n=n)
+    return float((a - b).mean()), float(p[0])
+
 
 VALUES = np.random.default_rng(1).gamma(2.0, size=200)
 
@@ -111,7 +118,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="not finite"):
         bootstrap_interval(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="shape"):
-        paired_permutation(np.ones(2), np.ones(3))
+        permute(np.ones((2, 1)), np.ones((3, 1)), lambda sums: sums)
 
 
 def test_flat_form() -> None:

@@ -4,8 +4,7 @@ Mean NLL per target token with another pair's user (item, both) shown, minus wit
 per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -71,36 +70,32 @@ def measure_gain(explainer: Scorer, pairs: "Pairs", seed: int = 0) -> Gain:
         explainer.nll(pairs, item_rows=items),
         explainer.nll(pairs, user_rows=users, item_rows=items),
     )
-    return Gain(mean_nll(true), {side: Interval(**gain[side]) for side in gain}, len(pairs))
+    return Gain(mean_nll(true), gain, len(pairs))
 
 
 def information_gain(
-    nll_true: Nll, nll_user_shuffled: Nll, nll_item_shuffled: Nll, nll_both_shuffled: Nll
-) -> dict[str, dict[str, float]]:
-    """`{"user": {"mean", "low", "high"}, "item": ..., "both": ...}` in nats per target token.
+    true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll
+) -> dict[str, Interval]:
+    """ "user", "item", "both" -> nats per target token lost when they are shuffled.
 
     Token-weighted means; 95% intervals from resampled pairs, right and shuffled together.
 
     Raises:
         ValueError: the shuffled runs scored other texts (their token counts differ).
     """
-    shuffled: Mapping[str, Nll] = {
-        "user": nll_user_shuffled,
-        "item": nll_item_shuffled,
-        "both": nll_both_shuffled,
+    shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
+    if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
+        raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
+    right = np.asarray(true.sum, dtype=np.float64)
+    return {
+        side: _per_token(np.asarray(other.sum, dtype=np.float64) - right, true)
+        for side, other in shuffled.items()
     }
-    return {side: _per_token(_lost(nll_true, other), nll_true).document() for side, other in shuffled.items()}
 
 
 def mean_nll(nll: Nll) -> Interval:
     """Nats per target token with the bootstrap 95% interval over pairs."""
     return _per_token(np.asarray(nll.sum, dtype=np.float64), nll)
-
-
-def _lost(true: Nll, shuffled: Nll) -> NDArray[np.float64]:
-    if not np.array_equal(true.tokens, shuffled.tokens):
-        raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
-    return np.asarray(shuffled.sum, dtype=np.float64) - true.sum
 
 
 def _per_token(sums_n: NDArray[np.float64], nll: Nll) -> Interval:
@@ -164,7 +159,10 @@ def text_groups(
     found = {}
     for name, members in sparsity_groups(dataset).items():
         rows = np.flatnonzero(np.isin(users, members))
-        part = _rows_of(scores, outputs.predictions, rows) if len(rows) >= least else None
+        part = None
+        if len(rows) >= least:
+            texts = [outputs.predictions[row] for row in rows]
+            part = replace(scores.take(rows), of_all=variety(texts, [words(text) for text in texts]))
         found[name] = _group(dataset, users[rows], part)
     return found
 
@@ -172,10 +170,8 @@ def text_groups(
 def warm_group(dataset: "Dataset", outputs: "Outputs", encoder: Encoder | None = None) -> TextGroup:
     """The group of `Dataset.warm_pairs`, scored on its own."""
     users = dataset.users.numbers([user for user, _ in outputs.pairs])
-    enough = len(outputs) >= LEAST
-    return _group(
-        dataset, users, score_texts(outputs.predictions, outputs.references, encoder) if enough else None
-    )
+    scores = score_texts(outputs.predictions, outputs.references, encoder) if len(users) >= LEAST else None
+    return _group(dataset, users, scores)
 
 
 def _group(dataset: "Dataset", users: Ints, scores: TextScores | None) -> TextGroup:
@@ -190,15 +186,6 @@ def _training_texts(dataset: "Dataset") -> Ints:
     return np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))
 
 
-def _rows_of(scores: TextScores, predictions: Sequence[str], rows: Ints) -> TextScores:
-    texts = [predictions[row] for row in rows]
-    return TextScores(
-        {metric: values[rows] for metric, values in scores.per_pair.items()},
-        {kind: counts[rows] for kind, counts in scores.counts.items()},
-        variety(texts, [words(text) for text in texts]),
-    )
-
-
 # --- Did text reach the tokens? Rank of a held-out pair's own text among all held-out texts.
 #
 # Shapes: n held-out pairs, D dimensions of the text space.
@@ -207,7 +194,7 @@ def _rows_of(scores: TextScores, predictions: Sequence[str], rows: Ints) -> Text
 BLOCK_ROWS = 1024
 
 
-def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> NDArray[np.int64]:
+def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> Ints:
     """[n] rank from 1 of texts[k] for queries[k], by cosine, ties counted against us.
 
     `queries` [n, D]: the fused macro vectors of the pairs, projected to text space; `texts` [n, D].
@@ -216,11 +203,13 @@ def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> ND
     if queries.shape != texts.shape or queries.ndim != 2:
         raise ValueError(f"queries {queries.shape} and texts {texts.shape} must both be [n, D]")
     queries_nd, texts_nd = _unit(queries), _unit(texts)
-    ranks = [
-        _ranks(queries_nd[start : start + BLOCK_ROWS] @ texts_nd.T, start)
-        for start in range(0, len(texts_nd), BLOCK_ROWS)
-    ]
-    return np.concatenate(ranks)
+    ranks = np.empty(len(texts_nd), dtype=np.int64)
+    for start in range(0, len(ranks), BLOCK_ROWS):
+        cosine_bn = queries_nd[start : start + BLOCK_ROWS] @ texts_nd.T
+        right_b = np.diagonal(cosine_bn, start)
+        # Equal texts may differ in the last bit of a product: within 1e-9 is a tie.
+        ranks[start : start + BLOCK_ROWS] = (cosine_bn >= right_b[:, None] - 1e-9).sum(axis=1)
+    return ranks
 
 
 def text_retrieval(
@@ -231,27 +220,15 @@ def text_retrieval(
     `{"median_rank", "mrr", "hit@10", "intervals": {...}, "chance": {the same three}, "pairs": n}`.
     """
     ranks = text_ranks(queries, texts)
-    found = retrieval_intervals(ranks, seed)
-    return {**flatten(found), "chance": chance(len(ranks)), "pairs": len(ranks)}
-
-
-def retrieval_intervals(ranks: NDArray[np.int64], seed: int = 0) -> dict[str, Interval]:
-    """The three numbers of given ranks, bootstrap over pairs."""
     values = {"mrr": 1.0 / ranks, "hit@10": (ranks <= 10).astype(np.float64)}
-    return {"median_rank": bootstrap_median(ranks.astype(np.float64), seed), **bootstrap_means(values, seed)}
+    found = {"median_rank": bootstrap_median(ranks.astype(np.float64), seed), **bootstrap_means(values, seed)}
+    return {**flatten(found), "chance": chance(len(ranks)), "pairs": len(ranks)}
 
 
 def chance(n: int) -> dict[str, float]:
     """What uniformly random ranks among n texts give in expectation."""
     reciprocal = float((1.0 / np.arange(1, n + 1)).mean())
     return {"median_rank": (n + 1) / 2, "mrr": reciprocal, "hit@10": min(10, n) / n}
-
-
-def _ranks(cosine_bn: NDArray[np.float64], start: int) -> NDArray[np.int64]:
-    rows = np.arange(len(cosine_bn))
-    right_b = cosine_bn[rows, rows + start]
-    # Equal texts may differ in the last bit of a product: within 1e-9 is a tie.
-    return np.asarray((cosine_bn >= right_b[:, None] - 1e-9).sum(axis=1))
 
 
 def _unit(rows_nd: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Text = Sequence[int]
 Word = TypeVar("Word")
 
@@ -68,7 +69,6 @@ def _clip(keys: Ints, is_ours: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.floa
 # Shapes: n pairs; counts [..., 10] = matches of order 1..4 | n-grams of order 1..4 | words | reference's.
 
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.floating] | NDArray[np.integer]
 
 ORDERS = (1, 2, 3, 4)

@@ -22,10 +22,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def document(self) -> dict[str, float]:
-        """As plain JSON values."""
-        return self._asdict()
-
 
 def flatten(intervals: Mapping[str, Interval]) -> dict[str, object]:
     """`{name: value, ..., "intervals": {name: [low, high]}}`, the form of every table of a report."""
@@ -36,13 +32,12 @@ def flatten(intervals: Mapping[str, Interval]) -> dict[str, object]:
 
 def bootstrap_interval(values: NDArray[np.floating], seed: int = 0, n: int = 2000) -> Interval:
     """Mean of `values` [n] with its percentile bootstrap 95% interval. Cost: `n` draws per value."""
-    column = _matrix(np.asarray(values)[:, None])
-    return bootstrap(column, lambda sums: sums / len(column), seed, n)[0]
+    return bootstrap(np.asarray(values)[:, None], lambda sums: sums / len(values), seed, n)[0]
 
 
 def bootstrap_means(values: Mapping[str, Floats], seed: int = 0, n: int = 2000) -> dict[str, Interval]:
     """`bootstrap_interval` of several columns over the same rows, from one set of draws."""
-    columns = _matrix(np.stack(list(values.values()), axis=1))
+    columns = np.stack(list(values.values()), axis=1)
     intervals = bootstrap(columns, lambda sums: sums / len(columns), seed, n)
     return dict(zip(values, intervals, strict=True))
 
@@ -70,27 +65,14 @@ def bootstrap_median(values: NDArray[np.floating], seed: int = 0, n: int = 2000)
     return Interval(float(np.median(column)), float(low), float(high))
 
 
-def paired_permutation(
-    a: NDArray[np.floating], b: NDArray[np.floating], seed: int = 0, n: int = 10_000
-) -> tuple[float, float]:
-    """Mean of `a - b` over pairs, and the two-sided p of it under random swaps within pairs.
-
-    The observed assignment counts as one of the permutations, so p is never 0 (Phipson and Smyth 2010).
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"paired values differ in shape: {a.shape} and {b.shape}")
-    rows_a, rows_b = np.asarray(a)[:, None], np.asarray(b)[:, None]
-    difference, p = permute(rows_a, rows_b, lambda sums: sums / len(rows_a), seed, n)
-    return float(difference[0]), float(p[0])
-
-
 def permute(
     a_nm: Floats, b_nm: Floats, statistic: Callable[[Floats], Floats], seed: int = 0, n: int = 10_000
-) -> tuple[Floats, Floats]:
-    """`paired_permutation` of any statistic of column sums: differences [k], and their p [k].
+) -> Floats:
+    """[k] two-sided p of the differences of any statistic of column sums, under random swaps within pairs.
 
     A swap exchanges a pair's whole rows, so that the counts behind corpus BLEU stay together; all
-    statistics see the same swaps. `statistic` is as in `bootstrap`. Cost: n x m sums per permutation.
+    statistics see the same swaps. `statistic` is as in `bootstrap`. The observed assignment counts as one of the
+    permutations, so p is never 0 (Phipson and Smyth 2010). Cost: n x m sums per permutation.
     """
     a_nm, b_nm = _matrix(a_nm), _matrix(b_nm)
     sums_a, sums_b = a_nm.sum(axis=0), b_nm.sum(axis=0)
@@ -102,7 +84,7 @@ def permute(
     for swapped_bm in _swapped(a_nm - b_nm, seed, n):
         ours, theirs = (sums_a + sums_b + swapped_bm) / 2, (sums_a + sums_b - swapped_bm) / 2
         extreme_k += (np.abs(statistic(ours) - statistic(theirs)) >= threshold_k).sum(axis=0)
-    return observed_k, (extreme_k + 1) / (n + 1)
+    return np.asarray((extreme_k + 1) / (n + 1))
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:

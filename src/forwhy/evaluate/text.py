@@ -1,15 +1,17 @@
-"""Does a text name the right feature, and how many does a method name? FMR, FCR, DIV (Li et al. 2020, NETE).
+"""Text metrics of each pair and of the whole set: what they are is in `registry.METRICS`.
 
-A feature is one word ("pizza", "wi-fi"): the data sets that have features mine them so, and these measures
-compare whole words, here lower-cased treebank words.
+Computed here, equal to the packages that define them (tests), because resampling needs the counts of each
+pair and those libraries are slow and large.
+
+Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c] to values [...].
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import comb
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.overlap import (
     ORDERS,
+    Floats,
     Ints,
     Text,
     bleu_counts,
@@ -31,77 +34,6 @@ from forwhy.evaluate.overlap import (
 )
 from forwhy.evaluate.significance import Interval, bootstrap
 from forwhy.evaluate.words import Splitter, mteval_words, peter_words, rouge_words, words
-
-Named = Sequence[Collection[int]]
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of the references, and all there are."""
-
-    of_pairs: Sequence[Collection[str]]
-    """The features of each pair's reference; none where it has none."""
-    catalogue: Collection[str]
-    """Every feature of the data, training included."""
-
-
-def feature_scores(
-    texts: Sequence[Text], features: Features, splitter: Splitter
-) -> tuple[Ints, dict[str, float]]:
-    """Counts behind FMR, [n, 2] = names a feature of its pair | its pair has one; and FCR and DIV.
-
-    `splitter` is the one that made the numbers of `texts`. Cost: linear in words.
-
-    Raises:
-        UserError: not as many sets of features as texts; a bare string for a set, which would be read letter
-            by letter; an empty catalogue; a feature that is not one word.
-    """
-    if len(features.of_pairs) != len(texts):
-        raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
-    if not features.catalogue:
-        raise UserError(
-            "features: the catalogue is empty; list every feature of the data, or give none at all"
-        )
-    catalogue = _numbers(features.catalogue, splitter)
-    named = [catalogue.intersection(text) for text in texts]
-    right = [_numbers(pair, splitter) for pair in features.of_pairs]
-    hits = [bool(wanted.intersection(text)) for wanted, text in zip(right, texts, strict=True)]
-    counts = np.column_stack([hits, [bool(wanted) for wanted in right]]).astype(np.int64)
-    return counts, {"fcr": len(set().union(*named)) / len(catalogue), "div": div(named)}
-
-
-def div(named: Named) -> float:
-    """Features that two outputs share, in the mean over all pairs of outputs; 0 for fewer than two.
-
-    Each feature that k of n outputs name is shared by k(k-1)/2 pairs of them: no loop over pairs.
-    """
-    times = Counter(feature for output in named for feature in output)
-    return sum(comb(k, 2) for k in times.values()) / max(1, comb(len(named), 2))
-
-
-def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
-    if isinstance(features, str):
-        raise UserError(f"features {features!r}: a set of words is needed; give [{features!r}]")
-    numbers: set[int] = set()
-    for feature in features:
-        split = splitter.read([feature])[0]
-        if len(split) != 1:
-            raise UserError(
-                f"feature {feature!r} is {len(split)} words; features are single words: split or drop it"
-            )
-        numbers.add(split[0])
-    return numbers
-
-
-# --- Text metrics of each pair and of the whole set: what they are is in `registry.METRICS`.
-#
-# Computed here, equal to the packages that define them (tests), because resampling needs the counts of each
-# pair and those libraries are slow and large.
-#
-# Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c] to values [...].
-
-
-Floats = NDArray[np.float64]
 
 
 def _share(sums: Floats) -> Floats:
@@ -121,70 +53,31 @@ PARTIAL = frozenset({"features", "gptscore"})
 """Counts [n, 2] = value | 1, or 0 | 0 for a pair that does not count: the metric is the mean of the others."""
 
 
-class Encoder(Protocol):
-    """Strings to unit vectors [n, dim] float32; "" to the zero vector."""
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row for each text."""
-
-
-class Measured(NamedTuple):
-    """What a measure found for n pairs; names as in `registry.METRICS`."""
-
-    per_pair: dict[str, Floats]
-    """metric -> [n], finite, compared by its mean."""
-    counts: dict[str, Ints] = {}
-    """[n, c] each, of metrics in `OF_COUNTS`: where a pair may not count."""
-    of_all: dict[str, float] = {}
-    """What has no value per pair: counts of cut or ungraded texts."""
-
-
-class Measure(Protocol):
-    """Metrics that need more than words: a neural model or a judge."""
-
-    @property
-    def signature(self) -> str:
-        """What was run and how, in one line."""
-
-    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
-        """Of `predictions[k]` against `references[k]`; called again for each control."""
-
-
-class Reader:
-    """Words of texts in every convention, each distinct text split once; one for a method and its controls."""
-
-    def __init__(self) -> None:
-        """Nothing read yet; what was read is kept as long as this object."""
-        self.treebank, self.mteval = Splitter(words), Splitter(mteval_words)
-        self.rouge, self.peter = Splitter(rouge_words), Splitter(peter_words)
-
-
 @dataclass(frozen=True)
 class TextScores:
-    """Metrics of n predictions against their references."""
+    """Metrics of n predictions against their references, or some of these metrics."""
 
-    per_pair: dict[str, Floats]
-    """metric -> [n]: sentence `bleu1`..`bleu4`; `rouge*`, `peter_rouge*`, `length`, `similarity` (with an
-    encoder), whose means are the values of the whole set."""
-    counts: dict[str, Ints]
-    """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` where there are any."""
-    of_all: dict[str, float]
+    per_pair: Mapping[str, Floats]
+    """metric -> [n], finite: sentence `bleu1`..`bleu4`; `rouge*`, `peter_rouge*`, `length`, `similarity` (with an
+    encoder) and what measures add, whose means are the values of the whole set."""
+    counts: Mapping[str, Ints] = field(default_factory=dict)
+    """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` and `gptscore` where there are any."""
+    of_all: Mapping[str, float] = field(default_factory=dict)
     """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
-    `without_features`; and what measures count."""
+    `without_features`; and what measures count, as cut or ungraded texts."""
 
     def __len__(self) -> int:
-        return len(self.counts["bleu"])
+        return len(next(iter((*self.counts.values(), *self.per_pair.values()))))
 
     @cached_property
     def corpus(self) -> dict[str, float]:
         """Every metric of the whole set."""
-        values = self._values(self._rows().sum(axis=0)).tolist()
-        return dict(zip(self._names(), values, strict=True)) | self.of_all
+        values = self.values(self.rows().sum(axis=0)).tolist()
+        return dict(zip(self.names(), values, strict=True)) | self.of_all
 
     def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
         """Every metric that has pairs behind it, with its bootstrap 95% interval over pairs."""
-        found = bootstrap(self._rows(), self._values, seed, n)
-        return dict(zip(self._names(), found, strict=True))
+        return dict(zip(self.names(), bootstrap(self.rows(), self.values, seed, n), strict=True))
 
     def stds(self) -> dict[str, float]:
         """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU.
@@ -212,37 +105,110 @@ class TextScores:
         Raises:
             ValueError: not as many pairs, or other metrics (an encoder or features on one side only).
         """
-        if len(self) != len(other) or self._names() != other._names():
+        if len(self) != len(other) or self.names() != other.names():
             raise ValueError("margins need the same pairs and metrics on both sides")
-        counted = both_count(self.counts, other.counts)
-        ours, theirs = (replace(it, counts=c)._rows() for it, c in zip((self, other), counted, strict=True))
-        width = ours.shape[1]
+        ours, theirs = self.counted_on_both(other)
+        width = ours.rows().shape[1]
 
         def difference(sums: Floats) -> Floats:
-            return self._values(sums[..., :width]) - self._values(sums[..., width:])
+            return ours.values(sums[..., :width]) - ours.values(sums[..., width:])
 
-        found = bootstrap(np.concatenate([ours, theirs], axis=1), difference, seed, n)
-        named, empty = dict(zip(self._names(), found, strict=True)), uncounted(counted[0])
-        return {metric: margin for metric, margin in named.items() if metric not in empty}
+        found = bootstrap(np.concatenate([ours.rows(), theirs.rows()], axis=1), difference, seed, n)
+        empty = {kind for kind in PARTIAL & ours.counts.keys() if not ours.counts[kind][:, 1].any()}
+        named = zip(self.names(), found, strict=True)
+        return {metric: margin for metric, margin in named if OF_COUNTS.get(metric, (None,))[0] not in empty}
 
-    def _names(self) -> list[str]:
-        return [m for m, (kind, _) in OF_COUNTS.items() if kind in self.counts] + self._means()
+    def counted_on_both(self, other: "TextScores") -> tuple["TextScores", "TextScores"]:
+        """The two without, in counts of `PARTIAL`, the pairs that do not count on both sides."""
+        kept = {
+            kind: self.counts[kind][:, 1:] * other.counts[kind][:, 1:]
+            for kind in PARTIAL & self.counts.keys()
+        }
+        ours, theirs = (
+            replace(side, counts={**side.counts, **{kind: side.counts[kind] * kept[kind] for kind in kept}})
+            for side in (self, other)
+        )
+        return ours, theirs
 
-    def _means(self) -> list[str]:
-        return [metric for metric in self.per_pair if metric not in OF_COUNTS]
+    def take(self, rows: Sequence[int] | Ints, metrics: Collection[str] | None = None) -> "TextScores":
+        """Some pairs in this order, and of the metrics those named, in theirs; nothing of the whole set."""
+        wanted = self.per_pair if metrics is None else [name for name in metrics if not self.counted(name)]
+        kinds = [kind for metric, (kind, _) in OF_COUNTS.items() if metrics is None or metric in metrics]
+        return TextScores(
+            {metric: self.per_pair[metric][rows] for metric in wanted},
+            {kind: self.counts[kind][rows] for kind in kinds if kind in self.counts},
+        )
 
-    def _rows(self) -> Floats:
+    def counted(self, metric: str) -> bool:
+        """Whether the metric is one of the whole set, from counts."""
+        return metric in OF_COUNTS and OF_COUNTS[metric][0] in self.counts
+
+    def names(self) -> list[str]:
+        """Metrics with pairs behind them: those of summed counts, then the means."""
+        counted = [metric for metric in OF_COUNTS if self.counted(metric)]
+        return [*counted, *(metric for metric in self.per_pair if metric not in counted)]
+
+    def rows(self) -> Floats:
         """[n, columns] whose sums hold all metrics: counts, values whose mean it is, and 1 for each pair."""
-        means = [self.per_pair[metric] for metric in self._means()]
+        means = [values for metric, values in self.per_pair.items() if not self.counted(metric)]
         return np.column_stack([*self.counts.values(), *means, np.ones(len(self))])
 
-    def _values(self, sums: Floats) -> Floats:
-        """Sums [..., columns] to the values [..., metrics] of `_names`."""
-        ends = np.cumsum([counts.shape[1] for counts in self.counts.values()])
+    def values(self, sums: Floats) -> Floats:
+        """Sums [..., columns] of `rows` to the values [..., metrics] of `names`."""
+        ends = np.cumsum([counts.shape[1] for counts in self.counts.values()], dtype=np.int64)
         *parts, means = np.split(sums, ends, axis=-1)
         of_kind = dict(zip(self.counts, parts, strict=True))
-        counted = [value(of_kind[kind]) for kind, value in OF_COUNTS.values() if kind in of_kind]
-        return np.concatenate([np.stack(counted, axis=-1), means[..., :-1] / means[..., -1:]], axis=-1)
+        counted = [value(of_kind[kind])[..., None] for kind, value in OF_COUNTS.values() if kind in of_kind]
+        return np.concatenate([*counted, means[..., :-1] / means[..., -1:]], axis=-1)
+
+    def pseudo_values(self, metric: str) -> Floats:
+        """[n] what each pair adds to the mean; to a corpus metric: the jackknife's pseudo-values (Tukey 1958)."""
+        if not self.counted(metric):
+            return self.per_pair[metric]
+        kind, of_sums = OF_COUNTS[metric]
+        counts, n = self.counts[kind], len(self)
+        sums = counts.sum(axis=0)
+        return np.asarray(n * of_sums(sums) - (n - 1) * of_sums(sums - counts))
+
+
+class Encoder(Protocol):
+    """Strings to unit vectors [n, dim] float32; "" to the zero vector."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row for each text."""
+
+
+class Measure(Protocol):
+    """Metrics that need more than words: a neural model or a judge."""
+
+    @property
+    def signature(self) -> str:
+        """What was run and how, in one line."""
+
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
+        """Of `predictions[k]` against `references[k]`; called again for each control."""
+
+
+class Reader:
+    """Words of texts in every convention, each distinct text split once; one for a method and its controls."""
+
+    def __init__(self) -> None:
+        """Nothing read yet; what was read is kept as long as this object."""
+        self.treebank, self.mteval = Splitter(words), Splitter(mteval_words)
+        self.rouge, self.peter = Splitter(rouge_words), Splitter(peter_words)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the references, and all there are: single words such as "pizza" or "wi-fi".
+
+    The data sets that have features mine them so; whole lower-cased treebank words are compared.
+    """
+
+    of_pairs: Sequence[Collection[str]]
+    """The features of each pair's reference; none where it has none."""
+    catalogue: Collection[str]
+    """Every feature of the data, training included."""
 
 
 def score_texts(
@@ -265,17 +231,31 @@ def score_texts(
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
     reader = reader or Reader()
-    ours = reader.treebank.read(predictions)
-    counts = _bleu_counts(predictions, references, reader)
-    per_pair = {f"bleu{order}": nltk_bleu(counts["bleu"], order) for order in ORDERS}
-    per_pair |= _rouge(predictions, references, reader)
-    per_pair["length"] = lengths(ours).astype(np.float64)
+    treebank, mteval, rouge, peter = (
+        (splitter.read(predictions), splitter.read(references))
+        for splitter in (reader.treebank, reader.mteval, reader.rouge, reader.peter)
+    )
+    counts = {
+        "bleu": bleu_counts(*treebank, least=1),
+        "peter_bleu": bleu_counts(*peter),
+        "sacrebleu": bleu_counts(*mteval),
+    }
+    rouge1, rouge2 = rouge_n(*rouge).T
+    per_pair = {
+        **{f"bleu{order}": nltk_bleu(counts["bleu"], order) for order in ORDERS},
+        "rouge1": rouge1,
+        "rouge2": rouge2,
+        "rougeL": _each(rouge_l, *rouge),
+        "peter_rouge1_f": _each(partial(peter_rouge, order=1), *peter),
+        "peter_rouge2_f": _each(partial(peter_rouge, order=2), *peter),
+        "length": lengths(treebank[0]).astype(np.float64),
+    }
     if encoder is not None:
         per_pair["similarity"] = similarity(encoder.encode(predictions), encoder.encode(references))
-    of_all = variety(predictions, ours)
+    of_all = variety(predictions, treebank[0])
     if features is not None:
-        counts["features"], named = feature_scores(ours, features, reader.treebank)
-        of_all |= {**named, "without_features": float((counts["features"][:, 1] == 0).sum())}
+        counts["features"], named = feature_scores(treebank[0], features, reader.treebank)
+        of_all |= named
     for measure in measures:
         found = measure(predictions, references)
         per_pair |= found.per_pair
@@ -284,30 +264,22 @@ def score_texts(
     return TextScores(per_pair, counts, of_all)
 
 
-def both_count(
-    ours: Mapping[str, Ints], theirs: Mapping[str, Ints]
-) -> tuple[dict[str, Ints], dict[str, Ints]]:
-    """Counts of two sides, in those of `PARTIAL` without the pairs that do not count on both."""
-    kinds = PARTIAL & ours.keys() & theirs.keys()
-    kept = {kind: ours[kind][:, 1:] * theirs[kind][:, 1:] for kind in kinds}
-    first, second = ({kind: side[kind] * kept[kind] for kind in kinds} for side in (ours, theirs))
-    return {**ours, **first}, {**theirs, **second}
+def _each(score: Callable[[Text, Text], float], ours: Sequence[Text], theirs: Sequence[Text]) -> Floats:
+    return np.array([score(o, t) for o, t in zip(ours, theirs, strict=True)])
 
 
-def uncounted(counts: Mapping[str, Ints]) -> set[str]:
-    """Metrics of which no pair counts."""
-    empty = {kind for kind in PARTIAL & counts.keys() if not counts[kind][:, 1].any()}
-    return {metric for metric, (kind, _) in OF_COUNTS.items() if kind in empty}
+def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -> Floats:
+    """[n] cosine of unit (or zero) vectors, row by row."""
+    return np.asarray((ours_nd.astype(np.float64) * theirs_nd).sum(axis=1))
 
 
-def variety(texts: Sequence[str], words: Sequence[Sequence[object]]) -> dict[str, float]:
-    """What texts, and the same ones as `words`, have as a set and not one by one."""
-    empty = sum(not text for text in words)
+def variety(texts: Sequence[str], split: Sequence[Sequence[object]]) -> dict[str, float]:
+    """What texts have as a set and not one by one; `split`: the words of each."""
     return {
-        "distinct1": distinct(words, 1),
-        "distinct2": distinct(words, 2),
+        "distinct1": distinct(split, 1),
+        "distinct2": distinct(split, 2),
         "usr": usr(texts),
-        "empty": float(empty),
+        "empty": float(sum(not text for text in split)),
     }
 
 
@@ -322,28 +294,52 @@ def usr(texts: Sequence[str]) -> float:
     return len({tuple(text.split()) for text in texts}) / len(texts)
 
 
-def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -> Floats:
-    """[n] cosine of unit (or zero) vectors, row by row."""
-    return np.asarray((ours_nd.astype(np.float64) * theirs_nd).sum(axis=1))
+# --- Does a text name the right feature, and how many does a method name? FMR, FCR, DIV (Li et al. 2020, NETE).
 
 
-def _bleu_counts(predictions: Sequence[str], references: Sequence[str], reader: Reader) -> dict[str, Ints]:
-    splitters = {"bleu": reader.treebank, "peter_bleu": reader.peter, "sacrebleu": reader.mteval}
-    return {
-        name: bleu_counts(it.read(predictions), it.read(references), least=int(name == "bleu"))
-        for name, it in splitters.items()
-    }
+def feature_scores(
+    texts: Sequence[Text], features: Features, splitter: Splitter
+) -> tuple[Ints, dict[str, float]]:
+    """Counts behind FMR, [n, 2] = names a feature of its pair | its pair has one; FCR, DIV and pairs without any.
+
+    `splitter` is the one that made the numbers of `texts`. Cost: linear in words.
+
+    Raises:
+        UserError: not as many sets of features as texts; a bare string for a set, which would be read letter
+            by letter; an empty catalogue; a feature that is not one word.
+    """
+    if len(features.of_pairs) != len(texts):
+        raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
+    if not features.catalogue:
+        raise UserError(
+            "features: the catalogue is empty; list every feature of the data, or give none at all"
+        )
+    catalogue = _numbers(features.catalogue, splitter)
+    named = [catalogue.intersection(text) for text in texts]
+    right = [_numbers(pair, splitter) for pair in features.of_pairs]
+    hits = [bool(wanted.intersection(text)) for wanted, text in zip(right, texts, strict=True)]
+    counts = np.column_stack([hits, [bool(wanted) for wanted in right]]).astype(np.int64)
+    coverage = len(set().union(*named)) / len(catalogue)
+    return counts, {"fcr": coverage, "div": div(named), "without_features": float(right.count(set()))}
 
 
-def _rouge(predictions: Sequence[str], references: Sequence[str], reader: Reader) -> dict[str, Floats]:
-    ours, theirs = reader.rouge.read(predictions), reader.rouge.read(references)
-    rouge1, rouge2 = rouge_n(ours, theirs).T
-    found = {"rouge1": rouge1, "rouge2": rouge2, "rougeL": _each(rouge_l, ours, theirs)}
-    ours, theirs = reader.peter.read(predictions), reader.peter.read(references)
-    for order in (1, 2):
-        found[f"peter_rouge{order}_f"] = _each(partial(peter_rouge, order=order), ours, theirs)
-    return found
+def div(named: Sequence[Collection[int]]) -> float:
+    """Features that two outputs share, in the mean over all pairs of outputs; 0 for fewer than two.
+
+    Each feature that k of n outputs name is shared by k(k-1)/2 pairs of them: no loop over pairs.
+    """
+    times = Counter(feature for output in named for feature in output)
+    return sum(comb(k, 2) for k in times.values()) / max(1, comb(len(named), 2))
 
 
-def _each(score: Callable[[Text, Text], float], ours: Sequence[Text], theirs: Sequence[Text]) -> Floats:
-    return np.array([score(o, t) for o, t in zip(ours, theirs, strict=True)])
+def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
+    if isinstance(features, str):
+        raise UserError(f"features {features!r}: a set of words is needed; give [{features!r}]")
+    numbers: set[int] = set()
+    for feature, split in zip(features, splitter.read([*features]), strict=True):
+        if len(split) != 1:
+            raise UserError(
+                f"feature {feature!r} is {len(split)} words; features are single words: split or drop it"
+            )
+        numbers.add(split[0])
+    return numbers

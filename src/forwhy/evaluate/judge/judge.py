@@ -15,7 +15,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.judge.prompt import VERSION, parse, prompt_hash, question, vote_key
 from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
-from forwhy.evaluate.text import Measured
+from forwhy.evaluate.text import TextScores
 from forwhy.lines import LineFile, Wording
 from forwhy.text.chat.asking import GIVE_UP, Patience, each
 from forwhy.text.chat.base import Answer, AskingConfig, Ledger, Speaker, Tally
@@ -171,7 +171,7 @@ class Judge:
         self.found: Check | None = None
         """What the latest `check` found."""
 
-    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Grades of `predictions[k]` against `references[k]`. Cost: a call for each pair not yet judged.
 
         Raises:
@@ -184,7 +184,7 @@ class Judge:
         counts = np.array([[vote.score or 0, vote.score is not None] for vote in votes], dtype=np.int64)
         if not counts[:, 1].any():
             raise UserError(f"{self._name()}: {_told(votes)}, so there is no score; {self._remedy()}")
-        return Measured({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
+        return TextScores({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
     def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> Check:
         """Grade some references against themselves and dealt to each other; it stands in `document`.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.text import Floats, Measured
+from forwhy.evaluate.text import Floats, TextScores
 from forwhy.models import load_lm, load_regressor
 from forwhy.progress import Progress
 
@@ -174,7 +174,7 @@ class BartScore:
         kind = "causal" if self._causal else "seq2seq"
         return f"{self._source.id}@{self._source.revision}|{kind}|{self.limit} tokens a side"
 
-    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
         ours, theirs = self._tokens(predictions), self._tokens(references)
         found: dict[str, Floats] = {}
@@ -185,7 +185,7 @@ class BartScore:
         if len(found) == 2:
             found["bartscore_f"] = (found["bartscore_p"] + found["bartscore_r"]) / 2
         cut = sum(p.cut or r.cut for p, r in zip(ours, theirs, strict=True))
-        return Measured(found, of_all={"bartscore_cut": float(cut)})
+        return TextScores(found, of_all={"bartscore_cut": float(cut)})
 
     def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
         return tokenise(self._tokenizer, texts, self.limit, frame=not self._causal)
@@ -294,7 +294,7 @@ class Bleurt:
         """What must be the same for two numbers to be comparable."""
         return f"{self._source.id}@{self._source.revision}|{self.limit} tokens"
 
-    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
         left, right = ([readable(text) for text in side] for side in (references, predictions))
         inputs = self._tokenizer(
@@ -308,7 +308,7 @@ class Bleurt:
                 progress.advance(len(rows))
         full = [row for row, length in enumerate(lengths_n) if length == self.limit]
         cut = sum(is_longer(self._tokenizer, self.limit, left[row], right[row]) for row in full)
-        return Measured({"bleurt": scores_n}, of_all={"bleurt_cut": float(cut)})
+        return TextScores({"bleurt": scores_n}, of_all={"bleurt_cut": float(cut)})
 
     def _batch(self, inputs: dict[str, list[list[int]]]) -> Floats:
         import torch

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.neural.bartscore import Tokens, batches, padded, token_limit, tokenise
-from forwhy.evaluate.text import Floats, Measured
+from forwhy.evaluate.text import Floats, TextScores
 from forwhy.models import load_text_encoder
 from forwhy.progress import Progress
 
@@ -193,14 +193,14 @@ class BertScore:
         idf = "idf" if self.idf else "no-idf"
         return f"{source.id}@{source.revision}|L{self._encoder.layer}|{idf}|{scale}"
 
-    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> Measured:
+    def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs; idf weights come from these `references`."""
         raw_n3 = self._raw(predictions, references)
         if self.baseline is not None:
             raw_n3 = (raw_n3 - np.array(self.baseline)) / (1 - np.array(self.baseline))
         tokens = self._encoder.tokens([*predictions, *references])
         cut = [tokens[p].cut or tokens[r].cut for p, r in zip(predictions, references, strict=True)]
-        return Measured(dict(zip(NAMES, raw_n3.T, strict=True)), of_all={"bertscore_cut": float(sum(cut))})
+        return TextScores(dict(zip(NAMES, raw_n3.T, strict=True)), of_all={"bertscore_cut": float(sum(cut))})
 
     def fit_baseline(self, texts: Sequence[str], pairs: int = 1000, seed: int = 0) -> Baseline:
         """Rescale from now on by the mean scores of random pairs of different `texts`, and return them.
