@@ -76,7 +76,7 @@ def measure_gain(explainer: Scorer, pairs: "Pairs", seed: int = 0) -> Gain:
 def information_gain(
     true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll
 ) -> dict[str, Interval]:
-    """ "user", "item", "both" -> nats per target token lost when they are shuffled.
+    """Nats per target token lost when "user", "item" or "both" are shuffled, under these names.
 
     Token-weighted means; 95% intervals from resampled pairs, right and shuffled together.
 
