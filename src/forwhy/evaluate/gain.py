@@ -161,7 +161,7 @@ def text_groups(
         rows = np.flatnonzero(np.isin(users, members))
         part = None
         if len(rows) >= least:
-            texts = [outputs.predictions[row] for row in rows]
+            texts = [outputs.predictions[row] for row in rows.tolist()]
             part = replace(scores.take(rows), of_all=variety(texts, [words(text) for text in texts]))
         found[name] = _group(dataset, users[rows], part)
     return found

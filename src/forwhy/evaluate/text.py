@@ -73,7 +73,7 @@ class TextScores:
     def corpus(self) -> dict[str, float]:
         """Every metric of the whole set."""
         values = self.values(self.rows().sum(axis=0)).tolist()
-        return dict(zip(self.names(), values, strict=True)) | self.of_all
+        return {**dict(zip(self.names(), values, strict=True)), **self.of_all}
 
     def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
         """Every metric that has pairs behind it, with its bootstrap 95% interval over pairs."""

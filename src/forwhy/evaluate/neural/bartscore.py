@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.text import Floats, TextScores
+from forwhy.evaluate.overlap import Floats
+from forwhy.evaluate.text import TextScores
 from forwhy.models import load_lm, load_regressor
 from forwhy.progress import Progress
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.neural.bartscore import Tokens, batches, padded, token_limit, tokenise
-from forwhy.evaluate.text import Floats, TextScores
+from forwhy.evaluate.overlap import Floats
+from forwhy.evaluate.text import TextScores
 from forwhy.models import load_text_encoder
 from forwhy.progress import Progress
 
