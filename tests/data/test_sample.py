@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sample import little_town, town_truth
-from forwhy.data.town_words import MOMENTS, QUARTERS, TASTES
+from forwhy.data.sample import MOMENTS, QUARTERS, TASTES, little_town, town_truth
 from forwhy.errors import UserError
 
 
@@ -44,8 +43,8 @@ def test_truth_explains_every_pair(town: Dataset) -> None:
         for user, item, text in zip(pairs.users, pairs.items, pairs.texts, strict=True):
             assert text == truth.explanation(user, item)
             assert 12 <= len(text.split()) <= 25
-            assert TASTES[truth.shared_taste(user, item)].want in text
-            assert QUARTERS[truth.items.quarter[item]].where in text
+            assert TASTES[truth.shared_taste(user, item)]["want"] in text
+            assert QUARTERS[truth.items.quarter[item]]["where"] in text
 
 
 def test_unexplained_pair_has_no_explanation(town: Dataset) -> None:
@@ -72,22 +71,22 @@ def test_phrases_belong_to_the_hidden_attributes(town: Dataset) -> None:
     truth = town_truth(town)
     for side, hidden in (("user", truth.users), ("item", truth.items)):
         for entity, phrases in town.phrases(side).items():
-            first, second = (getattr(TASTES[taste], side) for taste in hidden.tastes[entity])
+            first, second = (TASTES[taste][side] for taste in hidden.tastes[entity])
             assert set(phrases[:2]) <= set(first)
-            assert phrases[2] in getattr(QUARTERS[hidden.quarter[entity]], side)
+            assert phrases[2] in QUARTERS[hidden.quarter[entity]][side]
             assert set(phrases[3:5]) <= set(second)
-            assert phrases[5] in getattr(MOMENTS[hidden.moment[entity]], side)
+            assert phrases[5] in MOMENTS[hidden.moment[entity]][side]
 
 
 def test_phrases_are_said_of_one_attribute_only() -> None:
     said = [
         phrase
         for group in (*QUARTERS, *MOMENTS, *TASTES)
-        for side in (group.user, group.item)
+        for side in (group["user"], group["item"])
         for phrase in side
     ]
     doubles = {phrase for phrase in said if said.count(phrase) > 1}
-    assert all(sum(phrase in (*group.user, *group.item) for group in TASTES) <= 1 for phrase in doubles)
+    assert all(sum(phrase in (*group["user"], *group["item"]) for group in TASTES) <= 1 for phrase in doubles)
 
 
 def test_any_size_works_and_names_stay_unique() -> None:

@@ -2,13 +2,15 @@
 
 Every person and every place has hidden attributes: a quarter, two tastes, a moment. They alone (and chance)
 decide who visits what, which phrases describe whom, and every word of an explanation. `town_truth` gives
-them back, so a test can ask whether a model found them.
+them back, so a test can ask whether a model found them. The town's language is in `town.toml`.
 
 Legend: U users, I items, T tastes.
 """
 
-from collections.abc import Callable, Sequence, Set
+import tomllib
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,12 @@ from numpy.typing import NDArray
 
 from forwhy.columns import SPLITS, Side
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.town_words import (
-    ADJECTIVES,
-    FIRST_NAMES,
-    LAST_NAMES,
-    MOMENTS,
-    NOUNS,
-    QUARTERS,
-    TASTES,
-)
 from forwhy.errors import UserError
 
-__all__ = ["Hidden", "TownTruth", "little_town", "town_truth"]
-
 Ints = NDArray[np.int64]
+
+TOWN: dict[str, Any] = tomllib.loads(Path(__file__).with_name("town.toml").read_text(encoding="utf-8"))
+QUARTERS, TASTES, MOMENTS = TOWN["quarters"], TOWN["tastes"], TOWN["moments"]
 
 SAME_QUARTER, NEXT_QUARTER, SAME_MOMENT, SAME_TASTE = 2.0, 0.8, 1.0, 2.2
 """What a match adds to the wish to visit; chance adds a Gumbel draw of scale `CHANCE`."""
@@ -46,11 +40,19 @@ class Hidden:
     """The hidden attributes of one side, by internal number."""
 
     quarter: Ints
-    """Position in `town_words.QUARTERS`, [n]."""
+    """Position in `QUARTERS`, [n]."""
     tastes: Ints
-    """Positions in `town_words.TASTES`, stronger first, [n, 2]."""
+    """Positions in `TASTES`, stronger first, [n, 2]."""
     moment: Ints
-    """Position in `town_words.MOMENTS`, [n]."""
+    """Position in `MOMENTS`, [n]."""
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, n: int) -> "Hidden":
+        """Attributes of n people or places; the two tastes of each differ."""
+        first = rng.integers(len(TASTES), size=n)
+        second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
+        quarter, moment = rng.integers(len(QUARTERS), size=n), rng.integers(len(MOMENTS), size=n)
+        return cls(quarter, np.stack([first, second], axis=1), moment)
 
     def take(self, rows: Ints) -> "Hidden":
         """The attributes at these rows, in this order."""
@@ -72,16 +74,42 @@ class TownTruth:
 
     def affinity(self, users: Sequence[int] | Ints | None = None) -> NDArray[np.float32]:
         """The wish of each user (all by default) to visit each item, [U, I]: the best ranking there is."""
-        rows = np.arange(len(self.users.quarter)) if users is None else np.asarray(users, dtype=np.int64)
-        return _affinity(self.users.take(rows), self.items)
+        who = self.users if users is None else self.users.take(np.asarray(users, dtype=np.int64))
+        apart = (who.quarter[:, None] - self.items.quarter[None, :]) % len(QUARTERS)
+        near = SAME_QUARTER * (apart == 0) + NEXT_QUARTER * ((apart == 1) | (apart == len(QUARTERS) - 1))
+        moment = SAME_MOMENT * (who.moment[:, None] == self.items.moment[None, :])
+        taste = SAME_TASTE * (who.weights() @ self.items.weights().T)
+        return np.asarray(near + moment + taste, dtype=np.float32)
 
     def shared_taste(self, user: int, item: int) -> int | None:
-        """The taste that brings this person to this place; None when they share none."""
-        return _shared(self.users, self.items, user, item)
+        """The taste that brings this person to this place: their strongest that it has; None without one."""
+        there = set(self.items.tastes[item].tolist())
+        return next((taste for taste in self.users.tastes[user].tolist() if taste in there), None)
 
     def explanation(self, user: int, item: int) -> str:
         """The right explanation of a pair that shares a taste; KeyError for one that does not."""
-        return _explanation(self.users, self.items, user, item)
+        taste = self.shared_taste(user, item)
+        if taste is None:
+            raise KeyError(f"user {user} and item {item} share no taste")
+        opening = MOMENTS[self.users.moment[user]]["openings"][taste % 2].format(want=TASTES[taste]["want"])
+        quarter = self.items.quarter[item]
+        home = "near you " if self.users.quarter[user] == quarter else ""
+        offer = TASTES[taste]["offers"][self.items.moment[item]]
+        return f"{opening}, and this {self.kind(item)} {home}{QUARTERS[quarter]['where']} {offer}."
+
+    def review(self, user: int, item: int) -> str:
+        """What this person writes after a visit."""
+        taste = self.shared_taste(user, item)
+        want = TASTES[self.items.tastes[item, 0] if taste is None else taste]["want"]
+        where = QUARTERS[self.items.quarter[item]]["where"]
+        praise = MOMENTS[self.items.moment[item]]["item"][(user + item) % 3]
+        praise = praise[0].upper() + praise[1:]
+        return f"I came to this {self.kind(item)} {where} for {want}. {praise}, I will be back."
+
+    def kind(self, item: int) -> str:
+        """What kind of place it is: one of three that live from its first taste."""
+        kinds: list[str] = TASTES[self.items.tastes[item, 0]]["kinds"]
+        return kinds[int(self.items.quarter[item] + self.items.moment[item]) % len(kinds)]
 
 
 def little_town(
@@ -109,33 +137,41 @@ def little_town(
             f"little town of {users} users, {items} items, {visits} visits: needs at least 4, 12 and 4"
         )
     rng = np.random.default_rng(seed)
-    people, places = _hidden(rng, users), _hidden(rng, items)
-    visited = _visits(rng, people, places, min(visits, items // 3))
-    chosen: dict[str, pl.DataFrame] = {}
+    truth = TownTruth(Hidden.drawn(rng, users), Hidden.drawn(rng, items))
+    visited = _visits(rng, truth, min(visits, items // 3))
     told: set[str] = set()
+    parts = []
     for split, count in zip(SPLITS, explanations, strict=True):
-        chosen[split] = _explained(rng, people, places, visited, split, count, told)
-        told = told or set(_said(chosen[split], people, places, _explanation))
-    user_ids, item_ids = _people_names(rng, users), _place_names(rng, places)
+        parts.append(_explained(rng, truth, visited.filter(split=split), count, told))
+        told = told or set(parts[-1]["text"])
+    explained = pl.concat(parts)
+    written = [truth.review(user, item) for user, item in explained.select("user", "item").iter_rows()]
+    names = {"user": _people(rng, users), "item": _places(rng, truth)}
+    visited, explained = (_with_ids(frame, names) for frame in (visited, explained))
+    kinds = zip(map(truth.kind, range(items)), truth.items.quarter, strict=True)
     tables = {
-        "interactions": _pair_frame(visited.select("user", "item"), user_ids, item_ids, visited["split"]),
-        "users": pl.DataFrame({"user_id": [_slug(name) for name in user_ids], "name": user_ids}),
-        "items": _items(places, item_ids),
-        "reviews": _texts(chosen, people, places, user_ids, item_ids, _review).drop("split"),
-        "explanations": _texts(chosen, people, places, user_ids, item_ids, _explanation),
+        "interactions": visited.drop("user", "item"),
+        "users": pl.DataFrame({"user_id": map(_slug, names["user"]), "name": names["user"]}),
+        "items": pl.DataFrame(
+            {
+                "item_id": map(_slug, names["item"]),
+                "title": names["item"],
+                "categories": [f"{kind}, {QUARTERS[quarter]['name']} quarter" for kind, quarter in kinds],
+            }
+        ),
+        "reviews": explained.with_columns(pl.Series("text", written, dtype=pl.String)),
+        "explanations": explained,
         "intents": pl.concat(
-            [_intents(rng, people, user_ids, "user"), _intents(rng, places, item_ids, "item")]
+            [
+                _intents(rng, truth.users, names["user"], "user"),
+                _intents(rng, truth.items, names["item"], "item"),
+            ]
         ),
     }
+    options = {"seed": seed, "users": users, "items": items, "visits": visits}
     source = {
         "importer": "little_town",
-        "options": {
-            "seed": seed,
-            "users": users,
-            "items": items,
-            "visits": visits,
-            "explanations": list(explanations),
-        },
+        "options": {**options, "explanations": list(explanations)},
         "split": {"interactions": "80/10/10 by user, seeded", "explanations": "that of their interaction"},
     }
     return make_dataset("little-town", tables, source)
@@ -149,151 +185,61 @@ def town_truth(dataset: Dataset) -> TownTruth:
     """
     if dataset.source.get("importer") != "little_town":
         raise UserError(f"data set {dataset.name!r}: not a little town, so nobody knows its truth")
-    options: dict[str, Any] = dict(dataset.source["options"])
+    options = dataset.source["options"]
     rng = np.random.default_rng(options["seed"])
-    people, places = _hidden(rng, options["users"]), _hidden(rng, options["items"])
+    people, places = Hidden.drawn(rng, options["users"]), Hidden.drawn(rng, options["items"])
     born_users = np.argsort(dataset.users.numbers(dataset.tables["users"]["user_id"]))
     born_items = np.argsort(dataset.items.numbers(dataset.tables["items"]["item_id"]))
     return TownTruth(people.take(born_users), places.take(born_items))
 
 
-def _hidden(rng: np.random.Generator, n: int) -> Hidden:
-    first = rng.integers(len(TASTES), size=n)
-    second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
-    tastes = np.stack([first, second], axis=1)
-    return Hidden(rng.integers(len(QUARTERS), size=n), tastes, rng.integers(len(MOMENTS), size=n))
-
-
-def _affinity(users: Hidden, items: Hidden) -> NDArray[np.float32]:
-    apart = (users.quarter[:, None] - items.quarter[None, :]) % len(QUARTERS)
-    near = SAME_QUARTER * (apart == 0) + NEXT_QUARTER * ((apart == 1) | (apart == len(QUARTERS) - 1))
-    moment = SAME_MOMENT * (users.moment[:, None] == items.moment[None, :])
-    taste = SAME_TASTE * (users.weights() @ items.weights().T)
-    return np.asarray(near + moment + taste, dtype=np.float32)
-
-
-def _visits(rng: np.random.Generator, users: Hidden, items: Hidden, mean: int) -> pl.DataFrame:
+def _visits(rng: np.random.Generator, truth: TownTruth, mean: int) -> pl.DataFrame:
     """Who visits what, with a split: each user's top places under affinity plus chance."""
-    counts = rng.integers(max(3, mean // 2), mean + mean // 2 + 1, size=len(users.quarter))
-    counts = np.minimum(counts, len(items.quarter) // 2)
+    users, items = len(truth.users.quarter), len(truth.items.quarter)
+    counts = rng.integers(max(3, mean // 2), mean + mean // 2 + 1, size=users)
+    counts = np.minimum(counts, items // 2)
     frames = []
-    for start in range(0, len(counts), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(counts)))
-        wish = _affinity(users.take(rows), items)
+    for start in range(0, users, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, users))
+        wish = truth.affinity(rows)
         wish += CHANCE * rng.gumbel(size=wish.shape).astype(np.float32)
         most = int(counts[rows].max())
         top = np.argpartition(-wish, most - 1, axis=1)[:, :most]
         best = np.take_along_axis(top, np.argsort(-np.take_along_axis(wish, top, 1), axis=1), 1)
-        taken = np.arange(best.shape[1])[None, :] < counts[rows][:, None]
-        user = np.repeat(rows, counts[rows])
+        taken = np.arange(most)[None, :] < counts[rows][:, None]
+        splits = [split for count in counts[rows].tolist() for split in _user_splits(rng, count)]
         frames.append(
-            pl.DataFrame({"user": user, "item": best[taken], "split": _user_splits(rng, counts[rows])})
+            pl.DataFrame({"user": np.repeat(rows, counts[rows]), "item": best[taken], "split": splits})
         )
     return pl.concat(frames)
 
 
-def _user_splits(rng: np.random.Generator, counts: Ints) -> list[str]:
-    """Of each user's visits a tenth, at least one, is test, as many are valid, the rest train."""
-    names: list[str] = []
-    for count in counts:
-        held = max(1, round(count / 10))
-        given = [SPLITS[2]] * held + [SPLITS[1]] * held + [SPLITS[0]] * (count - 2 * held)
-        names.extend(given[place] for place in rng.permutation(count))
-    return names
+def _user_splits(rng: np.random.Generator, count: int) -> list[str]:
+    """Of a user's visits a tenth, at least one, is test, as many are valid, the rest train."""
+    held = max(1, round(count / 10))
+    given = [SPLITS[2]] * held + [SPLITS[1]] * held + [SPLITS[0]] * (count - 2 * held)
+    return [given[place] for place in rng.permutation(count)]
 
 
 def _explained(
-    rng: np.random.Generator,
-    users: Hidden,
-    items: Hidden,
-    visits: pl.DataFrame,
-    split: str,
-    count: int,
-    told: Set[str],
+    rng: np.random.Generator, truth: TownTruth, visits: pl.DataFrame, count: int, told: Set[str]
 ) -> pl.DataFrame:
-    """Visits of a split that a shared taste explains in words not yet `told`, at most `count`, in random order.
+    """Visits that a shared taste explains in words not yet `told`, at most `count`, in random order.
 
     A held-out text that training holds too would measure memory.
     """
-    pairs = visits.filter(pl.col("split") == split)
-    user, item = pairs["user"].to_numpy(), pairs["item"].to_numpy()
-    shared = (users.tastes[user][:, :, None] == items.tastes[item][:, None, :]).any(axis=(1, 2))
-    pairs = pairs[rng.permutation(np.flatnonzero(shared))]
-    fresh = [text not in told for text in _said(pairs, users, items, _explanation)]
-    return pairs.filter(pl.Series(fresh, dtype=pl.Boolean)).head(count)
+    users, items = visits["user"].to_numpy(), visits["item"].to_numpy()
+    shared = truth.users.tastes[users][:, :, None] == truth.items.tastes[items][:, None, :]
+    pairs = visits[rng.permutation(np.flatnonzero(shared.any(axis=(1, 2))))]
+    texts = [truth.explanation(user, item) for user, item in pairs.select("user", "item").iter_rows()]
+    fresh = pl.Series([text not in told for text in texts], dtype=pl.Boolean)
+    return pairs.with_columns(pl.Series("text", texts, dtype=pl.String)).filter(fresh).head(count)
 
 
-def _shared(users: Hidden, items: Hidden, user: int, item: int) -> int | None:
-    """The user's strongest taste that the place has."""
-    there = set(items.tastes[item].tolist())
-    return next((taste for taste in users.tastes[user].tolist() if taste in there), None)
-
-
-def _explanation(users: Hidden, items: Hidden, user: int, item: int) -> str:
-    taste = _shared(users, items, user, item)
-    if taste is None:
-        raise KeyError(f"user {user} and item {item} share no taste")
-    opening = MOMENTS[users.moment[user]].openings[taste % 2].format(want=TASTES[taste].want)
-    home = "near you " if users.quarter[user] == items.quarter[item] else ""
-    where = QUARTERS[items.quarter[item]].where
-    offer = TASTES[taste].offers[items.moment[item]]
-    return f"{opening}, and this {_kind(items, item)} {home}{where} {offer}."
-
-
-def _review(users: Hidden, items: Hidden, user: int, item: int) -> str:
-    taste = _shared(users, items, user, item)
-    want = TASTES[items.tastes[item, 0] if taste is None else taste].want
-    where = QUARTERS[items.quarter[item]].where
-    praise = MOMENTS[items.moment[item]].item[(user + item) % 3]
-    praise = praise[0].upper() + praise[1:]
-    return f"I came to this {_kind(items, item)} {where} for {want}. {praise}, I will be back."
-
-
-def _kind(items: Hidden, item: int) -> str:
-    """What kind of place it is: one of three that live from its first taste."""
-    kinds = TASTES[items.tastes[item, 0]].kinds
-    return kinds[int(items.quarter[item] + items.moment[item]) % len(kinds)]
-
-
-def _texts(
-    chosen: dict[Any, pl.DataFrame],
-    users: Hidden,
-    items: Hidden,
-    user_ids: list[str],
-    item_ids: list[str],
-    say: Callable[[Hidden, Hidden, int, int], str],
-) -> pl.DataFrame:
-    pairs = pl.concat(list(chosen.values()))
-    texts = pl.Series("text", _said(pairs, users, items, say), dtype=pl.String)
-    return _pair_frame(pairs, user_ids, item_ids, pairs["split"]).with_columns(texts)
-
-
-def _said(
-    pairs: pl.DataFrame, users: Hidden, items: Hidden, say: Callable[[Hidden, Hidden, int, int], str]
-) -> list[str]:
-    return [say(users, items, user, item) for user, item in pairs.select("user", "item").iter_rows()]
-
-
-def _pair_frame(
-    pairs: pl.DataFrame, user_ids: list[str], item_ids: list[str], split: pl.Series
-) -> pl.DataFrame:
-    users = [_slug(user_ids[user]) for user in pairs["user"]]
-    items = [_slug(item_ids[item]) for item in pairs["item"]]
-    text = {"user_id": pl.String, "item_id": pl.String}
-    return pl.DataFrame({"user_id": users, "item_id": items, "split": split}, schema_overrides=text)
-
-
-def _items(places: Hidden, names: list[str]) -> pl.DataFrame:
-    quarters = [QUARTERS[quarter].name for quarter in places.quarter]
-    kinds = [_kind(places, item) for item in range(len(names))]
-    return pl.DataFrame(
-        {
-            "item_id": [_slug(name) for name in names],
-            "title": names,
-            "categories": [
-                f"{kind}, {quarter} quarter" for kind, quarter in zip(kinds, quarters, strict=True)
-            ],
-        }
+def _with_ids(pairs: pl.DataFrame, names: dict[str, list[str]]) -> pl.DataFrame:
+    """The pairs with the ids that people and places go by."""
+    return pairs.with_columns(
+        pl.Series(f"{side}_id", map(_slug, names[side]))[pairs[side]] for side in ("user", "item")
     )
 
 
@@ -301,36 +247,35 @@ def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: S
     """Six phrases each, strongest first: two of the first taste, quarter, two of the second, moment."""
     rows = []
     for number, name in enumerate(names):
-        first, second = (getattr(TASTES[taste], side) for taste in hidden.tastes[number])
-        quarter = getattr(QUARTERS[hidden.quarter[number]], side)
-        moment = getattr(MOMENTS[hidden.moment[number]], side)
+        first, second = (TASTES[taste] for taste in hidden.tastes[number])
+        told_of = (
+            (first, 2),
+            (QUARTERS[hidden.quarter[number]], 1),
+            (second, 2),
+            (MOMENTS[hidden.moment[number]], 1),
+        )
         phrases = [
-            *_pick(rng, first, 2),
-            *_pick(rng, quarter, 1),
-            *_pick(rng, second, 2),
-            *_pick(rng, moment, 1),
+            about[side][place]
+            for about, count in told_of
+            for place in rng.permutation(len(about[side]))[:count]
         ]
         rows += [(side, _slug(name), rank, phrase) for rank, phrase in enumerate(phrases, start=1)]
     return pl.DataFrame(rows, schema=["side", "entity_id", "rank", "phrase"], orient="row")
 
 
-def _pick(rng: np.random.Generator, phrases: Sequence[str], count: int) -> list[str]:
-    return [phrases[place] for place in rng.permutation(len(phrases))[:count]]
-
-
-def _people_names(rng: np.random.Generator, n: int) -> list[str]:
-    return _unique(rng, [f"{first} {last}" for first in FIRST_NAMES for last in LAST_NAMES], n)
-
-
-def _place_names(rng: np.random.Generator, places: Hidden) -> list[str]:
-    stems = _unique(
-        rng, [f"The {adjective} {noun}" for adjective in ADJECTIVES for noun in NOUNS], len(places.quarter)
+def _people(rng: np.random.Generator, n: int) -> list[str]:
+    return _unique(
+        rng, [f"{first} {last}" for first in TOWN["first_names"] for last in TOWN["last_names"]], n
     )
-    return [f"{stem} {_titled(_kind(places, item))}" for item, stem in enumerate(stems)]
 
 
-def _titled(kind: str) -> str:
-    return " ".join(word[0].upper() + word[1:] for word in kind.split())
+def _places(rng: np.random.Generator, truth: TownTruth) -> list[str]:
+    pool = [f"The {adjective} {noun}" for adjective in TOWN["adjectives"] for noun in TOWN["nouns"]]
+    stems = _unique(rng, pool, len(truth.items.quarter))
+    kinds = (
+        " ".join(word[0].upper() + word[1:] for word in truth.kind(k).split()) for k in range(len(stems))
+    )
+    return [f"{stem} {kind}" for stem, kind in zip(stems, kinds, strict=True)]
 
 
 def _unique(rng: np.random.Generator, pool: list[str], n: int) -> list[str]:

@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sample import little_town, town_truth
-from forwhy.data.town_words import TASTES
+from forwhy.data.sample import TASTES, little_town, town_truth
 from forwhy.errors import UserError
 from forwhy.text.hostile import clean
 from forwhy.text.mining import ExtractiveMiner, MiningConfig, mine
@@ -69,7 +68,7 @@ def test_tastes_of_the_little_town_are_found() -> None:
     found, hits = after.dataset.phrases("user"), 0
     asked = {user for user in town.training_reviews().users.tolist()}
     for user in asked:
-        wants = [TASTES[taste].want.casefold() for taste in truth.users.tastes[user]]
+        wants = [TASTES[taste]["want"].casefold() for taste in truth.users.tastes[user]]
         first = [phrase.casefold() for phrase in found[user][:3]]
         hits += any(set(want.split()) & set(phrase.split()) for want in wants for phrase in first)
     assert hits / len(asked) > 0.9
