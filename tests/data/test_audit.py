@@ -11,7 +11,6 @@ from forwhy.bridge.config import GenerationConfig
 from forwhy.data.audit import Finding, audit
 from forwhy.data.audit.texts import LONGEST_EXPLANATION
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.leaks import leaks
 from forwhy.data.sample import little_town
 from forwhy.evaluate.ranking import rank_scores
 from forwhy.recommend.simple import PopularityRecommender
@@ -65,7 +64,7 @@ def test_counts_of_pairs_equal_those_of_data_show() -> None:
             ),
         },
     )
-    found, counted = by_id(dataset), leaks(dataset)
+    found, counted = by_id(dataset), dataset.leaks()
     inside = found["heldout-pairs-in-training-graph"]
     assert (inside.count, inside.of) == (1, 2)
     assert inside.count == counted["heldout_pairs_in_train_graph"]

@@ -13,15 +13,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SPLITS, Graph, Side, Split
+from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.folder import content_hash, read_folder, write_folder
 from forwhy.data.ids import Ids, Pairs
-from forwhy.data.leaks import leaks
+from forwhy.data.leaks import (
+    PAIR,
+    distinct_pairs,
+    heldout_pairs,
+    known_entities,
+    leaks,
+    unreadable_pairs,
+    vouched,
+)
 
 __all__ = ["Dataset", "Ids", "Pairs", "make_dataset"]
-
-EMPTY_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +51,10 @@ class Dataset:
         ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
         ``as-published`` keeps them, as the papers do. Other splits are the same under both. O(E log E).
         """
-        keys = self._keys("interactions", (split,))
+        pairs = distinct_pairs(self.tables, "interactions", split)
         if split == "train" and graph == "leak-free":
-            keys = np.setdiff1d(keys, self._heldout_keys(), assume_unique=True)
-        return self._unkeyed(keys)
+            pairs = pairs.join(heldout_pairs(self.tables), on=PAIR, how="anti")
+        return self._numbers(pairs)
 
     def pairs(self, split: Split, clear_of_interactions: bool = False) -> Pairs:
         """Explained pairs of a split, in table order.
@@ -56,11 +62,10 @@ class Dataset:
         `clear_of_interactions` leaves out pairs that are valid or test *interactions*: supervising the
         vocabulary with their text would show it which items the user will visit.
         """
-        pairs = self._texts("explanations", pl.col("split") == split)
-        if not clear_of_interactions:
-            return pairs
-        held = self._keys("interactions", ("valid", "test"))
-        return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
+        ranked = distinct_pairs(self.tables, "interactions", "valid", "test")
+        return self._texts(
+            "explanations", pl.col("split") == split, ranked if clear_of_interactions else None
+        )
 
     def warm_pairs(self) -> Pairs:
         """Test pairs that a protocol set aside because nobody in them lost text (see `data.protocols`)."""
@@ -68,25 +73,24 @@ class Dataset:
 
     def heldout_pairs(self) -> NDArray[np.int64]:
         """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
-        return self._unkeyed(self._heldout_keys())
+        return self._numbers(heldout_pairs(self.tables))
 
     def is_heldout(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[n] whether each pair of internal numbers is one of `heldout_pairs`."""
-        return np.isin(self._key(users, items), self._heldout_keys())
+        width = len(self.items)
+        return np.isin(users * width + items, self.heldout_pairs() @ (width, 1))
 
     def heldout_entities(self, side: Side) -> NDArray[np.int64]:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
         return np.unique(self.heldout_pairs()[:, 0 if side == "user" else 1])
 
+    def training_texts(self, table: Literal["reviews", "explanations"]) -> Pairs:
+        """Texts of pairs that are held out nowhere, in table order: neither as explanation nor interaction."""
+        return self._texts(table, pl.lit(True), unreadable_pairs(self.tables))
+
     def training_reviews(self) -> Pairs:
         """Reviews of pairs that are held out nowhere: neither as explanation nor as interaction."""
         return self.training_texts("reviews")
-
-    def training_texts(self, table: Literal["reviews", "explanations"]) -> Pairs:
-        """Texts of pairs that are held out nowhere, in table order: neither as explanation nor interaction."""
-        pairs = self._texts(table, pl.lit(True))
-        held = np.union1d(self._heldout_keys(), self._keys("interactions", ("valid", "test")))
-        return pairs.select(np.flatnonzero(~np.isin(self._key(pairs.users, pairs.items), held)))
 
     def external(self, pairs: Pairs) -> list[tuple[str | int, str | int]]:
         """The users' and items' own ids of pairs."""
@@ -116,13 +120,26 @@ class Dataset:
     def profiles(self, side: Side) -> dict[int, str]:
         """Profiles by internal number; shipped ones may have been written from held-out reviews.
 
-        `forwhy.data.mined.vouched` says which were not.
+        `vouched` says which were not.
         """
         frame = self.tables.get("profiles")
         if frame is None:
             return {}
         chosen = frame.filter(pl.col("side") == side)
         return {number: texts[0] for number, texts in self._by_entity(side, chosen, "text").items()}
+
+    def vouched(self, table: Literal["intents", "profiles"], side: Side) -> set[int]:
+        """Internal numbers of those whose rows of `table` are known to be written from training text only."""
+        known = vouched(self.tables, table, side)
+        return set(self.ids(side).numbers(known).tolist()) - {-1}
+
+    def ids(self, side: Side) -> Ids:
+        """The ids of users or items."""
+        return self.users if side == "user" else self.items
+
+    def leaks(self) -> dict[str, int | float | bool]:
+        """Counts of what could leak; see `data.leaks.leaks`."""
+        return leaks(self.tables)
 
     def summary(self) -> dict[str, Any]:
         """Name, counts, leaks and fingerprint as plain JSON values (``forwhy data show --json``)."""
@@ -132,7 +149,7 @@ class Dataset:
             "items": len(self.items),
             "interactions": self._counts("interactions"),
             "explanations": self._counts("explanations"),
-            "leaks": leaks(self),
+            "leaks": self.leaks(),
             "fingerprint": self.fingerprint,
         }
 
@@ -156,8 +173,7 @@ class Dataset:
         Raises:
             UserError: a file is missing, truncated, altered or of a newer format, named with the reason.
         """
-        name, tables, fingerprint, source = read_folder(Path(folder))
-        return _assemble(name, tables, fingerprint, source)
+        return _assemble(*read_folder(Path(folder)))
 
     def _counts(self, table: str) -> dict[str, int]:
         frame = self.tables.get(table)
@@ -166,30 +182,21 @@ class Dataset:
         counts = dict(frame.group_by("split").len().iter_rows())
         return {split: int(counts.get(split, 0)) for split in SPLITS}
 
-    def _key(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
-        return users * max(len(self.items), 1) + items
-
-    def _texts(self, table: str, chosen: pl.Expr) -> Pairs:
+    def _texts(self, table: str, chosen: pl.Expr, without: pl.DataFrame | None = None) -> Pairs:
+        """Rows of a table, in its order, without these pairs."""
         frame = self.tables.get(table)
         if frame is None:
-            return Pairs(EMPTY_PAIRS[:, 0], EMPTY_PAIRS[:, 1], ())
+            return Pairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), ())
         rows = frame.filter(chosen)
+        if without is not None:
+            rows = rows.join(without, on=PAIR, how="anti", maintain_order="left")
         users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
         return Pairs(users, items, tuple(rows["text"]))
 
-    def _heldout_keys(self) -> NDArray[np.int64]:
-        return np.union1d(self._keys("explanations", ("valid", "test")), self._keys("withheld"))
-
-    def _keys(self, table: str, splits: tuple[Split, ...] = ()) -> NDArray[np.int64]:
-        """Distinct pairs of a table's rows in these splits (all rows when none is given), sorted."""
-        frame = self.tables.get(table)
-        if frame is None:
-            return EMPTY_PAIRS[:, 0]
-        rows = frame.filter(pl.col("split").is_in(splits)) if splits else frame
-        return np.unique(self._key(self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])))
-
-    def _unkeyed(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.stack(np.divmod(keys, max(len(self.items), 1)), axis=1)
+    def _numbers(self, pairs: pl.DataFrame) -> NDArray[np.int64]:
+        """[E, 2] pairs as internal numbers, sorted by user, then item."""
+        users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
+        return np.stack([users, items], axis=1)[np.lexsort((items, users))]
 
     def _item_column(self, name: str) -> list[str]:
         frame = self.tables.get("items")
@@ -201,9 +208,8 @@ class Dataset:
         return values
 
     def _by_entity(self, side: Side, frame: pl.DataFrame, column: str) -> dict[int, list[str]]:
-        ids = self.users if side == "user" else self.items
         found: dict[int, list[str]] = {}
-        for number, text in zip(ids.numbers(frame["entity_id"]), frame[column], strict=True):
+        for number, text in zip(self.ids(side).numbers(frame["entity_id"]), frame[column], strict=True):
             found.setdefault(int(number), []).append(text)
         return dict(sorted(found.items()))
 
@@ -239,14 +245,6 @@ def make_dataset(
 def _assemble(
     name: str, tables: Mapping[str, pl.DataFrame], fingerprint: str, source: Mapping[str, Any]
 ) -> Dataset:
-    users = Ids(_universe(tables, "user"), "user")
-    items = Ids(_universe(tables, "item"), "item")
-    return Dataset(
-        name, users, items, MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
-    )
-
-
-def _universe(tables: Mapping[str, pl.DataFrame], side: Side) -> tuple[str, ...] | tuple[int, ...]:
-    frame = tables.get(f"{side}s")
-    chosen = tables["interactions"] if frame is None else frame
-    return tuple(chosen[f"{side}_id"].unique().sort())
+    users, items = (tuple(known_entities(tables, side).sort()) for side in SIDES)
+    held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
+    return Dataset(name, Ids(users, "user"), Ids(items, "item"), *held)

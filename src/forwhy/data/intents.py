@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import Field
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
-from forwhy.data.mined import vouched
+from forwhy.options import Options
 
 __all__ = ["IntentsConfig", "clean_phrase", "entity_phrases", "phrases_from_profile"]
 
@@ -80,17 +81,15 @@ EMPTY = frozenset(
 """Words that, alone, describe nobody."""
 
 
-class IntentsConfig(BaseModel):
+class IntentsConfig(Options):
     """Which phrases describe a person or a thing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["auto", "intents", "profiles", "none"] = "auto"
     """`intents`: the table; `profiles`: shipped prose, which may leak held-out text, so it must be asked
     for; `auto`: the table if there is one, otherwise neither."""
     heldout_people: bool = False
     """Also read shipped profiles of users that occur in a held-out explained pair; those that we mined from
-    training text (`data.mined`) are always read."""
+    training text (`Dataset.vouched`) are always read."""
     heldout_items: bool = True
     """Also read shipped profiles of items that occur in one (nearly all popular items do)."""
     training_explanations: bool = True
@@ -113,11 +112,10 @@ def entity_phrases(dataset: Dataset, side: Side, config: IntentsConfig | None = 
         found = _from_profiles(dataset, side, config)
     if config.training_explanations:
         pairs = dataset.pairs("train", clear_of_interactions=config.clear_of_interactions)
-        held = {(int(user), int(item)) for user, item in dataset.heldout_pairs()}
-        for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
-            if (user, item) not in held:
-                entity = user if side == "user" else item
-                found.setdefault(entity, []).extend(phrases_from_profile(text, config.limit))
+        pairs = pairs.select(np.flatnonzero(~dataset.is_heldout(pairs.users, pairs.items)))
+        entities = pairs.users if side == "user" else pairs.items
+        for entity, text in zip(entities.tolist(), pairs.texts, strict=True):
+            found.setdefault(entity, []).extend(phrases_from_profile(text, config.limit))
     distinct = {entity: _distinct(phrases, config.limit) for entity, phrases in sorted(found.items())}
     return {entity: phrases for entity, phrases in distinct.items() if phrases}
 
@@ -144,7 +142,7 @@ def clean_phrase(phrase: str) -> str:
 
 def _from_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
     read_all = config.heldout_people if side == "user" else config.heldout_items
-    unknown = set(dataset.heldout_entities(side).tolist()) - vouched(dataset, "profiles", side)
+    unknown = set(dataset.heldout_entities(side).tolist()) - dataset.vouched("profiles", side)
     skipped = set() if read_all else unknown
     return {
         entity: phrases_from_profile(text, config.limit)

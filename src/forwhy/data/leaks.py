@@ -1,67 +1,130 @@
-"""What a data set gives away: how much of the held-out text and edges a graph or a table would show.
+"""What the tables of a data set give away: held-out pairs in training, and texts that may tell of them."""
 
-Legend: U users, I items, E edges.
-"""
+from collections.abc import Mapping
+from typing import Literal
 
-from typing import TYPE_CHECKING
+import polars as pl
 
-import numpy as np
-from numpy.typing import NDArray
+from forwhy.columns import SIDES, Side, Split
 
-from forwhy.columns import SIDES
-from forwhy.data.mined import vouched
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
-
-__all__ = ["leaks"]
+PAIR = ["user_id", "item_id"]
+Tables = Mapping[str, pl.DataFrame]
 
 
-def leaks(dataset: "Dataset") -> dict[str, int | float | bool]:
-    """Counts of what could leak, as plain JSON values; O(E log E).
+def distinct_pairs(tables: Tables, table: str, *splits: Split) -> pl.DataFrame:
+    """Distinct pairs of a table's rows in these splits (all when none is given); none where there is no table."""
+    rows = tables.get(table, tables["interactions"].clear())
+    rows = rows.filter(pl.col("split").is_in(splits)) if splits else rows
+    return rows.select(PAIR).unique(maintain_order=True)
+
+
+def heldout_pairs(tables: Tables) -> pl.DataFrame:
+    """Distinct pairs whose explanation is in valid or test, or withheld by a protocol: nobody's to read."""
+    held = distinct_pairs(tables, "explanations", "valid", "test")
+    return pl.concat([held, distinct_pairs(tables, "withheld")]).unique(maintain_order=True)
+
+
+def unreadable_pairs(tables: Tables) -> pl.DataFrame:
+    """Distinct pairs that are held out anywhere, as explanation or as interaction."""
+    ranked = distinct_pairs(tables, "interactions", "valid", "test")
+    return pl.concat([heldout_pairs(tables), ranked]).unique(maintain_order=True)
+
+
+def known_entities(tables: Tables, side: Side) -> pl.Series:
+    """Distinct ids of those who exist: of the table `users` (`items`), else of the interactions."""
+    return tables.get(f"{side}s", tables["interactions"])[f"{side}_id"].unique()
+
+
+def leaks(tables: Tables) -> dict[str, int | float | bool]:
+    """Counts of what could leak, as plain JSON values; O(rows).
 
     ``heldout_pairs_in_train_graph``: held-out explained pairs that the as-published graph holds as train
     edges; the leak-free graph has none. ``train_explanations_in_heldout_interactions``: training texts about
-    pairs that the ranking is tested on. ``profiles_possibly_leaking``: of some profile nobody knows what it was
-    written from (`data.mined`). ``*_without_training_edges``: cold after the leak-free cut.
+    pairs that the ranking is tested on. ``heldout_interactions_seen_in_train``: valid or test interactions that are
+    training interactions too. ``profiles_possibly_leaking``: of some profile nobody knows what it was written from
+    (`vouched`). ``*_without_training_edges``: cold after the leak-free cut.
     """
-    width = max(len(dataset.items), 1)
-    held = _keys(dataset.heldout_pairs(), width)
-    published = _keys(dataset.edges("train", "as-published"), width)
-    tested = _keys(np.concatenate([dataset.edges("valid"), dataset.edges("test")]), width)
-    pairs = dataset.pairs("train")
-    explained = np.unique(pairs.users * width + pairs.items)
-    inside = int(np.isin(held, published).sum())
+    held = heldout_pairs(tables)
+    published = distinct_pairs(tables, "interactions", "train")
+    tested = distinct_pairs(tables, "interactions", "valid", "test")
+    explained = distinct_pairs(tables, "explanations", "train")
+    inside = _both(held, published)
     return {
-        "heldout_pairs": len(held),
+        "heldout_pairs": held.height,
         "heldout_pairs_in_train_graph": inside,
-        "heldout_pairs_in_train_graph_share": round(inside / len(held), 4) if len(held) else 0.0,
-        "heldout_pairs_in_heldout_interactions": int(np.isin(held, tested).sum()),
-        "train_explanations_in_heldout_interactions": int(np.isin(explained, tested).sum()),
-        "explanations_in_train_and_heldout": int(np.isin(explained, held).sum()),
-        "heldout_interactions_seen_in_train": int(np.isin(tested, published).sum()),
-        "profiles_possibly_leaking": _unknown_profiles(dataset),
-        **_cold(dataset),
+        "heldout_pairs_in_train_graph_share": round(inside / held.height, 4) if held.height else 0.0,
+        "heldout_pairs_in_heldout_interactions": _both(held, tested),
+        "train_explanations_in_heldout_interactions": _both(explained, tested),
+        "explanations_in_train_and_heldout": _both(explained, held),
+        "heldout_interactions_seen_in_train": _both(tested, published),
+        "profiles_possibly_leaking": any(_has_unknown_profiles(tables, side) for side in SIDES),
+        **_cold(tables, held, published),
     }
 
 
-def _unknown_profiles(dataset: "Dataset") -> bool:
-    if "profiles" not in dataset.tables:
+def _both(pairs: pl.DataFrame, others: pl.DataFrame) -> int:
+    return pairs.join(others, on=PAIR, how="semi").height
+
+
+def _has_unknown_profiles(tables: Tables, side: Side) -> bool:
+    if "profiles" not in tables:
         return False
-    return any(set(dataset.profiles(side)) - vouched(dataset, "profiles", side) for side in SIDES)
+    told = tables["profiles"].filter(side=side)["entity_id"]
+    return not told.is_in(vouched(tables, "profiles", side).implode()).all()
 
 
-def _cold(dataset: "Dataset") -> dict[str, int]:
-    train = dataset.edges("train")
-    users = np.setdiff1d(np.arange(len(dataset.users)), train[:, 0])
-    items = np.setdiff1d(np.arange(len(dataset.items)), train[:, 1])
-    return {
-        "users_without_training_edges": len(users),
-        "items_without_training_edges": len(items),
-        "heldout_users_without_training_edges": int(np.isin(dataset.heldout_entities("user"), users).sum()),
-        "heldout_items_without_training_edges": int(np.isin(dataset.heldout_entities("item"), items).sum()),
-    }
+def _cold(tables: Tables, held: pl.DataFrame, published: pl.DataFrame) -> dict[str, int]:
+    train = published.join(held, on=PAIR, how="anti")
+    counts, of_held = {}, {}
+    for side in SIDES:
+        key = f"{side}_id"
+        known = known_entities(tables, side)
+        cold = known.filter(~known.is_in(train[key].implode()))
+        counts[f"{side}s_without_training_edges"] = len(cold)
+        of_held[f"heldout_{side}s_without_training_edges"] = int(cold.is_in(held[key].implode()).sum())
+    return counts | of_held
 
 
-def _keys(pairs: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    return np.unique(pairs[:, 0] * width + pairs[:, 1])
+def vouched(tables: Tables, table: Literal["intents", "profiles"], side: Side) -> pl.Series:
+    """Ids, as text, of those whose rows of `table` are known to have been written from training text only.
+
+    The table `mined` says of each row that `forwhy mine` wrote which rows it was written from. They are compared
+    with what training may read *now*, so that a later split or protocol is noticed. Known is a row that names its
+    sources, of which each is a text of a pair held out nowhere, and that read no profile but known ones. Shipped
+    texts never are. O(rows of `mined` and sources).
+    """
+    mined = tables.get("mined")
+    if mined is None:
+        return pl.Series("entity_id", [], dtype=pl.String)
+    rows = mined.filter((pl.col("table") == table) & (pl.col("side") == side) & (pl.col("shipped") == 0))
+    sources = _listed(rows, "sources").join(
+        _readable(tables, side), on=["read", "entity_id", "other"], how="anti"
+    )
+    wrong = [sources["entity_id"]]
+    if side == "user":
+        profiles = _listed(rows, "profiles")
+        known = vouched(tables, "profiles", "item")
+        wrong.append(profiles.filter(~pl.col("other").is_in(known.implode()))["entity_id"])
+    return rows.filter(~pl.col("entity_id").is_in(pl.concat(wrong).implode()))["entity_id"]
+
+
+def _listed(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row for each id of the JSON lists in a column of `mined`, as `other`."""
+    decoded = pl.col(column).str.json_decode(pl.List(pl.String)).alias("other")
+    return rows.select("entity_id", "read", decoded).explode("other").drop_nulls("other")
+
+
+def _readable(tables: Tables, side: Side) -> pl.DataFrame:
+    """Pairs whose text training may read: columns `read` (the table), `entity_id` and `other`, of this side."""
+    ours, theirs = PAIR if side == "user" else PAIR[::-1]
+    hidden = unreadable_pairs(tables)
+    return pl.concat(
+        distinct_pairs(tables, name)
+        .join(hidden, on=PAIR, how="anti")
+        .select(
+            pl.lit(name).alias("read"),
+            pl.col(ours).cast(pl.String).alias("entity_id"),
+            pl.col(theirs).cast(pl.String).alias("other"),
+        )
+        for name in ("reviews", "explanations")
+    )

@@ -136,8 +136,7 @@ class Sequences:
         _check_leave_one_out(dataset, users, splits)
         trains = splits == 0
         if graph == "leak-free":
-            held = dataset.heldout_pairs() @ (len(dataset.items), 1)
-            trains &= ~np.isin(users * len(dataset.items) + items, held)
+            trains &= ~dataset.is_heldout(users, items)
         count = len(dataset.users)
         lengths = np.bincount(users[trains], minlength=count)
         left_out = [np.full(count, -1, dtype=np.int64) for _ in range(2)]

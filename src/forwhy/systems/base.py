@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from forwhy.atomic import atomic_file
-from forwhy.data.leaks import leaks
 from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
 from forwhy.options import Options
@@ -186,7 +185,7 @@ class System(Options, ABC):
     def make(self, stage: Stage, run: Run) -> SavesItself | None:
         """Make a stage; what it returns is saved as its output, None has written it itself."""
         if stage is self.stages[0] and self.data.protocol == "as-published":
-            log.warning("protocol as-published: held-out pairs are training edges: %s", leaks(run.dataset()))
+            log.warning("protocol as-published: held-out pairs are training edges: %s", run.dataset().leaks())
         made: SavesItself | None = getattr(self, f"make_{stage.name}")(run)
         return made
 

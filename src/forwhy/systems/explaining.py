@@ -18,7 +18,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
-from forwhy.data.leaks import leaks
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
@@ -238,7 +237,7 @@ class ExplainingSystem(System):
             "protocol": self.data.protocol,
             "graph": self.data.graph,
             "zero_shot": dataset.source.get("protocol"),
-            "leaks": leaks(dataset),
+            "leaks": dataset.leaks(),
             **self.texts_read(),
             "profiles_shown": self.explainer.shows_profiles,
             "masked": "all training interactions, also those taken out of the graph",

@@ -18,7 +18,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
-from forwhy.data.leaks import leaks
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.document import evaluation_document
@@ -199,7 +198,7 @@ class NextItemSystem(System):
             "items": sequences.n_items,
             "protocol": self.data.protocol,
             "graph": self.data.graph,
-            "leaks": leaks(dataset),
+            "leaks": dataset.leaks(),
             "training_edges": len(sequences.train.items),
             "window": _window(recommender),
             "budget": self.budget(),

@@ -14,7 +14,6 @@ from forwhy.columns import Side
 from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
-from forwhy.data.mined import vouched
 from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
@@ -108,7 +107,7 @@ def test_user_profiles_read_item_profiles_that_we_mined(canaries: Dataset, scrip
     assert about_users
     assert not any("canary-shipped" in text for text in about_users)
     assert any("<item>Enjoys quiet rooms.</item>" in text for text in about_users)
-    assert vouched(after, "profiles", "user") == set(after.profiles("user"))
+    assert after.vouched("profiles", "user") == set(after.profiles("user"))
     assert after.summary()["leaks"]["profiles_possibly_leaking"] is False
 
 
@@ -118,7 +117,7 @@ def test_shipped_profiles_are_read_when_asked_and_taint_what_was_mined(
     chat = script()
     after = mined(canaries, chat, kind="profiles", side="user", use_profiles=True)
     assert any("canary-shipped-p-end" in found for found in shown(chat))
-    assert vouched(after, "profiles", "user") == set()
+    assert after.vouched("profiles", "user") == set()
     assert after.summary()["leaks"]["profiles_possibly_leaking"] is True
 
 
@@ -151,7 +150,7 @@ def test_a_later_protocol_that_holds_out_a_source_is_noticed() -> None:
         item: {plain.users.index(user) for user in json.loads(users)}
         for item, users in zip(plain.items.numbers(rows["entity_id"]).tolist(), rows["sources"], strict=True)
     }
-    assert vouched(bare, "profiles", "item") == {item for item, users in read.items() if not users & drawn}
+    assert bare.vouched("profiles", "item") == {item for item, users in read.items() if not users & drawn}
 
 
 def test_every_row_has_its_provenance(canaries: Dataset, script: Script) -> None:
@@ -160,8 +159,8 @@ def test_every_row_has_its_provenance(canaries: Dataset, script: Script) -> None
     assert rows.keys() == set("abcde")
     assert json.loads(rows["a"]["sources"]) == ["r", "s"]
     assert json.loads(rows["e"]["sources"]) == ["p"]
-    assert vouched(after, "intents", "user") == set(after.phrases("user"))
-    assert vouched(after, "profiles", "user") == vouched(after, "intents", "item") == set()
+    assert after.vouched("intents", "user") == set(after.phrases("user"))
+    assert after.vouched("profiles", "user") == after.vouched("intents", "item") == set()
     assert {row["model"] for row in rows.values()} == {"scripted"}
     assert {len(row["prompt"]) for row in rows.values()} == {64}
     entry = after.source["mined"]["intents of users"]

@@ -12,7 +12,7 @@ from forwhy.data.audit.copies import plain_words, word_lists
 from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, short, table
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
-from forwhy.data.mined import vouched_ids
+from forwhy.data.leaks import vouched
 from forwhy.data.sources.files import LONGEST_TEXT
 
 __all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
@@ -56,7 +56,7 @@ def profiles(dataset: Dataset) -> Iterator[Finding]:
     }
     for side, remedy in remedies.items():
         concerned = held[f"{side}_id"].unique().cast(pl.String)
-        known = vouched_ids(dataset, "profiles", side)
+        known = vouched(dataset.tables, "profiles", side)
         unknown = pl.col("entity_id").is_in(concerned.implode()) & ~pl.col("entity_id").is_in(known.implode())
         ours = (pl.col("side") == side) & unknown
         yield found(

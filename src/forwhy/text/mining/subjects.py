@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from forwhy.columns import SIDES, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
-from forwhy.data.mined import vouched
 from forwhy.errors import UserError
 from forwhy.text.hostile import clean
 
@@ -218,7 +217,7 @@ class _ItemTexts:
 
     def __init__(self, dataset: Dataset, config: MiningConfig) -> None:
         self._config = config
-        self._own = vouched(dataset, "profiles", "item")
+        self._own = dataset.vouched("profiles", "item")
         profiles = dataset.profiles("item")
         self._profiles = {
             item: text for item, text in profiles.items() if item in self._own or config.use_profiles
