@@ -7,10 +7,9 @@ the refusal names the file. Nothing is pickled; this module imports no torch.
 
 import hashlib
 import json
-import math
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from forwhy.atomic import atomic_folder, recover, refuse_foreign
+from forwhy.atomic import atomic_folder, plain_json, recover, refuse_foreign
 from forwhy.errors import UserError
 
 FORMAT = 2
@@ -126,10 +125,14 @@ def save(
     refuse_foreign(Path(folder), CONFIG)
     with atomic_folder(folder) as temporary:
         _write_content(temporary, tensors, tables, card, parts or {})
-        document = {"forwhy": _library_version(), "format": FORMAT, "kind": kind, "config": _json(config)}
-        document["files"] = {name: _stamp(temporary / name) for name in _names(temporary)}
-        document["digest"] = _digest(document)
-        (temporary / CONFIG).write_text(_dump(document) + "\n", encoding="utf-8")
+        document = {
+            "forwhy": _library_version(),
+            "format": FORMAT,
+            "kind": kind,
+            "config": plain_json(config),
+        }
+        document["files"] = stamps(temporary)
+        write_document(temporary, document)
 
 
 def load(folder: Path, kind: str) -> Artifact:
@@ -147,11 +150,35 @@ def load(folder: Path, kind: str) -> Artifact:
     return Artifact(kind, document["config"], _read_tensors(folder), _read_tables(folder, document), folder)
 
 
-def peek(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The kind and config of the artifact in ``folder``, without reading or checking its other files."""
-    recover(Path(folder))
-    document = _read_document(Path(folder))
-    return document["kind"], document["config"]
+def card(
+    title: str, text: str, measured: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), *tags: str
+) -> str:
+    """The card of an artifact, a README.md as model hubs show it.
+
+    Args:
+        title: What it is.
+        text: Paragraphs about it: what it does, how it is loaded, its limits.
+        measured: Name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell.
+        *tags: What hubs find it by, besides `recommendation`.
+    """
+    if isinstance(measured, Mapping):
+        measured = [{"measured in training": name, "": value} for name, value in _flat(measured)]
+    table = (
+        [list(measured[0]), ["---"] * len(measured[0]), *(row.values() for row in measured)]
+        if measured
+        else []
+    )
+    rows = "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in table)
+    front = f"---\nlibrary_name: forwhy\ntags: [{', '.join(('recommendation', *tags))}]\n---\n"
+    return f"{front}# {title}\n\n{text}\n\n{rows}"
+
+
+def _flat(measured: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for name, value in measured.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name} {inner}", number) for inner, number in _flat(value))
+        else:
+            yield name, value
 
 
 # --- content --------------------------------------------------------------------------------------------
@@ -180,14 +207,14 @@ def _write_content(
             shutil.copyfile(source, folder / name)
 
 
-def _names(folder: Path) -> list[str]:
-    """Relative names of the files under ``folder``, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _stamp(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of one file."""
-    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+def stamps(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in bytes and SHA-256 of every file under ``folder`` but its config.json, by relative name."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        for name in names
+        if name != CONFIG
+    }
 
 
 def file_sha256(path: Path) -> str:
@@ -202,19 +229,10 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _dump(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _json(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The value as it will come back from JSON: tuples are lists, keys text, non-finite numbers null."""
-    if isinstance(value, Mapping):
-        return {str(key): _json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Write config.json with the digest of all that is in it."""
+    text = json.dumps(document | {"digest": _digest(document)}, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / CONFIG).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _library_version() -> str:

@@ -1,13 +1,15 @@
-"""Writing files and folders whole or not at all, and the errors of a full disk."""
+"""Writing files and folders whole or not at all, the errors of a full disk, and JSON that every reader takes."""
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from forwhy.errors import UserError
 
@@ -137,3 +139,14 @@ def _sync(path: Path) -> None:
 def _real(path: Path) -> Path:
     """The path behind links, so that a link to a folder is kept and its target replaced."""
     return Path(path).absolute().resolve()
+
+
+def plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
+    """The value as it will come back from JSON: tuples and arrays are lists, keys text, non-finite numbers null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return plain_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,6 @@
 """The one error that is the caller's: it names the place and the remedy in one line."""
 
-__all__ = ["UserError"]
+from importlib.util import find_spec
 
 
 class UserError(Exception):
@@ -13,3 +13,15 @@ class UserError(Exception):
     def __str__(self) -> str:
         """The message on one line, whatever a quoted value contained."""
         return " ".join(super().__str__().split())
+
+
+def need(module: str, extra: str) -> None:
+    """Refuse where an optional library is absent; `extra` of forwhy brings it.
+
+    Raises:
+        UserError: It is not installed, with the command that installs it.
+    """
+    if find_spec(module) is None:
+        raise UserError(
+            f"{module.replace('_', '-')} is not installed; `pip install 'forwhy[{extra}]'` brings it"
+        )

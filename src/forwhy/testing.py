@@ -6,6 +6,7 @@ Plain functions with plain asserts: call them from any test, with an object smal
         recommender_laws(MyRecommender().fit(data), users=["ann", "ben"], seen={"ann": {"i1"}})
 """
 
+import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from forwhy import artifact
 from forwhy.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,6 +111,15 @@ def artifact_laws(make: Callable[[], Saved], folder: Path) -> None:
     shutil.rmtree(moved)
     moved.mkdir()
     _assert_refused(load, moved, "moved")
+
+
+def forge(folder: Path, **changes: object) -> None:
+    """Change entries of an artifact's config.json and sign all of its files, as somebody who knows how would.
+
+    For tests that what an artifact says is checked where its hashes cannot tell.
+    """
+    document = json.loads((folder / artifact.CONFIG).read_text(encoding="utf-8"))
+    artifact.write_document(folder, document | {"files": artifact.stamps(folder)} | changes)
 
 
 def _damage_laws(load: Callable[[Path], object], folder: Path, name: str, content: bytes) -> None:

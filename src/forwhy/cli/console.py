@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+
+from forwhy.atomic import plain_json
 
 if TYPE_CHECKING:
     from forwhy.recipe.examine import Examination
@@ -60,7 +61,7 @@ def one_line(text: object) -> str:
 
 def emit(document: object) -> None:
     """Writes one JSON document; not-a-number becomes null, as JSON has none."""
-    sys.stdout.write(json.dumps(_json(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(plain_json(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def show(*renderables: RenderableType) -> None:
@@ -87,16 +88,3 @@ def show_examination(found: Examination) -> None:
             found.examined, found.comparisons, found.bold, found.metrics, found.ranking, found.notes
         )
     )
-
-
-def _json(value: object) -> object:
-    """The value in JSON's own types, numpy's scalars and arrays included."""
-    if isinstance(value, Mapping):
-        return {str(key): _json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(inner) for inner in value]
-    if hasattr(value, "tolist"):
-        return _json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

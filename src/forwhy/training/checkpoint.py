@@ -4,7 +4,6 @@ One file, so that one rename replaces it: a kill leaves the old state or the new
 """
 
 import json
-import math
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from forwhy.atomic import atomic_file, full_disk
+from forwhy.atomic import atomic_file, full_disk, plain_json
 from forwhy.errors import UserError
 
 Tensors = dict[str, Tensor]
@@ -214,7 +213,7 @@ class MetricsLog:
     def write(self, line: dict[str, Any]) -> None:
         """Append a line and hand it to the system; a full disk is a :class:`UserError`."""
         with full_disk(self._path):
-            self._stream.write(json.dumps(_finite(line), allow_nan=False).encode() + b"\n")
+            self._stream.write(json.dumps(plain_json(line), allow_nan=False).encode() + b"\n")
             self._stream.flush()
 
     def sync(self) -> int:
@@ -222,10 +221,3 @@ class MetricsLog:
         with full_disk(self._path):
             os.fsync(self._stream.fileno())
         return self._stream.tell()
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The value with null for numbers that JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs import LlmBsConfig, LlmBsRecommender
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
-from forwhy.testing import artifact_laws, recommender_laws
+from forwhy.testing import artifact_laws, forge, recommender_laws
 from forwhy.vocabulary.indices import ItemIndex
 
 from .conftest import dataset, index_of, ring, tiny
@@ -193,15 +192,9 @@ def _swap_index(folder: Path, other: ItemIndex) -> None:
     """Put another index into an artifact and sign it again, as somebody determined would."""
     import shutil
 
-    from forwhy import artifact
-
     shutil.rmtree(folder / "index")
     other.save_pretrained(folder / "index")
-    document = json.loads((folder / "config.json").read_text())
-    for name in document["files"]:
-        document["files"][name] = artifact._stamp(folder / name)
-    document["digest"] = artifact._digest(document)
-    (folder / "config.json").write_text(json.dumps(document))
+    forge(folder)
 
 
 class Killed(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from forwhy import artifact
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
@@ -23,7 +21,7 @@ from forwhy.recommend.decoding import CodeTrie
 from forwhy.recommend.tiger import TigerConfig, TigerRecommender
 from forwhy.recommend.tiger.network import TigerNetwork, tiger_tokens
 from forwhy.recommend.tiger.task import Batch, TigerTask, drawn
-from forwhy.testing import artifact_laws, recommender_laws
+from forwhy.testing import artifact_laws, forge, recommender_laws
 from forwhy.vocabulary.indices import ItemIndex
 
 from .conftest import dataset, index_of, ring, tiny
@@ -210,11 +208,7 @@ def _swap_index(folder: Path, other: ItemIndex) -> None:
     """Put another index into an artifact and sign it again, as somebody determined would."""
     shutil.rmtree(folder / "index")
     other.save_pretrained(folder / "index")
-    document = json.loads((folder / "config.json").read_text())
-    for name in document["files"]:
-        document["files"][name] = artifact._stamp(folder / name)
-    document["digest"] = artifact._digest(document)
-    (folder / "config.json").write_text(json.dumps(document))
+    forge(folder)
 
 
 def test_without_validation_items_the_last_epoch_is_kept(tmp_path: Path) -> None:

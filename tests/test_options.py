@@ -1,0 +1,65 @@
+"""Options: what does not fit is one line with the nearest known name."""
+
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from forwhy.errors import UserError, need
+from forwhy.options import Options, checked
+
+
+class Inner(Options):
+    """A section."""
+
+    epochs: int = Field(default=3, ge=1)
+    """Passes."""
+
+
+class Outer(Options):
+    """An option model with a section."""
+
+    split: Literal["time", "random"] = "time"
+    """How."""
+    name: str
+    """Of it."""
+    inner: Inner = Inner()
+    """A section."""
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"name": "a", "inner": {"epoch": 3}},
+            "a.toml: unknown key 'inner.epoch'; did you mean 'inner.epochs'?",
+        ),
+        (
+            {"name": "a", "split": "tim"},
+            "a.toml: 'split': input should be 'time' or 'random'; did you mean 'time'?",
+        ),
+        ({}, "a.toml: 'name' is missing; add it"),
+        (
+            {"nam": "a", "inner": {"epochs": 0}},
+            "a.toml: unknown key 'nam'; did you mean 'name'?; 'name' is missing; add it; "
+            "'inner.epochs': input should be greater than or equal to 1",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Outer, values, "a.toml")
+    told = str(caught.value).split("; ")
+    assert (told[0], sorted(told)) == (said.split("; ")[0], sorted(said.split("; ")))
+
+
+def test_fields_are_spelled_as_the_caller_knows_them() -> None:
+    with pytest.raises(UserError, match=r"^--epochs: input should be .*; fit it again$"):
+        checked(Inner, {"epochs": 0}, "", "--{}".format, "fit it again")
+    assert checked(Inner, {"epochs": "7"}, "").epochs == 7
+
+
+def test_what_is_absent_names_the_extra_that_brings_it() -> None:
+    need("json", "llm")
+    with pytest.raises(UserError, match=r"^no-such-library is not installed; `pip install 'forwhy\[chat\]'`"):
+        need("no_such_library", "chat")
