@@ -11,11 +11,12 @@ import time
 import numpy as np
 import torch
 
+from forwhy.data.ids import Pairs
 from forwhy.graph.bipartite import Bipartite
-from forwhy.vocabulary import TokenizerConfig
+from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import TokenizerNetwork
 from forwhy.vocabulary.phrases import PhraseBook, spectral_start
-from forwhy.vocabulary.task import Texts, TokenizerTask, log_frequency
+from forwhy.vocabulary.tokenizer import TokenizerTask, log_frequency
 
 PER_USER = 20
 
@@ -39,8 +40,8 @@ def measure(users: int) -> dict[str, float]:
     network.start_scale(graph.edges, log_frequency(graph))
     start = time.perf_counter() - started
     nobody = np.zeros(0, np.int64)
-    texts = Texts(nobody, nobody, np.zeros((0, 384), np.float32), book)
-    task = TokenizerTask(network, graph, texts, np.zeros((0, 2), np.int64), config)
+    pairs, vectors = Pairs(nobody, nobody, ()), np.zeros((0, 384), np.float32)
+    task = TokenizerTask(network, graph, np.zeros((0, 2), np.int64), book, pairs, vectors)
     started, optimizer = time.perf_counter(), task.optimizer()
     for batch in task.batches(0):
         optimizer.zero_grad()

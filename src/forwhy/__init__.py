@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from forwhy.text.encoder import text_encoder
     from forwhy.vocabulary.config import TokenizerConfig
     from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
-    from forwhy.vocabulary.tokenizer import BehaviorTokenizer
+    from forwhy.vocabulary.tokenizer import BehaviourTokenizer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 _HOME = {
     "BeatConfig": "forwhy.explain.config",
     "BeatExplainer": "forwhy.explain.beat",
-    "BehaviorTokenizer": "forwhy.vocabulary.tokenizer",
+    "BehaviourTokenizer": "forwhy.vocabulary.tokenizer",
     "BehaviourRecommender": "forwhy.recommend.simple",
     "Dataset": "forwhy.data.dataset",
     "IndexConfig": "forwhy.vocabulary.indices",
@@ -59,7 +59,7 @@ _HOME = {
 __all__ = [
     "BeatConfig",
     "BeatExplainer",
-    "BehaviorTokenizer",
+    "BehaviourTokenizer",
     "BehaviourRecommender",
     "Dataset",
     "IndexConfig",
@@ -82,6 +82,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a name not yet loaded
     """Loads a public name from its module on first use and keeps it."""
+    if name == "BehaviorTokenizer":
+        raise AttributeError("forwhy.BehaviorTokenizer is now spelled forwhy.BehaviourTokenizer")
     if name not in _HOME:
         raise AttributeError(f"module 'forwhy' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -8,7 +8,9 @@ import pytest
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary import BehaviorTokenizer, TokenizerConfig, Vocabulary
+from forwhy.vocabulary.config import TokenizerConfig
+from forwhy.vocabulary.tokenizer import BehaviourTokenizer
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 Learn = Callable[..., Vocabulary]
 SMALL = {"codes": 32, "slot_dim": 6, "text_dims": 12, "batch_size": 1024, "text_batch": 64, "device": "cpu"}
@@ -26,7 +28,7 @@ def learn(town: Dataset) -> Learn:
     def run(folder: Path, dataset: Dataset = town, **options: object) -> Vocabulary:
         phrases = {side: dataset.phrases(side) for side in ("user", "item")}
         config = TokenizerConfig(**{**SMALL, "epochs": 2, **options})
-        return BehaviorTokenizer(config).fit(dataset, phrases, text_encoder("hash"), folder)
+        return BehaviourTokenizer(config).fit(dataset, phrases, text_encoder("hash"), folder)
 
     return run
 

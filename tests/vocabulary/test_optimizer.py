@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from forwhy.vocabulary.task import LazyAdam
+from forwhy.vocabulary.network import LazyAdam
 
 
 @pytest.mark.parametrize("sparse", [True, False])

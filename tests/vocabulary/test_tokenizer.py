@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+import forwhy
+from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
 from forwhy.errors import UserError
@@ -16,7 +18,10 @@ from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall
 from forwhy.recommend.simple import BehaviourRecommender
 from forwhy.testing import artifact_laws, recommender_laws
-from forwhy.vocabulary import BOOKS, TokenizerConfig, Vocabulary
+from forwhy.text.encoder import HashEncoder, text_encoder
+from forwhy.vocabulary.config import TokenizerConfig
+from forwhy.vocabulary.tokenizer import BehaviourTokenizer
+from forwhy.vocabulary.vocabulary import BOOKS, Vocabulary
 
 Learn = Callable[..., Vocabulary]
 
@@ -61,8 +66,6 @@ def test_glosses_are_phrases_of_the_owners(vocabulary: Vocabulary, town: Dataset
 
 
 def test_text_reached_the_macro_words(vocabulary: Vocabulary, town: Dataset) -> None:
-    from forwhy.text.encoder import text_encoder
-
     pairs = town.pairs("test")
     fused = vocabulary.fused_text(pairs.users, pairs.items)
     texts = text_encoder("hash").encode(pairs.texts)
@@ -136,6 +139,35 @@ def test_the_same_seed_gives_the_same_words(learn: Learn, vocabulary: Vocabulary
     assert all((again.codebooks[book] == vocabulary.codebooks[book]).all() for book in BOOKS)
 
 
+@pytest.mark.parametrize("changed", ["options", "phrases", "encoder"])
+def test_a_folder_of_other_options_phrases_or_encoder_is_not_continued(
+    town: Dataset, tmp_path: Path, changed: str
+) -> None:
+    phrases = {side: town.phrases(side) for side in SIDES}
+    options = {
+        "codes": 8,
+        "slot_dim": 4,
+        "epochs": 1,
+        "device": "cpu",
+        "start": "xavier",
+        "propagate": "every-step",
+    }
+    others = {side: {entity: said[::-1] for entity, said in phrases[side].items()} for side in SIDES}
+    stranger = HashEncoder()
+    stranger.name, stranger._direction = "stranger", lambda word: HashEncoder()._direction(f"other {word}")
+
+    def fit(folder: str, change: bool) -> Vocabulary:
+        alpha = 0.9 if change and changed == "options" else 0.2
+        said = others if change and changed == "phrases" else phrases
+        encoder = stranger if change and changed == "encoder" else HashEncoder()
+        tokenizer = BehaviourTokenizer(TokenizerConfig(**options, alpha=alpha))
+        return tokenizer.fit(town, said, encoder, tmp_path / folder)
+
+    first, second, fresh = fit("a", False), fit("a", True), fit("b", True)
+    assert any((first.codebooks[book] != second.codebooks[book]).any() for book in BOOKS)
+    assert all((second.codebooks[book] == fresh.codebooks[book]).all() for book in BOOKS)
+
+
 @pytest.mark.parametrize("option", [{"macro": False}, {"micro": False}])
 def test_ablations_drop_their_words(learn: Learn, tmp_path: Path, option: dict[str, bool]) -> None:
     vocabulary = learn(tmp_path, epochs=1, **option)
@@ -156,10 +188,6 @@ def test_no_text_of_held_out_pairs_enters(
     learn: Learn, town: Dataset, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     """With every held-out explanation replaced by a canary the words stay the same to the byte."""
-    import polars as pl
-
-    from forwhy.data.dataset import make_dataset
-
     canary = pl.when(pl.col("split") == "train").then(pl.col("text")).otherwise(pl.lit("CANARY"))
     tables = {**town.tables, "explanations": town.tables["explanations"].with_columns(canary.alias("text"))}
     blind = make_dataset(town.name, tables, town.source)
@@ -191,3 +219,8 @@ def test_a_given_option_wins_over_its_preset() -> None:
     assert TokenizerConfig(preset="paper").batch_size == 1024
     assert TokenizerConfig(preset="paper", batch_size=7).batch_size == 7
     assert TokenizerConfig(preset="official").temperature == 0.2
+
+
+def test_the_old_spelling_names_the_new_one() -> None:
+    with pytest.raises(AttributeError, match="forwhy.BehaviourTokenizer"):
+        forwhy.BehaviorTokenizer  # noqa: B018

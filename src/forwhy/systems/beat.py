@@ -42,14 +42,14 @@ class Beat(ExplainingSystem):
 
     def make_vocabulary(self, run: Run) -> Vocabulary:
         """Stage 1: behaviour tokens of users and items, from training interactions, phrases and explanations."""
-        from forwhy.vocabulary.tokenizer import BehaviorTokenizer
+        from forwhy.vocabulary.tokenizer import BehaviourTokenizer
 
         dataset = run.dataset()
         phrases: dict[str, dict[int, list[str]]] = {
             side: entity_phrases(dataset, side, self.intents) for side in SIDES
         }
         encoder = text_encoder(self.encoder.name)
-        return BehaviorTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
+        return BehaviourTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
 
     def new_explainer(self) -> BeatExplainer:
         """Stage 2: projected codes, or glosses in the prompt."""

@@ -17,7 +17,7 @@ from forwhy.recommend.sequential.config import DinConfig, Gru4RecConfig, SasRecC
 from forwhy.systems.base import MEASURE, EncoderConfig, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.indices.config import IndexConfig
+from forwhy.vocabulary.config import IndexConfig
 
 if TYPE_CHECKING:
     from forwhy.recommend.generative.recommender import GenerativeRecommender

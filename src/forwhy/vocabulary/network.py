@@ -1,24 +1,27 @@
-"""Losses of the tokenizer on quantised representations.
+"""The trained part of the tokenizer, the terms of its loss, and its optimiser.
 
-Source: BEAT eq. 5 (reconstruction) and 6 (macro supervision).
-Legend: B pairs, Q width of q, V text width.
+Source: BEAT eq. 2 to 8. Legend: B pairs or entities, N all entities of a side, S slots, A micro slots, D slot width,
+M codeword width, Q width of q, L phrases, V text width, R rows with a gradient.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.phrases import Start
 from forwhy.vocabulary.quantizer import Quantizer, kmeans, nearest
+
+# --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
 
 
 def reconstruction_rmse(positive_B: Tensor, negative_B: Tensor, scaled: bool) -> Tensor:
@@ -58,9 +61,7 @@ def info_nce(
     return F.cross_entropy(cosines / temperature, targets, reduction=average)
 
 
-# --- Micro supervision: masked intents rebuilt from behaviour words by cross-attention (BEAT eq. 8).
-#
-# Legend: B entities, L phrases, A micro words, V text width.
+# --- Micro supervision: masked intents rebuilt from behaviour words by cross-attention (eq. 8).
 
 
 def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
@@ -92,27 +93,20 @@ class MaskedIntents(nn.Module):
         return F.mse_loss(rebuilt_BLV[hidden_BL], intents_BLV[hidden_BL], reduction="sum") / hidden_BL.sum()
 
 
-# --- The trained part of the tokenizer: entity tables, projections, four codebooks, text heads.
-#
-# Source: BEAT eq. 2 to 5. Legend: B entities, N all entities of a side, S slots, A micro slots, D slot width,
-# M codeword width, V text width.
+# --- The network.
 
 
-SIDES = ("user", "item")
-
-
-@dataclass(frozen=True)
-class Tokens:
+class EntityWords(NamedTuple):
     """The words of B entities."""
 
     words_BSM: Tensor
     codes_BS: Tensor
     loss: Tensor
-    """Mean VQ loss over the books used, plus orthogonality."""
+    """Sum of the VQ losses of the books used, plus orthogonality."""
 
 
 class TokenizerNetwork(nn.Module):
-    """Tables → (propagation) → slots → projection → nearest words."""
+    """Tables → (propagation) → slots → projection → nearest words: entity tables, four codebooks, text heads."""
 
     def __init__(
         self, graph: Bipartite, config: TokenizerConfig, text_width: int, start: Start | None
@@ -122,47 +116,34 @@ class TokenizerNetwork(nn.Module):
         self._propagation = Propagation(graph) if config.propagate == "every-step" else None
         counts = {"user": graph.users, "item": graph.items}
         self.width = start.tables["user"].shape[2] if start else config.slot_dim
+        self._full = config.macro and config.macro_source == "full"
+        self._table_slots = config.slots - int(self._full)
         self.tables = nn.ParameterDict({side: self._table(counts[side], side, start) for side in SIDES})
         self.code_dim = config.code_dim or self.width
-        self.projections = nn.ModuleDict(
-            {f"{side}_{kind}": self._projection(kind) for side, kind in self._books()}
-        )
-        self.quantizers = nn.ModuleDict(
-            {f"{side}_{kind}": self._quantizer(graph) for side, kind in self._books()}
-        )
+        self.books = {side: list(dict.fromkeys(config.slot_books(side))) for side in SIDES}
+        names = [name for side in SIDES for name in self.books[side]]
+        self.projections = nn.ModuleDict({name: self._projection(name) for name in names})
+        self.quantizers = nn.ModuleDict({name: self._quantizer(graph) for name in names})
         basis = start.text_basis if start is not None and config.code_dim is None else None
         self.log_weight = nn.Parameter(self._score_weights(basis).log())
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.heads = nn.ModuleDict({f"{side}_{kind}": self._head(basis) for side, kind in self._books()})
+        self.heads = nn.ModuleDict({name: self._head(basis) for name in names})
         self.masked = MaskedIntents(text_width, config.mask_ratio) if config.micro and config.beta else None
-
-    def _books(self) -> list[tuple[str, str]]:
-        kinds = [kind for kind, on in (("macro", self.config.macro), ("micro", self.config.micro)) if on]
-        return [(side, kind) for side in SIDES for kind in kinds]
 
     def book(self, name: str) -> Quantizer:
         """The quantizer of a codebook."""
         return cast(Quantizer, self.quantizers[name])
 
-    def head(self, name: str, words: Tensor) -> Tensor:
-        """Words of a codebook in the text encoder's space."""
-        return cast(Tensor, self.heads[name](words))
-
-    @property
-    def _table_slots(self) -> int:
-        full = self.config.macro_source == "full" and self.config.macro
-        return self.config.slots - int(full)
-
-    def _table(self, count: int, side: str, start: Start | None) -> nn.Parameter:
+    def _table(self, count: int, side: Side, start: Start | None) -> nn.Parameter:
         if start is not None:
             return nn.Parameter(torch.from_numpy(start.tables[side]).flatten(1).clone())
         return nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, self._table_slots * self.width)))
 
-    def _projection(self, kind: str) -> nn.Module:
+    def _projection(self, name: str) -> nn.Module:
         if self.config.code_dim is None:
             return nn.Identity()
-        full = kind == "macro" and self.config.macro_source == "full"
-        linear = nn.Linear(self.width * (self._table_slots if full else 1), self.code_dim, bias=False)
+        slots = self._table_slots if self._full and name.endswith("macro") else 1
+        linear = nn.Linear(self.width * slots, self.code_dim, bias=False)
         nn.init.xavier_uniform_(linear.weight)
         return linear
 
@@ -193,47 +174,43 @@ class TokenizerNetwork(nn.Module):
             )
         return head
 
-    def states(self) -> dict[str, Tensor]:
+    def states(self) -> dict[Side, Tensor]:
         """Side -> [N, table slots · D], after eq. 3."""
         user, item = self.tables["user"], self.tables["item"]
         if self._propagation is not None:
             user, item = self._propagation(user, item, self.config.layers)
         return {"user": user, "item": item}
 
-    def rows(self, states: Mapping[str, Tensor], side: str, entities: Tensor) -> Tensor:
+    def rows(self, states: Mapping[Side, Tensor], side: Side, entities: Tensor) -> Tensor:
         """[B, table slots · D] of some entities. Without propagation only these rows get a gradient."""
         lone = self._propagation is None and not torch.distributed.is_initialized()
         return F.embedding(entities, states[side], sparse=lone)
 
-    def slots(self, rows: Tensor, side: str) -> tuple[Tensor | None, Tensor | None]:
-        """Projected quantizer inputs of B table rows: macro [B, 1, M], micro [B, A, M]."""
+    def slots(self, rows: Tensor, side: Side) -> dict[str, Tensor]:
+        """Book -> projected quantizer inputs of B table rows: macro [B, 1, M], micro [B, A, M]."""
         cut = rows.view(len(rows), self._table_slots, self.width)
-        own_macro = self.config.macro and self.config.macro_source == "slot"
-        macro = cut[:, :1] if own_macro else rows[:, None]
-        micro = cut[:, int(own_macro) :]
-        return (
-            self._project(macro, f"{side}_macro") if self.config.macro else None,
-            self._project(micro, f"{side}_micro") if self.config.micro else None,
-        )
+        own_macro = int(self.config.macro and not self._full)
+        parts = {
+            f"{side}_macro": cut[:, :1] if own_macro else rows[:, None],
+            f"{side}_micro": cut[:, own_macro:],
+        }
+        projected = {name: self.projections[name](parts[name]) for name in self.books[side]}
+        if self.config.unit_inputs:
+            projected = {name: F.normalize(slots, dim=2) for name, slots in projected.items()}
+        return projected
 
-    def _project(self, slots: Tensor, book: str) -> Tensor:
-        projected: Tensor = self.projections[book](slots)
-        return F.normalize(projected, dim=2) if self.config.unit_inputs else projected
-
-    def tokens(self, rows: Tensor, side: str, learn: bool = False) -> Tokens:
+    def tokens(self, rows: Tensor, side: Side, learn: bool = False) -> EntityWords:
         """Quantise B table rows (eq. 4); with `learn`, in training mode, they move the codebooks."""
         words, codes, losses = [], [], []
-        for kind, slots in zip(("macro", "micro"), self.slots(rows, side), strict=True):
-            if slots is None:
-                continue
-            out = self.book(f"{side}_{kind}")(slots.flatten(0, 1), learn)
+        for name, slots in self.slots(rows, side).items():
+            out = self.quantizers[name](slots.flatten(0, 1), learn)
             words.append(out.vectors.view(slots.shape))
             codes.append(out.codes.view(slots.shape[:2]))
             losses.append(out.loss)
         loss = torch.stack(losses).sum()
         if self.config.orthogonality and self.config.micro:
             loss = loss + self.config.orthogonality * self._overlap(rows)
-        return Tokens(torch.cat(words, 1), torch.cat(codes, 1), loss)
+        return EntityWords(torch.cat(words, 1), torch.cat(codes, 1), loss)
 
     def _overlap(self, rows: Tensor) -> Tensor:
         """Mean squared cosine between different micro slots, before projection."""
@@ -253,13 +230,11 @@ class TokenizerNetwork(nn.Module):
     @torch.no_grad()
     def start_codebooks(self, generator: torch.Generator) -> None:
         """k-means of all entities' projected slots."""
-        states = self.states()
-        for side in SIDES:
-            for kind, slots in zip(("macro", "micro"), self.slots(states[side], side), strict=True):
-                if slots is not None:
-                    flat = slots.flatten(0, 1)
-                    centres = kmeans(flat, self.config.codes, generator)
-                    self.book(f"{side}_{kind}").start_at(centres, nearest(flat, centres))
+        for side, state in self.states().items():
+            for name, slots in self.slots(state, side).items():
+                flat = slots.flatten(0, 1)
+                centres = kmeans(flat, self.config.codes, generator)
+                self.book(name).start_at(centres, nearest(flat, centres))
 
     @torch.no_grad()
     def start_scale(self, edges: NDArray[np.int64], log_frequency: Tensor) -> None:
@@ -276,10 +251,49 @@ class TokenizerNetwork(nn.Module):
         self.log_scale.fill_(float(scales[int(torch.stack(losses).argmin())].log()))
 
     @torch.no_grad()
-    def assign(self) -> Mapping[str, Tokens]:
+    def assign(self) -> dict[Side, EntityWords]:
         """The words of everybody, in evaluation mode."""
         was_training = self.training
         self.eval()
         tokens = {side: self.tokens(state, side) for side, state in self.states().items()}
         self.train(was_training)
         return tokens
+
+
+# --- Its optimiser.
+
+
+class LazyAdam(Optimizer):
+    """Adam for dense gradients, and its lazy form (torch's SparseAdam) for sparse ones, in one optimiser.
+
+    Rows that a step does not touch keep their moments as they are. So a step costs O(R·D) for a table [N, D] with a
+    sparse gradient, and an epoch over E interactions O(E·D) whatever N is.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 (of torch's interface)
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group["lr"])
+
+    def _update(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
+        first, second, eps = 0.9, 0.999, 1e-8
+        state = self.state[parameter]
+        if not state:
+            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(step=0, **moments)
+        state["step"] += 1
+        rows: Any = ...
+        if gradient.is_sparse:
+            gradient = gradient.coalesce()
+            rows, gradient = gradient.indices()[0], gradient.values()
+        mean = state["exp_avg"][rows].lerp_(gradient, 1 - first)
+        square = state["exp_avg_sq"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        size = rate / (1 - first ** state["step"])
+        parameter[rows] -= size * mean / ((square / (1 - second ** state["step"])).sqrt() + eps)

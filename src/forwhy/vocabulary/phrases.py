@@ -1,19 +1,25 @@
-"""Phrases of users and items, encoded once, and the slots' text coordinates made from them.
+"""Phrases of users and items: encoded once, where entity tables start, and what a learnt word means.
 
-Legend: N entities, P distinct phrases, L phrases per entity, S slots, A micro slots, T text coordinates, V encoder
-width.
+Legend: N entities, P distinct phrases, L phrases per entity, S slots, A micro slots, G graph coordinates per slot,
+T text coordinates per slot, D = G + T, V encoder width, K codes, M codeword width.
 """
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
 from forwhy.vocabulary.config import TokenizerConfig
+from forwhy.vocabulary.vocabulary import token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -26,23 +32,23 @@ class PhraseBook:
     phrases: tuple[str, ...]
     vectors: Floats
     """[P, V] of unit norm."""
-    rows: Mapping[str, Ints]
+    rows: Mapping[Side, Ints]
     """side -> [N, L] phrase numbers, most important first, -1 after the last."""
 
-    def known(self, side: str) -> NDArray[np.bool_]:
+    def known(self, side: Side) -> NDArray[np.bool_]:
         """[N] whether an entity has any phrase."""
         return self.rows[side][:, 0] >= 0
 
 
 def read_phrases(
     phrases: Mapping[str, Mapping[int, Sequence[str]]],
-    counts: Mapping[str, int],
+    counts: Mapping[Side, int],
     encoder: TextEncoder,
     limit: int,
 ) -> PhraseBook:
     """Encode the distinct phrases of both sides; an entity keeps its first `limit` distinct ones."""
     numbers: dict[str, int] = {}
-    rows: dict[str, Ints] = {}
+    rows: dict[Side, Ints] = {}
     for side, count in counts.items():
         table = np.full((count, limit), -1, np.int64)
         for entity, listed in phrases.get(side, {}).items():
@@ -50,28 +56,51 @@ def read_phrases(
             table[entity, : len(kept)] = [numbers.setdefault(phrase, len(numbers)) for phrase in kept]
         rows[side] = table
     distinct = tuple(numbers)
-    vectors = encoder.encode(distinct) if distinct else np.zeros((0, encoder.dim), np.float32)
-    return PhraseBook(distinct, vectors, rows)
+    return PhraseBook(distinct, encoder.encode(distinct), rows)
 
 
-@dataclass(frozen=True)
-class TextSpace:
-    """The directions in which phrases differ most, and the aspects they fall into."""
-
-    mean: Floats
-    """[V]"""
-    basis: Floats
-    """[V, T], orthonormal columns."""
-    aspects: Floats
-    """[A, T] unit centres: what micro slot a is about (food, place, service, …)."""
-
-    def project(self, vectors: Floats) -> Floats:
-        """[n, V] encoder vectors to [n, T] unit coordinates."""
-        return unit((vectors - self.mean) @ self.basis)
+def unit(vectors: NDArray[np.floating]) -> Floats:
+    """Rows at norm 1; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Floats = (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
+    return scaled
 
 
-def fit_text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> TextSpace:
-    """Principal components of the phrases, and `aspects` spherical k-means centres in them. O(P·V·dims)."""
+# --- Where entity tables start: spectral graph coordinates beside text coordinates, one block per slot.
+
+
+class Start(NamedTuple):
+    """Where entity tables start, and how their text coordinates map back into the encoder's space."""
+
+    tables: dict[Side, Floats]
+    """side -> [N, S, D]"""
+    text_basis: Floats | None
+    """[V, T] or None without text."""
+
+
+def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) -> Start:
+    """Both sides' tables, [N, S, D], at a mean graph norm of 1 per slot. Time of one truncated SVD plus O(N·S·T)."""
+    blocks = _graph_slots(graph, config)
+    if not config.uses_text_start or len(book.phrases) <= config.micro_slots:
+        return Start(blocks, None)
+    basis, coordinates, aspects = _text_space(book, config.text_dims, config.micro_slots, config.seed)
+    own = {side: _text_slots(book, side, coordinates, aspects, config.macro) for side in SIDES}
+    if not config.micro:
+        own = {side: slots[:, :1] for side, slots in own.items()}
+    text = _with_guesses(own, graph, config.text_guess)
+    tables = {
+        side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
+    }
+    return Start(tables, basis)
+
+
+def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[Floats, Floats, Floats]:
+    """The directions in which phrases differ most, phrases in them, and the aspects they fall into. O(P·V·dims).
+
+    Returns:
+        basis [V, T], orthonormal columns: the principal components of the phrases; their unit coordinates in it,
+        [P, T]; and [A, T] unit centres by spherical k-means: what micro slot a is about (food, place, service, …).
+    """
     rng = np.random.default_rng(seed)
     sample = book.vectors[rng.permutation(len(book.vectors))[:8192]]
     mean = sample.mean(0)
@@ -84,80 +113,43 @@ def fit_text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> Text
         sums = np.zeros_like(centres)
         np.add.at(sums, members, points)
         centres = np.where(np.abs(sums).sum(1, keepdims=True) > 0, unit(sums), centres)
-    return TextSpace(mean.astype(np.float32), basis.astype(np.float32), unit(centres).astype(np.float32))
+    return basis, unit((book.vectors - mean) @ basis), unit(centres)
 
 
-def text_slots(book: PhraseBook, side: str, space: TextSpace, macro: bool) -> Floats:
+def _text_slots(
+    book: PhraseBook, side: Side, coordinates_PT: Floats, aspects_AT: Floats, macro: bool
+) -> Floats:
     """[N, S, T] unit text coordinates of every slot; zeros for entities without phrases.
 
     The macro slot holds the mean of all phrases. Micro slot a holds the phrase assigned to aspect a by an optimal
     one-to-one assignment; aspects that no phrase is left for hold the mean. O(entities with phrases · L·A·min(L,A)).
     """
     rows = book.rows[side]
-    coordinates = space.project(book.vectors) if len(book.vectors) else np.zeros((0, space.basis.shape[1]))
-    slots = np.zeros((len(rows), int(macro) + len(space.aspects), space.basis.shape[1]), np.float32)
-    for entity in np.flatnonzero(rows[:, 0] >= 0):
-        own = coordinates[rows[entity][rows[entity] >= 0]]
+    slots = np.zeros((len(rows), int(macro) + len(aspects_AT), aspects_AT.shape[1]), np.float32)
+    for entity in np.flatnonzero(book.known(side)):
+        own = coordinates_PT[rows[entity][rows[entity] >= 0]]
         slots[entity] = own.mean(0)
-        picked, aspects = linear_sum_assignment(own @ space.aspects.T, maximize=True)
+        picked, aspects = linear_sum_assignment(own @ aspects_AT.T, maximize=True)
         slots[entity, int(macro) + aspects] = own[picked]
     return unit(slots)
 
 
-def unit(vectors: NDArray[np.floating]) -> Floats:
-    """Rows at norm 1; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Floats = (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
-    return scaled
-
-
-# --- Where entity tables start: spectral graph coordinates beside text coordinates, one block per slot.
-#
-# Legend: N entities, S slots, G graph coordinates per slot, T text coordinates per slot, D = G + T.
-
-
-class Start:
-    """Start tables per side, and how the slots' text coordinates map back into the encoder's space."""
-
-    def __init__(self, tables: dict[str, Floats], text_basis: Floats | None) -> None:
-        self.tables = tables
-        """side -> [N, S, D]"""
-        self.text_basis = text_basis
-        """[V, T] or None without text."""
-
-
-def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) -> Start:
-    """Both sides' tables, [N, S, D], at a mean graph norm of 1 per slot. Time of one truncated SVD plus O(N·S·T)."""
-    blocks = _graph_slots(graph, config)
-    if not config.uses_text_start or len(book.phrases) <= config.micro_slots:
-        return Start(blocks, None)
-    space = fit_text_space(book, config.text_dims, config.micro_slots, config.seed)
-    own = {side: text_slots(book, side, space, config.macro) for side in ("user", "item")}
-    if not config.micro:
-        own = {side: slots[:, :1] for side, slots in own.items()}
-    text = _with_guesses(own, graph, config.text_guess)
-    tables = {
-        side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
-    }
-    return Start(tables, space.basis)
-
-
-def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[str, Floats]:
+def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats]:
     """Spectral coordinates, turned at random so that every slot holds an equal share of the spectrum."""
     width = config.slots * config.slot_dim
     pair = spectral_embeddings(graph, width, config.seed)
     turn = np.linalg.qr(np.random.default_rng(config.seed).standard_normal((width, width)))[0].astype(
         np.float32
     )
-    slots = {}
-    for side, vectors in zip(("user", "item"), pair, strict=True):
+    slots: dict[Side, Floats] = {}
+    for side, vectors in zip(SIDES, pair, strict=True):
         padded = np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))
         blocks = (padded @ turn).reshape(len(vectors), config.slots, config.slot_dim)
         slots[side] = blocks / max(float(np.sqrt((blocks**2).sum(2).mean())), 1e-9)
     return slots
 
 
-def _with_guesses(own: dict[str, Floats], graph: Bipartite, weight: float) -> dict[str, Floats]:
+def _with_guesses(own: dict[Side, Floats], graph: Bipartite, weight: float) -> dict[Side, Floats]:
     """Entities without phrases take the mean text of their neighbours, and of their neighbours' neighbours.
 
     Means are centred first, so that a guess says how the neighbourhood differs from everybody.
@@ -165,7 +157,7 @@ def _with_guesses(own: dict[str, Floats], graph: Bipartite, weight: float) -> di
     known = {side: (np.abs(slots).sum((1, 2)) > 0)[:, None, None] for side, slots in own.items()}
     from_items = _average(graph.to_users, own["item"])
     from_users = _average(graph.to_items, own["user"])
-    guesses = {"user": from_items + _average(graph.to_users, from_users)}
+    guesses: dict[Side, Floats] = {"user": from_items + _average(graph.to_users, from_users)}
     guesses["item"] = from_users + _average(graph.to_items, from_items)
     return {
         side: np.where(known[side], own[side], weight * unit(guess - guess.mean(0))).astype(np.float32)
@@ -174,5 +166,138 @@ def _with_guesses(own: dict[str, Floats], graph: Bipartite, weight: float) -> di
 
 
 def _average(matrix: object, slots: Floats) -> Floats:
+    """The slots of neighbours, weighted by a sparse matrix; [rows of the matrix, S, T]."""
     flat = matrix @ slots.reshape(len(slots), -1)  # type: ignore[operator]
     return np.asarray(flat, np.float32).reshape(-1, *slots.shape[1:])
+
+
+# --- What a word means: phrases that its owners share, the single words most particular to it, its neighbours.
+
+
+_GLOSS, _KEYWORDS, _NEAREST, _CANDIDATES = 5, 8, 3, 40
+_STOP = frozenset(
+    """
+    a an and any are as at be been but by can could do does each either even every few for from had has have
+    having how if in into is it its just like likely likes lot lots made make makes making many may might
+    more most much nor not of on one only or other others our out over own per place places really she so
+    some such than that the their them then there these they this those through to too under up use used
+    user users very was way well were what when where which while who whose why will with within without
+    would you your he her his him appreciate appreciates enjoy enjoys enjoyed prefer prefers preference
+    preferences value values seek seeks seeking offer offers offering business businesses customer customers
+    individual individuals people those along especially interested looking love loves variety various range
+    item items
+    """.split()  # noqa: SIM905 - a paragraph reads better than a list
+)
+
+
+def describe_words(
+    codebooks: Mapping[str, Floats],
+    codes: Mapping[Side, NDArray[np.int32]],
+    slots: Mapping[Side, Sequence[str]],
+    heads: Mapping[str, Floats],
+    book: PhraseBook,
+) -> pl.DataFrame:
+    """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
+    rarity = _rarity(book.phrases)
+    frames = []
+    named = [(side, name) for side in SIDES for name in dict.fromkeys(slots[side])]
+    for side, name in named:
+        words_KM, columns = codebooks[name], [of == name for of in slots[side]]
+        own = codes[side][:, columns]
+        near = _nearest(words_KM)
+        glosses, keywords = _glosses(words_KM, own, book, side, heads.get(name), rarity)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "token": [token_name(name, code) for code in range(len(words_KM))],
+                    "book": name,
+                    "code": np.arange(len(words_KM)),
+                    "usage": np.bincount(own.ravel(), minlength=len(words_KM)),
+                    "gloss": pl.Series(glosses, dtype=pl.List(pl.String)),
+                    "keywords": pl.Series(keywords, dtype=pl.List(pl.String)),
+                    "nearest": [[token_name(name, code) for code in row] for row in near],
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def _nearest(words_KM: Floats) -> NDArray[np.int64]:
+    """[K, 3] codes at the highest cosine."""
+    cosines = unit(words_KM) @ unit(words_KM).T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.argsort(-cosines, axis=1)[:, : min(_NEAREST, len(words_KM) - 1)]
+
+
+def _glosses(
+    words_KM: Floats,
+    own_NS: NDArray[np.integer],
+    book: PhraseBook,
+    side: Side,
+    head: Floats | None,
+    rarity: Mapping[str, float],
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Phrases and single words per code; owners' phrases first, any phrase where no owner has one."""
+    if not book.phrases:
+        empty: list[list[str]] = [[] for _ in words_KM]
+        return empty, empty
+    owned = _owned(own_NS, book, side)
+    text_KV = unit(words_KM if head is None else words_KM @ head.T)
+    centred = book.vectors - book.vectors.mean(0)
+    closeness_KP = text_KV @ unit(centred).T if text_KV.shape[1] == centred.shape[1] else None
+    glosses, keywords = [], []
+    for code in range(len(words_KM)):
+        scores = _scores(owned.get(code), None if closeness_KP is None else closeness_KP[code], book, centred)
+        best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
+        glosses.append([book.phrases[phrase] for phrase in best[:_GLOSS]])
+        keywords.append(_keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity))
+    return glosses, keywords
+
+
+def _owned(own_NS: NDArray[np.integer], book: PhraseBook, side: Side) -> dict[int, Counter[int]]:
+    """Code -> how many of its owners have each phrase."""
+    owned: dict[int, Counter[int]] = defaultdict(Counter)
+    rows = book.rows[side]
+    for entity in np.flatnonzero(book.known(side)):
+        phrases = rows[entity][rows[entity] >= 0].tolist()
+        for code in set(own_NS[entity].tolist()):
+            owned[code].update(phrases)
+    return owned
+
+
+def _scores(
+    counts: Counter[int] | None, closeness_P: Floats | None, book: PhraseBook, centred: Floats
+) -> dict[int, float]:
+    """Phrase -> how telling it is: near the word in text, near the owners' mean, and shared by several owners."""
+    if not counts:
+        if closeness_P is None:
+            return {}
+        top = np.argsort(-closeness_P)[:_CANDIDATES]
+        return {int(phrase): float(closeness_P[phrase]) for phrase in top if closeness_P[phrase] > 0}
+    phrases = np.fromiter(counts, np.int64, len(counts))
+    shared = np.log1p(np.fromiter(counts.values(), np.float64, len(counts)))
+    middle = (centred[phrases] * shared[:, None]).sum(0, keepdims=True)
+    near = (unit(centred[phrases]) @ unit(middle).T).ravel()
+    if closeness_P is not None:
+        near = 0.3 * near + closeness_P[phrases]
+    scores = np.maximum(near, 1e-3) * (1 + 0.3 * shared)
+    return dict(zip(phrases.tolist(), scores.tolist(), strict=True))
+
+
+def _keywords(weighted: Mapping[str, float], rarity: Mapping[str, float]) -> list[str]:
+    """Words by the weight of the phrases they stand in (squared, so that near ones count) times their rarity."""
+    scores: dict[str, float] = defaultdict(float)
+    for phrase, weight in weighted.items():
+        for word in set(_split(phrase)):
+            scores[word] += weight**2 * rarity[word]
+    return sorted(scores, key=lambda word: (-scores[word], word))[:_KEYWORDS]
+
+
+def _rarity(phrases: Sequence[str]) -> dict[str, float]:
+    """Word -> log of phrases per phrase with it."""
+    counts = Counter(word for phrase in phrases for word in set(_split(phrase)))
+    return {word: float(np.log(1 + len(phrases) / count)) for word, count in counts.items()}
+
+
+def _split(phrase: str) -> list[str]:
+    return [word for word in re.findall(r"[^\W\d_]{3,}", phrase.lower()) if word not in _STOP]

@@ -1,38 +1,49 @@
-"""Stage 1 whole: from interactions and text to a behaviour vocabulary (BEAT eq. 2 to 9).
+"""BEAT's stage 1: interactions and text become a behaviour vocabulary (BEAT eq. 2 to 9).
 
-Legend: N entities, S slots, M codeword width, V text width.
+Legend: B pairs, N entities, I items, E edges, S slots, M codeword width, L phrases, V text width, K codes.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from forwhy.columns import Graph
+from forwhy.columns import SIDES, Graph, Side
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
+from forwhy.graph.lightgcn import hits_and_recall
 from forwhy.text.encoder import TextEncoder
-from forwhy.training import LoopConfig, train
+from forwhy.training.loop import TrainingResult, train
+from forwhy.training.task import Epoch, Task
 from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.glosses import describe_words
-from forwhy.vocabulary.network import SIDES, TokenizerNetwork, Tokens
-from forwhy.vocabulary.phrases import PhraseBook, read_phrases, spectral_start
-from forwhy.vocabulary.task import Texts, TokenizerTask, log_frequency
-from forwhy.vocabulary.vocabulary import Vocabulary
-
-__all__ = ["BehaviorTokenizer"]
+from forwhy.vocabulary.network import (
+    EntityWords,
+    LazyAdam,
+    TokenizerNetwork,
+    info_nce,
+    reconstruction_rmse,
+    reconstruction_softmax,
+)
+from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases, spectral_start
+from forwhy.vocabulary.vocabulary import Vocabulary, perplexity
 
 log = logging.getLogger(__name__)
 Phrases = Mapping[str, Mapping[int, Sequence[str]]]
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
-class BehaviorTokenizer:
+class BehaviourTokenizer:
     """Learns a :class:`Vocabulary` from a data set."""
 
     def __init__(self, config: TokenizerConfig | None = None) -> None:
@@ -46,7 +57,7 @@ class BehaviorTokenizer:
         folder: Path | str,
         graph: Graph = "leak-free",
     ) -> Vocabulary:
-        """Learn the vocabulary; a killed run continues from `folder`.
+        """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
         Args:
             dataset: interactions, and explanations of training pairs.
@@ -60,29 +71,25 @@ class BehaviorTokenizer:
         Raises:
             UserError: no training interaction; training diverged.
         """
-        edges = dataset.edges("train", graph)
+        config, edges = self.config, dataset.edges("train", graph)
         if not len(edges):
             raise UserError(
                 f"data set '{dataset.name}': no training interaction; import one with a train split"
             )
-        bipartite = Bipartite(edges, len(dataset.users), len(dataset.items))
-        texts = self._texts(dataset, phrases, encoder)
-        network = self._network(bipartite, texts.book, encoder.dim)
-        task = TokenizerTask(network, bipartite, texts, dataset.edges("valid"), self.config)
-        result = train(task, self._loop(), Path(folder), "vocabulary", identity=dataset.fingerprint + graph)
-        metrics = {**result.best_metrics, "best_epoch": result.best_epoch, "seconds": result.seconds}
-        log.info(
-            "vocabulary: best epoch %d, validation HR@20 %.4f", result.best_epoch, metrics.get("hr@20", 0.0)
-        )
-        return self._vocabulary(dataset, bipartite, network, texts.book, metrics)
-
-    def _texts(self, dataset: Dataset, phrases: Phrases, encoder: TextEncoder) -> Texts:
-        """Phrases of everybody, and explanations of training pairs that are not held-out interactions."""
-        counts = {"user": len(dataset.users), "item": len(dataset.items)}
-        book = read_phrases(phrases, counts, encoder, self.config.max_phrases)
+        counts: dict[Side, int] = {"user": len(dataset.users), "item": len(dataset.items)}
+        bipartite = Bipartite(edges, counts["user"], counts["item"])
+        book = read_phrases(phrases, counts, encoder, config.max_phrases)
+        # Texts of held-out interactions would show the words which items a user will take.
         pairs = dataset.pairs("train", clear_of_interactions=True)
-        vectors = encoder.encode(pairs.texts) if len(pairs) else np.zeros((0, encoder.dim), np.float32)
-        return Texts(pairs.users, pairs.items, vectors, book)
+        network = self._network(bipartite, book, encoder.dim)
+        valid = dataset.edges("valid")
+        task = TokenizerTask(network, bipartite, valid, book, pairs, encoder.encode(pairs.texts))
+        loop = config.loop(evaluate_first=config.start == "spectral")
+        identity = self._identity(dataset, graph, book, encoder)
+        result = train(task, loop, Path(folder), "vocabulary", identity)
+        score = result.best_metrics.get("hr@20", 0.0)
+        log.info("vocabulary: best epoch %d, validation HR@20 %.4f", result.best_epoch, score)
+        return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
 
     def _network(self, graph: Bipartite, book: PhraseBook, text_width: int) -> TokenizerNetwork:
         """The network at its start, seeded; the caller's generators are left alone."""
@@ -95,60 +102,243 @@ class BehaviorTokenizer:
             network.start_scale(graph.edges, log_frequency(graph))
         return network
 
-    def _loop(self) -> LoopConfig:
-        config = self.config
-        return LoopConfig(
-            epochs=config.epochs, patience=config.patience, seed=config.seed, device=config.device,
-            evaluate_first=config.start == "spectral",
-        )  # fmt: skip
-
+    @torch.no_grad()
     def _vocabulary(
         self,
         dataset: Dataset,
         graph: Bipartite,
         network: TokenizerNetwork,
         book: PhraseBook,
-        metrics: Mapping[str, float],
+        result: TrainingResult,
     ) -> Vocabulary:
-        network.cpu().eval()
         tokens = network.assign()
-        codebooks = {name: _array(network.book(name).codebook) for name in network.quantizers}
-        codebooks = {name: codebooks[name] for side in SIDES for name in codebooks if name.startswith(side)}
-        codes = {side: _array(tokens[side].codes_BS).astype(np.int32) for side in SIDES}
-        heads = {
-            name: _array(head.weight)
-            for name, head in network.heads.items()
-            if isinstance(head, torch.nn.Linear)
-        }
+        codebooks = {name: network.book(name).codebook.numpy() for name in network.quantizers}
+        codes = {side: tokens[side].codes_BS.numpy().astype(np.int32) for side in SIDES}
+        linear = ((name, head) for name, head in network.heads.items() if isinstance(head, torch.nn.Linear))
+        heads = {name: head.weight.numpy() for name, head in linear}
         slots = {side: self.config.slot_books(side) for side in SIDES}
         return Vocabulary(
+            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
+            seen=graph.edges,
+            config=self.config.model_dump(mode="json"),
+            metrics=result.summary(),
             codebooks=codebooks,
             codes=codes,
             words=describe_words(codebooks, codes, slots, heads, book),
-            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
-            seen=graph.edges,
-            score_weights=np.exp(_array(network.log_weight)),
-            fold_in=_fold_in(graph, network, tokens),
+            score_weights=np.exp(network.log_weight.numpy()),
+            fold_in=_fold_in(graph, network, tokens["item"]),
             heads=heads,
-            config=self.config.model_dump(mode="json"),
-            metrics=dict(metrics),
         )
+
+    def _identity(self, dataset: Dataset, graph: Graph, book: PhraseBook, encoder: TextEncoder) -> str:
+        """What a checkpoint is of: one made from anything else is not continued."""
+        made_of = [self.config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
+        digest = hashlib.sha256(json.dumps(made_of).encode())
+        for side in SIDES:
+            digest.update(book.rows[side].tobytes())
+        return digest.hexdigest()
+
+
+# --- The training.
+
+
+class TokenizerBatch(NamedTuple):
+    """One step's numbers; tensors of rows."""
+
+    users: Tensor
+    items: Tensor
+    negatives: Tensor
+    """One item per interaction; none under the in-batch softmax."""
+    pairs: Tensor
+    """Rows of the explained training pairs."""
+    intents: dict[Side, Tensor]
+    """side -> entities with phrases."""
+
+
+class TokenizerTask(Task[TokenizerBatch]):
+    """Learns the tables, codebooks and heads of a :class:`TokenizerNetwork`, selected by HR@20 on validation.
+
+    Supervised by `pairs`, explained training pairs whose texts are `pair_vectors` [pairs, V], and by phrases.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        network: TokenizerNetwork,
+        graph: Bipartite,
+        valid: Ints,
+        book: PhraseBook,
+        pairs: Pairs,
+        pair_vectors: Floats,
+    ) -> None:
+        self.module, self.network, self.config = network, network, network.config
+        self.graph, self._valid = graph, valid
+        self._log_frequency = log_frequency(graph)
+        ends: dict[Side, Ints] = {"user": pairs.users, "item": pairs.items}
+        self._pair_ends = {side: torch.from_numpy(numbers) for side, numbers in ends.items()}
+        self._pair_vectors = torch.from_numpy(pair_vectors)
+        self._phrase_vectors = torch.from_numpy(book.vectors)
+        self._phrase_rows = {side: torch.from_numpy(book.rows[side]) for side in SIDES}
+        self._speakers = {side: np.flatnonzero(book.known(side)) for side in SIDES}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam, lazy on tables that are not propagated; without weight decay, as the paper."""
+        return LazyAdam(self.network.parameters(), lr=self.config.learning_rate)
+
+    def batches(self, epoch: int) -> Epoch[TokenizerBatch]:
+        """Every training interaction once, in random order."""
+        seed, size = (self.config.seed, epoch), self.config.batch_size
+        order = np.random.default_rng(seed).permutation(len(self.graph.edges))
+
+        def make(index: int) -> TokenizerBatch:
+            rows = order[index * size : (index + 1) * size]
+            return self._batch(rows, np.random.default_rng((*seed, index)))
+
+        return Epoch(-(-len(order) // size), make)
+
+    def _batch(self, rows: Ints, rng: np.random.Generator) -> TokenizerBatch:
+        """The interactions of `rows` with one uniform negative each where asked for, and a draw of texts."""
+        edges = self.graph.edges[rows]
+        limit = self.config.text_batch
+        pairs = rng.permutation(len(self._pair_vectors))[:limit]
+        intents = {side: torch.from_numpy(rng.permutation(self._speakers[side])[:limit]) for side in SIDES}
+        in_batch = self.config.reconstruction == "softmax"
+        negatives = edges[:0, 1] if in_batch else self._negatives(edges[:, 0], rng)
+        users, items, drawn, chosen = (
+            torch.from_numpy(np.ascontiguousarray(part))
+            for part in (edges[:, 0], edges[:, 1], negatives, pairs)
+        )
+        return TokenizerBatch(users, items, drawn, chosen, intents)
+
+    def _negatives(self, users: Ints, rng: np.random.Generator) -> Ints:
+        """One uniform item per user that is not a training item of theirs (after 20 tries: any item)."""
+        items = rng.integers(0, self.graph.items, len(users))
+        for _ in range(20):
+            taken = np.asarray(self.graph.incidence[users, items]).ravel() > 0
+            if not taken.any():
+                break
+            items[taken] = rng.integers(0, self.graph.items, int(taken.sum()))
+        return items
+
+    def shard(self, batch: TokenizerBatch, rank: int, world: int) -> TokenizerBatch:
+        """An even share of the interactions and of each kind of text."""
+
+        def part(rows: Tensor) -> Tensor:
+            return rows[rank * len(rows) // world : (rank + 1) * len(rows) // world]
+
+        texts = {side: part(rows) for side, rows in batch.intents.items()}
+        return TokenizerBatch(
+            part(batch.users), part(batch.items), part(batch.negatives), part(batch.pairs), texts
+        )
+
+    def loss(self, batch: TokenizerBatch) -> Mapping[str, Tensor]:
+        """Equation 9: reconstruction + VQ + alpha · macro + beta · micro."""
+        device = self.network.log_scale.device
+        states = self.network.states()
+        users, items = batch.users.to(device), batch.items.to(device)
+        # Only the interactions move the codebooks: the few entities with texts, drawn again at every step, would
+        # pull the words together (docs/log.md).
+        of_users = self._words(users, "user", states, learn=True)
+        of_items = self._words(items, "item", states, learn=True)
+        q_users, q_items = (self.network.represent(part.words_BSM) for part in (of_users, of_items))
+        parts = {
+            "reconstruction": self._reconstruction(q_users, q_items, items, batch, states),
+            "vq": of_users.loss + of_items.loss,
+        }
+        total = parts["reconstruction"] + parts["vq"]
+        if self.config.macro and self.config.alpha and len(batch.pairs) > 1:
+            parts["macro"] = self._macro(batch.pairs, states)
+            total = total + self.config.alpha * parts["macro"]
+        if self.config.micro and self.config.beta:
+            micro = [self._micro(rows, side, states) for side, rows in batch.intents.items() if len(rows)]
+            if micro:
+                parts["micro"] = torch.stack(micro).sum()
+                total = total + self.config.beta * parts["micro"]
+        return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
+
+    def _words(
+        self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False
+    ) -> EntityWords:
+        """The words of some entities; with `learn` they move the codebooks."""
+        rows = self.network.rows(states, side, entities.to(states[side].device))
+        return self.network.tokens(rows, side, learn)
+
+    def _reconstruction(
+        self,
+        q_users: Tensor,
+        q_items: Tensor,
+        items: Tensor,
+        batch: TokenizerBatch,
+        states: Mapping[Side, Tensor],
+    ) -> Tensor:
+        if self.config.reconstruction == "softmax":
+            return self._softmax(q_users, q_items, items)
+        q_negatives = self.network.represent(self._words(batch.negatives, "item", states).words_BSM)
+        positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
+        return reconstruction_rmse(positive, negative, self.config.reconstruction == "minmax_rmse")
+
+    def _softmax(self, q_users: Tensor, q_items: Tensor, items: Tensor) -> Tensor:
+        """The in-batch softmax, block by block, as a mean over the batch."""
+        frequency, scale = self._log_frequency.to(items.device)[items], self.network.log_scale.exp()
+        total = scale.new_zeros(())
+        for start in range(0, len(items), self.config.negatives):
+            block = slice(start, start + self.config.negatives)
+            loss = reconstruction_softmax(
+                q_users[block], q_items[block], items[block], frequency[block], scale
+            )
+            total = total + len(items[block]) * loss
+        return total / max(len(items), 1)
+
+    def _macro(self, pairs: Tensor, states: Mapping[Side, Tensor]) -> Tensor:
+        """Eq. 6 on f_s, the sum of both macro words, each through its head into the text space."""
+        user, item = (
+            self.network.heads[f"{side}_macro"](self._words(ends[pairs], side, states).words_BSM[:, 0])
+            for side, ends in self._pair_ends.items()
+        )
+        texts = self._pair_vectors[pairs].to(user.device)
+        return info_nce(texts, user + item, self.config.temperature, self.config.loss_average)
+
+    def _micro(self, entities: Tensor, side: Side, states: Mapping[Side, Tensor]) -> Tensor:
+        """Eq. 8 on the micro words of entities with phrases."""
+        assert self.network.masked is not None
+        words = self._words(entities, side, states).words_BSM[:, int(self.config.macro) :]
+        phrases_BL = self._phrase_rows[side][entities]
+        present_BL = (phrases_BL >= 0).to(words.device)
+        intents_BLV = self._phrase_vectors[phrases_BL.clamp_min(0)].to(words.device)
+        loss: Tensor = self.network.masked(
+            self.network.heads[f"{side}_micro"](words), intents_BLV, present_BL
+        )
+        return loss
+
+    def evaluate(self) -> Mapping[str, float]:
+        """HR@20 and Recall@20 of the quantised representations on validation interactions, and book health."""
+        tokens = self.network.assign()
+        q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in tokens.items()}
+        hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
+        metrics = {"hr@20": hit, "recall@20": recall}
+        for side, part in tokens.items():
+            slots = np.array(self.config.slot_books(side))
+            codes = part.codes_BS.cpu().numpy()
+            for book in dict.fromkeys(slots.tolist()):
+                metrics[f"perplexity/{book}"] = perplexity(codes[:, slots == book], self.config.codes)
+        return metrics
+
+
+def log_frequency(graph: Bipartite) -> Tensor:
+    """[I] log share of training interactions that an item has; items without any count as having one."""
+    frequency = np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1)
+    return torch.from_numpy(np.log(frequency).astype(np.float32))
 
 
 @torch.no_grad()
-def _fold_in(graph: Bipartite, network: TokenizerNetwork, tokens: Mapping[str, Tokens]) -> Floats:
+def _fold_in(graph: Bipartite, network: TokenizerNetwork, items: EntityWords) -> Floats:
     """Ridge regression from the mean of a user's item words to the user's quantizer input, over all users."""
     known = np.flatnonzero(graph.user_degrees)
-    items = _array(tokens["item"].words_BSM.flatten(1))
-    features = np.asarray((graph.to_users @ items)[known], np.float64)
+    features = np.asarray((graph.to_users @ items.words_BSM.flatten(1).numpy())[known], np.float64)
     features = np.concatenate([features, np.ones((len(known), 1))], axis=1)
-    states = network.states()["user"]
-    wanted = torch.cat([part for part in network.slots(states, "user") if part is not None], 1).flatten(1)
-    target = _array(wanted)[known].astype(np.float64)
+    wanted = torch.cat(list(network.slots(network.states()["user"], "user").values()), 1).flatten(1)
+    target = wanted.numpy()[known].astype(np.float64)
     gram = features.T @ features
     gram += np.eye(len(gram)) * (1e-3 * np.trace(gram) / len(gram))
     return np.linalg.solve(gram, features.T @ target).astype(np.float32)
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -36,7 +36,7 @@ class Vocabulary(Representations):
 
     codebooks: Mapping[str, Floats]
     """book -> [K, M]; a book is absent when macro or micro words are off."""
-    codes: Mapping[str, NDArray[np.int32]]
+    codes: Mapping[Side, NDArray[np.int32]]
     """side -> [N, S]: macro first, then micro."""
     words: pl.DataFrame
     """token, book, code, usage, gloss, keywords, nearest."""
@@ -47,17 +47,17 @@ class Vocabulary(Representations):
     heads: Mapping[str, Floats] = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
 
-    def slots(self, side: str) -> list[str]:
+    def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
         books = [f"{side}_macro"] if f"{side}_macro" in self.codebooks else []
         micro = self.codes[side].shape[1] - len(books)
         return books + [f"{side}_micro"] * micro
 
-    def token_names(self, side: str, entity: int) -> list[str]:
+    def token_names(self, side: Side, entity: int) -> list[str]:
         """The words of one entity, by internal number."""
         return self.names_of(side, self.codes[side][entity])
 
-    def names_of(self, side: str, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
+    def names_of(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The names of S codes."""
         return [token_name(book, int(code)) for book, code in zip(self.slots(side), codes, strict=True)]
 
@@ -149,10 +149,14 @@ class Vocabulary(Representations):
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
         report: dict[str, dict[str, float]] = {}
-        for book, words in self.codebooks.items():
-            side = book.split("_")[0]
-            own = self.codes[side][:, [name == book for name in self.slots(side)]]
-            report[book] = {"perplexity": perplexity(own, len(words)), "used": len(np.unique(own))}
+        for side in SIDES:
+            slots = np.array(self.slots(side))
+            for book in dict.fromkeys(slots.tolist()):
+                own = self.codes[side][:, slots == book]
+                report[book] = {
+                    "perplexity": perplexity(own, len(self.codebooks[book])),
+                    "used": len(np.unique(own)),
+                }
         return report
 
     def content(self) -> Content:
