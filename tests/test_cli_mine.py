@@ -12,6 +12,7 @@ from forwhy.cli import main
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.text.chat import opening
+from forwhy.text.chat.answers import export_answers
 from forwhy.text.chat.base import Answer, ChatConfig, Question, Tally
 
 Capture = pytest.CaptureFixture[str]
@@ -95,11 +96,25 @@ def test_a_model_is_asked_once_and_its_answers_are_kept(
     assert (stage["about"], stage["subjects"], stage["mined"]) == ("pairs", 9, 9)
     first = len(model.asked)
     assert stage["asked"]["asked_again"] == first - 9 > 0
-    assert (tmp_path / "mined.replies.jsonl").stat().st_size > 0
+    assert (tmp_path / "mined.replies.db").stat().st_size > 0
     again = document(capsys, *ask)
     assert len(model.asked) == first
     assert again["fingerprint"] == shown["fingerprint"]
     assert again["note"] is None
+
+
+def test_answers_of_an_earlier_version_are_gone_on_with(
+    capsys: Capture, town: Path, tmp_path: Path, model: Model
+) -> None:
+    ask = ["mine", "explanations", town, "--llm", "m", *URL, "--limit", 5, "--out", tmp_path / "mined"]
+    document(capsys, *ask)
+    first = len(model.asked)
+    export_answers(tmp_path / "mined.replies.db", tmp_path / "mined.replies.jsonl")
+    (tmp_path / "mined.replies.db").unlink()
+    (stage,) = document(capsys, *ask, "--dry-run")["stages"]
+    assert stage["cached"] == 5
+    document(capsys, *ask)
+    assert len(model.asked) == first
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(capsys: Capture, town: Path, model: Model) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from forwhy.cli.answers import answers_app
 from forwhy.cli.console import set_up_logging
 from forwhy.cli.data import data_app
 from forwhy.cli.demo import demo
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(answers_app, name="answers")
 app.add_typer(data_app, name="data")
 app.add_typer(fit_app, name="fit")
 app.add_typer(indices_app, name="indices")

@@ -66,7 +66,7 @@ def mine(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keeps each answer; if not given, OUT.replies.jsonl beside OUT."),
+        typer.Option(metavar="FILE", help="Keeps each answer; if not given, OUT.replies.db beside OUT."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Questions, tokens, cost and time; asks nothing.")
@@ -106,13 +106,19 @@ def mine(
         mining = _extract(loaded, config)
     else:
         chat = _config(llm, asking)
-        kept = cache or place.with_name(f"{place.name}.replies.jsonl")
+        kept = cache or _beside(place)
         if dry_run:
             _estimate(loaded, config, chat, kept, prompt, as_json)
             return
         mining = _ask(loaded, config, chat, kept, prompt)
     mining.dataset.save(place)
     _show(mining, out or dataset, as_json)
+
+
+def _beside(place: Path) -> Path:
+    """Where answers are kept: in a database, or in the JSON lines of an earlier version, which it takes over."""
+    lines = place.with_name(f"{place.name}.replies.jsonl")
+    return lines if lines.exists() else lines.with_suffix(".db")
 
 
 def _refuse_nobody(llm: str | None, extractive: bool) -> None:
@@ -166,7 +172,7 @@ def _extract(dataset: Dataset, config: MiningConfig) -> Mining:
 
 
 def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, prompt: Path | None) -> Mining:
-    from forwhy.text.chat.cache import ReplyCache
+    from forwhy.text.chat.answers import KeptAnswers
     from forwhy.text.chat.opening import open_chat
     from forwhy.text.mining import LanguageMiner, mine
     from forwhy.text.mining.language import Questions
@@ -174,7 +180,7 @@ def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, p
     for side in config.sides:
         Questions(config, side, prompt)  # a broken prompt is told before a model is loaded
     log.info("answers are kept in %s", kept)
-    with ReplyCache(kept) as cache, open_chat(chat) as asked:
+    with KeptAnswers(kept) as cache, open_chat(chat) as asked:
         return mine(dataset, config, LanguageMiner(asked, cache, chat.asks, prompt, chat.prices))
 
 
@@ -182,10 +188,10 @@ def _estimate(
     dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, prompt: Path | None, as_json: bool
 ) -> None:
     """What asking would take; no file is made."""
-    from forwhy.text.chat.cache import ReplyCache
+    from forwhy.text.chat.answers import KeptAnswers
     from forwhy.text.mining.language import estimates
 
-    with ReplyCache(kept if kept.exists() else None) as cache:
+    with KeptAnswers(kept if kept.exists() else None) as cache:
         found = estimates(dataset, config, chat, cache, prompt)
     if as_json:
         emit({"dry_run": True, "model": chat.model, "stages": found})

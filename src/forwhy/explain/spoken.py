@@ -32,9 +32,9 @@ from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.config import BeatConfig, WordsConfig
 from forwhy.explain.fitting import READ_TOGETHER, Subject, drawn
 from forwhy.explain.store import Stored
-from forwhy.text.chat.asking import Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, ask_all
 from forwhy.text.chat.base import Chat, ChatConfig, Message, Question, Tally
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.opening import open_chat
 from forwhy.text.hostile import clean, escaped
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ class ChatReader:
     """Stands where a `Reader` does, for a model behind `open_chat`: it writes, and cannot score."""
 
     def __init__(self, words: WordsConfig, chat: ChatConfig, examples: Sequence[Described]) -> None:
-        self._chat, self._kept = chat, ReplyCache()
+        self._chat, self._kept = chat, KeptAnswers()
         told = [_lines(example) for example in examples]
         self._opening = "\n\n".join([words.instruction, *told])
         self.used, self.answered = Tally(), 0
@@ -120,13 +120,12 @@ class ChatReader:
         """
         pairs = [row.said for row in rows if isinstance(row, SaidRow)]
         tasks = [
-            Task(
+            Inquiry(
                 self.question(pair, config.max_new_tokens), lambda text: finish(text, True, config.max_words)
             )
             for pair in pairs
         ]
-        with self._kept as kept:
-            replies = ask_all(self._model, tasks, kept, self._chat.asks, "explaining", self._chat.prices)
+        replies = ask_all(self._model, tasks, self._kept, self._chat.asks, "explaining", self._chat.prices)
         self.used, self.answered = (
             self.used + replies.asked.used + replies.asked.kept,
             self.answered + len(rows),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.judge import JudgeConfig
+from forwhy.evaluate.judge import JudgeConfig
 from forwhy.text.chat.base import Ledger, Tally
 
 CALLS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 500), st.floats(0, 1)), max_size=30)

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge.judge import JUDGE, JudgeConfig
-from forwhy.evaluate.judge.prompt import SCHEMA, messages, question
+from forwhy.evaluate.judge import JUDGE, SCHEMA, JudgeConfig, messages, question
 from forwhy.text.chat.base import Answer, Ledger, Tally
 from forwhy.text.chat.client import Client, endpoint
 
@@ -50,7 +49,7 @@ def test_the_request_is_what_every_compatible_server_knows(
     (body,), (headers,) = server.bodies, server.headers
     assert body == {
         "model": "m", "temperature": 0, "max_tokens": 64, "response_format": SCHEMA,
-        "messages": messages("good tea", "good cake"),
+        "messages": [vars(turn) for turn in messages("good tea", "good cake")],
     }  # fmt: skip
     assert headers["Authorization"] == f"Bearer {SECRET}"
 

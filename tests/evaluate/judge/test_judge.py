@@ -21,9 +21,9 @@ import pytest
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Scored, compare
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.judge import Judge, JudgeConfig
-from forwhy.evaluate.judge.prompt import VERSION
+from forwhy.evaluate.judge import VERSION, Judge, JudgeConfig, question
 from forwhy.evaluate.text import TextScores, score_texts
+from forwhy.text.chat.answers import export_answers
 from forwhy.text.chat.asking import GIVE_UP
 
 Make = Callable[..., Judge]
@@ -38,6 +38,12 @@ def make(server: Any) -> Make:
         return Judge(JudgeConfig(**{"model": "m", "url": server.url, "backoff": 0.001, **options}), votes)
 
     return judge
+
+
+def lines(votes: Path) -> list[dict[str, Any]]:
+    """What is kept, as JSON lines."""
+    export_answers(votes, votes.with_suffix(".jsonl"))
+    return [json.loads(line) for line in votes.with_suffix(".jsonl").read_bytes().splitlines()]
 
 
 def texts(n: int) -> list[str]:
@@ -84,9 +90,11 @@ def test_votes_are_kept_over_runs_without_the_texts_or_the_key(
     document = again.document()
     assert (document["bought"]["calls"], document["cached"]["calls"]) == (1, 2)
     assert document["cached"]["cost"] == pytest.approx(2 * (100 * 1 + 10 * 10) / 1e6)
-    seen = (tmp_path / "v").read_text() + caplog.text + json.dumps(document) + repr(vars(again))
-    assert SECRET not in seen
-    assert "tea" not in (tmp_path / "v").read_text()
+    on_disk = (tmp_path / "v").read_bytes()
+    assert SECRET not in caplog.text + json.dumps(document) + repr(vars(again))
+    assert SECRET.encode() not in on_disk
+    assert b"tea" not in on_disk
+    assert len(lines(tmp_path / "v")) == 3
     assert "3 of 3 pairs graded; 3 calls (2 of them cached), 300 + 30 tokens, cost 0.0006" in caplog.text
 
 
@@ -165,7 +173,10 @@ def test_a_dead_server_is_given_up_and_votes_are_kept(
 ) -> None:
     server.behave = lambda judge, _: kit.grade(3) if len(judge.pairs) <= 5 else kit.Response(b"", 500)
     options = {"attempts": 1, "concurrency": 1}
-    with pytest.raises(UserError, match=f"no answer for {GIVE_UP} pairs in a row; see to its server"):
+    with pytest.raises(
+        UserError,
+        match=f"no answer to {GIVE_UP} questions in a row .*see to it",
+    ):
         make(tmp_path / "v", **options)(texts(100), texts(100))
     assert len(server.pairs) == 5 + GIVE_UP
     server.behave = lambda *_: kit.grade(4)
@@ -373,7 +384,7 @@ def test_killed_and_restarted_it_loses_no_vote_and_pays_for_none_twice(
             time.sleep(0.005)
         victim.send_signal(signal.SIGKILL)
     time.sleep(0.2)
-    kept, asked = path.read_bytes().splitlines(), list(server.pairs)
+    kept, asked = lines(path), list(server.pairs)
     assert len(asked) - 4 <= len(kept) < 40
 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -384,10 +395,28 @@ def test_killed_and_restarted_it_loses_no_vote_and_pays_for_none_twice(
     assert max(times.values()) <= 2
     # Only calls that were under way at the kill are paid for again.
     assert len(asked) - len(kept) <= sum(n - 1 for n in times.values()) <= 4
-    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-    assert len({line["key"] for line in lines}) == len(lines) == 40
-    assert sorted(counts[:, 0].tolist()) == sorted(line["score"] for line in lines)
-    assert [json.loads(line) for line in kept] == lines[: len(kept)]
+    found = lines(path)
+    assert len({line["key"] for line in found}) == len(found) == 40
+    assert sorted(counts[:, 0].tolist()) == sorted(json.loads(line["text"])["score"] for line in found)
+    assert kept == found[: len(kept)]
+
+
+def test_votes_of_earlier_versions_are_taken_over(server: Any, make: Make, tmp_path: Path) -> None:
+    used = {"calls": 1, "input_tokens": 100, "output_tokens": 10, "estimated": 0}
+
+    def vote(pair: tuple[str, str], **ending: object) -> str:
+        key = question(*pair, 64).key("m")
+        return json.dumps({"key": key, "model": "m", "prompt": VERSION, **ending, "used": used})
+
+    old = [vote(("a", "r"), score=31), vote(("b", "r"), reason="prose"), vote(("c", "r"), reason="refused")]
+    (tmp_path / "votes.jsonl").write_text("\n".join(old).replace('": ', '":') + "\n")
+    judge = make(tmp_path / "votes.jsonl")
+    assert grades(judge, ["a", "b", "c", "r"], ["r"] * 4) == [31, None, None, 100]
+    assert server.pairs == [("r", "r")]
+    assert judge.exclusions == {"prose": 1, "refused": 1}
+    assert judge.document()["cached"]["calls"] == 3
+    assert (tmp_path / "votes.jsonl").read_text().count("\n") == 3
+    assert len(lines(tmp_path / "votes.db")) == 4
 
 
 def test_two_processes_on_one_file_share_their_votes(server: Any, kit: Any, tmp_path: Path) -> None:

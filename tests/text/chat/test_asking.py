@@ -14,9 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from forwhy.errors import UserError
-from forwhy.text.chat.asking import DOUBLINGS, GIVE_UP, Malformed, Replies, Reply, Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import DOUBLINGS, GIVE_UP, Inquiry, Malformed, Replies, Reply, ask_all
 from forwhy.text.chat.base import STOPPED, Answer, Message, Prices, Question, Reason, Tally
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.replies import fitting
 
 ONE = Tally(1, 10, 5)
@@ -60,12 +60,12 @@ def number(text: str) -> int:
     return int(text)
 
 
-def tasks(*texts: str) -> list[Task[int]]:
-    return [Task(ask(text), number) for text in texts]
+def tasks(*texts: str) -> list[Inquiry[int]]:
+    return [Inquiry(ask(text), number) for text in texts]
 
 
 def run(chat: FakeChat, *texts: str, path: Path | None = None, asks: int = 3) -> Replies[int]:
-    with ReplyCache(path) as cache:
+    with KeptAnswers(path) as cache:
         return ask_all(chat, tasks(*texts), cache, asks)
 
 
@@ -171,9 +171,9 @@ def test_the_account_tells_all(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
     chat = FakeChat(answer)
     parse = fitting(Number, lambda number: number.n)
-    with ReplyCache(tmp_path / "c") as cache:
-        ask_all(chat, [Task(ask("1"), parse)], cache)
-        wanted = [Task(ask(text), parse) for text in ("1", "2", "2", "bad", "rude")]
+    with KeptAnswers(tmp_path / "c") as cache:
+        ask_all(chat, [Inquiry(ask("1"), parse)], cache)
+        wanted = [Inquiry(ask(text), parse) for text in ("1", "2", "2", "bad", "rude")]
         replies = ask_all(chat, wanted, cache, title="mining", prices=Prices(1e6, 1e5))
     assert [reply.value for reply in replies] == [1, 2, 2, None, None]
     assert [reply.repaired for reply in replies] == [True, True, True, False, False]
@@ -227,7 +227,7 @@ def test_an_error_ends_it_and_what_was_answered_is_kept(tmp_path: Path, error: B
         run(chat, *map(str, range(2000)), path=tmp_path / "c")
     assert chat.stopped.is_set()
     assert len(chat.asked) < 1000
-    with ReplyCache(tmp_path / "c") as cache:
+    with KeptAnswers(tmp_path / "c") as cache:
         assert len(cache) == len(chat.asked) - 1
 
 
@@ -235,8 +235,8 @@ def test_texts_in_any_script_come_back_as_they_were(tmp_path: Path) -> None:
     texts = ["дом 日本語 عربي 😀", "a\u2028b\x00\x1b[2J\r\n", '"}\n{"key":"', ""]
     chat = FakeChat(lambda text, _: text)
     for _ in range(2):
-        with ReplyCache(tmp_path / "c") as cache:
-            replies = ask_all(chat, [Task(ask(text), str) for text in texts], cache)
+        with KeptAnswers(tmp_path / "c") as cache:
+            replies = ask_all(chat, [Inquiry(ask(text), str) for text in texts], cache)
         assert [reply.value for reply in replies] == texts
     assert len(chat.asked) == len(texts)
 

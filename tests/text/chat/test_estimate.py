@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from forwhy.text.chat.asking import Malformed, Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, Malformed, ask_all
 from forwhy.text.chat.base import ChatConfig, Message, Question
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.client import Client
 from forwhy.text.chat.opening import Estimate, estimate
 
@@ -21,8 +21,8 @@ def number(text: str) -> int:
     return int(text)
 
 
-def tasks(*texts: str) -> list[Task[int]]:
-    return [Task(Question((Message("user", text),), 16, {"type": "integer"}), number) for text in texts]
+def tasks(*texts: str) -> list[Inquiry[int]]:
+    return [Inquiry(Question((Message("user", text),), 16, {"type": "integer"}), number) for text in texts]
 
 
 def config(server: Any, **options: Any) -> ChatConfig:
@@ -37,7 +37,7 @@ def counting(server: Any, kit: Any) -> Any:
 
 
 def test_nothing_is_asked_and_each_question_counts_once(counting: Any) -> None:
-    found = estimate(tasks("a", "b", "a"), config(counting, input_price=1, output_price=10), ReplyCache())
+    found = estimate(tasks("a", "b", "a"), config(counting, input_price=1, output_price=10), KeptAnswers())
     assert (found.questions, found.cached, found.output_tokens) == (2, 0, 32)
     assert found.cost == pytest.approx((found.input_tokens + 10 * 32) / 1e6)
     assert (found.seconds, found.pace.partition(":")[0]) == (None, "unknown")
@@ -47,7 +47,7 @@ def test_nothing_is_asked_and_each_question_counts_once(counting: Any) -> None:
 def test_a_run_takes_no_more_than_was_estimated(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget of exactly the estimate is enough for every question."""
     wanted = tasks("tea", "дом 😀" * 50, "\ud83d", 'a"\n\\')
-    found = estimate(wanted, config(counting), ReplyCache())
+    found = estimate(wanted, config(counting), KeptAnswers())
     bounds = []
     send = Client._send
 
@@ -58,7 +58,7 @@ def test_a_run_takes_no_more_than_was_estimated(counting: Any, monkeypatch: pyte
     monkeypatch.setattr(Client, "_send", note)
     options = config(counting, budget_tokens=found.input_tokens + found.output_tokens)
     with Client(options, options.ledger()) as chat:
-        replies = ask_all(chat, wanted, ReplyCache())
+        replies = ask_all(chat, wanted, KeptAnswers())
     assert [reply.reason for reply in replies] == [None] * 4
     assert sum(most.input_tokens for most in bounds) == found.input_tokens
     assert sum(most.output_tokens for most in bounds) == found.output_tokens
@@ -66,7 +66,7 @@ def test_a_run_takes_no_more_than_was_estimated(counting: Any, monkeypatch: pyte
 
 def test_what_is_kept_costs_nothing(counting: Any, tmp_path: Path) -> None:
     options = config(counting)
-    with ReplyCache(tmp_path / "c") as cache:
+    with KeptAnswers(tmp_path / "c") as cache:
         with Client(options, options.ledger()) as chat:
             ask_all(chat, tasks("a", "b"), cache)
         one = estimate(tasks("a", "b", "c"), options, cache)
@@ -79,7 +79,7 @@ def test_what_is_kept_costs_nothing(counting: Any, tmp_path: Path) -> None:
 
 def test_a_question_left_in_the_middle_of_its_asks_is_not_done(counting: Any, kit: Any) -> None:
     counting.behave = lambda *_: kit.completion("no")
-    with ReplyCache() as cache:
+    with KeptAnswers() as cache:
         options = config(counting)
         with Client(options, options.ledger()) as chat:
             ask_all(chat, tasks("a"), cache, asks=2)
@@ -90,8 +90,8 @@ def test_a_question_left_in_the_middle_of_its_asks_is_not_done(counting: Any, ki
 def test_time_is_what_answers_took_so_far_or_the_limit_of_requests(counting: Any, kit: Any) -> None:
     wanted = tasks(*map(str, range(60)))
     slow = config(counting, requests_per_minute=30)
-    assert estimate(wanted, slow, ReplyCache()).seconds == 120
-    cache = ReplyCache()
+    assert estimate(wanted, slow, KeptAnswers()).seconds == 120
+    cache = KeptAnswers()
     with Client(config(counting), config(counting).ledger()) as chat:
         answer = chat.ask(wanted[0].question)
     cache.add(wanted[0].question.key("m"), "m", answer, 8.0)
@@ -103,5 +103,5 @@ def test_time_is_what_answers_took_so_far_or_the_limit_of_requests(counting: Any
 def test_a_local_model_answers_one_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWHY_LLM_URL", raising=False)
     options = ChatConfig(model=str(tiny_model), concurrency=8)
-    found = estimate(tasks("a", "b"), options, ReplyCache())
+    found = estimate(tasks("a", "b"), options, KeptAnswers())
     assert (found.questions, found.seconds) == (2, None)

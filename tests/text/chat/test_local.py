@@ -11,9 +11,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from forwhy.errors import UserError
-from forwhy.text.chat.asking import Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, ask_all
 from forwhy.text.chat.base import Answer, Chat, ChatConfig, Message, Question, Role, Tally
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.local import LocalChat, Turns
 from forwhy.text.chat.opening import model_name, open_chat
 
@@ -179,13 +179,13 @@ def test_a_model_has_the_same_name_wherever_its_folder_lies(tiny_model: Path, tm
 
 
 def test_its_answers_are_kept(tiny_model: Path, tmp_path: Path) -> None:
-    tasks = [Task(question(f"tea {n}", 400), str) for n in range(3)]
+    tasks = [Inquiry(question(f"tea {n}", 400), str) for n in range(3)]
     found = []
     for _ in range(2):
         chat: Chat
         with (
             open_chat(ChatConfig(model=str(tiny_model), device="cpu")) as chat,
-            ReplyCache(tmp_path / "c") as c,
+            KeptAnswers(tmp_path / "c") as c,
         ):
             assert isinstance(chat, LocalChat)
             chat._turns.ends = frozenset(range(0, 500, 3))

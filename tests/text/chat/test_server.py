@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.text.chat.asking import Malformed, Replies, Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, Malformed, Replies, ask_all
 from forwhy.text.chat.base import LLM, Answer, ChatConfig, Message, Question, Tally
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.client import Client, Pace
 from forwhy.text.chat.opening import is_local, model_name, open_chat
 
@@ -46,10 +46,15 @@ def ask(server: Any) -> Ask:
 
     def ask_once(*texts: str, path: Path | None = None, parse: Any = str, **options: Any) -> Replies[Any]:
         config = ChatConfig(**{"model": "m", "url": server.url, "backoff": 0.001, **options})
-        with open_chat(config) as chat, ReplyCache(path) as cache:
-            return ask_all(chat, [Task(question(text), parse) for text in texts], cache, asks=config.asks)
+        with open_chat(config) as chat, KeptAnswers(path) as cache:
+            return ask_all(chat, [Inquiry(question(text), parse) for text in texts], cache, asks=config.asks)
 
     return ask_once
+
+
+def count(path: Path) -> int:
+    with KeptAnswers(path) as kept:
+        return len(kept)
 
 
 def texts(n: int) -> list[str]:
@@ -188,7 +193,7 @@ def test_a_megabyte_of_answer_is_read_and_more_is_the_servers_fault(
     fine, too_long = ask("a", "b", path=tmp_path / "c", attempts=1)
     assert fine.value == long[:130_000]
     assert too_long.reason == "server"
-    with ReplyCache(tmp_path / "c") as cache:
+    with KeptAnswers(tmp_path / "c") as cache:
         assert len(cache) == 1
 
 
@@ -198,7 +203,7 @@ def test_a_key_that_a_server_repeats_is_not_kept(
     server.behave = lambda llm, _: kit.completion(f"your header: {llm.headers[-1].get('Authorization')}")
     monkeypatch.setenv("FORWHY_LLM_KEY", SECRET)
     assert ask("a", path=tmp_path / "c")[0].value == "your header: Bearer [key]"
-    assert SECRET not in (tmp_path / "c").read_text()
+    assert SECRET.encode() not in (tmp_path / "c").read_bytes()
     monkeypatch.setenv("FORWHY_LLM_KEY", "none")  # what people set where none is needed
     assert ask("b")[0].value == "your header: Bearer none"
 
@@ -255,9 +260,9 @@ def test_the_names_in_the_environment() -> None:
 RUN = """
 import sys
 from pathlib import Path
-from forwhy.text.chat.asking import Malformed, Task, ask_all
+from forwhy.text.chat.asking import Malformed, Inquiry, ask_all
 from forwhy.text.chat.base import Message, Question
-from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.base import ChatConfig
 from forwhy.text.chat.opening import open_chat
 
@@ -266,9 +271,9 @@ def number(text):
         raise Malformed("no number")
     return int(text)
 
-tasks = [Task(Question((Message("user", f"text {row}"),)), number) for row in range(40)]
+tasks = [Inquiry(Question((Message("user", f"text {row}"),)), number) for row in range(40)]
 with open_chat(ChatConfig(model="m", url=sys.argv[1], concurrency=4)) as chat:
-    with ReplyCache(Path(sys.argv[2])) as cache:
+    with KeptAnswers(Path(sys.argv[2])) as cache:
         replies = ask_all(chat, tasks, cache)
 print([reply.value for reply in replies])
 """
@@ -298,8 +303,8 @@ def test_ended_in_the_middle_a_second_run_asks_nothing_twice(
             time.sleep(0.005)
         victim.send_signal(end)
     time.sleep(0.2)
-    kept, asked = (tmp_path / "c").read_bytes().splitlines(), list(server.texts)
-    lost = len(asked) - len(kept)
+    asked = list(server.texts)
+    lost = len(asked) - count(tmp_path / "c")
     # Ctrl-C waits for the answers under way; a kill loses those.
     assert 0 <= lost <= (0 if end == signal.SIGINT else 4)
 
@@ -308,7 +313,7 @@ def test_ended_in_the_middle_a_second_run_asks_nothing_twice(
     times = Counter(server.texts)
     assert len(times) == 50
     assert sum(count - 1 for count in times.values()) == lost
-    assert len((tmp_path / "c").read_bytes().splitlines()) == 50
+    assert count(tmp_path / "c") == 50
     subprocess.run(command, capture_output=True, check=True)
     assert len(server.texts) == 50 + lost
 

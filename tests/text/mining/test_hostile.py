@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.models import cache_folder
-from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.hostile import clean, fenced
 from forwhy.text.mining import Kind, LanguageMiner, MiningConfig, mine
 from forwhy.text.mining.language import RULE
@@ -54,7 +54,7 @@ def reviewed(text: str, title: str) -> Dataset:
 def turns(script: Script, kind: Kind, text: str, title: str = "Pub") -> list[tuple[tuple[str, str], ...]]:
     """Role and content of every turn of every question."""
     chat = script()
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         mine(reviewed(text, title), MiningConfig(kind=kind), LanguageMiner(chat, cache))
     return [tuple((turn.role, turn.content) for turn in asked.messages) for asked in chat.asked]
 
@@ -134,7 +134,7 @@ def test_a_real_small_model_survives_hostile_reviews() -> None:
     data = make_dataset("hostile", {"interactions": visits, "reviews": told})
     config = MiningConfig(kind="explanations", explanation_words=5)
     stage = stage_of(data, "item", config)
-    with ReplyCache(None) as cache, open_chat(ChatConfig(model="smollm2-135m", device="cpu")) as chat:
+    with KeptAnswers(None) as cache, open_chat(ChatConfig(model="smollm2-135m", device="cpu")) as chat:
         found = LanguageMiner(chat, cache, asks=1).find(stage)
     assert found.asked is not None
     assert found.asked.answered + sum(found.asked.failed.values()) == len(names)

@@ -17,7 +17,7 @@ from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
-from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.mining import ExtractiveMiner, LanguageMiner, MiningConfig, mine
 
 Script = Callable[..., Any]
@@ -27,7 +27,7 @@ FREE = {("a", "r"), ("a", "s"), ("b", "r"), ("c", "s"), ("d", "p"), ("d", "q"), 
 
 
 def mined(dataset: Dataset, chat: Any, **options: Any) -> Dataset:  # noqa: ANN401
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         return mine(dataset, MiningConfig(**options), LanguageMiner(chat, cache)).dataset
 
 
@@ -170,7 +170,7 @@ def test_every_row_has_its_provenance(canaries: Dataset, script: Script) -> None
 
 def test_who_has_nothing_is_not_asked_about(canaries: Dataset, script: Script) -> None:
     chat = script()
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         found = mine(canaries, MiningConfig(kind="intents"), LanguageMiner(chat, cache))
     items, users = found.stages
     assert (items.subjects, items.nothing) == (4, 1)  # z has neither a review nor a title

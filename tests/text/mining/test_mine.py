@@ -12,7 +12,7 @@ import pytest
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
-from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.mining import LanguageMiner, MiningConfig, mine
 
 Script = Callable[..., Any]
@@ -23,7 +23,7 @@ def test_a_second_run_asks_nothing_twice(canaries: Dataset, script: Script, tmp_
     config = MiningConfig(kind="profiles")
     found = []
     for chat in (first, second):
-        with ReplyCache(tmp_path / "replies.jsonl") as cache:
+        with KeptAnswers(tmp_path / "replies.jsonl") as cache:
             found.append(mine(canaries, config, LanguageMiner(chat, cache)).dataset)
     assert first.asked
     assert second.asked == []
@@ -36,7 +36,7 @@ def test_what_fails_is_counted_and_the_rest_kept(canaries: Dataset, script: Scri
         return '{"preferences": ["good tea"]}' if kept else "I would rather not."
 
     chat = script(answer)
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         found = mine(canaries, MiningConfig(kind="intents", side="user"), LanguageMiner(chat, cache, asks=2))
     (stage,) = found.stages
     assert (stage.subjects, stage.mined, stage.failed) == (5, 4, {"malformed": 1})
@@ -48,7 +48,7 @@ def test_what_fails_is_counted_and_the_rest_kept(canaries: Dataset, script: Scri
 
 def test_nothing_mined_at_all_is_an_error(canaries: Dataset, script: Script) -> None:
     with (
-        ReplyCache(None) as cache,
+        KeptAnswers(None) as cache,
         pytest.raises(UserError, match="nothing was mined .all failed: 5 malformed"),
     ):
         mine(canaries, MiningConfig(kind="intents", side="user"), LanguageMiner(script("no"), cache))
@@ -56,7 +56,7 @@ def test_nothing_mined_at_all_is_an_error(canaries: Dataset, script: Script) -> 
 
 def test_rows_about_others_stay_as_they_were(script: Script) -> None:
     town = little_town(users=20, items=20, visits=6, explanations=(40, 4, 4))
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         after = mine(town, MiningConfig(kind="intents", limit=3), LanguageMiner(script(), cache)).dataset
     before = town.tables["intents"]
     about = after.tables["mined"].select("side", "entity_id")
@@ -72,7 +72,7 @@ def test_rows_about_others_stay_as_they_were(script: Script) -> None:
 def test_a_data_set_with_mined_tables_is_saved_and_loaded(
     canaries: Dataset, script: Script, tmp_path: Path
 ) -> None:
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         after = mine(canaries, MiningConfig(kind="explanations"), LanguageMiner(script(), cache)).dataset
     after.save(tmp_path / "d")
     back = Dataset.load(tmp_path / "d")
@@ -85,7 +85,7 @@ def test_a_larger_limit_holds_the_smaller_one(canaries: Dataset, script: Script)
     town = little_town(users=20, items=20, visits=6, explanations=(40, 4, 4))
     about = []
     for limit in (2, 5, None):
-        with ReplyCache(None) as cache:
+        with KeptAnswers(None) as cache:
             config = MiningConfig(kind="profiles", side="user", limit=limit, seed=7)
             after = mine(town, config, LanguageMiner(script(), cache)).dataset
         about.append(set(after.tables["mined"]["entity_id"]))
@@ -99,7 +99,7 @@ def test_a_sample_of_reviews_depends_on_the_seed_and_nobody_else(script: Script)
 
     def read(**options: Any) -> dict[str, str]:  # noqa: ANN401
         config = MiningConfig(kind="intents", side="item", reviews=2, **options)
-        with ReplyCache(None) as cache:
+        with KeptAnswers(None) as cache:
             rows = mine(town, config, LanguageMiner(script(), cache)).dataset.tables["mined"]
         return dict(zip(rows["entity_id"], rows["sources"], strict=True))
 
@@ -115,7 +115,7 @@ def test_one_explanation_for_a_pair_with_two_reviews(canaries: Dataset, script: 
         {**canaries.tables, "reviews": pl.concat([canaries.tables["reviews"], more])}, {}
     )
     chat = script()
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         (stage,) = mine(doubled, MiningConfig(kind="explanations"), LanguageMiner(chat, cache)).stages
     assert stage.skipped == {"no interaction": 1, "withheld": 1, "further reviews": 1}
     assert not any("again</review>" in asked.messages[1].content for asked in chat.asked)
@@ -129,7 +129,7 @@ def test_explanations_of_a_data_set_that_had_none_make_its_held_out_pairs(script
     from forwhy.data.dataset import make_dataset
 
     raw = make_dataset("raw", {"interactions": visits, "reviews": reviews}, {"split": {"interactions": "x"}})
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         after = mine(raw, MiningConfig(kind="explanations"), LanguageMiner(script(), cache)).dataset
     assert after.summary()["explanations"] == {"train": 1, "valid": 1, "test": 1}
     assert after.source["split"] == {"interactions": "x", "explanations": "that of their interaction"}

@@ -11,7 +11,7 @@ import pytest
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.text.chat.cache import ReplyCache
+from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.mining import LanguageMiner, MiningConfig, mine
 from forwhy.text.mining.language import DATA, RULE, Questions, load_prompt
 
@@ -47,7 +47,7 @@ def test_a_prompt_of_ones_own_is_asked(canaries: Dataset, script: Script, tmp_pa
     path = written(tmp_path, OWN)
     chat = script()
     config = MiningConfig(kind="profiles", side="item", profile_words=9)
-    with ReplyCache(None) as cache:
+    with KeptAnswers(None) as cache:
         after = mine(canaries, config, LanguageMiner(chat, cache, prompt=path)).dataset
     system, ask = chat.asked[0].messages
     assert system.content == f'Say it in 9 words as {{"profile": "…"}}.\n\n{RULE}'
@@ -102,7 +102,7 @@ def test_a_broken_prompt_is_noticed_before_anything_is_asked(
     canaries: Dataset, script: Script, tmp_path: Path
 ) -> None:
     chat = script()
-    with ReplyCache(None) as cache, pytest.raises(UserError, match="place"):
+    with KeptAnswers(None) as cache, pytest.raises(UserError, match="place"):
         mine(
             canaries,
             MiningConfig(kind="profiles", side="user"),

@@ -1,109 +1,32 @@
-"""Questions side by side, and when to give up on whoever is asked."""
+"""Many questions to one model: each asked once, wrong answers asked again, every answer kept as it comes."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from forwhy.errors import UserError
 from forwhy.progress import Progress
-from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, Prices, Question, Reason, Tally
-from forwhy.text.chat.cache import ReplyCache
-
-J = TypeVar("J")
-R = TypeVar("R")
-
-GIVE_UP = 10
-"""Questions in a row without any answer after which the server, not the questions, is at fault."""
-_AHEAD = 4
-"""Questions in the pool for each one under way: millions of them at once would take gigabytes."""
-
-
-class Patience:
-    """Notices a server that is silent for question after question; safe from several threads."""
-
-    def __init__(self) -> None:
-        self._heard, self._silence, self._counting = False, 0, Lock()
-        self.detail = ""
-        """What the server or the network said last, where there was no text."""
-
-    def ends(self, answer: Answer) -> bool:
-        """Whether, with this answer, it is over. Some rejected questions do not end it, once it has spoken."""
-        with self._counting:
-            if answer.detail == STOPPED:
-                return False
-            self.detail = answer.detail or self.detail
-            self._heard = self._heard or answer.reason in FINAL
-            if answer.reason in FINAL:
-                self._silence = 0
-            elif answer.reason != "budget" and not (answer.reason == "rejected" and self._heard):
-                self._silence += 1
-            return self._silence >= GIVE_UP
-
-
-def each(
-    chat: Chat,
-    jobs: Mapping[str, J],
-    do: Callable[[J], R],
-    done: Callable[[str, R], None],
-    title: str,
-    note: Callable[[], str],
-) -> None:
-    """`done(key, do(job))` for every job, `chat.concurrency` of them side by side, as they end.
-
-    An error or Ctrl-C stops the chat; what is under way is paid for, so it is waited for.
-
-    Args:
-        chat: Who is asked; stopped when it has to end early.
-        jobs: By key, begun in this order.
-        do: Called in threads.
-        done: Called in this thread.
-        title: Of the progress bar.
-        note: What stands beside the bar.
-    """
-
-    def guarded(job: J) -> R:
-        try:
-            return do(job)
-        except BaseException:
-            chat.stop()
-            raise
-
-    with Progress(title, len(jobs)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
-        left = iter(jobs.items())
-        running: dict[Future[R], str] = {}
-        try:
-            while True:
-                for key, job in islice(left, _AHEAD * chat.concurrency - len(running)):
-                    running[pool.submit(guarded, job)] = key
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done(running.pop(future), future.result())
-                    progress.advance(note=note())
-        except BaseException:
-            chat.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-# --- Many questions to one model: each asked once, wrong answers asked again, every answer kept as it comes.
-
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.base import FINAL, LLM, STOPPED, Answer, Chat, Prices, Question, Reason, Tally
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Failure = Reason | Literal["malformed"]
+GIVE_UP = 10
+"""Questions in a row without any answer after which the server, not the questions, is at fault."""
 DOUBLINGS = 2
 """Times that an answer cut short is asked for again with twice the tokens."""
+_AHEAD = 4
+"""Questions in the pool for each one under way: millions of them at once would take gigabytes."""
 _COMPLAINT = 300
 """Most characters of a complaint that are repeated."""
 _AGAIN = "An answer you gave before was not accepted: {}. Answer again, in exactly the form asked for."
@@ -115,13 +38,13 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Repaired(Generic[T]):
-    """What `Task.parse` gives instead of the value where the reply was broken in form only."""
+    """What `Inquiry.parse` gives instead of the value where the reply was broken in form only."""
 
     value: T
 
 
 @dataclass(frozen=True)
-class Task(Generic[T]):
+class Inquiry(Generic[T]):
     """A question, and how its answer is read."""
 
     question: Question
@@ -131,17 +54,19 @@ class Task(Generic[T]):
     Raises:
         Malformed: it stands for none.
     """
+    reminder: str = ""
+    """Ends the question when it is asked again; empty: what was wrong with the answers before does."""
 
 
 @dataclass(frozen=True)
 class Reply(Generic[T]):
-    """How a task ended."""
+    """How an inquiry ended."""
 
     value: T | None
-    reason: Failure | None
-    """None: there is a value. `malformed`: no answer had the form asked for."""
+    reason: Reason | None
+    """None: there is a value."""
     key: str
-    """`Question.key` of the question whose answer this is (the task's own, or that of its last re-ask)."""
+    """`Question.key` of the question whose answer this is (the inquiry's own, or that of its last re-ask)."""
     cached: bool = False
     """Whether nothing was asked for it: all its answers were kept ones."""
     asks: int = 1
@@ -152,7 +77,7 @@ class Reply(Generic[T]):
 
 @dataclass
 class Asked:
-    """What a call of `ask_all` came to."""
+    """What asking came to."""
 
     tasks: int = 0
     """Replies wanted; those of equal questions count one by one."""
@@ -181,12 +106,12 @@ class Asked:
         parts += [f"{self.cached} of them kept ones"] if self.cached else []
         counts = {"repaired": self.repaired, "asked again": self.asked_again, **self.failed}
         parts += [f"{name} {count}" for name, count in counts.items() if count]
-        used = f"{self.used.calls} calls, {self.used.input_tokens} + {self.used.output_tokens} tokens"
-        return f"{', '.join(parts)}; {used}" + ("" if self.cost is None else f", cost {self.cost:.4f}")
+        cost = "" if self.cost is None else f", cost {self.cost:.4f}"
+        return f"{', '.join(parts)}; {self.used}{cost}"
 
 
 class Replies(list[Reply[T]]):
-    """Replies in the order of their tasks, with the account of how they were had."""
+    """Replies in the order of their inquiries, with the account of how they were had."""
 
     def __init__(self, replies: Iterable[Reply[T]], asked: Asked) -> None:
         super().__init__(replies)
@@ -195,23 +120,23 @@ class Replies(list[Reply[T]]):
 
 def ask_all(
     chat: Chat,
-    tasks: Sequence[Task[T]],
-    cache: ReplyCache,
+    inquiries: Sequence[Inquiry[T]],
+    kept: KeptAnswers,
     asks: int = 3,
     title: str = "asking",
     prices: Prices | None = None,
 ) -> Replies[T]:
-    """A reply for every task, in their order; equal questions are asked once.
+    """A reply for every inquiry, in their order; equal questions are asked once.
 
-    Every final answer is in the cache before the next is asked for, also one of the wrong form: a second
-    run asks nothing twice and goes on with its re-asks. An answer of the wrong form is asked for again with
-    what was wrong with it, `asks` answers in all; one cut short with twice the tokens, twice at most.
+    Every final answer is kept before the next is asked for, also one of the wrong form: a second run asks
+    nothing twice and goes on with its re-asks. An answer of the wrong form is asked for again with what was
+    wrong with it, `asks` answers in all; one cut short with twice the tokens, twice at most.
     Cost: `chat.concurrency` threads; a killed process loses the answers under way.
 
     Args:
         chat: Who is asked.
-        tasks: What; equal questions must have equal parsers.
-        cache: Open; see `ReplyCache`.
+        inquiries: What; equal questions must have equal parsers.
+        kept: Open; see `KeptAnswers`.
         asks: Answers read for one question until one has a value.
         title: Of the progress bar.
         prices: For the cost in `Replies.asked`.
@@ -220,119 +145,194 @@ def ask_all(
         UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk;
             answers so far are kept.
     """
-    run: Run[T] = Run(chat, cache, asks)
-    keys = [task.question.key(chat.model) for task in tasks]
-    found: dict[str, Reply[T]] = {}
-    each(chat, distinct(keys, tasks), run.settle, found.__setitem__, title, run.note)
-    asked = _account(found.values(), run)
-    asked.tasks, asked.cost = len(tasks), None if prices is None else prices.cost(run.used)
-    if "budget" in asked.failed:
-        log.warning("%s: the budget is spent; %d questions are left", title, asked.failed["budget"])
-    log.info("%s: %s", title, asked)
-    return Replies([found[key] for key in keys], asked)
-
-
-def distinct(keys: Iterable[str], tasks: Iterable[Task[T]]) -> dict[str, Task[T]]:
-    """Key -> the first task with it."""
-    jobs: dict[str, Task[T]] = {}
-    for key, task in zip(keys, tasks, strict=True):
-        jobs.setdefault(key, task)
-    return jobs
-
-
-def _account(replies: Collection[Reply[T]], run: Run[T]) -> Asked:
-    cached = sum(reply.cached for reply in replies)
-    return Asked(
-        cached=cached,
-        asked=len(replies) - cached,
-        answered=sum(reply.reason is None for reply in replies),
-        repaired=sum(reply.repaired for reply in replies),
-        asked_again=sum(reply.asks - 1 for reply in replies),
-        failed=dict(sorted(Counter(str(reply.reason) for reply in replies if reply.reason).items())),
-        used=run.used,
-        kept=run.kept,
-    )
+    run = Run(chat.model, inquiries, kept, asks)
+    run.ask(chat, title)
+    replies = run.replies(prices)
+    if "budget" in replies.asked.failed:
+        log.warning("%s: the budget is spent; %d questions are left", title, replies.asked.failed["budget"])
+    log.info("%s: %s", title, replies.asked)
+    return replies
 
 
 @dataclass
-class _Course:
-    """What became of a question so far, and so what is asked next."""
+class _Course(Generic[T]):
+    """An inquiry under way: what became of it so far, and so what is asked next."""
 
-    task: Question
+    inquiry: Inquiry[T]
     complaints: list[str] = field(default_factory=list)
     doublings: int = 0
+    answers: int = 0
+    asked: bool = False
 
     def question(self) -> Question:
-        """The task's own, with room for a longer answer and what was wrong with those before."""
-        *before, last = self.task.messages
-        again = "".join(f"\n\n{_AGAIN.format(complaint)}" for complaint in self.complaints)
-        messages = (*before, replace(last, content=last.content + again))
-        return replace(self.task, messages=messages, max_tokens=self.task.max_tokens << self.doublings)
+        """The inquiry's own, with room for a longer answer and what was wrong with those before."""
+        own, reminder = self.inquiry.question, self.inquiry.reminder
+        if not self.complaints and not self.doublings:
+            return own
+        said = [reminder] if reminder else [_AGAIN.format(complaint) for complaint in self.complaints]
+        *before, last = own.messages
+        again = "".join(f"\n\n{one}" for one in said if self.complaints)
+        return replace(
+            own,
+            messages=(*before, replace(last, content=last.content + again)),
+            max_tokens=own.max_tokens << self.doublings,
+            identity=own.identity and (*own.identity, f"{len(self.complaints)} {self.doublings}"),
+        )
 
-
-class Run(Generic[T]):
-    """Settles tasks one by one, from the cache where it can; safe from several threads."""
-
-    def __init__(self, chat: Chat, cache: ReplyCache, asks: int) -> None:
-        self._chat, self._cache, self._asks = chat, cache, asks
-        self._patience, self._counting = Patience(), Lock()
-        self.used, self.kept = Tally(), Tally()
-        """Bought, and found in the cache."""
-
-    def note(self) -> str:
-        """What was bought so far, for a progress bar."""
-        return f"{self.used.calls} calls, {self.used.input_tokens} + {self.used.output_tokens} tokens"
-
-    def settle(self, task: Task[T]) -> Reply[T]:
-        """One task's reply, after as many answers as it takes.
-
-        Raises:
-            UserError: the model cannot be asked any more.
-        """
-        course, cached, count = _Course(task.question), True, 0
-        while True:
-            question = course.question()
-            key = question.key(self._chat.model)
-            answer, was_kept = self._answer(key, question)
-            cached, count = cached and was_kept, count + 1
-            reply = self._read(task, course, key, answer)
-            if reply is not None:
-                return replace(reply, cached=cached, asks=count)
-
-    def _read(self, task: Task[T], course: _Course, key: str, answer: Answer) -> Reply[T] | None:
-        """The reply that an answer ends the task with; None: it is asked again, as `course` now says."""
-        if answer.reason == "truncated" and course.doublings < DOUBLINGS:
-            course.doublings += 1
+    def take(self, key: str, answer: Answer, asks: int) -> Reply[T] | None:
+        """The reply that an answer ends the inquiry with; None: it is asked again, as `question` now says."""
+        self.answers += 1
+        if answer.reason == "truncated" and self.doublings < DOUBLINGS:
+            self.doublings += 1
             return None
         if answer.reason is not None:
             # A server without room for a longer answer does not undo what is known: the first was cut short.
-            cut = answer.reason == "rejected" and course.doublings > 0
-            return Reply(None, "truncated" if cut else answer.reason, key)
+            cut = answer.reason == "rejected" and self.doublings > 0
+            return self._ended(key, None, "truncated" if cut else answer.reason)
         try:
-            value = task.parse(answer.text)
+            value = self.inquiry.parse(answer.text)
         except Malformed as error:
-            course.complaints.append(" ".join(str(error).split())[:_COMPLAINT])
-            return Reply(None, "malformed", key) if len(course.complaints) >= self._asks else None
+            self.complaints.append(" ".join(str(error).split())[:_COMPLAINT])
+            return self._ended(key, None, "malformed") if len(self.complaints) >= asks else None
         if isinstance(value, Repaired):
-            return Reply(value.value, None, key, repaired=True)
-        return Reply(value, None, key)
+            return replace(self._ended(key, value.value, None), repaired=True)
+        return self._ended(key, value, None)
 
-    def _answer(self, key: str, question: Question) -> tuple[Answer, bool]:
-        """The answer, and whether it was a kept one."""
-        kept = self._cache.get(key)
-        if kept is not None:
-            with self._counting:
-                self.kept += kept.used
-            return kept, True
-        start = time.monotonic()
-        answer = self._chat.ask(question)
-        self._cache.add(key, self._chat.model, answer, time.monotonic() - start)
+    def _ended(self, key: str, value: T | None, reason: Reason | None) -> Reply[T]:
+        return Reply(value, reason, key, cached=not self.asked, asks=self.answers)
+
+
+class Run(Generic[T]):
+    """Inquiries to one model. What kept answers settle is settled when this is made; `ask` does the rest.
+
+    Args:
+        model: Whose answers count.
+        inquiries: Those with equal questions are one.
+        kept: Where answers are looked for and kept; open.
+        asks: Answers read for one question until one has a value.
+    """
+
+    def __init__(self, model: str, inquiries: Sequence[Inquiry[T]], kept: KeptAnswers, asks: int) -> None:
+        self._model, self._kept, self._asks, self._counting = model, kept, asks, Lock()
+        self._keys = [inquiry.question.key(model) for inquiry in inquiries]
+        self._found: dict[str, Reply[T]] = {}
+        self._left: dict[str, _Course[T]] = {}
+        self._who, self._silence, self._heard = LLM.who, 0, False
+        self.used, self.kept = Tally(), Tally()
+        """Bought, and found among the kept answers."""
+        self.detail = ""
+        """What the server or the network said last, where there was no text."""
+        for key, inquiry in zip(self._keys, inquiries, strict=True):
+            if key not in self._found and key not in self._left:
+                self._recall(key, _Course(inquiry))
+
+    @property
+    def left(self) -> list[Question]:
+        """What is asked next of each inquiry that is not settled."""
+        return [course.question() for course in self._left.values()]
+
+    def ask(self, chat: Chat, title: str, who: str = LLM.who) -> None:
+        """Ask what is left, `chat.concurrency` questions side by side.
+
+        An error or Ctrl-C stops the chat; what is under way is paid for, so it is waited for.
+
+        Raises:
+            UserError: as `ask_all`.
+        """
+        self._who = who
+        with Progress(title, len(self._left)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
+            left = iter(self._left.items())
+            running: dict[Future[Reply[T]], str] = {}
+            try:
+                while True:
+                    for key, course in islice(left, _AHEAD * chat.concurrency - len(running)):
+                        running[pool.submit(self._settle, chat, course)] = key
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        self._found[running.pop(future)] = future.result()
+                        progress.advance(note=str(self.used))
+            except BaseException:
+                chat.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        self._left = {}
+
+    def replies(self, prices: Prices | None = None) -> Replies[T]:
+        """One for every inquiry, in their order."""
+        found = self._found.values()
+        cached = sum(reply.cached for reply in found)
+        asked = Asked(
+            tasks=len(self._keys),
+            cached=cached,
+            asked=len(found) - cached,
+            answered=sum(reply.reason is None for reply in found),
+            repaired=sum(reply.repaired for reply in found),
+            asked_again=sum(reply.asks - 1 for reply in found),
+            failed=dict(sorted(Counter(str(reply.reason) for reply in found if reply.reason).items())),
+            used=self.used,
+            kept=self.kept,
+            cost=None if prices is None else prices.cost(self.used),
+        )
+        return Replies([self._found[key] for key in self._keys], asked)
+
+    def _recall(self, own_key: str, course: _Course[T]) -> None:
+        """Follow an inquiry through its kept answers, to its end or to what has to be asked."""
+        while True:
+            key = course.question().key(self._model)
+            answer = self._kept.get(key)
+            if answer is None:
+                self._left[own_key] = course
+                return
+            self.kept += answer.used
+            reply = course.take(key, answer, self._asks)
+            if reply is not None:
+                self._found[own_key] = reply
+                return
+
+    def _settle(self, chat: Chat, course: _Course[T]) -> Reply[T]:
+        """The reply, after as many answers as it takes; called in threads."""
+        try:
+            while True:
+                question = course.question()
+                key = question.key(self._model)
+                reply = course.take(key, self._answer(chat, course, key, question), self._asks)
+                if reply is not None:
+                    return reply
+        except BaseException:
+            chat.stop()
+            raise
+
+    def _answer(self, chat: Chat, course: _Course[T], key: str, question: Question) -> Answer:
+        """A kept answer, should another process have asked meanwhile; else the model's."""
+        with self._kept.alone(key):
+            kept = self._kept.get(key)
+            if kept is None:
+                start = time.monotonic()
+                answer = chat.ask(question)
+                self._kept.add(key, self._model, answer, time.monotonic() - start)
         with self._counting:
+            if kept is not None:
+                self.kept += kept.used
+                return kept
+            course.asked = True
             self.used += answer.used
-        if self._patience.ends(answer):
-            raise UserError(f"LLM {self._chat.model!r}: {self._given_up()}")
-        return answer, False
+            if self._is_silent(answer):
+                raise UserError(f"{self._who} {self._model!r}: {self._given_up()}")
+        return answer
+
+    def _is_silent(self, answer: Answer) -> bool:
+        """Whether, with this answer, it is over. Some rejected questions do not end it, once it has spoken."""
+        if answer.detail == STOPPED:
+            return False
+        self.detail = answer.detail or self.detail
+        self._heard = self._heard or answer.reason in FINAL
+        if answer.reason in FINAL:
+            self._silence = 0
+        elif answer.reason != "budget" and not (answer.reason == "rejected" and self._heard):
+            self._silence += 1
+        return self._silence >= GIVE_UP
 
     def _given_up(self) -> str:
-        kept = f"; answers so far are kept in {self._cache.path}" if self._cache.path else ""
-        return f"no answer to {GIVE_UP} questions in a row ({self._patience.detail}); see to it and run again{kept}"
+        kept = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
+        return f"no answer to {GIVE_UP} questions in a row ({self.detail}); see to it and run again{kept}"

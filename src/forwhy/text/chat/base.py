@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import add, sub
 from threading import Condition
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from forwhy.errors import UserError
+from forwhy.options import Options
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class Ledger:
 
 
 Role = Literal["system", "user", "assistant"]
-Reason = Literal["refused", "truncated", "rejected", "timeout", "server", "budget"]
-"""Why there is no text: the model declined; did not come to its end; its server rejected the request (too
-long, say), did not answer in time, or failed; the budget was spent."""
-FINAL: frozenset[Reason | None] = frozenset({None, "refused", "truncated"})
+Reason = Literal["refused", "truncated", "malformed", "rejected", "timeout", "server", "budget"]
+"""Why there is no value: the model declined; did not come to its end; gave no answer of the form asked for; its
+server rejected the request (too long, say), did not answer in time, or failed; the budget was spent."""
+FINAL: frozenset[Reason | None] = frozenset({None, "refused", "truncated", "malformed"})
 """What was answered and paid for; anything else is worth asking again."""
 STOPPED = "stopped"
 """`Answer.detail` of what was not asked any more after `Chat.stop`; its reason is `server`."""
@@ -116,12 +118,14 @@ class Question:
     """Most tokens of the answer."""
     schema: Mapping[str, Any] | None = None
     """JSON schema of the answer, for servers that can hold a model to one; None asks for plain text."""
+    identity: tuple[str, ...] = ()
+    """What makes it this question and no other; empty: its messages, room and schema do."""
 
     def key(self, model: str) -> str:
-        """SHA-256 of the model's name and of all that is asked."""
+        """SHA-256 of the model's name and of what makes the question."""
         turns = [[message.role, message.content] for message in self.messages]
-        asked = json.dumps([model, turns, self.max_tokens, self.schema], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
+        asked = [model, *(self.identity or (turns, self.max_tokens, self.schema))]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -135,15 +139,14 @@ class Tally:
     """Calls of whose tokens only an upper bound is known: answered without `usage`, or never to the end."""
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.calls + other.calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.estimated + other.estimated,
-        )
+        return Tally(*map(add, vars(self).values(), vars(other).values()))
 
     def __sub__(self, other: Tally) -> Tally:
-        return self + Tally(-other.calls, -other.input_tokens, -other.output_tokens, -other.estimated)
+        return Tally(*map(sub, vars(self).values(), vars(other).values()))
+
+    def __str__(self) -> str:
+        """For a reader."""
+        return f"{self.calls} calls, {self.input_tokens} + {self.output_tokens} tokens"
 
 
 @dataclass(frozen=True)
@@ -202,10 +205,8 @@ class Speaker:
 LLM = Speaker("LLM", "FORWHY_LLM_URL", "FORWHY_LLM_KEY")
 
 
-class AskingConfig(BaseModel):
+class AskingConfig(Options):
     """What every use of a model has. The key comes from the environment only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     speaker: ClassVar[Speaker] = LLM
 
@@ -215,19 +216,19 @@ class AskingConfig(BaseModel):
     url: str | None = None
     """Address of the interface, such as http://127.0.0.1:8000/v1; None reads it from the environment."""
 
-    input_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    input_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens that the model reads."""
 
-    output_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    output_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens that the model writes."""
 
     concurrency: int = Field(default=8, ge=1, le=256)
     """Calls under way at once; as many may be lost, and paid for again, when the process is killed."""
 
-    requests_per_minute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    requests_per_minute: float = Field(default=0.0, ge=0)
     """Most calls in a minute, evenly spaced; 0 = as many as the server takes."""
 
-    timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    timeout: float = Field(default=60.0, gt=0)
     """Seconds after which a call is given up."""
 
     attempts: int = Field(default=5, ge=1)
@@ -236,7 +237,7 @@ class AskingConfig(BaseModel):
     asks: int = Field(default=3, ge=1)
     """Answers read for one question until one of them has the form that was asked for."""
 
-    backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    backoff: float = Field(default=1.0, ge=0)
     """Seconds before the second attempt, doubled before each further one, each drawn from half to one and a
     half of that; never less than the server's Retry-After."""
 
@@ -258,7 +259,7 @@ class AskingConfig(BaseModel):
 
     @classmethod
     def of(cls, **options: Any) -> Self:  # noqa: ANN401 - validated here
-        """The same from a caller's options.
+        """A config from a caller's options.
 
         Raises:
             UserError: One line that names each option that does not fit.

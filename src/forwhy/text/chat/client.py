@@ -1,4 +1,4 @@
-"""When the next call may go: evenly spaced, and none while the server has asked for rest."""
+"""Calls to an OpenAI-compatible server: every ending has a name and a price, and none exceeds the budget."""
 
 from __future__ import annotations
 
@@ -7,23 +7,40 @@ import math
 import os
 import random
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Event, Lock
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
-
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from forwhy.errors import UserError
 from forwhy.text.chat.base import LLM, STOPPED, Answer, AskingConfig, Ledger, Question, Reason, Speaker, Tally
 
+if TYPE_CHECKING:
+    from httpx2 import Request
+    from openai import APIStatusError
+
+LONGEST_WAIT = 300.0
+"""Seconds that a server's Retry-After is obeyed for."""
+LARGEST_ANSWER = 1 << 20
+TEMPLATE_TOKENS = 64
+"""What a server may wrap around the messages."""
+_AGAIN: frozenset[Reason | None] = frozenset({"timeout", "server"})
+_SECRET = 16
+"""Letters of the shortest key that is looked for in answers; a shorter one is a word such as `none`."""
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+"""Errors of httpx2 before anything was sent."""
+_HEADERS = frozenset(
+    {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
+    | {"x-stainless-raw-response"}
+)
+"""What a request carries beside our key; the last is how the openai client knows that we read the answer ourselves."""
+
 
 class Pace:
-    """Gives out moments to call at; safe from several threads.
+    """Gives out moments to call at: evenly spaced, none while the server has asked for rest. Safe from threads.
 
     Args:
         per_minute: Most calls in a minute; 0 = no limit.
@@ -52,19 +69,6 @@ class Pace:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
-# --- Calls to a server: POST /chat/completions with retries, whose every ending has a name and a price.
-
-
-LONGEST_WAIT = 300.0
-"""Seconds that a server's Retry-After is obeyed for."""
-LARGEST_ANSWER = 1 << 20
-TEMPLATE_TOKENS = 64
-"""What a server may wrap around the messages."""
-_AGAIN: frozenset[Reason | None] = frozenset({"timeout", "server"})
-_SECRET = 16
-"""Letters of the shortest key that is looked for in answers; a shorter one is a word such as `none`."""
-
-
 @dataclass(frozen=True)
 class _Ended:
     """How a call ended."""
@@ -76,59 +80,41 @@ class _Ended:
     """Whether it says so of all calls, not of this one."""
 
 
-def _encodable(value: object) -> object:
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-class _Message(BaseModel):
-    content: Annotated[str | None, BeforeValidator(_encodable)] = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: Any = None
-
-
 class Client:
     """One model's server, a `Chat`; safe from several threads, to be closed.
 
+    The `openai` client carries the calls. Attempts are ours: each is held in the ledger before it is made, all
+    threads rest when the server is busy, and a stop ends every wait.
+
     Raises:
-        UserError: httpx2 is missing, no address, or a key or an address that cannot be used.
+        UserError: openai is missing, no address, or a key or an address that cannot be used.
     """
 
     def __init__(self, config: AskingConfig, ledger: Ledger) -> None:
         try:
-            import httpx2
+            from openai import DefaultHttpxClient, OpenAI
         except ModuleNotFoundError as error:
-            raise UserError("httpx2 is not installed; `pip install 'forwhy[chat]'` brings it") from error
+            raise UserError("openai is not installed; `pip install 'forwhy[chat]'` brings it") from error
         self._config, self._ledger, self._speaker, self._stopped = config, ledger, config.speaker, Event()
         self._pace = Pace(config.requests_per_minute, self._stopped)
         self.model, self.concurrency = config.model, config.concurrency
         self._structured = config.structured
-        self._jitter = random.Random()
         self.url, self._key = endpoint(config.url, config.speaker), _key(config.speaker)
-        self._http = httpx2.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+        self._openai = OpenAI(
+            api_key=self._key or "none",
+            base_url=self.url.removesuffix("/chat/completions"),
             timeout=config.timeout,
-            limits=httpx2.Limits(max_connections=config.concurrency),
+            max_retries=0,
+            http_client=DefaultHttpxClient(
+                follow_redirects=False, timeout=config.timeout, event_hooks={"request": [self._bare]}
+            ),
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._openai.close()
 
     def stop(self) -> None:
         """End all waiting; a call that is not under way is not made any more: `server`, `STOPPED`."""
@@ -148,8 +134,15 @@ class Client:
             if last or self._stopped.wait(self._pause(attempt, ended.wait)):
                 return replace(ended.answer, used=used)
 
+    def _bare(self, request: Request) -> None:
+        """Keep our own key and nothing that the library finds in the environment, such as another service's."""
+        for name in set(request.headers) - _HEADERS:
+            del request.headers[name]
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+
     def _pause(self, attempt: int, wait: float) -> float:
-        delay = self._config.backoff * 2.0 ** min(attempt - 1, 16) * self._jitter.uniform(0.5, 1.5)
+        delay = self._config.backoff * 2.0 ** min(attempt - 1, 16) * random.uniform(0.5, 1.5)  # noqa: S311
         return min(max(delay, wait), LONGEST_WAIT)
 
     def _either_way(self, question: Question) -> _Ended:
@@ -164,8 +157,8 @@ class Client:
         return replace(plain, answer=replace(plain.answer, used=ended.answer.used + plain.answer.used))
 
     def _call(self, question: Question, structured: bool) -> _Ended:
-        body = request(question, self.model, self._speaker.schema_name if structured else None)
-        most = bound(question, body)
+        body = _body(question, self._config, structured)
+        most = _most(question, body)
         self._pace.wait()
         if self._stopped.is_set():
             return _Ended(Answer(reason="server", detail=STOPPED))
@@ -181,76 +174,87 @@ class Client:
             self._pace.rest(min(ended.wait, LONGEST_WAIT))
         return ended
 
-    def _send(self, body: bytes, most: Tally) -> _Ended:
+    def _send(self, body: dict[str, Any], most: Tally) -> _Ended:
         """One call. One that may have been answered unseen counts as having used its bound."""
-        import httpx2
+        from httpx2 import HTTPError, TimeoutException
+        from openai import APIConnectionError, APIStatusError
 
         try:
-            status, headers, content = self._post(body)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            reason: Reason = "server" if isinstance(error, httpx2.ConnectError) else "timeout"
-            return _Ended(Answer(reason=reason, detail=f"no connection: {error}", used=Tally(1)))
-        except httpx2.TimeoutException:
-            detail = f"no answer within {self._config.timeout:g} s"
-            return _Ended(Answer(reason="timeout", detail=detail, used=most))
-        except httpx2.HTTPError as error:
-            return _Ended(Answer(reason="server", detail=f"connection broken: {error}", used=most))
-        if status == 200:
-            answer = _read(content, most)
-            return _Ended(replace(answer, text=self._without_key(answer.text)))
-        return self._refusal(status, headers, content)
+            answer = _read(self._post(body), most)
+            # Answers are kept, so a server that repeats our key must not get it into them.
+            return _Ended(replace(answer, text=self._scrubbed(answer.text, _SECRET)))
+        except APIStatusError as error:
+            return self._refusal(error)
+        except (APIConnectionError, HTTPError) as error:
+            cause = error.__cause__ if isinstance(error, APIConnectionError) else error
+            unsent, late = type(cause).__name__ in _UNSENT, isinstance(cause, TimeoutException)
+            what = "no connection" if unsent else "connection broken"
+            detail = (
+                f"no answer within {self._config.timeout:g} s" if late and not unsent else f"{what}: {cause}"
+            )
+            reason: Reason = "timeout" if late else "server"
+            return _Ended(Answer(reason=reason, detail=detail, used=Tally(1) if unsent else most))
 
-    def _without_key(self, text: str) -> str:
-        """Answers are kept, so a server that repeats our key must not get it into them."""
-        return text.replace(self._key, "[key]") if len(self._key) >= _SECRET else text
+    def _post(self, body: dict[str, Any]) -> bytes:
+        """At most some more than `LARGEST_ANSWER` bytes of the answer, all within the time allowed."""
+        from httpx2 import ReadTimeout
 
-    def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and at most `LARGEST_ANSWER` bytes, all within the time allowed."""
-        import httpx2
-
-        end = time.monotonic() + self._config.timeout
-        headers = {"Content-Type": "application/json"}
-        with self._http.stream("POST", self.url, content=body, headers=headers) as response:
-            content = bytearray()
+        end, content = time.monotonic() + self._config.timeout, bytearray()
+        with self._openai.chat.completions.with_streaming_response.create(**body) as response:
             for chunk in response.iter_bytes():
                 content += chunk
                 if time.monotonic() > end:
-                    raise httpx2.ReadTimeout("the answer comes too slowly")
+                    raise ReadTimeout("the answer comes too slowly")
                 if len(content) > LARGEST_ANSWER:
                     break
-            return response.status_code, response.headers, bytes(content)
+        return bytes(content)
 
-    def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> _Ended:
+    def _refusal(self, error: APIStatusError) -> _Ended:
         """What a status other than 200 means for this question.
 
         Raises:
             UserError: that it means the same for every other.
         """
-        detail = f"HTTP {status}: {_said(content, self._key)}"
+        status = error.status_code
+        message = error.body.get("message") if isinstance(error.body, dict) else None
+        text = self._scrubbed(str(message or error.response.text))
+        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+        detail = f"HTTP {status}: {line or 'nothing more'}"
         if status in {408, 425, 429} or status >= 500:
-            wait = _seconds(headers.get("retry-after", ""))
+            wait = _seconds(error.response.headers.get("retry-after", ""))
             return _Ended(Answer(reason="server", detail=detail, used=Tally(1)), wait, busy=status == 429)
         if status < 400 or status in {401, 402, 403, 404, 405}:
             what = f"{self._speaker.key_name}, the model's name and the address"
             raise UserError(f"{self._speaker.who} {self.model!r} at {self.url}: {detail}; check {what}")
         return _Ended(Answer(reason="rejected", detail=detail, used=Tally(1)))
 
+    def _scrubbed(self, text: str, shortest: int = 1) -> str:
+        return text.replace(self._key, "[key]") if len(self._key) >= shortest else text
 
-def request(question: Question, model: str, schema_name: str | None = None) -> bytes:
-    """Body of the call; with the question's schema where this has a name."""
-    turns = [{"role": message.role, "content": message.content} for message in question.messages]
-    body: dict[str, Any] = {"model": model, "messages": turns, "temperature": 0}
+
+def bound(question: Question, config: AskingConfig) -> Tally:
+    """Most that one call can take: a token is at least one byte of what is sent."""
+    return _most(question, _body(question, config, config.structured and question.schema is not None))
+
+
+def _most(question: Question, body: dict[str, Any]) -> Tally:
+    size = len(json.dumps(body, ensure_ascii=False).encode())
+    return Tally(1, size + TEMPLATE_TOKENS, question.max_tokens, estimated=1)
+
+
+def _body(question: Question, config: AskingConfig, structured: bool) -> dict[str, Any]:
+    """What is posted; lone surrogates have no encoding, so that no server could read them."""
+    turns = [{"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages]
+    body: dict[str, Any] = {"model": config.model, "messages": turns, "temperature": 0}
     body["max_tokens"] = question.max_tokens
-    if schema_name is not None:
-        schema = {"name": schema_name, "strict": True, "schema": question.schema}
+    if structured:
+        schema = {"name": config.speaker.schema_name, "strict": True, "schema": question.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    # Lone surrogates have no encoding: no server could read them.
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return body
 
 
-def bound(question: Question, body: bytes) -> Tally:
-    """Most that one call can take: a token is at least one byte of what it stands for."""
-    return Tally(1, len(body) + TEMPLATE_TOKENS, question.max_tokens, estimated=1)
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def endpoint(url: str | None, speaker: Speaker = LLM) -> str:
@@ -275,7 +279,7 @@ def endpoint(url: str | None, speaker: Speaker = LLM) -> str:
         raise UserError(f"{who} URL: holds a name or a password; put the key into {speaker.key_name} instead")
     if not usable or parts.query or parts.fragment:
         raise UserError(f"{who} URL {given!r}: not an address such as http://127.0.0.1:8000/v1")
-    return f"{given}/v1/chat/completions" if not parts.path else f"{given}/chat/completions"
+    return f"{given}/chat/completions" if parts.path else f"{given}/v1/chat/completions"
 
 
 def _key(speaker: Speaker) -> str:
@@ -289,26 +293,26 @@ def _key(speaker: Speaker) -> str:
 
 def _read(content: bytes, most: Tally) -> Answer:
     """The model's words in a completion, or what it gave instead of them."""
+    from openai.types.chat import ChatCompletion
+
     try:
-        # Python's own reader: pydantic's refuses the lone surrogate that half an emoji is.
-        completion = _Completion.model_validate(json.loads(content))
-    except (ValueError, RecursionError):
+        completion = ChatCompletion.construct(**json.loads(content))
+        choice = completion.choices[0]
+        text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
+        text = _encodable(text)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return Answer(reason="server", detail="HTTP 200, but no completion in it", used=most)
     used = _used(completion.usage, most)
-    message, finish = completion.choices[0].message, completion.choices[0].finish_reason
-    if message.refusal or finish == "content_filter":
+    if refusal or finish == "content_filter":
         return Answer(reason="refused", used=used)
-    if finish == "length":
-        return Answer(reason="truncated", used=used)
-    return Answer(message.content or "", used=used)
+    return Answer(reason="truncated", used=used) if finish == "length" else Answer(text, used=used)
 
 
 def _used(usage: object, most: Tally) -> Tally:
-    try:
-        counted = _Usage.model_validate(usage)
-    except ValidationError:
-        return most
-    return Tally(1, counted.prompt_tokens, counted.completion_tokens)
+    """The server's own counts, where it tells any."""
+    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    told = [count for count in counts if isinstance(count, int) and count >= 0]
+    return Tally(1, *told) if len(told) == len(counts) else most
 
 
 def _seconds(retry_after: str) -> float:
@@ -321,12 +325,3 @@ def _seconds(retry_after: str) -> float:
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0.0, (date - datetime.now(UTC)).total_seconds())
     return 0.0
-
-
-def _said(content: bytes, key: str) -> str:
-    """The start of a server's complaint, on one line and without our key, should it repeat it."""
-    text = content.decode("utf-8", "replace")
-    with suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["error"]["message"])
-    text = text.replace(key, "[key]") if key else text
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200] or "nothing more"

@@ -1,4 +1,4 @@
-"""From options to a model that answers."""
+"""From options to a model that answers, and what a run would ask and cost, without asking."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from forwhy.errors import UserError
-from forwhy.models import ModelSource, locate
-from forwhy.text.chat.asking import Run, Task, distinct
-from forwhy.text.chat.base import LLM, Answer, Chat, ChatConfig, Question, Tally
-from forwhy.text.chat.cache import ReplyCache
-from forwhy.text.chat.client import Client, bound, request
+from forwhy.models import locate
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, Run
+from forwhy.text.chat.base import LLM, Chat, ChatConfig, Tally
+from forwhy.text.chat.client import Client, bound
 
 
 def open_chat(config: ChatConfig) -> Chat:
@@ -40,25 +40,19 @@ def is_local(config: ChatConfig) -> bool:
 def model_name(config: ChatConfig) -> str:
     """`Chat.model` of these options, without opening it; a local model is fetched if it is not here.
 
+    A local model has its name and revision: a folder its own name and the hash of its files, wherever it lies.
+
     Raises:
         UserError: a local model that cannot be had.
     """
     if not is_local(config):
         return config.model
     try:
-        return _local_name(locate(config.model))
+        source = locate(config.model)
     except UserError as error:
         remedy = f"for a model on a server give its URL or set {LLM.url_name}"
         raise UserError(f"{error}; {remedy}") from error
-
-
-def _local_name(source: ModelSource) -> str:
-    """Name and revision: for a folder its own name and the hash of its files, wherever it lies."""
-    name = source.path.name if Path(source.id).is_dir() else source.id
-    return f"{name}@{source.revision}"
-
-
-# --- What a run would ask and what that may cost, without asking.
+    return f"{source.path.name if Path(source.id).is_dir() else source.id}@{source.revision}"
 
 
 @dataclass(frozen=True)
@@ -81,54 +75,25 @@ class Estimate:
     """What `seconds` rests on, or why there are none."""
 
 
-class _Silent:
-    """A model that is asked nothing: it notes the questions."""
-
-    def __init__(self, model: str) -> None:
-        self.model, self.concurrency = model, 1
-        self.questions: list[Question] = []
-
-    def ask(self, question: Question) -> Answer:
-        self.questions.append(question)
-        return Answer(reason="budget")
-
-    def stop(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def estimate(tasks: Sequence[Task[Any]], config: ChatConfig, cache: ReplyCache) -> Estimate:
+def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAnswers) -> Estimate:
     """What `ask_all` would ask now, given what is kept. Asks nothing and needs no server.
 
-    Cost: reads the kept answers of these tasks.
+    Cost: reads the kept answers of these inquiries.
     """
     model = model_name(config)
-    silent = _Silent(model)
-    run: Run[Any] = Run(silent, cache, config.asks)
-    jobs = distinct([task.question.key(model) for task in tasks], tasks)
-    for task in jobs.values():
-        run.settle(task)
-    most = sum((_bound(question, config) for question in silent.questions), Tally())
-    seconds, pace = _duration(len(silent.questions), config, cache.mean_seconds(model))
+    left = Run(model, inquiries, kept, config.asks).left
+    most = sum((bound(question, config) for question in left), Tally())
+    questions = len({inquiry.question.key(model) for inquiry in inquiries})
+    seconds, pace = _duration(len(left), config, kept.mean_seconds(model))
     return Estimate(
-        questions=len(jobs),
-        cached=len(jobs) - len(silent.questions),
+        questions=questions,
+        cached=questions - len(left),
         input_tokens=most.input_tokens,
         output_tokens=most.output_tokens,
         cost=None if config.prices is None else config.prices.cost(most),
         seconds=seconds,
         pace=pace,
     )
-
-
-def _bound(question: Question, config: ChatConfig) -> Tally:
-    structured = config.structured and question.schema is not None
-    return bound(question, request(question, config.model, LLM.schema_name if structured else None))
 
 
 def _duration(questions: int, config: ChatConfig, mean: float | None) -> tuple[float | None, str]:

@@ -47,7 +47,7 @@ def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
 
 
 def fitting(model: type[M], then: Callable[[M], T]) -> Callable[[str], T | Repaired[T]]:
-    """A `Task.parse`: the reply as `model`, then what a caller makes of it (which may raise `Malformed`)."""
+    """A `Inquiry.parse`: the reply as `model`, then what a caller makes of it (which may raise `Malformed`)."""
 
     def parse(text: str) -> T | Repaired[T]:
         found, repaired = json_reply(text, model)

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.text.chat.asking import Malformed, Repaired, Task, ask_all
+from forwhy.text.chat.answers import KeptAnswers
+from forwhy.text.chat.asking import Inquiry, Malformed, Repaired, ask_all
 from forwhy.text.chat.base import Chat, ChatConfig, Message, Prices, Question
-from forwhy.text.chat.cache import ReplyCache
 from forwhy.text.chat.opening import estimate
 from forwhy.text.chat.replies import fitting
 from forwhy.text.hostile import clean, fenced
@@ -228,10 +228,10 @@ class Questions:
         self.sha256 = self.prompt.sha256(self._schema)
         """Of the prompt: wording, rule about data and form of the reply."""
 
-    def tasks(self, subjects: Sequence[Subject]) -> list[Task[Values]]:
+    def tasks(self, subjects: Sequence[Subject]) -> list[Inquiry[Values]]:
         """One question for each."""
         parse, tokens = parser(self._config, self.prompt), max_tokens(self._config)
-        return [Task(Question(self._messages(one), tokens, self._schema), parse) for one in subjects]
+        return [Inquiry(Question(self._messages(one), tokens, self._schema), parse) for one in subjects]
 
     def _messages(self, subject: Subject) -> tuple[Message, ...]:
         places = DATA[self._name]
@@ -269,7 +269,7 @@ class LanguageMiner:
     def __init__(
         self,
         chat: Chat,
-        cache: ReplyCache,
+        cache: KeptAnswers,
         asks: int = 3,
         prompt: Path | None = None,
         prices: Prices | None = None,
@@ -296,7 +296,7 @@ class LanguageMiner:
 
 
 def estimates(
-    dataset: Dataset, config: MiningConfig, chat: ChatConfig, cache: ReplyCache, prompt: Path | None = None
+    dataset: Dataset, config: MiningConfig, chat: ChatConfig, cache: KeptAnswers, prompt: Path | None = None
 ) -> list[dict[str, Any]]:
     """What each stage would ask, as plain JSON values (`Estimate` and `about`); asks nothing.
 

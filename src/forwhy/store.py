@@ -1,0 +1,115 @@
+"""Rows found by their key in one SQLite file, shared by threads and processes; durable once written."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+from forwhy.errors import UserError
+
+MARK = 0x464F5257
+"""`application_id` of our files: SQLite files of other programs are refused."""
+PATIENCE = 60.0
+"""Seconds that a write waits for those of other processes."""
+
+_BEGINNING = b"SQLite format 3\x00"
+
+Row = tuple[Any, ...]
+
+
+class Store:
+    """One table of an SQLite file, whose first column is the key; of two rows with one key the first stays.
+
+    What `write` returned from survives a kill and a power cut: it is in the write-ahead log and synced.
+
+    Args:
+        path: The file, made where there is none; None keeps the rows in memory.
+        table: Name of the table.
+        columns: Their names and SQL types, the key first.
+        what: Names the content in errors, such as "kept answers".
+
+    Raises:
+        UserError: a file of something else, a damaged one, or a place that can't be written to.
+    """
+
+    def __init__(self, path: Path | None, table: str, columns: Sequence[str], what: str) -> None:
+        self.path, self._what, self._using = path, what, Lock()
+        with self._told():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._refuse_foreign(path)
+            self._connection = sqlite3.connect(path or ":memory:", PATIENCE, check_same_thread=False)
+            try:
+                self._prepare(table, columns)
+            except BaseException:
+                self._connection.close()
+                raise
+        self._insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def read(self, query: str, *values: object) -> list[Row]:
+        """The rows that a query finds."""
+        with self._using, self._told():
+            return self._connection.execute(query, values).fetchall()
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Add rows, all or none of them; on the disk when this returns.
+
+        Raises:
+            UserError: the disk is full, or the file can't be written to any more.
+        """
+        with self._using, self._told(), self._connection:
+            self._connection.executemany(self._insert, rows)
+
+    def _refuse_foreign(self, path: Path) -> None:
+        """SQLite would take a file of a few bytes for an empty one, and write over it."""
+        if path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(len(_BEGINNING))
+            if head not in (b"", _BEGINNING):
+                raise sqlite3.DatabaseError(f"it begins with {head!r}")
+
+    def _prepare(self, table: str, columns: Sequence[str]) -> None:
+        run = self._connection.execute
+        run("PRAGMA synchronous = FULL")
+        with self._connection:  # one process at a time looks, and makes what is missing
+            run("BEGIN EXCLUSIVE")
+            (mark,) = run("PRAGMA application_id").fetchone()
+            if mark != MARK and run("SELECT 1 FROM sqlite_master").fetchone():
+                raise sqlite3.DatabaseError("a database of another program")
+            run(f"PRAGMA application_id = {MARK}")
+            run(f"CREATE TABLE IF NOT EXISTS {table} ({columns[0]} PRIMARY KEY, {', '.join(columns[1:])})")
+        run("PRAGMA journal_mode = WAL")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of the database or the disk as the caller's: one line with the file and the remedy."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(f"{self.path}: {self._remedy(error)}") from error
+
+    def _remedy(self, error: sqlite3.Error | OSError) -> str:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            return "the disk is full; free space or choose another place"
+        if code == sqlite3.SQLITE_BUSY:
+            return f"another process has been writing to it for {PATIENCE:g} s; wait for it and run again"
+        if (
+            code is None
+            and isinstance(error, sqlite3.Error)
+            or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        ):
+            return f"no file of {self._what}, or a damaged one ({error}); give another file"
+        return f"cannot write ({error}); choose another place for {self._what}"
