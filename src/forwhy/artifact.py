@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from forwhy.atomic import atomic_folder, plain_json, recover, refuse_foreign
+from forwhy.atomic import atomic_folder, file_sha256, plain_json, recover, refuse_foreign
 from forwhy.errors import UserError
 
 FORMAT = 2
@@ -215,12 +215,6 @@ def stamps(folder: Path) -> dict[str, dict[str, Any]]:
         for name in names
         if name != CONFIG
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(document: Mapping[str, Any]) -> str:

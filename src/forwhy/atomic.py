@@ -1,6 +1,7 @@
-"""Writing files and folders whole or not at all, the errors of a full disk, and JSON that every reader takes."""
+"""Writing files and folders whole or not at all, the errors of a full disk; hashes of files, JSON without NaN."""
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -150,3 +151,9 @@ def plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
     if hasattr(value, "tolist"):  # numpy's scalars and arrays
         return plain_json(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

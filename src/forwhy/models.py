@@ -12,14 +12,14 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from forwhy.errors import UserError
+from forwhy.errors import UserError, need
 from forwhy.progress import track
 from forwhy.wheels import PACKAGED, PackagedModel, ensure, state, without_bars
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("forwhy.models")
 
 DType = Literal["float32", "bfloat16", "float16", "int8"]
-Auto = Literal[
-    "AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"
-]
 ALIASES = {model.alias: model for model in PACKAGED}
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _FINGERPRINT_BYTES = 1 << 20
@@ -48,17 +45,8 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
-class LoadedLM:
-    """A frozen causal language model with its tokenizer and where both came from."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    source: ModelSource
-
-
-@dataclass(frozen=True)
-class LoadedEncoder:
-    """A frozen text encoder (hidden states out) with its tokenizer and where both came from."""
+class LoadedModel:
+    """A frozen language model or text encoder with its tokenizer and where both came from."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -133,7 +121,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _locate_hub(model: str, revision: str | None) -> ModelSource:
-    _require("huggingface_hub")
+    need("huggingface_hub", "llm")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -148,16 +136,9 @@ def _locate_hub(model: str, revision: str | None) -> ModelSource:
     return ModelSource(model, path.name, path)
 
 
-def _require(module: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise UserError(f"{module} is not installed; `pip install 'forwhy[llm]'` brings it")
-
-
 def load_causal_lm(
     model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
-) -> LoadedLM:
+) -> LoadedModel:
     """Load a frozen causal LM and its tokenizer.
 
     Cost: 0.5 GB and about a second for `smollm2-135m` in float32. `dtype="int8"` loads 8-bit weights through
@@ -166,62 +147,53 @@ def load_causal_lm(
     Raises:
         UserError: as `locate`, or weights that cannot be read.
     """
-    source = locate(model, revision)
-    return LoadedLM(*_load("AutoModelForCausalLM", source, dtype, device), source)
+    return _load("AutoModelForCausalLM", locate(model, revision), dtype, device)
 
 
 def load_text_encoder(
     model: str = "minilm", revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
-) -> LoadedEncoder:
-    """Load a frozen encoder and its tokenizer; costs and errors as `load_causal_lm`."""
-    source = locate(model, revision)
-    return LoadedEncoder(*_load("AutoModel", source, dtype, device, spare="pooler"), source)
+) -> LoadedModel:
+    """Load a frozen encoder (hidden states out) and its tokenizer; errors as `load_causal_lm`."""
+    return _load("AutoModel", locate(model, revision), dtype, device, spare="pooler")
 
 
-def load_lm(
-    model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
-) -> LoadedLM:
-    """Load a causal LM, or a sequence-to-sequence LM where the model's configuration says it is one.
+def load_lm(model: str, device: str = "cpu") -> LoadedModel:
+    """Load a causal or, where the model's configuration says so, a sequence-to-sequence LM in float32.
 
-    Costs and errors as `load_causal_lm`.
+    Errors as `load_causal_lm`.
     """
-    source = locate(model, revision)
+    source = locate(model)
     seq2seq = _config(source).is_encoder_decoder
-    auto: Auto = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM"
-    return LoadedLM(*_load(auto, source, dtype, device), source)
+    return _load("AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM", source, "float32", device)
 
 
-def load_regressor(
-    model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
-) -> LoadedEncoder:
-    """Load an encoder whose head gives one number for a text or a pair of texts.
+def load_regressor(model: str, device: str = "cpu") -> LoadedModel:
+    """Load an encoder whose head gives one number for a text or a pair of texts, in float32.
 
     Raises:
         UserError: as `load_causal_lm`, or a head of more than one output.
     """
-    source = locate(model, revision)
+    source = locate(model)
     outputs = _config(source).num_labels
     if outputs != 1:
         raise UserError(
             f"model '{model}': its head has {outputs} outputs; name a regression checkpoint (num_labels 1)"
         )
-    return LoadedEncoder(*_load("AutoModelForSequenceClassification", source, dtype, device), source)
+    return _load("AutoModelForSequenceClassification", source, "float32", device)
 
 
 def _config(source: ModelSource) -> PretrainedConfig:
-    _require("transformers")
+    need("transformers", "llm")
     import transformers
 
     with _readable(str(source.path)):
         return transformers.AutoConfig.from_pretrained(str(source.path), **_OFFLINE)
 
 
-def _load(
-    auto: Auto, source: ModelSource, dtype: DType, device: str, spare: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """`spare`: part of the names of weights that are not used and may be missing."""
-    _require("torch")
-    _require("transformers")
+def _load(auto: str, source: ModelSource, dtype: DType, device: str, spare: str | None = None) -> LoadedModel:
+    """`auto`: a class of transformers. `spare`: part of the names of weights that are not used and may be missing."""
+    need("torch", "llm")
+    need("transformers", "llm")
     import transformers
 
     folder = str(source.path)
@@ -230,9 +202,14 @@ def _load(
         model, report = getattr(transformers, auto).from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **_weights(dtype, device), **_OFFLINE
         )
-    _complete(folder, report["missing_keys"], spare)
+    # Refuse what transformers only warns about: weights it had to draw at random.
+    absent = sorted(name for name in report["missing_keys"] if spare is None or spare not in name)
+    if absent:
+        raise UserError(
+            f"{folder}: {len(absent)} weights are missing, first {absent[0]}; fetch or save it again"
+        )
     model.requires_grad_(False)
-    return (model if dtype == "int8" else model.to(device)).eval(), tokenizer
+    return LoadedModel((model if dtype == "int8" else model.to(device)).eval(), tokenizer, source)
 
 
 @contextmanager
@@ -248,21 +225,12 @@ def _readable(folder: str) -> Iterator[None]:
         ) from error
 
 
-def _complete(folder: str, missing: Iterable[str], spare: str | None) -> None:
-    """Refuse what transformers only warns about: weights it had to draw at random."""
-    absent = sorted(name for name in missing if spare is None or spare not in name)
-    if absent:
-        raise UserError(
-            f"{folder}: {len(absent)} weights are missing, first {absent[0]}; fetch or save it again"
-        )
-
-
 def _weights(dtype: DType, device: str) -> dict[str, object]:
     import torch
 
     if dtype != "int8":
         return {"dtype": getattr(torch, dtype)}
-    _require("bitsandbytes")
+    need("bitsandbytes", "gpu")
     from transformers import BitsAndBytesConfig
 
     return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}

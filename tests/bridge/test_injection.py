@@ -16,7 +16,7 @@ from forwhy.bridge.backbone import Backbone, PackedLinears
 from forwhy.bridge.cache import taking
 from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection, fitted
-from forwhy.models import LoadedLM, load_causal_lm
+from forwhy.models import LoadedModel, load_causal_lm
 
 WIDTH = 24
 SEPARATE = ["Llama", "LlamaMHA", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3"]
@@ -315,7 +315,7 @@ def test_a_single_position_is_injected_too(model_of: MakeModel) -> None:
 @pytest.mark.parametrize("family", ["Llama", "Gemma3"])
 def test_positions_do_not_count_a_cached_beginning(model_of: MakeModel, family: str, mode: Mode) -> None:
     model = model_of(family)
-    backbone = Backbone(LoadedLM(model, None, None))  # type: ignore[arg-type]
+    backbone = Backbone(LoadedModel(model, None, None))  # type: ignore[arg-type]
     ids = [5, 6, 7, 8, 9]
     prefix = backbone.prefix(ids)
     x_BSD, a_BKD, at_BK = inputs()

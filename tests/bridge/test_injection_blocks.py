@@ -14,7 +14,7 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection
 from forwhy.errors import UserError
-from forwhy.models import LoadedLM
+from forwhy.models import LoadedModel
 
 MakeModel = Callable[..., PreTrainedModel]
 
@@ -120,6 +120,6 @@ def test_a_model_whose_layers_are_not_found_is_refused(model_of: MakeModel) -> N
 
 
 def test_a_backbone_keeps_one_injection_per_mode(model_of: MakeModel) -> None:
-    backbone = Backbone(LoadedLM(model_of("Llama"), None, None))  # type: ignore[arg-type]
+    backbone = Backbone(LoadedModel(model_of("Llama"), None, None))  # type: ignore[arg-type]
     assert backbone.injection("projected") is backbone.injection("projected")
     assert backbone.injection("identity").mode == "identity"

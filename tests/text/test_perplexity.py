@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from forwhy.errors import UserError
-from forwhy.models import LoadedLM, load_causal_lm
+from forwhy.models import LoadedModel, load_causal_lm
 from forwhy.text import perplexity
 from forwhy.text.hostile import PlainText
 from forwhy.text.perplexity import Surprise, surprise
@@ -17,7 +17,7 @@ CONTEXT = 5
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_model: Path) -> LoadedLM:
+def loaded(tiny_model: Path) -> LoadedModel:
     """Weights far enough from zero that tokens differ in probability."""
     found = load_causal_lm(str(tiny_model))
     with torch.no_grad():
@@ -26,7 +26,7 @@ def loaded(tiny_model: Path) -> LoadedLM:
     return found
 
 
-def by_token(loaded: LoadedLM, text: str) -> list[float]:
+def by_token(loaded: LoadedModel, text: str) -> list[float]:
     """-ln p of each token given those of its window before it, every prefix in a pass of its own."""
     ids = PlainText(loaded.tokenizer).exact(text)
     begin = loaded.tokenizer.bos_token_id
@@ -41,7 +41,7 @@ def by_token(loaded: LoadedLM, text: str) -> list[float]:
 
 
 @pytest.mark.parametrize("most", [1, 12, 512])
-def test_equals_one_token_at_a_time(loaded: LoadedLM, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_one_token_at_a_time(loaded: LoadedModel, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perplexity, "PASS_TOKENS", most)
     costs = [cost for text in TEXTS for cost in by_token(loaded, text)]
     found = surprise(loaded.model, loaded.tokenizer, TEXTS, CONTEXT)
@@ -54,6 +54,6 @@ def test_perplexity_counts_equal_choices() -> None:
     assert Surprise(nats=6 * math.log(50), tokens=6).perplexity == pytest.approx(50)
 
 
-def test_nothing_to_read_is_refused(loaded: LoadedLM) -> None:
+def test_nothing_to_read_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(UserError, match="every text is empty"):
         surprise(loaded.model, loaded.tokenizer, ["", ""])

@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from forwhy.bridge.cache import Prefix, recorded, recording, shared, taking
 from forwhy.bridge.config import InjectionMode
 from forwhy.bridge.injection import Injection
-from forwhy.models import LoadedLM
+from forwhy.models import LoadedModel
 
 _LEAST_ROWS = 4
 _USUAL_ROWS = 16
@@ -92,7 +92,7 @@ class Backbone:
     Every parameter has `requires_grad = False`; gradients pass through to the inputs only.
     """
 
-    def __init__(self, loaded: LoadedLM) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         self.model = loaded.model.requires_grad_(False).eval()
         self.tokenizer = loaded.tokenizer
         self.source = loaded.source

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from forwhy.artifact import file_sha256
-from forwhy.atomic import atomic_folder, recover, refuse_foreign
+from forwhy.atomic import atomic_folder, file_sha256, recover, refuse_foreign
 from forwhy.columns import TABLES
 from forwhy.errors import UserError
 

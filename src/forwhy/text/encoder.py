@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from forwhy.errors import UserError
-from forwhy.models import LoadedEncoder, ModelSource, cache_folder, load_text_encoder, locate
+from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_encoder, locate
 from forwhy.progress import Progress
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class SentenceEncoder:
         self.name = f"{self.prefix}{source.id}@{source.revision}"
         self._first_token = _pools_first_token(source.path)
         self._source, self._device = source, device
-        self._loaded: LoadedEncoder | None = None
+        self._loaded: LoadedModel | None = None
         key = hashlib.sha256(self.name.encode()).hexdigest()[:16]
         self._cache = VectorCache(cache / key, self.dim)
 
@@ -153,7 +153,7 @@ class SentenceEncoder:
                     progress.advance(len(rows[-1]))
                 yield chunk, np.concatenate(rows)
 
-    def _batch(self, loaded: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
+    def _batch(self, loaded: LoadedModel, texts: list[str]) -> NDArray[np.float32]:
         import torch
 
         limit = self._limit()
@@ -188,7 +188,7 @@ class LanguageModelEncoder(SentenceEncoder):
 
     prefix, batch = LLM_PREFIX, LLM_BATCH
 
-    def _batch(self, loaded: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
+    def _batch(self, loaded: LoadedModel, texts: list[str]) -> NDArray[np.float32]:
         if loaded.tokenizer.pad_token is None:  # padding is masked and comes last, where no token sees it
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         loaded.tokenizer.padding_side = "right"

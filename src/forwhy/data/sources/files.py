@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import file_sha256
+from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, ROW
 from forwhy.errors import UserError
 from forwhy.progress import Progress

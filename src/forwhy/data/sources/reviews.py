@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from forwhy.artifact import file_sha256
+from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, ROW, Side
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources.files import BadRow, BadRows, RowFile, plain_text

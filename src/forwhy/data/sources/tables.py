@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from forwhy.artifact import file_sha256
+from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, ROW, SIDES, SPLIT_ALIASES, TABLES, Side
 from forwhy.data.checks import Duplicates, Table, as_text, id_text
 from forwhy.data.dataset import Dataset, make_dataset
