@@ -21,8 +21,7 @@ from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
-from forwhy.evaluate.matching import match
-from forwhy.evaluate.reading import read_outputs
+from forwhy.evaluate.reading import match, read_outputs
 from forwhy.text.encoder import text_encoder
 
 
@@ -57,7 +56,7 @@ def published(folder: Path, dataset: Dataset) -> tuple[Pairs, list[str]]:
     """The held-out pairs whose reference XRec publishes an output for, and that output."""
     found = match("xrec", read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl"), dataset)
     rows, pairs = found.pairs()
-    return pairs, [found.reading.outputs.predictions[row] for row in rows.tolist()]
+    return pairs, [found.outputs.predictions[row] for row in rows]
 
 
 def measure(

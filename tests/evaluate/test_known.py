@@ -12,8 +12,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import known_controls, known_table, nearest_texts, profile_texts
-from forwhy.evaluate.matching import held_out_keys, match
-from forwhy.evaluate.reading import Outputs, Reading
+from forwhy.evaluate.reading import Outputs, Reading, held_out_keys, match
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
 """Training items of each user."""
@@ -112,9 +111,9 @@ def test_ids_that_are_no_held_out_pair_are_counted(dataset: Dataset) -> None:
     ]
     outputs = Outputs(pairs, list("abcdefg"), list("abcdefg"))
     found = match("ours", Reading.of(outputs), dataset)
-    assert found.reading.outputs.pairs == [("ann", "e"), ("dee", "e")]
-    assert found.reading.exclusions == {"unknown_user": 2, "unknown_item": 1, "not_held_out": 2}
-    assert set(found.reading.keys) < held_out_keys(dataset)
+    assert found.outputs.pairs == [("ann", "e"), ("dee", "e")]
+    assert found.exclusions == {"unknown_user": 2, "unknown_item": 1, "not_held_out": 2}
+    assert set(found.keys) < held_out_keys(dataset)
     with pytest.raises(UserError, match="1 of 2 rows are held-out pairs of data set 'small'.*1 not_held_out"):
         match("ours", Reading.of(Outputs([("ann", "e"), ("bob", "a")], ["", ""], ["x", "x"])), dataset)
 
@@ -126,9 +125,9 @@ def test_lists_find_their_pair_by_the_reference(dataset: Dataset) -> None:
     reading = Reading(Outputs(pairs, list("abcdef"), references), keys, False, False, {})
     found = match("list", reading, dataset)
     assert found.found == {"train": 1, "valid": 1, "test": 1, "ambiguous": 2, "unknown": 1}
-    assert len(found.reading) == 6
-    assert found.reading.outputs.pairs == [("ann", "e"), ("dee", "e"), *pairs[2:]]
-    assert found.reading.keys == [("ann", "e"), ("dee", "e"), *keys[2:]]
+    assert len(found) == 6
+    assert found.outputs.pairs == [("ann", "e"), ("dee", "e"), *pairs[2:]]
+    assert found.keys == [("ann", "e"), ("dee", "e"), *keys[2:]]
     rows, known = found.pairs()
-    assert rows.tolist() == [0, 1]
+    assert rows == [0, 1]
     assert known.texts == ("ann on e", "dee on e")

@@ -9,10 +9,9 @@ import pytest
 
 from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import TextTable, text_table
-from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.document import Examined, Sample, evaluation_document
 from forwhy.evaluate.gain import Gain, text_retrieval
 from forwhy.evaluate.ranking import rank_all
-from forwhy.evaluate.reading import Examined, Sample
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.significance import Interval
 

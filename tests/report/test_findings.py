@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from forwhy.evaluate.compare import Comparison
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined
 from forwhy.evaluate.significance import Interval
 from forwhy.report import findings
 from forwhy.report.tables import standing

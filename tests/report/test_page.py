@@ -15,7 +15,7 @@ import pytest
 
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison, Scored
-from forwhy.evaluate.reading import Examined, Sample
+from forwhy.evaluate.document import Examined, Sample
 from forwhy.report import page as page_module
 from forwhy.report import write_report
 

@@ -6,8 +6,7 @@ from io import StringIO
 from rich.console import Console, RenderableType
 
 from forwhy.evaluate.compare import Comparison, Scored
-from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined, evaluation_document
 from forwhy.report import render, render_examined
 
 Two = tuple[Examined, Scored]

@@ -8,20 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.evaluate.matching import Matched
+from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.text import Encoder, Features, Measure, Reader, TextScores, score_texts
 from forwhy.evaluate.words import words
 
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
-
-
+Ints = NDArray[np.int64]
+Texts = list[str | None]
 Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
 """Candidates [c], references [r] -> [c]: value of each candidate as the one answer to all references."""
 
@@ -84,18 +82,20 @@ def text_table(
     )
     method = score(predictions)  # first: a measure's budget must not end before it
     sentences = _constants(train_texts, memory, seed)
-    controls = {}
-    for name, sentence in sentences.items():
-        texts = [sentence] * len(references)
-        controls[name] = Control(score(texts), texts, sentence)
-    if not sentences:
-        texts = crossed_constants(references, seed)
-        controls["constant_halves"] = Control(score(texts), texts)
-    dealt = [predictions[row] for row in deal(len(predictions), seed)]
-    controls["dealt"] = Control(score(dealt), dealt)
+    answers = {name: [sentence] * len(references) for name, sentence in sentences.items()}
+    if not answers:
+        answers["constant_halves"] = crossed_constants(references, seed)
+    answers["dealt"] = [predictions[row] for row in deal(len(predictions), seed)]
+    fallbacks = {}
     for name, given in (others or {}).items():
-        texts = _filled(name, given, sentences.get("constant"))
-        controls[name] = Control(score(texts), texts, fallbacks=sum(text is None for text in given))
+        fallbacks[name] = list(given).count(None)
+        if fallbacks[name] and not sentences:
+            raise ValueError(f"control {name}: a pair has no text, and there is no constant to stand for it")
+        answers[name] = [sentences["constant"] if text is None else text for text in given]
+    controls = {
+        name: Control(score(texts), texts, sentences.get(name), fallbacks.get(name))
+        for name, texts in answers.items()
+    }
     return TextTable(method, controls)
 
 
@@ -106,12 +106,6 @@ def _constants(train_texts: Sequence[str], encoder: Encoder | None, seed: int) -
     if encoder is not None:
         found["constant_similar"] = best_constant(train_texts, score=similarity_score(encoder), seed=seed)
     return found
-
-
-def _filled(name: str, texts: Sequence[str | None], constant: str | None) -> list[str]:
-    if constant is None and None in texts:
-        raise ValueError(f"control {name}: a pair has no text, and there is no constant to stand for it")
-    return [text if text is not None else constant or "" for text in texts]
 
 
 def best_constant(
@@ -160,14 +154,23 @@ def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
 def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
     """Corpus BLEU-1 of each candidate against all references: `score_texts` in one matrix per candidate."""
     right = [Counter(words(text)) for text in references]
-    reference_words = sum(bag.total() for bag in right)
     bags = [Counter(words(text)) for text in candidates]
     column = {word: position for position, word in enumerate(dict.fromkeys(w for bag in bags for w in bag))}
     counts_wr = np.zeros((len(column), len(right)), dtype=np.int32)
     for number, bag in enumerate(right):
-        known = [word for word in bag if word in column]
-        counts_wr[[column[word] for word in known], number] = [bag[word] for word in known]
-    return np.array([_constant_bleu1(bag, column, counts_wr, reference_words) for bag in bags])
+        for word in bag.keys() & column.keys():
+            counts_wr[column[word], number] = bag[word]
+    reference_words = sum(bag.total() for bag in right)
+
+    def value(bag: Counter[str]) -> float:
+        if not bag:
+            return 0.0
+        own = counts_wr[[column[word] for word in bag]]
+        matches = int(np.minimum(own, np.array([*bag.values()])[:, None]).sum())
+        length = bag.total() * len(right)
+        return float(matches / length * np.exp(min(0.0, 1 - reference_words / length)))
+
+    return np.array([value(bag) for bag in bags])
 
 
 def similarity_score(encoder: Encoder) -> Score:
@@ -218,17 +221,6 @@ class RememberingEncoder:
         return np.stack([self._vectors[text] for text in texts])
 
 
-def _constant_bleu1(
-    bag: Counter[str], column: dict[str, int], counts_wr: NDArray[np.int32], reference_words: int
-) -> float:
-    if not bag:
-        return 0.0
-    own = counts_wr[[column[word] for word in bag]]
-    matches = int(np.minimum(own, np.array(list(bag.values()), dtype=np.int32)[:, None]).sum())
-    length = bag.total() * counts_wr.shape[1]
-    return float(matches / length * np.exp(min(0.0, 1 - reference_words / length)))
-
-
 # --- Controls that know the pair: what another pair of the same item or user was told, and the item's profile.
 #
 # A method that writes of a pair must beat the text of its nearest neighbour, which nobody had to write. Only
@@ -237,28 +229,27 @@ def _constant_bleu1(
 # Shapes: n pairs, -1 where a row is no pair of the data set.
 
 
-Ints = NDArray[np.int64]
-Texts = list[str | None]
-
-
 def known_table(
-    texts: Matched,
-    dataset: "Dataset | None",
+    texts: Reading,
+    dataset: Dataset | None,
     encoder: Encoder | None,
     seed: int,
     features: Features | None = None,
     measures: Sequence[Measure] = (),
 ) -> TextTable:
     """`text_table` of matched outputs beside every control that the data set allows; without one only dealt."""
-    outputs = texts.reading.outputs
+    outputs = texts.outputs
     training = () if dataset is None else dataset.pairs("train").texts
-    others = known_controls(dataset, texts.users, texts.items) if dataset is not None and training else None
+    others = None
+    if dataset is not None and training:
+        pairs = [texts.matched.get(row, (-1, -1)) for row in range(len(texts))]
+        others = known_controls(dataset, *np.array(pairs, dtype=np.int64).T)
     return text_table(
         outputs.predictions, outputs.references, training, encoder, seed, features, measures, others
     )
 
 
-def known_controls(dataset: "Dataset", users: Ints, items: Ints) -> dict[str, Texts]:
+def known_controls(dataset: Dataset, users: Ints, items: Ints) -> dict[str, Texts]:
     """`nearest_item`, `nearest_user` and `profile` of n pairs in internal numbers; None where there is none."""
     return {
         "nearest_item": nearest_texts(dataset, users, items),
@@ -267,7 +258,7 @@ def known_controls(dataset: "Dataset", users: Ints, items: Ints) -> dict[str, Te
     }
 
 
-def nearest_texts(dataset: "Dataset", users: Ints, items: Ints, by_user: bool = False) -> Texts:
+def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = False) -> Texts:
     """The training explanation of the pair's item whose user is most like the pair's; None without any.
 
     Likeness is the cosine of the two users' sets of training items (leak-free graph): shared items over the
@@ -285,13 +276,22 @@ def nearest_texts(dataset: "Dataset", users: Ints, items: Ints, by_user: bool = 
     if by_user:
         users, items, edges = items, users, edges[:, ::-1]
     compared = [*{teller for tellers in told.values() for teller in tellers}, *users.tolist()]
-    taken = _sets(edges[np.isin(edges[:, 0], compared)])
-    return [
-        _nearest(told.get(of, {}), who, taken) for who, of in zip(users.tolist(), items.tolist(), strict=True)
-    ]
+    taken: dict[int, set[int]] = {}
+    for owner, one in edges[np.isin(edges[:, 0], compared)].tolist():
+        taken.setdefault(owner, set()).add(one)
+
+    def likeness(one: int, other: int) -> float:
+        own, theirs = taken.get(one, set()), taken.get(other, set())
+        return len(own & theirs) / math.sqrt(max(1, len(own) * len(theirs)))
+
+    found: Texts = []
+    for of, who in zip(items.tolist(), users.tolist(), strict=True):
+        tellers = sorted(teller for teller in told.get(of, {}) if teller != who)
+        found.append(told[of][max(tellers, key=partial(likeness, who))] if tellers else None)
+    return found
 
 
-def profile_texts(dataset: "Dataset", items: Ints) -> Texts:
+def profile_texts(dataset: Dataset, items: Ints) -> Texts:
     """The profile of each pair's item, or its title, categories and description; None where nothing is known.
 
     Shipped profiles may have been written from held-out text: that makes the control stronger, not weaker.
@@ -300,21 +300,3 @@ def profile_texts(dataset: "Dataset", items: Ints) -> Texts:
     return [
         None if item < 0 else (profiles.get(item) or texts[item]).strip() or None for item in items.tolist()
     ]
-
-
-def _sets(edges: Ints) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
-    for owner, taken in edges.tolist():
-        found.setdefault(owner, set()).add(taken)
-    return found
-
-
-def _nearest(told: Mapping[int, str], who: int, taken: Mapping[int, set[int]]) -> str | None:
-    own: set[int] = taken.get(who, set())
-
-    def likeness(other: int) -> float:
-        theirs = taken.get(other, set())
-        return len(own & theirs) / math.sqrt(max(1, len(own) * len(theirs)))
-
-    others = sorted(other for other in told if other != who)
-    return told[max(others, key=likeness)] if others else None

@@ -1,16 +1,49 @@
 """The evaluation of a run as one JSON document, and its protocol in sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.gain import Gain, TextGroup
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 from forwhy.evaluate.ranking import RankingResult
+from forwhy.evaluate.reading import Pair
 from forwhy.evaluate.significance import flatten
 from forwhy.evaluate.text import TextScores
 
 Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pair as a reader of the report sees it."""
+
+    pair: Pair
+    reference: str
+    prediction: str
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Control -> its text for this pair."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> value for this pair."""
+    unsupported: Sequence[str] = ()
+    """Claims of the prediction that nothing known supports."""
+    control_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Control -> metric -> value of its text for this pair, where measured."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A run, or a file of outputs from elsewhere, with everything that was measured of it."""
+
+    name: str
+    document: Mapping[str, Any]
+    """As `evaluation_document` makes it; `grounding` as `GroundingTable.document` where it was measured."""
+    samples: Sequence[Sample] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    """Lines of the run's metrics.jsonl: `stage`, `step`, and what was measured then."""
+    usage: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Codebook -> how many slots of all entities each of its words fills."""
 
 
 def evaluation_document(

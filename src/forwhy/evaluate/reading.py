@@ -1,18 +1,28 @@
-"""What a method wrote, pair by pair, and what was measured of it: all that a report is made of."""
+"""What a method wrote, pair by pair: outputs of a run or from elsewhere, matched with a data set's held-out pairs.
+
+Outputs from elsewhere are a table of pairs, or two lists of texts, each row beside the reference it answers.
+Nothing is dropped in silence. A row without a prediction or a reference (null, NaN) is left out and counted;
+a prediction without a word stays and scores 0; equal rows about one pair count once; two different rows
+about one pair are refused, since only their author knows which one is meant.
+
+Shapes: n rows that are kept.
+"""
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from forwhy.atomic import atomic_file
-from forwhy.columns import ROW
+from forwhy.columns import ROW, SPLITS
 from forwhy.data.checks import WHOLE_NUMBER, Table, as_text, id_text
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import READERS, read_json, read_rows, require_file, with_origin
 from forwhy.errors import UserError
@@ -23,6 +33,10 @@ Pair = tuple[str | int, str | int]
 """External ids of a user and an item."""
 
 COLUMNS = ("user_id", "item_id", "prediction", "reference")
+IDS = COLUMNS[:2]
+NAN = "nan"
+"""What a missing number becomes when it is written as text."""
+BETWEEN_FEATURES = re.compile(r"[,;\s]+")
 
 
 @dataclass(frozen=True)
@@ -50,13 +64,14 @@ class Outputs:
     def order(self) -> list[int]:
         """Rows by reference, then prediction, then pair: what is drawn does not depend on how they came."""
         pairs = [tuple(map(str, pair)) for pair in self.pairs]
-        return sorted(range(len(self)), key=lambda k: (self.references[k], self.predictions[k], pairs[k]))
+        rows = list(zip(self.references, self.predictions, pairs, strict=True))
+        return sorted(range(len(rows)), key=rows.__getitem__)
 
     def save(self, path: Path) -> None:
         """Write a parquet file with the columns `COLUMNS`, whole or not at all."""
-        users, items = zip(*self.pairs, strict=True) if self.pairs else ((), ())
-        values = (users, items, self.predictions, self.references)
-        frame = pl.DataFrame(dict(zip(COLUMNS, map(list, values), strict=True)))
+        users, items = [user for user, _ in self.pairs], [item for _, item in self.pairs]
+        columns = (users, items, list(self.predictions), list(self.references))
+        frame = pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
         with atomic_file(path) as temporary:
             frame.write_parquet(temporary)
 
@@ -78,56 +93,8 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One pair as a reader of the report sees it."""
-
-    pair: Pair
-    reference: str
-    prediction: str
-    controls: Mapping[str, str] = field(default_factory=dict)
-    """Control -> its text for this pair."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """Metric -> value for this pair."""
-    unsupported: Sequence[str] = ()
-    """Claims of the prediction that nothing known supports."""
-    control_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Control -> metric -> value of its text for this pair, where measured."""
-
-
-@dataclass(frozen=True)
-class Examined:
-    """A run, or a file of outputs from elsewhere, with everything that was measured of it."""
-
-    name: str
-    document: Mapping[str, Any]
-    """As `evaluation_document` makes it; `grounding` as `GroundingTable.document` where it was measured."""
-    samples: Sequence[Sample] = ()
-    history: Sequence[Mapping[str, Any]] = ()
-    """Lines of the run's metrics.jsonl: `stage`, `step`, and what was measured then."""
-    usage: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Codebook -> how many slots of all entities each of its words fills."""
-
-
-# --- Outputs from elsewhere: a table of pairs, or two lists of texts, each row beside the reference it answers.
-#
-# Nothing is dropped in silence. A row without a prediction or a reference (null, NaN) is left out and counted;
-# a prediction without a word stays and scores 0; equal rows about one pair count once; two different rows
-# about one pair are refused, since only their author knows which one is meant.
-#
-# Shapes: n rows that are kept.
-
-
-LISTS = (".pkl", ".pickle", ".txt", ".json")
-"""Extensions of lists of texts; tables are `files.READERS`."""
-IDS = COLUMNS[:2]
-NAN = "nan"
-"""What a missing number becomes when it is written as text."""
-BETWEEN_FEATURES = re.compile(r"[,;\s]+")
-
-
-@dataclass(frozen=True)
 class Reading:
-    """Outputs with what identifies each row, and what was left out."""
+    """Outputs with what identifies each row, what was left out, and which held-out pair each row is."""
 
     outputs: Outputs
     """[n]; the pair of a row without ids is ("row", its number from 1)."""
@@ -141,6 +108,11 @@ class Reading:
     """Reason -> rows left out."""
     features: Sequence[Sequence[str]] | None = None
     """[n] features of each reference, where the file has that column."""
+    matched: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Row -> internal user and item, of rows that are a held-out pair of a data set (`match`)."""
+    found: Mapping[str, int] = field(default_factory=dict)
+    """Without ids, rows by what their reference is in the data set: text of one `valid`, `test` or `train`
+    pair, of several pairs or rows (`ambiguous`), or of none (`unknown`). Empty with ids."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -149,8 +121,7 @@ class Reading:
     def of(cls, outputs: Outputs) -> "Reading":
         """A run's own outputs."""
         keys = [(str(user), str(item)) for user, item in outputs.pairs]
-        reading = cls(outputs, keys, True, True, {})
-        return reading.take(outputs.order())
+        return cls(outputs, keys, True, True, {}).take(outputs.order())
 
     def take(self, rows: Sequence[int]) -> "Reading":
         """The same reading on some of its rows, in this order."""
@@ -159,7 +130,15 @@ class Reading:
             outputs=self.outputs.take(rows),
             keys=[self.keys[row] for row in rows],
             features=None if self.features is None else [self.features[row] for row in rows],
+            matched={new: self.matched[row] for new, row in enumerate(rows) if row in self.matched},
         )
+
+    def pairs(self) -> tuple[list[int], Pairs]:
+        """The rows that are held-out pairs, and these pairs with their references."""
+        rows = sorted(self.matched)
+        numbers = np.array([self.matched[row] for row in rows], dtype=np.int64).reshape(-1, 2)
+        texts = tuple(self.outputs.references[row] for row in rows)
+        return rows, Pairs(numbers[:, 0], numbers[:, 1], texts)
 
 
 def read_outputs(path: Path, references: Path | None = None) -> Reading:
@@ -190,18 +169,12 @@ def read_outputs(path: Path, references: Path | None = None) -> Reading:
         raise UserError(
             f"{path}: {frame.height} row left{f' ({left_out})' * bool(left_out)}; give two or more"
         )
-    outputs, keys = _outputs(frame, has_ids), _keys(frame, has_ids)
+    users = frame["user_id"].to_list() if has_ids else ["row"] * frame.height
+    items = frame["item_id" if has_ids else ROW].to_list()
+    texts = frame["prediction"].to_list(), frame["reference"].to_list()
+    outputs, keys = Outputs(list(zip(users, items, strict=True)), *texts), _keys(frame, has_ids)
     reading = Reading(outputs, keys, has_ids, has_references, exclusions, _features(frame))
-    return reading.take(reading.outputs.order())
-
-
-def read_texts(path: Path, column: str) -> pl.Series:
-    """One text (or null) per row of a list, or of that column of a table.
-
-    Raises:
-        UserError: as `read_outputs`.
-    """
-    return _column(path, _frame(path, column), column)
+    return reading.take(outputs.order())
 
 
 def _frame(path: Path, column: str) -> pl.DataFrame:
@@ -217,19 +190,26 @@ def _frame(path: Path, column: str) -> pl.DataFrame:
         known = ", ".join([*READERS, *LISTS])
         raise UserError(f"{path}: extension {path.suffix!r} is not one of {known}; convert or rename it")
     require_file(path)
-    found = _listed(path, suffix)
-    if isinstance(found, pl.DataFrame):
-        return with_origin(found, path)
-    return with_origin(pl.DataFrame({column: _checked(path, found)}), path)
+    found = LISTS[suffix](path)
+    return with_origin(
+        found if isinstance(found, pl.DataFrame) else pl.DataFrame({column: _checked(path, found)}), path
+    )
 
 
-def _listed(path: Path, suffix: str) -> object:
-    if suffix == ".txt":
-        try:
-            return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text ({error.reason}); convert it") from None
-    return read_json(path) if suffix == ".json" else safe_pickle.load(path)
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason}); convert it") from None
+
+
+LISTS: Mapping[str, Callable[[Path], object]] = {
+    ".pkl": safe_pickle.load,
+    ".pickle": safe_pickle.load,
+    ".txt": _lines,
+    ".json": read_json,
+}
+"""Readers of lists of texts by extension; tables are `files.READERS`."""
 
 
 def _checked(path: Path, found: object) -> pl.Series:
@@ -256,7 +236,7 @@ def _with_reference(path: Path, frame: pl.DataFrame, references: Path | None) ->
     if "reference" in frame.columns or references is None:
         remedy = "; or give the references with --references FILE"
         return frame.with_columns(_column(path, frame, "reference", remedy))
-    right = read_texts(references, "reference")
+    right = _column(references, _frame(references, "reference"), "reference")
     if len(right) != frame.height:
         raise UserError(
             f"{path}: {frame.height:,} rows, but {references} has {len(right):,} references; "
@@ -310,14 +290,6 @@ def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     )
 
 
-def _outputs(frame: pl.DataFrame, has_ids: bool) -> Outputs:
-    users = frame["user_id"].to_list() if has_ids else ["row"] * frame.height
-    items = frame["item_id" if has_ids else ROW].to_list()
-    return Outputs(
-        list(zip(users, items, strict=True)), frame["prediction"].to_list(), frame["reference"].to_list()
-    )
-
-
 def _keys(frame: pl.DataFrame, has_ids: bool) -> list[Key]:
     if has_ids:
         return [(str(user), str(item)) for user, item in frame.select(IDS).iter_rows()]
@@ -329,9 +301,77 @@ def _keys(frame: pl.DataFrame, has_ids: bool) -> list[Key]:
 def _features(frame: pl.DataFrame) -> list[list[str]] | None:
     if "features" not in frame.columns:
         return None
-    column, table = frame["features"], Table("outputs", frame, {})
-    found = [BETWEEN_FEATURES.split(text) for text in as_text(column).fill_null("")]
+    found = [BETWEEN_FEATURES.split(text) for text in as_text(frame["features"]).fill_null("")]
     features = [[word for word in row if word] for row in found]
-    wrong = [any(len(words(word)) != 1 for word in row) for row in features]
-    table.refuse(pl.Series(wrong), "features", "{} has a feature that is no single word; split or drop it")
+    wrong = pl.Series([any(len(words(word)) != 1 for word in row) for row in features])
+    message = "{} has a feature that is no single word; split or drop it"
+    Table("outputs", frame, {}).refuse(wrong, "features", message)
     return features
+
+
+# --- Which held-out pair is a row? By ids, else by the reference text. Held out: the explanation is in valid or test.
+
+
+def match(name: str, reading: Reading, dataset: Dataset) -> Reading:
+    """Give rows their pair, and its ids as their own.
+
+    Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose
+    reference is the text of exactly one held-out pair get its ids.
+
+    Raises:
+        UserError: rows with ids, of which fewer than two are held-out pairs.
+    """
+    matched = _by_ids(name, reading, dataset) if reading.has_ids else _by_reference(reading, dataset)
+    pairs, keys = list(matched.outputs.pairs), list(matched.keys)
+    rows, found = matched.pairs()
+    for row, (user, item) in zip(rows, dataset.external(found), strict=True):
+        pairs[row], keys[row] = (user, item), (str(user), str(item))
+    return replace(matched, outputs=replace(matched.outputs, pairs=pairs), keys=keys)
+
+
+def held_out_keys(dataset: Dataset) -> set[Key]:
+    """The keys of a data set's held-out pairs."""
+    users, items = dataset.users.values, dataset.items.values
+    return {(str(users[user]), str(items[item])) for user, item in dataset.heldout_pairs().tolist()}
+
+
+def _by_ids(name: str, reading: Reading, dataset: Dataset) -> Reading:
+    users = dataset.users.numbers([user for user, _ in reading.outputs.pairs]).tolist()
+    items = dataset.items.numbers([item for _, item in reading.outputs.pairs]).tolist()
+    numbers = list(zip(users, items, strict=True))
+    held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
+    kept = [row for row, pair in enumerate(numbers) if pair in held]
+    counts = {
+        "unknown_user": users.count(-1),
+        "unknown_item": sum(user >= 0 > item for user, item in numbers),
+        "not_held_out": sum(user >= 0 and item >= 0 for user, item in numbers) - len(kept),
+    }
+    if len(kept) < 2:
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        raise UserError(
+            f"{name}: {len(kept)} of {len(numbers)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
+            "give the data set that they were made from"
+        )
+    matched = dict(enumerate(numbers))
+    return replace(reading, exclusions=reading.exclusions | counts, matched=matched).take(kept)
+
+
+def _by_reference(reading: Reading, dataset: Dataset) -> Reading:
+    owners: dict[str, list[tuple[str, int, int]]] = {}
+    for split in SPLITS:
+        pairs = dataset.pairs(split)
+        for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
+            owners.setdefault(text, []).append((split, user, item))
+    times = Counter(reading.outputs.references)
+    matched = {}
+    found = dict.fromkeys((*SPLITS, "ambiguous", "unknown"), 0)
+    for row, text in enumerate(reading.outputs.references):
+        known = owners.get(text, [])
+        if len(known) != 1 or times[text] > 1:
+            found["ambiguous" if known else "unknown"] += 1
+            continue
+        owner, user, item = known[0]
+        found[owner] += 1
+        if owner != "train":
+            matched[row] = user, item
+    return replace(reading, matched=matched, found=found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.report.cells import counted, digits, number, percent, short, with_interval
 from forwhy.report.tables import SHOWN_TEXT, controls_of, measured, text_of

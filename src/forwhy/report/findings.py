@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined
 from forwhy.report.cells import (
     Said,
     counted,

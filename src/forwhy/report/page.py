@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison
-from forwhy.evaluate.document import protocol_in_words
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.report import figures, findings, samples, tables
 from forwhy.report.cells import CONTROLS, Table, clean, counted, interval, number

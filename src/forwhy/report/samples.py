@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from forwhy.evaluate.reading import Examined, Sample
+from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
 from forwhy.report.cells import clean, number
 from forwhy.report.tables import SHOWN_TEXT

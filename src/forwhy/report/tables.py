@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
+from forwhy.evaluate.document import Examined
 from forwhy.evaluate.gain import LEAST
-from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import METRICS, NEUTRAL
 from forwhy.report.cells import (
     CONTROLS,

@@ -10,8 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.document import protocol_in_words
-from forwhy.evaluate.reading import Examined
+from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.report import tables
 from forwhy.report.cells import Cell, Table, TableRow, clean
 from forwhy.report.tables import SHOWN_TEXT, protocol_of, ranking_of, shown_ranking, text_of

@@ -21,9 +21,8 @@ from forwhy.data.ids import Pairs
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
-from forwhy.evaluate.matching import match
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
-from forwhy.evaluate.reading import Outputs, Reading
+from forwhy.evaluate.reading import Outputs, Reading, match
 from forwhy.explain.base import NllResult
 from forwhy.explain.config import ExplainerConfig
 from forwhy.options import Options

@@ -9,8 +9,8 @@ from typing import Any
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison, bold_cells
 from forwhy.evaluate.controls import RememberingEncoder, known_table
+from forwhy.evaluate.document import Examined
 from forwhy.evaluate.grounding import GroundingTable
-from forwhy.evaluate.reading import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
@@ -64,9 +64,7 @@ def examine(request: Request) -> Examination:
     refusals: list[str] = []
     found = subjects(request)
     if request.judge is not None:
-        request.judge.check(
-            [text for one in found if one.texts for text in one.texts.reading.outputs.references]
-        )
+        request.judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
     wanted = measures(request)
     results = _results(request, found, wanted, refusals)
     pairs = "common" if request.common else "all"
@@ -99,7 +97,7 @@ def _results(
         if subject.texts is None:
             results.append(Result(subject, None))
             continue
-        of_pairs = subject.texts.reading.features
+        of_pairs = subject.texts.features
         features = Features(of_pairs, catalogue) if of_pairs is not None and catalogue else None
         table = known_table(subject.texts, subject.dataset, encoder, request.seed, features, wanted)
         results.append(Result(subject, table, _grounding(request, subject, grounders, refusals)))
@@ -119,7 +117,7 @@ def _encoder(request: Request, found: Sequence[Subject]) -> Encoder | None:
 
 def _catalogue(found: Sequence[Subject]) -> set[str]:
     """Features of all files, so that all are measured against the same ones."""
-    lists = [subject.texts.reading.features or [] for subject in found if subject.texts is not None]
+    lists = [subject.texts.features or [] for subject in found if subject.texts is not None]
     return {word for features in lists for row in features for word in row}
 
 

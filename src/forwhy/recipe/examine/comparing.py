@@ -37,4 +37,4 @@ def _texts(result: Result) -> Scored:
     assert result.table is not None
     assert result.subject.texts is not None
     scores = result.table.method
-    return Scored(result.subject.name, result.subject.texts.reading.keys, scores.per_pair, scores.counts)
+    return Scored(result.subject.name, result.subject.texts.keys, scores.per_pair, scores.counts)

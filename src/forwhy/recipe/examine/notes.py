@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from forwhy.evaluate.compare import Comparison
 from forwhy.recipe.examine.scoring import Result
@@ -38,12 +38,12 @@ def _of(result: Result) -> list[str]:
         return []
     if texts is None or table is None:
         return [f"{name}: no texts: nothing was explained."]
-    counts = texts.reading.exclusions
+    counts = texts.exclusions
     notes = [f"{name}: left out: {n:,} rows {REASONS[reason]}." for reason, n in counts.items() if n]
     if table.method.of_all["empty"]:
         notes.append(f"{name}: {table.method.of_all['empty']:,.0f} predictions without a word; they score 0.")
     if texts.found:
-        unmatched = bool((texts.users < 0).any())
+        unmatched = len(texts.matched) < len(texts)
         notes.append(f"{name}: {_found(texts.found, unmatched)}")
     if "constant" not in table.controls:
         notes.append(
@@ -53,7 +53,7 @@ def _of(result: Result) -> list[str]:
     return notes
 
 
-def _found(found: dict[str, int], unmatched: bool) -> str:
+def _found(found: Mapping[str, int], unmatched: bool) -> str:
     """What the file's references are; a training text among those that are scored favours the controls."""
     said = (
         f"of the file's references {found['test']:,} are the text of a test pair, {found['valid']:,} of a valid "

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import TextTable
-from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.document import Examined, Sample, evaluation_document
 from forwhy.evaluate.evidence import Evidence
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
-from forwhy.evaluate.matching import Matched
-from forwhy.evaluate.reading import Examined, Sample
+from forwhy.evaluate.reading import Reading
 from forwhy.evaluate.text import Encoder
 from forwhy.recipe.examine.subjects import Subject
 
@@ -41,7 +40,7 @@ class Grounders:
         self._encoder, self._seed = encoder, seed
         self._fitted: dict[str, Grounder] = {}
 
-    def measure(self, texts: Matched, dataset: Dataset) -> GroundingTable:
+    def measure(self, texts: Reading, dataset: Dataset) -> GroundingTable:
         """Grounding of the rows that are held-out pairs.
 
         Raises:
@@ -52,7 +51,7 @@ class Grounders:
             raise UserError(
                 f"grounding: {len(rows)} rows are held-out pairs of {dataset.name!r}; two are needed"
             )
-        predictions = [texts.reading.outputs.predictions[row] for row in rows.tolist()]
+        predictions = [texts.outputs.predictions[row] for row in rows]
         training = dataset.pairs("train").texts
         return grounding_table(predictions, pairs, self._of(dataset), training, self._seed)
 
@@ -75,7 +74,7 @@ def examined(result: Result, settings: Mapping[str, object], judge: Judge | None
         document["protocol"] = {**document["protocol"], "texts": dict(settings)}
         fresh = evaluation_document(text=result.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
-        document |= {"exclusions": subject.texts.reading.exclusions, "matched": subject.texts.found}
+        document |= {"exclusions": subject.texts.exclusions, "matched": subject.texts.found}
         document |= {} if judge is None else {"judge": judge.document()}
     document["grounding"] = None if result.grounding is None else result.grounding.document()
     history = [] if subject.run is None else subject.run.history()
@@ -93,7 +92,7 @@ def _samples(result: Result) -> list[Sample]:
     """Every pair, in the order of the reading."""
     if result.table is None or result.subject.texts is None:
         return []
-    outputs, controls = result.subject.texts.reading.outputs, result.table.controls
+    outputs, controls = result.subject.texts.outputs, result.table.controls
     unsupported, scores = _unsupported(result), result.table.method.of_pairs()
     others = {name: control.scores.of_pairs() for name, control in controls.items()}
     return [
@@ -118,7 +117,7 @@ def _unsupported(result: Result) -> dict[int, Sequence[str]]:
     if result.grounding is None or result.subject.texts is None:
         return {}
     rows, _ = result.subject.texts.pairs()
-    return dict(zip(rows.tolist(), result.grounding.method.unsupported, strict=True))
+    return dict(zip(rows, result.grounding.method.unsupported, strict=True))
 
 
 def _usage(subject: Subject) -> dict[str, list[int]]:

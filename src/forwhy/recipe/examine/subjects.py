@@ -7,13 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Scored
-from forwhy.evaluate.matching import Matched, held_out_keys, match
-from forwhy.evaluate.reading import Reading, read_outputs
+from forwhy.evaluate.reading import Reading, held_out_keys, match, read_outputs
 from forwhy.recipe.examine.request import Request, named
 from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.runner import run as run_stages
@@ -30,7 +27,7 @@ class Subject:
     """A run or a file."""
 
     name: str
-    texts: Matched | None
+    texts: Reading | None
     """None for a run without an explainer."""
     dataset: Dataset | None
     """None for a file that was given none."""
@@ -65,7 +62,10 @@ def subjects(request: Request) -> list[Subject]:
     read = {name: read_outputs(path, request.references) for name, path in files.items()}
     if request.references is not None and all(reading.has_references for reading in read.values()):
         raise UserError("--references: every file of outputs has its own; leave the option out")
-    found += [Subject(name, _matched(name, reading, dataset), dataset) for name, reading in read.items()]
+    found += [
+        Subject(name, reading if dataset is None else match(name, reading, dataset), dataset)
+        for name, reading in read.items()
+    ]
     given = dataset if request.data is not None else None
     return _on_common_pairs(found, given) if request.common else found
 
@@ -104,13 +104,6 @@ def _run(name: str, folder: RunFolder, again: bool) -> Subject:
     return Subject(name, texts, dataset, folder, document)
 
 
-def _matched(name: str, reading: Reading, dataset: Dataset | None) -> Matched:
-    if dataset is not None:
-        return match(name, reading, dataset)
-    nobody = np.full(len(reading), -1, dtype=np.int64)
-    return Matched(reading, nobody, nobody, {})
-
-
 def _shared(runs: list[Subject]) -> Dataset | None:
     """The data set of all runs, when it is one."""
     known = {run.dataset.fingerprint: run.dataset for run in runs if run.dataset is not None}
@@ -119,7 +112,7 @@ def _shared(runs: list[Subject]) -> Dataset | None:
 
 def _on_common_pairs(found: list[Subject], dataset: Dataset | None) -> list[Subject]:
     """The same subjects on the pairs that all of them have."""
-    keys = [set(subject.texts.reading.keys) for subject in found if subject.texts is not None]
+    keys = [set(subject.texts.keys) for subject in found if subject.texts is not None]
     if dataset is not None:
         keys.append(held_out_keys(dataset))
     common = set.intersection(*keys) if keys else set()
@@ -136,5 +129,5 @@ def _on_common_pairs(found: list[Subject], dataset: Dataset | None) -> list[Subj
     ]
 
 
-def _rows(texts: Matched, keys: set[Any]) -> list[int]:
-    return [row for row, key in enumerate(texts.reading.keys) if key in keys]
+def _rows(texts: Reading, keys: set[Any]) -> list[int]:
+    return [row for row, key in enumerate(texts.keys) if key in keys]
