@@ -23,7 +23,8 @@ from forwhy.evaluate.document import protocol_in_words
 from forwhy.evaluate.evidence import Evidence
 from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.report import render
-from forwhy.systems import beat, explaining
+from forwhy.systems import beat
+from forwhy.text import encoder
 from forwhy.text.encoder import HashEncoder
 
 MARK = "zyzzyva"
@@ -108,7 +109,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         texts.extend([title, text or "", *(profiles or {}).values()])
         return row(self, user, item, title, text, profiles)
 
-    for module in (beat, explaining):
+    for module in (beat, encoder):
         monkeypatch.setattr(module, "text_encoder", lambda name: Listener(texts))
     monkeypatch.setattr(Prompt, "row", listening)
     return texts

@@ -118,6 +118,8 @@ def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunF
         log.info("%s: the same as in %s; copied", step.name, donor.path)
         return StageReport(step.name, "copied", seconds)
     log.info("%s: begins", step.name)
+    if step is home.recipe.stages[0] and home.recipe.data.protocol == "as-published":
+        log.warning("protocol as-published: held-out pairs are training edges: %s", home.dataset().leaks())
     started = time.perf_counter()
     home.enter(step.name, inputs)
     _do(home, step)
@@ -145,10 +147,11 @@ def _copy(home: RunFolder, donor: RunFolder, step: Stage, inputs: str) -> float:
 
 def _do(home: RunFolder, step: Stage) -> None:
     """Makes one stage and saves what it made. The last stage is measured by the main process alone."""
+    make = home.recipe.maker(step)
     if step.name == "evaluation":
-        _on_main(lambda: home.recipe.make(step, home))
+        _on_main(lambda: make(home))
         return
-    made = home.recipe.make(step, home)
+    made = make(home)
     if made is not None:
         _on_main(lambda: made.save_pretrained(str(home.path / output_of(step.name))))
 

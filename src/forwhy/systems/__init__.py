@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forwhy.systems.base import System
 
 GROUP = "forwhy.systems"
-_SHARED = {"__init__", "base", "explaining", "next_item", "generative"}
+_SHARED = {"__init__", "base", "explaining", "next_item", "generative", "measures"}
 
 
 def names() -> list[str]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from forwhy.atomic import atomic_file
 from forwhy.data.protocols import ProtocolConfig
@@ -20,6 +17,9 @@ from forwhy.errors import UserError
 from forwhy.options import Options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from forwhy.artifact import SavesItself
     from forwhy.data.dataset import Dataset
     from forwhy.explain.soft import SoftExplainer
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from forwhy.recommend.base import CatalogueRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
-log = logging.getLogger(__name__)
-
 METRICS = "metrics.jsonl"
-EVALUATION = "evaluation.json"
+EVALUATION, TEXTS, WARM_TEXTS, RANKS = (
+    "evaluation.json",
+    "outputs.parquet",
+    "outputs-warm.parquet",
+    "ranking.parquet",
+)
+"""Files of a run folder that evaluations write; see `recipe.folder`."""
 
 
 class DataConfig(ProtocolConfig):
@@ -46,6 +50,33 @@ class EncoderConfig(Options):
     name: str = "minilm"
     """`minilm` (all-MiniLM-L6-v2, 384 numbers), `hash` (no model, for tests), a Hub id or a folder; `llm:NAME`: mean
     last states of a causal language model."""
+
+
+class EvaluationConfig(Options):
+    """What is measured on held-out pairs. Cost: four NLL passes over `pairs`, `generate` generated texts."""
+
+    pairs: PositiveInt = 300
+    """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
+    generate: NonNegativeInt = 300
+    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
+    protocol `zero-shot` also as many warm pairs."""
+    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), min_length=1)
+    """Cut-offs of the ranking metrics."""
+    seed: NonNegativeInt = 0
+    """Which pairs are drawn and how they are shuffled."""
+
+
+class NextItemEvaluation(Options):
+    """What is measured on the items left out. Cost: a ranking of the catalogue, or a beam search, per user."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which left-out item is looked for; choose options on `valid`."""
+    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
+    """Cut-offs; a model that generates lists writes lists of the largest."""
+    shuffled_users: NonNegativeInt = 5000
+    """Users whose window is also read in random order, to see what order is worth; 0: none."""
+    seed: NonNegativeInt = 0
+    """Who these are, and the order."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +213,9 @@ class System(Options, ABC):
         """The stages that these options ask for."""
         return self.stages
 
-    def make(self, stage: Stage, run: Run) -> SavesItself | None:
-        """Make a stage; what it returns is saved as its output, None has written it itself."""
-        if stage is self.stages[0] and self.data.protocol == "as-published":
-            log.warning("protocol as-published: held-out pairs are training edges: %s", run.dataset().leaks())
-        made: SavesItself | None = getattr(self, f"make_{stage.name}")(run)
+    def maker(self, stage: Stage) -> Callable[[Run], SavesItself | None]:
+        """What makes a stage; what it returns is saved as the stage's output, None has written it itself."""
+        made: Callable[[Run], SavesItself | None] = getattr(self, f"make_{stage.name}")
         return made
 
     # --- what can be asked of a finished run

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from forwhy.columns import SIDES
 from forwhy.data.intents import IntentsConfig, entity_phrases
-from forwhy.evaluate.gain import text_retrieval
 from forwhy.explain.config import BeatConfig
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
@@ -76,6 +75,8 @@ class Beat(ExplainingSystem):
         self, dataset: Dataset, representations: Vocabulary, encoder: TextEncoder
     ) -> dict[str, Any]:
         """Use of the books, and the rank of each test pair's own text for its macro tokens (eq. 6)."""
+        from forwhy.evaluate.gain import text_retrieval
+
         pairs, retrieval = dataset.pairs("test"), None
         if len(pairs) > 1 and "user_macro" in representations.codebooks:
             fused = representations.fused_text(pairs.users, pairs.items)

@@ -11,48 +11,32 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from forwhy.columns import SPLITS
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
-from forwhy.evaluate.controls import TextTable, known_table
-from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
-from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
-from forwhy.evaluate.reading import Outputs, Reading, match
-from forwhy.explain.base import NllResult
 from forwhy.explain.config import ExplainerConfig
-from forwhy.options import Options
-from forwhy.progress import Progress, spinner, track
-from forwhy.systems.base import EncoderConfig, Run, Stage, System, write_evaluation
-from forwhy.text.encoder import TextEncoder, text_encoder
+from forwhy.systems.base import (
+    TEXTS,
+    WARM_TEXTS,
+    EncoderConfig,
+    EvaluationConfig,
+    Run,
+    Stage,
+    System,
+    write_evaluation,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from forwhy.data.dataset import Dataset
+    from forwhy.data.ids import Pairs
+    from forwhy.evaluate.reading import Outputs
     from forwhy.explain.soft import SoftExplainer
     from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
-
-TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
-_TOGETHER = 32
-"""Pairs explained between two steps of the progress bar; the texts do not depend on it."""
-
-
-class EvaluationConfig(Options):
-    """What is measured on held-out pairs. Cost: four NLL passes over `pairs`, `generate` generated texts."""
-
-    pairs: PositiveInt = 300
-    """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
-    generate: NonNegativeInt = 300
-    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
-    protocol `zero-shot` also as many warm pairs."""
-    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), min_length=1)
-    """Cut-offs of the ranking metrics."""
-    seed: NonNegativeInt = 0
-    """Which pairs are drawn and how they are shuffled."""
-
+    from forwhy.text.encoder import TextEncoder
 
 EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
 """How texts are written (`generation`) may change without a new training."""
@@ -124,8 +108,10 @@ class ExplainingSystem(System):
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """Ranked again: the evaluation keeps only means."""
+        from forwhy.systems.measures import rank_representations
+
         dataset = run.dataset()
-        found = self.rank(dataset, self.load_representations(run))
+        found = rank_representations(dataset, self.load_representations(run), self.evaluation.ks)
         if found is None:
             return None
         return [str(dataset.users.values[user]) for user in found.users.tolist()], found.per_user
@@ -141,81 +127,28 @@ class ExplainingSystem(System):
         The keys are those of `evaluation_document`. What the data has no test pairs for is null, and so is all text
         without an explainer.
         """
-        encoder, seed = text_encoder(self.encoder.name), self.evaluation.seed
-        pairs = self._drawn(dataset.pairs("test"), explainer)
-        texts, gain = {}, None
+        from forwhy.evaluate.document import evaluation_document
+        from forwhy.systems.measures import drawn_pairs, measure_texts, rank_popularity, rank_representations
+        from forwhy.text.encoder import text_encoder
+
+        settings, encoder = self.evaluation, text_encoder(self.encoder.name)
+        pairs = drawn_pairs(settings, dataset.pairs("test"), explainer)
+        measured: dict[str, Any] = {}
+        texts: dict[str, Outputs] = {}
         if explainer is not None and len(pairs) > 1:
-            warm = self._drawn(dataset.warm_pairs(), explainer)
-            written = {
-                TEXTS: self._written(dataset, explainer, pairs),
-                WARM_TEXTS: self._written(dataset, explainer, warm),
-            }
-            texts = {name: outputs for name, outputs in written.items() if outputs is not None}
-            gain = self._gain(explainer, pairs)
-        table = _text_table(dataset, texts[TEXTS], encoder, seed) if TEXTS in texts else None
+            measured, texts = measure_texts(dataset, pairs, explainer, encoder, settings)
         document = evaluation_document(
-            ranking=self.rank(dataset, representations),
-            baselines=self._popularity(dataset),
-            text=table,
-            gain=gain,
-            groups=_groups(dataset, texts, table, encoder) if table else None,
+            ranking=rank_representations(dataset, representations, settings.ks),
+            baselines=rank_popularity(dataset, self.data.graph, settings.ks),
             protocol=self._protocol(dataset, representations, explainer, pairs),
             **self.measure_words(dataset, representations, encoder),
+            **measured,
         )
         return document, texts
 
     def measure_words(self, dataset: Dataset, representations: Any, encoder: TextEncoder) -> dict[str, Any]:  # noqa: ANN401
         """Measures of the representations themselves: `health` and `retrieval` of `evaluation_document`."""
         return {}
-
-    def rank(self, dataset: Dataset, representations: Representations) -> RankingResult | None:
-        """Full ranking of test interactions by the representations; None without any."""
-        test = dataset.edges("test")
-        if not len(test):
-            return None
-        users, items = representations.representation("user"), representations.representation("item")
-        with spinner("ranking the catalogue"):
-            return rank_all(users, items, dataset.edges("train", "as-published"), test, self.evaluation.ks)
-
-    def _popularity(self, dataset: Dataset) -> dict[str, RankingResult]:
-        """Popularity on the same graph, ranked the same way."""
-        from forwhy.recommend.simple import PopularityRecommender
-
-        test, seen = dataset.edges("test"), dataset.edges("train", "as-published")
-        if not len(test):
-            return {}
-        popularity = PopularityRecommender.fit(dataset, self.data.graph)
-        sizes = len(dataset.users), len(dataset.items)
-        return {"popularity": rank_scores(popularity.scores, *sizes, seen, test, self.evaluation.ks)}
-
-    def _drawn(self, pairs: Pairs, explainer: SoftExplainer[Any, Any, Any] | None) -> Pairs:
-        """As many as are measured, of those whose user and item are known from training: there is something to read."""
-        if explainer is not None:
-            pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
-        order = np.random.default_rng(self.evaluation.seed).permutation(len(pairs))
-        return pairs.select(order[: max(self.evaluation.pairs, self.evaluation.generate)])
-
-    def _written(
-        self, dataset: Dataset, explainer: SoftExplainer[Any, Any, Any], pairs: Pairs
-    ) -> Outputs | None:
-        """A text for each of the first `generate` pairs; None where there are fewer than two."""
-        chosen = pairs.select(np.arange(min(self.evaluation.generate, len(pairs))))
-        if len(chosen) < 2:
-            return None
-        texts: list[str] = []
-        for start in track(range(0, len(chosen), _TOGETHER), "explaining test pairs"):
-            rows = np.arange(start, min(start + _TOGETHER, len(chosen)))
-            texts += [explanation.text for explanation in explainer.explain(chosen.select(rows))]
-        outputs = Outputs(dataset.external(chosen), texts, chosen.texts)
-        return outputs.take(outputs.order())
-
-    def _gain(self, explainer: SoftExplainer[Any, Any, Any], pairs: Pairs) -> Gain | None:
-        """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
-        if not explainer.capabilities.scores:
-            return None
-        chosen = pairs.select(np.arange(min(self.evaluation.pairs, len(pairs))))
-        with Progress("scoring test pairs, right and shuffled", 4) as progress:
-            return measure_gain(_Counted(explainer, progress), chosen, self.evaluation.seed)
 
     def _protocol(
         self,
@@ -251,35 +184,3 @@ class ExplainingSystem(System):
     def texts_read(self) -> dict[str, bool]:
         """Which texts the representations were learned from, for the protocol."""
         return {"interaction_texts_read": False, "profiles_read": False}
-
-
-def _text_table(dataset: Dataset, outputs: Outputs, encoder: TextEncoder, seed: int) -> TextTable:
-    """Generated texts against references, and the controls on the same pairs."""
-    return known_table(match("this run", Reading.of(outputs), dataset), dataset, encoder, seed)
-
-
-def _groups(
-    dataset: Dataset, texts: dict[str, Outputs], table: TextTable, encoder: TextEncoder
-) -> dict[str, TextGroup]:
-    """Texts by sparsity of the user and, where a protocol set warm pairs aside, the texts of those."""
-    groups = text_groups(dataset, texts[TEXTS], table.method)
-    if WARM_TEXTS in texts:
-        groups["warm"] = warm_group(dataset, texts[WARM_TEXTS], encoder)
-    return groups
-
-
-class _Counted:
-    """A scorer that counts its passes over the pairs."""
-
-    def __init__(self, explainer: SoftExplainer[Any, Any, Any], progress: Progress) -> None:
-        self._explainer, self._progress = explainer, progress
-
-    def nll(
-        self,
-        pairs: Pairs,
-        user_rows: NDArray[np.int64] | None = None,
-        item_rows: NDArray[np.int64] | None = None,
-    ) -> NllResult:
-        found = self._explainer.nll(pairs, user_rows, item_rows)
-        self._progress.advance()
-        return found

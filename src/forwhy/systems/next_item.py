@@ -1,56 +1,29 @@
 """What systems that recommend the next item share: leave-one-out, where each left-out item stands, what order is worth.
 
-A subclass says which sections it has and how its recommender is made and loaded. Shapes: U users, K items of a list.
+A subclass says which sections it has and how its recommender is made and loaded.
 """
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from forwhy.atomic import atomic_file
-from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out
-from forwhy.options import Options
-from forwhy.progress import spinner, track
 from forwhy.recommend.sequential.config import SequentialConfig
-from forwhy.systems.base import MEASURE, Run, Stage, System, write_evaluation
+from forwhy.systems.base import MEASURE, RANKS, NextItemEvaluation, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from forwhy.data.dataset import Dataset
+    from forwhy.data.sequences import Histories, Sequences
+    from forwhy.evaluate.ranking import RankingResult
     from forwhy.recommend.base import CatalogueRecommender
-    from forwhy.recommend.generative.recommender import GenerativeRecommender
     from forwhy.recommend.sequential.nextitem import NextItemRecommender
-
-RANKS = "ranking.parquet"
-AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
-_TOGETHER = 512
-"""Users between two steps of the progress bar; their lists do not depend on it."""
-
-Ints = NDArray[np.int64]
-
-
-class NextItemEvaluation(Options):
-    """What is measured on the items left out. Cost: a ranking of the catalogue, or a beam search, per user."""
-
-    split: Literal["valid", "test"] = "test"
-    """Which left-out item is looked for; choose options on `valid`."""
-    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
-    """Cut-offs; a model that generates lists writes lists of the largest."""
-    shuffled_users: NonNegativeInt = 5000
-    """Users whose window is also read in random order, to see what order is worth; 0: none."""
-    seed: NonNegativeInt = 0
-    """Who these are, and the order."""
 
 
 class NextItemSystem(System):
@@ -60,21 +33,33 @@ class NextItemSystem(System):
 
     def make_evaluation(self, run: Run) -> None:
         """Rank and metrics of each user, then the document that says the stage is done."""
-        dataset, recommender, split = run.dataset(), self.load_recommender(run), self.evaluation.split
+        from forwhy.atomic import atomic_file
+        from forwhy.data.sequences import Sequences
+        from forwhy.evaluate.document import evaluation_document
+        from forwhy.systems.measures import (
+            AS_IT_IS,
+            SEEN_OUT,
+            costs_of,
+            rank_next_items,
+            user_table,
+            worth_of_order,
+        )
+
+        dataset, recommender, settings = run.dataset(), self.load_recommender(run), self.evaluation
         sequences = Sequences.from_dataset(dataset, self.data.graph)
-        histories, started = sequences.histories(split), time.perf_counter()
-        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT))
+        histories, started = sequences.histories(settings.split), time.perf_counter()
+        ranked = rank_next_items(recommender, histories, sequences, settings, (AS_IT_IS, SEEN_OUT))
         seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
         document = evaluation_document(
             ranking=result,
             variants=ranked | self.rank_variants(recommender, histories, sequences),
             baselines=self.baselines(dataset, sequences),
-            order=self._order(recommender, histories, sequences, result),
-            costs=_costs(run, recommender, seconds / len(result.users)),
+            order=worth_of_order(recommender, histories, sequences, result, settings),
+            costs=costs_of(run, recommender, seconds / len(result.users)),
             protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
         )
         with atomic_file(run.path / RANKS) as temporary:
-            _per_user(result, dataset, sequences.targets(split)).write_parquet(temporary)
+            user_table(result, dataset, sequences.targets(settings.split)).write_parquet(temporary)
         write_evaluation(run.path, document)
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
@@ -83,6 +68,8 @@ class NextItemSystem(System):
         Raises:
             UserError: The file cannot be read.
         """
+        import polars as pl
+
         run.output("evaluation")
         try:
             frame = pl.read_parquet(run.path / RANKS)
@@ -95,37 +82,6 @@ class NextItemSystem(System):
             name: values[name].to_numpy() for name in values.columns
         }
 
-    def rank(
-        self,
-        recommender: CatalogueRecommender,
-        histories: Histories,
-        sequences: Sequences,
-        names: Sequence[str] = (AS_IT_IS,),
-    ) -> dict[str, RankingResult]:
-        """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
-
-        `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default.
-        """
-        from forwhy.recommend.generative.recommender import GenerativeRecommender
-        from forwhy.recommend.sequential.base import SequentialRecommender
-
-        split, ks = self.evaluation.split, self.evaluation.ks
-        if isinstance(recommender, GenerativeRecommender):
-            hidden = {AS_IT_IS: None, SEEN_OUT: seen_out(sequences, split)}
-            lists = {name: self._lists(recommender, histories, sequences, hidden[name]) for name in names}
-            return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in lists.items()}
-
-        def scores(users: Ints) -> NDArray[np.float32]:
-            if isinstance(recommender, SequentialRecommender):
-                return recommender.scores_after(histories.take(users))
-            return recommender.scores(users)
-
-        with spinner("ranking the catalogue"):
-            return {
-                name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
-                for name in names
-            }
-
     def rank_variants(
         self,
         recommender: Any,  # noqa: ANN401 (what the subclass loads)
@@ -137,53 +93,24 @@ class NextItemSystem(System):
 
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
         """Popularity, ranked the same way."""
+        from forwhy.evaluate.ranking import rank_sequences
         from forwhy.recommend.simple import PopularityRecommender
 
         popular = PopularityRecommender.fit(dataset, self.data.graph)
-        settings = self.evaluation
-        return {"popularity": rank_sequences(popular.scores, sequences, settings.split, settings.ks)}
+        return {
+            "popularity": rank_sequences(popular.scores, sequences, self.evaluation.split, self.evaluation.ks)
+        }
 
-    def more_protocol(self, recommender: Any) -> dict[str, object]:  # noqa: ANN401 (the subclass knows its kind)
+    def more_protocol(self, recommender: Any) -> dict[str, object]:  # noqa: ANN401 (what the subclass loads)
         """What else the numbers are about."""
         return {}
-
-    def _lists(
-        self,
-        recommender: GenerativeRecommender,
-        histories: Histories,
-        sequences: Sequences,
-        hidden: Histories | None,
-    ) -> Ints:
-        """[users with a left-out item, K], without what is hidden from each user's list."""
-        users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
-        found = [np.empty((0, most), np.int64)]
-        for start in track(range(0, len(users), _TOGETHER), "writing lists"):
-            some = users[start : start + _TOGETHER]
-            left_out = None if hidden is None else [hidden[user] for user in some.tolist()]
-            found.append(recommender.items_after(histories.take(some), most, left_out))
-        return np.concatenate(found)
-
-    def _order(
-        self,
-        recommender: CatalogueRecommender,
-        histories: Histories,
-        sequences: Sequences,
-        result: RankingResult,
-    ) -> dict[str, RankingResult] | None:
-        """Some users after their windows as they are, and after the same items in random order."""
-        settings, window = self.evaluation, _window(recommender)
-        if not settings.shuffled_users or window is None:
-            return None
-        drawn = np.random.default_rng(settings.seed).permutation(len(result.users))
-        rows = np.sort(drawn[: settings.shuffled_users])
-        shuffled = histories.last(window).shuffled(settings.seed)
-        some = _restricted(sequences, result.users[rows], settings.split)
-        return {"given": _taken(result, rows), "shuffled": self.rank(recommender, shuffled, some)[AS_IT_IS]}
 
     def _protocol(
         self, dataset: Dataset, sequences: Sequences, recommender: CatalogueRecommender
     ) -> dict[str, object]:
         """What the numbers are about."""
+        from forwhy.systems.measures import window_of
+
         split = self.evaluation.split
         return {
             "recipe": self.name,
@@ -200,7 +127,7 @@ class NextItemSystem(System):
             "graph": self.data.graph,
             "leaks": dataset.leaks(),
             "training_edges": len(sequences.train.items),
-            "window": _window(recommender),
+            "window": window_of(recommender),
             "budget": self.budget(),
             "seed": self.seed,
             "evaluation_seed": self.evaluation.seed,
@@ -234,50 +161,3 @@ class NetworkSystem(NextItemSystem):
         from forwhy.recommend.sequential.nextitem import NextItemRecommender
 
         return NextItemRecommender.from_pretrained(run.output("recommender"))
-
-
-def _window(recommender: CatalogueRecommender) -> int | None:
-    """Items of a history that it reads; None for one that reads no order."""
-    window: int | None = getattr(getattr(recommender, "config", None), "window", None)
-    return window
-
-
-def _per_user(result: RankingResult, dataset: Dataset, targets_U: Ints) -> pl.DataFrame:
-    """One row for each user: ids of user and left-out item, its rank, every metric."""
-    users = result.users.tolist()
-    return pl.DataFrame(
-        {
-            "user_id": [dataset.users.values[user] for user in users],
-            "item_id": [dataset.items.values[item] for item in targets_U[result.users].tolist()],
-            "rank": result.ranks,
-            **result.per_user,
-        }
-    )
-
-
-def _restricted(sequences: Sequences, users: Ints, split: Heldout) -> Sequences:
-    """The sequences with left-out items of these users only."""
-    targets = np.full_like(sequences.targets(split), -1)
-    targets[users] = sequences.targets(split)[users]
-    return replace(sequences, valid=targets) if split == "valid" else replace(sequences, test=targets)
-
-
-def _taken(result: RankingResult, rows: Ints) -> RankingResult:
-    """The result of some users, each of whom has one left-out item."""
-    values = {metric: values[rows] for metric, values in result.per_user.items()}
-    return RankingResult(result.users[rows], values, np.arange(len(rows)), result.ranks[rows], 0, {})
-
-
-def _costs(run: Run, recommender: CatalogueRecommender, ranking: float) -> Mapping[str, Any]:
-    """Training by task: epochs and seconds; seconds to rank for a user; this process's peak memory."""
-    training: dict[str, dict[str, float]] = {}
-    for line in run.history():
-        spent = training.setdefault(line["task"], {"epochs": 0, "seconds": 0.0})
-        spent["epochs"] = max(spent["epochs"], line["epoch"])
-        spent["seconds"] = max(spent["seconds"], line["seconds"])
-    return {
-        "training": training,
-        "measured_in_training": getattr(recommender, "metrics", {}),
-        "ranking_seconds_per_user": ranking,
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Sequences
-from forwhy.evaluate.ranking import RankingResult
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 
 if TYPE_CHECKING:
+    from forwhy.data.dataset import Dataset
+    from forwhy.data.sequences import Sequences
+    from forwhy.evaluate.ranking import RankingResult
     from forwhy.recommend.simple import PopularityRecommender
 
 
