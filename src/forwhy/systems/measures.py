@@ -20,9 +20,8 @@ from forwhy.data.ids import Pairs
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
-from forwhy.evaluate.matching import match
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences, seen_out
-from forwhy.evaluate.reading import Outputs, Reading
+from forwhy.evaluate.reading import Outputs, Reading, match
 from forwhy.explain.base import NllResult
 from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.representations import Representations
