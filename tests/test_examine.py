@@ -15,8 +15,8 @@ from forwhy.cli import main
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
-from forwhy.recipe.examine import Request, examine
-from forwhy.recipe.examine.request import named
+from forwhy.recipe.evaluated import Request, named
+from forwhy.recipe.examine import examine
 
 Capture = pytest.CaptureFixture[str]
 TEXTS = ("bleu1", "bleu4", "rougeL", "similarity")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from forwhy import errors
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Comparison, Scored
 from forwhy.evaluate.document import Examined, Sample
-from forwhy.report import page as page_module
 from forwhy.report import write_report
 
 Two = tuple[Examined, Scored]
@@ -304,8 +304,8 @@ def test_no_runs_and_equal_names_are_refused(tmp_path: Path, names: list[str]) -
 def test_a_missing_library_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    found = page_module.find_spec
-    monkeypatch.setattr(page_module, "find_spec", lambda name: None if name == module else found(name))
+    found = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == module else found(name))
     with pytest.raises(UserError, match=rf"{module} is not installed; `pip install 'forwhy\[report\]'`"):
         write_report(tmp_path / "report.html", [Examined("bare", {})], [], set())
     assert list(tmp_path.iterdir()) == []

@@ -80,7 +80,8 @@ def evaluate(
     One RUN without further options shows what it has recorded of itself.
     """
     from forwhy.recipe import RunFolder
-    from forwhy.recipe.examine import Request, examine, recorded
+    from forwhy.recipe.evaluated import Request, recorded
+    from forwhy.recipe.examine import examine
 
     asked = (outputs, references, data, metrics, encoder, grounding, common or None, seed, report)
     learned = (bertscore, bartscore, bleurt, judge, judge_url, judge_votes, judge_budget, judge_prices)

@@ -44,7 +44,8 @@ def run(
 def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
     """The rows one by one, then all of them in one table, as `forwhy evaluate` shows them."""
     from forwhy.recipe import run_grid
-    from forwhy.recipe.examine import Request, examine
+    from forwhy.recipe.evaluated import Request
+    from forwhy.recipe.examine import examine
 
     reports = run_grid(grid, out, until)
     runs = [out / row for row in reports]

@@ -8,12 +8,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from forwhy.atomic import atomic_file
-from forwhy.errors import UserError
+from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.evaluate.registry import NEUTRAL
@@ -116,8 +115,7 @@ def write_report(
             f"{path}: the runs are {', '.join(names) or 'none'}; give one or more, each its own name"
         )
     for module in ("matplotlib", "jinja2"):
-        if find_spec(module) is None:
-            raise UserError(f"report: {module} is not installed; `pip install 'forwhy[report]'` brings it")
+        need(module, "report")
     shown = samples.cards(examined)
     page = _filled(
         title=title,

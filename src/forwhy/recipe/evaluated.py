@@ -1,0 +1,191 @@
+"""What is evaluated together: runs and files of texts, each with its pairs, its data set and what is recorded."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.evaluate.controls import TextTable
+from forwhy.evaluate.grounding import GroundingTable
+from forwhy.evaluate.reading import Reading, held_out_keys, match, read_outputs
+from forwhy.evaluate.registry import METRICS
+from forwhy.recipe.folder import RunFolder
+from forwhy.recipe.runner import run as run_stages
+
+if TYPE_CHECKING:
+    from forwhy.evaluate.judge import Judge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Runs and files to evaluate together, and how."""
+
+    runs: Sequence[Path] = ()
+    outputs: Sequence[str] = ()
+    """Each `NAME=FILE` or `FILE`."""
+    references: Path | None = None
+    """For the files without a `reference` column, row by row."""
+    data: Path | None = None
+    """Data set of the files; by default that of the runs, when they have one."""
+    metrics: Sequence[str] = ()
+    """Text metrics that are shown and compared; by default a usual few. The fewer, the more can survive."""
+    encoder: str | None = None
+    """For similarity and grounding, or "none"; by default that of the first run, else `minilm`."""
+    grounding: bool | None = None
+    """None: where it is possible."""
+    bertscore: str | None = None
+    """Encoder of BERTScore."""
+    bartscore: str | None = None
+    """Language model of BARTScore."""
+    bleurt: str | None = None
+    """Checkpoint of BLEURT."""
+    judge: Judge | None = None
+    """For GPTScore."""
+    common: bool = False
+    """Only pairs that all of them have, and that are held-out pairs of `data` where that was given."""
+    seed: int = 0
+    """Which pairs are dealt, which constants are tried, which permutations are drawn."""
+    again: bool = False
+    """Evaluate the runs anew."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done before anything is loaded."""
+        if self.references is not None and not self.outputs:
+            raise UserError("--references: no outputs that these belong to; give --outputs FILE too")
+        if not self.runs and not self.outputs:
+            raise UserError("nothing to evaluate: give a run folder, or --outputs FILE")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                near = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
+                raise UserError(f"--metrics: no text metric {metric!r}; did you mean {near[0]!r}?")
+
+
+@dataclass
+class Evaluated:
+    """A run or a file: its texts, and what is known and measured of them."""
+
+    name: str
+    texts: Reading | None
+    """None for a run without an explainer."""
+    dataset: Dataset | None
+    """None for a file that was given none."""
+    run: RunFolder | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+    """What the run has recorded of itself."""
+    table: TextTable | None = None
+    """The texts scored beside their controls."""
+    grounding: GroundingTable | None = None
+
+
+def read_all(request: Request) -> list[Evaluated]:
+    """Everything that was asked for, read and matched with its data set, not yet scored; runs first.
+
+    Raises:
+        UserError: an unreadable run, file or data set; no pairs in common where these were asked for.
+    """
+    runs, files = named(request)
+    found = [_read_run(name, RunFolder.open(path), request.again) for name, path in runs.items()]
+    dataset = Dataset.load(request.data) if request.data is not None else _shared(found)
+    read = {name: read_outputs(path, request.references) for name, path in files.items()}
+    if request.references is not None and all(reading.has_references for reading in read.values()):
+        raise UserError("--references: every file of outputs has its own; leave the option out")
+    for name, reading in read.items():
+        texts = reading if dataset is None else match(name, reading, dataset)
+        found.append(Evaluated(name, texts, dataset))
+    if request.common:
+        _keep_common(found, dataset if request.data is not None else None)
+    return found
+
+
+def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
+    """The recorded evaluation, one made now, or that of what is learned so far.
+
+    Raises:
+        UserError: a stage that is not made yet.
+    """
+    if again:
+        (folder.path / "evaluation.json").unlink(missing_ok=True)
+    if folder.has("evaluation"):
+        return folder.evaluation()
+    recipe, dataset = folder.recipe, folder.dataset()
+    early = recipe.measure_early(folder)
+    if early is not None:
+        log.info("%s: the explainer is not trained yet: only stage 1 is measured", folder.path)
+        return early
+    for step in recipe.plan()[:-1]:
+        if not recipe.left_out(step, dataset):
+            folder.output(step.name)  # refuses what is not trained
+    run_stages(recipe, folder.path, dataset=dataset)
+    return folder.evaluation()
+
+
+def named(request: Request) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Runs and files by name: the folder's, the file's stem, or what is given before `=`.
+
+    Equal names get their folder in front.
+
+    Raises:
+        UserError: a name that is empty or given twice, a path given twice.
+    """
+    chosen, files = {}, []
+    for given in request.outputs:
+        name, equals, file = given.partition("=")
+        if not equals or Path(given).is_file():
+            files.append(Path(given))
+        elif not name.strip() or not file or name in chosen:
+            raise UserError(f"--outputs {given}: give each file a name of its own, as NAME=FILE")
+        else:
+            chosen[name] = Path(file)
+    tails = {path: path.resolve().parts for path in request.runs}
+    tails |= {path: path.resolve().with_suffix("").parts for path in files}
+    if len(tails) < len(request.runs) + len(files):
+        raise UserError("one run or file is given twice; give each once, or a file a name with NAME=FILE")
+    names = {path: _shortest(parts, list(tails.values()), set(chosen)) for path, parts in tails.items()}
+    return {names[path]: path for path in request.runs}, {names[path]: path for path in files} | chosen
+
+
+def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]], taken: set[str]) -> str:
+    """The fewest last parts of a path that no other one ends with."""
+    for length in range(1, len(own) + 1):
+        name = "/".join(own[-length:])
+        if name not in taken and sum(parts[-length:] == own[-length:] for parts in all_parts) == 1:
+            return name
+    raise UserError(f"{'/'.join(own)}: stands for two of the runs and files; name one with NAME=FILE")
+
+
+def _read_run(name: str, folder: RunFolder, again: bool) -> Evaluated:
+    document, dataset = recorded(folder, again), folder.dataset()
+    outputs = folder.outputs() if folder.has("evaluation") else None
+    texts = None if outputs is None else match(name, Reading.of(outputs), dataset)
+    return Evaluated(name, texts, dataset, folder, document)
+
+
+def _shared(runs: Sequence[Evaluated]) -> Dataset | None:
+    """The data set of all runs, when it is one."""
+    known = {run.dataset.fingerprint: run.dataset for run in runs if run.dataset is not None}
+    return next(iter(known.values())) if len(known) == 1 else None
+
+
+def _keep_common(found: Sequence[Evaluated], dataset: Dataset | None) -> None:
+    """Leaves each only the pairs that all of them have."""
+    keys = [set(one.texts.keys) for one in found if one.texts is not None]
+    if dataset is not None:
+        keys.append(held_out_keys(dataset))
+    common = set.intersection(*keys) if keys else set()
+    if len(common) < 2:
+        raise UserError(
+            f"--common: {len(common)} pairs in common; give outputs of the same pairs, and lists a --data FOLDER "
+            "that knows their references"
+        )
+    for one in found:
+        if one.texts is not None:
+            rows = [row for row, key in enumerate(one.texts.keys) if key in common]
+            one.texts = one.texts.take(rows)

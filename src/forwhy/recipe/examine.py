@@ -1,0 +1,322 @@
+"""Runs and files of outputs side by side: read, scored beside their controls, compared, and put into one document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.errors import UserError
+from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
+from forwhy.evaluate.controls import RememberingEncoder, known_table
+from forwhy.evaluate.document import Examined, Sample, evaluation_document
+from forwhy.evaluate.evidence import Evidence
+from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
+from forwhy.evaluate.registry import NEUTRAL
+from forwhy.evaluate.text import Encoder, Features, Measure
+from forwhy.progress import track
+from forwhy.recipe.evaluated import Evaluated, Request, read_all
+from forwhy.report.tables import shown_ranking
+from forwhy.text.encoder import text_encoder
+
+SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
+SHOWN_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
+"""Shown too where they were asked for."""
+SHOWN_RANKING = ("recall@20", "ndcg@20")
+PERMUTATIONS = 10_000
+REASONS = {
+    "no_prediction": "without a prediction",
+    "no_reference": "without a reference",
+    "duplicates": "that repeat another",
+    "unknown_user": "of users the data set does not know",
+    "unknown_item": "of items it does not know",
+    "not_held_out": "of pairs that it does not hold out",
+}
+"""Why a row was left out."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that was asked for."""
+
+    examined: list[Examined]
+    comparisons: list[Comparison]
+    """Of every two on the pairs (or users) they share, corrected for all of these together."""
+    bold: set[tuple[str, str]]
+    """(name, metric) that beats every other one beyond chance."""
+    metrics: tuple[str, ...]
+    """Text metrics that are shown and compared."""
+    ranking: tuple[str, ...]
+    """Ranking metrics that are shown and compared."""
+    notes: list[str]
+    """What a reader must know, a sentence each; names in them are strangers' words."""
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "runs": {one.name: dict(one.document) for one in self.examined},
+            "comparisons": [comparison.document() for comparison in self.comparisons],
+            "bold": [list(cell) for cell in sorted(self.bold)],
+            "notes": self.notes,
+        }
+
+
+def examine(request: Request) -> Examination:
+    """Score every run and file beside its controls, and compare every two of them.
+
+    Texts are scored in an order of their own, so a run and a file of its texts get equal numbers. Cost:
+    `text_table` for each, vectors of all distinct texts, grounding, and 10,000 permutations for every two.
+
+    Raises:
+        UserError: see `Request` and `read_all`; a metric that none of them has; grounding was demanded and
+            is not possible.
+    """
+    refusals: list[str] = []
+    found = read_all(request)
+    if request.judge is not None:
+        request.judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
+    measures, encoder = _measures(request), _encoder_name(request, found)
+    _score(request, found, encoder, measures, refusals)
+    metrics, ranking = _metrics(request, found), shown_ranking([one.document for one in found], SHOWN_RANKING)
+    comparisons = _compare(found, (*metrics, *ranking), request.seed, refusals)
+    settings = {
+        "encoder": encoder,
+        "measures": [measure.signature for measure in measures],
+        "seed": request.seed,
+        "pairs": "common" if request.common else "all",
+    }
+    return Examination(
+        [_examined(one, settings, request) for one in found],
+        comparisons,
+        bold_cells(comparisons, NEUTRAL),
+        metrics,
+        ranking,
+        [*_notes(found, comparisons, (*metrics, *ranking)), *refusals],
+    )
+
+
+# --- scores
+
+
+def _measures(request: Request) -> list[Measure]:
+    """Metrics beyond words that were asked for; models are loaded here."""
+    asked: list[Measure] = []
+    if request.bertscore or request.bartscore or request.bleurt:
+        from forwhy.evaluate.neural import BartScore, BertScore, Bleurt
+
+        models = ((BertScore, request.bertscore), (BartScore, request.bartscore), (Bleurt, request.bleurt))
+        asked = [kind(model) for kind, model in models if model]
+    return asked if request.judge is None else [*asked, request.judge]
+
+
+def _encoder_name(request: Request, found: Sequence[Evaluated]) -> str:
+    """That of the first run which compares texts, where none was asked for."""
+    protocols = [one.document.get("protocol") or {} for one in found if one.run is not None]
+    used = [it["encoder"] for it in protocols if it.get("encoder") and it.get("task") != "next-item"]
+    return request.encoder or (used or ["minilm"])[0]
+
+
+def _score(
+    request: Request,
+    found: Sequence[Evaluated],
+    encoder: str,
+    measures: Sequence[Measure],
+    refusals: list[str],
+) -> None:
+    """Scores all texts; features are measured against those of all files, evidence is fitted once for a data set."""
+    texts = [one.texts for one in found if one.texts is not None]
+    features = {word for text in texts for row in text.features or [] for word in row}
+    vectors = None if encoder == "none" else RememberingEncoder(text_encoder(encoder))
+    grounders: dict[str, Grounder] = {}
+    for one in track(found, "scoring texts"):
+        if one.texts is None:
+            continue
+        own = one.texts.features
+        among = Features(own, features) if own is not None and features else None
+        one.table = known_table(one.texts, one.dataset, vectors, request.seed, among, measures)
+        if request.grounding is False:
+            continue
+        try:
+            one.grounding = _ground(one, vectors, request.seed, grounders)
+        except UserError as error:
+            if request.grounding:
+                raise UserError(f"{one.name}: {error}") from None
+            refusals.append(f"{one.name}: not measured: {error}")
+
+
+def _ground(
+    one: Evaluated, encoder: Encoder | None, seed: int, grounders: dict[str, Grounder]
+) -> GroundingTable:
+    """Which claims of the texts of held-out pairs are supported.
+
+    Raises:
+        UserError: no encoder or data set, fewer than two such pairs, or a data set that says too little.
+    """
+    if encoder is None:
+        raise UserError("grounding: needs vectors; give an --encoder other than none")
+    if one.texts is None or one.dataset is None:
+        raise UserError("grounding: nothing is known of the pairs; give --data FOLDER")
+    rows, pairs = one.texts.pairs()
+    if len(rows) < 2:
+        raise UserError(
+            f"grounding: {len(rows)} rows are held-out pairs of {one.dataset.name!r}; two are needed"
+        )
+    train = one.dataset.pairs("train")
+    if one.dataset.fingerprint not in grounders:
+        evidence = Evidence.from_dataset(one.dataset)
+        support = cosine_support(encoder, evidence.background(train, seed=seed))
+        grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
+    predictions = [one.texts.outputs.predictions[row] for row in rows]
+    return grounding_table(predictions, pairs, grounders[one.dataset.fingerprint], train.texts, seed)
+
+
+def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:
+    measured = {metric for one in found if one.table for metric in one.table.method.corpus}
+    for metric in request.metrics:
+        if metric not in measured:
+            raise UserError(
+                f"--metrics {metric}: none of these has it; similarity needs an --encoder, fmr, fcr and div a "
+                "column 'features', others the option of their name (forwhy evaluate --help)"
+            )
+    usual = tuple(metric for metric in (*SHOWN_TEXT, *SHOWN_LEARNED) if metric in measured)
+    return tuple(request.metrics) or usual
+
+
+# --- comparisons
+
+
+def _compare(
+    found: Sequence[Evaluated], metrics: Sequence[str], seed: int, refusals: list[str]
+) -> list[Comparison]:
+    """All comparisons that are possible, corrected together; what is not possible is said in `refusals`."""
+    texts = [
+        Scored(one.name, one.texts.keys, one.table.method.per_pair, one.table.method.counts)
+        for one in found
+        if one.table is not None and one.texts is not None
+    ]
+    runs = {one.name: one.run for one in found if one.run is not None}
+    ranked = {name: run.recipe.user_metrics(run) for name, run in runs.items()} if len(runs) > 1 else {}
+    rankings = [Scored(name, *of_users) for name, of_users in ranked.items() if of_users is not None]
+    twos = [*combinations(texts, 2), *combinations(rankings, 2)]
+    # The least p is 1 / (draws + 1): times all comparisons it must still be well below the level.
+    draws = max(PERMUTATIONS, round(2 * len(twos) * len(metrics) / LEVEL))
+    compared: list[Comparison] = []
+    for two in track(twos, "comparing"):
+        try:
+            compared += compare(two, metrics, seed, draws)
+        except UserError as error:
+            refusals.append(f"not compared: {error}")
+    return corrected(compared)
+
+
+# --- what comes out
+
+
+def _examined(one: Evaluated, settings: Mapping[str, object], request: Request) -> Examined:
+    """All of it as one document, with the pairs one by one, the training history and the use of words.
+
+    `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
+    """
+    about = (
+        {} if one.dataset is None else {"dataset": one.dataset.name, "fingerprint": one.dataset.fingerprint}
+    )
+    document = dict(one.document) or evaluation_document(protocol=about)
+    if one.table is not None and one.texts is not None:
+        document["protocol"] = {**document["protocol"], "texts": dict(settings)}
+        fresh = evaluation_document(text=one.table)
+        document |= {name: fresh[name] for name in ("text", "controls")}
+        document |= {"exclusions": one.texts.exclusions, "matched": one.texts.found}
+        document |= {} if request.judge is None else {"judge": request.judge.document()}
+    document["grounding"] = None if one.grounding is None else one.grounding.document()
+    history = [] if one.run is None else one.run.history()
+    return Examined(one.name, document, _samples(one), history, _usage(one))
+
+
+def _samples(one: Evaluated) -> list[Sample]:
+    """Every pair, in the order of the reading."""
+    if one.table is None or one.texts is None:
+        return []
+    outputs, unsupported = one.texts.outputs, {}
+    if one.grounding is not None:
+        rows, _ = one.texts.pairs()
+        unsupported = dict(zip(rows, one.grounding.method.unsupported, strict=True))
+    scores = one.table.method.of_pairs()
+    controls = {name: (it.texts, it.scores.of_pairs()) for name, it in one.table.controls.items()}
+    return [
+        Sample(
+            pair,
+            outputs.references[row],
+            outputs.predictions[row],
+            {name: texts[row] for name, (texts, _) in controls.items()},
+            _of_row(scores, row),
+            unsupported.get(row, ()),
+            {name: _of_row(values, row) for name, (_, values) in controls.items()},
+        )
+        for row, pair in enumerate(outputs.pairs)
+    ]
+
+
+def _of_row(scores: Mapping[str, NDArray[np.float64]], row: int) -> dict[str, float]:
+    return {metric: float(values[row]) for metric, values in scores.items() if np.isfinite(values[row])}
+
+
+def _usage(one: Evaluated) -> dict[str, list[int]]:
+    """Book -> slots that each of its words fills, of a run that has a vocabulary."""
+    if one.run is None or not one.document.get("health"):
+        return {}
+    vocabulary = one.run.vocabulary()
+    rows = {book: vocabulary.words.filter(book=book).sort("code") for book in vocabulary.codebooks}
+    return {book: frame["usage"].to_list() for book, frame in rows.items()}
+
+
+# --- what a reader must know: what was left out, what is missing, how much was compared
+
+
+def _notes(
+    found: Sequence[Evaluated], comparisons: Sequence[Comparison], metrics: Sequence[str]
+) -> Iterator[str]:
+    for one in found:
+        yield from (f"{one.name}: {words}" for words in _said(one))
+    if len({one.dataset.fingerprint for one in found if one.dataset is not None}) > 1:
+        yield "These are about different data sets: only pairs and users of equal ids are compared."
+    for a, b, pairs, (of_a, of_b) in dict.fromkeys((it.a, it.b, it.pairs, it.left_out) for it in comparisons):
+        if of_a or of_b:
+            yield (
+                f"{a} and {b} share {pairs:,} pairs or users, on which they are compared; {of_a:,} and {of_b:,} are "
+                "the one's own."
+            )
+    if comparisons:
+        yield (
+            f"Compared by {', '.join(metrics)}, where both have it: {len(comparisons)} comparisons, p corrected "
+            "for all of them (Holm). Bold beats every other one at 5%."
+        )
+
+
+def _said(one: Evaluated) -> Iterator[str]:
+    if one.document.get("protocol", {}).get("task") == "next-item":
+        return
+    if one.texts is None or one.table is None:
+        yield "no texts: nothing was explained."
+        return
+    for reason, n in one.texts.exclusions.items():
+        if n:
+            yield f"left out: {n:,} rows {REASONS[reason]}."
+    if one.table.method.of_all["empty"]:
+        yield f"{one.table.method.of_all['empty']:,.0f} predictions without a word; they score 0."
+    matched = one.texts.found
+    if matched:
+        favoured = " Controls were picked on the training ones too."
+        yield (
+            f"of the file's references {matched['test']:,} are the text of a test pair, {matched['valid']:,} of a "
+            f"valid one, {matched['train']:,} of a training pair, {matched['ambiguous']:,} of several pairs or rows, "
+            f"{matched['unknown']:,} of none.{favoured if matched['train'] and len(one.texts.matched) < len(one.texts) else ''}"
+        )
+    if "constant" not in one.table.controls:
+        yield (
+            "no training texts are known, so constant_halves picks a sentence for each half of the pairs on the "
+            "other half's references, and there are no neighbours; give --data FOLDER."
+        )
