@@ -307,13 +307,13 @@ def _said(one: Evaluated) -> Iterator[str]:
             yield f"left out: {n:,} rows {REASONS[reason]}."
     if one.table.method.of_all["empty"]:
         yield f"{one.table.method.of_all['empty']:,.0f} predictions without a word; they score 0."
-    matched = one.texts.found
-    if matched:
-        favoured = " Controls were picked on the training ones too."
+    found, unmatched = one.texts.found, len(one.texts.matched) < len(one.texts)
+    if found:
+        favoured = " Controls were picked on the training ones too." if unmatched and found["train"] else ""
         yield (
-            f"of the file's references {matched['test']:,} are the text of a test pair, {matched['valid']:,} of a "
-            f"valid one, {matched['train']:,} of a training pair, {matched['ambiguous']:,} of several pairs or rows, "
-            f"{matched['unknown']:,} of none.{favoured if matched['train'] and len(one.texts.matched) < len(one.texts) else ''}"
+            f"of the file's references {found['test']:,} are the text of a test pair, {found['valid']:,} of a "
+            f"valid one, {found['train']:,} of a training pair, {found['ambiguous']:,} of several pairs or rows, "
+            f"{found['unknown']:,} of none.{favoured}"
         )
     if "constant" not in one.table.controls:
         yield (
