@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.config import AdapterConfig, ProjectorConfig, PromptConfig
 from forwhy.bridge.generation import Decoding
+from forwhy.bridge.options import AdapterConfig, ProjectorConfig, PromptConfig
 from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
 from forwhy.bridge.prompt import Prompt, Row, buckets, longest_first
 from forwhy.bridge.reader import Reader
@@ -52,8 +52,7 @@ def build_beat(backbone: Backbone, random: np.random.Generator) -> Reader:
         codes = Codes.build(books, _SLOTS, starts)
         start_CD = backbone.embed(torch.from_numpy(codes.start_C)).detach()
         sides.append(SideProjector(codes, ProjectorConfig(), start_CD, backbone.word_norm))
-    task_TD = backbone.embed(torch.tensor(prompt.task_ids)).detach()
-    return Reader(backbone, prompt, Bridge(*sides, task_TD, prompt.config.order))
+    return Reader(backbone, prompt, Bridge.at_start(*sides, prompt, backbone))
 
 
 def build_xrec(backbone: Backbone, random: np.random.Generator) -> Reader:
@@ -62,8 +61,7 @@ def build_xrec(backbone: Backbone, random: np.random.Generator) -> Reader:
     vectors = torch.from_numpy(random.normal(size=(512, 64)).astype(np.float32))
     config = AdapterConfig(start_std=0.3)
     sides = [ExpertAdapter(config, vectors, backbone.width, backbone.word_norm) for _ in range(2)]
-    task_TD = backbone.embed(torch.tensor(prompt.task_ids)).detach()
-    bridge = CollaborativeBridge(*sides, task_TD, prompt.config.order, backbone.word_norm).eval()
+    bridge = CollaborativeBridge.at_start(*sides, prompt, backbone).eval()
     return Reader(backbone, prompt, bridge, backbone.injection("projected"))
 
 

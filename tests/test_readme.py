@@ -14,7 +14,7 @@ import typer
 
 from forwhy.cli import app
 from forwhy.columns import TABLES
-from forwhy.explain.config import BeatConfig, XRecConfig
+from forwhy.explain.options import BeatConfig, XRecConfig
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.systems import find_system, names
 from forwhy.vocabulary.config import TokenizerConfig

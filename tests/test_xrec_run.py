@@ -13,7 +13,6 @@ from forwhy.cli import app
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
-from forwhy.explain.loading import load_explainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.representations import CollaborativeVectors
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run
@@ -170,7 +169,7 @@ def test_profiles_that_a_protocol_takes_away_are_not_shown(
     settings = ["data.protocol=zero-shot", "data.zero_shot_users=0.5", "explainer.epochs=0"]
     run(load_recipe(recipe, settings), tmp_path / "run", until="explainer", dataset=town)
     seen = apply_protocol(town, load_recipe(recipe, settings).data)
-    shown = load_explainer(tmp_path / "run" / "explainer").profiles
+    shown = XRecExplainer.from_pretrained(tmp_path / "run" / "explainer").profiles
     tested = {int(user) for user in seen.pairs("test").users}
     assert tested
     assert not tested & set(shown["user"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from forwhy.data.sample import little_town
     from forwhy.errors import UserError
     from forwhy.explain.beat import BeatExplainer
-    from forwhy.explain.config import BeatConfig
+    from forwhy.explain.options import BeatConfig
     from forwhy.recipe import Recipe, load_recipe, run
     from forwhy.recommend.simple import BehaviourRecommender
     from forwhy.text.encoder import text_encoder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 _HOME = {
-    "BeatConfig": "forwhy.explain.config",
+    "BeatConfig": "forwhy.explain.options",
     "BeatExplainer": "forwhy.explain.beat",
     "BehaviourTokenizer": "forwhy.vocabulary.tokenizer",
     "BehaviourRecommender": "forwhy.recommend.simple",

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.config import ProjectorConfig, PromptConfig
+from forwhy.bridge.options import ProjectorConfig, PromptConfig
 from forwhy.bridge.projectors import Bridge, Codes, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
@@ -140,9 +140,7 @@ def reader(backbone: Backbone, prompt: PromptConfig | None = None, **options: ob
             start_CD = backbone.embed(torch.from_numpy(codes.start_C)).detach()
             sides.append(SideProjector(codes, config, start_CD, backbone.word_norm))
     made = Prompt(backbone.tokenizer, prompt or PromptConfig(task_tokens=4))
-    states = backbone.prefix(made.prefix_ids).layers if made.config.is_deep else ()
-    task_TD = backbone.embed(torch.tensor(made.task_ids, dtype=torch.long))
-    bridge = Bridge(*sides, task_TD, made.config.order, states)
+    bridge = Bridge.at_start(*sides, made, backbone)
     return Reader(backbone, made, bridge)
 
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from forwhy.bridge.config import AdapterConfig, ProjectorConfig
+from forwhy.bridge.options import AdapterConfig, ProjectorConfig
 from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
 
 AS_RELEASED = {"standardise": False, "scale": "raw"}
@@ -177,7 +177,7 @@ def test_a_pairs_two_vectors_stand_in_prompt_order(order: str) -> None:
 
 def test_both_bridges_have_the_same_task_tokens() -> None:
     task = torch.randn(2, 10)
-    one = Bridge(*sides(), task, "user-item", states())
+    one = Bridge(*sides(), task, "user-item", 2.5, states())
     two = CollaborativeBridge(adapter(), adapter(), task, "user-item", 2.5, states())
     for bridge in (one, two):
         torch.testing.assert_close(bridge.task(), task)
@@ -192,7 +192,7 @@ def test_both_bridges_have_the_same_task_tokens() -> None:
 
 
 def test_parameters_keep_the_names_and_the_order_that_saved_explainers_have() -> None:
-    bridge = Bridge(*sides(), torch.randn(2, 10), "user-item", states())
+    bridge = Bridge(*sides(), torch.randn(2, 10), "user-item", 2.5, states())
     network = [f"network.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")]
     side_names = ["slot_LM", *network]
     assert [name for name, _ in bridge.named_parameters()] == [

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from forwhy.bridge.backbone import Backbone, PackedLinears
 from forwhy.bridge.cache import taking
-from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection, fitted
+from forwhy.bridge.options import InjectionMode as Mode
 from forwhy.models import LoadedModel, load_causal_lm
 
 WIDTH = 24

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.config import InjectionMode as Mode
 from forwhy.bridge.injection import Injection
+from forwhy.bridge.options import InjectionMode as Mode
 from forwhy.errors import UserError
 from forwhy.models import LoadedModel
 

@@ -14,8 +14,8 @@ from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedTokenizerBase
 
 from forwhy.bridge.backbone import PackedLinears
-from forwhy.bridge.config import ProjectorConfig, SarConfig
 from forwhy.bridge.generation import finish, pieces
+from forwhy.bridge.options import ProjectorConfig, SarConfig
 from forwhy.bridge.projectors import Bridge, Codes, SideProjector, start_ids
 from forwhy.bridge.sar import sar_loss
 
@@ -133,7 +133,7 @@ def test_codewords_and_words_of_the_model_are_not_in_the_state() -> None:
 @pytest.mark.parametrize("order", ["user-item", "item-user"])
 def test_tokens_stand_in_prompt_order(order: str) -> None:
     user, item = side(), side()
-    bridge = Bridge(user, item, torch.randn(2, 16), order)
+    bridge = Bridge(user, item, torch.randn(2, 16), order, 1.0)
     user_codes, item_codes = torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 0]])
     parts = {"user": user(user_codes), "item": item(item_codes)}
     expected = torch.cat([parts[name] for name in order.split("-")], dim=1)
@@ -141,16 +141,15 @@ def test_tokens_stand_in_prompt_order(order: str) -> None:
     assert bridge.every().shape == (18, 16)
 
 
-def test_start_words_are_single_tokens_and_distinct(
+def test_start_words_are_single_tokens(
     make_tokenizer: Callable[..., PreTrainedTokenizerBase],
 ) -> None:
     words = make_tokenizer()
     single = {word: words(f" {word}")["input_ids"] for word in ("user", "coffee", "terrace")}
     assert all(len(ids) == 1 for ids in single.values())
     keywords = [["xqzw", "coffee", "user"], ["coffee", "user"], ["coffee"], ["qqqxz"], []]
-    user, coffee = single["user"][0], single["coffee"][0]
-    assert start_ids(keywords, words) == [coffee, user, coffee, -1, -1]
-    assert start_ids(keywords, words, distinct=False) == [coffee, coffee, coffee, -1, -1]
+    coffee = single["coffee"][0]
+    assert start_ids(keywords, words) == [coffee, coffee, coffee, -1, -1]
 
 
 def test_a_start_word_may_be_a_name(make_tokenizer: Callable[..., PreTrainedTokenizerBase]) -> None:

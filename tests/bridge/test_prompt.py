@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from forwhy.bridge.config import PromptConfig
+from forwhy.bridge.options import PromptConfig
 from forwhy.bridge.prompt import Prompt, Row, buckets, reading_parts, sorted_batches
 from forwhy.text.hostile import PlainText
 

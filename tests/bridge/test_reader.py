@@ -10,8 +10,8 @@ import torch
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.cache import taking
-from forwhy.bridge.config import GenerationConfig, PromptConfig
 from forwhy.bridge.generation import Decoding
+from forwhy.bridge.options import GenerationConfig, PromptConfig
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.config import GenerationConfig, PromptConfig
+from forwhy.bridge.options import GenerationConfig, PromptConfig
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Reader
 from forwhy.models import load_causal_lm

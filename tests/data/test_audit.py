@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forwhy.bridge.config import GenerationConfig
+from forwhy.bridge.options import GenerationConfig
 from forwhy.data.audit import Finding, audit
 from forwhy.data.audit.texts import LONGEST_EXPLANATION
 from forwhy.data.dataset import Dataset, make_dataset

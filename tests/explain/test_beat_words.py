@@ -17,10 +17,10 @@ import torch
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
-from forwhy.explain.config import BeatConfig
-from forwhy.explain.loading import explainer_of, load_explainer
-from forwhy.explain.spoken import BeatWordsExplainer, Described
-from forwhy.testing import explainer_laws
+from forwhy.explain.beat import BeatWordsExplainer
+from forwhy.explain.evidence import Subject
+from forwhy.explain.options import BeatConfig
+from forwhy.explain.spoken import LocalWriter
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Makers = Callable[..., BeatWordsExplainer]
@@ -71,8 +71,7 @@ def made(
         "prompt": {"task_tokens": 3},
         "generation": {"max_new_tokens": 16, "max_words": 12},
     }
-    explainer = explainer_of(BeatConfig.model_validate(values))
-    assert isinstance(explainer, BeatWordsExplainer)
+    explainer = BeatWordsExplainer(BeatConfig.model_validate(values))
     return explainer.fit(dataset, vocabulary, folder)
 
 
@@ -89,12 +88,17 @@ def glosses(make: Makers) -> BeatWordsExplainer:
 
 
 def shown(explainer: BeatWordsExplainer, user: int, item: int) -> str:
-    row = explainer._subjects((user, item), None, None)[0].row
-    return explainer.reader.prompt.decode(row.shown)
+    return said(explainer, explainer._subjects((user, item), None, None)[0])
 
 
-def test_it_obeys_the_laws_of_explainers(glosses: BeatWordsExplainer) -> None:
-    explainer_laws(glosses, [(0, 1), (3, 4), (5, 2), (7, 9)])
+def said(explainer: BeatWordsExplainer, subject: Subject) -> str:
+    writer = local(explainer)
+    return writer.reader.prompt.decode(writer.row(explainer._said(subject)).shown)
+
+
+def local(explainer: BeatWordsExplainer) -> LocalWriter:
+    assert isinstance(explainer.writer, LocalWriter)
+    return explainer.writer
 
 
 def test_the_first_gloss_of_each_code_is_said_once(
@@ -113,8 +117,10 @@ def test_the_local_model_is_the_plain_model_on_that_prompt(
 ) -> None:
     pairs = profiled.pairs("test").select(np.arange(3))
     found = glosses.nll(pairs)
-    prompt, model = glosses.reader.prompt, glosses.reader.backbone.model
-    for number, row in enumerate(glosses._own(pairs)):
+    writer = local(glosses)
+    prompt, model = writer.reader.prompt, writer.reader.backbone.model
+    for number, subject in enumerate(glosses._scored(pairs)):
+        row = writer.row(glosses._said(subject), subject.text)
         ids = [*prompt.prefix_ids, *row.shown, *prompt.tail_ids, *row.target]
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -131,20 +137,20 @@ def test_examples_are_training_pairs_and_stand_in_the_constant_beginning(
     train = set(profiled.pairs("train").texts)
     assert len(shots.examples) == 2
     assert {example.text for example in shots.examples} <= train
-    beginning = shots.reader.prompt.decode(shots.reader.prompt.prefix_ids)
+    prompt, plain = local(shots).reader.prompt, local(glosses).reader.prompt
+    beginning = prompt.decode(prompt.prefix_ids)
     assert all(f"Explanation: {example.text}" in beginning for example in shots.examples)
     assert shown(shots, 0, 1) == shown(glosses, 0, 1)
     test = profiled.pairs("test")
     longer, shorter = shots.prompt_length(test), glosses.prompt_length(test)
-    extra = len(shots.reader.prompt.prefix_ids) - len(glosses.reader.prompt.prefix_ids)
+    extra = len(prompt.prefix_ids) - len(plain.prefix_ids)
     assert longer == pytest.approx(shorter + extra)
 
 
 def test_profiles_are_the_third_way(make: Makers) -> None:
     told = make(shows="profiles")
     assert shown(told, 0, 1) == "\nUser: likes the terrace of place 0\nItem: known for cake 1"
-    newcomer = told._subjects(None, [2, 5], 1)[0].row
-    assert told.reader.prompt.decode(newcomer.shown) == "\nItem: known for cake 1"
+    assert said(told, told._subjects(None, [2, 5], 1)[0]) == "\nItem: known for cake 1"
     assert all(token.contribution is None for token in told.explain((0, 1), contributions=True).tokens)
 
 
@@ -154,12 +160,10 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     found = glosses.explain((0, 1), contributions=True)
     assert [token.token for token in found.tokens][:6] == vocabulary.token_names("user", 0)
     gloss = [token.gloss[0] if token.gloss else "" for token in found.tokens[:6]]
-    prompt, whole = glosses.reader.prompt, glosses._subjects((0, 1), None, None)[0].row
-    own = Described(glosses._phrases("user", whole.user), glosses._phrases("item", whole.item))
+    own = glosses._said(glosses._subjects((0, 1), None, None)[0])
     for slot, token in enumerate(found.tokens[:6]):
         rest = "; ".join(dict.fromkeys(g for k, g in enumerate(gloss) if g and k != slot))
-        pair = [prompt.said(said, found.text) for said in (own, replace(own, user=rest))]
-        sums, _ = glosses.reader.nll(pair, 2)
+        sums, _ = glosses.writer.nll([own, replace(own, user=rest)], [found.text] * 2)
         assert token.contribution == pytest.approx(sums[1] - sums[0], abs=1e-4)
 
 
@@ -176,8 +180,7 @@ def test_saved_and_loaded_are_equal(make: Makers, profiled: Dataset, tmp_path: P
     for options in ({"examples": 1}, {"shows": "profiles"}):
         explainer = make(**options)
         explainer.save_pretrained(tmp_path / "kept")
-        loaded = load_explainer(tmp_path / "kept")
-        assert isinstance(loaded, BeatWordsExplainer)
+        loaded = BeatWordsExplainer.from_pretrained(tmp_path / "kept")
         assert loaded.examples == explainer.examples
         pairs = profiled.pairs("test")
         assert loaded.nll(pairs).sum.tolist() == explainer.nll(pairs).sum.tolist()
@@ -192,7 +195,7 @@ def asked(llm: Any, make: Makers, **words: object) -> BeatWordsExplainer:  # noq
 
 def test_any_chat_endpoint_writes(llm: Any, make: Makers, glosses: BeatWordsExplainer) -> None:  # noqa: ANN401
     explainer = asked(llm, make, examples=1)
-    assert not explainer.capabilities.scores
+    assert not explainer.can_score
     first, second = explainer.explain([(0, 1), (5, 2)])
     assert first.text.startswith("They like ")
     assert [len(found.tokens) for found in (first, second)] == [12, 12]
@@ -256,5 +259,5 @@ def test_one_that_is_asked_is_saved_without_its_key(
     explainer = asked(llm, make, examples=1)
     explainer.save_pretrained(tmp_path / "kept")
     assert not any(b"sesame" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    loaded = load_explainer(tmp_path / "kept")
+    loaded = BeatWordsExplainer.from_pretrained(tmp_path / "kept")
     assert loaded.explain((0, 1)) == explainer.explain((0, 1))

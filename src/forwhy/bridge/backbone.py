@@ -8,17 +8,20 @@ Shapes: B rows, I inputs, O outputs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from forwhy.bridge.cache import Prefix, recorded, recording, shared, taking
-from forwhy.bridge.config import InjectionMode
 from forwhy.bridge.injection import Injection
-from forwhy.models import LoadedModel
+from forwhy.bridge.options import InjectionMode
+from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
+from forwhy.training import resolve_device
 
 _LEAST_ROWS = 4
 _USUAL_ROWS = 16
@@ -104,6 +107,32 @@ class Backbone:
         self.packed = PackedLinears(self.model)
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._injections: dict[InjectionMode, Injection] = {}
+
+    @classmethod
+    def load(
+        cls, model: str, revision: str | None = None, dtype: DType = "float32", device: str = "auto"
+    ) -> Self:
+        """A model by its name or folder; `auto` is this process's GPU, else the CPU.
+
+        Raises:
+            UserError: No such model or device, no network, or 8-bit without bitsandbytes.
+        """
+        return cls(load_causal_lm(model, revision, dtype, str(resolve_device(device))))
+
+    def identity(self) -> dict[str, Any]:
+        """What a bridge depends on: which model and revision, what its token ids mean, its word vectors.
+
+        `embeddings` is of 64 word vectors, rounded to bfloat16: the same in every precision the model is loaded in.
+        """
+        weight = self.words.weight.detach()
+        rows = weight[:: max(1, len(weight) // 64)][:64].to(torch.bfloat16).cpu().view(torch.int16).numpy()
+        return {
+            "id": self.source.id,
+            "revision": self.source.revision,
+            "tokenizer": tokenizer_hash(self.tokenizer),
+            "embeddings": hashlib.sha256(rows.tobytes()).hexdigest(),
+            "width": self.width,
+        }
 
     @torch.no_grad()
     def _mean_word_norm(self) -> float:

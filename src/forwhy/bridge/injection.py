@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
-from forwhy.bridge.config import InjectionMode
+from forwhy.bridge.options import InjectionMode
 from forwhy.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SEPARATE = ("q_proj", "k_proj", "v_proj")
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv")

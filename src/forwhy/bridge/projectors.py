@@ -5,17 +5,23 @@ Shapes: T task tokens, D model width, H key-value heads, P prefix positions, E h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import dropout, softplus
-from transformers import PreTrainedTokenizerBase
 
-from forwhy.bridge.config import AdapterConfig, ProjectorConfig
+from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.options import AdapterConfig, ProjectorConfig
+from forwhy.bridge.prompt import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class PairBridge(nn.Module):
@@ -49,6 +55,14 @@ class PairBridge(nn.Module):
             torch.zeros(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states
         )
         self._spreads = [[float(part.float().std()) for part in layer] for layer in states]
+
+    @classmethod
+    def at_start(cls, user: nn.Module, item: nn.Module, prompt: Prompt, backbone: Backbone) -> Self:
+        """With the task tokens at the words that the prompt names, on the model's device."""
+        task_TD = backbone.embed(torch.tensor(prompt.task_ids, dtype=torch.long)).cpu()
+        states = backbone.prefix(prompt.prefix_ids).layers if prompt.config.is_deep else ()
+        made = cls(user, item, task_TD, prompt.config.order, backbone.word_norm, states)
+        return made.to(backbone.device)
 
     def shifts(self) -> list[Tensor]:
         """What is added to the task tokens' keys and values, [2, H, T, E] per layer."""
@@ -172,17 +186,6 @@ class Bridge(PairBridge):
     user: SideProjector
     item: SideProjector
 
-    def __init__(
-        self,
-        user: SideProjector,
-        item: SideProjector,
-        task_TD: Tensor,
-        order: str,
-        states: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> None:
-        """As :class:`PairBridge`."""
-        super().__init__(user, item, task_TD, order, user.word_norm, states)
-
     def forward(self, user_BL: Tensor, item_BL: Tensor) -> Tensor:
         """Behaviour tokens [B, K, D] in prompt order."""
         return self.in_order(self.user(user_BL), self.item(item_BL))
@@ -305,42 +308,21 @@ class CollaborativeBridge(PairBridge):
 _TRIED = 30
 
 
-def start_ids(
-    keywords: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, distinct: bool = True
-) -> list[int]:
-    """One token id per code; -1 where no keyword is a single token.
+def start_ids(keywords: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """One token id per code: the first of its keywords, the most particular first, that is one token; -1 where none is.
 
-    Args:
-        keywords: Per code its words, the most particular first.
-        tokenizer: The language model's.
-        distinct: Prefer a word that no earlier code took.
+    A word counts as it stands inside a sentence, with its leading space, as written or as a name (keywords are
+    lower-case: italian, bbq).
     """
-    known: dict[str, int] = {}
-    taken: set[int] = set()
-    chosen = []
-    for words in keywords:
-        ids = [number for number in _single(words, tokenizer, known) if number >= 0]
-        fresh = [number for number in ids if number not in taken] if distinct else ids
-        chosen.append((fresh or ids or [-1])[0])
-        taken.add(chosen[-1])
-    return chosen
-
-
-def _single(words: Iterable[str], tokenizer: PreTrainedTokenizerBase, known: dict[str, int]) -> list[int]:
-    """Ids of those words that are one token as a word inside a sentence (with its leading space); else -1."""
-    out = []
-    for word in list(words)[:_TRIED]:
-        if word not in known:
-            known[word] = _token(word.strip(), tokenizer)
-        out.append(known[word])
-    return out
-
-
-def _token(word: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The word's one token, as written or as a name (keywords are lower-case: italian, bbq); -1 for none."""
     control = set(tokenizer.all_special_ids)
-    for spelled in dict.fromkeys((word, word.capitalize(), word.upper())):
-        ids = tokenizer(f" {spelled}", add_special_tokens=False)["input_ids"]
-        if len(ids) == 1 and ids[0] not in control:
-            return int(ids[0])
-    return -1
+
+    @cache
+    def token(word: str) -> int | None:
+        for spelled in dict.fromkeys((word, word.capitalize(), word.upper())):
+            ids = tokenizer(f" {spelled}", add_special_tokens=False)["input_ids"]
+            if len(ids) == 1 and ids[0] not in control:
+                return int(ids[0])
+        return None
+
+    tokens = ((token(word.strip()) for word in words[:_TRIED]) for words in keywords)
+    return [next((number for number in found if number is not None), -1) for found in tokens]

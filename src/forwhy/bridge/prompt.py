@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from forwhy.bridge.config import PromptConfig
+from forwhy.bridge.options import PromptConfig
 from forwhy.columns import Side
 from forwhy.errors import UserError
 from forwhy.text.hostile import PlainText
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
 

@@ -17,20 +17,20 @@ from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.cache import Prefix, moved
-from forwhy.bridge.config import GenerationConfig
 from forwhy.bridge.generation import Decoding, Prompts, Written, finish, greedy, most_in_a_pass, pieces, steps
 from forwhy.bridge.injection import Injection
+from forwhy.bridge.options import GenerationConfig
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Batch, Prompt, Row, longest_first, reading_parts, sorted_batches
 
-BridgeT = TypeVar("BridgeT", bound=PairBridge)
+BridgeT = TypeVar("BridgeT", bound=PairBridge | None)
 
 _READ_TOGETHER = {True: 256, False: 4096}
 """Positions in a pass over prompts, on a CPU and elsewhere: more would only add padding."""
 
 
 class Reader(Generic[BridgeT]):
-    """Prompt, bridge and frozen model put together.
+    """Prompt, bridge and frozen model put together; without a bridge the model reads words only.
 
     With `injection` the soft tokens' vectors also enter every layer at their positions (XRec eq. 12).
     """
@@ -44,13 +44,21 @@ class Reader(Generic[BridgeT]):
 
     def prefix(self) -> Prefix:
         """The constant beginning with the task tokens; differentiable in those. Cost: the task tokens."""
-        prefix = self.backbone.extend(self.backbone.prefix(self.prompt.prefix_ids), self.bridge.task())
-        return moved(prefix, self.bridge.shifts()) if len(self.bridge.deep) else prefix
+        prefix, bridge = self.backbone.prefix(self.prompt.prefix_ids), self.bridge
+        if bridge is None:
+            return prefix
+        prefix = self.backbone.extend(prefix, bridge.task())
+        return moved(prefix, bridge.shifts()) if len(bridge.deep) else prefix
+
+    def prompt_length(self, rows: Sequence[Row]) -> float | None:
+        """Mean positions of the rows' prompts, constant beginning and task tokens included; None for no rows."""
+        constant = len(self.prompt.prefix_ids) + (len(self.bridge.task_TD) if self.bridge is not None else 0)
+        return constant + float(np.mean([len(self.prompt.layout(row)) for row in rows])) if rows else None
 
     def soft(self, rows: Sequence[Row]) -> Tensor:
         """Soft tokens [B, K, D] of the rows, in prompt order."""
         device = self.backbone.device
-        if not any(self.prompt.slots(rows[0]).values()):
+        if self.bridge is None:
             return torch.zeros(len(rows), 0, self.backbone.width, device=device, dtype=self.backbone.dtype)
         user_B = torch.tensor([row.user for row in rows], device=device)
         item_B = torch.tensor([row.item for row in rows], device=device)
@@ -89,12 +97,9 @@ class Reader(Generic[BridgeT]):
         with self.injected(batch, soft_BKD):
             return self.backbone.logits(start, inputs_BSD, batch.keep_BS, hidden_BS), batch
 
-    def loss(self, rows: Sequence[Row], token_dropout: float = 0.0) -> Tensor:
-        """NLL per target token (BEAT eq. 12), each soft token hidden with this probability."""
-        hidden_BK = None
-        if token_dropout:
-            hidden_BK = torch.rand(len(rows), sum(self.prompt.slots(rows[0]).values())) < token_dropout
-        logits_NV, batch = self.logits(rows, hidden_BK)
+    def loss(self, rows: Sequence[Row]) -> Tensor:
+        """NLL per target token (BEAT eq. 12)."""
+        logits_NV, batch = self.logits(rows)
         return cross_entropy(logits_NV, batch.target_N)
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from forwhy.bridge.config import SarConfig
+from forwhy.bridge.options import SarConfig
 
 
 def sar_loss(words_BTD: Tensor, valid_BT: Tensor, candidates: Tensor, config: SarConfig) -> Tensor:

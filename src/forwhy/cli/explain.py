@@ -13,8 +13,8 @@ from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from forwhy.explain.base import Explanation
-    from forwhy.explain.soft import SoftExplainer
+    from forwhy.explain.base import Explainer
+    from forwhy.explain.evidence import Explanation
 
 
 def explain(
@@ -50,9 +50,7 @@ def explain(
     show(_evidence(explanation), *_behind(explanation))
 
 
-def _stream(
-    explainer: SoftExplainer[Any, Any, Any], user: str | None, item: str, history: list[str] | None
-) -> None:
+def _stream(explainer: Explainer[Any], user: str | None, item: str, history: list[str] | None) -> None:
     pieces = explainer.stream(history=history, item=item) if user is None else explainer.stream((user, item))
     for piece in pieces:
         sys.stdout.write(plain(piece))

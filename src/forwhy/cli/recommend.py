@@ -11,7 +11,7 @@ import typer
 from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
 
 if TYPE_CHECKING:
-    from forwhy.explain.soft import SoftExplainer
+    from forwhy.explain.base import Explainer
     from forwhy.recommend.base import CatalogueRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -94,7 +94,7 @@ def glossed(words: Vocabulary, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def add_reasons(
-    explainer: SoftExplainer[Any, Any, Any],
+    explainer: Explainer[Any],
     document: dict[str, Any],
     history: Sequence[str | int] | None = None,
 ) -> None:

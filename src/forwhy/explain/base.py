@@ -1,106 +1,289 @@
-"""The explainer contract. No torch here."""
+"""The contract that every explainer keeps, and what all do alike. No torch is imported before a model is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import Side
+from forwhy.artifact import CONFIG, Artifact, Content, Saved, card
+from forwhy.columns import SIDES, Side
+from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
+from forwhy.errors import UserError
+from forwhy.explain.evidence import (
+    Evidence,
+    Explanation,
+    ItemEvidence,
+    NllResult,
+    Subject,
+    TokenEvidence,
+    best_phrases,
+    most_alike,
+)
+from forwhy.explain.options import ExplainerConfig
+from forwhy.graph.representations import Representations
+from forwhy.options import checked
+
+if TYPE_CHECKING:
+    from forwhy.bridge.backbone import Backbone
+
+ExternalPair = tuple[str | int, str | int]
+KnownT = TypeVar("KnownT", bound=Representations)
+PartT = TypeVar("PartT")
+_ITEMS = 3
 
 
-@dataclass(frozen=True)
-class TokenEvidence:
-    """A behaviour token that a text was conditioned on."""
+class Explainer(Saved, Generic[KnownT]):
+    """Says in words why a user would like an item, and what that rests on.
 
-    token: str
-    """Its name, such as `<u.micro_3>`."""
-    side: Side
-    gloss: list[str]
-    """Phrases that its owners share, the best first; empty when it has none."""
-    contribution: float | None = None
-    """Nats by which the whole text becomes less likely without this token; None when not asked for."""
+    Hot users and items are those with training interactions; a warm user comes with a history of items. A user or
+    item without any training interaction is refused with the remedy.
 
+    A new explainer begins with :class:`SoftExplainer`, whose model reads vectors, or :class:`SpokenExplainer`, whose
+    model reads words; they leave it a handful of methods.
+    """
 
-@dataclass(frozen=True)
-class ItemEvidence:
-    """An item of the user's history behind a text."""
+    kind = "explainer"
+    can_score: bool = True
+    """Whether it tells how probable a given text is: NLL, information gain, worth of tokens."""
+    system: ClassVar[str]
+    """Name in recipes and saved folders."""
+    title: ClassVar[str]
+    part: ClassVar[str]
+    """The stage, and the part of the saved folder, that knows users and items."""
+    stands: ClassVar[str]
+    """What it knows of users and items, in words."""
+    config_type: ClassVar[type[ExplainerConfig]]
+    known_type: ClassVar[type[Representations]]
+    """Of `known`."""
 
-    item_id: str | int
-    title: str
-    likeness: float
-    """Cosine of its behaviour tokens with those of the explained item, from -1 to 1."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What stands behind the tokens: the user's items most like the item, and the tokens' phrases."""
-
-    items: list[ItemEvidence] = field(default_factory=list)
-    phrases: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A sentence with what it was conditioned on."""
-
-    text: str
-    tokens: list[TokenEvidence]
-    evidence: Evidence
-
-    def document(self) -> dict[str, Any]:
-        """As plain lists and dictionaries, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class NllResult:
-    """Negative log-likelihood of each pair's explanation."""
-
-    sum: NDArray[np.float64]
-    """[n] nats, summed over the target tokens."""
-    tokens: NDArray[np.int64]
-    """[n] target tokens, end token included."""
+    def __init__(self, config: ExplainerConfig | None = None) -> None:
+        self.config = config or self.config_type()
+        self.metrics: Mapping[str, float] = {}
+        """Of the best state on validation pairs; empty where nothing is trained."""
+        self.profiles: dict[Side, dict[int, str]] = {"user": {}, "item": {}}
+        """Side -> internal number -> who they are in words; empty unless the prompt shows profiles."""
+        self._known: KnownT | None = None
 
     @property
-    def mean(self) -> float:
-        """Nats per target token over all pairs."""
-        return float(self.sum.sum() / max(int(self.tokens.sum()), 1))
+    def known(self) -> KnownT:
+        """Users, items and what is known of them."""
+        return self._fitted(self._known)
 
+    def _fitted(self, part: PartT | None) -> PartT:
+        """A part that `fit` makes; refused where there is none yet."""
+        if part is None:
+            raise UserError(
+                f"explainer: not fitted yet; call fit(dataset, {self.part}, folder) or from_pretrained"
+            )
+        return part
 
-@dataclass(frozen=True)
-class Capabilities:
-    """For whom an explainer has something to say. What it cannot do is a `UserError` that names a remedy."""
+    # --- what each kind does in its own way
 
-    hot: bool = True
-    """Users and items of the training graph."""
-    warm: bool = False
-    """Users who come later with a history of known items."""
-    cold: bool = False
-    """Users or items of whom nothing is known but text."""
-    scores: bool = True
-    """Whether it can say how probable a given text is: NLL, information gain, contributions of tokens."""
+    @abstractmethod
+    def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
+        """Learn from explained training pairs; begins with :meth:`_take_up`.
 
+        `known` was learned on the same users and items; `folder` is for metrics.jsonl and the checkpoint: run again
+        with it, a killed training continues. Profiles are read where the prompt shows them.
 
-class Explainer(Protocol):
-    """A fitted explainer."""
+        Raises:
+            UserError: Other users or items than those known, no explanations, or no model.
+        """
 
-    capabilities: Capabilities
+    @abstractmethod
+    def _write(self, subjects: Sequence[Subject]) -> list[str]:
+        """A text for each."""
 
+    @abstractmethod
+    def _stream(self, subject: Subject) -> Iterator[str]:
+        """The text that :meth:`_write` gives, in pieces."""
+
+    @abstractmethod
+    def _scores(self, subjects: Sequence[Subject]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """[n] nats of each text, and its target tokens."""
+
+    @abstractmethod
+    def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
+        """Per text [tokens] nats by which it gets less likely without each token, the user's first; None: not told."""
+
+    @abstractmethod
+    def _tokens(self, subject: Subject) -> list[TokenEvidence]:
+        """What the text is conditioned on, the user's tokens first, without their worth."""
+
+    @abstractmethod
+    def prompt_length(self, pairs: Pairs) -> float | None:
+        """Mean tokens of the pairs' prompts; None where there are none."""
+
+    @abstractmethod
+    def _base_model(self) -> dict[str, Any]:
+        """What names the model that it was made for: `id`, `revision` and more."""
+
+    @abstractmethod
+    def _reopen(self, stored: Artifact) -> None:
+        """Take back the rest of what :meth:`content` saved, and load the model."""
+
+    # --- pairs
+
+    def _take_up(self, dataset: Dataset, known: KnownT) -> None:
+        """Keep what is known and the profiles that are shown, after checking that both speak of the same people."""
+        for side, ours, theirs in (
+            ("user", dataset.users, known.users),
+            ("item", dataset.items, known.items),
+        ):
+            if ours.values != theirs.values:
+                raise UserError(
+                    f"explainer: the {side}s of data set '{dataset.name}' ({len(ours):,}) are not those of the "
+                    f"{self.part} ({len(theirs):,}); use the data set that it was learned on"
+                )
+        self._known = known
+        if self.config.shows_profiles:
+            self.profiles = {side: dataset.profiles(side) for side in SIDES}
+
+    def _usable(self, dataset: Dataset, split: Literal["train", "valid"], wanted: int) -> Pairs:
+        """At most `wanted` supported pairs of a split, drawn by the seed, in their order; 0 = all."""
+        pairs = dataset.pairs(split)
+        pairs = pairs.select(np.flatnonzero(self.supported(pairs)))
+        if not len(pairs):
+            raise UserError(
+                f"data set '{dataset.name}': no usable explanations in split '{split}'; add some or re-split"
+            )
+        if not wanted or wanted >= len(pairs):
+            return pairs
+        drawn = np.random.default_rng(self.config.seed).choice(len(pairs), wanted, replace=False)
+        return pairs.select(np.sort(drawn))
+
+    def _scored(
+        self,
+        pairs: Pairs,
+        user_rows: NDArray[np.int64] | None = None,
+        item_rows: NDArray[np.int64] | None = None,
+    ) -> list[Subject]:
+        """Pairs with their texts, read as these users and items; titles stay the pairs' own."""
+        users = pairs.users if user_rows is None else user_rows
+        items = pairs.items if item_rows is None else item_rows
+        return [
+            Subject(user, item, self.known.titles[own], text=text)
+            for user, item, own, text in zip(
+                users.tolist(), items.tolist(), pairs.items.tolist(), pairs.texts, strict=True
+            )
+        ]
+
+    def supported(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """[n] Whether both sides of a pair have training interactions, so that :meth:`explain` takes it."""
+        history = self.known.has_history
+        supported: NDArray[np.bool_] = history["user"][pairs.users] & history["item"][pairs.items]
+        return supported
+
+    def _subjects(
+        self,
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
+        history: Sequence[str | int] | None,
+        item: str | int | None,
+    ) -> list[Subject]:
+        """What is asked about, with the history behind it; refused where there is none."""
+        users, items = self.known.users, self.known.items
+        if pairs is None:
+            if not history or item is None:
+                raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
+            seen = [items.index(external) for external in history]
+            return [self._subject(None, items.index(item), seen)]
+        if isinstance(pairs, Pairs):
+            numbers = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
+        else:
+            asked = cast("Sequence[ExternalPair]", [pairs] if _is_single(pairs) else pairs)
+            numbers = [(users.index(user), items.index(thing)) for user, thing in asked]
+        return [self._subject(user, thing, self._history(user)) for user, thing in numbers]
+
+    def _history(self, user: int) -> list[int]:
+        """Items that the user took in training."""
+        seen = self.known.seen
+        taken: list[int] = seen[seen[:, 0] == user, 1].tolist()
+        if not taken:
+            raise UserError(
+                f"user {self.known.users.values[user]!r}: no training interactions, so no {self.stands} "
+                "to explain with; say what the user likes instead: explain(history=[items], item=…)"
+            )
+        return taken
+
+    def _subject(self, user: int | None, item: int, seen: Sequence[int]) -> Subject:
+        if not (self.known.seen[:, 1] == item).any():
+            raise UserError(
+                f"item {self.known.items.values[item]!r}: no training interactions, so no {self.stands} "
+                "to explain with; ask about an item that someone has taken, or fit again once someone has"
+            )
+        return Subject(user, item, self.known.titles[item], seen)
+
+    # --- explaining
+
+    @overload
+    def explain(self, pairs: ExternalPair, *, contributions: bool = False) -> Explanation: ...
+    @overload
     def explain(
-        self, pairs: Pairs | Sequence[tuple[str | int, str | int]], *, contributions: bool = False
-    ) -> list[Explanation]:
-        """One explanation per pair; external ids in tuples, internal numbers in `Pairs`."""
-        ...
+        self, pairs: Pairs | Sequence[ExternalPair], *, contributions: bool = False
+    ) -> list[Explanation]: ...
+    @overload
+    def explain(
+        self, *, history: Sequence[str | int], item: str | int, contributions: bool = False
+    ) -> Explanation: ...
+    def explain(
+        self,
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None = None,
+        *,
+        history: Sequence[str | int] | None = None,
+        item: str | int | None = None,
+        contributions: bool = False,
+    ) -> Explanation | list[Explanation]:
+        """Why each user would like the item; greedy, so a pair gets the same text in any batch.
 
-    def stream(self, pair: tuple[str | int, str | int]) -> Iterator[str]:
-        """The text of one pair in pieces, as they come."""
-        ...
+        Args:
+            pairs: One (user, item) of external ids, several, or `Pairs` of internal numbers.
+            history: Instead of a known user: external ids of items that someone likes.
+            item: The item to explain for `history`.
+            contributions: Also measure each token's worth, for one more reading of each text per token and one of all.
+
+        Raises:
+            UserError: Unknown id; a user or item without training interactions; an empty history.
+        """
+        subjects = self._subjects(pairs, history, item)
+        texts = self._write(subjects)
+        told = [replace(subject, text=text) for subject, text in zip(subjects, texts, strict=True)]
+        worth = self._worth(told) if contributions else [None] * len(told)
+        explanations = [self._explained(*parts) for parts in zip(told, texts, worth, strict=True)]
+        return explanations[0] if pairs is None or _is_single(pairs) else explanations
+
+    def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
+        """A text with its tokens and their worth, the items most like the explained one, and phrases."""
+        tokens = self._tokens(subject)
+        if worth is not None:
+            tokens = [replace(token, contribution=float(w)) for token, w in zip(tokens, worth, strict=True)]
+        return Explanation(text, tokens, Evidence(self._nearest(subject), best_phrases(tokens)))
+
+    def _nearest(self, subject: Subject) -> list[ItemEvidence]:
+        """Items of the history whose vectors are most like that of the explained item."""
+        things = [subject.item, *dict.fromkeys(item for item in subject.seen if item != subject.item)]
+        if len(things) == 1:
+            return []
+        ids, titles = self.known.items.values, self.known.titles
+        alike = [(things[row], cosine) for row, cosine in most_alike(self.known.item_vectors(things), _ITEMS)]
+        return [ItemEvidence(ids[item], titles[item], cosine) for item, cosine in alike]
+
+    def stream(
+        self,
+        pair: ExternalPair | None = None,
+        *,
+        history: Sequence[str | int] | None = None,
+        item: str | int | None = None,
+    ) -> Iterator[str]:
+        """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
+        return self._stream(self._subjects(pair, history, item)[0])
 
     def nll(
         self,
@@ -108,14 +291,117 @@ class Explainer(Protocol):
         user_rows: NDArray[np.int64] | None = None,
         item_rows: NDArray[np.int64] | None = None,
     ) -> NllResult:
-        """NLL of the pairs' own texts, with other entities' conditioning where rows are given."""
-        ...
+        """NLL of the pairs' texts.
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write a folder that loads alone."""
-        ...
+        Takes any pair, also one that :meth:`explain` refuses. Cost: one reading of each text.
+
+        Args:
+            pairs: Internal numbers and the texts to be scored.
+            user_rows: [n] Users who stand in the prompts, profiles and all, in place of the pairs' own.
+            item_rows: [n] Items likewise; a title, where the prompt shows one, stays the pair's own.
+
+        Raises:
+            UserError: The model tells no probabilities (`can_score`).
+        """
+        return NllResult(*self._scores(self._scored(pairs, user_rows, item_rows)))
+
+    # --- keeping
+
+    def content(self) -> Content:
+        """What is known, profiles, options and the name of the model; never the model's weights."""
+        rows = [(side, number, text) for side in SIDES for number, text in self.profiles[side].items()]
+        schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
+        base = self._base_model()
+        return Content(
+            {
+                "system": self.system,
+                "options": self.config.model_dump(mode="json"),
+                "base_model": base,
+                "metrics": self.metrics,
+            },
+            tables={"profiles": pl.DataFrame(rows, schema=schema, orient="row")},
+            card=self._card(base),
+            parts={self.part: self.known},
+        )
+
+    @classmethod
+    def restore(
+        cls,
+        stored: Artifact,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        **_: Any,  # noqa: ANN401
+    ) -> Self:
+        """Make it again from its folder, with the frozen model that it was trained with.
+
+        Args:
+            stored: The folder's content.
+            model: Where that model lies, when not where it was (a folder); another model is refused.
+            device: Where to run, when not where it was trained.
+
+        Raises:
+            UserError: Another system's explainer; a base model that is missing or another one.
+        """
+        if (system := stored.config.get("system")) != cls.system:
+            raise UserError(
+                f"{stored.folder}: holds an explainer of system {system!r}, not {cls.system!r}; fit it again"
+            )
+        wanted, place = stored.config["base_model"], str(stored.folder / CONFIG)
+        update = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
+        values = stored.config["options"] | update | ({"device": device} if device else {})
+        explainer = cls(checked(cls.config_type, values, place, remedy="fit it again"))
+        explainer.metrics = stored.config["metrics"]
+        explainer._known = cast("KnownT", cls.known_type.from_pretrained(stored.part(cls.part)))
+        for side, entity, text in stored.tables["profiles"].iter_rows():
+            explainer.profiles[side][entity] = text
+        explainer._reopen(stored)
+        return explainer
+
+    def _backbone(self, stored: Artifact | None = None) -> Backbone:
+        """The frozen model in its own precision on this process's device; that of `stored`, where it is given.
+
+        Raises:
+            UserError: No such model, no network, 8-bit without bitsandbytes, or another model than was saved.
+        """
+        from forwhy.bridge.backbone import Backbone
+
+        config = self.config
+        backbone = Backbone.load(config.model, config.revision, config.dtype, config.device)
+        if stored is not None:
+            _refuse_another(stored, backbone.identity())
+        return backbone
+
+    def _card(self, base: Mapping[str, Any]) -> str:
+        known = self.known
+        text = (
+            f"Lets a frozen language model read {self.stands} and say why a user would like an item.\n"
+            "Weights of the base model are not included; it is fetched under its own licence.\n\n"
+            f"- base model: {base['id']}, revision {base['revision']}\n"
+            f"- users {len(known.users):,}, items {len(known.items):,}\n"
+            f"- preset: {self.config.preset}\n\n"
+            "Texts are generated and can be wrong about an item. They speak of users and items of the training data; "
+            "validation numbers picked the state and are no test."
+        )
+        measured = {f"validation {name}": f"{value:.4f}" for name, value in self.metrics.items()}
+        return card(f"{self.title} explainer for {base['id']}", text, measured, "explainable")
 
 
-def is_single(pairs: object) -> bool:
+def _is_single(pairs: object) -> bool:
     """Whether this is one (user, item) rather than several."""
     return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)
+
+
+def _refuse_another(stored: Artifact, found: Mapping[str, Any]) -> None:
+    """Tokenizer and embeddings must be those of the saved explainer, wherever the model lies."""
+    wanted = stored.config["base_model"]
+    if any(wanted[key] != found[key] for key in ("tokenizer", "embeddings", "width")):
+        ours, theirs = (
+            f"'{model['id']}' (width {model['width']}, tokenizer {model['tokenizer'][:8]}, "
+            f"embeddings {model['embeddings'][:8]})"
+            for model in (wanted, found)
+        )
+        raise UserError(
+            f"{stored.folder}: trained with base model {ours}, not for {theirs}; load it with its own model, or "
+            "fit an explainer for the other"
+        )

@@ -1,63 +1,101 @@
-"""BEAT's explainer: behaviour tokens of a user and an item in front of a frozen language model."""
+"""BEAT's explainers: a frozen language model reads the behaviour tokens of a pair, as vectors or in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forwhy.artifact import Artifact, Content
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.projectors import Bridge
-from forwhy.bridge.prompt import Numbers, Row
+from forwhy.bridge.projectors import Bridge, Codes, SideProjector, start_ids
+from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
 from forwhy.bridge.sar import sar_loss
-from forwhy.columns import Side
-from forwhy.explain.assembly import beat_reader, word_starts
-from forwhy.explain.base import TokenEvidence
-from forwhy.explain.config import BeatConfig
+from forwhy.columns import SIDES, Side
+from forwhy.data.dataset import Dataset
+from forwhy.explain.base import Explainer
+from forwhy.explain.evidence import Subject, TokenEvidence
+from forwhy.explain.options import BeatConfig
 from forwhy.explain.soft import SoftExplainer
-from forwhy.explain.store import Stored
+from forwhy.explain.spoken import SpokenExplainer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _START = "start."
 
 
-class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
-    """Reads behaviour tokens: the codes of stage 1, projected to vectors that stand where words do."""
+class _CodeExplainer(Explainer[Vocabulary]):
+    """What both have in common: users and items are rows of codes, whose phrases say what they mean."""
 
-    system = "beat"
-    title = "BEAT"
-    part = "vocabulary"
-    stands = "behaviour tokens"
-    config_type = BeatConfig
-
-    def __init__(self, config: BeatConfig | None = None) -> None:
-        super().__init__(config or BeatConfig())
-        self.starts: dict[str, list[int]] = {}
-        self._glosses: dict[str, list[list[str]]] = {}
+    part, stands = "vocabulary", "behaviour tokens"
+    config_type, known_type = BeatConfig, Vocabulary
+    config: BeatConfig
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The vocabulary whose tokens it reads."""
         return self.known
 
-    @classmethod
-    def _read_known(cls, folder: Path) -> Vocabulary:
-        return Vocabulary.from_pretrained(folder)
+    def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The codes of the user and of the item, in slot order."""
+        codes = self.known.codes
+        if subject.user is None:
+            return self.known.codes_for_history(subject.seen), codes["item"][subject.item]
+        return codes["user"][subject.user], codes["item"][subject.item]
+
+    def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
+        """Side -> the phrases of each of its codes, the best first."""
+        glosses, slots = _glosses(self.known), self.known.slots
+        return {
+            side: [glosses[book][int(code)] for book, code in zip(slots(side), codes, strict=True)]
+            for side, codes in zip(SIDES, self._standing(subject), strict=True)
+        }
+
+    def _tokens(self, subject: Subject) -> list[TokenEvidence]:
+        phrases = self._phrases(subject)
+        return [
+            TokenEvidence(name, side, list(gloss))
+            for side, codes in zip(SIDES, self._standing(subject), strict=True)
+            for name, gloss in zip(self.known.names_of(side, codes), phrases[side], strict=True)
+        ]
+
+
+class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
+    """Reads behaviour tokens: the codes of stage 1, projected to vectors that stand where words do."""
+
+    system, title = "beat", "BEAT"
+
+    def __init__(self, config: BeatConfig | None = None) -> None:
+        super().__init__(config)
+        self.starts: dict[str, list[int]] = {}
+        """Book -> id of the word that each code starts at; -1 for none."""
+
+    def _take_up(self, dataset: Dataset, known: Vocabulary) -> None:
+        super()._take_up(dataset, known)
+        self.starts = {}
 
     def _build(self, backbone: Backbone) -> Reader[Bridge]:
-        if not self.starts:
-            self.starts = word_starts(self.known, backbone, self.config)
-        return beat_reader(self.config, self.known, backbone, self.starts)
+        """Projectors at their start: real words of the model, or random."""
+        config, known = self.config, self.known
+        self.starts = self.starts or _word_starts(known, backbone, config)
+        prompt = Prompt(backbone.tokenizer, config.prompt)
+        sides: dict[Side, SideProjector] = {}
+        for side in SIDES:
+            codes = Codes.build(known.codebooks, known.slots(side), self.starts)
+            ids_C = torch.from_numpy(codes.start_C)
+            words_CD = backbone.embed(ids_C.clamp_min(0)).float().cpu() * (ids_C >= 0)[:, None]
+            sides[side] = SideProjector(codes, config.projector, words_CD, backbone.word_norm)
+        return Reader(backbone, prompt, Bridge.at_start(sides["user"], sides["item"], prompt, backbone))
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """Equation 12 + gamma x equation 11."""
         sar = self.config.sar
-        nll = self.reader.loss(rows, self.config.projector.token_dropout)
+        nll = self.reader.loss(rows)
         if not sar.gamma:
             return {"loss": nll, "nll": nll.detach()}
         aligned = self._aligned(rows)
@@ -72,43 +110,54 @@ class BeatExplainer(SoftExplainer[BeatConfig, Vocabulary, Bridge]):
         candidates = reader.bridge.every() if sar.candidates == "codebook" else reader.soft(rows)
         return sar_loss(reader.backbone.embed(ids_BT.clamp_min(0)), ids_BT >= 0, candidates, sar)
 
-    def _standing(self, side: Side, entity: int) -> Numbers:
-        codes_L: NDArray[np.int32] = self.known.codes[side][entity]
-        return codes_L
+    def content(self) -> Content:
+        """Also the word that each code starts at, as a number and, to be read, as text."""
+        whole, decode = super().content(), self.reader.prompt.decode
+        ids = {f"{_START}{book}": np.asarray(starts, np.int32) for book, starts in self.starts.items()}
+        words = {
+            book: [decode([number]).strip() if number >= 0 else "" for number in starts]
+            for book, starts in self.starts.items()
+        }
+        return replace(whole, config={**whole.config, "start_words": words}, tensors={**whole.tensors, **ids})
 
-    def _newcomer(self, seen: Sequence[int]) -> Numbers:
-        return self.known.codes_for_history(seen)
+    def _reopen(self, stored: Artifact) -> None:
+        self.starts = {
+            name.removeprefix(_START): ids.tolist()
+            for name, ids in stored.tensors.items()
+            if name.startswith(_START)
+        }
+        super()._reopen(stored)
 
-    def _vectors(self, items: Sequence[int]) -> NDArray[np.float32]:
-        return self.known.item_vectors(items)
 
-    def _tokens(self, row: Row, worth: NDArray[np.float64] | None) -> list[TokenEvidence]:
-        sides: tuple[tuple[Side, tuple[float, ...]], ...] = (("user", row.user), ("item", row.item))
-        named = [
-            (side, name, self._gloss(book, code))
-            for side, codes in sides
-            for name, book, code in zip(
-                self.known.names_of(side, [int(code) for code in codes]),
-                self.known.slots(side),
-                codes,
-                strict=True,
-            )
-        ]
-        return [
-            TokenEvidence(name, side, list(gloss), None if worth is None else float(worth[slot]))
-            for slot, (side, name, gloss) in enumerate(named)
-        ]
+class BeatWordsExplainer(_CodeExplainer, SpokenExplainer[Vocabulary]):
+    """Reads the same codes said in words: the phrases of the codes stand in the prompt, nothing is trained."""
 
-    def _gloss(self, book: str, code: float) -> list[str]:
-        """What a code means, the best phrase first."""
-        if not self._glosses:
-            self._glosses = {name: self.known.glosses(name) for name in self.known.codebooks}
-        return self._glosses[book][int(code)]
+    system, title = "beat-words", "BEAT in words"
 
-    def extra(self) -> dict[str, NDArray[np.int32]]:
-        """The word that each code starts at."""
-        return {f"{_START}{book}": np.asarray(ids, dtype=np.int32) for book, ids in self.starts.items()}
 
-    def _restore(self, stored: Stored) -> None:
-        super()._restore(stored)
-        self.starts = {name.removeprefix(_START): ids.tolist() for name, ids in stored.extra.items()}
+@lru_cache(maxsize=1)
+def _glosses(vocabulary: Vocabulary) -> Mapping[str, list[list[str]]]:
+    """Book -> per code its phrases, the best first."""
+    return {book: vocabulary.glosses(book) for book in vocabulary.codebooks}
+
+
+def _word_starts(vocabulary: Vocabulary, backbone: Backbone, config: BeatConfig) -> dict[str, list[int]]:
+    """Every code's start: a keyword of its gloss that is one token of the model; else its neighbour's."""
+    starts = {}
+    for book, codewords_KM in vocabulary.codebooks.items():
+        if config.projector.start == "none":
+            starts[book] = [-1] * len(codewords_KM)
+        else:
+            words = vocabulary.keywords(book)
+            found = start_ids(words, backbone.tokenizer)
+            starts[book] = _filled(np.array(found), codewords_KM)
+    return starts
+
+
+def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list[int]:
+    """Codes without a word take that of the nearest codeword that has one; all -1 when none has."""
+    known, missing = np.flatnonzero(ids_K >= 0), np.flatnonzero(ids_K < 0)
+    for code in missing if len(known) else ():
+        distance = np.square(codewords_KM[known] - codewords_KM[code]).sum(axis=1)
+        ids_K[code] = ids_K[known[distance.argmin()]]
+    return [int(number) for number in ids_K]

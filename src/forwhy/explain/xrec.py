@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.projectors import CollaborativeBridge
-from forwhy.bridge.prompt import Numbers, Row
+from forwhy.bridge.projectors import CollaborativeBridge, ExpertAdapter
+from forwhy.bridge.prompt import Numbers, Prompt, Row
 from forwhy.bridge.reader import Reader
-from forwhy.columns import Side
-from forwhy.explain.assembly import xrec_reader
-from forwhy.explain.base import TokenEvidence
-from forwhy.explain.config import XRecConfig
+from forwhy.columns import SIDES
+from forwhy.explain.evidence import Subject, TokenEvidence
+from forwhy.explain.options import XRecConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.representations import CollaborativeVectors
 
 
-class XRecExplainer(SoftExplainer[XRecConfig, CollaborativeVectors, CollaborativeBridge]):
+class XRecExplainer(SoftExplainer[CollaborativeVectors, CollaborativeBridge]):
     """Reads two graph vectors, each adapted by a mixture of experts, beside title and profiles in words.
 
     Ma et al. 2024, sections 3.2 and 3.3. A user known only by a history is folded into the graph; their
     profile is then left out.
     """
 
-    system = "xrec"
-    title = "XRec"
-    part = "collaborative"
-    stands = "graph vectors"
-    config_type = XRecConfig
-
-    def __init__(self, config: XRecConfig | None = None) -> None:
-        super().__init__(config or XRecConfig())
-
-    @classmethod
-    def _read_known(cls, folder: Path) -> CollaborativeVectors:
-        return CollaborativeVectors.from_pretrained(folder)
+    system, title, part, stands = "xrec", "XRec", "collaborative", "graph vectors"
+    config_type, known_type = XRecConfig, CollaborativeVectors
+    config: XRecConfig
 
     def _build(self, backbone: Backbone) -> Reader[CollaborativeBridge]:
-        return xrec_reader(self.config, self.known, backbone)
+        """Adapters at their start.
+
+        Raises:
+            UserError: A model into which nothing can be injected.
+        """
+        config = self.config
+        prompt = Prompt(backbone.tokenizer, config.prompt, {"user": 1, "item": 1})
+        vectors = (torch.from_numpy(self.known.vectors[side]) for side in SIDES)
+        user, item = (
+            ExpertAdapter(config.adapter, vectors_Nd, backbone.width, backbone.word_norm)
+            for vectors_Nd in vectors
+        )
+        bridge = CollaborativeBridge.at_start(user, item, prompt, backbone)
+        injection = None if config.injection == "none" else backbone.injection(config.injection)
+        return Reader(backbone, prompt, bridge, injection)
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """The NLL of the explanation's tokens."""
         return {"loss": self.reader.loss(rows)}
 
-    def _standing(self, side: Side, entity: int) -> Numbers:
-        vector_d: NDArray[np.float32] = self.known.vectors[side][entity]
-        return vector_d
+    def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
+        known = self.known
+        if subject.user is None:
+            return known.representation_for_history(subject.seen), known.vectors["item"][subject.item]
+        return known.vectors["user"][subject.user], known.vectors["item"][subject.item]
 
-    def _newcomer(self, seen: Sequence[int]) -> Numbers:
-        return self.known.representation_for_history(seen)
-
-    def _vectors(self, items: Sequence[int]) -> NDArray[np.float32]:
-        return self.known.item_vectors(items)
-
-    def _tokens(self, row: Row, worth: NDArray[np.float64] | None) -> list[TokenEvidence]:
-        sides: tuple[Side, Side] = ("user", "item")
-        return [
-            TokenEvidence(f"<{side[0]}.vector>", side, [], None if worth is None else float(worth[slot]))
-            for slot, side in enumerate(sides)
-        ]
+    def _tokens(self, subject: Subject) -> list[TokenEvidence]:
+        return [TokenEvidence(f"<{side[0]}.vector>", side, []) for side in SIDES]

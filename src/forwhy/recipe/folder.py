@@ -29,7 +29,7 @@ from forwhy.systems.base import Run, System, output_of
 
 if TYPE_CHECKING:
     from forwhy.evaluate.reading import Outputs
-    from forwhy.explain.soft import SoftExplainer
+    from forwhy.explain.base import Explainer
     from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
@@ -114,7 +114,7 @@ class RunFolder(Run):
         """
         return self.recipe.load_vocabulary(self)
 
-    def explainer(self) -> SoftExplainer[Any, Any, Any]:
+    def explainer(self) -> Explainer[Any]:
         """The explainer (loads the language model: seconds, and its size in memory).
 
         Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from forwhy.artifact import SavesItself
     from forwhy.data.dataset import Dataset
-    from forwhy.explain.soft import SoftExplainer
+    from forwhy.explain.base import Explainer
     from forwhy.graph.representations import Representations
     from forwhy.recommend.base import CatalogueRecommender
     from forwhy.vocabulary.vocabulary import Vocabulary
@@ -224,7 +224,7 @@ class System(Options, ABC):
         """What lists items for people."""
         raise self._lacks(run, "recommends nothing", "recommend with a run of another system")
 
-    def load_explainer(self, run: Run) -> SoftExplainer[Any, Any, Any]:
+    def load_explainer(self, run: Run) -> Explainer[Any]:
         """What says why (loads the language model: seconds, and its size in memory)."""
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from forwhy.columns import SIDES
 from forwhy.data.intents import IntentsConfig, entity_phrases
-from forwhy.explain.config import BeatConfig
+from forwhy.explain.options import BeatConfig
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 from forwhy.text.encoder import TextEncoder, text_encoder
@@ -21,7 +21,7 @@ from forwhy.vocabulary.config import TokenizerConfig
 
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
-    from forwhy.explain.beat import BeatExplainer
+    from forwhy.explain.base import Explainer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 
@@ -50,10 +50,9 @@ class Beat(ExplainingSystem):
         encoder = text_encoder(self.encoder.name)
         return BehaviourTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
 
-    def new_explainer(self) -> BeatExplainer:
+    def new_explainer(self) -> Explainer[Vocabulary]:
         """Stage 2: projected codes, or glosses in the prompt."""
-        from forwhy.explain.beat import BeatExplainer
-        from forwhy.explain.spoken import BeatWordsExplainer
+        from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
 
         return (BeatWordsExplainer if self.explainer.reader == "words" else BeatExplainer)(self.explainer)
 

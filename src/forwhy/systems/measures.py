@@ -22,8 +22,8 @@ from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences, seen_out
 from forwhy.evaluate.reading import Outputs, Reading, match
-from forwhy.explain.base import NllResult
-from forwhy.explain.soft import SoftExplainer
+from forwhy.explain.base import Explainer
+from forwhy.explain.evidence import NllResult
 from forwhy.graph.representations import Representations
 from forwhy.progress import Progress, spinner, track
 from forwhy.recommend.base import CatalogueRecommender
@@ -37,7 +37,6 @@ AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 EXPLAINED_TOGETHER, LISTED_TOGETHER = 32, 512
 """Pairs and users between two steps of the progress bar; results do not depend on it."""
 
-Explainer = SoftExplainer[Any, Any, Any]
 Ints = NDArray[np.int64]
 
 
@@ -67,7 +66,7 @@ def rank_popularity(dataset: Dataset, graph: Graph, ks: Sequence[int]) -> dict[s
     }
 
 
-def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer | None) -> Pairs:
+def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer[Any] | None) -> Pairs:
     """As many as are measured, of those whose user and item are known from training: there is something to read."""
     if explainer is not None:
         pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
@@ -76,7 +75,11 @@ def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer |
 
 
 def measure_texts(
-    dataset: Dataset, pairs: Pairs, explainer: Explainer, encoder: TextEncoder, settings: EvaluationConfig
+    dataset: Dataset,
+    pairs: Pairs,
+    explainer: Explainer[Any],
+    encoder: TextEncoder,
+    settings: EvaluationConfig,
 ) -> tuple[dict[str, Any], dict[str, Outputs]]:
     """Generated texts beside their controls and what the right representations are worth to the model.
 
@@ -96,7 +99,7 @@ def measure_texts(
 
 
 def _written(
-    dataset: Dataset, explainer: Explainer, pairs: Pairs, settings: EvaluationConfig
+    dataset: Dataset, explainer: Explainer[Any], pairs: Pairs, settings: EvaluationConfig
 ) -> Outputs | None:
     """A text for each of the first `generate` pairs; None where there are fewer than two."""
     chosen = pairs.select(np.arange(min(settings.generate, len(pairs))))
@@ -120,9 +123,9 @@ def _groups(
     return groups
 
 
-def _gain(explainer: Explainer, pairs: Pairs, settings: EvaluationConfig) -> Gain | None:
+def _gain(explainer: Explainer[Any], pairs: Pairs, settings: EvaluationConfig) -> Gain | None:
     """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
-    if not explainer.capabilities.scores:
+    if not explainer.can_score:
         return None
     chosen = pairs.select(np.arange(min(settings.pairs, len(pairs))))
     with Progress("scoring test pairs, right and shuffled", 4) as progress:
@@ -132,7 +135,7 @@ def _gain(explainer: Explainer, pairs: Pairs, settings: EvaluationConfig) -> Gai
 class _Counted:
     """A scorer that counts its passes over the pairs."""
 
-    def __init__(self, explainer: Explainer, progress: Progress) -> None:
+    def __init__(self, explainer: Explainer[Any], progress: Progress) -> None:
         self._explainer, self._progress = explainer, progress
 
     def nll(self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None) -> NllResult:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from forwhy.explain.config import XRecConfig
+from forwhy.explain.options import XRecConfig
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.systems.base import Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem

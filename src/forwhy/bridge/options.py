@@ -1,26 +1,14 @@
-"""Options of the bridge. No torch here, so that recipes are checked fast."""
+"""Options of the bridge. No torch here."""
 
 from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.columns import Side
+from forwhy.options import Options
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class PromptConfig(_Section):
+class PromptConfig(Options):
     """What the model is told around the behaviour tokens."""
 
     instruction: str = Field(
@@ -72,7 +60,7 @@ class PromptConfig(_Section):
         return self.task_tokens > 0 and self.task_depth == "every-layer"
 
 
-class ProjectorConfig(_Section):
+class ProjectorConfig(Options):
     """How a code becomes a vector that the model reads in place of a word."""
 
     kind: Literal["mlp", "linear"] = "mlp"
@@ -82,8 +70,6 @@ class ProjectorConfig(_Section):
     start: Literal["words", "none"] = "words"
     """`words`: each code starts at the embedding of a real word, a keyword of the code that is one token of
     the model, and the network learns what to add. `none`: the network alone, from random."""
-    distinct_start: bool = False
-    """Prefer a keyword that no earlier code of the same book has taken: words differ, but fit less well."""
     scale: Literal["word-norm", "word-size", "raw"] = "word-norm"
     """`word-norm`: every output is brought to the mean norm of the model's word embeddings. `word-size`: the
     network's output is multiplied by the size of a word embedding's coordinate, the norm is free. `raw`: as
@@ -101,11 +87,9 @@ class ProjectorConfig(_Section):
     numbers."""
     train_codebooks: bool = False
     """Train the codewords too, as the released code does; the vocabulary itself stays as it was."""
-    token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Chance per behaviour token of being hidden from the model in a training step."""
 
 
-class SarConfig(_Section):
+class SarConfig(Options):
     """Semantic alignment regularisation (BEAT eq. 10, 11)."""
 
     gamma: NonNegativeFloat = 0.0
@@ -119,7 +103,7 @@ class SarConfig(_Section):
     """Word pairs drawn per explanation (eq. 11's sampled set); 0 = all i < j."""
 
 
-class GenerationConfig(_Section):
+class GenerationConfig(Options):
     """Greedy decoding."""
 
     max_words: PositiveInt = 60
@@ -142,7 +126,7 @@ InjectionMode = Literal["projected", "identity"]
 released code."""
 
 
-class AdapterConfig(_Section):
+class AdapterConfig(Options):
     """How a graph vector becomes a vector that the model reads and that is injected (XRec)."""
 
     experts: PositiveInt = 8

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from forwhy.bridge.config import (
-    AdapterConfig,
-    GenerationConfig,
-    ProjectorConfig,
-    PromptConfig,
-    SarConfig,
-)
+from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
+from forwhy.models import DType
 from forwhy.options import Options, Presets
 from forwhy.text.chat.base import ChatConfig
+from forwhy.training import TrainingOptions
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",
@@ -91,7 +80,10 @@ XREC_PRESETS: Presets = {
 }
 
 
-class ExplainerConfig(Options):
+_DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class ExplainerConfig(TrainingOptions):
     """What explainers share: which model reads, what it is shown, how the reading is learned."""
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
@@ -106,8 +98,6 @@ class ExplainerConfig(Options):
     """The language model's own precision. Projectors stay in float32. fp16 needs a GPU."""
     quantization: Literal["8bit"] | None = None
     """`8bit` loads the language model with bitsandbytes (a GPU, and `pip install bitsandbytes`)."""
-    device: str = "auto"
-    """`auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
 
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
@@ -123,13 +113,13 @@ class ExplainerConfig(Options):
     accumulation: PositiveInt = 1
     """Batches whose gradients make one step: less memory per step, the same result as one larger batch."""
     epochs: NonNegativeInt = 3
-    """Passes over the training pairs."""
     lr: PositiveFloat = 5e-3
     """AdamW's learning rate for what turns codes or vectors into the model's own."""
     token_rate: PositiveFloat = 12.0
     """Learning rate of the task tokens, in multiples of `lr`; in units of one coordinate of a word embedding."""
     deep_rate: PositiveFloat = 2.0
-    """The same of the task tokens' keys and values in each layer; in units of the layer's own spread."""
+    """Learning rate of the task tokens' keys and values in each layer, in multiples of `lr`; in units of the
+    layer's own spread."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's decay of matrices; nothing else decays."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -139,13 +129,13 @@ class ExplainerConfig(Options):
     gradient_clip: NonNegativeFloat = 1.0
     """Largest gradient norm; 0 = no clipping."""
     patience: NonNegativeInt = 0
-    """Evaluations without a better validation NLL after which training stops; 0 = never."""
     evaluate_every: NonNegativeInt = 0
     """Optimiser steps between two evaluations; 0 = once per epoch."""
-    seed: NonNegativeInt = 0
-    """Of the start, the drawing of pairs and the order of batches."""
-    checkpoint_seconds: NonNegativeFloat = 60.0
-    """Seconds between two checkpoints."""
+
+    @property
+    def dtype(self) -> DType:
+        """What the language model's weights are loaded as."""
+        return "int8" if self.quantization == "8bit" else _DTYPES[self.precision]
 
     @property
     def shows_profiles(self) -> bool:
@@ -157,11 +147,14 @@ class ExplainerConfig(Options):
         """Learning rates in multiples of `lr`, by kind of parameter."""
         return {"task": self.token_rate, "deep": self.deep_rate}
 
+    def identity(self) -> str:
+        """The options that decide what is learned; the model has an identity of its own."""
+        left_out = {"preset", "device", "checkpoint_seconds", "generation", "model", "revision"}
+        return self.model_dump_json(exclude=left_out)
 
-class WordsConfig(BaseModel):
+
+class WordsConfig(Options):
     """Reading in words: a model that only takes text, on a server or here; nothing is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     instruction: str = Field(default=_WORDS_INSTRUCTION, min_length=1)
     """What the model is told first."""
@@ -189,8 +182,8 @@ class BeatConfig(ExplainerConfig):
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     sar: SarConfig = Field(default_factory=SarConfig)
     code_rate: PositiveFloat = 2.0
-    """As `token_rate`, of slot vectors and code offsets; in units of one coordinate of a standardised codeword, or of
-    a word embedding."""
+    """Learning rate of slot vectors and code offsets, in multiples of `lr`; in units of one coordinate of a
+    standardised codeword, or of a word embedding."""
 
     @property
     def rates(self) -> dict[str, float]:

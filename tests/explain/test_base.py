@@ -1,0 +1,113 @@
+"""What every explainer promises, whatever its system, with models that know nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.explain.base import Explainer
+from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+from forwhy.explain.xrec import XRecExplainer
+from forwhy.testing import explainer_laws
+
+KINDS: dict[str, type[Explainer[Any]]] = {
+    "explainer": BeatExplainer,
+    "spoken": BeatWordsExplainer,
+    "xrec": XRecExplainer,
+}
+"""Fixture with a fitted explainer -> its class."""
+
+
+@pytest.fixture(params=list(KINDS))
+def fitted(request: pytest.FixtureRequest) -> Explainer[Any]:
+    made: Explainer[Any] = request.getfixturevalue(request.param)
+    assert type(made) is KINDS[request.param]
+    return made
+
+
+def test_it_obeys_the_laws_of_explainers(fitted: Explainer[Any]) -> None:
+    explainer_laws(fitted, [(0, 1), (3, 4), (5, 2), (7, 9)])
+
+
+def test_one_in_one_out_and_the_same_text_in_any_batch(fitted: Explainer[Any], town: Dataset) -> None:
+    pairs = town.pairs("test")
+    pairs = pairs.select(np.flatnonzero(fitted.supported(pairs)))
+    many = fitted.explain(pairs)
+    external = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
+    assert [e.text for e in fitted.explain(external)] == [e.text for e in many]
+    for pair, expected in zip(external[:3], many, strict=False):
+        alone = fitted.explain(pair)
+        assert alone.text == expected.text
+        assert "".join(fitted.stream(pair)) == expected.text
+        assert fitted.explain((str(pair[0]), str(pair[1]))).text == expected.text
+    assert fitted.explain([]) == []
+    assert fitted.explain([], contributions=True) == []
+
+
+def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[Any]) -> None:
+    with pytest.raises(UserError, match=r"user 11: no training interactions.*explain\(history="):
+        fitted.explain((11, 1))
+    with pytest.raises(UserError, match="user 11"):
+        next(fitted.stream((11, 1)))
+    warm = fitted.explain(history=[2, "5"], item=1)
+    assert warm.text == "".join(fitted.stream(history=[2, 5], item=1))
+    assert {thing.item_id for thing in warm.evidence.items} == {2, 5}
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"pairs": (99, 1)}, "unknown user id 99"),
+        ({"pairs": (0, "nowhere")}, "unknown item id 'nowhere'"),
+        ({"history": [], "item": 1}, "give pairs, or history"),
+        ({"history": [2]}, "give pairs, or history"),
+        ({"history": [77], "item": 1}, "unknown item id 77"),
+    ],
+)
+def test_what_is_not_known_is_named(fitted: Explainer[Any], call: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as refused:
+        fitted.explain(**call)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_text_is_as_probable_as_its_pair_whoever_it_is_told_of(
+    fitted: Explainer[Any], town: Dataset
+) -> None:
+    pairs = town.pairs("test")
+    true = fitted.nll(pairs)
+    assert np.array_equal(fitted.nll(pairs, pairs.users, pairs.items).sum, true.sum)
+    other = fitted.nll(pairs, user_rows=np.roll(pairs.users, 1))
+    assert np.array_equal(other.tokens, true.tokens)
+    assert not np.allclose(other.sum, true.sum)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_not_fitted_says_so(kind: type[Explainer[Any]]) -> None:
+    with pytest.raises(UserError, match="not fitted"):
+        kind().explain((0, 1))
+
+
+def test_another_datasets_entities_are_refused(fitted: Explainer[Any], town: Dataset, tmp_path: Path) -> None:
+    class Other:
+        name, users, items = "other", type(town.users)((1, 2), "user"), town.items
+
+    with pytest.raises(UserError, match="users of data set 'other'"):
+        type(fitted)(fitted.config).fit(Other(), fitted.known, tmp_path)  # type: ignore[arg-type]
+
+
+def test_saved_and_loaded_are_equal(fitted: Explainer[Any], town: Dataset, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "kept")
+    loaded = type(fitted).from_pretrained(tmp_path / "kept")
+    pairs = town.pairs("test")
+    assert loaded.nll(pairs).sum.tolist() == fitted.nll(pairs).sum.tolist()
+    assert loaded.explain((3, 4), contributions=True) == fitted.explain((3, 4), contributions=True)
+    assert loaded.metrics == fitted.metrics
+    assert loaded.config.model_dump(exclude={"revision"}) == fitted.config.model_dump(exclude={"revision"})
+    other = next(kind for kind in KINDS.values() if kind.system != fitted.system)
+    with pytest.raises(UserError, match=f"explainer of system '{fitted.system}', not '{other.system}'"):
+        other.from_pretrained(tmp_path / "kept")
