@@ -9,7 +9,7 @@ import pytest
 
 from forwhy.errors import UserError
 from forwhy.recipe import Grid, RunFolder, load_grid, load_recipe, run_grid
-from forwhy.recipe import grid as module
+from forwhy.recipe import runner as module
 
 GRID = """
 name = "parts"

@@ -23,6 +23,7 @@ from forwhy.atomic import atomic_folder
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.recipe.folder import STAGE_FORMAT, RunFolder, write_text
+from forwhy.recipe.schema import Grid
 from forwhy.systems.base import METRICS, Stage, System, output_of
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,30 @@ def run(
         reports.append(
             _bring_up(home, step, inputs, [other for other in siblings if other.path != home.path])
         )
+    return reports
+
+
+def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list[StageReport]]:
+    """Brings every row's run folder `out/ROW` up to `until`; a row that fails does not stop the others.
+
+    A finished row is skipped, a killed one goes on, and a training that two rows share is done once.
+
+    Raises:
+        UserError: After all rows: those that failed, and why.
+    """
+    if (out / "recipe.toml").is_file():
+        raise UserError(f"{out}: is the folder of a run; give --out another one for a table of several")
+    folders = {row: RunFolder(out / row) for row in grid.rows}
+    reports, failed = {}, []
+    for number, (row, recipe) in enumerate(grid.rows.items(), start=1):
+        log.info("%s: row %d of %d", row, number, len(grid.rows))
+        try:
+            reports[row] = run(recipe, folders[row].path, until, siblings=list(folders.values()))
+        except UserError as error:
+            log.warning("%s: %s", row, error)
+            failed.append(f"{row}: {error}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(grid.rows)} rows failed: {'; '.join(failed)}")
     return reports
 
 
