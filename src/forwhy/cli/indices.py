@@ -93,9 +93,7 @@ def _semantic(data: Dataset, name: str) -> NDArray[np.floating]:
     from forwhy.text.encoder import text_encoder
     from forwhy.vocabulary.indices import read_vectors, semantic_vectors
 
-    return (
-        read_vectors(Path(name)) if name.endswith(".npy") else semantic_vectors(data, text_encoder(name))[0]
-    )
+    return read_vectors(Path(name)) if name.endswith(".npy") else semantic_vectors(data, text_encoder(name))
 
 
 def _behaviour(data: Dataset, name: str, seed: int) -> NDArray[np.floating]:

@@ -125,7 +125,7 @@ class GenerativeSystem(NextItemSystem):
         found: dict[str, NDArray[np.floating]] = {}
         has_text = any(text.strip() for text in dataset.item_texts())
         if "semantic" in self.sources and (has_text or self.index.source == "semantic"):
-            found["semantic"] = semantic_vectors(dataset, text_encoder(self.encoder.name))[0]
+            found["semantic"] = semantic_vectors(dataset, text_encoder(self.encoder.name))
         if "behaviour" in self.sources:
             found["behaviour"] = self._behaviour_vectors(run)
         return found

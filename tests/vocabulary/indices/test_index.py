@@ -1,71 +1,29 @@
-"""An index is whole, names every item once, is saved and read back, and says how healthy it is."""
+"""An index names every item once, is saved and read back; LC-Rec's files are read, refused with a reason, written."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
+from forwhy.data.sources import import_lcrec
 from forwhy.errors import UserError
-from forwhy.testing import artifact_laws
-from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index, semantic_vectors
-from forwhy.vocabulary.indices.build import health, read_vectors, spectral_vectors
+from forwhy.vocabulary.config import IndexConfig
+from forwhy.vocabulary.indices.build import build_index
+from forwhy.vocabulary.indices.index import ItemIndex, from_json, read_codes, to_json, unique_index
 
-ITEMS = Ids(tuple(range(10, 510)), "item")
-SEMANTIC = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)
-BEHAVIOUR = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
-
-
-def build(**options: object) -> ItemIndex:
-    return build_index(ITEMS, IndexConfig.model_validate({"width": 32, **options}), SEMANTIC, BEHAVIOUR)
+SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[4] / "shared")) / "data"
+ITEMS = Ids((1, 2, 3, 4), "item")
+SHARING = {"4": ["<a_0>", "<b_7>"], "1": ["<a_2>", "<b_7>"], "2": ["<a_2>", "<b_7>"], "3": ["<a_2>", "<b_7>"]}
 
 
 def small(codes: list[list[int]], sizes: tuple[int, ...] = (3, 2)) -> ItemIndex:
     names = Ids(tuple("pqrs"[: len(codes)]), "item")
     return ItemIndex(np.array(codes, np.int32), sizes, ("semantic",) * len(sizes), names)
-
-
-def test_unit_is_semantic_then_behaviour_each_telling_all_items_apart() -> None:
-    unit, semantic, behaviour = build(), build(source="semantic"), build(source="behaviour")
-    assert unit.sources == ("semantic", "semantic", "behaviour", "behaviour")
-    assert np.array_equal(unit.codes, np.column_stack([semantic.codes, behaviour.codes]))
-    for half in (unit.codes[:, :2], unit.codes[:, 2:]):
-        assert len(np.unique(half, axis=0)) == 500
-
-
-def test_orders_hold_the_same_levels() -> None:
-    unit = build().codes
-    assert np.array_equal(build(order="behaviour_first").codes, unit[:, [2, 3, 0, 1]])
-    mixed = build(order="interleave")
-    assert np.array_equal(mixed.codes, unit[:, [0, 2, 1, 3]])
-    assert mixed.sources == ("semantic", "behaviour", "semantic", "behaviour")
-    assert mixed.levels_of("behaviour") == [1, 3]
-
-
-def test_options_reach_the_tree() -> None:
-    assert build(width="auto").sizes == (23, 23, 23, 23)
-    assert build(source="semantic", width="auto", depth=4).sizes == (5, 5, 5, 5)
-    assert build(source="random", depth=4).codes.shape == (500, 4)
-    others = [
-        build(source="semantic", **changed)
-        for changed in ({"leaf_order": "distance"}, {"seed": 1}, {"iterations": 1})
-    ]
-    first = build(source="semantic").codes
-    assert all(not np.array_equal(first, other.codes) for other in others)
-    assert np.array_equal(first[:, 0], others[0].codes[:, 0])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("source", ["unit", "semantic", "behaviour", "random"])
-@pytest.mark.parametrize("width", ["auto", 256])
-def test_tiny_catalogues(count: int, source: str, width: object) -> None:
-    config = IndexConfig.model_validate({"source": source, "width": width})
-    index = build_index(Ids(tuple(range(count))), config, SEMANTIC[:count], BEHAVIOUR[:count])
-    assert len(index) == count
-    assert index.metrics["levels"][0]["used"] == count
 
 
 def test_tokens_names_and_rows_agree() -> None:
@@ -98,113 +56,111 @@ def test_rows_must_be_the_items() -> None:
         ItemIndex(np.array([[0], [1]], np.int32), (2,), ("file",), Ids((1, 2, 3)))
 
 
-def test_artifact_laws_and_equal_bytes(tmp_path: Path) -> None:
-    artifact_laws(build, tmp_path / "laws")
-    index = build()
-    index.save_pretrained(tmp_path / "saved")
-    again = ItemIndex.from_pretrained(tmp_path / "saved")
-    assert np.array_equal(again.codes, index.codes)
-    assert (again.sizes, again.sources, again.items.values) == (
-        index.sizes,
-        index.sources,
-        index.items.values,
-    )
-    assert (again.config, again.metrics) == (index.config, index.metrics)
-    assert again.fingerprint == index.fingerprint != build(seed=1).fingerprint
-    assert "| c | behaviour | 32 | 32 |" in (tmp_path / "saved" / "README.md").read_text()
+# --- LC-Rec's files, and items that share an index.
 
 
-def test_bad_vectors_name_their_source() -> None:
-    with pytest.raises(UserError, match="needs behaviour vectors"):
-        build_index(ITEMS, IndexConfig(), SEMANTIC)
-    with pytest.raises(UserError, match="behaviour vectors: 499 rows for 500 items"):
-        build_index(ITEMS, IndexConfig(), SEMANTIC, BEHAVIOUR[1:])
-    broken = SEMANTIC.copy()
-    broken[7, 2] = np.nan
-    with pytest.raises(UserError, match="semantic vectors: row 7"):
-        build_index(ITEMS, IndexConfig(), broken, BEHAVIOUR)
-    with pytest.raises(UserError, match="32 codes for 500 items; use depth 2 or width 500"):
-        build(depth=1)
-    with pytest.raises(UserError, match="no items"):
-        build_index(Ids(()), IndexConfig(), SEMANTIC[:0], BEHAVIOUR[:0])
+def written(folder: Path, document: object) -> Path:
+    path = folder / "X.index.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def test_collisions_are_parted_by_one_more_token_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = from_json(written(tmp_path, SHARING), ITEMS)
+    assert [index.text(n) for n in range(4)] == [
+        "<a_2><b_7><c_0>",
+        "<a_2><b_7><c_1>",
+        "<a_2><b_7><c_2>",
+        "<a_0><b_7><c_0>",
+    ]
+    assert index.sizes == (3, 8, 3)
+    assert index.sources == ("file", "file", "extra")
+    assert index.metrics == {"collision_items": 3, "collision_groups": 1}
+    assert "3 of 4 items share 1 indices (at most 3 on one), e.g. 1=2=3" in caplog.text
+
+
+def test_collisions_can_be_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='3 of 4 items share.*1=2=3.*collisions = "extend"'):
+        from_json(written(tmp_path, SHARING), ITEMS, "report")
+    config = IndexConfig(source="file", file=written(tmp_path, SHARING), collisions="report")
+    with pytest.raises(UserError, match="3 of 4 items share"):
+        build_index(ITEMS, config)
+
+
+def test_unique_files_come_back_as_written(tmp_path: Path) -> None:
+    unique = {**SHARING, "2": ["<a_0>", "<b_0>"], "3": ["<a_1>", "<b_7>"]}
+    index = from_json(written(tmp_path, unique), ITEMS, "report")
+    assert index.levels == 2
+    to_json(index, tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == unique
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_parted_codes_are_unique_and_keep_what_was(rows: list[tuple[int, int]]) -> None:
+    codes = np.array(rows, np.int32)
+    items = Ids(tuple(range(len(rows))), "item")
+    index = unique_index(items, codes, (3, 3), ("file", "file"), "drawn")
+    shared = [row for row in set(rows) if rows.count(row) > 1]
+    assert len(np.unique(index.codes, axis=0)) == len(rows)
+    assert np.array_equal(index.codes[:, :2], codes)
+    assert index.metrics.get("collision_groups", 0) == len(shared)
+    assert index.metrics.get("collision_items", 0) == sum(map(rows.count, shared))
+    assert index.sizes == (3, 3, *([max(map(rows.count, shared))] if shared else []))
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("document", "complaint"),
     [
-        {"source": "file"},
-        {"file": "x.json"},
-        {"width": 1},
-        {"depth": 0},
-        {"source": "random", "method": "rqvae"},
-        {"k": 3},
+        ("{", "truncated or not JSON"),
+        ([], "not an object"),
+        ({}, "not an object"),
+        ({**SHARING, "5": ["<a_0>", "<b_1>"]}, "1 items that the data set does not have, first '5'"),
+        ({"1": ["<a_0>"], "2": ["<a_1>"]}, "2 of 4 items are missing, first 3"),
+        ({**SHARING, "01": ["<a_0>", "<b_1>"]}, "item 1 is named twice"),
+        ({**SHARING, "3": ["<a_0>"]}, "item '3': 1 tokens where the items before have 2"),
+        ({**SHARING, "3": ["<a_0>", "<c_0>"]}, "item '3': token 2 is '<c_0>', not <b_NUMBER>"),
+        ({**SHARING, "3": ["<a_0>", "<b_01>"]}, "token 2 is '<b_01>'"),
+        ({**SHARING, "3": ["<a_0>", "<b_99999999999>"]}, "token 2 is"),
+        (
+            {**SHARING, "3": ["<a_0>", "<b_999999999>"]},
+            "item '3': code 999999999 of level 2, .* below 65,536",
+        ),
+        ({**SHARING, "3": "<a_0><b_1>"}, "item '3': not a list of tokens"),
+        ({**SHARING, "3": [1, 2]}, "item '3': not a list of tokens"),
+        ({item: ["<a_0>"] * 27 for item in "1234"}, "27 tokens, but at most 26"),
     ],
 )
-def test_options_that_contradict_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        IndexConfig.model_validate(options)
+def test_broken_files_are_refused(tmp_path: Path, document: object, complaint: str) -> None:
+    path = written(tmp_path, document)
+    with pytest.raises(UserError, match=complaint) as refused:
+        from_json(path, ITEMS)
+    assert str(path) in str(refused.value)
 
 
-def test_health_counts_by_hand() -> None:
-    report = health(small([[0, 0], [0, 1], [1, 0], [2, 1]], (4, 2)))
-    first, second = report["levels"]
-    assert (first["used"], first["nodes"], first["branching"], first["forced"]) == (3, 3, 3.0, 0.0)
-    assert first["perplexity"] == pytest.approx(2**1.5)
-    assert (second["used"], second["nodes"], second["branching"]) == (2, 4, pytest.approx(4 / 3))
-    assert second["forced"] == pytest.approx(2 / 3)
-
-
-def test_purity_is_high_in_its_own_vectors_and_chance_in_strangers() -> None:
-    centres = np.random.default_rng(0).standard_normal((20, 6))
-    clustered = centres[np.arange(500) % 20] + 0.05 * SEMANTIC
-    index = build_index(ITEMS, IndexConfig(width=32), clustered, BEHAVIOUR)
-    purity = index.metrics["purity"]
-    assert purity["semantic"]["semantic"]["neighbours"] > 0.3
-    assert purity["behaviour"]["behaviour"]["neighbours"] > 0.15
-    assert purity["semantic"]["behaviour"]["neighbours"] == pytest.approx(1 / 32, abs=0.02)
-
-
-def test_items_without_text_get_the_mean(tiny_town: Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    whole, none = semantic_vectors(tiny_town, text_encoder("hash"))
-    assert none == 0
-    assert whole.shape == (30, 128)
-    items = tiny_town.tables["items"]
-    dumb = items.with_columns(
-        items[column].scatter([0, 4], "")
-        for column in ("title", "categories", "description")
-        if column in items.columns
-    )
-    silent, count = semantic_vectors(
-        tiny_town.derive({**tiny_town.tables, "items": dumb}, {}), text_encoder("hash")
-    )
-    assert count == 2
-    assert "2 of 30 items have no text" in caplog.text
-    kept = [n for n in range(30) if n not in tiny_town.items.numbers(items["item_id"][[0, 4]])]
-    assert np.array_equal(silent[kept], whole[kept])
-    np.testing.assert_allclose(
-        np.delete(silent, kept, axis=0), np.tile(silent[kept].mean(0), (2, 1)), atol=1e-6
-    )
-    with pytest.raises(UserError, match="no item has any text"):
-        semantic_vectors(
-            tiny_town.derive({"interactions": tiny_town.tables["interactions"]}, {}), text_encoder("hash")
-        )
-
-
-def test_spectral_vectors_are_rows_of_items(tiny_town: Dataset) -> None:
-    assert spectral_vectors(tiny_town, 8).shape == (30, 8)
-
-
-def test_vector_files(tmp_path: Path) -> None:
-    np.save(tmp_path / "good.npy", SEMANTIC)
-    assert np.array_equal(read_vectors(tmp_path / "good.npy"), SEMANTIC)
-    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
-    np.save(tmp_path / "line.npy", SEMANTIC[0])
-    (tmp_path / "text.npy").write_text("1 2 3")
-    for name, complaint in [
-        ("objects", "not a plain"),
-        ("line", "not a .npy table"),
-        ("text", "not a plain"),
-        ("none", "cannot be read"),
-    ]:
-        with pytest.raises(UserError, match=complaint):
-            read_vectors(tmp_path / f"{name}.npy")
+@pytest.mark.parametrize(
+    ("name", "distinct", "sharing", "groups", "largest"),
+    [("beauty", 12_088, 24, 11, 3), ("instruments", 9_897, 48, 23, None)],
+)
+def test_published_indices(
+    tmp_path: Path, name: str, distinct: int, sharing: int, groups: int, largest: int | None
+) -> None:
+    folder = SHARED / f"amazon-{name}"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here; FORWHY_SHARED names the folder of real data")
+    items = import_lcrec(folder).items
+    path = folder / f"{name.capitalize()}.index.json"
+    codes = read_codes(path, items)
+    index = from_json(path, items)
+    assert len(np.unique(codes, axis=0)) == distinct
+    assert index.metrics == {"collision_items": sharing, "collision_groups": groups}
+    assert largest in (None, index.sizes[4])
+    assert np.array_equal(index.codes[:, :4], codes)
+    to_json(index, tmp_path / "again.json")
+    assert np.array_equal(from_json(tmp_path / "again.json", items, "report").codes, index.codes)
+    shortened = {
+        item: tokens[:4] for item, tokens in json.loads((tmp_path / "again.json").read_text()).items()
+    }
+    assert shortened == json.loads(path.read_text())

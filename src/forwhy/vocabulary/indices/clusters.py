@@ -8,6 +8,7 @@ Source: Cuturi 2013 (Sinkhorn distances) for the prices; Bertsekas 1988 (auction
 Legend: G problems, N points each, D width, K clusters, M = G·N.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -31,22 +32,6 @@ HEAT = 0.02
 
 ROUNDS = 24
 """Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
-
-
-def balanced_kmeans(vectors_ND: NDArray[np.floating], k: int, seed: int = 0, iterations: int = 16) -> Ints:
-    """Cluster numbers, [N] from 0 to k - 1; every cluster holds floor(N/k) or ceil(N/k) points, exactly.
-
-    The same input and seed give the same bytes. With fewer points than clusters each has its own. Equal points may be
-    parted. Time O(iterations · min(N, 100,000) · k · D + N · k · D), memory O(N · D) plus a few blocks of 64 MiB.
-
-    Raises:
-        UserError: vectors that are no table of finite numbers, or k below 1.
-    """
-    if k < 1:
-        raise UserError(f"k = {k}: give at least one cluster")
-    x_ND = checked_vectors(vectors_ND, "vectors")
-    labels_GN = split(x_ND[None], k, np.random.default_rng(seed), iterations)
-    return np.asarray(labels_GN[0], np.int64)
 
 
 def checked_vectors(vectors: NDArray[np.floating], name: str) -> Floats:
@@ -73,7 +58,12 @@ def checked_vectors(vectors: NDArray[np.floating], name: str) -> Floats:
 
 
 def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> Ints:
-    """[G, N] cluster of every point in each of G problems, numbered along the centres' first principal axis."""
+    """[G, N] cluster of every point in each of G problems, from 0 to k - 1 along the centres' first principal axis.
+
+    Every cluster of a problem holds floor(N/k) or ceil(N/k) points, exactly. The same input and seed give the same
+    bytes. With fewer points than clusters each has its own. Equal points may be parted. For one problem: time
+    O(iterations · min(N, 100,000) · k · D + N · k · D), memory O(N · D) plus a few blocks of 64 MiB.
+    """
     if x_GND.shape[1] <= k:
         return ranks(x_GND)
     centres_GKD, prices_GK = _fit(_sample(x_GND, k, random), k, random, iterations)
@@ -211,14 +201,12 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 # --- Hierarchical codes: items split into k clusters, these into k again, until a cluster's items fit into one level.
 #
 # Source: LLM-BS section on DKI ("each cluster divided into k children until a single item"); the
-# released code fills its
-# tree by duplicating items, this one by clusters of equal size, so that no item has two leaves and no code collides.
+# released code fills its tree by duplicating items, this one by clusters of equal size, so that no item has two leaves
+# and no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
 
 
-LeafOrder = Literal["pca", "distance", "random"]
 Codes = NDArray[np.int32]
-
 PAPER_WIDTH = 256
 
 
@@ -232,11 +220,9 @@ def needed_depth(items: int, width: int) -> int:
 
 def even_width(items: int, depth: int) -> int:
     """The fewest codes per level with which `depth` levels tell so many items apart: ceil(items^(1/depth))."""
-    width = max(int(items ** (1.0 / depth)), 1)
+    width = max(int(items ** (1.0 / depth) - 0.5), 1)  # below it, however the root is rounded
     while width**depth < items:
         width += 1
-    while width > 1 and (width - 1) ** depth >= items:
-        width -= 1
     return width
 
 
@@ -262,7 +248,7 @@ def hierarchical_codes(
     vectors_ND: NDArray[np.floating],
     width: int,
     depth: int,
-    leaf_order: LeafOrder = "pca",
+    leaf_order: Literal["pca", "distance", "random"] = "pca",
     seed: int = 0,
     iterations: int = 16,
     name: str = "vectors",
@@ -278,8 +264,28 @@ def hierarchical_codes(
     """
     x_ND = checked_vectors(vectors_ND, name)
     tree_shape(len(x_ND), width, depth)
-    grower = _Grower(x_ND, width, leaf_order, np.random.default_rng(seed), iterations)
-    return grower.codes(depth)
+    random, axis_D = np.random.default_rng(seed), _first_axis(x_ND)
+
+    def children(rows_Gn: Ints) -> Ints:
+        """[G, n] the next code of each item in G clusters."""
+        x_GnD = x_ND[rows_Gn]
+        if rows_Gn.shape[1] > width:
+            return split(x_GnD, width, random, iterations)
+        if leaf_order == "random":
+            return places(random.random(rows_Gn.shape))
+        if leaf_order == "distance":
+            return places(((x_GnD - x_GnD.mean(1, keepdims=True)) ** 2).sum(2))
+        return ranks(x_GnD, axis_D)
+
+    codes_NL = np.zeros((len(x_ND), depth), np.int32)
+    order_N, starts_C = np.arange(len(x_ND)), np.zeros(1, np.int64)
+    with Progress("indexing items", len(x_ND) * depth) as progress:
+        for level in range(depth):
+            for part_Gn in _equal_clusters(order_N, starts_C, width, x_ND.shape[1]):
+                codes_NL[part_Gn, level] = children(part_Gn)
+                progress.advance(part_Gn.size)
+            order_N, starts_C = _regroup(codes_NL[:, level], order_N, starts_C)
+    return codes_NL
 
 
 def random_codes(items: int, width: int, depth: int, seed: int = 0) -> Codes:
@@ -302,65 +308,22 @@ def random_codes(items: int, width: int, depth: int, seed: int = 0) -> Codes:
     return codes_NL
 
 
-class _Grower:
-    """The tree while it grows: items in the order of their clusters, and where each cluster starts."""
+def _equal_clusters(order_N: Ints, starts_C: Ints, width: int, dims: int) -> Iterator[Ints]:
+    """Items by cluster, [G, n], arrays of clusters of one size n: two sizes at most, as they differ by one.
 
-    def __init__(
-        self,
-        x_ND: Floats,
-        width: int,
-        leaf_order: LeafOrder,
-        random: np.random.Generator,
-        iterations: int,
-    ) -> None:
-        self.x_ND, self.width, self.leaf_order = x_ND, width, leaf_order
-        self.random, self.iterations = random, iterations
-        self.axis_D = _first_axis(x_ND)
-
-    def codes(self, depth: int) -> Codes:
-        codes_NL = np.zeros((len(self.x_ND), depth), np.int32)
-        order_N, starts_C = np.arange(len(self.x_ND)), np.zeros(1, np.int64)
-        with Progress("indexing items", len(self.x_ND) * depth) as progress:
-            for level in range(depth):
-                for rows_Gn in _equal_clusters(order_N, starts_C):
-                    for part_Gn in np.array_split(rows_Gn, self._parts(rows_Gn)):
-                        codes_NL[part_Gn, level] = self._children(part_Gn)
-                        progress.advance(part_Gn.size)
-                order_N, starts_C = _regroup(codes_NL, order_N, starts_C, level)
-        return codes_NL
-
-    def _parts(self, rows_Gn: Ints) -> int:
-        """Into how many blocks clusters are cut so that a block's distances (or Gram matrices) stay in the cache."""
-        clusters, items = rows_Gn.shape
-        numbers = max(items * min(items, self.width), items * self.x_ND.shape[1])
-        return int(min(clusters, -(-clusters * numbers // TOGETHER)))
-
-    def _children(self, rows_Gn: Ints) -> Ints:
-        """[G, n] the next code of each item in G clusters."""
-        x_GnD = self.x_ND[rows_Gn]
-        if rows_Gn.shape[1] > self.width:
-            return split(x_GnD, self.width, self.random, self.iterations)
-        if self.leaf_order == "random":
-            return places(self.random.random(rows_Gn.shape))
-        if self.leaf_order == "distance":
-            return places(((x_GnD - x_GnD.mean(1, keepdims=True)) ** 2).sum(2))
-        return ranks(x_GnD, self.axis_D)
-
-
-def _equal_clusters(order_N: Ints, starts_C: Ints) -> list[Ints]:
-    """Items by cluster, [G, n], one array per size n: two at most, as sizes differ by one."""
+    Cut so that the distances (or Gram matrices) of an array stay in the cache.
+    """
     sizes_C = np.diff(np.append(starts_C, len(order_N)))
-    return [
-        order_N[starts_C[sizes_C == size][:, None] + np.arange(size)] for size in np.unique(sizes_C).tolist()
-    ]
+    for size in np.unique(sizes_C).tolist():
+        rows_Gn = order_N[starts_C[sizes_C == size][:, None] + np.arange(size)]
+        numbers = len(rows_Gn) * max(size * min(size, width), size * dims)
+        yield from np.array_split(rows_Gn, min(len(rows_Gn), -(-numbers // TOGETHER)))
 
 
-def _regroup(codes_NL: Codes, order_N: Ints, starts_C: Ints, level: int) -> tuple[Ints, Ints]:
+def _regroup(code_N: Codes, order_N: Ints, starts_C: Ints) -> tuple[Ints, Ints]:
     """Items in the order of the clusters after one more level, and where these start."""
-    cluster_N = np.zeros(len(order_N), np.int64)
-    cluster_N[starts_C[1:]] = 1
-    cluster_N = np.cumsum(cluster_N)
-    code_N = codes_NL[order_N, level].astype(np.int64)
+    cluster_N = np.repeat(np.arange(len(starts_C)), np.diff(np.append(starts_C, len(order_N))))
+    code_N = code_N[order_N]
     turn = np.lexsort((code_N, cluster_N))
     changed = (np.diff(cluster_N[turn]) != 0) | (np.diff(code_N[turn]) != 0)
     return order_N[turn], np.append(0, np.flatnonzero(changed) + 1)

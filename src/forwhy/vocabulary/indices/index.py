@@ -1,5 +1,8 @@
-"""Item indices: a few codes per item that name it, and only it. No torch.
+"""Item indices: a few codes per item that name it, and only it; and LC-Rec's files of them. No torch.
 
+A file `X.index.json` is `{item: ["<a_183>", "<b_7>", …]}`. Items may share an index there: one more token parts them.
+
+Source: RUCAIBox/LC-Rec and HonghuiBao2000/LETTER (the format); TIGER section 3.1 (one more token parts collisions).
 Legend: N items, L levels.
 """
 
@@ -11,38 +14,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-import forwhy.artifact as artifact
+from forwhy.artifact import Artifact, Content, Saved
 from forwhy.atomic import atomic_file
 from forwhy.data.ids import Ids
 from forwhy.data.sources.files import read_json
 from forwhy.errors import UserError
 
-KIND = "indices"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,8})>")
-"""What a token of an index looks like: the letter says the level, the number the code."""
+MOST_CODES = 65_536
+"""Codes of a level that a file may have even if there are fewer items: a model has a token for each."""
 Codes = NDArray[np.int32]
 Ints = NDArray[np.int64]
+log = logging.getLogger(__name__)
 
 
-def token_name(level: int, code: int) -> str:
+def index_token(level: int, code: int) -> str:
     """`<b_17>` for code 17 of the second level."""
     return f"<{LETTERS[level]}_{code}>"
 
 
 @dataclass(frozen=True, eq=False)
-class ItemIndex:
+class ItemIndex(Saved):
     """Codes of all items; every row once. Checked when made.
 
     Raises:
         UserError: two items with one index, more than 26 levels, codes beyond their level's size, or other items.
     """
+
+    kind = "indices"
 
     codes: Codes
     """[N, L]"""
@@ -54,7 +59,7 @@ class ItemIndex:
     items: Ids
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """The health report of the day it was made (`health.health`), and what was repaired."""
+    """The health report of the day it was made (`build.health`), and what was repaired."""
 
     def __post_init__(self) -> None:
         _check_shape(self)
@@ -77,7 +82,7 @@ class ItemIndex:
     @cached_property
     def tokens(self) -> list[str]:
         """Every token, level by level: `<a_0>`, `<a_1>`, …; these are what a language model has to learn."""
-        return [token_name(level, code) for level, size in enumerate(self.sizes) for code in range(size)]
+        return [index_token(level, code) for level, size in enumerate(self.sizes) for code in range(size)]
 
     @property
     def token_rows(self) -> Ints:
@@ -86,7 +91,7 @@ class ItemIndex:
 
     def names(self, item: int) -> list[str]:
         """The tokens of one item, by internal number."""
-        return [token_name(level, int(code)) for level, code in enumerate(self.codes[item])]
+        return [index_token(level, int(code)) for level, code in enumerate(self.codes[item])]
 
     def text(self, item: int) -> str:
         """The tokens of one item as one string, `<a_12><b_7>`."""
@@ -104,30 +109,33 @@ class ItemIndex:
         digest.update("\0".join(map(str, self.items.values)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder that loads alone; atomic."""
+    def content(self) -> Content:
+        """Codes as a tensor, items as a table."""
         config = {
-            "index": dict(self.config), "sizes": list(self.sizes), "sources": list(self.sources),
-            "fingerprint": self.fingerprint, "metrics": dict(self.metrics),
+            "index": self.config, "sizes": self.sizes, "sources": self.sources,
+            "fingerprint": self.fingerprint, "metrics": self.metrics,
         }  # fmt: skip
         items = pl.DataFrame({"item_id": list(self.items.values)})
-        artifact.save(Path(folder), KIND, config, {"codes": self.codes}, {"items": items}, _card(self))
+        return Content(config, {"codes": self.codes}, {"items": items}, self._card())
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "ItemIndex":
-        """Read a folder that `save_pretrained` wrote.
+    def restore(cls, stored: Artifact, **_: object) -> Self:
+        """Back from a folder."""
+        config, items = stored.config, Ids(tuple(stored.tables["items"]["item_id"]), "item")
+        sizes, sources = tuple(config["sizes"]), tuple(config["sources"])
+        return cls(stored.tensors["codes"], sizes, sources, items, config["index"], config["metrics"])
 
-        Raises:
-            UserError: a file is missing, truncated, altered or of another kind, named with the reason.
-        """
-        stored = artifact.load(Path(folder), KIND)
-        return cls(
-            codes=stored.tensors["codes"],
-            sizes=tuple(stored.config["sizes"]),
-            sources=tuple(stored.config["sources"]),
-            items=Ids(tuple(stored.tables["items"]["item_id"]), "item"),
-            config=stored.config["index"],
-            metrics=stored.config["metrics"],
+    def _card(self) -> str:
+        rows = "\n".join(
+            f"| {LETTERS[n]} | {entry['source']} | {entry['size']} | {entry['used']} | {entry['perplexity']:.0f} |"
+            for n, entry in enumerate(self.metrics.get("levels", ()))
+        )
+        return (
+            "---\nlibrary_name: forwhy\ntags: [recommendation, generative-retrieval, item-indices]\n---\n"
+            "# Item indices\n\n"
+            f"{len(self):,} items, {self.levels} tokens each, no two alike. Load with "
+            "`forwhy.ItemIndex.from_pretrained(folder)`.\n\n"
+            f"| level | source | codes | used | perplexity |\n|---|---|---|---|---|\n{rows}\n"
         )
 
 
@@ -161,96 +169,50 @@ def _check_codes(index: ItemIndex) -> None:
         first, second = (index.items.values[order[same[0] + step]] for step in (0, 1))
         raise UserError(
             f"index: items {first!r} and {second!r} share {index.text(int(order[same[0]]))} ({len(same):,} such "
-            "rows); part them with `published.part_collisions`"
+            "rows); part them with `unique_index`"
         )
 
 
-def _card(index: ItemIndex) -> str:
-    def rows(entries: Sequence[Mapping[str, Any]]) -> str:
-        return "\n".join(
-            f"| {LETTERS[n]} | {entry['source']} | {entry['size']} | {entry['used']} | {entry['perplexity']:.0f} |"
-            for n, entry in enumerate(entries)
-        )
+def unique_index(
+    items: Ids,
+    codes_NL: Codes,
+    sizes: Sequence[int],
+    sources: Sequence[str],
+    name: str,
+    resolve: Literal["report", "extend"] = "extend",
+) -> ItemIndex:
+    """The index of these codes. O(N log N).
 
-    levels = index.metrics.get("levels", ())
-    return (
-        "---\nlibrary_name: forwhy\ntags: [recommendation, generative-retrieval, item-indices]\n---\n"
-        "# Item indices\n\n"
-        f"{len(index):,} items, {index.levels} tokens each, no two alike. Load with "
-        "`forwhy.ItemIndex.from_pretrained(folder)`.\n\n"
-        f"| level | source | codes | used | perplexity |\n|---|---|---|---|---|\n{rows(levels)}\n"
-    )
+    Where items share codes, `report` refuses them, and `extend` adds a level and logs it under `name`: 0 for an item
+    alone on its codes, else its place among the sharers, in the order of items. Every item gets the level, as decoding
+    runs a fixed number of steps. (LC-Rec's other way, reassigning the last level, would move items away from the codes
+    that a published model was trained on.)
 
-
-# --- LC-Rec's index files, `X.index.json`: {item: ["<a_183>", "<b_7>", …]}; and what to do when items share an index.
-#
-# Source: RUCAIBox/LC-Rec and HonghuiBao2000/LETTER (the format); TIGER section 3.1 (one more token parts collisions).
-# Legend: N items, L levels.
-
-
-log = logging.getLogger(__name__)
-MOST_CODES = 65_536
-"""Codes of a level that a file may have even if there are fewer items: a model has a token for each."""
-
-
-@dataclass(frozen=True)
-class Collisions:
-    """Items that share an index with another."""
-
-    group_N: Ints
-    """[N] number of each item's index; equal numbers are equal indices."""
-    place_N: Ints
-    """[N] 0 for the first item of an index, 1 for the second, … in the order of items."""
-
-    @classmethod
-    def of(cls, codes_NL: Codes) -> "Collisions":
-        """Find them; O(N log N)."""
-        group_N = np.unique(codes_NL, axis=0, return_inverse=True)[1].ravel()
-        order_N = group_N.argsort(kind="stable")
-        place_N = np.empty(len(group_N), np.int64)
-        place_N[order_N] = np.arange(len(group_N)) - np.searchsorted(group_N[order_N], group_N[order_N])
-        return cls(group_N, place_N)
-
-    @property
-    def groups(self) -> int:
-        """Indices that several items share."""
-        return int((self._sizes > 1).sum())
-
-    @property
-    def items(self) -> int:
-        """Items that share theirs."""
-        return int(self._sizes[self._sizes > 1].sum())
-
-    @property
-    def largest(self) -> int:
-        """Items of the most crowded index; 1 when all are alone."""
-        return int(self._sizes.max())
-
-    def summary(self, items: Ids, examples: int = 3) -> str:
-        """One line: counts, and the items of the first few shared indices."""
-        shared = np.flatnonzero(self._sizes > 1)[:examples]
-        shown = (
-            "=".join(str(items.values[n]) for n in np.flatnonzero(self.group_N == g)[:4]) for g in shared
-        )
-        return (
-            f"{self.items:,} of {len(items):,} items share {self.groups:,} indices (at most {self.largest} on "
-            f"one), e.g. {', '.join(shown)}"
-        )
-
-    @property
-    def _sizes(self) -> Ints:
-        return np.bincount(self.group_N)
-
-
-def part_collisions(codes_NL: Codes) -> Codes:
-    """[N, L + 1] unique codes: 0 on the new level for an item alone on its index, else its place among the sharers.
-
-    Every item gets the level, as decoding runs a fixed number of steps; it is forced wherever it is 0 alone. Codes that
-    were unique come back as they are, [N, L]. (LC-Rec's other way, reassigning the last level, would move items away
-    from the codes that a published model was trained on.)
+    Raises:
+        UserError: collisions with `report`; counts and examples are named.
     """
-    found = Collisions.of(codes_NL)
-    return codes_NL if not found.groups else np.column_stack([codes_NL, found.place_N]).astype(codes_NL.dtype)
+    _, group_N, sizes_G = np.unique(codes_NL, axis=0, return_inverse=True, return_counts=True)
+    group_N, shared = group_N.ravel(), np.flatnonzero(sizes_G > 1)
+    if not len(shared):
+        return ItemIndex(codes_NL, tuple(sizes), tuple(sources), items)
+    count, largest = int(sizes_G[shared].sum()), int(sizes_G.max())
+    shown = ["=".join(str(items.values[n]) for n in np.flatnonzero(group_N == g)[:4]) for g in shared[:3]]
+    line = (
+        f"{name}: {count:,} of {len(items):,} items share {len(shared):,} indices (at most {largest} on one), "
+        f"e.g. {', '.join(shown)}"
+    )
+    if resolve == "report":
+        raise UserError(f'{line}; read it with collisions = "extend", which adds a token to part them')
+    log.warning("%s; one more token parts them", line)
+    order_N = group_N.argsort(kind="stable")
+    place_N = np.empty_like(group_N)
+    place_N[order_N] = np.arange(len(group_N)) - np.searchsorted(group_N[order_N], group_N[order_N])
+    parted_NL = np.column_stack([codes_NL, place_N]).astype(codes_NL.dtype)
+    metrics = {"collision_items": count, "collision_groups": len(shared)}
+    return ItemIndex(parted_NL, (*sizes, largest), (*sources, "extra"), items, {}, metrics)
+
+
+# --- LC-Rec's files.
 
 
 def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"] = "extend") -> ItemIndex:
@@ -259,30 +221,15 @@ def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"]
     Args:
         path: The file.
         items: All of them, and no others, must be in the file.
-        resolve: When items share an index: `extend` adds a level (`part_collisions`) and logs it, `report` refuses.
+        resolve: When items share an index: `extend` adds a level and logs it, `report` refuses the file.
 
     Raises:
         UserError: broken file, foreign tokens, missing or extra items, or collisions with `report`; counts and
             examples are named.
     """
     codes_NL = read_codes(path, items)
-    found = Collisions.of(codes_NL)
-    if found.groups and resolve == "report":
-        line = f"{path}: {found.summary(items)}"
-        raise UserError(f'{line}; read it with collisions = "extend", which adds a token to part them')
     sizes = (codes_NL.max(0) + 1).tolist()
-    return unique_index(items, codes_NL, sizes, ["file"] * len(sizes), str(path))
-
-
-def unique_index(items: Ids, codes_NL: Codes, sizes: list[int], sources: list[str], name: str) -> ItemIndex:
-    """The index of these codes, with one more level where they collide; that is logged under `name`."""
-    found = Collisions.of(codes_NL)
-    metrics = {}
-    if found.groups:
-        log.warning("%s: %s; one more token parts them", name, found.summary(items))
-        codes_NL, sizes, sources = part_collisions(codes_NL), [*sizes, found.largest], [*sources, "extra"]
-        metrics = {"collision_items": found.items, "collision_groups": found.groups}
-    return ItemIndex(codes_NL, tuple(sizes), tuple(sources), items, {}, metrics)
+    return unique_index(items, codes_NL, sizes, ["file"] * len(sizes), str(path), resolve)
 
 
 def to_json(index: ItemIndex, path: Path | str) -> None:
@@ -302,28 +249,21 @@ def read_codes(path: Path | str, items: Ids) -> Codes:
     document = read_json(path)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path}: not an object of token lists by item; give an X.index.json of LC-Rec")
-    numbers = _places(path, list(document), items)
-    levels: int | None = None
+    numbers, levels = _places(path, list(document), items), 0
     codes: list[list[int]] = []
     for item, tokens in document.items():
-        row = _row(f"{path}: item {item[:50]!r}", tokens, levels)
-        codes.append(row)
-        levels = len(row)
-    codes_NL = np.empty((len(items), levels or 0), np.int32)
+        codes.append(_row(f"{path}: item {item[:50]!r}", tokens, levels))
+        levels = len(codes[0])
+    codes_NL = np.empty((len(items), levels), np.int32)
     codes_NL[numbers] = codes
-    _check_largest(path, codes_NL, items)
-    return codes_NL
-
-
-def _check_largest(path: Path, codes_NL: Codes, items: Ids) -> None:
-    """Refuse a code that is surely a slip: tokens up to it would be made and learnt."""
-    item, level = np.unravel_index(int(codes_NL.argmax()), codes_NL.shape)
-    most = max(MOST_CODES, len(items))
-    if codes_NL[item, level] >= most:
+    number, level = np.unravel_index(int(codes_NL.argmax()), codes_NL.shape)
+    code, most = codes_NL[number, level], max(MOST_CODES, len(items))
+    if code >= most:  # surely a slip: tokens up to it would be made and learnt
         raise UserError(
-            f"{path}: item {str(items.values[item])[:50]!r}: code {codes_NL[item, level]} of level {level + 1}, and "
-            f"every code up to it would get a token; number them from 0, below {most:,}"
+            f"{path}: item {str(items.values[number])[:50]!r}: code {code} of level {level + 1}, and every code up to "
+            f"it would get a token; number them from 0, below {most:,}"
         )
+    return codes_NL
 
 
 def _places(path: Path, keys: list[str], items: Ids) -> Ints:
@@ -348,19 +288,20 @@ def _places(path: Path, keys: list[str], items: Ids) -> Ints:
     return numbers
 
 
-def _row(where: str, tokens: object, levels: int | None) -> list[int]:
+def _row(where: str, tokens: object, levels: int) -> list[int]:
+    """The codes of one item's tokens; `levels` of them, unless it is 0."""
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
         raise UserError(f'{where}: not a list of tokens like ["<a_183>", "<b_7>"]; correct it')
-    if levels is not None and len(tokens) != levels:
+    if levels and len(tokens) != levels:
         raise UserError(
             f"{where}: {len(tokens)} tokens where the items before have {levels}; make them equal"
         )
     if len(tokens) > len(LETTERS):
         raise UserError(f"{where}: {len(tokens)} tokens, but at most {len(LETTERS)} levels can be named")
-    found = [TOKEN.fullmatch(token) for token in tokens]
-    for level, (token, match) in enumerate(zip(tokens, found, strict=True)):
-        if match is None or match[1] != LETTERS[level]:
-            raise UserError(
-                f"{where}: token {level + 1} is {token[:30]!r}, not <{LETTERS[level]}_NUMBER>; correct it"
-            )
-    return [int(match[2]) for match in found if match is not None]
+    codes = []
+    for level, (token, letter) in enumerate(zip(tokens, LETTERS, strict=False), start=1):
+        match = re.fullmatch(f"<{letter}_(0|[1-9][0-9]{{0,8}})>", token)
+        if match is None:
+            raise UserError(f"{where}: token {level} is {token[:30]!r}, not <{letter}_NUMBER>; correct it")
+        codes.append(int(match[1]))
+    return codes
