@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.artifact import Artifact, Content, Saved
+from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.ids import Ids
@@ -126,12 +126,17 @@ class CollaborativeVectors(Representations):
 
     def content(self) -> Content:
         """Vectors and graph as tensors, ids and titles as tables."""
+        text = (
+            f"{len(self.users):,} users and {len(self.items):,} items as vectors of {self.dims} numbers (LightGCN, the "
+            "first part of XRec). Load with "
+            "`forwhy.graph.representations.CollaborativeVectors.from_pretrained(folder)`."
+        )
         tensors = {f"vectors.{side}": self.vectors[side] for side in SIDES} | self.catalogue.tensors()
         return Content(
             {"options": self.config, "metrics": self.metrics},
             {**tensors, "fold_in": self.fold_in, "seen": self.seen},
             self.catalogue.tables(),
-            self._card(),
+            card("Collaborative vectors", text, self.metrics, "explainable", "lightgcn"),
         )
 
     @classmethod
@@ -144,15 +149,4 @@ class CollaborativeVectors(Representations):
             metrics=stored.config["metrics"],
             vectors={side: stored.tensors[f"vectors.{side}"] for side in SIDES},
             fold_in=stored.tensors["fold_in"],
-        )
-
-    def _card(self) -> str:
-        rows = "\n".join(f"| {name} | {value} |" for name, value in self.metrics.items())
-        return (
-            "---\nlibrary_name: forwhy\ntags: [recommendation, explainable, lightgcn]\n---\n"
-            "# Collaborative vectors\n\n"
-            f"{len(self.users):,} users and {len(self.items):,} items as vectors of {self.dims} numbers "
-            "(LightGCN, the first part of XRec). Load with "
-            "`forwhy.graph.representations.CollaborativeVectors.from_pretrained(folder)`.\n\n"
-            f"| measured in training | |\n|---|---|\n{rows}\n"
         )

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import Artifact, Content
+from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.catalogue import Catalogue
 from forwhy.errors import UserError
@@ -161,6 +161,10 @@ class Vocabulary(Representations):
 
     def content(self) -> Content:
         """Codes, codewords and heads as tensors; words, ids and titles as tables."""
+        text = (
+            f"{len(self.users):,} users and {len(self.items):,} items written in discrete words (BEAT stage 1). "
+            "Load with `forwhy.Vocabulary.from_pretrained(folder)`."
+        )
         tensors: dict[str, NDArray[Any]] = {
             "score_weights": self.score_weights,
             "fold_in": self.fold_in,
@@ -173,7 +177,7 @@ class Vocabulary(Representations):
             {"options": self.config, "metrics": self.metrics},
             tensors | self.catalogue.tensors(),
             {"words": self.words, **self.catalogue.tables()},
-            self._card(),
+            card("Behaviour vocabulary", text, self.health(), "explainable", "behaviour-tokens"),
         )
 
     @classmethod
@@ -191,19 +195,6 @@ class Vocabulary(Representations):
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
             heads={book: tensors[f"head.{book}"] for book in BOOKS if f"head.{book}" in tensors},
-        )
-
-    def _card(self) -> str:
-        rows = "\n".join(
-            f"| {book} | {len(self.codebooks[book])} | {state['used']} | {state['perplexity']:.0f} |"
-            for book, state in self.health().items()
-        )
-        return (
-            "---\nlibrary_name: forwhy\ntags: [recommendation, explainable, behaviour-tokens]\n---\n"
-            "# Behaviour vocabulary\n\n"
-            f"{len(self.users):,} users and {len(self.items):,} items written in discrete words "
-            "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`.\n\n"
-            f"| book | words | used | perplexity |\n|---|---|---|---|\n{rows}\n"
         )
 
 

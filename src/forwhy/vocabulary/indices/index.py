@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import Artifact, Content, Saved
+from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.atomic import atomic_file
 from forwhy.data.ids import Ids
 from forwhy.data.sources.files import read_json
@@ -116,7 +116,16 @@ class ItemIndex(Saved):
             "fingerprint": self.fingerprint, "metrics": self.metrics,
         }  # fmt: skip
         items = pl.DataFrame({"item_id": list(self.items.values)})
-        return Content(config, {"codes": self.codes}, {"items": items}, self._card())
+        text = (
+            f"{len(self):,} items, {self.levels} tokens each, no two alike. Load with "
+            "`forwhy.ItemIndex.from_pretrained(folder)`."
+        )
+        levels = [
+            {"level": letter, **entry}
+            for letter, entry in zip(LETTERS, self.metrics.get("levels", ()), strict=False)
+        ]
+        front = card("Item indices", text, levels, "generative-retrieval", "item-indices")
+        return Content(config, {"codes": self.codes}, {"items": items}, front)
 
     @classmethod
     def restore(cls, stored: Artifact, **_: object) -> Self:
@@ -124,19 +133,6 @@ class ItemIndex(Saved):
         config, items = stored.config, Ids(tuple(stored.tables["items"]["item_id"]), "item")
         sizes, sources = tuple(config["sizes"]), tuple(config["sources"])
         return cls(stored.tensors["codes"], sizes, sources, items, config["index"], config["metrics"])
-
-    def _card(self) -> str:
-        rows = "\n".join(
-            f"| {LETTERS[n]} | {entry['source']} | {entry['size']} | {entry['used']} | {entry['perplexity']:.0f} |"
-            for n, entry in enumerate(self.metrics.get("levels", ()))
-        )
-        return (
-            "---\nlibrary_name: forwhy\ntags: [recommendation, generative-retrieval, item-indices]\n---\n"
-            "# Item indices\n\n"
-            f"{len(self):,} items, {self.levels} tokens each, no two alike. Load with "
-            "`forwhy.ItemIndex.from_pretrained(folder)`.\n\n"
-            f"| level | source | codes | used | perplexity |\n|---|---|---|---|---|\n{rows}\n"
-        )
 
 
 def _check_shape(index: ItemIndex) -> None:
