@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from forwhy.data.dataset import Dataset
     from forwhy.text.chat.base import ChatConfig
-    from forwhy.text.mining import Mining, MiningConfig
+    from forwhy.text.mining.mine import Mining
+    from forwhy.text.mining.stage import MiningConfig
 
 NOBODY_ASKED = "No language model was asked: phrases and sentences were cut out of the texts."
 EXAMPLES = 5
@@ -84,7 +85,7 @@ def mine(
     from forwhy.atomic import refuse_foreign
     from forwhy.data.dataset import Dataset
     from forwhy.data.folder import MARKER
-    from forwhy.text.mining import MiningConfig
+    from forwhy.text.mining.stage import MiningConfig
 
     asking = {
         "--llm-url": llm_url,
@@ -166,7 +167,8 @@ def _config(model: str, asking: dict[str, Any]) -> ChatConfig:
 
 
 def _extract(dataset: Dataset, config: MiningConfig) -> Mining:
-    from forwhy.text.mining import ExtractiveMiner, mine
+    from forwhy.text.mining.extractive import ExtractiveMiner
+    from forwhy.text.mining.mine import mine
 
     return mine(dataset, config, ExtractiveMiner())
 
@@ -174,11 +176,11 @@ def _extract(dataset: Dataset, config: MiningConfig) -> Mining:
 def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, prompt: Path | None) -> Mining:
     from forwhy.text.chat.answers import KeptAnswers
     from forwhy.text.chat.opening import open_chat
-    from forwhy.text.mining import LanguageMiner, mine
-    from forwhy.text.mining.language import Questions
+    from forwhy.text.mining.language import LanguageMiner, MiningPrompt
+    from forwhy.text.mining.mine import mine
 
     for side in config.sides:
-        Questions(config, side, prompt)  # a broken prompt is told before a model is loaded
+        MiningPrompt(config, side, prompt)  # a broken prompt is told before a model is loaded
     log.info("answers are kept in %s", kept)
     with KeptAnswers(kept) as cache, open_chat(chat) as asked:
         return mine(dataset, config, LanguageMiner(asked, cache, chat.asks, prompt, chat.prices))

@@ -11,8 +11,9 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import TASTES, little_town, town_truth
 from forwhy.errors import UserError
 from forwhy.text.hostile import clean
-from forwhy.text.mining import ExtractiveMiner, MiningConfig, mine
-from forwhy.text.mining.subjects import count_words, first_words
+from forwhy.text.mining.extractive import ExtractiveMiner
+from forwhy.text.mining.mine import mine
+from forwhy.text.mining.stage import MiningConfig, count_words, first_words
 
 
 def told(*texts: str) -> Dataset:

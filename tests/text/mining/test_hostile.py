@@ -16,8 +16,9 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.models import cache_folder
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.hostile import clean, fenced
-from forwhy.text.mining import Kind, LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.language import RULE
+from forwhy.text.mining.language import RULE, LanguageMiner
+from forwhy.text.mining.mine import mine
+from forwhy.text.mining.stage import Kind, MiningConfig
 
 Script = Callable[..., Any]
 
@@ -124,7 +125,7 @@ def test_a_real_small_model_survives_hostile_reviews() -> None:
         pytest.skip("smollm2-135m is not cached: `make setup` fetches it")
     from forwhy.text.chat.base import ChatConfig
     from forwhy.text.chat.opening import open_chat
-    from forwhy.text.mining.mine import stage_of
+    from forwhy.text.mining.stage import stage_of
 
     names = ["closer", "control tokens"]
     visits = pl.DataFrame({"user_id": names, "item_id": ["p"] * 2, "split": ["train"] * 2})
@@ -135,9 +136,7 @@ def test_a_real_small_model_survives_hostile_reviews() -> None:
     config = MiningConfig(kind="explanations", explanation_words=5)
     stage = stage_of(data, "item", config)
     with KeptAnswers(None) as cache, open_chat(ChatConfig(model="smollm2-135m", device="cpu")) as chat:
-        found = LanguageMiner(chat, cache, asks=1).find(stage)
-    assert found.asked is not None
-    assert found.asked.answered + sum(found.asked.failed.values()) == len(names)
-    assert [isinstance(outcome, str) for outcome in found.outcomes].count(True) == sum(
-        found.asked.failed.values()
-    )
+        outcomes, asked = LanguageMiner(chat, cache, asks=1).find(stage)
+    failed = sum(asked.failed.values())
+    assert asked.answered + failed == len(names)
+    assert [isinstance(outcome, str) for outcome in outcomes].count(True) == failed

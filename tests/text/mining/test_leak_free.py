@@ -18,7 +18,10 @@ from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.mining import ExtractiveMiner, LanguageMiner, MiningConfig, mine
+from forwhy.text.mining.extractive import ExtractiveMiner
+from forwhy.text.mining.language import LanguageMiner
+from forwhy.text.mining.mine import mine
+from forwhy.text.mining.stage import MiningConfig
 
 Script = Callable[..., Any]
 CANARY = re.compile(r"canary-[a-z]+-[a-z-]+?-end")

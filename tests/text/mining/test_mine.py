@@ -13,7 +13,9 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.mining import LanguageMiner, MiningConfig, mine
+from forwhy.text.mining.language import LanguageMiner
+from forwhy.text.mining.mine import mine
+from forwhy.text.mining.stage import MiningConfig
 
 Script = Callable[..., Any]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.mining import LanguageMiner, MiningConfig, mine
-from forwhy.text.mining.language import DATA, RULE, Questions, load_prompt
+from forwhy.text.mining.language import RULE, LanguageMiner, MiningPrompt
+from forwhy.text.mining.mine import mine
+from forwhy.text.mining.stage import Entity, Kind, MiningConfig
 
 Script = Callable[..., Any]
 OWN = 'Say it in {words} words as {"profile": "…"}.\n---\nOf {metadata} they say: {reviews}'
@@ -25,20 +28,34 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", DATA)
-def test_packaged_prompts_are_whole(name: str) -> None:
-    numbers = {"words": 50} | ({"most": 7} if name.startswith("intents") else {})
-    prompt = load_prompt(name, numbers)
+SIDES = [
+    ("intents", "user"),
+    ("intents", "item"),
+    ("profiles", "item"),
+    ("profiles", "user"),
+    ("explanations", "item"),
+]
+
+
+@pytest.mark.parametrize(("kind", "side"), SIDES)
+def test_packaged_prompts_are_whole(kind: Kind, side: Side) -> None:
+    config = MiningConfig(kind=kind, phrases=7, phrase_words=43, profile_words=43, explanation_words=43)
+    prompt = MiningPrompt(config, side)
     assert prompt.system.endswith(RULE)
-    assert "50 words" in prompt.system
-    assert all(f"{{{number}}}" not in prompt.system for number in numbers)
-    system, ask = prompt.messages({place: f"[[{place}]]" for place in DATA[name]})
+    assert "43 words" in prompt.system
+    assert ("7 at most" in prompt.system) == (kind == "intents")
+    assert not re.search(r"{(most|words)}", prompt.system)
+    system, ask = prompt.messages(
+        Entity("user", 0, ("[[reviews]]",), metadata="[[metadata]]", items=("[[items]]",))
+    )
     assert (system.role, ask.role) == ("system", "user")
-    assert all(ask.content.count(f"[[{place}]]") == 1 for place in DATA[name])
+    places = {"intents-item": ["metadata"], "profiles-item": ["metadata"], "profiles-user": ["items"]}
+    shown = re.findall(r"<\w+>\[\[(\w+)\]\]</\w+>", ask.content)
+    assert shown == [*places.get(f"{kind}-{side}", []), "reviews"]
 
 
 def test_numbers_stand_in_the_instruction() -> None:
-    asked = Questions(MiningConfig(kind="intents", phrases=7, phrase_words=5), "user").prompt.system
+    asked = MiningPrompt(MiningConfig(kind="intents", phrases=7, phrase_words=5), "user").system
     assert "7 at most" in asked
     assert "at most 5 words" in asked
 
@@ -52,21 +69,21 @@ def test_a_prompt_of_ones_own_is_asked(canaries: Dataset, script: Script, tmp_pa
     system, ask = chat.asked[0].messages
     assert system.content == f'Say it in 9 words as {{"profile": "…"}}.\n\n{RULE}'
     assert ask.content.startswith("Of <item>Pub</item> they say: <review>")
-    packaged, own = Questions(config, "item").sha256, Questions(config, "item", path).sha256
+    packaged, own = MiningPrompt(config, "item").sha256, MiningPrompt(config, "item", path).sha256
     assert packaged != own
     assert set(after.tables["mined"]["prompt"]) == {own}
 
 
 def test_the_hash_is_of_all_that_is_asked_but_the_data() -> None:
     hashes = {
-        Questions(MiningConfig(kind=kind, profile_words=words), side).sha256
+        MiningPrompt(MiningConfig(kind=kind, profile_words=words), side).sha256
         for kind, side in (("profiles", "item"), ("profiles", "user"), ("intents", "item"))
         for words in (50, 60)
     }
     assert len(hashes) == 5  # the number of words of a profile is no matter for intents
     config = MiningConfig(kind="profiles")
     seeded = config.model_copy(update={"seed": 3, "reviews": 2, "limit": 1})
-    assert Questions(config, "item").sha256 == Questions(seeded, "item").sha256
+    assert MiningPrompt(config, "item").sha256 == MiningPrompt(seeded, "item").sha256
 
 
 @pytest.mark.parametrize(
@@ -85,17 +102,17 @@ def test_the_hash_is_of_all_that_is_asked_but_the_data() -> None:
 def test_a_broken_prompt_is_refused_by_place(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(UserError) as refused:
-        Questions(MiningConfig(kind="profiles"), "item", path)
+        MiningPrompt(MiningConfig(kind="profiles"), "item", path)
     assert str(refused.value).startswith(f"{path}: ")
     assert message in str(refused.value)
 
 
 def test_a_prompt_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the prompt"):
-        Questions(MiningConfig(kind="profiles"), "item", tmp_path / "none.md")
+        MiningPrompt(MiningConfig(kind="profiles"), "item", tmp_path / "none.md")
     (tmp_path / "latin.md").write_bytes(b"caf\xe9\n---\n{reviews}")
     with pytest.raises(UserError, match="not UTF-8"):
-        Questions(MiningConfig(kind="profiles"), "item", tmp_path / "latin.md")
+        MiningPrompt(MiningConfig(kind="profiles"), "item", tmp_path / "latin.md")
 
 
 def test_a_broken_prompt_is_noticed_before_anything_is_asked(
@@ -112,9 +129,7 @@ def test_a_broken_prompt_is_noticed_before_anything_is_asked(
 
 
 def test_a_schema_allows_nothing_beside_the_value() -> None:
-    from forwhy.text.mining.language import schema
-
-    found = {kind: schema(kind) for kind in ("intents", "profiles", "explanations")}
+    found = {kind: MiningPrompt(MiningConfig(kind=kind), "user").schema for kind in get_args(Kind)}
     assert {kind: list(one["properties"]) for kind, one in found.items()} == {
         "intents": ["preferences"],
         "profiles": ["profile"],

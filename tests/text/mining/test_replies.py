@@ -7,14 +7,13 @@ import json
 import pytest
 
 from forwhy.text.chat.asking import Malformed, Repaired
-from forwhy.text.mining import Kind, MiningConfig
-from forwhy.text.mining.language import Questions, parser
+from forwhy.text.mining.language import MiningPrompt
+from forwhy.text.mining.stage import Kind, MiningConfig
 
 
 def read(kind: Kind, value: object, **options: int) -> object:
     config = MiningConfig.model_validate({"kind": kind, **options})
-    prompt = Questions(config, "user").prompt
-    return parser(config, prompt)(value if isinstance(value, str) else json.dumps(value))
+    return MiningPrompt(config, "user").parse(value if isinstance(value, str) else json.dumps(value))
 
 
 def test_phrases_come_back_in_their_order() -> None:

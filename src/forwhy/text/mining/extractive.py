@@ -11,17 +11,24 @@ Legend: T texts, W words of all texts.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 import polars as pl
 
 from forwhy.columns import Side
 from forwhy.data.audit.copies import UNSPACED
 from forwhy.data.dataset import Dataset
-from forwhy.text.mining.mine import Found, Stage, Values
-from forwhy.text.mining.subjects import MiningConfig, Subject, count_words, first_words, is_sign, source_table
-
-__all__ = ["ExtractiveMiner"]
+from forwhy.text.mining.mine import Outcomes, Values
+from forwhy.text.mining.stage import (
+    Entity,
+    MiningConfig,
+    MiningStage,
+    count_words,
+    first_words,
+    is_sign,
+    source_table,
+)
 
 TOKEN = rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+(?:['’-][\w--[{UNSPACED}]]+)*|[^\w\s]"
 """A word, a sign of a script without spaces, or a mark."""
@@ -50,6 +57,7 @@ NOTHING = "no phrase"
 """Why nothing was mined: the texts hold no word that says anything."""
 
 Phrase = tuple[str, ...]
+Weight = Callable[[str], float]
 
 
 class ExtractiveMiner:
@@ -61,57 +69,43 @@ class ExtractiveMiner:
         """No prompt, so no hash."""
         return ""
 
-    def find(self, stage: Stage) -> Found:
+    def find(self, stage: MiningStage) -> tuple[Outcomes, None]:
         """Phrases, a sentence made of them, or the review's most central sentences."""
-        config, weights = stage.config, _Weights.of(stage)
-        if config.kind == "explanations":
-            texts = [subject.texts[0] for subject in stage.subjects]
-            return Found([_central(text, weights, config.explanation_words) or NOTHING for text in texts])
-        told = [subject.texts or _described(subject) for subject in stage.subjects]
-        phrases = [_phrases(texts, weights, config) for texts in told]
-        if config.kind == "intents":
-            return Found([found or NOTHING for found in phrases])
-        pairs = zip(stage.subjects, phrases, strict=True)
-        return Found([_profile(subject, found, config) or NOTHING for subject, found in pairs])
+        weight = _weights(stage.dataset, stage.config)
+        return [_found(entity, weight, stage.config) or NOTHING for entity in stage.entities], None
 
 
-class _Weights(dict[str, float]):
-    """Rarity of a word among the texts that training may read, worked out when first asked for.
+def _found(entity: Entity, weight: Weight, config: MiningConfig) -> Values:
+    if config.kind == "explanations":
+        return _central(entity.texts[0], weight, config.explanation_words)
+    phrases = _phrases(entity.texts or _described(entity), weight, config.phrases)
+    return phrases if config.kind == "intents" else _profile(entity, phrases, config.profile_words)
+
+
+def _weights(dataset: Dataset, config: MiningConfig) -> Weight:
+    """Rarity of a word among all texts that training may read, whomever a stage is about.
 
     0 for a mark, a number, a single letter, and a word that is everywhere.
     """
+    described = (text for text in dataset.item_texts() if text)
+    told = dataset.training_texts(source_table(dataset)).texts
+    texts = [text[: config.characters] for text in (*told, *described)]
+    counts: Counter[str] = Counter()
+    for start in range(0, len(texts), BLOCK):
+        words = _tokens(texts[start : start + BLOCK], lower=True).list.unique().explode()
+        counts.update(dict(words.drop_nulls().value_counts(name="n").iter_rows()))
 
-    def __init__(self, counts: Mapping[str, int], texts: int) -> None:
-        super().__init__()
-        self._counts, self._texts = counts, texts
-
-    @classmethod
-    def of(cls, stage: Stage) -> "_Weights":
-        """Counted in the texts of the whole data set, so that they do not depend on whom a stage is about."""
-        texts = _corpus(stage.dataset, stage.config)
-        counts: Counter[str] = Counter()
-        for start in range(0, len(texts), BLOCK):
-            words = _tokens(texts[start : start + BLOCK], lower=True).list.unique().explode()
-            counts.update(dict(words.drop_nulls().value_counts(name="n").iter_rows()))
-        return cls(counts, len(texts))
-
-    def __missing__(self, word: str) -> float:
-        self[word] = self._rarity(word.lower())
-        return self[word]
-
-    def _rarity(self, word: str) -> float:
+    @cache
+    def weight(spelt: str) -> float:
+        word = spelt.lower()
         if word in FUNCTION_WORDS or not any(letter.isalpha() for letter in word):
             return 0.0
-        count = self._counts.get(word, 0)
-        everywhere = self._texts >= ENOUGH and count > FREQUENT * self._texts
+        everywhere = len(texts) >= ENOUGH and counts[word] > FREQUENT * len(texts)
         if everywhere or (len(word) == 1 and not is_sign(word)):
             return 0.0
-        return math.log1p(max(self._texts, 1) / max(count, 1))
+        return math.log1p(max(len(texts), 1) / max(counts[word], 1))
 
-
-def _corpus(dataset: Dataset, config: MiningConfig) -> Sequence[str]:
-    texts = dataset.training_texts(source_table(dataset)).texts
-    return [text[: config.characters] for text in (*texts, *(text for text in dataset.item_texts() if text))]
+    return weight
 
 
 def _tokens(texts: Sequence[str], lower: bool = False) -> pl.Series:
@@ -119,36 +113,36 @@ def _tokens(texts: Sequence[str], lower: bool = False) -> pl.Series:
     return (series.str.to_lowercase() if lower else series).str.extract_all(TOKEN)
 
 
-def _described(subject: Subject) -> tuple[str, ...]:
+def _described(entity: Entity) -> tuple[str, ...]:
     """What others wrote, without the opening of an extractive profile."""
-    told = subject.items or (subject.metadata,)
+    told = entity.items or (entity.metadata,)
     return tuple(text.partition(": ")[2] if text.startswith(OPENINGS) else text for text in told if text)
 
 
-def _phrases(texts: Sequence[str], weights: _Weights, config: MiningConfig) -> Values:
+def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
     """The heaviest phrases of some texts; no word stands in two of them."""
     mentions: Counter[Phrase] = Counter()
     spelt: dict[Phrase, Phrase] = {}
     for tokens in _tokens(texts):
-        for phrase in _candidates(tokens, weights):
+        for phrase in _candidates(tokens, weight):
             key = tuple(word.casefold() for word in phrase)
             mentions[key] += 1
             spelt.setdefault(key, phrase)
-    scores = {key: count * sum(weights[word] for word in key) for key, count in mentions.items()}
+    scores = {key: count * sum(weight(word) for word in key) for key, count in mentions.items()}
     chosen: list[str] = []
     used: set[str] = set()
     for key in sorted(scores, key=lambda phrase: (-scores[phrase], phrase)):
         if used.isdisjoint(key):
             used.update(key)
             chosen.append(_joined(spelt[key]))
-        if len(chosen) == config.phrases:
+        if len(chosen) == most:
             break
     return tuple(chosen)
 
 
-def _candidates(tokens: Sequence[str], weights: _Weights) -> Iterator[Phrase]:
+def _candidates(tokens: Sequence[str], weight: Weight) -> Iterator[Phrase]:
     """Every run of up to `LONGEST` words that all weigh something; of signs, at least two."""
-    for run in _runs(tokens, weights):
+    for run in _runs(tokens, weight):
         signs = is_sign(run[0])
         longest = LONGEST_SIGNS if signs else LONGEST
         for start in range(len(run)):
@@ -156,11 +150,11 @@ def _candidates(tokens: Sequence[str], weights: _Weights) -> Iterator[Phrase]:
                 yield tuple(run[start:end])
 
 
-def _runs(tokens: Sequence[str], weights: _Weights) -> Iterator[list[str]]:
+def _runs(tokens: Sequence[str], weight: Weight) -> Iterator[list[str]]:
     """Words in a row, of one kind of script."""
     run: list[str] = []
     for token in tokens:
-        weighs = weights[token] > 0
+        weighs = weight(token) > 0
         if run and (not weighs or is_sign(token) != is_sign(run[0])):
             yield run
             run = []
@@ -174,32 +168,32 @@ def _joined(phrase: Phrase) -> str:
     return ("" if is_sign(phrase[0]) else " ").join(phrase)
 
 
-def _profile(subject: Subject, phrases: Values, config: MiningConfig) -> Values:
+def _profile(entity: Entity, phrases: Values, words: int) -> Values:
     """One plain sentence; says where the phrases are from."""
     if not phrases:
         return ()
-    if subject.side == "item":
-        opening = OPENINGS[0] if subject.texts else OPENINGS[1]
+    if entity.side == "item":
+        opening = OPENINGS[0] if entity.texts else OPENINGS[1]
     else:
-        opening = "Writes about" if subject.texts else "Chose items described with"
+        opening = "Writes about" if entity.texts else "Chose items described with"
     kept = list(phrases)
-    while len(kept) > 1 and count_words(_sentence(opening, kept)) > config.profile_words:
+    while len(kept) > 1 and count_words(_sentence(opening, kept)) > words:
         kept.pop()
-    return (first_words(_sentence(opening, kept), config.profile_words),)
+    return (first_words(_sentence(opening, kept), words),)
 
 
 def _sentence(opening: str, phrases: Sequence[str]) -> str:
     return f"{opening}: {'; '.join(phrases)}."
 
 
-def _central(text: str, weights: _Weights, words: int) -> Values:
+def _central(text: str, weight: Weight, words: int) -> Values:
     """The sentence nearest (cosine) to all of them, and further ones while there is room, in the text's order."""
     sentences = [part.strip() for part in SENTENCE.split(text) if part.strip()]
-    vectors = [_vector(tokens, weights) for tokens in _tokens(sentences, lower=True)]
+    vectors = [_vector(tokens, weight) for tokens in _tokens(sentences, lower=True)]
     total: dict[str, float] = defaultdict(float)
     for vector in vectors:
-        for word, weight in vector.items():
-            total[word] += weight
+        for word, weighed in vector.items():
+            total[word] += weighed
     order = sorted(range(len(vectors)), key=lambda row: (-_cosine(vectors[row], total), row))
     if not order or not vectors[order[0]]:
         return ()
@@ -211,12 +205,12 @@ def _central(text: str, weights: _Weights, words: int) -> Values:
     return (first_words(" ".join(sentences[row] for row in sorted(chosen)), words),)
 
 
-def _vector(tokens: Sequence[str], weights: _Weights) -> dict[str, float]:
-    weighed = {word: count * weights[word] for word, count in Counter(tokens).items()}
-    return {word: weight for word, weight in weighed.items() if weight}
+def _vector(tokens: Sequence[str], weight: Weight) -> dict[str, float]:
+    counts = Counter(tokens)
+    return {word: count * weight(word) for word, count in counts.items() if weight(word)}
 
 
 def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    dot = sum(weight * other.get(word, 0.0) for word, weight in one.items())
+    dot = sum(weighed * other.get(word, 0.0) for word, weighed in one.items())
     norms = math.sqrt(sum(w * w for w in one.values()) * sum(w * w for w in other.values()))
     return dot / norms if norms else 0.0

@@ -1,4 +1,4 @@
-"""One step of mining: subjects of one side, and what was found about each."""
+"""Mining from end to end: a data set in, the same with mined tables and where each row came from out."""
 
 import json
 from collections import Counter
@@ -12,65 +12,14 @@ from forwhy.columns import Side
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.asking import Asked
-from forwhy.text.mining.subjects import Chosen, MiningConfig, Subject, entities, reviewed_pairs, source_table
+from forwhy.text.mining.stage import PAIR, Entity, MiningConfig, MiningStage, source_table, stage_of
 
 Values = tuple[str, ...]
 """Phrases, the most important first; or one text."""
+Outcomes = Sequence[Values | str]
+"""By entity, what was mined, or the reason for nothing."""
 LISTED = 20
 """Failures named in a report."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a miner is given."""
-
-    config: MiningConfig
-    side: Side
-    """No matter for explanations."""
-    dataset: Dataset
-    """For frequencies of words; texts about the subjects stand in them."""
-    chosen: Chosen
-
-    @property
-    def subjects(self) -> list[Subject]:
-        """Those that are asked about."""
-        return self.chosen.subjects
-
-    @property
-    def about(self) -> str:
-        """``users``, ``items`` or ``pairs``."""
-        return "pairs" if self.config.kind == "explanations" else f"{self.side}s"
-
-    @property
-    def title(self) -> str:
-        """Of the progress bar."""
-        return f"{self.config.kind} of {self.about}"
-
-
-def stage_of(dataset: Dataset, side: Side, config: MiningConfig) -> Stage:
-    """The stage of this side, with its subjects.
-
-    Raises:
-        UserError: explanations of a data set without reviews.
-    """
-    pairs = config.kind == "explanations"
-    return Stage(
-        config, side, dataset, reviewed_pairs(dataset, config) if pairs else entities(dataset, side, config)
-    )
-
-
-def stages_of(dataset: Dataset, config: MiningConfig) -> list[Stage]:
-    """All stages as they can be known beforehand: user profiles read only the item profiles there are."""
-    return [stage_of(dataset, side, config) for side in config.sides]
-
-
-@dataclass(frozen=True)
-class Found:
-    """By subject, what was mined, or the reason for nothing."""
-
-    outcomes: Sequence[Values | str]
-    asked: Asked | None = None
-    """The account of the questions; None where no language model was asked."""
 
 
 class Miner(Protocol):
@@ -83,24 +32,25 @@ class Miner(Protocol):
         """SHA-256 of what is asked but the data (empty: nothing is); errors of a user's prompt come here."""
         ...
 
-    def find(self, stage: Stage) -> Found:
-        """What each subject's texts hold."""
+    def find(self, stage: MiningStage) -> tuple[Outcomes, Asked | None]:
+        """What each entity's texts hold, and the account of the questions where a model was asked."""
         ...
 
 
 @dataclass(frozen=True)
-class StageReport:
+class MiningReport:
     """How a stage ended, for a reader."""
 
     about: str
     prompt: str
     subjects: int
+    """Entities or pairs that were asked about."""
     mined: int
     nothing: int
     """Entities without any text that may be read: not asked about."""
     skipped: Mapping[str, int]
     failed: Mapping[str, int]
-    """Reason -> subjects that nothing was mined for."""
+    """Reason -> entities that nothing was mined for."""
     examples: Sequence[Mapping[str, str]]
     """The first of them, by id."""
     asked: Asked | None
@@ -113,147 +63,6 @@ class StageReport:
         return {**vars(self), "asked": asked}
 
 
-def report(stage: Stage, found: Found, prompt: str) -> StageReport:
-    """Counts what was found."""
-    pairs = zip(stage.subjects, found.outcomes, strict=True)
-    failed = [(subject, outcome) for subject, outcome in pairs if isinstance(outcome, str)]
-    return StageReport(
-        about=stage.about,
-        prompt=prompt,
-        subjects=len(stage.subjects),
-        mined=len(stage.subjects) - len(failed),
-        nothing=stage.chosen.nothing,
-        skipped=dict(stage.chosen.skipped),
-        failed=dict(Counter(reason for _, reason in failed)),
-        examples=[{**named(stage.dataset, one), "reason": why} for one, why in failed[:LISTED]],
-        asked=found.asked,
-    )
-
-
-def named(dataset: Dataset, subject: Subject) -> dict[str, str]:
-    """The subject's own ids."""
-    if subject.side == "item":
-        return {"item": str(dataset.items.values[subject.entity])}
-    user = {"user": str(dataset.users.values[subject.entity])}
-    return user | ({"item": str(dataset.items.values[subject.pair_item])} if subject.side == "pair" else {})
-
-
-# --- Mined rows into a data set's tables, each with a row of provenance in the table `mined`.
-
-
-Rows = list[tuple[Subject, Values]]
-ENTITY, PAIR = ["side", "entity_id"], ["user_id", "item_id"]
-
-
-def with_mined(stage: Stage, outcomes: Sequence[Values | str], model: str, report: StageReport) -> Dataset:
-    """The stage's data set with what was found: it replaces rows about the same entity or pair, others stay."""
-    dataset, kind = stage.dataset, stage.config.kind
-    pairs = zip(stage.subjects, outcomes, strict=True)
-    rows = [(subject, outcome) for subject, outcome in pairs if not isinstance(outcome, str)]
-    if not rows:
-        return dataset
-    written = _explanations(dataset, rows) if kind == "explanations" else _about(dataset, rows, kind)
-    key = PAIR if kind == "explanations" else ENTITY
-    tables = {
-        **dataset.tables,
-        kind: _replaced(dataset.tables.get(kind), written, key),
-        "mined": _replaced(
-            dataset.tables.get("mined"),
-            _provenance(stage, rows, model, report.prompt),
-            ["table", *ENTITY, "pair_item"],
-        ),
-    }
-    return make_dataset(dataset.name, tables, _source(stage, model, report), duplicates="keep")
-
-
-def _replaced(old: pl.DataFrame | None, new: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    if old is None:
-        return new
-    return pl.concat([old.join(new, on=key, how="anti", maintain_order="left"), new], how="diagonal")
-
-
-def _about(dataset: Dataset, rows: Rows, kind: str) -> pl.DataFrame:
-    """Rows of `intents` or `profiles`."""
-    text = {"side": pl.String, "entity_id": pl.String}
-    entities = [(subject.side, _id(dataset, subject), values) for subject, values in rows]
-    if kind == "profiles":
-        told = [(side, entity, values[0]) for side, entity, values in entities]
-        return pl.DataFrame(told, schema={**text, "text": pl.String}, orient="row")
-    ranked = [
-        (side, entity, rank, phrase)
-        for side, entity, values in entities
-        for rank, phrase in enumerate(values, start=1)
-    ]
-    return pl.DataFrame(ranked, schema={**text, "rank": pl.Int64, "phrase": pl.String}, orient="row")
-
-
-def _explanations(dataset: Dataset, rows: Rows) -> pl.DataFrame:
-    visits = dataset.tables["interactions"].schema
-    columns = [
-        (dataset.users.values[one.entity], dataset.items.values[one.pair_item], values[0], one.split)
-        for one, values in rows
-    ]
-    ids = {"user_id": visits["user_id"], "item_id": visits["item_id"]}
-    return pl.DataFrame(columns, schema={**ids, "text": pl.String, "split": pl.String}, orient="row")
-
-
-def _provenance(stage: Stage, rows: Rows, model: str, prompt: str) -> pl.DataFrame:
-    dataset = stage.dataset
-    read = "reviews" if stage.config.kind == "explanations" else source_table(dataset)
-    return pl.DataFrame(
-        {
-            "table": [stage.config.kind] * len(rows),
-            "side": [subject.side for subject, _ in rows],
-            "entity_id": [_id(dataset, subject) for subject, _ in rows],
-            "pair_item": [_pair_item(dataset, subject) for subject, _ in rows],
-            "model": [model] * len(rows),
-            "prompt": [prompt] * len(rows),
-            "read": [read if subject.sources else "" for subject, _ in rows],
-            "sources": [_sources(dataset, subject) for subject, _ in rows],
-            "profiles": [_listed(dataset.items.values, subject.profiles) for subject, _ in rows],
-            "shipped": [subject.shipped for subject, _ in rows],
-        }
-    )
-
-
-def _id(dataset: Dataset, subject: Subject) -> str:
-    ids = dataset.items if subject.side == "item" else dataset.users
-    return str(ids.values[subject.entity])
-
-
-def _pair_item(dataset: Dataset, subject: Subject) -> str:
-    return str(dataset.items.values[subject.pair_item]) if subject.side == "pair" else ""
-
-
-def _sources(dataset: Dataset, subject: Subject) -> str:
-    return _listed((dataset.users if subject.side == "item" else dataset.items).values, subject.sources)
-
-
-def _listed(ids: Sequence[str | int], numbers: Sequence[int]) -> str:
-    return json.dumps([str(ids[number]) for number in numbers], ensure_ascii=False)
-
-
-def _source(stage: Stage, model: str, report: StageReport) -> Mapping[str, Any]:
-    """The data set's source with an entry for this stage; a later one of the same table and side replaces it."""
-    source = stage.dataset.source
-    entry = {
-        "model": model,
-        "prompt": report.prompt,
-        "options": stage.config.model_dump(),
-        "subjects": report.subjects,
-        "mined": report.mined,
-        "nothing": report.nothing,
-        "failed": dict(report.failed),
-    }
-    mined = {**source.get("mined", {}), f"{stage.config.kind} of {stage.about}": entry}
-    if stage.config.kind == "explanations" and "explanations" not in stage.dataset.tables:
-        source = {**source, "split": {**source.get("split", {}), "explanations": "that of their interaction"}}
-    return {**source, "mined": mined}
-
-
-# --- Mining from end to end: a data set in, the same with mined tables and their provenance out.
-
-
 @dataclass(frozen=True)
 class Mining:
     """What mining came to."""
@@ -261,7 +70,7 @@ class Mining:
     dataset: Dataset
     """With the rows that were mined; a row about the same entity or pair was replaced, others were kept."""
     model: str
-    stages: tuple[StageReport, ...]
+    stages: tuple[MiningReport, ...]
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -276,27 +85,139 @@ def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
     """Mine one kind of text for the configured sides, items first.
 
     Nothing about a pair that is held out is read, except that an explanation is written from its pair's own
-    review (`subjects`). What cannot be mined is counted and left as it was. Cost: one question per subject,
+    review (`stage`). What cannot be mined is counted and left as it was. Cost: one question per entity,
     or for an extractive miner O(words).
 
     Raises:
         UserError: nothing to read, nothing mined at all, a prompt file that is none, or what the miner raises.
     """
-    for side in config.sides:
-        miner.check(config, side)
+    prompts = {side: miner.check(config, side) for side in config.sides}
     reports = []
-    for side in config.sides:
+    for side, prompt in prompts.items():
         stage = stage_of(dataset, side, config)
-        found, prompt = miner.find(stage), miner.check(config, side)
-        reports.append(report(stage, found, prompt))
-        dataset = with_mined(stage, found.outcomes, miner.model, reports[-1])
-    _refuse_nothing(dataset, reports)
+        outcomes, asked = miner.find(stage)
+        reports.append(_report(stage, outcomes, asked, prompt))
+        dataset = _with_mined(stage, outcomes, miner.model, reports[-1])
+    if not any(stage.mined for stage in reports):
+        reasons = [f"{count} {reason}" for stage in reports for reason, count in stage.failed.items()]
+        why = f"all failed: {', '.join(reasons)}" if reasons else "no text that may be read"
+        raise UserError(f"data set '{dataset.name}': nothing was mined ({why}); the data set is as it was")
     return Mining(dataset, miner.model, tuple(reports))
 
 
-def _refuse_nothing(dataset: Dataset, reports: list[StageReport]) -> None:
-    if any(stage.mined for stage in reports):
-        return
-    reasons = [f"{count} {reason}" for stage in reports for reason, count in stage.failed.items()]
-    why = f"all failed: {', '.join(reasons)}" if reasons else "no text that may be read"
-    raise UserError(f"data set '{dataset.name}': nothing was mined ({why}); the data set is as it was")
+def _report(stage: MiningStage, outcomes: Outcomes, asked: Asked | None, prompt: str) -> MiningReport:
+    pairs = zip(stage.entities, outcomes, strict=True)
+    failed = [(entity, outcome) for entity, outcome in pairs if isinstance(outcome, str)]
+    examples = []
+    for entity, why in failed[:LISTED]:
+        name, item = _ids(stage.dataset, entity)
+        ids = {"item": name} if entity.side == "item" else {"user": name}
+        examples.append({**ids, **({"item": item} if item else {}), "reason": why})
+    return MiningReport(
+        about=stage.about,
+        prompt=prompt,
+        subjects=len(stage.entities),
+        mined=len(stage.entities) - len(failed),
+        nothing=stage.nothing,
+        skipped=stage.skipped,
+        failed=dict(Counter(reason for _, reason in failed)),
+        examples=examples,
+        asked=asked,
+    )
+
+
+# --- Mined rows into a data set's tables, each with a row of provenance in the table `mined`.
+
+
+Rows = list[tuple[Entity, Values]]
+ENTITY = ["side", "entity_id"]
+
+
+def _with_mined(stage: MiningStage, outcomes: Outcomes, model: str, report: MiningReport) -> Dataset:
+    """The stage's data set with what was found: it replaces rows about the same entity or pair, others stay."""
+    dataset, kind = stage.dataset, stage.config.kind
+    pairs = zip(stage.entities, outcomes, strict=True)
+    rows = [(entity, outcome) for entity, outcome in pairs if not isinstance(outcome, str)]
+    if not rows:
+        return dataset
+    pairwise = kind == "explanations"
+    written = _explanations(dataset, rows) if pairwise else _about(dataset, rows, kind)
+    mined = _provenance(stage, rows, model, report.prompt)
+    tables = {
+        **dataset.tables,
+        kind: _replaced(dataset.tables.get(kind), written, PAIR if pairwise else ENTITY),
+        "mined": _replaced(dataset.tables.get("mined"), mined, ["table", *ENTITY, "pair_item"]),
+    }
+    return make_dataset(dataset.name, tables, _source(stage, model, report), duplicates="keep")
+
+
+def _replaced(old: pl.DataFrame | None, new: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    if old is None:
+        return new
+    return pl.concat([old.join(new, on=key, how="anti", maintain_order="left"), new], how="diagonal")
+
+
+def _about(dataset: Dataset, rows: Rows, kind: str) -> pl.DataFrame:
+    """Rows of `intents` or `profiles`."""
+    ranked = [
+        (entity.side, _ids(dataset, entity)[0], rank, value)
+        for entity, values in rows
+        for rank, value in enumerate(values, start=1)
+    ]
+    schema = {"side": pl.String, "entity_id": pl.String, "rank": pl.Int64, "phrase": pl.String}
+    found = pl.DataFrame(ranked, schema=schema, orient="row")
+    return found if kind == "intents" else found.select(*ENTITY, pl.col("phrase").alias("text"))
+
+
+def _explanations(dataset: Dataset, rows: Rows) -> pl.DataFrame:
+    visits = dataset.tables["interactions"].schema
+    columns = [
+        (dataset.users.values[one.number], dataset.items.values[one.pair_item], values[0], one.split)
+        for one, values in rows
+    ]
+    ids = {column: visits[column] for column in PAIR}
+    return pl.DataFrame(columns, schema={**ids, "text": pl.String, "split": pl.String}, orient="row")
+
+
+def _provenance(stage: MiningStage, rows: Rows, model: str, prompt: str) -> pl.DataFrame:
+    dataset, kind = stage.dataset, stage.config.kind
+    read = "reviews" if kind == "explanations" else source_table(dataset)
+    users, items = dataset.users.values, dataset.items.values
+    return pl.DataFrame(
+        [
+            {
+                "table": kind,
+                "side": one.side,
+                "entity_id": _ids(dataset, one)[0],
+                "pair_item": _ids(dataset, one)[1],
+                "model": model,
+                "prompt": prompt,
+                "read": read if one.sources else "",
+                "sources": _listed(users if one.side == "item" else items, one.sources),
+                "profiles": _listed(items, one.profiles),
+                "shipped": one.shipped,
+            }
+            for one, _ in rows
+        ]
+    )
+
+
+def _ids(dataset: Dataset, entity: Entity) -> tuple[str, str]:
+    """The entity's own id, and of a pair that of its item."""
+    own = dataset.items if entity.side == "item" else dataset.users
+    item = str(dataset.items.values[entity.pair_item]) if entity.side == "pair" else ""
+    return str(own.values[entity.number]), item
+
+
+def _listed(ids: Sequence[str | int], numbers: Sequence[int]) -> str:
+    return json.dumps([str(ids[number]) for number in numbers], ensure_ascii=False)
+
+
+def _source(stage: MiningStage, model: str, report: MiningReport) -> Mapping[str, Any]:
+    """The data set's source with an entry for this stage; a later one of the same table and side replaces it."""
+    source = dict(stage.dataset.source)
+    told = {name: getattr(report, name) for name in ("prompt", "subjects", "mined", "nothing", "failed")}
+    entry = {"model": model, "options": stage.config.model_dump(), **told}
+    if stage.config.kind == "explanations" and "explanations" not in stage.dataset.tables:
+        source["split"] = {**source.get("split", {}), "explanations": "that of their interaction"}
+    return {**source, "mined": {**source.get("mined", {}), f"{stage.config.kind} of {stage.about}": entry}}

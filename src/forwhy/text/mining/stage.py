@@ -1,28 +1,26 @@
-"""Options of mining."""
+"""What is mined, of whom, and what may be read of them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from forwhy.columns import SIDES, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
+from forwhy.options import Options
 from forwhy.text.hostile import clean
 
 Kind = Literal["intents", "profiles", "explanations"]
 
 
-class MiningConfig(BaseModel):
+class MiningConfig(Options):
     """What is mined, about whom, and how much of their text is read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Kind
     """`intents`: ranked short phrases (BEAT eq. 7); `profiles`: one text each (XRec eq. 2, 3); `explanations`:
@@ -57,6 +55,12 @@ class MiningConfig(BaseModel):
         if self.kind == "explanations":
             return ("item",)
         return tuple(side for side in reversed(SIDES) if self.side in (side, "both"))
+
+    @property
+    def words(self) -> int:
+        """Most words of what is written: of a phrase, a profile or an explanation."""
+        most = (self.phrase_words, self.profile_words, self.explanation_words)
+        return most[get_args(Kind).index(self.kind)]
 
 
 # --- Words of texts in any script: in those written without spaces each sign is one.
@@ -98,22 +102,22 @@ def first_words(text: str, count: int) -> str:
 # titles, categories and descriptions. The one exception is an explanation: it is the reference of its pair, so
 # it is distilled from that pair's own review, held out or not, which no other question sees.
 #
-# Legend: E entities, P pairs, R rows.
+# Legend: R rows.
 
 
 Ints = NDArray[np.int64]
-Source = Literal["reviews", "explanations"]
 
 NOBODY: Ints = np.empty(0, np.int64)
+PAIR = ["user_id", "item_id"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Entity:
     """A user, an item or a pair, by internal numbers, with clean texts."""
 
     side: Literal["user", "item", "pair"]
-    entity: int
-    """The user of a pair."""
+    number: int
+    """The user's of a pair."""
     texts: tuple[str, ...] = ()
     sources: tuple[int, ...] = ()
     """Whose: the other end of the pair that each text is about (users of an item, items of a user)."""
@@ -129,59 +133,82 @@ class Subject:
     split: Split = "train"
     """Of a pair's interaction."""
 
-    def data(self, tag: str) -> tuple[str, ...]:
+    def data(self, place: str) -> tuple[str, ...]:
         """What stands at a place of a prompt."""
         places = {"reviews": self.texts, "items": self.items}
-        return places.get(tag, (self.metadata,) if self.metadata else ())
+        return places.get(place, (self.metadata,) if self.metadata else ())
 
 
-class Chosen(NamedTuple):
-    """Those that can be asked about, and how many cannot."""
+@dataclass(frozen=True)
+class MiningStage:
+    """One step of mining: the entities of a side that can be asked about, or the pairs, and how many cannot."""
 
-    subjects: list[Subject]
+    config: MiningConfig
+    side: Side
+    """No matter for explanations."""
+    dataset: Dataset
+    entities: list[Entity]
     nothing: int
     """Without any text that may be read."""
-    skipped: Mapping[str, int] = {}
+    skipped: Mapping[str, int]
     """Reason -> pairs that have a review but no place in the data set's split."""
 
+    @property
+    def about(self) -> str:
+        """``users``, ``items`` or ``pairs``."""
+        return "pairs" if self.config.kind == "explanations" else f"{self.side}s"
 
-def source_table(dataset: Dataset) -> Source:
+
+def stage_of(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage:
+    """The stage of a side, with the entities that it is about; O(R log R).
+
+    Raises:
+        UserError: explanations of a data set without reviews.
+    """
+    found = _pairs(dataset, config) if config.kind == "explanations" else _entities(dataset, side, config)
+    return MiningStage(config, side, dataset, *found)
+
+
+def source_table(dataset: Dataset) -> Literal["reviews", "explanations"]:
     """Where texts are read: `reviews`, or the training explanations of a data set without any."""
     return "reviews" if "reviews" in dataset.tables else "explanations"
 
 
-def entities(dataset: Dataset, side: Side, config: MiningConfig) -> Chosen:
-    """Every user (item), or `config.limit` of them, with a sample of their texts; O(R log R).
+Found = tuple[list[Entity], int, dict[str, int]]
+"""The last three fields of a stage."""
+
+
+def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> Found:
+    """Every user (item), or `config.limit` of them, with a sample of their texts.
 
     Items without a review have their description; users without one have, for profiles, their items.
     """
     pairs = dataset.training_texts(source_table(dataset))
-    rows = _grouped(pairs.users if side == "user" else pairs.items, np.arange(len(pairs)))
+    own, ends = (pairs.users, pairs.items) if side == "user" else (pairs.items, pairs.users)
+    rows = _grouped(own, np.arange(len(pairs)))
     about = _ItemTexts(dataset, config) if config.kind == "profiles" and side == "user" else None
     described = dataset.item_texts() if side == "item" else [""] * len(dataset.users)
     beside = about.items if about is not None else {}
-    told = [entity for entity, text in enumerate(described) if entity in rows or text or entity in beside]
+    told = np.array([n for n, text in enumerate(described) if n in rows or text or n in beside], np.int64)
     found = []
-    for entity in np.array(told, np.int64)[_drawn(len(told), side, config)].tolist():
-        rng = np.random.default_rng((config.seed, SIDES.index(side), entity))
-        shown = _sample(rng, rows.get(entity, NOBODY), config.reviews)
-        subject = _entity(side, entity, pairs.select(shown), config)
-        if about is not None:
-            subject = about.added(subject, rng)
-        found.append(replace(subject, metadata=clean(described[entity], config.characters)))
-    kept = [subject for subject in found if subject.texts or subject.metadata or subject.items]
-    return Chosen(kept, len(described) - len(told) + len(found) - len(kept))
+    for number in told[_drawn(_order(side, config), len(told), config.limit)].tolist():
+        rng = np.random.default_rng((config.seed, SIDES.index(side), number))
+        shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
+        read = [(clean(pairs.texts[row], config.characters), int(ends[row])) for row in shown]
+        texts, sources = [text for text, _ in read if text], [end for text, end in read if text]
+        metadata = clean(described[number], config.characters)
+        entity = Entity(side, number, tuple(texts), tuple(sources), metadata)
+        found.append(entity if about is None else about.added(entity, rng))
+    kept = [entity for entity in found if entity.texts or entity.metadata or entity.items]
+    return kept, len(described) - len(told) + len(found) - len(kept), {}
 
 
-def reviewed_pairs(dataset: Dataset, config: MiningConfig) -> Chosen:
-    """Every reviewed pair, or `config.limit` of them, with its first review and its split; O(R log R).
+def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
+    """Every reviewed pair, or `config.limit` of them, with its first review and its split.
 
     The split is that of the pair's explanation where it has one, else of its interaction (of a repeated one
     the last: test before valid before train). Pairs that a protocol withheld and pairs without an
     interaction have none and are left out.
-
-    Raises:
-        UserError: the data set has no reviews.
     """
     frame = dataset.tables.get("reviews")
     if frame is None:
@@ -189,39 +216,32 @@ def reviewed_pairs(dataset: Dataset, config: MiningConfig) -> Chosen:
             f"data set '{dataset.name}': no table reviews, so there is nothing to write explanations from; "
             "import the reviews with it"
         )
-    first = frame.unique(("user_id", "item_id"), keep="first", maintain_order=True)
-    known = first.join(_splits(dataset), on=["user_id", "item_id"], how="left", maintain_order="left")
-    outside = int(known["split"].null_count())
+    first = frame.unique(PAIR, keep="first", maintain_order=True)
+    known = first.join(_splits(dataset.tables), on=PAIR, how="left", maintain_order="left")
     kept = known.filter(pl.col("split").is_not_null() & (pl.col("split") != "withheld"))
-    rows = _drawn(kept.height, "pair", config)
-    kept = kept[rows]
+    kept = kept[_drawn(_order("pair", config), kept.height, config.limit)]
     users, items = dataset.users.numbers(kept["user_id"]), dataset.items.numbers(kept["item_id"])
+    columns = (users.tolist(), items.tolist(), kept["text"], kept["split"])
     found = [
-        Subject("pair", user, (clean(text, config.characters),), (item,), pair_item=item, split=split)
-        for user, item, text, split in zip(
-            users.tolist(), items.tolist(), kept["text"], kept["split"], strict=True
-        )
+        Entity("pair", user, (clean(text, config.characters),), (item,), pair_item=item, split=split)
+        for user, item, text, split in zip(*columns, strict=True)
     ]
-    withheld = known.height - outside - int((known["split"] != "withheld").sum())
     skipped = {
-        "no interaction": outside,
-        "withheld": withheld,
+        "no interaction": known["split"].null_count(),
+        "withheld": int((known["split"] == "withheld").sum()),
         "further reviews": frame.height - first.height,
     }
-    filled = [subject for subject in found if subject.texts[0]]
-    return Chosen(filled, len(found) - len(filled), {why: count for why, count in skipped.items() if count})
+    filled = [entity for entity in found if entity.texts[0]]
+    return filled, len(found) - len(filled), {why: count for why, count in skipped.items() if count}
 
 
 class _ItemTexts:
     """What a user's items are like: a profile that we know the sources of, else the description."""
 
     def __init__(self, dataset: Dataset, config: MiningConfig) -> None:
-        self._config = config
-        self._own = dataset.vouched("profiles", "item")
-        profiles = dataset.profiles("item")
-        self._profiles = {
-            item: text for item, text in profiles.items() if item in self._own or config.use_profiles
-        }
+        self._config, self._own = config, dataset.vouched("profiles", "item")
+        every = dataset.profiles("item").items()
+        self._profiles = {item: text for item, text in every if item in self._own or config.use_profiles}
         self._texts = dataset.item_texts()
         edges = dataset.edges("train")
         known = [bool(text) or item in self._profiles for item, text in enumerate(self._texts)]
@@ -229,61 +249,43 @@ class _ItemTexts:
         self.items = _grouped(edges[:, 0], edges[:, 1])
         """Training items of each user of which something is known."""
 
-    def added(self, subject: Subject, rng: np.random.Generator) -> Subject:
-        """The subject with a sample of what is known of its user's items."""
-        shown = _sample(rng, self.items.get(subject.entity, NOBODY), self._config.items).tolist()
+    def added(self, user: Entity, rng: np.random.Generator) -> Entity:
+        """The user with a sample of what is known of their items."""
+        shown = _sample(rng, self.items.get(user.number, NOBODY), self._config.items).tolist()
         profiles = tuple(item for item in shown if item in self._profiles)
-        texts = (
-            clean(self._profiles.get(item, self._texts[item]), self._config.characters) for item in shown
-        )
+        told = [clean(self._profiles.get(item, self._texts[item]), self._config.characters) for item in shown]
         shipped = sum(item not in self._own for item in profiles)
-        return replace(subject, items=tuple(filter(None, texts)), profiles=profiles, shipped=shipped)
-
-
-def _entity(side: Side, entity: int, pairs: Pairs, config: MiningConfig) -> Subject:
-    other = pairs.items if side == "user" else pairs.users
-    told = [(clean(text, config.characters), int(end)) for text, end in zip(pairs.texts, other, strict=True)]
-    told = [(text, end) for text, end in told if text]
-    return Subject(side, entity, tuple(text for text, _ in told), tuple(end for _, end in told))
+        return replace(user, items=tuple(filter(None, told)), profiles=profiles, shipped=shipped)
 
 
 def _grouped(keys: Ints, values: Ints) -> dict[int, Ints]:
     """Values by key, in their order; O(R log R)."""
-    if not len(keys):
-        return {}
     order = np.argsort(keys, kind="stable")
     distinct, starts = np.unique(keys[order], return_index=True)
-    parts = np.split(values[order], starts[1:])
-    return dict(zip(distinct.tolist(), parts, strict=True))
+    return dict(zip(distinct.tolist(), np.split(values[order], starts[1:]), strict=False))
 
 
-def _drawn(count: int, side: Side | Literal["pair"], config: MiningConfig) -> Ints:
-    """Numbers below `count`, sorted: all, or the first `config.limit` of a seeded order."""
-    if config.limit is None or config.limit >= count:
+def _order(side: Side | Literal["pair"], config: MiningConfig) -> np.random.Generator:
+    return np.random.default_rng((config.seed, 2 + ("user", "item", "pair").index(side)))
+
+
+def _drawn(rng: np.random.Generator, count: int, most: int | None) -> Ints:
+    """Numbers below `count`, sorted: all, or the first `most` of a random order."""
+    if most is None or count <= most:
         return np.arange(count)
-    draw = np.random.default_rng((config.seed, 2 + ("user", "item", "pair").index(side)))
-    return np.sort(draw.permutation(count)[: config.limit])
+    return np.sort(rng.permutation(count)[:most])
 
 
 def _sample(rng: np.random.Generator, rows: Ints, most: int) -> Ints:
-    """At most so many of the rows, in their order."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.sort(rng.permutation(len(rows))[:most])]
+    return rows[_drawn(rng, len(rows), most)]
 
 
-def _splits(dataset: Dataset) -> pl.DataFrame:
+def _splits(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """The split of each pair that has one: `user_id`, `item_id`, `split`; `withheld` for those set aside."""
-    pair, order = ["user_id", "item_id"], {split: place for place, split in enumerate(SPLITS)}
-    visits = dataset.tables["interactions"].select(*pair, "split")
-    visits = visits.sort(pl.col("split").replace_strict(order), descending=True, maintain_order=True)
-    return pl.concat([*_split_frames(dataset.tables), visits]).unique(pair, keep="first", maintain_order=True)
-
-
-def _split_frames(tables: Mapping[str, pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """What goes before the interaction's split."""
-    columns = ("user_id", "item_id", "split")
+    order = pl.col("split").replace_strict({split: place for place, split in enumerate(SPLITS)})
+    last_first = tables["interactions"].sort(order, descending=True, maintain_order=True)
+    found = [tables[name] for name in ("withheld", "explanations") if name in tables]
     if "withheld" in tables:
-        yield tables["withheld"].with_columns(pl.lit("withheld").alias("split")).select(columns)
-    if "explanations" in tables:
-        yield tables["explanations"].select(columns)
+        found[0] = found[0].with_columns(pl.lit("withheld").alias("split"))
+    columns = [frame.select(*PAIR, "split") for frame in (*found, last_first)]
+    return pl.concat(columns).unique(PAIR, keep="first", maintain_order=True)
