@@ -19,7 +19,7 @@ import numpy as np
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
-from forwhy.evaluate.evidence import Evidence
+from forwhy.evaluate.evidence import KnownStatements
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
 from forwhy.evaluate.reading import match, read_outputs
 from forwhy.text.encoder import text_encoder
@@ -42,7 +42,7 @@ def main() -> None:
     if options.xrec:
         pairs, outputs = published(options.xrec, dataset)
     phrases = IntentsConfig(source="profiles" if options.profiles else "auto")
-    evidence, encoder = Evidence.from_dataset(dataset, phrases), text_encoder(options.encoder)
+    evidence, encoder = KnownStatements.from_dataset(dataset, phrases), text_encoder(options.encoder)
     supports = {
         "chance": cosine_support(encoder, evidence.background(train)),
         "cosine": cosine_support(encoder),
@@ -60,7 +60,12 @@ def published(folder: Path, dataset: Dataset) -> tuple[Pairs, list[str]]:
 
 
 def measure(
-    evidence: Evidence, support: Support, train: Pairs, pairs: Pairs, outputs: Sequence[str], copies: int
+    evidence: KnownStatements,
+    support: Support,
+    train: Pairs,
+    pairs: Pairs,
+    outputs: Sequence[str],
+    copies: int,
 ) -> dict[str, Any]:
     """The table of the outputs, and seconds."""
     start = time.perf_counter()

@@ -20,7 +20,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sample import little_town
 from forwhy.evaluate.document import protocol_in_words
-from forwhy.evaluate.evidence import Evidence
+from forwhy.evaluate.evidence import KnownStatements
 from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.report import render
 from forwhy.systems import beat
@@ -138,7 +138,7 @@ def test_removed_text_is_read_nowhere(
 
     seen = folder.dataset()
     config = IntentsConfig(source=source, heldout_people=True)
-    known = Evidence.from_dataset(seen, config)
+    known = KnownStatements.from_dataset(seen, config)
     told = [statement.text for side in known.facts.values() for facts in side.values() for statement in facts]
     told += [text.text for side in known.texts.values() for texts in side.values() for text in texts]
     told += [

@@ -4,21 +4,19 @@ Only training text is read, and never that of the pair itself, so that a trainin
 held-out one is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from forwhy.columns import Side
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.evaluate.claims import claims
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset, Pairs
-
-__all__ = ["Evidence", "PairEvidence", "Statement"]
 
 Source = Literal["title", "item", "phrase", "explanation", "review"]
 
@@ -37,7 +35,7 @@ class Statement(NamedTuple):
     """Internal user and item of the training text."""
 
 
-class PairEvidence(NamedTuple):
+class PairStatements(NamedTuple):
     """What is known of the two sides of a pair, each statement once."""
 
     item: list[Statement]
@@ -50,23 +48,18 @@ class PairEvidence(NamedTuple):
         return any(statement.source != "title" for statement in (self.item if side == "item" else self.user))
 
 
-class _Text(NamedTuple):
-    text: str
-    source: Source
-    pair: tuple[int, int]
-
-
 @dataclass(frozen=True)
-class Evidence:
+class KnownStatements:
     """Statements by user and by item; texts are cut into claims when first asked for."""
 
     facts: Mapping[Side, Mapping[int, Sequence[Statement]]]
     """What is said of an entity as such, by internal number."""
-    texts: Mapping[Side, Mapping[int, Sequence[_Text]]]
-    _cut: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    texts: Mapping[Side, Mapping[int, Sequence[Statement]]]
+    """Whole training texts by or about an entity, explanations before reviews."""
+    _claims: Callable[[str], list[str]] = field(default_factory=lambda: cache(claims), repr=False)
 
     @classmethod
-    def from_dataset(cls, dataset: "Dataset", phrases: IntentsConfig | None = None) -> "Evidence":
+    def from_dataset(cls, dataset: Dataset, phrases: IntentsConfig | None = None) -> "KnownStatements":
         """Item texts, phrases, and training explanations and reviews by their user and their item.
 
         `phrases` says which intents or profiles may be read, as everywhere else: by default the intents table,
@@ -81,13 +74,30 @@ class Evidence:
         for side, known in facts.items():
             for number, said in entity_phrases(dataset, side, config).items():
                 known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
-        return cls(facts, _training_texts(dataset))
+        texts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
+        held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
+        read: tuple[tuple[Source, Pairs], ...] = (
+            ("explanation", dataset.pairs("train")),
+            ("review", dataset.training_reviews()),
+        )
+        for source, pairs in read:
+            for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
+                if (user, item) not in held:
+                    texts["item"].setdefault(item, []).append(Statement(text, source, (user, item)))
+                    texts["user"].setdefault(user, []).append(Statement(text, source, (user, item)))
+        return cls(facts, texts)
 
-    def of(self, user: int, item: int) -> PairEvidence:
+    def of(self, user: int, item: int) -> PairStatements:
         """Both sides of a pair (internal numbers), without what was said about this very pair."""
-        return PairEvidence(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
+        return PairStatements(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
 
-    def background(self, pairs: "Pairs", size: int = BACKGROUND, seed: int = 0) -> list[str]:
+    def of_pairs(self, pairs: Pairs) -> list[PairStatements]:
+        """`of` each pair."""
+        return [
+            self.of(user, item) for user, item in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
+        ]
+
+    def background(self, pairs: Pairs, size: int = BACKGROUND, seed: int = 0) -> list[str]:
         """`size` statements (fewer when there are no more) of random pairs: what is said of anything.
 
         A statement stands as often as it is said. Pass training pairs.
@@ -104,26 +114,5 @@ class Evidence:
         others = [text for text in self.texts[side].get(entity, ()) if text.pair != pair]
         for text in others[:MOST_TEXTS]:
             for claim in self._claims(text.text):
-                found.setdefault(claim.casefold(), Statement(claim, text.source, text.pair))
+                found.setdefault(claim.casefold(), text._replace(text=claim))
         return list(found.values())
-
-    def _claims(self, text: str) -> list[str]:
-        if text not in self._cut:
-            self._cut[text] = claims(text)
-        return self._cut[text]
-
-
-def _training_texts(dataset: "Dataset") -> dict[Side, dict[int, list[_Text]]]:
-    held = {(int(user), int(item)) for user, item in dataset.heldout_pairs()}
-    found: dict[Side, dict[int, list[_Text]]] = {"item": {}, "user": {}}
-    read: tuple[tuple[Source, Pairs], ...] = (
-        ("explanation", dataset.pairs("train")),
-        ("review", dataset.training_reviews()),
-    )
-    for source, pairs in read:
-        for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
-            if (user, item) not in held:
-                entry = _Text(text, source, (user, item))
-                found["item"].setdefault(item, []).append(entry)
-                found["user"].setdefault(user, []).append(entry)
-    return found

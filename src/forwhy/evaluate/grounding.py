@@ -8,39 +8,27 @@ pairs: the claims of a training explanation are *right* beside the other texts o
 matcher's own error from above: other texts need not mention what is true, and "friendly staff" is true of
 many places.
 
-Shapes: n pairs; c claims of one text.
+Shapes: n pairs; c claims of one text, C of all; s statements; D dimensions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain, islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
 from forwhy.evaluate.claims import claims
 from forwhy.evaluate.controls import RememberingEncoder, best_constant, deal
-from forwhy.evaluate.evidence import Evidence, PairEvidence
+from forwhy.evaluate.evidence import KnownStatements, PairStatements
+from forwhy.evaluate.overlap import Floats, Ints
 from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
 
-if TYPE_CHECKING:
-    from forwhy.data.ids import Pairs
-
-__all__ = [
-    "Calibration",
-    "Grounder",
-    "Grounding",
-    "GroundingTable",
-    "balanced_threshold",
-    "cosine_support",
-    "entailment_support",
-    "grounding_table",
-]
-
-Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
 Group = tuple[Sequence[str], Sequence[str]]
 """Claims and the statements that may support them."""
 Support = Callable[[Sequence[Group]], list[Floats]]
@@ -49,8 +37,7 @@ Entails = Callable[[list[str], list[str]], Sequence[float] | NDArray[np.floating
 """Premises and hypotheses, row by row -> [rows] probabilities that the premise entails the hypothesis."""
 
 Sides = Literal["either", "item", "user"]
-SIDES: tuple[Sides, ...] = ("either", "item", "user")
-PRECISIONS: dict[str, Sides] = {"precision": "either", "precision_item": "item", "precision_user": "user"}
+PRECISIONS: dict[Sides, str] = {"either": "precision", "item": "precision_item", "user": "precision_user"}
 CALIBRATION_PAIRS = 500
 BLOCK = 1024
 """Claims compared at once: a text of 10,000 claims costs time, not memory."""
@@ -70,15 +57,6 @@ class Calibration:
     """The same keys -> share of claims that another pair's evidence supports."""
     claims: dict[str, int]
     """The same keys -> right claims behind the shares."""
-
-    def document(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "threshold": self.threshold,
-            "missed": self.missed,
-            "accepted": self.accepted,
-            "claims": self.claims,
-        }
 
 
 @dataclass(frozen=True)
@@ -105,20 +83,25 @@ class Grounding:
             {name: self.per_pair[name] - other.per_pair[name] for name in self.per_pair}, seed, n
         )
 
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values; `pairs` counts behind each number."""
+        pairs = {name: int(np.isfinite(values).sum()) for name, values in self.per_pair.items()}
+        return {**flatten(self.intervals()), "pairs": pairs, "excluded": self.excluded}
+
 
 @dataclass(frozen=True)
 class Grounder:
-    """Evidence, a way to match, and its fitted threshold."""
+    """What is known, a way to match claims with it, and the fitted threshold."""
 
-    evidence: Evidence
+    known: KnownStatements
     support: Support
     calibration: Calibration
 
     @classmethod
     def fit(
         cls,
-        evidence: Evidence,
-        pairs: "Pairs",
+        known: KnownStatements,
+        pairs: Pairs,
         support: Support,
         limit: int = CALIBRATION_PAIRS,
         seed: int = 0,
@@ -129,16 +112,16 @@ class Grounder:
             UserError: fewer than two such pairs, or none whose evidence could be dealt to another.
         """
         order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
-        known = (row for row in order if _known(evidence, pairs.select([row]))[0].has("either"))
-        chosen = pairs.select(list(islice(known, limit)))
+        told = (row for row in order if known.of_pairs(pairs.select([row]))[0].has("either"))
+        chosen = pairs.select(list(islice(told, limit)))
         if len(chosen) < 2:
             raise UserError(
                 "grounding: the threshold needs two training explanations whose user or item has other "
                 f"text, found {len(chosen)}; add reviews, item descriptions or intents"
             )
-        return cls(evidence, support, _calibrate(evidence, chosen, support, seed))
+        return cls(known, support, _calibrate(known, chosen, support, seed))
 
-    def score(self, texts: Sequence[str], pairs: "Pairs") -> Grounding:
+    def score(self, texts: Sequence[str], pairs: Pairs) -> Grounding:
         """Grounding of `texts[k]` as the explanation of pair k, whose own text is the reference.
 
         Cost: linear in claims times statements of each pair, and one encoding per distinct statement.
@@ -149,17 +132,25 @@ class Grounder:
         if len(texts) != len(pairs):
             raise ValueError(f"{len(texts)} texts for {len(pairs)} pairs")
         said, wanted = [claims(text) for text in texts], [claims(text) for text in pairs.texts]
-        known = _known(self.evidence, pairs)
-        scores = _best(self.support, said, known)
-        scores["recall"] = self.support(list(zip(wanted, said, strict=True)))
-        held = {name: [row >= self.calibration.threshold for row in rows] for name, rows in scores.items()}
-        per_pair = {
-            name: _shares(held[side], [evidence.has(side) for evidence in known])
-            for name, side in PRECISIONS.items()
-        }
-        per_pair["recall"] = _shares(held["recall"], [True] * len(known))
+        scores, has = _scored(self.support, said, self.known.of_pairs(pairs))
+        held = {side: scores_C >= self.calibration.threshold for side, scores_C in scores.items()}
+        per_pair = {name: _shares(held[side], said, has[side]) for side, name in PRECISIONS.items()}
+        recalled_C = np.concatenate([np.empty(0), *self.support(list(zip(wanted, said, strict=True)))])
+        per_pair["recall"] = _shares(
+            recalled_C >= self.calibration.threshold, wanted, np.ones(len(pairs), dtype=bool)
+        )
         per_pair["claims"] = np.array([len(row) for row in said], dtype=np.float64)
-        return Grounding(per_pair, _unsupported(said, held["either"], known), _excluded(said, wanted, known))
+        unsupported: list[list[str]] = [[] for _ in said]
+        for row, claim, yes in zip(_rows(said), chain(*said), held["either"], strict=True):
+            if has["either"][row] and not yes:
+                unsupported[row].append(claim)
+        empty = per_pair["claims"] == 0
+        excluded = {
+            "no_evidence": int((~has["either"]).sum()),
+            "no_claims": int((empty & has["either"]).sum()),
+            "no_reference_claims": sum(not row for row in wanted),
+        }
+        return Grounding(per_pair, unsupported, excluded)
 
 
 @dataclass(frozen=True)
@@ -177,22 +168,18 @@ class GroundingTable:
     def document(self) -> dict[str, Any]:
         """As plain JSON values; `margin` is the method minus the control on the pairs that count for both."""
         return {
-            "method": _document(self.method),
+            "method": self.method.document(),
             "controls": {
-                name: {**_document(control), "margin": flatten(self.method.margins(control))}
+                name: {**control.document(), "margin": flatten(self.method.margins(control))}
                 for name, control in self.controls.items()
             },
             "sentence": self.sentence,
-            "calibration": self.calibration.document(),
+            "calibration": vars(self.calibration),
         }
 
 
 def grounding_table(
-    predictions: Sequence[str],
-    pairs: "Pairs",
-    grounder: Grounder,
-    train_texts: Sequence[str],
-    seed: int = 0,
+    predictions: Sequence[str], pairs: Pairs, grounder: Grounder, train_texts: Sequence[str], seed: int = 0
 ) -> GroundingTable:
     """Score predictions and all controls; the constant is picked on `train_texts` only.
 
@@ -219,31 +206,27 @@ def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
     memory = RememberingEncoder(encoder)
 
     def best(groups: Sequence[Group]) -> list[Floats]:
-        texts = list(
-            dict.fromkeys([*(text for group in groups for side in group for text in side), *background])
-        )
+        texts = list(dict.fromkeys(chain(*(chain(*group) for group in groups), background)))
         vectors = memory.encode(texts) if texts else np.zeros((0, 1), dtype=np.float32)
         row = {text: position for position, text in enumerate(texts)}
-
-        def rows(side: Sequence[str]) -> NDArray[np.float32]:
-            return vectors[[row[text] for text in side]]
-
-        common = rows(background)
-
-        def nearest(said: Sequence[str], known: Sequence[str]) -> Floats:
-            cosines: Floats = (rows(said) @ rows(known).T).max(axis=1).astype(np.float64)
-            if not background:
-                return cosines
-            nearer = (rows(said) @ common.T > cosines[:, None] + ROUNDING).mean(axis=1)
-            return np.asarray((1 - nearer) ** len(known), dtype=np.float64)
-
-        def in_blocks(said: Sequence[str], known: Sequence[str]) -> Floats:
-            starts = range(0, len(said), BLOCK)
-            return np.concatenate([nearest(said[start : start + BLOCK], known) for start in starts])
-
-        return [in_blocks(said, known) if said and known else _none(said) for said, known in groups]
+        background_bD, *sides = (
+            vectors[[row[text] for text in side]] for side in (background, *chain(*groups))
+        )
+        return [_nearest(*group, background_bD) for group in zip(sides[::2], sides[1::2], strict=True)]
 
     return best
+
+
+def _nearest(said_cD: Vectors, known_sD: Vectors, background_bD: Vectors) -> Floats:
+    """[c] as `cosine_support` says."""
+    best_c = np.full(len(said_cD), -np.inf)
+    for start in range(0, len(said_cD) if len(known_sD) else 0, BLOCK):
+        block = slice(start, start + BLOCK)
+        best_c[block] = (said_cD[block] @ known_sD.T).max(axis=1)
+        if len(background_bD):
+            nearer = said_cD[block] @ background_bD.T > best_c[block, None] + ROUNDING
+            best_c[block] = (1 - nearer.mean(axis=1)) ** len(known_sD)
+    return best_c
 
 
 def entailment_support(entails: Entails) -> Support:
@@ -253,10 +236,19 @@ def entailment_support(entails: Entails) -> Support:
         UserError: (when used) the model returns something else than one probability per row.
     """
 
-    def best(groups: Sequence[Group]) -> list[Floats]:
-        return [_entailed(entails, said, known) if said and known else _none(said) for said, known in groups]
+    def best(said: Sequence[str], known: Sequence[str]) -> Floats:
+        if not said or not known:
+            return np.full(len(said), -np.inf)
+        premises, hypotheses = list(known) * len(said), [claim for claim in said for _ in known]
+        found = np.asarray(entails(premises, hypotheses), dtype=np.float64)
+        if found.shape != (len(premises),) or not ((found >= 0) & (found <= 1)).all():
+            raise UserError(
+                f"entailment model: gave shape {found.shape} for {len(premises)} rows, or values that are no "
+                "probabilities; return one number in [0, 1] per premise and hypothesis"
+            )
+        return np.asarray(found.reshape(len(said), len(known)).max(axis=1))
 
-    return best
+    return lambda groups: [best(*group) for group in groups]
 
 
 def balanced_threshold(right: Floats, wrong: Floats) -> float:
@@ -270,21 +262,26 @@ def balanced_threshold(right: Floats, wrong: Floats) -> float:
     return float(tried[np.argmin(np.abs(missed - accepted))])
 
 
-def _calibrate(evidence: Evidence, pairs: "Pairs", support: Support, seed: int) -> Calibration:
-    said, own = [claims(text) for text in pairs.texts], _known(evidence, pairs)
+def _calibrate(known: KnownStatements, pairs: Pairs, support: Support, seed: int) -> Calibration:
+    said, own = [claims(text) for text in pairs.texts], known.of_pairs(pairs)
     dealt = deal(len(pairs), seed, pairs.items)
-    others = [own[row] for row in dealt]
     # Another pair of the same user or item may hold the claim's own text.
     strange = (pairs.users != pairs.users[dealt]) & (pairs.items != pairs.items[dealt])
-    right = _flat(_best(support, said, own), own, np.ones(len(pairs), dtype=bool))
-    wrong = _flat(_best(support, said, others), others, strange)
+
+    def beside(statements: Sequence[PairStatements], kept: NDArray[np.bool_]) -> dict[Sides, Floats]:
+        """Side -> support of the claims of the kept pairs that have that side."""
+        scores, has = _scored(support, said, statements)
+        return {side: scores[side][(has[side] & kept)[_rows(said)]] for side in scores}
+
+    right = beside(own, np.ones_like(strange))
+    wrong = beside([own[row] for row in dealt], strange)
     if not len(right["either"]) or not len(wrong["either"]):
         raise UserError(
             "grounding: the threshold needs training explanations with claims, of two users and two items; "
             "give it more training pairs"
         )
     threshold = balanced_threshold(right["either"], wrong["either"])
-    sides = [side for side in SIDES if len(right[side]) and len(wrong[side])]
+    sides = [side for side in PRECISIONS if len(right[side]) and len(wrong[side])]
     return Calibration(
         threshold,
         {side: float((right[side] < threshold).mean()) for side in sides},
@@ -293,94 +290,32 @@ def _calibrate(evidence: Evidence, pairs: "Pairs", support: Support, seed: int) 
     )
 
 
-def _known(evidence: Evidence, pairs: "Pairs") -> list[PairEvidence]:
-    return [evidence.of(int(user), int(item)) for user, item in zip(pairs.users, pairs.items, strict=True)]
-
-
-def _best(
-    support: Support, said: Sequence[Sequence[str]], known: Sequence[PairEvidence]
-) -> dict[str, list[Floats]]:
-    """Side -> pair -> [c] scores."""
+def _scored(
+    support: Support, said: Sequence[Sequence[str]], known: Sequence[PairStatements]
+) -> tuple[dict[Sides, Floats], dict[Sides, NDArray[np.bool_]]]:
+    """Side -> [C] support of all claims, one pair after another; side -> [n] whether the pair has it."""
     groups = [
-        (row, [statement.text for statement in side])
-        for sides in (0, 1)
-        for row, side in zip(said, (evidence[sides] for evidence in known), strict=True)
+        (row, [statement.text for statement in pair[side]])
+        for side in (0, 1)
+        for row, pair in zip(said, known, strict=True)
     ]
-    scores = support(groups)
-    item, user = scores[: len(said)], scores[len(said) :]
-    return {
-        "item": item,
-        "user": user,
-        "either": [np.maximum(*both) for both in zip(item, user, strict=True)],
-    }
+    item_C, user_C = np.split(np.concatenate([np.empty(0), *support(groups)]), 2)
+    scores: dict[Sides, Floats] = {"either": np.maximum(item_C, user_C), "item": item_C, "user": user_C}
+    return scores, {side: np.array([pair.has(side) for pair in known], dtype=bool) for side in scores}
 
 
-def _flat(
-    scores: Mapping[str, list[Floats]], known: Sequence[PairEvidence], kept: NDArray[np.bool_]
-) -> dict[str, Floats]:
-    """Side -> scores of all claims of the kept pairs that have that side."""
-    return {
-        side: np.concatenate(
-            [np.empty(0)]
-            + [
-                row
-                for row, evidence, keep in zip(scores[side], known, kept, strict=True)
-                if keep and evidence.has(side)
-            ]
-        )
-        for side in SIDES
-    }
+def _rows(said: Sequence[Sequence[str]]) -> Ints:
+    """[C] the pair of each claim."""
+    return np.repeat(np.arange(len(said)), [len(row) for row in said])
 
 
-def _none(said: Sequence[str]) -> Floats:
-    return np.full(len(said), -np.inf)
-
-
-def _entailed(entails: Entails, said: Sequence[str], known: Sequence[str]) -> Floats:
-    premises, hypotheses = list(known) * len(said), [claim for claim in said for _ in known]
-    found = np.asarray(entails(premises, hypotheses), dtype=np.float64)
-    if found.shape != (len(premises),) or not ((found >= 0) & (found <= 1)).all():
-        raise UserError(
-            f"entailment model: gave shape {found.shape} for {len(premises)} rows, or values that are no "
-            "probabilities; return one number in [0, 1] per premise and hypothesis"
-        )
-    best: Floats = found.reshape(len(said), len(known)).max(axis=1)
-    return best
-
-
-def _shares(held: Sequence[NDArray[np.bool_]], counted: Sequence[bool]) -> Floats:
-    return np.array(
-        [row.mean() if use and len(row) else np.nan for row, use in zip(held, counted, strict=True)],
-        dtype=np.float64,
-    )
-
-
-def _unsupported(
-    said: Sequence[list[str]], held: Sequence[NDArray[np.bool_]], known: Sequence[PairEvidence]
-) -> list[list[str]]:
-    return [
-        [claim for claim, yes in zip(row, is_held, strict=True) if not yes] if evidence.has("either") else []
-        for row, is_held, evidence in zip(said, held, known, strict=True)
-    ]
-
-
-def _excluded(
-    said: Sequence[list[str]], wanted: Sequence[list[str]], known: Sequence[PairEvidence]
-) -> dict[str, int]:
-    return {
-        "no_evidence": sum(not evidence.has("either") for evidence in known),
-        "no_claims": sum(
-            not row and evidence.has("either") for row, evidence in zip(said, known, strict=True)
-        ),
-        "no_reference_claims": sum(not row for row in wanted),
-    }
+def _shares(held_C: NDArray[np.bool_], said: Sequence[Sequence[str]], counted_n: NDArray[np.bool_]) -> Floats:
+    """[n] share of each pair's claims that are held; NaN for pairs without claims and those that do not count."""
+    held_n = np.bincount(_rows(said), held_C, len(said))
+    claims_n = np.array([len(row) for row in said])
+    return np.where(counted_n & (claims_n > 0), held_n / np.maximum(claims_n, 1), np.nan)
 
 
 def _intervals(columns: Mapping[str, Floats], seed: int, n: int) -> dict[str, Interval]:
     counted = {name: values[np.isfinite(values)] for name, values in columns.items()}
     return {name: bootstrap_interval(values, seed, n) for name, values in counted.items() if len(values)}
-
-
-def _document(scores: Grounding) -> dict[str, Any]:
-    pairs = {name: int(np.isfinite(values).sum()) for name, values in scores.per_pair.items()}
-    return {**flatten(scores.intervals()), "pairs": pairs, "excluded": scores.excluded}

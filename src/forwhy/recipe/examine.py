@@ -14,7 +14,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
 from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
-from forwhy.evaluate.evidence import Evidence
+from forwhy.evaluate.evidence import KnownStatements
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
@@ -167,7 +167,7 @@ def _ground(
         )
     train = one.dataset.pairs("train")
     if one.dataset.fingerprint not in grounders:
-        evidence = Evidence.from_dataset(one.dataset)
+        evidence = KnownStatements.from_dataset(one.dataset)
         support = cosine_support(encoder, evidence.background(train, seed=seed))
         grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
     predictions = [one.texts.outputs.predictions[row] for row in rows]
