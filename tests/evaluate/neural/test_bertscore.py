@@ -135,15 +135,15 @@ def test_idf_that_weighs_nothing_scores_zero(bert: Path) -> None:
 
 def test_special_tokens_in_a_text_are_plain_characters(score: BertScore) -> None:
     score.idf = False
-    assert score._encoder.tokens(["a [SEP] b"])["a [SEP] b"].content == len("a[sep]b")
+    assert score.tokens(["a [SEP] b"])["a [SEP] b"].content == len("a[sep]b")
 
 
 @pytest.mark.parametrize("model", ["bert", "roberta"])
 def test_ten_thousand_words_are_cut_and_counted(model: str, request: pytest.FixtureRequest) -> None:
     score = BertScore(str(request.getfixturevalue(model)))
     long = "the quiet user " * 3333 + "."
-    exact = "cafe " * (score._encoder.limit - 2)
-    assert score._encoder.limit == {"bert": 64, "roberta": 39}[model]
+    exact = "cafe " * (score.limit - 2)
+    assert score.limit == {"bert": 64, "roberta": 39}[model]
     found = score([long, "cafe", "dogs", exact], ["cafe", long, "dogs", exact])
     assert found.of_all == {"bertscore_cut": 2}
     assert np.isfinite(np.concatenate(list(found.per_pair.values()))).all()
@@ -153,8 +153,8 @@ def test_each_text_is_read_once_for_a_method_and_its_controls(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score, read = BertScore(str(bert)), []
-    plain = score._encoder._read
-    monkeypatch.setattr(score._encoder, "_read", lambda rows: read.extend(map(tuple, rows)) or plain(rows))
+    plain = score._encode
+    monkeypatch.setattr(score, "_encode", lambda rows: read.extend(map(tuple, rows)) or plain(rows))
     ours, theirs = [p for p, _ in PAIRS], [r for _, r in PAIRS]
     table = text_table(ours, theirs, ["the dogs", "the user and dogs"], measures=[score])
     assert len(read) == len(set(read))
@@ -168,7 +168,7 @@ def test_without_memory_the_values_are_the_same(bert: Path, monkeypatch: pytest.
     monkeypatch.setattr("forwhy.evaluate.neural.bertscore.CHUNK", 2)
     score = BertScore(str(bert))
     assert columns(score, PAIRS) == pytest.approx(expected, abs=ROUNDING)
-    assert score._encoder._vectors == {}
+    assert score._vectors == {}
 
 
 def test_a_fitted_baseline_puts_random_pairs_at_zero(bert: Path) -> None:
@@ -203,7 +203,7 @@ def test_what_cannot_be_is_refused(bert: Path) -> None:
 def test_byte_pieces_are_read_with_a_leading_space(gpt2: Path) -> None:
     """As the reference implementation did with the tokenizers that published numbers come from."""
     score = BertScore(str(gpt2))
-    assert score._encoder.tokens(["dogs "])["dogs "].ids == score._encoder.tokenizer(" dogs")["input_ids"]
+    assert score.tokens(["dogs "])["dogs "].ids == score._tokenizer(" dogs")["input_ids"]
     found = columns(score, [("dogs", "  dogs\n"), ("", "dogs"), ("dogs", "a cosy cafe")])
     assert found[:2] == pytest.approx(np.array([[1] * 3, [0] * 3]), abs=1e-3)
     assert found[2].max() < 0.99

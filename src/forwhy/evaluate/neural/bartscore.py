@@ -1,4 +1,7 @@
-"""Texts to token ids within a model's limit, and rows of nearly equal length for one forward pass."""
+"""BARTScore and BLEURT, and what all neural measures share: token ids within a model's limit, batches of like length.
+
+Shapes: n pairs; b pairs at once; S, T tokens of source and target; V words of the model.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.overlap import Floats
+from forwhy.evaluate.overlap import Floats, Ints
 from forwhy.evaluate.text import TextScores
-from forwhy.models import load_lm, load_regressor
+from forwhy.models import LoadedModel, load_lm, load_regressor
 from forwhy.progress import Progress
 
 if TYPE_CHECKING:
@@ -51,33 +53,52 @@ def _positions(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def tokenise(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int, frame: bool = True
-) -> list[Tokens]:
-    """Token ids of each text, at most `limit`; `frame` adds the model's own special tokens."""
-    if not texts:
-        return []
-    clean = [readable(text) for text in texts]
-    found = tokenizer(
-        clean,
-        add_special_tokens=frame,
-        truncation=True,
-        max_length=limit,
-        split_special_tokens=True,
-        return_special_tokens_mask=True,
-    )
-    rows = zip(clean, found["input_ids"], found["special_tokens_mask"], strict=True)
-    return [
-        Tokens(ids, len(ids) - sum(special), len(ids) == limit and is_longer(tokenizer, limit, text))
-        for text, ids, special in rows
-    ]
+class NeuralMeasure:
+    """A frozen model with its tokenizer that scores pairs of texts, in batches of nearly equal length."""
 
+    def __init__(self, loaded: LoadedModel, device: str) -> None:
+        """Read with `loaded`, which is on `device`, at most the tokens that both its parts allow."""
+        self._tokenizer, self._model, self._device = loaded.tokenizer, loaded.model, device
+        self._name = f"{loaded.source.id}@{loaded.source.revision}"
+        self.limit = token_limit(loaded.tokenizer, loaded.model)
 
-def is_longer(tokenizer: PreTrainedTokenizerBase, limit: int, *texts: str) -> bool:
-    """Whether a text, or a pair of them, has more tokens than `limit`."""
-    # Lists, as transformers takes an empty second text outside of a list for none.
-    found = tokenizer(*([text] for text in texts), split_special_tokens=True, verbose=False)
-    return len(found["input_ids"][0]) > limit
+    def _tokens(self, texts: Sequence[str], frame: bool = True) -> list[Tokens]:
+        """Token ids of each text, at most `limit`; `frame` adds the model's own special tokens."""
+        if not texts:
+            return []
+        clean = [readable(text) for text in texts]
+        found = self._tokenizer(
+            clean,
+            add_special_tokens=frame,
+            truncation=True,
+            max_length=self.limit,
+            split_special_tokens=True,
+            return_special_tokens_mask=True,
+        )
+        rows = zip(clean, found["input_ids"], found["special_tokens_mask"], strict=True)
+        return [
+            Tokens(ids, len(ids) - sum(special), len(ids) == self.limit and self._is_cut(text))
+            for text, ids, special in rows
+        ]
+
+    def _is_cut(self, *texts: str) -> bool:
+        """Whether a text, or a pair of them, has more tokens than `limit`."""
+        # Lists, as transformers takes an empty second text outside of a list for none.
+        found = self._tokenizer(*([text] for text in texts), split_special_tokens=True, verbose=False)
+        return len(found["input_ids"][0]) > self.limit
+
+    def _in_batches(
+        self, title: str, lengths_n: Sequence[int], cells: int, score: Callable[[list[int]], torch.Tensor]
+    ) -> Floats:
+        """[n] what `score` gives for rows; rows times longest length stay within `cells`."""
+        import torch
+
+        scores_n = np.zeros(len(lengths_n))
+        with torch.inference_mode(), Progress(title, len(lengths_n)) as progress:
+            for rows in batches(lengths_n, cells):
+                scores_n[rows] = score(rows.tolist()).double().cpu().numpy()
+                progress.advance(len(rows))
+        return scores_n
 
 
 def readable(text: str) -> str:
@@ -85,27 +106,30 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def batches(lengths_n: Sequence[int] | NDArray[np.int64], cells: int) -> Iterator[NDArray[np.int64]]:
+def batches(lengths_n: Sequence[int], cells: int) -> Iterator[Ints]:
     """Rows [b], short ones first, in batches whose rows times longest length stay within `cells`.
 
     A row that is longer than `cells` makes a batch alone.
     """
-    lengths_n = np.asarray(lengths_n)
     order_n = np.argsort(lengths_n, kind="stable")
+    sorted_n = np.asarray(lengths_n)[order_n]
     first = 0
     while first < len(order_n):
-        widths = lengths_n[order_n[first:]] * np.arange(1, len(order_n) - first + 1)
+        widths = sorted_n[first:] * np.arange(1, len(order_n) - first + 1)
         last = first + max(1, int(np.searchsorted(widths, cells, side="right")))
         yield order_n[first:last]
         first = last
 
 
-def padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
-    """[b, longest] int64, filled up on the right."""
+def padded(rows: Sequence[Sequence[int]], fill: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """[b, longest] int64 filled up on the right, and [b, longest] 1 where a row goes on."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], True, fill)
+    ids_bT = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], True, fill)
+    lengths_b = torch.tensor([len(row) for row in rows])
+    mask_bT = (torch.arange(ids_bT.shape[1]) < lengths_b[:, None]).long()
+    return ids_bT.to(device), mask_bT.to(device)
 
 
 # --- BARTScore (Yuan et al. 2021): how probable a model finds one text after it has read the other.
@@ -114,9 +138,6 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
 # authors' code. A causal model reads "source, JOINT, target, END" (each tokenised alone, after the start token
 # that its tokenizer puts first) and is scored on target and END, or the model's end token where the tokenizer knows no
 # line break.
-#
-# Shapes: n pairs; b pairs at once; S, T tokens of source and target; V words of the model.
-
 
 Direction = Literal["precision", "recall"]
 DIRECTIONS: tuple[Direction, ...] = ("precision", "recall")
@@ -129,11 +150,9 @@ LOGITS = 1 << 26
 IGNORED = -100
 
 Rows = Sequence[list[int]]
-Read = Callable[[Rows, Rows], "torch.Tensor"]
-"""Ids of b sources and targets -> [b] mean log-probability of the target's tokens."""
 
 
-class BartScore:
+class BartScore(NeuralMeasure):
     """Mean log-probability per target token: `bartscore_p`, `bartscore_r` and their mean `bartscore_f`.
 
     Precision is p(prediction | reference), recall p(reference | prediction), both in nats per token, at most
@@ -161,23 +180,23 @@ class BartScore:
         wrong = sorted(set(directions) - set(DIRECTIONS))
         if wrong or not directions:
             raise UserError(f"BARTScore directions {wrong or '[]'}: choose from {', '.join(DIRECTIONS)}")
-        loaded = load_lm(model, device=device)
-        self._source, self._tokenizer, self._model = loaded.source, loaded.tokenizer, loaded.model
-        self._directions, self._device = tuple(directions), device
+        super().__init__(load_lm(model, device=device), device)
+        self._directions = tuple(directions)
         self._vocabulary = int(self._model.config.get_text_config().vocab_size)
         self._causal = not self._model.config.is_encoder_decoder
         self._start, self._joint, self._end = self._between()
-        self.limit = self._side_limit()
+        if self._causal:
+            self.limit = (self.limit - len(self._start + self._joint + self._end)) // 2
+        self.limit = min(self.limit, SIDE_TOKENS)
 
     @property
     def signature(self) -> str:
         """What must be the same for two numbers to be comparable."""
-        kind = "causal" if self._causal else "seq2seq"
-        return f"{self._source.id}@{self._source.revision}|{kind}|{self.limit} tokens a side"
+        return f"{self._name}|{'causal' if self._causal else 'seq2seq'}|{self.limit} tokens a side"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
-        ours, theirs = self._tokens(predictions), self._tokens(references)
+        ours, theirs = (self._tokens(texts, frame=not self._causal) for texts in (predictions, references))
         found: dict[str, Floats] = {}
         if "precision" in self._directions:
             found["bartscore_p"] = self._score(theirs, ours)
@@ -188,9 +207,6 @@ class BartScore:
         cut = sum(p.cut or r.cut for p, r in zip(ours, theirs, strict=True))
         return TextScores(found, of_all={"bartscore_cut": float(cut)})
 
-    def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        return tokenise(self._tokenizer, texts, self.limit, frame=not self._causal)
-
     def _between(self) -> tuple[list[int], list[int], list[int]]:
         """Ids of the start token that the tokenizer puts first, of JOINT, and of END or else the end token."""
         joint, end = (self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in (JOINT, END))
@@ -198,51 +214,35 @@ class BartScore:
         start = framed if framed == [self._tokenizer.bos_token_id] else []
         return start, joint, end or [self._tokenizer.eos_token_id]
 
-    def _side_limit(self) -> int:
-        limit = token_limit(self._tokenizer, self._model)
-        if self._causal:
-            limit = (limit - len(self._start + self._joint + self._end)) // 2
-        return min(limit, SIDE_TOKENS)
-
     def _score(self, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Floats:
         """[n] mean log-probabilities of the targets."""
-        pairs = [(source.ids, target.ids) for source, target in zip(sources, targets, strict=True)]
-        lengths_n = [len(source) + len(target) for source, target in pairs]
+        lengths_n = [
+            len(source.ids) + len(target.ids) for source, target in zip(sources, targets, strict=True)
+        ]
         read = self._read_causal if self._causal else self._read_seq2seq
-        scores_n = np.zeros(len(pairs))
-        with Progress("BARTScore", len(pairs)) as progress:
-            for rows in batches(lengths_n, LOGITS // self._vocabulary):
-                scores_n[rows] = self._batch(read, [pairs[row] for row in rows])
-                progress.advance(len(rows))
-        return scores_n
 
-    def _batch(self, read: Read, pairs: Sequence[tuple[list[int], list[int]]]) -> NDArray[np.float32]:
-        import torch
+        def score(rows: list[int]) -> torch.Tensor:
+            return read([sources[row].ids for row in rows], [targets[row].ids for row in rows])
 
-        with torch.inference_mode():
-            sources, targets = zip(*pairs, strict=True)
-            return read(sources, targets).cpu().numpy()
+        return self._in_batches("BARTScore", lengths_n, LOGITS // self._vocabulary, score)
 
     def _read_seq2seq(self, sources: Rows, targets: Rows) -> torch.Tensor:
         end = [self._model.config.eos_token_id]
         # A tokenizer without a frame gives no token at all for "".
         sources, targets = ([row or end for row in side] for side in (sources, targets))
-        ids_bS = padded(sources, self._tokenizer.pad_token_id or 0).to(self._device)
-        mask_bS = padded([[1] * len(row) for row in sources], 0).to(self._device)
-        labels_bT = padded(targets, IGNORED).to(self._device)
+        ids_bS, mask_bS = padded(sources, self._tokenizer.pad_token_id or 0, self._device)
+        labels_bT, _ = padded(targets, IGNORED, self._device)
         logits_bTV = self._model(input_ids=ids_bS, attention_mask=mask_bS, labels=labels_bT).logits
         return _mean_log_probability(logits_bTV, labels_bT)
 
     def _read_causal(self, sources: Rows, targets: Rows) -> torch.Tensor:
         prefixes = [self._start + source + self._joint for source in sources]
         endings = [target + self._end for target in targets]
-        rows = [prefix + ending for prefix, ending in zip(prefixes, endings, strict=True)]
-        # Right padding: no token of a text sees what stands after it.
-        ids_bT = padded(rows, 0).to(self._device)
-        mask_bT = padded([[1] * len(row) for row in rows], 0).to(self._device)
-        labels = [[IGNORED] * len(p) + e for p, e in zip(prefixes, endings, strict=True)]
         first = min(map(len, prefixes))
-        labels_bT = padded(labels, IGNORED)[:, first:].to(self._device)
+        # Right padding: no token of a text sees what stands after it.
+        ids_bT, mask_bT = padded([p + e for p, e in zip(prefixes, endings, strict=True)], 0, self._device)
+        labels = [[IGNORED] * (len(p) - first) + e for p, e in zip(prefixes, endings, strict=True)]
+        labels_bT, _ = padded(labels, IGNORED, self._device)
         logits_bTV = self._model(
             input_ids=ids_bT,
             attention_mask=mask_bT,
@@ -268,7 +268,7 @@ def _mean_log_probability(logits_bTV: torch.Tensor, labels_bT: torch.Tensor) -> 
 BATCH_TOKENS = 4096
 
 
-class Bleurt:
+class Bleurt(NeuralMeasure):
     """The number that a regression checkpoint gives for "reference, prediction", as `bleurt`.
 
     The order and the longest-first cutting are those of google-research/bleurt. There is no default:
@@ -285,15 +285,12 @@ class Bleurt:
         Raises:
             UserError: as `forwhy.models.load_regressor`: not found, no safetensors, a head of another shape.
         """
-        loaded = load_regressor(model, device=device)
-        self._source, self._tokenizer, self._model = loaded.source, loaded.tokenizer, loaded.model
-        self._device = device
-        self.limit = token_limit(loaded.tokenizer, loaded.model)
+        super().__init__(load_regressor(model, device=device), device)
 
     @property
     def signature(self) -> str:
         """What must be the same for two numbers to be comparable."""
-        return f"{self._source.id}@{self._source.revision}|{self.limit} tokens"
+        return f"{self._name}|{self.limit} tokens"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
@@ -301,19 +298,15 @@ class Bleurt:
         inputs = self._tokenizer(
             left, right, truncation="longest_first", max_length=self.limit, split_special_tokens=True
         )
+
+        def score(rows: list[int]) -> torch.Tensor:
+            some = {key: [inputs[key][row] for row in rows] for key in inputs}
+            batch = self._tokenizer.pad(some, return_tensors="pt").to(self._device)
+            ratings_b: torch.Tensor = self._model(**batch).logits[:, 0]
+            return ratings_b
+
         lengths_n = [len(ids) for ids in inputs["input_ids"]]
-        scores_n = np.zeros(len(predictions))
-        with Progress("BLEURT", len(predictions)) as progress:
-            for rows in batches(lengths_n, BATCH_TOKENS):
-                scores_n[rows] = self._batch({key: [inputs[key][row] for row in rows] for key in inputs})
-                progress.advance(len(rows))
+        scores_n = self._in_batches("BLEURT", lengths_n, BATCH_TOKENS, score)
         full = [row for row, length in enumerate(lengths_n) if length == self.limit]
-        cut = sum(is_longer(self._tokenizer, self.limit, left[row], right[row]) for row in full)
+        cut = sum(self._is_cut(left[row], right[row]) for row in full)
         return TextScores({"bleurt": scores_n}, of_all={"bleurt_cut": float(cut)})
-
-    def _batch(self, inputs: dict[str, list[list[int]]]) -> Floats:
-        import torch
-
-        batch = self._tokenizer.pad(inputs, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            return np.asarray(self._model(**batch).logits[:, 0].double().cpu().numpy())
