@@ -25,6 +25,8 @@ class Outer(Options):
     """Of it."""
     inner: Inner = Inner()
     """A section."""
+    width: int | Literal["auto"] = 3
+    """Of it."""
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,11 @@ class Outer(Options):
             "a.toml: 'split': input should be 'time' or 'random'; did you mean 'time'?",
         ),
         ({}, "a.toml: 'name' is missing; add it"),
+        (
+            {"name": "a", "width": "wide"},
+            "a.toml: 'width': input should be a valid integer, unable to parse string as an integer, "
+            "or input should be 'auto'; did you mean 'auto'?",
+        ),
         (
             {"nam": "a", "inner": {"epochs": 0}},
             "a.toml: unknown key 'nam'; did you mean 'name'?; 'name' is missing; add it; "

@@ -82,53 +82,56 @@ def checked(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-        found = "; ".join(_told(kind, finding, spelled) for finding in findings)
+        told: dict[str, list[str]] = {}
+        for finding in sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden"):
+            name, message = _told(kind, finding, spelled)
+            told.setdefault(name, []).append(message)
+        found = "; ".join(name + ", or ".join(messages) for name, messages in told.items())
         raise UserError(f"{place}{': ' if place else ''}{found}{'; ' if remedy else ''}{remedy}") from None
 
 
-def _told(kind: type[BaseModel], finding: ErrorDetails, spelled: Callable[[str], str]) -> str:
-    """One finding of pydantic in words, with the nearest key or choice."""
-    location, message = finding["loc"], finding["msg"].removeprefix("Value error, ")
-    if not location:
-        return message
-    above, section = _section(kind, location[:-1])
-    name = spelled(".".join([*above, str(location[-1])]))
+def _told(kind: type[BaseModel], finding: ErrorDetails, spelled: Callable[[str], str]) -> tuple[str, str]:
+    """What does not fit, and why: one finding of pydantic in words, with the nearest key or choice."""
+    message = finding["msg"].removeprefix("Value error, ")
+    if not finding["loc"]:
+        return "", message
+    keys, section = _place(kind, finding["loc"])
+    name = spelled(".".join(keys))
     if finding["type"] == "extra_forbidden":
-        near = _nearest(str(location[-1]), section.model_fields if section else ())
-        return f"unknown key {name}; did you mean {spelled('.'.join([*above, near]))}?"
+        near = _nearest(keys[-1], section.model_fields if section else ())
+        return f"unknown key {name}; did you mean {spelled('.'.join([*keys[:-1], near]))}?", ""
     if finding["type"] == "missing":
-        return f"{name} is missing; add it"
-    told = f"{name}: {message[:1].lower()}{message[1:]}"
+        return f"{name} is missing; add it", ""
+    message = f"{message[:1].lower()}{message[1:]}"
     if finding["type"] == "literal_error" and isinstance(finding["input"], str):
         choices = re.findall(r"'([^']+)'", finding["ctx"]["expected"])
-        told += f"; did you mean '{_nearest(finding['input'], choices)}'?"
-    return told
+        message += f"; did you mean '{_nearest(finding['input'], choices)}'?"
+    return f"{name}: ", message
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)), "")
 
 
-def _section(
-    kind: type[BaseModel], location: Iterable[int | str]
-) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys of a location, and the section it leads to; None where it leads nowhere.
+def _place(kind: type[BaseModel], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of a location and the section of the last of them; None where it leads nowhere.
 
-    Of a section of several kinds the location also names the kind, which is no key.
+    Of a field of several kinds the location also names the kind, which is no key.
     """
     keys: list[str] = []
-    section: type[BaseModel] | None = kind
+    section: type[BaseModel] | None = None
+    inner: type[BaseModel] | None = kind
     annotation: object = None
-    for part in map(str, location):
+    for part in location:
         of_kind = inner_model(annotation, {"network": part})
         if of_kind is not None and of_kind.model_fields.get("network", Field()).default == part:
-            section = of_kind
-            continue
-        keys.append(part)
-        field = None if section is None else section.model_fields.get(part)
-        annotation = None if field is None else field.annotation
-        section = inner_model(annotation)
+            inner = of_kind
+        elif inner is not None or isinstance(part, int):
+            keys.append(str(part))
+            section = inner
+            field = None if inner is None else inner.model_fields.get(str(part))
+            annotation = None if field is None else field.annotation
+            inner = inner_model(annotation)
     return keys, section
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from forwhy.atomic import plain_json
+from forwhy.errors import UserError
 
 if TYPE_CHECKING:
     from forwhy.recipe.examine import Examination
@@ -22,6 +23,17 @@ _FILE_WIDTH = 120
 """Columns of tables that go into a file or a pipe."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def app_of(**more: Any) -> typer.Typer:  # noqa: ANN401 - as `typer.Typer` takes them
+    """An application, or a group of commands in it, that prints plain text and lets errors through."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **more,
+    )
 
 
 def set_up_logging(quiet: bool) -> None:
@@ -44,8 +56,6 @@ def one_of(options: Mapping[str, object]) -> None:
     """
     given = [name for name, value in options.items() if value]
     if len(given) != 1:
-        from forwhy.errors import UserError
-
         raise UserError(f"{' and '.join(given) or 'nobody named'}: give one of {', '.join(options)}")
 
 

@@ -1,43 +1,132 @@
-"""`forwhy data import`, `show`, `audit` and `export`; raw reviews are in `data_reviews`."""
+"""`forwhy data`: import a dataset from raw reviews, a published layout or plain tables; show, audit or export one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
-from forwhy.cli.console import JsonFlag, emit, one_line, plain, show
-from forwhy.cli.data_reviews import export_app, import_amazon, import_google, import_recbole, import_yelp
-from forwhy.cli.data_saving import Name, Out, Target, keep, place_of, report
+from forwhy.cli.console import JsonFlag, app_of, emit, one_line, plain, show
+from forwhy.cli.options import Given, pairs, takes
+from forwhy.columns import Graph
+from forwhy.data import sources
+from forwhy.data.audit import SEVERITIES, Finding, audit
+from forwhy.data.dataset import Dataset
+from forwhy.data.sources.recbole import export_recbole
+from forwhy.data.sources.reviews import ReviewFilters
+from forwhy.errors import UserError
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from forwhy.data.audit import Finding
-    from forwhy.data.dataset import Dataset
-
-data_app = typer.Typer(
-    help="Import a dataset; show, audit or export one.", no_args_is_help=True, rich_markup_mode=None
-)
-import_app = typer.Typer(
-    help="Import raw reviews, a published layout or plain tables.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+data_app = app_of()
+import_app = app_of(help="Import raw reviews, a published layout or plain tables.")
+export_app = app_of(help="Write a dataset in another library's layout.")
 data_app.add_typer(import_app, name="import")
 data_app.add_typer(export_app, name="export")
-for name, command in {
-    "amazon": import_amazon,
-    "yelp": import_yelp,
-    "google": import_google,
-    "recbole": import_recbole,
-}.items():
-    import_app.command(name)(command)
 
+Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
+Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write, as an option.")]
+Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave rows out that cannot be read: counted, the first few named.")
+]
 TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
+SHARE = {"share": "sample"}
+
+
+# --- raw reviews and logs, filtered
+
+
+class RecBoleFilters(ReviewFilters):
+    """A log without texts stays as it is, unless asked."""
+
+    duplicates: Literal["first", "last", "keep"] = "keep"
+
+
+def _reviews_command(source: str, about: str) -> None:
+    """One command; the sources differ in their field names only."""
+
+    @import_app.command(source, help=about)
+    @takes(ReviewFilters, SHARE)
+    def command(
+        reviews: Annotated[
+            list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")
+        ],
+        filters: Given[ReviewFilters],
+        target: Target = None,
+        out: Out = None,
+        meta: Annotated[
+            list[Path] | None,
+            typer.Option("--meta", help="Facts about the items, as the reviews; repeatable."),
+        ] = None,
+        skip_bad: SkipBad = False,
+        name: Name = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        place = _place_of(target, out)
+        label = name or place.absolute().name
+        read = sources.SOURCES[source]
+        dataset = read(reviews, meta or (), filters=filters.model(), name=label, skip_bad=skip_bad)
+        _keep_log(dataset, place, as_json)
+
+
+for source, about in (
+    ("amazon", "Amazon Reviews 2023 or 2018: review and meta files."),
+    ("yelp", "Yelp's review (--reviews) and business (--meta) files."),
+    ("google", "Google Local's review and meta files."),
+):
+    _reviews_command(source, about)
+
+
+@import_app.command("recbole")
+@takes(RecBoleFilters, SHARE, without={"identical_texts"})
+def import_recbole(
+    folder: Annotated[Path, typer.Argument(help="Folder with NAME.inter, or NAME.train.inter and so on.")],
+    filters: Given[RecBoleFilters],
+    target: Target = None,
+    out: Out = None,
+    fields: Annotated[
+        list[str] | None, typer.Option("--map", help="OURS=THEIRS, e.g. item_id=business_id; repeatable.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    name: Name = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """RecBole's atomic files, with or without its benchmark split."""
+    place = _place_of(target, out)
+    names = pairs("--map", fields or (), "item_id=business_id")
+    dataset = sources.import_recbole(
+        folder, names=names, filters=filters.model(), name=name, skip_bad=skip_bad
+    )
+    _keep_log(dataset, place, as_json)
+
+
+def _keep_log(dataset: Dataset, out: Path, as_json: bool) -> None:
+    """Save and show, with what every step took away and which rows were bad."""
+    dataset.save(out)
+    summary, source = dataset.summary(), dataset.source
+    if as_json:
+        emit(summary | {"steps": source["steps"], "bad_rows": source["bad_rows"]})
+        return
+    said = [f"bad row: {plain(place)}" for place in source["bad_rows"]["first"]]
+    show(_steps(source["steps"], source["bad_rows"]), *said, _summary_table(summary))
+
+
+def _steps(steps: Sequence[Mapping[str, Any]], bad: Mapping[str, Any]) -> Table:
+    """One row per step."""
+    table = Table("step", "dropped", "rows left", "users left", "items left")
+    for reason, count in bad["reasons"].items():
+        table.add_row(plain(f"bad rows: {reason}"), f"{count:,}", "", "", "")
+    for step in steps:
+        counts = (f"{step[key]:,}" for key in ("dropped", "rows", "users", "items"))
+        table.add_row(plain(step["step"]), *counts)
+    return table
+
+
+# --- published layouts and plain tables
 
 
 @import_app.command("xrec")
@@ -50,10 +139,8 @@ def import_xrec(
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""
-    from forwhy.data.sources import import_xrec as read
-
-    place = place_of(target, out)
-    keep(read(folder, name, seed), place, as_json)
+    place = _place_of(target, out)
+    _keep(sources.import_xrec(folder, name, seed), place, as_json)
 
 
 @import_app.command("lcrec")
@@ -66,10 +153,8 @@ def import_lcrec(
     as_json: JsonFlag = False,
 ) -> None:
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
-    from forwhy.data.sources import import_lcrec as read
-
-    place = place_of(target, out)
-    keep(read(folder, name, prefix), place, as_json)
+    place = _place_of(target, out)
+    _keep(sources.import_lcrec(folder, name, prefix), place, as_json)
 
 
 @import_app.command("tables")
@@ -97,10 +182,8 @@ def import_tables(
     as_json: JsonFlag = False,
 ) -> None:
     """Plain tables with anyone's column names."""
-    from forwhy.data.sources import import_tables as read
-
-    place = place_of(target, out)
-    dataset = read(
+    place = _place_of(target, out)
+    dataset = sources.import_tables(
         interactions,
         items,
         users,
@@ -108,36 +191,81 @@ def import_tables(
         explanations,
         intents,
         profiles,
-        columns=_mapping(columns or []),
+        columns=pairs("--map", columns or (), "interactions.user_id=user"),
         seed=seed,
         name=name,
         duplicates=duplicates,
         unknown_ids=unknown_ids,
     )
-    keep(dataset, place, as_json)
+    _keep(dataset, place, as_json)
+
+
+def _place_of(target: Path | None, out: Path | None) -> Path:
+    """Where the data set goes: the last argument, or --out."""
+    place = target or out
+    if place is None or (target and out):
+        raise UserError("data import: name one folder to write, last or with --out")
+    return place
+
+
+def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
+    """Save, then show counts, splits and leaks."""
+    dataset.save(out)
+    _report(dataset, as_json)
+
+
+def _report(dataset: Dataset, as_json: bool) -> None:
+    summary = dataset.summary()
+    if as_json:
+        emit(summary)
+    else:
+        show(_summary_table(summary))
+
+
+def _summary_table(summary: dict[str, object]) -> Table:
+    """The summary with one row per number."""
+    table = Table("what", "count", title=plain(summary["name"]))
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                table.add_row(f"{key}: {inner}", str(number))
+        elif key != "name":
+            table.add_row(key, plain(value))
+    return table
+
+
+# --- a dataset that is there
 
 
 @data_app.command("show")
-def show_data(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder.")], as_json: JsonFlag = False
-) -> None:
+def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     """Counts, splits and leaks of a dataset."""
-    from forwhy.data.dataset import Dataset
+    _report(Dataset.load(folder), as_json)
 
-    report(Dataset.load(folder), as_json)
+
+@export_app.command("recbole")
+def export(
+    folder: Folder,
+    target: Annotated[Path, typer.Argument(help="Folder to write; its name becomes RecBole's dataset.")],
+    single: Annotated[
+        bool, typer.Option("--single", help="One .inter without the split; RecBole makes its own.")
+    ] = False,
+    graph: Annotated[
+        Graph, typer.Option(help="leak-free: no training pair whose explanation is held out.")
+    ] = "leak-free",
+) -> None:
+    """RecBole's atomic files with our split, and a YAML that names it."""
+    export_recbole(Dataset.load(folder), target, single=single, graph=graph)
+    show(*(str(path) for path in sorted(target.iterdir())))
 
 
 @data_app.command("audit")
 def audit_data(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    folder: Folder,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 2 when there is a leak.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Every leak and oddity that can be found, what it means for numbers, and what to do."""
-    from forwhy.data.audit import audit
-    from forwhy.data.dataset import Dataset
-    from forwhy.errors import UserError
-
     dataset = Dataset.load(folder)
     findings = audit(dataset)
     if as_json:
@@ -150,8 +278,6 @@ def audit_data(
 
 
 def _audit_document(dataset: Dataset, findings: list[Finding]) -> dict[str, object]:
-    from forwhy.data.audit import SEVERITIES
-
     return {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -162,8 +288,6 @@ def _audit_document(dataset: Dataset, findings: list[Finding]) -> dict[str, obje
 
 def _audit_table(name: str, findings: list[Finding]) -> Table:
     """One row per finding."""
-    from rich.table import Table
-
     table = Table("finding", "what it means, what to do, examples", title=plain(name), show_lines=True)
     for finding in findings:
         count = f"{finding.count:,} of {finding.of:,} ({finding.count / finding.of:.1%})"
@@ -177,16 +301,3 @@ def _example(case: Mapping[str, str | int]) -> str:
     """One line; its values are strangers' words."""
     values = {key: f'"{one_line(value)}"' if isinstance(value, str) else value for key, value in case.items()}
     return "- " + ", ".join(f"{key} {value}" for key, value in values.items())
-
-
-def _mapping(columns: list[str]) -> dict[str, str]:
-    """`interactions.user_id=user` for every column -> our column -> theirs."""
-    from forwhy.errors import UserError
-
-    mapping: dict[str, str] = {}
-    for entry in columns:
-        ours, equals, theirs = entry.partition("=")
-        if not (equals and "." in ours and theirs):
-            raise UserError(f"--map {entry}: expected TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user")
-        mapping[ours.strip()] = theirs
-    return mapping

@@ -1,32 +1,37 @@
-"""`forwhy run RECIPE --out RUN`: every stage in order; of a table of runs, every row."""
+"""`forwhy run`: every stage of a recipe, or of a table of them; `forwhy fit`: a system with its defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show, show_evaluation, show_examination
+from forwhy.cli.console import JsonFlag, app_of, emit, show, show_evaluation, show_examination
+from forwhy.recipe import Grid, RunFolder, StageReport, default_recipe, load_grid, load_recipe, run_grid
+from forwhy.recipe import run as run_stages
+from forwhy.systems import names
 
-if TYPE_CHECKING:
-    from forwhy.recipe import Grid, StageReport
+fit_app = app_of()
+
+RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable."),
+]
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="E.g. data.path=out/yelp.")] = None,
+    out: RunOut,
+    overrides: Overrides = None,
     until: Annotated[
         str, typer.Option(help="Last stage, such as vocabulary, explainer or recommender.")
     ] = "evaluation",
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
-    from forwhy.recipe import RunFolder, load_grid, load_recipe
-    from forwhy.recipe import run as run_stages
-
     grid = load_grid(recipe, overrides or ())
     if grid is not None:
         _run_grid(grid, out, until, as_json)
@@ -34,38 +39,65 @@ def run(
     reports = run_stages(load_recipe(recipe, overrides or ()), out, until)
     evaluation = RunFolder(out).evaluation() if until == "evaluation" else None
     if as_json:
-        emit({"run": str(out), "stages": stage_documents(reports), "evaluation": evaluation})
+        emit({"run": str(out), "stages": _documents(reports), "evaluation": evaluation})
     elif evaluation is not None:
         show_evaluation(evaluation)
     else:
-        show(run_line(out, reports))
+        show(_line(out, reports))
 
 
 def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
     """The rows one by one, then all of them in one table, as `forwhy evaluate` shows them."""
-    from forwhy.recipe import run_grid
     from forwhy.recipe.evaluated import Request
     from forwhy.recipe.examine import examine
 
     reports = run_grid(grid, out, until)
-    runs = [out / row for row in reports]
-    found = examine(Request(runs=runs)) if until == "evaluation" else None
+    found = examine(Request(runs=[out / row for row in reports])) if until == "evaluation" else None
     if as_json:
-        rows = {row: stage_documents(reports[row]) for row in reports}
+        rows = {row: _documents(reports[row]) for row in reports}
         table = None if found is None else found.document()
         emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluation": table})
     elif found is not None:
         show_examination(found)
         show(*grid.budget())
     else:
-        show(*(run_line(out / row, reports[row]) for row in reports), *grid.budget())
+        show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
 
 
-def stage_documents(reports: Sequence[StageReport]) -> Mapping[str, object]:
+def _fit_command(about: str, until: str | None) -> Callable[..., None]:
+    """`forwhy fit` of the stages up to `until`; without it of the first."""
+
+    def command(
+        system: Annotated[str, typer.Argument(help=f"Which system: {', '.join(names())}.")],
+        dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+        out: RunOut,
+        overrides: Overrides = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        recipe = default_recipe(system, dataset, overrides or ())
+        reports = run_stages(recipe, out, until or recipe.plan()[0].name)
+        if as_json:
+            emit({"run": str(out), "stages": _documents(reports)})
+        else:
+            show(_line(out, reports))
+
+    command.__doc__ = about
+    return command
+
+
+for name, last, about in (
+    ("behaviour", None, "The system's first stage: of BEAT the vocabulary, of XRec the graph vectors."),
+    ("explainer", "explainer", "A frozen language model that explains, and what it reads."),
+    ("recommender", "recommender", "What predicts the next item of a history; `forwhy recommend` asks it."),
+):
+    fit_app.command(name)(_fit_command(about, last))
+
+
+def _documents(reports: Sequence[StageReport]) -> Mapping[str, object]:
     """Stage -> what happened to it, for JSON."""
     return {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
 
 
-def run_line(out: Path, reports: Sequence[StageReport]) -> str:
-    """The same for a reader, on one line."""
+def _line(out: Path, reports: Sequence[StageReport]) -> str:
+    """What happened to each stage, for a reader."""
     return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"

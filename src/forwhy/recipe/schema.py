@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
 
 from forwhy.errors import UserError
-from forwhy.options import merged
+from forwhy.options import checked, merged
 from forwhy.systems import find_system
-from forwhy.systems.base import System, inner_model
+from forwhy.systems.base import System
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
@@ -74,10 +72,7 @@ def make_recipe(values: Mapping[str, Any], path: Path | str) -> System:
         kind = find_system(str(name))
     except UserError as error:
         raise UserError(f"{path}: 'system': {error}") from None
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_in_words(error, kind)}") from None
+    return checked(kind, values, str(path))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -116,57 +111,6 @@ def _toml_value(text: str) -> object:
     except tomllib.TOMLDecodeError:
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
-
-
-def _in_words(error: ValidationError, kind: type[System]) -> str:
-    """Every finding of pydantic as one line, unknown keys first since they often cause the rest."""
-    findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    return "; ".join(
-        _finding(kind, finding["type"], finding["loc"], finding["msg"]) + _nearest_choice(finding)
-        for finding in findings
-    )
-
-
-def _nearest_choice(finding: ErrorDetails) -> str:
-    """The nearest of a few allowed words to the one that was given."""
-    if finding["type"] != "literal_error" or not isinstance(finding["input"], str):
-        return ""
-    allowed = re.findall(r"'([^']+)'", finding["ctx"]["expected"])
-    near = difflib.get_close_matches(finding["input"], allowed, n=1, cutoff=0.0)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _finding(recipe: type[System], kind: str, location: Sequence[int | str], message: str) -> str:
-    above, section = _section(recipe, location[:-1])
-    dotted = ".".join([*above, str(location[-1])]) if location else "options"
-    if kind == "extra_forbidden":
-        known = [] if section is None else list(section.model_fields)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
-        return f"unknown key '{dotted}'; did you mean '{'.'.join([*above, *near])}'?"
-    if kind == "missing":
-        return f"'{dotted}' is missing; add it or pass --set {dotted}=…"
-    message = message.removeprefix("Value error, ")
-    return f"'{dotted}': {message[:1].lower()}{message[1:]}"
-
-
-def _section(recipe: type[System], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys of a location, and the section it leads to; None where it leads nowhere.
-
-    Of a section of several kinds the location also names the kind, which is no key.
-    """
-    keys: list[str] = []
-    section: type[BaseModel] | None = recipe
-    annotation: object = None
-    for part in map(str, location):
-        of_kind = inner_model(annotation, {"network": part})
-        if of_kind is not None and of_kind.model_fields.get("network", Field()).default == part:
-            section = of_kind
-            continue
-        keys.append(part)
-        field = None if section is None else section.model_fields.get(part)
-        annotation = None if field is None else field.annotation
-        section = inner_model(annotation)
-    return keys, section
 
 
 def dump_model(model: BaseModel, comment: str) -> str:

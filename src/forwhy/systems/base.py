@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from forwhy.atomic import atomic_file
 from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
-from forwhy.options import Options
+from forwhy.options import Options, inner_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,18 +249,6 @@ def write_evaluation(folder: Path, document: Mapping[str, Any]) -> None:
 # --- sections inside sections
 
 
-def inner_model(annotation: object, given: object = None) -> type[BaseModel] | None:
-    """The section in an annotation, also inside `X | None`; of several, the one whose `network` is given."""
-    choices = [choice for choice in (annotation, *get_args(annotation)) if _is_model(choice)]
-    named = given.get("network") if isinstance(given, Mapping) else None
-    fitting = [
-        it
-        for it in choices
-        if named and "network" in it.model_fields and it.model_fields["network"].default == named
-    ]
-    return next(iter(fitting or choices), None)
-
-
 def _seeded(section: type[BaseModel], given: Mapping[str, object], seed: object) -> dict[str, object]:
     """The values of a section with `seed` filled in wherever it or an inner section takes one."""
     values = dict(given)
@@ -274,7 +262,3 @@ def _seeded(section: type[BaseModel], given: Mapping[str, object], seed: object)
         elif inner is not None and isinstance(below, Mapping):
             values[name] = _seeded(inner, below, seed)
     return {name: value for name, value in values.items() if value != {} or name in given}
-
-
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -69,7 +69,10 @@ def test_a_bad_row_ends_the_import_unless_it_is_skipped(capsys: Capture, tmp_pat
         (["amazon", "--out", "x"], "Missing option '--reviews'"),
         (["yelp", "--reviews", "no.json", "--out", "x"], "no.json: no such file"),
         (["yelp", "--reviews", "no.json"], "name one folder"),
-        (["google", "--reviews", "no.json", "x", "--sample", "0"], "--sample 0: draws nobody"),
+        (
+            ["google", "--reviews", "no.json", "x", "--sample", "0"],
+            "'--sample': input should be greater than 0",
+        ),
         (["google", "--reviews", "no.json", "x", "--core", "0"], "'--core'"),
         (["google", "--reviews", "no.json", "x", "--since", "soon"], "'--since'"),
         (["recbole", "nowhere", "x"], "nowhere: no such folder"),

@@ -1,4 +1,4 @@
-"""`forwhy demo`: the whole way on a generated little town, no data needed."""
+"""`forwhy doctor`: what this machine has; `forwhy demo`: the whole way on a generated little town, no data needed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import forwhy.doctor
+from forwhy.cli.ask import add_reasons, described, items_listed, recommendation
 from forwhy.cli.console import JsonFlag, emit, log, show, show_evaluation
-from forwhy.cli.recommend import add_reasons, described, items_listed, recommendation
+from forwhy.data.sample import little_town
+from forwhy.recipe import RunFolder, load_recipe, packaged_recipe
+from forwhy.recipe import run as run_stages
 
 if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
-    from forwhy.recipe import RunFolder
 
 PEOPLE, ITEMS = 3, 3
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Versions, cores, memory, devices, models at hand: the first thing to put into a report."""
+    findings = forwhy.doctor.examine()
+    if as_json:
+        emit(findings)
+    else:
+        show(forwhy.doctor.render(findings))
 
 
 def demo(
@@ -23,8 +35,6 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a little town, learn its vocabulary, teach a small model to read it, and show what comes out."""
-    from forwhy.recipe import RunFolder
-
     started = time.perf_counter()
     town = _run(out)
     folder = RunFolder(out / "run")
@@ -42,10 +52,6 @@ def demo(
 
 def _run(out: Path) -> Dataset:
     """Generates the town and brings its run up to date."""
-    from forwhy.data.sample import little_town
-    from forwhy.recipe import load_recipe, packaged_recipe
-    from forwhy.recipe import run as run_stages
-
     log.info("demo: a little town, its people and places, in %s", out)
     town = little_town()
     town.save(out / "town")

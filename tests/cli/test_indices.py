@@ -60,8 +60,8 @@ def test_vectors_from_files(town: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--source", "both"), "option --source"),
-        (("--width", "wide"), "option --width"),
+        (("--source", "both"), "'--source'"),
+        (("--width", "wide"), "'--width'"),
         (("--width", "1"), 'width = 1: give "auto" or at least 2'),
         (("--source", "file"), "go together"),
         (("--behaviour", "sasrec", "--source", "behaviour"), "neither a FILE.npy nor spectral"),

@@ -1,0 +1,126 @@
+"""Options of a command out of an option model, which names, describes and checks them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from forwhy.errors import UserError
+from forwhy.options import checked
+
+Model = TypeVar("Model", bound=BaseModel)
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Given(Generic[Model]):
+    """What a command line gave of a model's options: `names` as they were typed, and the model of them."""
+
+    def __init__(self, kind: type[Model], options: Mapping[str, str], values: Mapping[str, object]) -> None:
+        """`options`: field -> parameter. `values`: field -> what was given."""
+        self._kind, self._options, self._values = kind, options, values
+        self.names = [_option(options[field]) for field in values]
+
+    def model(self, **more: object) -> Model:
+        """The options as a model; `more` are fields that the command line does not give.
+
+        Raises:
+            UserError: Everything that does not fit, by option, with the nearest choice.
+        """
+        return checked(self._kind, {**more, **self._values}, "", self._spelled)
+
+    def _spelled(self, field: str) -> str:
+        return f"'{_option(self._options.get(field, field))}'"
+
+
+def takes(
+    kind: type[BaseModel], renamed: Mapping[str, str] = NONE, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option per field of a model, in the place of its parameter of type `Given[kind]`.
+
+    Args:
+        kind: The model; a field's description is the help of its option.
+        renamed: Field -> parameter of another name.
+        without: Fields that the command line does not give.
+    """
+    options = {name: renamed.get(name, name) for name in kind.model_fields if name not in without}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        place = ""
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            if parameter.annotation == Given[kind]:  # type: ignore[valid-type]
+                place = parameter.name
+                parameters += [_parameter(options[name], kind.model_fields[name]) for name in options]
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        @wraps(command)
+        def wrapper(**given: Any) -> None:  # noqa: ANN401 - whatever the command takes
+            typed = {field: given.pop(option) for field, option in options.items()}
+            values = {field: value for field, value in typed.items() if value is not None}
+            command(**given, **{place: Given(kind, options, values)})
+
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _option(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """An option that stays None where it is not given; its text is read by the model."""
+    shown = "" if field.is_required() or field.default in (None, False) else f" [default: {field.default}]"
+    about = " ".join((field.description or "").split()) + shown
+    if field.annotation is bool:
+        annotation: object = Annotated[bool | None, typer.Option(help=about)]
+    else:
+        annotation = Annotated[str | None, typer.Option(help=about, metavar=_metavar(field.annotation))]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(annotation: object) -> str:
+    """`int | None` as INT, a choice as its words."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    inner = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return "|".join(map(_metavar, inner)) if inner else getattr(annotation, "__name__", "TEXT").upper()
+
+
+def prices(option: str, text: str | None) -> dict[str, str]:
+    """`IN,OUT` of a million tokens as fields of a model that asks.
+
+    Raises:
+        UserError: Not two prices with a comma.
+    """
+    if text is None:
+        return {}
+    read, comma, written = text.partition(",")
+    if not comma:
+        raise UserError(f"{option} {text}: expected IN,OUT per million tokens, e.g. 0.15,0.60")
+    return {name: price for name, price in (("input_price", read), ("output_price", written)) if price}
+
+
+def pairs(option: str, entries: Collection[str], example: str) -> dict[str, str]:
+    """`OURS=THEIRS` of an option that may be repeated.
+
+    Raises:
+        UserError: An entry that is not so.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        ours, _, theirs = (part.strip() for part in entry.partition("="))
+        if not (ours and theirs):
+            raise UserError(f"{option} {entry}: expected OURS=THEIRS, e.g. {example}")
+        found[ours] = theirs
+    return found
