@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -351,14 +352,36 @@ def test_other_optimisers_resume_too(tmp_path: Path, optimizer: type[torch.optim
     assert weights(resumed) == weights(whole)
 
 
-def test_batches_of_every_form_are_cut_into_shards() -> None:
+class Named(NamedTuple):
+    x: Tensor
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Grouped:
+    x: Tensor
+    y: np.ndarray
+
+
+@pytest.mark.parametrize("form", [lambda x, y: (x, y), Named, Grouped])
+def test_batches_of_every_form_are_cut_into_shards(form: Callable[[Tensor, np.ndarray], Any]) -> None:
     x, y = torch.arange(7), np.arange(14).reshape(7, 2)
-    batch = {"x": x, "rows": (y, list("abcdefg")), "scale": 2.0, "name": "text"}
+    batch = form(x, y)
     shards = [Task.shard(None, batch, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
+    assert {type(shard) for shard in shards} == {type(batch)}
     assert [count(shard) for shard in shards] == [2, 2, 3]
-    assert torch.equal(torch.cat([shard["x"] for shard in shards]), x)
-    assert sum([shard["rows"][1] for shard in shards], []) == list("abcdefg")
-    assert {shard["name"] for shard in shards} == {"text"}
+    xs, ys = zip(
+        *(shard if isinstance(shard, tuple) else (shard.x, shard.y) for shard in shards), strict=True
+    )
+    assert torch.equal(torch.cat(xs), x)
+    assert np.array_equal(np.concatenate(ys), y)
+
+
+def test_lists_and_tensors_are_cut_into_shards() -> None:
+    for batch in (list("abcdefg"), torch.arange(7)):
+        shards = [Task.shard(None, batch, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
+        assert [count(shard) for shard in shards] == [2, 2, 3]
+        assert [sample for shard in shards for sample in shard] == list(batch)
 
 
 # --- several processes, precision

@@ -128,13 +128,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> Tensors:
     return separate
 
 
-# --- Random generators: seeded, packed into a tensor of bytes, and put back.
-
-
-_NUMPY = slice(0, 2496)  # 624 words of 32 bits
-_NUMPY_REST = slice(2496, 2520)  # position, has_gauss, cached_gaussian as float64
-_PYTHON = slice(2520, 5020)  # 625 words of 32 bits
-_PYTHON_REST = slice(5020, 5028)  # gauss_next as float64, NaN for none
+# --- Random generators: seeded, packed into tensors of bytes, and put back.
 
 
 def seed_everything(*seed: int) -> None:
@@ -145,33 +139,21 @@ def seed_everything(*seed: int) -> None:
     random.seed(mixed)
 
 
-def pack_generators() -> dict[str, Tensor]:
-    """The state of all global generators as uint8 tensors: `host` (numpy, python), `torch`, `cuda`."""
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    _, words, gauss = random.getstate()
-    packed = b"".join(
-        (
-            np.asarray(keys, np.uint32).tobytes(),
-            np.array([position, has_gauss, cached], np.float64).tobytes(),
-            np.array(words, np.uint32).tobytes(),
-            np.array([np.nan if gauss is None else gauss], np.float64).tobytes(),
-        )
-    )
-    state = {"host": torch.frombuffer(bytearray(packed), dtype=torch.uint8), "torch": torch.get_rng_state()}
+def pack_generators() -> Tensors:
+    """The state of all global generators as uint8 tensors: `host` (numpy and python, as JSON), `torch`, `cuda`."""
+    name, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002
+    host = json.dumps([random.getstate(), [name, np.asarray(keys).tolist(), *position]]).encode()
+    state = {"host": torch.frombuffer(bytearray(host), dtype=torch.uint8), "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
-def unpack_generators(state: dict[str, Tensor]) -> None:
+def unpack_generators(state: Tensors) -> None:
     """Put the generators back to a packed state."""
-    host = state["host"].numpy().tobytes()
-    position, has_gauss, cached = np.frombuffer(host[_NUMPY_REST], np.float64)
-    keys = np.frombuffer(host[_NUMPY], np.uint32)
-    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(cached)))  # noqa: NPY002
-    gauss = float(np.frombuffer(host[_PYTHON_REST], np.float64)[0])
-    words = tuple(int(word) for word in np.frombuffer(host[_PYTHON], np.uint32))
-    random.setstate((3, words, None if np.isnan(gauss) else gauss))
+    (version, words, gauss), of_numpy = json.loads(state["host"].numpy().tobytes())
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(of_numpy))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,7 +1,4 @@
-"""How a step is computed: alone in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16).
-
-One fp32 process bypasses accelerate, so it pays nothing for it.
-"""
+"""How a step is computed: alone in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16)."""
 
 import logging
 import os
@@ -10,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -63,97 +60,80 @@ def _usable(device: str) -> torch.device:
     return torch.device(device)
 
 
-class Engine(Protocol):
-    """Forward, backward and update of one process among ``world``."""
+class Engine:
+    """Forward, backward and update of one process among `world`.
 
-    rank: int
-    world: int
-    keeps_optimizer: bool
+    A single process in full precision is plain torch; anything else goes through accelerate, which costs some 0.3 ms
+    per step. Both compute the same bits.
+    """
+
+    def __init__(
+        self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
+    ) -> None:
+        """`loss` gives the loss of a batch and parts worth logging; `module` lies on `device`.
+
+        Raises:
+            UserError: fp16 on a CPU, or accumulation under DeepSpeed.
+        """
+        if config.precision == "fp16" and device.type == "cpu":
+            raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
+        if _deepspeed() and config.accumulation > 1:
+            raise UserError("option accumulation: not available under DeepSpeed; raise the batch size")
+        self._module, self._step, self._optimizer, self._accelerator = module, loss, optimizer, None
+        self.rank, self.world, self.keeps_optimizer = 0, 1, not _deepspeed()
+        if world_size() > 1 or config.precision != "fp32" or _deepspeed():
+            self._accelerator = _accelerator(config, device)
+            self._step, self._optimizer = self._accelerator.prepare(_Step(module, loss), optimizer)
+            self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
 
     def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401
-        """Loss of a batch, and its gradients times ``scale`` added; ``last`` of the step synchronises."""
-        ...
+        """Loss of a batch, and its gradients times `scale` added; `last` of the step synchronises."""
+        if self._accelerator is None:
+            parts = self._step(batch)
+            (parts["loss"] * scale).backward()  # type: ignore[no-untyped-call]
+            return parts
+        with nullcontext() if last else self._accelerator.no_sync(self._step):
+            parts = self._step(batch)
+            self._accelerator.backward(parts["loss"] * scale)
+        return parts
 
     def update(self, clip: float) -> None:
-        """Clip the gradients to norm ``clip`` (0: not), step the optimiser, forget the gradients."""
-        ...
+        """Clip the gradients to norm `clip` (0: not), step the optimiser, forget the gradients."""
+        if clip:
+            clipped = self._accelerator or nn.utils
+            clipped.clip_grad_norm_(self._module.parameters(), clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over processes."""
-        ...
+        if self._accelerator is None:
+            return values
+        reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
+        return reduced
 
     def from_main(self, values: list[float]) -> list[float]:
         """The main process's values, on every process."""
-        ...
+        if self._accelerator is None:
+            return values
+        from accelerate.utils import broadcast
+
+        # float32: collectives on some devices know no float64; every process gets the same rounding.
+        shared = broadcast(torch.tensor(values, dtype=torch.float32, device=self._accelerator.device))
+        return [float(value) for value in shared.tolist()]
 
     def autocast(self) -> Any:  # noqa: ANN401 - a context manager of torch or none
         """The precision of the forward pass."""
-        ...
+        return nullcontext() if self._accelerator is None else self._accelerator.autocast()
 
-    def scaler(self) -> dict[str, Any]:
-        """State of the fp16 loss scale, to be kept in checkpoints."""
-        ...
-
-    def restore_scaler(self, state: dict[str, Any]) -> None:
-        """Put a kept loss scale back."""
-        ...
-
-
-def make_engine(
-    config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
-) -> Engine:
-    """The plainest engine that does what the config and the launcher ask for."""
-    if config.precision == "fp16" and device.type == "cpu":
-        raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
-    if world_size() == 1 and config.precision == "fp32" and not _deepspeed():
-        return Local(module, loss, optimizer)
-    return Accelerated(config, module, loss, optimizer, device)
+    @property
+    def scaler(self) -> Any:  # noqa: ANN401 - torch's, or None
+        """The fp16 loss scale, whose state is kept in checkpoints."""
+        return getattr(self._accelerator, "scaler", None)
 
 
 def _deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-
-
-class Local:
-    """One process, full precision: plain torch."""
-
-    rank, world, keeps_optimizer = 0, 1, True
-
-    def __init__(self, module: nn.Module, loss: Loss, optimizer: Optimizer) -> None:
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._loss, self._optimizer = loss, optimizer
-
-    def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401, ARG002
-        """See :class:`Engine`."""
-        parts = self._loss(batch)
-        (parts["loss"] * scale).backward()  # type: ignore[no-untyped-call]
-        return parts
-
-    def update(self, clip: float) -> None:
-        """See :class:`Engine`."""
-        if clip:
-            nn.utils.clip_grad_norm_(self._parameters, clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-
-    def mean(self, values: Tensor) -> Tensor:
-        """See :class:`Engine`."""
-        return values
-
-    def from_main(self, values: list[float]) -> list[float]:
-        """See :class:`Engine`."""
-        return values
-
-    def autocast(self) -> nullcontext[None]:
-        """See :class:`Engine`."""
-        return nullcontext()
-
-    def scaler(self) -> dict[str, Any]:
-        """See :class:`Engine`."""
-        return {}
-
-    def restore_scaler(self, state: dict[str, Any]) -> None:
-        """See :class:`Engine`."""
 
 
 class _Step(nn.Module):
@@ -166,64 +146,6 @@ class _Step(nn.Module):
 
     def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
         return dict(self._loss(batch))
-
-
-class Accelerated:
-    """Several processes or reduced precision, as set by accelerate and its launcher."""
-
-    def __init__(
-        self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
-    ) -> None:
-        self._accelerator = _accelerator(config, device)
-        self.keeps_optimizer = not _deepspeed()
-        if _deepspeed() and config.accumulation > 1:
-            raise UserError("option accumulation: not available under DeepSpeed; raise the batch size")
-        self._module = module
-        self._step, self._optimizer = self._accelerator.prepare(_Step(module, loss), optimizer)
-        self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
-
-    def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401
-        """See :class:`Engine`."""
-        with nullcontext() if last else self._accelerator.no_sync(self._step):
-            parts: dict[str, Tensor] = self._step(batch)
-            self._accelerator.backward(parts["loss"] * scale)
-        return parts
-
-    def update(self, clip: float) -> None:
-        """See :class:`Engine`."""
-        if clip:
-            self._accelerator.clip_grad_norm_(self._module.parameters(), clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-
-    def mean(self, values: Tensor) -> Tensor:
-        """See :class:`Engine`."""
-        reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
-        return reduced
-
-    def from_main(self, values: list[float]) -> list[float]:
-        """See :class:`Engine`."""
-        from accelerate.utils import broadcast
-
-        # float32: collectives on some devices know no float64; every process gets the same rounding.
-        shared = broadcast(torch.tensor(values, dtype=torch.float32, device=self._accelerator.device))
-        return [float(value) for value in shared.tolist()]
-
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """See :class:`Engine`."""
-        with self._accelerator.autocast():
-            yield
-
-    def scaler(self) -> dict[str, Any]:
-        """See :class:`Engine`."""
-        scaler = self._accelerator.scaler
-        return dict(scaler.state_dict()) if scaler is not None else {}
-
-    def restore_scaler(self, state: dict[str, Any]) -> None:
-        """See :class:`Engine`."""
-        if self._accelerator.scaler is not None and state:
-            self._accelerator.scaler.load_state_dict(state)
 
 
 def _accelerator(config: LoopConfig, device: torch.device) -> Any:  # noqa: ANN401 - accelerate is untyped
@@ -287,12 +209,12 @@ class Signals:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Timing-independent operations while this lasts; the caller's setting comes back after."""
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On a CPU, only operations that do not depend on thread timing; the caller's setting comes back after."""
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     filled = fills.fill_uninitialized_memory  # type: ignore[attr-defined]
-    if wanted:
+    if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
         fills.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it slows every allocation
     try:

@@ -33,7 +33,7 @@ from forwhy.training.checkpoint import (
     unpack_optimizer,
     write_checkpoint,
 )
-from forwhy.training.engine import Signals, deterministic, is_main, make_engine, resolve_device
+from forwhy.training.engine import Engine, Signals, deterministic, is_main, resolve_device
 from forwhy.training.options import LoopConfig
 from forwhy.training.task import Task
 
@@ -82,7 +82,7 @@ def train(
     disk or an epoch without batches.
     """
     device = resolve_device(config.device)
-    with kept_generators(), deterministic(config.deterministic and device.type == "cpu"):
+    with kept_generators(), deterministic(device):
         return _Run(task, config, Path(folder), description, identity, device).run()
 
 
@@ -109,7 +109,7 @@ class _Run:
         task.module.to(device)
         self.optimizer = task.optimizer()
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.engine = make_engine(config, task.module, task.loss, self.optimizer, device)
+        self.engine = Engine(config, task.module, task.loss, self.optimizer, device)
         self._restore(stored)
         self.metrics = MetricsLog(folder / METRICS, self.state.log_bytes, is_main())
         self.sums = {key: torch.tensor(value, device=device) for key, value in self.state.sums.items()}
@@ -138,7 +138,8 @@ class _Run:
             unpack_optimizer(self.optimizer, groups["optimizer"])
         elif self.state.step and not self.state.finished:
             log.warning("%s: under DeepSpeed the optimiser's moments start anew", self.name)
-        self.engine.restore_scaler(self.state.scaler)
+        if self.engine.scaler is not None and self.state.scaler:
+            self.engine.scaler.load_state_dict(self.state.scaler)
         self.generators = groups.get("generators", {})
         if self.state.step and not self.state.finished:
             log.info("%s: continuing at step %d (epoch %d)", self.name, self.state.step, self.state.epoch)
@@ -148,7 +149,8 @@ class _Run:
         if not is_main():
             return
         state, groups = self.state, {"best": self.best}
-        state.log_bytes, state.scaler = self.metrics.sync(), self.engine.scaler()
+        state.log_bytes = self.metrics.sync()
+        state.scaler = {} if self.engine.scaler is None else dict(self.engine.scaler.state_dict())
         state.sums = {key: float(value) for key, value in self.sums.items()}
         if not state.finished:
             groups["module"] = self.task.module.state_dict()

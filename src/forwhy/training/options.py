@@ -72,9 +72,6 @@ class LoopConfig(TrainingOptions):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast precision of the forward pass; the trained weights stay float32. fp16 needs a GPU."""
 
-    deterministic: bool = True
-    """On a CPU, use only operations whose result does not depend on thread timing."""
-
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""
 

@@ -2,10 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from dataclasses import is_dataclass, replace
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -48,7 +47,8 @@ class Task(ABC, Generic[Batch]):
     def shard(self, batch: Batch, rank: int, world: int) -> Batch:
         """The part of a batch that process ``rank`` of ``world`` works on; by default an even slice."""
         total = count(batch)
-        return take(batch, rank * total // world, (rank + 1) * total // world)
+        part: Batch = take(batch, rank * total // world, (rank + 1) * total // world)
+        return part
 
     def weight(self, batch: Batch) -> float:
         """Over how many units the loss of this batch is a mean; by default its number of samples.
@@ -83,41 +83,18 @@ class Epoch(Sequence[Batch]):
         return (self[index] for index in range(self._count))
 
 
-def count(batch: object) -> int:
-    """Samples in a batch: rows of an array, elements of a list; of a dict, tuple or dataclass, its first."""
-    if isinstance(batch, Tensor | np.ndarray):
-        return len(batch) if batch.ndim else 0
-    if isinstance(batch, list):
-        return len(batch)
-    return next((size for part in _columns(batch).values() if (size := count(part))), 0)
+def count(batch: Any) -> int:  # noqa: ANN401 - any batch
+    """Samples in a list, tensor or array; of a tuple or dataclass of these, in its first."""
+    if is_dataclass(batch):
+        batch = tuple(vars(batch).values())
+    return len(batch[0] if isinstance(batch, tuple) else batch)
 
 
-def take(batch: Batch, start: int, stop: int) -> Batch:
-    """Samples ``start`` to ``stop`` of a batch (forms: see :func:`count`); scalars and text stay whole."""
-    if isinstance(batch, Tensor | np.ndarray):
-        return cast(Batch, batch[start:stop] if batch.ndim else batch)
-    if isinstance(batch, list):
-        return cast(Batch, batch[start:stop])
-    columns = {name: take(part, start, stop) for name, part in _columns(batch).items()}
-    return _rebuild(batch, columns) if columns else batch
-
-
-def _columns(batch: object) -> dict[Any, object]:
-    """The named parts of a composite batch; nothing for a scalar or text."""
-    if isinstance(batch, Mapping):
-        return dict(batch)
-    if isinstance(batch, tuple):
-        return dict(enumerate(batch))
+def take(batch: Any, start: int, stop: int) -> Any:  # noqa: ANN401 - any batch
+    """Samples `start` to `stop` of a batch, a list, tensor or array, or a tuple or dataclass of these."""
     if is_dataclass(batch) and not isinstance(batch, type):
-        return {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {}
-
-
-def _rebuild(batch: Any, columns: dict[Any, Any]) -> Any:  # noqa: ANN401 - any composite batch
-    """A batch like ``batch`` with these parts."""
-    if isinstance(batch, Mapping):
-        return columns
-    if isinstance(batch, tuple):
-        values = list(columns.values())
-        return type(batch)(*values) if hasattr(batch, "_fields") else tuple(values)
-    return replace(batch, **columns)
+        return replace(batch, **{name: part[start:stop] for name, part in vars(batch).items()})
+    if not isinstance(batch, tuple):
+        return batch[start:stop]
+    parts = [part[start:stop] for part in batch]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
