@@ -9,8 +9,6 @@ import polars as pl
 from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Side
 from forwhy.errors import UserError
 
-__all__ = ["Duplicates", "Table", "as_text", "check_tables", "id_text"]
-
 Duplicates = Literal["error", "first", "keep"]
 Names = Mapping[str, Mapping[str, str]]
 
@@ -18,7 +16,7 @@ WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 
 
 @dataclass(frozen=True)
-class Table:
+class RawTable:
     """A frame under check, with what its columns are called in the caller's file."""
 
     name: str
@@ -34,10 +32,13 @@ class Table:
         known = FILE in self.frame.columns and self.frame.height > row
         return str(self.frame[FILE][row]) if known else f"table {self.name}"
 
+    def number(self, row: int) -> int:
+        """The number in its file (the first row of data is 1) of the row at this position."""
+        return int(self.frame[ROW][row]) if ROW in self.frame.columns else row + 1
+
     def place(self, row: int, column: str) -> str:
         """``FILE: row R, column 'C'`` of the row at this position."""
-        number = self.frame[ROW][row] if ROW in self.frame.columns else row + 1
-        return f"{self.file(row)}: row {number}, column {self.theirs(column)!r}"
+        return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
 
     def refuse(self, wrong: pl.Series, column: str, message: str) -> None:
         """Raise for the first row where `wrong` is true; ``{}`` in the message shows the value."""
@@ -50,9 +51,9 @@ class Table:
         more = f" ({len(rows):,} rows like it)" if len(rows) > 1 else ""
         raise UserError(f"{self.place(row, column)}: {message.replace('{}', shown)}{more}")
 
-    def with_column(self, values: pl.Series, column: str) -> "Table":
+    def with_column(self, values: pl.Series, column: str) -> "RawTable":
         """The same table with one column replaced."""
-        return Table(self.name, self.frame.with_columns(values.alias(column)), self.names)
+        return RawTable(self.name, self.frame.with_columns(values.alias(column)), self.names)
 
 
 def check_tables(
@@ -64,15 +65,15 @@ def check_tables(
             raise UserError(f"table {name!r} is not one of {', '.join(TABLES)}; rename or drop it")
     if "interactions" not in tables or tables["interactions"].height == 0:
         raise UserError("table interactions: no rows; give at least one user_id, item_id, split row")
-    checked = {name: _typed(Table(name, frame, names.get(name, {}))) for name, frame in tables.items()}
+    checked = {name: _typed(RawTable(name, frame, names.get(name, {}))) for name, frame in tables.items()}
     checked = _unify_ids(checked)
     unique = {name: _without_duplicates(table, duplicates) for name, table in checked.items()}
     for side in SIDES:
-        _refuse_unknown(unique, side)
+        _refuse_strangers(unique, side)
     return {name: _clean(table) for name, table in unique.items()}
 
 
-def _typed(table: Table) -> Table:
+def _typed(table: RawTable) -> RawTable:
     for column in TABLES[table.name]:
         if column.name in table.frame.columns:
             table = _typed_column(table, column)
@@ -85,7 +86,7 @@ def _typed(table: Table) -> Table:
     return table
 
 
-def _typed_column(table: Table, column: Column) -> Table:
+def _typed_column(table: RawTable, column: Column) -> RawTable:
     name = column.name
     if column.kind in ("user", "item", "entity"):
         return table.with_column(id_text(table, name), name)
@@ -114,7 +115,7 @@ def as_text(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
 
 
-def id_text(table: Table, name: str) -> pl.Series:
+def id_text(table: RawTable, name: str) -> pl.Series:
     """An id column as text; empty, NaN, fractional and overlong ids are refused by row."""
     values = table.frame[name]
     if values.dtype.is_float():
@@ -131,7 +132,7 @@ def id_text(table: Table, name: str) -> pl.Series:
     return text
 
 
-def _numeric(table: Table, column: Column) -> pl.Series:
+def _numeric(table: RawTable, column: Column) -> pl.Series:
     values = table.frame[column.name]
     table.refuse(values.is_null(), column.name, "empty; fill it, or drop the row or the column")
     if values.dtype.is_temporal():
@@ -148,7 +149,7 @@ def _numeric(table: Table, column: Column) -> pl.Series:
     return number
 
 
-def _unify_ids(tables: dict[str, Table]) -> dict[str, Table]:
+def _unify_ids(tables: dict[str, RawTable]) -> dict[str, RawTable]:
     """Whole numbers when every id of a side, in every table, is one; entity columns stay text."""
     for side in SIDES:
         name = f"{side}_id"
@@ -159,41 +160,29 @@ def _unify_ids(tables: dict[str, Table]) -> dict[str, Table]:
     return tables
 
 
-def _universe(tables: Mapping[str, Table], side: Side) -> tuple[str, pl.Series]:
-    """The table that says who exists, and their ids."""
+def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
+    """[rows] which rows speak of a user (item) that is not among the known ids."""
+    if f"{side}_id" in frame.columns:
+        return ~frame[f"{side}_id"].is_in(known.implode())
+    if {"side", "entity_id"} <= set(frame.columns):
+        return (frame["side"] == side) & ~frame["entity_id"].is_in(known.cast(pl.String).implode())
+    return pl.repeat(False, frame.height, eager=True)
+
+
+def _refuse_strangers(tables: Mapping[str, RawTable], side: Side) -> None:
     home = f"{side}s" if f"{side}s" in tables else "interactions"
-    return home, tables[home].frame[f"{side}_id"].unique()
-
-
-def _unknown(tables: Mapping[str, Table], side: Side) -> dict[str, pl.Series]:
-    """By table, which of its rows speak of someone who does not exist (a mask); O(rows)."""
-    home, known = _universe(tables, side)
-    as_words = known.cast(pl.String)
-    masks: dict[str, pl.Series] = {}
+    known = tables[home].frame[f"{side}_id"].unique()
     for name, table in tables.items():
-        if name == home:
-            continue
-        if f"{side}_id" in table.frame.columns:
-            masks[name] = ~table.frame[f"{side}_id"].is_in(known.implode())
-        elif "entity_id" in table.frame.columns:
-            ours = table.frame["side"] == side
-            masks[name] = ours & ~table.frame["entity_id"].is_in(as_words.implode())
-    return masks
+        if name != home:
+            table.refuse(
+                strangers(table.frame, side, known),
+                f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id",
+                f"{side} {{}} is not in {tables[home].file()} ({len(known):,} {side}s); add it there "
+                "or drop the row (plain tables: or set unknown_ids=allow)",
+            )
 
 
-def _refuse_unknown(tables: Mapping[str, Table], side: Side) -> None:
-    home, known = _universe(tables, side)
-    for name, mask in _unknown(tables, side).items():
-        column = f"{side}_id" if f"{side}_id" in tables[name].frame.columns else "entity_id"
-        tables[name].refuse(
-            mask,
-            column,
-            f"{side} {{}} is not in {tables[home].file()} ({len(known):,} {side}s); add it there "
-            "or drop the row (plain tables: or set unknown_ids=allow)",
-        )
-
-
-def _without_duplicates(table: Table, duplicates: Duplicates) -> Table:
+def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:
     keys = KEYS.get(table.name)
     if keys is None or (duplicates == "keep" and table.name == "interactions"):
         return table
@@ -201,19 +190,18 @@ def _without_duplicates(table: Table, duplicates: Duplicates) -> Table:
     if not again.any():
         return table
     if duplicates == "first":
-        return Table(table.name, table.frame.filter(~again), table.names)
+        return RawTable(table.name, table.frame.filter(~again), table.names)
     row = int(again.arg_true()[0])
     same = pl.all_horizontal(pl.col(key) == table.frame[key][row] for key in keys)
     first = int(table.frame.select(same).to_series().arg_true()[0])
-    number = table.frame[ROW][first] if ROW in table.frame.columns else first + 1
     ids = ", ".join(f"{table.theirs(key)} {table.frame[key][row]!r}" for key in keys)
     raise UserError(
-        f"{table.place(row, keys[-1])}: duplicate of row {number} of {table.file(first)} ({ids}); "
+        f"{table.place(row, keys[-1])}: duplicate of row {table.number(first)} of {table.file(first)} ({ids}); "
         f"drop one, or keep the first of each with duplicates=first ({int(again.sum()):,} such rows)"
     )
 
 
-def _clean(table: Table) -> pl.DataFrame:
+def _clean(table: RawTable) -> pl.DataFrame:
     """Only storable columns, in a fixed order: ours first, then the caller's own in an open table."""
     ours = [column.name for column in TABLES[table.name] if column.name in table.frame.columns]
     if table.name not in OPEN_TABLES:

@@ -20,7 +20,7 @@ import polars as pl
 
 from forwhy.atomic import atomic_file
 from forwhy.columns import ROW, SPLITS
-from forwhy.data.checks import WHOLE_NUMBER, Table, as_text, id_text
+from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, id_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.sources import safe_pickle
@@ -269,7 +269,7 @@ def _with_ids(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     for name, other in (IDS, IDS[::-1]):
         if name not in frame.columns:
             raise UserError(f"{path}: a column {other!r} but no {name!r}; give both, or neither")
-        ids = id_text(Table("outputs", frame, {}), name)
+        ids = id_text(RawTable("outputs", frame, {}), name)
         whole = bool(ids.str.contains(WHOLE_NUMBER).all())
         frame = frame.with_columns((ids.cast(pl.Int64) if whole else ids).alias(name))
     return frame
@@ -305,7 +305,7 @@ def _features(frame: pl.DataFrame) -> list[list[str]] | None:
     features = [[word for word in row if word] for row in found]
     wrong = pl.Series([any(len(words(word)) != 1 for word in row) for row in features])
     message = "{} has a feature that is no single word; split or drop it"
-    Table("outputs", frame, {}).refuse(wrong, "features", message)
+    RawTable("outputs", frame, {}).refuse(wrong, "features", message)
     return features
 
 

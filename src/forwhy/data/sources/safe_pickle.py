@@ -10,7 +10,7 @@ import pickle
 import struct
 import sys
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import polars as pl
@@ -18,97 +18,55 @@ from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 
-__all__ = ["load"]
+NAMES = {
+    "frame": ("pandas.core.frame.DataFrame", "pandas.DataFrame"),
+    "manager": ("pandas.core.internals.managers.BlockManager", "pandas.core.internals.BlockManager"),
+    "block": ("pandas._libs.internals._unpickle_block",),
+    "index": (
+        "pandas.core.indexes.base._new_Index",
+        "pandas.core.indexes.base.Index",
+        "pandas.Index",
+        "pandas.core.indexes.numeric.Int64Index",
+        "pandas.core.indexes.range.RangeIndex",
+        "pandas.RangeIndex",
+    ),
+    "text": (
+        "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked",
+        "pandas.core.arrays.string_.StringArray",
+        "pandas.arrays.StringArray",
+    ),
+    "type of text": ("pandas.core.arrays.string_.StringDtype", "pandas.StringDtype"),
+    "array": (
+        "numpy.ndarray",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+    ),
+    "buffer": ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"),
+    "scalar": ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
+    "dtype": ("numpy.dtype",),
+    "slice": ("builtins.slice", "__builtin__.slice"),
+    "bytes": ("_codecs.encode",),
+}
+"""What a frame, an array or a list needs, by what it is; anything else is refused by name."""
 
 
 class _StandIn:
     """Remembers what the pickle would have passed to the real class."""
 
-    def __new__(cls, *args: object) -> "_StandIn":
-        self = object.__new__(cls)
-        self.args = args
-        self.state = None
-        return self
-
+    kind: ClassVar[str]
     args: tuple[Any, ...]
     state: Any
+
+    def __new__(cls, *args: object) -> "_StandIn":
+        self = object.__new__(cls)
+        self.args, self.state = args, None
+        return self
 
     def __init__(self, *args: object) -> None:
         """Nothing: `__new__` remembered."""
 
 
-class _Frame(_StandIn): ...
-
-
-class _Manager(_StandIn): ...
-
-
-class _Block(_StandIn): ...
-
-
-class _Index(_StandIn): ...
-
-
-class _Range(_StandIn): ...
-
-
-class _Array(_StandIn): ...
-
-
-class _Buffer(_StandIn): ...
-
-
-class _DType(_StandIn): ...
-
-
-class _Text(_StandIn): ...
-
-
-class _TextType(_StandIn): ...
-
-
-class _Slice(_StandIn): ...
-
-
-class _Bytes(_StandIn): ...
-
-
-class _Scalar(_StandIn): ...
-
-
-ALLOWED: dict[tuple[str, str], type[_StandIn]] = {
-    ("pandas.core.frame", "DataFrame"): _Frame,
-    ("pandas", "DataFrame"): _Frame,
-    ("pandas.core.internals.managers", "BlockManager"): _Manager,
-    ("pandas.core.internals", "BlockManager"): _Manager,
-    ("pandas._libs.internals", "_unpickle_block"): _Block,
-    ("pandas.core.indexes.base", "_new_Index"): _Index,
-    ("pandas.core.indexes.base", "Index"): _Index,
-    ("pandas", "Index"): _Index,
-    ("pandas.core.indexes.numeric", "Int64Index"): _Index,
-    ("pandas.core.indexes.range", "RangeIndex"): _Range,
-    ("pandas", "RangeIndex"): _Range,
-    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): _Text,
-    ("pandas.core.arrays.string_", "StringArray"): _Text,
-    ("pandas.arrays", "StringArray"): _Text,
-    ("pandas.core.arrays.string_", "StringDtype"): _TextType,
-    ("pandas", "StringDtype"): _TextType,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("builtins", "slice"): _Slice,
-    ("__builtin__", "slice"): _Slice,
-    ("_codecs", "encode"): _Bytes,
-    **{
-        (f"{package}.{module}", name): kind
-        for package in ("numpy.core", "numpy._core")
-        for module, name, kind in (
-            ("multiarray", "_reconstruct", _Array),
-            ("multiarray", "scalar", _Scalar),
-            ("numeric", "_frombuffer", _Buffer),
-        )
-    },
-}
-"""What a frame, an array or a list needs; anything else is refused by name."""
+ALLOWED = {name: type(kind, (_StandIn,), {"kind": kind}) for kind, listed in NAMES.items() for name in listed}
 
 
 class _RefusedError(pickle.UnpicklingError):
@@ -122,16 +80,17 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class's signature
         """The stand-in of an allowed name."""
-        if (module, name) not in ALLOWED:
-            raise _RefusedError(f"asks for {module}.{name}")
-        return ALLOWED[module, name]
+        wanted = f"{module}.{name}"
+        if wanted not in ALLOWED:
+            raise _RefusedError(f"asks for {wanted}")
+        return ALLOWED[wanted]
 
     def _reduce(self) -> None:
         args, kind = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
         if not (isinstance(kind, type) and issubclass(kind, _StandIn) and isinstance(args, tuple)):
             raise _RefusedError("calls something that is not a class it may use")
         made = kind(*args)
-        value = made.args[0].encode("latin1") if kind is _Bytes else made
+        value = made.args[0].encode("latin1") if kind.kind == "bytes" else made
         self.stack.append(value)  # type: ignore[attr-defined]
 
     def _build(self) -> None:
@@ -152,14 +111,11 @@ class _Reader(pickle._Unpickler):
     def _refuse(self) -> None:
         raise _RefusedError("uses an instruction beyond tables")
 
-    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.PERSID):
-        dispatch[_code[0]] = _refuse
-    for _code in (pickle.BINPERSID, pickle.NEWOBJ_EX, pickle.NEXT_BUFFER):
-        dispatch[_code[0]] = _refuse
-    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
-    dispatch[pickle.REDUCE[0]] = _reduce
-    dispatch[pickle.NEWOBJ[0]] = _reduce
-    dispatch[pickle.BUILD[0]] = _build
+    _refused = pickle.EXT1 + pickle.EXT2 + pickle.EXT4 + pickle.INST + pickle.OBJ + pickle.PERSID
+    _refused += pickle.BINPERSID + pickle.NEWOBJ_EX + pickle.NEXT_BUFFER
+    dispatch |= dict.fromkeys(_refused, _refuse)
+    dispatch |= dict.fromkeys(pickle.REDUCE + pickle.NEWOBJ, _reduce)
+    dispatch |= {pickle.BYTEARRAY8[0]: _bytearray, pickle.BUILD[0]: _build}
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several kinds
@@ -172,7 +128,11 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
         UserError: missing, empty or truncated file, or one that asks for anything beyond `ALLOWED`; nothing
             in it has been executed.
     """
-    data = _bytes(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    data = path.read_bytes()
+    if not data:
+        raise UserError(f"{path}: empty file; copy it again")
     try:
         found = _Reader(io.BytesIO(data), encoding="latin1").load()
     except _RefusedError as error:
@@ -182,23 +142,8 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(f"{path}: truncated or altered pickle ({reason}); copy it again") from error
-    return _rebuilt(path, found)
-
-
-def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    data = path.read_bytes()
-    if not data:
-        raise UserError(f"{path}: empty file; copy it again")
-    return data
-
-
-def _rebuilt(path: Path, found: object) -> object:
     try:
-        if isinstance(found, _Frame):
-            return _frame(found)
-        return _array(found) if isinstance(found, _StandIn) else found
+        return _frame(found) if _is(found, "frame") else _array(found) if _is(found) else found
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(
@@ -206,13 +151,18 @@ def _rebuilt(path: Path, found: object) -> object:
         ) from error
 
 
+def _is(found: object, *kinds: str) -> TypeGuard[_StandIn]:
+    """Whether this is a stand-in, of one of these kinds when some are given."""
+    return isinstance(found, _StandIn) and (not kinds or found.kind in kinds)
+
+
 def _frame(frame: _StandIn) -> pl.DataFrame:
     state = frame.state if isinstance(frame.state, dict) else {}
     manager = state.get("_mgr", state.get("_data", frame.args[0] if frame.args else None))
-    if not isinstance(manager, _Manager):
+    if not _is(manager, "manager"):
         raise ValueError("no block manager in it")
     axes, blocks = _parts(manager)
-    names = [str(name) for name in _labels(axes[0])]
+    names = [str(name) for name in _array(axes[0].args[1]["data"])]
     columns: dict[int, pl.Series] = {}
     for values, places in blocks:
         rows = values if values.ndim == 2 else values[None, :]
@@ -230,13 +180,8 @@ def _parts(manager: _StandIn) -> tuple[Any, list[tuple[NDArray[Any], Any]]]:
     return state["axes"], [(_array(block["values"]), block["mgr_locs"]) for block in state["blocks"]]
 
 
-def _labels(index: Any) -> list[Any]:  # noqa: ANN401 - an index stand-in of any shape
-    described = index.args[1]
-    return list(_array(described["data"]))
-
-
 def _places(places: Any, n: int) -> list[int]:  # noqa: ANN401 - slice or array stand-in
-    if isinstance(places, _Slice):
+    if _is(places, "slice"):
         return list(range(n))[slice(*places.args)]
     return [int(place) for place in _array(places)]
 
@@ -244,29 +189,25 @@ def _places(places: Any, n: int) -> list[int]:  # noqa: ANN401 - slice or array 
 def _series(name: str, values: NDArray[Any]) -> pl.Series:
     if values.dtype != object:
         return pl.Series(name, np.ascontiguousarray(values))
-    plain = [None if _is_missing(value) else value for value in values]
+    plain = [None if isinstance(value, float) and value != value else value for value in values]
     if all(value is None or isinstance(value, str) for value in plain):
         return pl.Series(name, plain, dtype=pl.String)
-    if any(isinstance(value, _StandIn) for value in plain):
+    if any(map(_is, plain)):
         raise ValueError(f"column {name!r} holds objects")
     return pl.Series(name, plain, strict=False)
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
 def _array(value: Any) -> NDArray[Any]:  # noqa: ANN401 - what the pickle held
     """A numpy array from its stand-in."""
-    if isinstance(value, _Buffer):
+    if _is(value, "buffer"):
         data, kind, shape, layout = value.args
         return np.frombuffer(data, dtype=_dtype(kind)).reshape(shape, order=layout)
-    if isinstance(value, _Text):
+    if _is(value, "text"):
         held = value.state if value.state is not None else value.args
-        inner = [part for part in _flat(held) if isinstance(part, _Array | _Buffer)]
+        inner = [part for part in _flat(held) if _is(part, "array", "buffer")]
         return _array(inner[0])
-    if not isinstance(value, _Array):
-        raise ValueError(f"no array but {type(value).__name__.lstrip('_').lower()}")
+    if not _is(value, "array"):
+        raise ValueError(f"no array but {type(value).__name__}")
     _, shape, kind, fortran, data = value.state
     order: Literal["F", "C"] = "F" if fortran else "C"
     dtype = _dtype(kind)

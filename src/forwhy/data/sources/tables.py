@@ -4,20 +4,20 @@ import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, ROW, SIDES, SPLIT_ALIASES, TABLES, Side
-from forwhy.data.checks import Duplicates, Table, as_text, id_text
+from forwhy.columns import FILE, ROW, SIDES, SPLIT_ALIASES, TABLES
+from forwhy.data.checks import Duplicates, RawTable, as_text, id_text, strangers
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import read_rows
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
 from forwhy.errors import UserError
-
-__all__ = ["import_tables"]
 
 log = logging.getLogger(__name__)
 
@@ -68,29 +68,25 @@ def import_tables(
     Raises:
         UserError: names file, row (the first row of data is 1), column and remedy.
     """
-    given = {
-        "interactions": interactions,
-        "items": items,
-        "users": users,
-        "reviews": reviews,
-        "explanations": explanations,
-        "intents": intents,
-        "profiles": profiles,
-    }
-    paths = {table: Path(path) for table, path in given.items() if path is not None}
+    given = (interactions, items, users, reviews, explanations, intents, profiles)
+    order = ("interactions", "items", "users", "reviews", "explanations", "intents", "profiles")
+    paths = {table: Path(path) for table, path in zip(order, given, strict=True) if path is not None}
     names = _names(columns or {}, paths)
     frames = {table: _renamed(read_rows(path), names.get(table, {}), path) for table, path in paths.items()}
-    frames = _with_text_ids(frames, names)
+    frames = {
+        table: _with_text_ids(RawTable(table, frame, names.get(table, {}))) for table, frame in frames.items()
+    }
     notes = _allow_unknown(frames) if unknown_ids == "allow" else {}
     recipe = _split(frames, validation, seed)
-    source = _record(paths, columns or {}) | {"split": recipe | {"seed": seed}, "unknown_ids": notes}
+    source = {
+        "importer": "tables",
+        "files": {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()},
+        "columns": dict(columns or {}),
+        "split": recipe | {"seed": seed},
+        "unknown_ids": notes,
+    }
     label = name or paths["interactions"].resolve().parent.name
     return make_dataset(label, frames, source, names=names, duplicates=duplicates)
-
-
-def _record(paths: Mapping[str, Path], columns: Mapping[str, str]) -> dict[str, Any]:
-    files = {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
-    return {"importer": "tables", "files": files, "columns": dict(columns)}
 
 
 def _names(columns: Mapping[str, str], paths: Mapping[str, Path]) -> Names:
@@ -124,14 +120,12 @@ def _renamed(frame: pl.DataFrame, names: Mapping[str, str], path: Path) -> pl.Da
     return frame.select(*(pl.col(theirs).alias(ours) for ours, theirs in names.items()), *kept)
 
 
-def _with_text_ids(frames: Frames, names: Names) -> Frames:
+def _with_text_ids(table: RawTable) -> pl.DataFrame:
     """All ids as text, so that files of different types can be compared; numbers come back in the end."""
-    for table, frame in frames.items():
-        checked = Table(table, frame, names.get(table, {}))
-        for column in (column for column in IDS if column in frame.columns):
-            checked = checked.with_column(id_text(checked, column), column)
-        frames[table] = checked.frame
-    return frames
+    for column in IDS:
+        if column in table.frame.columns:
+            table = table.with_column(id_text(table, column), column)
+    return table.frame
 
 
 def _allow_unknown(frames: Frames) -> dict[str, int]:
@@ -141,51 +135,41 @@ def _allow_unknown(frames: Frames) -> dict[str, int]:
         home, key = f"{side}s", f"{side}_id"
         if key not in frames["interactions"].columns:
             continue
-        if home in frames and key in frames[home].columns:
-            notes |= _complete(frames, home, key)
-        known = frames[home if home in frames and key in frames[home].columns else "interactions"][
-            key
-        ].unique()
-        for table in set(frames) - {home, "interactions"}:
-            notes |= _drop_strangers(frames, table, side, known)
+        if home not in frames or key not in frames[home].columns:
+            home = "interactions"
+        else:
+            seen = (
+                frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
+            )
+            missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
+            if missing.height not in (0, seen.height):
+                frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
+                notes[f"{home} in interactions only, kept without facts"] = missing.height
+        known = frames[home][key].unique()
+        for table in sorted(frames.keys() - {home, f"{side}s", "interactions"}):
+            strange = strangers(frames[table], side, known)
+            if strange.any() and not strange.all():
+                frames[table] = frames[table].filter(~strange)
+                notes[f"{table}: rows about unknown {side}s, dropped"] = int(strange.sum())
     for note, count in notes.items():
         log.warning("%s: %d", note, count)
     return notes
 
 
-def _complete(frames: Frames, home: str, key: str) -> dict[str, int]:
-    seen = frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
-    missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
-    if missing.height in (0, seen.height):
-        return {}
-    frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
-    return {f"{home} in interactions only, kept without facts": missing.height}
-
-
-def _drop_strangers(frames: Frames, table: str, side: Side, known: pl.Series) -> dict[str, int]:
-    frame = frames[table]
-    if f"{side}_id" in frame.columns:
-        strange = ~frame[f"{side}_id"].is_in(known.implode())
-    elif {"entity_id", "side"} <= set(frame.columns):
-        strange = (frame["side"] == side) & ~frame["entity_id"].is_in(known.implode())
-    else:
-        return {}
-    if not strange.any() or strange.all():
-        return {}
-    frames[table] = frame.filter(~strange)
-    return {f"{table}: rows about unknown {side}s, dropped": int(strange.sum())}
-
-
 def _split(frames: Frames, validation: float, seed: int) -> dict[str, str]:
     """Give every table that needs it a split (and intents a rank); says how. Changes `frames`."""
     recipe: dict[str, str] = {}
-    frame = frames["interactions"]
-    if {"user_id", "item_id"} <= set(frame.columns):
-        owners = frame["user_id"].rank("dense").to_numpy().astype(np.int64)
-        frames["interactions"], recipe["interactions"] = _split_table(frame, validation, seed, owners)
-    if "explanations" in frames:
-        frames["explanations"], recipe["explanations"] = _split_explanations(frames, validation, seed)
-    intents = frames.get("intents")
+    edges, told, intents = frames["interactions"], frames.get("explanations"), frames.get("intents")
+    if set(PAIR) <= set(edges.columns):
+        owners = edges["user_id"].rank("dense").to_numpy().astype(np.int64)
+        edges, recipe["interactions"] = _with_split(edges, validation, seed, owners)
+        frames["interactions"] = edges
+    if told is not None:
+        followed = _followed(told, edges)
+        if followed is None:
+            frames["explanations"], recipe["explanations"] = _with_split(told, validation, seed, None)
+        else:
+            frames["explanations"], recipe["explanations"] = followed, "that of their interaction"
     if (
         intents is not None
         and "rank" not in intents.columns
@@ -196,38 +180,29 @@ def _split(frames: Frames, validation: float, seed: int) -> dict[str, str]:
     return recipe
 
 
-def _split_table(
-    frame: pl.DataFrame,
-    validation: float,
-    seed: int,
-    owners: np.ndarray[tuple[int], np.dtype[np.int64]] | None,
+def _with_split(
+    frame: pl.DataFrame, validation: float, seed: int, owners: NDArray[np.int64] | None
 ) -> tuple[pl.DataFrame, str]:
+    """The frame with a split for every row, and how it got it; each owner keeps a row in train."""
     if "split" not in frame.columns:
-        names = split_pairs(frame.height, seed, FRACTIONS, owners)
-        return _with_split(frame, names.tolist()), "80/10/10, seeded"
-    known = as_text(frame["split"]).str.strip_chars().str.to_lowercase().replace(dict(SPLIT_ALIASES))
-    if "valid" in set(known) or validation == 0:
-        return frame, "as given"
-    names = carve_valid(known.fill_null("").to_numpy().astype("<U20"), validation, seed, owners)
-    return _with_split(frame, names.tolist()), f"as given, {validation:.0%} of train carved out as valid"
+        names, how = split_pairs(frame.height, seed, FRACTIONS, owners), "80/10/10, seeded"
+    else:
+        known = as_text(frame["split"]).str.strip_chars().str.to_lowercase().replace(dict(SPLIT_ALIASES))
+        if "valid" in set(known) or validation == 0:
+            return frame, "as given"
+        names = carve_valid(known.fill_null("").to_numpy().astype("<U20"), validation, seed, owners)
+        how = f"as given, {validation:.0%} of train carved out as valid"
+    return frame.with_columns(pl.Series("split", names.tolist(), dtype=pl.String)), how
 
 
-def _split_explanations(frames: Frames, validation: float, seed: int) -> tuple[pl.DataFrame, str]:
-    frame, edges = frames["explanations"], frames["interactions"]
-    keys = ("user_id", "item_id")
+def _followed(told: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame | None:
+    """Explanations without a split, with that of their interaction; None when one of them has none."""
     if (
-        "split" in frame.columns
-        or not {*keys, "split"} <= set(edges.columns)
-        or not set(keys) <= set(frame.columns)
+        "split" in told.columns
+        or not set(PAIR) <= set(told.columns)
+        or not {*PAIR, "split"} <= set(edges.columns)
     ):
-        return _split_table(frame, validation, seed, None)
-    followed = frame.join(
-        edges.select(*keys, "split").unique(keys, keep="first"), on=keys, how="left", maintain_order="left"
-    )
-    if followed["split"].null_count():
-        return _split_table(frame, validation, seed, None)
-    return followed, "that of their interaction"
-
-
-def _with_split(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    return frame.with_columns(pl.Series("split", names, dtype=pl.String))
+        return None
+    splits = edges.select(*PAIR, "split").unique(PAIR, keep="first")
+    followed = told.join(splits, on=PAIR, how="left", maintain_order="left")
+    return None if followed["split"].null_count() else followed
