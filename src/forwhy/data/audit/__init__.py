@@ -1,26 +1,26 @@
 """Every leak and oddity that can be found in a data set, with counts: ``forwhy data audit``."""
 
-from forwhy.data.audit import behaviour, copies, texts
+from forwhy.data.audit import copies, interactions, texts
 from forwhy.data.audit.finding import SEVERITIES, Finding, Severity
 from forwhy.data.dataset import Dataset
 
 __all__ = ["SEVERITIES", "Finding", "Severity", "audit"]
 
 CHECKS = (
-    copies.pairs,
+    interactions.pairs,
     copies.copied,
-    behaviour.repeats,
-    behaviour.cold,
-    behaviour.order,
-    behaviour.times,
+    interactions.repeats,
+    interactions.cold,
+    interactions.order,
+    interactions.times,
     texts.profiles,
     texts.explanations,
     texts.spread,
     texts.doubles,
     texts.poor,
     texts.dirt,
-    behaviour.ids,
-    behaviour.popularity,
+    interactions.ids,
+    interactions.popularity,
 )
 
 

@@ -1,22 +1,24 @@
-"""What an audit says: one finding per leak or oddity."""
+"""What an audit says: one finding per leak or oddity. Its words stand in `findings.toml`."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from forwhy.columns import SPLITS, TABLES
+from forwhy.columns import SIDES, SPLITS, TABLES
 from forwhy.data.dataset import Dataset
-
-__all__ = ["PAIR", "SEVERITIES", "TEST", "TRAIN", "Finding", "Severity", "found", "short", "table"]
 
 Severity = Literal["leak", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("leak", "warning", "note")
 """``leak``: training could read a right answer of the test; ``warning``: numbers mean less than they seem
 to; ``note``: good to know before comparing or joining."""
 
-PAIR = ["user_id", "item_id"]
+SAID = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+"""`severity`, `meaning` and `remedy` by a finding's name; both may hold fields such as ``{side}``."""
+
 TRAIN, TEST = pl.col("split") == SPLITS[0], pl.col("split") == SPLITS[2]
 
 EXAMPLES = 3
@@ -46,33 +48,45 @@ class Finding:
         return asdict(self)
 
 
-def found(slug: str, severity: Severity, cases: pl.DataFrame, of: int, meaning: str, remedy: str) -> Finding:
-    """A finding with one row of `cases` per case; its columns are what the examples show."""
+def found(
+    name: str,
+    cases: pl.DataFrame,
+    of: int,
+    count: int | None = None,
+    warns: bool = False,
+    **fields: str | float,
+) -> Finding:
+    """A finding by its name in `SAID`, with our own values for the fields of its texts.
+
+    `cases` has one row per case, or, where a `count` is given, the rows to show; its columns are what examples show.
+    `warns` makes a warning of a note.
+    """
+    said = SAID[name]
     rows = cases.head(EXAMPLES).iter_rows(named=True)
-    examples = tuple({name: _shown(name, value) for name, value in row.items()} for row in rows)
-    return Finding(slug, severity, cases.height, of, meaning, remedy, examples)
+    return Finding(
+        name.format(**fields),
+        "warning" if warns else said["severity"],
+        cases.height if count is None else count,
+        of,
+        said["meaning"].format(**fields),
+        said["remedy"].format(**fields),
+        tuple({column: _shown(column, value) for column, value in row.items()} for row in rows),
+    )
 
 
 def _shown(column: str, value: str | int) -> str | int:
-    """Ids stay whole, so that they can be looked up."""
-    return value if isinstance(value, int) or column.endswith("_id") else short(value)
+    """The beginning of a stranger's text on one line, without control characters; ids stay whole."""
+    if isinstance(value, int) or column.endswith("_id"):
+        return value
+    cut = value if len(value) <= LONGEST_EXAMPLE else value[: LONGEST_EXAMPLE - 1] + "…"
+    return "".join(letter if letter.isprintable() else " " for letter in cut)
 
 
 def table(dataset: Dataset, name: str) -> pl.DataFrame:
     """A table of the data set, or one without rows."""
-    frame = dataset.tables.get(name)
-    if frame is not None:
-        return frame
-    types = {
-        "user": pl.Int64 if dataset.users.whole else pl.String,
-        "item": pl.Int64 if dataset.items.whole else pl.String,
-        "integer": pl.Int64,
-        "number": pl.Float64,
-    }
-    return pl.DataFrame(schema={c.name: types.get(c.kind, pl.String) for c in TABLES[name] if c.required})
-
-
-def short(text: str) -> str:
-    """The beginning of a stranger's text on one line, without control characters."""
-    cut = text if len(text) <= LONGEST_EXAMPLE else text[: LONGEST_EXAMPLE - 1] + "…"
-    return "".join(letter if letter.isprintable() else " " for letter in cut)
+    if name in dataset.tables:
+        return dataset.tables[name]
+    ids = {f"{side}_id": pl.Int64 if dataset.ids(side).whole else pl.String for side in SIDES}
+    numbers = {"integer": pl.Int64, "number": pl.Float64}
+    schema = {c.name: ids.get(c.name, numbers.get(c.kind, pl.String)) for c in TABLES[name] if c.required}
+    return pl.DataFrame(schema=schema)

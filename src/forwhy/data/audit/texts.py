@@ -7,15 +7,13 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from forwhy.columns import SIDES, SPLITS, Side
+from forwhy.columns import SIDES, SPLITS
 from forwhy.data.audit.copies import plain_words, word_lists
-from forwhy.data.audit.finding import PAIR, TRAIN, Finding, Severity, found, short, table
+from forwhy.data.audit.finding import TRAIN, Finding, found, table
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
-from forwhy.data.leaks import vouched
+from forwhy.data.leaks import PAIR, vouched
 from forwhy.data.sources.files import LONGEST_TEXT
-
-__all__ = ["LONGEST_EXPLANATION", "dirt", "doubles", "explanations", "poor", "profiles", "spread"]
 
 OPENING = 5
 """Words from the start."""
@@ -34,7 +32,6 @@ PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""
 
-TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents": "phrase"}
 ABOUT = {
     "explanations": PAIR,
     "reviews": PAIR,
@@ -43,52 +40,35 @@ ABOUT = {
     "items": ["item_id"],
     "users": ["user_id"],
 }
+"""Tables with texts, and who or what a row of each is about."""
+TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents": "phrase"}
+"""The text column of those tables that have one."""
 
 
 def profiles(dataset: Dataset) -> Iterator[Finding]:
     """Profiles of those who occur in held-out pairs, unless we know what they were written from."""
     rows = table(dataset, "profiles")
     held = table(dataset, "explanations").filter(~TRAIN)
-    remedies: dict[Side, str] = {
-        "user": "keep intents.heldout_people = false (the default skips them)",
-        "item": "set intents.heldout_items = false, or write profiles from training rows only: "
-        "`forwhy mine profiles`",
-    }
-    for side, remedy in remedies.items():
+    for side in SIDES:
         concerned = held[f"{side}_id"].unique().cast(pl.String)
         known = vouched(dataset.tables, "profiles", side)
-        unknown = pl.col("entity_id").is_in(concerned.implode()) & ~pl.col("entity_id").is_in(known.implode())
-        ours = (pl.col("side") == side) & unknown
-        yield found(
-            f"profiles-of-heldout-{side}s",
-            "warning",
-            rows.filter(ours).select("entity_id", "text"),
-            len(concerned),
-            f"Held-out {side}s with a profile, which may have been written from the very review that is held out.",
-            remedy,
-        )
+        unknown = rows["entity_id"].is_in(concerned.implode()) & ~rows["entity_id"].is_in(known.implode())
+        ours = rows.filter((rows["side"] == side) & unknown).select("entity_id", "text")
+        yield found(f"profiles-of-heldout-{side}s", ours, len(concerned))
 
 
 def explanations(dataset: Dataset) -> Iterator[Finding]:
     """How much of the references one sentence, or one opening, makes up; O(W)."""
-    texts = table(dataset, "explanations")["text"]
-    words = word_lists(texts)
-    whole = _most_frequent(words.list.join(" "))
-    opening = _most_frequent(words.list.head(OPENING).list.join(" ").filter(words.list.len() >= OPENING))
-    for slug, (sentence, count), share, what in (
-        ("common-explanation", whole, CONSTANT, "are, word for word, the most frequent one"),
-        ("common-opening", opening, SAME_OPENING, f"start with the same {OPENING} words"),
+    words = word_lists(table(dataset, "explanations")["text"])
+    openings = words.list.head(OPENING).filter(words.list.len() >= OPENING)
+    for what, texts, share, said in (
+        ("explanation", words, CONSTANT, "are, word for word, the most frequent one"),
+        ("opening", openings, SAME_OPENING, f"start with the same {OPENING} words"),
     ):
-        severity: Severity = "warning" if count >= share * len(texts) else "note"
-        yield Finding(
-            slug,
-            severity,
-            count if count > 1 else 0,
-            len(texts),
-            f"Explanations that {what}: overlap with the reference (BLEU, ROUGE) is had for nothing.",
-            "read every text number beside the constant and the shuffled control; trust the information gain",
-            ({"text": short(sentence)},),
-        )
+        sentence, count = _most_frequent(texts.list.join(" "))
+        case, several = pl.DataFrame({"text": [sentence]}), count if count > 1 else 0
+        warns = count >= share * len(words)
+        yield found("common-{what}", case, len(words), several, warns, what=what, said=said)
 
 
 def _most_frequent(texts: pl.Series) -> tuple[str, int]:
@@ -102,31 +82,22 @@ def spread(dataset: Dataset) -> Iterator[Finding]:
     train, held = rows.filter(TRAIN), rows.filter(~TRAIN)
     for side in SIDES:
         key = f"{side}_id"
-        yield found(
-            f"unexplained-{side}s",
-            "note",
-            held.join(train, on=key, how="anti").select(*PAIR, "split"),
-            held.height,
-            f'Held-out explanations whose {side} has no training explanation ("zero-shot" in XRec, though training '
-            "interactions may be there).",
-            "report them apart: what is said about them comes from interactions or profiles alone",
-        )
+        untold = held.join(train, on=key, how="anti").select(*PAIR, "split")
+        yield found("unexplained-{side}s", untold, held.height, side=side)
         for split in SPLITS[1:]:
             part = rows.filter(pl.col("split") == split)
-            counts = (
-                part.group_by(key).len("explanations").sort("explanations", key, descending=[True, False])
-            )
-            large = counts.filter(
-                (pl.col("explanations") >= LARGE_SHARE * part.height) & (pl.col("explanations") > 1)
-            )
+            counts = part.group_by(key).len("explanations")
+            counts = counts.sort("explanations", key, descending=[True, False])
+            many = pl.col("explanations") >= LARGE_SHARE * part.height
+            large = counts.filter(many & (pl.col("explanations") > 1))
             yield found(
-                f"few-{side}s-fill-{split}",
-                "warning",
+                "few-{side}s-fill-{split}",
                 large,
                 counts.height,
-                f"{side.capitalize()}s that hold {LARGE_SHARE:.0%} or more of the {split} explanations each: the mean "
-                "is theirs, and an interval over pairs is too narrow.",
-                f"average over {side}s, or split so that nobody fills a split",
+                side=side,
+                Side=side.capitalize(),
+                split=split,
+                share=LARGE_SHARE,
             )
 
 
@@ -135,28 +106,17 @@ def doubles(dataset: Dataset) -> Iterator[Finding]:
     items = table(dataset, "items")
     if "title" not in items.columns:
         return
-    title = plain_words(items["title"]).alias("words")
-    kept = ["item_id", "title"]
-    named = items.with_columns(title).filter(pl.col("words") != "")
+    named = items.with_columns(plain_words(items["title"]).alias("words")).filter(pl.col("words") != "")
     same = named.filter(pl.struct("words").is_duplicated())
     both = same.clear()
     if "description" in items.columns:
         same = same.with_columns(plain_words(same["description"]).alias("more"))
         both = same.filter(pl.struct("words", "more").is_duplicated() & (pl.col("more") != ""))
         same = same.filter(~pl.col("item_id").is_in(both["item_id"].implode()))
-    severities: tuple[Severity, Severity] = ("warning", "note")
-    for severity, cases, what in zip(
-        severities, (both, same), ("title and description", "title"), strict=True
-    ):
-        yield found(
-            f"same-{what.replace(' ', '-')}",
-            severity,
-            cases.sort("words", "item_id").select(kept),
-            named.height,
-            f"Items that share their {what} with another id: one thing, a variant, or a chain. The right thing under "
-            "the other id counts as a miss, and text can't tell them apart.",
-            "merge them when they are one thing; otherwise tell them apart by another column",
-        )
+    for cases, what in ((both, "title and description"), (same, "title")):
+        shown = cases.sort("words", "item_id").select("item_id", "title")
+        slug = what.replace(" ", "-")
+        yield found("same-{slug}", shown, named.height, warns=cases is both, slug=slug, what=what)
 
 
 def poor(dataset: Dataset) -> Iterator[Finding]:
@@ -164,83 +124,36 @@ def poor(dataset: Dataset) -> Iterator[Finding]:
     yield from _poor_items(table(dataset, "items"))
     for name, column in TEXTS.items():
         rows = table(dataset, name)
-        words = word_lists(rows[column])
-        lengths = words.list.len()
-        empty = words.list.join(" ").str.contains(PLACEHOLDER)
-        poor = empty if name == "intents" else empty | (lengths < 2)
-        yield found(
-            f"empty-{name}",
-            "warning" if name == "explanations" else "note",
-            rows.filter(poor).select(*ABOUT[name], column),
-            rows.height,
-            "Texts without a word (phrases), or of at most one (sentences): nothing to learn from or to be measured "
-            "against.",
-            "drop these rows",
-        )
-        yield _long(name, rows, column, lengths)
-
-
-def _long(name: str, rows: pl.DataFrame, column: str, lengths: pl.Series) -> Finding:
-    cap = LONGEST_GIVEN if name == "intents" else LONGEST_PROSE
-    over, limit = rows[column].str.len_chars() > cap, f"{cap:,} characters"
-    if name == "explanations":
-        over, limit = lengths > LONGEST_EXPLANATION, f"{LONGEST_EXPLANATION} words"
-    return found(
-        f"long-{name}",
-        "note",
-        rows.filter(over).select(*ABOUT[name], column),
-        rows.height,
-        f"Texts of more than {limit}: what comes after is not read, or not generated.",
-        "shorten them, or raise generation.max_words" if name == "explanations" else "shorten them",
-    )
+        words, told = word_lists(rows[column]), rows.select(*ABOUT[name], column)
+        empty, lengths = words.list.join(" ").str.contains(PLACEHOLDER), words.list.len()
+        least = told.filter(empty if name == "intents" else empty | (lengths < 2))
+        yield found("empty-{table}", least, rows.height, warns=name == "explanations", table=name)
+        if name == "explanations":
+            long = told.filter(lengths > LONGEST_EXPLANATION)
+            yield found("long-explanations", long, rows.height, limit=LONGEST_EXPLANATION)
+        else:
+            cap = LONGEST_GIVEN if name == "intents" else LONGEST_PROSE
+            long = told.filter(rows[column].str.len_chars() > cap)
+            yield found("long-{table}", long, rows.height, limit=cap, table=name)
 
 
 def _poor_items(items: pl.DataFrame) -> Iterator[Finding]:
-    shown = [column for column in ("title", "description") if column in items.columns]
-    for column in shown:
-        empty = plain_words(items[column]).str.contains(PLACEHOLDER)
-        yield found(
-            f"items-without-{column}",
-            "note",
-            items.filter(empty).select("item_id"),
-            items.height,
-            f"Items without a {column}: what reads item texts knows them by interactions alone.",
-            "fill in the text, or report these items apart",
-        )
-        yield found(
-            f"long-{column}s",
-            "note",
-            items.filter(items[column].str.len_chars() >= LONGEST_TEXT).select("item_id", column),
-            items.height,
-            f"Texts of {LONGEST_TEXT:,} characters or more: encoders read only their beginning.",
-            "shorten them",
-        )
+    for column in ("title", "description"):
+        if column in items.columns:
+            empty = items.filter(plain_words(items[column]).str.contains(PLACEHOLDER)).select("item_id")
+            yield found("items-without-{column}", empty, items.height, column=column)
+            long = items.filter(items[column].str.len_chars() >= LONGEST_TEXT).select("item_id", column)
+            yield found("long-{column}s", long, items.height, column=column, limit=LONGEST_TEXT)
 
 
 def dirt(dataset: Dataset) -> Iterator[Finding]:
     """HTML (tags, entities) and Python lists written as text, in any text column; O(characters)."""
-    for name in ABOUT:
+    for name, about in ABOUT.items():
         rows = table(dataset, name)
-        for slug, pattern, what in (
-            ("html", HTML, "HTML tags or entities"),
-            ("list", LIST, "the brackets and quotes of a list"),
-        ):
-            columns = _text_columns(name, rows)
+        own = [column for column, kind in rows.schema.items() if kind == pl.String and column not in about]
+        columns = [TEXTS[name]] if name in TEXTS else own
+        for slug, pattern in (("html", HTML), ("list", LIST)):
             cells = [pl.when(pl.col(column).str.contains(pattern)).then(column) for column in columns]
             dirty = pl.coalesce(*cells, pl.lit("")).alias("text")
-            yield found(
-                f"{slug}-in-{name}",
-                "warning",
-                rows.select(*ABOUT[name], dirty).filter(pl.col("text") != ""),
-                rows.height,
-                f"Texts with {what}: encoders and language models read them as words.",
-                "clean the column before the import",
-            )
-
-
-def _text_columns(name: str, rows: pl.DataFrame) -> list[str]:
-    """Columns of prose: ours, and in open tables every text column of the user's own."""
-    if name in TEXTS:
-        return [TEXTS[name]]
-    own = (column for column, dtype in rows.schema.items() if dtype == pl.String)
-    return [column for column in own if column not in ABOUT[name]]
+            cases = rows.select(*about, dirty).filter(pl.col("text") != "")
+            yield found(f"{slug}-in-{{table}}", cases, rows.height, table=name)

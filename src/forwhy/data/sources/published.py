@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ LAYOUTS = {
 }
 
 
-def import_amazon(
+def import_reviews(
+    edition: str,
     reviews: Paths,
     meta: Paths = (),
     *,
@@ -132,14 +134,15 @@ def import_amazon(
     name: str | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """Read Amazon Reviews 2023 or 2018 (JSON lines, plain or gzip); the first row tells which.
+    """Read raw review files and, if there are any, files of facts about the items (JSON lines, plain or gzip).
 
-    An item is a `parent_asin` (2023) or `asin` (2018). Two passes: one over all rows as numbers (100
-    bytes each at most), one for the texts and ids of the rows that stay. About 12 us a row.
+    Two passes: one over all rows as numbers (100 bytes each at most), one for the texts and ids of the rows that
+    stay. About 12 us a row.
 
     Args:
-        reviews: Files of reviews.
-        meta: Files of item facts; when given, reviews of items they lack are bad rows.
+        edition: One of `LAYOUTS`, or ``amazon``: 2023 or 2018, the first row tells which.
+        reviews: Files of reviews. An item of Amazon is a `parent_asin` (2023) or `asin` (2018).
+        meta: Files of item facts (Yelp: businesses); when given, reviews of items they lack are bad rows.
         filters: Which reviews stay, and the split.
         name: Label; the first file's by default.
         skip_bad: Count bad rows, name the first few in `source`, and leave them out.
@@ -147,41 +150,12 @@ def import_amazon(
     Raises:
         UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
     """
-    files = (RowFile(Path(path), json_object) for path in reviews)
-    first = next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
-    edition = "amazon-2018" if "reviewerID" in first else "amazon-2023"
-    return _import(edition, reviews, meta, filters, name, skip_bad)
-
-
-def import_yelp(
-    reviews: Paths,
-    meta: Paths = (),
-    *,
-    filters: ReviewFilters | None = None,
-    name: str | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read Yelp's review and business files (JSON lines, plain or gzip); see `import_amazon`."""
-    return _import("yelp", reviews, meta, filters, name, skip_bad)
-
-
-def import_google(
-    reviews: Paths,
-    meta: Paths = (),
-    *,
-    filters: ReviewFilters | None = None,
-    name: str | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read Google Local's review and meta files (JSON lines, plain or gzip); see `import_amazon`."""
-    return _import("google", reviews, meta, filters, name, skip_bad)
-
-
-def _import(
-    edition: str, reviews: Paths, meta: Paths, filters: ReviewFilters | None, name: str | None, skip_bad: bool
-) -> Dataset:
     if not reviews:
         raise UserError(f"{edition}: no file of reviews; name at least one with --reviews")
+    if edition == "amazon":
+        files = (RowFile(Path(path), json_object) for path in reviews)
+        first = next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
+        edition = "amazon-2018" if "reviewerID" in first else "amazon-2023"
     layout = LAYOUTS[edition]
     log = ReviewLog(
         [RowFile(Path(path), layout.review) for path in reviews],
@@ -190,6 +164,14 @@ def _import(
     )
     label = name or Path(reviews[0]).name.partition(".")[0]
     return log.read(edition, label, filters or ReviewFilters(), skip_bad)
+
+
+import_amazon = partial(import_reviews, "amazon")
+"""Read Amazon Reviews 2023 or 2018."""
+import_yelp = partial(import_reviews, "yelp")
+"""Read Yelp's review and business files."""
+import_google = partial(import_reviews, "google")
+"""Read Google Local's review and meta files."""
 
 
 # --- Values of a row; what is wrong with one is a `BadRow`.

@@ -43,7 +43,7 @@ def import_recbole(
 
     Files named by split (RecBole's `benchmark_filename`) give the split. Facts of `.item` and `.user` keep
     their names; titles, descriptions and categories are those columns that are called so. Times are kept as
-    they are, cut to whole numbers. Memory and time as in `published.import_amazon`.
+    they are, cut to whole numbers. Memory and time as in `published.import_reviews`.
 
     Args:
         folder: Where the files are; one data set only.

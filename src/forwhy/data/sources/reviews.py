@@ -7,7 +7,7 @@ hold a file at once, convert types in silence and name no row, so rows are read 
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from itertools import islice
@@ -77,10 +77,12 @@ class ReviewLog:
     """Split of each file, when the files say so."""
 
     def read(self, importer: str, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
-        """Two passes over the log and over the facts; see `published.import_amazon`."""
+        """Two passes over the log and over the facts; see `published.import_reviews`."""
         self._check(filters)
         bad = BadRows(skip_bad)
-        rows, known, steps = self._chosen(filters, bad)
+        known = {side: _scan_facts(files, self.ids[side], bad) for side, files in self.facts.items()}
+        log = self._chosen(filters, known, bad)
+        rows = log.rows
         splits, how = self._split(rows, filters)
         tables = self._tables(rows, splits) | {f"{side}s": self._about(side, known, rows) for side in known}
         facts = (file.path for files in self.facts.values() for file in files)
@@ -89,11 +91,11 @@ class ReviewLog:
             "importer": importer,
             "files": [{"name": path.name, "sha256": file_sha256(path)} for path in paths],
             "filters": filters.model_dump(mode="json"),
-            "steps": steps,
+            "steps": log.steps,
             "bad_rows": bad.document(),
             "split": {"interactions": how, "seed": filters.seed},
         }
-        del rows, known  # before the tables are checked: half of the memory
+        del log, rows, known  # before the tables are checked: half of the memory
         return make_dataset(
             name, tables, source, duplicates="keep" if filters.duplicates == "keep" else "error"
         )
@@ -109,35 +111,20 @@ class ReviewLog:
                 "--since, --until and --split by time: the files have no times; use --split random"
             )
 
-    def _chosen(
-        self, filters: ReviewFilters, bad: BadRows
-    ) -> tuple[pl.DataFrame, dict[Side, pl.DataFrame], list[dict[str, Any]]]:
-        """The rows that stay, where the facts stand, and what each step left."""
-        known = {side: _scan_facts(files, self.ids[side], bad) for side, files in self.facts.items()}
-        rows = _scan(self.files, bad, filters.identical_texts != "keep")
-        if rows.is_empty():
+    def _chosen(self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows) -> "_Chosen":
+        """The rows that stay; those about users or items that the files of facts do not know are bad ones."""
+        log = _Chosen(_scan(self.files, bad, filters.identical_texts != "keep"))
+        if log.rows.is_empty():
             raise UserError(f"{self.files[0].path}: no rows that can be read; give a file with at least one")
-        steps = [_step("read", rows, rows.height)]
-        for name, choose in (*self._strangers(known, bad), *_filters(filters)):
-            kept = rows.filter(choose(rows))
-            if kept.is_empty():
-                raise UserError(f"{name}: no review is left; relax this filter or give more files")
-            steps.append(_step(name, kept, rows.height))
-            rows = kept
-        return rows, known, steps
-
-    def _strangers(self, known: Mapping[Side, pl.DataFrame], bad: BadRows) -> "Iterator[_Filter]":
-        """Rows about users or items that the files of facts do not know are bad ones."""
+        log.keep("read", pl.repeat(True, log.rows.height, eager=True))
         for side, facts in known.items():
-
-            def choose(rows: pl.DataFrame, side: Side = side, facts: pl.DataFrame = facts) -> pl.Series:
-                told = rows[side].is_in(facts["id"].implode())
-                wrong = BadRow(f"no row about this {side}", self.ids[side], f"add one to the {side} file")
-                for file, row in rows.filter(~told).select("file", "row").iter_rows():
-                    bad.add(self.files[file].path, row, wrong)
-                return told
-
-            yield f"unknown {side}s", choose
+            told = log.rows[side].is_in(facts["id"].implode())
+            wrong = BadRow(f"no row about this {side}", self.ids[side], f"add one to the {side} file")
+            for file, row in log.rows.filter(~told).select("file", "row").iter_rows():
+                bad.add(self.files[file].path, row, wrong)
+            log.keep(f"unknown {side}s", told)
+        log.filter(filters)
+        return log
 
     def _split(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[NDArray[np.str_], str]:
         users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
@@ -231,58 +218,67 @@ def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl
     return frame.filter(first)
 
 
-def _step(name: str, rows: pl.DataFrame, before: int) -> dict[str, Any]:
-    counts = {"users": rows["user"].n_unique(), "items": rows["item"].n_unique()}
-    return {"step": name, "rows": rows.height, "dropped": before - rows.height, **counts}
+# --- Choosing rows.
 
 
-# --- Filters: a name and a function that says of each scanned row whether it stays.
+@dataclass
+class _Chosen:
+    """The scanned rows that are left, and what each step took away."""
 
+    rows: pl.DataFrame
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
-_Filter = tuple[str, Callable[[pl.DataFrame], pl.Series]]
+    def keep(self, step: str, stays: pl.Series) -> None:
+        """Keep these rows; refuses to keep none."""
+        before, self.rows = self.rows.height, self.rows.filter(stays)
+        if self.rows.is_empty():
+            raise UserError(f"{step}: no review is left; relax this filter or give more files")
+        users, items = self.rows["user"].n_unique(), self.rows["item"].n_unique()
+        left = self.rows.height
+        self.steps.append(
+            {"step": step, "rows": left, "dropped": before - left, "users": users, "items": items}
+        )
 
+    def filter(self, filters: ReviewFilters) -> None:
+        """Apply every filter that is asked for, in the order of `ReviewFilters`."""
+        if filters.since is not None:
+            self.keep(f"since {filters.since}", self.rows["time"] >= _start(filters.since))
+        if filters.until is not None:
+            self.keep(f"until {filters.until}", self.rows["time"] < _start(filters.until))
+        if filters.duplicates != "keep":
+            which = filters.duplicates
+            self.keep(f"{which} of each pair", self.one_per(("user", "item"), which))
+        if filters.identical_texts != "keep":
+            keys = ("user", "text") if filters.identical_texts == "user" else ("text",)
+            self.keep("identical texts", self.one_per(keys, "first") | (self.rows["text"] == 0))
+        if filters.min_rating is not None:
+            self.keep(f"rating {filters.min_rating:g} or more", self.rows["rating"] >= filters.min_rating)
+        if filters.users is not None or filters.share is not None:
+            self.keep("sample of users", self.of_drawn_users(filters))
+        if filters.core > 1:
+            self.keep(f"{filters.core}-core", self.in_core(filters.core))
 
-def _filters(filters: ReviewFilters) -> Iterator[_Filter]:
-    """Every filter that is asked for, in the order of `ReviewFilters`."""
-    since, until = filters.since, filters.until
-    if since is not None:
-        yield f"since {since}", lambda rows: rows["time"] >= _start(since)
-    if until is not None:
-        yield f"until {until}", lambda rows: rows["time"] < _start(until)
-    which, among, least = filters.duplicates, filters.identical_texts, filters.min_rating
-    if which != "keep":
-        yield f"{which} of each pair", lambda rows: _one_per(rows, ("user", "item"), which)
-    if among != "keep":
-        keys = ("user", "text") if among == "user" else ("text",)
-        yield "identical texts", lambda rows: _one_per(rows, keys, "first") | (rows["text"] == 0)
-    if least is not None:
-        yield f"rating {least:g} or more", lambda rows: rows["rating"] >= least
-    if filters.users is not None or filters.share is not None:
-        yield "sample of users", lambda rows: _of_drawn_users(rows["user"], filters)
-    if filters.core > 1:
-        yield f"{filters.core}-core", lambda rows: _in_core(rows, filters.core)
+    def one_per(self, keys: Sequence[str], which: Literal["first", "last"]) -> pl.Series:
+        """Whether a row is the earliest (latest) of its keys; ties in time go by row order."""
+        columns = tuple(self.rows[key].to_numpy() for key in keys)
+        return pl.Series(one_per(columns, self.rows["time"].to_numpy(), which))
+
+    def of_drawn_users(self, filters: ReviewFilters) -> pl.Series:
+        """Whether a row's user is drawn."""
+        users = self.rows["user"].unique().sort()
+        count = filters.users or max(1, round((filters.share or 1.0) * len(users)))
+        drawn = users.filter(pl.Series(sample_users(users.to_numpy(), count, filters.seed)))
+        return self.rows["user"].is_in(drawn.implode())
+
+    def in_core(self, k: int) -> pl.Series:
+        """Whether a row is in the k-core."""
+        users, items = (self.rows[side].rank("dense").to_numpy() for side in ("user", "item"))
+        return pl.Series(k_core(users.astype(np.int64), items.astype(np.int64), k))
 
 
 def _start(day: date) -> float:
     """The first second of a day (UTC)."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-
-
-def _one_per(rows: pl.DataFrame, keys: Sequence[str], which: Literal["first", "last"]) -> pl.Series:
-    columns = tuple(rows[key].to_numpy() for key in keys)
-    return pl.Series(one_per(columns, rows["time"].to_numpy(), which))
-
-
-def _of_drawn_users(users: pl.Series, filters: ReviewFilters) -> pl.Series:
-    left = users.unique().sort()
-    count = filters.users if filters.users is not None else max(1, round((filters.share or 1.0) * len(left)))
-    drawn = left.filter(pl.Series(sample_users(left.to_numpy(), count, filters.seed)))
-    return users.is_in(drawn.implode())
-
-
-def _in_core(rows: pl.DataFrame, k: int) -> pl.Series:
-    users, items = (rows[side].rank("dense").to_numpy().astype(np.int64) for side in ("user", "item"))
-    return pl.Series(k_core(users, items, k))
 
 
 # --- The second pass.
