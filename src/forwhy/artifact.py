@@ -46,6 +46,10 @@ class Artifact:
         """Where the part saved as ``name`` lies (itself often an artifact)."""
         return self.folder / name
 
+    def group(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The tensors whose names begin with ``prefix``, without it."""
+        return {name.removeprefix(prefix): it for name, it in self.tensors.items() if name.startswith(prefix)}
+
 
 class SavesItself(Protocol):
     """Something that writes a folder of its own: another `Saved`, or a tokenizer of Hugging Face."""

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """Whom a fitted recommender or explainer serves; what it cannot do is a `UserError` that names a remedy."""
+
+    hot: bool = True
+    """Users and items of the training data."""
+    warm: bool = False
+    """People who come later with a history of known items."""
+    cold: bool = False
+    """People of whom nothing is known: an empty history, or users and items by their text alone."""
+    scores: bool = True
+    """Whether an explainer can say how probable a given text is: NLL, information gain, contributions of tokens."""
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """Users, items and their history, as every recommender, vocabulary and explainer keeps them.
@@ -34,8 +48,10 @@ class Catalogue:
     """[E, 2] internal (user, item) pairs of training, ordered by user and, where the data has times, by time."""
 
     @classmethod
-    def of(cls, dataset: Dataset, taken: NDArray[np.int64]) -> Catalogue:
-        """The users, items and titles of a data set, with these training pairs."""
+    def of(cls, dataset: Dataset, taken: NDArray[np.int64] | Histories) -> Catalogue:
+        """The users, items and titles of a data set, with these training pairs or histories of all users."""
+        if isinstance(taken, Histories):
+            taken = np.stack([taken.rows, taken.items], axis=1)
         return cls(dataset.users, dataset.items, dataset.titles(), taken)
 
     @classmethod

@@ -17,7 +17,7 @@ from forwhy.columns import SPLITS, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 
-__all__ = ["WINDOW", "Heldout", "Histories", "Sequences", "batch_order"]
+__all__ = ["WINDOW", "Heldout", "Histories", "Sequences", "batches_of"]
 
 Ints = NDArray[np.int64]
 Heldout = Literal["valid", "test"]
@@ -69,9 +69,12 @@ class Histories:
 
     def take(self, rows: Ints) -> "Histories":
         """These rows, in this order. Linear in what is taken."""
-        lengths = self.lengths[rows]
+        return self.spans(self.offsets[:-1][rows], self.lengths[rows])
+
+    def spans(self, starts: Ints, lengths: Ints) -> "Histories":
+        """Rows of consecutive items, which may overlap: row n is `items[starts[n] : starts[n] + lengths[n]]`."""
         offsets = _offsets(lengths)
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Histories(self.items[places], offsets)
 
     def last(self, window: int = WINDOW) -> "Histories":
@@ -181,11 +184,13 @@ class Sequences:
         return row[max(0, len(row) - window) :]
 
 
-def batch_order(lengths: Ints, size: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """A random order of rows, like lengths together, and a random order of the batches that it is cut into."""
+def batches_of(lengths: Ints, size: int, rng: np.random.Generator) -> list[Ints]:
+    """Every row in one batch of `size`, rows of like length together, batches in random order."""
     order = rng.permutation(len(lengths))
     pool = np.arange(len(order)) // (size * POOL)
-    return order[np.lexsort((lengths[order], pool))], rng.permutation(-(-len(order) // size))
+    order = order[np.lexsort((lengths[order], pool))]
+    starts = size * rng.permutation(-(-len(order) // size))
+    return [order[start : start + size] for start in starts.tolist()]
 
 
 def _offsets(lengths: Iterable[int] | Ints) -> Ints:

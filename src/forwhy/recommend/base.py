@@ -1,18 +1,21 @@
-"""The recommender's contract, and the part of it that does not depend on the method.
+"""The contract of a recommender, with all of it that no method changes: ids, masks, lists, tables.
 
-Shapes: B people, I items.
+Shapes: B people, I items, M items asked about, K places of a list.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.data.dataset import Ids
+from forwhy.data.catalogue import Capabilities, Catalogue
+from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 
 Id = str | int
@@ -20,64 +23,62 @@ Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
 Listed = tuple[Ints, Scores]
 """Items and their scores, best first."""
-Warmth = Literal["hot", "warm", "cold"]
 
 BLOCK_SCORES = 1 << 22
 """Scores held at once (4 bytes each): 16 MiB, whatever the catalogue."""
 
 
-@dataclass(frozen=True)
-class Reach:
-    """Whom and what a recommender serves: *hot* was in training, *warm* brings a history, *cold* nothing."""
+class Recommender(ABC):
+    """Scores the items of a catalogue for people and lists the best.
 
-    users: frozenset[Warmth]
-    items: frozenset[Warmth]
+    A method says how it scores after a history. Hot users' history is what they took in training; others bring theirs.
+    """
 
+    capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True)
+    writes_lists: ClassVar[bool] = False
+    """Whether its lists are much cheaper than scores of the whole catalogue, so that lists are what is evaluated."""
 
-class Recommender(Protocol):
-    """Scores items for people and lists the best."""
+    def __init__(self, catalogue: Catalogue) -> None:
+        """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
+        self.catalogue = catalogue
 
     @property
-    def reach(self) -> Reach:
-        """Whom and what it can serve."""
+    def window(self) -> int | None:
+        """Items of a history that are read in order, the latest ones; None: order says nothing to it."""
+        return None
 
-    def recommend(
-        self,
-        users: Id | Sequence[Id] | None = None,
-        *,
-        history: Sequence[Id] | None = None,
-        k: int = 10,
-        filter_seen: bool = True,
-    ) -> pl.DataFrame:
-        """The `k` best items of each person: user_id, item_id, score, rank (and title when known)."""
-
-    def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
-        """[n] scores of pairs users[k], items[k]; a single id stands for all rows."""
-
-    def scores(self, users: Ints) -> Scores:
-        """[B, I] scores of all items for internal users, in new memory: what full ranking asks for."""
-
-
-class CatalogueRecommender(ABC):
-    """A recommender that scores the whole catalogue: ids, masks, top lists and tables live here."""
-
-    reach: ClassVar[Reach]
-
-    def __init__(self, users: Ids, items: Ids, titles: Sequence[str], seen: Ints) -> None:
-        """`seen` [E, 2]: internal training pairs, left out of lists under `filter_seen`."""
-        self.users, self.items, self.titles = users, items, list(titles)
-        self._seen_keys = np.unique(seen[:, 0] * np.int64(len(items)) + seen[:, 1])
+    # --- what a method adds
 
     @abstractmethod
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] scores of every item after histories of internal items, oldest first; in new memory."""
+
     def scores(self, users: Ints) -> Scores:
-        """[B, I] scores of all items for internal users, in new memory."""
+        """[B, I] scores of every item for internal users, in new memory: what full ranking asks for."""
+        return self.scores_after(self.catalogue.histories.take(users))
 
-    @abstractmethod
-    def history_scores(self, items: Ints) -> Scores:
-        """[I] scores of all items for a person who took these internal items."""
+    def lists_after(
+        self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
+    ) -> list[Listed]:
+        """The `k` best items after each history, best first; fewer where the catalogue ends.
 
-    def check_user(self, user: Id, number: int) -> None:  # noqa: B027 (serving everyone is a choice)
-        """Raise UserError when this known user can't be served; every user can by default."""
+        Equal scores in catalogue order. `hidden`: for each history, internal items that its list leaves out.
+        """
+        return self._best(len(histories), lambda rows: self.scores_after(histories.take(rows)), k, hidden)
+
+    def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
+        """The `k` best items of each internal user, as `lists_after`."""
+        return self._best(len(users), lambda rows: self.scores(users[rows]), k, hidden)
+
+    def _has_history(self) -> NDArray[np.bool_]:
+        """[users] whether there is something to know each by."""
+        return self.catalogue.has_history["user"]
+
+    def _scores_of(self, users: Ints, items: Ints) -> Scores:
+        """[B, M] scores of some items."""
+        return self.scores(users)[:, items]
+
+    # --- what people ask
 
     def recommend(
         self,
@@ -100,101 +101,110 @@ class CatalogueRecommender(ABC):
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item")
         if history is not None:
-            return self._recommend_by_history(users, history, k, filter_seen)
+            return self._recommend_after(history, [] if users is None else _listed(users), k, filter_seen)
         if users is None:
             raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
-        numbers = self._user_numbers(_listed(users))
-        hidden = [self._seen(int(number)) if filter_seen else numbers[:0] for number in numbers]
-        lists = self._lists_of(numbers, k, hidden)
-        return self._table([self.users.values[number] for number in numbers], lists)
+        numbers = self._users(_listed(users))
+        hidden = [self.catalogue.histories[int(number)] for number in numbers] if filter_seen else None
+        return self._table(numbers.tolist(), self.lists(numbers, k, hidden))
+
+    def _recommend_after(
+        self, history: Sequence[Id], users: Sequence[Id], k: int, filter_seen: bool
+    ) -> pl.DataFrame:
+        if len(users) > 1:
+            raise UserError("a history belongs to one person: ask for one user at a time")
+        if not self.capabilities.warm:
+            raise UserError("this recommender knows the people of its training alone: name a user, without a history")
+        items = self._items(history)
+        if not len(items) and not self.capabilities.cold:
+            raise UserError("the history is empty: give at least one item id")
+        numbers = [self.catalogue.users.index(user) for user in users]
+        hidden = np.concatenate([items, *(self.catalogue.histories[number] for number in numbers)])
+        lists = self.lists_after(Histories.of([items]), k, [hidden] if filter_seen else None)
+        return self._table(numbers or [None], lists)
 
     def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
         """[n] scores of pairs users[k], items[k]; a single id stands for all rows.
 
-        Cost: one pass over the catalogue per distinct user.
+        Cost: one pass over the catalogue per distinct user, or less where a method can score some items alone.
 
         Raises:
             UserError: unknown id, or two lists of different lengths.
         """
-        left, right = self._user_numbers(_listed(users)), self._item_numbers(_listed(items))
+        left, right = self._users(_listed(users)), self._items(_listed(items))
         if len(left) != len(right) and 1 not in (len(left), len(right)):
             raise UserError(f"{len(left)} users for {len(right)} items: give as many, or one of either")
         left, right = np.broadcast_arrays(left, right)
-        distinct, position = np.unique(left, return_inverse=True)
+        people, row = np.unique(left, return_inverse=True)
+        asked, column = np.unique(right, return_inverse=True)
         found = np.empty(len(left), dtype=np.float32)
-        size = max(1, BLOCK_SCORES // len(self.items))
-        for start in range(0, len(distinct), size):
-            inside = (position >= start) & (position < start + size)
-            rows = self.scores(distinct[start : start + size])
-            found[inside] = rows[position[inside] - start, right[inside]]
+        for start, block in _blocks(people, len(self.catalogue.items)):
+            inside = (row >= start) & (row < start + len(block))
+            found[inside] = self._scores_of(block, asked)[row[inside] - start, column[inside]]
         return found
 
-    def _recommend_by_history(
-        self, users: Id | Sequence[Id] | None, history: Sequence[Id], k: int, filter_seen: bool
-    ) -> pl.DataFrame:
-        people = [] if users is None else _listed(users)
-        if len(people) > 1:
-            raise UserError("a history belongs to one person: ask for one user at a time")
-        items = self._item_numbers(_listed(history))
-        numbers = [self.users.index(person) for person in people]
-        hidden = np.concatenate([items, *(self._seen(number) for number in numbers)])
-        found = self._list_after(items, k, hidden if filter_seen else items[:0])
-        return self._table([self.users.values[number] for number in numbers] or [None], [found])
+    # --- how it is answered
 
-    def _lists_of(self, users: Ints, k: int, hidden: Sequence[Ints]) -> list[Listed]:
-        """The `k` best of each internal user, best first, without what their list hides."""
-        size = max(1, BLOCK_SCORES // len(self.items))
-        found: list[Listed] = []
-        for start in range(0, len(users), size):
-            block = slice(start, start + size)
-            found += [
-                _top(row, k, items)
-                for row, items in zip(self.scores(users[block]), hidden[block], strict=True)
-            ]
-        return found
-
-    def _list_after(self, items: Ints, k: int, hidden: Ints) -> Listed:
-        """The same after a history."""
-        if not len(items):
-            raise UserError("the history is empty: give at least one item id")
-        return _top(self.history_scores(items), k, hidden)
-
-    def _user_numbers(self, users: Sequence[Id]) -> Ints:
-        numbers = [self.users.index(user) for user in users]
+    def _users(self, users: Sequence[Id]) -> Ints:
+        numbers, known = [self.catalogue.users.index(user) for user in users], self._has_history()
         for user, number in zip(users, numbers, strict=True):
-            self.check_user(user, number)
+            if not (self.capabilities.cold or known[number]):
+                raise UserError(
+                    f"user {user!r} has no training interactions to know them by; "
+                    "give a history (a list of item ids they took) instead"
+                )
         return np.array(numbers, dtype=np.int64)
 
-    def _item_numbers(self, items: Sequence[Id]) -> Ints:
-        return np.array([self.items.index(item) for item in items], dtype=np.int64)
+    def _items(self, items: Sequence[Id]) -> Ints:
+        return np.array([self.catalogue.items.index(item) for item in items], dtype=np.int64)
 
-    def _seen(self, user: int) -> Ints:
-        """Internal items of a user's training pairs."""
-        start, stop = np.searchsorted(self._seen_keys, [user * len(self.items), (user + 1) * len(self.items)])
-        return np.asarray(self._seen_keys[start:stop] % len(self.items))
+    def _best(
+        self, people: int, score: Callable[[Ints], Scores], k: int, hidden: Sequence[Ints] | None
+    ) -> list[Listed]:
+        """The lists of so many people, whose rows `score` scores."""
+        none = np.empty(0, dtype=np.int64)
+        return [
+            _top(scores, k, none if hidden is None else hidden[row])
+            for _, rows in _blocks(np.arange(people), len(self.catalogue.items))
+            for row, scores in zip(rows, score(rows), strict=True)
+        ]
 
-    def _table(self, people: Sequence[Id | None], tops: Sequence[Listed]) -> pl.DataFrame:
-        lengths = [len(chosen) for chosen, _ in tops]
-        items = [int(item) for chosen, _ in tops for item in chosen]
-        owners = [person for person, length in zip(people, lengths, strict=True) for _ in range(length)]
-        scores = [float(score) for _, found in tops for score in found]
-        ranks = [rank for length in lengths for rank in range(1, length + 1)]
+    def _table(self, people: Sequence[int | None], lists: Sequence[Listed]) -> pl.DataFrame:
+        users, items = self.catalogue.users, self.catalogue.items
+        owners = [None if person is None else users.values[person] for person in people]
+        listed = [item for found, _ in lists for item in found.tolist()]
         columns = {
-            "user_id": pl.Series(owners, dtype=_column_type(self.users)),
-            "item_id": pl.Series([self.items.values[item] for item in items], dtype=_column_type(self.items)),
-            "score": pl.Series(scores, dtype=pl.Float32),
-            "rank": pl.Series(ranks, dtype=pl.Int64),
+            "user_id": pl.Series(
+                [owner for owner, (found, _) in zip(owners, lists, strict=True) for _ in found], dtype=_dtype(users)
+            ),
+            "item_id": pl.Series([items.values[item] for item in listed], dtype=_dtype(items)),
+            "score": pl.Series([score for _, scores in lists for score in scores.tolist()], dtype=pl.Float32),
+            "rank": pl.Series([rank for found, _ in lists for rank in range(1, len(found) + 1)], dtype=pl.Int64),
         }
-        if any(self.titles):
-            columns["title"] = pl.Series([self.titles[item] for item in items], dtype=pl.String)
+        if any(self.catalogue.titles):
+            columns["title"] = pl.Series([self.catalogue.titles[item] for item in listed], dtype=pl.String)
         return pl.DataFrame(columns)
+
+
+def filled(lists: Sequence[Listed], k: int) -> Ints:
+    """[B, k] the items of lists, -1 where one has ended: what `evaluate.sequential.rank_lists` reads."""
+    items_BK = np.full((len(lists), k), -1, dtype=np.int64)
+    for row, (items, _) in enumerate(lists):
+        items_BK[row, : len(items)] = items
+    return items_BK
+
+
+def _blocks(people: Ints, n_items: int) -> list[tuple[int, Ints]]:
+    """People cut so that a block's scores fit into memory, with the place of each block's first."""
+    size = max(1, BLOCK_SCORES // n_items)
+    return [(start, people[start : start + size]) for start in range(0, len(people), size)]
 
 
 def _top(scores: Scores, k: int, hidden: Ints) -> Listed:
     """The k best items and their scores; equal scores in catalogue order."""
-    open_i = np.ones(len(scores), dtype=bool)
-    open_i[hidden] = False
-    allowed = np.flatnonzero(open_i)
+    open_I = np.ones(len(scores), dtype=bool)
+    open_I[hidden] = False
+    allowed = np.flatnonzero(open_I)
     values = scores[allowed]
     if k < len(values):
         # All that reach the k-th score, so that a tie across the edge is cut by order, not by chance.
@@ -208,5 +218,5 @@ def _listed(ids: Id | Sequence[Id]) -> list[Id]:
     return [ids] if isinstance(ids, str | int) else list(ids)
 
 
-def _column_type(ids: Ids) -> type[pl.DataType]:
-    return pl.Int64 if ids.values and not isinstance(ids.values[0], str) else pl.String
+def _dtype(ids: Ids) -> type[pl.DataType]:
+    return pl.Int64 if ids.whole else pl.String

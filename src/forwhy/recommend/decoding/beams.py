@@ -5,21 +5,69 @@ Shapes: B users, K beams, W codes of a level, M most children of a node, T token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from forwhy.bridge.cache import Prefix
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.exact import ItemReader, Reading, TreeReader, exact_ranks, exact_scores
-from forwhy.recommend.decoding.head import LOWEST, Normalise
+from forwhy.recommend.decoding.causal import TreeModel, evaluating
+from forwhy.recommend.decoding.head import LOWEST, CodeHead, LevelHead, Normalise
 from forwhy.recommend.decoding.trie import CodeTrie
 
+SHARED_TOKENS = 256
+"""A common beginning is read once when it saves at least this many tokens of a call."""
 
-@dataclass(frozen=True)
-class Beams:
+
+class Reading(Protocol):
+    """A batch of prompts that was read, and the tree behind them."""
+
+    lengths_B: Tensor
+    last: Tensor
+    """States [B, ...] that predict the first code."""
+
+    def prune(self) -> None:
+        """Forget the tree, keep the prompts."""
+
+
+class TreeReader(Protocol):
+    """A model that reads prompts once and lets all beams of a user share them."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Whose dropout is off while it reads."""
+
+    @property
+    def head(self) -> CodeHead:
+        """From states to log-probabilities of codes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that it knows."""
+
+    @property
+    def longest(self) -> int | None:
+        """Positions that it has, prompt and codes together; None: any number."""
+
+    def prefix(self, ids: Sequence[int]) -> Prefix | None:
+        """What all prompts begin with, read once; None where prompts can only be read whole."""
+
+    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Reading:
+        """Prompts, without the beginning that `prefix` holds; the tree may come to `room` tokens."""
+
+    def grow(self, prompts: Any, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:  # noqa: ANN401
+        """States [B, T, ...] of new tokens of the tree of what `read` gave; see `TreeModel.grow`."""
+
+
+class Beams(NamedTuple):
     """The best items of each user, best first; on the CPU."""
 
     items: Tensor
@@ -40,7 +88,7 @@ class _Search:
     """Which tokens of the tree are a beam's own."""
 
 
-class BeamDecoder(ItemReader):
+class BeamDecoder:
     """Finds each user's best items by the codes a causal language model would write after a prompt.
 
     Exact beam search of fixed length, without end token or length penalty; a score is the sum of the codes'
@@ -60,7 +108,6 @@ class BeamDecoder(ItemReader):
         normalise: Normalise = "vocab",
         beam: int = 20,
         batch: int = 32,
-        forced_tails: bool = True,
     ) -> None:
         """Check that model, trie and tokens belong together.
 
@@ -72,15 +119,19 @@ class BeamDecoder(ItemReader):
             beam: Beams per user, K; no more are kept than there are nodes.
             batch: Users in one pass; prompts of similar length go together. More only help where a processor
                 is not yet busy.
-            forced_tails: Read the codes of determined items in one pass; off only for comparison.
 
         Raises:
             UserError: tokens and trie disagree, tokens are not the model's, or the model can't be used.
         """
         if beam < 1:
             raise UserError(f"beam is {beam}: keep at least one")
-        super().__init__(model, trie, level_token_ids, normalise, batch)
-        self.beam, self.forced_tails = beam, forced_tails
+        if batch < 1:
+            raise UserError(f"batch is {batch}: read at least one prompt at a time")
+        self.lm: TreeReader = TreeModel(model) if isinstance(model, PreTrainedModel) else model
+        self.trie = trie.to(self.lm.device)
+        self.ids = _checked_ids(trie, level_token_ids, self.lm)
+        self.head = LevelHead(self.lm.head, self.ids, normalise)
+        self.beam, self.batch = beam, batch
 
     @torch.no_grad()
     def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
@@ -114,27 +165,31 @@ class BeamDecoder(ItemReader):
             )
         return Beams(items, scores)
 
-    def exact_scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """[B, N] scores of all items in the order of their numbers, float32 on the CPU.
+    def passes(
+        self, prompts: Sequence[Sequence[int]], room: int, batch: int | None = None
+    ) -> Iterator[tuple[list[int], Reading]]:
+        """Prompts read in batches of similar length, with the rows they came from."""
+        self._check(prompts)
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        shared = _common(prompts)
+        with evaluating(self.lm.model):
+            prefix = self.lm.prefix(prompts[0][:shared]) if shared else None
+            shared = 0 if prefix is None else shared
+            for start in range(0, len(order), batch or self.batch):
+                rows = order[start : start + (batch or self.batch)]
+                yield rows, self.lm.read([prompts[row][shared:] for row in rows], room, prefix)
 
-        What a search with as many beams as items finds.
-        Cost per user: one pass over the prompt and over every node of the trie but leaves; 4 bytes per user
-        and item.
-
-        Raises:
-            UserError: as `search`.
-        """
-        return exact_scores(self, prompts)
-
-    def exact_rank(self, prompts: Sequence[Sequence[int]], targets: Sequence[int] | None = None) -> Tensor:
-        """Rank among all items, of every one [B, N] or of one target per user [B].
-
-        1 is best; ties go to the lower code. Cost: that of `exact_scores`, and a sort.
-
-        Raises:
-            UserError: as `search`, or targets that are not one existing item per prompt.
-        """
-        return exact_ranks(self, prompts, targets)
+    def _check(self, prompts: Sequence[Sequence[int]]) -> None:
+        for row, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise UserError(f"prompt {row} is empty: it needs at least one token")
+            if min(prompt) < 0 or max(prompt) >= self.lm.vocabulary:
+                raise UserError(f"prompt {row} holds a token outside the model's 0..{self.lm.vocabulary - 1}")
+            if self.lm.longest is not None and len(prompt) + self.trie.levels - 1 > self.lm.longest:
+                raise UserError(
+                    f"prompt {row} has {len(prompt)} tokens; with {self.trie.levels} codes the model takes at "
+                    f"most {self.lm.longest - self.trie.levels + 1}: shorten the history"
+                )
 
     def _leaves(self, read: Reading) -> tuple[Tensor, Tensor]:
         """Leaves [B, K] in the order of their codes, and their scores."""
@@ -156,9 +211,7 @@ class BeamDecoder(ItemReader):
     def _determined(self, search: _Search, level: int) -> bool:
         """Whether every beam of the batch has one item left and a pass would be saved."""
         saves = self.trie.levels - level > 1 or self.head.normalise == "legal"
-        if not self.forced_tails or not saves:
-            return False
-        return self.trie.determined(search.nodes_BK, level)
+        return saves and self.trie.determined(search.nodes_BK, level)
 
     def _read_codes(self, read: Reading, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
@@ -229,3 +282,33 @@ def _with_own(seen_BKn: Tensor) -> Tensor:
     users, beams, _ = seen_BKn.shape
     own = torch.eye(beams, dtype=torch.bool, device=seen_BKn.device)
     return torch.cat([seen_BKn, own.expand(users, -1, -1)], dim=2)
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the beginning that all prompts share, where reading it once pays; each keeps a token."""
+    if len(prompts) < 2:
+        return 0
+    low, high = min(prompts, key=list), max(prompts, key=list)  # what these two share, all share
+    most = min(map(len, prompts)) - 1
+    length = next((at for at in range(most) if low[at] != high[at]), most)
+    return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
+
+
+def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeReader) -> list[Tensor]:
+    if len(level_token_ids) != trie.levels:
+        raise UserError(
+            f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ"
+        )
+    for level, (ids, depth) in enumerate(zip(level_token_ids, trie.depths, strict=True)):
+        distinct = len(set(ids.tolist()))
+        if not distinct == len(ids) == depth.width:
+            raise UserError(
+                f"level {level}: {distinct} tokens for {depth.width} codes: each code needs a token of "
+                "its own; index and model differ"
+            )
+        if int(ids.min()) < 0 or int(ids.max()) >= lm.vocabulary:
+            raise UserError(
+                f"level {level}: token {int(ids.max())} is outside the model's {lm.vocabulary}: add the index "
+                "tokens to the model first"
+            )
+    return [ids.to(lm.device) for ids in level_token_ids]

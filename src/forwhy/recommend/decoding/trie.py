@@ -121,12 +121,6 @@ class CodeTrie:
         """Codes per item, L."""
         return len(self.depths)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        held = [t for depth in self.depths for t in (depth.start, depth.code, depth.table) if t is not None]
-        return sum(tensor.nbytes for tensor in [*held, self.items])
-
     def determined(self, nodes: Tensor, level: int) -> bool:
         """Whether each of these nodes at depth `level` leads to one item only."""
         for depth in self.depths[level:]:

@@ -1,6 +1,17 @@
-"""Global contrast decompression: the state of CON tells its item's vectors from other items' (LLM-BS eq. 5).
+"""LLM-BS's language model under training: packed histories, text examples, and what CON's state says of an item.
 
-Shapes: N items, T targets, M negatives, D model width, E width of a source's vectors.
+All prefixes of a history are learnt in one pass, with the loss that they have one by one. A history is one row: the
+prompt, then the codes of its items. Under causal attention the states that predict item i's codes have read what a row
+of their own would hold, the prompt and the items before i, at the same positions. Beyond the window that fails: item
+i's row would begin later. Those targets get rows of the last window + 1 items, `stride` targets each; with stride 1
+every target has its full window.
+
+CON tokens stand behind the longest row of a batch, one per target: each sees the prompt and all codes up to its
+target's, and is seen by nobody, at the position behind these codes.
+
+Shapes: B rows, I items of a row, L levels, P prompt tokens, T tokens (of the contrast: targets), C items with a CON
+token, N predicted tokens (of the contrast: items), M negatives, D model width, E width of a source's vectors, W codes
+of a level.
 """
 
 from __future__ import annotations
@@ -16,12 +27,112 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
+from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.causal import TreeModel
 from forwhy.recommend.decoding.head import PlainHead
-from forwhy.recommend.llmbs.config import BackboneConfig, ContrastConfig
-from forwhy.recommend.llmbs.packing import Packed, layout
-from forwhy.recommend.llmbs.tokens import Tokens
+from forwhy.recommend.generative import GenerativeNetwork
+from forwhy.recommend.llmbs.options import BackboneConfig, ContrastConfig
+from forwhy.recommend.llmbs.texts import TextRows, Tokens
+
+LONGEST = 2048
+"""Positions of a scratch decoder."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Histories cut so that every training item is a target once."""
+
+    histories: Histories
+    """What each piece reads; its last item is only a target."""
+    context: Ints
+    """[pieces] items at a piece's beginning that are no targets of its own."""
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    def take(self, rows: Ints) -> Packed:
+        """Some pieces as one batch."""
+        chosen = self.histories.take(rows)
+        arrays = chosen.padded(), chosen.lengths, self.context[rows]
+        return Packed(*(torch.from_numpy(array) for array in arrays))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One batch of pieces."""
+
+    items_BI: Tensor
+    """[B, I] internal items, padded behind."""
+    lengths_B: Tensor
+    context_B: Tensor
+
+    @property
+    def targets_BI(self) -> Tensor:
+        """[B, I] True where an item is a target."""
+        places_I = torch.arange(self.items_BI.shape[1], device=self.items_BI.device)
+        return (places_I < self.lengths_B[:, None]) & (places_I >= self.context_B[:, None])
+
+    def to(self, device: torch.device) -> Packed:
+        """On another device."""
+        return Packed(self.items_BI.to(device), self.lengths_B.to(device), self.context_B.to(device))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of a batch stands."""
+
+    ids_BT: Tensor
+    positions_T: Tensor
+    seen_TT: Tensor | None
+    """True where a token sees another; None: all before it."""
+    con: int
+    """Where the CON tokens begin; T without any."""
+
+
+def cut(train: Histories, window: int, stride: int) -> Pieces:
+    """Pieces of at most window + 1 items; the first of a history has all its items as targets.
+
+    Histories without items give none.
+    """
+    beyond = np.maximum(train.lengths - window - 1, 0)
+    counts = (train.lengths > 0) + -(-beyond // stride)
+    rows = np.repeat(np.arange(len(train)), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stops = np.minimum(window + 1 + number * stride, train.lengths[rows])
+    starts = np.maximum(stops - window - 1, 0)
+    done = np.where(number > 0, window + 1 + (number - 1) * stride, 0)
+    return Pieces(train.spans(train.offsets[:-1][rows] + starts, stops - starts), done - starts)
+
+
+def layout(packed: Packed, tokens: Tokens, contrast: bool) -> Layout:
+    """The batch as token ids; without `contrast` nothing follows what the last code is predicted from."""
+    prompt_P = torch.tensor(tokens.prompt, device=packed.items_BI.device)
+    rows, items = packed.items_BI.shape
+    codes = tokens.items_NL.to(packed.items_BI.device)[packed.items_BI].flatten(1)
+    ids_BT = torch.cat([prompt_P.expand(rows, -1), codes], dim=1)
+    levels = tokens.items_NL.shape[1]
+    if not contrast:
+        length = ids_BT.shape[1] - 1
+        return Layout(ids_BT[:, :-1], torch.arange(length, device=ids_BT.device), None, length)
+    length = ids_BT.shape[1]
+    ends_I = len(prompt_P) + levels * torch.arange(1, items + 1, device=ids_BT.device)
+    ids_BT = torch.cat([ids_BT, ids_BT.new_full((rows, items), tokens.con)], dim=1)
+    positions_T = torch.cat([torch.arange(length, device=ids_BT.device), ends_I])
+    return Layout(ids_BT, positions_T, _seen(positions_T, length), length)
+
+
+def _seen(positions_T: Tensor, con: int) -> Tensor:
+    """Codes see the codes up to themselves, CON tokens those before them and themselves."""
+    places_T = torch.arange(len(positions_T), device=positions_T.device)
+    codes_TT = (places_T[None] < con) & (positions_T[None] <= positions_T[:, None])
+    at_con_TT = (places_T[:, None] >= con) & (positions_T[None] == positions_T[:, None])
+    own_TT = places_T[None] == places_T[:, None]
+    return (codes_TT & ~at_con_TT) | own_TT
+
+
+# --- Global contrast decompression: the state of CON tells its item's vectors from other items' (LLM-BS eq. 5).
 
 
 class Contrast(nn.Module):
@@ -90,34 +201,13 @@ def _projector(width: int, out: int, config: ContrastConfig) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, out))
 
 
-# --- The language model under training: the loss of packed histories and of text tasks, and CON's part.
-#
-# Shapes: B rows, I items of a row, L levels, T tokens, D model width, N predicted tokens, W codes of a level.
+# --- The language model.
 
 
-LONGEST = 2048
-"""Positions of a scratch decoder."""
-
-
-@dataclass(frozen=True)
-class TextRows:
-    """Text examples, padded behind."""
-
-    ids_BT: Tensor
-    answers_BT: Tensor
-    """True at the tokens of a response, which carry loss."""
-
-    def __len__(self) -> int:
-        return len(self.ids_BT)
-
-    @property
-    def weight(self) -> int:
-        """Response tokens."""
-        return int(self.answers_BT.sum())
-
-
-class LlmBsNetwork(nn.Module):
+class LlmBsNetwork(GenerativeNetwork):
     """A causal language model with an index in its vocabulary."""
+
+    tokens: Tokens
 
     def __init__(
         self,
@@ -132,12 +222,17 @@ class LlmBsNetwork(nn.Module):
             UserError: the model can't be decoded (see `TreeModel`), or its head is no linear layer.
         """
         super().__init__()
-        tree = TreeModel(lm.eval())
-        if not isinstance(tree.head, PlainHead):
+        self._reader = TreeModel(lm.eval())
+        if not isinstance(self._reader.head, PlainHead):
             raise UserError(f"{type(lm).__name__}: its head is no plain linear layer; take another backbone")
         self.lm, self.contrast = lm, contrast
         self.tokens, self.softmax = tokens, softmax
-        self._head, self._windows = tree.head, tree.windows
+        self._head = self._reader.head
+
+    @property
+    def reader(self) -> TreeModel:
+        """The language model, whose beams are apart by masks and positions."""
+        return self._reader
 
     def forward(
         self, packed: Packed, negatives_M: Tensor | None = None, texts: Sequence[TextRows] = ()
@@ -219,7 +314,7 @@ class LlmBsNetwork(nn.Module):
     def _masks(self, seen_TT: Tensor, positions_T: Tensor) -> Tensor | dict[str, Tensor]:
         """What is added to attention, [1, 1, T, T], by kind of layer where there are several."""
         masks = {}
-        for kind, window in self._windows.items():
+        for kind, window in self._reader.windows.items():
             near_TT = (
                 seen_TT if window is None else seen_TT & (positions_T[:, None] - positions_T[None] < window)
             )

@@ -1,78 +1,84 @@
-"""LLM-BS: a language model that recommends by writing the codes of items that exist.
+"""LLM-BS: a language model that recommends by writing the codes of items that exist; learnt, saved, asked.
 
 Shapes: I items, E width of a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from forwhy.artifact import Artifact, Content
 from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative.recommender import GenerativeRecommender
-from forwhy.recommend.llmbs.config import LlmBsConfig
-from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.llmbs.training import Annealing
+from forwhy.models import ALIASES, load_causal_lm
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.generative import GenerativeRecommender, check_data, identity_of
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
+from forwhy.recommend.llmbs.options import AnnealingConfig, LlmBsConfig
+from forwhy.recommend.llmbs.texts import (
+    Speech,
+    TextTasks,
+    Tokens,
+    add_tokens,
+    bare_tokens,
+    extend,
+    learn_tokenizer,
+    read_tokens,
+)
+from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
+from forwhy.training import seed_everything
+from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
-__all__ = ["LlmBsRecommender"]
+Vectors = Mapping[str, NDArray[np.floating]]
+Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]
+"""A model with an index in its vocabulary, its tokenizer where it knows text, and what it was before."""
+log = logging.getLogger(__name__)
 
 
 class LlmBsRecommender(GenerativeRecommender):
     """A language model that knows the items' codes; what it lists and how it scores: see `GenerativeRecommender`."""
 
+    kind: ClassVar[str] = "llm-bs"
+    title: ClassVar[str] = "LLM-BS"
+    options: ClassVar[type[LlmBsConfig]] = LlmBsConfig
     config: LlmBsConfig
+    network: LlmBsNetwork
 
     def __init__(
         self,
-        users: Ids,
-        items: Ids,
-        titles: Sequence[str],
-        train: Histories,
-        index: ItemIndex,
-        network: LlmBsNetwork,
-        config: LlmBsConfig,
-        *,
+        *parts: Any,  # noqa: ANN401
         tokenizer: PreTrainedTokenizerBase | None = None,
         adapter: Annealing | None = None,
-        metrics: Mapping[str, Any] | None = None,
         base: Mapping[str, Any] | None = None,
-        repeat_gain: float = 0.0,
+        **more: Any,  # noqa: ANN401
     ) -> None:
-        """Put together what was fitted or read.
+        """Put together what was fitted or read; the other arguments are those of every generative recommender.
 
         Args:
-            users: Of training.
-            items: Of training; the index's.
-            titles: By internal item; "" when unknown.
-            train: [users] what each took.
-            index: The items' codes.
-            network: The model that knows them.
-            config: How it was trained.
+            parts: See `GenerativeRecommender`.
             tokenizer: Of a model that knows text.
             adapter: The annealing adapter inside the model.
-            metrics: Of training.
             base: Name and revision of the model that training began with, and its licence where known.
-            repeat_gain: What the log-probability of an item of the history gains.
-
-        Raises:
-            UserError: the index is of other items, or the model has other tokens.
+            more: See `GenerativeRecommender`.
         """
-        super().__init__(users, items, titles, train, index, network.tokens, repeat_gain)
-        self.config = config
-        self.network, self.tokenizer, self.adapter = network.eval(), tokenizer, adapter
-        self.metrics, self.base = dict(metrics or {}), dict(base or {})
+        super().__init__(*parts, **more)
+        self.tokenizer, self.adapter, self.base = tokenizer, adapter, dict(base or {})
 
     @classmethod
     def fit(
@@ -81,7 +87,7 @@ class LlmBsRecommender(GenerativeRecommender):
         index: ItemIndex,
         folder: Path | str,
         config: LlmBsConfig | None = None,
-        vectors: Mapping[str, NDArray[np.floating]] | None = None,
+        vectors: Vectors | None = None,
         graph: Graph = "leak-free",
         sequences: Sequences | None = None,
     ) -> LlmBsRecommender:
@@ -103,14 +109,38 @@ class LlmBsRecommender(GenerativeRecommender):
             UserError: no order, no training items, an index of other items, a model that can't be used; training
                 diverged.
         """
-        from forwhy.recommend.llmbs.fitting import fit
-
-        options = config or LlmBsConfig()
-        histories = sequences or Sequences.from_dataset(dataset, graph)
-        return fit(dataset, histories, index, Path(folder), options, vectors or {})
-
-    def _decoder(self, trie: CodeTrie, beam: int) -> BeamDecoder:
-        return BeamDecoder(self.network.lm, trie, self.tokens.levels, self.config.decoding, beam)
+        config, vectors = config or LlmBsConfig(), vectors or {}
+        sequences = sequences or Sequences.from_dataset(dataset, graph)
+        check_data(dataset, sequences, index)
+        with kept_generators():
+            seed_everything(config.seed)
+            lm, tokens, tokenizer, base = _start(dataset, index, config)
+            contrast = _contrast(lm, len(index), vectors, config)
+            network = LlmBsNetwork(lm, tokens, config.softmax, contrast)
+        texts = _texts(dataset, sequences, tokens, tokenizer, config)
+        trie = CodeTrie.from_codes(index.codes, index.sizes)
+        # The first stage does not depend on the adapter's options.
+        first = config.model_copy(update={"annealing": AnnealingConfig()})
+        identity = identity_of(dataset, sequences, index, first, _digest(vectors))
+        loop = {"accumulation": config.accumulation, "precision": config.precision}
+        task = LlmBsTask(network, sequences, trie, config, texts)
+        metrics = {"full": task.learn(Path(folder) / "full", "llm-bs", identity, **loop).summary()}
+        network.contrast = None  # its part ends with this stage (section 3.4.3)
+        adapter = None
+        if config.annealing.epochs:
+            with kept_generators():
+                seed_everything(config.seed, 1)
+                adapter = Annealing(lm, tokens, config.annealing)
+            # The start counts as a state: an adapter that does not help stays no change.
+            loop |= {"epochs": config.annealing.epochs, "patience": 0, "evaluate_first": True}
+            task = LlmBsTask(network, sequences, trie, config, adapter=adapter)
+            identity += config.annealing.model_dump_json()
+            metrics["annealing"] = task.learn(Path(folder) / "annealing", "annealing", identity, **loop).summary()
+        catalogue = Catalogue.of(dataset, sequences.train)
+        more = {"tokenizer": tokenizer, "adapter": adapter, "base": base}
+        fitted = cls(catalogue, index, network, config, metrics, **more)
+        fitted.learn_repeats(sequences)
+        return fitted
 
     # --- talking
 
@@ -142,19 +172,124 @@ class LlmBsRecommender(GenerativeRecommender):
 
     # --- saving
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder that loads alone; atomic. All weights are in it: see its card for the base model's licence."""
-        from forwhy.recommend.llmbs.store import save
+    def content(self) -> Content:
+        """All weights are in it: the card names the base model's licence."""
+        shared, parts = super().content(), {"tokenizer": self.tokenizer}
+        config = {"model": self.network.lm.config.to_dict(), "adapter": self.adapter is not None, "base": self.base}
+        tensors = {} if self.adapter is None else self.adapter.trained.state_dict()
+        return replace(
+            shared,
+            config={**shared.config, **config},
+            tensors={**shared.tensors, **{f"adapter.{name}": value.cpu().numpy() for name, value in tensors.items()}},
+            parts={**shared.parts, **{name: part for name, part in parts.items() if part is not None}},
+        )
 
-        save(Path(folder), self)
+    def _weights(self) -> Mapping[str, Tensor]:
+        """The first stage's weights under the model's own names, each table once."""
+        found, seen = {}, set()
+        for name, value in self.network.lm.state_dict().items():
+            plain = name.replace(".base_layer.", ".").replace(".parametrizations.weight.original", ".weight")
+            is_adapter = ".lora_" in name or ".parametrizations.weight.0." in name
+            if not is_adapter and value.data_ptr() not in seen:
+                seen.add(value.data_ptr())
+                found[plain] = value
+        return found
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, device: str = "auto") -> LlmBsRecommender:
-        """Read a folder that `save_pretrained` wrote.
+    def _restored(
+        cls, stored: Artifact, index: ItemIndex, config: LlmBsConfig, device: torch.device
+    ) -> tuple[LlmBsNetwork, dict[str, Any]]:
+        tokens, tokenizer = bare_tokens(index), None
+        if stored.part("tokenizer").is_dir():
+            folder = str(stored.part("tokenizer"))
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokens = read_tokens(tokenizer, index, config.spoken_instruction)
+        shape = dict(stored.config["model"])
+        lm = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(shape.pop("model_type"), **shape), dtype=torch.float32
+        )
+        lm.load_state_dict(_with_twins(_tensors(stored, "network."), lm))
+        network, adapter = LlmBsNetwork(lm.to(device), tokens, config.softmax), None
+        if stored.config["adapter"]:
+            adapter = Annealing(lm, tokens, config.annealing)
+            adapter.trained.load_state_dict(_tensors(stored, "adapter."))
+        return network, {"tokenizer": tokenizer, "adapter": adapter, "base": stored.config["base"]}
 
-        Raises:
-            UserError: a file is missing, truncated, altered or of another kind; index and model disagree.
-        """
-        from forwhy.recommend.llmbs.store import load
+    def _card(self, origin: str = "") -> str:
+        base = self.base
+        origin = (
+            "The model was trained from random weights."
+            if not base
+            else f"The weights are those of {base['id']} (revision {base['revision']}), all of them trained further. "
+            f"They fall under its licence: {base.get('licence', 'see the card of the base model')}."
+        )
+        return super()._card(f"{origin}\n\n")
 
-        return load(Path(folder), device)
+
+# --- what fitting starts from
+
+
+def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
+    """A named model with new rows, or a scratch one, whose vocabulary is the index and, for text tasks, the texts."""
+    if not config.backbone.scratch:
+        loaded = load_causal_lm(config.backbone.name, config.backbone.revision)
+        loaded.model.requires_grad_(True)
+        tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
+        extend(loaded.model, tokens, config.seed)
+        packaged = ALIASES.get(loaded.source.id)
+        base = {"id": loaded.source.id, "revision": loaded.source.revision}
+        licence = {"licence": packaged.licence} if packaged else {}
+        return loaded.model, tokens, loaded.tokenizer, base | licence
+    texts, tokenizer = [text for text in dataset.item_texts() if text.strip()], None
+    if config.tasks.any and texts:
+        tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
+    tokens = bare_tokens(index) if tokenizer is None else add_tokens(tokenizer, index, config.spoken_instruction)
+    return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
+
+
+def _texts(
+    dataset: Dataset,
+    sequences: Sequences,
+    tokens: Tokens,
+    tokenizer: PreTrainedTokenizerBase | None,
+    config: LlmBsConfig,
+) -> TextTasks | None:
+    if not config.tasks.any:
+        return None
+    if tokenizer is None or not any(text.strip() for text in dataset.item_texts()):
+        log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
+        return None
+    speech = Speech(tokenizer)
+    return TextTasks(dataset, sequences.train, tokens, speech, config.tasks, config.window, config.seed)
+
+
+def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsConfig) -> Contrast | None:
+    """None where no source has both a weight and vectors."""
+    missing = sorted(config.contrast.weights.keys() - vectors.keys())
+    if missing:
+        log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
+    if not config.contrast.weights.keys() & vectors.keys():
+        return None
+    return Contrast(lm.get_input_embeddings().weight.shape[1], items, vectors, config.contrast)
+
+
+def _digest(vectors: Vectors) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(vectors):
+        digest.update(source.encode() + np.ascontiguousarray(vectors[source]).tobytes())
+    return digest.hexdigest()
+
+
+# --- what saving leaves out
+
+
+def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(value) for name, value in stored.group(prefix).items()}
+
+
+def _with_twins(state: dict[str, Tensor], lm: nn.Module) -> dict[str, Tensor]:
+    """Tables that the model holds under two names (an embedding that is also the head) were saved once."""
+    own = lm.state_dict()
+    held = {own[name].data_ptr(): name for name in state if name in own}
+    twins = {name: held.get(value.data_ptr()) for name, value in own.items() if name not in state}
+    return state | {name: state[twin] for name, twin in twins.items() if twin is not None}

@@ -1,6 +1,6 @@
-"""What a person likes and what somebody may wish for, in a few words, without a model. No torch.
+"""What LLM-BS reads and writes beside codes: tokens that no text can forge, preferences in words, the text tasks.
 
-Shapes: N items.
+Shapes: B rows, T tokens, V vocabulary, D model width, N items.
 """
 
 from __future__ import annotations
@@ -12,18 +12,151 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sequences import Histories
-from forwhy.recommend.llmbs.config import TaskConfig
-from forwhy.recommend.llmbs.network import TextRows
-from forwhy.recommend.llmbs.tokens import Speech, Tokens
+from forwhy.errors import UserError
+from forwhy.recommend.base import Ints
+from forwhy.recommend.generative import IndexTokens
+from forwhy.recommend.llmbs.options import TaskConfig
+from forwhy.text.hostile import PlainText
+from forwhy.vocabulary.indices import ItemIndex
 
 WORD = re.compile(r"[^\W\d_]{3,}")
 COMMON = 0.2
 """Words in a greater share of the items say nothing about one."""
+CHUNK = 64
+"""Rows of like length that are read together."""
+BEGIN, END, CON = "<begin>", "<end>", "<con>"
+
+
+@dataclass(frozen=True)
+class Tokens(IndexTokens):
+    """Token ids of an index in a language model's vocabulary."""
+
+    con: int
+    """The token that sums up a target in training; never decoded."""
+    end: int
+    """Ends a text response."""
+
+    @property
+    def size(self) -> int:
+        """Rows that the model's embedding needs at least."""
+        return max(self.first + self.count, self.con + 1, self.end + 1, max(self.prompt) + 1)
+
+    def level_of(self, ids: Tensor) -> Tensor:
+        """The level of each token, -1 for those that are no codes; the shape of `ids`."""
+        starts = torch.tensor([int(level[0]) for level in self.levels], device=ids.device)
+        levels = torch.searchsorted(starts, ids, right=True) - 1
+        return levels.masked_fill((ids < self.first) | (ids >= self.first + self.count), -1)
+
+
+class Speech:
+    """Texts as token ids that no text can forge: strangers' as plain text, our own templates as they are."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._plain = PlainText(tokenizer)
+        self._own: dict[str, list[int]] = {}
+
+    def own(self, template: str) -> list[int]:
+        """Ids of a text of ours."""
+        if template not in self._own:
+            self._own[template] = self._plain.exact(template)
+        return self._own[template]
+
+    def joined(self, parts: Sequence[str | list[int]]) -> list[int]:
+        """Texts of ours and tokens, one after the other."""
+        return [number for part in parts for number in (self.own(part) if isinstance(part, str) else part)]
+
+    def strange(self, text: str, limit: int) -> list[int]:
+        """At most `limit` ids of a text from data, with a space before it; none of a blank one."""
+        return self._plain.ids(text, limit, lead=" ") if text.strip() else []
+
+
+def bare_tokens(index: ItemIndex) -> Tokens:
+    """Begin, end and CON, then the index tokens: the whole vocabulary of a decoder without text."""
+    return Tokens.of(index, first=3, prompt=(0,), end=1, con=2)
+
+
+def learn_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE of at most `size` tokens, learnt from texts; deterministic."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[BEGIN, END], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=BEGIN, eos_token=END)
+
+
+def add_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction: str) -> Tokens:
+    """Add CON and the index tokens (and a begin or end token where there is none) behind a tokenizer's last id.
+
+    `instruction` follows the begin token in every history.
+
+    Raises:
+        UserError: the tokenizer knows some of the index tokens already.
+    """
+    missing = [(slot, name) for slot, name in (("bos", BEGIN), ("eos", END)) if _id(tokenizer, slot) is None]
+    for slot, name in missing:
+        tokenizer.add_special_tokens({f"{slot}_token": name})
+    names = [CON, *index.tokens]
+    if tokenizer.add_tokens(names) != len(names):
+        raise UserError(
+            f"the tokenizer has {index.tokens[0]} or another index token already; take the base model, not one with "
+            "an index"
+        )
+    return read_tokens(tokenizer, index, instruction)
+
+
+def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction: str) -> Tokens:
+    """The index's tokens from a tokenizer that has them.
+
+    Raises:
+        UserError: it lacks some, or has them in another order.
+    """
+    ids = tokenizer.convert_tokens_to_ids(index.tokens)
+    if ids != list(range(ids[0] or 0, (ids[0] or 0) + len(ids))):
+        raise UserError("the tokenizer does not have the index's tokens in a row: index and model differ")
+    begin, end = _id(tokenizer, "bos"), _id(tokenizer, "eos")
+    assert begin is not None
+    assert end is not None
+    prompt = (begin, *Speech(tokenizer).own(instruction))
+    return Tokens.of(index, first=ids[0], prompt=prompt, end=end, con=tokenizer.convert_tokens_to_ids(CON))
+
+
+def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
+    """Give a model rows for the index tokens and CON, near the mean of the rows it has; the others stay.
+
+    The rows are as far from the mean as others are (a tenth of that), so that none stands out before training.
+    """
+    old = model.get_input_embeddings().weight.shape[0]
+    if tokens.size > old:
+        model.resize_token_embeddings(tokens.size, mean_resizing=False)
+    new = torch.tensor([tokens.con, *range(tokens.first, tokens.first + tokens.count)])
+    tables = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for table in tables[: 1 if tables[0] is tables[1] else 2]:
+            known = table[: int(new.min())].float()
+            noise = torch.randn(len(new), table.shape[1], generator=generator).to(table.device)
+            table[new.to(table.device)] = (known.mean(0) + 0.1 * known.std(0) * noise).to(table.dtype)
+
+
+def _id(tokenizer: PreTrainedTokenizerBase, slot: str) -> int | None:
+    number: int | None = getattr(tokenizer, f"{slot}_token_id")
+    return number
+
+
+# --- What a person likes and what somebody may wish for, in a few words, without a model.
 
 
 class PreferenceWords:
@@ -32,7 +165,7 @@ class PreferenceWords:
     def __init__(self, dataset: Dataset, config: TaskConfig) -> None:
         """One pass over titles and categories, O(characters)."""
         self.config = config
-        words_N = [_words(text) for text in _texts(dataset)]
+        words_N = [list(dict.fromkeys(WORD.findall(text.lower()))) for text in _texts(dataset)]
         self._items_with = Counter(word for words in words_N for word in words)
         most = max(2.0, COMMON * sum(map(bool, words_N)))
         self._words_N = [[word for word in words if self._items_with[word] <= most] for words in words_N]
@@ -46,22 +179,21 @@ class PreferenceWords:
 
         Mined: the user's own phrases. Empty where no item has any word.
         """
-        if phrases := self._user_phrases.get(user):
-            return ", ".join(phrases[: self.config.preference_words])
         counts = Counter(word for item in items for word in self._words_N[item])
         order = sorted(counts, key=lambda word: (-counts[word], self._items_with[word], word))
-        return ", ".join(order[: self.config.preference_words])
+        return self._listed(self._user_phrases.get(user) or order)
 
     def of_item(self, item: int) -> str:
         """What one would ask for to get an item: its rarest words that other items share.
 
         Mined: the item's phrases. Empty without any word.
         """
-        if phrases := self._item_phrases.get(item):
-            return ", ".join(phrases[: self.config.preference_words])
         shared = [word for word in self._words_N[item] if self._items_with[word] > 1]
         order = sorted(shared or self._words_N[item], key=lambda word: (self._items_with[word], word))
-        return ", ".join(order[: self.config.preference_words])
+        return self._listed(self._item_phrases.get(item) or order)
+
+    def _listed(self, words: Sequence[str]) -> str:
+        return ", ".join(words[: self.config.preference_words])
 
 
 def _texts(dataset: Dataset) -> list[str]:
@@ -75,20 +207,10 @@ def _texts(dataset: Dataset) -> list[str]:
     return texts
 
 
-def _words(text: str) -> list[str]:
-    """Distinct words in order."""
-    return list(dict.fromkeys(WORD.findall(text.lower())))
-
-
 # --- The comprehensive interaction tasks (LLM-BS section 3.3.2) beside the sequential one, as prompts and responses.
 #
 # Templates are our own, short enough for small models. Only responses carry loss. Text from data is tokenised as plain
 # text, so no title can write a code or end a response.
-
-
-Ints = NDArray[np.int64]
-CHUNK = 64
-"""Rows of like length that are read together."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +223,21 @@ class Example:
 
 
 @dataclass(frozen=True)
-class _Subtask:
-    """How many examples there are, and how one is made from an entity."""
+class TextRows:
+    """Text examples, padded behind."""
 
-    weight: float
-    entities: Ints
-    make: Callable[[int, np.random.Generator], tuple[list[int], list[int]] | None]
+    ids_BT: Tensor
+    answers_BT: Tensor
+    """True at the tokens of a response, which carry loss."""
+
+    @property
+    def weight(self) -> int:
+        """Response tokens."""
+        return int(self.answers_BT.sum())
+
+
+Written = tuple[list[int], list[int]]
+"""Prompt and response."""
 
 
 class TextTasks:
@@ -130,13 +261,14 @@ class TextTasks:
         titled = np.flatnonzero([bool(title.strip()) for title in self.titles])
         spoken = np.flatnonzero([bool(text.strip()) for text in self.texts])
         users = np.flatnonzero(train.lengths >= 2)
-        self._subtasks = {
-            "item_to_index": _Subtask(config.item_to_index, spoken, self._item_to_index),
-            "index_to_item": _Subtask(config.index_to_item, titled, self._index_to_item),
-            "history_to_title": _Subtask(config.fused, users, self._history_to_title),
-            "titles_to_index": _Subtask(config.fused, users, self._titles_to_index),
-            "history_to_preference": _Subtask(config.preference, users, self._history_to_preference),
-            "preference_to_index": _Subtask(config.preference, users, self._preference_to_index),
+        # How many examples an epoch has, from whom, and how one is written.
+        self._subtasks: dict[str, tuple[float, Ints, Callable[[int, np.random.Generator], Written | None]]] = {
+            "item_to_index": (config.item_to_index, spoken, self._item_to_index),
+            "index_to_item": (config.index_to_item, titled, self._index_to_item),
+            "history_to_title": (config.fused, users, self._history_to_title),
+            "titles_to_index": (config.fused, users, self._titles_to_index),
+            "history_to_preference": (config.preference, users, self._history_to_preference),
+            "preference_to_index": (config.preference, users, self._preference_to_index),
         }
 
     def epoch(self, epoch: int) -> list[tuple[str, int, int]]:
@@ -144,8 +276,8 @@ class TextTasks:
         rng = np.random.default_rng((self.seed, epoch, 1))
         drawn = [
             (name, int(entity))
-            for name, subtask in self._subtasks.items()
-            for entity in _drawn(subtask.entities, subtask.weight, rng)
+            for name, (weight, entities, _) in self._subtasks.items()
+            for entity in _drawn(entities, weight, rng)
         ]
         return [(*drawn[place], number) for number, place in enumerate(rng.permutation(len(drawn)).tolist())]
 
@@ -153,57 +285,41 @@ class TextTasks:
         """What was drawn, written out; draws that no text answers are left out."""
         for name, entity, number in drawn:
             rng = np.random.default_rng((self.seed, epoch, 2, number))
-            made = self._subtasks[name].make(entity, rng)
-            if made is not None:
-                yield Example(name, *made)
+            written = self._subtasks[name][2](entity, rng)
+            if written is not None:
+                yield Example(name, *written)
 
-    # --- the subtasks: prompt and response
+    # --- the subtasks
 
-    def _item_to_index(self, item: int, _: np.random.Generator) -> tuple[list[int], list[int]]:
+    def _item_to_index(self, item: int, _: np.random.Generator) -> Written:
         text = self.speech.strange(self.texts[item], self.config.text_limit)
-        return [self.tokens.prompt[0], *self._own("Item:"), *text, *self._own("\nCode:")], self._codes(item)
+        return self._joined("Item:", text, "\nCode:"), self._codes(item)
 
-    def _index_to_item(self, item: int, _: np.random.Generator) -> tuple[list[int], list[int]]:
-        prompt = [self.tokens.prompt[0], *self._own("Code: "), *self._codes(item), *self._own("\nItem:")]
-        return prompt, self._ended(self._title(item))
+    def _index_to_item(self, item: int, _: np.random.Generator) -> Written:
+        return self._joined("Code: ", self._codes(item), "\nItem:"), self._ended(self._title(item))
 
-    def _history_to_title(self, user: int, rng: np.random.Generator) -> tuple[list[int], list[int]] | None:
+    def _history_to_title(self, user: int, rng: np.random.Generator) -> Written | None:
         history, target = self._draw(user, rng)
         title = self._title(target)
-        if not title:
-            return None
-        return [*self.tokens.history(history), *self._own("\nTitle of the next:")], self._ended(title)
+        return (self._after(history, "\nTitle of the next:"), self._ended(title)) if title else None
 
-    def _titles_to_index(self, user: int, rng: np.random.Generator) -> tuple[list[int], list[int]] | None:
+    def _titles_to_index(self, user: int, rng: np.random.Generator) -> Written | None:
         history, target = self._draw(user, rng)
         titles = [title for item in history if (title := self._title(item))][-self.config.titles :]
-        if not titles:
-            return None
-        listed = [number for title in titles for number in [*title, *self._own(";")]]
-        prompt = [self.tokens.prompt[0], *self._own("Taken, by title:"), *listed, *self._own("\nNext code:")]
-        return prompt, self._codes(target)
+        listed = [part for title in titles for part in (title, ";")]
+        prompt = self._joined("Taken, by title:", *listed, "\nNext code:")
+        return (prompt, self._codes(target)) if titles else None
 
-    def _history_to_preference(
-        self, user: int, rng: np.random.Generator
-    ) -> tuple[list[int], list[int]] | None:
+    def _history_to_preference(self, user: int, rng: np.random.Generator) -> Written | None:
         history, _ = self._draw(user, rng)
         likes = self.speech.strange(self.words.of_history(user, history), self.config.text_limit)
-        if not likes:
-            return None
-        return [*self.tokens.history(history), *self._own("\nWhat they like:")], self._ended(likes)
+        return (self._after(history, "\nWhat they like:"), self._ended(likes)) if likes else None
 
-    def _preference_to_index(self, user: int, rng: np.random.Generator) -> tuple[list[int], list[int]] | None:
+    def _preference_to_index(self, user: int, rng: np.random.Generator) -> Written | None:
         history, target = self._draw(user, rng)
         wish = self.speech.strange(self.words.of_item(target), self.config.text_limit)
-        if not wish:
-            return None
-        prompt = [
-            *self.tokens.history(history),
-            *self._own("\nWished for:"),
-            *wish,
-            *self._own("\nNext code:"),
-        ]
-        return prompt, self._codes(target)
+        prompt = self._after(history, "\nWished for:", wish, "\nNext code:")
+        return (prompt, self._codes(target)) if wish else None
 
     # --- what they are written with
 
@@ -222,8 +338,12 @@ class TextTasks:
         codes: list[int] = self.tokens.items_NL[item].tolist()
         return codes
 
-    def _own(self, template: str) -> list[int]:
-        return self.speech.own(template)
+    def _joined(self, *parts: str | list[int]) -> list[int]:
+        """The begin token, templates of ours (text) and tokens."""
+        return [self.tokens.prompt[0], *self.speech.joined(parts)]
+
+    def _after(self, history: list[int], *parts: str | list[int]) -> list[int]:
+        return [*self.tokens.history(history), *self.speech.joined(parts)]
 
     def _ended(self, text: list[int]) -> list[int]:
         return [*text, self.tokens.end]

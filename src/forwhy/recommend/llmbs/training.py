@@ -20,15 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from forwhy.data.sequences import Sequences, batch_order
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.generative.recommender import Validation
-from forwhy.recommend.llmbs.config import AnnealingConfig, LlmBsConfig
-from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.llmbs.packing import Packed, Pieces, cut
-from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
-from forwhy.recommend.llmbs.tokens import Tokens
-from forwhy.training import Task
+from forwhy.data.sequences import Sequences, batches_of
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.generative import GenerativeTask, decayed_adamw
+from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, cut
+from forwhy.recommend.llmbs.options import AnnealingConfig, LlmBsConfig
+from forwhy.recommend.llmbs.texts import Example, TextTasks, Tokens, text_rows
+from forwhy.training import Epoch, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers that get an update; all linear ones in models that have none of these names."""
@@ -129,43 +127,12 @@ class Batch:
     negatives: Tensor
     """[M] items that CON tells targets apart from."""
 
-    def weight(self, levels: int) -> float:
-        """Predicted tokens."""
-        targets = int((self.packed.lengths_B - self.packed.context_B).sum())
-        return float(targets * levels + sum(len(example.response) for example in self.texts))
 
+class LlmBsTask(GenerativeTask[Batch]):
+    """Full training of a network, or of the adapter inside it."""
 
-class _Epoch(Sequence[Batch]):
-    """Batches of one epoch, made when asked for; order and draws follow (seed, epoch, index) only."""
-
-    def __init__(self, task: LlmBsTask, epoch: int) -> None:
-        self._task, self._epoch = task, epoch
-        size, parts = task.config.batch_size, task.pieces
-        rng = np.random.default_rng((task.config.seed, epoch))
-        self._order, self._batches = batch_order(parts.histories.lengths, size, rng)
-        self._texts = task.texts.epoch(epoch) if task.texts is not None else []
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        task, size = self._task, self._task.config.batch_size
-        start = int(self._batches[index]) * size
-        packed = task.pieces.take(self._order[start : start + size])
-        share = slice(index * len(self._texts) // len(self), (index + 1) * len(self._texts) // len(self))
-        texts = [] if task.texts is None else list(task.texts.examples(self._texts[share], self._epoch))
-        return Batch(packed, texts, task.negatives((task.config.seed, self._epoch, index)))
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[index] for index in range(len(self)))
-
-
-class LlmBsTask(Task[Batch]):
-    """Full training of a network, or of the adapter inside it; validation decides when to stop, nothing else."""
-
-    higher_is_better = True
+    network: LlmBsNetwork
+    config: LlmBsConfig
 
     def __init__(
         self,
@@ -177,37 +144,35 @@ class LlmBsTask(Task[Batch]):
         adapter: Annealing | None = None,
     ) -> None:
         """`adapter`: what is trained instead of the network."""
-        self.module: nn.Module = network if adapter is None else adapter
-        self.network, self.config, self.texts, self.adapter = network, config, texts, adapter
-        self.trie, self.items = trie, sequences.n_items
-        self.pieces: Pieces = cut(sequences.train, config.window, config.stride)
-        self._levels = len(network.tokens.levels)
-        self._validation = Validation(
-            sequences, network.tokens, config.window, config.validation_users, config.seed
-        )
+        super().__init__(network, sequences, trie, config)
+        self.module = adapter or network
+        self.texts, self.adapter, self.items = texts, adapter, sequences.n_items
+        self.pieces = cut(sequences.train, config.window, config.stride)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW; weight decay on matrices but the tables of tokens, none in the adapter."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
         if self.adapter is not None:
             rate, decay = self.config.annealing.learning_rate, 0.0
-        tables = {id(self.network.lm.get_input_embeddings().weight)}
-        tables.add(id(self.network.lm.get_output_embeddings().weight))
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for parameter in self.module.parameters():
-            groups[parameter.ndim > 1 and id(parameter) not in tables].append(parameter)
-        options = [
-            {"params": group, "weight_decay": decay if decayed else 0.0}
-            for decayed, group in groups.items()
-            if group
-        ]
-        return torch.optim.AdamW(options, lr=rate, fused=True)
+        lm = self.network.lm
+        tables = [part.weight for part in (lm.get_input_embeddings(), lm.get_output_embeddings())]
+        return decayed_adamw(self.module, tables, rate, decay)
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """Every training target once, and the text examples of the epoch spread over the batches."""
-        return _Epoch(self, epoch)
+        seed = (self.config.seed, epoch)
+        rng = np.random.default_rng(seed)
+        rows = batches_of(self.pieces.histories.lengths, self.config.batch_size, rng)
+        drawn = self.texts.epoch(epoch) if self.texts is not None else []
 
-    def negatives(self, seed: tuple[int, ...]) -> Tensor:
+        def batch(number: int) -> Batch:
+            share = drawn[number * len(drawn) // len(rows) : (number + 1) * len(drawn) // len(rows)]
+            texts = [] if self.texts is None else list(self.texts.examples(share, epoch))
+            return Batch(self.pieces.take(rows[number]), texts, self._negatives((*seed, number)))
+
+        return Epoch(len(rows), batch)
+
+    def _negatives(self, seed: tuple[int, ...]) -> Tensor:
         """Distinct items that a batch's targets are told apart from; none without CON."""
         if self.network.contrast is None:
             return torch.empty(0, dtype=torch.long)
@@ -217,30 +182,19 @@ class LlmBsTask(Task[Batch]):
 
     def shard(self, batch: Batch, rank: int, world: int) -> Batch:
         """An even share of the histories and of the texts."""
-
-        def part(count: int) -> slice:
-            return slice(rank * count // world, (rank + 1) * count // world)
-
-        rows = part(len(batch.packed))
-        packed = batch.packed.rows(rows.start, rows.stop)
-        return Batch(packed, batch.texts[part(len(batch.texts))], batch.negatives)
+        packed, texts = (
+            take(part, rank * count(part) // world, (rank + 1) * count(part) // world)
+            for part in (batch.packed, batch.texts)
+        )
+        return Batch(packed, texts, batch.negatives)
 
     def weight(self, batch: Batch) -> float:
         """Predicted tokens."""
-        return batch.weight(self._levels)
+        targets = int((batch.packed.lengths_B - batch.packed.context_B).sum())
+        answers = sum(len(example.response) for example in batch.texts)
+        return float(targets * len(self.network.tokens.levels) + answers)
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 7 with CON's part on sequential rows alone; in the adapter stage equation 8."""
         found: Mapping[str, Tensor] = self.network(batch.packed, batch.negatives, text_rows(batch.texts))
         return found
-
-    def evaluate(self) -> Mapping[str, float]:
-        """NDCG@10 and Recall@10 by constrained beam search; without validation items the training likelihood."""
-        if not len(self._validation):
-            first = next(iter(self.batches(0)))
-            return {"train_log_likelihood": -float(self.loss(first)["generation"])}
-        levels, beam = self.network.tokens.levels, max(self.config.beam, 10)
-        # Beams are compared to rounding; autocast's is too coarse for that.
-        with torch.autocast(self.network.lm.device.type, enabled=False):
-            decoder = BeamDecoder(self.network.lm, self.trie, levels, self.config.decoding, beam)
-            return self._validation.measure(decoder)

@@ -1,31 +1,207 @@
-"""What having taken an item says about taking it again, learned beside the items' vectors.
+"""What a network of the next item is: options by its name, a table of items, and one of two styles of scoring.
 
-A table that is both read and predicted cannot say it: an item's vector is nearest to itself, so the last item of a
-history comes out first where nobody takes anything twice (docs/log.md). The term is what RepeatNet (Ren et al. 2019)
-calls repeat consumption, here as one number per place of the history.
+A *softmax network* turns a history into a state that meets every item in one product; a *candidate network* reads a
+history anew for every item. The style brings loss and scores, so that a new network is options with a name, and its
+own layers::
 
-Shapes: B histories, L places, W window, I items.
+    class MineConfig(SoftmaxOptions):
+        network: Literal["mine"] = "mine"
+
+        def build(self, n_items: int) -> NextItemNetwork:
+            return Mine(n_items, self)
+
+Shapes: B histories, L places, N places that have a next item, V validated users, M negatives, W window, I items,
+D width.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwhy.data.sequences import Histories
-from forwhy.recommend.sequential.config import DinConfig, Gru4RecConfig, SasRecConfig
+from forwhy.data.sequences import WINDOW, Histories
+from forwhy.errors import UserError
+from forwhy.recommend.base import Scores
+from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
+from forwhy.training import TrainingOptions
+
+NETWORKS: dict[str, type[SequentialOptions]] = {}
+"""Name -> options of every network whose module was imported."""
+
+BLOCK = 512
+"""Histories per block where no gradient is needed."""
 
 SCALE = 10.0
-"""Scores a weight of 1 stands for: AdamW moves a weight by about its rate a step, and -10 has to be within reach."""
+"""Scores that a repeat weight of 1 adds: AdamW moves a weight by about its rate a step, and -10 has to be in reach."""
+
+
+def kind(name: str) -> type[SequentialOptions]:
+    """The options of a network by its name, which also build it.
+
+    Raises:
+        UserError: no imported module defines one of that name.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"no network is called {name!r} (known: {', '.join(sorted(NETWORKS))}); install what defines it")
+    return NETWORKS[name]
+
+
+class SequentialOptions(TrainingOptions):
+    """A network of the next item: its table, its window and its training. A subclass with a name is registered."""
+
+    network: str
+    """Which network it is."""
+
+    dims: PositiveInt = 64
+    """d: width of an item's vector, which is both read and predicted (tied)."""
+
+    window: PositiveInt = WINDOW
+    """Items of a history that are read, the latest ones. Longer training histories are cut into pieces."""
+
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Share of a layer's input that is dropped in training."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target that is spread over all items that it is told apart from, itself included."""
+
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """Of AdamW."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """Of AdamW, decoupled: each step shrinks weights by this share of the learning rate."""
+
+    batch_size: PositiveInt = 256
+    """Histories per step; every place of each predicts its next item."""
+
+    epochs: NonNegativeInt = 100
+    patience: NonNegativeInt = 10
+
+    validation_users: NonNegativeInt = 0
+    """Users whose validation item is ranked to choose the epoch, drawn once; 0: all."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: object) -> None:
+        super().__pydantic_init_subclass__(**more)
+        name = cls.model_fields["network"].default
+        if isinstance(name, str):
+            NETWORKS[name] = cls
+
+    @abstractmethod
+    def build(self, n_items: int) -> NextItemNetwork:
+        """The untrained network, with weights from torch's generator."""
+
+
+class SoftmaxOptions(SequentialOptions):
+    """A network whose state meets every item in one product."""
+
+    repeat_bias: bool = True
+    """Learn, for each place of the history counted from its end, what is added to the score of the item there as the
+    next one. Without it the last item comes first again, whether or not people take items twice."""
+
+
+class CandidateOptions(SequentialOptions):
+    """A network that reads a history anew for every item: each target is told apart from a few of them."""
+
+    negatives: PositiveInt = 60
+    """Items of a step that all its targets are told apart from, drawn evenly; all where there are fewer. A target is
+    never its own negative."""
+
+    validation_users: NonNegativeInt = 2000
+
+
+class NextItemNetwork(nn.Module):
+    """A table of items that is read and predicted (tied), and scores of all of them after histories."""
+
+    options: SequentialOptions
+
+    def __init__(self, n_items: int, options: SequentialOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.items = nn.Embedding(n_items, options.dims)
+        self.dropout = nn.Dropout(options.dropout)
+
+    @property
+    def table(self) -> Tensor:
+        """[I, D] the items' vectors."""
+        return self.items.weight
+
+    @abstractmethod
+    def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """Mean cross-entropy of every place's next item; histories are padded behind, of two items or more."""
+
+    @abstractmethod
+    def validated(self, histories: Histories) -> Iterator[Tensor]:
+        """[B, I] scores after each `BLOCK` of histories, as training asks for them: in the network's precision."""
+
+    @abstractmethod
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] scores of every item after each history's last items; zeros after an empty one."""
+
+
+class SoftmaxNetwork(NextItemNetwork):
+    """Score of an item: state · vector, and what it gains where it stands in the history (`repeats`).
+
+    `forward`, items [B, L] -> [B, L, D]: what each place predicts of the next one, from it and earlier places only.
+    Histories start at place 0, so what pads them lies behind all that counts.
+    """
+
+    options: SoftmaxOptions
+
+    def __init__(self, n_items: int, options: SoftmaxOptions) -> None:
+        super().__init__(n_items, options)
+        self.repeats = RepeatBias(options.window) if options.repeat_bias else None
+
+    def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """Over the whole catalogue."""
+        inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
+        real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1
+        states_ND = self(inputs_BL)[real_BL]
+        gains = [] if self.repeats is None else [part[real_BL] for part in self.repeats.of_places(inputs_BL)]
+        return catalogue_cross_entropy(
+            states_ND, self.table, targets_BL[real_BL], self.options.label_smoothing, *gains
+        )
+
+    def validated(self, histories: Histories) -> Iterator[Tensor]:
+        """Products of float32."""
+        states_VD = self.states_after(histories)
+        for start in range(0, len(states_VD), BLOCK):
+            scores_BI = states_VD[start : start + BLOCK] @ self.table.T
+            if self.repeats is not None:
+                self.repeats.add(scores_BI, histories.take(np.arange(start, start + len(scores_BI))))
+            yield scores_BI
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """O(B·I·D), and the network once per history."""
+        # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
+        states_BD, vectors_ID = (part.detach().double().numpy() for part in (self.states_after(histories), self.table))
+        scores_BI = (states_BD @ vectors_ID.T).astype(np.float32)
+        if self.repeats is not None:
+            self.repeats.add(torch.from_numpy(scores_BI), histories.last(self.options.window))
+        return np.asarray(scores_BI)
+
+    def states_after(self, histories: Histories) -> Tensor:
+        """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""
+        states_BD = self.table.new_zeros(len(histories), self.table.shape[1])
+        with torch.no_grad():
+            for block, items_BL, lengths_B in in_blocks(histories.last(self.options.window), states_BD.device):
+                states_BD[block] = self(items_BL)[torch.arange(len(block)), lengths_B - 1]
+        return states_BD
 
 
 class RepeatBias(nn.Module):
     """Adds to the score of each item of a history a number that depends on how long ago it was taken.
 
-    An item that stands at several places gets the sum. Begins as no change; W + 1 parameters: one that all places
-    share, for those that training seldom sees, and what each place has of its own.
+    A table that is both read and predicted cannot say whether people take an item again: a vector is nearest to itself,
+    so the last item comes out first where nobody takes anything twice (docs/log.md). RepeatNet (Ren et al. 2019) calls
+    it repeat consumption. An item that stands at several places gets the sum. Begins as no change; W + 1 parameters:
+    one that all places share, for those that training seldom sees, and what each place has of its own.
     """
 
     def __init__(self, window: int) -> None:
@@ -46,262 +222,82 @@ class RepeatBias(nn.Module):
         rows, length = items_BL.shape
         return items_BL[:, None].expand(-1, length, -1), gains_LL.expand(rows, -1, -1)
 
-    @torch.no_grad()
     def add(self, scores_BI: Tensor, histories: Histories) -> Tensor:
         """The scores after histories no longer than the window, changed in place."""
-        ages = torch.from_numpy(histories.ages).to(scores_BI.device)
-        places = (torch.from_numpy(histories.rows), torch.from_numpy(histories.items))
-        gains = self.gains[ages].to(scores_BI.dtype)
-        return scores_BI.index_put_(
-            tuple(place.to(scores_BI.device) for place in places), gains, accumulate=True
-        )
+        numbers = (histories.ages, histories.rows, histories.items)
+        ages, rows, items = (torch.from_numpy(part).to(scores_BI.device) for part in numbers)
+        with torch.no_grad():
+            return scores_BI.index_put_((rows, items), self.gains[ages].to(scores_BI.dtype), accumulate=True)
 
 
-# --- SASRec: causal self-attention over a history (Kang and McAuley 2018).
-#
-# Shapes: B histories, L places, I items, D width, H heads.
+class CandidateNetwork(NextItemNetwork):
+    """Reads a history once (`read`), then anew for every candidate: `own`, `forward`, `catalogue`."""
 
+    options: CandidateOptions
 
-class SasRec(nn.Module):
-    """States of all places of a history in one pass; the table of items is read and predicted (tied).
+    @abstractmethod
+    def read(self, items_BL: Tensor, ages_BL: Tensor) -> Any:  # noqa: ANN401 (each network's own)
+        """What candidates are scored by. `ages_BL`: 0 for a history's last item, negative where a place is not read."""
 
-    Histories start at place 0, so whatever pads them lies behind their last item, where the causal mask keeps
-    it from everything that counts: no other mask is needed.
-    """
+    @abstractmethod
+    def own(self, reading: Any, candidates_B: Tensor) -> Tensor:  # noqa: ANN401
+        """[B] the score of one candidate after each history."""
 
-    def __init__(self, n_items: int, config: SasRecConfig) -> None:
-        super().__init__()
-        self.items = nn.Embedding(n_items, config.dims)
-        self.places = nn.Embedding(config.window, config.dims)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dims)
-        self.dropout = nn.Dropout(config.dropout)
-        self.repeats = RepeatBias(config.window) if config.repeat_bias else None
-        self._pre = config.norm == "pre"
-        self.apply(_start)
+    @abstractmethod
+    def forward(self, reading: Any, candidates_M: Tensor) -> Tensor:  # noqa: ANN401
+        """[B, M] scores of the same candidates after each history."""
 
-    @property
-    def table(self) -> Tensor:
-        """[I, D] the items' vectors, by which a state is turned into scores."""
-        return self.items.weight
+    @abstractmethod
+    def catalogue(self, reading: Any) -> Iterator[Tensor]:  # noqa: ANN401
+        """[B, M] scores of all items, some at a time, in catalogue order."""
 
-    def forward(self, items_BL: Tensor) -> Tensor:
-        """[B, L, D] what each place predicts of the next one, from it and earlier places only.
+    def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """Each target among itself and the step's negatives.
 
-        O(B·L·D² + B·L²·D) per block. L is at most the window.
+        Uniform draws need no correction (log Q is the same for all). Memory O(N·M) times what `forward` needs of each.
         """
-        x_BLD = self.items(items_BL) + self.places.weight[: items_BL.shape[1]]
-        x_BLD = self.dropout(x_BLD if self._pre else self.norm(x_BLD))
-        for block in self.blocks:
-            x_BLD = block(x_BLD)
-        states_BLD: Tensor = self.norm(x_BLD) if self._pre else x_BLD
-        return states_BLD
+        places_L = torch.arange(items_BL.shape[1] - 1, device=items_BL.device)
+        rows_N, ends_N = torch.nonzero(places_L < lengths_B[:, None] - 1, as_tuple=True)
+        reading = self.read(items_BL[rows_N, :-1], ends_N[:, None] - places_L)
+        targets_N = items_BL[rows_N, ends_N + 1]
+        negatives_M = torch.randperm(len(self.table), device=items_BL.device)[: self.options.negatives]
+        own_N1 = self.own(reading, targets_N)[:, None]
+        hit_NM = negatives_M == targets_N[:, None]
+        others_NM = self(reading, negatives_M).masked_fill(hit_NM, -torch.inf)
+        return _first_class(torch.cat([own_N1, others_NM], 1), self.options.label_smoothing)
+
+    def validated(self, histories: Histories) -> Iterator[Tensor]:
+        """The scores, block by block."""
+        for start in range(0, len(histories), BLOCK):
+            yield self._scored(histories.take(np.arange(start, min(start + BLOCK, len(histories)))))
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """Every pair of an item of a history and an item of the catalogue is looked at."""
+        return self._scored(histories).numpy()
+
+    def _scored(self, histories: Histories) -> Tensor:
+        scores_BI = self.table.new_zeros(len(histories), len(self.table))
+        with torch.no_grad():
+            for block, items_BL, lengths_B in in_blocks(histories.last(self.options.window), scores_BI.device):
+                ages_BL = lengths_B[:, None] - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)
+                scores_BI[block] = torch.cat(list(self.catalogue(self.read(items_BL, ages_BL))), dim=1)
+        return scores_BI
 
 
-class _Block(nn.Module):
-    """Attention, then feed-forward, each with a residual, dropout and a norm behind or before."""
-
-    def __init__(self, config: SasRecConfig) -> None:
-        super().__init__()
-        dims = config.dims
-        self.heads, self.rate, self._pre = config.heads, config.dropout, config.norm == "pre"
-        self.qkv, self.out = nn.Linear(dims, 3 * dims), nn.Linear(dims, dims)
-        self.up, self.down = (
-            nn.Linear(dims, config.feedforward * dims),
-            nn.Linear(config.feedforward * dims, dims),
-        )
-        self.norms = nn.ModuleList([nn.LayerNorm(dims), nn.LayerNorm(dims)])
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        for layer, norm in zip((self._attend, self._feed), self.norms, strict=True):
-            added_BLD = x_BLD + self.dropout(layer(norm(x_BLD) if self._pre else x_BLD))
-            x_BLD = added_BLD if self._pre else norm(added_BLD)
-        return x_BLD
-
-    def _attend(self, x_BLD: Tensor) -> Tensor:
-        batch, length, dims = x_BLD.shape
-        parts = self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
-        rate = self.rate if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], dropout_p=rate, is_causal=True)
-        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dims))
-        return joined
-
-    def _feed(self, x_BLD: Tensor) -> Tensor:
-        fed: Tensor = self.down(F.gelu(self.up(x_BLD)))
-        return fed
+def in_blocks(recent: Histories, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows, items [B, L] and lengths of histories that are not empty, those of like lengths together."""
+    filled = np.flatnonzero(recent.lengths)
+    order = filled[np.argsort(recent.lengths[filled], kind="stable")]
+    for start in range(0, len(order), BLOCK):
+        part = recent.take(order[start : start + BLOCK])
+        arrays = (order[start : start + BLOCK], part.padded(), part.lengths)
+        block, items_BL, lengths_B = (torch.from_numpy(array).to(device) for array in arrays)
+        yield block, items_BL, lengths_B
 
 
-def _start(module: nn.Module) -> None:
-    """Normal weights of deviation 0.02, zero biases, as in public code of SASRec."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-
-
-# --- GRU4Rec: a recurrent state over a history (Hidasi et al. 2016).
-#
-# Shapes: B histories, L places, I items, D width.
-
-
-class Gru4Rec(nn.Module):
-    """As `SasRec`, with recurrence in place of attention: nothing behind a place reaches it either."""
-
-    def __init__(self, n_items: int, config: Gru4RecConfig) -> None:
-        super().__init__()
-        self.items = nn.Embedding(n_items, config.dims)
-        rate = config.dropout if config.layers > 1 else 0.0  # torch drops between layers only
-        self.gru = nn.GRU(config.dims, config.hidden, config.layers, batch_first=True, dropout=rate)
-        self.out = nn.Linear(config.hidden, config.dims)
-        self.dropout = nn.Dropout(config.dropout)
-        self.repeats = RepeatBias(config.window) if config.repeat_bias else None
-        nn.init.xavier_normal_(self.items.weight)
-
-    @property
-    def table(self) -> Tensor:
-        """[I, D] the items' vectors, by which a state is turned into scores."""
-        return self.items.weight
-
-    def forward(self, items_BL: Tensor) -> Tensor:
-        """[B, L, D] what each place predicts of the next one, from it and earlier places only."""
-        states_BLH, _ = self.gru(self.dropout(self.items(items_BL)))
-        predicted: Tensor = self.out(states_BLH)
-        return predicted
-
-
-# --- DIN: a history pooled anew for every item that is scored (Zhou et al. 2018, sections 4.2 and 4.3).
-#
-# Shapes: B histories, L places, S distinct items of a block, C candidates, I items, D width, A width of the attention
-# unit, H width of what is pooled, G groups of ages.
-
-
-BLOCK_NUMBERS = 1 << 22
-"""Intermediate numbers held at once where no gradient is needed (4 bytes each): 16 MiB."""
-
-START = 0.1
-"""Deviation of the items' vectors before training."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A block of histories as every candidate finds it."""
-
-    items_BL: Tensor
-    distinct_S: Tensor
-    """Items of the block, each once: the attention unit looks at pairs, wherever and however often they stand."""
-    places_BL: Tensor
-    """Where an item stands in `distinct_S`."""
-    values_BLH: Tensor
-    """What each place gives to the pool, zeros where nothing is read."""
-
-
-class AttentionUnit(nn.Module):
-    """Weight of an item of the history for a candidate: MLP [e_i, e_c, e_i - e_c, e_i * e_c], not normalised.
-
-    PReLU and not Dice, which would normalise by the batch: targets and negatives come apart by that alone.
-    """
-
-    def __init__(self, dims: int, hidden: int) -> None:
-        super().__init__()
-        self.first, self.slope = nn.Linear(4 * dims, hidden), nn.PReLU(hidden)
-        self.last = nn.Linear(hidden, 1)
-        nn.init.ones_(self.last.bias)  # begins near a plain sum of the history
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """[...] weights of items [..., D] for candidates [..., D]."""
-        product = left * right
-        parts = [left.expand_as(product), right.expand_as(product), left - right, product]
-        hidden = _over_last(self.slope, self.first(torch.cat(parts, dim=-1)))
-        weights: Tensor = self.last(hidden)[..., 0]
-        return weights
-
-    def grid(self, left_SD: Tensor, right_CD: Tensor) -> Tensor:
-        """[S, C] the same of every pair, by one matrix product: O(S·C·A·D) time, O(S·C·A) memory."""
-        own_AD, other_AD, apart_AD, product_AD = self.first.weight.chunk(4, dim=1)
-        # What depends on one of the two alone goes into the weights and the bias of the product.
-        weight_CAD = right_CD[:, None] * product_AD + (own_AD + apart_AD)
-        bias_CA = F.linear(right_CD, other_AD - apart_AD, self.first.bias)
-        hidden_SCA = F.linear(left_SD, weight_CAD.flatten(0, 1), bias_CA.flatten())
-        hidden_SCA = hidden_SCA.view(len(left_SD), *bias_CA.shape)
-        weights: Tensor = self.last(_over_last(self.slope, hidden_SCA))[..., 0]
-        return weights
-
-
-class Din(nn.Module):
-    """Scores candidates after histories; the table of items is read and predicted (tied).
-
-    A history's places are pooled by the unit's weights, those of like age in a group of their own, and a candidate is
-    scored by an MLP of the pools and its vector, or by the inner product of both.
-    """
-
-    groups_L: Tensor
-
-    def __init__(self, n_items: int, config: DinConfig) -> None:
-        super().__init__()
-        self.items = nn.Embedding(n_items, config.dims)
-        self.unit = AttentionUnit(config.dims, config.attention)
-        self.inner = config.head == "inner"
-        self._width = config.dims if self.inner else config.hidden
-        self.pool = nn.Linear(config.dims, len(config.groups) * self._width, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
-        if not self.inner:
-            self.candidate = nn.Linear(config.dims, config.hidden)
-            self.slope, self.out = nn.PReLU(config.hidden), nn.Linear(config.hidden, 1)
-        groups = [group for group, size in enumerate(config.groups) for _ in range(size)]
-        groups += [len(config.groups) - 1] * config.window
-        self.register_buffer("groups_L", torch.tensor(groups[: config.window]), persistent=False)
-        # Products of vectors near zero have no gradient to leave it by: long vectors, pooled as they are at first.
-        nn.init.normal_(self.items.weight, std=START)
-        if self.inner:
-            with torch.no_grad():
-                self.pool.weight.copy_(torch.eye(config.dims).repeat(len(config.groups), 1))
-
-    @property
-    def table(self) -> Tensor:
-        """[I, D] the items' vectors."""
-        return self.items.weight
-
-    def read(self, items_BL: Tensor, ages_BL: Tensor) -> Reading:
-        """`ages_BL`: 0 for a history's last item, negative where a place is not read."""
-        distinct_S, places_BL = torch.unique(items_BL, return_inverse=True)
-        values_SGH = self.pool(self.items(distinct_S)).view(len(distinct_S), -1, self._width)
-        values_BLH = values_SGH[places_BL, self.groups_L[ages_BL.clamp(min=0)]]
-        values_BLH = self.dropout(values_BLH * (ages_BL >= 0)[..., None])
-        return Reading(items_BL, distinct_S, places_BL, values_BLH)
-
-    def forward(self, reading: Reading, candidates_C: Tensor) -> Tensor:
-        """[B, C] scores of the same candidates after each history. O(S·C·A·D + B·C·L·H)."""
-        vectors_CD = self.items(candidates_C)
-        weights_SC = self.unit.grid(self.items(reading.distinct_S), vectors_CD)
-        weights_BLC = weights_SC[reading.places_BL]
-        return self._head(weights_BLC.transpose(1, 2) @ reading.values_BLH, vectors_CD)
-
-    def own(self, reading: Reading, candidates_B: Tensor) -> Tensor:
-        """[B] the score of one candidate after each history. O(B·L·(A·D + H))."""
-        vectors_BD = self.items(candidates_B)
-        weights_BL = self.unit(self.items(reading.items_BL), vectors_BD[:, None])
-        return self._head((weights_BL[:, None] @ reading.values_BLH)[:, 0], vectors_BD)
-
-    def catalogue(self, reading: Reading) -> Iterator[Tensor]:
-        """[B, C] scores of all items, some at a time, in catalogue order."""
-        pools = len(reading.places_BL) * self._width
-        hidden = len(reading.distinct_S) * self.unit.first.out_features
-        size = max(1, BLOCK_NUMBERS // (pools + hidden))
-        items_I = torch.arange(len(self.table), device=self.table.device)
-        for start in range(0, len(items_I), size):
-            yield self(reading, items_I[start : start + size])
-
-    def _head(self, pooled: Tensor, vectors: Tensor) -> Tensor:
-        """[...] of pools [..., H] and candidates [..., D]."""
-        if self.inner:
-            return (pooled * vectors).sum(-1)
-        hidden = pooled + self.candidate(vectors)
-        scores: Tensor = self.out(_over_last(self.slope, hidden))[..., 0]
-        return scores
-
-
-def _over_last(slope: nn.PReLU, x: Tensor) -> Tensor:
-    """PReLU with a slope for each number of the last axis; torch's reads the second."""
-    found: Tensor = slope(x.flatten(0, -2))
-    return found.view(x.shape)
+def _first_class(logits_NC: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy of the first class; what is smoothed goes to the classes that are possible."""
+    logs_NC = F.log_softmax(logits_NC, dim=1)
+    possible_NC = logits_NC.isfinite()
+    spread_N = logits_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
+    return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()

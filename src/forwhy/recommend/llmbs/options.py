@@ -4,44 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from forwhy.options import Presets
-from forwhy.recommend.generative.config import GenerativeConfig
-
-__all__ = ["AnnealingConfig", "BackboneConfig", "ContrastConfig", "LlmBsConfig", "TaskConfig"]
-
-PRESETS: Presets = {
-    "forwhy": {},
-    # Section 4.1.3; batches are 128 targets there, here about as many: 19 histories of 7.
-    "paper": {
-        "tasks": {"item_to_index": 1.0, "index_to_item": 1.0, "fused": 1.0, "preference": 1.0},
-        "softmax": "vocab",
-        "stride": 1,
-        "epochs": 3,
-        "patience": 0,
-        "learning_rate": 5e-5,
-        "weight_decay": 0.01,
-        "warmup": 0.01,
-        "batch_size": 19,
-        "annealing": {"epochs": 1, "learning_rate": 5e-5},
-    },
-}
+from forwhy.options import Options, Presets
+from forwhy.recommend.options import GenerativeOptions
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class BackboneConfig(_Options):
+class BackboneConfig(Options):
     """Which language model learns."""
 
     name: str = "scratch"
@@ -81,7 +50,7 @@ class BackboneConfig(_Options):
         return self.name == "scratch"
 
 
-class TaskConfig(_Options):
+class TaskConfig(Options):
     """How many examples of each text task an epoch has, as a share of all its examples: 0 none, 1 all, 2 twice.
 
     The sequential task has all its targets in every epoch. Items without text take part in none of these.
@@ -120,7 +89,7 @@ class TaskConfig(_Options):
         return any((self.item_to_index, self.index_to_item, self.fused, self.preference))
 
 
-class ContrastConfig(_Options):
+class ContrastConfig(Options):
     """Global contrast decompression (section 3.3.1, eq. 5, 7)."""
 
     semantic: NonNegativeFloat = 0.1
@@ -149,7 +118,7 @@ class ContrastConfig(_Options):
         return {source: weight for source, weight in found.items() if weight}
 
 
-class AnnealingConfig(_Options):
+class AnnealingConfig(Options):
     """The annealing adapter (section 3.4.2): LoRA and the index tokens' rows, on sequential data alone."""
 
     epochs: NonNegativeInt = 0
@@ -168,10 +137,25 @@ class AnnealingConfig(_Options):
     """Of AdamW, falling as the first stage's does."""
 
 
-class LlmBsConfig(GenerativeConfig):
+class LlmBsConfig(GenerativeOptions):
     """How the language model learns to recommend, and how it is asked."""
 
-    presets: ClassVar[Presets] = PRESETS
+    presets: ClassVar[Presets] = {
+        "forwhy": {},
+        # Section 4.1.3; batches are 128 targets there, here about as many: 19 histories of 7.
+        "paper": {
+            "tasks": {"item_to_index": 1.0, "index_to_item": 1.0, "fused": 1.0, "preference": 1.0},
+            "softmax": "vocab",
+            "stride": 1,
+            "epochs": 3,
+            "patience": 0,
+            "learning_rate": 5e-5,
+            "weight_decay": 0.01,
+            "warmup": 0.01,
+            "batch_size": 19,
+            "annealing": {"epochs": 1, "learning_rate": 5e-5},
+        },
+    }
 
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper` is section 4.1.3 for a named backbone."""

@@ -3,54 +3,71 @@
 Shapes: B people, U users, I items, K neighbours of an item.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
-from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.base import Scores
-from forwhy.recommend.sequential.base import SequentialRecommender
-from forwhy.recommend.sequential.config import KnnConfig
-
-__all__ = ["ItemKnnRecommender"]
+from forwhy.data.sequences import WINDOW, Histories, Sequences
+from forwhy.options import Options
+from forwhy.recommend.base import Recommender, Scores
 
 BLOCK_ITEMS = 1024
 """Items whose neighbours are sought at once: bounds the memory to this many rows of co-occurrence."""
 
 
-class ItemKnnRecommender(SequentialRecommender):
+class KnnConfig(Options):
+    """Item-kNN: neighbours by cosine of co-occurrence."""
+
+    neighbours: PositiveInt = 100
+    """Most similar items kept of each item."""
+
+    decay: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Weight of an item of the history against the one after it; 1: all count alike."""
+
+    shrink: NonNegativeFloat = 0.0
+    """Added to the denominator of the cosine, so that rare pairs count less."""
+
+    window: PositiveInt = WINDOW
+    """Items of a history that are read, the latest ones."""
+
+
+class ItemKnnRecommender(Recommender):
     """Score of an item: the sum of its similarities to the history's items, later ones weighing more.
 
     similarity(i, j) = |U_i and U_j| / (sqrt(|U_i| |U_j|) + shrink), 0 to itself, where U_i are the users who took i
     in training; of each item j the K most similar i are kept. An item of age a counts decay^a.
     """
 
-    def __init__(
-        self, users: Ids, items: Ids, titles: Sequence[str], train: Histories, config: KnnConfig | None = None
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:
         """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
-        super().__init__(users, items, titles, train)
+        super().__init__(catalogue)
         self.config = config or KnnConfig()
-        self._similar = _similarities(train, len(items), self.config)
+        self._similar = _similarities(catalogue.histories, len(catalogue.items), self.config)
 
     @classmethod
     def fit(
         cls, dataset: Dataset, config: KnnConfig | None = None, graph: Graph = "leak-free"
-    ) -> "ItemKnnRecommender":
+    ) -> ItemKnnRecommender:
         """Count a data set's training interactions."""
-        train = Sequences.from_dataset(dataset, graph).train
-        return cls(dataset.users, dataset.items, dataset.titles(), train, config)
+        return cls(Catalogue.of(dataset, Sequences.from_dataset(dataset, graph).train), config)
+
+    @property
+    def window(self) -> int:
+        """Items of a history that are read."""
+        return self.config.window
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] sums of similarities; memory of the scores and O(window·K) per person."""
         recent = histories.last(self.config.window)
         weights = self.config.decay**recent.ages
-        shape = (len(recent), len(self.items))
+        shape = (len(recent), len(self.catalogue.items))
         wanted = sparse.csr_matrix((weights, recent.items, recent.offsets), shape=shape)
         return np.asarray((wanted @ self._similar).toarray(), dtype=np.float32)
 

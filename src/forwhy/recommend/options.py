@@ -7,12 +7,10 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.sequences import WINDOW
-from forwhy.options import Options
-
-__all__ = ["GenerativeConfig"]
+from forwhy.training import TrainingOptions
 
 
-class GenerativeConfig(Options):
+class GenerativeOptions(TrainingOptions):
     """How histories are read, codes told apart and lists made, and the part of training that no model changes."""
 
     window: PositiveInt = WINDOW
@@ -23,16 +21,12 @@ class GenerativeConfig(Options):
     with the vocabulary)."""
 
     normalise: Literal["auto", "level", "vocab", "legal"] = "auto"
-    """The same in decoding (`recommend/decoding`); `auto`: as in training."""
+    """What a code competes with in decoding (see `decoding.head.Normalise`); `auto`: as in training."""
 
     beam: PositiveInt = 20
     """Beams per person; more where more items are asked for."""
 
     epochs: NonNegativeInt = 40
-    """Passes over all training data, at most."""
-
-    patience: NonNegativeInt = 5
-    """Validations without a better NDCG@10 before stopping; 0: never."""
 
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """Of AdamW."""
@@ -48,18 +42,6 @@ class GenerativeConfig(Options):
 
     validation_users: NonNegativeInt = 2000
     """Users whose validation item is looked for by beam search, drawn once; 0: all."""
-
-    evaluate_every: PositiveInt = 1
-    """Epochs between two validations."""
-
-    checkpoint_seconds: NonNegativeFloat = 60.0
-    """Seconds between two checkpoints; a killed run loses at most this much work."""
-
-    seed: NonNegativeInt = 0
-    """Of every random choice."""
-
-    device: str = "auto"
-    """`auto` (this process's GPU, else the CPU), `cpu`, `cuda`, …"""
 
     @property
     def decoding(self) -> Literal["level", "vocab", "legal"]:

@@ -1,0 +1,87 @@
+"""Recommend by what stage 1 learned of behaviour: the inner product of two representations. No torch.
+
+Shapes: B people, I items, W dimensions of a representation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.columns import Side
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories
+from forwhy.recommend.base import Ints, Recommender, Scores
+
+
+class Representations(Protocol):
+    """What recommending needs of what stage 1 learned: a `Vocabulary`, or `CollaborativeVectors`."""
+
+    @property
+    def users(self) -> Ids:
+        """All users."""
+
+    @property
+    def items(self) -> Ids:
+        """All items."""
+
+    @property
+    def titles(self) -> Sequence[str]:
+        """Title of each item; "" when unknown."""
+
+    @property
+    def taken(self) -> Ints:
+        """[T, 2] internal pairs of all training interactions, ordered by user."""
+
+    @property
+    def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Side -> whether each entity has interactions in the graph that was learned."""
+
+    def representation(self, side: Side) -> NDArray[np.float32]:
+        """[entities, W], so that a score is an inner product."""
+
+    def representation_for_history(self, items: Sequence[int]) -> NDArray[np.float32]:
+        """[W] the representation of a person who took these internal items."""
+
+
+class BehaviourRecommender(Recommender):
+    """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
+
+    Serves hot users, and by `history` people never seen in training. Memory: both tables of representations.
+    """
+
+    def __init__(self, behaviour: Representations) -> None:
+        """Nothing is fitted here: what stage 1 learned is the model."""
+        super().__init__(Catalogue(behaviour.users, behaviour.items, behaviour.titles, behaviour.taken))
+        self.behaviour = behaviour
+
+    def scores(self, users: Ints) -> Scores:
+        """[B, I] inner products with every item."""
+        return self._products(self._user_rows[users])
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] inner products of the representation that each history gets."""
+        rows = [self.behaviour.representation_for_history(histories[row].tolist()) for row in range(len(histories))]
+        return self._products(np.stack(rows))
+
+    def _products(self, people: NDArray[np.float32]) -> Scores:
+        # In float64, so that after rounding equal items tie and a person's scores do not depend on who else
+        # is in the batch: float32 matrix products differ in the last bit with their shape.
+        products = people.astype(np.float64) @ self._item_rows.T
+        return np.asarray(products.astype(np.float32))
+
+    def _has_history(self) -> NDArray[np.bool_]:
+        return self.behaviour.has_history["user"]
+
+    @cached_property
+    def _user_rows(self) -> NDArray[np.float32]:
+        return self.behaviour.representation("user")
+
+    @cached_property
+    def _item_rows(self) -> NDArray[np.float64]:
+        return self.behaviour.representation("item").astype(np.float64)

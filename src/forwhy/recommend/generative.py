@@ -1,0 +1,381 @@
+"""Recommenders that write the codes of items: tokens, lists by beams, exact scores, training's frame, saving.
+
+A model adds a network (`GenerativeNetwork`) and how it learns (`GenerativeTask`).
+Shapes: B people, N items, L levels of codes, W codes of a level, K items of a list.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from forwhy.artifact import Artifact, Content, Saved
+from forwhy.data.catalogue import Capabilities, Catalogue
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.errors import UserError
+from forwhy.recommend.base import Ints, Listed, Recommender, Scores
+from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
+from forwhy.recommend.decoding.exact import exact_scores
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.options import GenerativeOptions
+from forwhy.training import Task, TrainingResult, resolve_device, train
+from forwhy.training.checkpoint import kept_generators
+from forwhy.vocabulary.indices import ItemIndex
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class IndexTokens:
+    """Token ids of an index, which follow one another; a history is written as `prompt` and the codes of its items."""
+
+    items_NL: Tensor
+    """[N, L] token ids of every item."""
+    levels: tuple[Tensor, ...]
+    """Per level, [W] the token of each code: what `BeamDecoder` asks for."""
+    prompt: tuple[int, ...]
+    """What every history begins with; at least one token."""
+
+    @classmethod
+    def of(cls, index: ItemIndex, first: int, prompt: tuple[int, ...], **more: int) -> Self:
+        """The tokens of an index from token `first` on."""
+        levels = torch.arange(first, first + int(index.offsets[-1])).split(list(index.sizes))
+        return cls(torch.from_numpy(index.token_rows + first).long(), levels, prompt, **more)
+
+    @property
+    def first(self) -> int:
+        """The lowest index token."""
+        return int(self.levels[0][0])
+
+    @property
+    def count(self) -> int:
+        """Index tokens of all levels."""
+        return sum(len(level) for level in self.levels)
+
+    def history(self, items: Sequence[int] | Ints) -> list[int]:
+        """Prompt and codes of internal items."""
+        return [*self.prompt, *self.items_NL[torch.as_tensor(items, dtype=torch.long)].flatten().tolist()]
+
+
+class GenerativeNetwork(nn.Module):
+    """A model that knows the codes of items as tokens."""
+
+    tokens: IndexTokens
+
+    @property
+    @abstractmethod
+    def reader(self) -> TreeReader:
+        """The model as beam search reads it."""
+
+    def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder:
+        """What finds items of this trie."""
+        return BeamDecoder(self.reader, trie, self.tokens.levels, config.decoding, beam)
+
+
+class GenerativeRecommender(Recommender, Saved):
+    """Lists the items whose codes a model finds most probable after a history, by constrained beam search.
+
+    A history is in time order, its repeats count, and only its last `window` items are read. An empty history is read
+    as one: the list is what people take first.
+    A score is the log-probability of an item's codes, and `repeat_gain` more where the history holds the item. Beams
+    are `beam` wide, or the next multiple of it that holds `k` items and those that `filter_seen` leaves out; with as
+    many beams as items the list is exact, with fewer, lists of different `k` agree as long as they take equally many.
+    Cost per person: one pass over the history and one over the beams per level.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True, cold=True)
+    writes_lists: ClassVar[bool] = True
+    title: ClassVar[str]
+    """Of the model's card."""
+    options: ClassVar[type[GenerativeOptions]]
+    """The model of `config`."""
+    config: Any
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        index: ItemIndex,
+        network: GenerativeNetwork,
+        config: GenerativeOptions,
+        metrics: Mapping[str, Any] | None = None,
+        repeat_gain: float = 0.0,
+    ) -> None:
+        """Put together what was fitted or read.
+
+        Args:
+            catalogue: Users and items of training, and what each user took in time order.
+            index: The items' codes.
+            network: The model that knows them.
+            config: How it was trained, and how it is asked.
+            metrics: Of training, by stage.
+            repeat_gain: What the log-probability of an item of the history gains; see `learn_repeats`.
+
+        Raises:
+            UserError: the index is of other items, or the model has other tokens.
+        """
+        super().__init__(catalogue)
+        check_items(index, catalogue.items)
+        if not torch.equal(network.tokens.items_NL, torch.from_numpy(index.token_rows + network.tokens.first)):
+            raise UserError("index and model disagree: the model was trained on other codes; load its own index")
+        self.index, self.network, self.config = index, network.eval(), config
+        self.metrics, self.repeat_gain = dict(metrics or {}), repeat_gain
+        self._trie = CodeTrie.from_codes(index.codes, index.sizes)
+
+    @property
+    def window(self) -> int:
+        """Items of a history that are read."""
+        return int(self.config.window)
+
+    # --- lists
+
+    def lists_after(
+        self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
+    ) -> list[Listed]:
+        """The `k` best items after each history, best first, without those that `hidden` names for it.
+
+        Fewer where the catalogue ends.
+        """
+        recent = histories.last(self.window)
+        left_out = [recent.items[:0]] * len(recent) if hidden is None else [np.unique(items) for items in hidden]
+        widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
+        lists: list[Listed] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
+        for width in np.unique(widths).tolist():
+            rows = np.flatnonzero(widths == width).tolist()
+            decoder = self.network.beams(self._trie, self.config, width)
+            found = decoder.search([self.network.tokens.history(recent[row]) for row in rows])
+            for row, items, scores in zip(rows, found.items.numpy(), found.scores.numpy(), strict=True):
+                items, scores = with_gain((items, scores), recent[row], self.repeat_gain)
+                kept = ~np.isin(items, left_out[row])
+                lists[row] = (items[kept][:k], scores[kept][:k])
+        return lists
+
+    def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
+        """The `k` best items of each internal user, after what they took in training."""
+        return self.lists_after(self.catalogue.histories.take(users), k, hidden)
+
+    def learn_repeats(self, sequences: Sequences) -> None:
+        """Set `repeat_gain` by the lists of the users whose validation items were looked for in training; 0 without."""
+        chosen = sequences.drawn("valid", self.config.validation_users, self.config.seed)
+        histories = sequences.histories("valid").take(chosen).last(self.window)
+        self.repeat_gain = 0.0
+        lists = self.lists_after(histories, self._width(1))
+        self.repeat_gain = likeliest_gain(lists, histories, sequences.valid[chosen])
+
+    def _width(self, wanted: int) -> int:
+        """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""
+        return min(-(-wanted // self.config.beam) * self.config.beam, len(self.catalogue.items))
+
+    # --- scores
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, N] exact scores of all items after histories. A pass over the whole trie for each."""
+        return self._exact(self._trie, histories, np.arange(len(self.catalogue.items)))
+
+    def _scores_of(self, users: Ints, items: Ints) -> Scores:
+        """A pass over the codes of these items alone, but where a probability depends on which items exist."""
+        if self.config.decoding == "legal":
+            return super()._scores_of(users, items)
+        some = CodeTrie.from_codes(self.index.codes[items], self.index.sizes)
+        return self._exact(some, self.catalogue.histories.take(users), items)
+
+    def _exact(self, trie: CodeTrie, histories: Histories, items: Ints) -> Scores:
+        """`items`: those of the trie."""
+        recent = histories.last(self.window)
+        again_BI = np.zeros((len(recent), len(self.catalogue.items)), dtype=bool)
+        again_BI[recent.rows, recent.items] = True
+        prompts = [self.network.tokens.history(recent[row]) for row in range(len(recent))]
+        scores_BN = exact_scores(self.network.beams(trie, self.config, 1), prompts).numpy()
+        return np.asarray(scores_BN + np.float32(self.repeat_gain) * again_BI[:, items])
+
+    # --- saving
+
+    def content(self) -> Content:
+        """Weights, index, options, and what was taken in training."""
+        config = {
+            "options": self.config.model_dump(mode="json"),
+            "index": self.index.fingerprint,
+            "metrics": self.metrics,
+            "repeat_gain": self.repeat_gain,
+        }
+        tensors = {f"network.{name}": value.detach().cpu().numpy() for name, value in self._weights().items()}
+        card = self._card()
+        return Content(
+            config, self.catalogue.tensors() | tensors, self.catalogue.tables(), card, {"index": self.index}
+        )
+
+    def _weights(self) -> Mapping[str, Tensor]:
+        return self.network.state_dict()
+
+    @classmethod
+    def restore(cls, stored: Artifact, device: str = "auto", **_: Any) -> Self:  # noqa: ANN401
+        """Make it again, on a device.
+
+        Raises:
+            UserError: index and model disagree.
+        """
+        index = ItemIndex.from_pretrained(stored.part("index"))
+        if index.fingerprint != stored.config["index"]:
+            raise UserError(
+                f"{stored.folder}: index and model disagree: trained on index {stored.config['index'][:8]}, found "
+                f"{index.fingerprint[:8]}; put its own index back or train again"
+            )
+        config = cls.options.model_validate(stored.config["options"])
+        with kept_generators():
+            network, more = cls._restored(stored, index, config, resolve_device(device))
+        learnt = {name: stored.config[name] for name in ("metrics", "repeat_gain")}
+        return cls(Catalogue.read(stored), index, network, config, **learnt, **more)
+
+    @classmethod
+    @abstractmethod
+    def _restored(
+        cls,
+        stored: Artifact,
+        index: ItemIndex,
+        config: Any,  # noqa: ANN401 (the model's own options)
+        device: torch.device,
+    ) -> tuple[GenerativeNetwork, dict[str, Any]]:
+        """The network with its weights, and what else the constructor takes."""
+
+    def _card(self, origin: str = "") -> str:
+        rows = "\n".join(
+            f"| {stage} | {name} | {value} |"
+            for stage, numbers in self.metrics.items()
+            for name, value in numbers.items()
+        )
+        return (
+            "---\nlibrary_name: forwhy\ntags: [recommendation, generative-recommendation]\n---\n"
+            f"# {self.title}\n\nWrites the codes of the next of {len(self.catalogue.items):,} items after the last "
+            f"{self.window} of a history. Load with "
+            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`.\n\n"
+            f"{origin}| stage | measured in training | |\n|---|---|---|\n{rows}\n"
+        )
+
+
+# --- What a written item gains for standing in the history already.
+#
+# A model that writes codes knows little of it: two codes of an item may each be likely where the item is not. One
+# number, added to the log-probability of every item of the history, makes taking again as frequent in the lists as it
+# is among validation items: none where nobody does it.
+
+
+FARTHEST = 20.0
+"""Gains lie between -20 and 20."""
+
+
+def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -> float:
+    """The gain under which these targets are likeliest, given each person's list and scores before any gain.
+
+    Probabilities p of the history's items become p·e^gain, all divided by their new sum. Half a repeated target is
+    added to those seen, so that none among B does not say never. 0 where no list holds an item of its history.
+    """
+    mass_B = np.zeros(len(lists))
+    again_B = np.zeros(len(lists), dtype=bool)
+    for row, (items, scores) in enumerate(lists):
+        mass_B[row] = min(1.0, float(np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()))
+        again_B[row] = targets_B[row] in histories[row]
+    if not mass_B.any():
+        return 0.0
+    return _solved(mass_B, float(again_B.sum()) + 0.5)
+
+
+def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:
+    """A list in its new order; equal scores stay as they stood."""
+    items, scores = listed
+    moved = scores + np.float32(gain) * np.isin(items, history)
+    order = np.argsort(-moved, kind="stable")
+    return items[order], moved[order].astype(np.float32)
+
+
+def _solved(mass_B: NDArray[np.float64], wanted: float) -> float:
+    """By bisection: how many repeats the model expects grows with the gain."""
+    low, high = -FARTHEST, FARTHEST
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        odds_B = np.exp(middle) * mass_B
+        expected = (odds_B / (1 - mass_B + odds_B)).sum()
+        low, high = (middle, high) if expected < wanted else (low, middle)
+    return round((low + high) / 2, 3)
+
+
+# --- Training to write items' codes: what no model changes.
+
+
+class GenerativeTask(Task[Batch]):
+    """Learns from training items; validation items, looked for by beam search, decide when to stop, nothing else."""
+
+    higher_is_better = True
+    network: Any
+    config: Any
+
+    def __init__(
+        self, network: GenerativeNetwork, sequences: Sequences, trie: CodeTrie, config: GenerativeOptions
+    ) -> None:
+        self.module: nn.Module = network
+        self.network, self.config, self.trie = network, config, trie
+        chosen = sequences.drawn("valid", config.validation_users, config.seed)
+        before = sequences.histories("valid").take(chosen).last(config.window)
+        self._prompts = [network.tokens.history(before[row]) for row in range(len(chosen))]
+        self._targets_B1 = torch.from_numpy(sequences.valid[chosen])[:, None]
+
+    def evaluate(self) -> Mapping[str, float]:
+        """NDCG@10 and Recall@10 by constrained beam search; without validation items the training likelihood."""
+        if not self._prompts:
+            parts = self.loss(self.batches(0)[0])
+            return {"train_log_likelihood": -float(parts.get("generation", parts["loss"]))}
+        # Beams are compared to rounding; autocast's is too coarse for that.
+        with torch.autocast(self.network.reader.device.type, enabled=False):
+            found = self.network.beams(self.trie, self.config, max(self.config.beam, 10)).search(self._prompts, 10)
+        hits = found.items == self._targets_B1
+        gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
+        return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}
+
+    def learn(self, folder: Path, name: str, identity: str, **more: Any) -> TrainingResult:  # noqa: ANN401
+        """Run the loop, the learning rate falling along a cosine; `more`: other options of the loop."""
+        config = self.config.loop(bool(self._prompts), schedule="cosine", **more)
+        return train(self, config, folder, name, identity)
+
+
+def decayed_adamw(module: nn.Module, tables: Sequence[Tensor], rate: float, decay: float) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices but the `tables` of tokens."""
+    spared = {id(table) for table in tables}
+    groups: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}
+    for parameter in module.parameters():
+        groups[decay if parameter.ndim > 1 and id(parameter) not in spared else 0.0].append(parameter)
+    options = [{"params": group, "weight_decay": share} for share, group in groups.items() if group]
+    return torch.optim.AdamW(options, lr=rate, fused=True)
+
+
+def check_data(dataset: Dataset, sequences: Sequences, index: ItemIndex) -> None:
+    """Refuse an index of other items, and a data set without training items."""
+    check_items(index, dataset.items)
+    if not len(sequences.train.items):
+        raise UserError(
+            f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
+        )
+
+
+def check_items(index: ItemIndex, items: Ids) -> None:
+    """Refuse an index of other items."""
+    if tuple(index.items.values) != tuple(items.values):
+        raise UserError(
+            f"the index names {len(index.items):,} items, the data set {len(items):,}, and they are not the same; "
+            "build the index on this data set"
+        )
+
+
+def identity_of(
+    dataset: Dataset, sequences: Sequences, index: ItemIndex, config: GenerativeOptions, *more: str
+) -> str:
+    """What decides the result of a training beside the loop's options; how the model is asked later does not."""
+    options = config.model_dump_json(exclude={"device", "checkpoint_seconds", "beam", "normalise"})
+    return "\n".join((dataset.fingerprint, sequences.fingerprint(), index.fingerprint, options, *more))

@@ -1,0 +1,46 @@
+"""GRU4Rec: a recurrent state over a history (Hidasi et al. 2016).
+
+Shapes: B histories, L places, D width, H width of the state.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from forwhy.recommend.sequential.networks import SoftmaxNetwork, SoftmaxOptions
+
+
+class Gru4RecConfig(SoftmaxOptions):
+    """GRU4Rec (Hidasi et al. 2016) with the softmax over the whole catalogue."""
+
+    network: Literal["gru4rec"] = "gru4rec"
+
+    layers: PositiveInt = 1
+    """Recurrent layers."""
+
+    hidden: PositiveInt = 128
+    """Width of the recurrent state, projected back to `dims`."""
+
+    def build(self, n_items: int) -> Gru4Rec:
+        """The untrained network."""
+        return Gru4Rec(n_items, self)
+
+
+class Gru4Rec(SoftmaxNetwork):
+    """States of all places of a history by recurrence, from the first on: nothing behind a place reaches it."""
+
+    def __init__(self, n_items: int, config: Gru4RecConfig) -> None:
+        super().__init__(n_items, config)
+        rate = config.dropout if config.layers > 1 else 0.0  # torch drops between layers only
+        self.gru = nn.GRU(config.dims, config.hidden, config.layers, batch_first=True, dropout=rate)
+        self.out = nn.Linear(config.hidden, config.dims)
+        nn.init.xavier_normal_(self.items.weight)
+
+    def forward(self, items_BL: Tensor) -> Tensor:
+        """[B, L, D] what each place predicts of the next one, from it and earlier places only."""
+        states_BLH, _ = self.gru(self.dropout(self.items(items_BL)))
+        predicted: Tensor = self.out(states_BLH)
+        return predicted

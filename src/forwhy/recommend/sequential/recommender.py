@@ -1,0 +1,212 @@
+"""A network of the next item as a recommender: learnt, saved, asked; which network it is decides its options alone.
+
+Shapes: B histories, L places, V users with a validation item, I items, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forwhy.artifact import Artifact, Content, Saved
+from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Histories, Sequences, batches_of
+from forwhy.errors import UserError
+from forwhy.recommend.base import Recommender, Scores
+from forwhy.recommend.sequential.networks import NextItemNetwork, SequentialOptions, kind
+from forwhy.training import Epoch, Task, seed_everything, train
+from forwhy.training.checkpoint import kept_generators
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's pieces of histories."""
+
+    items: Tensor
+    """[B, L + 1] padded behind."""
+    lengths: Tensor
+    """[B] items of each, at least 2."""
+
+
+class NextItemTask(Task[Batch]):
+    """Learns a network on training items only; validation items decide when to stop and nothing else."""
+
+    higher_is_better = True
+
+    def __init__(self, network: NextItemNetwork, sequences: Sequences) -> None:
+        self.module = self.network = network
+        self.options = options = network.options
+        self.parts = pieces(sequences.train, options.window)
+        self._users = sequences.drawn("valid", options.validation_users, options.seed)
+        self._before = sequences.histories("valid").take(self._users).last(options.window)
+        self._targets = torch.from_numpy(sequences.valid[self._users])
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over everything: each step moves every item's vector."""
+        rate, decay = self.options.learning_rate, self.options.weight_decay
+        return torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=decay, fused=True)
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """Every training target once."""
+        rng = np.random.default_rng((self.options.seed, epoch))
+        rows = batches_of(self.parts.lengths, self.options.batch_size, rng)
+        return Epoch(len(rows), lambda number: self._batch(self.parts.take(rows[number])))
+
+    def _batch(self, part: Histories) -> Batch:
+        return Batch(torch.from_numpy(part.padded()), torch.from_numpy(part.lengths))
+
+    def weight(self, batch: Batch) -> float:
+        """Targets of the batch."""
+        return float(batch.lengths.sum() - len(batch.lengths))
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The network's own."""
+        device = self.network.table.device
+        return {"loss": self.network.loss(batch.items.to(device), batch.lengths.to(device))}
+
+    def evaluate(self) -> Mapping[str, float]:
+        """NDCG@10 and Recall@10 of full ranking, ties against us; without validation items the training loss."""
+        if not len(self._users):
+            losses = [(self.weight(batch), float(self.loss(batch)["loss"])) for batch in self.batches(0)]
+            return {"train_loss": sum(w * loss for w, loss in losses) / sum(w for w, _ in losses)}
+        hits, gains, start = 0.0, 0.0, 0
+        for scores_BI in self.network.validated(self._before):
+            targets_B1 = self._targets[start : start + len(scores_BI), None]
+            ranks_B = (scores_BI >= scores_BI.gather(1, targets_B1.to(scores_BI.device))).sum(1)
+            ranks_B = ranks_B[ranks_B <= 10]
+            hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
+            start += len(scores_BI)
+        return {"ndcg@10": gains / len(self._users), "recall@10": hits / len(self._users)}
+
+
+class NextItemRecommender(Recommender, Saved):
+    """Scores every item as the next one, after histories of anybody; all scores are equal after an empty one."""
+
+    kind: ClassVar[str] = "next-item"
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        network: NextItemNetwork,
+        config: SequentialOptions,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`metrics`: of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
+        super().__init__(catalogue)
+        self.network, self.config, self.metrics = network.eval(), config, dict(metrics or {})
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: Dataset,
+        folder: Path | str,
+        config: SequentialOptions,
+        graph: Graph = "leak-free",
+        sequences: Sequences | None = None,
+    ) -> NextItemRecommender:
+        """Learn to predict each training item from those before it; a killed run continues from `folder`.
+
+        Gradients come from training items alone; validation items choose the epoch. Without any the last epoch is
+        kept, and the log says so. Time per epoch O(N·I·D) for N training items under the softmax over the catalogue;
+        of a candidate network only the optimiser's O(I·D) a step and the validations grow with the catalogue.
+
+        Args:
+            dataset: interactions with timestamps, one validation and one test item per user.
+            folder: for checkpoints and metrics.jsonl.
+            config: which network and how it learns.
+            graph: which training interactions (see `Dataset.edges`).
+            sequences: other histories of the same data set, such as shuffled ones.
+
+        Raises:
+            UserError: no order, no history of two items; training diverged.
+        """
+        sequences = sequences or Sequences.from_dataset(dataset, graph)
+        task = NextItemTask(made(sequences.n_items, config), sequences)
+        if not len(task.parts):
+            raise UserError(
+                f"data set '{dataset.name}': no user has two training interactions, so there is no next item to "
+                "learn from; import one with longer histories"
+            )
+        validates = bool(len(sequences.evaluated("valid")))
+        identity = sequences.fingerprint() + config.model_dump_json(exclude={"device", "checkpoint_seconds"})
+        result = train(task, config.loop(validates), Path(folder), config.network, identity)
+        if not validates:
+            words = "data set '%s' has no validation items; the last of %d epochs is kept"
+            log.warning(words, dataset.name, result.best_epoch)
+        return cls(Catalogue.of(dataset, sequences.train), task.network.cpu(), config, result.summary())
+
+    @property
+    def window(self) -> int:
+        """Items of a history that are read."""
+        return self.config.window
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] as the network scores."""
+        return self.network.scores_after(histories)
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """[I, D] of each item, read and predicted alike: what LLM-BS's behaviour indices are made from.
+
+        Validation and test items never had a gradient as anybody's next item: the validation item only chose the
+        epoch. An item that nobody took in training was only ever pushed away.
+        """
+        return self.network.table.detach().numpy().copy()
+
+    def content(self) -> Content:
+        """Weights, options, and what was taken in training."""
+        weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
+        rows = "\n".join(f"| {name} | {value} |" for name, value in self.metrics.items())
+        return Content(
+            {"options": self.config.model_dump(mode="json"), "metrics": self.metrics},
+            self.catalogue.tensors() | weights,
+            self.catalogue.tables(),
+            "---\nlibrary_name: forwhy\ntags: [recommendation, sequential]\n---\n"
+            f"# {self.config.network}\n\n"
+            f"The next of {len(self.catalogue.items):,} items from the last {self.window} of a history. Load with "
+            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`.\n\n"
+            f"| measured in training | |\n|---|---|\n{rows}\n",
+        )
+
+    @classmethod
+    def restore(cls, stored: Artifact, **where: Any) -> NextItemRecommender:  # noqa: ANN401
+        """Make it again; the module that defines the network has to be imported."""
+        options = stored.config["options"]
+        config = kind(options["network"]).model_validate(options)
+        catalogue = Catalogue.read(stored)
+        network = made(len(catalogue.items), config)
+        weights = stored.group("network.").items()
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights})
+        return cls(catalogue, network, config, stored.config["metrics"])
+
+
+def made(n_items: int, config: SequentialOptions) -> NextItemNetwork:
+    """The untrained network, from the config's seed; the caller's generators are left alone."""
+    with kept_generators():
+        seed_everything(config.seed)
+        return config.build(n_items)
+
+
+def pieces(train: Histories, window: int) -> Histories:
+    """Training histories cut so that every item but a history's first is a target once, after at most `window` items.
+
+    Neighbouring pieces share one item: the last target of the earlier is the first context of the later. Cuts are
+    counted from the end, so that the latest targets have the longest context.
+    """
+    counts = np.maximum(-(-(train.lengths - 1) // window), 0)
+    rows = np.repeat(np.arange(len(train)), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stops = train.offsets[1:][rows] - number * window
+    starts = np.maximum(train.offsets[:-1][rows], stops - window - 1)
+    return train.spans(starts, stops - starts)

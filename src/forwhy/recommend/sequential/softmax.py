@@ -1,0 +1,99 @@
+"""Cross-entropy over the whole catalogue without the whole matrix of logits.
+
+Shapes: N predictions (C of one chunk), I items, D width, A items whose scores gain something.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+CHUNK_LOGITS = 1 << 20
+"""Logits held at once (4 bytes each): 4 MiB, so that a chunk stays in a core's cache from product to gradient."""
+
+
+def catalogue_cross_entropy(
+    states_ND: Tensor,
+    table_ID: Tensor,
+    targets_N: Tensor,
+    smoothing: float = 0.0,
+    items_NA: Tensor | None = None,
+    gains_NA: Tensor | None = None,
+) -> Tensor:
+    """Mean of -log softmax(states table^T + gains)[target], the target smoothed over all items.
+
+    `gains_NA` are added to the logits of `items_NA`, the sum where a row names an item twice. Equals
+    `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from one
+    walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D + N·A).
+    """
+    if items_NA is None or gains_NA is None:
+        items_NA, gains_NA = targets_N.new_empty(len(targets_N), 0), states_ND.new_empty(len(targets_N), 0)
+    loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states_ND, table_ID, targets_N, smoothing, items_NA, gains_NA
+    )
+    return loss
+
+
+class _CrossEntropy(Function):
+    """Computes the gradients along with the loss; backward only scales them."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0913 (what autograd's functions get is positional)
+        context: Any,  # noqa: ANN401
+        states: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        items: Tensor,
+        gains: Tensor,
+    ) -> Tensor:
+        to_states, to_table, to_gains = (
+            torch.empty_like(states),
+            torch.zeros_like(table),
+            torch.empty_like(gains),
+        )
+        total = states.new_zeros((), dtype=torch.float64)
+        size = max(1, CHUNK_LOGITS // len(table))
+        # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
+        buffer = states.new_empty(min(size, len(states)), len(table))
+        for start in range(0, len(states), size):
+            part = slice(start, start + size)
+            logits = torch.mm(states[part], table.T, out=buffer[: len(states[part])])
+            logits.scatter_add_(1, items[part], gains[part])
+            loss, sums = _chunk(logits, targets[part], smoothing)
+            total += loss
+            torch.mm(logits, table, out=to_states[part]).div_(sums)
+            to_table.addmm_(logits.T, states[part] / sums)
+            to_gains[part] = logits.gather(1, items[part]) / sums
+        count = max(len(states), 1)
+        context.save_for_backward(to_states / count, to_table / count, to_gains / count)
+        return (total / count).to(states.dtype)
+
+    @staticmethod
+    def backward(
+        context: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor, Tensor, None, None, None, Tensor]:
+        to_states, to_table, to_gains = context.saved_tensors
+        scale = gradients[0]
+        return scale * to_states, scale * to_table, None, None, None, scale * to_gains
+
+
+def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The sum of the chunk's losses, and [C, 1] what the logits' gradients, which replace them, are to be divided by.
+
+    Not divided here: what they are multiplied with is narrow, they are wide.
+    """
+    own_C1 = logits_CI.gather(1, targets_C[:, None])
+    mean = logits_CI.mean(1).double().sum() if smoothing else 0.0
+    top_C1 = logits_CI.amax(1, keepdim=True)
+    weights_CI = logits_CI.sub_(top_C1).exp_()
+    sums_C1 = weights_CI.sum(1, keepdim=True)
+    loss = (
+        (top_C1 + sums_C1.log()).double().sum() - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
+    )
+    weights_CI.scatter_add_(1, targets_C[:, None], (smoothing - 1) * sums_C1)
+    if smoothing:
+        weights_CI.sub_(sums_C1 * (smoothing / logits_CI.shape[1]))
+    return loss, sums_C1

@@ -1,0 +1,363 @@
+"""TIGER (Rajput et al. 2023): an encoder reads the codes of a history, a decoder writes those of the next item.
+
+Shapes: B histories or targets, I items of a history, S tokens read, T tokens written, n tokens written so far, L
+levels, D width, W codes of a level, V tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forwhy.artifact import Artifact
+from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Histories, Sequences, batches_of
+from forwhy.options import Presets
+from forwhy.recommend.base import Ints
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.generative import (
+    GenerativeNetwork,
+    GenerativeRecommender,
+    GenerativeTask,
+    IndexTokens,
+    check_data,
+    decayed_adamw,
+    identity_of,
+)
+from forwhy.recommend.options import GenerativeOptions
+from forwhy.recommend.t5 import Encoded, KeyValue, Stack, T5Shape
+from forwhy.training import Epoch, seed_everything
+from forwhy.training.checkpoint import kept_generators
+from forwhy.vocabulary.indices import ItemIndex
+
+BEGIN = 0
+"""The token that every history and every written item begins with."""
+
+
+class TigerConfig(GenerativeOptions, T5Shape):
+    """How the encoder and the decoder learn to recommend, and how they are asked."""
+
+    presets: ClassVar[Presets] = {
+        "forwhy": {},
+        # Sizes: Rajput et al. 2023, section 4. Training: LETTER's released code.
+        "paper": {
+            "layers": 4,
+            "dims": 128,
+            "heads": 6,
+            "head_dims": 64,
+            "feedforward": 1024,
+            "dropout": 0.1,
+            "softmax": "vocab",
+            "targets": 0,
+            "epochs": 200,
+            "patience": 20,
+            "learning_rate": 5e-4,
+            "batch_size": 512,
+        },
+    }
+
+    preset: Literal["forwhy", "paper"] = "forwhy"
+    """Defaults of the options below; what is given wins. `paper`: the published sizes."""
+
+    targets: NonNegativeInt = 4
+    """Items of each training history that are targets in an epoch, drawn anew each time; 0: all, as published. The
+    encoder reads both ways, so each target costs a pass over its own window. A draw weighs people more alike, as
+    evaluation does: on Beauty 4 are half of all targets, with a third of the tokens to read."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of a target code that is spread over what it competes with."""
+
+    batch_size: PositiveInt = 256
+    """Targets per step, each with its history."""
+
+
+# --- the network, and how beam search reads it
+
+
+@dataclass
+class ReadHistories:
+    """Encoded histories, and the tree of codes that is being written after them."""
+
+    encoded: Encoded
+    lengths_B: Tensor
+    last: Tensor
+    """[B, D] states at the begin token of what is written."""
+    written: list[KeyValue]
+    """Keys and values [B, H, 1 + n, E] of the begin token and the tree."""
+    places_n: Tensor
+    """[1 + n] how far from the beginning each of them stands."""
+
+    def prune(self) -> None:
+        """Forget the tree, keep the histories."""
+        self.places_n = self.places_n[:1]
+        self.written = [(keys[:, :, :1], values[:, :, :1]) for keys, values in self.written]
+
+
+class TigerNetwork(GenerativeNetwork):
+    """Reads codes both ways, writes codes from left to right; read and written tokens share a table.
+
+    For beam search (`TreeReader`) all beams of a user look at the one encoded history, which is never repeated: they
+    are the queries' axis of the cross-attention. A mask keeps them apart where they look at what was written.
+    """
+
+    longest = None
+
+    def __init__(self, index: ItemIndex, config: TigerConfig) -> None:
+        """Random weights from torch's generator, spread as T5's."""
+        super().__init__()
+        self.tokens, self.config = IndexTokens.of(index, BEGIN + 1, (BEGIN,)), config
+        self.table = nn.Embedding(BEGIN + 1 + self.tokens.count, config.dims)
+        self.encoder, self.decoder = Stack(config, reads=True), Stack(config, reads=False)
+        self.head = CodesHead(self.table)
+
+    def forward(self, items_BI: Tensor, lengths_B: Tensor, targets_B: Tensor) -> dict[str, Tensor]:
+        """`loss`: the mean cross-entropy of the targets' codes after their histories, padded behind."""
+        codes_NL = self.tokens.items_NL.to(self.device)
+        ids_BS = F.pad(codes_NL[items_BI.to(self.device)].flatten(1), (1, 0), value=BEGIN)
+        encoded = self.encode(ids_BS, 1 + lengths_B.to(self.device) * codes_NL.shape[1])
+        codes_BL = codes_NL[targets_B.to(self.device)]
+        places_L = torch.arange(codes_BL.shape[1], device=self.device)
+        before_LL = places_L[:, None] >= places_L
+        given_BL = F.pad(codes_BL[:, :-1], (1, 0), value=BEGIN)
+        states_BLD, _ = self.write(encoded, given_BL, places_L, before_LL[None])
+        return {"loss": self._cross_entropy(states_BLD, codes_BL)}
+
+    def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> Encoded:
+        """One pass over histories of tokens, padded behind; the lengths count tokens."""
+        places_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
+        unread = None
+        if int(lengths_B.min()) < ids_BS.shape[1]:
+            behind_BS = places_S >= lengths_B[:, None]
+            unread = torch.zeros_like(behind_BS, dtype=torch.float32).masked_fill_(behind_BS, -torch.inf)
+            unread = unread[:, None, None]
+        bias = self.encoder.distances(places_S, places_S)
+        states_BSD, _ = self.encoder(self.table(ids_BS), bias if unread is None else bias + unread)
+        return Encoded([block.cross.pair(states_BSD) for block in self.decoder.blocks], unread)
+
+    def write(
+        self,
+        encoded: Encoded,
+        ids_BT: Tensor,
+        places_n: Tensor,
+        seen_BTn: Tensor,
+        written: list[KeyValue] | None = None,
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """States [B, T, D] that predict what follows each token, and keys and values of all tokens so far.
+
+        Args:
+            encoded: What was read.
+            ids_BT: New tokens.
+            places_n: How far from the beginning each token so far stands, the new ones last.
+            seen_BTn: True where a new token sees another. The first dimension may be 1.
+            written: Keys and values of the tokens before.
+        """
+        bias = self.decoder.distances(places_n[-ids_BT.shape[1] :], places_n)
+        bias = bias.masked_fill(~seen_BTn[:, None], -torch.inf)
+        found: tuple[Tensor, list[KeyValue]] = self.decoder(self.table(ids_BT), bias, encoded, written)
+        return found
+
+    def _cross_entropy(self, states_BLD: Tensor, codes_BL: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        if self.config.softmax == "vocab":
+            logits = self.head.vocabulary(states_BLD).flatten(0, 1)
+            return F.cross_entropy(logits, codes_BL.flatten(), label_smoothing=smoothing)
+        losses = []
+        for level, ids_W in enumerate(self.tokens.levels):
+            logits_BW = self.head.rows(states_BLD[:, level], ids_W.to(self.device))
+            codes_B = codes_BL[:, level] - int(ids_W[0])
+            losses.append(F.cross_entropy(logits_BW, codes_B, label_smoothing=smoothing))
+        return torch.stack(losses).mean()
+
+    # --- as a `TreeReader`
+
+    @property
+    def reader(self) -> TigerNetwork:
+        """The network itself."""
+        return self
+
+    @property
+    def model(self) -> TigerNetwork:
+        """The network itself."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.table.weight.device
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that it knows."""
+        return self.table.num_embeddings
+
+    def prefix(self, ids: Sequence[int]) -> None:
+        """None: an encoder's states at the beginning depend on what follows."""
+
+    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: object = None) -> ReadHistories:
+        """One pass over a batch of histories, and one over the begin token; room and prefix mean nothing here."""
+        lengths_B = torch.tensor([len(row) for row in prompts], device=self.device)
+        longest = int(lengths_B.max())
+        ids_BS = torch.tensor([[*row, *[BEGIN] * (longest - len(row))] for row in prompts])
+        encoded = self.encode(ids_BS.to(self.device), lengths_B)
+        begin_B1 = torch.full((len(prompts), 1), BEGIN, device=self.device)
+        here_1 = torch.zeros(1, dtype=torch.long, device=self.device)
+        seen_111 = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device)
+        states_B1D, written = self.write(encoded, begin_B1, here_1, seen_111)
+        return ReadHistories(encoded, lengths_B, states_B1D[:, 0], written, here_1)
+
+    def grow(self, prompts: ReadHistories, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
+        """States [B, T, D] of new tokens of the tree; see `TreeModel.grow`."""
+        prompts.places_n = torch.cat([prompts.places_n, depths_T + 1])
+        begin_BT1 = seen_BTn.new_ones(*seen_BTn.shape[:2], 1)
+        seen_BTn = torch.cat([begin_BT1, seen_BTn], dim=2)
+        states_BTD, prompts.written = self.write(
+            prompts.encoded, ids_BT, prompts.places_n, seen_BTn, prompts.written
+        )
+        return states_BTD
+
+
+class CodesHead:
+    """The table of tokens as the output layer, its states scaled as T5 does when it shares them."""
+
+    def __init__(self, table: nn.Embedding) -> None:
+        self.table = table
+
+    def vocabulary(self, states: Tensor) -> Tensor:
+        """Logits [..., V] of all tokens."""
+        return self._logits(states, self.table.weight)
+
+    def rows(self, states: Tensor, ids_W: Tensor) -> Tensor:
+        """Logits [..., W] of some tokens."""
+        return self._logits(states, self.table.weight[ids_W])
+
+    def _logits(self, states: Tensor, rows_WD: Tensor) -> Tensor:
+        scale: float = self.table.embedding_dim**-0.5
+        return F.linear(states * scale, rows_WD).float()
+
+
+# --- its training: one encoder pass per target
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's targets."""
+
+    items_BI: Tensor
+    """What was taken before each, padded behind."""
+    lengths_B: Tensor
+    targets_B: Tensor
+
+
+class TigerTask(GenerativeTask[Batch]):
+    """Learns to write the codes of training items after what was taken before them."""
+
+    network: TigerNetwork
+    config: TigerConfig
+
+    def __init__(
+        self, network: TigerNetwork, sequences: Sequences, trie: CodeTrie, config: TigerConfig
+    ) -> None:
+        super().__init__(network, sequences, trie, config)
+        self._train = sequences.train
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; weight decay on matrices but those of tokens and distances."""
+        network, config = self.network, self.config
+        tables = [part.weight for part in (network.table, network.encoder.bias, network.decoder.bias)]
+        return decayed_adamw(network, tables, config.learning_rate, config.weight_decay)
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """Every training target once, or the epoch's draw of each history's."""
+        rng = np.random.default_rng((self.config.seed, epoch))
+        targets = drawn(self._train, self.config.targets, rng)
+        before = targets - self._train.offsets[:-1][self._train.rows[targets]]
+        lengths = np.minimum(before, self.config.window)
+        rows = batches_of(lengths, self.config.batch_size, rng)
+        return Epoch(len(rows), lambda number: self._batch(targets[rows[number]], lengths[rows[number]]))
+
+    def _batch(self, targets: Ints, lengths: Ints) -> Batch:
+        before = self._train.spans(targets - lengths, lengths)
+        parts = before.padded(), lengths, self._train.items[targets]
+        return Batch(*(torch.from_numpy(part) for part in parts))
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the targets' codes."""
+        found: Mapping[str, Tensor] = self.network(batch.items_BI, batch.lengths_B, batch.targets_B)
+        return found
+
+
+def drawn(train: Histories, count: int, rng: np.random.Generator) -> Ints:
+    """Places in `train.items` of at most `count` items of each history, drawn without order; of all where 0."""
+    if not count:
+        return np.arange(len(train.items))
+    order = np.lexsort((rng.random(len(train.items)), train.rows))
+    turn = np.arange(len(order)) - train.offsets[:-1][train.rows]
+    return np.sort(order[turn < count])
+
+
+class TigerRecommender(GenerativeRecommender):
+    """An encoder and a decoder that know the items' codes; what it lists and how: see `GenerativeRecommender`.
+
+    Without the hashed user token of the paper, as in LETTER's code: so people never seen are served as all others.
+    The paper's codes come from an RQ-VAE (`IndexConfig(method="rqvae", source="semantic")`), but any index will do.
+    """
+
+    kind: ClassVar[str] = "tiger"
+    title: ClassVar[str] = "TIGER"
+    options: ClassVar[type[TigerConfig]] = TigerConfig
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: Dataset,
+        index: ItemIndex,
+        folder: Path | str,
+        config: TigerConfig | None = None,
+        graph: Graph = "leak-free",
+        sequences: Sequences | None = None,
+    ) -> TigerRecommender:
+        """Learn to write each training item's codes after those before it; a killed run continues from `folder`.
+
+        Gradients come from training items alone; validation items choose the epoch. Without any the last is kept.
+        Cost of an epoch: an encoder pass over its window for every target (see `TigerConfig.targets`).
+
+        Args:
+            dataset: interactions with timestamps, one validation and one test item per user.
+            index: the codes of all its items.
+            folder: for checkpoints and metrics.jsonl.
+            config: `TigerConfig()` by default.
+            graph: which training interactions (see `Dataset.edges`).
+            sequences: other histories of the same data set, such as shuffled ones.
+
+        Raises:
+            UserError: no order, no training items, an index of other items; training diverged.
+        """
+        config, sequences = config or TigerConfig(), sequences or Sequences.from_dataset(dataset, graph)
+        check_data(dataset, sequences, index)
+        with kept_generators():
+            seed_everything(config.seed)
+            network = TigerNetwork(index, config)
+        task = TigerTask(network, sequences, CodeTrie.from_codes(index.codes, index.sizes), config)
+        result = task.learn(Path(folder) / "full", "tiger", identity_of(dataset, sequences, index, config))
+        catalogue = Catalogue.of(dataset, sequences.train)
+        fitted = cls(catalogue, index, network, config, {"full": result.summary()})
+        fitted.learn_repeats(sequences)
+        return fitted
+
+    @classmethod
+    def _restored(
+        cls, stored: Artifact, index: ItemIndex, config: TigerConfig, device: torch.device
+    ) -> tuple[TigerNetwork, dict[str, Any]]:
+        network = TigerNetwork(index, config)
+        network.load_state_dict({name: torch.from_numpy(it) for name, it in stored.group("network.").items()})
+        return network.to(device), {}
