@@ -15,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from forwhy.recommend.decoding import BeamDecoder, Beams, CodeTrie
-from forwhy.recommend.llmbs.config import BackboneConfig
+from forwhy.recommend.decoding.beams import BeamDecoder, Beams
+from forwhy.recommend.decoding.exact import exact_scores
+from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.llmbs.network import scratch_model
+from forwhy.recommend.llmbs.options import BackboneConfig
 
 Codes = NDArray[np.int64]
 LEVELS, WIDTH, PROMPT, ITEMS = 4, 256, 88, 12_101
@@ -88,15 +91,15 @@ def measured(model: PreTrainedModel, codes: Codes, options: argparse.Namespace) 
     trie = CodeTrie.from_codes(codes, [WIDTH] * LEVELS)
     built = time.perf_counter() - start
     decoder = BeamDecoder(model, trie, ids, options.normalise, options.beam, options.batch)
-    work = decoder.exact_rank if options.exact else decoder.search
+    work = partial(exact_scores, decoder) if options.exact else decoder.search
     before = peak(anew=True)
     work(prompts[: options.batch].tolist())  # memory is allocated once
     per_user = (peak() - before) / min(options.users, options.batch)
     line = {
         "benchmark": "decoding", "model": "small" if options.model is None else options.model.name,
-        "what": "exact_rank" if options.exact else "search", "items": len(codes), "prompt": options.prompt,
+        "what": "exact_scores" if options.exact else "search", "items": len(codes), "prompt": options.prompt,
         "normalise": options.normalise, "beam": options.beam, "batch": options.batch, "shared": options.shared,
-        "threads": options.threads, "trie_seconds": round(built, 2), "trie_bytes": trie.nbytes,
+        "threads": options.threads, "trie_seconds": round(built, 2), "trie_bytes": held(trie),
         "MiB_per_user": round(per_user / 1024, 2),
     }  # fmt: skip
     alone = options.growth or options.exact
@@ -138,6 +141,12 @@ def compared(
         "same_items": found.items[: len(items)].tolist() == items,
         "largest_score_difference": float((found.scores[: len(items)] - scores).abs().max()),
     }  # fmt: skip
+
+
+def held(trie: CodeTrie) -> int:
+    """Bytes of all its tensors."""
+    parts = [part for depth in trie.depths for part in (depth.start, depth.code, depth.table)]
+    return sum(part.nbytes for part in [*parts, trie.items] if part is not None)
 
 
 def timed(work: Callable[[], Any], users: int) -> tuple[Any, tuple[float, float]]:

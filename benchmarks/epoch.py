@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sequences import Sequences
-from forwhy.recommend.decoding import CodeTrie
-from forwhy.recommend.llmbs.config import BackboneConfig, ContrastConfig, LlmBsConfig
+from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.tokens import bare_tokens
+from forwhy.recommend.llmbs.options import BackboneConfig, ContrastConfig, LlmBsConfig
+from forwhy.recommend.llmbs.texts import bare_tokens
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.vocabulary.indices import IndexConfig, build_index
 

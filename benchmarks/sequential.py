@@ -16,20 +16,15 @@ import torch
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult, rank_sequences
-from forwhy.recommend.sequential import (
-    ItemKnnRecommender,
-    KnnConfig,
-    NextItemRecommender,
-    SequentialRecommender,
-)
-from forwhy.recommend.sequential.nextitem import CONFIGS
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.base import Recommender
+from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
+from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.sequential.networks import kind
+from forwhy.recommend.sequential.recommender import NextItemRecommender
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 SHUFFLE = 0
 """Seed of the order-shuffle check."""
-
-Model = SequentialRecommender | PopularityRecommender
 
 
 def main() -> None:
@@ -59,21 +54,21 @@ def main() -> None:
         print(line(name, model, seconds, sequences, options.split), flush=True)
 
 
-def made(name: str, dataset: Dataset, folder: Path, options: dict[str, object]) -> tuple[Model, float]:
+def made(name: str, dataset: Dataset, folder: Path, options: dict[str, object]) -> tuple[Recommender, float]:
     """The fitted model, and the seconds that its training took (all runs of it together)."""
     start = time.perf_counter()
     if name == "popularity":
-        model: Model = PopularityRecommender.fit(dataset)
+        model: Recommender = PopularityRecommender.fit(dataset)
     elif name == "item-knn":
         model = ItemKnnRecommender.fit(dataset, KnnConfig(**options))
     else:
-        learnt = NextItemRecommender.fit(dataset, folder, CONFIGS[name](**options))
+        learnt = NextItemRecommender.fit(dataset, folder, kind(name)(**options))
         learnt.save_pretrained(folder / "model")
         return learnt, float(learnt.metrics["seconds"])
     return model, time.perf_counter() - start
 
 
-def line(name: str, model: Model, seconds: float, sequences: Sequences, split: Heldout) -> str:
+def line(name: str, model: Recommender, seconds: float, sequences: Sequences, split: Heldout) -> str:
     """One row of the table: means with their 95% intervals over users."""
     histories = sequences.histories(split).last()
     start = time.perf_counter()
@@ -85,10 +80,8 @@ def line(name: str, model: Model, seconds: float, sequences: Sequences, split: H
     return f"| {name} | " + " | ".join(cells) + f" | {shuffled:.4f} | {seconds:.0f} + {ranking:.0f} |"
 
 
-def ranked(model: Model, histories: Histories, sequences: Sequences, split: Heldout) -> RankingResult:
+def ranked(model: Recommender, histories: Histories, sequences: Sequences, split: Heldout) -> RankingResult:
     """Full ranking after these histories of all users."""
-    if isinstance(model, PopularityRecommender):
-        return rank_sequences(model.scores, sequences, split)
     return rank_sequences(lambda users: model.scores_after(histories.take(users)), sequences, split)
 
 

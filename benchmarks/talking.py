@@ -15,7 +15,7 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.models import load_causal_lm
-from forwhy.recommend.llmbs import LlmBsRecommender
+from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.text.perplexity import Surprise, surprise
 
 

@@ -15,7 +15,7 @@ from forwhy.cli import app
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run, run_grid
-from forwhy.recommend.llmbs import LlmBsRecommender
+from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 
 ITEMS = 12
 TINY = """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forwhy.explain.beat import BeatExplainer
     from forwhy.explain.options import BeatConfig
     from forwhy.recipe import Recipe, load_recipe, run
-    from forwhy.recommend.simple import BehaviourRecommender
+    from forwhy.recommend.behaviour import BehaviourRecommender
     from forwhy.text.encoder import text_encoder
     from forwhy.vocabulary.config import TokenizerConfig
     from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
@@ -38,7 +38,7 @@ _HOME = {
     "BeatConfig": "forwhy.explain.options",
     "BeatExplainer": "forwhy.explain.beat",
     "BehaviourTokenizer": "forwhy.vocabulary.tokenizer",
-    "BehaviourRecommender": "forwhy.recommend.simple",
+    "BehaviourRecommender": "forwhy.recommend.behaviour",
     "Dataset": "forwhy.data.dataset",
     "IndexConfig": "forwhy.vocabulary.indices",
     "IntentsConfig": "forwhy.data.intents",

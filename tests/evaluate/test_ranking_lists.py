@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.dataset import Ids
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories
 from forwhy.evaluate import ranking
 from forwhy.evaluate.ranking import list_metrics, rank_scores, top_items
-from forwhy.recommend.base import CatalogueRecommender, Ints, Reach, Scores
+from forwhy.recommend.base import Ints, Recommender, Scores
 
 USERS, ITEMS = 7, 11
 PAIRS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=50)
@@ -18,20 +20,22 @@ def pairs(rows: list[tuple[int, int]]) -> np.ndarray:
     return np.unique(np.array(rows, dtype=np.int64).reshape(-1, 2), axis=0)
 
 
-class Fixed(CatalogueRecommender):
+class Fixed(Recommender):
     """Recommends by a given table."""
 
-    reach = Reach(frozenset({"hot"}), frozenset({"hot"}))
-
     def __init__(self, table: Scores, seen: Ints) -> None:
-        super().__init__(Ids(range(len(table))), Ids(range(table.shape[1])), [""] * table.shape[1], seen)
+        users, items = Ids(range(len(table))), Ids(range(table.shape[1]))
+        super().__init__(Catalogue(users, items, [""] * len(items), seen))
         self.table = table
 
     def scores(self, users: Ints) -> Scores:
         return self.table[users]
 
-    def history_scores(self, items: Ints) -> Scores:
+    def scores_after(self, histories: Histories) -> Scores:
         raise NotImplementedError
+
+    def _has_history(self) -> np.ndarray:
+        return np.ones(len(self.table), bool)
 
 
 @given(PAIRS, st.integers(0, 10_000), st.integers(1, 4), st.integers(1, ITEMS))

@@ -1,14 +1,15 @@
 """The recommender laws hold for the popularity baseline and catch wrong recommenders."""
 
-from typing import ClassVar
-
 import numpy as np
 import polars as pl
 import pytest
 
+from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.ids import Ids
-from forwhy.recommend.base import CatalogueRecommender, Ints, Reach, Scores
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.data.sequences import Histories
+from forwhy.errors import UserError
+from forwhy.recommend.base import Ints, Recommender, Scores
+from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS = ["ann", "ben", "cleo"], [f"i{number}" for number in range(12)]
@@ -16,14 +17,13 @@ SEEN = np.array([[0, 0], [0, 3], [1, 3], [1, 4], [1, 5], [2, 3]])
 TAKEN = {"ann": {"i0", "i3"}, "ben": {"i3", "i4", "i5"}, "cleo": {"i3"}}
 
 
-def ids(values: list[str]) -> Ids:
-    return Ids(tuple(values))
+CATALOGUE = Catalogue(Ids(tuple(USERS)), Ids(tuple(ITEMS)), [""] * 12, SEEN)
 
 
-class Personal(CatalogueRecommender):
+class Personal(Recommender):
     """Fixed scores, different for everyone; may offend in one way."""
 
-    reach: ClassVar[Reach] = Reach(frozenset({"hot"}), frozenset({"hot"}))
+    capabilities = Capabilities(hot=True)
     offence = ""
 
     def scores(self, users: Ints) -> Scores:
@@ -31,15 +31,15 @@ class Personal(CatalogueRecommender):
         moved = table[users] + (0.5 * len(users) if self.offence == "batch" else 0.0)
         return moved * (np.arange(12) % 2 if self.offence == "batch" and len(users) > 1 else 1.0)
 
-    def history_scores(self, items: Ints) -> Scores:
-        return np.zeros(len(ITEMS), np.float32)
+    def scores_after(self, histories: Histories) -> Scores:
+        raise AssertionError("nobody brings a history")
 
 
 class Offender(Personal):
     """Spoils the table after the fact."""
 
     def __init__(self, offence: str) -> None:
-        super().__init__(ids(USERS), ids(ITEMS), [""] * 12, SEEN)
+        super().__init__(CATALOGUE)
         self.offence = offence
 
     def recommend(self, users: object, *, k: int, filter_seen: bool = True) -> pl.DataFrame:  # type: ignore[override]
@@ -59,8 +59,8 @@ class Offender(Personal):
 
 
 def test_ours_obey() -> None:
-    recommender_laws(PopularityRecommender(ids(USERS), ids(ITEMS), [""] * 12, SEEN), USERS, TAKEN)
-    recommender_laws(Personal(ids(USERS), ids(ITEMS), [""] * 12, SEEN), USERS, TAKEN)
+    recommender_laws(PopularityRecommender(CATALOGUE), USERS, TAKEN)
+    recommender_laws(Personal(CATALOGUE), USERS, TAKEN)
     recommender_laws(Offender("none"), ["cleo", "ann"], TAKEN | {"ben": set()})
 
 
@@ -68,3 +68,14 @@ def test_ours_obey() -> None:
 def test_offenders_are_caught(offence: str) -> None:
     with pytest.raises(AssertionError):
         recommender_laws(Offender(offence), USERS, TAKEN)
+
+
+def test_who_is_served_is_what_the_capabilities_say() -> None:
+    """Someone new, with a history or without one."""
+    empty = Catalogue(Ids(("new",)), Ids(tuple(ITEMS)), [""] * 12, SEEN[:0])
+    cold = PopularityRecommender(empty)
+    assert cold.recommend("new", k=2).height == cold.recommend(history=[], k=2).height == 2
+    with pytest.raises(UserError, match="name a user, without a history"):
+        Personal(CATALOGUE).recommend(history=["i1"])
+    with pytest.raises(UserError, match="'new' has no training interactions"):
+        Personal(empty).recommend("new")

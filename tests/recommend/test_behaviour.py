@@ -9,7 +9,7 @@ from forwhy.data.ids import Ids
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base
-from forwhy.recommend.simple import BehaviourRecommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
@@ -63,7 +63,8 @@ def sorted_items(vocabulary: TinyVocabulary, scores: np.ndarray, hidden: set[int
 
 
 def test_it_serves_who_has_a_history_and_who_brings_one(vocabulary: TinyVocabulary) -> None:
-    assert BehaviourRecommender(vocabulary).reach.users == {"hot", "warm"}
+    can = BehaviourRecommender(vocabulary).capabilities
+    assert (can.hot, can.warm, can.cold) == (True, True, False)
 
 
 def test_obeys_the_laws(vocabulary: TinyVocabulary) -> None:

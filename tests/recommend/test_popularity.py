@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 
 from forwhy.data.dataset import make_dataset
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.data.sequences import Histories
+from forwhy.recommend.popularity import PopularityRecommender
 
 
 def recommender() -> PopularityRecommender:
@@ -30,5 +31,5 @@ def test_a_history_only_hides() -> None:
 def test_scores_are_new_memory() -> None:
     found = recommender()
     found.scores(np.array([0, 1]))[:] = -1
-    found.history_scores(np.array([0]))[:] = -1
+    found.scores_after(Histories.of([[0]]))[:] = -1
     assert found.score("a", "x").tolist() == [3]

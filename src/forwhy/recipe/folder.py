@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from forwhy.evaluate.reading import Outputs
     from forwhy.explain.base import Explainer
     from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 TEXTS = "outputs.parquet"
@@ -122,7 +122,7 @@ class RunFolder(Run):
         """
         return self.recipe.load_explainer(self)
 
-    def recommender(self) -> CatalogueRecommender:
+    def recommender(self) -> Recommender:
         """What lists items for people.
 
         Raises:

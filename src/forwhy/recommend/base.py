@@ -70,6 +70,13 @@ class Recommender(ABC):
         """The `k` best items of each internal user, as `lists_after`."""
         return self._best(len(users), lambda rows: self.scores(users[rows]), k, hidden)
 
+    def items_after(self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None) -> Ints:
+        """[B, k] the items of `lists_after`, -1 where a list has ended: what `evaluate.ranking.rank_lists` reads."""
+        items_BK = np.full((len(histories), k), -1, dtype=np.int64)
+        for row, (items, _) in enumerate(self.lists_after(histories, k, hidden)):
+            items_BK[row, : len(items)] = items
+        return items_BK
+
     def _has_history(self) -> NDArray[np.bool_]:
         """[users] whether there is something to know each by."""
         return self.catalogue.has_history["user"]
@@ -90,7 +97,7 @@ class Recommender(ABC):
     ) -> pl.DataFrame:
         """The `k` best items of each person: user_id, item_id, score, rank (and title when known).
 
-        `users`: an id or a list of ids. `history`: item ids of one person, used instead of what training
+        `users`: an id or a list of ids. `history`: item ids of one person (or a single id), used instead of what training
         knows of them; without a user the rows' user_id is null. `filter_seen` leaves out training items and
         the history. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
         Cost: one pass over the catalogue per person.
@@ -114,8 +121,10 @@ class Recommender(ABC):
         if len(users) > 1:
             raise UserError("a history belongs to one person: ask for one user at a time")
         if not self.capabilities.warm:
-            raise UserError("this recommender knows the people of its training alone: name a user, without a history")
-        items = self._items(history)
+            raise UserError(
+                "this recommender knows the people of its training alone: name a user, without a history"
+            )
+        items = self._items(_listed(history))
         if not len(items) and not self.capabilities.cold:
             raise UserError("the history is empty: give at least one item id")
         numbers = [self.catalogue.users.index(user) for user in users]
@@ -175,23 +184,18 @@ class Recommender(ABC):
         listed = [item for found, _ in lists for item in found.tolist()]
         columns = {
             "user_id": pl.Series(
-                [owner for owner, (found, _) in zip(owners, lists, strict=True) for _ in found], dtype=_dtype(users)
+                [owner for owner, (found, _) in zip(owners, lists, strict=True) for _ in found],
+                dtype=_dtype(users),
             ),
             "item_id": pl.Series([items.values[item] for item in listed], dtype=_dtype(items)),
             "score": pl.Series([score for _, scores in lists for score in scores.tolist()], dtype=pl.Float32),
-            "rank": pl.Series([rank for found, _ in lists for rank in range(1, len(found) + 1)], dtype=pl.Int64),
+            "rank": pl.Series(
+                [rank for found, _ in lists for rank in range(1, len(found) + 1)], dtype=pl.Int64
+            ),
         }
         if any(self.catalogue.titles):
             columns["title"] = pl.Series([self.catalogue.titles[item] for item in listed], dtype=pl.String)
         return pl.DataFrame(columns)
-
-
-def filled(lists: Sequence[Listed], k: int) -> Ints:
-    """[B, k] the items of lists, -1 where one has ended: what `evaluate.sequential.rank_lists` reads."""
-    items_BK = np.full((len(lists), k), -1, dtype=np.int64)
-    for row, (items, _) in enumerate(lists):
-        items_BK[row, : len(items)] = items
-    return items_BK
 
 
 def _blocks(people: Ints, n_items: int) -> list[tuple[int, Ints]]:

@@ -5,48 +5,14 @@ Shapes: B people, I items, W dimensions of a representation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.columns import Side
-from forwhy.data.catalogue import Catalogue
-from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories
+from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
-
-
-class Representations(Protocol):
-    """What recommending needs of what stage 1 learned: a `Vocabulary`, or `CollaborativeVectors`."""
-
-    @property
-    def users(self) -> Ids:
-        """All users."""
-
-    @property
-    def items(self) -> Ids:
-        """All items."""
-
-    @property
-    def titles(self) -> Sequence[str]:
-        """Title of each item; "" when unknown."""
-
-    @property
-    def taken(self) -> Ints:
-        """[T, 2] internal pairs of all training interactions, ordered by user."""
-
-    @property
-    def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
-        """Side -> whether each entity has interactions in the graph that was learned."""
-
-    def representation(self, side: Side) -> NDArray[np.float32]:
-        """[entities, W], so that a score is an inner product."""
-
-    def representation_for_history(self, items: Sequence[int]) -> NDArray[np.float32]:
-        """[W] the representation of a person who took these internal items."""
 
 
 class BehaviourRecommender(Recommender):
@@ -57,7 +23,7 @@ class BehaviourRecommender(Recommender):
 
     def __init__(self, behaviour: Representations) -> None:
         """Nothing is fitted here: what stage 1 learned is the model."""
-        super().__init__(Catalogue(behaviour.users, behaviour.items, behaviour.titles, behaviour.taken))
+        super().__init__(behaviour.catalogue)
         self.behaviour = behaviour
 
     def scores(self, users: Ints) -> Scores:
@@ -66,7 +32,10 @@ class BehaviourRecommender(Recommender):
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] inner products of the representation that each history gets."""
-        rows = [self.behaviour.representation_for_history(histories[row].tolist()) for row in range(len(histories))]
+        rows = [
+            self.behaviour.representation_for_history(histories[row].tolist())
+            for row in range(len(histories))
+        ]
         return self._products(np.stack(rows))
 
     def _products(self, people: NDArray[np.float32]) -> Scores:

@@ -49,7 +49,7 @@ class IndexTokens:
     @classmethod
     def of(cls, index: ItemIndex, first: int, prompt: tuple[int, ...], **more: int) -> Self:
         """The tokens of an index from token `first` on."""
-        levels = torch.arange(first, first + int(index.offsets[-1])).split(list(index.sizes))
+        levels = torch.split(torch.arange(first, first + int(index.offsets[-1])), list(index.sizes))
         return cls(torch.from_numpy(index.token_rows + first).long(), levels, prompt, **more)
 
     @property
@@ -125,8 +125,12 @@ class GenerativeRecommender(Recommender, Saved):
         """
         super().__init__(catalogue)
         check_items(index, catalogue.items)
-        if not torch.equal(network.tokens.items_NL, torch.from_numpy(index.token_rows + network.tokens.first)):
-            raise UserError("index and model disagree: the model was trained on other codes; load its own index")
+        if not torch.equal(
+            network.tokens.items_NL, torch.from_numpy(index.token_rows + network.tokens.first)
+        ):
+            raise UserError(
+                "index and model disagree: the model was trained on other codes; load its own index"
+            )
         self.index, self.network, self.config = index, network.eval(), config
         self.metrics, self.repeat_gain = dict(metrics or {}), repeat_gain
         self._trie = CodeTrie.from_codes(index.codes, index.sizes)
@@ -146,7 +150,9 @@ class GenerativeRecommender(Recommender, Saved):
         Fewer where the catalogue ends.
         """
         recent = histories.last(self.window)
-        left_out = [recent.items[:0]] * len(recent) if hidden is None else [np.unique(items) for items in hidden]
+        left_out = (
+            [recent.items[:0]] * len(recent) if hidden is None else [np.unique(items) for items in hidden]
+        )
         widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
         lists: list[Listed] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
         for width in np.unique(widths).tolist():
@@ -173,7 +179,8 @@ class GenerativeRecommender(Recommender, Saved):
 
     def _width(self, wanted: int) -> int:
         """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""
-        return min(-(-wanted // self.config.beam) * self.config.beam, len(self.catalogue.items))
+        beam = int(self.config.beam)
+        return min(-(-wanted // beam) * beam, len(self.catalogue.items))
 
     # --- scores
 
@@ -334,7 +341,9 @@ class GenerativeTask(Task[Batch]):
             return {"train_log_likelihood": -float(parts.get("generation", parts["loss"]))}
         # Beams are compared to rounding; autocast's is too coarse for that.
         with torch.autocast(self.network.reader.device.type, enabled=False):
-            found = self.network.beams(self.trie, self.config, max(self.config.beam, 10)).search(self._prompts, 10)
+            found = self.network.beams(self.trie, self.config, max(self.config.beam, 10)).search(
+                self._prompts, 10
+            )
         hits = found.items == self._targets_B1
         gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
         return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}
@@ -345,7 +354,9 @@ class GenerativeTask(Task[Batch]):
         return train(self, config, folder, name, identity)
 
 
-def decayed_adamw(module: nn.Module, tables: Sequence[Tensor], rate: float, decay: float) -> torch.optim.AdamW:
+def decayed_adamw(
+    module: nn.Module, tables: Sequence[Tensor], rate: float, decay: float
+) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices but the `tables` of tokens."""
     spared = {id(table) for table in tables}
     groups: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.sequences import WINDOW
-from forwhy.training import TrainingOptions
+from forwhy.training.options import TrainingOptions
 
 
 class GenerativeOptions(TrainingOptions):

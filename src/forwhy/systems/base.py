@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
     from forwhy.explain.base import Explainer
     from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 METRICS = "metrics.jsonl"
@@ -220,7 +220,7 @@ class System(Options, ABC):
 
     # --- what can be asked of a finished run
 
-    def load_recommender(self, run: Run) -> CatalogueRecommender:
+    def load_recommender(self, run: Run) -> Recommender:
         """What lists items for people."""
         raise self._lacks(run, "recommends nothing", "recommend with a run of another system")
 

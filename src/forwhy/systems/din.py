@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forwhy.recommend.sequential.config import DinConfig
+from forwhy.recommend.sequential.din import DinConfig
 from forwhy.systems.next_item import NetworkSystem
 
 

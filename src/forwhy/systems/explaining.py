@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from forwhy.evaluate.reading import Outputs
     from forwhy.explain.base import Explainer
     from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.base import Recommender
     from forwhy.text.encoder import TextEncoder
 
 EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
@@ -77,9 +77,9 @@ class ExplainingSystem(System):
         """Stage 2: a frozen language model learns to read the representations, from explained training pairs."""
         return self.new_explainer().fit(run.dataset(), self.load_representations(run), run.work)
 
-    def load_recommender(self, run: Run) -> CatalogueRecommender:
+    def load_recommender(self, run: Run) -> Recommender:
         """Items by the inner product of the representations, the very numbers that are explained."""
-        from forwhy.recommend.simple import BehaviourRecommender
+        from forwhy.recommend.behaviour import BehaviourRecommender
 
         return BehaviourRecommender(self.load_representations(run))
 

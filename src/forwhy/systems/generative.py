@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
 from forwhy.options import Options
-from forwhy.recommend.generative.config import GenerativeConfig
-from forwhy.recommend.sequential.config import DinConfig, Gru4RecConfig, SasRecConfig, SequentialConfig
+from forwhy.recommend.options import GenerativeOptions
+from forwhy.recommend.sequential.din import DinConfig
+from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
+from forwhy.recommend.sequential.networks import SequentialOptions
+from forwhy.recommend.sequential.sasrec import SasRecConfig
 from forwhy.systems.base import MEASURE, EncoderConfig, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.config import IndexConfig
 
 if TYPE_CHECKING:
-    from forwhy.recommend.generative.recommender import GenerativeRecommender
-    from forwhy.recommend.sequential.nextitem import NextItemRecommender
+    from forwhy.recommend.generative import GenerativeRecommender
+    from forwhy.recommend.sequential.recommender import NextItemRecommender
     from forwhy.vocabulary.indices.index import ItemIndex
 
 Vectors = Mapping[str, NDArray[np.floating]]
@@ -59,7 +62,7 @@ class GenerativeSystem(NextItemSystem):
     """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`, `din`), which sees training
     items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
-    recommender: GenerativeConfig
+    recommender: GenerativeOptions
 
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("behaviour", ("behaviour",)),
@@ -80,7 +83,7 @@ class GenerativeSystem(NextItemSystem):
 
     def needed(self) -> tuple[Stage, ...]:
         """Without the network where no behaviour vectors are read, or they are not learned."""
-        learned = "behaviour" in self.sources and isinstance(self.behaviour, SequentialConfig)
+        learned = "behaviour" in self.sources and isinstance(self.behaviour, SequentialOptions)
         return self.stages if learned else self.stages[1:]
 
     def files(self) -> tuple[Path, ...]:
@@ -90,7 +93,7 @@ class GenerativeSystem(NextItemSystem):
 
     def make_behaviour(self, run: Run) -> NextItemRecommender:
         """Stage 1: a network that predicts the next item gives each item a vector of who takes it."""
-        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+        from forwhy.recommend.sequential.recommender import NextItemRecommender
 
         assert not isinstance(self.behaviour, SpectralVectors | VectorsFile)
         return NextItemRecommender.fit(run.dataset(), run.work, self.behaviour, self.data.graph)
@@ -131,7 +134,7 @@ class GenerativeSystem(NextItemSystem):
         return found
 
     def _behaviour_vectors(self, run: Run) -> NDArray[np.floating]:
-        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+        from forwhy.recommend.sequential.recommender import NextItemRecommender
         from forwhy.vocabulary.indices.build import read_vectors, spectral_vectors
 
         given = self.behaviour

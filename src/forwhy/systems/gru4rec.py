@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forwhy.recommend.sequential.config import Gru4RecConfig
+from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
 from forwhy.systems.next_item import NetworkSystem
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from forwhy.recommend.sequential.config import KnnConfig
+from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.systems.base import Run, Stage
 from forwhy.systems.next_item import NextItemSystem
-
-if TYPE_CHECKING:
-    from forwhy.recommend.sequential.knn import ItemKnnRecommender
 
 
 class ItemKnn(NextItemSystem):
@@ -23,6 +20,4 @@ class ItemKnn(NextItemSystem):
 
     def load_recommender(self, run: Run) -> ItemKnnRecommender:
         """Counted again from the data set."""
-        from forwhy.recommend.sequential.knn import ItemKnnRecommender
-
         return ItemKnnRecommender.fit(run.dataset(), self.recommender, self.data.graph)

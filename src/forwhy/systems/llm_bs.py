@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from forwhy.recommend.llmbs.config import LlmBsConfig
+from forwhy.recommend.options import LlmBsConfig
 from forwhy.systems.base import Run
 from forwhy.systems.generative import GenerativeSystem
 
@@ -51,7 +51,7 @@ class LlmBs(GenerativeSystem):
         """The trained model."""
         from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 
-        found = LlmBsRecommender.from_pretrained(run.output("recommender"), self.recommender.device)
+        found = LlmBsRecommender.from_pretrained(run.output("recommender"), device=self.recommender.device)
         self.ask_as_now(found)
         return found
 

@@ -26,10 +26,8 @@ from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import NllResult
 from forwhy.graph.representations import Representations
 from forwhy.progress import Progress, spinner, track
-from forwhy.recommend.base import CatalogueRecommender
-from forwhy.recommend.generative.recommender import GenerativeRecommender
-from forwhy.recommend.sequential.base import SequentialRecommender
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.base import Recommender
+from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.systems.base import TEXTS, WARM_TEXTS, EvaluationConfig, NextItemEvaluation, Run
 from forwhy.text.encoder import TextEncoder
 
@@ -148,7 +146,7 @@ class _Counted:
 
 
 def rank_next_items(
-    recommender: CatalogueRecommender,
+    recommender: Recommender,
     histories: Histories,
     sequences: Sequences,
     settings: NextItemEvaluation,
@@ -159,15 +157,13 @@ def rank_next_items(
     `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default.
     """
     split, ks = settings.split, settings.ks
-    if isinstance(recommender, GenerativeRecommender):
+    if recommender.writes_lists:
         hidden = {AS_IT_IS: None, SEEN_OUT: seen_out(sequences, split)}
         lists = {name: _lists(recommender, histories, sequences, settings, hidden[name]) for name in names}
         return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in lists.items()}
 
     def scores(users: Ints) -> NDArray[np.float32]:
-        if isinstance(recommender, SequentialRecommender):
-            return recommender.scores_after(histories.take(users))
-        return recommender.scores(users)
+        return recommender.scores_after(histories.take(users))
 
     with spinner("ranking the catalogue"):
         return {
@@ -176,7 +172,7 @@ def rank_next_items(
 
 
 def _lists(
-    recommender: GenerativeRecommender,
+    recommender: Recommender,
     histories: Histories,
     sequences: Sequences,
     settings: NextItemEvaluation,
@@ -193,14 +189,14 @@ def _lists(
 
 
 def worth_of_order(
-    recommender: CatalogueRecommender,
+    recommender: Recommender,
     histories: Histories,
     sequences: Sequences,
     result: RankingResult,
     settings: NextItemEvaluation,
 ) -> dict[str, RankingResult] | None:
     """Some users after their windows as they are (`given`), and after the same items in random order (`shuffled`)."""
-    window = window_of(recommender)
+    window = recommender.window
     if not settings.shuffled_users or window is None:
         return None
     drawn = np.random.default_rng(settings.seed).permutation(len(result.users))
@@ -209,12 +205,6 @@ def worth_of_order(
     some = _restricted(sequences, result.users[rows], settings.split)
     again = rank_next_items(recommender, shuffled, some, settings)
     return {"given": _taken(result, rows), "shuffled": again[AS_IT_IS]}
-
-
-def window_of(recommender: CatalogueRecommender) -> int | None:
-    """Items of a history that it reads; None for one that reads no order."""
-    window: int | None = getattr(getattr(recommender, "config", None), "window", None)
-    return window
 
 
 def _restricted(sequences: Sequences, users: Ints, split: Heldout) -> Sequences:
@@ -243,7 +233,7 @@ def user_table(result: RankingResult, dataset: Dataset, targets_U: Ints) -> pl.D
     )
 
 
-def costs_of(run: Run, recommender: CatalogueRecommender, ranking: float) -> dict[str, Any]:
+def costs_of(run: Run, recommender: Recommender, ranking: float) -> dict[str, Any]:
     """Training by task: epochs and seconds; seconds to rank for a user; this process's peak memory."""
     training: dict[str, dict[str, float]] = {}
     for line in run.history():

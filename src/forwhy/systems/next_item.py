@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from forwhy.errors import UserError
-from forwhy.recommend.sequential.config import SequentialConfig
+from forwhy.recommend.sequential.networks import SequentialOptions
 from forwhy.systems.base import MEASURE, RANKS, NextItemEvaluation, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
     from forwhy.data.sequences import Histories, Sequences
     from forwhy.evaluate.ranking import RankingResult
-    from forwhy.recommend.base import CatalogueRecommender
-    from forwhy.recommend.sequential.nextitem import NextItemRecommender
+    from forwhy.recommend.base import Recommender
+    from forwhy.recommend.sequential.recommender import NextItemRecommender
 
 
 class NextItemSystem(System):
@@ -94,7 +94,7 @@ class NextItemSystem(System):
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
         """Popularity, ranked the same way."""
         from forwhy.evaluate.ranking import rank_sequences
-        from forwhy.recommend.simple import PopularityRecommender
+        from forwhy.recommend.popularity import PopularityRecommender
 
         popular = PopularityRecommender.fit(dataset, self.data.graph)
         return {
@@ -106,11 +106,9 @@ class NextItemSystem(System):
         return {}
 
     def _protocol(
-        self, dataset: Dataset, sequences: Sequences, recommender: CatalogueRecommender
+        self, dataset: Dataset, sequences: Sequences, recommender: Recommender
     ) -> dict[str, object]:
         """What the numbers are about."""
-        from forwhy.systems.measures import window_of
-
         split = self.evaluation.split
         return {
             "recipe": self.name,
@@ -127,7 +125,7 @@ class NextItemSystem(System):
             "graph": self.data.graph,
             "leaks": dataset.leaks(),
             "training_edges": len(sequences.train.items),
-            "window": window_of(recommender),
+            "window": recommender.window,
             "budget": self.budget(),
             "seed": self.seed,
             "evaluation_seed": self.evaluation.seed,
@@ -137,7 +135,7 @@ class NextItemSystem(System):
 class NetworkSystem(NextItemSystem):
     """A system whose recommender is one network, trained to predict each training item from those before it."""
 
-    recommender: SequentialConfig
+    recommender: SequentialOptions
 
     # The name and options of LLM-BS's stage, so that a network trained for either serves both.
     stages: ClassVar[tuple[Stage, ...]] = (
@@ -152,12 +150,12 @@ class NetworkSystem(NextItemSystem):
 
     def make_recommender(self, run: Run) -> NextItemRecommender:
         """Train the network on training items; validation items choose the epoch."""
-        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+        from forwhy.recommend.sequential.recommender import NextItemRecommender
 
         return NextItemRecommender.fit(run.dataset(), run.work, self.recommender, self.data.graph)
 
     def load_recommender(self, run: Run) -> NextItemRecommender:
         """The trained network."""
-        from forwhy.recommend.sequential.nextitem import NextItemRecommender
+        from forwhy.recommend.sequential.recommender import NextItemRecommender
 
         return NextItemRecommender.from_pretrained(run.output("recommender"))

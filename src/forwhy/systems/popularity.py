@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from forwhy.data.dataset import Dataset
     from forwhy.data.sequences import Sequences
     from forwhy.evaluate.ranking import RankingResult
-    from forwhy.recommend.simple import PopularityRecommender
+    from forwhy.recommend.popularity import PopularityRecommender
 
 
 class Popularity(NextItemSystem):
@@ -22,7 +22,7 @@ class Popularity(NextItemSystem):
 
     def load_recommender(self, run: Run) -> PopularityRecommender:
         """Counted again from the data set."""
-        from forwhy.recommend.simple import PopularityRecommender
+        from forwhy.recommend.popularity import PopularityRecommender
 
         return PopularityRecommender.fit(run.dataset(), self.data.graph)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forwhy.recommend.sequential.config import SasRecConfig
+from forwhy.recommend.sequential.sasrec import SasRecConfig
 from forwhy.systems.next_item import NetworkSystem
 
 

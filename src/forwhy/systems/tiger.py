@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from forwhy.recommend.tiger.config import TigerConfig
+from forwhy.recommend.options import TigerConfig
 from forwhy.systems.base import Run
 from forwhy.systems.generative import GenerativeSystem
 from forwhy.vocabulary.config import IndexConfig
 
 if TYPE_CHECKING:
-    from forwhy.recommend.tiger.recommender import TigerRecommender
+    from forwhy.recommend.tiger import TigerRecommender
 
 INDEX = {"source": "semantic", "method": "rqvae"}
 """What its codes are made from and how, unless something else is given."""
@@ -38,15 +38,15 @@ class Tiger(GenerativeSystem):
 
     def make_recommender(self, run: Run) -> TigerRecommender:
         """Stage 3: the encoder and the decoder."""
-        from forwhy.recommend.tiger.recommender import TigerRecommender
+        from forwhy.recommend.tiger import TigerRecommender
 
         index = self.load_index(run)
         return TigerRecommender.fit(run.dataset(), index, run.work, self.recommender, self.data.graph)
 
     def load_recommender(self, run: Run) -> TigerRecommender:
         """The trained model."""
-        from forwhy.recommend.tiger.recommender import TigerRecommender
+        from forwhy.recommend.tiger import TigerRecommender
 
-        found = TigerRecommender.from_pretrained(run.output("recommender"), self.recommender.device)
+        found = TigerRecommender.from_pretrained(run.output("recommender"), device=self.recommender.device)
         self.ask_as_now(found)
         return found

@@ -1,4 +1,4 @@
-"""Beam search and exact ranking against Hugging Face's `generate` and against reading every item plainly."""
+"""Beam search and exact scores against Hugging Face's `generate` and against reading every item plainly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from forwhy.errors import UserError
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
-from forwhy.recommend.decoding.beams import best
-from forwhy.recommend.decoding.exact import _common
-from forwhy.recommend.decoding.head import OwnHead, PlainHead
+from forwhy.recommend.decoding.beams import BeamDecoder, Beams, _common, best
+from forwhy.recommend.decoding.exact import exact_scores
+from forwhy.recommend.decoding.head import Normalise, OwnHead, PlainHead
+from forwhy.recommend.decoding.trie import CodeTrie
 
 from .conftest import FAMILIES, Codes, catalogue, hugging_face, language_model, plain_scores, prompts, ragged
 from .conftest import token_ids as ids_of
@@ -48,37 +48,28 @@ def test_items_and_scores_are_those_of_hugging_face(model_of: Models, family: st
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("normalise", ["vocab", "level", "legal"])
-def test_a_wide_beam_and_the_exact_ranking_are_brute_force(
+def test_a_wide_beam_and_the_exact_scores_are_brute_force(
     model_of: Models, family: str, normalise: Normalise
 ) -> None:
     model, users = model_of(family), prompts(8, 3)
     made = decoder(model, beam=100, normalise=normalise)
-    found, exact, ranks = made.search(users), made.exact_scores(users), made.exact_rank(users)
+    found, exact = made.search(users), exact_scores(made, users)
     for user, prompt in enumerate(users):
         plain = plain_scores(model, prompt, ITEMS, IDS, normalise)
         torch.testing.assert_close(exact[user], plain, atol=1e-4, rtol=0)
         torch.testing.assert_close(found.scores[user], plain.sort(descending=True).values, atol=1e-4, rtol=0)
         torch.testing.assert_close(plain[found.items[user]], found.scores[user], atol=1e-4, rtol=0)
         assert sorted(found.items[user].tolist()) == list(range(len(ITEMS)))
-        assert exact[user][ranks[user].argsort()].diff().max() <= 0
-
-
-def test_ranks_of_targets_are_those_of_the_whole_ranking(model_of: Models) -> None:
-    made, users = decoder(model_of("llama"), RAGGED, beam=40), prompts(5, 6, 7)
-    targets = [3, 0, 39]
-    ranks, listed = made.exact_rank(users, targets), made.search(users).items
-    assert ranks.tolist() == [row.index(t) + 1 for row, t in zip(listed.tolist(), targets, strict=True)]
-    assert ranks.tolist() == made.exact_rank(users)[range(3), targets].tolist()
 
 
 def test_exact_scores_do_not_depend_on_how_the_catalogue_is_cut(
     model_of: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, users = decoder(model_of("gemma2"), normalise="legal"), prompts(5, 6, 7)
-    whole = made.exact_scores(users)
+    whole = exact_scores(made, users)
     for tokens in (2, 7, 40):
         monkeypatch.setattr("forwhy.recommend.decoding.exact.TREE_TOKENS", tokens)
-        torch.testing.assert_close(made.exact_scores(users), whole, atol=1e-4, rtol=0)
+        torch.testing.assert_close(exact_scores(made, users), whole, atol=1e-4, rtol=0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -105,7 +96,7 @@ def test_neither_company_nor_padding_nor_a_shared_beginning_change_the_result(
     made = decoder(model_of(family), RAGGED, beam=7)
     alone = [made.search([prompt]) for prompt in users]
     for batch, shared in ((64, 10**9), (64, 1), (2, 1), (4, 10**9)):
-        monkeypatch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", shared)
+        monkeypatch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", shared)
         made.batch = batch
         together = made.search(users)
         for user, one in enumerate(alone):
@@ -113,14 +104,20 @@ def test_neither_company_nor_padding_nor_a_shared_beginning_change_the_result(
             torch.testing.assert_close(together.scores[user], one.scores[0], atol=1e-4, rtol=0)
 
 
+def step_by_step(made: BeamDecoder, users: list[list[int]]) -> Beams:
+    """The search that reads every code in a pass of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BeamDecoder, "_determined", lambda *_: False)
+        return made.search(users)
+
+
 @pytest.mark.parametrize("normalise", ["vocab", "level", "legal"])
 def test_forced_tails_change_no_score_and_save_passes(
     model_of: Models, normalise: Normalise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = prompts(4, 6)
-    step = decoder(model_of("llama"), RAGGED, beam=10, normalise=normalise, forced_tails=False)
     made = decoder(model_of("llama"), RAGGED, beam=10, normalise=normalise)
-    wanted, passes, grow = step.search(users), [], made.lm.grow
+    wanted, passes, grow = step_by_step(made, users), [], made.lm.grow
     monkeypatch.setattr(made.lm, "grow", lambda *given: passes.append(1) or grow(*given))
     found = made.search(users)
     assert found.items.tolist() == wanted.items.tolist()
@@ -135,7 +132,7 @@ def test_tails_are_finished_at_once_also_when_only_these_beams_are_determined(mo
     model, users = model_of("llama"), prompts(4, 6, 3, 5)
     for beam in (2, 5):
         found = decoder(model, codes, beam=beam).search(users)
-        wanted = decoder(model, codes, beam=beam, forced_tails=False).search(users)
+        wanted = step_by_step(decoder(model, codes, beam=beam), users)
         assert found.items.tolist() == wanted.items.tolist()
         torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=0)
 
@@ -147,7 +144,7 @@ def test_a_tiny_catalogue_is_ranked_whole(model_of: Models, items: int, codes: C
     found = made.search(prompts(5), k=2)
     plain = plain_scores(made.lm.model, prompts(5)[0], codes[:items], made.ids)
     assert found.items[0].tolist() == plain.argsort(descending=True).tolist()[:2]
-    assert made.exact_rank(prompts(5), [0]).tolist() == [1 + int((plain > plain[0]).sum())]
+    torch.testing.assert_close(exact_scores(made, prompts(5))[0], plain, atol=1e-4, rtol=0)
 
 
 def test_codes_of_one_level_are_enough(model_of: Models) -> None:
@@ -155,7 +152,7 @@ def test_codes_of_one_level_are_enough(model_of: Models) -> None:
     made = BeamDecoder(model_of("llama"), CodeTrie.from_codes(codes, [5]), ids_of([5]), beam=2)
     plain = plain_scores(made.lm.model, prompts(5)[0], codes, made.ids)
     assert made.search(prompts(5)).items[0].tolist() == plain.argsort(descending=True).tolist()[:2]
-    torch.testing.assert_close(made.exact_scores(prompts(5))[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(exact_scores(made, prompts(5))[0], plain, atol=1e-4, rtol=0)
 
 
 def test_equal_scores_go_to_the_lower_code(model_of: Models) -> None:
@@ -164,7 +161,7 @@ def test_equal_scores_go_to_the_lower_code(model_of: Models) -> None:
     made = decoder(model, beam=9)
     order = sorted(range(len(ITEMS)), key=lambda item: tuple(ITEMS[item]))
     assert made.search(prompts(4)).items[0].tolist() == order[:9]
-    assert made.exact_rank(prompts(4))[0].argsort().tolist() == order
+    assert len(set(exact_scores(made, prompts(4))[0].tolist())) == 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -192,7 +189,7 @@ def test_a_head_with_a_bias_is_multiplied_by_rows_too() -> None:
     made = decoder(model, normalise="level", beam=100)
     plain = plain_scores(model, prompts(4)[0], ITEMS, IDS, "level")
     assert isinstance(made.lm.head, PlainHead)
-    torch.testing.assert_close(made.exact_scores(prompts(4))[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(exact_scores(made, prompts(4))[0], plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("normalise", ["vocab", "level"])
@@ -265,12 +262,6 @@ def test_index_and_model_that_disagree_are_refused(
         BeamDecoder(model_of("llama"), CodeTrie.from_codes(ITEMS, SIZES), ids)
 
 
-@pytest.mark.parametrize("targets", [[1], [1, 60]])
-def test_targets_that_are_not_there_are_refused(model_of: Models, targets: list[int]) -> None:
-    with pytest.raises(UserError, match="target"):
-        decoder(model_of("llama")).exact_rank(prompts(3, 4), targets)
-
-
 def test_a_model_that_gives_no_numbers_is_refused() -> None:
     model = language_model("llama")
     made = decoder(model)
@@ -286,7 +277,7 @@ def test_nobody_gets_nothing(model_of: Models) -> None:
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=2, max_size=4))
 def test_the_shared_beginning_leaves_every_prompt_a_token(rows: list[list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", 0)
+        patch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", 0)
         length = _common(rows)
     assert all(row[:length] == rows[0][:length] for row in rows)
     assert length == min(map(len, rows)) - 1 or len({row[length] for row in rows}) > 1

@@ -1,19 +1,12 @@
-"""Small catalogues, histories and models for LLM-BS."""
+"""Tiny random language models of several families for LLM-BS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import polars as pl
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.llmbs import LlmBsConfig
-from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
 
 SMALL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -35,46 +28,3 @@ def language_model(family: str, vocabulary: int, seed: int = 0) -> PreTrainedMod
     name = {"untied": "llama", "sliding": "mistral"}.get(family, family)
     shape = CONFIG_MAPPING[name](vocab_size=vocabulary, **FAMILIES[family])
     return AutoModelForCausalLM.from_config(shape).eval()
-
-
-def dataset(histories: Sequence[Sequence[int]], titles: Sequence[str] = ()) -> Dataset:
-    """Items i0, i1, …; the last item of a history of three or more is test, the one before valid."""
-    rows = [
-        (f"u{user}", f"i{item:02}", time, _split(time, len(history)))
-        for user, history in enumerate(histories)
-        for time, item in enumerate(history)
-    ]
-    schema = ["user_id", "item_id", "timestamp", "split"]
-    tables = {"interactions": pl.DataFrame(rows, schema=schema, orient="row")}
-    if titles:
-        names = [f"i{number:02}" for number in range(len(titles))]
-        tables["items"] = pl.DataFrame({"item_id": names, "title": list(titles)})
-    return make_dataset("small", tables, duplicates="keep")
-
-
-def index_of(data: Dataset, width: int = 4, depth: int = 2, seed: int = 0) -> ItemIndex:
-    """Random codes."""
-    return build_index(data.items, IndexConfig(source="random", width=width, depth=depth, seed=seed))
-
-
-def ring(users: int, items: int, length: int) -> list[list[int]]:
-    """Histories in which item i + 1 follows item i."""
-    starts = np.random.default_rng(0).integers(0, items, users)
-    return [[(int(start) + step) % items for step in range(length)] for start in starts]
-
-
-def tiny(**changes: Any) -> LlmBsConfig:  # noqa: ANN401
-    """Options of a decoder that trains in a moment."""
-    backbone = {"layers": 1, "dims": 32, "heads": 2, "feedforward": 64, "dropout": 0.0, "text_tokens": 300}
-    given: dict[str, Any] = {
-        "backbone": backbone | changes.pop("backbone", {}),
-        "contrast": {"semantic": 0.0, "behaviour": 0.0},
-        "epochs": 1, "patience": 0, "batch_size": 16, "learning_rate": 1e-2, "beam": 5, "device": "cpu",
-    }  # fmt: skip
-    return LlmBsConfig.model_validate(given | changes)
-
-
-def _split(time: int, length: int) -> str:
-    if length < 3 or time < length - 2:
-        return "train"
-    return "valid" if time == length - 2 else "test"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from forwhy.recommend.llmbs import LlmBsRecommender
+from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.text.perplexity import Surprise, surprise
 
-from .conftest import dataset, index_of, ring, tiny
+from ..conftest import dataset, index_of, ring
+from ..conftest import tiny_llmbs as tiny
 
 TITLES = [
     f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in ("balm", "comb", "soap", "oil")
@@ -49,7 +50,7 @@ def test_off_is_the_model_that_never_had_an_adapter(
 ) -> None:
     if saved:
         annealed.save_pretrained(tmp_path / "model")
-        annealed = LlmBsRecommender.from_pretrained(tmp_path / "model", "cpu")
+        annealed = LlmBsRecommender.from_pretrained(tmp_path / "model", device="cpu")
     ids = torch.arange(first.network.tokens.size)[None]
     with annealed.talking() as (model, _), torch.no_grad():
         assert torch.equal(model(input_ids=ids).logits, first.network.lm(input_ids=ids).logits)

@@ -8,8 +8,11 @@ import polars as pl
 import pytest
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.sequential import DinConfig, Gru4RecConfig, NextItemRecommender, SasRecConfig
-from forwhy.recommend.sequential.config import NextItemConfig
+from forwhy.recommend.sequential.din import DinConfig
+from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
+from forwhy.recommend.sequential.networks import SequentialOptions
+from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.recommend.sequential.sasrec import SasRecConfig
 
 ITEMS = 12
 SMALL = {
@@ -55,7 +58,7 @@ def chain() -> Dataset:
 
 
 @pytest.fixture(scope="session", params=["sasrec", "sasrec-pre", "gru4rec", "din", "din-inner"])
-def config(request: pytest.FixtureRequest) -> NextItemConfig:
+def config(request: pytest.FixtureRequest) -> SequentialOptions:
     if request.param == "gru4rec":
         return Gru4RecConfig(**SMALL, hidden=24)
     if request.param.startswith("din"):
@@ -66,7 +69,7 @@ def config(request: pytest.FixtureRequest) -> NextItemConfig:
 
 @pytest.fixture(scope="session")
 def learnt(
-    chain: Dataset, config: NextItemConfig, tmp_path_factory: pytest.TempPathFactory
+    chain: Dataset, config: SequentialOptions, tmp_path_factory: pytest.TempPathFactory
 ) -> NextItemRecommender:
     folder: Path = tmp_path_factory.mktemp("learnt")
     return NextItemRecommender.fit(chain, folder, config)

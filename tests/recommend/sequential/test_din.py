@@ -10,11 +10,9 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential import DinConfig
-from forwhy.recommend.sequential import networks as din
-from forwhy.recommend.sequential.networks import AttentionUnit, Din
-from forwhy.recommend.sequential.nextitem import make_network, make_task
-from forwhy.recommend.sequential.task import Batch, SampledTask, catalogue_scores
+from forwhy.recommend.sequential import din
+from forwhy.recommend.sequential.din import AttentionUnit, Din, DinConfig
+from forwhy.recommend.sequential.recommender import Batch, NextItemTask, made
 
 ITEMS = 11
 HISTORY = [3, 1, 4, 1, 5, 9, 2]
@@ -28,13 +26,17 @@ def options(head: str = "mlp", **changes: object) -> DinConfig:
 
 
 def network(config: DinConfig) -> Din:
-    made = make_network(ITEMS, config)
-    assert isinstance(made, Din)
+    found = made(ITEMS, config)
+    assert isinstance(found, Din)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in found.parameters():
             parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
-    return made.eval()
+    return found.eval()
+
+
+def task_of(histories: Sequences, config: DinConfig) -> NextItemTask:
+    return NextItemTask(made(histories.n_items, config), histories)
 
 
 def prelu(values: list[float], layer: torch.nn.PReLU) -> list[float]:
@@ -55,29 +57,29 @@ def weight_by_loop(unit: AttentionUnit, left: list[float], right: list[float]) -
     return through(unit.last, prelu(through(unit.first, joined), unit.slope))[0]
 
 
-def score_by_loop(made: Din, config: DinConfig, history: list[int], candidate: int) -> float:
+def score_by_loop(net: Din, config: DinConfig, history: list[int], candidate: int) -> float:
     """Pools of ages 0, 1 to 2, 3 and older, as `options` groups them."""
-    table = made.table.tolist()
+    table = net.table.tolist()
     right = table[candidate]
     width = config.dims if config.head == "inner" else config.hidden
     pooled = [0.0] * width
     for age, item in enumerate(reversed(history[-config.window :])):
         group = 0 if age == 0 else 1 if age <= 2 else 2
-        value = through(made.pool, table[item])[group * width : (group + 1) * width]
-        weight = weight_by_loop(made.unit, table[item], right)
+        value = through(net.pool, table[item])[group * width : (group + 1) * width]
+        weight = weight_by_loop(net.unit, table[item], right)
         pooled = [total + weight * x for total, x in zip(pooled, value, strict=True)]
     if config.head == "inner":
         return sum(p * x for p, x in zip(pooled, right, strict=True))
-    hidden = [p + x for p, x in zip(pooled, through(made.candidate, right), strict=True)]
-    return through(made.out, prelu(hidden, made.slope))[0]
+    hidden = [p + x for p, x in zip(pooled, through(net.candidate, right), strict=True)]
+    return through(net.out, prelu(hidden, net.slope))[0]
 
 
 def test_the_unit_equals_a_loop_over_pairs() -> None:
-    made = network(options())
-    left, right = made.table[:4], made.table[5:8]
-    wanted = [[weight_by_loop(made.unit, a, b) for b in right.tolist()] for a in left.tolist()]
-    torch.testing.assert_close(made.unit(left[:, None], right[None]), torch.tensor(wanted))
-    torch.testing.assert_close(made.unit.grid(left, right), torch.tensor(wanted))
+    net = network(options())
+    left, right = net.table[:4], net.table[5:8]
+    wanted = [[weight_by_loop(net.unit, a, b) for b in right.tolist()] for a in left.tolist()]
+    torch.testing.assert_close(net.unit(left[:, None], right[None]), torch.tensor(wanted))
+    torch.testing.assert_close(net.unit.grid(left, right), torch.tensor(wanted))
 
 
 @pytest.mark.parametrize("block", [1, 1 << 22])
@@ -85,11 +87,11 @@ def test_the_unit_equals_a_loop_over_pairs() -> None:
 def test_scores_of_a_catalogue_equal_a_loop(head: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(din, "BLOCK_NUMBERS", block)
     config = options(head)
-    made = network(config)
+    net = network(config)
     rows = [HISTORY, [8, 0, *HISTORY], [6], [7, 7]]
-    found = catalogue_scores(made, Histories.of(rows), config.window)
+    found = net._scored(Histories.of(rows))
     for row, scores in zip(rows, found, strict=True):
-        wanted = [score_by_loop(made, config, row, item) for item in range(ITEMS)]
+        wanted = [score_by_loop(net, config, row, item) for item in range(ITEMS)]
         torch.testing.assert_close(scores, torch.tensor(wanted))
 
 
@@ -99,16 +101,15 @@ def test_the_loss_is_every_prefix_alone_against_its_negatives(head: str, smoothi
     """With more negatives than items the step has all of them, and the target must not be its own."""
     config = options(head, negatives=99, label_smoothing=smoothing)
     rows = [HISTORY, [6, 2]]
-    task = make_task(sequences(rows), config)
-    assert isinstance(task, SampledTask)
-    made = network(config)
-    task.network.load_state_dict(made.state_dict())
+    task = task_of(sequences(rows), config)
+    net = network(config)
+    task.network.load_state_dict(net.state_dict())
     padded = Histories.of(rows)
     batch = Batch(torch.from_numpy(padded.padded()), torch.from_numpy(padded.lengths))
     losses = []
     for row in rows:
         for end in range(1, len(row)):
-            logits = [score_by_loop(made, config, row[:end], item) for item in range(ITEMS)]
+            logits = [score_by_loop(net, config, row[:end], item) for item in range(ITEMS)]
             norm = math.log(sum(math.exp(x) for x in logits))
             losses.append(norm - (1 - smoothing) * logits[row[end]] - smoothing * sum(logits) / len(logits))
     assert task.loss(batch)["loss"].item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
@@ -117,7 +118,7 @@ def test_the_loss_is_every_prefix_alone_against_its_negatives(head: str, smoothi
 def test_one_negative_is_any_other_item() -> None:
     """Each draw's loss is that of one pair; a draw that hits the target leaves nothing to tell apart."""
     config = options(negatives=1)
-    task = make_task(sequences([[3, 1]]), config)
+    task = task_of(sequences([[3, 1]]), config)
     task.network.load_state_dict(network(config).state_dict())
     logits = [score_by_loop(network(config), config, [3], item) for item in range(ITEMS)]
     wanted = sorted(
@@ -131,19 +132,19 @@ def test_one_negative_is_any_other_item() -> None:
 
 
 def test_one_group_reads_no_order() -> None:
-    made = network(options(groups=(7,)))
-    found = catalogue_scores(made, Histories.of([HISTORY, HISTORY[::-1]]), 7)
+    net = network(options(groups=(7,)))
+    found = net._scored(Histories.of([HISTORY, HISTORY[::-1]]))
     torch.testing.assert_close(found[0], found[1])
-    ordered = catalogue_scores(network(options()), Histories.of([HISTORY, HISTORY[::-1]]), 7)
+    ordered = network(options())._scored(Histories.of([HISTORY, HISTORY[::-1]]))
     assert (ordered[0] - ordered[1]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(("wanted", "drawn"), [(7, 7), (0, 80), (500, 80)])
 def test_validation_ranks_as_many_users_as_asked(chain: Dataset, wanted: int, drawn: int) -> None:
-    task = make_task(Sequences.from_dataset(chain), options(validation_users=wanted))
+    task = task_of(Sequences.from_dataset(chain), options(validation_users=wanted))
     with torch.no_grad():
         hits = task.evaluate()["recall@10"] * drawn
-        assert sum(len(scores) for scores in task._validation_scores()) == drawn
+        assert sum(len(scores) for scores in task.network.validated(task._before)) == drawn
     assert 0 < hits == pytest.approx(round(hits))
 
 

@@ -17,7 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from forwhy.artifact import Artifact, Content
 from forwhy.columns import Graph
@@ -135,10 +141,13 @@ class LlmBsRecommender(GenerativeRecommender):
             loop |= {"epochs": config.annealing.epochs, "patience": 0, "evaluate_first": True}
             task = LlmBsTask(network, sequences, trie, config, adapter=adapter)
             identity += config.annealing.model_dump_json()
-            metrics["annealing"] = task.learn(Path(folder) / "annealing", "annealing", identity, **loop).summary()
+            metrics["annealing"] = task.learn(
+                Path(folder) / "annealing", "annealing", identity, **loop
+            ).summary()
         catalogue = Catalogue.of(dataset, sequences.train)
-        more = {"tokenizer": tokenizer, "adapter": adapter, "base": base}
-        fitted = cls(catalogue, index, network, config, metrics, **more)
+        fitted = cls(
+            catalogue, index, network, config, metrics, tokenizer=tokenizer, adapter=adapter, base=base
+        )
         fitted.learn_repeats(sequences)
         return fitted
 
@@ -175,12 +184,19 @@ class LlmBsRecommender(GenerativeRecommender):
     def content(self) -> Content:
         """All weights are in it: the card names the base model's licence."""
         shared, parts = super().content(), {"tokenizer": self.tokenizer}
-        config = {"model": self.network.lm.config.to_dict(), "adapter": self.adapter is not None, "base": self.base}
+        config = {
+            "model": self.network.lm.config.to_dict(),
+            "adapter": self.adapter is not None,
+            "base": self.base,
+        }
         tensors = {} if self.adapter is None else self.adapter.trained.state_dict()
         return replace(
             shared,
             config={**shared.config, **config},
-            tensors={**shared.tensors, **{f"adapter.{name}": value.cpu().numpy() for name, value in tensors.items()}},
+            tensors={
+                **shared.tensors,
+                **{f"adapter.{name}": value.cpu().numpy() for name, value in tensors.items()},
+            },
             parts={**shared.parts, **{name: part for name, part in parts.items() if part is not None}},
         )
 
@@ -243,7 +259,9 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
     texts, tokenizer = [text for text in dataset.item_texts() if text.strip()], None
     if config.tasks.any and texts:
         tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
-    tokens = bare_tokens(index) if tokenizer is None else add_tokens(tokenizer, index, config.spoken_instruction)
+    tokens = (
+        bare_tokens(index) if tokenizer is None else add_tokens(tokenizer, index, config.spoken_instruction)
+    )
     return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
 
 

@@ -262,7 +262,9 @@ class TextTasks:
         spoken = np.flatnonzero([bool(text.strip()) for text in self.texts])
         users = np.flatnonzero(train.lengths >= 2)
         # How many examples an epoch has, from whom, and how one is written.
-        self._subtasks: dict[str, tuple[float, Ints, Callable[[int, np.random.Generator], Written | None]]] = {
+        self._subtasks: dict[
+            str, tuple[float, Ints, Callable[[int, np.random.Generator], Written | None]]
+        ] = {
             "item_to_index": (config.item_to_index, spoken, self._item_to_index),
             "index_to_item": (config.index_to_item, titled, self._index_to_item),
             "history_to_title": (config.fused, users, self._history_to_title),

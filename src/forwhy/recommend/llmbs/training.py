@@ -182,10 +182,9 @@ class LlmBsTask(GenerativeTask[Batch]):
 
     def shard(self, batch: Batch, rank: int, world: int) -> Batch:
         """An even share of the histories and of the texts."""
-        packed, texts = (
-            take(part, rank * count(part) // world, (rank + 1) * count(part) // world)
-            for part in (batch.packed, batch.texts)
-        )
+        rows, examples = count(batch.packed), len(batch.texts)
+        packed = take(batch.packed, rank * rows // world, (rank + 1) * rows // world)
+        texts = batch.texts[rank * examples // world : (rank + 1) * examples // world]
         return Batch(packed, texts, batch.negatives)
 
     def weight(self, batch: Batch) -> float:

@@ -30,7 +30,7 @@ from forwhy.data.sequences import WINDOW, Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Scores
 from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
-from forwhy.training import TrainingOptions
+from forwhy.training.options import TrainingOptions
 
 NETWORKS: dict[str, type[SequentialOptions]] = {}
 """Name -> options of every network whose module was imported."""
@@ -49,7 +49,9 @@ def kind(name: str) -> type[SequentialOptions]:
         UserError: no imported module defines one of that name.
     """
     if name not in NETWORKS:
-        raise UserError(f"no network is called {name!r} (known: {', '.join(sorted(NETWORKS))}); install what defines it")
+        raise UserError(
+            f"no network is called {name!r} (known: {', '.join(sorted(NETWORKS))}); install what defines it"
+        )
     return NETWORKS[name]
 
 
@@ -180,7 +182,9 @@ class SoftmaxNetwork(NextItemNetwork):
     def scores_after(self, histories: Histories) -> Scores:
         """O(B·I·D), and the network once per history."""
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        states_BD, vectors_ID = (part.detach().double().numpy() for part in (self.states_after(histories), self.table))
+        states_BD, vectors_ID = (
+            part.detach().double().numpy() for part in (self.states_after(histories), self.table)
+        )
         scores_BI = (states_BD @ vectors_ID.T).astype(np.float32)
         if self.repeats is not None:
             self.repeats.add(torch.from_numpy(scores_BI), histories.last(self.options.window))
@@ -190,7 +194,9 @@ class SoftmaxNetwork(NextItemNetwork):
         """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""
         states_BD = self.table.new_zeros(len(histories), self.table.shape[1])
         with torch.no_grad():
-            for block, items_BL, lengths_B in in_blocks(histories.last(self.options.window), states_BD.device):
+            for block, items_BL, lengths_B in in_blocks(
+                histories.last(self.options.window), states_BD.device
+            ):
                 states_BD[block] = self(items_BL)[torch.arange(len(block)), lengths_B - 1]
         return states_BD
 
@@ -278,7 +284,9 @@ class CandidateNetwork(NextItemNetwork):
     def _scored(self, histories: Histories) -> Tensor:
         scores_BI = self.table.new_zeros(len(histories), len(self.table))
         with torch.no_grad():
-            for block, items_BL, lengths_B in in_blocks(histories.last(self.options.window), scores_BI.device):
+            for block, items_BL, lengths_B in in_blocks(
+                histories.last(self.options.window), scores_BI.device
+            ):
                 ages_BL = lengths_B[:, None] - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)
                 scores_BI[block] = torch.cat(list(self.catalogue(self.read(items_BL, ages_BL))), dim=1)
         return scores_BI
@@ -299,5 +307,5 @@ def _first_class(logits_NC: Tensor, smoothing: float) -> Tensor:
     """Mean cross-entropy of the first class; what is smoothed goes to the classes that are possible."""
     logs_NC = F.log_softmax(logits_NC, dim=1)
     possible_NC = logits_NC.isfinite()
-    spread_N = logits_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
+    spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
     return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,9 +88,11 @@ class _Block(nn.Module):
 
     def _attend(self, x_BLD: Tensor) -> Tensor:
         batch, length, dims = x_BLD.shape
-        parts = self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
+        queries, keys, values = (
+            self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
+        )
         rate = self.rate if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*parts, dropout_p=rate, is_causal=True)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate, is_causal=True)
         joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dims))
         return joined
 

@@ -7,17 +7,78 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from forwhy.data.ids import Ids
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie, Normalise
-from forwhy.recommend.tiger.network import BEGIN, HistoryReader, TigerNetwork, buckets
+from forwhy.recommend.decoding.beams import BeamDecoder
+from forwhy.recommend.decoding.exact import exact_scores
+from forwhy.recommend.decoding.head import Normalise
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.t5 import buckets
+from forwhy.recommend.tiger import BEGIN, TigerNetwork
 from forwhy.vocabulary.indices import ItemIndex
 
-from .conftest import library_t5, network_of
+from .conftest import tiny_tiger
+
+
+def network_of(index: ItemIndex, seed: int = 0, **changes: Any) -> TigerNetwork:  # noqa: ANN401
+    """Random weights, far enough apart that scores differ."""
+    torch.manual_seed(seed)
+    network = TigerNetwork(index, tiny_tiger(layers=2, **changes)).eval()
+    with torch.no_grad():
+        for stack in (network.encoder, network.decoder):
+            stack.bias.weight.mul_(5.0)
+            for module in stack.modules():
+                if isinstance(module, nn.RMSNorm):
+                    module.weight.uniform_(0.5, 1.5)
+        network.table.weight.mul_(2.0)
+    return network
+
+
+def library_t5(network: TigerNetwork) -> T5ForConditionalGeneration:
+    """Hugging Face's T5 with the same weights."""
+    config = network.config
+    shape = T5Config(
+        vocab_size=network.table.num_embeddings, d_model=config.dims, d_kv=config.head_dims,
+        d_ff=config.feedforward, num_layers=config.layers, num_decoder_layers=config.layers,
+        num_heads=config.heads, dropout_rate=0.0, feed_forward_proj="relu", tie_word_embeddings=True,
+        pad_token_id=BEGIN, decoder_start_token_id=BEGIN, eos_token_id=None,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(shape).eval()
+    state = {"shared.weight": network.table.weight, "lm_head.weight": network.table.weight}
+    for side in ("encoder", "decoder"):
+        stack = getattr(network, side)
+        state[f"{side}.embed_tokens.weight"] = network.table.weight
+        state[f"{side}.final_layer_norm.weight"] = stack.norm.weight
+        state[f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = stack.bias.weight
+        for number, block in enumerate(stack.blocks):
+            state |= _block(f"{side}.block.{number}.layer.", block)
+    model.load_state_dict(state)
+    return model
+
+
+def _block(name: str, block: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    state = _attention(f"{name}0.SelfAttention.", block.own)
+    state[f"{name}0.layer_norm.weight"] = block.own_norm.weight
+    last = 1
+    if hasattr(block, "cross"):
+        last = 2
+        state |= _attention(f"{name}1.EncDecAttention.", block.cross)
+        state[f"{name}1.layer_norm.weight"] = block.cross_norm.weight
+    state[f"{name}{last}.layer_norm.weight"] = block.hidden_norm.weight
+    state[f"{name}{last}.DenseReluDense.wi.weight"] = block.into.weight
+    state[f"{name}{last}.DenseReluDense.wo.weight"] = block.out.weight
+    return state
+
+
+def _attention(name: str, attention: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    keys, values = attention.key_value.weight.chunk(2)
+    parts = {"q": attention.query.weight, "k": keys, "v": values, "o": attention.out.weight}
+    return {f"{name}{part}.weight": weight for part, weight in parts.items()}
+
 
 SIZES = (5, 6, 7)
 CODES = np.unique(np.random.default_rng(3).integers(0, SIZES, (70, 3)), axis=0).astype(np.int32)
@@ -32,7 +93,7 @@ PROMPTS = [NETWORK.tokens.history(items) for items in HISTORIES]
 
 def decoder(network: TigerNetwork = NETWORK, **options: Any) -> BeamDecoder:  # noqa: ANN401
     trie = CodeTrie.from_codes(INDEX.codes, INDEX.sizes)
-    return BeamDecoder(HistoryReader(network), trie, network.tokens.levels, **options)
+    return BeamDecoder(network, trie, network.tokens.levels, **options)
 
 
 @torch.no_grad()
@@ -120,7 +181,7 @@ def test_items_and_scores_are_those_of_hugging_face() -> None:
 @pytest.mark.parametrize("normalise", ["vocab", "level", "legal"])
 def test_a_wide_beam_and_the_exact_scores_are_brute_force(normalise: Normalise) -> None:
     made = decoder(beam=100, normalise=normalise)
-    found, exact = made.search(PROMPTS), made.exact_scores(PROMPTS)
+    found, exact = made.search(PROMPTS), exact_scores(made, PROMPTS)
     for user, prompt in enumerate(PROMPTS):
         plain = plain_scores(prompt, normalise)
         torch.testing.assert_close(exact[user], plain, atol=1e-4, rtol=0)
@@ -132,7 +193,7 @@ def test_a_wide_beam_and_the_exact_scores_are_brute_force(normalise: Normalise) 
 @pytest.mark.parametrize("batch", [1, 2, 6])
 def test_neither_company_nor_padding_change_the_result(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # All begin alike, but an encoder can't read that apart from the rest.
-    monkeypatch.setattr("forwhy.recommend.decoding.exact.SHARED_TOKENS", 1)
+    monkeypatch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", 1)
     together = decoder(beam=7, batch=batch).search(PROMPTS)
     for user, prompt in enumerate(PROMPTS):
         alone = decoder(beam=7).search([prompt])

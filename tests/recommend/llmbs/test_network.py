@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forwhy.data.sequences import Histories
-from forwhy.recommend.llmbs import ContrastConfig
-from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, info_nce
-from forwhy.recommend.llmbs.packing import cut
-from forwhy.recommend.llmbs.tokens import Tokens, bare_tokens
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, cut, info_nce
+from forwhy.recommend.llmbs.options import ContrastConfig
+from forwhy.recommend.llmbs.texts import Tokens, bare_tokens
 
-from .conftest import FAMILIES, dataset, index_of, language_model
+from ..conftest import dataset, index_of
+from .conftest import FAMILIES, language_model
 
 ITEMS, WINDOW = 9, 3
 HISTORIES = [[3, 1, 4, 1, 5, 8, 2, 6], [5, 3], [7], [0, 1, 2, 3, 4]]

@@ -1,7 +1,9 @@
 """SASRec, GRU4Rec and DIN read order, look at no later item, and are the same however they are asked."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,12 +14,16 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_sequences
-from forwhy.recommend.sequential import NextItemRecommender, SasRecConfig
-from forwhy.recommend.sequential.config import NextItemConfig
-from forwhy.recommend.sequential.networks import Din
-from forwhy.recommend.sequential.nextitem import make_task
-from forwhy.recommend.sequential.task import last_states, pieces
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.sequential.networks import (
+    NETWORKS,
+    SequentialOptions,
+    SoftmaxNetwork,
+    SoftmaxOptions,
+    kind,
+)
+from forwhy.recommend.sequential.recommender import NextItemRecommender, NextItemTask, made, pieces
+from forwhy.recommend.sequential.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training import LoopConfig, train
 
@@ -63,7 +69,7 @@ def test_the_laws_of_artifacts_hold(learnt: NextItemRecommender, tmp_path: Path)
 def test_saved_and_loaded_says_the_same(learnt: NextItemRecommender, tmp_path: Path) -> None:
     learnt.save_pretrained(tmp_path / "model")
     loaded = NextItemRecommender.from_pretrained(tmp_path / "model")
-    users = np.arange(len(learnt.users))
+    users = np.arange(len(learnt.catalogue.users))
     assert loaded.scores(users).tobytes() == learnt.scores(users).tobytes()
     assert loaded.item_vectors().tobytes() == learnt.item_vectors().tobytes()
     assert loaded.config == learnt.config
@@ -72,7 +78,7 @@ def test_saved_and_loaded_says_the_same(learnt: NextItemRecommender, tmp_path: P
 
 
 def test_no_place_sees_a_later_item(learnt: NextItemRecommender) -> None:
-    if isinstance(learnt.network, Din):
+    if not isinstance(learnt.network, SoftmaxNetwork):
         pytest.skip("has no states of places; test_din.py looks at its prefixes")
     items = torch.randint(0, 12, (7, 6), generator=torch.Generator().manual_seed(1))
     for place in range(1, 6):
@@ -85,12 +91,12 @@ def test_no_place_sees_a_later_item(learnt: NextItemRecommender) -> None:
 
 
 def test_one_pass_equals_every_prefix_alone(learnt: NextItemRecommender) -> None:
-    if isinstance(learnt.network, Din):
+    if not isinstance(learnt.network, SoftmaxNetwork):
         pytest.skip("has no states of places; test_din.py looks at its prefixes")
     row = [3, 1, 4, 1, 5, 9]
     with torch.no_grad():
         states = learnt.network(torch.tensor([row]))[0]
-    alone = last_states(learnt.network, Histories.of([row[: end + 1] for end in range(6)]), 6)
+    alone = learnt.network.states_after(Histories.of([row[: end + 1] for end in range(6)]))
     torch.testing.assert_close(states, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -122,21 +128,19 @@ def test_people_who_never_trained_are_served(chain: Dataset, learnt: NextItemRec
 def test_a_user_without_history_is_told_so(
     make: Callable[[dict[str, list[int]]], Dataset], learnt: NextItemRecommender
 ) -> None:
-    train_rows = Histories.of([[], *lists(learnt.train)[1:]])
-    empty = NextItemRecommender(
-        learnt.users, learnt.items, learnt.titles, train_rows, learnt.network, learnt.config, {}
-    )
-    with pytest.raises(UserError, match=f"{learnt.users.values[0]!r} has no training interactions"):
-        empty.recommend([learnt.users.values[0]])
+    others = learnt.catalogue.taken[learnt.catalogue.taken[:, 0] > 0]
+    empty = NextItemRecommender(replace(learnt.catalogue, taken=others), learnt.network, learnt.config)
+    with pytest.raises(UserError, match=f"{learnt.catalogue.users.values[0]!r} has no training interactions"):
+        empty.recommend([learnt.catalogue.users.values[0]])
 
 
 def test_one_seed_gives_the_same_bytes_through_a_kill(
-    chain: Dataset, config: NextItemConfig, tmp_path: Path
+    chain: Dataset, config: SequentialOptions, tmp_path: Path
 ) -> None:
     short = config.model_copy(update={"epochs": 3})
     whole = NextItemRecommender.fit(chain, tmp_path / "whole", short)
     sequences = Sequences.from_dataset(chain)
-    task = make_task(sequences, short)
+    task = NextItemTask(made(sequences.n_items, short), sequences)
     steps = iter(range(4))
     learn = task.loss
 
@@ -158,7 +162,7 @@ def test_one_seed_gives_the_same_bytes_through_a_kill(
 
 
 def test_held_out_items_teach_nothing(
-    make: Callable[[dict[str, list[int]]], Dataset], config: NextItemConfig, tmp_path: Path
+    make: Callable[[dict[str, list[int]]], Dataset], config: SequentialOptions, tmp_path: Path
 ) -> None:
     """Other validation and test items: the same vectors, as long as the same epoch is kept."""
     one = config.model_copy(update={"epochs": 1})
@@ -173,7 +177,7 @@ def test_held_out_items_teach_nothing(
 
 def test_without_validation_items_the_last_epoch_stays(
     make: Callable[[dict[str, list[int]]], Dataset],
-    config: NextItemConfig,
+    config: SequentialOptions,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -185,7 +189,7 @@ def test_without_validation_items_the_last_epoch_stays(
 
 
 def test_nothing_to_learn_from_is_refused(
-    make: Callable[[dict[str, list[int]]], Dataset], config: NextItemConfig, tmp_path: Path
+    make: Callable[[dict[str, list[int]]], Dataset], config: SequentialOptions, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="'chain': no user has two training interactions"):
         NextItemRecommender.fit(make({"a": [1], "b": [1, 2, 3]}), tmp_path, config)
@@ -206,6 +210,36 @@ def test_pieces_hold_every_target_once(window: int) -> None:
             if len(row) > 1
         )
     assert list(range(10))[-window - 1 :] in found
+
+
+def test_a_network_of_ones_own_is_options_with_a_name(chain: Dataset, tmp_path: Path) -> None:
+    """What was taken last is all that it reads: enough for a chain."""
+
+    class Last(SoftmaxNetwork):
+        def forward(self, items_BL: torch.Tensor) -> torch.Tensor:
+            return self.turn(self.items(items_BL))  # type: ignore[no-any-return]
+
+    class LastConfig(SoftmaxOptions):
+        network: Literal["last"] = "last"
+
+        def build(self, n_items: int) -> SoftmaxNetwork:
+            found = Last(n_items, self)
+            found.turn = torch.nn.Linear(self.dims, self.dims)
+            return found
+
+    options = LastConfig(dims=16, dropout=0.0, learning_rate=1e-2, batch_size=32, epochs=40, device="cpu")
+    assert kind("last") is LastConfig
+    learnt = NextItemRecommender.fit(chain, tmp_path / "work", options)
+    sequences = Sequences.from_dataset(chain)
+    assert hits(learnt, sequences, sequences.histories("test")) > 0.95
+    learnt.save_pretrained(tmp_path / "model")
+    users = np.arange(9)
+    assert (
+        NextItemRecommender.from_pretrained(tmp_path / "model").scores(users) == learnt.scores(users)
+    ).all()
+    del NETWORKS["last"]
+    with pytest.raises(UserError, match="no network is called 'last' .*sasrec"):
+        NextItemRecommender.from_pretrained(tmp_path / "model")
 
 
 def test_heads_must_share_the_width() -> None:

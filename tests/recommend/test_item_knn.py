@@ -3,18 +3,23 @@
 import numpy as np
 import pytest
 
-from forwhy.data.dataset import Dataset
+from forwhy.data.catalogue import Catalogue
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential import ItemKnnRecommender, KnnConfig, knn
+from forwhy.recommend import item_knn
+from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.testing import recommender_laws
+
+from .conftest import dataset, ring
 
 ITEMS = 9
 
 
 def made(config: KnnConfig, rows: list[list[int]]) -> ItemKnnRecommender:
     users, items = Ids(tuple(range(len(rows))), "user"), Ids(tuple(range(ITEMS)), "item")
-    return ItemKnnRecommender(users, items, [""] * ITEMS, Histories.of(rows), config)
+    train = Histories.of(rows)
+    catalogue = Catalogue(users, items, [""] * ITEMS, np.stack([train.rows, train.items], axis=1))
+    return ItemKnnRecommender(catalogue, config)
 
 
 def by_loop(rows: list[list[int]], history: list[int], config: KnnConfig) -> list[float]:
@@ -37,7 +42,7 @@ def by_loop(rows: list[list[int]], history: list[int], config: KnnConfig) -> lis
     "config", [KnnConfig(), KnnConfig(neighbours=2, decay=0.5, shrink=3.0, window=3), KnnConfig(decay=1.0)]
 )
 def test_equals_a_loop(config: KnnConfig, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knn, "BLOCK_ITEMS", block)
+    monkeypatch.setattr(item_knn, "BLOCK_ITEMS", block)
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, ITEMS - 1, generator.integers(0, 7)).tolist() for _ in range(20)]
     recommender = made(config, rows)
@@ -46,7 +51,8 @@ def test_equals_a_loop(config: KnnConfig, block: int, monkeypatch: pytest.Monkey
         assert scores.tolist() == pytest.approx(by_loop(rows, row, config), abs=1e-6)
 
 
-def test_the_laws_of_recommenders_hold(chain: Dataset) -> None:
+def test_the_laws_of_recommenders_hold() -> None:
+    chain = dataset(ring(60, 12, 7))
     recommender = ItemKnnRecommender.fit(chain)
     train = Sequences.from_dataset(chain).train
     users = list(chain.users.values)[:8]
@@ -56,7 +62,7 @@ def test_the_laws_of_recommenders_hold(chain: Dataset) -> None:
 
 def test_later_items_weigh_more() -> None:
     rows = [[0, 1], [0, 1], [2, 3], [2, 3]]
-    late = made(KnnConfig(decay=0.5), rows).history_scores(np.array([0, 2]))
+    late = made(KnnConfig(decay=0.5), rows).scores_after(Histories.of([[0, 2]]))[0]
     assert late[3] == 2 * late[1] > 0
-    alike = made(KnnConfig(decay=1.0), rows).history_scores(np.array([0, 2]))
+    alike = made(KnnConfig(decay=1.0), rows).scores_after(Histories.of([[0, 2]]))[0]
     assert alike[3] == alike[1]

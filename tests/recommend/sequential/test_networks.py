@@ -9,9 +9,10 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories
-from forwhy.recommend.sequential import Gru4RecConfig, NextItemRecommender, SasRecConfig
-from forwhy.recommend.sequential.config import NextItemConfig
-from forwhy.recommend.sequential.networks import SCALE, RepeatBias
+from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
+from forwhy.recommend.sequential.networks import SCALE, RepeatBias, SequentialOptions
+from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.recommend.sequential.sasrec import SasRecConfig
 
 Make = Callable[[dict[str, list[int]]], Dataset]
 SMALL = {
@@ -21,9 +22,9 @@ SMALL = {
 
 
 @pytest.fixture(params=[(SasRecConfig, {}), (Gru4RecConfig, {"hidden": 16})])
-def config(request: pytest.FixtureRequest) -> NextItemConfig:
+def config(request: pytest.FixtureRequest) -> SequentialOptions:
     kind, more = request.param
-    found: NextItemConfig = kind(**SMALL, **more)
+    found: SequentialOptions = kind(**SMALL, **more)
     return found
 
 
@@ -47,21 +48,21 @@ def test_places_gain_by_their_age() -> None:
 
 
 def test_what_is_never_taken_again_leaves_the_lists(
-    make: Make, config: NextItemConfig, tmp_path: Path
+    make: Make, config: SequentialOptions, tmp_path: Path
 ) -> None:
     """Nothing is filtered: the best five of twelve after four items."""
     data, shares = make(people(7)), {}
     for bias in (True, False):
         options = config.model_copy(update={"repeat_bias": bias})
         learnt = NextItemRecommender.fit(data, tmp_path / str(bias), options)
-        rows = [learnt.train[user][:4] for user in range(60)]
+        rows = [learnt.catalogue.histories[user][:4] for user in range(60)]
         best = np.argsort(-learnt.scores_after(Histories.of(rows)), axis=1)[:, :5]
         shares[bias] = np.mean([np.isin(found, row) for found, row in zip(best, rows, strict=True)])
     assert shares[True] < 0.03
     assert shares[False] > 0.1
 
 
-def test_what_is_taken_again_comes_first(make: Make, config: NextItemConfig, tmp_path: Path) -> None:
+def test_what_is_taken_again_comes_first(make: Make, config: SequentialOptions, tmp_path: Path) -> None:
     """Everybody takes one item over and over."""
     data = make({f"u{user:02d}": [user % 12] * 6 for user in range(60)})
     learnt = NextItemRecommender.fit(data, tmp_path, config)
@@ -71,7 +72,7 @@ def test_what_is_taken_again_comes_first(make: Make, config: NextItemConfig, tmp
     assert first["item_id"].to_list() == ["i05"]
 
 
-def test_without_it_nothing_is_learned(make: Make, config: NextItemConfig, tmp_path: Path) -> None:
+def test_without_it_nothing_is_learned(make: Make, config: SequentialOptions, tmp_path: Path) -> None:
     options = config.model_copy(update={"repeat_bias": False, "epochs": 1})
     learnt = NextItemRecommender.fit(make(people(7)), tmp_path / "work", options)
     assert not [name for name in learnt.network.state_dict() if "repeats" in name]

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from forwhy.recommend.decoding import BeamDecoder, CodeTrie
-from forwhy.recommend.llmbs import AnnealingConfig
-from forwhy.recommend.llmbs.tokens import bare_tokens
+from forwhy.recommend.decoding.beams import BeamDecoder
+from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.llmbs.options import AnnealingConfig
+from forwhy.recommend.llmbs.texts import bare_tokens
 from forwhy.recommend.llmbs.training import Annealing
 
-from .conftest import dataset, index_of, language_model
+from ..conftest import dataset, index_of
+from .conftest import language_model
 
 INDEX = index_of(dataset([list(range(9))]))
 TOKENS = bare_tokens(INDEX)

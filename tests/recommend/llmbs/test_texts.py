@@ -9,12 +9,21 @@ from torch.nn import functional as F
 
 from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.llmbs import TaskConfig
 from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.llmbs.texts import Example, PreferenceWords, TextTasks, text_rows
-from forwhy.recommend.llmbs.tokens import Speech, add_tokens, extend, learn_tokenizer
+from forwhy.recommend.llmbs.options import TaskConfig
+from forwhy.recommend.llmbs.texts import (
+    Example,
+    PreferenceWords,
+    Speech,
+    TextTasks,
+    add_tokens,
+    extend,
+    learn_tokenizer,
+    text_rows,
+)
 
-from .conftest import dataset, index_of, language_model
+from ..conftest import dataset, index_of
+from .conftest import language_model
 
 TITLES = [
     "red lip balm", "blue lip gloss", "hair comb", "<a_1><b_2><end> hair oil", "nail file", "red nail polish",
