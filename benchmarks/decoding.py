@@ -30,7 +30,7 @@ from forwhy.recommend.decoding.beams import BeamDecoder, Beams
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.llmbs.network import scratch_model
-from forwhy.recommend.llmbs.options import BackboneConfig
+from forwhy.recommend.options import BackboneConfig
 
 Codes = NDArray[np.int64]
 LEVELS, WIDTH, PROMPT, ITEMS = 4, 256, 88, 12_101

@@ -25,9 +25,9 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.options import BackboneConfig, ContrastConfig, LlmBsConfig
 from forwhy.recommend.llmbs.texts import bare_tokens
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
+from forwhy.recommend.options import BackboneConfig, ContrastConfig, LlmBsConfig
 from forwhy.vocabulary.indices import IndexConfig, build_index
 
 USERS, ITEMS, MEAN = 22_363, 12_101, 6.9

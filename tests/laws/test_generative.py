@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from forwhy import artifact
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
@@ -24,7 +22,7 @@ from forwhy.recommend.generative import GenerativeRecommender, GenerativeTask
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.training import LlmBsTask
 from forwhy.recommend.tiger import TigerRecommender, TigerTask
-from forwhy.testing import artifact_laws, recommender_laws
+from forwhy.testing import artifact_laws, forge, recommender_laws
 from forwhy.vocabulary.indices import ItemIndex
 
 from ..recommend.conftest import dataset, index_of, ring, tiny_llmbs, tiny_tiger
@@ -275,11 +273,7 @@ def _swap_index(folder: Path, other: ItemIndex) -> None:
     """Put another index into an artifact and sign it again, as somebody determined would."""
     shutil.rmtree(folder / "index")
     other.save_pretrained(folder / "index")
-    document = json.loads((folder / "config.json").read_text())
-    for name in document["files"]:
-        document["files"][name] = artifact._stamp(folder / name)
-    document["digest"] = artifact._digest(document)
-    (folder / "config.json").write_text(json.dumps(document))
+    forge(folder)
 
 
 def test_without_validation_items_the_last_epoch_is_kept(kind: Kind, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.llmbs.options import LlmBsConfig
-from forwhy.recommend.tiger import TigerConfig
+from forwhy.recommend.options import LlmBsConfig, TigerConfig
 from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
 
 

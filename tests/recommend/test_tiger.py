@@ -9,7 +9,8 @@ import numpy as np
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.recommend.decoding.trie import CodeTrie
-from forwhy.recommend.tiger import TigerConfig, TigerNetwork, TigerTask, drawn
+from forwhy.recommend.options import TigerConfig
+from forwhy.recommend.tiger import TigerNetwork, TigerTask, drawn
 
 from .conftest import dataset, index_of, tiny_tiger
 

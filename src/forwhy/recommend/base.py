@@ -97,8 +97,8 @@ class Recommender(ABC):
     ) -> pl.DataFrame:
         """The `k` best items of each person: user_id, item_id, score, rank (and title when known).
 
-        `users`: an id or a list of ids. `history`: item ids of one person (or a single id), used instead of what training
-        knows of them; without a user the rows' user_id is null. `filter_seen` leaves out training items and
+        `users`: an id or a list of ids. `history`: an item id or a list of them, of one person, used instead of what
+        training knows of them; without a user the rows' user_id is null. `filter_seen` leaves out training items and
         the history. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
         Cost: one pass over the catalogue per person.
 

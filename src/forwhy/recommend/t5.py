@@ -12,39 +12,15 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwhy.options import Options
+from forwhy.recommend.options import TigerConfig
 
 BUCKETS, FARTHEST = 32, 128
 """Distances told apart, and the one from which on all are alike (T5's)."""
 
 KeyValue = tuple[Tensor, Tensor]
-
-
-class T5Shape(Options):
-    """Sizes of an encoder and of a decoder."""
-
-    layers: PositiveInt = 2
-    """Blocks of the encoder, and as many of the decoder."""
-
-    dims: PositiveInt = 128
-    """Width of the states."""
-
-    heads: PositiveInt = 4
-    """Attention heads."""
-
-    head_dims: PositiveInt = 32
-    """Width of each; `heads` times it need not be `dims`."""
-
-    feedforward: PositiveInt = 512
-    """Width of a block's hidden layer."""
-
-    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share dropped of the embeddings, of what each layer adds and of the last states, as in our LLM-BS. T5 also drops
-    attention weights and hidden layers: left out, since drawing them is dear on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +36,7 @@ class Encoded:
 class Stack(nn.Module):
     """Blocks one after the other, which share what they know of distances."""
 
-    def __init__(self, shape: T5Shape, *, reads: bool) -> None:
+    def __init__(self, shape: TigerConfig, *, reads: bool) -> None:
         """`reads`: an encoder, which looks both ways and at nothing else."""
         super().__init__()
         self.reads, self.dropout = reads, nn.Dropout(shape.dropout)
@@ -96,7 +72,7 @@ class Stack(nn.Module):
 class Block(nn.Module):
     """Attention to oneself, to what was read, and a feed-forward layer, each added to its input."""
 
-    def __init__(self, shape: T5Shape, *, crosses: bool) -> None:
+    def __init__(self, shape: TigerConfig, *, crosses: bool) -> None:
         super().__init__()
         dims, hidden = shape.dims, shape.feedforward
         self.own_norm, self.own = nn.RMSNorm(dims, eps=1e-6), Attention(shape)
@@ -129,7 +105,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Heads of any width; scores are not divided by its root, as T5's are not."""
 
-    def __init__(self, shape: T5Shape) -> None:
+    def __init__(self, shape: TigerConfig) -> None:
         super().__init__()
         self.heads = shape.heads
         inner = shape.heads * shape.head_dims
@@ -167,7 +143,7 @@ def buckets(distance: Tensor, both: bool) -> Tensor:
     return found + count * (distance > 0) if both else found
 
 
-def _spread(shape: T5Shape, stack: Stack) -> None:
+def _spread(shape: TigerConfig, stack: Stack) -> None:
     """Starting weights whose sums keep their size, queries smaller by the root of the head width that T5 leaves out."""
     nn.init.normal_(stack.bias.weight, std=shape.dims**-0.5)
     for module in stack.modules():

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +21,6 @@ from forwhy.columns import Graph
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences, batches_of
-from forwhy.options import Presets
 from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import (
@@ -34,51 +32,14 @@ from forwhy.recommend.generative import (
     decayed_adamw,
     identity_of,
 )
-from forwhy.recommend.options import GenerativeOptions
-from forwhy.recommend.t5 import Encoded, KeyValue, Stack, T5Shape
+from forwhy.recommend.options import TigerConfig
+from forwhy.recommend.t5 import Encoded, KeyValue, Stack
 from forwhy.training import Epoch, seed_everything
 from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex
 
 BEGIN = 0
 """The token that every history and every written item begins with."""
-
-
-class TigerConfig(GenerativeOptions, T5Shape):
-    """How the encoder and the decoder learn to recommend, and how they are asked."""
-
-    presets: ClassVar[Presets] = {
-        "forwhy": {},
-        # Sizes: Rajput et al. 2023, section 4. Training: LETTER's released code.
-        "paper": {
-            "layers": 4,
-            "dims": 128,
-            "heads": 6,
-            "head_dims": 64,
-            "feedforward": 1024,
-            "dropout": 0.1,
-            "softmax": "vocab",
-            "targets": 0,
-            "epochs": 200,
-            "patience": 20,
-            "learning_rate": 5e-4,
-            "batch_size": 512,
-        },
-    }
-
-    preset: Literal["forwhy", "paper"] = "forwhy"
-    """Defaults of the options below; what is given wins. `paper`: the published sizes."""
-
-    targets: NonNegativeInt = 4
-    """Items of each training history that are targets in an epoch, drawn anew each time; 0: all, as published. The
-    encoder reads both ways, so each target costs a pass over its own window. A draw weighs people more alike, as
-    evaluation does: on Beauty 4 are half of all targets, with a third of the tokens to read."""
-
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of a target code that is spread over what it competes with."""
-
-    batch_size: PositiveInt = 256
-    """Targets per step, each with its history."""
 
 
 # --- the network, and how beam search reads it

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from forwhy.data.sequences import Histories
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, cut, info_nce
-from forwhy.recommend.llmbs.options import ContrastConfig
 from forwhy.recommend.llmbs.texts import Tokens, bare_tokens
+from forwhy.recommend.options import ContrastConfig
 
 from ..conftest import dataset, index_of
 from .conftest import FAMILIES, language_model

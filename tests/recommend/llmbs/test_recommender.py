@@ -11,8 +11,8 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.recommend.llmbs.options import LlmBsConfig
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+from forwhy.recommend.options import LlmBsConfig
 
 from ..conftest import dataset, index_of, ring
 from ..conftest import tiny_llmbs as tiny

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs.network import LlmBsNetwork
-from forwhy.recommend.llmbs.options import TaskConfig
 from forwhy.recommend.llmbs.texts import (
     Example,
     PreferenceWords,
@@ -21,6 +20,7 @@ from forwhy.recommend.llmbs.texts import (
     learn_tokenizer,
     text_rows,
 )
+from forwhy.recommend.options import TaskConfig
 
 from ..conftest import dataset, index_of
 from .conftest import language_model

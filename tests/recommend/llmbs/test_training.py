@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from forwhy.recommend.decoding.beams import BeamDecoder
 from forwhy.recommend.decoding.trie import CodeTrie
-from forwhy.recommend.llmbs.options import AnnealingConfig
 from forwhy.recommend.llmbs.texts import bare_tokens
 from forwhy.recommend.llmbs.training import Annealing
+from forwhy.recommend.options import AnnealingConfig
 
 from ..conftest import dataset, index_of
 from .conftest import language_model

@@ -33,8 +33,8 @@ from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.causal import TreeModel
 from forwhy.recommend.decoding.head import PlainHead
 from forwhy.recommend.generative import GenerativeNetwork
-from forwhy.recommend.llmbs.options import BackboneConfig, ContrastConfig
 from forwhy.recommend.llmbs.texts import TextRows, Tokens
+from forwhy.recommend.options import BackboneConfig, ContrastConfig
 
 LONGEST = 2048
 """Positions of a scratch decoder."""

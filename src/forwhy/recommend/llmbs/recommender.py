@@ -35,7 +35,6 @@ from forwhy.models import ALIASES, load_causal_lm
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import GenerativeRecommender, check_data, identity_of
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.options import AnnealingConfig, LlmBsConfig
 from forwhy.recommend.llmbs.texts import (
     Speech,
     TextTasks,
@@ -47,6 +46,7 @@ from forwhy.recommend.llmbs.texts import (
     read_tokens,
 )
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
+from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.training import seed_everything
 from forwhy.training.checkpoint import kept_generators
 from forwhy.vocabulary.indices import ItemIndex

@@ -21,7 +21,7 @@ from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
 from forwhy.recommend.generative import IndexTokens
-from forwhy.recommend.llmbs.options import TaskConfig
+from forwhy.recommend.options import TaskConfig
 from forwhy.text.hostile import PlainText
 from forwhy.vocabulary.indices import ItemIndex
 

@@ -24,8 +24,8 @@ from forwhy.data.sequences import Sequences, batches_of
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
 from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, cut
-from forwhy.recommend.llmbs.options import AnnealingConfig, LlmBsConfig
 from forwhy.recommend.llmbs.texts import Example, TextTasks, Tokens, text_rows
+from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.training import Epoch, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

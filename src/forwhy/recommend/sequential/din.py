@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from forwhy.lazy import Network, torch
 from forwhy.recommend.sequential.networks import CandidateNetwork, CandidateOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_NUMBERS = 1 << 22
 """Intermediate numbers held at once where no gradient is needed (4 bytes each): 16 MiB."""
@@ -66,7 +67,7 @@ class Reading:
     """What each place gives to the pool, zeros where nothing is read."""
 
 
-class AttentionUnit(nn.Module):
+class AttentionUnit(Network):
     """Weight of an item of the history for a candidate: MLP [e_i, e_c, e_i - e_c, e_i * e_c], not normalised.
 
     PReLU and not Dice, which would normalise by the batch: targets and negatives come apart by that alone.
@@ -74,9 +75,9 @@ class AttentionUnit(nn.Module):
 
     def __init__(self, dims: int, hidden: int) -> None:
         super().__init__()
-        self.first, self.slope = nn.Linear(4 * dims, hidden), nn.PReLU(hidden)
-        self.last = nn.Linear(hidden, 1)
-        nn.init.ones_(self.last.bias)  # begins near a plain sum of the history
+        self.first, self.slope = torch.nn.Linear(4 * dims, hidden), torch.nn.PReLU(hidden)
+        self.last = torch.nn.Linear(hidden, 1)
+        torch.nn.init.ones_(self.last.bias)  # begins near a plain sum of the history
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """[...] weights of items [..., D] for candidates [..., D]."""
@@ -91,8 +92,8 @@ class AttentionUnit(nn.Module):
         own_AD, other_AD, apart_AD, product_AD = self.first.weight.chunk(4, dim=1)
         # What depends on one of the two alone goes into the weights and the bias of the product.
         weight_CAD = right_CD[:, None] * product_AD + (own_AD + apart_AD)
-        bias_CA = F.linear(right_CD, other_AD - apart_AD, self.first.bias)
-        hidden_SCA = F.linear(left_SD, weight_CAD.flatten(0, 1), bias_CA.flatten())
+        bias_CA = torch.nn.functional.linear(right_CD, other_AD - apart_AD, self.first.bias)
+        hidden_SCA = torch.nn.functional.linear(left_SD, weight_CAD.flatten(0, 1), bias_CA.flatten())
         hidden_SCA = hidden_SCA.view(len(left_SD), *bias_CA.shape)
         weights: Tensor = self.last(_over_last(self.slope, hidden_SCA))[..., 0]
         return weights
@@ -112,15 +113,15 @@ class Din(CandidateNetwork):
         self.unit = AttentionUnit(config.dims, config.attention)
         self.inner = config.head == "inner"
         self._width = config.dims if self.inner else config.hidden
-        self.pool = nn.Linear(config.dims, len(config.groups) * self._width, bias=False)
+        self.pool = torch.nn.Linear(config.dims, len(config.groups) * self._width, bias=False)
         if not self.inner:
-            self.candidate = nn.Linear(config.dims, config.hidden)
-            self.slope, self.out = nn.PReLU(config.hidden), nn.Linear(config.hidden, 1)
+            self.candidate = torch.nn.Linear(config.dims, config.hidden)
+            self.slope, self.out = torch.nn.PReLU(config.hidden), torch.nn.Linear(config.hidden, 1)
         groups = [group for group, size in enumerate(config.groups) for _ in range(size)]
         groups += [len(config.groups) - 1] * config.window
         self.register_buffer("groups_L", torch.tensor(groups[: config.window]), persistent=False)
         # Products of vectors near zero have no gradient to leave it by: long vectors, pooled as they are at first.
-        nn.init.normal_(self.items.weight, std=START)
+        torch.nn.init.normal_(self.items.weight, std=START)
         if self.inner:
             with torch.no_grad():
                 self.pool.weight.copy_(torch.eye(config.dims).repeat(len(config.groups), 1))
@@ -164,7 +165,7 @@ class Din(CandidateNetwork):
         return scores
 
 
-def _over_last(slope: nn.PReLU, x: Tensor) -> Tensor:
+def _over_last(slope: torch.nn.PReLU, x: Tensor) -> Tensor:
     """PReLU with a slope for each number of the last axis; torch's reads the second."""
     found: Tensor = slope(x.flatten(0, -2))
     return found.view(x.shape)

@@ -5,12 +5,15 @@ Shapes: B histories, L places, D width, H width of the state.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
-from torch import Tensor, nn
 
+from forwhy.lazy import torch
 from forwhy.recommend.sequential.networks import SoftmaxNetwork, SoftmaxOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Gru4RecConfig(SoftmaxOptions):
@@ -35,9 +38,9 @@ class Gru4Rec(SoftmaxNetwork):
     def __init__(self, n_items: int, config: Gru4RecConfig) -> None:
         super().__init__(n_items, config)
         rate = config.dropout if config.layers > 1 else 0.0  # torch drops between layers only
-        self.gru = nn.GRU(config.dims, config.hidden, config.layers, batch_first=True, dropout=rate)
-        self.out = nn.Linear(config.hidden, config.dims)
-        nn.init.xavier_normal_(self.items.weight)
+        self.gru = torch.nn.GRU(config.dims, config.hidden, config.layers, batch_first=True, dropout=rate)
+        self.out = torch.nn.Linear(config.hidden, config.dims)
+        torch.nn.init.xavier_normal_(self.items.weight)
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """[B, L, D] what each place predicts of the next one, from it and earlier places only."""

@@ -18,19 +18,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from forwhy.data.sequences import WINDOW, Histories
 from forwhy.errors import UserError
+from forwhy.lazy import Network, torch
 from forwhy.recommend.base import Scores
-from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
 from forwhy.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NETWORKS: dict[str, type[SequentialOptions]] = {}
 """Name -> options of every network whose module was imported."""
@@ -118,7 +118,7 @@ class CandidateOptions(SequentialOptions):
     validation_users: NonNegativeInt = 2000
 
 
-class NextItemNetwork(nn.Module):
+class NextItemNetwork(Network):
     """A table of items that is read and predicted (tied), and scores of all of them after histories."""
 
     options: SequentialOptions
@@ -126,8 +126,8 @@ class NextItemNetwork(nn.Module):
     def __init__(self, n_items: int, options: SequentialOptions) -> None:
         super().__init__()
         self.options = options
-        self.items = nn.Embedding(n_items, options.dims)
-        self.dropout = nn.Dropout(options.dropout)
+        self.items = torch.nn.Embedding(n_items, options.dims)
+        self.dropout = torch.nn.Dropout(options.dropout)
 
     @property
     def table(self) -> Tensor:
@@ -162,6 +162,10 @@ class SoftmaxNetwork(NextItemNetwork):
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
+        from forwhy.recommend.sequential.softmax import (
+            catalogue_cross_entropy,  # a function of torch's autograd
+        )
+
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1
         states_ND = self(inputs_BL)[real_BL]
@@ -201,7 +205,7 @@ class SoftmaxNetwork(NextItemNetwork):
         return states_BD
 
 
-class RepeatBias(nn.Module):
+class RepeatBias(Network):
     """Adds to the score of each item of a history a number that depends on how long ago it was taken.
 
     A table that is both read and predicted cannot say whether people take an item again: a vector is nearest to itself,
@@ -212,8 +216,8 @@ class RepeatBias(nn.Module):
 
     def __init__(self, window: int) -> None:
         super().__init__()
-        self.shared = nn.Parameter(torch.zeros(1))
-        self.weight = nn.Parameter(torch.zeros(window))
+        self.shared = torch.nn.Parameter(torch.zeros(1))
+        self.weight = torch.nn.Parameter(torch.zeros(window))
 
     @property
     def gains(self) -> Tensor:
@@ -305,7 +309,7 @@ def in_blocks(recent: Histories, device: torch.device) -> Iterator[tuple[Tensor,
 
 def _first_class(logits_NC: Tensor, smoothing: float) -> Tensor:
     """Mean cross-entropy of the first class; what is smoothed goes to the classes that are possible."""
-    logs_NC = F.log_softmax(logits_NC, dim=1)
+    logs_NC = torch.log_softmax(logits_NC, dim=1)
     possible_NC = logits_NC.isfinite()
     spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
     return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()

@@ -5,13 +5,15 @@ Shapes: B histories, L places, I items, D width, H heads.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt, model_validator
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from forwhy.lazy import Network, torch
 from forwhy.recommend.sequential.networks import SoftmaxNetwork, SoftmaxOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SasRecConfig(SoftmaxOptions):
@@ -48,9 +50,9 @@ class SasRec(SoftmaxNetwork):
 
     def __init__(self, n_items: int, config: SasRecConfig) -> None:
         super().__init__(n_items, config)
-        self.places = nn.Embedding(config.window, config.dims)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dims)
+        self.places = torch.nn.Embedding(config.window, config.dims)
+        self.blocks = torch.nn.ModuleList(_Block(config) for _ in range(config.layers))
+        self.norm = torch.nn.LayerNorm(config.dims)
         self._pre = config.norm == "pre"
         self.apply(_start)
 
@@ -67,18 +69,18 @@ class SasRec(SoftmaxNetwork):
         return states_BLD
 
 
-class _Block(nn.Module):
+class _Block(Network):
     """Attention, then feed-forward, each with a residual, dropout and a norm behind or before."""
 
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
         dims = config.dims
         self.heads, self.rate, self._pre = config.heads, config.dropout, config.norm == "pre"
-        self.qkv, self.out = nn.Linear(dims, 3 * dims), nn.Linear(dims, dims)
+        self.qkv, self.out = torch.nn.Linear(dims, 3 * dims), torch.nn.Linear(dims, dims)
         hidden = config.feedforward * dims
-        self.up, self.down = nn.Linear(dims, hidden), nn.Linear(hidden, dims)
-        self.norms = nn.ModuleList([nn.LayerNorm(dims), nn.LayerNorm(dims)])
-        self.dropout = nn.Dropout(config.dropout)
+        self.up, self.down = torch.nn.Linear(dims, hidden), torch.nn.Linear(hidden, dims)
+        self.norms = torch.nn.ModuleList([torch.nn.LayerNorm(dims), torch.nn.LayerNorm(dims)])
+        self.dropout = torch.nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         for layer, norm in zip((self._attend, self._feed), self.norms, strict=True):
@@ -92,18 +94,20 @@ class _Block(nn.Module):
             self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
         )
         rate = self.rate if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate, is_causal=True)
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            queries, keys, values, dropout_p=rate, is_causal=True
+        )
         joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dims))
         return joined
 
     def _feed(self, x_BLD: Tensor) -> Tensor:
-        fed: Tensor = self.down(F.gelu(self.up(x_BLD)))
+        fed: Tensor = self.down(torch.nn.functional.gelu(self.up(x_BLD)))
         return fed
 
 
-def _start(module: nn.Module) -> None:
+def _start(module: Network) -> None:
     """Normal weights of deviation 0.02, zero biases, as in public code of SASRec."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
+    if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, torch.nn.Linear):
+        torch.nn.init.zeros_(module.bias)
