@@ -17,7 +17,7 @@ from forwhy.recipe import RunFolder
 if TYPE_CHECKING:
     from forwhy.explain.base import Explainer
     from forwhy.explain.evidence import Explanation
-    from forwhy.recommend.base import CatalogueRecommender
+    from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -58,17 +58,17 @@ def recommend(
         show(*tokens, "recommended", items_listed(document))
 
 
-def _items_named(recommender: CatalogueRecommender, given: Sequence[str]) -> list[str]:
+def _items_named(recommender: Recommender, given: Sequence[str]) -> list[str]:
     """Ids in options: each is one, or several with commas; none where it is blank."""
     found: list[str] = []
     for text in given:
-        whole = recommender.items.numbers([text])[0] >= 0
+        whole = recommender.catalogue.items.numbers([text])[0] >= 0
         found += [text] if whole else [part.strip() for part in text.split(",") if part.strip()]
     return found
 
 
 def recommendation(
-    recommender: CatalogueRecommender,
+    recommender: Recommender,
     user: str | int | None,
     history: Sequence[str | int] | None,
     k: int,
@@ -78,15 +78,19 @@ def recommendation(
     table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
     rows = table.select("item_id", "score", "rank").to_dicts()
     for row in rows:
-        row["title"] = recommender.titles[recommender.items.index(row["item_id"])]
+        row["title"] = recommender.catalogue.titles[recommender.catalogue.items.index(row["item_id"])]
     if user is None:
-        seen = [recommender.items.index(item) for item in history or ()]
+        seen = [recommender.catalogue.items.index(item) for item in history or ()]
         return {"user": None, "history": history, "tokens": _tokens(recommender, seen), "items": rows}
-    number = recommender.users.index(user)
-    return {"user": recommender.users.values[number], "tokens": _tokens(recommender, number), "items": rows}
+    number = recommender.catalogue.users.index(user)
+    return {
+        "user": recommender.catalogue.users.values[number],
+        "tokens": _tokens(recommender, number),
+        "items": rows,
+    }
 
 
-def _tokens(recommender: CatalogueRecommender, person: int | list[int]) -> list[dict[str, Any]]:
+def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str, Any]]:
     """Tokens and glosses of a user by number, or of a history of items."""
     from forwhy.vocabulary.vocabulary import Vocabulary
 
