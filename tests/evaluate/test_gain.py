@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from forwhy.data.ids import Pairs
-from forwhy.evaluate.gain import information_gain, mean_nll, measure_gain
+from forwhy.evaluate.gain import information_gain, measure_gain, per_token
 
 
 @dataclass
@@ -28,7 +28,7 @@ def test_gain_is_lost_nats_per_token() -> None:
     assert gain["user"] == pytest.approx((0.25, 0.25, 0.25))
     assert gain["item"].mean == pytest.approx(-0.5)
     assert gain["both"].mean == 0
-    assert mean_nll(TRUE).mean == pytest.approx(150 / 60)
+    assert per_token(TRUE.sum, TRUE.tokens).mean == pytest.approx(150 / 60)
 
 
 def test_intervals_come_from_pairs() -> None:

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 
 from forwhy.evaluate.words import sentences
 
-__all__ = ["claims"]
-
 UNPRINTED = re.compile(r"[\"“”\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 CLAUSE = re.compile(
     r"(?:[;!?\u3002\uff01\uff1f\uff1b]|:(?= )|(?<= )[-–—](?= )|[()\[\]])"
@@ -47,37 +45,38 @@ FRAME = re.compile(
 REASON = re.compile(
     r"([^,]{0,120}?)(?: |^)(?:because of|because|due to|thanks to|for|since|as|if) ", re.IGNORECASE
 )
-NAME_LINKS = frozenset({"a", "an", "and", "at", "by", "de", "in", "la", "of", "on", "the", "&", "-"})
 
-LEADING = frozenset(
-    {
-        "a", "an", "the", "this", "that", "these", "those", "its", "their", "your", "his", "her", "our", "some",
-        "any", "it", "they", "you", "he", "she", "we", "there", "who", "i", "them", "user", "users", "reader",
-        "customer", "customers", "and", "or", "but", "because", "of", "for", "with", "to", "in", "at", "by", "as",
-        "due", "from", "on", "so", "if", "since", "is", "are", "was", "were", "has", "have", "had", "be", "been",
-        "being", "having", "would", "will", "may", "might", "can", "could", "also", "likely", "then", "overall",
-        "additionally", "furthermore", "moreover", "lastly", "however", "offer", "offers", "offering", "offered",
-        "provide", "provides", "providing", "provided", "feature", "features", "featuring", "include", "includes",
-        "enjoy", "enjoys", "enjoyed", "enjoying", "appreciate", "appreciates", "appreciated", "love", "loves",
-        "loved", "find", "finds", "found", "making", "makes", "make", "made", "creating", "creates", "create",
-        "giving", "gives", "ensuring", "serving", "serves", "it's", "they're", "you're", "perhaps",
-        "allowing", "resulting", "mentioned", "highlighted", "truly", "such", "like",
-    }
-)  # fmt: skip
-TRAILING = frozenset(
-    {
-        "a", "an", "the", "its", "their", "and", "or", "but", "because", "of", "for", "with", "to", "in", "at", "by",
-        "as", "from", "on", "that", "which", "who", "is", "are", "also", "it", "offered", "provided", "too",
-        "would", "will", "may",
-    }
-)  # fmt: skip
-NOTHING = frozenset(
-    {
-        "business", "businesses", "place", "places", "restaurant", "restaurants", "establishment", "book", "books",
-        "product", "products", "item", "items", "spot", "location", "user", "users", "experience", "experiences",
-        "visit", "review", "overall", "etc", "more", "others", "not", "only", "all", "here", "well", "other",
-    }
-)  # fmt: skip
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+NAME_LINKS = _listed("a an and at by de in la of on the & -")
+LEADING = _listed(
+    """
+    a an the this that these those its their your his her our some any it they you he she we there who i
+    them user users reader customer customers and or but because of for with to in at by as due from on so
+    if since is are was were has have had be been being having would will may might can could also likely
+    then overall additionally furthermore moreover lastly however offer offers offering offered provide
+    provides providing provided feature features featuring include includes enjoy enjoys enjoyed enjoying
+    appreciate appreciates appreciated love loves loved find finds found making makes make made creating
+    creates create giving gives ensuring serving serves it's they're you're perhaps allowing resulting
+    mentioned highlighted truly such like
+    """
+)
+TRAILING = _listed(
+    """
+    a an the its their and or but because of for with to in at by as from on that which who is are also it
+    offered provided too would will may
+    """
+)
+NOTHING = _listed(
+    """
+    business businesses place places restaurant restaurants establishment book books product products item
+    items spot location user users experience experiences visit review overall etc more others not only all
+    here well other
+    """
+)
 """Words that, alone or together, say nothing that could be checked."""
 
 DETERMINERS = ("a ", "an ", "the ", "its ", "their ", "your ", "overall ")

@@ -10,8 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from forwhy.errors import UserError
-from forwhy.evaluate.overlap import Floats, Ints
-from forwhy.evaluate.significance import Interval, effect_size, holm, permute
+from forwhy.evaluate.significance import Floats, Interval, Ints, effect_size, holm, permute
 from forwhy.evaluate.text import TextScores
 
 Key = str | int | tuple[str | int, ...]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Reading
+from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.text import Encoder, Features, Measure, Reader, TextScores, score_texts
 from forwhy.evaluate.words import words
 
-Ints = NDArray[np.int64]
 Texts = list[str | None]
-Score = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
+Score = Callable[[Sequence[str], Sequence[str]], Floats]
 """Candidates [c], references [r] -> [c]: value of each candidate as the one answer to all references."""
 
 CANDIDATES = 256
@@ -151,7 +151,7 @@ def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
     return texts
 
 
-def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
     """Corpus BLEU-1 of each candidate against all references: `score_texts` in one matrix per candidate."""
     right = [Counter(words(text)) for text in references]
     bags = [Counter(words(text)) for text in candidates]
@@ -176,14 +176,14 @@ def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> NDArray
 def similarity_score(encoder: Encoder) -> Score:
     """Mean cosine of each candidate to all references."""
 
-    def score(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    def score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
         mean_d = encoder.encode(references).astype(np.float64).mean(axis=0)
         return np.asarray(encoder.encode(candidates) @ mean_d)
 
     return score
 
 
-def deal(n: int, seed: int, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def deal(n: int, seed: int, labels: Ints | None = None) -> Ints:
     """A random permutation [n] that leaves nothing in place: row k gets the output of another pair.
 
     With `labels` [n] (a pair's user, say) row k gets a row of another label, as long as no label holds more

@@ -5,19 +5,26 @@ per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.significance import Interval, bootstrap, bootstrap_means, bootstrap_median, flatten
+from forwhy.evaluate.reading import Outputs
+from forwhy.evaluate.significance import (
+    Floats,
+    Interval,
+    Ints,
+    bootstrap,
+    bootstrap_means,
+    bootstrap_median,
+    flatten,
+)
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
 from forwhy.evaluate.words import words
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset, Pairs
-    from forwhy.evaluate.reading import Outputs
 
 
 class Nll(Protocol):
@@ -35,12 +42,7 @@ class Nll(Protocol):
 class Scorer(Protocol):
     """An explainer that can score given texts."""
 
-    def nll(
-        self,
-        pairs: "Pairs",
-        user_rows: NDArray[np.int64] | None = None,
-        item_rows: NDArray[np.int64] | None = None,
-    ) -> Nll:
+    def nll(self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None) -> Nll:
         """NLL of the pairs' texts; `user_rows[k]` (`item_rows[k]`) is shown in place of pair k's own."""
 
 
@@ -55,7 +57,7 @@ class Gain:
     pairs: int
 
 
-def measure_gain(explainer: Scorer, pairs: "Pairs", seed: int = 0) -> Gain:
+def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> Gain:
     """Score `pairs` four times: as they are, with another user, another item, another of both.
 
     Cost: four passes of the language model over the pairs. The strangers are users and items of the same
@@ -70,7 +72,7 @@ def measure_gain(explainer: Scorer, pairs: "Pairs", seed: int = 0) -> Gain:
         explainer.nll(pairs, item_rows=items),
         explainer.nll(pairs, user_rows=users, item_rows=items),
     )
-    return Gain(mean_nll(true), gain, len(pairs))
+    return Gain(per_token(true.sum, true.tokens), gain, len(pairs))
 
 
 def information_gain(
@@ -86,20 +88,13 @@ def information_gain(
     shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
     if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
         raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
-    right = np.asarray(true.sum, dtype=np.float64)
-    return {
-        side: _per_token(np.asarray(other.sum, dtype=np.float64) - right, true)
-        for side, other in shuffled.items()
-    }
+    lost = {side: np.asarray(other.sum, dtype=np.float64) - true.sum for side, other in shuffled.items()}
+    return {side: per_token(lost_n, true.tokens) for side, lost_n in lost.items()}
 
 
-def mean_nll(nll: Nll) -> Interval:
+def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> Interval:
     """Nats per target token with the bootstrap 95% interval over pairs."""
-    return _per_token(np.asarray(nll.sum, dtype=np.float64), nll)
-
-
-def _per_token(sums_n: NDArray[np.float64], nll: Nll) -> Interval:
-    rows_n2 = np.stack([sums_n, np.asarray(nll.tokens, dtype=np.float64)], axis=1)
+    rows_n2 = np.stack([sums_n, tokens_n], axis=1).astype(np.float64)
     return bootstrap(rows_n2, lambda sums: sums[..., :1] / sums[..., 1:])[0]
 
 
@@ -108,8 +103,6 @@ def _per_token(sums_n: NDArray[np.float64], nll: Nll) -> Interval:
 # Users of the test pairs are ranked by how often they occur among the training explanations and cut into five
 # groups of equal size, `tst1` (fewest) to `tst5`; those who do not occur at all are `unseen`, XRec's zero-shot.
 
-
-Ints = NDArray[np.int64]
 
 SEEN = ("tst1", "tst2", "tst3", "tst4", "tst5")
 UNSEEN = "unseen"
@@ -129,7 +122,7 @@ class TextGroup:
     """None with fewer than `LEAST` pairs."""
 
 
-def sparsity_groups(dataset: "Dataset") -> dict[str, Ints]:
+def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
     """TextGroup -> its users (internal numbers), each user of a test pair in exactly one; sizes differ by one.
 
     Ties in training explanations are broken by training interactions, fewest first, then by number: in a
@@ -145,7 +138,7 @@ def sparsity_groups(dataset: "Dataset") -> dict[str, Ints]:
 
 
 def text_groups(
-    dataset: "Dataset", outputs: "Outputs", scores: TextScores, least: int = LEAST
+    dataset: Dataset, outputs: Outputs, scores: TextScores, least: int = LEAST
 ) -> dict[str, TextGroup]:
     """Each of `sparsity_groups` with the metrics of its pairs; pairs of other users are in none.
 
@@ -167,21 +160,20 @@ def text_groups(
     return found
 
 
-def warm_group(dataset: "Dataset", outputs: "Outputs", encoder: Encoder | None = None) -> TextGroup:
+def warm_group(dataset: Dataset, outputs: Outputs, encoder: Encoder | None = None) -> TextGroup:
     """The group of `Dataset.warm_pairs`, scored on its own."""
     users = dataset.users.numbers([user for user, _ in outputs.pairs])
     scores = score_texts(outputs.predictions, outputs.references, encoder) if len(users) >= LEAST else None
     return _group(dataset, users, scores)
 
 
-def _group(dataset: "Dataset", users: Ints, scores: TextScores | None) -> TextGroup:
+def _group(dataset: Dataset, users: Ints, scores: TextScores | None) -> TextGroup:
     """Pairs whose users are `users` [pairs]."""
     told = _training_texts(dataset)[np.unique(users)]
-    span = (int(told.min()), int(told.max())) if len(told) else (0, 0)
-    return TextGroup(len(users), len(told), span, scores)
+    return TextGroup(len(users), len(told), (int(min(told, default=0)), int(max(told, default=0))), scores)
 
 
-def _training_texts(dataset: "Dataset") -> Ints:
+def _training_texts(dataset: Dataset) -> Ints:
     """[U] training explanations of each user."""
     return np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))
 
@@ -231,7 +223,7 @@ def chance(n: int) -> dict[str, float]:
     return {"median_rank": (n + 1) / 2, "mrr": reciprocal, "hit@10": min(10, n) / n}
 
 
-def _unit(rows_nd: NDArray[np.floating]) -> NDArray[np.float64]:
+def _unit(rows_nd: NDArray[np.floating]) -> Floats:
     wide = rows_nd.astype(np.float64)
     if not np.isfinite(wide).all():
         raise ValueError("a vector is not finite: the tokenizer or the text encoder produced NaN or infinity")

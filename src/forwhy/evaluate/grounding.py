@@ -24,8 +24,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.claims import claims
 from forwhy.evaluate.controls import RememberingEncoder, best_constant, deal
 from forwhy.evaluate.evidence import KnownStatements, PairStatements
-from forwhy.evaluate.overlap import Floats, Ints
-from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
+from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
 
 Vectors = NDArray[np.float32]
@@ -73,15 +72,13 @@ class Grounding:
     """Pairs that do not count: for precision `no_evidence`, then `no_claims` in the text; for recall
     `no_reference_claims`."""
 
-    def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, Interval]:
         """Means over the pairs that count, with bootstrap 95% intervals; a metric without pairs is absent."""
-        return _intervals(self.per_pair, seed, n)
+        return _intervals(self.per_pair)
 
-    def margins(self, other: "Grounding", seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+    def margins(self, other: "Grounding") -> dict[str, Interval]:
         """Ours minus the other's, on the pairs that count for both."""
-        return _intervals(
-            {name: self.per_pair[name] - other.per_pair[name] for name in self.per_pair}, seed, n
-        )
+        return _intervals({name: self.per_pair[name] - other.per_pair[name] for name in self.per_pair})
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values; `pairs` counts behind each number."""
@@ -316,6 +313,6 @@ def _shares(held_C: NDArray[np.bool_], said: Sequence[Sequence[str]], counted_n:
     return np.where(counted_n & (claims_n > 0), held_n / np.maximum(claims_n, 1), np.nan)
 
 
-def _intervals(columns: Mapping[str, Floats], seed: int, n: int) -> dict[str, Interval]:
+def _intervals(columns: Mapping[str, Floats]) -> dict[str, Interval]:
     counted = {name: values[np.isfinite(values)] for name, values in columns.items()}
-    return {name: bootstrap_interval(values, seed, n) for name, values in counted.items() if len(values)}
+    return {name: bootstrap_interval(values) for name, values in counted.items() if len(values)}

@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from forwhy.evaluate.significance import Floats, Ints
+
 Text = Sequence[int]
 Word = TypeVar("Word")
 
@@ -51,7 +51,7 @@ def grams(text: Sequence[Word], order: int) -> Iterable[tuple[Word, ...]]:
     return zip(*(text[start:] for start in range(order)), strict=False)
 
 
-def _clip(keys: Ints, is_ours: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.float64]]:
+def _clip(keys: Ints, is_ours: NDArray[np.bool_]) -> tuple[Ints, Floats]:
     """Keys as numbers from 0, and how often each is on both sides."""
     kinds, gram = np.unique(keys, return_inverse=True)
     counts = [np.bincount(gram[side], minlength=len(kinds)) for side in (is_ours, ~is_ours)]
@@ -75,7 +75,7 @@ ORDERS = (1, 2, 3, 4)
 METHOD1 = 0.1
 """nltk's `SmoothingFunction().method1`: matches of an order that has none."""
 SACREBLEU_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
-"""Of the package's release whose values ours equal (tests/evaluate/test_bleu.py)."""
+"""Of the package's release whose values ours equal (tests/evaluate/test_overlap_bleu.py)."""
 
 
 def bleu_counts(ours: Sequence[Text], theirs: Sequence[Text], least: int = 0) -> Ints:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.significance import Interval, bootstrap_means
+from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_means
 
-Ints = NDArray[np.int64]
 Lists = NDArray[np.int32]
 """[V, K] internal items, best first; -1 where a list has ended."""
 ScoreBlock = Callable[[Ints], NDArray[np.float32]]
@@ -38,7 +37,7 @@ class RankingResult:
 
     users: Ints
     """[V] internal ids, ascending."""
-    per_user: dict[str, NDArray[np.float64]]
+    per_user: dict[str, Floats]
     """metric@k -> [V], aligned with `users`: what paired tests need."""
     rows: Ints
     """[pairs] position in `users` of each test pair, ascending."""
@@ -53,9 +52,9 @@ class RankingResult:
         """Metric -> mean over users."""
         return {metric: float(values.mean()) for metric, values in self.per_user.items()}
 
-    def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, Interval]:
         """Metric -> mean with its bootstrap 95% interval over users."""
-        return bootstrap_means(self.per_user, seed, n)
+        return bootstrap_means(self.per_user)
 
 
 def rank_all(
@@ -128,9 +127,9 @@ def rank_scores(
     return RankingResult(users, per_user, rows, ranks, len(test_keys) - len(kept), coverage)
 
 
-def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[str, Floats]:
     """metric@k -> [V] from ranks; `rows`, `ranks` as in `RankingResult`, `tests_v` [V] test items of each user."""
-    metrics: dict[str, NDArray[np.float64]] = {}
+    metrics: dict[str, Floats] = {}
     starts_v = np.cumsum(tests_v) - tests_v
     first_v = ranks[starts_v]
     precision = (np.arange(len(ranks)) - starts_v[rows] + 1) / ranks
@@ -240,7 +239,7 @@ def _reaching(scores_bi: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
 
 def list_metrics(
     lists_vk: Lists, seen: Ints, n_items: int, ks: Sequence[int]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+) -> tuple[dict[str, Floats], dict[str, float]]:
     """Metrics of each user's list [V], and of all lists together. `seen` [E, 2]: unique training pairs.
 
     Of each list: `novelty@k`, the mean self-information log2(U / u) of its items in bits, where u of the U
@@ -267,7 +266,7 @@ def list_metrics(
     return per_user, coverage
 
 
-def _popular(takers_i: Ints) -> NDArray[np.float64]:
+def _popular(takers_i: Ints) -> Floats:
     """1 for popular items, 0 for others; items tied across the edge share the places left."""
     places = -(-len(takers_i) // POPULAR)
     edge = np.partition(takers_i, -places)[-places]
@@ -275,7 +274,7 @@ def _popular(takers_i: Ints) -> NDArray[np.float64]:
     return np.asarray(above + equal * ((places - above.sum()) / equal.sum()))
 
 
-def _running_mean(values_i: NDArray[np.float64], lists_vk: Lists) -> NDArray[np.float64]:
+def _running_mean(values_i: Floats, lists_vk: Lists) -> Floats:
     """[V, K] mean of the items' values over the first 1..K places."""
     real = lists_vk >= 0
     sums_vk = np.where(real, values_i[lists_vk], 0.0).cumsum(axis=1)
@@ -365,7 +364,7 @@ def _targets(sequences: Sequences, split: Heldout) -> tuple[Ints, Ints]:
     return users, np.stack([users, sequences.targets(split)[users]], axis=1)
 
 
-def _plain(per_user: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+def _plain(per_user: dict[str, Floats]) -> dict[str, Floats]:
     return {metric: values for metric, values in per_user.items() if not metric.startswith(TWINS)}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BLOCK_DRAWS = 1 << 20
 """Drawn indices held at once (8 bytes each): bounds the memory of a bootstrap at some 20 MiB."""
@@ -52,7 +53,12 @@ def bootstrap(
     """
     rows_nm = _matrix(rows_nm)
     point_k = statistic(rows_nm.sum(axis=0))
-    sums = [_counts(draws_bn) @ rows_nm for draws_bn in resamples(len(rows_nm), seed, n)]
+    sums = []
+    for draws_bn in resamples(len(rows_nm), seed, n):
+        # How often each row was drawn: sums over draws become one matrix product.
+        flat = draws_bn + np.arange(len(draws_bn))[:, None] * len(rows_nm)
+        times_bn = np.bincount(flat.ravel(), minlength=flat.size).reshape(flat.shape)
+        sums.append(times_bn.astype(np.float64) @ rows_nm)
     low_k, high_k = np.quantile(statistic(np.concatenate(sums)), [0.025, 0.975], axis=0)
     return [Interval(float(p), float(a), float(b)) for p, a, b in zip(point_k, low_k, high_k, strict=True)]
 
@@ -81,7 +87,10 @@ def permute(
     sizes_k = np.abs(statistic(np.abs(a_nm).sum(axis=0))) + np.abs(statistic(np.abs(b_nm).sum(axis=0)))
     threshold_k = np.abs(observed_k) - 1e-12 * sizes_k
     extreme_k = np.zeros(observed_k.shape, dtype=np.int64)
-    for swapped_bm in _swapped(a_nm - b_nm, seed, n):
+    generator = np.random.default_rng(seed)
+    for block in _blocks(len(a_nm), n):
+        signs_bn = generator.integers(0, 2, size=(block, len(a_nm)), dtype=np.int8) * 2 - 1
+        swapped_bm = signs_bn @ (a_nm - b_nm)
         ours, theirs = (sums_a + sums_b + swapped_bm) / 2, (sums_a + sums_b - swapped_bm) / 2
         extreme_k += (np.abs(statistic(ours) - statistic(theirs)) >= threshold_k).sum(axis=0)
     return np.asarray((extreme_k + 1) / (n + 1))
@@ -121,7 +130,7 @@ def effect_size(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float(np.copysign(np.inf, mean)) if abs(mean) > noise else 0.0
 
 
-def resamples(rows: int, seed: int, n: int) -> Iterator[NDArray[np.int64]]:
+def resamples(rows: int, seed: int, n: int) -> Iterator[Ints]:
     """`n` bootstrap samples of row numbers, in blocks [b, rows]; a function of its arguments only."""
     generator = np.random.default_rng(seed)
     for block in _blocks(rows, n):
@@ -131,21 +140,6 @@ def resamples(rows: int, seed: int, n: int) -> Iterator[NDArray[np.int64]]:
 def _blocks(rows: int, n: int) -> list[int]:
     size = max(1, BLOCK_DRAWS // rows)
     return [min(size, n - start) for start in range(0, n, size)]
-
-
-def _swapped(difference_nm: Floats, seed: int, n: int) -> Iterator[Floats]:
-    """[b, m] sums of the differences under random swaps."""
-    generator = np.random.default_rng(seed)
-    for block in _blocks(len(difference_nm), n):
-        signs = generator.integers(0, 2, size=(block, len(difference_nm)), dtype=np.int8) * 2 - 1
-        yield signs @ difference_nm
-
-
-def _counts(draws_bn: NDArray[np.int64]) -> Floats:
-    """How often each row was drawn: sums over draws become one matrix product."""
-    block, rows = draws_bn.shape
-    flat = draws_bn + np.arange(block)[:, None] * rows
-    return np.bincount(flat.ravel(), minlength=block * rows).reshape(block, rows).astype(np.float64)
 
 
 def _matrix(rows_nm: NDArray[np.floating]) -> Floats:

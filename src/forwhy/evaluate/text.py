@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.overlap import (
     ORDERS,
-    Floats,
-    Ints,
     Text,
     bleu_counts,
     grams,
@@ -32,7 +30,7 @@ from forwhy.evaluate.overlap import (
     rouge_n,
     sacrebleu,
 )
-from forwhy.evaluate.significance import Interval, bootstrap
+from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap
 from forwhy.evaluate.words import Splitter, mteval_words, peter_words, rouge_words, words
 
 
@@ -75,9 +73,9 @@ class TextScores:
         values = self.values(self.rows().sum(axis=0)).tolist()
         return {**dict(zip(self.names(), values, strict=True)), **self.of_all}
 
-    def intervals(self, seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, Interval]:
         """Every metric that has pairs behind it, with its bootstrap 95% interval over pairs."""
-        return dict(zip(self.names(), bootstrap(self.rows(), self.values, seed, n), strict=True))
+        return dict(zip(self.names(), bootstrap(self.rows(), self.values), strict=True))
 
     def stds(self) -> dict[str, float]:
         """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU.
@@ -96,7 +94,7 @@ class TextScores:
                 values[metric] = np.where(counted_n > 0, value_n, np.nan)
         return values
 
-    def margins(self, other: "TextScores", seed: int = 0, n: int = 2000) -> dict[str, Interval]:
+    def margins(self, other: "TextScores", seed: int = 0) -> dict[str, Interval]:
         """Our metrics minus the other's on the same pairs, with paired bootstrap intervals.
 
         Where not all pairs count (`PARTIAL`), of those that count on both sides; without any, the metric is
@@ -113,7 +111,7 @@ class TextScores:
         def difference(sums: Floats) -> Floats:
             return ours.values(sums[..., :width]) - ours.values(sums[..., width:])
 
-        found = bootstrap(np.concatenate([ours.rows(), theirs.rows()], axis=1), difference, seed, n)
+        found = bootstrap(np.concatenate([ours.rows(), theirs.rows()], axis=1), difference, seed)
         empty = {kind for kind in PARTIAL & ours.counts.keys() if not ours.counts[kind][:, 1].any()}
         named = zip(self.names(), found, strict=True)
         return {metric: margin for metric, margin in named if OF_COUNTS.get(metric, (None,))[0] not in empty}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forwhy.errors import UserError
-from forwhy.evaluate.overlap import Floats, Ints
+from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.text import TextScores
 from forwhy.models import LoadedModel, load_lm, load_regressor
 from forwhy.progress import Progress

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.neural.bartscore import NeuralMeasure, Tokens, batches, padded
-from forwhy.evaluate.overlap import Floats
+from forwhy.evaluate.significance import Floats
 from forwhy.evaluate.text import TextScores
 from forwhy.models import load_text_encoder
 from forwhy.progress import Progress
