@@ -1,0 +1,78 @@
+"""Every system is one that the registry finds, whose stages can be made and whose options are checked without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forwhy.errors import UserError
+from forwhy.systems import find_system, names
+from forwhy.systems.base import MEASURE
+
+SOURCE = Path(__file__).parents[2] / "src" / "forwhy" / "systems"
+PUBLISHED = {"beat", "xrec", "llm-bs", "tiger", "sasrec", "gru4rec", "din", "item-knn", "popularity"}
+
+
+def test_the_published_systems_are_there() -> None:
+    assert set(names()) >= PUBLISHED
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_system_keeps_what_it_declares(name: str) -> None:
+    kind = find_system(name)
+    recipe = kind.model_validate({"name": "x", "data": {"path": "y"}})
+    assert recipe.system == name
+    assert kind.stages[-1].name == MEASURE.name
+    assert len({stage.name for stage in kind.stages}) == len(kind.stages)
+    for stage in kind.stages:
+        assert callable(recipe.maker(stage))
+        assert set(stage.reads) <= kind.model_fields.keys()
+        for option in stage.later:
+            assert any(option in type(getattr(recipe, section)).model_fields for section in stage.reads)
+    assert recipe.budget()
+    assert recipe.plan(kind.stages[0].known_as or kind.stages[-1].name)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_stage_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(UserError, match=f"stage 'sleep': system '{name}' has .*evaluation; name one of them"):
+        find_system(name).model_validate({"name": "x", "data": {"path": "y"}}).plan("sleep")
+
+
+def test_a_trained_network_is_a_recommender_and_answers_to_its_name_elsewhere() -> None:
+    for name in ("sasrec", "gru4rec", "din"):
+        recipe = find_system(name).model_validate({"name": "x", "data": {"path": "y"}})
+        assert [stage.name for stage in recipe.plan("recommender")] == ["recommender"]
+        assert recipe.plan("behaviour") == recipe.plan("recommender")
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_options_are_checked_without_torch(name: str) -> None:
+    code = (
+        "import sys; from forwhy.systems import find_system; "
+        f"find_system('{name}').model_validate({{'name': 'x', 'data': {{'path': 'y'}}}}); "
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_system_is_named_outside_its_file() -> None:
+    elsewhere = [
+        file
+        for folder in ("recipe", "evaluate", "report", "training")
+        for file in (SOURCE.parent / folder).rglob("*.py")
+    ]
+    asked = [
+        file
+        for file in elsewhere
+        if "recipe.system ==" in file.read_text() or ".system in" in file.read_text()
+    ]
+    assert asked == []
+
+
+def test_a_system_is_one_short_file() -> None:
+    for name in PUBLISHED:
+        assert len((SOURCE / f"{name.replace('-', '_')}.py").read_text().splitlines()) <= 200
