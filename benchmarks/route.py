@@ -63,7 +63,7 @@ data.path = "{folder}/town"
 encoder.name = "hash"
 intents.training_explanations = false
 vocabulary = {{ codes = 8, slot_dim = 2, text_dims = 4, epochs = 1, batch_size = 256, text_batch = 16 }}
-explainer = {{ model = "{model}", epochs = 1, train_pairs = 4, validation_pairs = 2, generation = {{ max_new_tokens = 8 }} }}
+explainer = {{ model = "{model}", epochs = 1, train_pairs = 4, generation = {{ max_new_tokens = 8 }} }}
 evaluation = {{ pairs = 4, generate = 4 }}
 """
 

@@ -17,10 +17,10 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult, rank_sequences
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential.networks import kind
 from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 SHUFFLE = 0

@@ -13,12 +13,12 @@ from pydantic import Field, PositiveInt, field_validator
 
 from forwhy.options import Options
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.recommend.sequential.din import DinConfig
-from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
 from forwhy.recommend.sequential.networks import SequentialOptions
-from forwhy.recommend.sequential.sasrec import SasRecConfig
 from forwhy.systems.base import MEASURE, EncoderConfig, Run, Stage
+from forwhy.systems.din import DinConfig
+from forwhy.systems.gru4rec import Gru4RecConfig
 from forwhy.systems.next_item import NextItemSystem
+from forwhy.systems.sasrec import SasRecConfig
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.config import IndexConfig
 

@@ -1,14 +1,104 @@
-"""Item-kNN: items taken by the same people as those of the history. Counted, not trained."""
+"""Item-kNN: what people took together with the items of a history. No torch.
+
+Shapes: B people, U users, I items, K neighbours of an item.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from scipy import sparse
 
-from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
+from forwhy.columns import Graph
+from forwhy.data.catalogue import Catalogue
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import WINDOW, Histories, Sequences
+from forwhy.options import Options
+from forwhy.recommend.base import Recommender, Scores
 from forwhy.systems.base import Run, Stage
 from forwhy.systems.next_item import NextItemSystem
+
+BLOCK_ITEMS = 1024
+"""Items whose neighbours are sought at once: bounds the memory to this many rows of co-occurrence."""
+
+
+class KnnConfig(Options):
+    """Item-kNN: neighbours by cosine of co-occurrence."""
+
+    neighbours: PositiveInt = 100
+    """Most similar items kept of each item."""
+
+    decay: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Weight of an item of the history against the one after it; 1: all count alike."""
+
+    shrink: NonNegativeFloat = 0.0
+    """Added to the denominator of the cosine, so that rare pairs count less."""
+
+    window: PositiveInt = WINDOW
+    """Items of a history that are read, the latest ones."""
+
+
+class ItemKnnRecommender(Recommender):
+    """Score of an item: the sum of its similarities to the history's items, later ones weighing more.
+
+    similarity(i, j) = |U_i and U_j| / (sqrt(|U_i| |U_j|) + shrink), 0 to itself, where U_i are the users who took i
+    in training; of each item j the K most similar i are kept. An item of age a counts decay^a.
+    """
+
+    def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:
+        """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
+        super().__init__(catalogue)
+        self.config = config or KnnConfig()
+        self._similar = _similarities(catalogue.histories, len(catalogue.items), self.config)
+
+    @classmethod
+    def fit(
+        cls, dataset: Dataset, config: KnnConfig | None = None, graph: Graph = "leak-free"
+    ) -> ItemKnnRecommender:
+        """Count a data set's training interactions."""
+        return cls(Catalogue.of(dataset, Sequences.from_dataset(dataset, graph).train), config)
+
+    @property
+    def window(self) -> int:
+        """Items of a history that are read."""
+        return self.config.window
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] sums of similarities; memory of the scores and O(window·K) per person."""
+        recent = histories.last(self.config.window)
+        weights = self.config.decay**recent.ages
+        shape = (len(recent), len(self.catalogue.items))
+        wanted = sparse.csr_matrix((weights, recent.items, recent.offsets), shape=shape)
+        return np.asarray((wanted @ self._similar).toarray(), dtype=np.float32)
+
+
+def _similarities(train: Histories, n_items: int, config: KnnConfig) -> Any:  # noqa: ANN401 - scipy has no types
+    """[I, I] CSR: row j holds the similarities of j's K neighbours."""
+    ones = np.ones(len(train.items))
+    taken_UI = sparse.csr_matrix((ones, train.items, train.offsets), shape=(len(train), n_items))
+    taken_UI.sum_duplicates()
+    taken_UI.data[:] = 1.0
+    by_item_IU = taken_UI.T.tocsr()
+    roots_I = np.sqrt(np.diff(by_item_IU.indptr))
+    blocks = []
+    for start in range(0, n_items, BLOCK_ITEMS):
+        both = (by_item_IU[start : start + BLOCK_ITEMS] @ taken_UI).tocoo()
+        other = both.row + start != both.col
+        rows, columns, counts = both.row[other], both.col[other], both.data[other]
+        values = counts / (roots_I[rows + start] * roots_I[columns] + config.shrink)
+        blocks.append(_nearest(rows, columns, values, (both.shape[0], n_items), config.neighbours))
+    return sparse.vstack(blocks, format="csr")
+
+
+def _nearest(rows: Any, columns: Any, values: Any, shape: tuple[int, int], neighbours: int) -> Any:  # noqa: ANN401
+    """The largest values of each row; equal ones in catalogue order."""
+    order = np.lexsort((columns, -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    counts = np.bincount(rows, minlength=shape[0])
+    near = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) < neighbours
+    return sparse.csr_matrix((values[near], (rows[near], columns[near])), shape=shape)
 
 
 class ItemKnn(NextItemSystem):

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.sequential.din import DinConfig
-from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
 from forwhy.recommend.sequential.networks import SequentialOptions
 from forwhy.recommend.sequential.recommender import NextItemRecommender
-from forwhy.recommend.sequential.sasrec import SasRecConfig
+from forwhy.systems.din import DinConfig
+from forwhy.systems.gru4rec import Gru4RecConfig
+from forwhy.systems.sasrec import SasRecConfig
 
 ITEMS = 12
 SMALL = {

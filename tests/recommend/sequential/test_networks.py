@@ -9,10 +9,10 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories
-from forwhy.recommend.sequential.gru4rec import Gru4RecConfig
 from forwhy.recommend.sequential.networks import SCALE, RepeatBias, SequentialOptions
 from forwhy.recommend.sequential.recommender import NextItemRecommender
-from forwhy.recommend.sequential.sasrec import SasRecConfig
+from forwhy.systems.gru4rec import Gru4RecConfig
+from forwhy.systems.sasrec import SasRecConfig
 
 Make = Callable[[dict[str, list[int]]], Dataset]
 SMALL = {

@@ -23,7 +23,7 @@ from forwhy.recommend.sequential.networks import (
     kind,
 )
 from forwhy.recommend.sequential.recommender import NextItemRecommender, NextItemTask, made, pieces
-from forwhy.recommend.sequential.sasrec import SasRecConfig
+from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training import LoopConfig, train
 
@@ -238,7 +238,7 @@ def test_a_network_of_ones_own_is_options_with_a_name(chain: Dataset, tmp_path: 
         NextItemRecommender.from_pretrained(tmp_path / "model").scores(users) == learnt.scores(users)
     ).all()
     del NETWORKS["last"]
-    with pytest.raises(UserError, match="no network is called 'last' .*sasrec"):
+    with pytest.raises(UserError, match="'last' is not one of .*sasrec"):
         NextItemRecommender.from_pretrained(tmp_path / "model")
 
 

@@ -18,19 +18,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.sequences import WINDOW, Histories
-from forwhy.errors import UserError
 from forwhy.lazy import Network, torch
 from forwhy.recommend.base import Scores
 from forwhy.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 NETWORKS: dict[str, type[SequentialOptions]] = {}
 """Name -> options of every network whose module was imported."""
@@ -46,12 +47,12 @@ def kind(name: str) -> type[SequentialOptions]:
     """The options of a network by its name, which also build it.
 
     Raises:
-        UserError: no imported module defines one of that name.
+        UserError: no system of that name defines one.
     """
-    if name not in NETWORKS:
-        raise UserError(
-            f"no network is called {name!r} (known: {', '.join(sorted(NETWORKS))}); install what defines it"
-        )
+    if (
+        name not in NETWORKS
+    ):  # a system's module registers its network; systems stand above, hence the late import
+        import_module("forwhy.systems").find_system(name)
     return NETWORKS[name]
 
 

@@ -10,9 +10,10 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential import din
-from forwhy.recommend.sequential.din import AttentionUnit, Din, DinConfig
 from forwhy.recommend.sequential.recommender import Batch, NextItemTask, made
+from forwhy.systems import din
+from forwhy.systems.din import AttentionUnit, DinConfig
+from forwhy.systems.din import DinNetwork as Din
 
 ITEMS = 11
 HISTORY = [3, 1, 4, 1, 5, 9, 2]

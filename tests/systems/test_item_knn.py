@@ -6,8 +6,8 @@ import pytest
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend import item_knn
-from forwhy.recommend.item_knn import ItemKnnRecommender, KnnConfig
+from forwhy.systems import item_knn
+from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.testing import recommender_laws
 
 from .conftest import dataset, ring
