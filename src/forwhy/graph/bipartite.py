@@ -56,13 +56,17 @@ class Bipartite:
     @cached_property
     def to_users(self) -> sp.csr_matrix:
         """[U, I] rows sum to one: the mean of a user's items. A user without edges has an empty row."""
-        return (sp.diags(1.0 / np.maximum(self.user_degrees, 1)) @ self.incidence).tocsr().astype(np.float32)
+        return _means(self.incidence)
 
     @cached_property
     def to_items(self) -> sp.csr_matrix:
         """[I, U] rows sum to one: the mean of an item's users."""
-        turned = self.incidence.T.tocsr()
-        return (sp.diags(1.0 / np.maximum(self.item_degrees, 1)) @ turned).tocsr().astype(np.float32)
+        return _means(self.incidence.T.tocsr())
+
+
+def _means(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Each row over its number of entries."""
+    return (sp.diags(1.0 / np.maximum(np.diff(matrix.indptr), 1)) @ matrix).tocsr().astype(np.float32)
 
 
 def _inverse_root(degrees: Ints) -> Floats:
@@ -107,10 +111,8 @@ class Negatives:
 # Legend: U users, I items, E edges, D dimensions.
 
 
-def truncated_svd(
-    graph: Bipartite, dims: int, seed: int, iterations: int = 5
-) -> tuple[Floats, Floats, Floats]:
-    """The leading `dims` singular triplets of the normalised adjacency.
+def right_vectors(graph: Bipartite, dims: int, seed: int, iterations: int = 5) -> Floats:
+    """The right singular vectors of the normalised adjacency at its `dims` largest singular values.
 
     Args:
         graph: the training graph.
@@ -119,7 +121,8 @@ def truncated_svd(
         iterations: power iterations; more sharpen the tail of the spectrum.
 
     Returns:
-        left [U, D], values [D] falling, right [I, D]. Time O(iterations · (E·D + (U+I)·D²)).
+        [I, D] orthonormal columns, values falling, each turned so that its sum is not negative. Time
+        O(iterations · (E·D + (U+I)·D²)).
     """
     matrix = graph.normalised
     dims = max(1, min(dims, *matrix.shape))
@@ -128,14 +131,9 @@ def truncated_svd(
     basis = np.linalg.qr(matrix @ start)[0]
     for _ in range(iterations):
         basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
-    small_left, values, right = np.linalg.svd((matrix.T @ basis).T, full_matrices=False)
-    left = basis @ small_left
-    signs = np.sign(right[:dims].sum(1)) + (right[:dims].sum(1) == 0)
-    return (
-        (left[:, :dims] * signs).astype(np.float32),
-        values[:dims].astype(np.float32),
-        (right[:dims].T * signs).astype(np.float32),
-    )
+    right_DI = np.linalg.svd((matrix.T @ basis).T, full_matrices=False)[2][:dims]
+    signs_D = np.where(right_DI.sum(1) < 0, -1.0, 1.0)
+    return (right_DI.T * signs_D).astype(np.float32)
 
 
 def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Floats, Floats]:
@@ -148,7 +146,7 @@ def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Flo
     Returns:
         users [U, D] with rows of norm 1 or 0, items [I, D].
     """
-    right = truncated_svd(graph, dims, seed)[2]
+    right = right_vectors(graph, dims, seed)
     root = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)[:, None]
     users = (graph.incidence @ (right / root)).astype(np.float32)
     users /= np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-12)

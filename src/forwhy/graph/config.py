@@ -2,20 +2,20 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from forwhy.options import Presets
 from forwhy.training.options import TrainingOptions
 
+_PUBLISHED = {
+    "start": "xavier", "negatives": 1, "negative_choice": "all", "batch_size": 1024, "learning_rate": 1e-3,
+    "epochs": 300,
+}  # fmt: skip
 _PRESETS: Presets = {
     "forwhy": {},
-    "paper": {
-        "start": "xavier", "layers": 3, "negatives": 1, "negative_choice": "all", "batch_size": 1024,
-        "learning_rate": 1e-3, "epochs": 300,
-    },
+    "paper": {**_PUBLISHED, "layers": 3},
     "official": {
-        "start": "xavier", "layers": 4, "combine": "sum", "negatives": 1, "negative_choice": "all", "batch_size": 1024,
-        "learning_rate": 1e-3, "epochs": 300, "regulariser": "propagated", "regulariser_weight": 1.024e-3,
+        **_PUBLISHED, "layers": 4, "combine": "sum", "regulariser": "propagated", "regulariser_weight": 1.024e-3,
         "mask_train": False,
     },
 }  # fmt: skip
@@ -31,10 +31,10 @@ class CollaborativeConfig(TrainingOptions):
     """`paper`: XRec's equations 7 to 11. `official`: its released code's choices without its defects. `forwhy`: what
     measured best."""
 
-    dims: int = Field(default=64, ge=1)
+    dims: PositiveInt = 64
     """d: width of a vector."""
 
-    layers: int = Field(default=1, ge=1)
+    layers: PositiveInt = 1
     """K: propagation layers (eq. 7)."""
 
     combine: Literal["mean", "sum"] = "mean"
@@ -44,18 +44,18 @@ class CollaborativeConfig(TrainingOptions):
     """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.bipartite`), or from noise. Entities
     without training interactions start at zero under both."""
 
-    start_norm: float = Field(default=6.0, gt=0.0)
+    start_norm: PositiveFloat = 6.0
     """Root mean square norm of a spectral start's vectors, on each side: how sharply BPR sees their scores. Read when
     `start` is "spectral"."""
 
-    learning_rate: float = Field(default=1e-2, gt=0.0)
+    learning_rate: PositiveFloat = 1e-2
     """Of Adam."""
 
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: PositiveInt | None = None
     """Interactions per step; None: a tenth of them, at least 1024. A step propagates over the whole graph once whatever
     its batch, so few large steps make a cheap epoch."""
 
-    negatives: int = Field(default=8, ge=1)
+    negatives: PositiveInt = 8
     """J: uniform items that the user did not take, drawn anew for each interaction in every epoch (eq. 9)."""
 
     negative_choice: Literal["all", "hardest"] = "hardest"
@@ -65,7 +65,7 @@ class CollaborativeConfig(TrainingOptions):
     regulariser: Literal["layer-0", "propagated"] = "layer-0"
     """Whose squared norms are added: the trained vectors (eq. 10) or the final ones."""
 
-    regulariser_weight: float = Field(default=1e-4, ge=0.0)
+    regulariser_weight: NonNegativeFloat = 1e-4
     """lambda of eq. 10, on the mean over the batch of |u|² + |i|² + |j|²; where several negatives count, their mean."""
 
     epochs: NonNegativeInt = 100

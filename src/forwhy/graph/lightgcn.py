@@ -125,9 +125,7 @@ def hits_and_recall(
         block = users[start : start + 1024]
         scores = torch.from_numpy(users_UW[block]) @ items
         if mask_train:
-            seen = graph.incidence[block].tocoo()
-            rows, columns = (torch.from_numpy(part.astype(np.int64)) for part in (seen.row, seen.col))
-            scores[rows, columns] = -torch.inf
+            scores[graph.incidence[block].nonzero()] = -torch.inf
         top = scores.topk(k, dim=1).indices.numpy()
         mine = (np.arange(start, start + len(block))[:, None] * graph.items + top).ravel()
         found[start : start + len(block)] = np.isin(mine, keys).reshape(len(block), -1).sum(1)
@@ -170,16 +168,13 @@ class CollaborativeNetwork(nn.Module):
             }
         )
 
-    def forward(self) -> dict[str, Tensor]:
-        """Side -> [N, D] final vectors (eq. 7, 8). O(K·E·D), and as much again for the gradient."""
-        return self._combined(self.layers)
+    def forward(self, layers: int | None = None) -> dict[str, Tensor]:
+        """Side -> [N, D] final vectors (eq. 7, 8), or the share that layers 0 to `layers` have in them.
 
-    def inner(self) -> dict[str, Tensor]:
-        """Side -> [N, D] the share of layers 0 to K-1 in the final vectors: what one more aggregation reads."""
-        return self._combined(self.layers - 1)
-
-    def _combined(self, layers: int) -> dict[str, Tensor]:
-        pair = self._propagation(self.tables["user"], self.tables["item"], layers, self._share)
+        O(K·E·D), and as much again for the gradient.
+        """
+        depth = self.layers if layers is None else layers
+        pair = self._propagation(self.tables["user"], self.tables["item"], depth, self._share)
         return dict(zip(SIDES, pair, strict=True))
 
 
@@ -361,5 +356,5 @@ def propagated(network: CollaborativeNetwork, graph: Bipartite) -> tuple[dict[st
     """
     final: dict[str, Floats] = {side: table.numpy() for side, table in network().items()}
     roots = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)
-    inner: Floats = network.inner()["item"].numpy()
+    inner: Floats = network(network.layers - 1)["item"].numpy()  # what one more aggregation reads
     return final, inner / roots[:, None]

@@ -3,22 +3,22 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.options import Options, Presets
 from forwhy.training.options import TrainingOptions
 
+_PUBLISHED = {
+    "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
+    "codebook_update": "gradient", "restart_dead": False, "learning_rate": 1e-3, "text_weight": 0.0,
+}  # fmt: skip
 _PRESETS: Presets = {
     "forwhy": {},
     "paper": {
-        "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
-        "codebook_update": "gradient", "restart_dead": False, "reconstruction": "rmse", "temperature": 1.0,
-        "batch_size": 1024, "learning_rate": 1e-3, "text_weight": 0.0, "loss_average": "sum",
+        **_PUBLISHED, "reconstruction": "rmse", "temperature": 1.0, "batch_size": 1024, "loss_average": "sum",
     },
     "official": {
-        "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
-        "codebook_update": "gradient", "restart_dead": False, "reconstruction": "minmax_rmse", "temperature": 0.2,
-        "batch_size": 10240, "learning_rate": 1e-3, "text_weight": 0.0, "macro_source": "full",
+        **_PUBLISHED, "reconstruction": "minmax_rmse", "temperature": 0.2, "batch_size": 10240, "macro_source": "full",
         "unit_inputs": True, "orthogonality": 1.0, "representation": "sum",
     },
 }  # fmt: skip
@@ -49,26 +49,26 @@ class TokenizerConfig(TrainingOptions):
     start: Literal["spectral", "xavier"] = "spectral"
     """Entity tables start from spectral (and text) coordinates, or from noise."""
 
-    slot_dim: int = Field(default=16, ge=1)
+    slot_dim: PositiveInt = 16
     """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed."""
 
-    text_dims: int = Field(default=48, ge=0)
+    text_dims: NonNegativeInt = 48
     """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
     start only."""
 
-    text_weight: float = Field(default=1.3, ge=0.0)
+    text_weight: NonNegativeFloat = 1.3
     """Norm of a slot's text coordinates against a mean graph norm of 1; 0 leaves text to the losses."""
 
-    text_guess: float = Field(default=0.7, ge=0.0)
+    text_guess: NonNegativeFloat = 0.7
     """Norm of text coordinates inferred from neighbours, relative to known ones."""
 
-    text_score: float = Field(default=0.1, ge=0.0)
+    text_score: NonNegativeFloat = 0.1
     """Start of the learnt weight of text coordinates in the score q_u·q_i (graph coordinates start at 1)."""
 
-    code_dim: int | None = Field(default=None, ge=1)
+    code_dim: PositiveInt | None = None
     """M of the paper: width of a codeword. None: no projection, M is the slot's width."""
 
-    layers: int = Field(default=2, ge=0)
+    layers: NonNegativeInt = 2
     """K: propagation layers whose mean is taken (eq. 3); read when `propagate` is "every-step"."""
 
     propagate: Literal["closed-form", "every-step"] = "closed-form"
@@ -97,7 +97,7 @@ class TokenizerConfig(TrainingOptions):
     restart_dead: bool = True
     """Codewords that win nothing for an epoch move to a random entity of the batch."""
 
-    commitment: float = Field(default=0.5, ge=0.0)
+    commitment: NonNegativeFloat = 0.5
     """eta of eq. 5."""
 
     reconstruction: Literal["softmax", "rmse", "minmax_rmse"] = "softmax"
@@ -107,16 +107,16 @@ class TokenizerConfig(TrainingOptions):
     representation: Literal["concat", "sum"] = "concat"
     """q is the concatenation of the words (paper), or the macro word added to each micro word (released code)."""
 
-    orthogonality: float = Field(default=0.0, ge=0.0)
+    orthogonality: NonNegativeFloat = 0.0
     """Weight of the mean squared cosine between micro slots; not in the paper."""
 
-    alpha: float = Field(default=0.2, ge=0.0)
+    alpha: NonNegativeFloat = 0.2
     """Weight of macro supervision (eq. 6, 9)."""
 
-    beta: float = Field(default=1.0, ge=0.0)
+    beta: NonNegativeFloat = 1.0
     """Weight of micro supervision (eq. 8, 9)."""
 
-    temperature: float = Field(default=0.2, gt=0.0)
+    temperature: PositiveFloat = 0.2
     """Of the InfoNCE in macro supervision; the paper prints none, that is 1."""
 
     loss_average: Literal["mean", "sum"] = "mean"
@@ -125,7 +125,7 @@ class TokenizerConfig(TrainingOptions):
     mask_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
     """Share of an entity's phrases that micro supervision masks, at least one."""
 
-    max_phrases: int = Field(default=10, ge=1)
+    max_phrases: PositiveInt = 10
     """Phrases per entity; more are cut, most important first."""
 
     negatives: int = Field(default=1024, ge=2)
@@ -135,7 +135,7 @@ class TokenizerConfig(TrainingOptions):
     text_batch: int = Field(default=128, ge=2)
     """Explained pairs, and entities per side with phrases, in one step of text supervision."""
 
-    learning_rate: float = Field(default=5e-4, gt=0.0)
+    learning_rate: PositiveFloat = 5e-4
     """Of Adam."""
 
     batch_size: int = Field(default=4096, ge=2)
@@ -196,13 +196,13 @@ class IndexConfig(Options):
     """How the items of a last cluster are numbered: along its first principal axis, by distance from its centre, or
     at random (the released code's arbitrary serial number)."""
 
-    iterations: int = Field(default=16, ge=1)
+    iterations: PositiveInt = 16
     """Of k-means, per cluster that is split."""
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: PositiveInt = 200
     """Of the RQ-VAE."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: NonNegativeInt = 0
     """Of every random choice."""
 
     file: Path | None = None
