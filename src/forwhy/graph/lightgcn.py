@@ -79,19 +79,14 @@ class Propagation:
         if self._matrices[0].device != user_UD.device:
             self._matrices = self._matrices[0].to(user_UD.device), self._matrices[1].to(user_UD.device)
         propagate: Callable[..., Pair] = _Propagate.apply
-        return propagate(
-            self._matrices, layers, 1 / (layers + 1) if scale is None else scale, user_UD, item_ID
-        )
+        return propagate(self._matrices, layers, scale or 1 / (layers + 1), user_UD, item_ID)
 
 
 def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
     """A scipy CSR matrix as a torch CSR tensor, float32; with 32-bit indices, which MKL reads without a copy."""
     parts = (matrix.indptr.astype("int32"), matrix.indices.astype("int32"), matrix.data.astype("float32"))
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Sparse", category=UserWarning
-        )  # "beta state" since torch 1.13
-        rows, columns, values = (torch.from_numpy(part) for part in parts)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # "beta state" since torch 1.13
+        rows, columns, values = map(torch.from_numpy, parts)
         return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
 
 
@@ -127,8 +122,8 @@ def hits_and_recall(
         if mask_train:
             scores[graph.incidence[block].nonzero()] = -torch.inf
         top = scores.topk(k, dim=1).indices.numpy()
-        mine = (np.arange(start, start + len(block))[:, None] * graph.items + top).ravel()
-        found[start : start + len(block)] = np.isin(mine, keys).reshape(len(block), -1).sum(1)
+        mine = np.arange(start, start + len(block))[:, None] * graph.items + top
+        found[start : start + len(block)] = np.isin(mine, keys).sum(1)
     return float((found > 0).mean()), float((found / totals).mean())
 
 
@@ -235,14 +230,7 @@ class BprTask(Task[BprBatch]):
 
     def batches(self, epoch: int) -> Epoch[BprBatch]:
         """Every training interaction once, in random order, with fresh negatives."""
-        seed, size = (self.config.seed, epoch), self.batch_size
-        order = np.random.default_rng(seed).permutation(len(self.edges))
-
-        def make(index: int) -> BprBatch:
-            rows = order[index * size : (index + 1) * size]
-            return self._batch(rows, np.random.default_rng((*seed, index)))
-
-        return Epoch(-(-len(order) // size), make)
+        return Epoch.shuffled(len(self.edges), self.batch_size, (self.config.seed, epoch), self._batch)
 
     def _batch(self, rows: Ints, rng: np.random.Generator) -> BprBatch:
         """The interactions `rows` in the order of users, which reads memory in order, and their negatives."""

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Batch = TypeVar("Batch")
+Rows = NDArray[np.int64]
 
 
 class Task(ABC, Generic[Batch]):
@@ -62,14 +65,26 @@ class Task(ABC, Generic[Batch]):
 class Epoch(Sequence[Batch]):
     """The batches of one epoch, each made when it is asked for: `make(i)` for i in 0..count-1, always the same.
 
-    A task draws its order from (seed, epoch) once and cuts it into batches::
-
-        order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-        return Epoch(-(-len(rows) // size), lambda i: batch_of(order[i * size : (i + 1) * size]))
+    Usually cut from rows in an order that (seed, epoch) decides: see :meth:`shuffled`.
     """
 
     def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
         self._count, self._make = count, make
+
+    @classmethod
+    def shuffled(
+        cls, rows: int, size: int, seed: tuple[int, ...], make: Callable[[Rows, np.random.Generator], Batch]
+    ) -> "Epoch[Batch]":
+        """Row numbers 0 to `rows` - 1 in an order drawn from `seed`, `size` of them a batch.
+
+        `make` gets the rows of a batch, and a generator of that batch alone, seeded by (seed, index).
+        """
+        order = np.random.default_rng(seed).permutation(rows)
+
+        def batch(index: int) -> Batch:
+            return make(order[index * size : (index + 1) * size], np.random.default_rng((*seed, index)))
+
+        return cls(-(-rows // size), batch)
 
     def __len__(self) -> int:
         return self._count

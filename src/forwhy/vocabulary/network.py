@@ -19,7 +19,7 @@ from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.phrases import Start
-from forwhy.vocabulary.quantizer import Quantizer, kmeans, nearest
+from forwhy.vocabulary.quantizer import Quantizer
 
 # --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
 
@@ -232,9 +232,7 @@ class TokenizerNetwork(nn.Module):
         """k-means of all entities' projected slots."""
         for side, state in self.states().items():
             for name, slots in self.slots(state, side).items():
-                flat = slots.flatten(0, 1)
-                centres = kmeans(flat, self.config.codes, generator)
-                self.book(name).start_at(centres, nearest(flat, centres))
+                self.book(name).start_at(slots.flatten(0, 1), generator)
 
     @torch.no_grad()
     def start_scale(self, edges: NDArray[np.int64], log_frequency: Tensor) -> None:

@@ -92,13 +92,15 @@ class Quantizer(nn.Module):
         self.register_buffer("idle", torch.zeros(codes, dtype=torch.long))
 
     @torch.no_grad()
-    def start_at(self, centres_KM: Tensor, members: Tensor) -> None:
-        """Put the codewords at given centres; `members` [B], the code of each vector, set the EMA counts."""
-        self.codebook.copy_(centres_KM)
+    def start_at(self, x_BM: Tensor, generator: torch.Generator) -> Tensor:
+        """Put the codewords at k-means centres of these vectors, whose codes, [B], are returned and set EMA counts."""
+        self.codebook.copy_(kmeans(x_BM, len(self.codebook), generator))
+        members = nearest(x_BM, self.codebook)
         if self.update == "ema":
-            counts = torch.bincount(members, minlength=len(centres_KM)).to(self.counts)
+            counts = torch.bincount(members, minlength=len(self.codebook)).to(self.counts)
             self.counts.copy_(counts.clamp_min(1e-3) / counts.mean())
             self.sums.copy_(self.codebook * self.counts[:, None])
+        return members
 
     def forward(self, x_BM: Tensor, learn: bool = True) -> Quantized:
         """Quantise B vectors; in training mode, unless told not to `learn`, also update the codebook's statistics."""
@@ -218,10 +220,8 @@ class RqVae(nn.Module):
         """Put each level's codewords at k-means centres of what the levels above leave."""
         left_NM = self.encoder(x_ND)
         for book in self.books:
-            centres = kmeans(left_NM, len(book.codebook), generator)
-            members = nearest(left_NM, centres)
-            book.start_at(centres, members)
-            left_NM = left_NM - centres[members]
+            members = book.start_at(left_NM, generator)
+            left_NM = left_NM - book.codebook[members]
 
     @torch.no_grad()
     def codes(self, x_ND: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ def rqvae_codes(
 def _train(model: RqVae, x_ND: Tensor, config: RqVaeConfig, generator: torch.Generator) -> float:
     """The mean loss of the last epoch."""
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
-    loss, mean = torch.zeros(()), 0.0
+    mean = 0.0
     with Progress("training the RQ-VAE", config.epochs) as progress:
         for _ in range(config.epochs):
             losses = []

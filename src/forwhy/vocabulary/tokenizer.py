@@ -188,14 +188,8 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def batches(self, epoch: int) -> Epoch[TokenizerBatch]:
         """Every training interaction once, in random order."""
-        seed, size = (self.config.seed, epoch), self.config.batch_size
-        order = np.random.default_rng(seed).permutation(len(self.graph.edges))
-
-        def make(index: int) -> TokenizerBatch:
-            rows = order[index * size : (index + 1) * size]
-            return self._batch(rows, np.random.default_rng((*seed, index)))
-
-        return Epoch(-(-len(order) // size), make)
+        seed = self.config.seed, epoch
+        return Epoch.shuffled(len(self.graph.edges), self.config.batch_size, seed, self._batch)
 
     def _batch(self, rows: Ints, rng: np.random.Generator) -> TokenizerBatch:
         """The interactions of `rows` with one uniform negative each where asked for, and a draw of texts."""

@@ -101,14 +101,14 @@ class Vocabulary(Representations):
 
     def glosses(self, book: str) -> list[list[str]]:
         """Per code: the phrases that its owners share, most telling first; [] where nothing is known."""
-        return [list(gloss) for gloss in self._book_rows(book)["gloss"]]
+        return self._listed(book, "gloss")
 
     def keywords(self, book: str) -> list[list[str]]:
         """Per code: single words most particular to it, best first."""
-        return [list(words) for words in self._book_rows(book)["keywords"]]
+        return self._listed(book, "keywords")
 
-    def _book_rows(self, book: str) -> pl.DataFrame:
-        return self.words.filter(pl.col("book") == book).sort("code")
+    def _listed(self, book: str, column: str) -> list[list[str]]:
+        return self.words.filter(pl.col("book") == book).sort("code")[column].to_list()
 
     def codes_for_history(self, items: Sequence[int]) -> NDArray[np.int32]:
         """[S] user words of somebody known only by a list of internal items (a warm user).
@@ -136,14 +136,12 @@ class Vocabulary(Representations):
             raise UserError(
                 "macro words are off in this vocabulary, so no text is tied to pairs; learn it with macro on"
             )
-        user, item = (
-            words @ self.heads[book].T if book in self.heads else words
-            for book, words in (
-                ("user_macro", self.codebooks["user_macro"][self.codes["user"][users, 0]]),
-                ("item_macro", self.codebooks["item_macro"][self.codes["item"][items, 0]]),
-            )
-        )
-        fused: Floats = user + item
+        found = []
+        for side, entities in zip(SIDES, (users, items), strict=True):
+            book = f"{side}_macro"
+            words = self.codebooks[book][self.codes[side][entities, 0]]
+            found.append(words @ self.heads[book].T if book in self.heads else words)
+        fused: Floats = found[0] + found[1]
         return fused
 
     def health(self) -> dict[str, dict[str, float]]:

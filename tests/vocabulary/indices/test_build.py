@@ -42,7 +42,6 @@ def test_orders_hold_the_same_levels() -> None:
     mixed = build(order="interleave")
     assert np.array_equal(mixed.codes, unit[:, [0, 2, 1, 3]])
     assert mixed.sources == ("semantic", "behaviour", "semantic", "behaviour")
-    assert mixed.levels_of("behaviour") == [1, 3]
 
 
 def test_options_reach_the_tree() -> None:

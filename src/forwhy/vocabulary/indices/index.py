@@ -97,10 +97,6 @@ class ItemIndex(Saved):
         """The tokens of one item as one string, `<a_12><b_7>`."""
         return "".join(self.names(item))
 
-    def levels_of(self, source: str) -> list[int]:
-        """The levels made from a source."""
-        return [level for level, made_from in enumerate(self.sources) if made_from == source]
-
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of items, codes and sizes: a model says with it which index it was trained on."""
