@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from forwhy.recipe import Recipe, load_recipe, run
     from forwhy.recommend.behaviour import BehaviourRecommender
     from forwhy.text.encoder import text_encoder
-    from forwhy.vocabulary.config import TokenizerConfig
-    from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index
+    from forwhy.vocabulary.config import IndexConfig, TokenizerConfig
+    from forwhy.vocabulary.indices.build import build_index
+    from forwhy.vocabulary.indices.index import ItemIndex
     from forwhy.vocabulary.tokenizer import BehaviourTokenizer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -40,14 +41,14 @@ _HOME = {
     "BehaviourTokenizer": "forwhy.vocabulary.tokenizer",
     "BehaviourRecommender": "forwhy.recommend.behaviour",
     "Dataset": "forwhy.data.dataset",
-    "IndexConfig": "forwhy.vocabulary.indices",
+    "IndexConfig": "forwhy.vocabulary.config",
     "IntentsConfig": "forwhy.data.intents",
-    "ItemIndex": "forwhy.vocabulary.indices",
+    "ItemIndex": "forwhy.vocabulary.indices.index",
     "Recipe": "forwhy.recipe",
     "TokenizerConfig": "forwhy.vocabulary.config",
     "UserError": "forwhy.errors",
     "Vocabulary": "forwhy.vocabulary.vocabulary",
-    "build_index": "forwhy.vocabulary.indices",
+    "build_index": "forwhy.vocabulary.indices.build",
     "entity_phrases": "forwhy.data.intents",
     "little_town": "forwhy.data.sample",
     "load_recipe": "forwhy.recipe",

@@ -8,7 +8,7 @@ import pytest
 
 from forwhy.cli import main
 from forwhy.data.dataset import Dataset
-from forwhy.vocabulary.indices import ItemIndex, from_json
+from forwhy.vocabulary.indices.index import ItemIndex, from_json
 
 Capture = pytest.CaptureFixture[str]
 

@@ -23,7 +23,7 @@ from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.training import LlmBsTask
 from forwhy.recommend.tiger import TigerRecommender, TigerTask
 from forwhy.testing import artifact_laws, forge, recommender_laws
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 from ..recommend.conftest import dataset, index_of, ring, tiny_llmbs, tiny_tiger
 

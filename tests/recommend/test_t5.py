@@ -19,7 +19,7 @@ from forwhy.recommend.decoding.head import Normalise
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.t5 import buckets
 from forwhy.recommend.tiger import BEGIN, TigerNetwork
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 from .conftest import tiny_tiger
 

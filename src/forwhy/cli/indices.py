@@ -14,9 +14,15 @@ from forwhy.cli.console import JsonFlag, app_of, emit, one_line, show
 from forwhy.cli.options import Given, takes
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.vocabulary import indices
 from forwhy.vocabulary.config import IndexConfig
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.build import (
+    build_index,
+    health,
+    read_vectors,
+    semantic_vectors,
+    spectral_vectors,
+)
+from forwhy.vocabulary.indices.index import ItemIndex, to_json
 
 indices_app = app_of()
 
@@ -42,7 +48,7 @@ def build(
     data = Dataset.load(dataset)
     says = _semantic(data, semantic) if "semantic" in config.reads else None
     taken = _behaviour(data, behaviour, config.seed) if "behaviour" in config.reads else None
-    index = indices.build_index(data.items, config, says, taken)
+    index = build_index(data.items, config, says, taken)
     index.save_pretrained(target)
     _report(index, as_json)
 
@@ -58,27 +64,27 @@ def export(
     folder: Folder, target: Annotated[Path, typer.Argument(help="X.index.json to write, as LC-Rec has it.")]
 ) -> None:
     """Writes the published format, {item: ["<a_183>", …]}."""
-    indices.to_json(ItemIndex.from_pretrained(folder), target)
+    to_json(ItemIndex.from_pretrained(folder), target)
 
 
 def _semantic(data: Dataset, name: str) -> NDArray[np.floating]:
     from forwhy.text.encoder import text_encoder
 
     if name.endswith(".npy"):
-        return indices.read_vectors(Path(name))
-    return indices.semantic_vectors(data, text_encoder(name))
+        return read_vectors(Path(name))
+    return semantic_vectors(data, text_encoder(name))
 
 
 def _behaviour(data: Dataset, name: str, seed: int) -> NDArray[np.floating]:
     if name.endswith(".npy"):
-        return indices.read_vectors(Path(name))
+        return read_vectors(Path(name))
     if name != "spectral":
         raise UserError(f"--behaviour: {name!r} is neither a FILE.npy nor spectral; give one of them")
-    return indices.spectral_vectors(data, seed=seed)
+    return spectral_vectors(data, seed=seed)
 
 
 def _report(index: ItemIndex, as_json: bool) -> None:
-    report = indices.health(index) | dict(index.metrics)  # one read from a file has no report of its own
+    report = health(index) | dict(index.metrics)  # one read from a file has no report of its own
     examples = {str(index.items.values[n]): index.names(n) for n in range(min(3, len(index)))}
     if as_json:
         emit({"fingerprint": index.fingerprint, "examples": examples, **report})

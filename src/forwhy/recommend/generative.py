@@ -30,7 +30,7 @@ from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.training import Task, TrainingResult, resolve_device, train
 from forwhy.training.checkpoint import kept_generators
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 Batch = TypeVar("Batch")
 

@@ -36,7 +36,7 @@ from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
 from forwhy.training import Epoch, seed_everything
 from forwhy.training.checkpoint import kept_generators
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 BEGIN = 0
 """The token that every history and every written item begins with."""

@@ -11,8 +11,15 @@ from forwhy.data.ids import Ids
 from forwhy.errors import UserError
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.indices import IndexConfig, ItemIndex, build_index, semantic_vectors
-from forwhy.vocabulary.indices.build import health, read_vectors, spectral_vectors
+from forwhy.vocabulary.config import IndexConfig
+from forwhy.vocabulary.indices.build import (
+    build_index,
+    health,
+    read_vectors,
+    semantic_vectors,
+    spectral_vectors,
+)
+from forwhy.vocabulary.indices.index import ItemIndex
 
 ITEMS = Ids(tuple(range(10, 510)), "item")
 SEMANTIC = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)

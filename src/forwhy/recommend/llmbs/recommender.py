@@ -49,7 +49,7 @@ from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.training import seed_everything
 from forwhy.training.checkpoint import kept_generators
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 Vectors = Mapping[str, NDArray[np.floating]]
 Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]

@@ -23,7 +23,7 @@ from forwhy.recommend.base import Ints
 from forwhy.recommend.generative import IndexTokens
 from forwhy.recommend.options import TaskConfig
 from forwhy.text.hostile import PlainText
-from forwhy.vocabulary.indices import ItemIndex
+from forwhy.vocabulary.indices.index import ItemIndex
 
 WORD = re.compile(r"[^\W\d_]{3,}")
 COMMON = 0.2
