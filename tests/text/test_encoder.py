@@ -1,5 +1,6 @@
 """Unit vectors; the sentence encoder equals sentence-transformers; the cache changes nothing."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from forwhy.errors import UserError
 from forwhy.models import ALIASES, cache_folder, load_causal_lm, locate
+from forwhy.store import Row, Store
 from forwhy.text import encoder as module
 from forwhy.text.encoder import HashEncoder, LanguageModelEncoder, SentenceEncoder, VectorCache, text_encoder
 from forwhy.wheels import state
@@ -32,33 +34,46 @@ def test_hash_encoder_is_the_same_everywhere() -> None:
 
 def test_vector_cache_finds_by_content(tmp_path: Path) -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
-    VectorCache(tmp_path, 3).add(["a", "lone \ud800 surrogate"], vectors)
-    found = VectorCache(tmp_path, 3).find(["lone \ud800 surrogate", "b", "a"])
+    VectorCache(tmp_path / "v", 3).add(["a", "lone \ud800 surrogate"], vectors)
+    found = VectorCache(tmp_path / "v", 3).find(["lone \ud800 surrogate", "b", "a"])
     assert {text: list(row) for text, row in found.items()} == {
         "a": [0, 1, 2],
         "lone \ud800 surrogate": [3, 4, 5],
     }
-    assert VectorCache(tmp_path, 4).find(["a"]) == {}
+    assert VectorCache(tmp_path / "v", 4).find(["a"]) == {}
 
 
-def test_vector_cache_ignores_a_broken_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    VectorCache(tmp_path, 3).add(["a"], np.ones((1, 3), np.float32))
-    segment = next(tmp_path.glob("*.safetensors"))
-    segment.write_bytes(segment.read_bytes()[:-4])
-    assert VectorCache(tmp_path, 3).find(["a"]) == {}
-    assert "unreadable" in caplog.text
+def test_vector_cache_finds_thousands(tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(2500)]
+    vectors = np.random.default_rng(0).standard_normal((2500, 5)).astype(np.float32)
+    VectorCache(tmp_path / "v", 5).add(texts, vectors)
+    found = VectorCache(tmp_path / "v", 5).find([*texts, "another"])
+    assert np.array_equal([found[text] for text in texts], vectors)
+
+
+def test_vector_cache_does_without_a_broken_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "v").write_text("no database " * 100)
+    cache = VectorCache(tmp_path / "v", 3)
+    cache.add(["a"], np.ones((1, 3), np.float32))
+    assert cache.find(["a"]) == {}
+    assert "text vectors are not kept" in caplog.text
 
 
 def test_vector_cache_survives_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    cache = VectorCache(tmp_path / "v", 3)
+    cache.add(["a"], np.ones((1, 3), np.float32))
 
-    monkeypatch.setattr("forwhy.text.encoder.os.fsync", full)
-    VectorCache(tmp_path, 3).add(["a"], np.ones((1, 3), np.float32))
-    assert list(tmp_path.iterdir()) == []
-    assert "No space left" in caplog.text
+    def full(store: Store, rows: Iterable[Row]) -> None:
+        store.read("PRAGMA max_page_count = 1")
+        write(store, rows)
+
+    write = Store.write
+    monkeypatch.setattr(Store, "write", full)
+    cache.add([f"text {n}" for n in range(5000)], np.ones((5000, 3), np.float32))
+    assert "the disk is full" in caplog.text
+    assert list(cache.find(["a", "text 0"])) == ["a"]
 
 
 def test_unknown_pooling_is_refused(tmp_path: Path) -> None:

@@ -26,19 +26,17 @@ from torch import Tensor
 from forwhy.bridge.options import PromptConfig
 from forwhy.columns import Side
 from forwhy.errors import UserError
-from forwhy.text.hostile import PlainText
+from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
 
-_SENTINEL = "\u2063FORWHY\u2063"
 _SOFT, _PAD = -1, -2
 _LABELS = {"user": "\nUser:", "item": "\nItem:"}
 _TITLE = "\nTitle:"
 _PROFILES: Mapping[Side, str] = {"user": "\nUser profile:", "item": "\nItem profile:"}
-_DATE = "01 Jan 2025"
 
 
 @dataclass(frozen=True)
@@ -94,17 +92,18 @@ class Prompt:
         self.tokenizer, self.config, self._slots = tokenizer, config, slots
         self.plain = PlainText(tokenizer)
         if tokenizer.chat_template:
-            head, tail, self._lead = *_rendered(tokenizer, config.instruction), ""
-            self.prefix_ids = tuple(_ids(tokenizer, head))
+            # One user turn holds all: templates without a system role work, those that bring one are left alone.
+            (head, tail), self._lead = framed(tokenizer, [("user", f"{config.instruction}\n")]), ""
+            self.prefix_ids = tuple(own_ids(tokenizer, head))
         else:
             tail, self._lead = "\nExplanation:", " "
             self.prefix_ids = tuple(_plain_head(tokenizer, f"{config.instruction}\n"))
-        self.tail_ids = tuple(_ids(tokenizer, tail))
+        self.tail_ids = tuple(own_ids(tokenizer, tail))
         self.end_id = _end_id(tokenizer)
-        words = _ids(tokenizer, f" {config.task_words.strip()}")
+        words = own_ids(tokenizer, f" {config.task_words.strip()}")
         self.task_ids = tuple((words * config.task_tokens)[: config.task_tokens])
         self._labels = {
-            side: _ids(tokenizer, word) if config.labels else [] for side, word in _LABELS.items()
+            side: own_ids(tokenizer, word) if config.labels else [] for side, word in _LABELS.items()
         }
 
     @property
@@ -133,7 +132,7 @@ class Prompt:
         """Our label and a stranger's text; nothing where there is no text."""
         if not text.strip():
             return []
-        return [*_ids(self.tokenizer, label), *self.plain.ids(text, limit, lead=" ")]
+        return [*own_ids(self.tokenizer, label), *self.plain.ids(text, limit, lead=" ")]
 
     def slots(self, row: Row) -> dict[Side, int]:
         """Positions that each side takes."""
@@ -183,51 +182,20 @@ def _plain(numbers: Numbers) -> tuple[float, ...]:
     return tuple(np.asarray(numbers).tolist())
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of our own text: control tokens of the template count as such."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def _plain_head(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The beginning without a chat template: what the tokenizer puts first, then the instruction."""
     ids = list(tokenizer(text)["input_ids"])
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, instruction: str) -> tuple[str, str]:
-    """The chat template around the behaviour tokens: what comes before them and what after.
-
-    One user turn holds all: templates without a system role work, and templates that bring one are left
-    alone.
-    """
-    turns = [{"role": "user", "content": f"{instruction}\n{_SENTINEL}"}]
-    return _split(tokenizer, turns, answer=True)
-
-
 def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What ends an answer: the first control token behind it in the chat template, else the end of text."""
-    if tokenizer.chat_template:
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _SENTINEL}]
-        special = set(tokenizer.all_special_ids)
-        for number in _ids(tokenizer, _split(tokenizer, turns, answer=False)[1]):
-            if number in special:
-                return number
-    if tokenizer.eos_token_id is None:
+    """What ends an answer."""
+    end = answer_end(tokenizer)
+    if end is None:
         raise UserError(
             "model: its tokenizer has no end-of-text token; use a model whose tokenizer names one"
         )
-    return int(tokenizer.eos_token_id)
-
-
-def _split(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], answer: bool) -> tuple[str, str]:
-    """A rendered conversation cut at the sentinel. A fixed date keeps templates that print one constant."""
-    text = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=answer, date_string=_DATE
-    )
-    before, found, after = str(text).rpartition(_SENTINEL)
-    if not found:
-        raise UserError("model: its chat template drops the user's text; use a chat model's own template")
-    return before, after
+    return int(end)
 
 
 # --- Batches of similar length, in an order decided by the seed and the epoch.

@@ -5,24 +5,23 @@ Shapes: N texts, D dimensions. Torch is imported only when a text must really be
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from forwhy.errors import UserError
 from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_encoder, locate
 from forwhy.progress import Progress
+from forwhy.store import Row, Store
 
 if TYPE_CHECKING:
     import torch
@@ -111,16 +110,17 @@ class SentenceEncoder:
     a text encoded in other company may differ by 1e-7.
     """
 
-    prefix, batch = "", BATCH
+    prefix, batch, longest = "", BATCH, sys.maxsize
 
     def __init__(self, source: ModelSource, cache: Path, device: str = "cpu") -> None:
         self.dim = int(_read_json(source.path / "config.json")["hidden_size"])
         self.name = f"{self.prefix}{source.id}@{source.revision}"
         self._first_token = _pools_first_token(source.path)
+        self._limit = min(_token_limit(source.path), self.longest)
         self._source, self._device = source, device
         self._loaded: LoadedModel | None = None
         key = hashlib.sha256(self.name.encode()).hexdigest()[:16]
-        self._cache = VectorCache(cache / key, self.dim)
+        self._cache = VectorCache(cache / f"{key}.db", self.dim)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [N, D] rows of norm 1, zeros for blank texts; each text is encoded once, then read."""
@@ -132,11 +132,7 @@ class SentenceEncoder:
             self._cache.add(chunk, vectors)
             known.update(zip(chunk, vectors, strict=True))
         zero = np.zeros(self.dim, dtype=np.float32)
-        return (
-            np.stack([known.get(text, zero) for text in texts])
-            if texts
-            else np.zeros((0, self.dim), np.float32)
-        )
+        return np.array([known.get(text, zero) for text in texts], np.float32).reshape(-1, self.dim)
 
     def _encode_missing(self, texts: list[str]) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         if not texts:
@@ -156,12 +152,11 @@ class SentenceEncoder:
     def _batch(self, loaded: LoadedModel, texts: list[str]) -> NDArray[np.float32]:
         import torch
 
-        limit = self._limit()
         inputs = loaded.tokenizer(
-            [text[: limit * CHARACTERS_PER_TOKEN] for text in texts],
+            [text[: self._limit * CHARACTERS_PER_TOKEN] for text in texts],
             padding=True,
             truncation=True,
-            max_length=limit,
+            max_length=self._limit,
             split_special_tokens=True,  # text is hostile: "[SEP]" in a review is five plain characters
             return_tensors="pt",
         ).to(self._device)
@@ -169,9 +164,6 @@ class SentenceEncoder:
             hidden_NTD = loaded.model(**inputs).last_hidden_state.float()
             pooled_ND = self._pool(hidden_NTD, inputs["attention_mask"])
         return _unit(pooled_ND.cpu().numpy())
-
-    def _limit(self) -> int:
-        return _token_limit(self._source.path)
 
     def _pool(self, hidden_NTD: torch.Tensor, mask_NT: torch.Tensor) -> torch.Tensor:
         if self._first_token:
@@ -186,16 +178,13 @@ class LanguageModelEncoder(SentenceEncoder):
     At most 512 tokens of a text are read. Vectors have norm 1, as everywhere here; the paper leaves them as they are.
     """
 
-    prefix, batch = LLM_PREFIX, LLM_BATCH
+    prefix, batch, longest = LLM_PREFIX, LLM_BATCH, LLM_TOKENS
 
     def _batch(self, loaded: LoadedModel, texts: list[str]) -> NDArray[np.float32]:
         if loaded.tokenizer.pad_token is None:  # padding is masked and comes last, where no token sees it
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         loaded.tokenizer.padding_side = "right"
         return super()._batch(loaded, texts)
-
-    def _limit(self) -> int:
-        return min(_token_limit(self._source.path), LLM_TOKENS)
 
 
 def _unit(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -214,15 +203,12 @@ def _pools_first_token(folder: Path) -> bool:
     settings = folder / "1_Pooling" / "config.json"
     if not settings.exists():
         return False
-    modes = {
-        key for key, value in _read_json(settings).items() if key.startswith("pooling_mode") and value is True
-    }
-    if not modes <= {"pooling_mode_mean_tokens", "pooling_mode_cls_token"} or len(modes) > 1:
-        raise UserError(
-            f"{settings}: pooling {sorted(modes)} is not known; "
-            "use an encoder that pools by mean or first token"
-        )
-    return modes == {"pooling_mode_cls_token"}
+    found = _read_json(settings).items()
+    modes = [key for key, value in found if key.startswith("pooling_mode") and value is True]
+    if modes not in ([], ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
+        remedy = "use an encoder that pools by mean or first token"
+        raise UserError(f"{settings}: pooling {sorted(modes)} is not known; {remedy}")
+    return modes == ["pooling_mode_cls_token"]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -235,13 +221,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-# --- Text vectors on disk, found again by content: SHA-256 of the text under one folder per encoder revision.
-#
-# A folder holds segments, each a safetensors file with `digests` [n, 32] uint8 and `vectors` [n, D] float32.
-# Segments are only added, each under its final name when complete, so processes may share a folder.
+# --- Text vectors on disk, found again by content: SHA-256 of the text, in one file per encoder revision.
 
 
 log = logging.getLogger(__name__)
+
+_ASKED = 500
+"""Texts in one query."""
 
 
 def digest(text: str) -> bytes:
@@ -250,65 +236,36 @@ def digest(text: str) -> bytes:
 
 
 class VectorCache:
-    """Vectors of texts seen before. Memory: 40 bytes per stored text; vectors are read when asked for."""
+    """Vectors of texts seen before. Only a cache: a full disk or a damaged file is logged, and the work goes on."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self._folder, self._dim = folder, dim
-        self._place: dict[bytes, tuple[Path, int]] = {}
-        self._known: set[Path] = set()
+    def __init__(self, path: Path, dim: int) -> None:
+        self._path, self._bytes = path, 4 * dim
 
     def find(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of those texts that are stored."""
-        self._refresh()
-        wanted: dict[Path, list[tuple[int, str]]] = {}
-        for text in texts:
-            place = self._place.get(digest(text))
-            if place is not None:
-                wanted.setdefault(place[0], []).append((place[1], text))
-        return {text: vector for path, rows in wanted.items() for text, vector in self._read(path, rows)}
+        by_digest = {digest(text): text for text in texts}
+        wanted = sorted(by_digest)
+        found: list[Row] = []
+        with self._warned(), self._store() as store:
+            for start in range(0, len(wanted), _ASKED):
+                part = wanted[start : start + _ASKED]
+                places = ", ".join("?" * len(part))
+                found += store.read(f"SELECT * FROM vectors WHERE digest IN ({places})", *part)
+        vectors = ((by_digest[key], np.frombuffer(vector, dtype=np.float32)) for key, vector in found)
+        return {text: vector for text, vector in vectors if vector.nbytes == self._bytes}
 
     def add(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Store vectors [n, D]. A full disk costs only the cache: it is logged and the work goes on."""
-        digests = np.frombuffer(b"".join(digest(text) for text in texts), dtype=np.uint8).reshape(-1, 32)
-        data = save({"digests": digests, "vectors": np.ascontiguousarray(vectors, dtype=np.float32)})
-        path = self._folder / f"{hashlib.sha256(digests.tobytes()).hexdigest()[:32]}.safetensors"
+        """Store vectors [n, D]."""
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        with self._warned(), self._store() as store:
+            store.write((digest(text), row.tobytes()) for text, row in zip(texts, rows, strict=True))
+
+    def _store(self) -> Store:
+        return Store(self._path, "vectors", ("digest BLOB", "vector BLOB"), "text vectors")
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
         try:
-            _write(path, data)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
-                raise
-            log.warning("%s: text vectors are not kept (%s)", self._folder, error.strerror)
-
-    def _refresh(self) -> None:
-        for path in sorted(set(self._folder.glob("*.safetensors")) - self._known):
-            self._known.add(path)
-            for row, key in enumerate(self._digests(path)):
-                self._place.setdefault(key.tobytes(), (path, row))
-
-    def _digests(self, path: Path) -> NDArray[np.uint8]:
-        try:
-            with safe_open(path, framework="numpy") as segment:
-                found: NDArray[np.uint8] = segment.get_tensor("digests")
-                fits = segment.get_slice("vectors").get_shape() == [len(found), self._dim]
-        except (SafetensorError, OSError) as error:
-            log.warning("%s: unreadable text vectors, ignored (%s)", path, error)
-            return np.empty((0, 32), dtype=np.uint8)
-        return found if fits and found.shape[1:] == (32,) else found[:0]
-
-    def _read(self, path: Path, rows: list[tuple[int, str]]) -> list[tuple[str, NDArray[np.float32]]]:
-        with safe_open(path, framework="numpy") as segment:
-            vectors = segment.get_tensor("vectors")
-        return [(text, vectors[row]) for row, text in rows]
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+            yield
+        except UserError as error:
+            log.warning("text vectors are not kept: %s", error)

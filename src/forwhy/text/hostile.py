@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from forwhy.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -91,3 +94,61 @@ class PlainText:
 def _is_space(name: str) -> bool:
     """Whether a token is a run of white space: some tokenizers add those, and they are text."""
     return not name.replace("\u2581", " ").strip()
+
+
+# --- A chat template, cut where texts stand: its own control tokens count, those written in a text never do.
+
+
+DATE = "01 Jan 2025"
+"""For templates that print one: equal questions stay equal prompts."""
+
+
+def framed(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]], answer: bool = True
+) -> list[str]:
+    """The rendered chat template around texts, one in each turn: one piece more than turns.
+
+    Args:
+        tokenizer: With a chat template.
+        turns: Role of each, and our own words before its text.
+        answer: Whether the template ends with the header of an answer.
+
+    Raises:
+        UserError: the template refuses such turns, or does not hold each text once.
+    """
+    from jinja2 import TemplateError
+
+    marks = [f"\u2063FORWHY{number}\u2063" for number in range(len(turns))]
+    said = [{"role": role, "content": own + mark} for (role, own), mark in zip(turns, marks, strict=True)]
+    try:
+        rest = tokenizer.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=answer, date_string=DATE
+        )
+    except (TemplateError, ValueError) as error:
+        roles = ", ".join(role for role, _ in turns)
+        raise UserError(
+            f"model: its chat template does not take the turns {roles} ({error}); take another model"
+        ) from error
+    pieces = []
+    for mark in marks:
+        before, found, rest = str(rest).partition(mark)
+        if not found or mark in rest:
+            raise UserError("model: its chat template drops the user's text; use a chat model's own template")
+        pieces.append(before)
+    return [*pieces, str(rest)]
+
+
+def own_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of our own text: control tokens of the template count as such."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """What ends an answer: the first control token behind it in the chat template, else the end of text."""
+    behind: list[int] = []
+    if tokenizer.chat_template:
+        with suppress(UserError):
+            last = framed(tokenizer, [("user", ""), ("assistant", "")], answer=False)[-1]
+            behind = own_ids(tokenizer, last)
+    special = set(tokenizer.all_special_ids)
+    return next((number for number in behind if number in special), tokenizer.eos_token_id)

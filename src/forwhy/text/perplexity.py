@@ -1,22 +1,21 @@
 """How surprised a causal language model is by plain text.
 
-Shapes: B windows of a pass, T tokens.
+Shapes: B windows of a pass, T tokens, V words of the model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from forwhy.errors import UserError
 from forwhy.text.hostile import PlainText
-
-__all__ = ["Surprise", "surprise"]
 
 PASS_TOKENS = 512
 """Tokens of one pass: their logits are the memory, 100 MB for 50,000 words."""
@@ -48,37 +47,24 @@ def surprise(
         UserError: no text has a token.
     """
     begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    plain = PlainText(tokenizer)
     windows = [
-        [begin, *ids[start : start + context]]
-        for ids in map(plain.exact, texts)
+        torch.tensor([begin, *ids[start : start + context]])
+        for ids in map(PlainText(tokenizer).exact, texts)
         for start in range(0, len(ids), context)
     ]
     if not windows:
         raise UserError("there is no text to measure perplexity on: every text is empty")
-    nats = sum(_nats(model, rows) for rows in _passes(windows))
-    return Surprise(nats, sum(len(window) - 1 for window in windows))
-
-
-def _passes(windows: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Windows of like lengths together."""
-    rows: list[list[int]] = []
-    for window in sorted(windows, key=len):
+    nats, rows = 0.0, list[torch.Tensor]()
+    for window in sorted(windows, key=len):  # windows of like lengths in one pass
         if rows and (len(rows) + 1) * len(window) > PASS_TOKENS:
-            yield rows
-            rows = []
+            nats, rows = nats + _nats(model, rows), []
         rows.append(window)
-    yield rows
+    return Surprise(nats + _nats(model, rows), sum(len(window) - 1 for window in windows))
 
 
-def _nats(model: PreTrainedModel, rows: list[list[int]]) -> float:
+def _nats(model: PreTrainedModel, rows: list[torch.Tensor]) -> float:
     """Windows padded behind, where no token that counts looks."""
-    ids_BT = torch.zeros(len(rows), len(rows[-1]), dtype=torch.long)
-    targets_BT = torch.full_like(ids_BT, -100)
-    for number, row in enumerate(rows):
-        ids_BT[number, : len(row)] = torch.tensor(row)
-        targets_BT[number, : len(row) - 1] = torch.tensor(row[1:])
-    logits = model(input_ids=ids_BT.to(model.device), use_cache=False).logits.float()
-    return float(
-        F.cross_entropy(logits.flatten(0, 1), targets_BT.flatten().to(model.device), reduction="sum")
-    )
+    ids_BT = pad_sequence(rows, batch_first=True).to(model.device)
+    next_BT = pad_sequence([row[1:] for row in rows], batch_first=True, padding_value=-100).to(model.device)
+    logits_BVT = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float().transpose(1, 2)
+    return float(cross_entropy(logits_BVT, next_BT, reduction="sum"))

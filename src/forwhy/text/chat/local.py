@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
 from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Ledger, Message, Question, Tally
-from forwhy.text.hostile import PlainText
+from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-_DATE = "01 Jan 2025"
-"""For templates that print one: equal questions stay equal prompts."""
 _ANSWER = "\nAnswer:"
 """What ends a prompt where there is no chat template."""
 
@@ -26,14 +24,20 @@ class Turns:
 
     Without a system role in the template the system text stands in front of the first user turn; without a
     template the texts stand below each other.
+
+    Raises:
+        UserError: a chat template that drops texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer, self._plain = tokenizer, PlainText(tokenizer)
-        self._system = bool(tokenizer.chat_template) and self._renders("system", "user")
-        if tokenizer.chat_template and not self._renders("user"):
-            raise UserError("model: its chat template drops the user's text; use a chat model's own template")
-        self.ends = self._ends()
+        self._system = False
+        if tokenizer.chat_template:
+            framed(tokenizer, [("user", "")])
+            with suppress(UserError):
+                framed(tokenizer, [("system", ""), ("user", "")])
+                self._system = True
+        self.ends = frozenset({answer_end(tokenizer), tokenizer.eos_token_id} - {None})
         """Ids that end an answer."""
 
     def ids(self, messages: tuple[Message, ...]) -> list[int]:
@@ -41,70 +45,17 @@ class Turns:
         if not self._tokenizer.chat_template:
             return self._untemplated(messages)
         turns = messages if self._system else _merged(messages)
-        frame = self._framed(turns)
-        ids = self._own(frame[0])
-        for message, after in zip(turns, frame[1:], strict=True):
-            ids += self._plain.exact(message.content.strip()) + self._own(after)
+        first, *after = framed(self._tokenizer, [(message.role, "") for message in turns])
+        ids = own_ids(self._tokenizer, first)
+        for message, piece in zip(turns, after, strict=True):
+            ids += self._plain.exact(message.content.strip()) + own_ids(self._tokenizer, piece)
         return ids
-
-    def _framed(self, turns: Sequence[Message]) -> list[str]:
-        from jinja2 import TemplateError
-
-        roles = [message.role for message in turns]
-        try:
-            return self._frame(roles, answer=True)
-        except (TemplateError, ValueError) as error:
-            raise UserError(
-                f"model: its chat template does not take the turns {', '.join(roles)} ({error}); take another model"
-            ) from error
 
     def _untemplated(self, messages: tuple[Message, ...]) -> list[int]:
         begin = self._tokenizer.bos_token_id
         ids = [begin] if begin is not None and begin in self._tokenizer("a")["input_ids"][:1] else []
         text = "\n\n".join(message.content.strip() for message in messages)
         return ids + self._plain.exact(text + _ANSWER)
-
-    def _own(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _frame(self, roles: Sequence[str], answer: bool) -> list[str]:
-        """The rendered template around the texts: one piece more than roles.
-
-        Raises:
-            ValueError: a text is missing from it, or stands elsewhere.
-        """
-        marks = [f"\u2063FORWHY{number}\u2063" for number in range(len(roles))]
-        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-        rest = str(
-            self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=answer, date_string=_DATE
-            )
-        )
-        pieces = []
-        for mark in marks:
-            before, found, rest = rest.partition(mark)
-            if not found or mark in rest:
-                raise ValueError("the chat template does not hold each text once")
-            pieces.append(before)
-        return [*pieces, rest]
-
-    def _renders(self, *roles: str) -> bool:
-        from jinja2 import TemplateError
-
-        try:
-            self._frame(list(roles), answer=True)
-        except (TemplateError, ValueError):
-            return False
-        return True
-
-    def _ends(self) -> frozenset[int]:
-        """The end of text, and the first control token behind an answer in the template."""
-        special = set(self._tokenizer.all_special_ids)
-        ends = {self._tokenizer.eos_token_id}
-        if self._tokenizer.chat_template and self._renders("user", "assistant"):
-            behind = self._own(self._frame(["user", "assistant"], answer=False)[-1])
-            ends.add(next((number for number in behind if number in special), None))
-        return frozenset(number for number in ends if number is not None)
 
 
 def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:

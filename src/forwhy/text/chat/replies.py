@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from forwhy.errors import UserError
 from forwhy.text.chat.asking import Malformed, Repaired
 
 M = TypeVar("M", bound=BaseModel)
@@ -19,11 +18,14 @@ T = TypeVar("T")
 LARGEST_REPAIR = 1 << 16
 """Characters of the longest text that is mended; no answer that was asked for is longer."""
 _NOT_JSON = "it is not one JSON value alone"
+_OUTSIDE = f"{_NOT_JSON}: there are brackets outside of it"
 _TOKEN = re.compile(
-    r"""("(?:[^"\\]|\\.)*")|('(?:[^'\\]|\\.)*')|([{}\[\]])|([^\s"'{}\[\],:]+)|([\s,:]+)""", re.DOTALL
+    r"""(?P<leaf>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"'{}\[\],:]+)|(?P<bracket>[{}\[\]])|[\s,:]+""",
+    re.DOTALL,
 )
 _BRACKET = re.compile(r"[{}\[\]]")
-_CLOSES = {"}": "{", "]": "["}
+_CLOSING = {"{": "}", "[": "]"}
+_TOUCHING = "nothing, not even a space"
 _LITERALS = {"True": True, "False": False, "None": None}
 
 
@@ -47,7 +49,7 @@ def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
 
 
 def fitting(model: type[M], then: Callable[[M], T]) -> Callable[[str], T | Repaired[T]]:
-    """A `Inquiry.parse`: the reply as `model`, then what a caller makes of it (which may raise `Malformed`)."""
+    """An `Inquiry.parse`: the reply as `model`, then what a caller makes of it (which may raise `Malformed`)."""
 
     def parse(text: str) -> T | Repaired[T]:
         found, repaired = json_reply(text, model)
@@ -68,56 +70,55 @@ def _validated(text: str, model: type[M]) -> M:
 
 
 def _mended(text: str) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The one JSON value in a text; json-repair sees its brackets, commas and colons only."""
-    try:
-        from json_repair import loads
-    except ModuleNotFoundError as error:
-        raise UserError("json-repair is not installed; `pip install 'forwhy[chat]'` brings it") from error
+    """The one object or list in a text."""
     if len(text) > LARGEST_REPAIR:
         raise Malformed(f"{_NOT_JSON}, and far too long")
-    shape, leaves = _only_value(_without_thoughts(text))
-    try:
-        numbered = loads(shape)
-        if list(_leaves(numbered)) == [str(number) for number in range(len(leaves))]:
-            return _filled(numbered, leaves)
-    except (ValueError, RecursionError):
-        pass
-    raise Malformed(_NOT_JSON)
-
-
-def _without_thoughts(text: str) -> str:
-    return text.partition("</think>")[2] if text.lstrip().startswith("<think>") else text
-
-
-def _only_value(text: str) -> tuple[str, list[Any]]:
-    """The one object or list of a text: its shape, with numbers for leaves, and the leaves."""
+    if text.lstrip().startswith("<think>"):
+        text = text.partition("</think>")[2]
     opening = _BRACKET.search(text)
     if opening is None:
         raise Malformed("there is no JSON value in it")
-    end, shape, leaves = _closing(text, opening.start())
-    if opening[0] in _CLOSES or _BRACKET.search(text, end):
-        raise Malformed(f"{_NOT_JSON}: there are brackets outside of it")
-    return shape, leaves
+    try:
+        value, end = _container(_tokens(text, opening.end()), opening[0])
+    except RecursionError:
+        raise Malformed(_NOT_JSON) from None
+    if _BRACKET.search(text, end):
+        raise Malformed(_OUTSIDE)
+    return value
 
 
-def _closing(text: str, place: int) -> tuple[int, str, list[Any]]:
-    """Where the value that begins at `place` has ended, its shape, and its leaves."""
-    shape: list[str] = []
-    leaves: list[Any] = []
-    open_brackets: list[str] = []
+def _tokens(text: str, place: int) -> Iterator[re.Match[str]]:
     while found := _TOKEN.match(text, place):
-        place, bracket = found.end(), found[3]
-        if bracket in _CLOSES:
-            if not open_brackets or open_brackets.pop() != _CLOSES[bracket]:
-                break
-        elif bracket:
-            open_brackets.append(bracket)
-        is_leaf = not (bracket or found[5])
-        shape.append(f'"{len(leaves)}"' if is_leaf else found[0])
-        leaves += [_leaf(found[0])] if is_leaf else []
-        if not open_brackets:
-            return place, "".join(shape), leaves
-    raise Malformed(_NOT_JSON if found else "its JSON is not closed")
+        place = found.end()
+        yield found
+
+
+def _container(tokens: Iterator[re.Match[str]], bracket: str) -> tuple[Any, int]:
+    """The object or list that a bracket opens, and where it ends. Its names and values are read one like the other."""
+    if bracket not in _CLOSING:
+        raise Malformed(_OUTSIDE)
+    parts: list[Any] = []
+    between = ""
+    for token in tokens:
+        named = bracket == "{" and len(parts) % 2 == 1
+        allowed = {":"} if named else {"", ","} if parts else {""}
+        if token["bracket"] == _CLOSING[bracket] and not named and between in {*allowed, _TOUCHING}:
+            return _object(parts) if bracket == "{" else parts, token.end()
+        if not (token["leaf"] or token["bracket"]):
+            between = "".join(token[0].split())
+            continue
+        if between not in allowed:
+            raise Malformed(_NOT_JSON)
+        parts.append(_leaf(token[0]) if token["leaf"] else _container(tokens, token[0])[0])
+        between = _TOUCHING
+    raise Malformed("its JSON is not closed")
+
+
+def _object(parts: list[Any]) -> dict[str, Any]:
+    names = parts[::2]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise Malformed(_NOT_JSON)
+    return dict(zip(names, parts[1::2], strict=True))
 
 
 def _leaf(token: str) -> Any:  # noqa: ANN401 - JSON is any of these
@@ -130,32 +131,3 @@ def _leaf(token: str) -> Any:  # noqa: ANN401 - JSON is any of these
         return json.loads(token, strict=False)
     except ValueError:
         raise Malformed(_NOT_JSON) from None
-
-
-def _leaves(value: object) -> Iterator[object]:
-    """Names, texts, numbers and literals in the order they are written in."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield name
-            yield from _leaves(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _leaves(part)
-    else:
-        yield value
-
-
-def _filled(shape: Any, leaves: list[Any]) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The shape with its leaves in their places.
-
-    Raises:
-        ValueError: a name that is no text, or one twice.
-    """
-    if isinstance(shape, list):
-        return [_filled(part, leaves) for part in shape]
-    if not isinstance(shape, dict):
-        return leaves[int(shape)]
-    filled = {leaves[int(name)]: _filled(part, leaves) for name, part in shape.items()}
-    if len(filled) < len(shape) or not all(isinstance(name, str) for name in filled):
-        raise ValueError("not the names of an object")
-    return filled
