@@ -45,6 +45,30 @@ class Examined:
     usage: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Codebook -> how many slots of all entities each of its words fills."""
 
+    def part(self, key: str) -> Mapping[str, Any]:
+        """A part of the document; empty where it was not measured."""
+        return self.document.get(key) or {}
+
+    @property
+    def text(self) -> Mapping[str, Any]:
+        """The run's text metrics."""
+        return self.part("text")
+
+    @property
+    def controls(self) -> Mapping[str, Mapping[str, Any]]:
+        """Control -> its text metrics."""
+        return self.part("controls")
+
+    @property
+    def ranking(self) -> Mapping[str, Any]:
+        """The run's ranking metrics."""
+        return self.part("ranking")
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What the numbers are about."""
+        return self.part("protocol")
+
 
 def evaluation_document(
     *,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.report.cells import counted, digits, number, percent, short, with_interval
-from forwhy.report.tables import SHOWN_TEXT, controls_of, measured, text_of
+from forwhy.report.tables import SHOWN_TEXT, measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +80,8 @@ class Ridge(NamedTuple):
 
 def interval_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Main text metrics of every run and its controls with their 95% intervals."""
-    main = _main([text_of(run) for run in runs])
-    metrics = [m for m in main if any(m in (text_of(run).get("intervals") or {}) for run in runs)]
+    main = _main([run.text for run in runs])
+    metrics = [m for m in main if any(m in (run.text.get("intervals") or {}) for run in runs)]
     return [_intervals(metric, _bars(runs, metric)) for metric in metrics]
 
 
@@ -148,7 +148,7 @@ def _bars(runs: Sequence[Examined], metric: str) -> list[Bar]:
     return [
         Bar(label, run.name, position, values[metric], values["intervals"][metric])
         for position, run in enumerate(runs)
-        for label, values in {run.name: text_of(run), **controls_of(run)}.items()
+        for label, values in {run.name: run.text, **run.controls}.items()
         if (values.get("intervals") or {}).get(metric)
     ]
 

@@ -22,13 +22,9 @@ from forwhy.report.tables import (
     alike,
     by_reason,
     by_runs,
-    controls_of,
     judged,
     measured,
-    protocol_of,
-    ranking_of,
     standing,
-    text_of,
 )
 
 NAMED = 3
@@ -57,7 +53,7 @@ def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dic
 
 def text_heading(runs: Sequence[Examined]) -> str:
     """How many metrics each run wins against its controls."""
-    wins = {run.name: (len(_won(run)), len(judged(run))) for run in runs if controls_of(run)}
+    wins = {run.name: (len(_won(run)), len(judged(run))) for run in runs if run.controls}
     if not wins:
         return "Text metrics, without controls"
     name, (won, of) = max(wins.items(), key=lambda item: item[1][0])
@@ -73,19 +69,19 @@ def text_heading(runs: Sequence[Examined]) -> str:
 
 def ranking_heading(runs: Sequence[Examined], metric: str) -> str:
     """The best run's value beside its baselines'."""
-    ranked = [run for run in runs if metric in ranking_of(run)]
+    ranked = [run for run in runs if metric in run.ranking]
     if not ranked:
         return "Ranking"
-    best = max(ranked, key=lambda run: ranking_of(run)[metric])
+    best = max(ranked, key=lambda run: run.ranking[metric])
     baselines = best.document.get("baselines") or {}
     beside = [f"{name} {number(it[metric], 3)}" for name, it in baselines.items() if metric in it]
-    shown = f"Ranking: {metric} {_up_to(ranked)}{number(ranking_of(best)[metric], 3)}"
+    shown = f"Ranking: {metric} {_up_to(ranked)}{number(best.ranking[metric], 3)}"
     return ", ".join([shown, *beside])
 
 
 def ranking_note(runs: Sequence[Examined]) -> str:
     """What was ranked, and what was left out of it."""
-    next_item = [protocol_of(run).get("task") == "next-item" for run in runs if ranking_of(run)]
+    next_item = [run.protocol.get("task") == "next-item" for run in runs if run.ranking]
     left_out = "training items left out"
     if any(next_item):
         left_out = "nothing left out" + (
@@ -172,7 +168,7 @@ def _up_to(found: Sequence[object]) -> str:
 
 
 def _subject(run: Examined) -> str:
-    text, ranking, protocol = text_of(run), ranking_of(run), protocol_of(run)
+    text, ranking, protocol = run.text, run.ranking, run.protocol
     on = [f"{counted(text['pairs'], 'text')} against references"] if text else []
     on += [f"full ranking for {counted(ranking['users'], 'user')}"] if ranking else []
     kept, fingerprint = protocol.get("protocol") or protocol.get("graph"), protocol.get("fingerprint")
@@ -197,11 +193,11 @@ def _remarks(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> Ite
 
 def _standings(run: Examined) -> dict[str, dict[str, list[str]]]:
     """Control -> standing -> metrics."""
-    found: dict[str, dict[str, list[str]]] = {name: {} for name in controls_of(run)}
-    for name, control in controls_of(run).items():
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in run.controls}
+    for name, control in run.controls.items():
         for metric in judged(run):
             if metric in control:
-                found[name].setdefault(standing(text_of(run), control, metric), []).append(metric)
+                found[name].setdefault(standing(run.text, control, metric), []).append(metric)
     return found
 
 
@@ -218,13 +214,13 @@ def _against_controls(run: Examined) -> Iterator[tuple[Kind, str]]:
         said = [f"{verdicts[kind]} {metric_list(stands[kind], of)}" for kind in verdicts if kind in stands]
         if said:
             yield "warning", f"{name} {'; it '.join(said)}."
-    if controls_of(run) and (won := _won(run)):
+    if run.controls and (won := _won(run)):
         yield "sure", f"It beats every control by {metric_list(won, of)}."
 
 
 def _ranked(run: Examined) -> Iterator[tuple[Kind, str]]:
     """Baselines that are at least as good, and those whose interval lies below."""
-    own = ranking_of(run)
+    own = run.ranking
     for name, baseline in (run.document.get("baselines") or {}).items():
         metrics = [metric for metric in measured([own]) if metric in baseline and not is_neutral(metric)]
         lost = [metric for metric in metrics if baseline[metric] >= own[metric]]

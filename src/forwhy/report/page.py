@@ -24,10 +24,7 @@ from forwhy.report.tables import (
     SHOWN_TEXT,
     Bold,
     measured,
-    protocol_of,
-    ranking_of,
     shown_ranking,
-    text_of,
 )
 
 NAMES = {
@@ -127,7 +124,7 @@ def write_report(
         samples=shown,
         scores=_embedded({"metrics": shown.metrics, "scores": shown.scores}),
         protocols=[_protocol(run) for run in examined],
-        signatures={name: it for run in examined for name, it in text_of(run).get("signatures", {}).items()},
+        signatures={name: it for run in examined for name, it in run.text.get("signatures", {}).items()},
     )
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -170,7 +167,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
         return
     folded = [table for caption, table in found.items() if caption not in IN_VIEW]
     panels = figures.interval_panels(runs)
-    controls = dict.fromkeys(name for run in runs for name in tables.controls_of(run) if name in CONTROLS)
+    controls = dict.fromkeys(name for run in runs for name in run.controls if name in CONTROLS)
     parts: list[Part] = [("panels", panels), _note(INTERVALS)] if panels else []
     parts += [
         _note(CELLS),
@@ -184,7 +181,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 
 def _text_families(runs: Sequence[Examined]) -> dict[str, list[str]]:
     """Caption -> text metrics: together all that were measured."""
-    metrics = measured([text_of(run) for run in runs])
+    metrics = measured([run.text for run in runs])
     families: dict[str, list[str]] = {caption: [] for caption in CAPTIONS}
     for metric in [*(metric for metric in SHOWN_TEXT if metric in metrics), *metrics]:
         if metric in families[MAIN]:
@@ -203,7 +200,7 @@ def _family(metric: str) -> str:
 
 def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     """The usual k in view, the others folded."""
-    metrics = measured([ranking_of(run) for run in runs])
+    metrics = measured([run.ranking for run in runs])
     ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
     next_item = shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM
     ks.sort(key=lambda k: k != (PLACES_NEXT_ITEM if next_item else PLACES))
@@ -252,8 +249,8 @@ def _protocol(run: Examined) -> dict[str, Any]:
     parts = {"excluded pairs": excluded, **{part: run.document.get(part) or {} for part in PARTS}}
     return {
         "name": run.name,
-        "sentences": protocol_in_words(protocol_of(run)),
-        "lines": [(NAMES.get(name, name), value) for name, value in _flat(protocol_of(run))],
+        "sentences": protocol_in_words(run.protocol),
+        "lines": [(NAMES.get(name, name), value) for name, value in _flat(run.protocol)],
         "parts": {part: list(_flat(values)) for part, values in parts.items() if values},
     }
 

@@ -6,10 +6,11 @@ Shapes: r runs; m metrics; n pairs shown.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
@@ -29,10 +30,11 @@ SCORES = 4
 
 Segment = tuple[str, bool]
 """A piece of text and whether it is an unsupported claim."""
+Row = Mapping[int, Sample]
+"""Run -> its sample of one pair."""
 
 
-@dataclass(frozen=True)
-class Passage:
+class Passage(NamedTuple):
     """A text in two parts."""
 
     view: list[Segment]
@@ -41,8 +43,7 @@ class Passage:
     """Characters that are not on the page."""
 
 
-@dataclass(frozen=True)
-class Voice:
+class Voice(NamedTuple):
     """One text about a pair."""
 
     label: str
@@ -53,8 +54,7 @@ class Voice:
     """Unsupported claims that are not in the text word by word."""
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """All that was said about one pair."""
 
     user: str
@@ -65,53 +65,80 @@ class Card:
     unsupported: int
 
 
-@dataclass
-class Cards:
+class Cards(NamedTuple):
     """The browsable part of the page."""
 
-    cards: list[Card] = field(default_factory=list)
-    of: int = 0
+    cards: list[Card]
+    of: int
     """Pairs before `SHOWN` of them were taken."""
-    metric: str = ""
+    metric: str
     """The cards are in its order, best first; "" for the order in which they came."""
-    same: list[Voice] = field(default_factory=list)
+    same: list[Voice]
     """Controls that say the same about every pair."""
-    metrics: list[str] = field(default_factory=list)
-    scores: list[list[list[float | None]]] = field(default_factory=list)
+    metrics: list[str]
+    scores: list[list[list[float | None]]]
     """[r][m][n] for sorting."""
 
 
 def cards(runs: Sequence[Examined]) -> Cards:
     """The samples of all runs, put together by pair and reference."""
-    together: dict[tuple[Any, str], dict[int, Sample]] = {}
+    together: dict[object, dict[int, Sample]] = {}
     for position, run in enumerate(runs):
         for sample in run.samples:
             together.setdefault((sample.pair, sample.reference), {})[position] = sample
-    metrics = _metrics(runs)
-    rows = list(together.values())
+    metrics, same = _metrics(runs), _same(runs)
     metric = next(iter(metrics), "")
-    rows.sort(key=lambda row: -_first(row, metric))
-    chosen = [rows[at] for at in _spread(len(rows))]
-    same = _same(runs)
+    rows = sorted(together.values(), key=lambda row: -_rank(row, metric))
+    spread = np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).round().astype(int)
+    chosen = [rows[at] for at in sorted(set(spread.tolist()))]
     return Cards(
         [_card(row, runs, metrics[:SCORES], same) for row in chosen],
         len(rows),
         metric,
-        [_voice(name, text, {}, []) for name, text in same.items()],
+        [_voice(name, text, {}) for name, text in same.items()],
         metrics,
         [[[_value(row.get(run), name) for row in chosen] for name in metrics] for run, _ in enumerate(runs)],
     )
 
 
 def passage(text: str, claims: Sequence[str] = ()) -> tuple[Passage, list[str]]:
-    """The text cut for the page with its claims marked, and the claims that are not in it word by word."""
+    """The text cut for the page with its claims marked, and the claims that are not in it word by word.
+
+    A claim is found whatever its spaces and case.
+    """
     whole = clean(text).strip()
     kept = whole[:FOLD]
-    spans, unplaced = _places(kept, claims)
-    cut = _cut(kept, spans)
-    segments = _segments(kept, spans)
-    view, fold = _split(segments, cut)
-    return Passage(view, fold, len(whole) - len(kept)), unplaced
+    marked, unplaced = np.zeros(len(kept), dtype=np.bool_), []
+    for claim in claims[:CLAIMS]:
+        words = clean(claim).split()
+        found = re.search(r"\s+".join(map(re.escape, words)), kept, re.IGNORECASE) if words else None
+        if found:
+            marked[slice(*found.span())] = True
+        else:
+            unplaced.append(claim)
+    cut = _cut(kept, marked)
+    view, fold = _segments(kept[:cut], marked[:cut]), _segments(kept[cut:], marked[cut:])
+    return Passage(view, fold, len(whole) - len(kept)), [*unplaced, *claims[CLAIMS:]][:CLAIMS]
+
+
+def _cut(text: str, marked: NDArray[np.bool_]) -> int:
+    """Where the view ends: at a space, not within a claim; a little over `VIEW` is not worth a fold."""
+    if len(text) <= VIEW * 1.25:
+        return len(text)
+    space = text.rfind(" ", VIEW // 2, VIEW)
+    cut = space if space > 0 else VIEW
+    if not (marked[cut - 1] and marked[cut]):
+        return cut
+    before = np.flatnonzero(~marked[:cut])
+    return int(before[-1]) + 1 if len(before) else cut
+
+
+def _segments(text: str, marked: NDArray[np.bool_]) -> list[Segment]:
+    """Pieces that are marked or not, in turn."""
+    letters = zip(text, marked.tolist(), strict=True)
+    return [
+        ("".join(letter for letter, _ in piece), yes) for yes, piece in groupby(letters, lambda it: it[1])
+    ]
 
 
 def _metrics(runs: Sequence[Examined]) -> list[str]:
@@ -119,21 +146,6 @@ def _metrics(runs: Sequence[Examined]) -> list[str]:
     found = dict.fromkeys(name for run in runs for sample in run.samples for name in sample.scores)
     order = [*(name for name in SHOWN_TEXT if name not in NEUTRAL), *METRICS, *found]
     return [name for name in dict.fromkeys(order) if name in found]
-
-
-def _first(row: dict[int, Sample], metric: str) -> float:
-    """The score of the first run that has this pair; below all when it has none."""
-    value = _value(row[min(row)], metric)
-    return -math.inf if value is None else value
-
-
-def _value(sample: Sample | None, metric: str) -> float | None:
-    value = None if sample is None else sample.scores.get(metric)
-    return round(value, 4) if value is not None and math.isfinite(value) else None
-
-
-def _spread(n: int) -> list[int]:
-    return sorted(set(np.linspace(0, n - 1, min(n, SHOWN)).round().astype(int).tolist()))
 
 
 def _same(runs: Sequence[Examined]) -> dict[str, str]:
@@ -146,99 +158,51 @@ def _same(runs: Sequence[Examined]) -> dict[str, str]:
     return {name: found.pop() for name, found in texts.items() if len(found) == 1 and len(samples) > 1}
 
 
-def _card(
-    row: dict[int, Sample], runs: Sequence[Examined], metrics: Sequence[str], same: dict[str, str]
-) -> Card:
+def _rank(row: Row, metric: str) -> float:
+    """The score of the first run that has this pair; below all when it has none."""
+    value = _value(row[min(row)], metric)
+    return -math.inf if value is None else value
+
+
+def _value(sample: Sample | None, metric: str) -> float | None:
+    value = None if sample is None else sample.scores.get(metric)
+    return round(value, 4) if value is not None and math.isfinite(value) else None
+
+
+def _card(row: Row, runs: Sequence[Examined], metrics: Sequence[str], same: Mapping[str, str]) -> Card:
+    """The pair's texts; each distinct control once, named with its run where runs differ."""
     first = row[min(row)]
-    voices = [
-        _voice(runs[run].name, sample.prediction, _shown(sample.scores, metrics), sample.unsupported, run)
-        for run, sample in row.items()
-    ]
+    owners: dict[tuple[str, str], list[int]] = {}
+    for run, sample in row.items():
+        for control in sample.controls.items():
+            owners.setdefault(control, []).append(run)
+    controls = []
+    for (name, text), of in owners.items():
+        if name not in same:
+            label = name if len(of) == len(row) else f"{name}: {', '.join(runs[run].name for run in of)}"
+            controls.append(_voice(label, text, row[of[0]].control_scores.get(name, {}), metrics))
     return Card(
         str(first.pair[0]),
         str(first.pair[1]),
-        reference=passage(first.reference)[0],
-        runs=voices,
-        controls=_controls(row, runs, metrics, same),
-        unsupported=sum(len(sample.unsupported) for sample in row.values()),
+        passage(first.reference)[0],
+        [
+            _voice(runs[run].name, sample.prediction, sample.scores, metrics, sample.unsupported, run)
+            for run, sample in row.items()
+        ],
+        controls,
+        sum(len(sample.unsupported) for sample in row.values()),
     )
 
 
-def _controls(
-    row: dict[int, Sample], runs: Sequence[Examined], metrics: Sequence[str], same: dict[str, str]
-) -> list[Voice]:
-    """Each distinct control once, named with its run where runs differ."""
-    found: dict[tuple[str, str], tuple[list[int], Sample]] = {}
-    for run, sample in row.items():
-        for name, text in sample.controls.items():
-            if name not in same:
-                found.setdefault((name, text), ([], sample))[0].append(run)
-    voices = []
-    for (name, text), (owners, sample) in found.items():
-        label = name if len(owners) == len(row) else f"{name}: {', '.join(runs[run].name for run in owners)}"
-        voices.append(_voice(label, text, _shown(sample.control_scores.get(name, {}), metrics), []))
-    return voices
-
-
-def _shown(scores: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:
-    return {name: scores[name] for name in metrics if name in scores}
-
-
 def _voice(
-    label: str, text: str, scores: Mapping[str, float], claims: Sequence[str], run: int | None = None
+    label: str,
+    text: str,
+    scores: Mapping[str, float],
+    metrics: Sequence[str] = (),
+    claims: Sequence[str] = (),
+    run: int | None = None,
 ) -> Voice:
     cut, unplaced = passage(text, claims)
-    shown = [f"{name} {number(value, 1 if abs(value) >= 10 else 2)}" for name, value in scores.items()]
+    found = {name: scores[name] for name in metrics if name in scores}
+    shown = [f"{name} {number(value, 1 if abs(value) >= 10 else 2)}" for name, value in found.items()]
     return Voice(label, cut, " \u00b7 ".join(shown), run, unplaced)
-
-
-def _places(text: str, claims: Sequence[str]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Where claims stand in the text, whatever its spaces and case; those that don't."""
-    spans, unplaced = [], []
-    for claim in claims[:CLAIMS]:
-        words = clean(claim).split()
-        found = re.search(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE) if words else None
-        if found:
-            spans.append(found.span())
-        else:
-            unplaced.append(claim)
-    return _merged(spans), [*unplaced, *claims[CLAIMS:]][:CLAIMS]
-
-
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _segments(text: str, spans: Sequence[tuple[int, int]]) -> list[Segment]:
-    segments, at = [], 0
-    for start, end in spans:
-        segments += [(text[at:start], False), (text[start:end], True)]
-        at = end
-    return [segment for segment in [*segments, (text[at:], False)] if segment[0]]
-
-
-def _cut(text: str, spans: Sequence[tuple[int, int]]) -> int:
-    """Where the view ends: at a space, not within a claim; a little over `VIEW` is not worth a fold."""
-    if len(text) <= VIEW * 1.25:
-        return len(text)
-    space = text.rfind(" ", VIEW // 2, VIEW)
-    cut = space if space > 0 else VIEW
-    return next((start for start, end in spans if start < cut < end and start > 0), cut)
-
-
-def _split(segments: Sequence[Segment], cut: int) -> tuple[list[Segment], list[Segment]]:
-    view: list[Segment] = []
-    fold: list[Segment] = []
-    at = 0
-    for text, marked in segments:
-        inside = max(0, min(len(text), cut - at))
-        view += [(text[:inside], marked)] if inside else []
-        fold += [(text[inside:], marked)] if inside < len(text) else []
-        at += len(text)
-    return view, fold

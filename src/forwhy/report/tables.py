@@ -1,9 +1,10 @@
 """Every result table, built once from the evaluations of one or several runs.
 
-A table says what is shown, marked, greyed and bold; `terminal` and `page` only draw it.
+A table says what is shown, marked, greyed and bold; `terminal` and `page` only draw it. Each builder gives None where
+nothing of it was measured.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
@@ -31,6 +32,7 @@ Bold = Collection[tuple[str, str]]
 """(run, metric) of the cells that may be bold."""
 Values = Mapping[str, Any]
 """A part of an evaluation document: metric -> value, with `intervals` and, of texts, `std`."""
+
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
@@ -39,44 +41,28 @@ GROUNDED = ("precision", "precision_item", "precision_user", "recall", "claims")
 RETRIEVED = ("median_rank", "mrr", "hit@10")
 DIFFERENCES = ("difference", "effect", "p", "Holm p", "shared")
 NO_METRICS = {"pairs", "users", "dropped"}
+DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4}
 
 
 class Below(NamedTuple):
-    """What stands in a row below a run."""
+    """A row below a run."""
 
     label: str
     values: Values
-    counts: Sequence[str] = ()
     hint: str = ""
     can_win: bool = True
+    """Whether it is marked where it is at least as good as the run."""
 
 
-def text_of(run: Examined) -> Values:
-    """The run's text metrics; empty when there are none."""
-    return run.document.get("text") or {}
+# --- what a document says
 
 
-def controls_of(run: Examined) -> Mapping[str, Values]:
-    """Control -> its text metrics."""
-    return run.document.get("controls") or {}
-
-
-def ranking_of(run: Examined) -> Values:
-    """The run's ranking metrics; empty when there are none."""
-    return run.document.get("ranking") or {}
-
-
-def protocol_of(run: Examined) -> Values:
-    """What the run's numbers are about; empty when nothing is recorded."""
-    return run.document.get("protocol") or {}
-
-
-def measured(tables: Sequence[Values]) -> list[str]:
-    """Metrics that some table holds: those of the registry in its order, then others as they came."""
+def measured(parts: Iterable[Values]) -> list[str]:
+    """Metrics that some part holds: those of the registry in its order, then others as they came."""
     found = dict.fromkeys(
         name
-        for table in tables
-        for name, value in table.items()
+        for part in parts
+        for name, value in part.items()
         if name not in NO_METRICS and type(value) in (int, float)
     )
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
@@ -93,7 +79,7 @@ def shown_ranking(
 
 def judged(run: Examined) -> list[str]:
     """Text metrics of a run by which a control can win."""
-    return [metric for metric in measured([text_of(run)]) if metric not in NEUTRAL]
+    return [metric for metric in measured([run.text]) if metric not in NEUTRAL]
 
 
 def standing(method: Values, control: Values, metric: str) -> str:
@@ -116,7 +102,12 @@ def by_runs(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], list[Com
     return together
 
 
-def alike(said: Sequence[tuple[str, str]]) -> list[Said]:
+def by_reason(counts: Mapping[str, int] | None) -> str:
+    """As in "3 (no evidence) and 1 (no claims)"; "" where nothing was left out."""
+    return joined([f"{n:,} ({reason.replace('_', ' ')})" for reason, n in (counts or {}).items() if n])
+
+
+def alike(said: Iterable[tuple[str, str]]) -> list[Said]:
     """(run, words) -> each words once, with all runs they are said of."""
     names: dict[str, list[str]] = {}
     for name, words in said:
@@ -124,136 +115,154 @@ def alike(said: Sequence[tuple[str, str]]) -> list[Said]:
     return [(of, words) for words, of in names.items()]
 
 
-# --- the tables; each is None where nothing of it was measured
+# --- tables of a row for each run, and rows below it
 
 
 def text_table(
     runs: Sequence[Examined], metrics: Sequence[str], bold: Bold = (), caption: str = "Main metrics"
 ) -> Table | None:
-    """Text metrics of each run and, below it, of its controls."""
-    rows: list[TableRow] = []
-    for position, run in enumerate(runs):
-        if text_of(run):
-            counts = [f"{text_of(run)['pairs']:,}"]
-            rows += _with_others(position, run.name, text_of(run), counts, metrics, _controls(run), bold)
-    return _table(caption, ["pairs", *metrics], rows)
+    """Text metrics of each run and, below it, of its controls, with the pairs that these have a text for."""
+
+    def controls(run: Examined) -> Iterator[Below]:
+        for name, it in run.controls.items():
+            own = it["pairs"] - it["fallbacks"] if "fallbacks" in it else None
+            yield Below(name, {**it, "pairs": own}, it.get("sentence") or CONTROLS.get(name, ""))
+
+    return _table(caption, runs, ["pairs"], metrics, lambda run: run.text, controls, bold)
 
 
 def group_table(runs: Sequence[Examined]) -> Table | None:
-    """Main text metrics by group of users, below those of all."""
-    found = [run.document.get("groups") or {} for run in runs]
-    metrics = [
-        m for m in SHOWN_TEXT if m in measured([group for groups in found for group in groups.values()])
-    ]
-    rows: list[TableRow] = []
-    for position, (run, groups) in enumerate(zip(runs, found, strict=True)):
-        if groups:
-            whole = text_of(run)
-            rows.append(TableRow(run.name, [*_group_counts(whole), *_cells(whole, metrics)], position))
-            rows += [
-                TableRow(name, [*_group_counts(group), *_cells(group, metrics)])
-                for name, group in groups.items()
-            ]
-    names = ["texts", "users", "pairs", *metrics]
-    note = f"- fewer than {LEAST} pairs"
-    return _table("Explanations by users' training texts", names, rows, [((), note)])
+    """Main text metrics of all users and, below them, by group of users."""
+
+    def groups(run: Examined) -> Iterator[Below]:
+        for name, it in run.part("groups").items():
+            few, most = it.get("training_texts") or (None, None)
+            texts = few if few == most else f"{few} to {most}"
+            yield Below(name, {**it, "texts": texts}, can_win=False)
+
+    found = measured(group for run in runs for group in run.part("groups").values())
+    metrics = [metric for metric in SHOWN_TEXT if metric in found]
+    caption, notes = "Explanations by users' training texts", [((), f"- fewer than {LEAST} pairs")]
+    names = ["texts", "users", "pairs"]
+
+    def whole(run: Examined) -> Values:
+        return run.text if run.part("groups") else {}
+
+    return _table(caption, runs, names, metrics, whole, groups, notes=notes)
 
 
 def ranking_table(
     runs: Sequence[Examined], metrics: Sequence[str], caption: str, bold: Bold = ()
 ) -> Table | None:
     """Full ranking of each run and, below it, of its variants and the baselines."""
-    rows: list[TableRow] = []
-    for position, run in enumerate(runs):
-        if ranking_of(run):
-            others = [
-                Below(name, values, [f"{values['users']:,}"], can_win=kind == "baselines")
-                for kind in ("variants", "baselines")
-                for name, values in (run.document.get(kind) or {}).items()
-            ]
-            counts = [f"{ranking_of(run)['users']:,}"]
-            rows += _with_others(position, run.name, ranking_of(run), counts, metrics, others, bold)
-    return _table(caption, ["users", *metrics], rows)
+
+    def others(run: Examined) -> Iterator[Below]:
+        for kind in ("variants", "baselines"):
+            for name, it in run.part(kind).items():
+                yield Below(name, it, can_win=kind == "baselines")
+
+    return _table(caption, runs, ["users"], metrics, lambda run: run.ranking, others, bold)
 
 
 def order_table(runs: Sequence[Examined]) -> Table | None:
     """Some users of each run after their histories as they are, and after the same items in random order."""
-    orders = {
-        position: run.document["order"] for position, run in enumerate(runs) if run.document.get("order")
-    }
-    metrics = [metric for metric in SHOWN_NEXT_ITEM if all(metric in it["given"] for it in orders.values())]
-    rows: list[TableRow] = []
-    for position, order in orders.items():
-        rows.append(TableRow(runs[position].name, [], position))
-        rows += [
-            TableRow(label, [Cell(f"{order[kind]['users']:,}"), *_cells(order[kind], metrics)])
-            for kind, label in (("given", "histories as they are"), ("shuffled", "in random order"))
-        ]
-    return _table("What order is worth", ["users", *metrics], rows)
+    orders = [run.part("order") for run in runs if run.part("order")]
+    metrics = [metric for metric in SHOWN_NEXT_ITEM if all(metric in it["given"] for it in orders)]
+    caption = "What order is worth: histories as they are and, below each, in random order"
+
+    def shuffled(run: Examined) -> Iterator[Below]:
+        yield Below("in random order", run.part("order")["shuffled"], can_win=False)
+
+    return _table(caption, runs, ["users"], metrics, lambda run: run.part("order").get("given"), shuffled)
+
+
+def gain_table(runs: Sequence[Examined]) -> Table | None:
+    """NLL, and what the right user and item are worth."""
+
+    def gain(run: Examined) -> Values | None:
+        found, nll = run.part("information_gain"), run.document.get("nll")
+        if not found:
+            return None
+        of_sides = {f"gain: {side}": found[side] for side in ("item", "user", "both")}
+        ends = {f"gain: {side}": it for side, it in found["intervals"].items()}
+        ends["NLL"] = run.document["nll_interval"]
+        return {"pairs": found["pairs"], "NLL": nll, **of_sides, "intervals": ends}
+
+    caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
+    models = {run.protocol.get("model") for run in runs if run.part("information_gain")}
+    words = "different models count different tokens: compare gains, not NLLs"
+    return _table(caption, runs, ["pairs"], list(DECIMALS), gain, notes=[((), words)] * (len(models) > 1))
+
+
+def grounding_table(runs: Sequence[Examined]) -> Table | None:
+    """Shares of supported claims, controls under their run; the notes say how sure the matcher is."""
+
+    def controls(run: Examined) -> Iterator[Below]:
+        for name, it in run.part("grounding")["controls"].items():
+            yield Below(name, it, CONTROLS.get(name, ""), can_win=name != "reference")
+
+    grounded = {run.name: run.part("grounding") for run in runs if run.part("grounding")}
+    notes = alike((name, words) for name, it in grounded.items() for words in _calibrated(it))
+    caption = "Grounding: share of claims that something known supports"
+
+    def method(run: Examined) -> Values | None:
+        return run.part("grounding").get("method")
+
+    return _table(caption, runs, [], GROUNDED, method, controls, notes=notes)
+
+
+def retrieval_table(runs: Sequence[Examined]) -> Table | None:
+    """Own text among all held-out texts, given the macro words, beside chance."""
+
+    def retrieval(run: Examined) -> Values | None:
+        found = run.part("text_retrieval")
+        return {**found, "texts": found["pairs"]} if found else None
+
+    def chance(run: Examined) -> Iterator[Below]:
+        yield Below("chance", run.part("text_retrieval")["chance"], can_win=False)
+
+    caption = "Own text among all held-out texts, given the macro words"
+    return _table(caption, runs, ["texts"], RETRIEVED, retrieval, chance)
+
+
+def _table(
+    caption: str,
+    runs: Sequence[Examined],
+    counts: Sequence[str],
+    metrics: Sequence[str],
+    own: Callable[[Examined], Values | None],
+    below: Callable[[Examined], Iterable[Below]] = lambda run: (),
+    bold: Bold = (),
+    notes: Sequence[Said] = (),
+) -> Table | None:
+    """Counts, then metrics, of each run that has them; below it, of what is held against it."""
+    rows = []
+    for position, run in enumerate(runs):
+        method = own(run)
+        if not method:
+            continue
+        cells = [_cell(method, it, _decimals(it, method), bold=(run.name, it) in bold) for it in metrics]
+        rows.append(TableRow(run.name, [*_counts(method, counts), *cells], position))
+        for other in below(run):
+            cells = [
+                _cell(other.values, it, _decimals(it, method, other), _mark(method, other, it))
+                for it in metrics
+            ]
+            rows.append(TableRow(other.label, [*_counts(other.values, counts), *cells], hint=other.hint))
+    return Table(caption, columns([*counts, *metrics]), rows, notes) if rows else None
+
+
+# --- tables of rows under a heading
 
 
 def health_table(runs: Sequence[Examined]) -> Table | None:
     """How evenly and how fully each codebook is used."""
     rows: list[TableRow] = []
     for position, run in enumerate(runs):
-        books = run.document.get("health") or {}
-        rows += [TableRow(run.name, [], position)] if books else []
-        rows += [
-            TableRow(book, [Cell(f"{health['perplexity']:.0f}"), Cell(f"{health['used']:.0f}")])
-            for book, health in books.items()
-        ]
-    return _table("Codebooks", ["perplexity", "words in use"], rows)
-
-
-def gain_table(runs: Sequence[Examined]) -> Table | None:
-    """NLL, and what the right user and item are worth."""
-    sides = ("item", "user", "both")
-    rows, models = [], set()
-    for position, run in enumerate(runs):
-        gain = run.document.get("information_gain")
-        if gain:
-            nll = {"nll": run.document["nll"], "intervals": {"nll": run.document["nll_interval"]}}
-            cells = [
-                Cell(f"{gain['pairs']:,}"),
-                _cell(nll, "nll", 3),
-                *(_cell(gain, side, 4) for side in sides),
-            ]
-            rows.append(TableRow(run.name, cells, position))
-            models.add(protocol_of(run).get("model"))
-    words = "different models count different tokens: compare gains, not NLLs"
-    caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
-    names = ["pairs", "NLL", *(f"gain: {side}" for side in sides)]
-    return _table(caption, names, rows, [((), words)] if len(models) > 1 else [])
-
-
-def grounding_table(runs: Sequence[Examined]) -> Table | None:
-    """Shares of supported claims, controls under their run; the notes say how sure the matcher is."""
-    rows: list[TableRow] = []
-    said: list[tuple[str, str]] = []
-    for position, run in enumerate(runs):
-        grounding = run.document.get("grounding")
-        if grounding:
-            others = [
-                Below(name, values, hint=CONTROLS.get(name, ""), can_win=name != "reference")
-                for name, values in grounding["controls"].items()
-            ]
-            rows += _with_others(position, run.name, grounding["method"], (), GROUNDED, others)
-            said += [(run.name, words) for words in _calibrated(grounding)]
-    return _table("Grounding: share of claims that something known supports", GROUNDED, rows, alike(said))
-
-
-def retrieval_table(runs: Sequence[Examined]) -> Table | None:
-    """Own text among all held-out texts, given the macro words, beside chance."""
-    rows = []
-    for position, run in enumerate(runs):
-        found = run.document.get("text_retrieval")
-        if found:
-            rows.append(
-                TableRow(run.name, [Cell(f"{found['pairs']:,}"), *_cells(found, RETRIEVED)], position)
-            )
-            rows.append(TableRow("chance", [Cell(""), *_cells(found["chance"], RETRIEVED)]))
-    caption = "Own text among all held-out texts, given the macro words"
-    return _table(caption, ["texts", *RETRIEVED], rows)
+        rows += [TableRow(run.name, [], position)] if run.part("health") else []
+        for book, health in run.part("health").items():
+            rows.append(TableRow(book, [Cell(f"{health[name]:.0f}") for name in ("perplexity", "used")]))
+    return Table("Codebooks", columns(["perplexity", "words in use"]), rows) if rows else None
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
@@ -261,50 +270,25 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
     rows: list[TableRow] = []
     for (a, b), together in by_runs(comparisons).items():
         rows.append(TableRow(f"{a} \u2212 {b}", []))
-        rows += [
-            TableRow(one.metric, _comparison_cells(one), hint=hint(one.metric), faded=one.p_holm > LEVEL)
-            for one in together
-        ]
-    return _table("Differences between runs", DIFFERENCES, rows)
+        for one in together:
+            (mean, *ends), decimals = one.difference, digits(one.difference)
+            cells = [
+                Cell(number(mean, decimals, sign=True), decimals, ends),
+                Cell(number(one.effect, 2, sign=True)),
+                Cell(probability(one.p)),
+                Cell(probability(one.p_holm)),
+                Cell(f"{one.pairs:,}"),
+            ]
+            rows.append(TableRow(one.metric, cells, hint=hint(one.metric), faded=one.p_holm > LEVEL))
+    return Table("Differences between runs", columns(DIFFERENCES), rows) if rows else None
 
 
-# --- rows and cells
+# --- cells
 
 
-def _table(
-    caption: str, names: Sequence[str], rows: Sequence[TableRow], notes: Sequence[Said] = ()
-) -> Table | None:
-    return Table(caption, columns(names), rows, notes) if rows else None
-
-
-def _controls(run: Examined) -> Iterator[Below]:
-    for name, control in controls_of(run).items():
-        own = f"{control['pairs'] - control['fallbacks']:,}" if "fallbacks" in control else ""
-        yield Below(name, control, [own], control.get("sentence") or CONTROLS.get(name, ""))
-
-
-def _with_others(
-    position: int,
-    name: str,
-    method: Values,
-    counts: Sequence[str],
-    metrics: Sequence[str],
-    others: Iterable[Below],
-    bold: Bold = (),
-) -> Iterator[TableRow]:
-    """A run's row, and those below it: marked where they win, and with as many digits as the run has."""
-    decimals = {metric: _decimals(metric, method) for metric in metrics}
-    own = [_cell(method, metric, decimals[metric], bold=(name, metric) in bold) for metric in metrics]
-    yield TableRow(name, [*map(Cell, counts), *own], position)
-    for other in others:
-        cells = [
-            _cell(other.values, metric, decimals[metric], _mark(method, other, metric)) for metric in metrics
-        ]
-        yield TableRow(other.label, [*map(Cell, other.counts), *cells], hint=other.hint)
-
-
-def _cells(values: Values, metrics: Sequence[str]) -> list[Cell]:
-    return [_cell(values, metric, _decimals(metric, values)) for metric in metrics]
+def _counts(values: Values, names: Sequence[str]) -> list[Cell]:
+    found = [values.get(name) for name in names]
+    return [Cell(f"{it:,}" if isinstance(it, int) else it or "") for it in found]
 
 
 def _cell(values: Values, metric: str, decimals: int, mark: str = "", bold: bool = False) -> Cell:
@@ -323,46 +307,26 @@ def _mark(method: Values, other: Below, metric: str) -> str:
     return "above" if standing(method, control, metric) == "above" else "level"
 
 
-def _decimals(metric: str, values: Values) -> int:
-    """One width for a metric in all rows of a run."""
+def _decimals(metric: str, method: Values, other: Below | None = None) -> int:
+    """As many as the run has; a row that is not held against it may have more."""
     known = METRICS.get(metric)
     if known and known.top is not None:
         return 3 if known.top == 1 else 2
-    return digits([values[metric]]) if metric in values else 3
+    rows = [method] if other is None or other.can_win else [method, other.values]
+    wanted = [DECIMALS.get(metric) or digits([values[metric]]) for values in rows if metric in values]
+    return max(wanted, default=3)
 
 
-def _group_counts(group: Values) -> list[Cell]:
-    few, most = group.get("training_texts") or (None, None)
-    texts = "" if few is None else str(few) if few == most else f"{few} to {most}"
-    return [Cell(texts), *(Cell(f"{group[name]:,}" if name in group else "") for name in ("users", "pairs"))]
-
-
-def _calibrated(grounding: Values) -> list[str]:
-    """The threshold, its errors and what follows from them."""
+def _calibrated(grounding: Values) -> Iterator[str]:
+    """The threshold, its errors and what follows from them; pairs that were left out."""
     calibration = grounding["calibration"]
     missed, accepted = calibration["missed"]["either"], calibration["accepted"]["either"]
-    words = [
+    yield (
         f"a claim counts as supported from a score of {number(calibration['threshold'], 3)} on. Fitted on "
         f"{counted(calibration['claims']['either'], 'claim')} of training texts, this misses {percent(missed)} of the "
         f"claims that are right and accepts {percent(accepted)} of claims beside another pair's evidence, so a "
         "precision is read by its margin over the dealt row, not by itself."
-    ]
+    )
     excluded = by_reason(grounding["method"].get("excluded"))
-    return [*words, f"pairs that do not count: {excluded}."] if excluded else words
-
-
-def by_reason(counts: Mapping[str, int] | None) -> str:
-    """As in "3 (no evidence) and 1 (no claims)"; "" where nothing was left out."""
-    return joined([f"{n:,} ({reason.replace('_', ' ')})" for reason, n in (counts or {}).items() if n])
-
-
-def _comparison_cells(one: Comparison) -> list[Cell]:
-    mean, low, high = one.difference
-    decimals = digits([mean, low, high])
-    return [
-        Cell(number(mean, decimals, sign=True), decimals, [low, high]),
-        Cell(number(one.effect, 2, sign=True)),
-        Cell(probability(one.p)),
-        Cell(probability(one.p_holm)),
-        Cell(f"{one.pairs:,}"),
-    ]
+    if excluded:
+        yield f"pairs that do not count: {excluded}."

@@ -13,7 +13,7 @@ from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.report import tables
 from forwhy.report.cells import Cell, Table, TableRow, clean
-from forwhy.report.tables import SHOWN_TEXT, protocol_of, ranking_of, shown_ranking, text_of
+from forwhy.report.tables import SHOWN_TEXT, shown_ranking
 
 RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
 """System -> what ranks the catalogue, where it is a part of the system."""
@@ -24,10 +24,10 @@ FILLED = "; one with a text for fewer pairs gives the constant to the others"
 def render(document: Mapping[str, Any]) -> list[RenderableType]:
     """One run's own evaluation; what was not measured is left out."""
     run = Examined("forwhy", document)
-    system: str = protocol_of(run).get("system", "beat")
+    system: str = run.protocol.get("system", "beat")
     ranked = replace(run, name=RANKED.get(system, system))
-    text = [metric for metric in SHOWN_TEXT if metric in text_of(run)]
-    ranking = [metric for metric in shown_ranking([document]) if metric in ranking_of(run)]
+    text = [metric for metric in SHOWN_TEXT if metric in run.text]
+    ranking = [metric for metric in shown_ranking([document]) if metric in run.ranking]
     return [
         *_drawn(_ranking_table([ranked], ranking)),
         *_drawn(tables.order_table([ranked])),
@@ -37,7 +37,7 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
         *_drawn(tables.group_table([run])),
         *_drawn(tables.gain_table([run])),
         *_drawn(tables.retrieval_table([replace(run, name="macro words")])),
-        *_lines(protocol_in_words(protocol_of(run))),
+        *_lines(protocol_in_words(run.protocol)),
     ]
 
 
@@ -73,7 +73,7 @@ def _text_table(
 def _ranking_table(
     runs: Sequence[Examined], metrics: Sequence[str], bold: Collection[tuple[str, str]] = ()
 ) -> Table | None:
-    splits = {protocol_of(run).get("evaluated", "test") for run in runs if ranking_of(run)}
+    splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
     return tables.ranking_table(runs, metrics, f"Full ranking on {' and '.join(sorted(splits))}", bold)
 
 
@@ -134,7 +134,7 @@ def _constants(runs: Sequence[Examined]) -> list[str]:
     said = {
         f"{name}: {control['sentence']}": None
         for run in runs
-        for name, control in tables.controls_of(run).items()
+        for name, control in run.controls.items()
         if "sentence" in control
     }
     return list(said)
