@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,6 @@ from forwhy.cli.console import JsonFlag, emit, show_evaluation, show_examination
 
 if TYPE_CHECKING:
     from forwhy.evaluate.judge import Judge
-    from forwhy.recipe.examine import Examination
 
 Model = Annotated[str | None, typer.Option(metavar="MODEL", help="Model of this metric: Hub id or folder.")]
 
@@ -37,11 +35,11 @@ def evaluate(
         typer.Option("--data", help="Data set that the outputs are about; by default that of the runs."),
     ] = None,
     metrics: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--metrics", help="Text metrics to show and compare, with commas; fewer can survive more."
         ),
-    ] = None,
+    ] = "",
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="For similarity and grounding: as in recipes, or none.")
     ] = None,
@@ -68,9 +66,7 @@ def evaluate(
     judge_prices: Annotated[
         str | None, typer.Option("--judge-prices", metavar="IN,OUT", help="Of a million tokens.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of dealing, constants and tests; 0 if not given.")
-    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of dealing, constants and tests.")] = 0,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with everything.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure runs anew even if it was done.")] = False,
     as_json: JsonFlag = False,
@@ -83,19 +79,18 @@ def evaluate(
     from forwhy.recipe.evaluated import Request, recorded
     from forwhy.recipe.examine import examine
 
-    asked = (outputs, references, data, metrics, encoder, grounding, common or None, seed, report)
-    learned = (bertscore, bartscore, bleurt, judge, judge_url, judge_votes, judge_budget, judge_prices)
-    if runs is not None and len(runs) == 1 and all(option is None for option in (*asked, *learned)):
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    if runs is not None and len(runs) == 1 and given <= {"runs", "again", "as_json"}:
         document = recorded(RunFolder.open(runs[0]), again)
         emit(document) if as_json else show_evaluation(document)
         return
-    chosen = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     request = Request(
         runs=runs or [],
         outputs=outputs or [],
         references=references,
         data=data,
-        metrics=chosen,
+        metrics=[name.strip() for name in metrics.split(",") if name.strip()],
         encoder=encoder,
         grounding=grounding,
         bertscore=bertscore,
@@ -103,12 +98,17 @@ def evaluate(
         bleurt=bleurt,
         judge=_judge(judge, judge_url, judge_votes, judge_budget, judge_prices),
         common=common,
-        seed=seed or 0,
+        seed=seed,
         again=again,
     )
     found = examine(request)
     if report is not None:
-        _write(report, found, context.obj)
+        import shlex
+
+        from forwhy.report import write_report
+
+        title, command = ", ".join(one.name for one in found.examined), shlex.join(["forwhy", *context.obj])
+        write_report(report, found.examined, found.comparisons, found.bold, title, command)
     emit(found.document()) if as_json else show_examination(found)
 
 
@@ -129,13 +129,3 @@ def _judge(
     given = {"url": url, "budget": budget, "input_price": read, "output_price": written}
     options = {name: value for name, value in given.items() if value not in (None, "")}
     return Judge(JudgeConfig.of(model=model, **options), votes)
-
-
-def _write(path: Path, found: Examination, words: Sequence[str]) -> None:
-    import shlex
-
-    from forwhy.report import write_report
-
-    title = ", ".join(one.name for one in found.examined)
-    command = shlex.join(["forwhy", *words])
-    write_report(path, found.examined, found.comparisons, found.bold, title=title, command=command)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.report.cells import counted, digits, number, percent, short, with_interval
-from forwhy.report.tables import SHOWN_TEXT, measured
+from forwhy.report.tables import SHOWN_TEXT, is_overlap, measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,16 +80,15 @@ class Ridge(NamedTuple):
 
 def interval_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Main text metrics of every run and its controls with their 95% intervals."""
-    main = _main([run.text for run in runs])
-    metrics = [m for m in main if any(m in (run.text.get("intervals") or {}) for run in runs)]
-    return [_intervals(metric, _bars(runs, metric)) for metric in metrics]
+    found = {metric: _bars(runs, metric) for metric in _main([run.text for run in runs])}
+    return [_intervals(metric, bars) for metric, bars in found.items() if bars]
 
 
 def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
     """Information gain of every run by side, against the line at 0."""
     bars = []
     for position, run in enumerate(runs):
-        gain = run.document.get("information_gain") or {}
+        gain = run.part("information_gain")
         bars += [
             Bar(side, run.name, position, gain[side], gain["intervals"][side])
             for side in ("item", "user")
@@ -140,7 +139,7 @@ def _main(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """Metrics worth a drawing: the table's own first, none of which more is not better."""
     found = [metric for metric in measured(tables) if metric not in NEUTRAL]
     wanted = [metric for metric in SHOWN_TEXT if metric in found]
-    by_model = [metric for metric in found if not metric.startswith(("bleu", "rouge", "peter_", "sacre"))]
+    by_model = [metric for metric in found if not is_overlap(metric)]
     return list(dict.fromkeys([*wanted, *by_model]))[:PANELS] or found[:PANELS]
 
 

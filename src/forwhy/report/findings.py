@@ -73,7 +73,7 @@ def ranking_heading(runs: Sequence[Examined], metric: str) -> str:
     if not ranked:
         return "Ranking"
     best = max(ranked, key=lambda run: run.ranking[metric])
-    baselines = best.document.get("baselines") or {}
+    baselines = best.part("baselines")
     beside = [f"{name} {number(it[metric], 3)}" for name, it in baselines.items() if metric in it]
     shown = f"Ranking: {metric} {_up_to(ranked)}{number(best.ranking[metric], 3)}"
     return ", ".join([shown, *beside])
@@ -92,7 +92,7 @@ def ranking_note(runs: Sequence[Examined]) -> str:
 
 def gain_heading(runs: Sequence[Examined]) -> str:
     """Whose words are read."""
-    read = {run.name: _read(run) for run in runs if run.document.get("information_gain")}
+    read = {run.name: _read(run) for run in runs if run.part("information_gain")}
     if len(read) > NAMED:
         return "Information gain: what the right user and item are worth"
     said = [f"{name}: {words}" if len(read) > 1 else words for name, words in read.items()]
@@ -101,7 +101,7 @@ def gain_heading(runs: Sequence[Examined]) -> str:
 
 def grounding_heading(runs: Sequence[Examined]) -> str:
     """The largest share of supported claims beside that of dealt outputs."""
-    found = [run.document["grounding"] for run in runs if run.document.get("grounding")]
+    found = [run.part("grounding") for run in runs if run.part("grounding")]
     best = max(found, key=lambda grounding: grounding["method"].get("precision", 0.0))
     precision, dealt = (
         part.get("precision") for part in (best["method"], best["controls"].get("dealt") or {})
@@ -172,7 +172,7 @@ def _subject(run: Examined) -> str:
     on = [f"{counted(text['pairs'], 'text')} against references"] if text else []
     on += [f"full ranking for {counted(ranking['users'], 'user')}"] if ranking else []
     kept, fingerprint = protocol.get("protocol") or protocol.get("graph"), protocol.get("fingerprint")
-    left_out = by_reason(run.document.get("exclusions"))
+    left_out = by_reason(run.part("exclusions"))
     parts = [
         (joined(on) or "nothing measured")
         + (f" of {protocol['dataset']}" if protocol.get("dataset") else ""),
@@ -221,7 +221,7 @@ def _against_controls(run: Examined) -> Iterator[tuple[Kind, str]]:
 def _ranked(run: Examined) -> Iterator[tuple[Kind, str]]:
     """Baselines that are at least as good, and those whose interval lies below."""
     own = run.ranking
-    for name, baseline in (run.document.get("baselines") or {}).items():
+    for name, baseline in run.part("baselines").items():
         metrics = [metric for metric in measured([own]) if metric in baseline and not is_neutral(metric)]
         lost = [metric for metric in metrics if baseline[metric] >= own[metric]]
         if lost:
@@ -241,7 +241,7 @@ def _end(values: Mapping[str, Any], metric: str, end: int) -> float:
 
 
 def _gained(run: Examined) -> Iterator[tuple[Kind, str]]:
-    gain = run.document.get("information_gain") or {}
+    gain = run.part("information_gain")
     for side in ("item", "user"):
         if side not in gain:
             continue
@@ -253,7 +253,7 @@ def _gained(run: Examined) -> Iterator[tuple[Kind, str]]:
 
 
 def _read(run: Examined) -> str:
-    gain = run.document["information_gain"]
+    gain = run.part("information_gain")
     item, user = (gain["intervals"][side][0] > 0 for side in ("item", "user"))
     if item and user:
         return "both the user and the item are read"
@@ -263,7 +263,7 @@ def _read(run: Examined) -> str:
 
 
 def _grounded(run: Examined) -> Iterator[tuple[Kind, str]]:
-    for name, control in (run.document.get("grounding") or {}).get("controls", {}).items():
+    for name, control in run.part("grounding").get("controls", {}).items():
         ends = control.get("margin", {}).get("intervals", {}).get("precision")
         if name == "reference" or ends is None:
             continue

@@ -23,8 +23,10 @@ from forwhy.report.tables import (
     SHOWN_NEXT_ITEM,
     SHOWN_TEXT,
     Bold,
+    is_overlap,
     measured,
     shown_ranking,
+    text_table,
 )
 
 NAMES = {
@@ -40,12 +42,13 @@ PARTS = ("judge", "notes")
 
 PLACES, PLACES_NEXT_ITEM = 20, 10
 """The k of the ranking table in view, where it was measured; of systems of the next item."""
-MAIN, READ, WORDS = "Main metrics", "Read by a model or judged", "BLEU and ROUGE"
-OTHERWISE = "BLEU and ROUGE by other conventions"
-NOT_BETTER = "Variety, length and counts: more is not better"
-CAPTIONS = (MAIN, READ, WORDS, OTHERWISE, NOT_BETTER)
-IN_VIEW = CAPTIONS[:2]
-"""Of the tables of text metrics; the others are folded."""
+IN_VIEW = ("Main metrics", "Read by a model or judged")
+FOLDED = (
+    "BLEU and ROUGE",
+    "BLEU and ROUGE by other conventions",
+    "Variety, length and counts: more is not better",
+)
+"""Captions of the tables of text metrics."""
 
 INTERVALS = "Filled: a run. Open: its controls, in its colour. Bars are bootstrap 95% intervals over pairs."
 CELLS = (
@@ -134,23 +137,21 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
     """Those of which something was measured."""
     yield from _text(runs, bold)
     yield from _ranking(runs, bold)
-    gain, grounding = tables.gain_table(runs), tables.grounding_table(runs)
-    if gain:
+    if gain := tables.gain_table(runs):
         parts = [_note(GAIN), KEY, ("panels", figures.gain_panel(runs)), ("table", gain)]
         yield Section("gain", "Gain", findings.gain_heading(runs), parts)
-    if grounding:
+    if grounding := tables.grounding_table(runs):
         parts = [("table", grounding), _legend([grounding])]
         yield Section("grounding", "Grounding", findings.grounding_heading(runs), parts)
-    differences = tables.comparison_table(comparisons)
-    if differences:
+    if differences := tables.comparison_table(comparisons):
         parts = [_note(TESTED), ("table", differences), _legend([differences])]
         yield Section("comparisons", "Differences", findings.comparison_heading(comparisons), parts)
     if panels := figures.distribution_panels(runs):
         heading = findings.distribution_heading(runs, panels[-1].title)
         yield Section("distributions", "Scores", heading, [_note(SCORES), ("panels", panels)])
     if panels := figures.curve_panels(runs):
-        heading = findings.training_heading(runs)
-        yield Section("training", "Training", heading, [KEY, ("panels", panels), _note(STEPS)])
+        parts = [KEY, ("panels", panels), _note(STEPS)]
+        yield Section("training", "Training", findings.training_heading(runs), parts)
     if panels := figures.usage_panels(runs):
         words = [("note", ([run.name], f"{figures.usage_words(run)}.")) for run in runs if run.usage]
         parts = [KEY, ("panels", panels), _note(USAGE), *words, *_shown(tables.health_table(runs))]
@@ -158,75 +159,67 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
 
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
-    found = {
-        caption: table
-        for caption, metrics in _text_families(runs).items()
-        if metrics and (table := tables.text_table(runs, metrics, bold, caption))
-    }
-    if not found:
+    """The main tables in view, the others folded."""
+    families: dict[str, list[str]] = {caption: [] for caption in (*IN_VIEW, *FOLDED)}
+    for metric in measured(run.text for run in runs):
+        families[_family(metric)].append(metric)
+    shown, folded = (
+        [
+            table
+            for name in names
+            if families[name] and (table := text_table(runs, families[name], bold, name))
+        ]
+        for names in (IN_VIEW, FOLDED)
+    )
+    if not shown and not folded:
         return
-    folded = [table for caption, table in found.items() if caption not in IN_VIEW]
     panels = figures.interval_panels(runs)
     controls = dict.fromkeys(name for run in runs for name in run.controls if name in CONTROLS)
-    parts: list[Part] = [("panels", panels), _note(INTERVALS)] if panels else []
-    parts += [
+    parts = [
+        *([("panels", panels), _note(INTERVALS)] if panels else []),
         _note(CELLS),
-        *_shown(*(found.get(caption) for caption in IN_VIEW), tables.group_table(runs)),
+        *_shown(*shown, tables.group_table(runs)),
         ("folded", ("Every other metric", folded)),
-        _legend(list(found.values())),
+        _legend([*shown, *folded]),
         ("terms", ("What the controls are", [(name, CONTROLS[name]) for name in controls])),
     ]
     yield Section("text", "Text", findings.text_heading(runs), parts)
 
 
-def _text_families(runs: Sequence[Examined]) -> dict[str, list[str]]:
-    """Caption -> text metrics: together all that were measured."""
-    metrics = measured([run.text for run in runs])
-    families: dict[str, list[str]] = {caption: [] for caption in CAPTIONS}
-    for metric in [*(metric for metric in SHOWN_TEXT if metric in metrics), *metrics]:
-        if metric in families[MAIN]:
-            continue
-        families[MAIN if metric in SHOWN_TEXT else _family(metric)].append(metric)
-    return families
-
-
 def _family(metric: str) -> str:
+    """The caption of a text metric's table."""
+    if metric in SHOWN_TEXT:
+        return IN_VIEW[0]
     if metric in NEUTRAL:
-        return NOT_BETTER
+        return FOLDED[2]
     if metric.startswith(("peter_", "sacrebleu")):
-        return OTHERWISE
-    return WORDS if metric.startswith(("bleu", "rouge")) else READ
+        return FOLDED[1]
+    return FOLDED[0] if is_overlap(metric) else IN_VIEW[1]
 
 
 def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     """The usual k in view, the others folded."""
-    metrics = measured([run.ranking for run in runs])
+    metrics = measured(run.ranking for run in runs)
     ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
-    next_item = shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM
-    ks.sort(key=lambda k: k != (PLACES_NEXT_ITEM if next_item else PLACES))
-    found = [
-        table
-        for k in ks
-        if (
-            table := tables.ranking_table(
-                runs, [it for it in metrics if it.endswith(f"@{k}")], f"First {k}", bold
-            )
-        )
-    ]
-    retrieval = tables.retrieval_table(runs)
-    if not found and not retrieval:
-        return
-    heading = "Own text among all held-out texts"
-    parts: list[Part] = []
+    usual = PLACES_NEXT_ITEM if shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM else PLACES
+    at = {
+        k: [metric for metric in metrics if metric.endswith(f"@{k}")]
+        for k in sorted(ks, key=lambda k: k != usual)
+    }
+    found = _shown(*(tables.ranking_table(runs, names, bold, f"First {k}") for k, names in at.items()))
+    others = _shown(tables.order_table(runs), tables.retrieval_table(runs))
     if found:
-        heading = findings.ranking_heading(runs, found[0].columns[1].name)
+        heading = findings.ranking_heading(runs, next(iter(at.values()))[0])
+        folded = [table for _, table in found[1:]]
         parts = [
             _note(findings.ranking_note(runs)),
-            ("table", found[0]),
-            ("folded", ("Other list lengths", found[1:])),
+            found[0],
+            ("folded", ("Other list lengths", folded)),
+            *others,
         ]
-    parts += [*_shown(tables.order_table(runs), retrieval), _legend(found[:1])]
-    yield Section("ranking", "Ranking", heading, parts)
+        yield Section("ranking", "Ranking", heading, [*parts, _legend([found[0][1]])])
+    elif others:
+        yield Section("ranking", "Ranking", "Own text among all held-out texts", others)
 
 
 def _note(words: str) -> Part:
@@ -245,8 +238,8 @@ def _legend(shown: Sequence[Table]) -> Part:
 
 def _protocol(run: Examined) -> dict[str, Any]:
     """Sentences, every value, and whatever else a document holds."""
-    excluded = {reason: n for reason, n in (run.document.get("exclusions") or {}).items() if n}
-    parts = {"excluded pairs": excluded, **{part: run.document.get(part) or {} for part in PARTS}}
+    excluded = {reason: n for reason, n in run.part("exclusions").items() if n}
+    parts = {"excluded pairs": excluded, **{part: run.part(part) for part in PARTS}}
     return {
         "name": run.name,
         "sentences": protocol_in_words(run.protocol),

@@ -77,6 +77,11 @@ def shown_ranking(
     return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
 
 
+def is_overlap(metric: str) -> bool:
+    """Whether it is BLEU or ROUGE by some convention (BLEURT is neither)."""
+    return metric.startswith(("bleu", "rouge", "peter_", "sacrebleu")) and not metric.startswith("bleurt")
+
+
 def judged(run: Examined) -> list[str]:
     """Text metrics of a run by which a control can win."""
     return [metric for metric in measured([run.text]) if metric not in NEUTRAL]
@@ -119,7 +124,10 @@ def alike(said: Iterable[tuple[str, str]]) -> list[Said]:
 
 
 def text_table(
-    runs: Sequence[Examined], metrics: Sequence[str], bold: Bold = (), caption: str = "Main metrics"
+    runs: Sequence[Examined],
+    metrics: Sequence[str],
+    bold: Bold = (),
+    caption: str = "Explanations and, below each, its controls",
 ) -> Table | None:
     """Text metrics of each run and, below it, of its controls, with the pairs that these have a text for."""
 
@@ -152,9 +160,11 @@ def group_table(runs: Sequence[Examined]) -> Table | None:
 
 
 def ranking_table(
-    runs: Sequence[Examined], metrics: Sequence[str], caption: str, bold: Bold = ()
+    runs: Sequence[Examined], metrics: Sequence[str], bold: Bold = (), caption: str = ""
 ) -> Table | None:
     """Full ranking of each run and, below it, of its variants and the baselines."""
+    splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
+    caption = caption or f"Full ranking on {' and '.join(sorted(splits))}"
 
     def others(run: Examined) -> Iterator[Below]:
         for kind in ("variants", "baselines"):

@@ -1,6 +1,6 @@
 """Tables of evaluations for a terminal; names and sentences in them are strangers' words, and never markup."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +26,12 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
     run = Examined("forwhy", document)
     system: str = run.protocol.get("system", "beat")
     ranked = replace(run, name=RANKED.get(system, system))
-    text = [metric for metric in SHOWN_TEXT if metric in run.text]
     ranking = [metric for metric in shown_ranking([document]) if metric in run.ranking]
     return [
-        *_drawn(_ranking_table([ranked], ranking)),
+        *_drawn(tables.ranking_table([ranked], ranking)),
         *_drawn(tables.order_table([ranked])),
         *_drawn(tables.health_table([ranked])),
-        *_drawn(_text_table([run], text), FILLED),
+        *_drawn(tables.text_table([run], [metric for metric in SHOWN_TEXT if metric in run.text]), FILLED),
         *_lines(_constants([run])),
         *_drawn(tables.group_table([run])),
         *_drawn(tables.gain_table([run])),
@@ -54,27 +53,14 @@ def render_examined(
     Bold are the cells of `bold` only; a star marks a control that is at least as good, and the metric it wins.
     """
     return [
-        *_drawn(_text_table(examined, metrics, bold), FILLED),
-        *_drawn(_ranking_table(examined, ranking, bold)),
+        *_drawn(tables.text_table(examined, metrics, bold), FILLED),
+        *_drawn(tables.ranking_table(examined, ranking, bold)),
         *_drawn(tables.gain_table(examined)),
         *_drawn(tables.grounding_table(examined)),
         *_lines(_constants(examined)),
         *_lines(_survivors(comparisons), style=""),
         *_lines(notes),
     ]
-
-
-def _text_table(
-    runs: Sequence[Examined], metrics: Sequence[str], bold: Collection[tuple[str, str]] = ()
-) -> Table | None:
-    return tables.text_table(runs, metrics, bold, "Explanations and, below each, its controls")
-
-
-def _ranking_table(
-    runs: Sequence[Examined], metrics: Sequence[str], bold: Collection[tuple[str, str]] = ()
-) -> Table | None:
-    splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
-    return tables.ranking_table(runs, metrics, f"Full ranking on {' and '.join(sorted(splits))}", bold)
 
 
 def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
@@ -87,37 +73,32 @@ def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
         drawn.add_column(column.name, justify="right", overflow="fold")
-    starred = quiet = False
-    for at, row in enumerate(table.rows):
-        is_run, cells = row.run is not None, row.cells
-        quiet = bool(cells) if is_run else quiet
-        if is_run and at and table.rows[at - 1].run is None:
+    starred = False
+    for run, *below in _blocks(table.rows):
+        wins = [any(row.cells[at].mark for row in below) for at, _ in enumerate(run.cells)]
+        starred = starred or any(wins)
+        drawn.add_row(_plain(run.label), *map(_shown, run.cells, wins))
+        for row in below:
+            shown = [_shown(cell, bool(cell.mark)) for cell in row.cells]
+            drawn.add_row(_plain(f"  {row.label}"), *shown, style="dim" if run.cells else "")
+        if below:
             drawn.add_section()
-        marks = _beaten(table.rows, at) if is_run else [bool(cell.mark) for cell in cells]
-        shown = [_shown(cell, "*" * mark) for cell, mark in zip(cells, marks, strict=True)]
-        drawn.add_row(
-            _plain(row.label if is_run else f"  {row.label}"), *shown, style="" if is_run else "dim"
-        )
-        starred = starred or any(marks)
     notes = [f"{', '.join(names)}: {words}" if names else words for names, words in table.notes]
     return [Group(drawn, *_lines([BEATEN + more] * starred + notes))]
 
 
-def _beaten(rows: Sequence[TableRow], at: int) -> list[bool]:
-    """By which columns a row below this run's, up to the next run's, wins."""
-    found = [False] * len(rows[at].cells)
-    for row in rows[at + 1 :]:
-        if row.run is not None:
-            break
-        found = [known or bool(cell.mark) for known, cell in zip(found, row.cells, strict=False)]
-    return found
+def _blocks(rows: Sequence[TableRow]) -> Iterator[list[TableRow]]:
+    """Each run's row with those below it."""
+    starts = [at for at, row in enumerate(rows) if row.run is not None]
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        yield list(rows[start:end])
 
 
-def _shown(cell: Cell, star: str) -> Text:
+def _shown(cell: Cell, starred: bool) -> Text:
     """A value above its interval."""
     if cell.value is None or isinstance(cell.value, str):
         return Text("-" if cell.value is None else cell.value)
-    shown = f"{_number(cell.value)}{star}"
+    shown = f"{_number(cell.value)}{'*' * starred}"
     if cell.interval is not None:
         low, high = cell.interval
         shown += f"\n[{_number(low, 3)}, {_number(high, 3)}]"
