@@ -207,9 +207,6 @@ class ContrastConfig(Options):
     in_batch: bool = False
     """The targets of the batch are negatives too."""
 
-    projector: Literal["linear", "mlp"] = "linear"
-    """From CON's normalised state to the vector's space."""
-
     @property
     def weights(self) -> dict[str, float]:
         """Source -> its lambda, where it is not 0."""

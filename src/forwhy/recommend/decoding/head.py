@@ -40,13 +40,6 @@ class CodeHead(Protocol):
         """Logits [..., W] of some tokens, float32."""
 
 
-class Head(CodeHead, Protocol):
-    """The same with the causal language model that the states come from."""
-
-    def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401 (passed on to the model)
-        """What the model computes at its last `keep` positions, [B, keep, ...]; all where 0."""
-
-
 class PlainHead:
     """A linear head over the base model's last states: only the rows asked for are multiplied.
 
@@ -104,6 +97,10 @@ class OwnHead:
     def rows(self, states: Tensor, ids_W: Tensor) -> Tensor:
         """The logits of these tokens."""
         return states[..., ids_W].float()
+
+
+Head = PlainHead | OwnHead
+"""How a causal language model's states are computed, and become logits."""
 
 
 class LevelHead:

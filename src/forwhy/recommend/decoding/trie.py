@@ -1,7 +1,7 @@
 """The items that exist, as a tree of codes held in a few tensors.
 
 Nodes of one depth are numbered in the order of their prefixes, so the children of a node are neighbours and
-one number, where they begin, stands for all edges. A node's number also orders ties: lower prefix first.
+one number, where they begin, holds all edges. A node's number also orders ties: lower prefix first.
 Shapes: N items, L levels, W codes of a level, B users, K beams, M most children of a node of that depth.
 """
 
@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from forwhy.errors import UserError
 
 DENSE_CELLS = 1 << 16
 """A depth whose nodes times codes are at most this many keeps a table of children: 256 KiB."""
@@ -70,7 +68,7 @@ class Depth:
         return torch.searchsorted(self.start, children, right=True) - 1
 
     def to(self, device: torch.device | str) -> Depth:
-        """The same on another device."""
+        """On another device."""
         table = None if self.table is None else self.table.to(device)
         return replace(self, start=self.start.to(device), code=self.code.to(device), table=table)
 
@@ -88,25 +86,19 @@ class CodeTrie:
     """[N] item number of each leaf; leaves are in the order of their codes."""
 
     @classmethod
-    def from_codes(cls, codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int] | None = None) -> CodeTrie:
-        """Build from the codes of all items; one sort, then a pass per level.
+    def from_codes(cls, codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int]) -> CodeTrie:
+        """Build from the codes of all items, row = item number; one sort, then a pass per level.
 
-        Args:
-            codes_NL: Row = item number.
-            sizes: Codes per level; the largest used and one where None.
-
-        Raises:
-            UserError: no items, a code outside its level, or two items with the same codes.
+        `sizes`: codes per level. An `ItemIndex` has checked that no two items have the same codes and none is beyond
+        its level.
         """
-        widths = _checked(codes_NL, sizes)
         order_N = np.lexsort(codes_NL.T[::-1])
         sorted_NL = codes_NL[order_N]
         # Whether a sorted row differs from the one before in one of its first codes.
         differs_NL = np.logical_or.accumulate(sorted_NL[1:] != sorted_NL[:-1], axis=1)
-        _refuse_twins(order_N, differs_NL[:, -1], sorted_NL)
         depths = []
         above = np.zeros(1, dtype=np.int64)  # first leaf of each node
-        for level, width in enumerate(widths):
+        for level, width in enumerate(sizes):
             below = np.flatnonzero(np.concatenate([[True], differs_NL[:, level]]))
             start = np.append(np.searchsorted(below, above), len(below))
             depths.append(_depth(start, sorted_NL[below, level], width))
@@ -130,39 +122,8 @@ class CodeTrie:
         return True
 
     def to(self, device: torch.device | str) -> CodeTrie:
-        """The same on another device."""
+        """On another device."""
         return CodeTrie(tuple(depth.to(device) for depth in self.depths), self.items.to(device))
-
-
-def _checked(codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int] | None) -> list[int]:
-    """Codes per level, once the codes are known to fit."""
-    if codes_NL.ndim != 2 or not codes_NL.size:
-        raise UserError(f"codes have shape {codes_NL.shape}: give one row per item, one column per level")
-    most_L = codes_NL.max(axis=0)
-    widths = [int(most) + 1 for most in most_L] if sizes is None else [int(size) for size in sizes]
-    if len(widths) != codes_NL.shape[1]:
-        raise UserError(
-            f"{len(widths)} level sizes for {codes_NL.shape[1]} codes per item: give one per level"
-        )
-    wrong_NL = (codes_NL < 0) | (codes_NL >= np.array(widths))
-    if wrong_NL.any():
-        item, level = (int(number) for number in np.argwhere(wrong_NL)[0])
-        raise UserError(
-            f"item {item}, level {level}: code {codes_NL[item, level]} is outside 0..{widths[level] - 1}; "
-            "rebuild the index or give the sizes it was built with"
-        )
-    return widths
-
-
-def _refuse_twins(order_N: NDArray[np.int64], new_n: NDArray[np.bool_], sorted_NL: NDArray[Any]) -> None:
-    if new_n.all():
-        return
-    row = int(np.flatnonzero(~new_n)[0])
-    first, second = sorted(int(item) for item in order_N[row : row + 2])
-    raise UserError(
-        f"items {first} and {second} have the same codes {sorted_NL[row].tolist()}; "
-        f"{int((~new_n).sum())} items repeat another's: resolve collisions before decoding"
-    )
 
 
 def _depth(start: NDArray[np.int64], code: NDArray[np.integer[Any]], width: int) -> Depth:

@@ -79,18 +79,6 @@ class Packed:
         return Packed(self.items_BI.to(device), self.lengths_B.to(device), self.context_B.to(device))
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where everything of a batch stands."""
-
-    ids_BT: Tensor
-    positions_T: Tensor
-    seen_TT: Tensor | None
-    """True where a token sees another; None: all before it."""
-    con: int
-    """Where the CON tokens begin; T without any."""
-
-
 def cut(train: Histories, window: int, stride: int) -> Pieces:
     """Pieces of at most window + 1 items; the first of a history has all its items as targets.
 
@@ -106,21 +94,22 @@ def cut(train: Histories, window: int, stride: int) -> Pieces:
     return Pieces(train.spans(train.offsets[:-1][rows] + starts, stops - starts), done - starts)
 
 
-def layout(packed: Packed, tokens: Tokens, contrast: bool) -> Layout:
-    """The batch as token ids; without `contrast` nothing follows what the last code is predicted from."""
+def layout(packed: Packed, tokens: Tokens, contrast: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Token ids [B, T], positions [T], and whether a token sees another [T, T] (None: all before it).
+
+    With `contrast` a CON token of each item comes last; without, nothing follows what the last code is predicted from.
+    """
     prompt_P = torch.tensor(tokens.prompt, device=packed.items_BI.device)
     rows, items = packed.items_BI.shape
     codes = tokens.items_NL.to(packed.items_BI.device)[packed.items_BI].flatten(1)
     ids_BT = torch.cat([prompt_P.expand(rows, -1), codes], dim=1)
-    levels = tokens.items_NL.shape[1]
+    places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
     if not contrast:
-        length = ids_BT.shape[1] - 1
-        return Layout(ids_BT[:, :-1], torch.arange(length, device=ids_BT.device), None, length)
-    length = ids_BT.shape[1]
-    ends_I = len(prompt_P) + levels * torch.arange(1, items + 1, device=ids_BT.device)
+        return ids_BT[:, :-1], places_T[:-1], None
+    ends_I = len(prompt_P) + tokens.items_NL.shape[1] * torch.arange(1, items + 1, device=ids_BT.device)
     ids_BT = torch.cat([ids_BT, ids_BT.new_full((rows, items), tokens.con)], dim=1)
-    positions_T = torch.cat([torch.arange(length, device=ids_BT.device), ends_I])
-    return Layout(ids_BT, positions_T, _seen(positions_T, length), length)
+    positions_T = torch.cat([places_T, ends_I])
+    return ids_BT, positions_T, _seen(positions_T, len(places_T))
 
 
 def _seen(positions_T: Tensor, con: int) -> Tensor:
@@ -163,7 +152,7 @@ class Contrast(nn.Module):
                 )
             normal_NE = F.normalize(torch.tensor(np.asarray(table, np.float32)), dim=1)
             self.register_buffer(f"{source}_NE", normal_NE, persistent=False)
-            self.projectors[source] = _projector(width, table.shape[1], config)
+            self.projectors[source] = nn.Linear(width, table.shape[1])
 
     def forward(self, states_TD: Tensor, targets_T: Tensor, negatives_M: Tensor) -> dict[str, Tensor]:
         """The parts and, as `contrast`, their weighted sum; zeros without targets."""
@@ -193,12 +182,6 @@ def info_nce(
     apart_TM = (found_TE @ z_NE[others_M].T).masked_fill(others_M[None] == targets_T[:, None], -torch.inf)
     logits = torch.cat([own_T1, apart_TM], dim=1) / temperature
     return (logits.logsumexp(1) - logits[:, 0]).sum() / max(len(targets_T), 1)
-
-
-def _projector(width: int, out: int, config: ContrastConfig) -> nn.Module:
-    if config.projector == "linear":
-        return nn.Linear(width, out)
-    return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, out))
 
 
 # --- The language model.
@@ -246,14 +229,13 @@ class LlmBsNetwork(GenerativeNetwork):
         """
         device = self.lm.device
         packed = packed.to(device)
-        places = layout(packed, self.tokens, self.contrast is not None)
-        states_BTD = self._states(places.ids_BT, places.positions_T, places.seen_TT)
+        states_BTD = self._states(*layout(packed, self.tokens, self.contrast is not None))
         total, count = self._of_codes(states_BTD, packed)
         parts: dict[str, Tensor] = {}
         if self.contrast is not None:
             assert negatives_M is not None
             targets_BI = packed.targets_BI
-            con_ND = states_BTD[:, places.con :][targets_BI]
+            con_ND = states_BTD[:, -packed.items_BI.shape[1] :][targets_BI]
             parts = self.contrast(con_ND, packed.items_BI[targets_BI], negatives_M.to(device))
         for rows in texts:
             total = total + self._of_texts(rows.ids_BT.to(device), rows.answers_BT.to(device))

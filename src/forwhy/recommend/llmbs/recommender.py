@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -224,7 +224,12 @@ class LlmBsRecommender(GenerativeRecommender):
         lm = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(shape.pop("model_type"), **shape), dtype=torch.float32
         )
-        lm.load_state_dict(_with_twins(_tensors(stored, "network."), lm))
+        absent, unknown = lm.load_state_dict(_tensors(stored, "network."), strict=False)
+        # An embedding that is also the head has two names and was saved once.
+        if unknown or len(absent) > lm.config.tie_word_embeddings:
+            raise UserError(
+                f"{stored.folder}: this version of transformers names its weights otherwise; train it again"
+            )
         network, adapter = LlmBsNetwork(lm.to(device), tokens, config.softmax), None
         if stored.config["adapter"]:
             adapter = Annealing(lm, tokens, config.annealing)
@@ -298,16 +303,5 @@ def _digest(vectors: Vectors) -> str:
     return digest.hexdigest()
 
 
-# --- what saving leaves out
-
-
 def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in stored.group(prefix).items()}
-
-
-def _with_twins(state: dict[str, Tensor], lm: nn.Module) -> dict[str, Tensor]:
-    """Tables that the model holds under two names (an embedding that is also the head) were saved once."""
-    own = lm.state_dict()
-    held = {own[name].data_ptr(): name for name in state if name in own}
-    twins = {name: held.get(value.data_ptr()) for name, value in own.items() if name not in state}
-    return state | {name: state[twin] for name, twin in twins.items() if twin is not None}

@@ -105,9 +105,9 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction
     Raises:
         UserError: the tokenizer knows some of the index tokens already.
     """
-    missing = [(slot, name) for slot, name in (("bos", BEGIN), ("eos", END)) if _id(tokenizer, slot) is None]
-    for slot, name in missing:
-        tokenizer.add_special_tokens({f"{slot}_token": name})
+    for slot, name in (("bos_token", BEGIN), ("eos_token", END)):
+        if getattr(tokenizer, f"{slot}_id") is None:
+            tokenizer.add_special_tokens({slot: name})
     names = [CON, *index.tokens]
     if tokenizer.add_tokens(names) != len(names):
         raise UserError(
@@ -126,11 +126,9 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instructio
     ids = tokenizer.convert_tokens_to_ids(index.tokens)
     if ids != list(range(ids[0] or 0, (ids[0] or 0) + len(ids))):
         raise UserError("the tokenizer does not have the index's tokens in a row: index and model differ")
-    begin, end = _id(tokenizer, "bos"), _id(tokenizer, "eos")
-    assert begin is not None
-    assert end is not None
-    prompt = (begin, *Speech(tokenizer).own(instruction))
-    return Tokens.of(index, first=ids[0], prompt=prompt, end=end, con=tokenizer.convert_tokens_to_ids(CON))
+    prompt = (tokenizer.bos_token_id, *Speech(tokenizer).own(instruction))
+    con = tokenizer.convert_tokens_to_ids(CON)
+    return Tokens.of(index, first=ids[0], prompt=prompt, end=tokenizer.eos_token_id, con=con)
 
 
 def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
@@ -149,11 +147,6 @@ def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
             known = table[: int(new.min())].float()
             noise = torch.randn(len(new), table.shape[1], generator=generator).to(table.device)
             table[new.to(table.device)] = (known.mean(0) + 0.1 * known.std(0) * noise).to(table.dtype)
-
-
-def _id(tokenizer: PreTrainedTokenizerBase, slot: str) -> int | None:
-    number: int | None = getattr(tokenizer, f"{slot}_token_id")
-    return number
 
 
 # --- What a person likes and what somebody may wish for, in a few words, without a model.
