@@ -17,7 +17,7 @@ from forwhy.bridge.backbone import PackedLinears
 from forwhy.bridge.generation import finish, pieces
 from forwhy.bridge.options import ProjectorConfig, SarConfig
 from forwhy.bridge.projectors import Bridge, Codes, SideProjector, start_ids
-from forwhy.bridge.sar import sar_loss
+from forwhy.explain.beat import sar_loss
 
 # --- SAR ----------------------------------------------------------------------------------------------------
 

@@ -99,8 +99,8 @@ class Codes:
     codewords_CM: NDArray[np.float32]
     offset_L: NDArray[np.int64]
     """First row of each slot's book."""
-    book_C: NDArray[np.int64]
-    """Number of the book of each row."""
+    first_C: NDArray[np.int64]
+    """First row of each row's own book."""
     start_C: NDArray[np.int64]
     """Id of the word that each code starts at; -1 for none."""
 
@@ -118,7 +118,7 @@ class Codes:
         return cls(
             codewords_CM=np.concatenate([books[name] for name in names]).astype(np.float32),
             offset_L=np.array([first[name] for name in slots], dtype=np.int64),
-            book_C=np.repeat(np.arange(len(names)), sizes),
+            first_C=np.repeat(list(first.values()), sizes),
             start_C=np.concatenate([np.asarray(starts[name], dtype=np.int64) for name in names]),
         )
 
@@ -137,21 +137,23 @@ class SideProjector(nn.Module):
     def __init__(self, codes: Codes, config: ProjectorConfig, start_CD: Tensor, word_norm: float) -> None:
         super().__init__()
         self.config, self.word_norm = config, word_norm
-        codewords_CM = torch.from_numpy(_standardised(codes) if config.standardise else codes.codewords_CM)
-        self._keep("codewords_CM", codewords_CM.clone(), trained=config.train_codebooks)
-        self.register_buffer("start_CD", start_CD.float(), persistent=False)
-        self.register_buffer("offset_L", torch.from_numpy(codes.offset_L), persistent=False)
-        self.register_buffer("slots_CL", _slots_of(codes), persistent=False)
-        (_, wide), width, slots = codewords_CM.shape, start_CD.shape[1], len(codes.offset_L)
-        self.network = _network(config, wide, width, bool(start_CD.abs().sum(dim=1).all()))
+        codewords_CM = _standardised(codes) if config.standardise else codes.codewords_CM.copy()
+        reads_CL = (codes.first_C[:, None] == codes.offset_L).astype(np.float32)
+        given = {
+            "codewords_CM": torch.from_numpy(codewords_CM),
+            "start_CD": start_CD.float(),
+            "offset_L": torch.from_numpy(codes.offset_L),
+            # Weights of the mean over the slots that read a code's book.
+            "slots_CL": torch.from_numpy(reads_CL / reads_CL.sum(axis=1, keepdims=True)),
+        }
+        if config.train_codebooks:
+            self.register_parameter("codewords_CM", nn.Parameter(given.pop("codewords_CM")))
+        for name, value in given.items():
+            self.register_buffer(name, value, persistent=False)
+        wide, slots = codewords_CM.shape[1], len(codes.offset_L)
+        self.network = _network(config, wide, start_CD)
         self.slot_LM = nn.Parameter(torch.zeros(slots, wide)) if config.slot_embedding else None
         self.shift_CD = nn.Parameter(torch.zeros_like(start_CD)) if config.code_offsets else None
-
-    def _keep(self, name: str, value: Tensor, trained: bool) -> None:
-        if trained:
-            self.register_parameter(name, nn.Parameter(value))
-        else:
-            self.register_buffer(name, value, persistent=False)
 
     def forward(self, codes_BL: Tensor) -> Tensor:
         """Vectors [B, L, D] of codes, macro slot first as in the vocabulary."""
@@ -195,11 +197,13 @@ class Bridge(PairBridge):
         return torch.cat([self.user.every(), self.item.every()])
 
 
-def _network(config: ProjectorConfig, wide: int, width: int, has_start: bool) -> nn.Sequential:
+def _network(config: ProjectorConfig, wide: int, start_CD: Tensor) -> nn.Sequential:
+    """Its last layer starts at zero only where every code has a start word: otherwise its output had no direction."""
+    width = start_CD.shape[1]
     hidden = config.hidden or (wide + width) // 2
     between = [nn.GELU()] if config.kind == "mlp" else []
     last = nn.Linear(hidden, width)
-    if config.zero_last and config.start == "words" and has_start:
+    if config.zero_last and config.start == "words" and bool(start_CD.any(dim=1).all()):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(wide, hidden), *between, last)
@@ -208,18 +212,11 @@ def _network(config: ProjectorConfig, wide: int, width: int, has_start: bool) ->
 def _standardised(codes: Codes) -> NDArray[np.float32]:
     """Codewords centred per book, divided by the book's overall deviation: directions keep their meaning."""
     out = codes.codewords_CM.copy()
-    for book in np.unique(codes.book_C):
-        rows = codes.book_C == book
+    for first in np.unique(codes.first_C):
+        rows = codes.first_C == first
         out[rows] -= out[rows].mean(axis=0)
         out[rows] /= max(float(out[rows].std()), _SMALL)
     return out
-
-
-def _slots_of(codes: Codes) -> Tensor:
-    """[C, L] weights: the mean over the slots that read a code's book."""
-    first_C = np.array([np.flatnonzero(codes.book_C == book)[0] for book in codes.book_C])
-    reads_CL = (first_C[:, None] == codes.offset_L[None, :]).astype(np.float32)
-    return torch.from_numpy(reads_CL / reads_CL.sum(axis=1, keepdims=True))
 
 
 # --- A mixture of linear experts: graph vectors to the width of a language model (XRec, following Hou et al. 2022).

@@ -126,7 +126,8 @@ class Prompt:
             for side, label in _PROFILES.items():
                 shown += self.labelled(label, (profiles or {}).get(side, ""), self.config.profile_tokens)
         target = () if text is None else self.target(text)
-        return Row(_plain(user), _plain(item), tuple(shown), target)
+        # Python numbers: codes stay whole ones.
+        return Row(tuple(np.asarray(user).tolist()), tuple(np.asarray(item).tolist()), tuple(shown), target)
 
     def labelled(self, label: str, text: str, limit: int) -> list[int]:
         """Our label and a stranger's text; nothing where there is no text."""
@@ -175,11 +176,6 @@ class Prompt:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
-
-
-def _plain(numbers: Numbers) -> tuple[float, ...]:
-    """Python numbers: whole ones stay whole."""
-    return tuple(np.asarray(numbers).tolist())
 
 
 def _plain_head(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
