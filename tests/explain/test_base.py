@@ -15,7 +15,7 @@ from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.testing import explainer_laws
 
-KINDS: dict[str, type[Explainer[Any]]] = {
+KINDS: dict[str, type[Explainer[Any, Any]]] = {
     "explainer": BeatExplainer,
     "spoken": BeatWordsExplainer,
     "xrec": XRecExplainer,
@@ -24,17 +24,17 @@ KINDS: dict[str, type[Explainer[Any]]] = {
 
 
 @pytest.fixture(params=list(KINDS))
-def fitted(request: pytest.FixtureRequest) -> Explainer[Any]:
-    made: Explainer[Any] = request.getfixturevalue(request.param)
+def fitted(request: pytest.FixtureRequest) -> Explainer[Any, Any]:
+    made: Explainer[Any, Any] = request.getfixturevalue(request.param)
     assert type(made) is KINDS[request.param]
     return made
 
 
-def test_it_obeys_the_laws_of_explainers(fitted: Explainer[Any]) -> None:
+def test_it_obeys_the_laws_of_explainers(fitted: Explainer[Any, Any]) -> None:
     explainer_laws(fitted, [(0, 1), (3, 4), (5, 2), (7, 9)])
 
 
-def test_one_in_one_out_and_the_same_text_in_any_batch(fitted: Explainer[Any], town: Dataset) -> None:
+def test_one_in_one_out_and_the_same_text_in_any_batch(fitted: Explainer[Any, Any], town: Dataset) -> None:
     pairs = town.pairs("test")
     pairs = pairs.select(np.flatnonzero(fitted.supported(pairs)))
     many = fitted.explain(pairs)
@@ -49,7 +49,7 @@ def test_one_in_one_out_and_the_same_text_in_any_batch(fitted: Explainer[Any], t
     assert fitted.explain([], contributions=True) == []
 
 
-def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[Any]) -> None:
+def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[Any, Any]) -> None:
     with pytest.raises(UserError, match=r"user 11: no training interactions.*explain\(history="):
         fitted.explain((11, 1))
     with pytest.raises(UserError, match="user 11"):
@@ -69,14 +69,14 @@ def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[
         ({"history": [77], "item": 1}, "unknown item id 77"),
     ],
 )
-def test_what_is_not_known_is_named(fitted: Explainer[Any], call: dict[str, Any], reason: str) -> None:
+def test_what_is_not_known_is_named(fitted: Explainer[Any, Any], call: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason) as refused:
         fitted.explain(**call)
     assert "\n" not in str(refused.value)
 
 
 def test_a_text_is_as_probable_as_its_pair_whoever_it_is_told_of(
-    fitted: Explainer[Any], town: Dataset
+    fitted: Explainer[Any, Any], town: Dataset
 ) -> None:
     pairs = town.pairs("test")
     true = fitted.nll(pairs)
@@ -87,12 +87,14 @@ def test_a_text_is_as_probable_as_its_pair_whoever_it_is_told_of(
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
-def test_not_fitted_says_so(kind: type[Explainer[Any]]) -> None:
+def test_not_fitted_says_so(kind: type[Explainer[Any, Any]]) -> None:
     with pytest.raises(UserError, match="not fitted"):
         kind().explain((0, 1))
 
 
-def test_another_datasets_entities_are_refused(fitted: Explainer[Any], town: Dataset, tmp_path: Path) -> None:
+def test_another_datasets_entities_are_refused(
+    fitted: Explainer[Any, Any], town: Dataset, tmp_path: Path
+) -> None:
     class Other:
         name, users, items = "other", type(town.users)((1, 2), "user"), town.items
 
@@ -100,7 +102,7 @@ def test_another_datasets_entities_are_refused(fitted: Explainer[Any], town: Dat
         type(fitted)(fitted.config).fit(Other(), fitted.known, tmp_path)  # type: ignore[arg-type]
 
 
-def test_saved_and_loaded_are_equal(fitted: Explainer[Any], town: Dataset, tmp_path: Path) -> None:
+def test_saved_and_loaded_are_equal(fitted: Explainer[Any, Any], town: Dataset, tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "kept")
     loaded = type(fitted).from_pretrained(tmp_path / "kept")
     pairs = town.pairs("test")

@@ -20,7 +20,7 @@ from forwhy.errors import UserError
 from forwhy.explain.beat import BeatWordsExplainer
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import BeatConfig
-from forwhy.explain.spoken import LocalWriter
+from forwhy.explain.spoken import LocalReader
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Makers = Callable[..., BeatWordsExplainer]
@@ -92,13 +92,13 @@ def shown(explainer: BeatWordsExplainer, user: int, item: int) -> str:
 
 
 def said(explainer: BeatWordsExplainer, subject: Subject) -> str:
-    writer = local(explainer)
-    return writer.reader.prompt.decode(writer.row(explainer._said(subject)).shown)
+    reader = local(explainer)
+    return reader.prompt.decode(reader.row(explainer._row(subject)).shown)
 
 
-def local(explainer: BeatWordsExplainer) -> LocalWriter:
-    assert isinstance(explainer.writer, LocalWriter)
-    return explainer.writer
+def local(explainer: BeatWordsExplainer) -> LocalReader:
+    assert isinstance(explainer.reader, LocalReader)
+    return explainer.reader
 
 
 def test_the_first_gloss_of_each_code_is_said_once(
@@ -117,10 +117,10 @@ def test_the_local_model_is_the_plain_model_on_that_prompt(
 ) -> None:
     pairs = profiled.pairs("test").select(np.arange(3))
     found = glosses.nll(pairs)
-    writer = local(glosses)
-    prompt, model = writer.reader.prompt, writer.reader.backbone.model
+    reader = local(glosses)
+    prompt, model = reader.prompt, reader.reader.backbone.model
     for number, subject in enumerate(glosses._scored(pairs)):
-        row = writer.row(glosses._said(subject), subject.text)
+        row = reader.row(glosses._row(subject))
         ids = [*prompt.prefix_ids, *row.shown, *prompt.tail_ids, *row.target]
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -137,7 +137,7 @@ def test_examples_are_training_pairs_and_stand_in_the_constant_beginning(
     train = set(profiled.pairs("train").texts)
     assert len(shots.examples) == 2
     assert {example.text for example in shots.examples} <= train
-    prompt, plain = local(shots).reader.prompt, local(glosses).reader.prompt
+    prompt, plain = local(shots).prompt, local(glosses).prompt
     beginning = prompt.decode(prompt.prefix_ids)
     assert all(f"Explanation: {example.text}" in beginning for example in shots.examples)
     assert shown(shots, 0, 1) == shown(glosses, 0, 1)
@@ -160,10 +160,10 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     found = glosses.explain((0, 1), contributions=True)
     assert [token.token for token in found.tokens][:6] == vocabulary.token_names("user", 0)
     gloss = [token.gloss[0] if token.gloss else "" for token in found.tokens[:6]]
-    own = glosses._said(glosses._subjects((0, 1), None, None)[0])
+    own = glosses._row(replace(glosses._subjects((0, 1), None, None)[0], text=found.text))
     for slot, token in enumerate(found.tokens[:6]):
         rest = "; ".join(dict.fromkeys(g for k, g in enumerate(gloss) if g and k != slot))
-        sums, _ = glosses.writer.nll([own, replace(own, user=rest)], [found.text] * 2)
+        sums, _ = glosses.reader.nll([own, replace(own, user=rest)])
         assert token.contribution == pytest.approx(sums[1] - sums[0], abs=1e-4)
 
 

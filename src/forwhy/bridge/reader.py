@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,34 @@ from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Batch, Prompt, Row, longest_first, reading_parts, sorted_batches
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge | None)
+ReadT = TypeVar("ReadT", contravariant=True)
 
 _READ_TOGETHER = {True: 256, False: 4096}
 """Positions in a pass over prompts, on a CPU and elsewhere: more would only add padding."""
+
+
+class PairReader(Protocol[ReadT]):
+    """A model that reads rows, pairs in a form of its own, and writes; `Reader` of the bridge is one."""
+
+    def write(self, rows: Sequence[ReadT], config: GenerationConfig) -> list[str]:
+        """An explanation for each."""
+        ...
+
+    def stream(self, row: ReadT, config: GenerationConfig) -> Iterator[str]:
+        """The explanation of one in pieces; joined they are what `write` gives."""
+        ...
+
+    def nll(self, rows: Sequence[ReadT]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """[n] nats of each row's text, and its target tokens."""
+        ...
+
+    def prompt_length(self, rows: Sequence[ReadT]) -> float | None:
+        """Mean tokens of the prompts; None where there are none."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What names the model: `id`, `revision` and more."""
+        ...
 
 
 class Reader(Generic[BridgeT]):
@@ -39,6 +64,10 @@ class Reader(Generic[BridgeT]):
         self, backbone: Backbone, prompt: Prompt, bridge: BridgeT, injection: Injection | None = None
     ) -> None:
         self.backbone, self.prompt, self.bridge, self.injection = backbone, prompt, bridge, injection
+
+    def identity(self) -> dict[str, Any]:
+        """What names the model; see :meth:`Backbone.identity`."""
+        return self.backbone.identity()
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -104,7 +133,7 @@ class Reader(Generic[BridgeT]):
 
     @torch.inference_mode()
     def nll(
-        self, rows: Sequence[Row], batch_size: int, hidden: Tensor | None = None
+        self, rows: Sequence[Row], batch_size: int = 32, hidden: Tensor | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """NLL of each row's explanation, summed over its targets, in nats, and how many targets it has.
 

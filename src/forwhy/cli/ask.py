@@ -105,7 +105,7 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
 
 
 def add_reasons(
-    explainer: Explainer[Any],
+    explainer: Explainer[Any, Any],
     document: dict[str, Any],
     history: Sequence[str | int] | None = None,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
@@ -33,14 +33,16 @@ from forwhy.options import checked
 
 if TYPE_CHECKING:
     from forwhy.bridge.backbone import Backbone
+    from forwhy.bridge.reader import PairReader
 
 ExternalPair = tuple[str | int, str | int]
 KnownT = TypeVar("KnownT", bound=Representations)
+RowT = TypeVar("RowT")
 PartT = TypeVar("PartT")
 _ITEMS = 3
 
 
-class Explainer(Saved, Generic[KnownT]):
+class Explainer(Saved, Generic[KnownT, RowT]):
     """Says in words why a user would like an item, and what that rests on.
 
     Hot users and items are those with training interactions; a warm user comes with a history of items. A user or
@@ -98,17 +100,17 @@ class Explainer(Saved, Generic[KnownT]):
             UserError: Other users or items than those known, no explanations, or no model.
         """
 
+    @property
     @abstractmethod
-    def _write(self, subjects: Sequence[Subject]) -> list[str]:
-        """A text for each."""
+    def reader(self) -> PairReader[RowT]:
+        """The model, which reads pairs and writes."""
 
     @abstractmethod
-    def _stream(self, subject: Subject) -> Iterator[str]:
-        """The text that :meth:`_write` gives, in pieces."""
+    def _row(self, subject: Subject) -> RowT:
+        """A pair as the reader reads it."""
 
-    @abstractmethod
-    def _scores(self, subjects: Sequence[Subject]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """[n] nats of each text, and its target tokens."""
+    def _rows(self, subjects: Iterable[Subject]) -> list[RowT]:
+        return [self._row(subject) for subject in subjects]
 
     @abstractmethod
     def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
@@ -119,14 +121,6 @@ class Explainer(Saved, Generic[KnownT]):
         """What the text is conditioned on, the user's tokens first, without their worth."""
 
     @abstractmethod
-    def prompt_length(self, pairs: Pairs) -> float | None:
-        """Mean tokens of the pairs' prompts; None where there are none."""
-
-    @abstractmethod
-    def _base_model(self) -> dict[str, Any]:
-        """What names the model that it was made for: `id`, `revision` and more."""
-
-    @abstractmethod
     def _reopen(self, stored: Artifact) -> None:
         """Take back the rest of what :meth:`content` saved, and load the model."""
 
@@ -134,10 +128,8 @@ class Explainer(Saved, Generic[KnownT]):
 
     def _take_up(self, dataset: Dataset, known: KnownT) -> None:
         """Keep what is known and the profiles that are shown, after checking that both speak of the same people."""
-        for side, ours, theirs in (
-            ("user", dataset.users, known.users),
-            ("item", dataset.items, known.items),
-        ):
+        ids = (("user", dataset.users, known.users), ("item", dataset.items, known.items))
+        for side, ours, theirs in ids:
             if ours.values != theirs.values:
                 raise UserError(
                     f"explainer: the {side}s of data set '{dataset.name}' ({len(ours):,}) are not those of the "
@@ -253,7 +245,7 @@ class Explainer(Saved, Generic[KnownT]):
             UserError: Unknown id; a user or item without training interactions; an empty history.
         """
         subjects = self._subjects(pairs, history, item)
-        texts = self._write(subjects)
+        texts = self.reader.write(self._rows(subjects), self.config.generation)
         told = [replace(subject, text=text) for subject, text in zip(subjects, texts, strict=True)]
         worth = self._worth(told) if contributions else [None] * len(told)
         explanations = [self._explained(*parts) for parts in zip(told, texts, worth, strict=True)]
@@ -283,7 +275,8 @@ class Explainer(Saved, Generic[KnownT]):
         item: str | int | None = None,
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
-        return self._stream(self._subjects(pair, history, item)[0])
+        row = self._row(self._subjects(pair, history, item)[0])
+        return self.reader.stream(row, self.config.generation)
 
     def nll(
         self,
@@ -303,7 +296,12 @@ class Explainer(Saved, Generic[KnownT]):
         Raises:
             UserError: The model tells no probabilities (`can_score`).
         """
-        return NllResult(*self._scores(self._scored(pairs, user_rows, item_rows)))
+        rows = self._rows(self._scored(pairs, user_rows, item_rows))
+        return NllResult(*self.reader.nll(rows))
+
+    def prompt_length(self, pairs: Pairs) -> float | None:
+        """Mean tokens of the pairs' prompts; of a model that is asked, of those it was asked so far."""
+        return self.reader.prompt_length(self._rows(self._scored(pairs)))
 
     # --- keeping
 
@@ -311,7 +309,7 @@ class Explainer(Saved, Generic[KnownT]):
         """What is known, profiles, options and the name of the model; never the model's weights."""
         rows = [(side, number, text) for side in SIDES for number, text in self.profiles[side].items()]
         schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
-        base = self._base_model()
+        base = self.reader.identity()
         return Content(
             {
                 "system": self.system,
@@ -359,11 +357,7 @@ class Explainer(Saved, Generic[KnownT]):
         return explainer
 
     def _backbone(self, stored: Artifact | None = None) -> Backbone:
-        """The frozen model in its own precision on this process's device; that of `stored`, where it is given.
-
-        Raises:
-            UserError: No such model, no network, 8-bit without bitsandbytes, or another model than was saved.
-        """
+        """The frozen model in its own precision on this process's device; another than that of `stored` is refused."""
         from forwhy.bridge.backbone import Backbone
 
         config = self.config

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 _START = "start."
 
 
-class _CodeExplainer(Explainer[Vocabulary]):
+class _CodeExplainer(Explainer[Vocabulary, Any]):
     """What both have in common: users and items are rows of codes, whose phrases say what they mean."""
 
     part, stands = "vocabulary", "behaviour tokens"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -28,7 +28,6 @@ from forwhy.bridge.prompt import Numbers, Row, buckets
 from forwhy.bridge.reader import Reader
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
 from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import ExplainerConfig
@@ -36,14 +35,12 @@ from forwhy.training import Task, TrainingResult, train
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 _BRIDGE = "bridge."
-_SCORED_TOGETHER, _HIDDEN_TOGETHER = 32, 39
-"""Rows per batch without gradients: texts once, and texts with a token hidden."""
-_NO_RESULT = {"preset", "device", "checkpoint_seconds", "generation", "model", "revision"}
-"""Options that decide no weight; the model stands in the identity by its content."""
+_HIDDEN_TOGETHER = 39
+"""Rows per batch of texts with a token hidden."""
 _OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
 
 
-class SoftExplainer(Explainer[KnownT], Generic[KnownT, BridgeT]):
+class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
     """Lets a frozen model read vectors that stand for a user and an item; how to read them is learned."""
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
@@ -104,8 +101,8 @@ class SoftExplainer(Explainer[KnownT], Generic[KnownT, BridgeT]):
         The data, options and model; the rows, in which codes or vectors, titles, profiles and texts stand; and the
         start of the bridge, in which the books stand. Its task tokens follow from the options.
         """
-        options = self.config.model_dump_json(exclude=_NO_RESULT)
-        digest = hashlib.sha256(f"{dataset.fingerprint}{options}{self._base_model()}".encode())
+        whole = f"{dataset.fingerprint}{self.config.identity()}{self.reader.identity()}"
+        digest = hashlib.sha256(whole.encode())
         for row in (*task.train, *task.valid, *task.strangers):
             digest.update(repr(row).encode())
         bridge = self.reader.bridge
@@ -128,26 +125,14 @@ class SoftExplainer(Explainer[KnownT], Generic[KnownT, BridgeT]):
         rows = [self._rows(part) for part in (self._scored(train_pairs), self._scored(valid), strangers)]
         return ReadingTask(self.reader, config, self._loss, *rows)
 
-    def _rows(self, subjects: Sequence[Subject]) -> list[Row]:
-        """Pairs as the model reads them; a newcomer's profile is left out."""
-        return [self._row(subject) for subject in subjects]
-
     def _row(self, subject: Subject) -> Row:
+        """As the model reads it; a newcomer's profile is left out."""
         profiles: dict[Side, str] = {"item": self.profiles["item"].get(subject.item, "")}
         if subject.user is not None:
             profiles["user"] = self.profiles["user"].get(subject.user, "")
         return self.reader.prompt.row(*self._standing(subject), subject.title, subject.text, profiles)
 
     # --- explaining
-
-    def _write(self, subjects: Sequence[Subject]) -> list[str]:
-        return self.reader.write(self._rows(subjects), self.config.generation)
-
-    def _stream(self, subject: Subject) -> Iterator[str]:
-        return self.reader.stream(self._row(subject), self.config.generation)
-
-    def _scores(self, subjects: Sequence[Subject]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        return self.reader.nll(self._rows(subjects), _SCORED_TOGETHER)
 
     def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
         """What each text loses with a token hidden: its place stays, the model may not look at it.
@@ -168,10 +153,6 @@ class SoftExplainer(Explainer[KnownT], Generic[KnownT, BridgeT]):
             worth_nK = np.roll(worth_nK, -sides["item"], axis=1)
         return list(worth_nK)
 
-    def prompt_length(self, pairs: Pairs) -> float | None:
-        """Mean positions of the pairs' prompts, task tokens and constant beginning included; None for no pairs."""
-        return self.reader.prompt_length(self._rows(self._scored(pairs)))
-
     # --- keeping
 
     def content(self) -> Content:
@@ -179,9 +160,6 @@ class SoftExplainer(Explainer[KnownT], Generic[KnownT, BridgeT]):
         state = self.reader.bridge.state_dict().items()
         tensors = {f"{_BRIDGE}{name}": value.detach().cpu().numpy() for name, value in state}
         return replace(super().content(), tensors=tensors)
-
-    def _base_model(self) -> dict[str, Any]:
-        return self.reader.backbone.identity()
 
     def _reopen(self, stored: Artifact) -> None:
         self._open(self._backbone(stored))
@@ -235,10 +213,10 @@ class ReadingTask(Task[list[Row]]):
 
     def evaluate(self) -> Mapping[str, float]:
         """Validation NLL per target token, and what the right tokens are worth against another pair's."""
-        sums_n, tokens_n = self.reader.nll(self.valid, _SCORED_TOGETHER)
+        sums_n, tokens_n = self.reader.nll(self.valid)
         metrics = {"nll": float(sums_n.sum() / tokens_n.sum())}
         if self.strangers:
-            others_n, _ = self.reader.nll(self.strangers, _SCORED_TOGETHER)
+            others_n, _ = self.reader.nll(self.strangers)
             metrics["gain"] = float((others_n - sums_n).sum() / tokens_n.sum())
         return metrics
 

@@ -114,7 +114,7 @@ class RunFolder(Run):
         """
         return self.recipe.load_vocabulary(self)
 
-    def explainer(self) -> Explainer[Any]:
+    def explainer(self) -> Explainer[Any, Any]:
         """The explainer (loads the language model: seconds, and its size in memory).
 
         Raises:

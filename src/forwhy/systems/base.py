@@ -224,7 +224,7 @@ class System(Options, ABC):
         """What lists items for people."""
         raise self._lacks(run, "recommends nothing", "recommend with a run of another system")
 
-    def load_explainer(self, run: Run) -> Explainer[Any]:
+    def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """What says why (loads the language model: seconds, and its size in memory)."""
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
 

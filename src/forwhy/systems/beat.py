@@ -50,7 +50,7 @@ class Beat(ExplainingSystem):
         encoder = text_encoder(self.encoder.name)
         return BehaviourTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
 
-    def new_explainer(self) -> Explainer[Vocabulary]:
+    def new_explainer(self) -> Explainer[Vocabulary, Any]:
         """Stage 2: projected codes, or glosses in the prompt."""
         from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
 

@@ -54,7 +54,7 @@ class ExplainingSystem(System):
         """What the first stage learned of users and items."""
 
     @abstractmethod
-    def new_explainer(self) -> Explainer[Any]:
+    def new_explainer(self) -> Explainer[Any, Any]:
         """The explainer that reads it, not fitted yet."""
 
     def budget(self) -> str:
@@ -73,7 +73,7 @@ class ExplainingSystem(System):
         """Without explanations there is nothing for the language model to learn from."""
         return "no explanations to learn from" if stage is EXPLAIN and not len(dataset.pairs("train")) else ""
 
-    def make_explainer(self, run: Run) -> Explainer[Any]:
+    def make_explainer(self, run: Run) -> Explainer[Any, Any]:
         """Stage 2: a frozen language model learns to read the representations, from explained training pairs."""
         return self.new_explainer().fit(run.dataset(), self.load_representations(run), run.work)
 
@@ -83,7 +83,7 @@ class ExplainingSystem(System):
 
         return BehaviourRecommender(self.load_representations(run))
 
-    def load_explainer(self, run: Run) -> Explainer[Any]:
+    def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""
         found = type(self.new_explainer()).from_pretrained(run.output("explainer"))
         found.config = found.config.model_copy(update={"generation": self.explainer.generation})
@@ -120,7 +120,7 @@ class ExplainingSystem(System):
         self,
         dataset: Dataset,
         representations: Representations,
-        explainer: Explainer[Any] | None,
+        explainer: Explainer[Any, Any] | None,
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
         """Every number on test pairs beside its controls, and the generated texts by file name.
 
@@ -154,7 +154,7 @@ class ExplainingSystem(System):
         self,
         dataset: Dataset,
         representations: Representations,
-        explainer: Explainer[Any] | None,
+        explainer: Explainer[Any, Any] | None,
         pairs: Pairs,
     ) -> dict[str, object]:
         """What the numbers are about."""

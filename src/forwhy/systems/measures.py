@@ -64,7 +64,7 @@ def rank_popularity(dataset: Dataset, graph: Graph, ks: Sequence[int]) -> dict[s
     }
 
 
-def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer[Any] | None) -> Pairs:
+def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer[Any, Any] | None) -> Pairs:
     """As many as are measured, of those whose user and item are known from training: there is something to read."""
     if explainer is not None:
         pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
@@ -75,7 +75,7 @@ def drawn_pairs(settings: EvaluationConfig, pairs: Pairs, explainer: Explainer[A
 def measure_texts(
     dataset: Dataset,
     pairs: Pairs,
-    explainer: Explainer[Any],
+    explainer: Explainer[Any, Any],
     encoder: TextEncoder,
     settings: EvaluationConfig,
 ) -> tuple[dict[str, Any], dict[str, Outputs]]:
@@ -97,7 +97,7 @@ def measure_texts(
 
 
 def _written(
-    dataset: Dataset, explainer: Explainer[Any], pairs: Pairs, settings: EvaluationConfig
+    dataset: Dataset, explainer: Explainer[Any, Any], pairs: Pairs, settings: EvaluationConfig
 ) -> Outputs | None:
     """A text for each of the first `generate` pairs; None where there are fewer than two."""
     chosen = pairs.select(np.arange(min(settings.generate, len(pairs))))
@@ -121,7 +121,7 @@ def _groups(
     return groups
 
 
-def _gain(explainer: Explainer[Any], pairs: Pairs, settings: EvaluationConfig) -> Gain | None:
+def _gain(explainer: Explainer[Any, Any], pairs: Pairs, settings: EvaluationConfig) -> Gain | None:
     """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
     if not explainer.can_score:
         return None
@@ -133,7 +133,7 @@ def _gain(explainer: Explainer[Any], pairs: Pairs, settings: EvaluationConfig) -
 class _Counted:
     """A scorer that counts its passes over the pairs."""
 
-    def __init__(self, explainer: Explainer[Any], progress: Progress) -> None:
+    def __init__(self, explainer: Explainer[Any, Any], progress: Progress) -> None:
         self._explainer, self._progress = explainer, progress
 
     def nll(self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None) -> NllResult:
