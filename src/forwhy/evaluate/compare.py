@@ -114,7 +114,7 @@ def compare(
 
 
 def corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons with `p_holm` for all of these together, however many calls they come from."""
+    """Comparisons with `p_holm` corrected for all of them together, however many calls they come from."""
     return [replace(one, p_holm=float(p)) for one, p in zip(found, holm([it.p for it in found]), strict=True)]
 
 

@@ -27,6 +27,7 @@ from forwhy.evaluate.evidence import KnownStatements, PairStatements
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
 
+Flags = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 Group = tuple[Sequence[str], Sequence[str]]
 """Claims and the statements that may support them."""
@@ -50,12 +51,12 @@ class Calibration:
 
     threshold: float
     missed: dict[str, float]
-    """`either`, `item`, `user` -> share of right claims below the threshold; a side that no training pair
+    """Side (`either`, `item`, `user`) -> share of right claims below the threshold; a side that no training pair
     has is absent."""
     accepted: dict[str, float]
-    """The same keys -> share of claims that another pair's evidence supports."""
+    """Side -> share of claims that another pair's evidence supports."""
     claims: dict[str, int]
-    """The same keys -> right claims behind the shares."""
+    """Side -> right claims behind the shares."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def _calibrate(known: KnownStatements, pairs: Pairs, support: Support, seed: int
     # Another pair of the same user or item may hold the claim's own text.
     strange = (pairs.users != pairs.users[dealt]) & (pairs.items != pairs.items[dealt])
 
-    def beside(statements: Sequence[PairStatements], kept: NDArray[np.bool_]) -> dict[Sides, Floats]:
+    def beside(statements: Sequence[PairStatements], kept: Flags) -> dict[Sides, Floats]:
         """Side -> support of the claims of the kept pairs that have that side."""
         scores, has = _scored(support, said, statements)
         return {side: scores[side][(has[side] & kept)[_rows(said)]] for side in scores}
@@ -289,7 +290,7 @@ def _calibrate(known: KnownStatements, pairs: Pairs, support: Support, seed: int
 
 def _scored(
     support: Support, said: Sequence[Sequence[str]], known: Sequence[PairStatements]
-) -> tuple[dict[Sides, Floats], dict[Sides, NDArray[np.bool_]]]:
+) -> tuple[dict[Sides, Floats], dict[Sides, Flags]]:
     """Side -> [C] support of all claims, one pair after another; side -> [n] whether the pair has it."""
     groups = [
         (row, [statement.text for statement in pair[side]])
@@ -306,7 +307,7 @@ def _rows(said: Sequence[Sequence[str]]) -> Ints:
     return np.repeat(np.arange(len(said)), [len(row) for row in said])
 
 
-def _shares(held_C: NDArray[np.bool_], said: Sequence[Sequence[str]], counted_n: NDArray[np.bool_]) -> Floats:
+def _shares(held_C: Flags, said: Sequence[Sequence[str]], counted_n: Flags) -> Floats:
     """[n] share of each pair's claims that are held; NaN for pairs without claims and those that do not count."""
     held_n = np.bincount(_rows(said), held_C, len(said))
     claims_n = np.array([len(row) for row in said])

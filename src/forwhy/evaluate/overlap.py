@@ -1,6 +1,6 @@
 """N-grams that the two texts of a pair share, counted for all pairs at once.
 
-Shapes: n pairs; w words of all texts of both sides; words are numbers (`words.Splitter`).
+Shapes: n pairs; w words of all texts, predictions and references; words are numbers (`words.Splitter`).
 """
 
 from collections.abc import Iterable, Sequence

@@ -16,7 +16,8 @@ from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_means
 
 Lists = NDArray[np.int32]
 """[V, K] internal items, best first; -1 where a list has ended."""
-ScoreBlock = Callable[[Ints], NDArray[np.float32]]
+Scores = NDArray[np.float32]
+ScoreBlock = Callable[[Ints], Scores]
 """Internal users [B] -> their scores of every item [B, I], in memory that the ranking may overwrite."""
 Cells = tuple[Ints, Ints]
 """(row in a block, item) of some scores."""
@@ -72,8 +73,8 @@ def rank_all(
     users_ud = np.ascontiguousarray(user_vectors, dtype=np.float32)
     distinct_id, position_i = _distinct(np.ascontiguousarray(item_vectors, dtype=np.float32))
 
-    def scores(users: Ints) -> NDArray[np.float32]:
-        product: NDArray[np.float32] = users_ud[users] @ distinct_id.T
+    def scores(users: Ints) -> Scores:
+        product: Scores = users_ud[users] @ distinct_id.T
         return product if len(distinct_id) == len(position_i) else product[:, position_i]
 
     return rank_scores(scores, len(users_ud), len(position_i), seen, test, ks)
@@ -147,7 +148,7 @@ def accuracy(rows: Ints, ranks: Ints, tests_v: Ints, ks: Sequence[int]) -> dict[
     return metrics
 
 
-def _rank_block(scores_bi: NDArray[np.float32], test_cells: Cells, tests_b: Ints) -> Ints:
+def _rank_block(scores_bi: Scores, test_cells: Cells, tests_b: Ints) -> Ints:
     """Ranks of the block's test pairs, user by user, ascending within one. Closes them in `scores_bi`."""
     rows = test_cells[0]
     slots = np.arange(len(rows)) - np.repeat(np.cumsum(tests_b) - tests_b, tests_b)
@@ -194,7 +195,7 @@ def _keys(pairs: Ints, n_users: int, n_items: int) -> Ints:
     return np.unique(pairs[:, 0] * n_items + pairs[:, 1])
 
 
-def _distinct(rows_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], Ints]:
+def _distinct(rows_nd: Scores) -> tuple[Scores, Ints]:
     """Distinct rows, and for each row the position of its equal. Sorts bytes: n log n, no arithmetic."""
     rows_nd = rows_nd + np.float32(0)  # -0.0 and 0.0 are equal numbers of different bytes
     whole = rows_nd.view(np.dtype((np.void, rows_nd.shape[1] * rows_nd.itemsize))).ravel()
@@ -207,7 +208,7 @@ def _distinct(rows_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], Ints]:
 # --- What lists are like, right or wrong: how much of the catalogue they show, how novel, how popular.
 
 
-def top_items(scores_bi: NDArray[np.float32], k: int) -> Lists:
+def top_items(scores_bi: Scores, k: int) -> Lists:
     """The `k` best items of each row, k at most I; equal scores in catalogue order, as recommenders list them.
 
     Items of score -inf are closed: a row with fewer than k open items ends in -1.
@@ -223,7 +224,7 @@ def top_items(scores_bi: NDArray[np.float32], k: int) -> Lists:
     return np.take_along_axis(lists, np.argsort(-values, axis=1, kind="stable"), axis=1)
 
 
-def _reaching(scores_bi: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
+def _reaching(scores_bi: Scores, k: int) -> NDArray[np.bool_]:
     """Which items are among the k best of their row: at most k in each."""
     edge = scores_bi.shape[1] - k
     edges_b1 = np.partition(scores_bi, edge, axis=1)[:, edge, None]
@@ -357,7 +358,7 @@ def _pairs(histories: Histories) -> Ints:
 
 
 def _targets(sequences: Sequences, split: Heldout) -> tuple[Ints, Ints]:
-    """Users with an item left out, and [V, 2] of both."""
+    """[V] users with an item left out, and [V, 2] (user, that item)."""
     users = sequences.evaluated(split)
     if not len(users):
         raise UserError(f"nothing to rank: no user has a {split} item; give histories of three items or more")

@@ -124,7 +124,7 @@ class Reading:
         return cls(outputs, keys, True, True, {}).take(outputs.order())
 
     def take(self, rows: Sequence[int]) -> "Reading":
-        """The same reading on some of its rows, in this order."""
+        """Some of the rows with all that is known of them, in this order."""
         return replace(
             self,
             outputs=self.outputs.take(rows),

@@ -34,7 +34,7 @@ class Tokens:
 
     ids: list[int]
     content: int
-    """How many of them stand for the text, not for its frame ([CLS], [SEP], ...)."""
+    """How many of them are of the text, not of its frame ([CLS], [SEP], ...)."""
     cut: bool
     """Whether the text had more tokens than the limit."""
 
@@ -239,7 +239,7 @@ class BartScore(NeuralMeasure):
         prefixes = [self._start + source + self._joint for source in sources]
         endings = [target + self._end for target in targets]
         first = min(map(len, prefixes))
-        # Right padding: no token of a text sees what stands after it.
+        # Right padding: no token of a text sees the tokens after it.
         ids_bT, mask_bT = padded([p + e for p, e in zip(prefixes, endings, strict=True)], 0, self._device)
         labels = [[IGNORED] * (len(p) - first) + e for p, e in zip(prefixes, endings, strict=True)]
         labels_bT, _ = padded(labels, IGNORED, self._device)
