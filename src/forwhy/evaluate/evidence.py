@@ -4,8 +4,6 @@ Only training text is read, and never that of the pair itself, so that a trainin
 held-out one is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -48,33 +46,28 @@ class PairStatements(NamedTuple):
         return any(statement.source != "title" for statement in (self.item if side == "item" else self.user))
 
 
-@dataclass(frozen=True)
 class KnownStatements:
-    """Statements by user and by item; texts are cut into claims when first asked for."""
+    """Statements by user and by item; training texts are cut into claims when first asked for."""
 
-    facts: Mapping[Side, Mapping[int, Sequence[Statement]]]
-    """What is said of an entity as such, by internal number."""
-    texts: Mapping[Side, Mapping[int, Sequence[Statement]]]
-    """Whole training texts by or about an entity, explanations before reviews."""
-    _claims: Callable[[str], list[str]] = field(default_factory=lambda: cache(claims), repr=False)
-
-    @classmethod
-    def from_dataset(cls, dataset: Dataset, phrases: IntentsConfig | None = None) -> "KnownStatements":
-        """Item texts, phrases, and training explanations and reviews by their user and their item.
+    def __init__(self, dataset: Dataset, phrases: IntentsConfig | None = None) -> None:
+        """Read item texts, phrases, and training explanations and reviews by their user and their item.
 
         `phrases` says which intents or profiles may be read, as everywhere else: by default the intents table,
         not profiles, which may have been written from held-out text. Texts of pairs that are held out are
         left out even where a pair is in training too. Cost: linear in texts; each is cut once.
         """
+        self._claims = cache(claims)
+        self._facts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
+        self._texts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
         config = (phrases or IntentsConfig()).model_copy(update={"training_explanations": False})
-        facts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
             named = [Statement(claim, "title") for claim in claims(title)]
-            facts["item"][number] = named + [Statement(claim, "item") for claim in claims(text[len(title) :])]
-        for side, known in facts.items():
+            self._facts["item"][number] = named + [
+                Statement(claim, "item") for claim in claims(text[len(title) :])
+            ]
+        for side, known in self._facts.items():
             for number, said in entity_phrases(dataset, side, config).items():
                 known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
-        texts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
         held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
         read: tuple[tuple[Source, Pairs], ...] = (
             ("explanation", dataset.pairs("train")),
@@ -83,9 +76,9 @@ class KnownStatements:
         for source, pairs in read:
             for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
                 if (user, item) not in held:
-                    texts["item"].setdefault(item, []).append(Statement(text, source, (user, item)))
-                    texts["user"].setdefault(user, []).append(Statement(text, source, (user, item)))
-        return cls(facts, texts)
+                    statement = Statement(text, source, (user, item))
+                    self._texts["item"].setdefault(item, []).append(statement)
+                    self._texts["user"].setdefault(user, []).append(statement)
 
     def of(self, user: int, item: int) -> PairStatements:
         """Both sides of a pair (internal numbers), without what was said about this very pair."""
@@ -109,9 +102,9 @@ class KnownStatements:
 
     def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:
         found: dict[str, Statement] = {}
-        for statement in self.facts[side].get(entity, ()):
+        for statement in self._facts[side].get(entity, ()):
             found.setdefault(statement.text.casefold(), statement)
-        others = [text for text in self.texts[side].get(entity, ()) if text.pair != pair]
+        others = [text for text in self._texts[side].get(entity, ()) if text.pair != pair]
         for text in others[:MOST_TEXTS]:
             for claim in self._claims(text.text):
                 found.setdefault(claim.casefold(), text._replace(text=claim))

@@ -167,7 +167,7 @@ def _ground(
         )
     train = one.dataset.pairs("train")
     if one.dataset.fingerprint not in grounders:
-        evidence = KnownStatements.from_dataset(one.dataset)
+        evidence = KnownStatements(one.dataset)
         support = cosine_support(encoder, evidence.background(train, seed=seed))
         grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
     predictions = [one.texts.outputs.predictions[row] for row in rows]
