@@ -240,10 +240,3 @@ def test_a_link_to_a_folder_stays_a_link(folder: Path) -> None:
     with atomic_folder(folder.parent / "fresh") as temporary:
         (temporary / "x").write_text("")
     assert (folder.parent / "fresh" / "x").exists()
-
-
-def test_the_module_imports_no_torch() -> None:
-    modules = "forwhy.artifact, forwhy.progress, forwhy.training, forwhy.testing"
-    program = f"import sys, {modules}; print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
