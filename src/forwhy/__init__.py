@@ -1,16 +1,20 @@
 """forwhy: recommendations with a because.
 
 A behaviour vocabulary learned from interactions and reviews, a frozen language model that reads it, and so
-recommendations that say in words why this person would want this item. The reading order of the source is
-`forwhy.recipe` first: every stage of a run, in order.
+recommendations that say in words why this person would want this item. To read the source, begin at
+`forwhy.systems`: a system is one file.
 
-Importing this package imports neither torch nor polars; each public name is loaded on first use (PEP 562).
+What stands here is the library's interface. A system (`XRec`) is a recipe of one kind, its explainer
+(`XRecExplainer`) or recommender the fitted thing, and `...Config` are its options. Importing this package imports
+neither torch nor polars: a name is loaded when it is first asked for (PEP 562).
 """
 
 from __future__ import annotations
 
+import ast
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -19,79 +23,81 @@ __version__ = "0.1.0"
 # which on a busy machine makes two threads slower than one (benchmarks/threads.py); asleep they cost nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset, make_dataset
-    from forwhy.data.intents import IntentsConfig, entity_phrases
-    from forwhy.data.sample import little_town
-    from forwhy.errors import UserError
-    from forwhy.explain.beat import BeatExplainer
-    from forwhy.explain.options import BeatConfig
-    from forwhy.recipe import Recipe, load_recipe, run
-    from forwhy.recommend.behaviour import BehaviourRecommender
-    from forwhy.text.encoder import text_encoder
-    from forwhy.vocabulary.config import IndexConfig, TokenizerConfig
-    from forwhy.vocabulary.indices.build import build_index
-    from forwhy.vocabulary.indices.index import ItemIndex
-    from forwhy.vocabulary.tokenizer import BehaviourTokenizer
-    from forwhy.vocabulary.vocabulary import Vocabulary
+if TYPE_CHECKING:  # the one list of public names; at run time it is read, not run
+    from forwhy.data.dataset import Dataset as Dataset
+    from forwhy.data.dataset import make_dataset as make_dataset
+    from forwhy.data.intents import IntentsConfig as IntentsConfig
+    from forwhy.data.intents import entity_phrases as entity_phrases
+    from forwhy.data.sample import little_town as little_town
+    from forwhy.errors import UserError as UserError
+    from forwhy.explain.base import Explainer as Explainer
+    from forwhy.explain.beat import BeatExplainer as BeatExplainer
+    from forwhy.explain.beat import BeatWordsExplainer as BeatWordsExplainer
+    from forwhy.explain.options import BeatConfig as BeatConfig
+    from forwhy.explain.options import XRecConfig as XRecConfig
+    from forwhy.explain.xrec import XRecExplainer as XRecExplainer
+    from forwhy.graph.config import CollaborativeConfig as CollaborativeConfig
+    from forwhy.graph.representations import CollaborativeVectors as CollaborativeVectors
+    from forwhy.recipe import Recipe as Recipe
+    from forwhy.recipe import RunFolder as RunFolder
+    from forwhy.recipe import load_recipe as load_recipe
+    from forwhy.recipe import run as run
+    from forwhy.recommend.base import Recommender as Recommender
+    from forwhy.recommend.behaviour import BehaviourRecommender as BehaviourRecommender
+    from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
+    from forwhy.recommend.options import LlmBsConfig as LlmBsConfig
+    from forwhy.recommend.options import TigerConfig as TigerConfig
+    from forwhy.recommend.popularity import PopularityRecommender as PopularityRecommender
+    from forwhy.recommend.sequential.recommender import NextItemRecommender as NextItemRecommender
+    from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
+    from forwhy.systems import find_system as find_system
+    from forwhy.systems.beat import Beat as Beat
+    from forwhy.systems.din import Din as Din
+    from forwhy.systems.din import DinConfig as DinConfig
+    from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec
+    from forwhy.systems.gru4rec import Gru4RecConfig as Gru4RecConfig
+    from forwhy.systems.item_knn import ItemKnn as ItemKnn
+    from forwhy.systems.item_knn import ItemKnnRecommender as ItemKnnRecommender
+    from forwhy.systems.item_knn import KnnConfig as KnnConfig
+    from forwhy.systems.llm_bs import LlmBs as LlmBs
+    from forwhy.systems.popularity import Popularity as Popularity
+    from forwhy.systems.sasrec import SasRec as SasRec
+    from forwhy.systems.sasrec import SasRecConfig as SasRecConfig
+    from forwhy.systems.tiger import Tiger as Tiger
+    from forwhy.systems.xrec import XRec as XRec
+    from forwhy.text.encoder import text_encoder as text_encoder
+    from forwhy.vocabulary.config import IndexConfig as IndexConfig
+    from forwhy.vocabulary.config import TokenizerConfig as TokenizerConfig
+    from forwhy.vocabulary.indices.build import build_index as build_index
+    from forwhy.vocabulary.indices.index import ItemIndex as ItemIndex
+    from forwhy.vocabulary.tokenizer import BehaviourTokenizer as BehaviourTokenizer
+    from forwhy.vocabulary.vocabulary import Vocabulary as Vocabulary
 
-_HOME = {
-    "BeatConfig": "forwhy.explain.options",
-    "BeatExplainer": "forwhy.explain.beat",
-    "BehaviourTokenizer": "forwhy.vocabulary.tokenizer",
-    "BehaviourRecommender": "forwhy.recommend.behaviour",
-    "Dataset": "forwhy.data.dataset",
-    "IndexConfig": "forwhy.vocabulary.config",
-    "IntentsConfig": "forwhy.data.intents",
-    "ItemIndex": "forwhy.vocabulary.indices.index",
-    "Recipe": "forwhy.recipe",
-    "TokenizerConfig": "forwhy.vocabulary.config",
-    "UserError": "forwhy.errors",
-    "Vocabulary": "forwhy.vocabulary.vocabulary",
-    "build_index": "forwhy.vocabulary.indices.build",
-    "entity_phrases": "forwhy.data.intents",
-    "little_town": "forwhy.data.sample",
-    "load_recipe": "forwhy.recipe",
-    "make_dataset": "forwhy.data.dataset",
-    "run": "forwhy.recipe",
-    "text_encoder": "forwhy.text.encoder",
-}
 
-__all__ = [
-    "BeatConfig",
-    "BeatExplainer",
-    "BehaviourTokenizer",
-    "BehaviourRecommender",
-    "Dataset",
-    "IndexConfig",
-    "IntentsConfig",
-    "ItemIndex",
-    "Recipe",
-    "TokenizerConfig",
-    "UserError",
-    "Vocabulary",
-    "__version__",
-    "build_index",
-    "entity_phrases",
-    "little_town",
-    "load_recipe",
-    "make_dataset",
-    "run",
-    "text_encoder",
-]
+def _public() -> dict[str, tuple[str, str]]:
+    """Public name -> its module and its name there, as listed above."""
+    return {
+        alias.asname: (str(node.module), alias.name)
+        for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a name not yet loaded
     """Loads a public name from its module on first use and keeps it."""
     if name == "BehaviorTokenizer":
         raise AttributeError("forwhy.BehaviorTokenizer is now spelled forwhy.BehaviourTokenizer")
-    if name not in _HOME:
+    if name == "__all__":
+        return sorted([*_public(), "__version__"])
+    if name.startswith("_") or name not in _public():
         raise AttributeError(f"module 'forwhy' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
+    module, there = _public()[name]
+    globals()[name] = value = getattr(import_module(module), there)
     return value
 
 
 def __dir__() -> list[str]:
     """Every public name, loaded or not."""
-    return sorted(__all__)
+    return list(__getattr__("__all__"))
