@@ -120,7 +120,7 @@ def test_lists_and_a_table_of_the_same_texts_agree(
 
 
 def test_controls_come_from_training_texts_only(tiny_run: Path, tiny_town: Dataset) -> None:
-    (found,) = examine(Request([tiny_run], metrics=["bleu1"])).examined
+    (found,) = examine(Request(runs=[tiny_run], metrics=["bleu1"])).examined
     training, profiles = set(tiny_town.pairs("train").texts), set(tiny_town.profiles("item").values())
     assert len(found.samples) == 4
     for sample in found.samples:
@@ -213,7 +213,7 @@ def test_features_of_a_file_are_measured(capsys: Capture, tmp_path: Path) -> Non
 
 
 def test_examined_holds_all_that_a_report_draws(good_run: Path) -> None:
-    (found,) = examine(Request([good_run], metrics=["bleu1"])).examined
+    (found,) = examine(Request(runs=[good_run], metrics=["bleu1"])).examined
     assert {line["stage"] for line in found.history} == {"vocabulary", "explainer"}
     assert set(found.usage) == {"user_macro", "user_micro", "item_macro", "item_micro"}
     assert sum(found.usage["user_macro"]) == 40
@@ -269,12 +269,12 @@ def test_training_texts_among_the_references_are_said(
 
 def test_names_are_the_shortest_that_differ(tmp_path: Path) -> None:
     files = [tmp_path / place / "outputs.parquet" for place in ("a", "b")]
-    runs, named_files = named(Request([tmp_path / "run"], [*map(str, files), "mine=x.csv"]))
+    runs, named_files = named(Request(runs=[tmp_path / "run"], outputs=[*map(str, files), "mine=x.csv"]))
     assert runs == {"run": tmp_path / "run"}
     assert named_files == {"a/outputs": files[0], "b/outputs": files[1], "mine": Path("x.csv")}
     for given in (["=x.csv"], ["x="], ["a=x", "a=y"], ["x.csv", "x.csv"]):
         with pytest.raises(UserError, match="NAME=FILE"):
-            named(Request([], given))
+            named(Request(outputs=given))
 
 
 @pytest.mark.parametrize(

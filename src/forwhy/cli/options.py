@@ -80,9 +80,11 @@ def _option(parameter: str) -> str:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """An option that stays None where it is not given; its text is read by the model."""
-    shown = "" if field.is_required() or field.default in (None, False) else f" [default: {field.default}]"
+    shown = (
+        "" if field.is_required() or field.default in (None, False, ()) else f" [default: {field.default}]"
+    )
     about = " ".join((field.description or "").split()) + shown
-    if field.annotation is bool:
+    if field.annotation in (bool, bool | None):
         annotation: object = Annotated[bool | None, typer.Option(help=about)]
     else:
         annotation = Annotated[str | None, typer.Option(help=about, metavar=_metavar(field.annotation))]
@@ -93,6 +95,8 @@ def _metavar(annotation: object) -> str:
     """`int | None` as INT, a choice as its words."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is tuple:
+        return f"{_metavar(get_args(annotation)[0])},\u2026"
     inner = [kind for kind in get_args(annotation) if kind is not NoneType]
     return "|".join(map(_metavar, inner)) if inner else getattr(annotation, "__name__", "TEXT").upper()
 

@@ -52,7 +52,7 @@ def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
     from forwhy.recipe.examine import examine
 
     reports = run_grid(grid, out, until)
-    found = examine(Request(runs=[out / row for row in reports])) if until == "evaluation" else None
+    found = examine(Request(runs=tuple(out / row for row in reports))) if until == "evaluation" else None
     if as_json:
         rows = {row: _documents(reports[row]) for row in reports}
         table = None if found is None else found.document()

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
+
+from pydantic import NonNegativeInt, field_validator, model_validator
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -15,49 +17,53 @@ from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.reading import Reading, held_out_keys, match, read_outputs
 from forwhy.evaluate.registry import METRICS
+from forwhy.options import Options
 from forwhy.recipe.folder import RunFolder
 from forwhy.recipe.runner import run as run_stages
-
-if TYPE_CHECKING:
-    from forwhy.evaluate.judge import Judge
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Options):
     """Runs and files to evaluate together, and how."""
 
-    runs: Sequence[Path] = ()
-    outputs: Sequence[str] = ()
-    """Each `NAME=FILE` or `FILE`."""
+    runs: tuple[Path, ...] = ()
+    """Run folders."""
+    outputs: tuple[str, ...] = ()
+    """Files of texts from elsewhere, each `NAME=FILE` or `FILE`."""
     references: Path | None = None
-    """For the files without a `reference` column, row by row."""
+    """References of outputs that have none, row by row."""
     data: Path | None = None
-    """Data set of the files; by default that of the runs, when they have one."""
-    metrics: Sequence[str] = ()
-    """Text metrics that are shown and compared; by default a usual few. The fewer, the more can survive."""
+    """Data set that the outputs are about; by default that of the runs."""
+    metrics: tuple[str, ...] = ()
+    """Text metrics to show and compare, with commas; fewer can survive more."""
     encoder: str | None = None
-    """For similarity and grounding, or "none"; by default that of the first run, else `minilm`."""
+    """For similarity and grounding: as in recipes, or none; by default that of the first run, else minilm."""
     grounding: bool | None = None
-    """None: where it is possible."""
+    """What of the texts is supported by what is known; where possible."""
     bertscore: str | None = None
-    """Encoder of BERTScore."""
+    """Encoder of BERTScore: Hub id or folder."""
     bartscore: str | None = None
-    """Language model of BARTScore."""
+    """Language model of BARTScore: Hub id or folder."""
     bleurt: str | None = None
-    """Checkpoint of BLEURT."""
-    judge: Judge | None = None
-    """For GPTScore."""
+    """Checkpoint of BLEURT: Hub id or folder."""
     common: bool = False
-    """Only pairs that all of them have, and that are held-out pairs of `data` where that was given."""
-    seed: int = 0
+    """Only pairs that all of them have, and that are held-out pairs of the data set where one was given."""
+    seed: NonNegativeInt = 0
     """Which pairs are dealt, which constants are tried, which permutations are drawn."""
     again: bool = False
-    """Evaluate the runs anew."""
+    """Measure runs anew even if it was done."""
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be done before anything is loaded."""
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _by_commas(cls, given: object) -> object:
+        return (
+            [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Refuses what cannot be done before anything is loaded."""
         if self.references is not None and not self.outputs:
             raise UserError("--references: no outputs that these belong to; give --outputs FILE too")
         if not self.runs and not self.outputs:
@@ -66,6 +72,7 @@ class Request:
             if metric not in METRICS:
                 near = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
                 raise UserError(f"--metrics: no text metric {metric!r}; did you mean {near[0]!r}?")
+        return self
 
 
 @dataclass

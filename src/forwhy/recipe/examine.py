@@ -16,6 +16,7 @@ from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
 from forwhy.evaluate.evidence import KnownStatements
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
+from forwhy.evaluate.judge import Judge
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
@@ -65,11 +66,15 @@ class Examination:
         }
 
 
-def examine(request: Request) -> Examination:
+def examine(request: Request, judge: Judge | None = None) -> Examination:
     """Score every run and file beside its controls, and compare every two of them.
 
     Texts are scored in an order of their own, so a run and a file of its texts get equal numbers. Cost:
     `text_table` for each, vectors of all distinct texts, grounding, and 10,000 permutations for every two.
+
+    Args:
+        request: What to read, and how it is scored.
+        judge: For GPTScore.
 
     Raises:
         UserError: see `Request` and `read_all`; a metric that none of them has; grounding was demanded and
@@ -77,9 +82,9 @@ def examine(request: Request) -> Examination:
     """
     refusals: list[str] = []
     found = read_all(request)
-    if request.judge is not None:
-        request.judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
-    measures, encoder = _measures(request), _encoder_name(request, found)
+    if judge is not None:
+        judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
+    measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
     metrics, ranking = _metrics(request, found), shown_ranking([one.document for one in found], SHOWN_RANKING)
     comparisons = _compare(found, (*metrics, *ranking), request.seed, refusals)
@@ -90,7 +95,7 @@ def examine(request: Request) -> Examination:
         "pairs": "common" if request.common else "all",
     }
     return Examination(
-        [_examined(one, settings, request) for one in found],
+        [_examined(one, settings, judge) for one in found],
         comparisons,
         bold_cells(comparisons, NEUTRAL),
         metrics,
@@ -102,7 +107,7 @@ def examine(request: Request) -> Examination:
 # --- scores
 
 
-def _measures(request: Request) -> list[Measure]:
+def _measures(request: Request, judge: Judge | None) -> list[Measure]:
     """Metrics beyond words that were asked for; models are loaded here."""
     asked: list[Measure] = []
     if request.bertscore or request.bartscore or request.bleurt:
@@ -110,7 +115,7 @@ def _measures(request: Request) -> list[Measure]:
 
         models = ((BertScore, request.bertscore), (BartScore, request.bartscore), (Bleurt, request.bleurt))
         asked = [kind(model) for kind, model in models if model]
-    return asked if request.judge is None else [*asked, request.judge]
+    return asked if judge is None else [*asked, judge]
 
 
 def _encoder_name(request: Request, found: Sequence[Evaluated]) -> str:
@@ -216,7 +221,7 @@ def _compare(
 # --- what comes out
 
 
-def _examined(one: Evaluated, settings: Mapping[str, object], request: Request) -> Examined:
+def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | None) -> Examined:
     """All of it as one document, with the pairs one by one, the training history and the use of words.
 
     `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
@@ -230,7 +235,7 @@ def _examined(one: Evaluated, settings: Mapping[str, object], request: Request) 
         fresh = evaluation_document(text=one.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
         document |= {"exclusions": one.texts.exclusions, "matched": one.texts.found}
-        document |= {} if request.judge is None else {"judge": request.judge.document()}
+        document |= {} if judge is None else {"judge": judge.document()}
     document["grounding"] = None if one.grounding is None else one.grounding.document()
     history = [] if one.run is None else one.run.history()
     return Examined(one.name, document, _samples(one), history, _usage(one))

@@ -54,7 +54,7 @@ def test_grades_stand_in_the_table_and_are_not_bought_twice(
     [
         (["--judge-budget", "3"], "need --judge MODEL"),
         (["--judge", "fake", "--judge-prices", "3"], "expected IN,OUT"),
-        (["--judge", "fake", "--judge-prices", "a,b"], "input_price"),
+        (["--judge", "fake", "--judge-prices", "a,b"], "input-price"),
         (["--judge", "fake", "--judge-budget", "-1"], "budget"),
     ],
 )
