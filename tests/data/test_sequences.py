@@ -52,10 +52,6 @@ def test_who_is_evaluated_and_what_may_be_seen() -> None:
     assert found.skipped("test") == found.skipped("valid") == 2
     assert lists(found.histories("valid")) == [[1], [1, 2], [0, 0, 2]]
     assert lists(found.histories("test")) == [[1], [1, 2, 1], [0, 0, 2]]
-    for split in ("valid", "test"):
-        for user in range(3):
-            assert found.history(user, split).tolist() == found.histories(split)[user].tolist()
-            assert found.history(user, split, 1).tolist() == found.histories(split)[user][-1:].tolist()
 
 
 def test_withheld_explanations_leave_the_history() -> None:

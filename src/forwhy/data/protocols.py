@@ -8,29 +8,22 @@ reviews"; its split is not published, so the draw is ours).
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
-from forwhy.columns import SIDES, Graph, Side
+from forwhy.columns import SIDES, SPLITS, Graph, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-
-__all__ = ["ProtocolConfig", "ProtocolName", "apply_protocol"]
+from forwhy.options import Options
 
 ProtocolName = Literal["leak-free", "as-published", "zero-shot"]
-Ints = NDArray[np.int64]
 
 
-class ProtocolConfig(BaseModel):
+class ProtocolConfig(Options):
     """Which interactions the graph may hold, and whose text is read."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
-    )
 
     protocol: ProtocolName = "leak-free"
     """`leak-free` drops training interactions whose explanation is held out; `as-published` keeps them, as
@@ -39,7 +32,7 @@ class ProtocolConfig(BaseModel):
     zero_shot_users: float = Field(0.1, ge=0, le=1)
     """`zero-shot`: share of the users of test pairs with text to lose; a larger share holds the smaller one."""
     zero_shot_items: float = Field(0.0, ge=0, le=1)
-    """`zero-shot`: the same of items."""
+    """`zero-shot`: share of the items of test pairs with text to lose; a larger share holds the smaller one."""
     seed: NonNegativeInt = 0
     """`zero-shot`: who is drawn."""
 
@@ -63,13 +56,6 @@ class ProtocolConfig(BaseModel):
     def graph(self) -> Graph:
         """Which training edges the graph holds (`Dataset.edges`)."""
         return "as-published" if self.protocol == "as-published" else "leak-free"
-
-
-class _Draw(NamedTuple):
-    entities: Ints
-    """Internal numbers of those who lose their text, sorted."""
-    among: int
-    """How many could have been drawn."""
 
 
 def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
@@ -101,86 +87,85 @@ def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
             f"data set '{dataset.name}': no test explanations, so zero-shot has nothing to test; "
             "use protocol = 'leak-free' or add explanations"
         )
-    draws: dict[Side, _Draw] = {
-        "user": _draw(dataset, "user", config.zero_shot_users, config.seed),
-        "item": _draw(dataset, "item", config.zero_shot_items, config.seed),
+    could: dict[Side, list[str | int]] = {side: _with_text(dataset, side) for side in SIDES}
+    shares = {"user": config.zero_shot_users, "item": config.zero_shot_items}
+    drawn = {side: _drawn(dataset, side, could[side], shares[side], config.seed) for side in SIDES}
+    tables = _without_text(dataset.tables, drawn)
+    record = {
+        "settings": settings,
+        **{f"{side}s_drawn": len(drawn[side]) for side in SIDES},
+        **{f"{side}s_among": len(could[side]) for side in SIDES},
+        **_counts(dataset.tables, tables),
     }
-    tables = _without_text(dataset, draws)
-    record = {"settings": settings, **_counts(dataset, tables, draws)}
     stripped = dataset.derive(tables, {**dataset.source, "protocol": record})
-    _refuse_empty(dataset, stripped)
-    return stripped
-
-
-def _draw(dataset: Dataset, side: Side, share: float, seed: int) -> _Draw:
-    """The first of a seeded order of all who are tested and have text: so a larger share holds a smaller."""
-    test = dataset.pairs("test")
-    could = np.intersect1d(test.users if side == "user" else test.items, _with_text(dataset, side))
-    if share and not len(could):
-        raise UserError(
-            f"data set '{dataset.name}': no {side} of a test pair has text to lose; "
-            f"set data.zero_shot_{side}s = 0 or use protocol = 'leak-free'"
-        )
-    order = np.random.default_rng((seed, SIDES.index(side))).permutation(could)
-    count = max(1, round(share * len(could))) if share else 0
-    return _Draw(np.sort(order[:count]), len(could))
-
-
-def _with_text(dataset: Dataset, side: Side) -> Ints:
-    """Internal numbers of those about whom a stage could read something."""
-    told = [dataset.pairs("train"), dataset.training_reviews()]
-    numbers = [pairs.users if side == "user" else pairs.items for pairs in told]
-    described = [*dataset.phrases(side), *dataset.profiles(side)]
-    return np.unique(np.concatenate([*numbers, np.array(described, dtype=np.int64)]))
-
-
-def _without_text(dataset: Dataset, draws: Mapping[Side, _Draw]) -> dict[str, pl.DataFrame]:
-    ids = {"user": dataset.users, "item": dataset.items}
-    drawn = {side: [ids[side].values[entity] for entity in draws[side].entities] for side in SIDES}
-    of_pair = pl.col("user_id").is_in(drawn["user"]) | pl.col("item_id").is_in(drawn["item"])
-    of_entity = pl.any_horizontal(
-        (pl.col("side") == side) & pl.col("entity_id").is_in([str(value) for value in drawn[side]])
-        for side in SIDES
-    )
-    tables = dict(dataset.tables)
-    touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
-    for name, rows in touched.items():
-        if name in tables:
-            tables[name] = tables[name].filter(~rows)
-    split, told = pl.col("split"), tables["explanations"]
-    tables["explanations"] = told.filter(of_pair == (split == "test"))
-    # Validation text of the drawn goes; test text of the others is kept for comparison.
-    aside = told.filter((split == "valid") & of_pair | (split == "test") & ~of_pair)
-    text = pl.when(split == "test").then("text").otherwise(pl.lit("")).alias("text")
-    tables["withheld"] = aside.select("user_id", "item_id", text)
-    return tables
-
-
-def _counts(
-    dataset: Dataset, tables: Mapping[str, pl.DataFrame], draws: Mapping[Side, _Draw]
-) -> dict[str, Any]:
-    """Who was drawn of how many, texts removed by table, and pairs tested, as plain JSON values."""
-    after = dict(tables["explanations"].group_by("split").len().iter_rows())
-    removed = {
-        f"{split}_explanations": len(dataset.pairs(split)) - int(after.get(split, 0))
-        for split in ("train", "valid")
-    }
-    for name in ("reviews", "profiles", "intents"):
-        if name in tables:
-            removed[name] = dataset.tables[name].height - tables[name].height
-    return {
-        **{f"{side}s_drawn": len(draws[side].entities) for side in SIDES},
-        **{f"{side}s_among": draws[side].among for side in SIDES},
-        "removed": removed,
-        "test_pairs": int(after.get("test", 0)),
-        "warm_pairs": len(dataset.pairs("test")) - int(after.get("test", 0)),
-    }
-
-
-def _refuse_empty(dataset: Dataset, stripped: Dataset) -> None:
     for split in ("train", "valid"):
         if len(dataset.pairs(split)) and not len(stripped.pairs(split)):
             raise UserError(
                 f"data set '{dataset.name}': zero-shot leaves no {split} explanation; "
                 "draw smaller shares with data.zero_shot_users and data.zero_shot_items"
             )
+    return stripped
+
+
+def _with_text(dataset: Dataset, side: Side) -> list[str | int]:
+    """Ids of those in test pairs about whom a stage could read something, sorted."""
+    told = [dataset.pairs("train"), dataset.training_reviews()]
+    tested, *numbers = (
+        pairs.users if side == "user" else pairs.items for pairs in (dataset.pairs("test"), *told)
+    )
+    described = np.array([*dataset.phrases(side), *dataset.profiles(side)], dtype=np.int64)
+    could = np.intersect1d(tested, np.concatenate([*numbers, described]))
+    return [dataset.ids(side).values[number] for number in could]
+
+
+def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, seed: int) -> list[str | int]:
+    """The first of a seeded order of all who could be drawn: so a larger share holds a smaller."""
+    if not share:
+        return []
+    if not could:
+        raise UserError(
+            f"data set '{dataset.name}': no {side} of a test pair has text to lose; "
+            f"set data.zero_shot_{side}s = 0 or use protocol = 'leak-free'"
+        )
+    order = np.random.default_rng((seed, SIDES.index(side))).permutation(len(could))
+    return [could[place] for place in order[: max(1, round(share * len(could)))]]
+
+
+def _without_text(
+    tables: Mapping[str, pl.DataFrame], drawn: Mapping[Side, list[str | int]]
+) -> dict[str, pl.DataFrame]:
+    of_pair = pl.col("user_id").is_in(drawn["user"]) | pl.col("item_id").is_in(drawn["item"])
+    of_entity = pl.any_horizontal(
+        (pl.col("side") == side) & pl.col("entity_id").is_in([str(id_) for id_ in drawn[side]])
+        for side in SIDES
+    )
+    touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
+    found = {
+        name: frame.filter(~touched[name]) if name in touched else frame for name, frame in tables.items()
+    }
+    split, told = pl.col("split"), tables["explanations"]
+    found["explanations"] = told.filter(of_pair == (split == "test"))
+    # Validation text of the drawn goes; test text of the others is kept for comparison.
+    aside = told.filter((split == "valid") & of_pair | (split == "test") & ~of_pair)
+    text = pl.when(split == "test").then("text").otherwise(pl.lit("")).alias("text")
+    found["withheld"] = aside.select("user_id", "item_id", text)
+    return found
+
+
+def _counts(before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """Texts removed by table, and pairs tested, as plain JSON values."""
+    lost = {
+        split: before["explanations"].filter(split=split).height
+        - after["explanations"].filter(split=split).height
+        for split in SPLITS
+    }
+    read = [name for name in ("reviews", "profiles", "intents") if name in before]
+    return {
+        "removed": {
+            "train_explanations": lost["train"],
+            "valid_explanations": lost["valid"],
+            **{name: before[name].height - after[name].height for name in read},
+        },
+        "test_pairs": after["explanations"].filter(split="test").height,
+        "warm_pairs": lost["test"],
+    }

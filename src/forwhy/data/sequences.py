@@ -176,13 +176,6 @@ class Sequences:
         """[U] what may be seen when the item of a split is predicted: train; for test, train and valid."""
         return self.train if split == "valid" else self.train.extended(self.valid)
 
-    def history(self, user: int, split: Heldout, window: int = WINDOW) -> Ints:
-        """The last `window` of these items of one internal user."""
-        row = self.train[user]
-        if split == "test" and self.valid[user] >= 0:
-            row = np.append(row, self.valid[user])
-        return row[max(0, len(row) - window) :]
-
 
 def batches_of(lengths: Ints, size: int, rng: np.random.Generator) -> list[Ints]:
     """Every row in one batch of `size`, rows of like length together, batches in random order."""

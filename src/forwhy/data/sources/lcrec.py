@@ -5,12 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from forwhy.columns import FILE, ROW
+from forwhy.columns import FILE, ROW, SPLITS
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources.files import clean_text, read_json, sha256_of
 from forwhy.errors import UserError
-
-__all__ = ["import_lcrec"]
 
 
 def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None = None) -> Dataset:
@@ -31,15 +29,21 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
     path = _find(Path(folder), prefix)
     label = path.name.removesuffix(".inter.json")
     texts, index = path.with_name(f"{label}.item.json"), path.with_name(f"{label}.index.json")
-    present = [file for file in (path, texts, index) if file.is_file()]
-    interactions = _interactions(path)
-    tables = {"interactions": interactions}
-    items = _items(texts if texts in present else None, index if index in present else None)
-    if items is not None:
-        tables["items"] = items
+    tables = {"interactions": _interactions(path)}
+    facts: dict[str, dict[str, str]] = {}
+    if index.is_file():
+        for item, tokens in _objects(index, list).items():
+            facts[item] = {"index": " ".join(str(token) for token in tokens)}
+    if texts.is_file():
+        for item, fields in _objects(texts, dict).items():
+            facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
+    if facts:
+        columns = sorted({key for fields in facts.values() for key in fields} - {"item_id"})
+        rows = {column: [fields.get(column, "") for fields in facts.values()] for column in columns}
+        tables["items"] = pl.DataFrame({"item_id": list(facts), **rows})
     source = {
         "importer": "lcrec",
-        "files": sha256_of(present),
+        "files": sha256_of([file for file in (path, texts, index) if file.is_file()]),
         "split": {"interactions": "last item test, the one before valid", "explanations": "none"},
     }
     return make_dataset(name or label, tables, source, duplicates="keep")
@@ -66,44 +70,25 @@ def _interactions(path: Path) -> pl.DataFrame:
             raise UserError(
                 f"{path}: row {row}, user {user[:50]!r}: not a list of item ids; correct or drop it"
             )
-    frame = pl.DataFrame(
-        {
-            "user_id": list(histories),
-            "length": [len(items) for items in histories.values()],
-            "item_id": [[str(item) for item in items] for items in histories.values()],
-            ROW: range(1, len(histories) + 1),
-        },
-        schema_overrides={"item_id": pl.List(pl.String), ROW: pl.Int64},
+    rows = (
+        (user, str(item), place, _split(place, len(items)), row)
+        for row, (user, items) in enumerate(histories.items(), start=1)
+        for place, item in enumerate(items)
     )
-    place = pl.int_ranges(0, pl.col("length")).alias("timestamp")
-    frame = frame.with_columns(place).filter(pl.col("length") > 0).explode("item_id", "timestamp")
-    left = pl.col("length") - pl.col("timestamp")
-    long = pl.col("length") >= 3
-    split = pl.when(long & (left == 1)).then(pl.lit("test")).when(long & (left == 2)).then(pl.lit("valid"))
-    return frame.select(
-        "user_id",
-        "item_id",
-        "timestamp",
-        split.otherwise(pl.lit("train")).alias("split"),
-        pl.lit(str(path), dtype=pl.Categorical).alias(FILE),
-        ROW,
-    )
+    columns = {
+        "user_id": pl.String,
+        "item_id": pl.String,
+        "timestamp": pl.Int64,
+        "split": pl.String,
+        ROW: pl.Int64,
+    }
+    frame = pl.DataFrame(list(rows), columns, orient="row")
+    return frame.with_columns(pl.lit(str(path), dtype=pl.Categorical).alias(FILE))
 
 
-def _items(texts: Path | None, index: Path | None) -> pl.DataFrame | None:
-    facts: dict[str, dict[str, str]] = {}
-    if index is not None:
-        for item, tokens in _objects(index, list).items():
-            facts[item] = {"index": " ".join(str(token) for token in tokens)}
-    if texts is not None:
-        for item, fields in _objects(texts, dict).items():
-            facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
-    if not facts:
-        return None
-    columns = sorted({key for fields in facts.values() for key in fields} - {"item_id"})
-    rows: dict[str, list[str]] = {"item_id": list(facts)}
-    rows |= {column: [fields.get(column, "") for fields in facts.values()] for column in columns}
-    return pl.DataFrame(rows)
+def _split(place: int, length: int) -> str:
+    """The last of three items or more is test, the one before valid."""
+    return SPLITS[max(0, 3 + place - length)] if length >= 3 else SPLITS[0]
 
 
 def _field(value: object) -> str:

@@ -1,11 +1,10 @@
 """A log of who took what, of any length, to a data set: scan it, choose rows, split them, fetch the chosen texts.
 
-The first pass takes every row as a few numbers (44 bytes; 8 more with text digests), so that the filters see the
+The first pass takes every row as a few numbers (52 bytes; 8 of them the text's digest), so that the filters see the
 whole log at once; the second pass fetches texts and ids of the rows that stay. Polars' own readers of JSON lines
 hold a file at once, convert types in silence and name no row, so rows are read by `files.RowFile`.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -139,12 +138,9 @@ class ReviewLog:
     def _tables(self, rows: pl.DataFrame, splits: NDArray[np.str_]) -> dict[str, pl.DataFrame]:
         """Interactions, and reviews where there are texts."""
         reviews = ((user, item, _said(texts)) for user, item, _, _, texts in _picked(self.files, rows))
-        frames = [
-            pl.DataFrame(some, schema=("user_id", "item_id", "text"), orient="row")
-            for some in _chunks(reviews)
-        ]
         paths = pl.Series(FILE, [str(file.path) for file in self.files], dtype=pl.Categorical)
-        said = pl.concat(frames).with_columns(paths[rows["file"]], rows["row"].alias(ROW))
+        said = _table(reviews, dict.fromkeys(("user_id", "item_id", "text"), pl.String))
+        said = said.with_columns(paths[rows["file"]], rows["row"].alias(ROW))
         columns = {"split": pl.Series(splits.tolist(), dtype=pl.String)}
         columns |= {"timestamp": rows["time"]} if self.timed else {}
         columns |= {"rating": rows["rating"]} if self.rated else {}
@@ -156,66 +152,59 @@ class ReviewLog:
         """One row about each user or item that is left."""
         left = known[side].filter(pl.col("id").is_in(rows[side].unique().implode()))
         facts = ({f"{side}_id": id_, **columns()} for id_, columns in _picked(self.facts[side], left))
-        frames = [pl.DataFrame(some, infer_schema_length=None) for some in _chunks(facts)]
-        return pl.concat(frames, how="vertical_relaxed")
+        return _table(facts)
 
 
 # --- The first pass. A scanned row is: file (position among the files), row, user, item (digests), rating, time.
 
 
-def digest(text: str) -> bytes:
+SCANNED = {
+    "file": pl.Int32,
+    "row": pl.Int64,
+    "user": pl.UInt64,
+    "item": pl.UInt64,
+    "rating": pl.Float64,
+    "time": pl.Int64,
+    "text": pl.UInt64,
+}
+
+
+def digest(text: str) -> int:
     """64 bits of BLAKE2b.
 
     Ten million ids share one with a chance of 3 in a million; two such users would be filtered as one. Tables
     hold the ids themselves.
     """
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _scan(files: Sequence[RowFile[Review]], bad: BadRows, with_texts: bool) -> pl.DataFrame:
-    """Every good row, checked, as numbers; with the digest of its `text`, 0 for none, if asked for. 15 us a row."""
-    users, items, texts = bytearray(), bytearray(), bytearray()
-    places, rows, ratings, times = array("i"), array("q"), array("d"), array("q")
-    for place, file in enumerate(files):
-        for row, (user, item, rating, seconds, said) in file.rows(bad):
-            places.append(place)
-            rows.append(row)
-            users += digest(user)
-            items += digest(item)
-            ratings.append(rating)
-            times.append(seconds)
-            if with_texts:
-                texts += digest("\n".join(said)) if said else bytes(8)
-    columns = {
-        "file": np.frombuffer(places, dtype=np.int32),
-        "row": np.frombuffer(rows, dtype=np.int64),
-        "user": np.frombuffer(users, dtype="<u8"),
-        "item": np.frombuffer(items, dtype="<u8"),
-        "rating": np.frombuffer(ratings, dtype=np.float64),
-        "time": np.frombuffer(times, dtype=np.int64),
-    }
-    return pl.DataFrame(columns | ({"text": np.frombuffer(texts, dtype="<u8")} if with_texts else {}))
+    """Every good row, checked, as numbers; `text` is 0 where there is none or nobody asks. About 15 us a row."""
+    rows = (
+        (place, row, digest(user), digest(item), rating, seconds, digest("\n".join(said)) if said else 0)
+        for place, file in enumerate(files)
+        for row, (user, item, rating, seconds, texts) in file.rows(bad)
+        for said in [texts if with_texts else ()]
+    )
+    return _table(rows, SCANNED)
 
 
 def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl.DataFrame:
     """Where the facts about each `id` (a digest) stand; a second row about the same is a bad one."""
-    ids, places, rows = bytearray(), array("i"), array("q")
-    for place, file in enumerate(files):
-        for row, (id_, _) in file.rows(bad):
-            ids += digest(id_)
-            places.append(place)
-            rows.append(row)
-    frame = pl.DataFrame(
-        {
-            "file": np.frombuffer(places, dtype=np.int32),
-            "row": np.frombuffer(rows, dtype=np.int64),
-            "id": np.frombuffer(ids, dtype="<u8"),
-        }
-    )
+    rows = ((place, row, digest(id_)) for place, file in enumerate(files) for row, (id_, _) in file.rows(bad))
+    frame = _table(rows, {"file": pl.Int32, "row": pl.Int64, "id": pl.UInt64})
     first = frame["id"].is_first_distinct()
     for place, row, _ in frame.filter(~first).iter_rows():
         bad.add(files[place].path, row, BadRow("told of in an earlier row", column, "drop one of the two"))
     return frame.filter(first)
+
+
+def _table(rows: Iterable[Any], schema: pl.Schema | Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """A table of rows (tuples or dicts), of which only some at once are Python objects."""
+    left, frames = iter(rows), [] if schema is None else [pl.DataFrame(schema=schema)]
+    while some := list(islice(left, AT_ONCE)):
+        frames.append(pl.DataFrame(some, schema, orient="row", infer_schema_length=None))
+    return pl.concat(frames, how="vertical_relaxed")
 
 
 # --- Choosing rows.
@@ -297,9 +286,3 @@ def _said(texts: Sequence[str]) -> str:
     if not title or text.startswith(title.rstrip(".…")):
         return text
     return f"{title}{'' if title[-1] in '.!?…' else '.'} {text}".strip()
-
-
-def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    left = iter(rows)
-    while some := list(islice(left, AT_ONCE)):
-        yield some

@@ -1,20 +1,19 @@
 """XRec's published layout: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon)."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from forwhy.columns import FILE, ROW, SPLITS
+from forwhy.columns import FILE, ROW, SPLITS, Split
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import read_rows, sha256_of, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
 from forwhy.errors import UserError
-
-__all__ = ["import_xrec"]
 
 log = logging.getLogger(__name__)
 
@@ -43,34 +42,32 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder with total_trn.csv and tst.pkl")
-    used: list[Path] = []
-    parts = [_interactions(folder, part, used) for part in PARTS]
+    lists = folder / NEIGHBOURS
+    logs = {part: folder / f"total_{part}.csv" for part in PARTS}
+    logs = {part: path if path.is_file() or not lists.is_file() else lists for part, path in logs.items()}
+    parts = [_interactions(path, part) for part, path in logs.items()]
     shared = [column for column in parts[0].columns if all(column in part.columns for part in parts)]
     interactions = pl.concat([part.select(shared) for part in parts])
-    pairs, recipe = _explained(folder, seed, used)
-    tables = {"interactions": interactions}
-    if pairs is not None:
+    told = {split: folder / f"{part}.pkl" for part, split in PARTS.items()}
+    told = {split: path for split, path in told.items() if path.is_file()}
+    tables, recipe = {"interactions": interactions}, "none"
+    if told:
+        pairs, recipe = _explained(told, seed)
         tables |= _pair_tables(pairs)
-        tables["items"] = _all_items(interactions, tables["items"])
+        tables["items"] = _all_items(interactions, pairs)
+    else:
+        log.warning("%s: none of trn.pkl, val.pkl, tst.pkl: no explanations", folder)
     source = {
         "importer": "xrec",
-        "files": sha256_of(used),
+        "files": sha256_of([*dict.fromkeys(logs.values()), *told.values()]),
         "split": {"interactions": "published", "explanations": recipe, "seed": seed},
         "profiles": "shipped with the data; possibly written from held-out reviews",
     }
     return make_dataset(name or folder.resolve().name, tables, source, names=NAMES, duplicates="first")
 
 
-def _interactions(folder: Path, part: str, used: list[Path]) -> pl.DataFrame:
-    path = folder / f"total_{part}.csv"
-    fallback = folder / NEIGHBOURS
-    if path.is_file() or not fallback.is_file():
-        frame = read_rows(path)
-        used.append(path)
-    else:
-        frame = _from_neighbours(fallback, part)
-        if fallback not in used:
-            used.append(fallback)
+def _interactions(path: Path, part: str) -> pl.DataFrame:
+    frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
     frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
     frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
     if "Time" in frame.columns:
@@ -99,24 +96,16 @@ def _from_neighbours(path: Path, part: str) -> pl.DataFrame:
     return with_origin(frame, path)
 
 
-def _explained(folder: Path, seed: int, used: list[Path]) -> tuple[pl.DataFrame | None, str]:
+def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str]:
     """Explained pairs with a split, and how they got it."""
-    frames = []
-    for part, split in PARTS.items():
-        path = folder / f"{part}.pkl"
-        if path.is_file():
-            frames.append(_pairs(path).with_columns(pl.lit(split).alias("split")))
-            used.append(path)
-    if not frames:
-        log.warning("%s: none of trn.pkl, val.pkl, tst.pkl: no explanations", folder)
-        return None, "none"
+    frames = [_pairs(path).with_columns(pl.lit(split).alias("split")) for split, path in told.items()]
     pairs = pl.concat(frames, how="vertical_relaxed").unique(
         ("uid", "iid"), keep="first", maintain_order=True
     )
     if len(frames) == 1:
         names = split_pairs(pairs.height, seed)
         recipe = f"one file split {'/'.join(f'{share:.0%}' for share in FRACTIONS)} with seed {seed}"
-    elif "valid" not in set(pairs["split"]):
+    elif "valid" not in told:
         names = carve_valid(pairs["split"].to_numpy().astype("<U5"), FRACTIONS[1], seed)
         recipe = f"published, valid carved from train with seed {seed}"
     else:
@@ -136,28 +125,25 @@ def _pairs(path: Path) -> pl.DataFrame:
 
 
 def _pair_tables(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    renamed = pairs.rename({"uid": "user_id", "iid": "item_id", "explanation": "text"})
     profiles = pl.concat(
         pairs.select(
-            pl.lit(side).alias("side"), pl.col(key).cast(pl.String).alias("entity_id"), text, FILE, ROW
+            pl.lit(side).alias("side"),
+            pl.col(key).cast(pl.String).alias("entity_id"),
+            pl.col(f"{side}_summary").alias("text"),
+            FILE,
+            ROW,
         )
-        for side, key, text in (
-            ("user", "uid", pl.col("user_summary").alias("text")),
-            ("item", "iid", pl.col("item_summary").alias("text")),
-        )
+        for side, key in (("user", "uid"), ("item", "iid"))
     ).filter(pl.col("text").str.strip_chars() != "")
     return {
-        "items": renamed.select("item_id", "title"),
-        "explanations": renamed.select("user_id", "item_id", "text", "split", FILE, ROW),
+        "explanations": pairs.rename({"uid": "user_id", "iid": "item_id", "explanation": "text"}),
         "profiles": profiles.unique(("side", "entity_id"), keep="first", maintain_order=True),
     }
 
 
-def _all_items(interactions: pl.DataFrame, titled: pl.DataFrame) -> pl.DataFrame:
+def _all_items(interactions: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """Every item of the interactions, with a title where an explained pair names one."""
-    everyone = interactions.select(pl.col("item_id").cast(pl.Int64, strict=False)).unique(maintain_order=True)
-    known = titled.select(pl.col("item_id").cast(pl.Int64, strict=False), "title")
-    joined = everyone.join(
-        known.unique("item_id", keep="first"), on="item_id", how="left", maintain_order="left"
-    )
-    return joined.drop_nulls("item_id").sort("item_id")
+    numbers = pl.col("item_id").cast(pl.Int64, strict=False)
+    known = pairs.rename({"iid": "item_id"}).select(numbers, "title").unique("item_id", keep="first")
+    everyone = interactions.select(numbers).unique().drop_nulls().sort("item_id")
+    return everyone.join(known, on="item_id", how="left", maintain_order="left")
