@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from forwhy.data.audit import Finding, audit
-from forwhy.data.audit.copies import NEAR, nearest
+from forwhy.data.audit.finding import NEAR, nearest
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import import_lcrec, import_xrec
 

@@ -1,6 +1,6 @@
 """Every leak and oddity that can be found in a data set, with counts: ``forwhy data audit``."""
 
-from forwhy.data.audit import copies, interactions, texts
+from forwhy.data.audit import interactions, texts
 from forwhy.data.audit.finding import SEVERITIES, Finding, Severity
 from forwhy.data.dataset import Dataset
 
@@ -8,7 +8,7 @@ __all__ = ["SEVERITIES", "Finding", "Severity", "audit"]
 
 CHECKS = (
     interactions.pairs,
-    copies.copied,
+    texts.copied,
     interactions.repeats,
     interactions.cold,
     interactions.order,

@@ -1,4 +1,4 @@
-"""What the texts of a data set are like: constant, empty, too long, dirty, doubled, or about held-out people.
+"""What the texts of a data set are like: copied, constant, empty, too long, dirty, doubled, or about held-out people.
 
 Legend: W words of all texts.
 """
@@ -8,8 +8,17 @@ from collections.abc import Iterator
 import polars as pl
 
 from forwhy.columns import SIDES, SPLITS
-from forwhy.data.audit.copies import plain_words, word_lists
-from forwhy.data.audit.finding import TRAIN, Finding, found, table
+from forwhy.data.audit.finding import (
+    NEAR,
+    RUN,
+    TRAIN,
+    Finding,
+    found,
+    nearest,
+    plain_words,
+    table,
+    word_lists,
+)
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.leaks import PAIR, vouched
@@ -29,6 +38,9 @@ LONGEST_EXPLANATION = 60
 PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
 """What stands for no text, as plain words."""
 
+PHRASE_RUN = 6
+"""Words of a phrase in a row that also stand in a held-out text about the same person or thing."""
+
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""
 
@@ -43,6 +55,40 @@ ABOUT = {
 """Tables with texts, and who or what a row of each is about."""
 TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents": "phrase"}
 """The text column of those tables that have one."""
+
+
+def copied(dataset: Dataset) -> Iterator[Finding]:
+    """Held-out explanations that stand, whole or in good part, in texts that training may read; O(W).
+
+    Near-duplicate: at least half of the explanation's runs of 8 words stand in one other text
+    (`nearest`). Texts of fewer than 8 words are compared as a whole, with training explanations only,
+    and are a warning: short sentences are repeated by chance.
+    """
+    explained = table(dataset, "explanations")
+    held, taught = explained.filter(~TRAIN).select(*PAIR, "text"), explained.filter(TRAIN)["text"]
+    words = plain_words(held["text"])
+    same = words.is_in(plain_words(taught).implode()) & (words != "")
+    short = words.str.count_matches(" ", literal=True) < RUN - 1
+    yield found("heldout-text-in-training", held.filter(same & ~short), held.height, run=RUN)
+    yield found("short-heldout-text-in-training", held.filter(same & short), held.height, run=RUN)
+    near = _near(held.filter(~same), taught)
+    yield found("heldout-text-near-training", near, held.height, run=RUN, near=NEAR)
+    reviews = pl.Series(dataset.training_reviews().texts, dtype=pl.String)
+    for name, source in (("profiles", table(dataset, "profiles")["text"]), ("reviews", reviews)):
+        near = _near(held, source)
+        yield found("heldout-text-in-{table}", near, held.height, table=name, run=RUN, near=NEAR)
+    for side in SIDES:
+        phrases = table(dataset, "intents").filter(pl.col("side") == side)
+        about = (phrases["entity_id"], held[f"{side}_id"].cast(pl.String))
+        close = nearest(phrases["phrase"], held["text"], PHRASE_RUN, about)
+        cut = phrases[close.filter(pl.col("share") == 1)["row"]].select("entity_id", "phrase")
+        yield found("heldout-text-in-{side}-intents", cut, phrases.height, side=side, run=PHRASE_RUN)
+
+
+def _near(held: pl.DataFrame, source: pl.Series) -> pl.DataFrame:
+    """The held-out rows that a source repeats, with what it says."""
+    close = nearest(held["text"], source).filter(pl.col("share") >= NEAR)
+    return held[close["row"]].with_columns(source[close["source"]].alias("found_in"))
 
 
 def profiles(dataset: Dataset) -> Iterator[Finding]:

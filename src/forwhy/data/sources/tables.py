@@ -68,9 +68,8 @@ def import_tables(
     Raises:
         UserError: names file, row (the first row of data is 1), column and remedy.
     """
-    given = (interactions, items, users, reviews, explanations, intents, profiles)
-    order = ("interactions", "items", "users", "reviews", "explanations", "intents", "profiles")
-    paths = {table: Path(path) for table, path in zip(order, given, strict=True) if path is not None}
+    given = locals()
+    paths = {table: Path(given[table]) for table in TABLES if given.get(table) is not None}
     names = _names(columns or {}, paths)
     frames = {table: _renamed(read_rows(path), names.get(table, {}), path) for table, path in paths.items()}
     frames = {

@@ -17,7 +17,7 @@ from functools import cache
 import polars as pl
 
 from forwhy.columns import Side
-from forwhy.data.audit.copies import UNSPACED
+from forwhy.data.audit.finding import UNSPACED
 from forwhy.data.dataset import Dataset
 from forwhy.text.mining.mine import Outcomes, Values
 from forwhy.text.mining.stage import (
