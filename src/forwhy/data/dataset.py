@@ -23,6 +23,7 @@ from forwhy.data.leaks import (
     heldout_pairs,
     known_entities,
     leaks,
+    table,
     unreadable_pairs,
     vouched,
 )
@@ -45,6 +46,10 @@ class Dataset:
     source: Mapping[str, Any] = field(default_factory=dict)
     """Importer, its options, sha256 of the files read, how and with which seed it was split."""
 
+    def table(self, name: str) -> pl.DataFrame:
+        """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""
+        return table(self.tables, name)
+
     def edges(self, split: Split, graph: Graph = "leak-free") -> NDArray[np.int64]:
         """Distinct interactions of a split as internal numbers, [E, 2], sorted by user, then item.
 
@@ -63,13 +68,12 @@ class Dataset:
         vocabulary with their text would show it which items the user will visit.
         """
         ranked = distinct_pairs(self.tables, "interactions", "valid", "test")
-        return self._texts(
-            "explanations", pl.col("split") == split, ranked if clear_of_interactions else None
-        )
+        rows = self.table("explanations").filter(split=split)
+        return self._texts(rows, ranked if clear_of_interactions else None)
 
     def warm_pairs(self) -> Pairs:
         """Test pairs that a protocol set aside because nobody in them lost text (see `data.protocols`)."""
-        return self._texts("withheld", pl.col("text") != "")
+        return self._texts(self.table("withheld").filter(pl.col("text") != ""))
 
     def heldout_pairs(self) -> NDArray[np.int64]:
         """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
@@ -84,9 +88,9 @@ class Dataset:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
         return np.unique(self.heldout_pairs()[:, 0 if side == "user" else 1])
 
-    def training_texts(self, table: Literal["reviews", "explanations"]) -> Pairs:
+    def training_texts(self, name: Literal["reviews", "explanations"]) -> Pairs:
         """Texts of pairs that are held out nowhere, in table order: neither as explanation nor interaction."""
-        return self._texts(table, pl.lit(True), unreadable_pairs(self.tables))
+        return self._texts(self.table(name), unreadable_pairs(self.tables))
 
     def training_reviews(self) -> Pairs:
         """Reviews of pairs that are held out nowhere: neither as explanation nor as interaction."""
@@ -109,10 +113,7 @@ class Dataset:
 
     def phrases(self, side: Side) -> dict[int, list[str]]:
         """The intents table by internal number: what is liked first, then by rank; raw text."""
-        frame = self.tables.get("intents")
-        if frame is None:
-            return {}
-        frame = frame.filter(pl.col("side") == side)
+        frame = self.table("intents").filter(side=side)
         disliked = pl.col("attitude") == "dislike" if "attitude" in frame.columns else pl.lit(False)
         frame = frame.with_columns(disliked.alias("disliked")).sort("disliked", "rank", maintain_order=True)
         return self._by_entity(side, frame, "phrase")
@@ -122,15 +123,12 @@ class Dataset:
 
         `vouched` says which were not.
         """
-        frame = self.tables.get("profiles")
-        if frame is None:
-            return {}
-        chosen = frame.filter(pl.col("side") == side)
+        chosen = self.table("profiles").filter(side=side)
         return {number: texts[0] for number, texts in self._by_entity(side, chosen, "text").items()}
 
-    def vouched(self, table: Literal["intents", "profiles"], side: Side) -> set[int]:
-        """Internal numbers of those whose rows of `table` are known to be written from training text only."""
-        known = vouched(self.tables, table, side)
+    def vouched(self, kind: Literal["intents", "profiles"], side: Side) -> set[int]:
+        """Internal numbers of those whose `kind` of rows is known to be written from training text only."""
+        known = vouched(self.tables, kind, side)
         return set(self.ids(side).numbers(known).tolist()) - {-1}
 
     def ids(self, side: Side) -> Ids:
@@ -175,19 +173,12 @@ class Dataset:
         """
         return _assemble(*read_folder(Path(folder)))
 
-    def _counts(self, table: str) -> dict[str, int]:
-        frame = self.tables.get(table)
-        if frame is None:
-            return dict.fromkeys(SPLITS, 0)
-        counts = dict(frame.group_by("split").len().iter_rows())
+    def _counts(self, name: str) -> dict[str, int]:
+        counts = dict(self.table(name).group_by("split").len().iter_rows())
         return {split: int(counts.get(split, 0)) for split in SPLITS}
 
-    def _texts(self, table: str, chosen: pl.Expr, without: pl.DataFrame | None = None) -> Pairs:
-        """Rows of a table, in its order, without these pairs."""
-        frame = self.tables.get(table)
-        if frame is None:
-            return Pairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), ())
-        rows = frame.filter(chosen)
+    def _texts(self, rows: pl.DataFrame, without: pl.DataFrame | None = None) -> Pairs:
+        """Rows with texts, in their order, without these pairs."""
         if without is not None:
             rows = rows.join(without, on=PAIR, how="anti", maintain_order="left")
         users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
@@ -199,9 +190,9 @@ class Dataset:
         return np.stack([users, items], axis=1)[np.lexsort((items, users))]
 
     def _item_column(self, name: str) -> list[str]:
-        frame = self.tables.get("items")
         values = [""] * len(self.items)
-        if frame is None or name not in frame.columns:
+        frame = self.table("items")
+        if name not in frame.columns:
             return values
         for number, value in zip(self.items.numbers(frame["item_id"]), frame[name], strict=True):
             values[number] = value

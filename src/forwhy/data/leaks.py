@@ -1,19 +1,28 @@
 """What the tables of a data set give away: held-out pairs in training, and texts that may tell of them."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from forwhy.columns import SIDES, Side, Split
+from forwhy.columns import SIDES, TABLES, Side, Split
 
 PAIR = ["user_id", "item_id"]
 Tables = Mapping[str, pl.DataFrame]
 
 
-def distinct_pairs(tables: Tables, table: str, *splits: Split) -> pl.DataFrame:
-    """Distinct pairs of a table's rows in these splits (all when none is given); none where there is no table."""
-    rows = tables.get(table, tables["interactions"].clear())
+def table(tables: Tables, name: str) -> pl.DataFrame:
+    """A table by its name, without rows where the data set has none."""
+    if name in tables:
+        return tables[name]
+    kinds: Mapping[str, Any] = {**tables["interactions"].schema, "rank": pl.Int64, "shipped": pl.Int64}
+    required = (column.name for column in TABLES[name] if column.required)
+    return pl.DataFrame(schema={column: kinds.get(column, pl.String) for column in required})
+
+
+def distinct_pairs(tables: Tables, name: str, *splits: Split) -> pl.DataFrame:
+    """Distinct pairs of a table's rows in these splits (all when none is given)."""
+    rows = table(tables, name)
     rows = rows.filter(pl.col("split").is_in(splits)) if splits else rows
     return rows.select(PAIR).unique(maintain_order=True)
 
@@ -67,9 +76,7 @@ def _both(pairs: pl.DataFrame, others: pl.DataFrame) -> int:
 
 
 def _has_unknown_profiles(tables: Tables, side: Side) -> bool:
-    if "profiles" not in tables:
-        return False
-    told = tables["profiles"].filter(side=side)["entity_id"]
+    told = table(tables, "profiles").filter(side=side)["entity_id"]
     return not told.is_in(vouched(tables, "profiles", side).implode()).all()
 
 
@@ -85,18 +92,15 @@ def _cold(tables: Tables, held: pl.DataFrame, published: pl.DataFrame) -> dict[s
     return counts | of_held
 
 
-def vouched(tables: Tables, table: Literal["intents", "profiles"], side: Side) -> pl.Series:
-    """Ids, as text, of those whose rows of `table` are known to have been written from training text only.
+def vouched(tables: Tables, kind: Literal["intents", "profiles"], side: Side) -> pl.Series:
+    """Ids, as text, of those whose `kind` of rows is known to have been written from training text only.
 
     The table `mined` says of each row that `forwhy mine` wrote which rows it was written from. They are compared
     with what training may read *now*, so that a later split or protocol is noticed. Known is a row that names its
     sources, of which each is a text of a pair held out nowhere, and that read no profile but known ones. Shipped
     texts never are. O(rows of `mined` and sources).
     """
-    mined = tables.get("mined")
-    if mined is None:
-        return pl.Series("entity_id", [], dtype=pl.String)
-    rows = mined.filter((pl.col("table") == table) & (pl.col("side") == side) & (pl.col("shipped") == 0))
+    rows = table(tables, "mined").filter(table=kind, side=side, shipped=0)
     sources = _listed(rows, "sources").join(
         _readable(tables, side), on=["read", "entity_id", "other"], how="anti"
     )

@@ -15,8 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, SPLITS, TABLES
-from forwhy.data.dataset import Dataset
+from forwhy.columns import SPLITS
 
 Severity = Literal["leak", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("leak", "warning", "note")
@@ -87,16 +86,6 @@ def _shown(column: str, value: str | int) -> str | int:
         return value
     cut = value if len(value) <= LONGEST_EXAMPLE else value[: LONGEST_EXAMPLE - 1] + "…"
     return "".join(letter if letter.isprintable() else " " for letter in cut)
-
-
-def table(dataset: Dataset, name: str) -> pl.DataFrame:
-    """A table of the data set, or one without rows."""
-    if name in dataset.tables:
-        return dataset.tables[name]
-    ids = {f"{side}_id": pl.Int64 if dataset.ids(side).whole else pl.String for side in SIDES}
-    numbers = {"integer": pl.Int64, "number": pl.Float64}
-    schema = {c.name: ids.get(c.name, numbers.get(c.kind, pl.String)) for c in TABLES[name] if c.required}
-    return pl.DataFrame(schema=schema)
 
 
 # --- Texts that repeat another: runs of words, hashed, compared without comparing pairs of texts.

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import SIDES
-from forwhy.data.audit.finding import TEST, TRAIN, Finding, found, table
+from forwhy.data.audit.finding import TEST, TRAIN, Finding, found
 from forwhy.data.dataset import Dataset
 from forwhy.data.leaks import PAIR
 
@@ -30,13 +30,13 @@ TOP = 20
 
 def pairs(dataset: Dataset) -> Iterator[Finding]:
     """Pairs that are held out in one table and trained on in another; O(E + P)."""
-    rows, explained = table(dataset, "interactions"), table(dataset, "explanations")
+    rows, explained = dataset.table("interactions"), dataset.table("explanations")
     held, taught = explained.filter(~TRAIN), explained.filter(TRAIN)
     inside = held.join(rows.filter(TRAIN), on=PAIR, how="semi").select(*PAIR, "split")
     yield found("heldout-pairs-in-training-graph", inside, held.height)
     told = taught.join(rows.filter(~TRAIN), on=PAIR, how="semi").select(PAIR)
     yield found("training-text-of-heldout-interactions", told, taught.height)
-    reviews = table(dataset, "reviews")
+    reviews = dataset.table("reviews")
     hidden = pl.concat([held.select(PAIR), rows.filter(~TRAIN).select(PAIR)])
     written = reviews.join(hidden, on=PAIR, how="semi").select(*PAIR, "text")
     yield found("reviews-of-heldout-pairs", written, reviews.height)
@@ -44,7 +44,7 @@ def pairs(dataset: Dataset) -> Iterator[Finding]:
 
 def repeats(dataset: Dataset) -> Iterator[Finding]:
     """Pairs that stand in several splits, or more than once; O(E)."""
-    rows = table(dataset, "interactions")
+    rows = dataset.table("interactions")
     distinct = rows.select(pl.struct(PAIR).n_unique()).item()
     rows = rows.filter(pl.struct(PAIR).is_duplicated())
     split = pl.col("split")
@@ -64,8 +64,8 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
 
 def cold(dataset: Dataset) -> Iterator[Finding]:
     """Test rows about users or items without training interactions, in the leak-free graph; O(E)."""
-    held = table(dataset, "explanations").filter(~TRAIN)
-    rows = table(dataset, "interactions")
+    held = dataset.table("explanations").filter(~TRAIN)
+    rows = dataset.table("interactions")
     train = rows.filter(TRAIN).join(held, on=PAIR, how="anti")
     test = pl.concat([rows.filter(TEST).select(PAIR), held.filter(TEST).select(PAIR)])
     test = test.unique(maintain_order=True)
@@ -83,7 +83,7 @@ def order(dataset: Dataset) -> Iterator[Finding]:
     With timestamps: users of 4 interactions or more whose item ids never descend in time; equal times
     are put in descending order, so that ties can't look sorted. Without: the same on each user's training rows.
     """
-    rows = table(dataset, "interactions")
+    rows = dataset.table("interactions")
     timed = "timestamp" in rows.columns
     rows = rows if timed else rows.filter(TRAIN)
     ascending = []
@@ -116,7 +116,7 @@ def _ways(dataset: Dataset, items: pl.Series) -> dict[str, NDArray[np.int64]]:
 
 def times(dataset: Dataset) -> Iterator[Finding]:
     """Timestamps that say nothing, and splits that run against them; O(E)."""
-    rows = table(dataset, "interactions")
+    rows = dataset.table("interactions")
     if "timestamp" not in rows.columns:
         return
     rows = rows.select(*PAIR, "timestamp", "split")

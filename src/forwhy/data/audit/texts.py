@@ -16,7 +16,6 @@ from forwhy.data.audit.finding import (
     found,
     nearest,
     plain_words,
-    table,
     word_lists,
 )
 from forwhy.data.dataset import Dataset
@@ -64,7 +63,7 @@ def copied(dataset: Dataset) -> Iterator[Finding]:
     (`nearest`). Texts of fewer than 8 words are compared as a whole, with training explanations only,
     and are a warning: short sentences are repeated by chance.
     """
-    explained = table(dataset, "explanations")
+    explained = dataset.table("explanations")
     held, taught = explained.filter(~TRAIN).select(*PAIR, "text"), explained.filter(TRAIN)["text"]
     words = plain_words(held["text"])
     same = words.is_in(plain_words(taught).implode()) & (words != "")
@@ -74,11 +73,11 @@ def copied(dataset: Dataset) -> Iterator[Finding]:
     near = _near(held.filter(~same), taught)
     yield found("heldout-text-near-training", near, held.height, run=RUN, near=NEAR)
     reviews = pl.Series(dataset.training_reviews().texts, dtype=pl.String)
-    for name, source in (("profiles", table(dataset, "profiles")["text"]), ("reviews", reviews)):
+    for name, source in (("profiles", dataset.table("profiles")["text"]), ("reviews", reviews)):
         near = _near(held, source)
         yield found("heldout-text-in-{table}", near, held.height, table=name, run=RUN, near=NEAR)
     for side in SIDES:
-        phrases = table(dataset, "intents").filter(pl.col("side") == side)
+        phrases = dataset.table("intents").filter(pl.col("side") == side)
         about = (phrases["entity_id"], held[f"{side}_id"].cast(pl.String))
         close = nearest(phrases["phrase"], held["text"], PHRASE_RUN, about)
         cut = phrases[close.filter(pl.col("share") == 1)["row"]].select("entity_id", "phrase")
@@ -93,8 +92,8 @@ def _near(held: pl.DataFrame, source: pl.Series) -> pl.DataFrame:
 
 def profiles(dataset: Dataset) -> Iterator[Finding]:
     """Profiles of those who occur in held-out pairs, unless we know what they were written from."""
-    rows = table(dataset, "profiles")
-    held = table(dataset, "explanations").filter(~TRAIN)
+    rows = dataset.table("profiles")
+    held = dataset.table("explanations").filter(~TRAIN)
     for side in SIDES:
         concerned = held[f"{side}_id"].unique().cast(pl.String)
         known = vouched(dataset.tables, "profiles", side)
@@ -105,7 +104,7 @@ def profiles(dataset: Dataset) -> Iterator[Finding]:
 
 def explanations(dataset: Dataset) -> Iterator[Finding]:
     """How much of the references one sentence, or one opening, makes up; O(W)."""
-    words = word_lists(table(dataset, "explanations")["text"])
+    words = word_lists(dataset.table("explanations")["text"])
     openings = words.list.head(OPENING).filter(words.list.len() >= OPENING)
     for what, texts, share, said in (
         ("explanation", words, CONSTANT, "are, word for word, the most frequent one"),
@@ -124,7 +123,7 @@ def _most_frequent(texts: pl.Series) -> tuple[str, int]:
 
 def spread(dataset: Dataset) -> Iterator[Finding]:
     """Held-out explanations about those without a training one, or mostly about one user or item."""
-    rows = table(dataset, "explanations")
+    rows = dataset.table("explanations")
     train, held = rows.filter(TRAIN), rows.filter(~TRAIN)
     for side in SIDES:
         key = f"{side}_id"
@@ -149,7 +148,7 @@ def spread(dataset: Dataset) -> Iterator[Finding]:
 
 def doubles(dataset: Dataset) -> Iterator[Finding]:
     """Items that are the same but for case, marks and spaces; O(W)."""
-    items = table(dataset, "items")
+    items = dataset.table("items")
     if "title" not in items.columns:
         return
     named = items.with_columns(plain_words(items["title"]).alias("words")).filter(pl.col("words") != "")
@@ -167,9 +166,9 @@ def doubles(dataset: Dataset) -> Iterator[Finding]:
 
 def poor(dataset: Dataset) -> Iterator[Finding]:
     """Texts without words, of a single word where a sentence is due, and over the cap; O(W)."""
-    yield from _poor_items(table(dataset, "items"))
+    yield from _poor_items(dataset.table("items"))
     for name, column in TEXTS.items():
-        rows = table(dataset, name)
+        rows = dataset.table(name)
         words, told = word_lists(rows[column]), rows.select(*ABOUT[name], column)
         empty, lengths = words.list.join(" ").str.contains(PLACEHOLDER), words.list.len()
         least = told.filter(empty if name == "intents" else empty | (lengths < 2))
@@ -195,7 +194,7 @@ def _poor_items(items: pl.DataFrame) -> Iterator[Finding]:
 def dirt(dataset: Dataset) -> Iterator[Finding]:
     """HTML (tags, entities) and Python lists written as text, in any text column; O(characters)."""
     for name, about in ABOUT.items():
-        rows = table(dataset, name)
+        rows = dataset.table(name)
         own = [column for column, kind in rows.schema.items() if kind == pl.String and column not in about]
         columns = [TEXTS[name]] if name in TEXTS else own
         for slug, pattern in (("html", HTML), ("list", LIST)):
