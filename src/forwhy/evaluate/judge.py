@@ -27,7 +27,7 @@ from forwhy.evaluate.controls import deal
 from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
 from forwhy.evaluate.text import TextScores
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.asking import Inquiry, Malformed, Reply, Run
+from forwhy.text.chat.asking import Inquiries, Inquiry, Malformed, Reply
 from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question, Speaker, Tally
 from forwhy.text.chat.client import Client
 
@@ -267,11 +267,11 @@ class Judge:
             return
         inquiries = [Inquiry(question(*pair, self._config.max_tokens), parse, REMINDER) for pair in pairs]
         with KeptAnswers(self._path) as kept:
-            run = Run(self._config.model, inquiries, kept, self._config.asks)
+            run = Inquiries(self._config.model, inquiries, kept, self._config.asks, JUDGE.who)
             self._ledger.cached += run.kept
             if run.left:
                 with Client(self._config, self._ledger) as client:
-                    run.ask(client, "judging", JUDGE.who)
+                    run.ask(client, "judging")
         self._votes.update(zip(pairs, run.replies(), strict=True))
         self._detail = run.detail or self._detail
         log.info("%s: %s; %s", self._name(), _told(self._votes.values()), self._costs())

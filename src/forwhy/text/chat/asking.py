@@ -65,8 +65,6 @@ class Reply(Generic[T]):
     value: T | None
     reason: Reason | None
     """None: there is a value."""
-    key: str
-    """`Question.key` of the question whose answer this is (the inquiry's own, or that of its last re-ask)."""
     cached: bool = False
     """Whether nothing was asked for it: all its answers were kept ones."""
     asks: int = 1
@@ -145,7 +143,7 @@ def ask_all(
         UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk;
             answers so far are kept.
     """
-    run = Run(chat.model, inquiries, kept, asks)
+    run = Inquiries(chat.model, inquiries, kept, asks)
     run.ask(chat, title)
     replies = run.replies(prices)
     if "budget" in replies.asked.failed:
@@ -179,7 +177,7 @@ class _Course(Generic[T]):
             identity=own.identity and (*own.identity, f"{len(self.complaints)} {self.doublings}"),
         )
 
-    def take(self, key: str, answer: Answer, asks: int) -> Reply[T] | None:
+    def take(self, answer: Answer, asks: int) -> Reply[T] | None:
         """The reply that an answer ends the inquiry with; None: it is asked again, as `question` now says."""
         self.answers += 1
         if answer.reason == "truncated" and self.doublings < DOUBLINGS:
@@ -188,21 +186,21 @@ class _Course(Generic[T]):
         if answer.reason is not None:
             # A server without room for a longer answer does not undo what is known: the first was cut short.
             cut = answer.reason == "rejected" and self.doublings > 0
-            return self._ended(key, None, "truncated" if cut else answer.reason)
+            return self._ended(None, "truncated" if cut else answer.reason)
         try:
             value = self.inquiry.parse(answer.text)
         except Malformed as error:
             self.complaints.append(" ".join(str(error).split())[:_COMPLAINT])
-            return self._ended(key, None, "malformed") if len(self.complaints) >= asks else None
+            return self._ended(None, "malformed") if len(self.complaints) >= asks else None
         if isinstance(value, Repaired):
-            return replace(self._ended(key, value.value, None), repaired=True)
-        return self._ended(key, value, None)
+            return replace(self._ended(value.value, None), repaired=True)
+        return self._ended(value, None)
 
-    def _ended(self, key: str, value: T | None, reason: Reason | None) -> Reply[T]:
-        return Reply(value, reason, key, cached=not self.asked, asks=self.answers)
+    def _ended(self, value: T | None, reason: Reason | None) -> Reply[T]:
+        return Reply(value, reason, cached=not self.asked, asks=self.answers)
 
 
-class Run(Generic[T]):
+class Inquiries(Generic[T]):
     """Inquiries to one model. What kept answers settle is settled when this is made; `ask` does the rest.
 
     Args:
@@ -210,28 +208,35 @@ class Run(Generic[T]):
         inquiries: Those with equal questions are one.
         kept: Where answers are looked for and kept; open.
         asks: Answers read for one question until one has a value.
+        who: What errors call the model.
     """
 
-    def __init__(self, model: str, inquiries: Sequence[Inquiry[T]], kept: KeptAnswers, asks: int) -> None:
-        self._model, self._kept, self._asks, self._counting = model, kept, asks, Lock()
+    def __init__(
+        self, model: str, inquiries: Sequence[Inquiry[T]], kept: KeptAnswers, asks: int, who: str = LLM.who
+    ) -> None:
+        self._model, self._kept, self._asks, self._who = model, kept, asks, who
+        self._counting, self._silence, self._heard = Lock(), 0, False
         self._keys = [inquiry.question.key(model) for inquiry in inquiries]
         self._found: dict[str, Reply[T]] = {}
         self._left: dict[str, _Course[T]] = {}
-        self._who, self._silence, self._heard = LLM.who, 0, False
         self.used, self.kept = Tally(), Tally()
         """Bought, and found among the kept answers."""
         self.detail = ""
         """What the server or the network said last, where there was no text."""
-        for key, inquiry in zip(self._keys, inquiries, strict=True):
-            if key not in self._found and key not in self._left:
-                self._recall(key, _Course(inquiry))
+        for key, inquiry in dict(zip(self._keys, inquiries, strict=True)).items():
+            course = _Course(inquiry)
+            reply = self._followed(course)
+            if reply is None:
+                self._left[key] = course
+            else:
+                self._found[key] = reply
 
     @property
     def left(self) -> list[Question]:
         """What is asked next of each inquiry that is not settled."""
         return [course.question() for course in self._left.values()]
 
-    def ask(self, chat: Chat, title: str, who: str = LLM.who) -> None:
+    def ask(self, chat: Chat, title: str) -> None:
         """Ask what is left, `chat.concurrency` questions side by side.
 
         An error or Ctrl-C stops the chat; what is under way is paid for, so it is waited for.
@@ -239,18 +244,19 @@ class Run(Generic[T]):
         Raises:
             UserError: as `ask_all`.
         """
-        self._who = who
         with Progress(title, len(self._left)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
             left = iter(self._left.items())
-            running: dict[Future[Reply[T]], str] = {}
+            running: dict[Future[Reply[T] | None], str] = {}
             try:
                 while True:
                     for key, course in islice(left, _AHEAD * chat.concurrency - len(running)):
-                        running[pool.submit(self._settle, chat, course)] = key
+                        running[pool.submit(self._followed, course, chat)] = key
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        self._found[running.pop(future)] = future.result()
+                        key, reply = running.pop(future), future.result()
+                        if reply is not None:
+                            self._found[key] = reply
                         progress.advance(note=str(self.used))
             except BaseException:
                 chat.stop()
@@ -269,70 +275,62 @@ class Run(Generic[T]):
             answered=sum(reply.reason is None for reply in found),
             repaired=sum(reply.repaired for reply in found),
             asked_again=sum(reply.asks - 1 for reply in found),
-            failed=dict(sorted(Counter(str(reply.reason) for reply in found if reply.reason).items())),
+            failed=dict(sorted(Counter(reply.reason for reply in found if reply.reason).items())),
             used=self.used,
             kept=self.kept,
             cost=None if prices is None else prices.cost(self.used),
         )
         return Replies([self._found[key] for key in self._keys], asked)
 
-    def _recall(self, own_key: str, course: _Course[T]) -> None:
-        """Follow an inquiry through its kept answers, to its end or to what has to be asked."""
+    def _followed(self, course: _Course[T], chat: Chat | None = None) -> Reply[T] | None:
+        """The reply, after as many answers as it takes; without a chat None where one has to be asked for."""
         while True:
-            key = course.question().key(self._model)
+            question = course.question()
+            key = question.key(self._model)
             answer = self._kept.get(key)
-            if answer is None:
-                self._left[own_key] = course
-                return
-            self.kept += answer.used
-            reply = course.take(key, answer, self._asks)
+            if answer is not None:
+                self._counted(kept=answer.used)
+            elif chat is None:
+                return None
+            else:
+                answer = self._asked(chat, course, key, question)
+            reply = course.take(answer, self._asks)
             if reply is not None:
-                self._found[own_key] = reply
-                return
+                return reply
 
-    def _settle(self, chat: Chat, course: _Course[T]) -> Reply[T]:
-        """The reply, after as many answers as it takes; called in threads."""
-        try:
-            while True:
-                question = course.question()
-                key = question.key(self._model)
-                reply = course.take(key, self._answer(chat, course, key, question), self._asks)
-                if reply is not None:
-                    return reply
-        except BaseException:
-            chat.stop()
-            raise
-
-    def _answer(self, chat: Chat, course: _Course[T], key: str, question: Question) -> Answer:
-        """A kept answer, should another process have asked meanwhile; else the model's."""
+    def _asked(self, chat: Chat, course: _Course[T], key: str, question: Question) -> Answer:
+        """The model's answer, kept; or that which another process has got meanwhile."""
         with self._kept.alone(key):
             kept = self._kept.get(key)
-            if kept is None:
-                start = time.monotonic()
-                answer = chat.ask(question)
-                self._kept.add(key, self._model, answer, time.monotonic() - start)
-        with self._counting:
             if kept is not None:
-                self.kept += kept.used
+                self._counted(kept=kept.used)
                 return kept
-            course.asked = True
-            self.used += answer.used
-            if self._is_silent(answer):
-                raise UserError(f"{self._who} {self._model!r}: {self._given_up()}")
+            start = time.monotonic()
+            answer = chat.ask(question)
+            self._kept.add(key, self._model, answer, time.monotonic() - start)
+        course.asked = True
+        self._counted(used=answer.used)
+        with self._counting:
+            over = self._is_over(answer)
+        if over:
+            place = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
+            raise UserError(
+                f"{self._who} {self._model!r}: no answer to {GIVE_UP} questions in a row ({self.detail}); see to it "
+                f"and run again{place}"
+            )
         return answer
 
-    def _is_silent(self, answer: Answer) -> bool:
-        """Whether, with this answer, it is over. Some rejected questions do not end it, once it has spoken."""
+    def _counted(self, used: Tally = Tally(), kept: Tally = Tally()) -> None:  # noqa: B008 - frozen
+        with self._counting:
+            self.used, self.kept = self.used + used, self.kept + kept
+
+    def _is_over(self, answer: Answer) -> bool:
+        """Whether the server is at fault. Some rejected questions do not end it, once it has spoken."""
         if answer.detail == STOPPED:
             return False
         self.detail = answer.detail or self.detail
-        self._heard = self._heard or answer.reason in FINAL
         if answer.reason in FINAL:
-            self._silence = 0
+            self._heard, self._silence = True, 0
         elif answer.reason != "budget" and not (answer.reason == "rejected" and self._heard):
             self._silence += 1
         return self._silence >= GIVE_UP
-
-    def _given_up(self) -> str:
-        kept = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
-        return f"no answer to {GIVE_UP} questions in a row ({self.detail}); see to it and run again{kept}"

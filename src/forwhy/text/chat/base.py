@@ -10,10 +10,9 @@ from operator import add, sub
 from threading import Condition
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from forwhy.errors import UserError
-from forwhy.options import Options
+from forwhy.options import Options, checked
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ class AskingConfig(Options):
     @model_validator(mode="after")
     def _both_prices(self) -> Self:
         if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("one price is given: give both, of input and of output tokens, or none")
+            raise ValueError("prices: one is given: give both, of input and of output tokens, or none")
         return self
 
     @property
@@ -264,11 +263,7 @@ class AskingConfig(Options):
         Raises:
             UserError: One line that names each option that does not fit.
         """
-        try:
-            return cls.model_validate(options)
-        except ValidationError as error:
-            found = [f"{'.'.join(map(str, it['loc'])) or 'prices'}: {it['msg']}" for it in error.errors()]
-            raise UserError(f"{cls.speaker.who}: {'; '.join(found)}") from None
+        return checked(cls, options, cls.speaker.who, "{}".format)
 
 
 class ChatConfig(AskingConfig):

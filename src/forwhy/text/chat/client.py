@@ -7,16 +7,26 @@ import math
 import os
 import random
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
+from email.utils import mktime_tz, parsedate_tz
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
-from forwhy.errors import UserError
-from forwhy.text.chat.base import LLM, STOPPED, Answer, AskingConfig, Ledger, Question, Reason, Speaker, Tally
+from pydantic import HttpUrl
+
+from forwhy.errors import UserError, need
+from forwhy.text.chat.base import (
+    FINAL,
+    LLM,
+    STOPPED,
+    Answer,
+    AskingConfig,
+    Ledger,
+    Question,
+    Reason,
+    Speaker,
+    Tally,
+)
 
 if TYPE_CHECKING:
     from httpx2 import Request
@@ -69,17 +79,6 @@ class Pace:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """How a call ended."""
-
-    answer: Answer
-    wait: float = 0.0
-    """Seconds that the server asks for before the next attempt."""
-    busy: bool = False
-    """Whether it says so of all calls, not of this one."""
-
-
 class Client:
     """One model's server, a `Chat`; safe from several threads, to be closed.
 
@@ -91,11 +90,10 @@ class Client:
     """
 
     def __init__(self, config: AskingConfig, ledger: Ledger) -> None:
-        try:
-            from openai import DefaultHttpxClient, OpenAI
-        except ModuleNotFoundError as error:
-            raise UserError("openai is not installed; `pip install 'forwhy[chat]'` brings it") from error
-        self._config, self._ledger, self._speaker, self._stopped = config, ledger, config.speaker, Event()
+        need("openai", "chat")
+        from openai import DefaultHttpxClient, OpenAI
+
+        self._config, self._ledger, self._stopped = config, ledger, Event()
         self._pace = Pace(config.requests_per_minute, self._stopped)
         self.model, self.concurrency = config.model, config.concurrency
         self._structured = config.structured
@@ -105,9 +103,7 @@ class Client:
             base_url=self.url.removesuffix("/chat/completions"),
             timeout=config.timeout,
             max_retries=0,
-            http_client=DefaultHttpxClient(
-                follow_redirects=False, timeout=config.timeout, event_hooks={"request": [self._bare]}
-            ),
+            http_client=DefaultHttpxClient(follow_redirects=False, event_hooks={"request": [self._bare]}),
         )
 
     def __enter__(self) -> Self:
@@ -123,16 +119,24 @@ class Client:
     def ask(self, question: Question) -> Answer:
         """The answer, after as many attempts as it takes and the options allow; `used` is of all of them.
 
+        With the schema, and where this is rejected without; what works for one question is kept for all.
+
         Raises:
             UserError: the server says that no call can succeed: wrong key, model or address.
         """
-        used, attempt = Tally(), 0
+        used, attempt, structured = Tally(), 0, self._structured and question.schema is not None
         while True:
-            ended = self._either_way(question)
-            used, attempt = used + ended.answer.used, attempt + 1
-            last = ended.answer.reason not in _AGAIN or attempt == self._config.attempts
-            if last or self._stopped.wait(self._pause(attempt, ended.wait)):
-                return replace(ended.answer, used=used)
+            answer, wait = self._call(question, structured)
+            used += answer.used
+            if structured and answer.reason == "rejected":
+                structured = False
+                continue
+            if not structured and question.schema is not None and answer.reason in FINAL:
+                self._structured = False
+            attempt += 1
+            last = answer.reason not in _AGAIN or attempt == self._config.attempts
+            if last or self._stopped.wait(self._pause(attempt, wait)):
+                return replace(answer, used=used)
 
     def _bare(self, request: Request) -> None:
         """Keep our own key and nothing that the library finds in the environment, such as another service's."""
@@ -145,36 +149,24 @@ class Client:
         delay = self._config.backoff * 2.0 ** min(attempt - 1, 16) * random.uniform(0.5, 1.5)  # noqa: S311
         return min(max(delay, wait), LONGEST_WAIT)
 
-    def _either_way(self, question: Question) -> _Ended:
-        """With the schema, and where this is rejected without; what works for one is kept for all."""
-        structured = self._structured and question.schema is not None
-        ended = self._call(question, structured)
-        if ended.answer.reason != "rejected" or not structured:
-            return ended
-        plain = self._call(question, structured=False)
-        if plain.answer.reason in {None, "refused", "truncated"}:
-            self._structured = False
-        return replace(plain, answer=replace(plain.answer, used=ended.answer.used + plain.answer.used))
-
-    def _call(self, question: Question, structured: bool) -> _Ended:
+    def _call(self, question: Question, structured: bool) -> tuple[Answer, float]:
+        """How one call ended, and the seconds that the server asks for before the next."""
         body = _body(question, self._config, structured)
         most = _most(question, body)
         self._pace.wait()
         if self._stopped.is_set():
-            return _Ended(Answer(reason="server", detail=STOPPED))
+            return Answer(reason="server", detail=STOPPED), 0.0
         if not self._ledger.hold(most):
-            return _Ended(Answer(reason="budget", detail="the budget is spent"))
+            return Answer(reason="budget", detail="the budget is spent"), 0.0
         used = most
         try:
-            ended = self._send(body, most)
-            used = ended.answer.used
+            answer, wait = self._send(body, most)
+            used = answer.used
         finally:
             self._ledger.book(most, used)
-        if ended.busy:
-            self._pace.rest(min(ended.wait, LONGEST_WAIT))
-        return ended
+        return answer, wait
 
-    def _send(self, body: dict[str, Any], most: Tally) -> _Ended:
+    def _send(self, body: dict[str, Any], most: Tally) -> tuple[Answer, float]:
         """One call. One that may have been answered unseen counts as having used its bound."""
         from httpx2 import HTTPError, TimeoutException
         from openai import APIConnectionError, APIStatusError
@@ -182,21 +174,20 @@ class Client:
         try:
             answer = _read(self._post(body), most)
             # Answers are kept, so a server that repeats our key must not get it into them.
-            return _Ended(replace(answer, text=self._scrubbed(answer.text, _SECRET)))
+            return replace(answer, text=self._scrubbed(answer.text, _SECRET)), 0.0
         except APIStatusError as error:
             return self._refusal(error)
         except (APIConnectionError, HTTPError) as error:
             cause = error.__cause__ if isinstance(error, APIConnectionError) else error
-            unsent, late = type(cause).__name__ in _UNSENT, isinstance(cause, TimeoutException)
-            what = "no connection" if unsent else "connection broken"
-            detail = (
-                f"no answer within {self._config.timeout:g} s" if late and not unsent else f"{what}: {cause}"
-            )
-            reason: Reason = "timeout" if late else "server"
-            return _Ended(Answer(reason=reason, detail=detail, used=Tally(1) if unsent else most))
+        unsent, late = type(cause).__name__ in _UNSENT, isinstance(cause, TimeoutException)
+        detail = f"{'no connection' if unsent else 'connection broken'}: {cause}"
+        if late and not unsent:
+            detail = f"no answer within {self._config.timeout:g} s"
+        used = Tally(1) if unsent else most
+        return Answer(reason="timeout" if late else "server", detail=detail, used=used), 0.0
 
     def _post(self, body: dict[str, Any]) -> bytes:
-        """At most some more than `LARGEST_ANSWER` bytes of the answer, all within the time allowed."""
+        """Little more than `LARGEST_ANSWER` bytes of the answer at most, all within the time allowed."""
         from httpx2 import ReadTimeout
 
         end, content = time.monotonic() + self._config.timeout, bytearray()
@@ -209,24 +200,26 @@ class Client:
                     break
         return bytes(content)
 
-    def _refusal(self, error: APIStatusError) -> _Ended:
+    def _refusal(self, error: APIStatusError) -> tuple[Answer, float]:
         """What a status other than 200 means for this question.
 
         Raises:
             UserError: that it means the same for every other.
         """
-        status = error.status_code
+        status, speaker = error.status_code, self._config.speaker
         message = error.body.get("message") if isinstance(error.body, dict) else None
         text = self._scrubbed(str(message or error.response.text))
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
         detail = f"HTTP {status}: {line or 'nothing more'}"
-        if status in {408, 425, 429} or status >= 500:
-            wait = _seconds(error.response.headers.get("retry-after", ""))
-            return _Ended(Answer(reason="server", detail=detail, used=Tally(1)), wait, busy=status == 429)
         if status < 400 or status in {401, 402, 403, 404, 405}:
-            what = f"{self._speaker.key_name}, the model's name and the address"
-            raise UserError(f"{self._speaker.who} {self.model!r} at {self.url}: {detail}; check {what}")
-        return _Ended(Answer(reason="rejected", detail=detail, used=Tally(1)))
+            what = f"{speaker.key_name}, the model's name and the address"
+            raise UserError(f"{speaker.who} {self.model!r} at {self.url}: {detail}; check {what}")
+        if status not in {408, 425, 429} and status < 500:
+            return Answer(reason="rejected", detail=detail, used=Tally(1)), 0.0
+        wait = _seconds(error.response.headers.get("retry-after", ""))
+        if status == 429:
+            self._pace.rest(min(wait, LONGEST_WAIT))
+        return Answer(reason="server", detail=detail, used=Tally(1)), wait
 
     def _scrubbed(self, text: str, shortest: int = 1) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= shortest else text
@@ -263,23 +256,21 @@ def endpoint(url: str | None, speaker: Speaker = LLM) -> str:
     Raises:
         UserError: no address, not one of the web, or one that holds a name and a password.
     """
-    who, name = speaker.who, speaker.url_name
-    given = (url or os.environ.get(name, "")).strip().rstrip("/").removesuffix("/chat/completions")
+    given = (
+        (url or os.environ.get(speaker.url_name, "")).strip().rstrip("/").removesuffix("/chat/completions")
+    )
+    who, remedy = f"{speaker.who} URL", "such as http://127.0.0.1:8000/v1"
     if not given:
-        raise UserError(
-            f"the {who} has no address; give its URL or set {name}, such as http://127.0.0.1:8000/v1"
-        )
+        raise UserError(f"the {speaker.who} has no address; give its URL or set {speaker.url_name}, {remedy}")
+    if "@" in given:
+        raise UserError(f"{who}: holds a name or a password; put the key into {speaker.key_name} instead")
     try:
-        parts = urlsplit(given)
-        hidden = bool(parts.username or parts.password)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        parts = HttpUrl(given)
     except ValueError:
-        hidden, usable = "@" in given, False
-    if hidden:
-        raise UserError(f"{who} URL: holds a name or a password; put the key into {speaker.key_name} instead")
-    if not usable or parts.query or parts.fragment:
-        raise UserError(f"{who} URL {given!r}: not an address such as http://127.0.0.1:8000/v1")
-    return f"{given}/chat/completions" if parts.path else f"{given}/v1/chat/completions"
+        parts = None
+    if parts is None or parts.query or parts.fragment:
+        raise UserError(f"{who} {given!r}: not an address {remedy}")
+    return f"{given}/v1/chat/completions" if parts.path == "/" else f"{given}/chat/completions"
 
 
 def _key(speaker: Speaker) -> str:
@@ -302,26 +293,19 @@ def _read(content: bytes, most: Tally) -> Answer:
         text = _encodable(text)
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return Answer(reason="server", detail="HTTP 200, but no completion in it", used=most)
-    used = _used(completion.usage, most)
+    counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    told = [count for count in counts if isinstance(count, int) and count >= 0]
+    used = Tally(1, *told) if len(told) == 2 else most
     if refusal or finish == "content_filter":
         return Answer(reason="refused", used=used)
     return Answer(reason="truncated", used=used) if finish == "length" else Answer(text, used=used)
 
 
-def _used(usage: object, most: Tally) -> Tally:
-    """The server's own counts, where it tells any."""
-    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    told = [count for count in counts if isinstance(count, int) and count >= 0]
-    return Tally(1, *told) if len(told) == len(counts) else most
-
-
 def _seconds(retry_after: str) -> float:
     """Seconds that a Retry-After header asks for, as a number or as a date; 0 where it says nothing."""
-    with suppress(ValueError):
+    try:
         seconds = float(retry_after)
-        return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
-    with suppress(ValueError, TypeError, OverflowError):
-        date = parsedate_to_datetime(retry_after)
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return max(0.0, (date - datetime.now(UTC)).total_seconds())
-    return 0.0
+    except ValueError:
+        date = parsedate_tz(retry_after)
+        seconds = mktime_tz(date) - time.time() if date else 0.0
+    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0

@@ -11,7 +11,7 @@ from typing import Any
 from forwhy.errors import UserError
 from forwhy.models import locate
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.asking import Inquiry, Run
+from forwhy.text.chat.asking import Inquiries, Inquiry
 from forwhy.text.chat.base import LLM, Chat, ChatConfig, Tally
 from forwhy.text.chat.client import Client, bound
 
@@ -81,7 +81,7 @@ def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAn
     Cost: reads the kept answers of these inquiries.
     """
     model = model_name(config)
-    left = Run(model, inquiries, kept, config.asks).left
+    left = Inquiries(model, inquiries, kept, config.asks).left
     most = sum((bound(question, config) for question in left), Tally())
     questions = len({inquiry.question.key(model) for inquiry in inquiries})
     seconds, pace = _duration(len(left), config, kept.mean_seconds(model))
