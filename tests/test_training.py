@@ -24,7 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forwhy.errors import UserError
-from forwhy.training import Diverged, LoopConfig, Task, count, resolve_device, take, train
+from forwhy.training.engine import resolve_device
+from forwhy.training.loop import Diverged, train
+from forwhy.training.options import LoopConfig
+from forwhy.training.task import Task, count, take
 
 Batch = tuple[Tensor, Tensor]
 

@@ -21,7 +21,7 @@ from forwhy.bridge.cache import Prefix, recorded, recording, shared, taking
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.options import InjectionMode
 from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
-from forwhy.training import resolve_device
+from forwhy.training.engine import resolve_device
 
 _LEAST_ROWS = 4
 _USUAL_ROWS = 16

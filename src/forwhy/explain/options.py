@@ -11,7 +11,7 @@ from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConf
 from forwhy.models import DType
 from forwhy.options import Options, Presets
 from forwhy.text.chat.base import ChatConfig
-from forwhy.training import TrainingOptions
+from forwhy.training.options import TrainingOptions
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",

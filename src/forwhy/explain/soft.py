@@ -31,7 +31,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import ExplainerConfig
-from forwhy.training import Task, TrainingResult, train
+from forwhy.training.loop import TrainingResult, train
+from forwhy.training.task import Task
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 _BRIDGE = "bridge."

@@ -28,8 +28,10 @@ from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.training import Task, TrainingResult, resolve_device, train
 from forwhy.training.checkpoint import kept_generators
+from forwhy.training.engine import resolve_device
+from forwhy.training.loop import TrainingResult, train
+from forwhy.training.task import Task
 from forwhy.vocabulary.indices.index import ItemIndex
 
 Batch = TypeVar("Batch")

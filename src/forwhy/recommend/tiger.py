@@ -34,8 +34,8 @@ from forwhy.recommend.generative import (
 )
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
-from forwhy.training import Epoch, seed_everything
-from forwhy.training.checkpoint import kept_generators
+from forwhy.training.checkpoint import kept_generators, seed_everything
+from forwhy.training.task import Epoch
 from forwhy.vocabulary.indices.index import ItemIndex
 
 BEGIN = 0

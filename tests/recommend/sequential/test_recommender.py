@@ -25,7 +25,8 @@ from forwhy.recommend.sequential.networks import (
 from forwhy.recommend.sequential.recommender import NextItemRecommender, NextItemTask, made, pieces
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
-from forwhy.training import LoopConfig, train
+from forwhy.training.loop import train
+from forwhy.training.options import LoopConfig
 
 
 def lists(histories: Histories) -> list[list[int]]:

@@ -47,8 +47,7 @@ from forwhy.recommend.llmbs.texts import (
 )
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
-from forwhy.training import seed_everything
-from forwhy.training.checkpoint import kept_generators
+from forwhy.training.checkpoint import kept_generators, seed_everything
 from forwhy.vocabulary.indices.index import ItemIndex
 
 Vectors = Mapping[str, NDArray[np.floating]]

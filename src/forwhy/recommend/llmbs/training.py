@@ -26,7 +26,7 @@ from forwhy.recommend.generative import GenerativeTask, decayed_adamw
 from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, Tokens, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
-from forwhy.training import Epoch, count, take
+from forwhy.training.task import Epoch, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers that get an update; all linear ones in models that have none of these names."""

@@ -24,8 +24,9 @@ from forwhy.data.sequences import Histories, Sequences, batches_of
 from forwhy.errors import UserError
 from forwhy.recommend.base import Recommender, Scores
 from forwhy.recommend.sequential.networks import NextItemNetwork, SequentialOptions, kind
-from forwhy.training import Epoch, Task, seed_everything, train
-from forwhy.training.checkpoint import kept_generators
+from forwhy.training.checkpoint import kept_generators, seed_everything
+from forwhy.training.loop import train
+from forwhy.training.task import Epoch, Task
 
 log = logging.getLogger(__name__)
 

@@ -83,7 +83,7 @@ class LocalChat:
     concurrency = 1
 
     def __init__(self, name: str, config: ChatConfig, ledger: Ledger) -> None:
-        from forwhy.training import resolve_device
+        from forwhy.training.engine import resolve_device
 
         device = resolve_device(config.device)
         loaded = load_causal_lm(
