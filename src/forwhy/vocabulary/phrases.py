@@ -19,7 +19,7 @@ from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
 from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.vocabulary import token_name
+from forwhy.vocabulary.vocabulary import by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -200,11 +200,9 @@ def describe_words(
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
     rarity = _rarity(book.phrases)
     frames = []
-    named = [(side, name) for side in SIDES for name in dict.fromkeys(slots[side])]
-    for side, name in named:
-        words_KM, columns = codebooks[name], [of == name for of in slots[side]]
-        own = codes[side][:, columns]
-        near = _nearest(words_KM)
+    for name, own in by_book(codes, slots).items():
+        words_KM, near = codebooks[name], _nearest(codebooks[name])
+        side: Side = "user" if name.startswith("user") else "item"
         glosses, keywords = _glosses(words_KM, own, book, side, heads.get(name), rarity)
         frames.append(
             pl.DataFrame(
@@ -244,10 +242,10 @@ def _glosses(
     owned = _owned(own_NS, book, side)
     text_KV = unit(words_KM if head is None else words_KM @ head.T)
     centred = book.vectors - book.vectors.mean(0)
-    closeness_KP = text_KV @ unit(centred).T if text_KV.shape[1] == centred.shape[1] else None
+    closeness_KP = text_KV @ unit(centred).T
     glosses, keywords = [], []
     for code in range(len(words_KM)):
-        scores = _scores(owned.get(code), None if closeness_KP is None else closeness_KP[code], book, centred)
+        scores = _scores(owned[code], closeness_KP[code], centred)
         best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
         glosses.append([book.phrases[phrase] for phrase in best[:_GLOSS]])
         keywords.append(_keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity))
@@ -265,22 +263,19 @@ def _owned(own_NS: NDArray[np.integer], book: PhraseBook, side: Side) -> dict[in
     return owned
 
 
-def _scores(
-    counts: Counter[int] | None, closeness_P: Floats | None, book: PhraseBook, centred: Floats
-) -> dict[int, float]:
-    """Phrase -> how telling it is: near the word in text, near the owners' mean, and shared by several owners."""
+def _scores(counts: Counter[int], closeness_P: Floats, centred_PV: Floats) -> dict[int, float]:
+    """Phrase -> how telling it is: near the word in text, near the owners' mean, and shared by several owners.
+
+    `counts`: how many owners of the word have each phrase; where none has any, only the nearness to the word counts.
+    """
     if not counts:
-        if closeness_P is None:
-            return {}
         top = np.argsort(-closeness_P)[:_CANDIDATES]
         return {int(phrase): float(closeness_P[phrase]) for phrase in top if closeness_P[phrase] > 0}
     phrases = np.fromiter(counts, np.int64, len(counts))
     shared = np.log1p(np.fromiter(counts.values(), np.float64, len(counts)))
-    middle = (centred[phrases] * shared[:, None]).sum(0, keepdims=True)
-    near = (unit(centred[phrases]) @ unit(middle).T).ravel()
-    if closeness_P is not None:
-        near = 0.3 * near + closeness_P[phrases]
-    scores = np.maximum(near, 1e-3) * (1 + 0.3 * shared)
+    middle = (centred_PV[phrases] * shared[:, None]).sum(0, keepdims=True)
+    near = (unit(centred_PV[phrases]) @ unit(middle).T).ravel()
+    scores = np.maximum(0.3 * near + closeness_P[phrases], 1e-3) * (1 + 0.3 * shared)
     return dict(zip(phrases.tolist(), scores.tolist(), strict=True))
 
 

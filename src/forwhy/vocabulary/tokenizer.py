@@ -35,10 +35,9 @@ from forwhy.vocabulary.network import (
     reconstruction_softmax,
 )
 from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases, spectral_start
-from forwhy.vocabulary.vocabulary import Vocabulary, perplexity
+from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
 
 log = logging.getLogger(__name__)
-Phrases = Mapping[str, Mapping[int, Sequence[str]]]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -52,7 +51,7 @@ class BehaviourTokenizer:
     def fit(
         self,
         dataset: Dataset,
-        phrases: Phrases,
+        phrases: Mapping[str, Mapping[int, Sequence[str]]],
         encoder: TextEncoder,
         folder: Path | str,
         graph: Graph = "leak-free",
@@ -236,10 +235,14 @@ class TokenizerTask(Task[TokenizerBatch]):
         of_users = self._words(users, "user", states, learn=True)
         of_items = self._words(items, "item", states, learn=True)
         q_users, q_items = (self.network.represent(part.words_BSM) for part in (of_users, of_items))
-        parts = {
-            "reconstruction": self._reconstruction(q_users, q_items, items, batch, states),
-            "vq": of_users.loss + of_items.loss,
-        }
+        if self.config.reconstruction == "softmax":
+            reconstruction = self._softmax(q_users, q_items, items)
+        else:
+            q_negatives = self.network.represent(self._words(batch.negatives, "item", states).words_BSM)
+            positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
+            scaled = self.config.reconstruction == "minmax_rmse"
+            reconstruction = reconstruction_rmse(positive, negative, scaled)
+        parts = {"reconstruction": reconstruction, "vq": of_users.loss + of_items.loss}
         total = parts["reconstruction"] + parts["vq"]
         if self.config.macro and self.config.alpha and len(batch.pairs) > 1:
             parts["macro"] = self._macro(batch.pairs, states)
@@ -257,20 +260,6 @@ class TokenizerTask(Task[TokenizerBatch]):
         """The words of some entities; with `learn` they move the codebooks."""
         rows = self.network.rows(states, side, entities.to(states[side].device))
         return self.network.tokens(rows, side, learn)
-
-    def _reconstruction(
-        self,
-        q_users: Tensor,
-        q_items: Tensor,
-        items: Tensor,
-        batch: TokenizerBatch,
-        states: Mapping[Side, Tensor],
-    ) -> Tensor:
-        if self.config.reconstruction == "softmax":
-            return self._softmax(q_users, q_items, items)
-        q_negatives = self.network.represent(self._words(batch.negatives, "item", states).words_BSM)
-        positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
-        return reconstruction_rmse(positive, negative, self.config.reconstruction == "minmax_rmse")
 
     def _softmax(self, q_users: Tensor, q_items: Tensor, items: Tensor) -> Tensor:
         """The in-batch softmax, block by block, as a mean over the batch."""
@@ -311,11 +300,10 @@ class TokenizerTask(Task[TokenizerBatch]):
         q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in tokens.items()}
         hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
         metrics = {"hr@20": hit, "recall@20": recall}
-        for side, part in tokens.items():
-            slots = np.array(self.config.slot_books(side))
-            codes = part.codes_BS.cpu().numpy()
-            for book in dict.fromkeys(slots.tolist()):
-                metrics[f"perplexity/{book}"] = perplexity(codes[:, slots == book], self.config.codes)
+        codes = {side: part.codes_BS.cpu().numpy() for side, part in tokens.items()}
+        slots = {side: self.config.slot_books(side) for side in SIDES}
+        for book, own in by_book(codes, slots).items():
+            metrics[f"perplexity/{book}"] = perplexity(own, self.config.codes)
         return metrics
 
 

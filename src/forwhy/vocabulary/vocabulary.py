@@ -146,16 +146,10 @@ class Vocabulary(Representations):
 
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
-        report: dict[str, dict[str, float]] = {}
-        for side in SIDES:
-            slots = np.array(self.slots(side))
-            for book in dict.fromkeys(slots.tolist()):
-                own = self.codes[side][:, slots == book]
-                report[book] = {
-                    "perplexity": perplexity(own, len(self.codebooks[book])),
-                    "used": len(np.unique(own)),
-                }
-        return report
+        return {
+            book: {"perplexity": perplexity(own, len(self.codebooks[book])), "used": len(np.unique(own))}
+            for book, own in by_book(self.codes, {side: self.slots(side) for side in SIDES}).items()
+        }
 
     def content(self) -> Content:
         """Codes, codewords and heads as tensors; words, ids and titles as tables."""
@@ -194,6 +188,17 @@ class Vocabulary(Representations):
             fold_in=tensors["fold_in"],
             heads={book: tensors[f"head.{book}"] for book in BOOKS if f"head.{book}" in tensors},
         )
+
+
+def by_book(
+    codes: Mapping[Side, NDArray[np.int32]], slots: Mapping[Side, Sequence[str]]
+) -> dict[str, NDArray[np.int32]]:
+    """Book -> [N, its slots] codes, from side -> [N, S] codes and side -> the book of each slot."""
+    return {
+        book: codes[side][:, [name == book for name in slots[side]]]
+        for side in SIDES
+        for book in dict.fromkeys(slots[side])
+    }
 
 
 def perplexity(codes: NDArray[np.integer], size: int) -> float:
