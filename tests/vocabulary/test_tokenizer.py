@@ -12,12 +12,10 @@ import forwhy
 from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
-from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall
 from forwhy.recommend.behaviour import BehaviourRecommender
-from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.text.encoder import HashEncoder, text_encoder
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer
@@ -56,15 +54,6 @@ def test_people_of_one_quarter_share_words(vocabulary: Vocabulary, town: Dataset
     assert same_quarter[same_word & off].mean() > 1.5 * same_quarter[off].mean()
 
 
-def test_glosses_are_phrases_of_the_owners(vocabulary: Vocabulary, town: Dataset) -> None:
-    phrases = town.phrases("item")
-    for code, gloss in enumerate(vocabulary.glosses("item_macro")):
-        owners = np.flatnonzero(vocabulary.codes["item"][:, 0] == code)
-        known = {phrase for owner in owners for phrase in phrases.get(int(owner), [])}
-        assert not known or set(gloss) <= known
-    assert sum(bool(words) for words in vocabulary.keywords("item_micro")) > 24
-
-
 def test_text_reached_the_macro_words(vocabulary: Vocabulary, town: Dataset) -> None:
     pairs = town.pairs("test")
     fused = vocabulary.fused_text(pairs.users, pairs.items)
@@ -72,16 +61,6 @@ def test_text_reached_the_macro_words(vocabulary: Vocabulary, town: Dataset) -> 
     scores = fused @ texts.T
     ranks = (scores >= scores.diagonal()[:, None]).sum(1)
     assert ranks.mean() < 0.42 * len(pairs)  # chance: half
-
-
-def test_words_of_a_history_are_like_the_persons_own(vocabulary: Vocabulary, town: Dataset) -> None:
-    agree, chance = [], []
-    for user in range(0, 60):
-        items = vocabulary.seen[vocabulary.seen[:, 0] == user, 1]
-        folded = vocabulary.codes_for_history(items.tolist())
-        agree.append((folded == vocabulary.codes["user"][user]).mean())
-        chance.append((folded == vocabulary.codes["user"][user + 60]).mean())
-    assert np.mean(agree) > 2 * np.mean(chance) + 0.05
 
 
 def test_what_was_cut_from_the_graph_is_still_not_new(learn: Learn, town: Dataset, tmp_path: Path) -> None:
@@ -101,36 +80,6 @@ def test_what_was_cut_from_the_graph_is_still_not_new(learn: Learn, town: Datase
     users = [town.users.values[user] for user in dict.fromkeys(cut[:, 0].tolist())]
     listed = BehaviourRecommender(vocabulary).recommend(users, k=len(town.items))
     assert listed.join(leaked, on=["user_id", "item_id"], how="inner").is_empty()
-
-
-def test_an_empty_history_is_refused(vocabulary: Vocabulary) -> None:
-    with pytest.raises(UserError, match="at least one item"):
-        vocabulary.codes_for_history([])
-
-
-def test_tokens_have_names_and_rows(vocabulary: Vocabulary) -> None:
-    names = vocabulary.token_names("user", 0)
-    assert names[0] == f"<u.macro_{vocabulary.codes['user'][0, 0]}>"
-    assert [vocabulary.word(name)["token"] for name in names] == names
-    with pytest.raises(UserError, match="<u.macro_9999>"):
-        vocabulary.word("<u.macro_9999>")
-
-
-def test_the_artifact_obeys_the_laws(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    artifact_laws(lambda: vocabulary, tmp_path / "vocabulary")
-
-
-def test_saved_and_loaded_it_recommends_the_same(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    vocabulary.save_pretrained(tmp_path / "v")
-    loaded = Vocabulary.from_pretrained(tmp_path / "v")
-    users = list(vocabulary.users.values[:5])
-    ours, theirs = BehaviourRecommender(vocabulary), BehaviourRecommender(loaded)
-    assert ours.recommend(users, k=5).equals(theirs.recommend(users, k=5))
-    assert loaded.words.equals(vocabulary.words)
-
-
-def test_the_recommender_obeys_the_laws(vocabulary: Vocabulary) -> None:
-    recommender_laws(BehaviourRecommender(vocabulary), list(vocabulary.users.values[:8]))
 
 
 def test_the_same_seed_gives_the_same_words(learn: Learn, vocabulary: Vocabulary, tmp_path: Path) -> None:

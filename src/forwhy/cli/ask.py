@@ -98,9 +98,9 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
     if not isinstance(words, Vocabulary):
         return []
     if isinstance(person, int):
-        names = words.token_names("user", person)
+        names = words.token_names("user", words.codes["user"][person])
     else:
-        names = words.names_of("user", words.codes_for_history(person))
+        names = words.token_names("user", words.codes_for_history(person))
     return [{"token": name, "gloss": words.word(name)["gloss"]} for name in names]
 
 

@@ -1,28 +1,18 @@
-"""Normalised adjacency, propagation and spectral embeddings against independent implementations."""
-
-from functools import partial
+"""Normalised adjacency, spectral embeddings and negatives against independent implementations."""
 
 import numpy as np
-import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from forwhy.graph.bipartite import Bipartite, right_vectors, spectral_embeddings
-from forwhy.graph.lightgcn import Propagation
+from forwhy.graph.bipartite import Bipartite, Negatives, right_vectors, spectral_embeddings
+
+from .conftest import dense_normalised, graphs
 
 
 def random_graph(users: int = 23, items: int = 17, seed: int = 0) -> Bipartite:
     rng = np.random.default_rng(seed)
     edges = np.unique(np.stack([rng.integers(0, users - 1, 150), rng.integers(0, items, 150)], 1), axis=0)
     return Bipartite(edges.astype(np.int64), users, items)  # the last user has no edge
-
-
-def dense_normalised(graph: Bipartite) -> np.ndarray:
-    matrix = np.zeros((graph.users, graph.items))
-    for user, item in graph.edges:
-        matrix[user, item] = 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normalised = matrix / np.sqrt(matrix.sum(1))[:, None] / np.sqrt(matrix.sum(0))
-    return np.nan_to_num(normalised)
 
 
 def test_the_adjacency_is_that_of_equation_2() -> None:
@@ -40,34 +30,6 @@ def test_neighbour_means_are_means() -> None:
     graph = random_graph()
     rows = graph.to_users.toarray().sum(1)
     np.testing.assert_allclose(rows, graph.user_degrees > 0, atol=1e-6)
-
-
-@pytest.mark.parametrize("layers", [0, 1, 3])
-def test_propagation_equals_powers_of_the_full_matrix(layers: int) -> None:
-    graph = random_graph()
-    n, m = graph.users, graph.items
-    full = np.zeros((n + m, n + m))
-    full[:n, n:] = dense_normalised(graph)
-    full += full.T
-    table = np.random.default_rng(1).standard_normal((n + m, 4))
-    expected = sum(np.linalg.matrix_power(full, k) @ table for k in range(layers + 1)) / (layers + 1)
-    start = torch.from_numpy(table.astype(np.float32))
-    users, items = Propagation(graph)(start[:n], start[n:], layers)
-    np.testing.assert_allclose(torch.cat([users, items]).numpy(), expected, atol=1e-5)
-
-
-def test_propagation_has_the_right_gradient() -> None:
-    graph = random_graph(6, 5)
-    users = torch.randn(6, 2, requires_grad=True)
-    items = torch.randn(5, 2, requires_grad=True)
-    probe_users, probe_items = torch.randn(6, 2), torch.randn(5, 2)
-    propagate = partial(Propagation(graph), layers=2)
-    out_users, out_items = propagate(users, items)
-    ((out_users * probe_users).sum() + (out_items * probe_items).sum()).backward()
-    # The map is linear and symmetric, so its gradient is the map applied to the probe.
-    back_users, back_items = propagate(probe_users, probe_items)
-    torch.testing.assert_close(users.grad, back_users)
-    torch.testing.assert_close(items.grad, back_items)
 
 
 def test_the_singular_vectors_are_numpys() -> None:
@@ -104,3 +66,25 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 def test_width_is_capped_by_the_graph() -> None:
     assert spectral_embeddings(random_graph(6, 5), 64)[0].shape == (6, 5)
+
+
+# --- Negatives.
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.integers(0, 2**32))
+def test_negatives_are_all_the_absent_items_and_no_other(graph: Bipartite, seed: int) -> None:
+    taken = {tuple(edge) for edge in graph.edges.tolist()}
+    absent = {(u, i) for u in range(graph.users) for i in range(graph.items)} - taken
+    negatives = Negatives(graph)
+    assert negatives.exist.tolist() == [any(u == user for u, _ in absent) for user in range(graph.users)]
+    users = np.repeat(np.flatnonzero(negatives.exist), 200)
+    drawn = negatives.draw(users, np.random.default_rng(seed))
+    assert set(zip(users.tolist(), drawn.tolist(), strict=True)) == absent
+
+
+def test_negatives_are_uniform() -> None:
+    graph = Bipartite(np.array([[0, 0], [0, 3], [0, 4]]), 1, 8)
+    drawn = Negatives(graph).draw(np.zeros(50_000, np.int64), np.random.default_rng(0))
+    shares = np.bincount(drawn, minlength=8) / len(drawn)
+    np.testing.assert_allclose(shares, [0, 0.2, 0.2, 0, 0, 0.2, 0.2, 0.2], atol=0.01)

@@ -1,7 +1,4 @@
-"""LightGCN: its mathematics against others', its training, and the vectors it leaves.
-
-Run as a script with a folder, this file is the training that a test kills.
-"""
+"""LightGCN: its mathematics against others', its training, and the vectors it leaves."""
 
 import logging
 import os
@@ -9,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +21,30 @@ from torch import Tensor
 from torch_geometric.nn.models import LightGCN
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
-from forwhy.graph.bipartite import Bipartite, Negatives
+from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.lightgcn import (
     BprBatch,
     BprTask,
-    CollaborativeEncoder,
     CollaborativeNetwork,
+    Propagation,
     bpr_loss,
     propagated,
 )
 from forwhy.graph.representations import CollaborativeVectors
-from forwhy.testing import artifact_laws
 from forwhy.training.loop import Diverged
 
-SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
+from .conftest import LONG, dense_normalised, graphs, learn
+
 NOBODY = np.zeros((0, 2), np.int64)
-
-
-@pytest.fixture(scope="module")
-def town() -> Dataset:
-    return make_town()
-
-
-def make_town() -> Dataset:
-    return little_town(seed=1, users=240, items=160, visits=15, explanations=(40, 10, 10))
-
-
-def learn(dataset: Dataset, folder: Path, **options: Any) -> CollaborativeVectors:  # noqa: ANN401
-    config = CollaborativeConfig(**{**SMALL, **options})
-    return CollaborativeEncoder(config).fit(dataset, folder)
-
-
-@pytest.fixture(scope="module")
-def vectors(town: Dataset, tmp_path_factory: pytest.TempPathFactory) -> CollaborativeVectors:
-    return learn(town, tmp_path_factory.mktemp("learn"))
 
 
 def visits(pairs: list[tuple[str, str, str]]) -> Dataset:
     """A data set of (user, item, split)."""
     columns = ["user_id", "item_id", "split"]
     return make_dataset("few", {"interactions": pl.DataFrame(pairs, schema=columns, orient="row")})
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> Bipartite:
-    """Up to 7 users and 6 items; anybody may be without edges, or know everything."""
-    users, items = draw(st.integers(1, 7)), draw(st.integers(1, 6))
-    cells = st.tuples(st.integers(0, users - 1), st.integers(0, items - 1))
-    edges = sorted(draw(st.sets(cells, min_size=1)))
-    return Bipartite(np.array(edges, np.int64), users, items)
 
 
 def random_graph(seed: int = 0) -> Bipartite:
@@ -94,6 +63,34 @@ def network_of(graph: Bipartite, **options: Any) -> CollaborativeNetwork:  # noq
 
 
 # --- equations
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_propagation_equals_powers_of_the_full_matrix(layers: int) -> None:
+    graph = random_graph()
+    n, m = graph.users, graph.items
+    full = np.zeros((n + m, n + m))
+    full[:n, n:] = dense_normalised(graph)
+    full += full.T
+    table = np.random.default_rng(1).standard_normal((n + m, 4))
+    expected = sum(np.linalg.matrix_power(full, k) @ table for k in range(layers + 1)) / (layers + 1)
+    start = torch.from_numpy(table.astype(np.float32))
+    users, items = Propagation(graph)(start[:n], start[n:], layers)
+    np.testing.assert_allclose(torch.cat([users, items]).numpy(), expected, atol=1e-5)
+
+
+def test_propagation_has_the_right_gradient() -> None:
+    graph = Bipartite(np.array([[0, 0], [0, 1], [1, 1], [1, 4], [2, 3], [3, 2], [4, 4]]), 6, 5)
+    users = torch.randn(6, 2, requires_grad=True)
+    items = torch.randn(5, 2, requires_grad=True)
+    probe_users, probe_items = torch.randn(6, 2), torch.randn(5, 2)
+    propagate = partial(Propagation(graph), layers=2)
+    out_users, out_items = propagate(users, items)
+    ((out_users * probe_users).sum() + (out_items * probe_items).sum()).backward()
+    # The map is linear and symmetric, so its gradient is the map applied to the probe.
+    back_users, back_items = propagate(probe_users, probe_items)
+    torch.testing.assert_close(users.grad, back_users)
+    torch.testing.assert_close(items.grad, back_items)
 
 
 def stacked(tables: Any) -> Tensor:  # noqa: ANN401
@@ -218,25 +215,6 @@ def test_the_loss_survives_scores_of_any_size() -> None:
 # --- negatives
 
 
-@settings(max_examples=60, deadline=None)
-@given(graphs(), st.integers(0, 2**32))
-def test_negatives_are_all_the_absent_items_and_no_other(graph: Bipartite, seed: int) -> None:
-    taken = {tuple(edge) for edge in graph.edges.tolist()}
-    absent = {(u, i) for u in range(graph.users) for i in range(graph.items)} - taken
-    negatives = Negatives(graph)
-    assert negatives.exist.tolist() == [any(u == user for u, _ in absent) for user in range(graph.users)]
-    users = np.repeat(np.flatnonzero(negatives.exist), 200)
-    drawn = negatives.draw(users, np.random.default_rng(seed))
-    assert set(zip(users.tolist(), drawn.tolist(), strict=True)) == absent
-
-
-def test_negatives_are_uniform() -> None:
-    graph = Bipartite(np.array([[0, 0], [0, 3], [0, 4]]), 1, 8)
-    drawn = Negatives(graph).draw(np.zeros(50_000, np.int64), np.random.default_rng(0))
-    shares = np.bincount(drawn, minlength=8) / len(drawn)
-    np.testing.assert_allclose(shares, [0, 0.2, 0.2, 0, 0, 0.2, 0.2, 0.2], atol=0.01)
-
-
 def test_each_epoch_has_every_interaction_once_and_fresh_negatives() -> None:
     graph = random_graph()
     config = CollaborativeConfig(batch_size=32, negatives=2)
@@ -291,13 +269,12 @@ def test_the_same_seed_gives_the_same_bytes(
     assert again.metrics["recall@20"] == vectors.metrics["recall@20"]
 
 
-LONG = {"start": "xavier", "epochs": 8, "patience": 0, "checkpoint_seconds": 0.0}
-
-
 def test_kill_9_then_rerun_gives_the_same_bytes(town: Dataset, tmp_path: Path) -> None:
     killed, metrics = tmp_path / "killed", tmp_path / "killed" / "metrics.jsonl"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, __file__, str(killed)], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("conftest.py")), str(killed)], env=environment
+    )
     while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") > 4):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -369,19 +346,7 @@ def test_no_training_split_is_an_error(tmp_path: Path) -> None:
         learn(visits([("a", "x", "valid"), ("b", "y", "test")]), tmp_path)
 
 
-# --- the artifact
-
-
-def test_vectors_obey_the_artifact_laws(vectors: CollaborativeVectors, tmp_path: Path) -> None:
-    artifact_laws(lambda: vectors, tmp_path / "laws")
-    vectors.save_pretrained(tmp_path / "saved")
-    read = CollaborativeVectors.from_pretrained(tmp_path / "saved")
-    assert (read.users, read.items, read.titles) == (vectors.users, vectors.items, vectors.titles)
-    assert (read.config, read.metrics, read.dims) == (vectors.config, vectors.metrics, 8)
-    for side in ("user", "item"):
-        np.testing.assert_array_equal(read.representation(side), vectors.representation(side))
-    for name in ("fold_in", "seen", "taken"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(vectors, name))
+# --- newcomers
 
 
 @settings(max_examples=40, deadline=None)
@@ -399,28 +364,6 @@ def test_a_known_user_folds_in_to_their_vector_less_layer_0(
         np.testing.assert_allclose(folded, final["user"][user] - own, atol=1e-4)
 
 
-def test_a_history_is_a_set_of_known_items(vectors: CollaborativeVectors) -> None:
-    once = vectors.representation_for_history([3, 8])
-    np.testing.assert_array_equal(vectors.representation_for_history([8, 3, 3]), once)
-    assert once.shape == (8,)
-    assert once.dtype == np.float32
-    with pytest.raises(UserError, match="history: empty"):
-        vectors.representation_for_history([])
-    with pytest.raises(UserError, match="from 0 to 159, got 999"):
-        vectors.representation_for_history([3, 999])
-
-
-def test_folded_users_rank_their_own_items_high(vectors: CollaborativeVectors, town: Dataset) -> None:
-    items = vectors.representation("item")
-    lists = [vectors.seen[vectors.seen[:, 0] == user, 1] for user in range(len(town.users))]
-    folded = np.stack([vectors.representation_for_history(history) for history in lists])
-    own = vectors.representation("user")
-    cosines = (folded * own).sum(1) / np.linalg.norm(folded, axis=1) / np.linalg.norm(own, axis=1)
-    assert np.median(cosines) > 0.8
-    ranks = (-folded @ items.T).argsort(1).argsort(1)
-    assert np.mean([ranks[user, history].mean() for user, history in enumerate(lists)]) < len(items) / 4
-
-
 def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ValidationError):
         CollaborativeConfig(dimz=3)
@@ -428,16 +371,3 @@ def test_options_that_do_not_exist_are_refused() -> None:
         CollaborativeConfig(layers=0)
     assert CollaborativeConfig(preset="official", layers=2).layers == 2
     assert CollaborativeConfig(preset="official").combine == "sum"
-
-
-if __name__ == "__main__":
-
-    class Slow(BprTask):
-        def loss(self, batch: BprBatch) -> Any:  # noqa: ANN401
-            time.sleep(0.1)
-            return super().loss(batch)
-
-    import forwhy.graph.lightgcn as training
-
-    training.BprTask = Slow  # type: ignore[misc]
-    learn(make_town(), Path(sys.argv[1]), **LONG)

@@ -1,0 +1,54 @@
+"""Collaborative vectors are saved and read back, know newcomers by a history, and say who has one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
+from forwhy.graph.representations import CollaborativeVectors
+from forwhy.testing import artifact_laws
+
+
+def test_vectors_obey_the_artifact_laws(vectors: CollaborativeVectors, tmp_path: Path) -> None:
+    artifact_laws(lambda: vectors, tmp_path / "laws")
+    vectors.save_pretrained(tmp_path / "saved")
+    read = CollaborativeVectors.from_pretrained(tmp_path / "saved")
+    assert (read.users, read.items, read.titles) == (vectors.users, vectors.items, vectors.titles)
+    assert (read.config, read.metrics, read.dims) == (vectors.config, vectors.metrics, 8)
+    for side in ("user", "item"):
+        np.testing.assert_array_equal(read.representation(side), vectors.representation(side))
+    for name in ("fold_in", "seen", "taken"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(vectors, name))
+
+
+def test_a_history_is_a_set_of_known_items(vectors: CollaborativeVectors) -> None:
+    once = vectors.representation_for_history([3, 8])
+    np.testing.assert_array_equal(vectors.representation_for_history([8, 3, 3]), once)
+    assert once.shape == (8,)
+    assert once.dtype == np.float32
+    with pytest.raises(UserError, match="history: empty"):
+        vectors.representation_for_history([])
+    with pytest.raises(UserError, match="from 0 to 159, got 999"):
+        vectors.representation_for_history([3, 999])
+
+
+def test_folded_users_rank_their_own_items_high(vectors: CollaborativeVectors, town: Dataset) -> None:
+    items = vectors.representation("item")
+    lists = [vectors.seen[vectors.seen[:, 0] == user, 1] for user in range(len(town.users))]
+    folded = np.stack([vectors.representation_for_history(history) for history in lists])
+    own = vectors.representation("user")
+    cosines = (folded * own).sum(1) / np.linalg.norm(folded, axis=1) / np.linalg.norm(own, axis=1)
+    assert np.median(cosines) > 0.8
+    ranks = (-folded @ items.T).argsort(1).argsort(1)
+    assert np.mean([ranks[user, history].mean() for user, history in enumerate(lists)]) < len(items) / 4
+
+
+def test_rows_of_items_are_theirs(vectors: CollaborativeVectors) -> None:
+    np.testing.assert_array_equal(vectors.item_vectors([7, 2]), vectors.representation("item")[[7, 2]])
+
+
+def test_history_is_an_edge_of_the_graph(vectors: CollaborativeVectors) -> None:
+    for column, side in enumerate(("user", "item")):
+        assert set(np.flatnonzero(vectors.has_history[side])) == set(vectors.seen[:, column])
