@@ -267,12 +267,11 @@ def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = Fa
     the sets of all explained neighbours.
     """
     edges, train = dataset.edges("train"), dataset.pairs("train")
-    held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
+    train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
     told: dict[int, dict[int, str]] = {}
     for user, item, text in zip(train.users.tolist(), train.items.tolist(), train.texts, strict=True):
-        if (user, item) not in held:
-            of, teller = (user, item) if by_user else (item, user)
-            told.setdefault(of, {})[teller] = text
+        of, teller = (user, item) if by_user else (item, user)
+        told.setdefault(of, {})[teller] = text
     if by_user:
         users, items, edges = items, users, edges[:, ::-1]
     compared = [*{teller for tellers in told.values() for teller in tellers}, *users.tolist()]

@@ -68,17 +68,17 @@ class KnownStatements:
         for side, known in self._facts.items():
             for number, said in entity_phrases(dataset, side, config).items():
                 known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
-        held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
+        told = dataset.pairs("train")
+        told = told.select(np.flatnonzero(~dataset.is_heldout(told.users, told.items)))
         read: tuple[tuple[Source, Pairs], ...] = (
-            ("explanation", dataset.pairs("train")),
+            ("explanation", told),
             ("review", dataset.training_reviews()),
         )
         for source, pairs in read:
             for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
-                if (user, item) not in held:
-                    statement = Statement(text, source, (user, item))
-                    self._texts["item"].setdefault(item, []).append(statement)
-                    self._texts["user"].setdefault(user, []).append(statement)
+                statement = Statement(text, source, (user, item))
+                self._texts["item"].setdefault(item, []).append(statement)
+                self._texts["user"].setdefault(user, []).append(statement)
 
     def of(self, user: int, item: int) -> PairStatements:
         """Both sides of a pair (internal numbers), without what was said about this very pair."""

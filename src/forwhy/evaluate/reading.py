@@ -336,23 +336,23 @@ def held_out_keys(dataset: Dataset) -> set[Key]:
 
 
 def _by_ids(name: str, reading: Reading, dataset: Dataset) -> Reading:
-    users = dataset.users.numbers([user for user, _ in reading.outputs.pairs]).tolist()
-    items = dataset.items.numbers([item for _, item in reading.outputs.pairs]).tolist()
-    numbers = list(zip(users, items, strict=True))
-    held = {(user, item) for user, item in dataset.heldout_pairs().tolist()}
-    kept = [row for row, pair in enumerate(numbers) if pair in held]
+    users = dataset.users.numbers([user for user, _ in reading.outputs.pairs])
+    items = dataset.items.numbers([item for _, item in reading.outputs.pairs])
+    known = (users >= 0) & (items >= 0)
+    held = known & dataset.is_heldout(users, items)
     counts = {
-        "unknown_user": users.count(-1),
-        "unknown_item": sum(user >= 0 > item for user, item in numbers),
-        "not_held_out": sum(user >= 0 and item >= 0 for user, item in numbers) - len(kept),
+        "unknown_user": int((users < 0).sum()),
+        "unknown_item": int(((users >= 0) & (items < 0)).sum()),
+        "not_held_out": int((known & ~held).sum()),
     }
+    kept = np.flatnonzero(held).tolist()
     if len(kept) < 2:
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         raise UserError(
-            f"{name}: {len(kept)} of {len(numbers)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
+            f"{name}: {len(kept)} of {len(reading)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
             "give the data set that they were made from"
         )
-    matched = dict(enumerate(numbers))
+    matched = dict(enumerate(zip(users.tolist(), items.tolist(), strict=True)))
     return replace(reading, exclusions=reading.exclusions | counts, matched=matched).take(kept)
 
 
