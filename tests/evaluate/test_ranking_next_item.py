@@ -28,7 +28,7 @@ def by_loop(
     found: dict[str, list[float]] = {}
     for user in range(USERS):
         target = int(sequences.targets(split)[user])
-        hidden = set(sequences.history(user, split, 99).tolist()) - {target} if filter_seen else set()
+        hidden = set(sequences.histories(split)[user].tolist()) - {target} if filter_seen else set()
         if target < 0:
             continue
         others = [scores[user, item] for item in range(ITEMS) if item != target and item not in hidden]
@@ -105,7 +105,7 @@ def test_seen_out_means_the_same_of_scores_and_of_lists(split: Heldout) -> None:
     lists = np.full((len(users), 5), -1)
     for row, user in enumerate(users):
         left_out = set(hidden[user].tolist())
-        assert left_out == set(sequences.history(user, split, 99)) - {sequences.targets(split)[user]}
+        assert left_out == set(sequences.histories(split)[user].tolist()) - {sequences.targets(split)[user]}
         order = [item for item in np.argsort(-scores[user]).tolist() if item not in left_out]
         lists[row] = order[:5]  # five unseen ones, however many of the best are seen
     listed = rank_lists(lists, sequences, split, (1, 5))
