@@ -33,7 +33,7 @@ def test_every_training_item_is_a_target_once_after_what_came_before() -> None:
     found = [
         (tuple(items[:length].tolist()), int(target))
         for batch in task_of(data, window=4, batch_size=5).batches(1)
-        for items, length, target in zip(batch.items_BI, batch.lengths_B, batch.targets_B, strict=True)
+        for items, length, target in zip(*batch, strict=True)
     ]
     assert sorted(found) == sorted(wanted)
 

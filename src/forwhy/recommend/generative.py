@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forwhy.artifact import Artifact, Content, Saved
+from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
@@ -216,14 +216,27 @@ class GenerativeRecommender(Recommender, Saved):
             "metrics": self.metrics,
             "repeat_gain": self.repeat_gain,
         }
-        tensors = {f"network.{name}": value.detach().cpu().numpy() for name, value in self._weights().items()}
-        card = self._card()
+        weights = {name: value.detach().cpu().numpy() for name, value in self._weights().items()}
+        text = (
+            f"Writes the codes of the next of {len(self.catalogue.items):,} items after the last {self.window} of a "
+            f"history. Load with `{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`."
+            f"{self._origin()}"
+        )
         return Content(
-            config, self.catalogue.tensors() | tensors, self.catalogue.tables(), card, {"index": self.index}
+            config,
+            self.catalogue.tensors() | weights,
+            self.catalogue.tables(),
+            card(self.title, text, self.metrics, "generative-recommendation"),
+            {"index": self.index},
         )
 
     def _weights(self) -> Mapping[str, Tensor]:
-        return self.network.state_dict()
+        """Tensors by the names under which `_restored` reads them."""
+        return {f"network.{name}": value for name, value in self.network.state_dict().items()}
+
+    def _origin(self) -> str:
+        """A paragraph of the card on what training began with."""
+        return ""
 
     @classmethod
     def restore(cls, stored: Artifact, device: str = "auto", **_: Any) -> Self:  # noqa: ANN401
@@ -254,20 +267,6 @@ class GenerativeRecommender(Recommender, Saved):
         device: torch.device,
     ) -> tuple[GenerativeNetwork, dict[str, Any]]:
         """The network with its weights, and what else the constructor takes."""
-
-    def _card(self, origin: str = "") -> str:
-        rows = "\n".join(
-            f"| {stage} | {name} | {value} |"
-            for stage, numbers in self.metrics.items()
-            for name, value in numbers.items()
-        )
-        return (
-            "---\nlibrary_name: forwhy\ntags: [recommendation, generative-recommendation]\n---\n"
-            f"# {self.title}\n\nWrites the codes of the next of {len(self.catalogue.items):,} items after the last "
-            f"{self.window} of a history. Load with "
-            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`.\n\n"
-            f"{origin}| stage | measured in training | |\n|---|---|---|\n{rows}\n"
-        )
 
 
 # --- What a written item gains for standing in the history already.

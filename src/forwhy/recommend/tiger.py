@@ -209,14 +209,8 @@ class CodesHead:
 # --- its training: one encoder pass per target
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step's targets."""
-
-    items_BI: Tensor
-    """What was taken before each, padded behind."""
-    lengths_B: Tensor
-    targets_B: Tensor
+Batch = tuple[Tensor, Tensor, Tensor]
+"""One step's targets: what was taken before each [B, I], padded behind, how many items that is [B], the targets [B]."""
 
 
 class TigerTask(GenerativeTask[Batch]):
@@ -244,16 +238,18 @@ class TigerTask(GenerativeTask[Batch]):
         before = targets - self._train.offsets[:-1][self._train.rows[targets]]
         lengths = np.minimum(before, self.config.window)
         rows = batches_of(lengths, self.config.batch_size, rng)
-        return Epoch(len(rows), lambda number: self._batch(targets[rows[number]], lengths[rows[number]]))
 
-    def _batch(self, targets: Ints, lengths: Ints) -> Batch:
-        before = self._train.spans(targets - lengths, lengths)
-        parts = before.padded(), lengths, self._train.items[targets]
-        return Batch(*(torch.from_numpy(part) for part in parts))
+        def batch(number: int) -> Batch:
+            places, sizes = targets[rows[number]], lengths[rows[number]]
+            before = self._train.spans(places - sizes, sizes)
+            items, taken = before.padded(), self._train.items[places]
+            return torch.from_numpy(items), torch.from_numpy(sizes), torch.from_numpy(taken)
+
+        return Epoch(len(rows), batch)
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Mean cross-entropy of the targets' codes."""
-        found: Mapping[str, Tensor] = self.network(batch.items_BI, batch.lengths_B, batch.targets_B)
+        found: Mapping[str, Tensor] = self.network(*batch)
         return found
 
 

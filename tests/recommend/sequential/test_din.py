@@ -10,7 +10,7 @@ import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential.recommender import Batch, NextItemTask, made
+from forwhy.recommend.sequential.recommender import NextItemTask, made
 from forwhy.systems import din
 from forwhy.systems.din import AttentionUnit, DinConfig
 from forwhy.systems.din import DinNetwork as Din
@@ -106,7 +106,7 @@ def test_the_loss_is_every_prefix_alone_against_its_negatives(head: str, smoothi
     net = network(config)
     task.network.load_state_dict(net.state_dict())
     padded = Histories.of(rows)
-    batch = Batch(torch.from_numpy(padded.padded()), torch.from_numpy(padded.lengths))
+    batch = (torch.from_numpy(padded.padded()), torch.from_numpy(padded.lengths))
     losses = []
     for row in rows:
         for end in range(1, len(row)):
@@ -128,7 +128,7 @@ def test_one_negative_is_any_other_item() -> None:
     found = set()
     for seed in range(100):
         torch.manual_seed(seed)
-        found.add(task.loss(Batch(torch.tensor([[3, 1]]), torch.tensor([2])))["loss"].item())
+        found.add(task.loss((torch.tensor([[3, 1]]), torch.tensor([2])))["loss"].item())
     assert sorted(found) == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 

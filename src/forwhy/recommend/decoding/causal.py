@@ -30,7 +30,8 @@ class RoomLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self, room: int, prefix: KeyValue | None) -> None:
         super().__init__()
-        self.room, self.prefix, self.length = room, prefix, 0
+        self.room, self.prefix = room, prefix
+        self.length = 0 if prefix is None else prefix[0].shape[-2]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
         """Everything so far, views [B, H, length, E] into the room."""
@@ -119,7 +120,8 @@ class TreeModel:
         longest, shortest = max(map(len, prompts)), min(map(len, prompts))
         ids_BP = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in prompts])
         lengths_B = torch.tensor([len(row) for row in prompts], device=self.device)
-        cache = Cache(layers=self._room(longest + room, prefix))
+        held = [None] * self.layers if prefix is None else prefix.layers
+        cache = Cache(layers=[RoomLayer(longest + room, pair) for pair in held])
         keep = longest - shortest + 1
         states = self.head.states(keep, input_ids=ids_BP.to(self.device), past_key_values=cache)
         last = states[torch.arange(len(prompts), device=self.device), lengths_B - shortest]
@@ -138,35 +140,32 @@ class TreeModel:
         """
         prompts.depths_n = torch.cat([prompts.depths_n, depths_T])
         positions_BT = prompts.lengths_B[:, None] + depths_T
-        masks = {kind: self._mask(prompts, positions_BT, seen_BTn, w) for kind, w in self.windows.items()}
+        behind_P = torch.arange(prompts.width, device=self.device)
+        read_BTP = (behind_P < prompts.lengths_B[:, None])[:, None].expand(-1, len(depths_T), -1)
+        seen_BTn = torch.cat([read_BTP, seen_BTn.expand(len(read_BTP), -1, -1)], dim=2)
+        tree_Bn = prompts.lengths_B[:, None] + prompts.depths_n
+        places_Bn = torch.cat([behind_P.expand(len(tree_Bn), -1), tree_Bn], dim=1)
         return self.head.states(
             0,
             input_ids=ids_BT,
             position_ids=positions_BT,
-            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+            attention_mask=self.masks(seen_BTn, positions_BT, places_Bn),
             past_key_values=prompts.cache,
         )
 
-    def _mask(self, prompts: Prompts, positions_BT: Tensor, seen_BTn: Tensor, window: int | None) -> Tensor:
-        """What is added to attention, [B, 1, T, P + n]: 0 where seen, else the least number."""
-        behind_P = torch.arange(prompts.width, device=self.device)
-        seen_BTP = (behind_P < prompts.lengths_B[:, None])[:, None].expand(-1, positions_BT.shape[1], -1)
-        seen = torch.cat([seen_BTP, seen_BTn.expand(len(seen_BTP), -1, -1)], dim=2)
-        if window is not None:
-            places_Bn = prompts.lengths_B[:, None] + prompts.depths_n
-            places = torch.cat([behind_P.expand(len(places_Bn), -1), places_Bn], dim=1)
-            seen = seen & (positions_BT[..., None] - places[:, None] < window)
-        dtype = self.model.dtype
-        least = torch.finfo(dtype).min
-        return torch.zeros(seen.shape, dtype=dtype, device=self.device).masked_fill_(~seen, least)[:, None]
+    def masks(self, seen_BTn: Tensor, positions_BT: Tensor, places_Bn: Tensor) -> Tensor | dict[str, Tensor]:
+        """What is added to attention, [B, 1, T, n], by kind of layer where there are several.
 
-    def _room(self, room: int, prefix: Prefix | None) -> list[RoomLayer]:
-        if prefix is None:
-            return [RoomLayer(room, None) for _ in range(self.layers)]
-        layers = [RoomLayer(room, states) for states in prefix.layers]
-        for layer in layers:
-            layer.length = prefix.length
-        return layers
+        0 where a token at `positions_BT` sees one at `places_Bn` that its kind of layer reaches, else the least number.
+        """
+        masks, dtype = {}, self.model.dtype
+        for kind, window in self.windows.items():
+            near = seen_BTn
+            if window is not None:
+                near = near & (positions_BT[..., None] - places_Bn[:, None] < window)
+            zeros = torch.zeros(near.shape, dtype=dtype, device=near.device)
+            masks[kind] = zeros.masked_fill_(~near, torch.finfo(dtype).min)[:, None]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
 
     @torch.no_grad()
     def _checked_head(self) -> Head:

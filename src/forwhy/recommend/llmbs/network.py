@@ -253,56 +253,37 @@ class LlmBsNetwork(GenerativeNetwork):
         targets_BI = packed.targets_BI
         states_NLD = before.reshape(len(before), -1, levels, before.shape[2])[targets_BI]
         codes_NL = self.tokens.items_NL.to(states_BTD.device)[packed.items_BI[targets_BI]]
-        total = states_BTD.new_zeros((), dtype=torch.float32)
-        if self.softmax == "vocab":
-            total = total + self._of_vocabulary(states_NLD.flatten(0, 1), codes_NL.flatten())
-        else:
-            for level in range(levels):
-                total = total + self._of_level(states_NLD[:, level], codes_NL[:, level], level)
-        return total, codes_NL.numel()
+        return self._summed(states_NLD.flatten(0, 1), codes_NL.flatten()), codes_NL.numel()
 
     def _of_texts(self, ids_BT: Tensor, answers_BT: Tensor) -> Tensor:
         """The sum of the losses of all response tokens."""
         positions_T = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
         states_ND = self._states(ids_BT[:, :-1], positions_T, None)[answers_BT[:, 1:]]
         ids_N = ids_BT[:, 1:][answers_BT[:, 1:]]
-        if self.softmax == "vocab":
-            return self._of_vocabulary(states_ND, ids_N)
-        levels_N = self.tokens.level_of(ids_N)
-        total = self._of_vocabulary(states_ND[levels_N < 0], ids_N[levels_N < 0])
-        for level in range(len(self.tokens.levels)):
-            at = levels_N == level
-            total = total + self._of_level(states_ND[at], ids_N[at], level)
+        return self._summed(states_ND, ids_N)
+
+    def _summed(self, states_ND: Tensor, ids_N: Tensor) -> Tensor:
+        """The sum of the losses of tokens: a code against its level or the vocabulary, text against the vocabulary."""
+        levels_N = self.tokens.level_of(ids_N) if self.softmax == "level" else torch.full_like(ids_N, -1)
+        total = states_ND.new_zeros((), dtype=torch.float32)
+        for level in torch.unique(levels_N).tolist():
+            at, first = levels_N == level, 0
+            if level < 0:
+                logits_NW = self._head.vocabulary(states_ND[at])
+            else:
+                codes_W = self.tokens.levels[level].to(states_ND.device)
+                logits_NW, first = self._head.rows(states_ND[at], codes_W), int(codes_W[0])
+            total = total + F.cross_entropy(logits_NW, ids_N[at] - first, reduction="sum")
         return total
-
-    def _of_vocabulary(self, states_ND: Tensor, ids_N: Tensor) -> Tensor:
-        return F.cross_entropy(self._head.vocabulary(states_ND), ids_N, reduction="sum")
-
-    def _of_level(self, states_ND: Tensor, ids_N: Tensor, level: int) -> Tensor:
-        codes_W = self.tokens.levels[level].to(states_ND.device)
-        logits_NW = self._head.rows(states_ND, codes_W)
-        return F.cross_entropy(logits_NW, ids_N - codes_W[0], reduction="sum")
 
     def _states(self, ids_BT: Tensor, positions_T: Tensor, seen_TT: Tensor | None) -> Tensor:
         """Last hidden states [B, T, D]."""
+        places_1T = positions_T[None]
+        masks = None if seen_TT is None else self._reader.masks(seen_TT[None], places_1T, places_1T)
         states: Tensor = self._head.base(
-            input_ids=ids_BT,
-            position_ids=positions_T[None],
-            attention_mask=None if seen_TT is None else self._masks(seen_TT, positions_T),
-            use_cache=False,
+            input_ids=ids_BT, position_ids=places_1T, attention_mask=masks, use_cache=False
         ).last_hidden_state
         return states
-
-    def _masks(self, seen_TT: Tensor, positions_T: Tensor) -> Tensor | dict[str, Tensor]:
-        """What is added to attention, [1, 1, T, T], by kind of layer where there are several."""
-        masks = {}
-        for kind, window in self._reader.windows.items():
-            near_TT = (
-                seen_TT if window is None else seen_TT & (positions_T[:, None] - positions_T[None] < window)
-            )
-            zeros_TT = torch.zeros(near_TT.shape, dtype=self.lm.dtype, device=near_TT.device)
-            masks[kind] = zeros_TT.masked_fill_(~near_TT, torch.finfo(self.lm.dtype).min)[None, None]
-        return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
 def scratch_model(config: BackboneConfig, vocabulary: int) -> PreTrainedModel:

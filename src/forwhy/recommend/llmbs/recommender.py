@@ -182,33 +182,22 @@ class LlmBsRecommender(GenerativeRecommender):
 
     def content(self) -> Content:
         """All weights are in it: the card names the base model's licence."""
-        shared, parts = super().content(), {"tokenizer": self.tokenizer}
-        config = {
-            "model": self.network.lm.config.to_dict(),
-            "adapter": self.adapter is not None,
-            "base": self.base,
-        }
-        tensors = {} if self.adapter is None else self.adapter.trained.state_dict()
-        return replace(
-            shared,
-            config={**shared.config, **config},
-            tensors={
-                **shared.tensors,
-                **{f"adapter.{name}": value.cpu().numpy() for name, value in tensors.items()},
-            },
-            parts={**shared.parts, **{name: part for name, part in parts.items() if part is not None}},
-        )
+        shared, model = super().content(), self.network.lm.config.to_dict()
+        config = {"model": model, "adapter": self.adapter is not None, "base": self.base}
+        parts = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
+        return replace(shared, config={**shared.config, **config}, parts={**shared.parts, **parts})
 
     def _weights(self) -> Mapping[str, Tensor]:
-        """The first stage's weights under the model's own names, each table once."""
+        """The first stage's weights under the model's own names, each table once; the adapter's apart from them."""
         found, seen = {}, set()
         for name, value in self.network.lm.state_dict().items():
             plain = name.replace(".base_layer.", ".").replace(".parametrizations.weight.original", ".weight")
             is_adapter = ".lora_" in name or ".parametrizations.weight.0." in name
             if not is_adapter and value.data_ptr() not in seen:
                 seen.add(value.data_ptr())
-                found[plain] = value
-        return found
+                found[f"network.{plain}"] = value
+        trained = {} if self.adapter is None else self.adapter.trained.state_dict()
+        return found | {f"adapter.{name}": value for name, value in trained.items()}
 
     @classmethod
     def _restored(
@@ -235,15 +224,14 @@ class LlmBsRecommender(GenerativeRecommender):
             adapter.trained.load_state_dict(_tensors(stored, "adapter."))
         return network, {"tokenizer": tokenizer, "adapter": adapter, "base": stored.config["base"]}
 
-    def _card(self, origin: str = "") -> str:
+    def _origin(self) -> str:
         base = self.base
-        origin = (
-            "The model was trained from random weights."
-            if not base
-            else f"The weights are those of {base['id']} (revision {base['revision']}), all of them trained further. "
+        if not base:
+            return "\n\nThe model was trained from random weights."
+        return (
+            f"\n\nThe weights are those of {base['id']} (revision {base['revision']}), all of them trained further. "
             f"They fall under its licence: {base.get('licence', 'see the card of the base model')}."
         )
-        return super()._card(f"{origin}\n\n")
 
 
 # --- what fitting starts from

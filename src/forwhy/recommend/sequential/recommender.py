@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forwhy.artifact import Artifact, Content, Saved
+from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
@@ -31,14 +30,8 @@ from forwhy.training.task import Epoch, Task
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step's pieces of histories."""
-
-    items: Tensor
-    """[B, L + 1] padded behind."""
-    lengths: Tensor
-    """[B] items of each, at least 2."""
+Batch = tuple[Tensor, Tensor]
+"""One step's pieces of histories: items [B, L + 1], padded behind, and how many there are of each [B], at least 2."""
 
 
 class NextItemTask(Task[Batch]):
@@ -63,19 +56,21 @@ class NextItemTask(Task[Batch]):
         """Every training target once."""
         rng = np.random.default_rng((self.options.seed, epoch))
         rows = batches_of(self.parts.lengths, self.options.batch_size, rng)
-        return Epoch(len(rows), lambda number: self._batch(self.parts.take(rows[number])))
 
-    def _batch(self, part: Histories) -> Batch:
-        return Batch(torch.from_numpy(part.padded()), torch.from_numpy(part.lengths))
+        def batch(number: int) -> Batch:
+            part = self.parts.take(rows[number])
+            return torch.from_numpy(part.padded()), torch.from_numpy(part.lengths)
+
+        return Epoch(len(rows), batch)
 
     def weight(self, batch: Batch) -> float:
         """Targets of the batch."""
-        return float(batch.lengths.sum() - len(batch.lengths))
+        return float(batch[1].sum() - len(batch[1]))
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """The network's own."""
-        device = self.network.table.device
-        return {"loss": self.network.loss(batch.items.to(device), batch.lengths.to(device))}
+        items, lengths = (part.to(self.network.table.device) for part in batch)
+        return {"loss": self.network.loss(items, lengths)}
 
     def evaluate(self) -> Mapping[str, float]:
         """NDCG@10 and Recall@10 of full ranking, ties against us; without validation items the training loss."""
@@ -168,16 +163,15 @@ class NextItemRecommender(Recommender, Saved):
     def content(self) -> Content:
         """Weights, options, and what was taken in training."""
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
-        rows = "\n".join(f"| {name} | {value} |" for name, value in self.metrics.items())
+        text = (
+            f"The next of {len(self.catalogue.items):,} items from the last {self.window} of a history. Load with "
+            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`."
+        )
         return Content(
             {"options": self.config.model_dump(mode="json"), "metrics": self.metrics},
             self.catalogue.tensors() | weights,
             self.catalogue.tables(),
-            "---\nlibrary_name: forwhy\ntags: [recommendation, sequential]\n---\n"
-            f"# {self.config.network}\n\n"
-            f"The next of {len(self.catalogue.items):,} items from the last {self.window} of a history. Load with "
-            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`.\n\n"
-            f"| measured in training | |\n|---|---|\n{rows}\n",
+            card(self.config.network, text, self.metrics, "sequential"),
         )
 
     @classmethod
