@@ -150,7 +150,7 @@ def load(folder: Path, kind: str) -> Artifact:
     document = _read_document(folder)
     _check_kind(folder, document, kind)
     for name, stamp in document["files"].items():
-        _check_file(folder / name, stamp)
+        check_file(folder / name, stamp)
     return Artifact(kind, document["config"], _read_tensors(folder), _read_tables(folder, document), folder)
 
 
@@ -221,16 +221,18 @@ def stamps(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _digest(document: Mapping[str, Any]) -> str:
+def digest_of(document: Mapping[str, Any]) -> str:
     """SHA-256 of the document without its own digest, independent of layout."""
     rest = {key: value for key, value in document.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Write config.json with the digest of all that is in it."""
-    text = json.dumps(document | {"digest": _digest(document)}, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / CONFIG).write_text(f"{text}\n", encoding="utf-8")
+def write_document(folder: Path, document: dict[str, Any], name: str = CONFIG) -> None:
+    """Write config.json, or a file of another name, with the digest of all that is in it."""
+    text = json.dumps(
+        document | {"digest": digest_of(document)}, indent=2, ensure_ascii=False, allow_nan=False
+    )
+    (folder / name).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _library_version() -> str:
@@ -262,7 +264,7 @@ def _check_document(path: Path, document: object) -> None:
     if not isinstance(document, dict) or not {"forwhy", "format", "kind"} <= document.keys():
         raise UserError(f"{path}: not written by forwhy (no library version, format or kind in it)")
     _check_format(path, document)
-    if document.get("digest") != _digest(document):
+    if document.get("digest") != digest_of(document):
         raise UserError(f"{path}: altered after it was saved (its digest differs); restore the original")
     if not isinstance(document.get("config"), dict) or not isinstance(document.get("files"), dict):
         raise UserError(f"{path}: has no config or no list of files; save the artifact again")
@@ -300,10 +302,10 @@ def _check_kind(folder: Path, document: Mapping[str, Any], kind: str) -> None:
         )
 
 
-def _check_file(path: Path, stamp: Mapping[str, Any]) -> None:
+def check_file(path: Path, stamp: Mapping[str, Any]) -> None:
     """Size first: it is cheap and tells truncation from alteration."""
     if not path.is_file():
-        raise UserError(f"{path}: missing from the artifact; copy the whole folder again")
+        raise UserError(f"{path}: missing; copy the whole folder again")
     size = path.stat().st_size
     if size != stamp["bytes"]:
         word = "truncated" if size < stamp["bytes"] else "altered"

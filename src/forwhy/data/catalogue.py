@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact
+from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

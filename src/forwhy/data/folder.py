@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from forwhy.atomic import atomic_folder, file_sha256, recover, refuse_foreign
+from forwhy.artifact import check_file, digest_of, stamps, write_document
+from forwhy.atomic import atomic_folder, recover, refuse_foreign
 from forwhy.columns import TABLES
 from forwhy.errors import UserError
-
-__all__ = ["MARKER", "content_hash", "read_folder", "write_folder"]
 
 MARKER = "dataset.json"
 FORMAT = 1
@@ -67,11 +66,9 @@ def write_folder(
             "fingerprint": fingerprint,
             "rows": {table: frame.height for table, frame in tables.items()},
             "source": dict(source),
-            "files": {f"{table}.parquet": _stamp(temporary / f"{table}.parquet") for table in tables},
+            "files": stamps(temporary),
         }
-        document["digest"] = _digest(document)
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-        (temporary / MARKER).write_text(text + "\n", encoding="utf-8")
+        write_document(temporary, document, MARKER)
 
 
 def read_folder(folder: Path) -> tuple[str, dict[str, pl.DataFrame], str, dict[str, Any]]:
@@ -82,7 +79,7 @@ def read_folder(folder: Path) -> tuple[str, dict[str, pl.DataFrame], str, dict[s
     for table in TABLES:
         stamp = document["files"].get(f"{table}.parquet")
         if stamp is not None:
-            _check(folder / f"{table}.parquet", stamp)
+            check_file(folder / f"{table}.parquet", stamp)
             tables[table] = pl.read_parquet(folder / f"{table}.parquet")
     return document["name"], tables, document["fingerprint"], document["source"]
 
@@ -105,25 +102,6 @@ def _document(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: format {document.get('format')!r}, this library reads up to {FORMAT}; upgrade forwhy"
         )
-    if document.get("digest") != _digest(document):
+    if document.get("digest") != digest_of(document):
         raise UserError(f"{path}: altered since it was written (its digest differs); {REMEDY}")
     return document
-
-
-def _check(path: Path, stamp: Mapping[str, Any]) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: missing from the data set; {REMEDY}")
-    if path.stat().st_size != stamp["bytes"]:
-        word = "truncated" if path.stat().st_size < stamp["bytes"] else "altered"
-        raise UserError(f"{path}: {word} ({path.stat().st_size:,} of {stamp['bytes']:,} bytes); {REMEDY}")
-    if file_sha256(path) != stamp["sha256"]:
-        raise UserError(f"{path}: altered since it was written (its sha256 differs); {REMEDY}")
-
-
-def _stamp(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in document.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

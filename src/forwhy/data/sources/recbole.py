@@ -176,13 +176,12 @@ def _inter_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...] | None]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder with NAME.inter")
     found = sorted(folder.glob("*.inter"))
-    parts = [path.name.removesuffix(".inter").rpartition(".") for path in found]
-    by_split = {part: path for (_, _, part), path in zip(parts, found, strict=True) if part in SPLITS}
-    labels = {label for label, _, part in parts if part in SPLITS}
-    if len(labels) == 1 and set(by_split) == set(SPLITS) and len(found) == len(SPLITS):
-        return labels.pop(), [by_split[split] for split in SPLITS], SPLITS
-    if len(found) == 1 and not labels:
-        return found[0].name.removesuffix(".inter"), found, None
+    stems = [path.name.removesuffix(".inter") for path in found]
+    label, _, part = stems[0].rpartition(".") if stems else ("", "", "")
+    if stems == sorted(f"{label}.{split}" for split in SPLITS):
+        return label, [folder / f"{label}.{split}.inter" for split in SPLITS], SPLITS
+    if len(stems) == 1 and part not in SPLITS:
+        return stems[0], found, None
     names = ", ".join(path.name for path in found) or "none"
     raise UserError(
         f"{folder}: found {names} where NAME.inter, or NAME.train.inter, NAME.valid.inter and "

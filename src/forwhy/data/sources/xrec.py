@@ -82,13 +82,11 @@ def _from_neighbours(path: Path, part: str) -> pl.DataFrame:
     found = safe_pickle.load(path)
     lists = found.get(f"{part}_user_nb") if isinstance(found, dict) else None
     if not isinstance(lists, list) or not all(isinstance(items, list) for items in lists):
-        raise UserError(
-            f"{path}: no '{part}_user_nb' list of lists in it; add total_{part}.csv to the folder"
-        )
+        lists = [[None]]
     flat = [item for items in lists for item in items]
     if not all(type(item) is int for item in flat):
         raise UserError(
-            f"{path}: '{part}_user_nb' holds more than whole numbers; add total_{part}.csv instead"
+            f"{path}: no '{part}_user_nb' list of lists of whole numbers in it; add total_{part}.csv to the folder"
         )
     users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
     frame = pl.DataFrame({"user": users.astype(np.int64), "item": pl.Series(flat, dtype=pl.Int64)})
