@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forwhy.data.sources.files import LONGEST_LINE, BadRows, RowFile, json_object
+from forwhy.data.sources.files import LONGEST_LINE, BadRows, RowFile, clean_text, json_object
 from forwhy.errors import UserError
 
 GOOD = [json.dumps({"k": k}).encode() for k in range(1, 7)]
@@ -108,3 +108,19 @@ def test_picking_reads_the_same_rows_and_notices_a_changed_file(tmp_path: Path) 
     for gone in (2, 7):
         with pytest.raises(UserError, match="changed while it was being read"):
             list(file.pick(np.array([1, gone])))
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("<p>One&nbsp;&amp; two</p><script>alert(1)</script>", "One & two"),
+        ("['a', \"b's\"]", "a b's"),
+        ("[not a list]", "[not a list]"),
+        ("2 < 3 and 5 > 4", "2 < 3 and 5 > 4"),
+        (None, ""),
+        (["x", "y"], "x y"),
+        ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
+    ],
+)
+def test_item_text_is_cleaned(dirty: object, clean: str) -> None:
+    assert clean_text(dirty) == clean
