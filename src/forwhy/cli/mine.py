@@ -11,8 +11,7 @@ from rich.table import Table
 from forwhy.atomic import refuse_foreign
 from forwhy.cli.console import JsonFlag, app_of, emit, log, one_line, show
 from forwhy.cli.options import Given, prices, takes
-from forwhy.data.dataset import Dataset
-from forwhy.data.folder import MARKER
+from forwhy.data.dataset import MARKER, Dataset
 from forwhy.errors import UserError
 from forwhy.progress import clock
 from forwhy.text.chat import opening

@@ -1,9 +1,13 @@
 """The data set: tables with the user's own ids outside, contiguous integers inside.
 
+On disk it is a folder: dataset.json (label, fingerprint, source, hashes) and one parquet file per table.
+
 Legend: U users, I items, E edges, P explained pairs.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +17,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
+from forwhy.artifact import check_file, digest_of, stamps, write_document
+from forwhy.atomic import atomic_folder, recover, refuse_foreign
+from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data.checks import Duplicates, check_tables
-from forwhy.data.folder import content_hash, read_folder, write_folder
 from forwhy.data.ids import Ids, Pairs
 from forwhy.data.leaks import (
     PAIR,
@@ -27,8 +32,18 @@ from forwhy.data.leaks import (
     unreadable_pairs,
     vouched,
 )
+from forwhy.errors import UserError
 
 __all__ = ["Dataset", "Ids", "Pairs", "make_dataset"]
+
+MARKER = "dataset.json"
+FORMAT = 1
+"""Version of the layout; raised when an older library could no longer read the folder."""
+
+TEXTS_AT_ONCE = 10_000
+"""Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
+
+REMEDY = "import the data again with `forwhy data import`, or restore the file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +177,20 @@ class Dataset:
             UserError: the path holds something that is not a data set, or the disk is full; what was
                 there is untouched.
         """
-        write_folder(Path(folder), self.name, self.tables, self.fingerprint, self.source)
+        refuse_foreign(Path(folder), MARKER)
+        with atomic_folder(Path(folder)) as temporary:
+            for name, frame in self.tables.items():
+                frame.write_parquet(temporary / f"{name}.parquet")
+            document = {
+                "forwhy": "dataset",
+                "format": FORMAT,
+                "name": self.name,
+                "fingerprint": self.fingerprint,
+                "rows": {name: frame.height for name, frame in self.tables.items()},
+                "source": dict(self.source),
+                "files": stamps(temporary),
+            }
+            write_document(temporary, document, MARKER)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":
@@ -171,7 +199,14 @@ class Dataset:
         Raises:
             UserError: a file is missing, truncated, altered or of a newer format, named with the reason.
         """
-        return _assemble(*read_folder(Path(folder)))
+        folder = Path(folder)
+        recover(folder)
+        document = _document(folder)
+        files = {name: f"{name}.parquet" for name in TABLES if f"{name}.parquet" in document["files"]}
+        for file in files.values():
+            check_file(folder / file, document["files"][file])
+        tables = {name: pl.read_parquet(folder / file) for name, file in files.items()}
+        return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _counts(self, name: str) -> dict[str, int]:
         counts = dict(self.table(name).group_by("split").len().iter_rows())
@@ -239,3 +274,56 @@ def _assemble(
     users, items = (tuple(known_entities(tables, side).sort()) for side in SIDES)
     held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
     return Dataset(name, Ids(users, "user"), Ids(items, "item"), *held)
+
+
+# --- The folder
+
+
+def content_hash(tables: Mapping[str, pl.DataFrame]) -> str:
+    """sha256 (hex) over names, types, counts and values of every table; independent of parquet's version."""
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        frame = tables[name]
+        digest.update(f"{name}:{frame.height}\n".encode())
+        for column in frame.columns:
+            digest.update(f"{column}:{frame[column].dtype}\n".encode())
+            for part in _column_bytes(frame[column]):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _column_bytes(values: pl.Series) -> Iterator[bytes]:
+    """Values in order, with null places; text with lengths, so that no two columns share their bytes."""
+    if values.null_count():
+        yield np.packbits(values.is_null().to_numpy()).tobytes()
+    if values.dtype == pl.String:
+        text = values.fill_null("")
+        yield text.str.len_bytes().to_numpy().astype("<u4").tobytes()
+        for start in range(0, len(text), TEXTS_AT_ONCE):
+            yield "".join(text[start : start + TEXTS_AT_ONCE]).encode()
+        return
+    filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
+    yield filled.to_numpy().tobytes()
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    path = folder / MARKER
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make a data set with `forwhy data import`")
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: no {MARKER} in it, so it is not a data set; make one with `forwhy data import`"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: truncated or not JSON ({error}); {REMEDY}") from error
+    if not isinstance(document, dict) or document.get("forwhy") != "dataset":
+        raise UserError(f"{path}: not written by forwhy; make a data set with `forwhy data import`")
+    if not isinstance(document.get("format"), int) or document["format"] > FORMAT:
+        raise UserError(
+            f"{path}: format {document.get('format')!r}, this library reads up to {FORMAT}; upgrade forwhy"
+        )
+    if document.get("digest") != digest_of(document):
+        raise UserError(f"{path}: altered since it was written (its digest differs); {REMEDY}")
+    return document
