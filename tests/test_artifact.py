@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from forwhy import artifact, atomic
-from forwhy.artifact import card, load, save
+from forwhy.artifact import Content, card, load, save
 from forwhy.atomic import atomic_file, atomic_folder, recover, refuse_foreign
 from forwhy.errors import UserError
 from forwhy.testing import forge
@@ -23,7 +23,7 @@ CONFIG = {"alpha": 0.2, "slots": [1, 5], "nested": {"none": None}}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save(tmp_path / "saved", "vocabulary", CONFIG, TENSORS, TABLES, "# Card\n")
+    save(tmp_path / "saved", "vocabulary", Content(CONFIG, TENSORS, TABLES, "# Card\n"))
     return tmp_path / "saved"
 
 
@@ -43,14 +43,15 @@ def test_what_is_saved_comes_back(folder: Path) -> None:
 
 def test_views_and_numpy_scalars_are_saved_by_value(tmp_path: Path) -> None:
     view = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
-    save(tmp_path / "a", "k", {"n": np.int64(3), "lost": float("nan"), "t": (1, 2)}, {"v": view}, {}, "")
+    config = {"n": np.int64(3), "lost": float("nan"), "t": (1, 2)}
+    save(tmp_path / "a", "k", Content(config, {"v": view}))
     loaded = load(tmp_path / "a", "k")
     np.testing.assert_array_equal(loaded.tensors["v"], view)
     assert loaded.config == {"n": 3, "lost": None, "t": [1, 2]}
 
 
 def test_parts_travel_inside_and_are_checked(folder: Path, tmp_path: Path) -> None:
-    save(tmp_path / "outer", "explainer", {}, {}, {}, "", parts={"vocabulary": folder})
+    save(tmp_path / "outer", "explainer", Content(parts={"vocabulary": folder}))
     outer = load(tmp_path / "outer", "explainer")
     assert load(outer.part("vocabulary"), "vocabulary").config == CONFIG
     assert outer.tables == {}
@@ -58,7 +59,7 @@ def test_parts_travel_inside_and_are_checked(folder: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"vocabulary/words\.parquet: missing"):
         load(tmp_path / "outer", "explainer")
     with pytest.raises(ValueError, match="part name"):
-        save(tmp_path / "bad", "explainer", {}, {}, {}, "", parts={"../up": folder})
+        save(tmp_path / "bad", "explainer", Content(parts={"../up": folder}))
     assert not (tmp_path / "bad").exists()
 
 
@@ -124,7 +125,7 @@ def test_a_card_has_a_table_of_what_was_measured() -> None:
 
 
 def test_saving_over_replaces_the_whole_folder(folder: Path) -> None:
-    save(folder, "vocabulary", {}, {}, {}, "")
+    save(folder, "vocabulary", Content())
     assert sorted(tree(folder)) == ["README.md", "config.json", "model.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
@@ -135,7 +136,7 @@ def test_what_forwhy_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for place in ("thesis", "file"):
         with pytest.raises(UserError, match=place):
-            save(tmp_path / place, "vocabulary", {}, {}, {}, "")
+            save(tmp_path / place, "vocabulary", Content())
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"
     (tmp_path / "empty").mkdir()
     refuse_foreign(tmp_path / "empty", "config.json")
@@ -149,7 +150,7 @@ def test_a_full_disk_leaves_the_old(folder: Path, monkeypatch: pytest.MonkeyPatc
     before = tree(folder)
     monkeypatch.setattr(artifact, "save_file", full)
     with pytest.raises(UserError, match="saved: the disk is full"):
-        save(folder, "vocabulary", {}, TENSORS, {}, "")
+        save(folder, "vocabulary", Content({}, TENSORS))
     assert tree(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
@@ -169,7 +170,7 @@ def test_a_full_disk_under_safetensors_or_polars_is_recognised(tmp_path: Path) -
     program = """
 import resource, signal, sys, numpy, polars
 from pathlib import Path
-from forwhy.artifact import save
+from forwhy.artifact import Content, save
 from forwhy.errors import UserError
 from forwhy.testing import forge
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -177,7 +178,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 big = numpy.random.default_rng(0).random(100_000)
 for tensors, tables in (({"x": big}, {}), ({}, {"t": polars.DataFrame({"x": big})})):
     try:
-        save(Path(sys.argv[1]), "k", {}, tensors, tables, "")
+        save(Path(sys.argv[1]), "k", Content({}, tensors, tables))
     except UserError as error:
         print(error)
 """
@@ -205,7 +206,7 @@ def test_a_kill_while_writing_leaves_the_old_and_is_cleaned_up(folder: Path) -> 
     program = """
 import os, signal, sys
 from pathlib import Path
-from forwhy.artifact import atomic_folder
+from forwhy.atomic import atomic_folder
 with atomic_folder(Path(sys.argv[1])) as temporary:
     (temporary / "half").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -213,7 +214,7 @@ with atomic_folder(Path(sys.argv[1])) as temporary:
     assert subprocess.run([sys.executable, "-c", program, str(folder)], check=False).returncode == -9
     assert tree(folder) == before
     assert (folder.parent / ".saved.partial").exists()
-    save(folder, "vocabulary", {}, {}, {}, "")
+    save(folder, "vocabulary", Content())
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
 
@@ -234,7 +235,7 @@ def test_atomic_writes_are_all_or_nothing(tmp_path: Path) -> None:
 def test_a_link_to_a_folder_stays_a_link(folder: Path) -> None:
     link = folder.parent / "link"
     link.symlink_to(folder)
-    save(link, "vocabulary", {"new": 1}, {}, {}, "")
+    save(link, "vocabulary", Content({"new": 1}))
     assert link.is_symlink()
     assert load(folder, "vocabulary").config == {"new": 1}
     with atomic_folder(folder.parent / "fresh") as temporary:

@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, the errors of a full disk; hashes of files, JSON without NaN."""
+"""Writing files and folders whole or not at all, the errors of a full disk, and folders that show any damage."""
 
 import errno
 import hashlib
@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from forwhy.errors import UserError
@@ -157,3 +157,87 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# --- signed folders: a JSON document lists size and SHA-256 of every other file, itself covered by a digest
+
+
+def stamps(folder: Path, marker: str) -> dict[str, dict[str, Any]]:
+    """Size in bytes and SHA-256 of every file under ``folder`` but the marker, by relative name."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: {"bytes": paths[name].stat().st_size, "sha256": file_sha256(paths[name])}
+        for name in sorted(paths)
+        if name != marker
+    }
+
+
+def write_signed(folder: Path, marker: str, document: Mapping[str, Any]) -> None:
+    """Write the document, whose `files` are :func:`stamps`, with the digest of all that is in it."""
+    signed = {**document, "digest": _digest(document)}
+    text = json.dumps(signed, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / marker).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_signed(folder: Path, marker: str, what: str, newest: int, remedy: str) -> dict[str, Any]:
+    """The document of a folder, after checking every file that it lists.
+
+    Args:
+        folder: The folder.
+        marker: Name of the document.
+        what: What the folder should be, for messages.
+        newest: The highest `format` that can be read.
+        remedy: What to do about a file that is missing, truncated or altered.
+
+    Raises:
+        UserError: The file and the reason: missing, foreign, truncated, altered, written by a newer library.
+    """
+    recover(folder)
+    path = folder / marker
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; check the path, or {remedy}")
+    if not path.is_file():
+        raise UserError(f"{path}: missing, so this is not {what}; {remedy}")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: truncated or not JSON ({error}); {remedy}") from error
+    if not isinstance(document, dict) or not {"forwhy", "format", "files"} <= document.keys():
+        raise UserError(f"{path}: not written by forwhy; {remedy}")
+    if not isinstance(document["format"], int) or document["format"] > newest:
+        raise UserError(f"{path}: format {document['format']} is newer than {newest}; upgrade forwhy")
+    if document.get("digest") != _digest(document):
+        raise UserError(f"{path}: altered after it was saved (its digest differs); {remedy}")
+    _check_files(path, document["files"], remedy)
+    return document
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the document without its own digest, independent of layout."""
+    rest = {key: value for key, value in document.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_files(marker: Path, files: object, remedy: str) -> None:
+    if not isinstance(files, dict):
+        raise UserError(f"{marker}: has no list of files; {remedy}")
+    for name, stamp in files.items():
+        if not is_inside(name):
+            raise UserError(f"{marker}: names the file {name!r} outside its folder; refused")
+        if not isinstance(stamp, dict) or stamp.keys() != {"bytes", "sha256"}:
+            raise UserError(f"{marker}: has no size and SHA-256 of {name!r}; {remedy}")
+        path = marker.parent / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing; {remedy}")
+        size, saved = path.stat().st_size, stamp["bytes"]
+        if size != saved:  # cheap, and tells truncation from alteration
+            word = "truncated" if size < saved else "altered"
+            raise UserError(f"{path}: {word} ({size:,} bytes, {saved:,} when saved); {remedy}")
+        if file_sha256(path) != stamp["sha256"]:
+            raise UserError(f"{path}: altered after it was saved (its SHA-256 differs); {remedy}")
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative file name stays inside its folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name

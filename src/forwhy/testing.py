@@ -8,37 +8,28 @@ Plain functions with plain asserts: call them from any test, with an object smal
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
 
-from forwhy import artifact
+from forwhy.artifact import CONFIG, Saved
+from forwhy.atomic import stamps, write_signed
 from forwhy.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from forwhy.explain.base import Explainer
+    from forwhy.recommend.base import Recommender
+
 Id = str | int
 
 SAFE_SUFFIXES = {".json", ".safetensors", ".parquet", ".md", ".toml", ".jsonl", ".txt"}
 """Files that can be read without running anything of theirs."""
-
-
-class Saved(Protocol):
-    """What can be saved to a folder and loaded from it alone."""
-
-    def save_pretrained(self, folder: Path, /) -> object:
-        """Write everything that loading needs."""
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, /) -> Self:
-        """Read what was written; raise UserError when it is not whole."""
-        ...
 
 
 class Quantizes(Protocol):
@@ -54,29 +45,6 @@ class Quantizes(Protocol):
 
     def eval(self) -> object:
         """Stop learning."""
-
-
-class Explains(Saved, Protocol):
-    """An explainer: pairs of external ids in, explanations (with a ``text``) out."""
-
-    def explain(self, pairs: Any, /) -> Any:  # noqa: ANN401 - the return follows the argument
-        """One pair gives one explanation, a list of pairs a list."""
-
-    def stream(self, pair: Any, /) -> Iterable[str]:  # noqa: ANN401
-        """The pieces of one explanation's text as they are made."""
-        ...
-
-
-class Recommends(Protocol):
-    """A recommender: people in, a table of their best items out."""
-
-    def recommend(self, users: Any, /, *, k: int, filter_seen: bool = ...) -> pl.DataFrame:  # noqa: ANN401
-        """Columns user_id, item_id, score, rank; one id or a list of them."""
-        ...
-
-    def score(self, users: Any, items: Any, /) -> ArrayLike:  # noqa: ANN401
-        """The score of each pair users[n], items[n]."""
-        ...
 
 
 # --- artifacts ------------------------------------------------------------------------------------------
@@ -118,8 +86,8 @@ def forge(folder: Path, **changes: object) -> None:
 
     For tests that what an artifact says is checked where its hashes cannot tell.
     """
-    document = json.loads((folder / artifact.CONFIG).read_text(encoding="utf-8"))
-    artifact.write_document(folder, document | {"files": artifact.stamps(folder)} | changes)
+    document = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    write_signed(folder, CONFIG, document | {"files": stamps(folder, CONFIG)} | changes)
 
 
 def _damage_laws(load: Callable[[Path], object], folder: Path, name: str, content: bytes) -> None:
@@ -194,7 +162,7 @@ def quantizer_laws(quantizer: Quantizes, x: "Tensor") -> None:
 
 
 def explainer_laws(
-    explainer: Explains, pairs: Sequence[tuple[Id, Id]], unknown: Id = "nobody-at-all"
+    explainer: "Explainer[Any, Any]", pairs: Sequence[tuple[Id, Id]], unknown: Id = "nobody-at-all"
 ) -> None:
     """An explanation depends on its pair alone: not on its batch, its order, streaming, or saving.
 
@@ -217,7 +185,7 @@ def explainer_laws(
         assert _texts(loaded, pairs) == texts, "save, load: same text"
 
 
-def _texts(explainer: Explains, pairs: Sequence[tuple[Id, Id]]) -> list[str]:
+def _texts(explainer: "Explainer[Any, Any]", pairs: Sequence[tuple[Id, Id]]) -> list[str]:
     return [explanation.text for explanation in explainer.explain(list(pairs))]
 
 
@@ -225,7 +193,7 @@ def _texts(explainer: Explains, pairs: Sequence[tuple[Id, Id]]) -> list[str]:
 
 
 def recommender_laws(
-    recommender: Recommends,
+    recommender: "Recommender",
     users: Sequence[Id],
     seen: Mapping[Any, Collection[Id]] | None = None,  # keyed by user id
     k: int = 5,
@@ -261,7 +229,7 @@ def _table_laws(table: pl.DataFrame, users: Sequence[Id], k: int) -> None:
         assert rows["item_id"].is_unique().all(), f"{user!r} gets an item twice"
 
 
-def _person_laws(recommender: Recommends, rows: pl.DataFrame, user: Id, k: int) -> None:
+def _person_laws(recommender: "Recommender", rows: pl.DataFrame, user: Id, k: int) -> None:
     """Alone as in a batch; a shorter list is the head of a longer one; scores agree with `score`."""
     for asked in (user, [user]):
         alone = recommender.recommend(asked, k=k, filter_seen=True)

@@ -1,48 +1,46 @@
 """The artifact laws hold for what is saved through `artifact`, and catch what is saved otherwise."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import pytest
 
-from forwhy.artifact import load, save
+from forwhy.artifact import Artifact, Content, Saved
 from forwhy.testing import artifact_laws
 
 
 @dataclass
-class Scale:
+class Scale(Saved):
     """A model of two numbers."""
 
     values: list[float]
+    kind = "scale"
 
-    def save_pretrained(self, folder: Path) -> None:
+    def content(self) -> Content:
         table = pl.DataFrame({"word": ["a", "b"]})
-        save(folder, "scale", {}, {"values": np.array(self.values)}, {"words": table}, "# Scale\n")
+        return Content({}, {"values": np.array(self.values)}, {"words": table}, "# Scale\n")
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
-        return cls(load(folder, "scale").tensors["values"].tolist())
+    def restore(cls, stored: Artifact, **where: Any) -> Self:  # noqa: ANN401
+        return cls(stored.tensors["values"].tolist())
 
 
 @dataclass
 class Nested(Scale):
     """An artifact within an artifact."""
 
-    def save_pretrained(self, folder: Path) -> None:
-        part = folder.with_name("part")
-        Scale(self.values).save_pretrained(part)
-        save(folder, "nested", {}, {}, {}, "", parts={"scale": part})
-        for path in part.iterdir():
-            path.unlink()
-        part.rmdir()
+    kind = "nested"
+
+    def content(self) -> Content:
+        return Content(parts={"scale": Scale(self.values)})
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
-        return cls(Scale.from_pretrained(load(folder, "nested").part("scale")).values)
+    def restore(cls, stored: Artifact, **where: Any) -> Self:  # noqa: ANN401
+        return cls(Scale.from_pretrained(stored.part("scale")).values)
 
 
 class Bare(Scale):
@@ -68,11 +66,15 @@ class Rounded(Scale):
 class Executable(Scale):
     """Puts a file in that a reader would have to trust."""
 
-    def save_pretrained(self, folder: Path) -> None:
-        code = folder.with_name("code.py")
-        code.write_text("")
-        save(folder, "scale", {}, {"values": np.array(self.values)}, {}, "", parts={"code.py": code})
-        code.unlink()
+    def content(self) -> Content:
+        return replace(super().content(), parts={"code.py": Code()})
+
+
+class Code:
+    """Saves itself as a program."""
+
+    def save_pretrained(self, folder: str) -> None:
+        Path(folder).write_text("")
 
 
 @pytest.mark.parametrize("kind", [Scale, Nested])

@@ -7,7 +7,7 @@ from typing import Self
 
 import pytest
 
-from forwhy.artifact import load, save
+from forwhy.artifact import Content, load, save
 from forwhy.errors import UserError
 from forwhy.testing import explainer_laws
 
@@ -42,7 +42,7 @@ class Templates:
         yield from (f"{word} " if self.offence == "stream" else word for word in self._text(pair, 0, 1))
 
     def save_pretrained(self, folder: Path) -> None:
-        save(folder, "templates", {"offence": self.offence}, {}, {}, "")
+        save(folder, "templates", Content({"offence": self.offence}))
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:

@@ -6,7 +6,6 @@ Legend: U users, I items, E edges, P explained pairs.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import check_file, digest_of, stamps, write_document
-from forwhy.atomic import atomic_folder, recover, refuse_foreign
+from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, write_signed
 from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.ids import Ids, Pairs
@@ -32,7 +30,6 @@ from forwhy.data.leaks import (
     unreadable_pairs,
     vouched,
 )
-from forwhy.errors import UserError
 
 __all__ = ["Dataset", "Ids", "Pairs", "make_dataset"]
 
@@ -43,7 +40,7 @@ FORMAT = 1
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
 
-REMEDY = "import the data again with `forwhy data import`, or restore the file"
+REMEDY = "make a data set with `forwhy data import`, or restore the file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +185,9 @@ class Dataset:
                 "fingerprint": self.fingerprint,
                 "rows": {name: frame.height for name, frame in self.tables.items()},
                 "source": dict(self.source),
-                "files": stamps(temporary),
+                "files": stamps(temporary, MARKER),
             }
-            write_document(temporary, document, MARKER)
+            write_signed(temporary, MARKER, document)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":
@@ -199,13 +196,9 @@ class Dataset:
         Raises:
             UserError: a file is missing, truncated, altered or of a newer format, named with the reason.
         """
-        folder = Path(folder)
-        recover(folder)
-        document = _document(folder)
-        files = {name: f"{name}.parquet" for name in TABLES if f"{name}.parquet" in document["files"]}
-        for file in files.values():
-            check_file(folder / file, document["files"][file])
-        tables = {name: pl.read_parquet(folder / file) for name, file in files.items()}
+        document = read_signed(Path(folder), MARKER, "a data set", FORMAT, REMEDY)
+        present = [name for name in TABLES if f"{name}.parquet" in document["files"]]
+        tables = {name: pl.read_parquet(Path(folder) / f"{name}.parquet") for name in present}
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _counts(self, name: str) -> dict[str, int]:
@@ -304,26 +297,3 @@ def _column_bytes(values: pl.Series) -> Iterator[bytes]:
         return
     filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
     yield filled.to_numpy().tobytes()
-
-
-def _document(folder: Path) -> dict[str, Any]:
-    path = folder / MARKER
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; make a data set with `forwhy data import`")
-    if not path.is_file():
-        raise UserError(
-            f"{folder}: no {MARKER} in it, so it is not a data set; make one with `forwhy data import`"
-        )
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: truncated or not JSON ({error}); {REMEDY}") from error
-    if not isinstance(document, dict) or document.get("forwhy") != "dataset":
-        raise UserError(f"{path}: not written by forwhy; make a data set with `forwhy data import`")
-    if not isinstance(document.get("format"), int) or document["format"] > FORMAT:
-        raise UserError(
-            f"{path}: format {document.get('format')!r}, this library reads up to {FORMAT}; upgrade forwhy"
-        )
-    if document.get("digest") != digest_of(document):
-        raise UserError(f"{path}: altered since it was written (its digest differs); {REMEDY}")
-    return document
