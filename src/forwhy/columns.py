@@ -10,21 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = [
-    "FILE",
-    "KEYS",
-    "OPEN_TABLES",
-    "ROW",
-    "SIDES",
-    "SPLITS",
-    "SPLIT_ALIASES",
-    "TABLES",
-    "Column",
-    "Graph",
-    "Side",
-    "Split",
-]
-
 Split = Literal["train", "valid", "test"]
 Side = Literal["user", "item"]
 Graph = Literal["leak-free", "as-published"]
@@ -32,19 +17,13 @@ Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "nu
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SIDES: tuple[Side, ...] = ("user", "item")
+_SPELLINGS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training", "trn"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing", "tst"),
+}
 SPLIT_ALIASES: Mapping[str, Split] = MappingProxyType(
-    {
-        "train": "train",
-        "training": "train",
-        "trn": "train",
-        "valid": "valid",
-        "validation": "valid",
-        "val": "valid",
-        "dev": "valid",
-        "test": "test",
-        "testing": "test",
-        "tst": "test",
-    }
+    {alias: split for split, aliases in _SPELLINGS.items() for alias in aliases}
 )
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from forwhy.models import cache_folder
 from forwhy.wheels import PACKAGED, PackagedModel, damage, state
@@ -16,18 +16,8 @@ from forwhy.wheels import PACKAGED, PackagedModel, damage, state
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Findings = dict[str, object]
-PACKAGES = (
-    "numpy",
-    "polars",
-    "pydantic",
-    "safetensors",
-    "scipy",
-    "torch",
-    "transformers",
-    "accelerate",
-    "bitsandbytes",
-)
+Findings = dict[str, Any]
+LIBRARIES = "numpy polars pydantic safetensors scipy torch transformers accelerate bitsandbytes"
 GIB = 1 << 30
 FREE_DISK_GIB = 4.0
 """Below this the packaged models do not fit beside their downloads."""
@@ -46,7 +36,7 @@ def examine(verify: bool = False) -> Findings:
         "forwhy": _version("forwhy"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in LIBRARIES.split()},
         "torch": torch,
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
@@ -78,16 +68,9 @@ def _memory_gib() -> float | None:
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, 1)
 
 
-class _Cache(TypedDict):
-    folder: str
-    writable: bool
-    used_gib: float
-    free_gib: float
-
-
-def _cache(folder: Path) -> _Cache:
+def _cache(folder: Path) -> Findings:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK),
@@ -103,7 +86,7 @@ def _model(model: PackagedModel, verify: bool) -> Findings:
     return {"title": model.title, "licence": model.licence, "revision": model.revision, "state": found}
 
 
-def _advice(has_torch: bool, cache: _Cache, models: Mapping[str, Findings]) -> list[str]:
+def _advice(has_torch: bool, cache: Findings, models: Mapping[str, Findings]) -> list[str]:
     advice = []
     if not has_torch:
         advice.append("torch is not installed: `pip install 'forwhy[llm]'` brings it")
