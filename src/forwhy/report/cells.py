@@ -2,10 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from forwhy.evaluate.registry import METRICS, NEUTRAL
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 Said = tuple[Sequence[str], str]
 """Names of runs and what is said of them: apart, as a name may be written from right to left."""
@@ -200,3 +204,11 @@ def metric_list(metrics: Sequence[str], of: Sequence[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """As in "1 pair", "1,200 pairs"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Key -> its values; both in the order in which they came."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found

@@ -1,7 +1,7 @@
 """What the numbers say, in words: the summary and the headings, from the documents alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from forwhy.report.cells import (
     Said,
     counted,
     digits,
+    grouped,
     is_neutral,
     joined,
     metric_list,
@@ -31,6 +32,7 @@ NAMED = 3
 """Runs that a heading names one by one."""
 
 Kind = Literal["warning", "sure", "unsure"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Remark = tuple[Kind, str, str]
 """How sure it is, which run or runs it is about, and the line of the summary."""
 
@@ -42,10 +44,8 @@ def subject(runs: Sequence[Examined]) -> list[Said]:
 
 def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dict[Kind, dict[str, list[str]]]:
     """Where controls win, what is beyond chance and what is not -> what it is about -> lines."""
-    kinds: dict[Kind, dict[str, list[str]]] = {"warning": {}, "sure": {}, "unsure": {}}
-    for kind, about, words in _remarks(runs, comparisons):
-        kinds[kind].setdefault(about, []).append(words)
-    return kinds
+    remarks = grouped((kind, (about, words)) for kind, about, words in _remarks(runs, comparisons))
+    return {kind: grouped(remarks.get(kind, [])) for kind in KINDS}
 
 
 # --- headings: one line above each section
@@ -193,12 +193,10 @@ def _remarks(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> Ite
 
 def _standings(run: Examined) -> dict[str, dict[str, list[str]]]:
     """Control -> standing -> metrics."""
-    found: dict[str, dict[str, list[str]]] = {name: {} for name in run.controls}
-    for name, control in run.controls.items():
-        for metric in judged(run):
-            if metric in control:
-                found[name].setdefault(standing(run.text, control, metric), []).append(metric)
-    return found
+    return {
+        name: grouped((standing(run.text, control, it), it) for it in judged(run) if it in control)
+        for name, control in run.controls.items()
+    }
 
 
 def _won(run: Examined) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.report.cells import clean, number
+from forwhy.report.cells import clean, grouped, number
 from forwhy.report.tables import SHOWN_TEXT
 
 SHOWN = 300
@@ -150,12 +150,9 @@ def _metrics(runs: Sequence[Examined]) -> list[str]:
 
 def _same(runs: Sequence[Examined]) -> dict[str, str]:
     """Controls with one text for all pairs of all runs."""
-    texts: dict[str, set[str]] = {}
     samples = [sample for run in runs for sample in run.samples]
-    for sample in samples:
-        for name, text in sample.controls.items():
-            texts.setdefault(name, set()).add(text)
-    return {name: found.pop() for name, found in texts.items() if len(found) == 1 and len(samples) > 1}
+    texts = grouped(control for sample in samples for control in sample.controls.items())
+    return {name: found[0] for name, found in texts.items() if len(set(found)) == 1 and len(samples) > 1}
 
 
 def _rank(row: Row, metric: str) -> float:
@@ -172,10 +169,7 @@ def _value(sample: Sample | None, metric: str) -> float | None:
 def _card(row: Row, runs: Sequence[Examined], metrics: Sequence[str], same: Mapping[str, str]) -> Card:
     """The pair's texts; each distinct control once, named with its run where runs differ."""
     first = row[min(row)]
-    owners: dict[tuple[str, str], list[int]] = {}
-    for run, sample in row.items():
-        for control in sample.controls.items():
-            owners.setdefault(control, []).append(run)
+    owners = grouped((control, run) for run, sample in row.items() for control in sample.controls.items())
     controls = []
     for (name, text), of in owners.items():
         if name not in same:

@@ -20,6 +20,7 @@ from forwhy.report.cells import (
     columns,
     counted,
     digits,
+    grouped,
     hint,
     is_neutral,
     joined,
@@ -99,12 +100,9 @@ def standing(method: Values, control: Values, metric: str) -> str:
     return "level" if control[metric] >= method[metric] else "below"
 
 
-def by_runs(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
+def by_runs(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
     """The two names -> their comparisons, in order."""
-    together: dict[tuple[str, str], list[Comparison]] = {}
-    for one in comparisons:
-        together.setdefault((one.a, one.b), []).append(one)
-    return together
+    return grouped(((one.a, one.b), one) for one in comparisons)
 
 
 def by_reason(counts: Mapping[str, int] | None) -> str:
@@ -114,10 +112,7 @@ def by_reason(counts: Mapping[str, int] | None) -> str:
 
 def alike(said: Iterable[tuple[str, str]]) -> list[Said]:
     """(run, words) -> each words once, with all runs they are said of."""
-    names: dict[str, list[str]] = {}
-    for name, words in said:
-        names.setdefault(words, []).append(name)
-    return [(of, words) for words, of in names.items()]
+    return [(names, words) for words, names in grouped((words, name) for name, words in said).items()]
 
 
 # --- tables of a row for each run, and rows below it
