@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
+from forwhy.bridge.options import SarConfig
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.beat import BeatExplainer, sar_loss
 from forwhy.explain.options import BeatConfig
 from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -151,3 +154,60 @@ def test_half_precision_model_with_full_precision_projectors(
     assert made.reader.backbone.dtype == torch.bfloat16
     assert all(parameter.dtype == torch.float32 for parameter in made.reader.bridge.parameters())
     assert made.explain((0, 1)).text is not None
+
+
+# --- semantic alignment
+
+
+def sar_by_hand(words: Tensor, lengths: list[int], candidates: Tensor, metric: str) -> float:
+    """Equations 10 and 11, pair by pair."""
+    errors = []
+    for row, length in enumerate(lengths):
+        options = candidates if candidates.dim() == 2 else candidates[row]
+
+        def nearest(word: Tensor, options: Tensor = options) -> Tensor:
+            if metric == "cosine":
+                return options[int(cosine_similarity(word[None], options).argmax())]
+            return options[int((options - word).norm(dim=1).argmin())]
+
+        for i in range(length):
+            for j in range(i + 1, length):
+                a, b = words[row, i], words[row, j]
+                relation = cosine_similarity(nearest(a), nearest(b), dim=0)
+                errors.append(float((relation - cosine_similarity(a, b, dim=0)) ** 2))
+    return float(np.mean(errors))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("per_row", [True, False])
+def test_sar_is_equations_10_and_11(metric: str, per_row: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    words = torch.randn(3, 6, 8, generator=random)
+    lengths = [6, 4, 1]
+    valid = torch.arange(6)[None] < torch.tensor(lengths)[:, None]
+    candidates = torch.randn(*((3,) if per_row else ()), 5, 8, generator=random).requires_grad_()
+    config = SarConfig(gamma=1.0, metric=metric, pairs=0)
+    loss = sar_loss(words, valid, candidates, config)
+    assert float(loss.detach()) == pytest.approx(
+        sar_by_hand(words, lengths, candidates.detach(), metric), abs=1e-6
+    )
+    loss.backward()
+    assert float(candidates.grad.abs().sum()) > 0
+
+
+def test_sampled_pairs_estimate_the_mean_and_are_real() -> None:
+    torch.manual_seed(0)
+    words, candidates = torch.randn(4, 9, 8), torch.randn(7, 8)
+    valid = torch.arange(9)[None] < torch.tensor([9, 9, 9, 9])[:, None]
+    exact = sar_loss(words, valid, candidates, SarConfig(pairs=0))
+    drawn = sar_loss(words, valid, candidates, SarConfig(pairs=20_000))
+    assert float(drawn) == pytest.approx(float(exact), rel=0.05)
+    alone = sar_loss(words, torch.arange(9)[None].expand(4, -1) < 1, candidates, SarConfig(pairs=10))
+    assert float(alone) == 0.0
+
+
+def test_sar_is_zero_when_the_words_are_the_tokens() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(5, 8)
+    valid = torch.ones(1, 5, dtype=torch.bool)
+    assert float(sar_loss(tokens[None], valid, tokens, SarConfig(pairs=0))) == pytest.approx(0.0, abs=1e-10)

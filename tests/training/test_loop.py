@@ -11,10 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forwhy.errors import UserError
-from forwhy.training.engine import resolve_device
 from forwhy.training.loop import Diverged, train
 from forwhy.training.options import LoopConfig
-from forwhy.training.task import Task, count, take
+from forwhy.training.task import Task, take
 
 Batch = tuple[Tensor, Tensor]
 
@@ -298,14 +296,6 @@ def test_no_batches_is_the_callers_error(tmp_path: Path) -> None:
 # --- steps
 
 
-def test_cosine_with_warmup_has_the_hand_computed_rates() -> None:
-    schedule = LoopConfig(schedule="cosine", warmup=0.2, final_rate=0.1)
-    rates = [schedule.rate(step, 10) for step in (0, 1, 2, 6, 10, 99)]
-    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
-    assert LoopConfig(warmup=0.5).rate(0, 4) == 0.5
-    assert LoopConfig().rate(3, 4) == 1.0
-
-
 def test_the_schedule_reaches_the_optimiser_and_the_log(tmp_path: Path) -> None:
     train(Toy(), config(schedule="cosine", log_every=1, epochs=2), tmp_path, "toy")
     rates = [line["rate"] for line in lines(tmp_path) if "rate" in line]
@@ -353,38 +343,6 @@ def test_other_optimisers_resume_too(tmp_path: Path, optimizer: type[torch.optim
         train(Other(fail_at=12), config(), tmp_path / "cut", "toy")
     train(resumed, config(), tmp_path / "cut", "toy")
     assert weights(resumed) == weights(whole)
-
-
-class Named(NamedTuple):
-    x: Tensor
-    y: np.ndarray
-
-
-@dataclass(frozen=True)
-class Grouped:
-    x: Tensor
-    y: np.ndarray
-
-
-@pytest.mark.parametrize("form", [lambda x, y: (x, y), Named, Grouped])
-def test_batches_of_every_form_are_cut_into_shards(form: Callable[[Tensor, np.ndarray], Any]) -> None:
-    x, y = torch.arange(7), np.arange(14).reshape(7, 2)
-    batch = form(x, y)
-    shards = [Task.shard(None, batch, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
-    assert {type(shard) for shard in shards} == {type(batch)}
-    assert [count(shard) for shard in shards] == [2, 2, 3]
-    xs, ys = zip(
-        *(shard if isinstance(shard, tuple) else (shard.x, shard.y) for shard in shards), strict=True
-    )
-    assert torch.equal(torch.cat(xs), x)
-    assert np.array_equal(np.concatenate(ys), y)
-
-
-def test_lists_and_tensors_are_cut_into_shards() -> None:
-    for batch in (list("abcdefg"), torch.arange(7)):
-        shards = [Task.shard(None, batch, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
-        assert [count(shard) for shard in shards] == [2, 2, 3]
-        assert [sample for shard in shards for sample in shard] == list(batch)
 
 
 # --- several processes, precision
@@ -439,10 +397,3 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-
-
-@pytest.mark.parametrize("device", ["gpuu", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_there_is_named(device: str) -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(UserError, match=f"device '{device}' cannot be used here .*use auto or cpu"):
-        resolve_device(device)

@@ -1,15 +1,107 @@
-"""The mixture of experts against sums written out; both bridges' common part."""
+"""What turns codes and graph vectors into a model's own, against the equations written out."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from forwhy.bridge.options import AdapterConfig, ProjectorConfig
-from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
+from forwhy.bridge.projectors import (
+    Bridge,
+    Codes,
+    CollaborativeBridge,
+    ExpertAdapter,
+    SideProjector,
+    start_ids,
+)
+
+
+def side(**options: object) -> SideProjector:
+    random = np.random.default_rng(0)
+    books = {"macro": random.normal(3, 2, (4, 6)).astype(np.float32), "micro": random.normal(size=(5, 6))}
+    starts = {"macro": [1, 2, 3, 4], "micro": [5, 6, 7, 8, 9]}
+    codes = Codes.build(books, ["macro", "micro", "micro"], starts)
+    torch.manual_seed(0)
+    start = torch.randn(9, 16)
+    return SideProjector(codes, ProjectorConfig.model_validate(options), start, word_norm=2.5)
+
+
+def test_training_starts_at_the_words_and_outputs_have_a_words_norm() -> None:
+    made = side()
+    out = made(torch.tensor([[0, 1, 4]]))
+    expected = made.start_CD[[0, 4 + 1, 4 + 4]]
+    torch.testing.assert_close(out[0], 2.5 * expected / expected.norm(dim=-1, keepdim=True))
+    torch.testing.assert_close(made.every().norm(dim=-1), torch.full((9,), 2.5))
+
+
+def test_all_codes_are_those_that_slots_read() -> None:
+    made = side(slot_embedding=False, zero_last=False, code_offsets=True)
+    every = made.every()
+    torch.testing.assert_close(made(torch.tensor([[3, 2, 0]]))[0], every[[3, 4 + 2, 4 + 0]])
+    macro = made.codewords_CM[:4]
+    assert float(macro.mean()) == pytest.approx(0.0, abs=1e-5)
+    assert float(macro.std(unbiased=False)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_released_codes_projector_is_linear() -> None:
+    made = side(
+        kind="linear", start="none", scale="raw", zero_last=False, standardise=False, slot_embedding=False
+    )
+    made.start_CD.zero_()
+    codes = torch.arange(4)
+    out = made(torch.stack([codes, codes, codes], dim=1))[:, 0]
+    first, last = made.network[0], made.network[-1]
+    expected = made.codewords_CM[:4] @ (last.weight @ first.weight).T + last.weight @ first.bias + last.bias
+    torch.testing.assert_close(out, expected)
+    assert first.out_features == (6 + 16) // 2
+    assert {name for name, _ in made.named_parameters()} == {
+        f"network.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")
+    }
+
+
+def test_codewords_and_words_of_the_model_are_not_in_the_state() -> None:
+    assert set(side().state_dict()) == {
+        *(f"network.{n}.{kind}" for n in (0, 2) for kind in ("weight", "bias")),
+        "slot_LM",
+    }
+    assert "codewords_CM" in side(train_codebooks=True).state_dict()
+
+
+@pytest.mark.parametrize("order", ["user-item", "item-user"])
+def test_tokens_stand_in_prompt_order(order: str) -> None:
+    user, item = side(), side()
+    bridge = Bridge(user, item, torch.randn(2, 16), order, 1.0)
+    user_codes, item_codes = torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 0]])
+    parts = {"user": user(user_codes), "item": item(item_codes)}
+    expected = torch.cat([parts[name] for name in order.split("-")], dim=1)
+    torch.testing.assert_close(bridge(user_codes, item_codes), expected)
+    assert bridge.every().shape == (18, 16)
+
+
+def test_start_words_are_single_tokens(
+    make_tokenizer: Callable[..., PreTrainedTokenizerBase],
+) -> None:
+    words = make_tokenizer()
+    single = {word: words(f" {word}")["input_ids"] for word in ("user", "coffee", "terrace")}
+    assert all(len(ids) == 1 for ids in single.values())
+    keywords = [["xqzw", "coffee", "user"], ["coffee", "user"], ["coffee"], ["qqqxz"], []]
+    coffee = single["coffee"][0]
+    assert start_ids(keywords, words) == [coffee, coffee, coffee, -1, -1]
+
+
+def test_a_start_word_may_be_a_name(make_tokenizer: Callable[..., PreTrainedTokenizerBase]) -> None:
+    words = make_tokenizer()
+    assert len(words(" say")["input_ids"]) > 1
+    assert start_ids([["say"], ["the"]], words) == [
+        words(f" {word}")["input_ids"][0] for word in ("Say", "the")
+    ]
+
 
 AS_RELEASED = {"standardise": False, "scale": "raw"}
 
