@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
+from weakref import finalize
 
 from forwhy.errors import UserError
 
@@ -43,10 +44,11 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._refuse_foreign(path)
             self._connection = sqlite3.connect(path or ":memory:", PATIENCE, check_same_thread=False)
+            self._close = finalize(self, self._connection.close)
             try:
                 self._prepare(table, columns)
             except BaseException:
-                self._connection.close()
+                self._close()
                 raise
         self._insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
 
@@ -54,7 +56,7 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._close()
 
     def read(self, query: str, *values: object) -> list[Row]:
         """The rows that a query finds."""

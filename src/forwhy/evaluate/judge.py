@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,11 @@ from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
 from forwhy.evaluate.text import TextScores
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry, Malformed, Reply
-from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question, Speaker, Tally
+from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question, Tally
 from forwhy.text.chat.client import Client
 
 log = logging.getLogger(__name__)
 
-JUDGE = Speaker("judge", "FORWHY_JUDGE_URL", "FORWHY_JUDGE_KEY", schema_name="grade")
 CHECKED = 50
 """References that `Judge.check` grades twice."""
 
@@ -113,7 +112,10 @@ def _fenced(tag: str, text: str) -> str:
 class JudgeConfig(AskingConfig):
     """Who judges (`url` or FORWHY_JUDGE_URL, key in FORWHY_JUDGE_KEY), and what it may cost."""
 
-    speaker: ClassVar[Speaker] = JUDGE
+    who = "judge"
+    url_name = "FORWHY_JUDGE_URL"
+    key_name = "FORWHY_JUDGE_KEY"
+    schema_name = "grade"
 
     budget: float | None = Field(default=None, gt=0)
     """Most that the votes of one evaluation may cost, whenever they were bought: in the currency of the
@@ -124,7 +126,8 @@ class JudgeConfig(AskingConfig):
 
     def ledger(self) -> Ledger:
         """A fresh account under this budget."""
-        return Ledger(self.budget, self.prices, "calls" if self.prices is None else "money")
+        prices = self.prices
+        return Ledger(self.budget, prices, (lambda used: used.calls) if prices is None else prices.cost)
 
 
 # --- Does the judge tell right from wrong? Known answers, graded before anything else is believed.
@@ -267,7 +270,7 @@ class Judge:
             return
         inquiries = [Inquiry(question(*pair, self._config.max_tokens), parse, REMINDER) for pair in pairs]
         with KeptAnswers(self._path) as kept:
-            run = Inquiries(self._config.model, inquiries, kept, self._config.asks, JUDGE.who)
+            run = Inquiries(self._config.model, inquiries, kept, self._config.asks, self._config.who)
             self._ledger.cached += run.kept
             if run.left:
                 with Client(self._config, self._ledger) as client:

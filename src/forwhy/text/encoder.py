@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,22 +86,20 @@ class HashEncoder:
     def __init__(self, dim: int = HASH_DIM) -> None:
         self.dim = dim
         self.name = f"hash-{dim}"
-        self._words: dict[str, NDArray[np.float32]] = {}
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [N, D] rows of norm 1; a text without a word gives zeros. The same on every machine."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()):
-                row += self._direction(word)
+                row += _direction(word, self.dim)
         return _unit(rows)
 
-    def _direction(self, word: str) -> NDArray[np.float32]:
-        if word not in self._words:
-            seed = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            draw = np.random.default_rng(int.from_bytes(seed, "big")).standard_normal(self.dim)
-            self._words[word] = draw.astype(np.float32)
-        return self._words[word]
+
+@cache
+def _direction(word: str, dim: int) -> NDArray[np.float32]:
+    seed = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(seed, "big")).standard_normal(dim).astype(np.float32)
 
 
 class SentenceEncoder:

@@ -141,7 +141,14 @@ def test_export_and_import_lose_nothing(tmp_path: Path) -> None:
     assert export_answers(tmp_path / "a.db", tmp_path / "out" / "a.jsonl") == len(TEXTS) + 1
     content = (tmp_path / "out" / "a.jsonl").read_text(encoding="utf-8")
     first = json.loads(content.split("\n")[1])
-    assert first == {"key": key(1), "model": "m", "text": "tea", "used": vars(USED), "seconds": 1.5}
+    assert first == {
+        "key": key(1),
+        "model": "m",
+        "text": "tea",
+        "reason": None,
+        "used": vars(USED),
+        "seconds": 1.5,
+    }
     assert import_answers(tmp_path / "out" / "a.jsonl", tmp_path / "b.db") == len(TEXTS) + 1
     assert import_answers(tmp_path / "out" / "a.jsonl", tmp_path / "b.db") == 0
     export_answers(tmp_path / "b.db", tmp_path / "b.jsonl")

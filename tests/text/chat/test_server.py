@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
+from forwhy.options import checked
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, Malformed, Replies, ask_all
-from forwhy.text.chat.base import LLM, Answer, ChatConfig, Message, Question, Tally
-from forwhy.text.chat.client import Client, Pace
-from forwhy.text.chat.opening import is_local, model_name, open_chat
+from forwhy.text.chat.base import Answer, ChatConfig, Message, Question, Tally
+from forwhy.text.chat.client import Pace
+from forwhy.text.chat.opening import open_chat
 
 SECRET = "sk-very-secret-indeed"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -221,22 +222,6 @@ def test_the_budget_of_tokens_is_not_exceeded(server: Any, ask: Ask, tmp_path: P
     assert max(Counter(server.texts).values()) == 1
 
 
-def test_the_address_decides_where_a_model_is(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not is_local(ChatConfig(model="m", url=server.url))
-    assert is_local(ChatConfig(model="m"))
-    monkeypatch.setenv("FORWHY_LLM_URL", server.url)
-    assert not is_local(ChatConfig(model="m"))
-    assert model_name(ChatConfig(model="m")) == "m"
-    with open_chat(ChatConfig(model="m", concurrency=3)) as chat:
-        assert isinstance(chat, Client)
-        assert (chat.model, chat.concurrency) == ("m", 3)
-
-
-def test_a_model_that_is_nowhere_is_refused_with_both_remedies(server: Any) -> None:
-    with pytest.raises(UserError, match="no such folder.*FORWHY_LLM_URL"):
-        open_chat(ChatConfig(model="some-model"))
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -249,12 +234,12 @@ def test_a_model_that_is_nowhere_is_refused_with_both_remedies(server: Any) -> N
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=f"^LLM: .*{named}") as caught:
-        ChatConfig.of(**{"model": "m", **options})
+        checked(ChatConfig, {"model": "m", **options}, "LLM")
     assert SECRET not in str(caught.value)
 
 
 def test_the_names_in_the_environment() -> None:
-    assert (LLM.url_name, LLM.key_name) == ("FORWHY_LLM_URL", "FORWHY_LLM_KEY")
+    assert (ChatConfig.url_name, ChatConfig.key_name) == ("FORWHY_LLM_URL", "FORWHY_LLM_KEY")
 
 
 RUN = """
@@ -262,6 +247,7 @@ import sys
 from pathlib import Path
 from forwhy.text.chat.asking import Malformed, Inquiry, ask_all
 from forwhy.text.chat.base import Message, Question
+from forwhy.options import checked
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.base import ChatConfig
 from forwhy.text.chat.opening import open_chat

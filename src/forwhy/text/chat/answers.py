@@ -27,6 +27,10 @@ COLUMNS = (
 _START = b'{"key":"'
 """How a file of JSON lines begins."""
 _CUT = re.compile(rb'\{"key":"[0-9a-f]{0,64}')
+_LINE = (
+    "'key', key, 'model', model, 'text', text, 'reason', reason, 'used', json_object('calls', calls, "
+    "'input_tokens', input_tokens, 'output_tokens', output_tokens, 'estimated', estimated), 'seconds', seconds"
+)
 _NAMED = 5
 """Foreign lines that an error names."""
 _POLL = 0.05
@@ -168,11 +172,8 @@ def export_answers(source: Path, target: Path) -> int:
         atomic_file(target) as partial,
         partial.open("w", encoding="utf-8") as lines,
     ):
-        rows = kept.read("SELECT * FROM answers ORDER BY rowid")
-        for key, model, text, reason, seconds, *used in rows:
-            ending = {"text": text} if reason is None else {"reason": reason}
-            line = {"key": key, "model": model, **ending, "used": vars(Tally(*used)), "seconds": seconds}
-            lines.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        rows = kept.read(f"SELECT json_object({_LINE}) || char(10) FROM answers ORDER BY rowid")
+        lines.writelines(line for (line,) in rows)
     return len(rows)
 
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.base import FINAL, LLM, STOPPED, Answer, Chat, Prices, Question, Reason, Tally
+from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, ChatConfig, Prices, Question, Reason, Tally
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,12 @@ class Inquiries(Generic[T]):
     """
 
     def __init__(
-        self, model: str, inquiries: Sequence[Inquiry[T]], kept: KeptAnswers, asks: int, who: str = LLM.who
+        self,
+        model: str,
+        inquiries: Sequence[Inquiry[T]],
+        kept: KeptAnswers,
+        asks: int,
+        who: str = ChatConfig.who,
     ) -> None:
         self._model, self._kept, self._asks, self._who = model, kept, asks, who
         self._counting, self._silence, self._heard = Lock(), 0, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import add, sub
 from threading import Condition
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from forwhy.options import Options, checked
+from forwhy.options import Options
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,15 @@ class Ledger:
     is answered is then the first of what was asked (up to the order of those under way), not the short ones.
 
     Args:
-        budget: In `unit`; None: no limit.
+        budget: Most that may be bought, in what `counted` counts; None: no limit.
         prices: Where they are known.
-        unit: What the budget counts; `money` needs prices.
+        counted: How much of the budget calls take.
     """
 
     def __init__(
-        self,
-        budget: float | None = None,
-        prices: Prices | None = None,
-        unit: Literal["calls", "tokens", "money"] = "tokens",
+        self, budget: float | None, prices: Prices | None, counted: Callable[[Tally], float]
     ) -> None:
-        self._budget, self._prices, self._unit = budget, prices, unit
+        self._budget, self._prices, self._counted = budget, prices, counted
         self._changed = Condition()
         self._held = Tally()
         self.bought, self.cached = Tally(), Tally()
@@ -80,11 +77,6 @@ class Ledger:
         if self._budget is None:
             return True
         return self._counted(self.bought + self.cached + self._held + bound) <= self._budget
-
-    def _counted(self, tally: Tally) -> float:
-        if self._unit == "money" and self._prices is not None:
-            return self._prices.cost(tally)
-        return tally.calls if self._unit == "calls" else tally.input_tokens + tally.output_tokens
 
 
 # --- The chat contract: a question in, an answer or the reason for none out. No torch and no network here.
@@ -188,26 +180,17 @@ class Chat(Protocol):
 # --- Options of a language model that is asked: who answers, what it may cost, and how patient we are.
 
 
-@dataclass(frozen=True)
-class Speaker:
-    """For whom a server answers: what messages call it, and where its address and key come from."""
-
-    who: str
-    url_name: str
-    """Environment variable of the address."""
-    key_name: str
-    """Environment variable of the key."""
-    schema_name: str = "answer"
-    """Name of the JSON schema in the request."""
-
-
-LLM = Speaker("LLM", "FORWHY_LLM_URL", "FORWHY_LLM_KEY")
-
-
 class AskingConfig(Options):
     """What every use of a model has. The key comes from the environment only."""
 
-    speaker: ClassVar[Speaker] = LLM
+    who: ClassVar[str] = "LLM"
+    """What messages call the model."""
+    url_name: ClassVar[str] = "FORWHY_LLM_URL"
+    """Environment variable of the address."""
+    key_name: ClassVar[str] = "FORWHY_LLM_KEY"
+    """Environment variable of the key."""
+    schema_name: ClassVar[str] = "answer"
+    """Name of the JSON schema in a request."""
 
     model: str = Field(min_length=1)
     """The model's name on its server; part of the key of every answer that is kept."""
@@ -256,15 +239,6 @@ class AskingConfig(Options):
             return None
         return Prices(self.input_price, self.output_price)
 
-    @classmethod
-    def of(cls, **options: Any) -> Self:  # noqa: ANN401 - validated here
-        """A config from a caller's options.
-
-        Raises:
-            UserError: One line that names each option that does not fit.
-        """
-        return checked(cls, options, cls.speaker.who, "{}".format)
-
 
 class ChatConfig(AskingConfig):
     """A model that reads reviews: on a server (`url` or FORWHY_LLM_URL, key in FORWHY_LLM_KEY), else local.
@@ -282,4 +256,4 @@ class ChatConfig(AskingConfig):
 
     def ledger(self) -> Ledger:
         """A fresh account under this budget."""
-        return Ledger(self.budget_tokens, self.prices, "tokens")
+        return Ledger(self.budget_tokens, self.prices, lambda used: used.input_tokens + used.output_tokens)

@@ -17,14 +17,12 @@ from pydantic import HttpUrl
 from forwhy.errors import UserError, need
 from forwhy.text.chat.base import (
     FINAL,
-    LLM,
     STOPPED,
     Answer,
     AskingConfig,
     Ledger,
     Question,
     Reason,
-    Speaker,
     Tally,
 )
 
@@ -97,7 +95,7 @@ class Client:
         self._pace = Pace(config.requests_per_minute, self._stopped)
         self.model, self.concurrency = config.model, config.concurrency
         self._structured = config.structured
-        self.url, self._key = endpoint(config.url, config.speaker), _key(config.speaker)
+        self.url, self._key = endpoint(config), _key(config)
         self._openai = OpenAI(
             api_key=self._key or "none",
             base_url=self.url.removesuffix("/chat/completions"),
@@ -206,14 +204,14 @@ class Client:
         Raises:
             UserError: that it means the same for every other.
         """
-        status, speaker = error.status_code, self._config.speaker
+        status, config = error.status_code, self._config
         message = error.body.get("message") if isinstance(error.body, dict) else None
         text = self._scrubbed(str(message or error.response.text))
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
         detail = f"HTTP {status}: {line or 'nothing more'}"
         if status < 400 or status in {401, 402, 403, 404, 405}:
-            what = f"{speaker.key_name}, the model's name and the address"
-            raise UserError(f"{speaker.who} {self.model!r} at {self.url}: {detail}; check {what}")
+            what = f"{config.key_name}, the model's name and the address"
+            raise UserError(f"{config.who} {self.model!r} at {self.url}: {detail}; check {what}")
         if status not in {408, 425, 429} and status < 500:
             return Answer(reason="rejected", detail=detail, used=Tally(1)), 0.0
         wait = _seconds(error.response.headers.get("retry-after", ""))
@@ -241,7 +239,7 @@ def _body(question: Question, config: AskingConfig, structured: bool) -> dict[st
     body: dict[str, Any] = {"model": config.model, "messages": turns, "temperature": 0}
     body["max_tokens"] = question.max_tokens
     if structured:
-        schema = {"name": config.speaker.schema_name, "strict": True, "schema": question.schema}
+        schema = {"name": config.schema_name, "strict": True, "schema": question.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 
@@ -250,20 +248,23 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def endpoint(url: str | None, speaker: Speaker = LLM) -> str:
+def endpoint(config: AskingConfig) -> str:
     """Where to post, from the address of the interface or, without one, from the environment.
 
     Raises:
         UserError: no address, not one of the web, or one that holds a name and a password.
     """
     given = (
-        (url or os.environ.get(speaker.url_name, "")).strip().rstrip("/").removesuffix("/chat/completions")
+        (config.url or os.environ.get(config.url_name, ""))
+        .strip()
+        .rstrip("/")
+        .removesuffix("/chat/completions")
     )
-    who, remedy = f"{speaker.who} URL", "such as http://127.0.0.1:8000/v1"
+    who, remedy = f"{config.who} URL", "such as http://127.0.0.1:8000/v1"
     if not given:
-        raise UserError(f"the {speaker.who} has no address; give its URL or set {speaker.url_name}, {remedy}")
+        raise UserError(f"the {config.who} has no address; give its URL or set {config.url_name}, {remedy}")
     if "@" in given:
-        raise UserError(f"{who}: holds a name or a password; put the key into {speaker.key_name} instead")
+        raise UserError(f"{who}: holds a name or a password; put the key into {config.key_name} instead")
     try:
         parts = HttpUrl(given)
     except ValueError:
@@ -273,11 +274,11 @@ def endpoint(url: str | None, speaker: Speaker = LLM) -> str:
     return f"{given}/v1/chat/completions" if parts.path == "/" else f"{given}/chat/completions"
 
 
-def _key(speaker: Speaker) -> str:
-    key = os.environ.get(speaker.key_name, "").strip()
+def _key(config: AskingConfig) -> str:
+    key = os.environ.get(config.key_name, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise UserError(
-            f"{speaker.key_name}: holds letters that no HTTP header carries; set the key as its server gave it"
+            f"{config.key_name}: holds letters that no HTTP header carries; set the key as its server gave it"
         )
     return key
 

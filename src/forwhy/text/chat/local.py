@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,16 +60,10 @@ class Turns:
 
 
 def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """System texts in front of the turn that comes after them."""
-    turns: list[Message] = []
-    waiting: list[str] = []
-    for message in messages:
-        if message.role == "system":
-            waiting.append(message.content.strip())
-        else:
-            turns.append(Message(message.role, "\n\n".join([*waiting, message.content.strip()])))
-            waiting = []
-    return (*turns, Message("user", "\n\n".join(waiting))) if waiting else tuple(turns)
+    """System texts in front of the first other turn."""
+    first, *others = [turn for turn in messages if turn.role != "system"] or [Message("user", "")]
+    system = [turn.content.strip() for turn in messages if turn.role == "system"]
+    return (replace(first, content="\n\n".join([*system, first.content.strip()])), *others)
 
 
 class LocalChat:

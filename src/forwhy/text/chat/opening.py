@@ -12,7 +12,7 @@ from forwhy.errors import UserError
 from forwhy.models import locate
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry
-from forwhy.text.chat.base import LLM, Chat, ChatConfig, Tally
+from forwhy.text.chat.base import Chat, ChatConfig, Tally
 from forwhy.text.chat.client import Client, bound
 
 
@@ -34,7 +34,7 @@ def open_chat(config: ChatConfig) -> Chat:
 
 def is_local(config: ChatConfig) -> bool:
     """Whether neither `url` nor FORWHY_LLM_URL names a server."""
-    return not (config.url or os.environ.get(LLM.url_name, "")).strip()
+    return not (config.url or os.environ.get(config.url_name, "")).strip()
 
 
 def model_name(config: ChatConfig) -> str:
@@ -50,7 +50,7 @@ def model_name(config: ChatConfig) -> str:
     try:
         source = locate(config.model)
     except UserError as error:
-        remedy = f"for a model on a server give its URL or set {LLM.url_name}"
+        remedy = f"for a model on a server give its URL or set {config.url_name}"
         raise UserError(f"{error}; {remedy}") from error
     return f"{source.path.name if Path(source.id).is_dir() else source.id}@{source.revision}"
 

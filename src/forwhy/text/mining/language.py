@@ -20,10 +20,10 @@ from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.asking import Asked, Inquiry, Malformed, Repaired, ask_all
+from forwhy.text.chat.asking import Asked, Inquiry, Malformed, ask_all
 from forwhy.text.chat.base import Chat, ChatConfig, Message, Prices, Question
 from forwhy.text.chat.opening import estimate
-from forwhy.text.chat.replies import json_reply
+from forwhy.text.chat.replies import fitting
 from forwhy.text.hostile import clean, fenced
 from forwhy.text.mining.mine import Outcomes, Values
 from forwhy.text.mining.stage import Entity, Kind, MiningConfig, MiningStage, count_words, stage_of
@@ -119,25 +119,23 @@ class MiningPrompt:
         config = self._config
         words = TOKENS_PER_WORD * config.words
         tokens = 64 + (TOKENS_PER_PHRASE * config.phrases if config.kind == "intents" else words)
-        return [Inquiry(Question(self.messages(one), tokens, self.schema), self.parse) for one in entities]
+        parse = fitting(REPLIES[config.kind], self.values)
+        return [Inquiry(Question(self.messages(one), tokens, self.schema), parse) for one in entities]
 
     def messages(self, entity: Entity) -> tuple[Message, Message]:
         """Both turns, the entity's fenced texts at their places."""
         data = {place: fenced(TAGS[place], entity.data(place)) for place in self._places}
         return Message("system", self.system), Message("user", _filled(self._question, data))
 
-    def parse(self, text: str) -> Values | Repaired[Values]:
+    def values(self, reply: BaseModel) -> Values:
         """Phrases in order, or one text.
 
         Raises:
             Malformed: the reply does not fit, in words that quote nothing of it.
         """
-        reply, repaired = json_reply(text, REPLIES[self._config.kind])
-        (found,) = vars(reply).values()
-        values = self._phrases(found) if isinstance(found, list) else (self._text(found),)
-        return Repaired(values) if repaired else values
-
-    def _phrases(self, listed: list[str]) -> Values:
+        (listed,) = vars(reply).values()
+        if isinstance(listed, str):
+            return (self._text(listed),)
         if not 1 <= len(listed) <= self._config.phrases:
             raise Malformed(f"{len(listed)} phrases, not 1 to {self._config.phrases}")
         phrases = tuple(map(self._text, listed))

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import polars as pl
@@ -18,6 +18,9 @@ Values = tuple[str, ...]
 """Phrases, the most important first; or one text."""
 Outcomes = Sequence[Values | str]
 """By entity, what was mined, or the reason for nothing."""
+Rows = list[tuple[Entity, Values]]
+"""What was mined, about whom."""
+ENTITY = ["side", "entity_id"]
 LISTED = 20
 """Failures named in a report."""
 
@@ -57,10 +60,7 @@ class MiningReport:
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
-        asked = None
-        if self.asked is not None:
-            asked = {**vars(self.asked), "used": vars(self.asked.used), "kept": vars(self.asked.kept)}
-        return {**vars(self), "asked": asked}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,12 @@ def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
     for side, prompt in prompts.items():
         stage = stage_of(dataset, side, config)
         outcomes, asked = miner.find(stage)
-        reports.append(_report(stage, outcomes, asked, prompt))
-        dataset = _with_mined(stage, outcomes, miner.model, reports[-1])
+        pairs = list(zip(stage.entities, outcomes, strict=True))
+        rows = [(entity, outcome) for entity, outcome in pairs if not isinstance(outcome, str)]
+        failed = [(entity, outcome) for entity, outcome in pairs if isinstance(outcome, str)]
+        reports.append(_report(stage, prompt, rows, failed, asked))
+        if rows:
+            dataset = _with_mined(stage, rows, miner.model, reports[-1])
     if not any(stage.mined for stage in reports):
         reasons = [f"{count} {reason}" for stage in reports for reason, count in stage.failed.items()]
         why = f"all failed: {', '.join(reasons)}" if reasons else "no text that may be read"
@@ -105,9 +109,9 @@ def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
     return Mining(dataset, miner.model, tuple(reports))
 
 
-def _report(stage: MiningStage, outcomes: Outcomes, asked: Asked | None, prompt: str) -> MiningReport:
-    pairs = zip(stage.entities, outcomes, strict=True)
-    failed = [(entity, outcome) for entity, outcome in pairs if isinstance(outcome, str)]
+def _report(
+    stage: MiningStage, prompt: str, rows: Rows, failed: list[tuple[Entity, str]], asked: Asked | None
+) -> MiningReport:
     examples = []
     for entity, why in failed[:LISTED]:
         name, item = _ids(stage.dataset, entity)
@@ -117,7 +121,7 @@ def _report(stage: MiningStage, outcomes: Outcomes, asked: Asked | None, prompt:
         about=stage.about,
         prompt=prompt,
         subjects=len(stage.entities),
-        mined=len(stage.entities) - len(failed),
+        mined=len(rows),
         nothing=stage.nothing,
         skipped=stage.skipped,
         failed=dict(Counter(reason for _, reason in failed)),
@@ -129,17 +133,9 @@ def _report(stage: MiningStage, outcomes: Outcomes, asked: Asked | None, prompt:
 # --- Mined rows into a data set's tables, each with a row of provenance in the table `mined`.
 
 
-Rows = list[tuple[Entity, Values]]
-ENTITY = ["side", "entity_id"]
-
-
-def _with_mined(stage: MiningStage, outcomes: Outcomes, model: str, report: MiningReport) -> Dataset:
+def _with_mined(stage: MiningStage, rows: Rows, model: str, report: MiningReport) -> Dataset:
     """The stage's data set with what was found: it replaces rows about the same entity or pair, others stay."""
     dataset, kind = stage.dataset, stage.config.kind
-    pairs = zip(stage.entities, outcomes, strict=True)
-    rows = [(entity, outcome) for entity, outcome in pairs if not isinstance(outcome, str)]
-    if not rows:
-        return dataset
     pairwise = kind == "explanations"
     written = _explanations(dataset, rows) if pairwise else _about(dataset, rows, kind)
     mined = _provenance(stage, rows, model, report.prompt)

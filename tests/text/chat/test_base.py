@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from forwhy.errors import UserError
 from forwhy.evaluate.judge import JudgeConfig
+from forwhy.options import checked
 from forwhy.text.chat.base import Ledger, Tally
 
 CALLS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 500), st.floats(0, 1)), max_size=30)
@@ -84,4 +85,4 @@ def test_a_call_waits_for_those_under_way_when_they_decide() -> None:
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=f"judge: .*{named}"):
-        JudgeConfig.of(**{"model": "m", **options})
+        checked(JudgeConfig, {"model": "m", **options}, "judge")

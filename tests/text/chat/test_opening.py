@@ -1,4 +1,4 @@
-"""What a run would ask: never less than it then takes, and nothing is asked to find out."""
+"""Where a model is; what a run would ask: never less than it then takes, and nothing is asked to find out."""
 
 # ruff: noqa: ANN401 - the fake server's types are conftest's, which no test can import
 from __future__ import annotations
@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, Malformed, ask_all
 from forwhy.text.chat.base import ChatConfig, Message, Question
 from forwhy.text.chat.client import Client
-from forwhy.text.chat.opening import Estimate, estimate
+from forwhy.text.chat.opening import Estimate, estimate, is_local, model_name, open_chat
 
 
 def number(text: str) -> int:
@@ -105,3 +106,19 @@ def test_a_local_model_answers_one_at_a_time(tiny_model: Path, monkeypatch: pyte
     options = ChatConfig(model=str(tiny_model), concurrency=8)
     found = estimate(tasks("a", "b"), options, KeptAnswers())
     assert (found.questions, found.seconds) == (2, None)
+
+
+def test_the_address_decides_where_a_model_is(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_local(ChatConfig(model="m", url=server.url))
+    assert is_local(ChatConfig(model="m"))
+    monkeypatch.setenv("FORWHY_LLM_URL", server.url)
+    assert not is_local(ChatConfig(model="m"))
+    assert model_name(ChatConfig(model="m")) == "m"
+    with open_chat(ChatConfig(model="m", concurrency=3)) as chat:
+        assert isinstance(chat, Client)
+        assert (chat.model, chat.concurrency) == ("m", 3)
+
+
+def test_a_model_that_is_nowhere_is_refused_with_both_remedies(server: Any) -> None:
+    with pytest.raises(UserError, match="no such folder.*FORWHY_LLM_URL"):
+        open_chat(ChatConfig(model="some-model"))

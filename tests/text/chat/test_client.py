@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.evaluate.judge import JUDGE, SCHEMA, JudgeConfig, messages, question
+from forwhy.evaluate.judge import SCHEMA, JudgeConfig, messages, question
 from forwhy.text.chat.base import Answer, Ledger, Tally
 from forwhy.text.chat.client import Client, endpoint
 
 Ask = Callable[..., Answer]
-KEY, URL = JUDGE.key_name, JUDGE.url_name
+KEY, URL = JudgeConfig.key_name, JudgeConfig.url_name
 SECRET = "sk-very-secret"
 
 
 @pytest.fixture
-def ask(server: Any) -> Ask:
+def ask(server: Any, kit: Any) -> Ask:
     """Ask about one pair; `ledger` is where it is booked."""
+
+    server.behave = lambda *_: kit.grade(50)
 
     def ask_once(ledger: Ledger | None = None, **options: Any) -> Answer:
         config = JudgeConfig(**{"model": "m", "url": server.url, "backoff": 0.001, **options})
@@ -69,7 +71,7 @@ def test_a_broken_server_is_given_up(server: Any, kit: Any, ask: Ask) -> None:
     say(server, [kit.Response(b'{"error": {"message": "no\\u001b[2J GPU"}}', 500)])
     answer = ask(attempts=3)
     assert (answer.reason, answer.detail, answer.used) == ("server", "HTTP 500: no [2J GPU", Tally(3))
-    assert len(server.pairs) == 3
+    assert len(server.bodies) == 3
 
 
 def test_retry_after_is_obeyed(server: Any, kit: Any, ask: Ask) -> None:
@@ -105,7 +107,7 @@ def test_a_stop_ends_waiting_and_calling(server: Any, kit: Any) -> None:
         Timer(0.2, client.stop).start()
         assert client.ask(question("a", "b", 64)).detail.startswith("HTTP 500")
         assert client.ask(question("a", "b", 64)) == Answer(reason="server", detail="stopped")
-    assert len(server.pairs) == 1
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_what_no_retry_can_help_ends_it_without_showing_the_key(
     with pytest.raises(UserError, match=f"judge 'm' at http.*HTTP {status}.*check {KEY}") as caught:
         ask()
     assert "sk-" not in str(caught.value)
-    assert len(server.pairs) == 1
+    assert len(server.bodies) == 1
 
 
 def test_a_server_without_schemas_is_asked_without(server: Any, kit: Any, ask: Ask) -> None:
@@ -208,7 +210,7 @@ def test_refused_and_cut_answers_are_told_apart(server: Any, kit: Any, ask: Ask)
 def test_the_budget_stops_before_the_call(server: Any, ask: Ask) -> None:
     ledger = JudgeConfig(model="m", budget=0.0005, input_price=1, output_price=1).ledger()
     assert ask(ledger).reason == "budget"
-    assert server.pairs == []
+    assert server.bodies == []
     assert ledger.bought == Tally()
 
 
@@ -222,10 +224,10 @@ def test_the_budget_stops_before_the_call(server: Any, ask: Ask) -> None:
     ],
 )
 def test_addresses(given: str, posted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert endpoint(given, JUDGE) == posted
+    assert endpoint(JudgeConfig(model="m", url=given)) == posted
     monkeypatch.setenv(URL, given)
-    assert endpoint(None, JUDGE) == posted
-    assert endpoint("http://other/v1", JUDGE) == "http://other/v1/chat/completions"
+    assert endpoint(JudgeConfig(model="m")) == posted
+    assert endpoint(JudgeConfig(model="m", url="http://other/v1")) == "http://other/v1/chat/completions"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ def test_addresses(given: str, posted: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_addresses_that_are_refused(given: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URL, raising=False)
     with pytest.raises(UserError, match=said) as caught:
-        endpoint(given, JUDGE)
+        endpoint(JudgeConfig(model="m", url=given))
     assert SECRET not in str(caught.value)
 
 
@@ -252,4 +254,4 @@ def test_a_key_that_no_header_carries_is_refused(
     with pytest.raises(UserError, match=f"^{KEY}: holds letters") as caught:
         ask()
     assert key not in str(caught.value)
-    assert server.pairs == []
+    assert server.bodies == []
