@@ -12,7 +12,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import known_controls, known_table, nearest_texts, profile_texts
-from forwhy.evaluate.reading import Outputs, Reading, held_out_keys, match
+from forwhy.evaluate.reading import KeyedOutputs, Outputs, held_out_keys, match
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
 """Training items of each user."""
@@ -87,12 +87,12 @@ def test_held_out_texts_reach_no_neighbour(seed: int) -> None:
 
 def test_a_pair_without_a_neighbour_gets_the_constant_and_is_counted(dataset: Dataset) -> None:
     outputs = Outputs([("ann", "e"), ("dee", "f")], ["x", "y"], ["ann on e", "dee on f"])
-    table = known_table(match("ours", Reading.of(outputs), dataset), dataset, None, 0)
+    table = known_table(match("ours", KeyedOutputs.of(outputs), dataset), dataset, None, 0)
     control = table.controls["nearest_item"]
     assert control.texts == ["bob on e", table.controls["constant"].sentence]
     assert control.fallbacks == 1
     assert table.controls["constant"].fallbacks is None
-    unknown = known_table(match("ours", Reading.of(outputs), dataset), None, None, 0)
+    unknown = known_table(match("ours", KeyedOutputs.of(outputs), dataset), None, None, 0)
     assert set(unknown.controls) == {"constant_halves", "dealt"}
 
 
@@ -110,19 +110,19 @@ def test_ids_that_are_no_held_out_pair_are_counted(dataset: Dataset) -> None:
         ("bob", "a"),
     ]
     outputs = Outputs(pairs, list("abcdefg"), list("abcdefg"))
-    found = match("ours", Reading.of(outputs), dataset)
+    found = match("ours", KeyedOutputs.of(outputs), dataset)
     assert found.outputs.pairs == [("ann", "e"), ("dee", "e")]
     assert found.exclusions == {"unknown_user": 2, "unknown_item": 1, "not_held_out": 2}
     assert set(found.keys) < held_out_keys(dataset)
     with pytest.raises(UserError, match="1 of 2 rows are held-out pairs of data set 'small'.*1 not_held_out"):
-        match("ours", Reading.of(Outputs([("ann", "e"), ("bob", "a")], ["", ""], ["x", "x"])), dataset)
+        match("ours", KeyedOutputs.of(Outputs([("ann", "e"), ("bob", "a")], ["", ""], ["x", "x"])), dataset)
 
 
 def test_lists_find_their_pair_by_the_reference(dataset: Dataset) -> None:
     references = ["ann on e", "dee on e", "bob on e", "nobody", "dee on f", "dee on f"]
     keys = [("", text, str(row)) for row, text in enumerate(references)]
     pairs = [("row", row) for row in range(6)]
-    reading = Reading(Outputs(pairs, list("abcdef"), references), keys, False, False, {})
+    reading = KeyedOutputs(Outputs(pairs, list("abcdef"), references), keys, False, False, {})
     found = match("list", reading, dataset)
     assert found.found == {"train": 1, "valid": 1, "test": 1, "ambiguous": 2, "unknown": 1}
     assert len(found) == 6

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.reading import Outputs, Reading, read_outputs
+from forwhy.evaluate.reading import KeyedOutputs, Outputs, read_outputs
 
 ROWS: dict[str, list[Any]] = {
     "user_id": [3, 1, 2],
@@ -118,7 +118,7 @@ def test_the_order_of_rows_changes_nothing(
 def test_a_run_and_its_file_are_read_alike(tmp_path: Path) -> None:
     outputs = Outputs([(3, "a"), (1, "b"), (2, "a")], ROWS["prediction"], ROWS["reference"])
     outputs.save(tmp_path / "outputs.parquet")
-    ours, theirs = Reading.of(outputs), read_outputs(tmp_path / "outputs.parquet")
+    ours, theirs = KeyedOutputs.of(outputs), read_outputs(tmp_path / "outputs.parquet")
     assert (ours.outputs, ours.keys) == (theirs.outputs, theirs.keys)
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.evaluate.reading import Reading
+from forwhy.evaluate.reading import KeyedOutputs
 from forwhy.evaluate.significance import Floats, Ints
-from forwhy.evaluate.text import Encoder, Features, Measure, Reader, TextScores, score_texts
+from forwhy.evaluate.text import Encoder, Features, Measure, Splitters, TextScores, score_texts
 from forwhy.evaluate.words import words
 
 Texts = list[str | None]
@@ -77,7 +77,7 @@ def text_table(
         references=references,
         encoder=memory,
         features=features,
-        reader=Reader(),
+        splitters=Splitters(),
         measures=measures,
     )
     method = score(predictions)  # first: a measure's budget must not end before it
@@ -230,7 +230,7 @@ class RememberingEncoder:
 
 
 def known_table(
-    texts: Reading,
+    texts: KeyedOutputs,
     dataset: Dataset | None,
     encoder: Encoder | None,
     seed: int,

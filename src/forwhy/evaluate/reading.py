@@ -93,7 +93,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Reading:
+class KeyedOutputs:
     """Outputs with what identifies each row, what was left out, and which held-out pair each row is."""
 
     outputs: Outputs
@@ -118,12 +118,12 @@ class Reading:
         return len(self.keys)
 
     @classmethod
-    def of(cls, outputs: Outputs) -> "Reading":
+    def of(cls, outputs: Outputs) -> "KeyedOutputs":
         """A run's own outputs."""
         keys = [(str(user), str(item)) for user, item in outputs.pairs]
         return cls(outputs, keys, True, True, {}).take(outputs.order())
 
-    def take(self, rows: Sequence[int]) -> "Reading":
+    def take(self, rows: Sequence[int]) -> "KeyedOutputs":
         """Some of the rows with all that is known of them, in this order."""
         return replace(
             self,
@@ -141,7 +141,7 @@ class Reading:
         return rows, Pairs(numbers[:, 0], numbers[:, 1], texts)
 
 
-def read_outputs(path: Path, references: Path | None = None) -> Reading:
+def read_outputs(path: Path, references: Path | None = None) -> KeyedOutputs:
     """Read a table or a list of predictions; rows come in an order that does not depend on the file's.
 
     A table has `prediction`, `reference`, both or none of `user_id` and `item_id`, optionally `features`.
@@ -173,8 +173,8 @@ def read_outputs(path: Path, references: Path | None = None) -> Reading:
     items = frame["item_id" if has_ids else ROW].to_list()
     texts = frame["prediction"].to_list(), frame["reference"].to_list()
     outputs, keys = Outputs(list(zip(users, items, strict=True)), *texts), _keys(frame, has_ids)
-    reading = Reading(outputs, keys, has_ids, has_references, exclusions, _features(frame))
-    return reading.take(outputs.order())
+    keyed = KeyedOutputs(outputs, keys, has_ids, has_references, exclusions, _features(frame))
+    return keyed.take(outputs.order())
 
 
 def _frame(path: Path, column: str) -> pl.DataFrame:
@@ -312,7 +312,7 @@ def _features(frame: pl.DataFrame) -> list[list[str]] | None:
 # --- Which held-out pair is a row? By ids, else by the reference text. Held out: the explanation is in valid or test.
 
 
-def match(name: str, reading: Reading, dataset: Dataset) -> Reading:
+def match(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
     """Give rows their pair, and its ids as their own.
 
     Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose
@@ -321,7 +321,7 @@ def match(name: str, reading: Reading, dataset: Dataset) -> Reading:
     Raises:
         UserError: rows with ids, of which fewer than two are held-out pairs.
     """
-    matched = _by_ids(name, reading, dataset) if reading.has_ids else _by_reference(reading, dataset)
+    matched = _by_ids(name, texts, dataset) if texts.has_ids else _by_reference(texts, dataset)
     pairs, keys = list(matched.outputs.pairs), list(matched.keys)
     rows, found = matched.pairs()
     for row, (user, item) in zip(rows, dataset.external(found), strict=True):
@@ -335,9 +335,9 @@ def held_out_keys(dataset: Dataset) -> set[Key]:
     return {(str(users[user]), str(items[item])) for user, item in dataset.heldout_pairs().tolist()}
 
 
-def _by_ids(name: str, reading: Reading, dataset: Dataset) -> Reading:
-    users = dataset.users.numbers([user for user, _ in reading.outputs.pairs])
-    items = dataset.items.numbers([item for _, item in reading.outputs.pairs])
+def _by_ids(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
+    users = dataset.users.numbers([user for user, _ in texts.outputs.pairs])
+    items = dataset.items.numbers([item for _, item in texts.outputs.pairs])
     known = (users >= 0) & (items >= 0)
     held = known & dataset.is_heldout(users, items)
     counts = {
@@ -349,23 +349,23 @@ def _by_ids(name: str, reading: Reading, dataset: Dataset) -> Reading:
     if len(kept) < 2:
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         raise UserError(
-            f"{name}: {len(kept)} of {len(reading)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
+            f"{name}: {len(kept)} of {len(texts)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
             "give the data set that they were made from"
         )
     matched = dict(enumerate(zip(users.tolist(), items.tolist(), strict=True)))
-    return replace(reading, exclusions=reading.exclusions | counts, matched=matched).take(kept)
+    return replace(texts, exclusions=texts.exclusions | counts, matched=matched).take(kept)
 
 
-def _by_reference(reading: Reading, dataset: Dataset) -> Reading:
+def _by_reference(texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
     owners: dict[str, list[tuple[str, int, int]]] = {}
     for split in SPLITS:
         pairs = dataset.pairs(split)
         for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
             owners.setdefault(text, []).append((split, user, item))
-    times = Counter(reading.outputs.references)
+    times = Counter(texts.outputs.references)
     matched = {}
     found = dict.fromkeys((*SPLITS, "ambiguous", "unknown"), 0)
-    for row, text in enumerate(reading.outputs.references):
+    for row, text in enumerate(texts.outputs.references):
         known = owners.get(text, [])
         if len(known) != 1 or times[text] > 1:
             found["ambiguous" if known else "unknown"] += 1
@@ -374,4 +374,4 @@ def _by_reference(reading: Reading, dataset: Dataset) -> Reading:
         found[owner] += 1
         if owner != "train":
             matched[row] = user, item
-    return replace(reading, matched=matched, found=found)
+    return replace(texts, matched=matched, found=found)

@@ -187,7 +187,7 @@ class Measure(Protocol):
         """Of `predictions[k]` against `references[k]`; called again for each control."""
 
 
-class Reader:
+class Splitters:
     """Words of texts in every convention, each distinct text split once; one for a method and its controls."""
 
     def __init__(self) -> None:
@@ -214,12 +214,12 @@ def score_texts(
     references: Sequence[str],
     encoder: Encoder | None = None,
     features: Features | None = None,
-    reader: Reader | None = None,
+    splitters: Splitters | None = None,
     measures: Sequence[Measure] = (),
 ) -> TextScores:
     """Every text metric of `predictions[k]` against `references[k]`.
 
-    `reader` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in
+    `splitters` share the splitting into words with other calls; `measures` add their metrics. Cost: linear in
     words (ROUGE-L: the product of two lengths over 64); two encodings per pair with an encoder.
 
     Raises:
@@ -228,10 +228,10 @@ def score_texts(
     """
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    reader = reader or Reader()
+    splitters = splitters or Splitters()
     treebank, mteval, rouge, peter = (
         (splitter.read(predictions), splitter.read(references))
-        for splitter in (reader.treebank, reader.mteval, reader.rouge, reader.peter)
+        for splitter in (splitters.treebank, splitters.mteval, splitters.rouge, splitters.peter)
     )
     counts = {
         "bleu": bleu_counts(*treebank, least=1),
@@ -252,7 +252,7 @@ def score_texts(
         per_pair["similarity"] = similarity(encoder.encode(predictions), encoder.encode(references))
     of_all = variety(predictions, treebank[0])
     if features is not None:
-        counts["features"], named = feature_scores(treebank[0], features, reader.treebank)
+        counts["features"], named = feature_scores(treebank[0], features, splitters.treebank)
         of_all |= named
     for measure in measures:
         found = measure(predictions, references)

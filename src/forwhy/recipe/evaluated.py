@@ -15,7 +15,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.grounding import GroundingTable
-from forwhy.evaluate.reading import Reading, held_out_keys, match, read_outputs
+from forwhy.evaluate.reading import KeyedOutputs, held_out_keys, match, read_outputs
 from forwhy.evaluate.registry import METRICS
 from forwhy.options import Options
 from forwhy.recipe.folder import RunFolder
@@ -80,7 +80,7 @@ class Evaluated:
     """A run or a file: its texts, and what is known and measured of them."""
 
     name: str
-    texts: Reading | None
+    texts: KeyedOutputs | None
     """None for a run without an explainer."""
     dataset: Dataset | None
     """None for a file that was given none."""
@@ -171,7 +171,7 @@ def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]], taken:
 def _read_run(name: str, folder: RunFolder, again: bool) -> Evaluated:
     document, dataset = recorded(folder, again), folder.dataset()
     outputs = folder.outputs() if folder.has("evaluation") else None
-    texts = None if outputs is None else match(name, Reading.of(outputs), dataset)
+    texts = None if outputs is None else match(name, KeyedOutputs.of(outputs), dataset)
     return Evaluated(name, texts, dataset, folder, document)
 
 

@@ -21,7 +21,7 @@ from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences, seen_out
-from forwhy.evaluate.reading import Outputs, Reading, match
+from forwhy.evaluate.reading import KeyedOutputs, Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import NllResult
 from forwhy.graph.representations import Representations
@@ -91,7 +91,7 @@ def measure_texts(
     gain = _gain(explainer, pairs, settings)
     if TEXTS not in texts:
         return {"gain": gain}, texts
-    reading = match("this run", Reading.of(texts[TEXTS]), dataset)
+    reading = match("this run", KeyedOutputs.of(texts[TEXTS]), dataset)
     table = known_table(reading, dataset, encoder, settings.seed)
     return {"text": table, "gain": gain, "groups": _groups(dataset, texts, table, encoder)}, texts
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 DEFAULT_LIMIT = 512
-"""Tokens read by a model that names no limit of its own."""
+"""TextTokens read by a model that names no limit of its own."""
 UNLIMITED = 1_000_000
 """A tokenizer without a limit says a number above this one."""
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TextTokens:
     """One text as a model reads it."""
 
     ids: list[int]
@@ -62,7 +62,7 @@ class NeuralMeasure:
         self._name = f"{loaded.source.id}@{loaded.source.revision}"
         self.limit = token_limit(loaded.tokenizer, loaded.model)
 
-    def _tokens(self, texts: Sequence[str], frame: bool = True) -> list[Tokens]:
+    def _tokens(self, texts: Sequence[str], frame: bool = True) -> list[TextTokens]:
         """Token ids of each text, at most `limit`; `frame` adds the model's own special tokens."""
         if not texts:
             return []
@@ -77,7 +77,7 @@ class NeuralMeasure:
         )
         rows = zip(clean, found["input_ids"], found["special_tokens_mask"], strict=True)
         return [
-            Tokens(ids, len(ids) - sum(special), len(ids) == self.limit and self._is_cut(text))
+            TextTokens(ids, len(ids) - sum(special), len(ids) == self.limit and self._is_cut(text))
             for text, ids, special in rows
         ]
 
@@ -214,7 +214,7 @@ class BartScore(NeuralMeasure):
         start = framed if framed == [self._tokenizer.bos_token_id] else []
         return start, joint, end or [self._tokenizer.eos_token_id]
 
-    def _score(self, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Floats:
+    def _score(self, sources: Sequence[TextTokens], targets: Sequence[TextTokens]) -> Floats:
         """[n] mean log-probabilities of the targets."""
         lengths_n = [
             len(source.ids) + len(target.ids) for source, target in zip(sources, targets, strict=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.neural.bartscore import NeuralMeasure, Tokens, batches, padded
+from forwhy.evaluate.neural.bartscore import NeuralMeasure, TextTokens, batches, padded
 from forwhy.evaluate.significance import Floats
 from forwhy.evaluate.text import TextScores
 from forwhy.models import load_text_encoder
@@ -91,7 +91,7 @@ class BertScore(NeuralMeasure):
         self.layer = _layers(self._model, layer, model)
         # As the reference implementation does, for the pieces of GPT-2 and RoBERTa.
         self._prefix = " " if isinstance(self._tokenizer, GPT2Tokenizer | RobertaTokenizer) else ""
-        self._read: dict[str, Tokens] = {}
+        self._read: dict[str, TextTokens] = {}
         self._vectors: dict[str, torch.Tensor] = {}
         self._room = MEMORY_BYTES
 
@@ -131,7 +131,7 @@ class BertScore(NeuralMeasure):
         self.baseline = _below_one(Baseline(*raw_n3.mean(axis=0).tolist()))
         return self.baseline
 
-    def tokens(self, texts: Iterable[str]) -> dict[str, Tokens]:
+    def tokens(self, texts: Iterable[str]) -> dict[str, TextTokens]:
         """Token ids of each distinct text."""
         distinct = dict.fromkeys(texts)
         new = [text for text in distinct if text not in self._read]
@@ -190,7 +190,7 @@ class BertScore(NeuralMeasure):
         np.divide(product_n, total_n, out=scores_n3[:, 2], where=total_n > 0)
         return scores_n3
 
-    def _weights(self, references: Sequence[Tokens]) -> tuple[Mapping[int, float], float]:
+    def _weights(self, references: Sequence[TextTokens]) -> tuple[Mapping[int, float], float]:
         """Token id -> its weight, and the weight of any other.
 
         With idf log((n + 1) / (df + 1)) over the n references; else 1, and 0 for [CLS] and [SEP].
