@@ -110,21 +110,18 @@ def hits_and_recall(
     """
     if not len(valid):
         return 0.0, 0.0
-    users, numbers = np.unique(valid[:, 0], return_inverse=True)
-    keys = np.unique(numbers * graph.items + valid[:, 1])
-    totals = np.bincount(keys // graph.items, minlength=len(users))
-    found = np.zeros(len(users))
+    users, rows = np.unique(valid[:, 0], return_inverse=True)
+    wanted = Bipartite(np.column_stack([rows, valid[:, 1]]), len(users), graph.items)
     items = torch.from_numpy(items_IW).T.contiguous()
-    k = min(k, graph.items)
-    for start in range(0, len(users), 1024):
-        block = users[start : start + 1024]
-        scores = torch.from_numpy(users_UW[block]) @ items
+    found = []
+    for rows_B in np.split(np.arange(len(users)), range(1024, len(users), 1024)):
+        scores = torch.from_numpy(users_UW[users[rows_B]]) @ items
         if mask_train:
-            scores[graph.incidence[block].nonzero()] = -torch.inf
-        top = scores.topk(k, dim=1).indices.numpy()
-        mine = np.arange(start, start + len(block))[:, None] * graph.items + top
-        found[start : start + len(block)] = np.isin(mine, keys).sum(1)
-    return float((found > 0).mean()), float((found / totals).mean())
+            scores[graph.incidence[users[rows_B]].nonzero()] = -torch.inf
+        top = scores.topk(min(k, graph.items), dim=1).indices.numpy()
+        found.append(np.take_along_axis(wanted.incidence[rows_B].toarray(), top, 1).sum(1))
+    found_V = np.concatenate(found)
+    return float((found_V > 0).mean()), float((found_V / wanted.user_degrees).mean())
 
 
 # --- The training.

@@ -138,9 +138,8 @@ def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats
     """Spectral coordinates, turned at random so that every slot holds an equal share of the spectrum."""
     width = config.slots * config.slot_dim
     pair = spectral_embeddings(graph, width, config.seed)
-    turn = np.linalg.qr(np.random.default_rng(config.seed).standard_normal((width, width)))[0].astype(
-        np.float32
-    )
+    drawn = np.random.default_rng(config.seed).standard_normal((width, width))
+    turn = np.linalg.qr(drawn)[0].astype(np.float32)
     slots: dict[Side, Floats] = {}
     for side, vectors in zip(SIDES, pair, strict=True):
         padded = np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))

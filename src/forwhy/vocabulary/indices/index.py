@@ -196,10 +196,8 @@ def unique_index(
     if resolve == "report":
         raise UserError(f'{line}; read it with collisions = "extend", which adds a token to part them')
     log.warning("%s; one more token parts them", line)
-    order_N = group_N.argsort(kind="stable")
-    place_N = np.empty_like(group_N)
-    place_N[order_N] = np.arange(len(group_N)) - np.searchsorted(group_N[order_N], group_N[order_N])
-    parted_NL = np.column_stack([codes_NL, place_N]).astype(codes_NL.dtype)
+    places = pl.DataFrame({"group": group_N}).select(pl.int_range(pl.len()).over("group"))
+    parted_NL = np.column_stack([codes_NL, places]).astype(codes_NL.dtype)
     metrics = {"collision_items": count, "collision_groups": len(shared)}
     return ItemIndex(parted_NL, (*sizes, largest), (*sources, "extra"), items, {}, metrics)
 
