@@ -119,7 +119,8 @@ def hits_and_recall(
         if mask_train:
             scores[graph.incidence[users[rows_B]].nonzero()] = -torch.inf
         top = scores.topk(min(k, graph.items), dim=1).indices.numpy()
-        found.append(np.take_along_axis(wanted.incidence[rows_B].toarray(), top, 1).sum(1))
+        hits = wanted.incidence[np.repeat(rows_B, top.shape[1]), top.ravel()]
+        found.append(np.asarray(hits).reshape(top.shape).sum(1))
     found_V = np.concatenate(found)
     return float((found_V > 0).mean()), float((found_V / wanted.user_degrees).mean())
 
