@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -33,13 +32,6 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         for element in iterable:
             yield element
             progress.advance()
-
-
-@contextmanager
-def spinner(description: str) -> Iterator[None]:
-    """Show that something of unknown length is under way."""
-    with Progress(description):
-        yield
 
 
 class Progress:

@@ -1,20 +1,37 @@
-"""`forwhy data import amazon|…` and `forwhy data export recbole` as a user types them."""
+"""`forwhy data` as a user types it: imports, exports, what is shown of a data set, its audit."""
+
+# ruff: noqa: ANN401 - the command line is conftest's, which no test can import
+from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
-from forwhy.cli import main
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, make_dataset
+
+
+def test_data_show(cli: Any, tiny_recipe: Path, tiny_town: Dataset) -> None:
+    shown = cli.document("data", "show", tiny_recipe.parent / "town")
+    assert set(shown) == {"name", "users", "items", "interactions", "explanations", "leaks", "fingerprint"}
+    assert shown == tiny_town.summary()
+
+
+def test_import_tables_with_anyones_names(cli: Any, tmp_path: Path) -> None:
+    ratings = tmp_path / "ratings.csv"
+    rows = [f"{user},{item}" for user in "abcd" for item in range(12)]
+    ratings.write_text("\n".join(["who,what", *rows]))
+    mapping = ["--map", "interactions.user_id=who", "--map", "interactions.item_id=what"]
+    shown = cli.document(
+        "data", "import", "tables", "--interactions", ratings, *mapping, "--out", tmp_path / "d"
+    )
+    assert (shown["users"], shown["items"], sum(shown["interactions"].values())) == (4, 12, 48)
+    assert cli.document("data", "show", tmp_path / "d") == shown
+
 
 Capture = pytest.CaptureFixture[str]
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    return int(leaving.value.code or 0)
 
 
 def reviews(path: Path, broken: bool = False) -> Path:
@@ -33,31 +50,31 @@ def reviews(path: Path, broken: bool = False) -> Path:
     return path
 
 
-def test_from_raw_reviews_to_recbole_and_back(capsys: Capture, tmp_path: Path) -> None:
+def test_from_raw_reviews_to_recbole_and_back(cli: Any, capsys: Capture, tmp_path: Path) -> None:
     path, (one, two, atomic) = reviews(tmp_path / "r.jsonl"), (tmp_path / name for name in ("a", "b", "c"))
     options = ("--since", "2017-07-14", "--min-rating", 4, "--sample", 0.8, "--core", 2, "--json")
-    assert call("data", "import", "amazon", "--reviews", path, *options, one) == 0
+    assert cli.call("data", "import", "amazon", "--reviews", path, *options, one) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["bad_rows"] == {"count": 0, "reasons": {}, "first": []}
     assert [step["rows"] for step in shown["steps"]][:4] == [90, 90, 90, 60]
     assert shown["users"] == 8
     assert shown["name"] == "a"
-    assert call("data", "export", "recbole", one, atomic) == 0
+    assert cli.call("data", "export", "recbole", one, atomic) == 0
     assert "c.train.inter" in capsys.readouterr().out
-    assert call("data", "import", "recbole", atomic, two) == 0
+    assert cli.call("data", "import", "recbole", atomic, two) == 0
     again, first = Dataset.load(two), Dataset.load(one)
     assert again.summary()["interactions"] == first.summary()["interactions"] == shown["interactions"]
     assert first.source["filters"]["core"] == 2
 
 
-def test_a_bad_row_ends_the_import_unless_it_is_skipped(capsys: Capture, tmp_path: Path) -> None:
+def test_a_bad_row_ends_the_import_unless_it_is_skipped(cli: Any, capsys: Capture, tmp_path: Path) -> None:
     path, out = reviews(tmp_path / "r.jsonl", broken=True), tmp_path / "d"
-    assert call("data", "import", "amazon", "--reviews", path, "--out", out) == 2
+    assert cli.call("data", "import", "amazon", "--reviews", path, "--out", out) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"forwhy: {path}: row 91: truncated or not JSON")
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
-    assert call("data", "import", "amazon", "--reviews", path, "--skip-bad", "--out", out) == 0
+    assert cli.call("data", "import", "amazon", "--reviews", path, "--skip-bad", "--out", out) == 0
     table = capsys.readouterr().out
     assert "bad rows: r.jsonl: truncated or not JSON" in table
     assert f"bad row: {path}: row 91" in table
@@ -79,8 +96,59 @@ def test_a_bad_row_ends_the_import_unless_it_is_skipped(capsys: Capture, tmp_pat
         (["recbole", "nowhere", "x", "--map", "rating"], "--map rating: expected OURS=THEIRS"),
     ],
 )
-def test_mistakes_are_one_line(capsys: Capture, words: list[str], message: str) -> None:
-    assert call("data", "import", *words) == 2
+def test_mistakes_are_one_line(cli: Any, capsys: Capture, words: list[str], message: str) -> None:
+    assert cli.call("data", "import", *words) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+TEXT = "You like rivers at dawn and this boathouse rents canoes from five \x1b[2J\x07 in the mist."
+
+
+@pytest.fixture
+def leaking(tmp_path: Path) -> Path:
+    rows = {"user_id": ["u", "v", "u"], "item_id": ["a", "b", "b"], "split": ["train", "train", "test"]}
+    pairs = {"user_id": ["u", "v"], "item_id": ["a", "b"], "text": [TEXT, TEXT], "split": ["test", "train"]}
+    tables = {"interactions": pl.DataFrame(rows), "explanations": pl.DataFrame(pairs)}
+    make_dataset("\x1b[31mred", tables).save(tmp_path / "d")
+    return tmp_path / "d"
+
+
+def test_document(cli: Any, capsys: pytest.CaptureFixture[str], leaking: Path) -> None:
+    assert cli.call("data", "audit", leaking, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == {"name", "fingerprint", "counts", "findings"}
+    assert document["counts"]["leak"] == 2
+    first = document["findings"][0]
+    assert first["id"] == "heldout-pairs-in-training-graph"
+    assert first["examples"] == [{"user_id": "u", "item_id": "a", "split": "test"}]
+    assert set(first) == {"id", "severity", "count", "of", "meaning", "remedy", "examples"}
+
+
+def test_strict_is_one_line_after_the_report(
+    cli: Any, capsys: pytest.CaptureFixture[str], leaking: Path
+) -> None:
+    assert cli.call("data", "audit", leaking, "--strict", "--json") == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["counts"]["leak"] == 2
+    assert len(printed.err.splitlines()) == 1
+    assert "heldout-pairs-in-training-graph, heldout-text-in-training" in printed.err
+
+
+def test_strict_is_silent_without_a_leak(
+    cli: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = {"user_id": ["u", "v"], "item_id": ["a", "a"], "split": ["train", "test"]}
+    make_dataset("clean", {"interactions": pl.DataFrame(rows)}).save(tmp_path / "d")
+    assert cli.call("data", "audit", tmp_path / "d", "--strict") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_no_control_character_reaches_a_terminal(
+    cli: Any, capsys: pytest.CaptureFixture[str], leaking: Path
+) -> None:
+    assert cli.call("data", "audit", leaking) == 0
+    out = capsys.readouterr().out
+    assert "boathouse" in out
+    assert {letter for letter in out if not letter.isprintable()} == {"\n"}

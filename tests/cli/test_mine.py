@@ -1,21 +1,22 @@
-"""`forwhy mine`: options, estimates, refusals, and what is written."""
+"""`forwhy mine`: options, estimates, refusals, and what is written; `forwhy answers`: out as JSON lines and in."""
 
+# ruff: noqa: ANN401 - the command line is conftest's, which no test can import
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forwhy.cli import main
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.text.chat import opening
-from forwhy.text.chat.answers import export_answers
+from forwhy.text.chat.answers import KeptAnswers, export_answers
 from forwhy.text.chat.base import Answer, ChatConfig, Question, Tally
 
 Capture = pytest.CaptureFixture[str]
+
+
 URL = ["--llm-url", "http://127.0.0.1:9/v1"]
 
 
@@ -58,38 +59,26 @@ def town(tmp_path: Path) -> Path:
     return tmp_path / "town"
 
 
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(argument) for argument in arguments])
-    return int(leaving.value.code or 0)
-
-
-def document(capsys: Capture, *arguments: object) -> Any:  # noqa: ANN401 - JSON is any of its types
-    capsys.readouterr()
-    assert call(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def test_extractive_says_that_nobody_was_asked(capsys: Capture, town: Path, tmp_path: Path) -> None:
+def test_extractive_says_that_nobody_was_asked(cli: Any, capsys: Capture, town: Path, tmp_path: Path) -> None:
     before = Dataset.load(town)
-    shown = document(capsys, "mine", "profiles", town, "--extractive", "--out", tmp_path / "mined")
+    shown = cli.document("mine", "profiles", town, "--extractive", "--out", tmp_path / "mined")
     assert shown["model"] == "extractive"
     assert shown["note"].startswith("No language model was asked")
     assert [stage["about"] for stage in shown["stages"]] == ["items", "users"]
     after = Dataset.load(tmp_path / "mined")
     assert after.fingerprint == shown["fingerprint"] != before.fingerprint
     assert Dataset.load(town).fingerprint == before.fingerprint
-    assert call("mine", "profiles", town, "--extractive") == 0
+    assert cli.call("mine", "profiles", town, "--extractive") == 0
     printed = capsys.readouterr().out
     assert "No language model was asked" in printed
     assert Dataset.load(town).fingerprint == after.fingerprint
 
 
 def test_a_model_is_asked_once_and_its_answers_are_kept(
-    capsys: Capture, town: Path, tmp_path: Path, model: Model
+    cli: Any, town: Path, tmp_path: Path, model: Model
 ) -> None:
     ask = ["mine", "explanations", town, "--llm", "m", *URL, "--limit", 9, "--out", tmp_path / "mined"]
-    shown = document(capsys, *ask, "--concurrency", 3, "--budget-tokens", 9000, "--requests-per-minute", 600)
+    shown = cli.document(*ask, "--concurrency", 3, "--budget-tokens", 9000, "--requests-per-minute", 600)
     (config,) = model.configs
     assert (config.concurrency, config.budget_tokens, config.requests_per_minute) == (3, 9000, 600)
     (stage,) = shown["stages"]
@@ -97,52 +86,54 @@ def test_a_model_is_asked_once_and_its_answers_are_kept(
     first = len(model.asked)
     assert stage["asked"]["asked_again"] == first - 9 > 0
     assert (tmp_path / "mined.replies.db").stat().st_size > 0
-    again = document(capsys, *ask)
+    again = cli.document(*ask)
     assert len(model.asked) == first
     assert again["fingerprint"] == shown["fingerprint"]
     assert again["note"] is None
 
 
 def test_answers_of_an_earlier_version_are_gone_on_with(
-    capsys: Capture, town: Path, tmp_path: Path, model: Model
+    cli: Any, town: Path, tmp_path: Path, model: Model
 ) -> None:
     ask = ["mine", "explanations", town, "--llm", "m", *URL, "--limit", 5, "--out", tmp_path / "mined"]
-    document(capsys, *ask)
+    cli.document(*ask)
     first = len(model.asked)
     export_answers(tmp_path / "mined.replies.db", tmp_path / "mined.replies.jsonl")
     (tmp_path / "mined.replies.db").unlink()
-    (stage,) = document(capsys, *ask, "--dry-run")["stages"]
+    (stage,) = cli.document(*ask, "--dry-run")["stages"]
     assert stage["cached"] == 5
-    document(capsys, *ask)
+    cli.document(*ask)
     assert len(model.asked) == first
 
 
-def test_a_dry_run_asks_nothing_and_writes_nothing(capsys: Capture, town: Path, model: Model) -> None:
+def test_a_dry_run_asks_nothing_and_writes_nothing(
+    cli: Any, capsys: Capture, town: Path, model: Model
+) -> None:
     before = {path.name for path in town.parent.iterdir()}
     ask = ["mine", "intents", town, "--llm", "m", *URL, "--dry-run", "--prices", "1,2"]
-    shown = document(capsys, *ask, "--requests-per-minute", 60)
+    shown = cli.document(*ask, "--requests-per-minute", 60)
     assert [stage["about"] for stage in shown["stages"]] == ["items", "users"]
     for stage in shown["stages"]:
         assert stage["cost"] == pytest.approx((stage["input_tokens"] + 2 * stage["output_tokens"]) / 1e6)
         assert stage["seconds"] == pytest.approx(stage["questions"])
-    assert call(*ask) == 0
+    assert cli.call(*ask) == 0
     assert "questions of" in capsys.readouterr().out
     assert model.asked == []
     assert {path.name for path in town.parent.iterdir()} == before
 
 
-def test_a_dry_run_counts_what_is_kept(capsys: Capture, town: Path, model: Model) -> None:
+def test_a_dry_run_counts_what_is_kept(cli: Any, capsys: Capture, town: Path, model: Model) -> None:
     ask = ["mine", "explanations", town, "--llm", "m", *URL]
-    assert call(*ask, "--limit", 3) == 0
+    assert cli.call(*ask, "--limit", 3) == 0
     capsys.readouterr()
-    (stage,) = document(capsys, *ask, "--dry-run")["stages"]
+    (stage,) = cli.document(*ask, "--dry-run")["stages"]
     assert (stage["questions"] - 3, stage["cached"]) == (stage["questions"] - stage["cached"], 3)
 
 
-def test_a_stage_with_a_prompt_of_ones_own(capsys: Capture, town: Path, tmp_path: Path, model: Model) -> None:
+def test_a_stage_with_a_prompt_of_ones_own(cli: Any, town: Path, tmp_path: Path, model: Model) -> None:
     own = tmp_path / "own.md"
     own.write_text("In {words} words, as JSON.\n---\nIt says: {reviews}")
-    assert call("mine", "explanations", town, "--llm", "m", *URL, "--prompt", own) == 0
+    assert cli.call("mine", "explanations", town, "--llm", "m", *URL, "--prompt", own) == 0
     assert model.asked[0].messages[1].content.startswith("It says: <review>")
 
 
@@ -164,10 +155,10 @@ def test_a_stage_with_a_prompt_of_ones_own(capsys: Capture, town: Path, tmp_path
     ],
 )
 def test_mistakes_are_one_line(
-    capsys: Capture, town: Path, model: Model, options: list[str], message: str
+    cli: Any, capsys: Capture, town: Path, model: Model, options: list[str], message: str
 ) -> None:
     before = Dataset.load(town).fingerprint
-    status = call("mine", "intents", town, *options)
+    status = cli.call("mine", "intents", town, *options)
     printed = capsys.readouterr()
     assert (status, printed.out) == (2, "")
     assert len(printed.err.splitlines()) == 1
@@ -177,12 +168,38 @@ def test_mistakes_are_one_line(
 
 
 def test_a_place_that_is_not_ours_is_refused_before_anything_is_asked(
-    capsys: Capture, town: Path, tmp_path: Path, model: Model
+    cli: Any, capsys: Capture, town: Path, tmp_path: Path, model: Model
 ) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letters.txt").write_text("mine")
     ask = ["mine", "explanations", town, "--llm", "m", *URL]
-    assert call(*ask, "--out", tmp_path / "other") == 2
+    assert cli.call(*ask, "--out", tmp_path / "other") == 2
     assert "did not write" in capsys.readouterr().err
-    assert call("mine", "intents", tmp_path / "none", "--extractive") == 2
+    assert cli.call("mine", "intents", tmp_path / "none", "--extractive") == 2
     assert model.asked == []
+
+
+def test_answers_go_out_and_in(cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with KeptAnswers(tmp_path / "a.db") as kept:
+        kept.add("0" * 64, "m", Answer("tea", used=Tally(1, 10, 2)), 0.5)
+    assert cli.call("answers", "export", tmp_path / "a.db", tmp_path / "a.jsonl") == 0
+    assert capsys.readouterr().out == f"1 answers written to {tmp_path / 'a.jsonl'}.\n"
+    for new in (1, 0):
+        assert cli.call("answers", "import", tmp_path / "a.jsonl", tmp_path / "b.db") == 0
+        assert capsys.readouterr().out == f"{new} new answers in {tmp_path / 'b.db'}.\n"
+    with KeptAnswers(tmp_path / "b.db") as kept:
+        assert kept.get("0" * 64) == Answer("tea", used=Tally(1, 10, 2))
+
+
+def test_mistakes_about_answers_are_one_line(
+    cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").write_text("my notes, longer than a header")
+    for command, said in [
+        (("export", tmp_path / "none", tmp_path / "a"), "no such file"),
+        (("export", tmp_path / "notes", tmp_path / "a"), "give another file"),
+        (("import", tmp_path / "notes", tmp_path / "a"), "no file of answers as JSON lines"),
+    ]:
+        assert cli.call("answers", *command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

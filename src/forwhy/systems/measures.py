@@ -25,7 +25,7 @@ from forwhy.evaluate.reading import KeyedOutputs, Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import NllResult
 from forwhy.graph.representations import Representations
-from forwhy.progress import Progress, spinner, track
+from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.systems.base import TEXTS, WARM_TEXTS, EvaluationConfig, NextItemEvaluation, Run
@@ -49,7 +49,7 @@ def rank_representations(
     if not len(test):
         return None
     users, items = representations.representation("user"), representations.representation("item")
-    with spinner("ranking the catalogue"):
+    with Progress("ranking the catalogue"):
         return rank_all(users, items, dataset.edges("train", "as-published"), test, ks)
 
 
@@ -165,7 +165,7 @@ def rank_next_items(
     def scores(users: Ints) -> NDArray[np.float32]:
         return recommender.scores_after(histories.take(users))
 
-    with spinner("ranking the catalogue"):
+    with Progress("ranking the catalogue"):
         return {
             name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT) for name in names
         }

@@ -1,0 +1,43 @@
+"""The command line, as a fixture."""
+
+import json
+from typing import Any
+
+import pytest
+
+from forwhy.cli import main
+
+
+class Cli:
+    """Calls `forwhy` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def call(self, *arguments: object) -> int:
+        """The exit status of a command."""
+        with pytest.raises(SystemExit) as leaving:
+            main([str(argument) for argument in arguments])
+        return int(leaving.value.code or 0)
+
+    def document(self, *arguments: object) -> Any:  # noqa: ANN401 - JSON is any of its types
+        """The one JSON document of a command that succeeds."""
+        self._capsys.readouterr()
+        assert self.call(*arguments, "--json") == 0
+        return json.loads(self._capsys.readouterr().out)
+
+    def refusal(self, *arguments: object) -> str:
+        """The one line of a command that is refused."""
+        self._capsys.readouterr()
+        assert self.call(*arguments) == 2
+        printed = self._capsys.readouterr()
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
+        assert printed.err.startswith("forwhy: ")
+        return printed.err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line; what it prints is `capsys`'s."""
+    return Cli(capsys)
