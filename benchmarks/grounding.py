@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from forwhy.data.dataset import Dataset, Pairs
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
 from forwhy.evaluate.evidence import KnownStatements

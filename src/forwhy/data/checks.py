@@ -52,7 +52,7 @@ class RawTable:
         raise UserError(f"{self.place(row, column)}: {message.replace('{}', shown)}{more}")
 
     def with_column(self, values: pl.Series, column: str) -> "RawTable":
-        """The same table with one column replaced."""
+        """This table with one column replaced."""
         return RawTable(self.name, self.frame.with_columns(values.alias(column)), self.names)
 
 

@@ -31,8 +31,6 @@ from forwhy.data.leaks import (
     vouched,
 )
 
-__all__ = ["Dataset", "Ids", "Pairs", "make_dataset"]
-
 MARKER = "dataset.json"
 FORMAT = 1
 """Version of the layout; raised when an older library could no longer read the folder."""
@@ -66,7 +64,7 @@ class Dataset:
         """Distinct interactions of a split as internal numbers, [E, 2], sorted by user, then item.
 
         ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
-        ``as-published`` keeps them, as the papers do. Other splits are the same under both. O(E log E).
+        ``as-published`` keeps them, as the papers do. The graph changes no other split. O(E log E).
         """
         pairs = distinct_pairs(self.tables, "interactions", split)
         if split == "train" and graph == "leak-free":
@@ -148,7 +146,7 @@ class Dataset:
         return self.users if side == "user" else self.items
 
     def leaks(self) -> dict[str, int | float | bool]:
-        """Counts of what could leak; see `data.leaks.leaks`."""
+        """Counts of what could leak, by the names that `data.leaks.leaks` explains."""
         return leaks(self.tables)
 
     def summary(self) -> dict[str, Any]:

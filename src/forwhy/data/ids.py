@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 
-__all__ = ["Ids", "Pairs"]
-
 
 @dataclass(frozen=True)
 class Ids:

@@ -11,8 +11,6 @@ from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.options import Options
 
-__all__ = ["IntentsConfig", "clean_phrase", "entity_phrases", "phrases_from_profile"]
-
 LONGEST_PROSE = 4_000
 """Characters of a text that are read; shipped profiles have a few hundred."""
 LONGEST_PHRASE = 12

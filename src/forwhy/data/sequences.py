@@ -17,8 +17,6 @@ from forwhy.columns import SPLITS, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 
-__all__ = ["WINDOW", "Heldout", "Histories", "Sequences", "batches_of"]
-
 Ints = NDArray[np.int64]
 Heldout = Literal["valid", "test"]
 
@@ -112,7 +110,7 @@ class Sequences:
     valid: Ints
     """[U] validation item of every internal user, -1 without one."""
     test: Ints
-    """[U] the same for test."""
+    """[U] test item of every internal user, -1 without one."""
     n_items: int
 
     @classmethod
@@ -164,12 +162,12 @@ class Sequences:
         return np.flatnonzero(self.targets(split) >= 0)
 
     def drawn(self, split: Heldout, count: int, seed: int) -> Ints:
-        """So many of these users, drawn by `seed`, ascending; 0: all."""
+        """`count` of the users with an item left out for the split, drawn by `seed`, ascending; 0: all of them."""
         users = self.evaluated(split)
         return np.sort(np.random.default_rng(seed).permutation(users)[: count or len(users)])
 
     def skipped(self, split: Heldout) -> int:
-        """Users without one: too few interactions to leave any out. They still train."""
+        """How many users have no item left out: too few interactions. They still train."""
         return int((self.targets(split) < 0).sum())
 
     def histories(self, split: Heldout) -> Histories:

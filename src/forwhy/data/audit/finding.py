@@ -1,6 +1,6 @@
 """What an audit says, one finding per leak or oddity, and the search for texts that repeat another.
 
-The words of the findings stand in `findings.toml`.
+The words of the findings are in `findings.toml`.
 
 Legend: W words of all texts, N words of a run.
 """

@@ -24,7 +24,7 @@ from forwhy.data.leaks import PAIR, vouched
 from forwhy.data.sources.files import LONGEST_TEXT
 
 OPENING = 5
-"""Words from the start."""
+"""Words that make up the opening of a text."""
 SAME_OPENING = 0.5
 """Share of explanations with one opening from which on it is a warning."""
 CONSTANT = 0.05
@@ -35,10 +35,10 @@ LARGE_SHARE = 0.05
 LONGEST_EXPLANATION = 60
 """Words: `max_words` of the explainer's generation."""
 PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
-"""What stands for no text, as plain words."""
+"""Plain words that mean that there is no text."""
 
 PHRASE_RUN = 6
-"""Words of a phrase in a row that also stand in a held-out text about the same person or thing."""
+"""Words of a phrase in a row that are a copy when a held-out text about its person or thing has them too."""
 
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""

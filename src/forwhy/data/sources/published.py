@@ -6,6 +6,7 @@ taken over all reviews, the held-out ones too.
 """
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ LATEST = 253_402_300_800
 
 @dataclass(frozen=True)
 class Layout:
-    """Where who, what, when and why stand in a JSON row about a review, and what a row about an item holds."""
+    """What the fields are called in a JSON row about a review, and in one about an item."""
 
     user: str
     item: str
@@ -39,12 +40,12 @@ class Layout:
     rating: str
     time: str
     """A number of seconds or milliseconds, or a date as text."""
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     """Title or summary first; may be absent or null: many rate without a word."""
     title: str
     """This and the following are about items."""
-    description: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
+    description: Sequence[str] = ()
+    categories: Sequence[str] = ()
     own: Mapping[str, str] = field(default_factory=dict)
     """Further columns of the items table, by our name."""
 
@@ -79,50 +80,10 @@ class Layout:
 
 
 LAYOUTS = {
-    "amazon-2023": Layout(
-        user="user_id",
-        item="parent_asin",
-        rating="rating",
-        time="timestamp",
-        texts=("title", "text"),
-        title="title",
-        description=("features", "description"),
-        categories=("main_category", "categories"),
-        own={"brand": "store"},
-    ),
-    "amazon-2018": Layout(
-        user="reviewerID",
-        item="asin",
-        rating="overall",
-        time="unixReviewTime",
-        texts=("summary", "reviewText"),
-        title="title",
-        description=("feature", "description"),
-        categories=("main_cat", "category"),
-        own={"brand": "brand"},
-    ),
-    "yelp": Layout(
-        user="user_id",
-        item="business_id",
-        rating="stars",
-        time="date",
-        texts=("text",),
-        title="name",
-        categories=("categories",),
-        own={"city": "city", "state": "state"},
-    ),
-    "google": Layout(
-        user="user_id",
-        item="gmap_id",
-        rating="rating",
-        time="time",
-        texts=("text",),
-        title="name",
-        description=("description",),
-        categories=("category",),
-        own={"address": "address"},
-    ),
+    name: Layout(**fields)
+    for name, fields in tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8")).items()
 }
+"""Layouts by the name of the edition."""
 
 
 def import_reviews(

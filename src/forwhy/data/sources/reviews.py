@@ -190,7 +190,7 @@ def _scan(files: Sequence[RowFile[Review]], bad: BadRows, with_texts: bool) -> p
 
 
 def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl.DataFrame:
-    """Where the facts about each `id` (a digest) stand; a second row about the same is a bad one."""
+    """File and row of the facts about each `id` (a digest); a second row about the same is a bad one."""
     rows = ((place, row, digest(id_)) for place, file in enumerate(files) for row, (id_, _) in file.rows(bad))
     frame = _table(rows, {"file": pl.Int32, "row": pl.Int64, "id": pl.UInt64})
     first = frame["id"].is_first_distinct()
@@ -274,7 +274,7 @@ def _start(day: date) -> float:
 
 
 def _picked(files: Sequence[RowFile[Any]], rows: pl.DataFrame) -> Iterator[Any]:
-    """What stands in scanned rows, in their order."""
+    """Scanned rows read once more, in their order."""
     for place, file in enumerate(files):
         yield from file.pick(rows.filter(pl.col("file") == place)["row"].to_numpy())
 
