@@ -77,9 +77,10 @@ class Dataset:
         `clear_of_interactions` leaves out pairs that are valid or test *interactions*: supervising the
         vocabulary with their text would show it which items the user will visit.
         """
-        ranked = distinct_pairs(self.tables, "interactions", "valid", "test")
         rows = self.table("explanations").filter(split=split)
-        return self._texts(rows, ranked if clear_of_interactions else None)
+        if clear_of_interactions:
+            return self._texts(rows, distinct_pairs(self.tables, "interactions", "valid", "test"))
+        return self._texts(rows)
 
     def warm_pairs(self) -> Pairs:
         """Test pairs that a protocol set aside because nobody in them lost text (see `data.protocols`)."""

@@ -16,13 +16,11 @@ from typing import Any
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources.files import BadRow, BadRows, RowFile, clean_text, json_object
-from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog
+from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
 from forwhy.errors import UserError
 
 Paths = Sequence[Path | str]
 
-LONGEST_ID = 200
-"""Characters of an id; a longer one is a text in the wrong place."""
 MILLISECONDS = 100_000_000_000
 """Times from here on are milliseconds: as seconds they would lie after the year 5138, and as milliseconds the
 smaller ones would lie before March 1973."""
@@ -142,21 +140,6 @@ def _value(row: Mapping[str, Any], column: str) -> Any:  # noqa: ANN401 - JSON i
     if row.get(column) is None:
         raise BadRow("empty" if column in row else "missing", column)
     return row[column]
-
-
-def id_of(value: object, column: str) -> str:
-    """An id as text: 12 and "12" are the same one, as in `dataset.Ids`."""
-    if type(value) is int:
-        value = str(value)
-    if type(value) is not str:
-        raise BadRow("not an id", column, value=value)
-    if not value.strip() or value.lower() == "nan":
-        raise BadRow("empty", column)
-    if len(value) > LONGEST_ID:
-        raise BadRow(f"an id of more than {LONGEST_ID} characters", column, value=value)
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise BadRow("half of a surrogate pair in an id", column, value=value)
-    return value
 
 
 def _number(row: Mapping[str, Any], column: str) -> float:

@@ -18,8 +18,7 @@ from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import SIDES, SPLITS, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources.files import BOM, BadRow, RowFile, plain_text, text_of
-from forwhy.data.sources.published import id_of
-from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog
+from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
 from forwhy.errors import UserError
 
 TYPES = ("token", "token_seq", "float", "float_seq")

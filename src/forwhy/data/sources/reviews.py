@@ -30,6 +30,9 @@ Review = tuple[str, str, float, int, Sequence[str]]
 Fact = tuple[str, Callable[[], Mapping[str, Any]]]
 """An item or user, and a function that gives the other columns of its table."""
 
+LONGEST_ID = 200
+"""Characters of an id; a longer one is a text in the wrong place."""
+
 AT_ONCE = 20_000
 """Rows of texts held as Python objects before they become columns."""
 
@@ -205,6 +208,21 @@ def _table(rows: Iterable[Any], schema: pl.Schema | Mapping[str, Any] | None = N
     while some := list(islice(left, AT_ONCE)):
         frames.append(pl.DataFrame(some, schema, orient="row", infer_schema_length=None))
     return pl.concat(frames, how="vertical_relaxed")
+
+
+def id_of(value: object, column: str) -> str:
+    """An id as text: 12 and "12" are the same one, as in `data.ids.Ids`; raises `BadRow`."""
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise BadRow("not an id", column, value=value)
+    if not value.strip() or value.lower() == "nan":
+        raise BadRow("empty", column)
+    if len(value) > LONGEST_ID:
+        raise BadRow(f"an id of more than {LONGEST_ID} characters", column, value=value)
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise BadRow("half of a surrogate pair in an id", column, value=value)
+    return value
 
 
 # --- Choosing rows.

@@ -68,7 +68,7 @@ def import_tables(
     Raises:
         UserError: names file, row (the first row of data is 1), column and remedy.
     """
-    given = locals()
+    given = locals()  # the parameters that are called as tables are
     paths = {table: Path(given[table]) for table in TABLES if given.get(table) is not None}
     names = _names(columns or {}, paths)
     frames = {table: _renamed(read_rows(path), names.get(table, {}), path) for table, path in paths.items()}
