@@ -2,13 +2,10 @@
 
 from dataclasses import replace
 
-import pytest
-
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.significance import Interval
 from forwhy.report import findings
-from forwhy.report.tables import standing
 
 
 def control(value: float, low: float, high: float) -> dict:
@@ -27,13 +24,6 @@ def comparison(difference: float, p_holm: float, metric: str = "rougeL") -> Comp
 
 
 BELOW, LEVEL, ABOVE = control(0.3, 0.1, 0.3), control(0.51, -0.1, 0.1), control(0.7, -0.3, -0.1)
-
-
-@pytest.mark.parametrize(
-    ("found", "stands"), [(BELOW, "below"), (LEVEL, "level"), (ABOVE, "above"), ({"rougeL": 0.5}, "level")]
-)
-def test_where_a_control_stands(found: dict, stands: str) -> None:
-    assert standing({"rougeL": 0.5}, found, "rougeL") == stands
 
 
 def test_a_metric_is_won_against_every_control_or_not_at_all() -> None:

@@ -146,11 +146,14 @@ def training_heading(runs: Sequence[Examined]) -> str:
 
 def usage_heading(runs: Sequence[Examined]) -> str:
     """The book with the least share of words in use."""
-    share, book, name = min(
+    shares = [
         (sum(count > 0 for count in counts) / len(counts), book, run.name)
         for run in runs
         for book, counts in run.usage.items()
-    )
+    ]
+    if not shares:
+        return "Codebooks"
+    share, book, name = min(shares)
     if share == 1:
         return "Codebooks: every word is in use"
     return f"Codebooks: at least {percent(share)} of the words are in use ({book.replace('_', ' ')}{_of(name, runs)})"

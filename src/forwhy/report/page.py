@@ -152,10 +152,11 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
     if panels := figures.curve_panels(runs):
         parts = [KEY, ("panels", panels), _note(STEPS)]
         yield Section("training", "Training", findings.training_heading(runs), parts)
-    if panels := figures.usage_panels(runs):
+    panels, health = figures.usage_panels(runs), _shown(tables.health_table(runs))
+    if panels or health:
         words = [("note", ([run.name], f"{figures.usage_words(run)}.")) for run in runs if run.usage]
-        parts = [KEY, ("panels", panels), _note(USAGE), *words, *_shown(tables.health_table(runs))]
-        yield Section("usage", "Codebooks", findings.usage_heading(runs), parts)
+        parts = [KEY, ("panels", panels), _note(USAGE), *words] if panels else []
+        yield Section("usage", "Codebooks", findings.usage_heading(runs), [*parts, *health])
 
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:

@@ -13,9 +13,8 @@ import pytest
 
 from forwhy.cli import main
 from forwhy.data.dataset import Dataset
-from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
-from forwhy.recipe.evaluated import Request, named
+from forwhy.recipe.evaluated import Request
 from forwhy.recipe.examine import examine
 
 Capture = pytest.CaptureFixture[str]
@@ -264,17 +263,7 @@ def test_training_texts_among_the_references_are_said(
         assert ("Controls were picked" in note) == favoured
 
 
-# --- names and mistakes
-
-
-def test_names_are_the_shortest_that_differ(tmp_path: Path) -> None:
-    files = [tmp_path / place / "outputs.parquet" for place in ("a", "b")]
-    runs, named_files = named(Request(runs=[tmp_path / "run"], outputs=[*map(str, files), "mine=x.csv"]))
-    assert runs == {"run": tmp_path / "run"}
-    assert named_files == {"a/outputs": files[0], "b/outputs": files[1], "mine": Path("x.csv")}
-    for given in (["=x.csv"], ["x="], ["a=x", "a=y"], ["x.csv", "x.csv"]):
-        with pytest.raises(UserError, match="NAME=FILE"):
-            named(Request(outputs=given))
+# --- mistakes
 
 
 @pytest.mark.parametrize(
