@@ -116,8 +116,10 @@ def test_sacrebleu_equals_the_package(pairs: list[tuple[str, str]]) -> None:
 
 
 def test_counts_of_other_shapes_sum_to_the_same_bleu() -> None:
-    splitter = Splitter(peter_words)
-    counts = bleu_counts(splitter.read(["a b", "a"]), splitter.read(["a c", "a b c"]), least=1)
+    splitter = Splitter()
+    counts = bleu_counts(
+        splitter.read(peter_words, ["a b", "a"]), splitter.read(peter_words, ["a c", "a b c"]), least=1
+    )
     stacked = np.stack([counts.sum(axis=0), counts[0], counts[1]])
     for value in (sacrebleu, lambda sums: nltk_bleu(sums, 2), lambda sums: peter_bleu(sums, 2)):
         assert value(stacked) == pytest.approx([float(value(row)) for row in stacked])

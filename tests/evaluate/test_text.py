@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.evaluate.text import Splitters, TextScores, distinct, score_texts, similarity, usr
-from forwhy.evaluate.words import words
+from forwhy.evaluate.text import TextScores, distinct, score_texts, similarity, usr
+from forwhy.evaluate.words import Splitter, words
 
 bleu = pytest.importorskip("nltk.translate.bleu_score")
 METHOD1 = bleu.SmoothingFunction().method1
@@ -124,11 +124,11 @@ def test_std_is_over_pairs() -> None:
     assert set(found.stds()) == set(found.per_pair)
 
 
-def test_sharing_splitters_changes_nothing() -> None:
-    splitters = Splitters()
+def test_sharing_a_splitter_changes_nothing() -> None:
+    splitter = Splitter()
     for pairs in ([("a b c", "b c"), ("", "x.")], [("b c", "a b c"), ("b c", "y")]):
         ours, theirs = [p for p, _ in pairs], [r for _, r in pairs]
-        shared = score_texts(ours, theirs, splitters=splitters)
+        shared = score_texts(ours, theirs, splitter=splitter)
         assert shared.corpus == score_texts(ours, theirs).corpus
 
 

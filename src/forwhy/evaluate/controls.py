@@ -16,8 +16,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import KeyedOutputs
 from forwhy.evaluate.significance import Floats, Ints
-from forwhy.evaluate.text import Encoder, Features, Measure, Splitters, TextScores, score_texts
-from forwhy.evaluate.words import words
+from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
+from forwhy.evaluate.words import Splitter, words
 
 Texts = list[str | None]
 Score = Callable[[Sequence[str], Sequence[str]], Floats]
@@ -77,7 +77,7 @@ def text_table(
         references=references,
         encoder=memory,
         features=features,
-        splitters=Splitters(),
+        splitter=Splitter(),
         measures=measures,
     )
     method = score(predictions)  # first: a measure's budget must not end before it

@@ -187,15 +187,6 @@ class Measure(Protocol):
         """Of `predictions[k]` against `references[k]`; called again for each control."""
 
 
-class Splitters:
-    """Words of texts in every convention, each distinct text split once; one for a method and its controls."""
-
-    def __init__(self) -> None:
-        """Nothing read yet; what was read is kept as long as this object."""
-        self.treebank, self.mteval = Splitter(words), Splitter(mteval_words)
-        self.rouge, self.peter = Splitter(rouge_words), Splitter(peter_words)
-
-
 @dataclass(frozen=True)
 class Features:
     """Features of the references, and all there are: single words such as "pizza" or "wi-fi".
@@ -214,12 +205,12 @@ def score_texts(
     references: Sequence[str],
     encoder: Encoder | None = None,
     features: Features | None = None,
-    splitters: Splitters | None = None,
+    splitter: Splitter | None = None,
     measures: Sequence[Measure] = (),
 ) -> TextScores:
     """Every text metric of `predictions[k]` against `references[k]`.
 
-    `splitters` share the splitting into words with other calls; `measures` add their metrics. Cost: linear in
+    `splitter` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in
     words (ROUGE-L: the product of two lengths over 64); two encodings per pair with an encoder.
 
     Raises:
@@ -228,10 +219,10 @@ def score_texts(
     """
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    splitters = splitters or Splitters()
+    splitter = splitter or Splitter()
     treebank, mteval, rouge, peter = (
-        (splitter.read(predictions), splitter.read(references))
-        for splitter in (splitters.treebank, splitters.mteval, splitters.rouge, splitters.peter)
+        (splitter.read(split, predictions), splitter.read(split, references))
+        for split in (words, mteval_words, rouge_words, peter_words)
     )
     counts = {
         "bleu": bleu_counts(*treebank, least=1),
@@ -252,7 +243,7 @@ def score_texts(
         per_pair["similarity"] = similarity(encoder.encode(predictions), encoder.encode(references))
     of_all = variety(predictions, treebank[0])
     if features is not None:
-        counts["features"], named = feature_scores(treebank[0], features, splitters.treebank)
+        counts["features"], named = feature_scores(treebank[0], features, splitter)
         of_all |= named
     for measure in measures:
         found = measure(predictions, references)
@@ -300,7 +291,7 @@ def feature_scores(
 ) -> tuple[Ints, dict[str, float]]:
     """Counts behind FMR, [n, 2] = names a feature of its pair | its pair has one; FCR, DIV and pairs without any.
 
-    `splitter` is the one that made the numbers of `texts`. Cost: linear in words.
+    `splitter` is the one that made the numbers of `texts` from treebank words. Cost: linear in words.
 
     Raises:
         UserError: not as many sets of features as texts; a bare string for a set, which would be read letter
@@ -334,7 +325,7 @@ def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
     if isinstance(features, str):
         raise UserError(f"features {features!r}: a set of words is needed; give [{features!r}]")
     numbers: set[int] = set()
-    for feature, split in zip(features, splitter.read([*features]), strict=True):
+    for feature, split in zip(features, splitter.read(words, [*features]), strict=True):
         if len(split) != 1:
             raise UserError(
                 f"feature {feature!r} is {len(split)} words; features are single words: split or drop it"

@@ -26,6 +26,8 @@ CONTRACTIONS = (
     r"(not|'ye|me|na|ta|'n)\b"
 )
 
+Split = Callable[[str], Sequence[str]]
+"""A convention: a text -> its words."""
 Rule = tuple[frozenset[str], re.Pattern[str], str]
 
 
@@ -107,21 +109,21 @@ def peter_words(text: str) -> tuple[str, ...]:
 
 
 class Splitter:
-    """One way to split, remembered: each distinct text is split once, each distinct word is a number."""
+    """Words of texts as numbers; each distinct text is split once by each convention, as long as this object lasts."""
 
-    def __init__(self, split: Callable[[str], Sequence[str]]) -> None:
-        """Splits with `split`; what was split is kept as long as this object."""
-        self._split = split
-        self._texts: dict[str, tuple[int, ...]] = {}
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._texts: dict[Split, dict[str, tuple[int, ...]]] = {}
         self._numbers: defaultdict[str, int] = defaultdict()
         self._numbers.default_factory = self._numbers.__len__
 
-    def read(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The words of each text as numbers."""
+    def read(self, split: Split, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The words of each text as `split` gives them; equal numbers are equal words."""
+        known = self._texts.setdefault(split, {})
         for text in texts:
-            if text not in self._texts:
-                self._texts[text] = tuple(map(self._numbers.__getitem__, self._split(text)))
-        return [self._texts[text] for text in texts]
+            if text not in known:
+                known[text] = tuple(map(self._numbers.__getitem__, split(text)))
+        return [known[text] for text in texts]
 
 
 def split_words(sentence: str) -> list[str]:
