@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -152,52 +152,47 @@ def ask_all(
     return replies
 
 
-@dataclass
-class _Course(Generic[T]):
-    """An inquiry under way: what became of it so far, and so what is asked next."""
-
-    inquiry: Inquiry[T]
-    complaints: list[str] = field(default_factory=list)
-    doublings: int = 0
-    answers: int = 0
-    asked: bool = False
-
-    def question(self) -> Question:
-        """The inquiry's own, with room for a longer answer and what was wrong with those before."""
-        own, reminder = self.inquiry.question, self.inquiry.reminder
-        if not self.complaints and not self.doublings:
-            return own
-        said = [reminder] if reminder else [_AGAIN.format(complaint) for complaint in self.complaints]
-        *before, last = own.messages
-        again = "".join(f"\n\n{one}" for one in said if self.complaints)
-        return replace(
-            own,
-            messages=(*before, replace(last, content=last.content + again)),
-            max_tokens=own.max_tokens << self.doublings,
-            identity=own.identity and (*own.identity, f"{len(self.complaints)} {self.doublings}"),
-        )
-
-    def take(self, answer: Answer, asks: int) -> Reply[T] | None:
-        """The reply that an answer ends the inquiry with; None: it is asked again, as `question` now says."""
-        self.answers += 1
-        if answer.reason == "truncated" and self.doublings < DOUBLINGS:
-            self.doublings += 1
-            return None
+def _course(inquiry: Inquiry[T], asks: int) -> Generator[Question, Answer, Reply[T]]:
+    """Yields what is asked next, is sent the answer to it, and returns the reply in the end."""
+    complaints: list[str] = []
+    doublings = answers = 0
+    while True:
+        answer = yield _asked_again(inquiry, complaints, doublings)
+        answers += 1
+        if answer.reason == "truncated" and doublings < DOUBLINGS:
+            doublings += 1
+            continue
         if answer.reason is not None:
             # A server without room for a longer answer does not undo what is known: the first was cut short.
-            cut = answer.reason == "rejected" and self.doublings > 0
-            return self._ended(None, "truncated" if cut else answer.reason)
+            cut = answer.reason == "rejected" and doublings > 0
+            return Reply(None, "truncated" if cut else answer.reason, asks=answers)
         try:
-            value = self.inquiry.parse(answer.text)
+            value = inquiry.parse(answer.text)
         except Malformed as error:
-            self.complaints.append(" ".join(str(error).split())[:_COMPLAINT])
-            return self._ended(None, "malformed") if len(self.complaints) >= asks else None
+            complaints.append(" ".join(str(error).split())[:_COMPLAINT])
+            if len(complaints) >= asks:
+                return Reply(None, "malformed", asks=answers)
+            continue
         if isinstance(value, Repaired):
-            return replace(self._ended(value.value, None), repaired=True)
-        return self._ended(value, None)
+            return Reply(value.value, None, asks=answers, repaired=True)
+        return Reply(value, None, asks=answers)
 
-    def _ended(self, value: T | None, reason: Reason | None) -> Reply[T]:
-        return Reply(value, reason, cached=not self.asked, asks=self.answers)
+
+def _asked_again(inquiry: Inquiry[T], complaints: Sequence[str], doublings: int) -> Question:
+    """The inquiry's question, with room for a longer answer and what was wrong with those before."""
+    own = inquiry.question
+    if not complaints and not doublings:
+        return own
+    said = [_AGAIN.format(complaint) for complaint in complaints]
+    if inquiry.reminder:
+        said = [inquiry.reminder] if complaints else []
+    *before, last = own.messages
+    return replace(
+        own,
+        messages=(*before, replace(last, content="\n\n".join([last.content, *said]))),
+        max_tokens=own.max_tokens << doublings,
+        identity=own.identity and (*own.identity, f"{len(complaints)} {doublings}"),
+    )
 
 
 class Inquiries(Generic[T]):
@@ -219,27 +214,23 @@ class Inquiries(Generic[T]):
         asks: int,
         who: str = ChatConfig.who,
     ) -> None:
-        self._model, self._kept, self._asks, self._who = model, kept, asks, who
+        self._model, self._kept, self._who = model, kept, who
         self._counting, self._silence, self._heard = Lock(), 0, False
         self._keys = [inquiry.question.key(model) for inquiry in inquiries]
         self._found: dict[str, Reply[T]] = {}
-        self._left: dict[str, _Course[T]] = {}
+        self._left: dict[str, tuple[Question, Generator[Question, Answer, Reply[T]]]] = {}
         self.used, self.kept = Tally(), Tally()
         """Bought, and found among the kept answers."""
         self.detail = ""
         """What the server or the network said last, where there was no text."""
         for key, inquiry in dict(zip(self._keys, inquiries, strict=True)).items():
-            course = _Course(inquiry)
-            reply = self._followed(course)
-            if reply is None:
-                self._left[key] = course
-            else:
-                self._found[key] = reply
+            course = _course(inquiry, asks)
+            self._follow(key, next(course), course)
 
     @property
     def left(self) -> list[Question]:
         """What is asked next of each inquiry that is not settled."""
-        return [course.question() for course in self._left.values()]
+        return [question for question, _ in self._left.values()]
 
     def ask(self, chat: Chat, title: str) -> None:
         """Ask what is left, `chat.concurrency` questions side by side.
@@ -251,17 +242,16 @@ class Inquiries(Generic[T]):
         """
         with Progress(title, len(self._left)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
             left = iter(self._left.items())
-            running: dict[Future[Reply[T] | None], str] = {}
+            running: set[Future[None]] = set()
             try:
                 while True:
-                    for key, course in islice(left, _AHEAD * chat.concurrency - len(running)):
-                        running[pool.submit(self._followed, course, chat)] = key
+                    for key, (question, course) in islice(left, _AHEAD * chat.concurrency - len(running)):
+                        running.add(pool.submit(self._follow, key, question, course, chat))
                     if not running:
                         break
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        key, reply = running.pop(future), future.result()
-                        if reply is not None:
-                            self._found[key] = reply
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
                         progress.advance(note=str(self.used))
             except BaseException:
                 chat.stop()
@@ -287,47 +277,56 @@ class Inquiries(Generic[T]):
         )
         return Replies([self._found[key] for key in self._keys], asked)
 
-    def _followed(self, course: _Course[T], chat: Chat | None = None) -> Reply[T] | None:
-        """The reply, after as many answers as it takes; without a chat None where one has to be asked for."""
-        while True:
-            question = course.question()
-            key = question.key(self._model)
-            answer = self._kept.get(key)
-            if answer is not None:
-                self._counted(kept=answer.used)
-            elif chat is None:
-                return None
-            else:
-                answer = self._asked(chat, course, key, question)
-            reply = course.take(answer, self._asks)
-            if reply is not None:
-                return reply
+    def _follow(
+        self,
+        key: str,
+        question: Question,
+        course: Generator[Question, Answer, Reply[T]],
+        chat: Chat | None = None,
+    ) -> None:
+        """To the reply, through as many answers as it takes; without a chat through the kept ones only."""
+        asked = False
+        try:
+            while True:
+                answer = self._kept.get(question.key(self._model))
+                if answer is not None:
+                    with self._counting:
+                        self.kept += answer.used
+                elif chat is None:
+                    self._left[key] = question, course
+                    return
+                else:
+                    answer, bought = self._ask(chat, question)
+                    asked = asked or bought
+                question = course.send(answer)
+        except StopIteration as ended:
+            self._found[key] = replace(ended.value, cached=not asked)
+        except BaseException:
+            if chat is not None:
+                chat.stop()
+            raise
 
-    def _asked(self, chat: Chat, course: _Course[T], key: str, question: Question) -> Answer:
-        """The model's answer, kept; or that which another process has got meanwhile."""
+    def _ask(self, chat: Chat, question: Question) -> tuple[Answer, bool]:
+        """The model's answer, kept; or one that another process has got meanwhile, and False."""
+        key = question.key(self._model)
         with self._kept.alone(key):
             kept = self._kept.get(key)
+            if kept is None:
+                start = time.monotonic()
+                answer = chat.ask(question)
+                self._kept.add(key, self._model, answer, time.monotonic() - start)
+        with self._counting:
             if kept is not None:
-                self._counted(kept=kept.used)
-                return kept
-            start = time.monotonic()
-            answer = chat.ask(question)
-            self._kept.add(key, self._model, answer, time.monotonic() - start)
-        course.asked = True
-        self._counted(used=answer.used)
-        with self._counting:
-            over = self._is_over(answer)
-        if over:
-            place = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
-            raise UserError(
-                f"{self._who} {self._model!r}: no answer to {GIVE_UP} questions in a row ({self.detail}); see to it "
-                f"and run again{place}"
-            )
-        return answer
-
-    def _counted(self, used: Tally = Tally(), kept: Tally = Tally()) -> None:  # noqa: B008 - frozen
-        with self._counting:
-            self.used, self.kept = self.used + used, self.kept + kept
+                self.kept += kept.used
+                return kept, False
+            self.used += answer.used
+            if not self._is_over(answer):
+                return answer, True
+        place = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
+        raise UserError(
+            f"{self._who} {self._model!r}: no answer to {GIVE_UP} questions in a row ({self.detail}); see to it "
+            f"and run again{place}"
+        )
 
     def _is_over(self, answer: Answer) -> bool:
         """Whether the server is at fault. Some rejected questions do not end it, once it has spoken."""

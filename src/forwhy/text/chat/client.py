@@ -290,16 +290,17 @@ def _read(content: bytes, most: Tally) -> Answer:
     try:
         completion = ChatCompletion.construct(**json.loads(content))
         choice = completion.choices[0]
-        text, refusal, finish = choice.message.content or "", choice.message.refusal, choice.finish_reason
-        text = _encodable(text)
+        text, refusal = _encodable(choice.message.content or ""), choice.message.refusal
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return Answer(reason="server", detail="HTTP 200, but no completion in it", used=most)
     counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
     told = [count for count in counts if isinstance(count, int) and count >= 0]
     used = Tally(1, *told) if len(told) == 2 else most
-    if refusal or finish == "content_filter":
+    if refusal or choice.finish_reason == "content_filter":
         return Answer(reason="refused", used=used)
-    return Answer(reason="truncated", used=used) if finish == "length" else Answer(text, used=used)
+    return (
+        Answer(reason="truncated", used=used) if choice.finish_reason == "length" else Answer(text, used=used)
+    )
 
 
 def _seconds(retry_after: str) -> float:

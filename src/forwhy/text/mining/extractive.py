@@ -77,8 +77,8 @@ class ExtractiveMiner:
 
 def _found(entity: Entity, weight: Weight, config: MiningConfig) -> Values:
     if config.kind == "explanations":
-        return _central(entity.texts[0], weight, config.explanation_words)
-    phrases = _phrases(entity.texts or _described(entity), weight, config.phrases)
+        return _central(entity.reviews[0], weight, config.explanation_words)
+    phrases = _phrases(entity.reviews or _described(entity), weight, config.phrases)
     return phrases if config.kind == "intents" else _profile(entity, phrases, config.profile_words)
 
 
@@ -115,8 +115,8 @@ def _tokens(texts: Sequence[str], lower: bool = False) -> pl.Series:
 
 def _described(entity: Entity) -> tuple[str, ...]:
     """What others wrote, without the opening of an extractive profile."""
-    told = entity.items or (entity.metadata,)
-    return tuple(text.partition(": ")[2] if text.startswith(OPENINGS) else text for text in told if text)
+    told = entity.items or entity.metadata
+    return tuple(text.partition(": ")[2] if text.startswith(OPENINGS) else text for text in told)
 
 
 def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
@@ -173,9 +173,9 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
     if not phrases:
         return ()
     if entity.side == "item":
-        opening = OPENINGS[0] if entity.texts else OPENINGS[1]
+        opening = OPENINGS[0] if entity.reviews else OPENINGS[1]
     else:
-        opening = "Writes about" if entity.texts else "Chose items described with"
+        opening = "Writes about" if entity.reviews else "Chose items described with"
     kept = list(phrases)
     while len(kept) > 1 and count_words(_sentence(opening, kept)) > words:
         kept.pop()

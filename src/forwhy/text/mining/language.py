@@ -124,7 +124,7 @@ class MiningPrompt:
 
     def messages(self, entity: Entity) -> tuple[Message, Message]:
         """Both turns, the entity's fenced texts at their places."""
-        data = {place: fenced(TAGS[place], entity.data(place)) for place in self._places}
+        data = {place: fenced(TAGS[place], getattr(entity, place)) for place in self._places}
         return Message("system", self.system), Message("user", _filled(self._question, data))
 
     def values(self, reply: BaseModel) -> Values:

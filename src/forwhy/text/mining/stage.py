@@ -118,11 +118,11 @@ class Entity:
     side: Literal["user", "item", "pair"]
     number: int
     """The user's of a pair."""
-    texts: tuple[str, ...] = ()
+    reviews: tuple[str, ...] = ()
     sources: tuple[int, ...] = ()
-    """Whose: the other end of the pair that each text is about (users of an item, items of a user)."""
-    metadata: str = ""
-    """What the `items` table says of an item."""
+    """Whose: the other end of the pair that each review is about (users of an item, items of a user)."""
+    metadata: tuple[str, ...] = ()
+    """What the `items` table says of an item, in one text."""
     items: tuple[str, ...] = ()
     """Descriptions or profiles of a user's items."""
     profiles: tuple[int, ...] = ()
@@ -132,11 +132,6 @@ class Entity:
     pair_item: int = -1
     split: Split = "train"
     """Of a pair's interaction."""
-
-    def data(self, place: str) -> tuple[str, ...]:
-        """What stands at a place of a prompt."""
-        places = {"reviews": self.texts, "items": self.items}
-        return places.get(place, (self.metadata,) if self.metadata else ())
 
 
 @dataclass(frozen=True)
@@ -196,10 +191,10 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> Found:
         shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
         read = [(clean(pairs.texts[row], config.characters), int(ends[row])) for row in shown]
         texts, sources = [text for text, _ in read if text], [end for text, end in read if text]
-        metadata = clean(described[number], config.characters)
-        entity = Entity(side, number, tuple(texts), tuple(sources), metadata)
+        metadata = filter(None, [clean(described[number], config.characters)])
+        entity = Entity(side, number, tuple(texts), tuple(sources), tuple(metadata))
         found.append(entity if about is None else about.added(entity, rng))
-    kept = [entity for entity in found if entity.texts or entity.metadata or entity.items]
+    kept = [entity for entity in found if entity.reviews or entity.metadata or entity.items]
     return kept, len(described) - len(told) + len(found) - len(kept), {}
 
 
@@ -231,7 +226,7 @@ def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
         "withheld": int((known["split"] == "withheld").sum()),
         "further reviews": frame.height - first.height,
     }
-    filled = [entity for entity in found if entity.texts[0]]
+    filled = [entity for entity in found if entity.reviews[0]]
     return filled, len(found) - len(filled), {why: count for why, count in skipped.items() if count}
 
 
