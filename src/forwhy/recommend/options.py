@@ -169,10 +169,6 @@ class TaskConfig(Options):
     """Codes of a history -> what the person likes, and codes and a wish -> codes of the next item; one draw of a
     target per history and direction."""
 
-    preference_text: Literal["words", "mined"] = "words"
-    """`words`: the most frequent words of the history's titles and categories, and those of the wished item.
-    `mined`: the phrases of the data set's intents table, words where there are none."""
-
     preference_words: PositiveInt = 6
     """Words or phrases of a preference, at most."""
 

@@ -87,7 +87,7 @@ def test_each_task_answers_its_own_question() -> None:
         assert (items_in(example.prompt)[-1], item_of(example.response)) in neighbours
     for example in found["history_to_preference"]:
         likes = says(example.response).removesuffix("<end>").strip()
-        assert likes == PreferenceWords(DATA, ALL).of_history(0, items_in(example.prompt))
+        assert likes == PreferenceWords(DATA, ALL).of_history(items_in(example.prompt))
     assert {task: len(found[task]) for task in ("item_to_index", "index_to_item")} == {
         "item_to_index": 7, "index_to_item": 7,
     }  # fmt: skip
@@ -97,9 +97,9 @@ def test_each_task_answers_its_own_question() -> None:
 
 def test_preferences_are_the_most_frequent_words_of_a_history() -> None:
     words = PreferenceWords(dataset([list(range(8))] * 3, TITLES), TaskConfig(preference_words=2))
-    assert words.of_history(0, [0, 1, 4]).split(", ")[0] == "lip"
+    assert words.of_history([0, 1, 4]).split(", ")[0] == "lip"
     assert words.of_item(5) in ("nail, red", "red, nail")
-    assert words.of_history(0, [6]) == ""
+    assert words.of_history([6]) == ""
 
 
 def test_titles_write_no_codes_and_end_nothing() -> None:

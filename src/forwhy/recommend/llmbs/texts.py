@@ -9,14 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
@@ -58,19 +59,12 @@ class Speech:
     """Texts as token ids that no text can forge: strangers' as plain text, our own templates as they are."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
         self._plain = PlainText(tokenizer)
-        self._own: dict[str, list[int]] = {}
+        self._own = cache(self._plain.exact)
 
-    def own(self, template: str) -> list[int]:
-        """Ids of a text of ours."""
-        if template not in self._own:
-            self._own[template] = self._plain.exact(template)
-        return self._own[template]
-
-    def joined(self, parts: Sequence[str | list[int]]) -> list[int]:
+    def joined(self, *parts: str | list[int]) -> list[int]:
         """Texts of ours and tokens, one after the other."""
-        return [number for part in parts for number in (self.own(part) if isinstance(part, str) else part)]
+        return [number for part in parts for number in (self._own(part) if isinstance(part, str) else part)]
 
     def strange(self, text: str, limit: int) -> list[int]:
         """At most `limit` ids of a text from data, with a space before it; none of a blank one."""
@@ -126,7 +120,7 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instructio
     ids = tokenizer.convert_tokens_to_ids(index.tokens)
     if ids != list(range(ids[0] or 0, (ids[0] or 0) + len(ids))):
         raise UserError("the tokenizer does not have the index's tokens in a row: index and model differ")
-    prompt = (tokenizer.bos_token_id, *Speech(tokenizer).own(instruction))
+    prompt = (tokenizer.bos_token_id, *Speech(tokenizer).joined(instruction))
     con = tokenizer.convert_tokens_to_ids(CON)
     return Tokens.of(index, first=ids[0], prompt=prompt, end=tokenizer.eos_token_id, con=con)
 
@@ -162,31 +156,18 @@ class PreferenceWords:
         self._items_with = Counter(word for words in words_N for word in words)
         most = max(2.0, COMMON * sum(map(bool, words_N)))
         self._words_N = [[word for word in words if self._items_with[word] <= most] for words in words_N]
-        mined = config.preference_text == "mined"
-        source = IntentsConfig(source="intents", training_explanations=False)
-        self._user_phrases = entity_phrases(dataset, "user", source) if mined else {}
-        self._item_phrases = entity_phrases(dataset, "item", source) if mined else {}
 
-    def of_history(self, user: int, items: Sequence[int]) -> str:
-        """What internal items say of who took them: their most frequent words, the rarer of equals first.
-
-        Mined: the user's own phrases. Empty where no item has any word.
-        """
+    def of_history(self, items: Sequence[int]) -> str:
+        """What internal items say of who took them: their most frequent words, the rarer of equals first."""
         counts = Counter(word for item in items for word in self._words_N[item])
         order = sorted(counts, key=lambda word: (-counts[word], self._items_with[word], word))
-        return self._listed(self._user_phrases.get(user) or order)
+        return ", ".join(order[: self.config.preference_words])
 
     def of_item(self, item: int) -> str:
-        """What one would ask for to get an item: its rarest words that other items share.
-
-        Mined: the item's phrases. Empty without any word.
-        """
+        """What one would ask for to get an item: its rarest words that other items share, or else its own."""
         shared = [word for word in self._words_N[item] if self._items_with[word] > 1]
         order = sorted(shared or self._words_N[item], key=lambda word: (self._items_with[word], word))
-        return self._listed(self._item_phrases.get(item) or order)
-
-    def _listed(self, words: Sequence[str]) -> str:
-        return ", ".join(words[: self.config.preference_words])
+        return ", ".join(order[: self.config.preference_words])
 
 
 def _texts(dataset: Dataset) -> list[str]:
@@ -307,7 +288,7 @@ class TextTasks:
 
     def _history_to_preference(self, user: int, rng: np.random.Generator) -> Written | None:
         history, _ = self._draw(user, rng)
-        likes = self.speech.strange(self.words.of_history(user, history), self.config.text_limit)
+        likes = self.speech.strange(self.words.of_history(history), self.config.text_limit)
         return (self._after(history, "\nWhat they like:"), self._ended(likes)) if likes else None
 
     def _preference_to_index(self, user: int, rng: np.random.Generator) -> Written | None:
@@ -335,10 +316,10 @@ class TextTasks:
 
     def _joined(self, *parts: str | list[int]) -> list[int]:
         """The begin token, templates of ours (text) and tokens."""
-        return [self.tokens.prompt[0], *self.speech.joined(parts)]
+        return self.speech.joined([self.tokens.prompt[0]], *parts)
 
     def _after(self, history: list[int], *parts: str | list[int]) -> list[int]:
-        return [*self.tokens.history(history), *self.speech.joined(parts)]
+        return self.speech.joined(self.tokens.history(history), *parts)
 
     def _ended(self, text: list[int]) -> list[int]:
         return [*text, self.tokens.end]
@@ -351,14 +332,11 @@ def text_rows(examples: Sequence[Example]) -> list[TextRows]:
 
 
 def _padded(examples: Sequence[Example]) -> TextRows:
-    length = max(len(example.prompt) + len(example.response) for example in examples)
-    ids_BT = torch.zeros(len(examples), length, dtype=torch.long)
-    answers_BT = torch.zeros(len(examples), length, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        whole = [*example.prompt, *example.response]
-        ids_BT[row, : len(whole)] = torch.tensor(whole)
-        answers_BT[row, len(example.prompt) : len(whole)] = True
-    return TextRows(ids_BT, answers_BT)
+    rows = [torch.tensor([*example.prompt, *example.response]) for example in examples]
+    answers = [
+        torch.arange(len(row)) >= len(example.prompt) for row, example in zip(rows, examples, strict=True)
+    ]
+    return TextRows(pad_sequence(rows, batch_first=True), pad_sequence(answers, batch_first=True))
 
 
 def _drawn(entities: Ints, weight: float, rng: np.random.Generator) -> Ints:
