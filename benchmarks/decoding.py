@@ -145,8 +145,8 @@ def compared(
 
 def held(trie: CodeTrie) -> int:
     """Bytes of all its tensors."""
-    parts = [part for depth in trie.depths for part in (depth.start, depth.code, depth.table)]
-    return sum(part.nbytes for part in [*parts, trie.items] if part is not None)
+    parts = [part for depth in trie.depths for part in (depth.start, depth.code)]
+    return sum(part.nbytes for part in [*parts, trie.items])
 
 
 def timed(work: Callable[[], Any], users: int) -> tuple[Any, tuple[float, float]]:

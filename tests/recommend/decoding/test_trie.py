@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.recommend.decoding import trie as module
 from forwhy.recommend.decoding.trie import CodeTrie
 
 Paths = list[tuple[int, ...]]
@@ -30,20 +28,18 @@ def walked(trie: CodeTrie) -> dict[tuple[int, ...], int]:
             child, code = depth.below(torch.tensor([[node]]))
             for place, number in enumerate(child[0, 0].tolist()):
                 if number >= 0:
-                    deeper[*path, place if code is None else int(code[0, 0, place])] = number
+                    deeper[*path, int(code[0, 0, place])] = number
         found = deeper
     return {path: int(trie.items[leaf]) for path, leaf in found.items()}
 
 
 @settings(max_examples=40, deadline=None)
-@given(distinct_paths(), st.booleans())
+@given(distinct_paths())
 def test_walking_the_trie_meets_every_item_once_and_nothing_else(
-    case: tuple[Paths, list[int]], tables: bool
+    case: tuple[Paths, list[int]],
 ) -> None:
     paths, sizes = case
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "DENSE_CELLS", 1 << 16 if tables else 0)
-        trie = CodeTrie.from_codes(np.array(paths), sizes)
+    trie = CodeTrie.from_codes(np.array(paths), sizes)
     assert walked(trie) == {path: item for item, path in enumerate(paths)}
 
 
@@ -77,7 +73,5 @@ def test_memory_is_what_is_stated() -> None:
     )
     trie = CodeTrie.from_codes(codes, (32,) * 4)
     nodes = sum(depth.nodes for depth in trie.depths) + len(trie)
-    tables = sum(0 if depth.table is None else depth.table.nbytes for depth in trie.depths)
     held = sum(part.nbytes for depth in trie.depths for part in (depth.start, depth.code)) + trie.items.nbytes
     assert held <= 8 * nodes + 4 * len(trie) + 64
-    assert tables <= 4 * module.DENSE_CELLS * trie.levels

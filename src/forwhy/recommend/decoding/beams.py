@@ -225,13 +225,11 @@ class BeamDecoder:
         gains_BKM = self.head.children(states, level, child_BKM, code_BKM)
         total_BC = (search.scores_BK[..., None] + gains_BKM).flatten(1)
         picked_BK = best(total_BC, min(self.beam, depth.children))
-        most = child_BKM.shape[2]
-        parent_BK = picked_BK // most
-        codes_BK = picked_BK % most if code_BKM is None else code_BKM.flatten(1).gather(1, picked_BK)
+        parent_BK = picked_BK // child_BKM.shape[2]
         return _Search(
             child_BKM.flatten(1).gather(1, picked_BK),
             total_BC.gather(1, picked_BK),
-            codes_BK,
+            code_BKM.flatten(1).gather(1, picked_BK),
             search.seen_BKn.gather(1, parent_BK[..., None].expand(-1, -1, search.seen_BKn.shape[2])),
         )
 

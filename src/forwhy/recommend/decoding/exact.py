@@ -70,9 +70,8 @@ def _scored(decoder: BeamDecoder, read: Reading, run: _Run) -> Tensor:
     total = torch.zeros(len(read.lengths_B), 1, device=decoder.lm.device)
     for level, depth in enumerate(decoder.trie.depths):
         child, code = depth.below(torch.arange(*run.spans[level], device=decoder.lm.device)[None])
-        gains = decoder.head.children(
-            states[level], level, child, None if code is None else code.expand(len(total), -1, -1)
-        )[:, child[0] >= 0]
+        code = code.expand(len(total), -1, -1)
+        gains = decoder.head.children(states[level], level, child, code)[:, child[0] >= 0]
         # Children of the span's nodes are a run too, which the leaves wanted may begin and end within.
         begin = int(depth.start[run.spans[level][0]])
         first, last = run.spans[level + 1]

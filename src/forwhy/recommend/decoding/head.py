@@ -117,10 +117,9 @@ class LevelHead:
         logits = self.head.rows(states, self.level_ids[level])
         return logits if self.normalise == "legal" else logits.log_softmax(dim=-1)
 
-    def children(self, states: Tensor, level: int, child: Tensor, code: Tensor | None) -> Tensor:
+    def children(self, states: Tensor, level: int, child: Tensor, code: Tensor) -> Tensor:
         """[..., M] of children as `Depth.below` gives them; -inf where there is none."""
-        all_codes = self.codes(states, level)
-        values = all_codes if code is None else all_codes.gather(-1, code)
+        values = self.codes(states, level).gather(-1, code)
         values = values.clamp_min(LOWEST).masked_fill(child < 0, -torch.inf)
         return values.log_softmax(dim=-1) if self.normalise == "legal" else values
 

@@ -16,13 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-DENSE_CELLS = 1 << 16
-"""A depth whose nodes times codes are at most this many keeps a table of children: 256 KiB."""
-
 
 @dataclass(frozen=True)
 class Depth:
-    """Nodes of one depth and the edges below them: a table where it is small, else rows of children (CSR)."""
+    """Nodes of one depth and the edges below them, as rows of children (CSR)."""
 
     start: Tensor
     """[nodes + 1] number of each node's first child."""
@@ -32,8 +29,6 @@ class Depth:
     """Children of the node with most."""
     width: int
     """Codes of this level."""
-    table: Tensor | None
-    """[nodes, width] child of each node and code, -1 where there is none."""
 
     @property
     def nodes(self) -> int:
@@ -45,13 +40,8 @@ class Depth:
         """Nodes one deeper."""
         return len(self.code)
 
-    def below(self, nodes_BK: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Children [B, K, M] of nodes, -1 where there is none, and their codes.
-
-        Without codes, M is the level's width and the position is the code. Codes of absent children are 0.
-        """
-        if self.table is not None:
-            return self.table[nodes_BK].long(), None
+    def below(self, nodes_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """Children [B, K, M] of nodes, -1 where there is none, and their codes, then 0."""
         start_BK1 = self.start[nodes_BK].long()[..., None]
         child_BKM = start_BK1 + torch.arange(self.most, device=nodes_BK.device)
         absent = child_BKM >= self.start[nodes_BK + 1].long()[..., None]
@@ -69,16 +59,14 @@ class Depth:
 
     def to(self, device: torch.device | str) -> Depth:
         """On another device."""
-        table = None if self.table is None else self.table.to(device)
-        return replace(self, start=self.start.to(device), code=self.code.to(device), table=table)
+        return replace(self, start=self.start.to(device), code=self.code.to(device))
 
 
 @dataclass(frozen=True)
 class CodeTrie:
     """Every item's path of L codes; a path that is no item cannot be walked.
 
-    Memory: 8 bytes per node, 4 more per item, and the small tables of the first depths; 10^6 items with four
-    codes of 256 take about 17 MB.
+    Memory: 8 bytes per node and 4 more per item; 10^6 items with four codes of 256 take about 17 MB.
     """
 
     depths: tuple[Depth, ...]
@@ -101,7 +89,8 @@ class CodeTrie:
         for level, width in enumerate(sizes):
             below = np.flatnonzero(np.concatenate([[True], differs_NL[:, level]]))
             start = np.append(np.searchsorted(below, above), len(below))
-            depths.append(_depth(start, sorted_NL[below, level], width))
+            first, code = (torch.from_numpy(it.astype(np.int32)) for it in (start, sorted_NL[below, level]))
+            depths.append(Depth(first, code, int(np.diff(start).max()), int(width)))
             above = below
         return cls(tuple(depths), torch.from_numpy(order_N.astype(np.int32)))
 
@@ -124,14 +113,3 @@ class CodeTrie:
     def to(self, device: torch.device | str) -> CodeTrie:
         """On another device."""
         return CodeTrie(tuple(depth.to(device) for depth in self.depths), self.items.to(device))
-
-
-def _depth(start: NDArray[np.int64], code: NDArray[np.integer[Any]], width: int) -> Depth:
-    nodes, counts = len(start) - 1, np.diff(start)
-    table = None
-    if nodes * width <= DENSE_CELLS:
-        cells = np.full((nodes, width), -1, dtype=np.int32)
-        cells[np.repeat(np.arange(nodes), counts), code] = np.arange(len(code))
-        table = torch.from_numpy(cells)
-    first, codes = torch.from_numpy(start.astype(np.int32)), torch.from_numpy(code.astype(np.int32))
-    return Depth(first, codes, int(counts.max()), width, table)
