@@ -31,7 +31,7 @@ from transformers import StoppingCriteria
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.generation import Decoding
 from forwhy.bridge.options import AdapterConfig, ProjectorConfig, PromptConfig
-from forwhy.bridge.projectors import Bridge, Codes, CollaborativeBridge, ExpertAdapter, SideProjector
+from forwhy.bridge.projectors import Bridge, Codes, ExpertAdapter, PairBridge, SideProjector
 from forwhy.bridge.prompt import Prompt, Row, buckets, longest_first
 from forwhy.bridge.reader import Reader
 from forwhy.models import load_causal_lm
@@ -61,7 +61,7 @@ def build_xrec(backbone: Backbone, random: np.random.Generator) -> Reader:
     vectors = torch.from_numpy(random.normal(size=(512, 64)).astype(np.float32))
     config = AdapterConfig(start_std=0.3)
     sides = [ExpertAdapter(config, vectors, backbone.width, backbone.word_norm) for _ in range(2)]
-    bridge = CollaborativeBridge.at_start(*sides, prompt, backbone).eval()
+    bridge = PairBridge.at_start(*sides, prompt, backbone).eval()
     return Reader(backbone, prompt, bridge, backbone.injection("projected"))
 
 

@@ -15,8 +15,8 @@ from forwhy.bridge.options import AdapterConfig, ProjectorConfig
 from forwhy.bridge.projectors import (
     Bridge,
     Codes,
-    CollaborativeBridge,
     ExpertAdapter,
+    PairBridge,
     SideProjector,
     start_ids,
 )
@@ -258,7 +258,7 @@ def sides() -> list[SideProjector]:
 @pytest.mark.parametrize("order", ["user-item", "item-user"])
 def test_a_pairs_two_vectors_stand_in_prompt_order(order: str) -> None:
     user, item = adapter(seed=1), adapter(seed=2)
-    bridge = CollaborativeBridge(user, item, torch.randn(2, 10), order, 2.5).eval()
+    bridge = PairBridge(user, item, torch.randn(2, 10), order, 2.5).eval()
     user_Bd, item_Bd = torch.randn(3, 6), torch.randn(3, 6)
     out = bridge(user_Bd, item_Bd)
     parts = {"user": user(user_Bd), "item": item(item_Bd)}
@@ -270,7 +270,7 @@ def test_a_pairs_two_vectors_stand_in_prompt_order(order: str) -> None:
 def test_both_bridges_have_the_same_task_tokens() -> None:
     task = torch.randn(2, 10)
     one = Bridge(*sides(), task, "user-item", 2.5, states())
-    two = CollaborativeBridge(adapter(), adapter(), task, "user-item", 2.5, states())
+    two = PairBridge(adapter(), adapter(), task, "user-item", 2.5, states())
     for bridge in (one, two):
         torch.testing.assert_close(bridge.task(), task)
         assert all(not shift.any() for shift in bridge.shifts())
@@ -297,9 +297,9 @@ def test_parameters_keep_the_names_and_the_order_that_saved_explainers_have() ->
 
 
 def test_a_collaborative_bridges_state_brings_its_numbers_back() -> None:
-    def made(seed: int) -> CollaborativeBridge:
+    def made(seed: int) -> PairBridge:
         parts = adapter(seed=seed), adapter(seed=seed + 1)
-        return CollaborativeBridge(*parts, torch.randn(2, 10), "user-item", 2.5, states()).eval()
+        return PairBridge(*parts, torch.randn(2, 10), "user-item", 2.5, states()).eval()
 
     one, two, x_Bd = made(0), made(7), torch.randn(4, 6)
     assert not torch.equal(one(x_Bd, x_Bd), two(x_Bd, x_Bd))

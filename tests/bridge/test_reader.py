@@ -38,8 +38,8 @@ def plain_logits(reader: Reader, row: Row) -> torch.Tensor:
 def test_without_behaviour_tokens_logits_are_the_plain_models(
     backbone: Backbone, make_reader: Readers
 ) -> None:
-    reader = make_reader(backbone, PromptConfig(task_tokens=0))
-    prompt = reader.prompt
+    prompt = make_reader(backbone, PromptConfig(task_tokens=0)).prompt
+    reader = Reader[None](backbone, prompt, None)
     row = Row((), (), target=prompt.target("The staff is friendly."))
     ids = [*prompt.prefix_ids, *prompt.tail_ids, *row.target[:-1]]
     with torch.no_grad():

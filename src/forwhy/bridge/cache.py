@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +26,16 @@ class Prefix:
     length: int
 
 
+def _grown(states: KeyValue) -> DynamicLayer:
+    """A layer that has these keys and values already."""
+    layer = DynamicLayer()
+    layer.lazy_initialization(*states)
+    layer.keys, layer.values = states
+    return layer
+
+
 class SharedLayer(DynamicLayer):  # type: ignore[misc]
-    """A prefix in front of whatever is passed; keeps nothing but the last result, which `read` takes away.
+    """A prefix in front of whatever is passed; keeps nothing of it.
 
     The prefix is expanded over the batch inside the concatenation: no copy of it per row, and gradients to a
     trained prefix are summed over the rows.
@@ -38,19 +45,14 @@ class SharedLayer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.lazy_initialization(*prefix)
         self.keys, self.values = prefix
-        self.record = False
-        self.full: KeyValue | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
         """Prefix and new states, [B, H, P + S, E]."""
         rows = key_states.shape[0]
-        full = (
+        return (
             torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2),
             torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2),
         )
-        if self.record:
-            self.full = full
-        return full
 
 
 class DecodingLayer(DynamicLayer):  # type: ignore[misc]
@@ -155,15 +157,12 @@ def recording(prefix: Prefix | None) -> Cache:
     """A cache whose content can be taken as a prefix afterwards; begins with `prefix` where there is one."""
     if prefix is None:
         return Cache(layer_class_to_replicate=DynamicLayer)
-    layers = [SharedLayer(states) for states in prefix.layers]
-    for layer in layers:
-        layer.record = True
-    return Cache(layers=list(layers))
+    return Cache(layers=[_grown(states) for states in prefix.layers])
 
 
 def recorded(cache: Cache) -> Prefix:
     """What a recording cache has seen, as a prefix."""
-    layers = tuple(_states(cache.layers))
+    layers = tuple((layer.keys, layer.values) for layer in cache.layers)
     return Prefix(layers, layers[0][0].shape[-2])
 
 
@@ -184,12 +183,6 @@ def moved(prefix: Prefix, shifts: Iterable[Tensor]) -> Prefix:
 def _added(states: Tensor, shift_HTE: Tensor) -> Tensor:
     count = shift_HTE.shape[1]
     return torch.cat([states[:, :, :-count], states[:, :, -count:] + shift_HTE[None].to(states.dtype)], dim=2)
-
-
-def _states(layers: Iterable[Any]) -> Iterable[KeyValue]:
-    for layer in layers:
-        full = getattr(layer, "full", None)
-        yield (layer.keys, layer.values) if full is None else full
 
 
 def shared(prefix: Prefix) -> Cache:

@@ -77,21 +77,16 @@ def greedy(
     """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
     written: list[Written] = []
     with backbone.packed.used(slots):
-        for _ in steps(backbone, prefix, prompts, decoding, slots, written):
+        for written in steps(backbone, prefix, prompts, decoding, slots):  # noqa: B007 - the last one counts
             pass
     return written
 
 
 @torch.inference_mode()
 def steps(
-    backbone: Backbone,
-    prefix: Prefix,
-    prompts: Iterable[Prompts],
-    decoding: Decoding,
-    slots: int,
-    written: list[Written],
-) -> Iterator[None]:
-    """One token further for every open row at each step, appended to `written`.
+    backbone: Backbone, prefix: Prefix, prompts: Iterable[Prompts], decoding: Decoding, slots: int
+) -> Iterator[list[Written]]:
+    """One token further for every open row at each step; yields all rows so far, the same list each time.
 
     At most `slots` rows are open. A row that ends leaves at once, and when a quarter of the slots is free the next
     prompts are read into them, so that steps pay for themselves until the prompts run out: on a CPU one for 4 rows
@@ -104,40 +99,24 @@ def steps(
         prompts: The rest of each prompt, the longest first; no more rows in one pass than :func:`most_in_a_pass`.
         decoding: When a row is over; rows are numbered as they come.
         slots: Rows written together.
-        written: Empty; gets an entry per row when its prompt is read.
     """
     waiting = iter(prompts)
-    state = _State(backbone, prefix, decoding, slots, written)
+    state = _State(backbone, prefix, decoding, slots)
     while state.refill(waiting):
-        tokens = state.next_B.tolist()
-        over = [
-            slot for slot, token in enumerate(tokens) if _append(written, state.rows[slot], token, decoding)
-        ]
-        yield
+        over = state.append()
+        yield state.written
         state.leave(over)
         if state.rows:
             state.advance()
 
 
-def _append(written: list[Written], number: int, token: int, decoding: Decoding) -> bool:
-    """Whether the row is over with this token."""
-    row = written[number]
-    if token in decoding.stop_ids:
-        row.ended = True
-        return True
-    row.ids.append(token)
-    return len(row.ids) >= decoding.limit or bool(decoding.enough and decoding.enough(number, row.ids))
-
-
 class _State:
     """The open rows: their numbers, how many positions each has, and which token comes next."""
 
-    def __init__(
-        self, backbone: Backbone, prefix: Prefix, decoding: Decoding, slots: int, written: list[Written]
-    ) -> None:
-        self.backbone, self.prefix, self.decoding = backbone, prefix, decoding
-        self.slots, self.written = slots, written
+    def __init__(self, backbone: Backbone, prefix: Prefix, decoding: Decoding, slots: int) -> None:
+        self.backbone, self.prefix, self.decoding, self.slots = backbone, prefix, decoding, slots
         self.rows: list[int] = []
+        self.written: list[Written] = []
         self.next_B = self.position_B = torch.zeros(0, dtype=torch.long, device=backbone.device)
         self.cache = DecodingCache(prefix, [], prefix.length)
         self.mask_BT: Tensor | None = None
@@ -176,6 +155,19 @@ class _State:
         cache.write()
         self.cache, self.position_B = cache, columns - pad_B
         self.mask_BT = _mask(pad_B, columns) if pad_B.any() else None
+
+    def append(self) -> list[int]:
+        """Every open row gets its next token; the slots of those that are over with it."""
+        over, decoding = [], self.decoding
+        for slot, (number, token) in enumerate(zip(self.rows, self.next_B.tolist(), strict=True)):
+            row = self.written[number]
+            row.ended = token in decoding.stop_ids
+            if not row.ended:
+                row.ids.append(token)
+            is_over = row.ended or len(row.ids) >= decoding.limit
+            if is_over or (decoding.enough and decoding.enough(number, row.ids)):
+                over.append(slot)
+        return over
 
     def leave(self, over: list[int]) -> None:
         """Finished rows leave; the last row takes the slot of each."""

@@ -87,6 +87,8 @@ class ProjectorConfig(Options):
     numbers."""
     train_codebooks: bool = False
     """Train the codewords too, as the released code does; the vocabulary itself stays as it was."""
+    token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Chance per behaviour token of being hidden from the model in a training step."""
 
 
 class SarConfig(Options):

@@ -76,10 +76,10 @@ class PairBridge(nn.Module):
         task_TD: Tensor = self.task_TD * self._size
         return task_TD
 
-    def in_order(self, user: Tensor, item: Tensor) -> Tensor:
-        """Vectors [B, K, D] of a pair in prompt order, from those of its sides [B, L, D]."""
-        tokens = {"user": user, "item": item}
-        return torch.cat([tokens[side] for side in self._order], dim=1)
+    def forward(self, user_B: Tensor, item_B: Tensor) -> Tensor:
+        """Soft tokens [B, K, D] of pairs in prompt order, from the codes [B, L] or vectors [B, d] of their sides."""
+        tokens, width = {"user": self.user(user_B), "item": self.item(item_B)}, self.task_TD.shape[1]
+        return torch.cat([tokens[side].reshape(len(user_B), -1, width) for side in self._order], dim=1)
 
 
 # --- Codes to vectors that a frozen model reads in place of words (BEAT, "Behavior Tokens Comprehension").
@@ -183,14 +183,10 @@ class SideProjector(nn.Module):
 
 
 class Bridge(PairBridge):
-    """Both projectors and the task tokens."""
+    """BEAT's: both sides are projectors of codes."""
 
     user: SideProjector
     item: SideProjector
-
-    def forward(self, user_BL: Tensor, item_BL: Tensor) -> Tensor:
-        """Behaviour tokens [B, K, D] in prompt order."""
-        return self.in_order(self.user(user_BL), self.item(item_BL))
 
     def every(self) -> Tensor:
         """All projected codes of both sides: the set that BEAT eq. 10 searches."""
@@ -278,22 +274,6 @@ class ExpertAdapter(nn.Module):
         shared_BEd = self.gate(inputs_Bd)[:, :, None] * read_BEd
         out_BD: Tensor = shared_BEd.flatten(1) @ self.weight_EdD.flatten(0, 1)
         return self._size * out_BD
-
-
-# --- Graph vectors of a pair to two vectors that a frozen model reads (XRec, "Collaborative Information Adaptor").
-#
-# Shapes: B rows, d width of a graph vector, D model width.
-
-
-class CollaborativeBridge(PairBridge):
-    """Both adapters and the task tokens, of which there may be none, as in the paper."""
-
-    user: ExpertAdapter
-    item: ExpertAdapter
-
-    def forward(self, user_Bd: Tensor, item_Bd: Tensor) -> Tensor:
-        """Adapted vectors [B, 2, D] in prompt order: what is read, and what is injected."""
-        return self.in_order(self.user(user_Bd)[:, None], self.item(item_Bd)[:, None])
 
 
 # --- Which real word each code starts at: a keyword of its gloss that is one token of the model.

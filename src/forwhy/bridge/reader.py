@@ -126,9 +126,12 @@ class Reader(Generic[BridgeT]):
         with self.injected(batch, soft_BKD):
             return self.backbone.logits(start, inputs_BSD, batch.keep_BS, hidden_BS), batch
 
-    def loss(self, rows: Sequence[Row]) -> Tensor:
-        """NLL per target token (BEAT eq. 12)."""
-        logits_NV, batch = self.logits(rows)
+    def loss(self, rows: Sequence[Row], token_dropout: float = 0.0) -> Tensor:
+        """NLL per target token (BEAT eq. 12), each soft token hidden with this probability."""
+        hidden_BK = None
+        if token_dropout:
+            hidden_BK = torch.rand(len(rows), sum(self.prompt.slots(rows[0]).values())) < token_dropout
+        logits_NV, batch = self.logits(rows, hidden_BK)
         return cross_entropy(logits_NV, batch.target_N)
 
     @torch.inference_mode()
@@ -196,10 +199,9 @@ class Reader(Generic[BridgeT]):
     def _growing(self, row: Row, config: GenerationConfig) -> Iterator[tuple[str, bool]]:
         with torch.inference_mode():
             prefix = self.prefix()
-        written: list[Written] = []
         prompts, decoding = self.prompts([row], 1), self._decoding(config)
-        for _ in steps(self.backbone, prefix, prompts, decoding, 1, written):
-            yield self.prompt.decode(written[0].ids), written[0].ended
+        for (written,) in steps(self.backbone, prefix, prompts, decoding, 1):
+            yield self.prompt.decode(written.ids), written.ended
 
     def _decoding(self, config: GenerationConfig) -> Decoding:
         """Stop ids and limits; a row with more words than the cap needs no more tokens."""

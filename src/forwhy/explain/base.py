@@ -389,13 +389,8 @@ def _is_single(pairs: object) -> bool:
 def _refuse_another(stored: Artifact, found: Mapping[str, Any]) -> None:
     """Tokenizer and embeddings must be those of the saved explainer, wherever the model lies."""
     wanted = stored.config["base_model"]
-    if any(wanted[key] != found[key] for key in ("tokenizer", "embeddings", "width")):
-        ours, theirs = (
-            f"'{model['id']}' (width {model['width']}, tokenizer {model['tokenizer'][:8]}, "
-            f"embeddings {model['embeddings'][:8]})"
-            for model in (wanted, found)
-        )
+    if differ := [key for key in ("tokenizer", "embeddings", "width") if wanted[key] != found[key]]:
         raise UserError(
-            f"{stored.folder}: trained with base model {ours}, not for {theirs}; load it with its own model, or "
-            "fit an explainer for the other"
+            f"{stored.folder}: trained with base model '{wanted['id']}', not for '{found['id']}' (another "
+            f"{', '.join(differ)}); load it with its own model, or fit an explainer for the other"
         )

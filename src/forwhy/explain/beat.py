@@ -100,7 +100,7 @@ class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """Equation 12 + gamma x equation 11."""
         sar = self.config.sar
-        nll = self.reader.loss(rows)
+        nll = self.reader.loss(rows, self.config.projector.token_dropout)
         if not sar.gamma:
             return {"loss": nll, "nll": nll.detach()}
         aligned = self._aligned(rows)

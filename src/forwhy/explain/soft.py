@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -124,7 +124,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
             others[order] = np.roll(order, 1)
             strangers = self._scored(valid, valid.users[others], valid.items[others])
         rows = [self._rows(part) for part in (self._scored(train_pairs), self._scored(valid), strangers)]
-        return ReadingTask(self.reader, config, self._loss, *rows)
+        return ReadingTask(self, *rows)
 
     def _row(self, subject: Subject) -> Row:
         """As the model reads it; a newcomer's profile is left out."""
@@ -178,15 +178,14 @@ class ReadingTask(Task[list[Row]]):
 
     def __init__(
         self,
-        reader: Reader[Any],
-        config: ExplainerConfig,
-        loss: Callable[[list[Row]], Mapping[str, Tensor]],
+        explainer: SoftExplainer[Any, Any],
         train: Sequence[Row],
         valid: Sequence[Row],
         strangers: Sequence[Row],
     ) -> None:
         """`strangers`: the validation texts, read as other pairs; empty where the gain is not asked for."""
-        self.reader, self.config, self._loss, self.module = reader, config, loss, reader.bridge
+        self.explainer, self.reader, self.config = explainer, explainer.reader, explainer.config
+        self.module = self.reader.bridge
         self.train, self.valid, self.strangers = train, valid, strangers
 
     def optimizer(self) -> Optimizer:
@@ -210,7 +209,7 @@ class ReadingTask(Task[list[Row]]):
 
     def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
         """The explainer's own."""
-        return self._loss(batch)
+        return self.explainer._loss(batch)
 
     def evaluate(self) -> Mapping[str, float]:
         """Validation NLL per target token, and what the right tokens are worth against another pair's."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.projectors import CollaborativeBridge, ExpertAdapter
+from forwhy.bridge.projectors import ExpertAdapter, PairBridge
 from forwhy.bridge.prompt import Numbers, Prompt, Row
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES
@@ -18,7 +18,7 @@ from forwhy.explain.soft import SoftExplainer
 from forwhy.graph.representations import CollaborativeVectors
 
 
-class XRecExplainer(SoftExplainer[CollaborativeVectors, CollaborativeBridge]):
+class XRecExplainer(SoftExplainer[CollaborativeVectors, PairBridge]):
     """Reads two graph vectors, each adapted by a mixture of experts, beside title and profiles in words.
 
     Ma et al. 2024, sections 3.2 and 3.3. A user known only by a history is folded into the graph; their
@@ -29,7 +29,7 @@ class XRecExplainer(SoftExplainer[CollaborativeVectors, CollaborativeBridge]):
     config_type, known_type = XRecConfig, CollaborativeVectors
     config: XRecConfig
 
-    def _build(self, backbone: Backbone) -> Reader[CollaborativeBridge]:
+    def _build(self, backbone: Backbone) -> Reader[PairBridge]:
         """Adapters at their start.
 
         Raises:
@@ -42,7 +42,7 @@ class XRecExplainer(SoftExplainer[CollaborativeVectors, CollaborativeBridge]):
             ExpertAdapter(config.adapter, vectors_Nd, backbone.width, backbone.word_norm)
             for vectors_Nd in vectors
         )
-        bridge = CollaborativeBridge.at_start(user, item, prompt, backbone)
+        bridge = PairBridge.at_start(user, item, prompt, backbone)
         injection = None if config.injection == "none" else backbone.injection(config.injection)
         return Reader(backbone, prompt, bridge, injection)
 
