@@ -1,10 +1,11 @@
 """The evaluation of a run as one JSON document, and its protocol in sentences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from forwhy.evaluate.controls import TextTable
+from forwhy.evaluate.controls import Control, TextTable
 from forwhy.evaluate.gain import Gain, TextGroup
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 from forwhy.evaluate.ranking import RankingResult
@@ -12,6 +13,7 @@ from forwhy.evaluate.reading import Pair
 from forwhy.evaluate.significance import flatten
 from forwhy.evaluate.text import TextScores
 
+T = TypeVar("T")
 Document = dict[str, Any]
 
 
@@ -99,21 +101,25 @@ def evaluation_document(
     split, seed: whatever was given; `protocol_in_words` reads it).
     Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
+
+    def each(found: Mapping[str, T] | None, document: Callable[[T], Document]) -> Document | None:
+        return None if found is None else {name: document(it) for name, it in found.items()}
+
     return {
         "ranking": None if ranking is None else _ranking(ranking),
-        "baselines": {name: _ranking(result) for name, result in (baselines or {}).items()},
-        "health": None if health is None else {book: dict(health[book]) for book in health},
+        "baselines": each(baselines or {}, _ranking),
+        "health": each(health, dict),
         "text": None
         if text is None
         else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
-        "controls": None if text is None else _controls(text),
+        "controls": None if text is None else each(text.controls, partial(_control, text.method)),
         "information_gain": None if gain is None else {**flatten(gain.gain), "pairs": gain.pairs},
         "nll": None if gain is None else gain.nll.mean,
         "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
         "text_retrieval": None if retrieval is None else dict(retrieval),
-        "groups": None if groups is None else {name: _group(group) for name, group in groups.items()},
-        "variants": {name: _ranking(result) for name, result in (variants or {}).items()},
-        "order": None if order is None else {name: _ranking(order[name]) for name in order},
+        "groups": each(groups, _group),
+        "variants": each(variants or {}, _ranking),
+        "order": each(order, _ranking),
         "costs": None if costs is None else dict(costs),
         "protocol": dict(protocol or {}),
     }
@@ -135,15 +141,10 @@ def _group(group: TextGroup) -> Document:
     return counted if group.scores is None else {**_text(group.scores), **counted}
 
 
-def _controls(table: TextTable) -> Document:
-    controls: Document = {}
-    for name, control in table.controls.items():
-        controls[name] = {**_text(control.scores), "margin": flatten(table.method.margins(control.scores))}
-        if control.sentence is not None:
-            controls[name]["sentence"] = control.sentence
-        if control.fallbacks is not None:
-            controls[name]["fallbacks"] = control.fallbacks
-    return controls
+def _control(method: TextScores, control: Control) -> Document:
+    found = {**_text(control.scores), "margin": flatten(method.margins(control.scores))}
+    known = {"sentence": control.sentence, "fallbacks": control.fallbacks}
+    return found | {name: value for name, value in known.items() if value is not None}
 
 
 # --- what the numbers are about, in sentences

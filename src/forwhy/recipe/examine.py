@@ -24,10 +24,10 @@ from forwhy.recipe.evaluated import Evaluated, Request, read_all
 from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
 
-SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
-SHOWN_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
-"""Shown too where they were asked for."""
-SHOWN_RANKING = ("recall@20", "ndcg@20")
+COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
+COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
+"""Text metrics that are shown and compared where none were asked for; the learned ones where they were measured."""
+COMPARED_RANKING = ("recall@20", "ndcg@20")
 PERMUTATIONS = 10_000
 REASONS = {
     "no_prediction": "without a prediction",
@@ -86,7 +86,10 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
         judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
     measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
-    metrics, ranking = _metrics(request, found), shown_ranking([one.document for one in found], SHOWN_RANKING)
+    metrics, ranking = (
+        _metrics(request, found),
+        shown_ranking([one.document for one in found], COMPARED_RANKING),
+    )
     comparisons = _compare(found, (*metrics, *ranking), request.seed, refusals)
     settings = {
         "encoder": encoder,
@@ -187,7 +190,7 @@ def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:
                 f"--metrics {metric}: none of these has it; similarity needs an --encoder, fmr, fcr and div a "
                 "column 'features', others the option of their name (forwhy evaluate --help)"
             )
-    usual = tuple(metric for metric in (*SHOWN_TEXT, *SHOWN_LEARNED) if metric in measured)
+    usual = tuple(metric for metric in (*COMPARED_TEXT, *COMPARED_LEARNED) if metric in measured)
     return tuple(request.metrics) or usual
 
 
