@@ -61,6 +61,21 @@ def test_without_a_key_none_is_sent(server: Any, ask: Ask) -> None:
     assert "Authorization" not in server.headers[0]
 
 
+def test_nothing_goes_out_that_the_library_finds_in_the_environment(
+    server: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, SECRET)
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "sk-somebody-elses")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-somebody-elses\nX-Key: sk-other")
+    ask()
+    (headers,) = server.headers
+    assert headers["Authorization"] == f"Bearer {SECRET}"
+    assert "sk-" not in str({**headers, "Authorization": ""})
+    assert {name for name in headers if name.lower().startswith("x-")} == {"x-stainless-raw-response"}
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
 def test_a_busy_or_broken_server_is_asked_again(server: Any, kit: Any, ask: Ask, status: int) -> None:
     say(server, [kit.Response(b"", status), kit.Response(b"", status), kit.grade(9)])

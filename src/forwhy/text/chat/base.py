@@ -55,6 +55,18 @@ class Ledger:
         """In the currency of the prices; None without prices."""
         return None if self._prices is None else self._prices.cost(tally)
 
+    def call(self, bound: Tally, ask: Callable[[], Answer]) -> Answer:
+        """The answer of a call that takes at most `bound`, which an error costs; `budget` where so much is not left."""
+        if not self.hold(bound):
+            return Answer(reason="budget", detail="the budget is spent")
+        used = bound
+        try:
+            answer = ask()
+            used = answer.used
+        finally:
+            self.book(bound, used)
+        return answer
+
     def hold(self, bound: Tally) -> bool:
         """Set `bound` aside for a call, waiting for others where they decide; False: the budget is spent."""
         with self._changed:
@@ -150,6 +162,8 @@ class Answer:
     detail: str = ""
     """What the server or the network said, where there is no text."""
     used: Tally = Tally()
+    wait: float = 0.0
+    """Seconds that the server asks for before the next attempt."""
 
 
 class Chat(Protocol):

@@ -124,7 +124,7 @@ class Client:
         """
         used, attempt, structured = Tally(), 0, self._structured and question.schema is not None
         while True:
-            answer, wait = self._call(question, structured)
+            answer = self._call(question, structured)
             used += answer.used
             if structured and answer.reason == "rejected":
                 structured = False
@@ -133,7 +133,7 @@ class Client:
                 self._structured = False
             attempt += 1
             last = answer.reason not in _AGAIN or attempt == self._config.attempts
-            if last or self._stopped.wait(self._pause(attempt, wait)):
+            if last or self._stopped.wait(self._pause(attempt, answer.wait)):
                 return replace(answer, used=used)
 
     def _bare(self, request: Request) -> None:
@@ -147,24 +147,16 @@ class Client:
         delay = self._config.backoff * 2.0 ** min(attempt - 1, 16) * random.uniform(0.5, 1.5)  # noqa: S311
         return min(max(delay, wait), LONGEST_WAIT)
 
-    def _call(self, question: Question, structured: bool) -> tuple[Answer, float]:
-        """How one call ended, and the seconds that the server asks for before the next."""
+    def _call(self, question: Question, structured: bool) -> Answer:
+        """How one call ended, held in the ledger while it is under way."""
         body = _body(question, self._config, structured)
         most = _most(question, body)
         self._pace.wait()
         if self._stopped.is_set():
-            return Answer(reason="server", detail=STOPPED), 0.0
-        if not self._ledger.hold(most):
-            return Answer(reason="budget", detail="the budget is spent"), 0.0
-        used = most
-        try:
-            answer, wait = self._send(body, most)
-            used = answer.used
-        finally:
-            self._ledger.book(most, used)
-        return answer, wait
+            return Answer(reason="server", detail=STOPPED)
+        return self._ledger.call(most, lambda: self._send(body, most))
 
-    def _send(self, body: dict[str, Any], most: Tally) -> tuple[Answer, float]:
+    def _send(self, body: dict[str, Any], most: Tally) -> Answer:
         """One call. One that may have been answered unseen counts as having used its bound."""
         from httpx2 import HTTPError, TimeoutException
         from openai import APIConnectionError, APIStatusError
@@ -172,7 +164,7 @@ class Client:
         try:
             answer = _read(self._post(body), most)
             # Answers are kept, so a server that repeats our key must not get it into them.
-            return replace(answer, text=self._scrubbed(answer.text, _SECRET)), 0.0
+            return replace(answer, text=self._scrubbed(answer.text, _SECRET))
         except APIStatusError as error:
             return self._refusal(error)
         except (APIConnectionError, HTTPError) as error:
@@ -182,7 +174,7 @@ class Client:
         if late and not unsent:
             detail = f"no answer within {self._config.timeout:g} s"
         used = Tally(1) if unsent else most
-        return Answer(reason="timeout" if late else "server", detail=detail, used=used), 0.0
+        return Answer(reason="timeout" if late else "server", detail=detail, used=used)
 
     def _post(self, body: dict[str, Any]) -> bytes:
         """Little more than `LARGEST_ANSWER` bytes of the answer at most, all within the time allowed."""
@@ -198,7 +190,7 @@ class Client:
                     break
         return bytes(content)
 
-    def _refusal(self, error: APIStatusError) -> tuple[Answer, float]:
+    def _refusal(self, error: APIStatusError) -> Answer:
         """What a status other than 200 means for this question.
 
         Raises:
@@ -213,11 +205,11 @@ class Client:
             what = f"{config.key_name}, the model's name and the address"
             raise UserError(f"{config.who} {self.model!r} at {self.url}: {detail}; check {what}")
         if status not in {408, 425, 429} and status < 500:
-            return Answer(reason="rejected", detail=detail, used=Tally(1)), 0.0
+            return Answer(reason="rejected", detail=detail, used=Tally(1))
         wait = _seconds(error.response.headers.get("retry-after", ""))
         if status == 429:
             self._pace.rest(min(wait, LONGEST_WAIT))
-        return Answer(reason="server", detail=detail, used=Tally(1)), wait
+        return Answer(reason="server", detail=detail, used=Tally(1), wait=wait)
 
     def _scrubbed(self, text: str, shortest: int = 1) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= shortest else text

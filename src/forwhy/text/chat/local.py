@@ -110,15 +110,7 @@ class LocalChat:
             if self._stopped.is_set():
                 return Answer(reason="server", detail=STOPPED)
             bound = Tally(1, len(ids), question.max_tokens)
-            if not self._ledger.hold(bound):
-                return Answer(reason="budget", detail="the budget is spent")
-            used = bound
-            try:
-                answer = self._answer(ids, question.max_tokens)
-                used = answer.used
-            finally:
-                self._ledger.book(bound, used)
-        return answer
+            return self._ledger.call(bound, lambda: self._answer(ids, question.max_tokens))
 
     def _answer(self, ids: list[int], most: int) -> Answer:
         import torch

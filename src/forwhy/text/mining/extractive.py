@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import groupby
 
 import polars as pl
 
@@ -141,27 +142,13 @@ def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
 
 
 def _candidates(tokens: Sequence[str], weight: Weight) -> Iterator[Phrase]:
-    """Every run of up to `LONGEST` words that all weigh something; of signs, at least two."""
-    for run in _runs(tokens, weight):
-        signs = is_sign(run[0])
-        longest = LONGEST_SIGNS if signs else LONGEST
-        for start in range(len(run)):
-            for end in range(start + (2 if signs else 1), min(start + longest, len(run)) + 1):
-                yield tuple(run[start:end])
-
-
-def _runs(tokens: Sequence[str], weight: Weight) -> Iterator[list[str]]:
-    """Words in a row, of one kind of script."""
-    run: list[str] = []
-    for token in tokens:
-        weighs = weight(token) > 0
-        if run and (not weighs or is_sign(token) != is_sign(run[0])):
-            yield run
-            run = []
-        if weighs:
-            run.append(token)
-    if run:
-        yield run
+    """Every run of up to `LONGEST` words of one kind of script that all weigh something; of signs, at least two."""
+    for (weighs, signs), run in groupby(tokens, lambda token: (weight(token) > 0, is_sign(token))):
+        words = tuple(run) if weighs else ()
+        shortest, longest = (2, LONGEST_SIGNS) if signs else (1, LONGEST)
+        for start in range(len(words)):
+            for end in range(start + shortest, min(start + longest, len(words)) + 1):
+                yield words[start:end]
 
 
 def _joined(phrase: Phrase) -> str:

@@ -87,12 +87,8 @@ def count_words(text: str) -> int:
 
 def first_words(text: str, count: int) -> str:
     """The text up to its `count`-th word, marks of that word included."""
-    end = 0
-    for number, word in enumerate(_WORD.finditer(text), 1):
-        if number > count:
-            return text[:end]
-        end = word.end()
-    return text
+    ends = [0, *(word.end() for word in _WORD.finditer(text))]
+    return text if len(ends) <= count + 1 else text[: ends[count]]
 
 
 # --- Who is asked about, and all that a question about them may show: leak-free by construction.
