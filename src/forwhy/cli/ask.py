@@ -97,11 +97,8 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
     words = getattr(recommender, "behaviour", None)
     if not isinstance(words, Vocabulary):
         return []
-    if isinstance(person, int):
-        names = words.token_names("user", words.codes["user"][person])
-    else:
-        names = words.token_names("user", words.codes_for_history(person))
-    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in names]
+    codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
+    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.token_names("user", codes)]
 
 
 def add_reasons(
