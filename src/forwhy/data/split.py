@@ -12,6 +12,7 @@ from forwhy.errors import UserError
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, valid, test: what the papers use."""
 
+Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 
@@ -19,7 +20,7 @@ def split_pairs(
     n: int,
     seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
-    keep: NDArray[np.int64] | None = None,
+    keep: Ints | None = None,
 ) -> Names:
     """A split name for each of n rows; sizes are the rounded fractions.
 
@@ -27,33 +28,24 @@ def split_pairs(
     nobody is left without a training row; valid and test may then be smaller than asked for.
     """
     _check_fractions(fractions)
-    names = np.full(n, SPLITS[0], dtype="<U5")
     valid, test = round(n * fractions[1]), round(n * fractions[2])
     order = _shuffled(n, seed, keep)
-    names[order[:test]] = SPLITS[2]
-    names[order[test : test + valid]] = SPLITS[1]
-    return names
+    return _names(n, order[test : test + valid], order[:test])
 
 
-def split_last(users_n: NDArray[np.int64], times_n: NDArray[np.int64]) -> Names:
+def split_last(users_n: Ints, times_n: Ints) -> Names:
     """Leave one out: each user's latest row is test, the one before valid, the rest train.
 
     Users with fewer than three rows are train only. Ties in time go by row order. O(n log n).
     """
-    names = np.full(len(users_n), SPLITS[0], dtype="<U5")
-    if not len(users_n):
-        return names
     order = np.lexsort((times_n, users_n))
     users = users_n[order]
-    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))
-    sizes = np.diff(ends, prepend=-1)
-    long = ends[sizes >= 3]
-    names[order[long]] = SPLITS[2]
-    names[order[long - 1]] = SPLITS[1]
-    return names
+    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))[: len(users)]
+    last = ends[np.diff(ends, prepend=-1) >= 3]
+    return _names(len(users), order[last - 1], order[last])
 
 
-def split_by_time(times_n: NDArray[np.int64], fractions: Sequence[float] = FRACTIONS) -> Names:
+def split_by_time(times_n: Ints, fractions: Sequence[float] = FRACTIONS) -> Names:
     """One cut through time for everybody: the latest rows are test, those before them valid.
 
     Nothing in train is later than anything held out; users and items that appear late are cold. Sizes are
@@ -61,16 +53,13 @@ def split_by_time(times_n: NDArray[np.int64], fractions: Sequence[float] = FRACT
     """
     _check_fractions(fractions)
     n = len(times_n)
-    names = np.full(n, SPLITS[0], dtype="<U5")
     valid, test = round(n * fractions[1]), round(n * fractions[2])
     order = np.argsort(times_n, kind="stable")
-    names[order[n - test :]] = SPLITS[2]
-    names[order[max(n - test - valid, 0) : n - test]] = SPLITS[1]
-    return names
+    return _names(n, order[max(n - test - valid, 0) : n - test], order[n - test :])
 
 
-def carve_valid(splits: Names, share: float, seed: int = 0, keep: NDArray[np.int64] | None = None) -> Names:
-    """Turn a share of the train rows into valid rows; `keep` as in `split_pairs`."""
+def carve_valid(splits: Names, share: float, seed: int = 0, keep: Ints | None = None) -> Names:
+    """Turn a share of the train rows into valid rows; every owner in `keep` keeps one row in train."""
     if not 0 <= share < 1:
         raise UserError(f"validation share {share}: give a number from 0 up to, not including, 1")
     train = np.flatnonzero(splits == SPLITS[0])
@@ -81,12 +70,19 @@ def carve_valid(splits: Names, share: float, seed: int = 0, keep: NDArray[np.int
     return carved
 
 
+def _names(n: int, valid: Ints, test: Ints) -> Names:
+    """Split names of n rows, of which these are valid and test."""
+    names = np.full(n, SPLITS[0], dtype="<U5")
+    names[valid], names[test] = SPLITS[1], SPLITS[2]
+    return names
+
+
 def _check_fractions(fractions: Sequence[float]) -> None:
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise UserError(f"split fractions {tuple(fractions)}: give three shares, 0 or more, that sum to 1")
 
 
-def _shuffled(n: int, seed: int, keep: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _shuffled(n: int, seed: int, keep: Ints | None) -> Ints:
     """Rows that may leave train, in the seeded order."""
     order = np.random.default_rng(seed).permutation(n)
     if keep is None or n == 0:
@@ -124,9 +120,7 @@ def k_core(users_n: Numbers, items_n: Numbers, k: int) -> Mask:
     return _mask(kept, len(users_n))
 
 
-def one_per(
-    keys: tuple[NDArray[np.generic], ...], times_n: NDArray[np.int64], which: Literal["first", "last"]
-) -> Mask:
+def one_per(keys: tuple[NDArray[np.generic], ...], times_n: Ints, which: Literal["first", "last"]) -> Mask:
     """The earliest or the latest row of each combination of `keys`; ties in time go by row order."""
     order = np.lexsort((times_n, *reversed(keys)))
     edge = np.zeros(len(order) + 1, dtype=bool)
