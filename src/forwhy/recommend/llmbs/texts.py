@@ -210,6 +210,7 @@ class TextRows:
         return int(self.answers_BT.sum())
 
 
+OF_ITEMS = {"item_to_index", "index_to_item"}
 Written = tuple[list[int], list[int]]
 """Prompt and response."""
 
@@ -235,10 +236,8 @@ class TextTasks:
         titled = np.flatnonzero([bool(title.strip()) for title in self.titles])
         spoken = np.flatnonzero([bool(text.strip()) for text in self.texts])
         users = np.flatnonzero(train.lengths >= 2)
-        # How many examples an epoch has, from whom, and how one is written.
-        self._subtasks: dict[
-            str, tuple[float, Ints, Callable[[int, np.random.Generator], Written | None]]
-        ] = {
+        # How many examples an epoch has, from whom, and how one is written: of an item, or of what `_draw` gives.
+        self._subtasks: dict[str, tuple[float, Ints, Callable[..., Written | None]]] = {
             "item_to_index": (config.item_to_index, spoken, self._item_to_index),
             "index_to_item": (config.index_to_item, titled, self._index_to_item),
             "history_to_title": (config.fused, users, self._history_to_title),
@@ -261,38 +260,35 @@ class TextTasks:
         """What was drawn, written out; draws that no text answers are left out."""
         for name, entity, number in drawn:
             rng = np.random.default_rng((self.seed, epoch, 2, number))
-            written = self._subtasks[name][2](entity, rng)
+            _, _, write = self._subtasks[name]
+            written = write(entity) if name in OF_ITEMS else write(*self._draw(entity, rng))
             if written is not None:
                 yield Example(name, *written)
 
     # --- the subtasks
 
-    def _item_to_index(self, item: int, _: np.random.Generator) -> Written:
+    def _item_to_index(self, item: int) -> Written:
         text = self.speech.strange(self.texts[item], self.config.text_limit)
         return self._joined("Item:", text, "\nCode:"), self._codes(item)
 
-    def _index_to_item(self, item: int, _: np.random.Generator) -> Written:
+    def _index_to_item(self, item: int) -> Written:
         return self._joined("Code: ", self._codes(item), "\nItem:"), self._ended(self._title(item))
 
-    def _history_to_title(self, user: int, rng: np.random.Generator) -> Written | None:
-        history, target = self._draw(user, rng)
+    def _history_to_title(self, history: list[int], target: int) -> Written | None:
         title = self._title(target)
         return (self._after(history, "\nTitle of the next:"), self._ended(title)) if title else None
 
-    def _titles_to_index(self, user: int, rng: np.random.Generator) -> Written | None:
-        history, target = self._draw(user, rng)
+    def _titles_to_index(self, history: list[int], target: int) -> Written | None:
         titles = [title for item in history if (title := self._title(item))][-self.config.titles :]
         listed = [part for title in titles for part in (title, ";")]
         prompt = self._joined("Taken, by title:", *listed, "\nNext code:")
         return (prompt, self._codes(target)) if titles else None
 
-    def _history_to_preference(self, user: int, rng: np.random.Generator) -> Written | None:
-        history, _ = self._draw(user, rng)
+    def _history_to_preference(self, history: list[int], _: int) -> Written | None:
         likes = self.speech.strange(self.words.of_history(history), self.config.text_limit)
         return (self._after(history, "\nWhat they like:"), self._ended(likes)) if likes else None
 
-    def _preference_to_index(self, user: int, rng: np.random.Generator) -> Written | None:
-        history, target = self._draw(user, rng)
+    def _preference_to_index(self, history: list[int], target: int) -> Written | None:
         wish = self.speech.strange(self.words.of_item(target), self.config.text_limit)
         prompt = self._after(history, "\nWished for:", wish, "\nNext code:")
         return (prompt, self._codes(target)) if wish else None
