@@ -1,6 +1,6 @@
-"""The bridge: behaviour tokens into a frozen language model, words out (BEAT stage 2).
+"""The bridge: vectors into a frozen language model, words out (BEAT stage 2, XRec's adaptor).
 
-`config` (options, no torch) -> `prompt` (which ids stand where) -> `projector` (codes to word-like vectors)
--> `backbone` (the frozen model, its cached prefix, logits at chosen positions) -> `alignment` (SAR) and
-`generation` (greedy decoding). Any Hugging Face causal language model, unforked.
+`prompt` (which ids stand where) -> `projectors` (codes and graph vectors to word-like ones) -> `backbone` (the frozen
+model, its cached prefix, logits at chosen positions) -> `reader` (NLL of texts, and texts). Any Hugging Face causal
+language model, unforked.
 """

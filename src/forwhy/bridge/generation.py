@@ -46,7 +46,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptBatch:
     """Prompts that are read in one pass."""
 
     inputs_BSD: Tensor
@@ -72,7 +72,7 @@ def most_in_a_pass(slots: int) -> int:
 
 
 def greedy(
-    backbone: Backbone, prefix: Prefix, prompts: Iterable[Prompts], decoding: Decoding, slots: int
+    backbone: Backbone, prefix: Prefix, prompts: Iterable[PromptBatch], decoding: Decoding, slots: int
 ) -> list[Written]:
     """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
     written: list[Written] = []
@@ -84,7 +84,7 @@ def greedy(
 
 @torch.inference_mode()
 def steps(
-    backbone: Backbone, prefix: Prefix, prompts: Iterable[Prompts], decoding: Decoding, slots: int
+    backbone: Backbone, prefix: Prefix, prompts: Iterable[PromptBatch], decoding: Decoding, slots: int
 ) -> Iterator[list[Written]]:
     """One token further for every open row at each step; yields all rows so far, the same list each time.
 
@@ -121,9 +121,9 @@ class _State:
         self.cache = DecodingCache(prefix, [], prefix.length)
         self.mask_BT: Tensor | None = None
 
-    def refill(self, waiting: Iterator[Prompts]) -> bool:
+    def refill(self, waiting: Iterator[PromptBatch]) -> bool:
         """Read prompts into free slots when a quarter is free; whether any row is open then."""
-        parts: list[Prompts] = []
+        parts: list[PromptBatch] = []
         open_rows = len(self.rows)
         while open_rows <= self.slots - most_in_a_pass(self.slots):
             part = next(waiting, None)
@@ -135,7 +135,7 @@ class _State:
             self._read(parts)
         return bool(self.rows)
 
-    def _read(self, parts: Sequence[Prompts]) -> None:
+    def _read(self, parts: Sequence[PromptBatch]) -> None:
         """Open rows and new ones in one cache, all ending at one column; the new ones' first tokens chosen."""
         widths = [self.prefix.length + part.inputs_BSD.shape[1] for part in parts]
         columns = max([*widths, *self.position_B.tolist()])
@@ -207,7 +207,7 @@ def _mask(pad_B: Tensor, columns: int) -> Tensor:
     return torch.arange(columns, device=pad_B.device)[None] >= pad_B[:, None]
 
 
-def _places(prefix: Prefix, part: Prompts) -> tuple[Tensor | None, Tensor | None]:
+def _places(prefix: Prefix, part: PromptBatch) -> tuple[Tensor | None, Tensor | None]:
     """Mask [B, T] and positions [B, S] of prompts; None where none is padded."""
     if not part.pad_B.any():
         return None, None

@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Rows as tensors."""
 
     ids_BS: Tensor
@@ -74,9 +74,9 @@ class Batch:
     pad_B: Tensor
     """Padding on the left (0 unless asked for)."""
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> RowBatch:
         """The same on a device."""
-        return Batch(*(part.to(device) for part in vars(self).values()))
+        return RowBatch(*(part.to(device) for part in vars(self).values()))
 
 
 class Prompt:
@@ -153,7 +153,7 @@ class Prompt:
             ids += [*self._labels[side], *[_SOFT] * slots[side]]
         return [*ids, *row.shown, *self.tail_ids]
 
-    def collate(self, rows: Sequence[Row], left: bool = False) -> Batch:
+    def collate(self, rows: Sequence[Row], left: bool = False) -> RowBatch:
         """Rows as one batch, padded on the right, or on the left where all must end together (decoding)."""
         heads = [self.layout(row) for row in rows]
         full = [[*head, *row.target[:-1]] for head, row in zip(heads, rows, strict=True)]
@@ -168,7 +168,7 @@ class Prompt:
         soft_BK = (ids_BS == _SOFT).nonzero()[:, 1].view(len(rows), -1)
         target_N = torch.tensor([number for row in rows for number in row.target], dtype=torch.long)
         row_N = keep_BS.nonzero()[:, 0]
-        return Batch(ids_BS.clamp_min(0), soft_BK, keep_BS, target_N, row_N, torch.tensor(pads))
+        return RowBatch(ids_BS.clamp_min(0), soft_BK, keep_BS, target_N, row_N, torch.tensor(pads))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids as text, control tokens left out."""

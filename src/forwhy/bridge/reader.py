@@ -17,11 +17,20 @@ from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.cache import Prefix, moved
-from forwhy.bridge.generation import Decoding, Prompts, Written, finish, greedy, most_in_a_pass, pieces, steps
+from forwhy.bridge.generation import (
+    Decoding,
+    PromptBatch,
+    Written,
+    finish,
+    greedy,
+    most_in_a_pass,
+    pieces,
+    steps,
+)
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.options import GenerationConfig
 from forwhy.bridge.projectors import PairBridge
-from forwhy.bridge.prompt import Batch, Prompt, Row, longest_first, reading_parts, sorted_batches
+from forwhy.bridge.prompt import Prompt, Row, RowBatch, longest_first, reading_parts, sorted_batches
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge | None)
 ReadT = TypeVar("ReadT", contravariant=True)
@@ -94,19 +103,19 @@ class Reader(Generic[BridgeT]):
         tokens_BKD: Tensor = self.bridge(user_B, item_B)
         return tokens_BKD.to(self.backbone.dtype)
 
-    def inputs(self, batch: Batch, soft_BKD: Tensor) -> Tensor:
+    def inputs(self, batch: RowBatch, soft_BKD: Tensor) -> Tensor:
         """Embeddings [B, S, D]: words of the model with the soft tokens written at their places."""
         words_BSD = self.backbone.embed(batch.ids_BS)
         row_B1 = torch.arange(len(words_BSD), device=words_BSD.device)[:, None]
         return words_BSD.index_put((row_B1, batch.soft_BK), soft_BKD)
 
-    def injected(self, batch: Batch, soft_BKD: Tensor) -> AbstractContextManager[object]:
+    def injected(self, batch: RowBatch, soft_BKD: Tensor) -> AbstractContextManager[object]:
         """In which the prompts of a batch are read: the soft tokens enter every layer, where asked for."""
         return nullcontext() if self.injection is None else self.injection.at(soft_BKD, batch.soft_BK)
 
     def logits(
         self, rows: Sequence[Row], hidden_BK: Tensor | None = None, prefix: Prefix | None = None
-    ) -> tuple[Tensor, Batch]:
+    ) -> tuple[Tensor, RowBatch]:
         """Logits [N, V] for every target of the rows, and the batch that tells which target is which.
 
         Args:
@@ -158,7 +167,7 @@ class Reader(Generic[BridgeT]):
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def prompts(self, rows: Sequence[Row], slots: int) -> Iterator[Prompts]:
+    def prompts(self, rows: Sequence[Row], slots: int) -> Iterator[PromptBatch]:
         """The rows' prompts in their order, as many in a pass as keep the machine busy.
 
         A pass is padded to its longest prompt, so neighbours should be of similar length.
@@ -172,10 +181,10 @@ class Reader(Generic[BridgeT]):
         parts = reading_parts(lengths, positions, most_in_a_pass(slots))
         return (self._read_together(rows[part]) for part in parts)
 
-    def _read_together(self, rows: Sequence[Row]) -> Prompts:
+    def _read_together(self, rows: Sequence[Row]) -> PromptBatch:
         batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
         soft_BKD = self.soft(rows)
-        return Prompts(self.inputs(batch, soft_BKD), batch.pad_B, self.injected(batch, soft_BKD))
+        return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, self.injected(batch, soft_BKD))
 
     def write(self, rows: Sequence[Row], config: GenerationConfig) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`."""

@@ -89,13 +89,13 @@ def pack_optimizer(optimizer: Optimizer) -> Tensors:
     packed: Tensors = {}
     for index, entries in optimizer.state_dict()["state"].items():
         for name, value in entries.items():
-            if value is None:
-                continue
-            if not isinstance(value, Tensor | bool | int | float):
+            if isinstance(value, Tensor):
+                packed[f"{index}/{name}"] = value
+            elif isinstance(value, bool | int | float):
+                wide = torch.float64 if isinstance(value, float) else None  # the others are held exactly
+                packed[f"{index}/{name}.scalar"] = torch.tensor(value, dtype=wide)
+            elif value is not None:
                 raise TypeError(f"optimiser state {name!r} of type {type(value).__name__} can't be kept")
-            is_scalar = not isinstance(value, Tensor)
-            kind = ".scalar" if is_scalar else ""
-            packed[f"{index}/{name}{kind}"] = torch.as_tensor(value, dtype=_wide(value))
     return packed
 
 
@@ -107,13 +107,6 @@ def unpack_optimizer(optimizer: Optimizer, packed: Mapping[str, Tensor]) -> None
         value = tensor.item() if name.endswith(".scalar") else tensor
         state.setdefault(int(index), {})[name.removesuffix(".scalar")] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _wide(value: object) -> torch.dtype | None:
-    """A dtype that holds a python scalar exactly; None keeps a tensor's own."""
-    if isinstance(value, Tensor):
-        return None
-    return {bool: torch.bool, int: torch.int64}.get(type(value), torch.float64)
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> Tensors:

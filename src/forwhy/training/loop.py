@@ -83,10 +83,10 @@ def train(
     """
     device = resolve_device(config.device)
     with kept_generators(), deterministic(device):
-        return _Run(task, config, Path(folder), description, identity, device).run()
+        return _Training(task, config, Path(folder), description, identity, device).run()
 
 
-class _Run:
+class _Training:
     """One call of :func:`train`."""
 
     def __init__(
@@ -146,6 +146,7 @@ class _Run:
 
     def _save(self) -> None:
         """Write the checkpoint; a finished training keeps only its best state."""
+        self.state.seconds = self._seconds()
         if not is_main():
             return
         state, groups = self.state, {"best": self.best}
@@ -281,7 +282,6 @@ class _Run:
     def _after_step(self) -> None:
         """Log, evaluate, save, stop: whatever is due at this step boundary."""
         state = self.state
-        self._tick()
         if state.step % self.config.log_every == 0:
             self._log_step()
         self.progress.advance()
@@ -300,9 +300,6 @@ class _Run:
             return state.step % every == 0
         return state.batch == 0 and state.epoch % every == 0
 
-    def _tick(self) -> None:
-        self.state.seconds = self.spent + time.monotonic() - self.started
-
     def _log_step(self) -> None:
         """Write the mean loss and parts since the last line."""
         state = self.state
@@ -314,8 +311,12 @@ class _Run:
         self.progress.advance(0, note=f"loss {means['loss']:.3f}{self._best_note()}")
         self.sums, state.summed = {}, 0
 
+    def _seconds(self) -> float:
+        """Training time so far, of all runs."""
+        return self.spent + time.monotonic() - self.started
+
     def _where(self) -> dict[str, Any]:
-        state, seconds = self.state, round(self.state.seconds, 3)
+        state, seconds = self.state, round(self._seconds(), 3)
         return {"task": self.name, "step": state.step, "epoch": state.epoch, "seconds": seconds}
 
     def _best_note(self) -> str:
@@ -335,7 +336,6 @@ class _Run:
         if is_best:
             state.best_epoch, state.best_step, state.best_metrics = state.epoch, state.step, metrics
             self.best = snapshot(module.state_dict())
-        self._tick()
         entry = {**self._where(), "valid": metrics, "best": is_best}
         state.history.append(entry)
         self.metrics.write(entry)
