@@ -74,7 +74,7 @@ _ANSWER = re.compile(rf'\s*(?:\{{\s*"score"\s*:\s*{_NUMBER}\s*\}}|{_NUMBER})\s*'
 def messages(prediction: str, reference: str, again: bool = False) -> tuple[Message, Message]:
     """The conversation that asks for a grade; `again` adds a reminder of the form of the answer.
 
-    Texts are strangers': each stands between two tags and is escaped, so that no text can hold a tag.
+    Texts are strangers': each is put between two tags and escaped, so that no text can hold a tag.
     """
     texts = f"{_fenced('reference', reference)}\n\n{_fenced('candidate', prediction)}"
     return Message("system", SYSTEM), Message("user", f"{texts}\n\n{REMINDER}" if again else texts)
@@ -89,7 +89,7 @@ def parse(answer: str) -> int:
     """The grade of an answer: `{"score": N}` or N alone, N from 0 to 100.
 
     Raises:
-        Malformed: anything else stands around or instead.
+        Malformed: it is anything else, or there is anything else around it.
     """
     found = _ANSWER.fullmatch(answer)
     if found is None:
@@ -156,7 +156,7 @@ class Check:
         return {**flatten(found), "auc": self.auc, "pairs": self.pairs, "excluded": self.excluded}
 
 
-def checked(same: NDArray[np.int64], other: NDArray[np.int64]) -> Check:
+def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> Check:
     """From the counts [n, 2] of both rounds, row by row the same reference.
 
     Raises:
@@ -205,7 +205,7 @@ class Judge:
         return TextScores({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
     def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> Check:
-        """Grade some references against themselves and dealt to each other; it stands in `document`.
+        """Grade some references against themselves and dealt to each other; the result becomes part of `document`.
 
         Cost: two calls for each of `pairs` distinct references, drawn with `seed`.
 
@@ -220,7 +220,7 @@ class Judge:
         other = self([drawn[row] for row in deal(len(drawn), seed)], drawn).counts["gptscore"]
         if not (same[:, 1] & other[:, 1]).any():
             raise UserError(f"{self._name()}: no reference got both grades of the check; {self._remedy()}")
-        self.found = checked(same, other)
+        self.found = _compared(same, other)
         if self.found.difference.low <= 0:
             log.warning(
                 "%s: does not tell a reference from another pair's; its scores say nothing", self._name()

@@ -33,7 +33,7 @@ _AGAIN = "An answer you gave before was not accepted: {}. Answer again, in exact
 
 
 class Malformed(ValueError):
-    """A reply that does not fit; its message says what is wrong and stands in the next ask."""
+    """A reply that does not fit; its message says what is wrong and is told to the model when it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Inquiry(Generic[T]):
 
     question: Question
     parse: Callable[[str], T | Repaired[T]]
-    """The value that a text stands for; the same for equal texts.
+    """Reads the value out of an answer; equal answers give equal values.
 
     Raises:
-        Malformed: it stands for none.
+        Malformed: the answer has no value.
     """
     reminder: str = ""
     """Ends the question when it is asked again; empty: what was wrong with the answers before does."""

@@ -23,8 +23,8 @@ _ANSWER = "\nAnswer:"
 class Turns:
     """Conversations as ids: the template's own control tokens count, what is written in messages never does.
 
-    Without a system role in the template the system text stands in front of the first user turn; without a
-    template the texts stand below each other.
+    Where the template has no system role, the system text is put in front of the first user turn; where there is
+    no template, the texts follow each other, a blank line between two.
 
     Raises:
         UserError: a chat template that drops texts.

@@ -30,11 +30,11 @@ _LITERALS = {"True": True, "False": False, "None": None}
 
 
 def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
-    """The value that a reply stands for, and whether its JSON had to be mended first.
+    """The value in a reply, and whether its JSON had to be mended first.
 
     Mended are code fences and prose around one JSON value, a `<think>` block before it, trailing and missing
-    commas, single quotes and Python's literals: what leaves every name, text, number and bracket as it stands
-    in the reply, in that order. A value that is not closed is not closed here.
+    commas, single quotes and Python's literals: what leaves every name, text, number and bracket as the reply
+    has it, in that order. A value that is not closed is not closed here.
 
     Raises:
         Malformed: anything else; it names the first field that does not fit.

@@ -121,7 +121,7 @@ def _described(entity: Entity) -> tuple[str, ...]:
 
 
 def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
-    """The heaviest phrases of some texts; no word stands in two of them."""
+    """The heaviest phrases of some texts; no two of them share a word."""
     mentions: Counter[Phrase] = Counter()
     spelt: dict[Phrase, Phrase] = {}
     for tokens in _tokens(texts):

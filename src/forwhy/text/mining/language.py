@@ -1,8 +1,8 @@
 """Mining by asking a language model: prompts from files in, checked replies out.
 
 A prompt file is an instruction, a line `---`, and a question with named places for data. A place is `{name}`. Places
-are filled in one pass over the file's own text, so nothing that stands in data is ever read as a place. Data may stand
-in the question only; the numbers (`{most}`, `{words}`) anywhere.
+are filled in one pass over the file's own text, so nothing in the data is ever read as a place. Data may come
+into the question only; the numbers (`{most}`, `{words}`) anywhere.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "profile-user": ("items", "reviews"),
     "explanation": ("reviews",),
 }
-"""Places of data of each prompt; each stands in its question once."""
+"""Places of data of each prompt; each is in its question once."""
 LONGEST = 4_000
 """Characters of a value that are looked at; far more than any that fits has."""
 TOKENS_PER_WORD, TOKENS_PER_PHRASE = 2, 16

@@ -29,7 +29,7 @@ class Miner(Protocol):
     """Who mines."""
 
     model: str
-    """Stands in the provenance of every row."""
+    """Written beside every row, as who it comes from."""
 
     def check(self, config: MiningConfig, side: Side) -> str:
         """SHA-256 of what is asked but the data (empty: nothing is); errors of a user's prompt come here."""
