@@ -157,8 +157,7 @@ def load(folder: Path, kind: str) -> Artifact:
     Raises:
         UserError: The file and the reason: missing, truncated, altered, of another kind or version.
     """
-    remedy = "copy the whole folder again, or make it with `forwhy run`"
-    document = read_signed(folder, CONFIG, "a forwhy artifact", FORMAT, remedy)
+    document = read_signed(folder, CONFIG, "an artifact", FORMAT, "forwhy run")
     path, found = folder / CONFIG, document.get("kind")
     if document["format"] < FORMAT:
         raise UserError(
@@ -172,7 +171,9 @@ def load(folder: Path, kind: str) -> Artifact:
     try:
         tensors = dict(load_file(folder / WEIGHTS))
     except SafetensorError as error:  # right hash, wrong content: a folder made by hand
-        raise UserError(f"{folder / WEIGHTS}: not readable as safetensors ({error}); {remedy}") from error
+        raise UserError(
+            f"{folder / WEIGHTS}: not readable as safetensors ({error}); save it again"
+        ) from error
     names = [name for name in document["files"] if name.endswith(".parquet") and "/" not in name]
     tables = {name.removesuffix(".parquet"): pl.read_parquet(folder / name) for name in names}
     return Artifact(kind, document["config"], tensors, tables, folder)

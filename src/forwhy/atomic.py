@@ -179,7 +179,7 @@ def write_signed(folder: Path, marker: str, document: Mapping[str, Any]) -> None
     (folder / marker).write_text(f"{text}\n", encoding="utf-8")
 
 
-def read_signed(folder: Path, marker: str, what: str, newest: int, remedy: str) -> dict[str, Any]:
+def read_signed(folder: Path, marker: str, what: str, newest: int, made_by: str) -> dict[str, Any]:
     """The document of a folder, after checking every file that it lists.
 
     Args:
@@ -187,23 +187,23 @@ def read_signed(folder: Path, marker: str, what: str, newest: int, remedy: str) 
         marker: Name of the document.
         what: What the folder should be, for messages.
         newest: The highest `format` that can be read.
-        remedy: What to do about a file that is missing, truncated or altered.
+        made_by: The command that makes such a folder, for messages.
 
     Raises:
         UserError: The file and the reason: missing, foreign, truncated, altered, written by a newer library.
     """
     recover(folder)
-    path = folder / marker
+    path, remedy = folder / marker, f"restore the file, or make {what} anew with `{made_by}`"
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; check the path, or {remedy}")
+        raise UserError(f"{folder}: no such folder; check the path, or make {what} with `{made_by}`")
     if not path.is_file():
-        raise UserError(f"{path}: missing, so this is not {what}; {remedy}")
+        raise UserError(f"{path}: missing, so this is not {what}; make one with `{made_by}`")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: truncated or not JSON ({error}); {remedy}") from error
     if not isinstance(document, dict) or not {"forwhy", "format", "files"} <= document.keys():
-        raise UserError(f"{path}: not written by forwhy; {remedy}")
+        raise UserError(f"{path}: not written by forwhy; make {what} with `{made_by}`")
     if not isinstance(document["format"], int) or document["format"] > newest:
         raise UserError(f"{path}: format {document['format']} is newer than {newest}; upgrade forwhy")
     if document.get("digest") != _digest(document):

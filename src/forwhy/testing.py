@@ -109,19 +109,14 @@ def _assert_refused(load: Callable[[Path], object], folder: Path, name: str) -> 
 
 def _assert_user_error(call: Callable[[], object], name: str) -> None:
     """The call raises the caller's error, in one line that contains ``name``."""
-    message = _refusal(call)
-    assert message is not None, f"{name}: must be refused with a UserError"
-    assert name in message, f"the refusal must name {name}: {message}"
-    assert "\n" not in message, "a refusal is one line"
-
-
-def _refusal(call: Callable[[], object]) -> str | None:
-    """The message of the UserError that a call raises; None if it raises none."""
+    message = ""
     try:
         call()
     except UserError as error:
-        return str(error)
-    return None
+        message = str(error)
+    assert message, f"{name}: must be refused with a UserError"
+    assert name in message, f"the refusal must name {name}: {message}"
+    assert "\n" not in message, "a refusal is one line"
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from forwhy.atomic import atomic_folder, file_sha256
 from forwhy.errors import UserError, need
@@ -79,18 +79,14 @@ class PackagedModel:
         return cache / "models" / f"{self.alias}-{self.revision.rpartition('+')[2]}"
 
 
-def _packaged() -> Iterator[PackagedModel]:
-    """The records of packaged.toml."""
-    for alias, record in tomllib.loads(
-        Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8")
-    ).items():
-        lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
-        yield PackagedModel(
-            alias, **record | lists | {"wheels": tuple(Wheel(**it) for it in record["wheels"])}
-        )
+def _packaged(alias: str, record: dict[str, Any]) -> PackagedModel:
+    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    wheels = tuple(Wheel(**wheel) for wheel in record["wheels"])
+    return PackagedModel(alias, **{**record, **lists, "wheels": wheels})
 
 
-PACKAGED = tuple(_packaged())
+_RECORDS = tomllib.loads(Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8"))
+PACKAGED = tuple(_packaged(alias, record) for alias, record in _RECORDS.items())
 
 
 def state(model: PackagedModel, cache: Path) -> State:

@@ -38,8 +38,6 @@ FORMAT = 1
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
 
-REMEDY = "make a data set with `forwhy data import`, or restore the file"
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -195,7 +193,7 @@ class Dataset:
         Raises:
             UserError: a file is missing, truncated, altered or of a newer format, named with the reason.
         """
-        document = read_signed(Path(folder), MARKER, "a data set", FORMAT, REMEDY)
+        document = read_signed(Path(folder), MARKER, "a data set", FORMAT, "forwhy data import")
         present = [name for name in TABLES if f"{name}.parquet" in document["files"]]
         tables = {name: pl.read_parquet(Path(folder) / f"{name}.parquet") for name in present}
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
