@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, seen_out, top_items
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, top_items
 
 USERS, ITEMS = 40, 30
 
@@ -28,11 +28,13 @@ def by_loop(
     found: dict[str, list[float]] = {}
     for user in range(USERS):
         target = int(sequences.targets(split)[user])
-        hidden = set(sequences.histories(split)[user].tolist()) - {target} if filter_seen else set()
+        hidden = set(sequences.histories(split)[user].tolist()) if filter_seen else set()
         if target < 0:
             continue
         others = [scores[user, item] for item in range(ITEMS) if item != target and item not in hidden]
         rank = 1 + sum(other >= scores[user, target] for other in others)
+        if target in hidden:
+            rank = max(ITEMS, *ks) + 1
         found.setdefault("mrr", []).append(1 / rank)
         for k in ks:
             found.setdefault(f"recall@{k}", []).append(float(rank <= k))
@@ -95,26 +97,25 @@ def test_lists_agree_with_full_ranking(places: int) -> None:
 def test_seen_out_means_the_same_of_scores_and_of_lists(split: Heldout) -> None:
     """A tiny world in which people take things again; the lists are what a model writes with these items hidden."""
     sequences = made(6)
-    again = [
-        user for user in sequences.evaluated(split) if sequences.targets(split)[user] in sequences.train[user]
-    ]
+    targets, histories = sequences.targets(split), sequences.histories(split)
+    again = [user for user in sequences.evaluated(split) if targets[user] in histories[user]]
     assert again
     scores = np.random.default_rng(6).normal(size=(USERS, ITEMS)).astype(np.float32)
     whole = rank_sequences(lambda users: scores[users], sequences, split, (1, 5), filter_seen=True)
-    users, hidden = sequences.evaluated(split), seen_out(sequences, split)
+    users = sequences.evaluated(split)
     lists = np.full((len(users), 5), -1)
     for row, user in enumerate(users):
-        left_out = set(hidden[user].tolist())
-        assert left_out == set(sequences.histories(split)[user].tolist()) - {sequences.targets(split)[user]}
-        order = [item for item in np.argsort(-scores[user]).tolist() if item not in left_out]
+        order = [item for item in np.argsort(-scores[user]).tolist() if item not in histories[user]]
         lists[row] = order[:5]  # five unseen ones, however many of the best are seen
     listed = rank_lists(lists, sequences, split, (1, 5))
     assert listed.users.tolist() == whole.users.tolist()
     assert listed.coverage == whole.coverage
     for metric, values in listed.per_user.items():
         assert values.tolist() == pytest.approx(whole.per_user[metric].tolist()), metric
+    repeats = np.isin(users, again)
+    assert (whole.ranks[repeats] == ITEMS + 1).all(), "what is not offered cannot be hit"
     as_it_is = rank_sequences(lambda users: scores[users], sequences, split, (1, 5))
-    assert (whole.ranks <= as_it_is.ranks).all()
+    assert (whole.ranks <= as_it_is.ranks)[~repeats].all()
     assert (whole.ranks < as_it_is.ranks).any()
 
 

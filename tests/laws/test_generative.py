@@ -17,7 +17,7 @@ from torch import Tensor
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.ranking import rank_lists, seen_out
+from forwhy.evaluate.ranking import rank_lists
 from forwhy.recommend.generative import GenerativeRecommender, GenerativeTask
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.training import LlmBsTask
@@ -141,7 +141,7 @@ def test_what_is_hidden_makes_room_for_others(chain: GenerativeRecommender, k: i
     """As a ranking by exact scores without the hidden items."""
     sequences = Sequences.from_dataset(CHAIN)
     users = sequences.evaluated("test")[:7]
-    histories, hidden = sequences.histories("test").take(users), seen_out(sequences, "test").take(users)
+    histories = hidden = sequences.histories("test").take(users)
     wide = again(chain, config=chain.config.model_copy(update={"beam": ITEMS}))
     exact = wide.scores_after(histories)
     for row, listed in enumerate(wide.items_after(histories, k, [hidden[row] for row in range(len(users))])):

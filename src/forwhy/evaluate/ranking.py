@@ -45,7 +45,7 @@ class RankingResult:
     ranks: Ints
     """[pairs] rank of each test pair from 1, ascending within a user."""
     dropped: int
-    """Test pairs left out because they are masked: training pairs, unless asked otherwise."""
+    """Test pairs left out because they are training pairs."""
     coverage: dict[str, float]
     """coverage@k: share of the catalogue in the lists of all these users."""
 
@@ -87,13 +87,14 @@ def rank_scores(
     seen: Ints,
     test: Ints,
     ks: Sequence[int] = KS,
-    masked: Ints | None = None,
+    hidden: Ints | None = None,
 ) -> RankingResult:
     """Rank the test items of each user among all items but those `seen` [E, 2] in training.
 
     `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are
-    dropped. `masked` [M, 2]: the pairs to leave out (and drop) instead of `seen`; empty: none. Ties are counted
-    against us: a test item stands behind every other item of its score.
+    dropped. `hidden` [M, 2]: the pairs that are not offered instead of `seen`, empty: none; a test pair among them
+    stays and is a miss, behind the catalogue and every k. Ties are counted against us: a test item stands behind
+    every other item of its score.
     `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank
     of the first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k,
     the user's test items), so that a perfect list has 1. The lists themselves, with equal scores in catalogue
@@ -106,8 +107,8 @@ def rank_scores(
         ValueError: an id out of range, a score that is not finite.
     """
     seen_keys, test_keys = _keys(seen, n_users, n_items), _keys(test, n_users, n_items)
-    masked_keys = seen_keys if masked is None else _keys(masked, n_users, n_items)
-    kept = test_keys[~np.isin(test_keys, masked_keys, assume_unique=True)]
+    hidden_keys = seen_keys if hidden is None else _keys(hidden, n_users, n_items)
+    kept = np.setdiff1d(test_keys, seen_keys) if hidden is None else test_keys
     if not len(kept):
         raise UserError("nothing to rank: no test interaction is left; give the dataset a test split")
     users, rows, tests = np.unique(kept // n_items, return_inverse=True, return_counts=True)
@@ -118,10 +119,11 @@ def rank_scores(
         scores_bi = scores(users[block])
         if not (np.isfinite(scores_bi.min()) and np.isfinite(scores_bi.max())):
             raise ValueError("a score is not finite: the recommender produced NaN or infinity")
-        scores_bi[_cells(masked_keys, users[block], n_items)] = -np.inf
+        scores_bi[_cells(hidden_keys, users[block], n_items)] = -np.inf
         lists_vk[block] = top_items(scores_bi, lists_vk.shape[1])
         row, place = _ranges(starts[block], tests[block])
         ranks[place] = _rank_block(scores_bi, (row, kept[place] % n_items), tests[block])
+    ranks[ranks > n_items] = max(n_items, *ks) + 1
     seen_pairs = np.stack(np.divmod(seen_keys, n_items), axis=1)
     of_lists, coverage = list_metrics(lists_vk, seen_pairs, n_items, ks)
     per_user = accuracy(rows, ranks, tests, ks) | of_lists
@@ -279,22 +281,15 @@ def _running_mean(values_i: Floats, lists_vk: Lists) -> Floats:
     """[V, K] mean of the items' values over the first 1..K places."""
     real = lists_vk >= 0
     sums_vk = np.where(real, values_i[lists_vk], 0.0).cumsum(axis=1)
-    return np.asarray(sums_vk / real.cumsum(axis=1))
+    return np.asarray(sums_vk / np.maximum(1, real.cumsum(axis=1)))
 
 
 # --- Leave-one-out: where each user's next item stands in the catalogue, or in a list of the best.
 #
-# "Seen items left out" means one thing, whether a model scores every item or writes a list: nothing that stands in
-# the user's history is offered, except the left-out item itself where the user takes it again. Nobody is dropped, and
-# lists are asked for with these items hidden, so that they hold as many unseen ones as any other list.
-
-
-def seen_out(sequences: Sequences, split: Heldout) -> Histories:
-    """[U] what "seen items left out" hides from each user: the items of the history, not the left-out one."""
-    histories, targets = sequences.histories(split), sequences.targets(split)
-    hidden = histories.items != targets[histories.rows]
-    ends = np.concatenate([[0], np.cumsum(hidden)])
-    return Histories(histories.items[hidden], ends[histories.offsets])
+# "Seen items left out" means one thing, whether a model scores every item or writes a list: nothing of the user's
+# history is offered, as `recommend` does it. Who takes something again is missed and still counts: to leave that
+# item alone in the ranking would tell every model which of the seen items it is. Lists are asked for with the history
+# hidden, so that they hold as many unseen items as any other list.
 
 
 def rank_sequences(
@@ -307,18 +302,18 @@ def rank_sequences(
     """Rank the item that a split leaves out of each history among the whole catalogue.
 
     `scores`: internal users [B] -> [B, I] scores after `sequences.histories(split)`, which for test include the
-    validation item. Nothing is masked unless `filter_seen` leaves out what `seen_out` names. Ties are counted
-    against us. `recall@k` (0 or 1 of a user), `ndcg@k`, `mrr@k` and the lists' metrics as in `rank_scores`;
-    `mrr`: 1 / rank.
+    validation item. With `filter_seen` no item of that history is offered, and one that is taken again is a miss.
+    Ties are counted against us. `recall@k` (0 or 1 of a user), `ndcg@k`, `mrr@k` and the lists' metrics as in
+    `rank_scores`; `mrr`: 1 / rank.
 
     Raises:
         UserError: no user has an item left out.
         ValueError: a score that is not finite.
     """
     _, pairs = _targets(sequences, split)
-    masked = _pairs(seen_out(sequences, split)) if filter_seen else pairs[:0]
+    hidden = _pairs(sequences.histories(split)) if filter_seen else pairs[:0]
     size = len(sequences.train), sequences.n_items
-    result = rank_scores(scores, *size, _pairs(sequences.train), pairs, ks, masked)
+    result = rank_scores(scores, *size, _pairs(sequences.train), pairs, ks, hidden)
     return replace(result, per_user={"mrr": 1 / result.ranks, **_plain(result.per_user)})
 
 
@@ -329,7 +324,7 @@ def rank_lists(
 
     Without `mrr`, which needs all ranks. Rows follow `sequences.evaluated(split)`; a list that ends early holds -1
     from there on. An item outside the list is a miss: its rank is given as one behind the catalogue and behind
-    every k. With seen items left out, give lists for which the model was told to hide `seen_out`.
+    every k. With seen items left out, give lists for which the model was told to hide `sequences.histories(split)`.
 
     Raises:
         UserError: no user has an item left out; a k beyond the lists.

@@ -20,7 +20,7 @@ from forwhy.data.ids import Pairs
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
-from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences, seen_out
+from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences
 from forwhy.evaluate.reading import KeyedOutputs, Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import NllResult
@@ -158,7 +158,7 @@ def rank_next_items(
     """
     split, ks = settings.split, settings.ks
     if recommender.writes_lists:
-        hidden = {AS_IT_IS: None, SEEN_OUT: seen_out(sequences, split)}
+        hidden = {AS_IT_IS: None, SEEN_OUT: sequences.histories(split)}
         lists = {name: _lists(recommender, histories, sequences, settings, hidden[name]) for name in names}
         return {name: rank_lists(lists_vk, sequences, split, ks) for name, lists_vk in lists.items()}
 
