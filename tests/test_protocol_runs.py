@@ -139,7 +139,9 @@ def test_removed_text_is_read_nowhere(
     seen = folder.dataset()
     config = IntentsConfig(source=source, heldout_people=True)
     known = KnownStatements(seen, config)
-    told = [statement.text for side in known._facts.values() for facts in side.values() for statement in facts]
+    told = [
+        statement.text for side in known._facts.values() for facts in side.values() for statement in facts
+    ]
     told += [text.text for side in known._texts.values() for texts in side.values() for text in texts]
     told += [
         phrase
