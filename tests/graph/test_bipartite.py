@@ -77,8 +77,10 @@ def test_negatives_are_all_the_absent_items_and_no_other(graph: Bipartite, seed:
     taken = {tuple(edge) for edge in graph.edges.tolist()}
     absent = {(u, i) for u in range(graph.users) for i in range(graph.items)} - taken
     negatives = Negatives(graph)
-    assert negatives.exist.tolist() == [any(u == user for u, _ in absent) for user in range(graph.users)]
-    users = np.repeat(np.flatnonzero(negatives.exist), 200)
+    assert (negatives.absent > 0).tolist() == [
+        any(u == user for u, _ in absent) for user in range(graph.users)
+    ]
+    users = np.repeat(np.flatnonzero(negatives.absent), 200)
     drawn = negatives.draw(users, np.random.default_rng(seed))
     assert set(zip(users.tolist(), drawn.tolist(), strict=True)) == absent
 

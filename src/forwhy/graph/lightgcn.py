@@ -219,7 +219,7 @@ class BprTask(Task[BprBatch]):
         self.graph, self.config, self._valid = graph, config, valid
         self._negatives = Negatives(graph)
         # Nothing can be ranked below the items of a user who took them all.
-        self.edges = graph.edges[self._negatives.exist[graph.edges[:, 0]]]
+        self.edges = graph.edges[self._negatives.absent[graph.edges[:, 0]] > 0]
         self.batch_size = config.batch_size or max(1024, -(-len(self.edges) // 10))
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -232,8 +232,7 @@ class BprTask(Task[BprBatch]):
 
     def _batch(self, rows: Ints, rng: np.random.Generator) -> BprBatch:
         """The interactions `rows` in the order of users, which reads memory in order, and their negatives."""
-        edges = self.edges[np.sort(rows)]
-        users, items = np.ascontiguousarray(edges[:, 0]), np.ascontiguousarray(edges[:, 1])
+        users, items = self.edges[np.sort(rows)].T.copy()
         drawn = self._negatives.draw(np.repeat(users, self.config.negatives), rng)
         negatives = torch.from_numpy(drawn).view(len(users), -1)
         return BprBatch(torch.from_numpy(users), torch.from_numpy(items), negatives)

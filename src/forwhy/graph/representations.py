@@ -84,8 +84,8 @@ class CollaborativeVectors(Representations):
     kind = "collaborative"
 
     vectors: Mapping[str, Floats]
-    """side -> [N, D] final (propagated). A user without training interactions has zeros; such an item has what being
-    drawn as a negative left of zeros."""
+    """side -> [N, D] final (propagated). A user without training interactions has zeros. An item without any starts at
+    zeros, too, and is only moved when it is drawn as a negative."""
     fold_in: Floats
     """[I, D] what each item adds to a new user; see `representation_for_history`."""
 

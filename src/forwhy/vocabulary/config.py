@@ -102,7 +102,7 @@ class TokenizerConfig(TrainingOptions):
 
     reconstruction: Literal["softmax", "rmse", "minmax_rmse"] = "softmax"
     """`softmax`: in-batch, corrected for item frequency. `rmse`: eq. 5 on one positive and one uniform negative.
-    `minmax_rmse`: the same on batch-wise min-max scaled scores."""
+    `minmax_rmse`: `rmse` on scores that each batch scales to 0 … 1."""
 
     representation: Literal["concat", "sum"] = "concat"
     """q is the concatenation of the words (paper), or the macro word added to each micro word (released code)."""

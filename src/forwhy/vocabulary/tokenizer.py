@@ -81,8 +81,8 @@ class BehaviourTokenizer:
         # Texts of held-out interactions would show the words which items a user will take.
         pairs = dataset.pairs("train", clear_of_interactions=True)
         network = self._network(bipartite, book, encoder.dim)
-        valid = dataset.edges("valid")
-        task = TokenizerTask(network, bipartite, valid, book, pairs, encoder.encode(pairs.texts))
+        vectors = encoder.encode(pairs.texts)
+        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, pairs, vectors)
         loop = config.loop(evaluate_first=config.start == "spectral")
         identity = self._identity(dataset, graph, book, encoder)
         result = train(task, loop, Path(folder), "vocabulary", identity)
@@ -192,17 +192,14 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def _batch(self, rows: Ints, rng: np.random.Generator) -> TokenizerBatch:
         """The interactions of `rows` with one uniform negative each where asked for, and a draw of texts."""
-        edges = self.graph.edges[rows]
         limit = self.config.text_batch
+        users, items = self.graph.edges[rows].T.copy()
         pairs = rng.permutation(len(self._pair_vectors))[:limit]
         intents = {side: torch.from_numpy(rng.permutation(self._speakers[side])[:limit]) for side in SIDES}
         in_batch = self.config.reconstruction == "softmax"
-        negatives = edges[:0, 1] if in_batch else self._negatives(edges[:, 0], rng)
-        users, items, drawn, chosen = (
-            torch.from_numpy(np.ascontiguousarray(part))
-            for part in (edges[:, 0], edges[:, 1], negatives, pairs)
-        )
-        return TokenizerBatch(users, items, drawn, chosen, intents)
+        negatives = items[:0] if in_batch else self._negatives(users, rng)
+        of_users, of_items, drawn, chosen = map(torch.from_numpy, (users, items, negatives, pairs))
+        return TokenizerBatch(of_users, of_items, drawn, chosen, intents)
 
     def _negatives(self, users: Ints, rng: np.random.Generator) -> Ints:
         """One uniform item per user that is not a training item of theirs (after 20 tries: any item)."""
@@ -227,16 +224,14 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def loss(self, batch: TokenizerBatch) -> Mapping[str, Tensor]:
         """Equation 9: reconstruction + VQ + alpha · macro + beta · micro."""
-        device = self.network.log_scale.device
         states = self.network.states()
-        users, items = batch.users.to(device), batch.items.to(device)
         # Only the interactions move the codebooks: the few entities with texts, drawn again at every step, would
         # pull the words together (docs/log.md).
-        of_users = self._words(users, "user", states, learn=True)
-        of_items = self._words(items, "item", states, learn=True)
+        of_users = self._words(batch.users, "user", states, learn=True)
+        of_items = self._words(batch.items, "item", states, learn=True)
         q_users, q_items = (self.network.represent(part.words_BSM) for part in (of_users, of_items))
         if self.config.reconstruction == "softmax":
-            reconstruction = self._softmax(q_users, q_items, items)
+            reconstruction = self._softmax(q_users, q_items, batch.items.to(q_items.device))
         else:
             q_negatives = self.network.represent(self._words(batch.negatives, "item", states).words_BSM)
             positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)

@@ -99,6 +99,7 @@ def places(keys_GN: NDArray[np.floating]) -> Ints:
 
 
 def _sample(x_GND: Floats, k: int, random: np.random.Generator) -> Floats:
+    """The points that centres are fitted to: at most `SAMPLE` of each problem, fewer where many are solved together."""
     points = x_GND.shape[1]
     most = max(min(SAMPLE, 2 * BLOCK // (k * len(x_GND))), 2 * k)
     return x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
@@ -150,7 +151,11 @@ def _raise_prices(cost_GNK: Floats, prices_GK: Floats, heat_G: Floats) -> Floats
 
 
 def _round(cost_GNK: Floats) -> Ints:
-    """[G, N] clusters of floor/ceil size: the cheapest with room, most regret first; spends `cost_GNK`."""
+    """[G, N] clusters of floor/ceil size, by bids; overwrites `cost_GNK`.
+
+    Each point asks for its cheapest cluster. Where too many ask, those stay that would lose most, and the others ask
+    again for the cheapest that has room.
+    """
     groups, points, k = cost_GNK.shape
     cost_MK, group_M = cost_GNK.reshape(-1, k), np.repeat(np.arange(groups), points)
     room = _capacity(cost_MK, group_M, groups).ravel()
