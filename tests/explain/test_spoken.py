@@ -158,9 +158,7 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     glosses: BeatWordsExplainer, vocabulary: Vocabulary
 ) -> None:
     found = glosses.explain((0, 1), contributions=True)
-    assert [token.token for token in found.tokens][:6] == vocabulary.token_names(
-        "user", vocabulary.codes["user"][0]
-    )
+    assert [token.token for token in found.tokens][:6] == vocabulary.token_names("user", 0)
     gloss = [token.gloss[0] if token.gloss else "" for token in found.tokens[:6]]
     own = glosses._row(replace(glosses._subjects((0, 1), None, None)[0], text=found.text))
     for slot, token in enumerate(found.tokens[:6]):

@@ -1,6 +1,6 @@
 """Stage 1 on the little town: it finds what is hidden there, obeys the artifact laws, and resumes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +99,15 @@ def test_a_folder_of_other_options_phrases_or_encoder_is_not_continued(
         "propagate": "every-step",
     }  # a spectral start could itself be the best state
     others = {side: {entity: said[::-1] for entity, said in phrases[side].items()} for side in SIDES}
-    stranger = HashEncoder()
-    stranger.name, stranger._direction = "stranger", lambda word: HashEncoder()._direction(f"other {word}")
+
+    class Stranger(HashEncoder):
+        """Reads words from the end."""
+
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            return super().encode([text[::-1] for text in texts])
+
+    stranger = Stranger()
+    stranger.name = "stranger"
 
     def fit(folder: str, change: bool) -> Vocabulary:
         alpha = 0.9 if change and changed == "options" else 0.2

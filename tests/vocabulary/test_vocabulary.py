@@ -37,7 +37,7 @@ def test_an_empty_history_is_refused(vocabulary: Vocabulary) -> None:
 
 
 def test_tokens_have_names_and_rows(vocabulary: Vocabulary) -> None:
-    names = vocabulary.token_names("user", vocabulary.codes["user"][0])
+    names = vocabulary.token_names("user", 0)
     assert names[0] == f"<u.macro_{vocabulary.codes['user'][0, 0]}>"
     assert [vocabulary.word(name)["token"] for name in names] == names
     with pytest.raises(UserError, match="<u.macro_9999>"):

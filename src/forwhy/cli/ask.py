@@ -98,7 +98,7 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
     if not isinstance(words, Vocabulary):
         return []
     codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
-    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.token_names("user", codes)]
+    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
 
 
 def add_reasons(

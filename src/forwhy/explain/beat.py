@@ -66,7 +66,7 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
         return [
             TokenEvidence(name, side, list(gloss))
             for side, codes in zip(SIDES, self._standing(subject), strict=True)
-            for name, gloss in zip(self.known.token_names(side, codes), phrases[side], strict=True)
+            for name, gloss in zip(self.known.names_of(side, codes), phrases[side], strict=True)
         ]
 
 

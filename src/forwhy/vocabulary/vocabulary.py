@@ -53,8 +53,12 @@ class Vocabulary(Representations):
         micro = self.codes[side].shape[1] - len(books)
         return books + [f"{side}_micro"] * micro
 
-    def token_names(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """The names of the S codes of one entity, such as `codes[side][entity]`."""
+    def token_names(self, side: Side, entity: int) -> list[str]:
+        """The words of one entity, by internal number."""
+        return self.names_of(side, self.codes[side][entity])
+
+    def names_of(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """The names of S codes."""
         return [token_name(book, int(code)) for book, code in zip(self.slots(side), codes, strict=True)]
 
     def word(self, token: str) -> dict[str, Any]:
