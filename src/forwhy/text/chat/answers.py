@@ -132,10 +132,9 @@ class AnswerLine(BaseModel):
 
     @model_validator(mode="after")
     def _one_ending(self) -> Self:
-        if (bool(self.text) + (self.reason is not None) + (self.score is not None)) > 1:
+        endings = bool(self.text) + (self.reason is not None) + (self.score is not None)
+        if endings > 1 or (self.prompt is not None and not endings):
             raise ValueError("either a text, a score or a reason")
-        if self.prompt is not None and self.score is None and self.reason is None:
-            raise ValueError("a vote has a score or a reason")
         return self
 
     def row(self) -> Row:

@@ -182,7 +182,7 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> Found:
     beside = about.items if about is not None else {}
     told = np.array([n for n, text in enumerate(described) if n in rows or text or n in beside], np.int64)
     found = []
-    for number in told[_drawn(_order(side, config), len(told), config.limit)].tolist():
+    for number in _sample(_order(side, config), told, config.limit).tolist():
         rng = np.random.default_rng((config.seed, SIDES.index(side), number))
         shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
         read = [(clean(pairs.texts[row], config.characters), int(ends[row])) for row in shown]
@@ -210,7 +210,7 @@ def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
     first = frame.unique(PAIR, keep="first", maintain_order=True)
     known = first.join(_splits(dataset.tables), on=PAIR, how="left", maintain_order="left")
     kept = known.filter(pl.col("split").is_not_null() & (pl.col("split") != "withheld"))
-    kept = kept[_drawn(_order("pair", config), kept.height, config.limit)]
+    kept = kept[_sample(_order("pair", config), np.arange(kept.height), config.limit)]
     users, items = dataset.users.numbers(kept["user_id"]), dataset.items.numbers(kept["item_id"])
     columns = (users.tolist(), items.tolist(), kept["text"], kept["split"])
     found = [
@@ -260,15 +260,11 @@ def _order(side: Side | Literal["pair"], config: MiningConfig) -> np.random.Gene
     return np.random.default_rng((config.seed, 2 + ("user", "item", "pair").index(side)))
 
 
-def _drawn(rng: np.random.Generator, count: int, most: int | None) -> Ints:
-    """Numbers below `count`, sorted: all, or the first `most` of a random order."""
-    if most is None or count <= most:
-        return np.arange(count)
-    return np.sort(rng.permutation(count)[:most])
-
-
-def _sample(rng: np.random.Generator, rows: Ints, most: int) -> Ints:
-    return rows[_drawn(rng, len(rows), most)]
+def _sample(rng: np.random.Generator, rows: Ints, most: int | None) -> Ints:
+    """All rows, or the first `most` of a random order, as they were sorted."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.sort(rng.permutation(len(rows))[:most])]
 
 
 def _splits(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
