@@ -47,7 +47,8 @@ def demo(
         show(f"\n{person['user']}: who they are", described(person["tokens"]))
         show("what they might like, and why", items_listed(person))
     show_evaluation(evaluation)
-    show(f"\nThe run is in {folder.path}. Look further:", _further(folder, people))
+    show(f"\nThe run is in {folder.path}. Look further:")
+    typer.echo(_further(folder, people))  # unwrapped, to be pasted
 
 
 def _run(out: Path) -> Dataset:

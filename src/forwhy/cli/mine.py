@@ -64,8 +64,9 @@ def mine(
 ) -> None:
     """Mine intents, profiles or explanations from training reviews, and write where each came from.
 
-    A language model is asked (--llm), or nobody (--extractive). An explanation is read from its own pair's review
-    alone; nothing else reads a held-out review. A killed run goes on from its kept answers.
+    --llm names a language model: on a server (--llm-url or FORWHY_LLM_URL, key in FORWHY_LLM_KEY), else a local one
+    by Hub id, folder or packaged name. With --extractive nobody is asked. An explanation is read from its own pair's
+    review alone; nothing else reads a held-out review. A killed run goes on from its kept answers.
     """
     if extractive == ("--llm" in chat.names):
         raise UserError(
