@@ -78,12 +78,12 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
         self.read(slice(0, len(pads)), 0)
 
     def read(self, rows: slice, begin: int) -> None:
-        """See :meth:`DecodingCache.read`."""
+        """The next pass is that of these rows' prompts, none of which begins before column `begin`."""
         self.rows, self.begin, self.length = rows, begin, self.prefix_length
         self.kept = [pad - begin for pad in self.pads[rows]]
 
     def carry(self, other: DecodingLayer, columns: int) -> None:
-        """See :meth:`DecodingCache.carry`."""
+        """The first rows are those of another cache's layer, being written to, and end at column `columns` too."""
         for row in range(other.rows.stop):
             pad = self.pads[row]
             begin = other.length - (columns - pad)
@@ -91,7 +91,7 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
                 room[row, :, pad:columns] = old[row, :, begin : other.length]
 
     def write(self) -> None:
-        """See :meth:`DecodingCache.write`."""
+        """All prompts are read, to the same column; from now on passes are of all rows."""
         self.rows, self.begin, self.length = slice(0, len(self.pads)), 0, self.begin + self.length
         self.kept = []
 
@@ -117,7 +117,7 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
         return self.length
 
     def drop(self, row: int) -> None:
-        """See :meth:`DecodingCache.drop`."""
+        """Forget a row; the last one takes its number."""
         last = self.rows.stop - 1
         self.rows = slice(0, last)
         if row != last:
@@ -125,32 +125,12 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
                 room[row, :, : self.length] = room[last, :, : self.length]
 
 
-class DecodingCache(Cache):  # type: ignore[misc]
-    """A cache in which rows with one prefix are read a few at a time, then written to all together."""
+def roomy(prefix: Prefix, pads: Sequence[int], capacity: int) -> Cache:
+    """A cache in which rows with one prefix are read a few at a time, then written to all together.
 
-    def __init__(self, prefix: Prefix, pads: Sequence[int], capacity: int) -> None:
-        """One row per entry of `pads`, the empty columns before it, with room for `capacity` columns each."""
-        super().__init__(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
-
-    def read(self, rows: slice, begin: int) -> None:
-        """The next pass is that of these rows' prompts, none of which begins before column `begin`."""
-        for layer in self.layers:
-            layer.read(rows, begin)
-
-    def carry(self, other: DecodingCache, columns: int) -> None:
-        """The first rows are those of another cache, being written to, and end at column `columns` too."""
-        for layer, old in zip(self.layers, other.layers, strict=True):
-            layer.carry(old, columns)
-
-    def write(self) -> None:
-        """All prompts are read, to the same column; from now on passes are of all rows."""
-        for layer in self.layers:
-            layer.write()
-
-    def drop(self, row: int) -> None:
-        """Forget a row; the last one takes its number."""
-        for layer in self.layers:
-            layer.drop(row)
+    One row per entry of `pads`, the empty columns before it, with room for `capacity` columns each.
+    """
+    return Cache(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
 
 
 def recording(prefix: Prefix | None) -> Cache:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import DecodingCache, Prefix
+from forwhy.bridge.cache import Prefix, roomy
 
 Enough = Callable[[int, list[int]], bool]
 """Whether a row needs no further token, given its number in the batch and its tokens so far."""
@@ -118,7 +118,7 @@ class _State:
         self.rows: list[int] = []
         self.written: list[Written] = []
         self.next_B = self.position_B = torch.zeros(0, dtype=torch.long, device=backbone.device)
-        self.cache = DecodingCache(prefix, [], prefix.length)
+        self.cache = roomy(prefix, [], prefix.length)
         self.mask_BT: Tensor | None = None
 
     def refill(self, waiting: Iterator[PromptBatch]) -> bool:
@@ -142,17 +142,20 @@ class _State:
         begins = [columns - width for width in widths]
         new = [part.pad_B + begin for part, begin in zip(parts, begins, strict=True)]
         pad_B = torch.cat([columns - self.position_B, *new])
-        cache = DecodingCache(self.prefix, pad_B.tolist(), columns + self.decoding.limit)
-        cache.carry(self.cache, columns)
+        cache = roomy(self.prefix, pad_B.tolist(), columns + self.decoding.limit)
+        for layer, old in zip(cache.layers, self.cache.layers, strict=True):
+            layer.carry(old, columns)
         for part, begin in zip(parts, begins, strict=True):
             first = len(self.rows)
             self.rows += range(len(self.written), len(self.written) + len(part.pad_B))
             self.written += [Written([]) for _ in part.pad_B]
-            cache.read(slice(first, len(self.rows)), begin)
+            for layer in cache.layers:
+                layer.read(slice(first, len(self.rows)), begin)
             with part.reading:
                 logits_BV = self.backbone.step(cache, part.inputs_BSD, *_places(self.prefix, part))
             self.next_B = torch.cat([self.next_B, self.decoding.choose(logits_BV, ())])
-        cache.write()
+        for layer in cache.layers:
+            layer.write()
         self.cache, self.position_B = cache, columns - pad_B
         self.mask_BT = _mask(pad_B, columns) if pad_B.any() else None
 
@@ -175,7 +178,8 @@ class _State:
             return
         slots = list(range(len(self.rows)))
         for slot in reversed(over):
-            self.cache.drop(slot)
+            for layer in self.cache.layers:
+                layer.drop(slot)
             slots[slot] = slots[-1]
             slots.pop()
         self.rows = [self.rows[slot] for slot in slots]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from forwhy.bridge.options import PromptConfig
 from forwhy.columns import Side
+from forwhy.data.sequences import batches_of
 from forwhy.errors import UserError
 from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
 
 _SOFT, _PAD = -1, -2
+_POOLS = 32
+"""Batches whose rows are sorted by length together."""
 _LABELS = {"user": "\nUser:", "item": "\nItem:"}
 _TITLE = "\nTitle:"
 _PROFILES: Mapping[Side, str] = {"user": "\nUser profile:", "item": "\nItem profile:"}
@@ -99,7 +102,12 @@ class Prompt:
             tail, self._lead = "\nExplanation:", " "
             self.prefix_ids = tuple(_plain_head(tokenizer, f"{config.instruction}\n"))
         self.tail_ids = tuple(own_ids(tokenizer, tail))
-        self.end_id = _end_id(tokenizer)
+        end = answer_end(tokenizer)
+        if end is None:
+            raise UserError(
+                "model: its tokenizer has no end-of-text token; use a model whose tokenizer names one"
+            )
+        self.end_id = end
         words = own_ids(tokenizer, f" {config.task_words.strip()}")
         self.task_ids = tuple((words * config.task_tokens)[: config.task_tokens])
         self._labels = {
@@ -184,36 +192,14 @@ def _plain_head(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
 
 
-def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What ends an answer."""
-    end = answer_end(tokenizer)
-    if end is None:
-        raise UserError(
-            "model: its tokenizer has no end-of-text token; use a model whose tokenizer names one"
-        )
-    return int(end)
-
-
-# --- Batches of similar length, in an order decided by the seed and the epoch.
-
-
-_POOL = 32
+# --- Batches of similar length.
 
 
 def buckets(rows: Sequence[Row], batch_size: int, seed: int, epoch: int) -> list[list[Row]]:
-    """An epoch's batches: rows shuffled, sorted by length within pools of 32 batches, batches shuffled.
-
-    Padding shrinks to a few percent while every epoch still mixes rows anew. Cost: n log n.
-    """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(rows))
+    """An epoch's batches, in an order decided by the seed and the epoch. Cost: n log n."""
     lengths = np.array([row.length for row in rows])
-    batches = []
-    for start in range(0, len(rows), batch_size * _POOL):
-        pool = order[start : start + batch_size * _POOL]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
-    return [[rows[row] for row in batches[number]] for number in random.permutation(len(batches))]
+    batches = batches_of(lengths, batch_size, np.random.default_rng([seed, epoch]), _POOLS)
+    return [[rows[row] for row in batch] for batch in batches]
 
 
 def longest_first(rows: Sequence[Row]) -> list[int]:

@@ -175,10 +175,13 @@ class Sequences:
         return self.train if split == "valid" else self.train.extended(self.valid)
 
 
-def batches_of(lengths: Ints, size: int, rng: np.random.Generator) -> list[Ints]:
-    """Every row in one batch of `size`, rows of like length together, batches in random order."""
+def batches_of(lengths: Ints, size: int, rng: np.random.Generator, pools: int = POOL) -> list[Ints]:
+    """Every row in one batch of `size`, rows of like length together, batches in random order.
+
+    Rows are sorted by length within pools of `pools` batches: little padding, and every epoch mixes them anew.
+    """
     order = rng.permutation(len(lengths))
-    pool = np.arange(len(order)) // (size * POOL)
+    pool = np.arange(len(order)) // (size * pools)
     order = order[np.lexsort((lengths[order], pool))]
     starts = size * rng.permutation(-(-len(order) // size))
     return [order[start : start + size] for start in starts.tolist()]
