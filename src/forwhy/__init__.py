@@ -24,50 +24,40 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:  # the one list of public names; at run time it is read, not run
-    from forwhy.data.dataset import Dataset as Dataset
-    from forwhy.data.dataset import make_dataset as make_dataset
-    from forwhy.data.intents import IntentsConfig as IntentsConfig
-    from forwhy.data.intents import entity_phrases as entity_phrases
+    from forwhy.data.dataset import Dataset as Dataset, make_dataset as make_dataset
+    from forwhy.data.intents import IntentsConfig as IntentsConfig, entity_phrases as entity_phrases
     from forwhy.data.sample import little_town as little_town
     from forwhy.errors import UserError as UserError
     from forwhy.explain.base import Explainer as Explainer
-    from forwhy.explain.beat import BeatExplainer as BeatExplainer
-    from forwhy.explain.beat import BeatWordsExplainer as BeatWordsExplainer
-    from forwhy.explain.options import BeatConfig as BeatConfig
-    from forwhy.explain.options import XRecConfig as XRecConfig
+    from forwhy.explain.beat import BeatExplainer as BeatExplainer, BeatWordsExplainer as BeatWordsExplainer
+    from forwhy.explain.options import BeatConfig as BeatConfig, XRecConfig as XRecConfig
     from forwhy.explain.xrec import XRecExplainer as XRecExplainer
     from forwhy.graph.config import CollaborativeConfig as CollaborativeConfig
     from forwhy.graph.representations import CollaborativeVectors as CollaborativeVectors
-    from forwhy.recipe import Recipe as Recipe
-    from forwhy.recipe import RunFolder as RunFolder
-    from forwhy.recipe import load_recipe as load_recipe
-    from forwhy.recipe import run as run
+    from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
     from forwhy.recommend.base import Recommender as Recommender
     from forwhy.recommend.behaviour import BehaviourRecommender as BehaviourRecommender
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
-    from forwhy.recommend.options import LlmBsConfig as LlmBsConfig
-    from forwhy.recommend.options import TigerConfig as TigerConfig
+    from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
     from forwhy.recommend.popularity import PopularityRecommender as PopularityRecommender
     from forwhy.recommend.sequential.recommender import NextItemRecommender as NextItemRecommender
     from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
     from forwhy.systems import find_system as find_system
     from forwhy.systems.beat import Beat as Beat
-    from forwhy.systems.din import Din as Din
-    from forwhy.systems.din import DinConfig as DinConfig
-    from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec
-    from forwhy.systems.gru4rec import Gru4RecConfig as Gru4RecConfig
-    from forwhy.systems.item_knn import ItemKnn as ItemKnn
-    from forwhy.systems.item_knn import ItemKnnRecommender as ItemKnnRecommender
-    from forwhy.systems.item_knn import KnnConfig as KnnConfig
+    from forwhy.systems.din import Din as Din, DinConfig as DinConfig
+    from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
+    from forwhy.systems.item_knn import (
+        ItemKnn as ItemKnn,
+        ItemKnnRecommender as ItemKnnRecommender,
+        KnnConfig as KnnConfig,
+    )
     from forwhy.systems.llm_bs import LlmBs as LlmBs
     from forwhy.systems.popularity import Popularity as Popularity
-    from forwhy.systems.sasrec import SasRec as SasRec
-    from forwhy.systems.sasrec import SasRecConfig as SasRecConfig
+    from forwhy.systems.sasrec import SasRec as SasRec, SasRecConfig as SasRecConfig
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.text.encoder import text_encoder as text_encoder
-    from forwhy.vocabulary.config import IndexConfig as IndexConfig
-    from forwhy.vocabulary.config import TokenizerConfig as TokenizerConfig
+    from forwhy.vocabulary.config import IndexConfig as IndexConfig, TokenizerConfig as TokenizerConfig
     from forwhy.vocabulary.indices.build import build_index as build_index
     from forwhy.vocabulary.indices.index import ItemIndex as ItemIndex
     from forwhy.vocabulary.tokenizer import BehaviourTokenizer as BehaviourTokenizer
