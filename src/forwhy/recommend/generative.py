@@ -6,6 +6,7 @@ Shapes: B people, N items, L levels of codes, W codes of a level, K items of a l
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forwhy.artifact import Artifact, Content, Saved, card
+from forwhy.columns import Graph
 from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Ids
@@ -28,13 +30,15 @@ from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.training.checkpoint import kept_generators
+from forwhy.recommend.repeats import likeliest_gain, with_gain
+from forwhy.training.checkpoint import kept_generators, seed_everything
 from forwhy.training.engine import resolve_device
 from forwhy.training.loop import TrainingResult, train
 from forwhy.training.task import Task
 from forwhy.vocabulary.indices.index import ItemIndex
 
 Batch = TypeVar("Batch")
+Vectors = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -112,15 +116,7 @@ class GenerativeRecommender(Recommender, Saved):
         metrics: Mapping[str, Any] | None = None,
         repeat_gain: float = 0.0,
     ) -> None:
-        """Put together what was fitted or read.
-
-        Args:
-            catalogue: Users and items of training, and what each user took in time order.
-            index: The items' codes.
-            network: The model that knows them.
-            config: How it was trained, and how it is asked.
-            metrics: Of training, by stage.
-            repeat_gain: What the log-probability of an item of the history gains; see `learn_repeats`.
+        """Put together what was fitted or read; `metrics` by stage, `repeat_gain` as `learn_repeats` sets it.
 
         Raises:
             UserError: the index is of other items, or the model has other tokens.
@@ -137,12 +133,73 @@ class GenerativeRecommender(Recommender, Saved):
         self.metrics, self.repeat_gain = dict(metrics or {}), repeat_gain
         self._trie = CodeTrie.from_codes(index.codes, index.sizes)
 
+    # --- learning
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: Dataset,
+        index: ItemIndex,
+        folder: Path | str,
+        config: GenerativeOptions | None = None,
+        graph: Graph = "leak-free",
+        sequences: Sequences | None = None,
+        vectors: Vectors | None = None,
+    ) -> Self:
+        """Learn to write each training item's codes after those before it; a killed run continues from `folder`.
+
+        Gradients come from training items alone; validation items choose the epoch. Without any the last is kept.
+
+        Args:
+            dataset: interactions with timestamps, one validation and one test item per user.
+            index: the codes of all its items.
+            folder: for checkpoints and metrics.jsonl of each stage.
+            config: the model's defaults where None.
+            graph: which training interactions (see `Dataset.edges`).
+            sequences: other histories of the same data set, such as shuffled ones.
+            vectors: `semantic` and `behaviour`, [N, E] each, what the index was made from: for LLM-BS's contrast.
+
+        Raises:
+            UserError: no order, no training items, an index of other items, a model that can't be used; training
+                diverged.
+        """
+        config, vectors = config or cls.options(), vectors or {}
+        sequences = sequences or Sequences.from_dataset(dataset, graph)
+        check_items(index, dataset.items)
+        if not len(sequences.train.items):
+            raise UserError(
+                f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
+            )
+        with kept_generators():
+            seed_everything(config.seed)
+            network, more = cls._begun(dataset, index, config, vectors)
+        found = cls(Catalogue.of(dataset, sequences.train), index, network, config, **more)
+        found._train(dataset, sequences, Path(folder), _identity(dataset, sequences, index, config, vectors))
+        network.eval()
+        found.learn_repeats(sequences)
+        return found
+
+    @classmethod
+    @abstractmethod
+    def _begun(
+        cls,
+        dataset: Dataset,
+        index: ItemIndex,
+        config: Any,  # noqa: ANN401 (the model's own options)
+        vectors: Vectors,
+    ) -> tuple[GenerativeNetwork, dict[str, Any]]:
+        """The untrained network, from torch's generator, and what else the constructor takes."""
+
+    @abstractmethod
+    def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
+        """Train the network, and keep what was measured of each stage in `metrics`."""
+
+    # --- lists
+
     @property
     def window(self) -> int:
         """Items of a history that are read."""
         return int(self.config.window)
-
-    # --- lists
 
     def lists_after(
         self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
@@ -269,52 +326,6 @@ class GenerativeRecommender(Recommender, Saved):
         """The network with its weights, and what else the constructor takes."""
 
 
-# --- What a written item gains for standing in the history already.
-#
-# A model that writes codes knows little of it: two codes of an item may each be likely where the item is not. One
-# number, added to the log-probability of every item of the history, makes taking again as frequent in the lists as it
-# is among validation items: none where nobody does it.
-
-
-FARTHEST = 20.0
-"""Gains lie between -20 and 20."""
-
-
-def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -> float:
-    """The gain under which these targets are likeliest, given each person's list and scores before any gain.
-
-    Probabilities p of the history's items become p·e^gain, all divided by their new sum. Half a repeated target is
-    added to those seen, so that none among B does not say never. 0 where no list holds an item of its history.
-    """
-    mass_B = np.zeros(len(lists))
-    again_B = np.zeros(len(lists), dtype=bool)
-    for row, (items, scores) in enumerate(lists):
-        mass_B[row] = min(1.0, float(np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()))
-        again_B[row] = targets_B[row] in histories[row]
-    if not mass_B.any():
-        return 0.0
-    return _solved(mass_B, float(again_B.sum()) + 0.5)
-
-
-def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:
-    """A list in its new order; equal scores stay as they stood."""
-    items, scores = listed
-    moved = scores + np.float32(gain) * np.isin(items, history)
-    order = np.argsort(-moved, kind="stable")
-    return items[order], moved[order].astype(np.float32)
-
-
-def _solved(mass_B: NDArray[np.float64], wanted: float) -> float:
-    """By bisection: how many repeats the model expects grows with the gain."""
-    low, high = -FARTHEST, FARTHEST
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        odds_B = np.exp(middle) * mass_B
-        expected = (odds_B / (1 - mass_B + odds_B)).sum()
-        low, high = (middle, high) if expected < wanted else (low, middle)
-    return round((low + high) / 2, 3)
-
-
 # --- Training to write items' codes: what no model changes.
 
 
@@ -367,15 +378,6 @@ def decayed_adamw(
     return torch.optim.AdamW(options, lr=rate, fused=True)
 
 
-def check_data(dataset: Dataset, sequences: Sequences, index: ItemIndex) -> None:
-    """Refuse an index of other items, and a data set without training items."""
-    check_items(index, dataset.items)
-    if not len(sequences.train.items):
-        raise UserError(
-            f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
-        )
-
-
 def check_items(index: ItemIndex, items: Ids) -> None:
     """Refuse an index of other items."""
     if tuple(index.items.values) != tuple(items.values):
@@ -385,9 +387,14 @@ def check_items(index: ItemIndex, items: Ids) -> None:
         )
 
 
-def identity_of(
-    dataset: Dataset, sequences: Sequences, index: ItemIndex, config: GenerativeOptions, *more: str
+def _identity(
+    dataset: Dataset, sequences: Sequences, index: ItemIndex, config: GenerativeOptions, vectors: Vectors
 ) -> str:
-    """What decides the result of a training beside the loop's options; how the model is asked later does not."""
-    options = config.model_dump_json(exclude={"device", "checkpoint_seconds", "beam", "normalise"})
-    return "\n".join((dataset.fingerprint, sequences.fingerprint(), index.fingerprint, options, *more))
+    """What decides the result of the first training beside the loop's options; how it is asked later does not."""
+    digest = hashlib.sha256()
+    for source in sorted(vectors):
+        digest.update(source.encode() + np.ascontiguousarray(vectors[source]).tobytes())
+    later = {"device", "checkpoint_seconds", "beam", "normalise", "annealing"}
+    options = config.model_dump_json(exclude=later)
+    parts = dataset.fingerprint, sequences.fingerprint(), index.fingerprint, digest.hexdigest(), options
+    return "\n".join(parts)

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwhy.artifact import Artifact
-from forwhy.columns import Graph
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences, batches_of
 from forwhy.recommend.base import Ints
@@ -28,13 +26,11 @@ from forwhy.recommend.generative import (
     GenerativeRecommender,
     GenerativeTask,
     IndexTokens,
-    check_data,
+    Vectors,
     decayed_adamw,
-    identity_of,
 )
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
-from forwhy.training.checkpoint import kept_generators, seed_everything
 from forwhy.training.task import Epoch
 from forwhy.vocabulary.indices.index import ItemIndex
 
@@ -266,50 +262,25 @@ class TigerRecommender(GenerativeRecommender):
     """An encoder and a decoder that know the items' codes; what it lists and how: see `GenerativeRecommender`.
 
     Without the hashed user token of the paper, as in LETTER's code: so people never seen are served as all others.
+    An epoch costs a pass of the encoder over its window for every target (see `TigerConfig.targets`).
     The paper's codes come from an RQ-VAE (`IndexConfig(method="rqvae", source="semantic")`), but any index will do.
     """
 
     kind: ClassVar[str] = "tiger"
     title: ClassVar[str] = "TIGER"
     options: ClassVar[type[TigerConfig]] = TigerConfig
+    config: TigerConfig
+    network: TigerNetwork
 
     @classmethod
-    def fit(
-        cls,
-        dataset: Dataset,
-        index: ItemIndex,
-        folder: Path | str,
-        config: TigerConfig | None = None,
-        graph: Graph = "leak-free",
-        sequences: Sequences | None = None,
-    ) -> TigerRecommender:
-        """Learn to write each training item's codes after those before it; a killed run continues from `folder`.
+    def _begun(
+        cls, dataset: Dataset, index: ItemIndex, config: TigerConfig, vectors: Vectors
+    ) -> tuple[TigerNetwork, dict[str, Any]]:
+        return TigerNetwork(index, config), {}
 
-        Gradients come from training items alone; validation items choose the epoch. Without any the last is kept.
-        Cost of an epoch: an encoder pass over its window for every target (see `TigerConfig.targets`).
-
-        Args:
-            dataset: interactions with timestamps, one validation and one test item per user.
-            index: the codes of all its items.
-            folder: for checkpoints and metrics.jsonl.
-            config: `TigerConfig()` by default.
-            graph: which training interactions (see `Dataset.edges`).
-            sequences: other histories of the same data set, such as shuffled ones.
-
-        Raises:
-            UserError: no order, no training items, an index of other items; training diverged.
-        """
-        config, sequences = config or TigerConfig(), sequences or Sequences.from_dataset(dataset, graph)
-        check_data(dataset, sequences, index)
-        with kept_generators():
-            seed_everything(config.seed)
-            network = TigerNetwork(index, config)
-        task = TigerTask(network, sequences, CodeTrie.from_codes(index.codes, index.sizes), config)
-        result = task.learn(Path(folder) / "full", "tiger", identity_of(dataset, sequences, index, config))
-        catalogue = Catalogue.of(dataset, sequences.train)
-        fitted = cls(catalogue, index, network, config, {"full": result.summary()})
-        fitted.learn_repeats(sequences)
-        return fitted
+    def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
+        task = TigerTask(self.network, sequences, self._trie, self.config)
+        self.metrics["full"] = task.learn(folder / "full", "tiger", identity).summary()
 
     @classmethod
     def _restored(

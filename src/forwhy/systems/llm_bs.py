@@ -44,7 +44,7 @@ class LlmBs(GenerativeSystem):
 
         index, vectors = self.load_index(run), self.item_vectors(run)
         return LlmBsRecommender.fit(
-            run.dataset(), index, run.work, self.recommender, vectors, self.data.graph
+            run.dataset(), index, run.work, self.recommender, self.data.graph, vectors=vectors
         )
 
     def load_recommender(self, run: Run) -> LlmBsRecommender:

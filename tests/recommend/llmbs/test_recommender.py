@@ -38,7 +38,7 @@ EVERYTHING = {
 def everything(tmp_path_factory: pytest.TempPathFactory) -> LlmBsRecommender:
     """One epoch of all tasks, CON and the adapter."""
     folder = tmp_path_factory.mktemp("everything")
-    return LlmBsRecommender.fit(CHAIN, index_of(CHAIN), folder, tiny(**EVERYTHING), VECTORS)
+    return LlmBsRecommender.fit(CHAIN, index_of(CHAIN), folder, tiny(**EVERYTHING), vectors=VECTORS)
 
 
 def fitted(data: Dataset, folder: Path, **changes: Any) -> LlmBsRecommender:  # noqa: ANN401

@@ -5,7 +5,6 @@ Shapes: I items, E width of a vector.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -26,14 +23,11 @@ from transformers import (
 )
 
 from forwhy.artifact import Artifact, Content
-from forwhy.columns import Graph
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
 from forwhy.models import ALIASES, load_causal_lm
-from forwhy.recommend.decoding.trie import CodeTrie
-from forwhy.recommend.generative import GenerativeRecommender, check_data, identity_of
+from forwhy.recommend.generative import GenerativeRecommender, Vectors
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.texts import (
     Speech,
@@ -46,18 +40,21 @@ from forwhy.recommend.llmbs.texts import (
     read_tokens,
 )
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
-from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
+from forwhy.recommend.options import LlmBsConfig
 from forwhy.training.checkpoint import kept_generators, seed_everything
 from forwhy.vocabulary.indices.index import ItemIndex
 
-Vectors = Mapping[str, NDArray[np.floating]]
 Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]
 """A model with an index in its vocabulary, its tokenizer where it knows text, and what it was before."""
 log = logging.getLogger(__name__)
 
 
 class LlmBsRecommender(GenerativeRecommender):
-    """A language model that knows the items' codes; what it lists and how it scores: see `GenerativeRecommender`."""
+    """A language model that knows the items' codes: trained whole, then with an annealing adapter.
+
+    Text tasks run where items have text, CON's part for the sources that `vectors` are given of. What it lists and how
+    it scores: see `GenerativeRecommender`.
+    """
 
     kind: ClassVar[str] = "llm-bs"
     title: ClassVar[str] = "LLM-BS"
@@ -86,69 +83,31 @@ class LlmBsRecommender(GenerativeRecommender):
         self.tokenizer, self.adapter, self.base = tokenizer, adapter, dict(base or {})
 
     @classmethod
-    def fit(
-        cls,
-        dataset: Dataset,
-        index: ItemIndex,
-        folder: Path | str,
-        config: LlmBsConfig | None = None,
-        vectors: Vectors | None = None,
-        graph: Graph = "leak-free",
-        sequences: Sequences | None = None,
-    ) -> LlmBsRecommender:
-        """Full training, then the annealing adapter; a killed run continues from `folder`.
+    def _begun(
+        cls, dataset: Dataset, index: ItemIndex, config: LlmBsConfig, vectors: Vectors
+    ) -> tuple[LlmBsNetwork, dict[str, Any]]:
+        lm, tokens, tokenizer, base = _start(dataset, index, config)
+        contrast = _contrast(lm, len(index), vectors, config)
+        return LlmBsNetwork(lm, tokens, config.softmax, contrast), {"tokenizer": tokenizer, "base": base}
 
-        Gradients come from training items alone; validation items choose the epoch. Text tasks run where items have
-        text, CON's part for the sources that vectors are given of.
-
-        Args:
-            dataset: interactions with timestamps, one validation and one test item per user.
-            index: the codes of all its items.
-            folder: for checkpoints and metrics.jsonl of both stages.
-            config: `LlmBsConfig()` by default.
-            vectors: `semantic` and `behaviour`, [I, E] each: what the index was made from.
-            graph: which training interactions (see `Dataset.edges`).
-            sequences: other histories of the same data set, such as shuffled ones.
-
-        Raises:
-            UserError: no order, no training items, an index of other items, a model that can't be used; training
-                diverged.
-        """
-        config, vectors = config or LlmBsConfig(), vectors or {}
-        sequences = sequences or Sequences.from_dataset(dataset, graph)
-        check_data(dataset, sequences, index)
-        with kept_generators():
-            seed_everything(config.seed)
-            lm, tokens, tokenizer, base = _start(dataset, index, config)
-            contrast = _contrast(lm, len(index), vectors, config)
-            network = LlmBsNetwork(lm, tokens, config.softmax, contrast)
-        texts = _texts(dataset, sequences, tokens, tokenizer, config)
-        trie = CodeTrie.from_codes(index.codes, index.sizes)
-        # The first stage does not depend on the adapter's options.
-        first = config.model_copy(update={"annealing": AnnealingConfig()})
-        identity = identity_of(dataset, sequences, index, first, _digest(vectors))
+    def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
+        network, config = self.network, self.config
+        texts = _texts(dataset, sequences, network.tokens, self.tokenizer, config)
         loop = {"accumulation": config.accumulation, "precision": config.precision}
-        task = LlmBsTask(network, sequences, trie, config, texts)
-        metrics = {"full": task.learn(Path(folder) / "full", "llm-bs", identity, **loop).summary()}
+        task = LlmBsTask(network, sequences, self._trie, config, texts)
+        self.metrics["full"] = task.learn(folder / "full", "llm-bs", identity, **loop).summary()
         network.contrast = None  # its part ends with this stage (section 3.4.3)
-        adapter = None
-        if config.annealing.epochs:
-            with kept_generators():
-                seed_everything(config.seed, 1)
-                adapter = Annealing(lm, tokens, config.annealing)
-            # The start counts as a state: an adapter that does not help stays no change.
-            loop |= {"epochs": config.annealing.epochs, "patience": 0, "evaluate_first": True}
-            task = LlmBsTask(network, sequences, trie, config, adapter=adapter)
-            identity += config.annealing.model_dump_json()
-            metrics["annealing"] = task.learn(
-                Path(folder) / "annealing", "annealing", identity, **loop
-            ).summary()
-        catalogue = Catalogue.of(dataset, sequences.train)
-        fitted = cls(
-            catalogue, index, network, config, metrics, tokenizer=tokenizer, adapter=adapter, base=base
-        )
-        fitted.learn_repeats(sequences)
-        return fitted
+        if not config.annealing.epochs:
+            return
+        with kept_generators():
+            seed_everything(config.seed, 1)
+            self.adapter = Annealing(network.lm, network.tokens, config.annealing)
+        # The start counts as a state: an adapter that does not help stays no change.
+        loop |= {"epochs": config.annealing.epochs, "patience": 0, "evaluate_first": True}
+        task = LlmBsTask(network, sequences, self._trie, config, adapter=self.adapter)
+        identity += config.annealing.model_dump_json()
+        result = task.learn(folder / "annealing", "annealing", identity, **loop)
+        self.metrics["annealing"] = result.summary()
 
     # --- talking
 
@@ -281,13 +240,6 @@ def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsCo
     if not config.contrast.weights.keys() & vectors.keys():
         return None
     return Contrast(lm.get_input_embeddings().weight.shape[1], items, vectors, config.contrast)
-
-
-def _digest(vectors: Vectors) -> str:
-    digest = hashlib.sha256()
-    for source in sorted(vectors):
-        digest.update(source.encode() + np.ascontiguousarray(vectors[source]).tobytes())
-    return digest.hexdigest()
 
 
 def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:

@@ -49,9 +49,8 @@ def kind(name: str) -> type[SequentialOptions]:
     Raises:
         UserError: no system of that name defines one.
     """
-    if (
-        name not in NETWORKS
-    ):  # a system's module registers its network; systems stand above, hence the late import
+    # A system's module registers its network; systems stand above, hence the late import.
+    if name not in NETWORKS:
         import_module("forwhy.systems").find_system(name)
     return NETWORKS[name]
 
