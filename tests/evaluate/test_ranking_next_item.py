@@ -126,7 +126,14 @@ def test_a_miss_is_a_miss_in_the_smallest_catalogue() -> None:
     assert found.per_user["recall@1"].tolist() == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("row", [[0, 0, 1], [-1, 0, 1], [0, -1, 1], [0, 1, 3], [-1, -1, -1]])
+def test_an_empty_list_is_a_miss() -> None:
+    sequences = Sequences(Histories.of([[0], [1]]), np.array([1, 2]), np.array([2, 0]), 3)
+    found = rank_lists(np.array([[2, 0, 1], [-1, -1, -1]]), sequences, ks=(1, 3))
+    assert found.per_user["recall@3"].tolist() == [1.0, 0.0]
+    assert np.isfinite(np.stack(list(found.per_user.values()))).all()
+
+
+@pytest.mark.parametrize("row", [[0, 0, 1], [-1, 0, 1], [0, -1, 1], [0, 1, 3]])
 def test_rows_that_are_no_lists_are_refused(row: list[int]) -> None:
     sequences = Sequences(Histories.of([[0], [1]]), np.array([1, 2]), np.array([2, 0]), 3)
     with pytest.raises(ValueError, match="list 1 is no list of distinct items"):

@@ -322,13 +322,14 @@ def rank_lists(
 ) -> RankingResult:
     """Metrics of `rank_sequences` from each user's best K items [V, K], as a beam gives them.
 
-    Without `mrr`, which needs all ranks. Rows follow `sequences.evaluated(split)`; a list that ends early holds -1
-    from there on. An item outside the list is a miss: its rank is given as one behind the catalogue and behind
-    every k. With seen items left out, give lists for which the model was told to hide `sequences.histories(split)`.
+    Without `mrr`, which needs all ranks. Rows follow `sequences.evaluated(split)`. A list that ends early holds -1
+    from there on; one of nothing else is somebody's who has taken everything. An item outside the list is a miss: its
+    rank is given as one behind the catalogue and behind every k. With seen items left out, give lists for which the
+    model was told to hide `sequences.histories(split)`.
 
     Raises:
         UserError: no user has an item left out; a k beyond the lists.
-        ValueError: not one row per user; a row that is empty, repeats an item, names one that does not exist, or goes
+        ValueError: not one row per user; a row that repeats an item, names one that does not exist, or goes
             on after its end.
     """
     users, pairs = _targets(sequences, split)
@@ -368,7 +369,7 @@ def _check_lists(lists_vk: Ints, users: int, n_items: int) -> None:
     if lists_vk.ndim != 2 or len(lists_vk) != users:
         raise ValueError(f"lists of shape {lists_vk.shape}: one row for each of {users} users is needed")
     ended = lists_vk < 0
-    wrong = ended[:, 0] | (ended[:, :-1] & ~ended[:, 1:]).any(axis=1) | (lists_vk >= n_items).any(axis=1)
+    wrong = (ended[:, :-1] & ~ended[:, 1:]).any(axis=1) | (lists_vk >= n_items).any(axis=1)
     ordered = np.sort(lists_vk, axis=1)
     wrong |= ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
     if wrong.any():
