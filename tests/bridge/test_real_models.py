@@ -31,13 +31,11 @@ def reader(
 
 def test_without_behaviour_tokens_logits_are_the_plain_models(reader: Reader) -> None:
     prompt, backbone = reader.prompt, reader.backbone
-    task, reader.bridge.task_TD.data = reader.bridge.task_TD.data, reader.bridge.task_TD.data[:0]
     row = Row((), (), target=prompt.target("The staff is friendly."))
     ids = torch.tensor([[*prompt.prefix_ids, *prompt.tail_ids, *row.target[:-1]]])
     with torch.no_grad():
         expected = backbone.model(input_ids=ids).logits[0, -len(row.target) :]
-        logits, _ = reader.logits([row])
-    reader.bridge.task_TD.data = task
+        logits, _ = Reader[None](backbone, prompt, None).logits([row])
     torch.testing.assert_close(logits, expected, atol=2e-3, rtol=1e-4)
     assert torch.equal(logits.argmax(dim=-1), expected.argmax(dim=-1))
 
