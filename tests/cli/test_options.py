@@ -11,7 +11,7 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from forwhy.cli.console import app_of
+from forwhy.cli import app_of
 from forwhy.cli.options import Given, pairs, prices, takes
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.errors import UserError

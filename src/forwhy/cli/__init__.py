@@ -1,17 +1,33 @@
-"""The command line: parse, call, print. A command's module is imported when that command is asked for."""
+"""The command line: results on stdout, everything else on stderr. A command is imported when it is asked for."""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
-from forwhy.cli.console import app_of, set_up_logging
-from forwhy.cli.guard import guarded
+from forwhy import __version__
+from forwhy.atomic import plain_json
+from forwhy.errors import UserError
+
+if TYPE_CHECKING:
+    from forwhy.recipe.examine import Examination
+
+log = logging.getLogger("forwhy.cli")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+FILE_WIDTH = 120
+"""Columns of tables that go into a file or a pipe."""
 
 COMMANDS = {
     "demo": ("first_steps:demo", "Make a little town, run a system on it, and show what comes out."),
@@ -58,6 +74,20 @@ class Commands(TyperGroup):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
 
+# --- the application
+
+
+def app_of(**more: Any) -> typer.Typer:  # noqa: ANN401 - as `typer.Typer` takes them
+    """An application, or a group of commands in it, that prints plain text and lets errors through."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **more,
+    )
+
+
 app = app_of(
     name="forwhy",
     cls=Commands,
@@ -68,26 +98,127 @@ app = app_of(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from forwhy import __version__
-
         typer.echo(f"forwhy {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def options(
+def set_up(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
     ] = False,
 ) -> None:
     """Recommendations with a because."""
-    set_up_logging(quiet)
+    logger, handler = logging.getLogger("forwhy"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.handlers, logger.propagate = [handler], False
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Exit status 0: done; 2: the caller's mistake; 1: ours; 130: interrupted."""
-    given = None if arguments is None else list(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     # Commands that write down how they were called find their words in `context.obj`.
-    words = sys.argv[1:] if given is None else given
-    sys.exit(guarded(lambda: app(args=given, prog_name="forwhy", standalone_mode=False, obj=words)))
+    sys.exit(guarded(lambda: app(args=words, prog_name="forwhy", standalone_mode=False, obj=words)))
+
+
+# --- an exception as an exit status and one line on stderr
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Runs a command and answers with the exit status; never raises."""
+    try:
+        status = command()
+        return status if isinstance(status, int) else 0
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _say(130, "stopped; what was done is kept: the same command goes on from there")
+    except UserError as error:
+        return _say(2, str(error))
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer turns a broken pipe into SystemExit before it gets here.
+        if not any(isinstance(it, BrokenPipeError) for it in (error, error.__context__)):
+            return 1
+        # The reader of our output left (`| head`): nothing more can be written, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    """A full disk, a forbidden path and a wrong option are the caller's to mend; all else is ours."""
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _say(2, f"{place}the disk is full; free some space and run the same command again")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return _say(2, f"{place}{error.strerror}; choose a path that you may read and write")
+    if hasattr(error, "format_message"):  # Typer's own errors; their class is private to it
+        message, context = str(error.format_message()), getattr(error, "ctx", None)
+        remedy = "" if context is None else f"; see: {context.command_path} --help"
+        return _say(2, f"{message.rstrip('.')}{remedy}") if message else 2
+    traceback.print_exception(error)
+    return _say(1, f"internal error: {type(error).__name__}: {error}; please report it with the lines above")
+
+
+def _say(status: int, message: str) -> int:
+    sys.stderr.write(f"forwhy: {one_line(message)}\n")
+    return status
+
+
+# --- what commands share
+
+
+def one_of(options: Mapping[str, object]) -> None:
+    """Refuses a command that got none of these options, or several.
+
+    Raises:
+        UserError: Naming them.
+    """
+    given = [name for name, value in options.items() if value]
+    if len(given) != 1:
+        raise UserError(f"{' and '.join(given) or 'nobody named'}: give one of {', '.join(options)}")
+
+
+def plain(text: object) -> str:
+    """Text from data for a terminal: without control characters, which could move the cursor or worse."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in str(text))
+
+
+def one_line(text: object) -> str:
+    """`plain` without line breaks, for a cell or a line among others."""
+    return " ".join(plain(text).split())
+
+
+def emit(document: object) -> None:
+    """Writes one JSON document; not-a-number becomes null, as JSON has none."""
+    sys.stdout.write(json.dumps(plain_json(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def show(*renderables: RenderableType) -> None:
+    """Writes text and tables for a reader; text from data is not read as markup."""
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    console = Console(file=sys.stdout, markup=False, highlight=False, width=width)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def show_evaluation(document: Mapping[str, Any]) -> None:
+    """Writes one evaluation as tables."""
+    from forwhy.report import render
+
+    show(*render(document))
+
+
+def show_examination(found: Examination) -> None:
+    """Writes several evaluations as one table each of texts, rankings, gain and grounding."""
+    from forwhy.report import render_examined
+
+    show(
+        *render_examined(
+            found.examined, found.comparisons, found.bold, found.metrics, found.ranking, found.notes
+        )
+    )

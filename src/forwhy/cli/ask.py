@@ -11,7 +11,7 @@ import polars as pl
 import typer
 from rich.table import Table
 
-from forwhy.cli.console import JsonFlag, emit, one_of, plain, show
+from forwhy.cli import JsonFlag, emit, one_of, plain, show
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from forwhy.cli.console import JsonFlag, app_of, emit, one_line, plain, show
+from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
 from forwhy.cli.options import Given, pairs, takes
 from forwhy.columns import Graph
 from forwhy.data import sources

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forwhy.cli.console import JsonFlag, emit, show_evaluation, show_examination
+from forwhy.cli import JsonFlag, emit, show_evaluation, show_examination
 from forwhy.cli.options import Given, prices, takes
 from forwhy.errors import UserError
 from forwhy.evaluate.judge import Judge, JudgeConfig

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import forwhy.doctor
+from forwhy.cli import JsonFlag, emit, log, show, show_evaluation
 from forwhy.cli.ask import add_reasons, described, items_listed, recommendation
-from forwhy.cli.console import JsonFlag, emit, log, show, show_evaluation
 from forwhy.data.sample import little_town
 from forwhy.recipe import RunFolder, load_recipe, packaged_recipe
 from forwhy.recipe import run as run_stages

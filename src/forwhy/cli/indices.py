@@ -10,7 +10,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from forwhy.cli.console import JsonFlag, app_of, emit, one_line, show
+from forwhy.cli import JsonFlag, app_of, emit, one_line, show
 from forwhy.cli.options import Given, takes
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from forwhy.atomic import refuse_foreign
-from forwhy.cli.console import JsonFlag, app_of, emit, log, one_line, show
+from forwhy.cli import JsonFlag, app_of, emit, log, one_line, show
 from forwhy.cli.options import Given, prices, takes
 from forwhy.data.dataset import MARKER, Dataset
 from forwhy.errors import UserError

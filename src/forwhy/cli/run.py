@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forwhy.cli.console import JsonFlag, app_of, emit, show, show_evaluation, show_examination
+from forwhy.cli import JsonFlag, app_of, emit, show, show_evaluation, show_examination
 from forwhy.recipe import Grid, RunFolder, StageReport, default_recipe, load_grid, load_recipe, run_grid
 from forwhy.recipe import run as run_stages
 from forwhy.systems import names

@@ -1,4 +1,4 @@
-"""Every exception becomes an exit status and one line."""
+"""Every exception becomes an exit status and one line; what reaches a terminal is plain."""
 
 # ruff: noqa: ANN401 - the command line is conftest's, which no test can import
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from forwhy.cli.guard import guarded
+from forwhy.cli import guarded, plain
 from forwhy.errors import UserError
 
 Capture = pytest.CaptureFixture[str]
@@ -52,3 +52,7 @@ def test_reader_that_leaves_is_no_error(tiny_run: Path) -> None:
     assert process.wait() == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_control_characters_do_not_reach_a_terminal() -> None:
+    assert plain("caf\x1b[2Jé\r\x07\n日本") == "caf [2Jé  \n日本"
