@@ -45,11 +45,9 @@ _ITEMS = 3
 class Explainer(Saved, Generic[KnownT, RowT]):
     """Says in words why a user would like an item, and what that rests on.
 
-    Hot users and items are those with training interactions; a warm user comes with a history of items. A user or
-    item without any training interaction is refused with the remedy.
-
-    A new explainer begins with :class:`SoftExplainer`, whose model reads vectors, or :class:`SpokenExplainer`, whose
-    model reads words; they leave it a handful of methods.
+    A user is known from training, or comes with a history of items; a user or item without any training interaction is
+    refused with the remedy. A new explainer begins with :class:`SoftExplainer`, whose model reads vectors, or
+    :class:`SpokenExplainer`, whose model reads words; they leave it a handful of methods.
     """
 
     kind = "explainer"
@@ -167,6 +165,11 @@ class Explainer(Saved, Generic[KnownT, RowT]):
                 users.tolist(), items.tolist(), pairs.items.tolist(), pairs.texts, strict=True
             )
         ]
+
+    def _profiles(self, subject: Subject) -> dict[Side, str]:
+        """Who they are in words; "" where nothing is known, as of a newcomer."""
+        sides = zip(SIDES, (subject.user, subject.item), strict=True)
+        return {side: "" if number is None else self.profiles[side].get(number, "") for side, number in sides}
 
     def supported(self, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] Whether both sides of a pair have training interactions, so that :meth:`explain` takes it."""

@@ -26,7 +26,6 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Numbers, Row, buckets
 from forwhy.bridge.reader import Reader
-from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Subject
@@ -127,11 +126,8 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         return ReadingTask(self, *rows)
 
     def _row(self, subject: Subject) -> Row:
-        """As the model reads it; a newcomer's profile is left out."""
-        profiles: dict[Side, str] = {"item": self.profiles["item"].get(subject.item, "")}
-        if subject.user is not None:
-            profiles["user"] = self.profiles["user"].get(subject.user, "")
-        return self.reader.prompt.row(*self._standing(subject), subject.title, subject.text, profiles)
+        user, item = self._standing(subject)
+        return self.reader.prompt.row(user, item, subject.title, subject.text, self._profiles(subject))
 
     # --- explaining
 

@@ -207,16 +207,11 @@ class SpokenExplainer(Explainer[KnownT, Described]):
 
     def _row(self, subject: Subject, without: tuple[Side, int] | None = None) -> Described:
         """A pair in words, one token's phrases left out where asked for; each phrase is said once."""
-        words, said = self.config.words, dict[Side, str]()
-        phrases = self._phrases(subject) if words.shows == "glosses" else {}
-        numbers = {"user": subject.user, "item": subject.item}
-        for side in SIDES:
-            if words.shows == "profiles":
-                number = numbers[side]
-                said[side] = "" if number is None else self.profiles[side].get(number, "")
-                continue
-            kept = [gloss[: words.phrases] for n, gloss in enumerate(phrases[side]) if (side, n) != without]
-            said[side] = "; ".join(dict.fromkeys(phrase for gloss in kept for phrase in gloss))
+        words, said = self.config.words, self._profiles(subject)
+        if words.shows == "glosses":
+            for side, phrases in self._phrases(subject).items():
+                kept = [gloss[: words.phrases] for n, gloss in enumerate(phrases) if (side, n) != without]
+                said[side] = "; ".join(dict.fromkeys(phrase for gloss in kept for phrase in gloss))
         title = subject.title if self.config.prompt.title else ""
         return Described(said["user"], said["item"], title, subject.text)
 

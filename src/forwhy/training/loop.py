@@ -190,8 +190,7 @@ class _Training:
     def _is_over(self) -> bool:
         state, config = self.state, self.config
         is_stale = bool(config.patience) and state.stale >= config.patience
-        is_spent = bool(config.max_steps) and state.step >= config.max_steps
-        return state.epoch >= config.epochs or is_spent or is_stale
+        return state.epoch >= config.epochs or is_stale
 
     def _epoch(self) -> None:
         """The rest of the current epoch, from the batch where the state stands."""
@@ -217,8 +216,7 @@ class _Training:
         if not size:
             raise UserError(f"{self.name}: nothing to train on; check that the training split is not empty")
         if not self.state.total_steps:
-            total = self.config.epochs * math.ceil(size / self.config.accumulation)
-            self.state.total_steps = min(total, self.config.max_steps or total)
+            self.state.total_steps = self.config.epochs * math.ceil(size / self.config.accumulation)
         self.progress.resize(self.state.total_steps)
 
     def _move(self, batches: int, size: int) -> None:

@@ -39,14 +39,12 @@ class TrainingOptions(Options):
     def loop(self, validates: bool = True, **more: Any) -> "LoopConfig":  # noqa: ANN401 (fields of LoopConfig)
         """These options as the loop's; `more` wins. With nothing to validate on, the last epoch is kept."""
         own = {name: getattr(self, name) for name in LoopConfig.model_fields if hasattr(self, name)}
-        return LoopConfig(**own | more).validated(validates)
+        unselected = {} if validates else {"patience": 0, "evaluate_every": max(self.epochs, 1)}
+        return LoopConfig(**own | more | unselected)
 
 
 class LoopConfig(TrainingOptions):
     """Everything the loop reads: a stage's `TrainingOptions` and how to step."""
-
-    max_steps: int = Field(default=0, ge=0)
-    """Optimiser steps after which training ends whatever the epoch; 0 = no limit."""
 
     evaluate_unit: Literal["epochs", "steps"] = "epochs"
     """Whether `evaluate_every` counts epochs (short ones) or optimiser steps (long epochs)."""
@@ -55,13 +53,10 @@ class LoopConfig(TrainingOptions):
     """Evaluate before the first step: the start may be the best state (spectral start, warm start)."""
 
     schedule: Literal["constant", "cosine"] = "constant"
-    """What becomes of the optimiser's learning rates over all steps; `cosine` falls to `final_rate`."""
+    """What becomes of the optimiser's learning rates over all steps; `cosine` falls to 0."""
 
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of all steps in which the learning rate grows linearly from 0."""
-
-    final_rate: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Where `cosine` ends, as a share of the full learning rate."""
 
     accumulation: int = Field(default=1, ge=1)
     """Batches whose gradients make one optimiser step; as if they had been one batch (memory for time)."""
@@ -75,12 +70,6 @@ class LoopConfig(TrainingOptions):
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""
 
-    def validated(self, validates: bool) -> "LoopConfig":
-        """The same; with nothing to validate on, one that evaluates once and keeps the last epoch."""
-        if validates:
-            return self
-        return self.model_copy(update={"patience": 0, "evaluate_every": max(self.epochs, 1)})
-
     def rate(self, step: int, total: int) -> float:
         """Factor on the learning rates for step ``step`` (from 0) of ``total``."""
         warm = math.ceil(self.warmup * total)
@@ -89,4 +78,4 @@ class LoopConfig(TrainingOptions):
         if self.schedule == "constant":
             return 1.0
         share = min((step - warm) / max(total - warm, 1), 1.0)
-        return self.final_rate + (1.0 - self.final_rate) * 0.5 * (1.0 + math.cos(math.pi * share))
+        return 0.5 * (1.0 + math.cos(math.pi * share))
