@@ -143,9 +143,9 @@ def _show(mining: Mining, place: Path, as_json: bool) -> None:
         "of", "could be read", "mined", "nothing to read", "left out", "failed", title=one_line(mining.model)
     )
     for stage in mining.stages:
-        cells = (f"{count:,}" for count in (stage.subjects, stage.mined, stage.nothing))
-        table.add_row(stage.about, *cells, _listed(stage.skipped), _listed(stage.failed))
-    cases = [case for stage in mining.stages for case in stage.examples][:EXAMPLES]
+        cells = (f"{stage[count]:,}" for count in ("subjects", "mined", "nothing"))
+        table.add_row(stage["about"], *cells, _listed(stage["skipped"]), _listed(stage["failed"]))
+    cases = [case for stage in mining.stages for case in stage["examples"]][:EXAMPLES]
     examples = (one_line(", ".join(f"{name} {value}" for name, value in case.items())) for case in cases)
     show(table, *examples, f"Written to {place}.", *([note] if note else []))
 

@@ -112,7 +112,7 @@ def test_texts_without_a_word_are_counted() -> None:
     mining = mine(
         told("It was what it was.", "Warm bread."), MiningConfig(kind="explanations"), ExtractiveMiner()
     )
-    assert mining.stages[0].failed == {"no phrase": 1}
+    assert mining.stages[0]["failed"] == {"no phrase": 1}
 
 
 def test_provenance_names_no_model() -> None:

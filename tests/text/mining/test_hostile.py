@@ -136,7 +136,7 @@ def test_a_real_small_model_survives_hostile_reviews() -> None:
     config = MiningConfig(kind="explanations", explanation_words=5)
     stage = stage_of(data, "item", config)
     with KeptAnswers(None) as cache, open_chat(ChatConfig(model="smollm2-135m", device="cpu")) as chat:
-        outcomes, asked = LanguageMiner(chat, cache, asks=1).find(stage)
+        outcomes, _, asked = LanguageMiner(chat, cache, asks=1).find(stage)
     failed = sum(asked.failed.values())
     assert asked.answered + failed == len(names)
     assert [isinstance(outcome, str) for outcome in outcomes].count(True) == failed

@@ -48,7 +48,7 @@ def test_packaged_prompts_are_whole(kind: Kind, side: Side) -> None:
     assert ("7 at most" in prompt.system) == (kind == "intents")
     assert not re.search(r"{(most|words)}", prompt.system)
     system, ask = prompt.messages(
-        Entity("user", 0, ("[[reviews]]",), metadata=("[[metadata]]",), items=("[[items]]",))
+        Entity("user", "a", ("[[reviews]]",), metadata=("[[metadata]]",), items=("[[items]]",))
     )
     assert (system.role, ask.role) == ("system", "user")
     places = {"intents-item": ["metadata"], "profiles-item": ["metadata"], "profiles-user": ["items"]}

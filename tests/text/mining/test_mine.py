@@ -41,8 +41,8 @@ def test_what_fails_is_counted_and_the_rest_kept(canaries: Dataset, script: Scri
     with KeptAnswers(None) as cache:
         found = mine(canaries, MiningConfig(kind="intents", side="user"), LanguageMiner(chat, cache, asks=2))
     (stage,) = found.stages
-    assert (stage.subjects, stage.mined, stage.failed) == (5, 4, {"malformed": 1})
-    assert stage.examples == [{"user": "d", "reason": "malformed"}]
+    assert (stage["subjects"], stage["mined"], stage["failed"]) == (5, 4, {"malformed": 1})
+    assert stage["examples"] == [{"user": "d", "reason": "malformed"}]
     assert set(found.dataset.phrases("user")) == {0, 1, 2, 4}
     assert len(chat.asked) == 4 + 2
     assert "d" not in set(found.dataset.tables["mined"]["entity_id"])
@@ -119,7 +119,7 @@ def test_one_explanation_for_a_pair_with_two_reviews(canaries: Dataset, script: 
     chat = script()
     with KeptAnswers(None) as cache:
         (stage,) = mine(doubled, MiningConfig(kind="explanations"), LanguageMiner(chat, cache)).stages
-    assert stage.skipped == {"no interaction": 1, "withheld": 1, "further reviews": 1}
+    assert stage["skipped"] == {"no interaction": 1, "withheld": 1, "further reviews": 1}
     assert not any("again</review>" in asked.messages[1].content for asked in chat.asked)
 
 

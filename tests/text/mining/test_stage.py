@@ -176,8 +176,8 @@ def test_who_has_nothing_is_not_asked_about(canaries: Dataset, script: Script) -
     with KeptAnswers(None) as cache:
         found = mine(canaries, MiningConfig(kind="intents"), LanguageMiner(chat, cache))
     items, users = found.stages
-    assert (items.subjects, items.nothing) == (4, 1)  # z has neither a review nor a title
-    assert (users.subjects, users.nothing) == (5, 1)
+    assert (items["subjects"], items["nothing"]) == (4, 1)  # z has neither a review nor a title
+    assert (users["subjects"], users["nothing"]) == (5, 1)
     assert len(chat.asked) == 9
 
 

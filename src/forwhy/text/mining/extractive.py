@@ -17,7 +17,6 @@ from itertools import groupby
 
 import polars as pl
 
-from forwhy.columns import Side
 from forwhy.data.audit.finding import UNSPACED
 from forwhy.data.dataset import Dataset
 from forwhy.text.mining.mine import Outcomes, Values
@@ -66,20 +65,20 @@ class ExtractiveMiner:
 
     model = "extractive"
 
-    def check(self, config: MiningConfig, side: Side) -> str:
-        """No prompt, so no hash."""
-        return ""
-
-    def find(self, stage: MiningStage) -> tuple[Outcomes, None]:
+    def find(self, stage: MiningStage) -> tuple[Outcomes, str, None]:
         """Phrases, a sentence made of them, or the review's most central sentences."""
         weight = _weights(stage.dataset, stage.config)
-        return [_found(entity, weight, stage.config) or NOTHING for entity in stage.entities], None
+        return [_found(entity, weight, stage.config) or NOTHING for entity in stage.entities], "", None
 
 
 def _found(entity: Entity, weight: Weight, config: MiningConfig) -> Values:
     if config.kind == "explanations":
         return _central(entity.reviews[0], weight, config.explanation_words)
-    phrases = _phrases(entity.reviews or _described(entity), weight, config.phrases)
+    told = entity.reviews
+    if not told:  # what others wrote, without the opening of an extractive profile
+        beside = entity.items or entity.metadata
+        told = tuple(text.partition(": ")[2] if text.startswith(OPENINGS) else text for text in beside)
+    phrases = _phrases(told, weight, config.phrases)
     return phrases if config.kind == "intents" else _profile(entity, phrases, config.profile_words)
 
 
@@ -114,12 +113,6 @@ def _tokens(texts: Sequence[str], lower: bool = False) -> pl.Series:
     return (series.str.to_lowercase() if lower else series).str.extract_all(TOKEN)
 
 
-def _described(entity: Entity) -> tuple[str, ...]:
-    """What others wrote, without the opening of an extractive profile."""
-    told = entity.items or entity.metadata
-    return tuple(text.partition(": ")[2] if text.startswith(OPENINGS) else text for text in told)
-
-
 def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
     """The heaviest phrases of some texts; no two of them share a word."""
     mentions: Counter[Phrase] = Counter()
@@ -135,7 +128,7 @@ def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
     for key in sorted(scores, key=lambda phrase: (-scores[phrase], phrase)):
         if used.isdisjoint(key):
             used.update(key)
-            chosen.append(_joined(spelt[key]))
+            chosen.append(("" if is_sign(key[0]) else " ").join(spelt[key]))
         if len(chosen) == most:
             break
     return tuple(chosen)
@@ -151,10 +144,6 @@ def _candidates(tokens: Sequence[str], weight: Weight) -> Iterator[Phrase]:
                 yield words[start:end]
 
 
-def _joined(phrase: Phrase) -> str:
-    return ("" if is_sign(phrase[0]) else " ").join(phrase)
-
-
 def _profile(entity: Entity, phrases: Values, words: int) -> Values:
     """One plain sentence; says where the phrases are from."""
     if not phrases:
@@ -163,14 +152,9 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
         opening = OPENINGS[0] if entity.reviews else OPENINGS[1]
     else:
         opening = "Writes about" if entity.reviews else "Chose items described with"
-    kept = list(phrases)
-    while len(kept) > 1 and count_words(_sentence(opening, kept)) > words:
-        kept.pop()
-    return (first_words(_sentence(opening, kept), words),)
-
-
-def _sentence(opening: str, phrases: Sequence[str]) -> str:
-    return f"{opening}: {'; '.join(phrases)}."
+    shorter = (f"{opening}: {'; '.join(phrases[:count])}." for count in range(len(phrases), 0, -1))
+    sentence = next((text for text in shorter if count_words(text) <= words), f"{opening}: {phrases[0]}.")
+    return (first_words(sentence, words),)
 
 
 def _central(text: str, weight: Weight, words: int) -> Values:

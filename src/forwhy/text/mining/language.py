@@ -215,20 +215,13 @@ class LanguageMiner:
         self._prompt, self._prices = prompt, prices
         self.model = chat.model
 
-    def check(self, config: MiningConfig, side: Side) -> str:
-        """SHA-256 of the prompt of a stage.
-
-        Raises:
-            UserError: its file is not a prompt.
-        """
-        return MiningPrompt(config, side, self._prompt).sha256
-
-    def find(self, stage: MiningStage) -> tuple[Outcomes, Asked]:
+    def find(self, stage: MiningStage) -> tuple[Outcomes, str, Asked]:
         """Replies to all questions of a stage; see `ask_all`."""
-        inquiries = MiningPrompt(stage.config, stage.side, self._prompt).inquiries(stage.entities)
+        prompt = MiningPrompt(stage.config, stage.side, self._prompt)
         title = f"{stage.config.kind} of {stage.about}"
+        inquiries = prompt.inquiries(stage.entities)
         replies = ask_all(self._chat, inquiries, self._kept, self._asks, title, self._prices)
-        return [reply.value or reply.reason or "malformed" for reply in replies], replies.asked
+        return [reply.value or reply.reason or "malformed" for reply in replies], prompt.sha256, replies.asked
 
 
 def estimates(

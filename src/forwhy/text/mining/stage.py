@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -91,12 +91,12 @@ def first_words(text: str, count: int) -> str:
     return text if len(ends) <= count + 1 else text[: ends[count]]
 
 
-# --- Who is asked about, and all that a question about them may show: leak-free by construction.
+# --- Who is asked about, and all that a question about them may show. Nothing held out leaks into it.
 #
-# Texts of users and items come from `Dataset.training_texts` alone, which has no text of any pair that is held
-# out as explanation or as interaction; items of a user from the leak-free training graph; beside them stand
-# titles, categories and descriptions. The one exception is an explanation: it is the reference of its pair, so
-# it is distilled from that pair's own review, held out or not, which no other question sees.
+# Texts of users and items come from `Dataset.training_texts`, which has none of a pair that is held out, as
+# explanation or as interaction; items of a user come from the leak-free training graph. Titles, categories and
+# descriptions are shown too. An explanation is the one exception: it is the reference of its pair, so it is written
+# from that pair's own review, held out or not, which no other question shows.
 #
 # Legend: R rows.
 
@@ -109,30 +109,31 @@ PAIR = ["user_id", "item_id"]
 
 @dataclass(frozen=True)
 class Entity:
-    """A user, an item or a pair, by internal numbers, with clean texts."""
+    """A user, an item or a pair, by id, with the clean texts that a question may show."""
 
     side: Literal["user", "item", "pair"]
-    number: int
+    id: str
     """The user's of a pair."""
     reviews: tuple[str, ...] = ()
-    sources: tuple[int, ...] = ()
-    """Whose: the other end of the pair that each review is about (users of an item, items of a user)."""
+    sources: tuple[str, ...] = ()
+    """The other end of the pair that each review is about: users of an item, items of a user."""
     metadata: tuple[str, ...] = ()
     """What the `items` table says of an item, in one text."""
     items: tuple[str, ...] = ()
     """Descriptions or profiles of a user's items."""
-    profiles: tuple[int, ...] = ()
+    profiles: tuple[str, ...] = ()
     """Items of which it was the profile."""
     shipped: int = 0
     """How many of those profiles nobody knows the sources of."""
-    pair_item: int = -1
+    item: str = ""
+    """The item's of a pair."""
     split: Split = "train"
     """Of a pair's interaction."""
 
 
 @dataclass(frozen=True)
 class MiningStage:
-    """One step of mining: the entities of a side that can be asked about, or the pairs, and how many cannot."""
+    """One step of mining: the entities of a side, or the pairs, that can be asked about, and how many cannot."""
 
     config: MiningConfig
     side: Side
@@ -156,8 +157,7 @@ def stage_of(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage:
     Raises:
         UserError: explanations of a data set without reviews.
     """
-    found = _pairs(dataset, config) if config.kind == "explanations" else _entities(dataset, side, config)
-    return MiningStage(config, side, dataset, *found)
+    return _pairs(dataset, config) if config.kind == "explanations" else _entities(dataset, side, config)
 
 
 def source_table(dataset: Dataset) -> Literal["reviews", "explanations"]:
@@ -165,36 +165,53 @@ def source_table(dataset: Dataset) -> Literal["reviews", "explanations"]:
     return "reviews" if "reviews" in dataset.tables else "explanations"
 
 
-Found = tuple[list[Entity], int, dict[str, int]]
-"""The last three fields of a stage."""
-
-
-def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> Found:
+def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage:
     """Every user (item), or `config.limit` of them, with a sample of their texts.
 
-    Items without a review have their description; users without one have, for profiles, their items.
+    Items without a review have their description. For profiles, users have their training items: of each its
+    profile where its sources are known (or `use_profiles`), else its description.
     """
-    pairs = dataset.training_texts(source_table(dataset))
-    own, ends = (pairs.users, pairs.items) if side == "user" else (pairs.items, pairs.users)
+    pairs, texts = dataset.training_texts(source_table(dataset)), dataset.item_texts()
+    ids = {"user": dataset.users.values, "item": dataset.items.values}
+    own, ends, others = (
+        (pairs.users, pairs.items, "item") if side == "user" else (pairs.items, pairs.users, "user")
+    )
     rows = _grouped(own, np.arange(len(pairs)))
-    about = _ItemTexts(dataset, config) if config.kind == "profiles" and side == "user" else None
-    described = dataset.item_texts() if side == "item" else [""] * len(dataset.users)
-    beside = about.items if about is not None else {}
+    described = texts if side == "item" else [""] * len(dataset.users)
+    vouched, beside, profiles = dataset.vouched("profiles", "item"), dict[int, Ints](), dict[int, str]()
+    if config.kind == "profiles" and side == "user":
+        every = dataset.profiles("item").items()
+        profiles = {item: text for item, text in every if item in vouched or config.use_profiles}
+        known = np.array([bool(text) or item in profiles for item, text in enumerate(texts)], bool)
+        edges = dataset.edges("train")
+        beside = _grouped(*edges[known[edges[:, 1]]].T)
     told = np.array([n for n, text in enumerate(described) if n in rows or text or n in beside], np.int64)
     found = []
-    for number in _sample(_order(side, config), told, config.limit).tolist():
+    asked = _sample(_order(side, config), told, config.limit).tolist()
+    for number in asked:
         rng = np.random.default_rng((config.seed, SIDES.index(side), number))
         shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
-        read = [(clean(pairs.texts[row], config.characters), int(ends[row])) for row in shown]
-        texts, sources = [text for text, _ in read if text], [end for text, end in read if text]
-        metadata = filter(None, [clean(described[number], config.characters)])
-        entity = Entity(side, number, tuple(texts), tuple(sources), tuple(metadata))
-        found.append(entity if about is None else about.added(entity, rng))
-    kept = [entity for entity in found if entity.reviews or entity.metadata or entity.items]
-    return kept, len(described) - len(told) + len(found) - len(kept), {}
+        cleaned = [(clean(pairs.texts[row], config.characters), str(ids[others][ends[row]])) for row in shown]
+        read = [(text, end) for text, end in cleaned if text]
+        chosen = _sample(rng, beside.get(number, NOBODY), config.items).tolist()
+        items = (clean(profiles.get(item, texts[item]), config.characters) for item in chosen)
+        entity = Entity(
+            side,
+            str(ids[side][number]),
+            reviews=tuple(text for text, _ in read),
+            sources=tuple(end for _, end in read),
+            metadata=tuple(filter(None, [clean(described[number], config.characters)])),
+            items=tuple(filter(None, items)),
+            profiles=tuple(str(ids["item"][item]) for item in chosen if item in profiles),
+            shipped=sum(item in profiles and item not in vouched for item in chosen),
+        )
+        if entity.reviews or entity.metadata or entity.items:
+            found.append(entity)
+    silent = len(described) - len(told)
+    return MiningStage(config, side, dataset, found, silent + len(asked) - len(found), {})
 
 
-def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
+def _pairs(dataset: Dataset, config: MiningConfig) -> MiningStage:
     """Every reviewed pair, or `config.limit` of them, with its first review and its split.
 
     The split is that of the pair's explanation where it has one, else of its interaction (of a repeated one
@@ -211,11 +228,11 @@ def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
     known = first.join(_splits(dataset.tables), on=PAIR, how="left", maintain_order="left")
     kept = known.filter(pl.col("split").is_not_null() & (pl.col("split") != "withheld"))
     kept = kept[_sample(_order("pair", config), np.arange(kept.height), config.limit)]
-    users, items = dataset.users.numbers(kept["user_id"]), dataset.items.numbers(kept["item_id"])
-    columns = (users.tolist(), items.tolist(), kept["text"], kept["split"])
     found = [
-        Entity("pair", user, (clean(text, config.characters),), (item,), pair_item=item, split=split)
-        for user, item, text, split in zip(*columns, strict=True)
+        Entity(
+            "pair", str(user), (clean(text, config.characters),), (str(item),), item=str(item), split=split
+        )
+        for user, item, text, split in kept.select(*PAIR, "text", "split").iter_rows()
     ]
     skipped = {
         "no interaction": known["split"].null_count(),
@@ -223,30 +240,8 @@ def _pairs(dataset: Dataset, config: MiningConfig) -> Found:
         "further reviews": frame.height - first.height,
     }
     filled = [entity for entity in found if entity.reviews[0]]
-    return filled, len(found) - len(filled), {why: count for why, count in skipped.items() if count}
-
-
-class _ItemTexts:
-    """What a user's items are like: a profile that we know the sources of, else the description."""
-
-    def __init__(self, dataset: Dataset, config: MiningConfig) -> None:
-        self._config, self._own = config, dataset.vouched("profiles", "item")
-        every = dataset.profiles("item").items()
-        self._profiles = {item: text for item, text in every if item in self._own or config.use_profiles}
-        self._texts = dataset.item_texts()
-        edges = dataset.edges("train")
-        known = [bool(text) or item in self._profiles for item, text in enumerate(self._texts)]
-        edges = edges[np.array(known, bool)[edges[:, 1]]]
-        self.items = _grouped(edges[:, 0], edges[:, 1])
-        """Training items of each user of which something is known."""
-
-    def added(self, user: Entity, rng: np.random.Generator) -> Entity:
-        """The user with a sample of what is known of their items."""
-        shown = _sample(rng, self.items.get(user.number, NOBODY), self._config.items).tolist()
-        profiles = tuple(item for item in shown if item in self._profiles)
-        told = [clean(self._profiles.get(item, self._texts[item]), self._config.characters) for item in shown]
-        shipped = sum(item not in self._own for item in profiles)
-        return replace(user, items=tuple(filter(None, told)), profiles=profiles, shipped=shipped)
+    counted = {why: count for why, count in skipped.items() if count}
+    return MiningStage(config, "item", dataset, filled, len(found) - len(filled), counted)
 
 
 def _grouped(keys: Ints, values: Ints) -> dict[int, Ints]:
