@@ -39,8 +39,10 @@ class TrainingOptions(Options):
     def loop(self, validates: bool = True, **more: Any) -> "LoopConfig":  # noqa: ANN401 (fields of LoopConfig)
         """These options as the loop's; `more` wins. With nothing to validate on, the last epoch is kept."""
         own = {name: getattr(self, name) for name in LoopConfig.model_fields if hasattr(self, name)}
-        unselected = {} if validates else {"patience": 0, "evaluate_every": max(self.epochs, 1)}
-        return LoopConfig(**own | more | unselected)
+        values = own | more
+        if not validates:
+            values |= {"patience": 0, "evaluate_every": max(values["epochs"], 1)}
+        return LoopConfig(**values)
 
 
 class LoopConfig(TrainingOptions):
