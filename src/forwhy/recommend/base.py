@@ -67,7 +67,7 @@ class Recommender(ABC):
         return self._best(len(histories), lambda rows: self.scores_after(histories.take(rows)), k, hidden)
 
     def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
-        """The `k` best items of each internal user, as `lists_after`."""
+        """The `k` best items of each internal user, best first, without those that `hidden` names for them."""
         return self._best(len(users), lambda rows: self.scores(users[rows]), k, hidden)
 
     def items_after(self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None) -> Ints:

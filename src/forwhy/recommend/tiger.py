@@ -173,7 +173,7 @@ class TigerNetwork(GenerativeNetwork):
         return ReadHistories(encoded, lengths_B, states_B1D[:, 0], written, here_1)
 
     def grow(self, prompts: ReadHistories, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
-        """States [B, T, D] of new tokens of the tree; see `TreeModel.grow`."""
+        """States [B, T, D] of new tokens of the tree behind `prompts` (arguments: see `TreeReader`)."""
         prompts.places_n = torch.cat([prompts.places_n, depths_T + 1])
         begin_BT1 = seen_BTn.new_ones(*seen_BTn.shape[:2], 1)
         seen_BTn = torch.cat([begin_BT1, seen_BTn], dim=2)

@@ -65,7 +65,15 @@ class TreeReader(Protocol):
         """Prompts, without the beginning that `prefix` holds; the tree may come to `room` tokens."""
 
     def grow(self, prompts: Any, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:  # noqa: ANN401
-        """States [B, T, ...] of new tokens of the tree of what `read` gave; see `TreeModel.grow`."""
+        """States [B, T, ...] of new tokens of the tree behind `prompts`, which `read` gave.
+
+        Args:
+            prompts: What is read already.
+            ids_BT: The tokens.
+            depths_T: How far behind the prompt each stands, from 0.
+            seen_BTn: True where a new token sees a token of the tree; n counts the new ones, last. The first
+                dimension may be 1.
+        """
 
 
 class Beams(NamedTuple):

@@ -129,15 +129,7 @@ class TreeModel:
         return Prompts(cache, lengths_B + begun, longest + begun, last, none)
 
     def grow(self, prompts: Prompts, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
-        """States [B, T, ...] of new tokens of the tree.
-
-        Args:
-            prompts: What is read already.
-            ids_BT: The tokens.
-            depths_T: How far behind the prompt each stands, from 0.
-            seen_BTn: True where a new token sees a token of the tree; n counts the new ones, last. The first
-                dimension may be 1.
-        """
+        """States [B, T, ...] of new tokens of the tree behind `prompts` (arguments: see `beams.TreeReader`)."""
         prompts.depths_n = torch.cat([prompts.depths_n, depths_T])
         positions_BT = prompts.lengths_B[:, None] + depths_T
         behind_P = torch.arange(prompts.width, device=self.device)

@@ -73,11 +73,11 @@ class LlmBsRecommender(GenerativeRecommender):
         """Put together what was fitted or read; the other arguments are those of every generative recommender.
 
         Args:
-            parts: See `GenerativeRecommender`.
+            parts: Catalogue, index, network and config, as of every `GenerativeRecommender`.
             tokenizer: Of a model that knows text.
             adapter: The annealing adapter inside the model.
             base: Name and revision of the model that training began with, and its licence where known.
-            more: See `GenerativeRecommender`.
+            more: Metrics and `repeat_gain`.
         """
         super().__init__(*parts, **more)
         self.tokenizer, self.adapter, self.base = tokenizer, adapter, dict(base or {})
