@@ -1,10 +1,10 @@
 """Splits are seeded, exact in size, and leave everybody something to train on; filters equal naive ones."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from forwhy.data.split import (
     carve_valid,
@@ -34,9 +34,9 @@ def test_sizes_are_exact_and_seeded() -> None:
 def test_every_owner_keeps_a_training_row(owners: list[int], seed: int) -> None:
     keep = np.asarray(owners, dtype=np.int64)
     names = split_pairs(len(owners), seed, (0.2, 0.4, 0.4), keep)
-    assert set(keep[names == "train"].tolist()) == set(owners)
+    assert set(keep[(names == "train").arg_true()].tolist()) == set(owners)
     carved = carve_valid(names, 0.9, seed, keep)
-    assert set(keep[carved == "train"].tolist()) == set(owners)
+    assert set(keep[(carved == "train").arg_true()].tolist()) == set(owners)
     assert ((carved == "test") == (names == "test")).all()
 
 
@@ -60,7 +60,7 @@ def test_the_last_row_of_each_user_is_test_and_the_one_before_valid(log: list[tu
         mine = sorted((time, row) for row, (owner, time) in enumerate(log) if owner == user)
         if len(mine) >= 3:
             wanted[mine[-1][1]], wanted[mine[-2][1]] = "test", "valid"
-    assert names.tolist() == wanted.tolist()
+    assert names.to_list() == wanted.tolist()
 
 
 @settings(max_examples=100, deadline=None)
@@ -74,7 +74,7 @@ def test_no_training_row_is_later_than_a_held_out_one(times: list[int], test: in
     assert (names == "valid").sum() == min(round(len(times) * valid / 10), len(times) - tested)
     for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
         if (names == earlier).any() and (names == later).any():
-            assert moments[names == earlier].max() <= moments[names == later].min()
+            assert moments[(names == earlier).arg_true()].max() <= moments[(names == later).arg_true()].min()
 
 
 # --- Filters of rows
@@ -84,9 +84,9 @@ EDGES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=60)
 laws = settings(max_examples=200, deadline=None)
 
 
-def columns(edges: list[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    users, items = np.array(edges, dtype=np.int64).reshape(-1, 2).T
-    return users, items
+def log_of(rows: list[tuple[int, ...]]) -> pl.DataFrame:
+    named = ("user", "item", "time")[: len(rows[0]) if rows else 3]
+    return pl.DataFrame(rows, dict.fromkeys(named, pl.Int64), orient="row")
 
 
 def naive_core(edges: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
@@ -105,37 +105,35 @@ def naive_core(edges: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
 def test_the_core_is_the_naive_one_whatever_the_order(
     edges: list[tuple[int, int]], k: int, seed: int
 ) -> None:
-    mask = k_core(*columns(edges), k)
-    kept = [edge for edge, stays in zip(edges, mask, strict=True) if stays]
-    assert kept == naive_core(edges, k)
+    assert k_core(log_of(edges), k).rows() == naive_core(edges, k)
     order = np.random.default_rng(seed).permutation(len(edges))
     shuffled = [edges[position] for position in order]
-    assert (k_core(*columns(shuffled), k) == mask[order]).all()
+    assert k_core(log_of(shuffled), k).rows() == naive_core(shuffled, k)
+    assert sorted(naive_core(shuffled, k)) == sorted(naive_core(edges, k))
 
 
 @laws
 @given(edges=EDGES, k=st.integers(1, 4))
 def test_a_core_is_dense_and_its_own_core(edges: list[tuple[int, int]], k: int) -> None:
-    users, items = columns(edges)
-    mask = k_core(users, items, k)
-    for side in (users[mask], items[mask]):
-        assert all(count >= k for count in np.unique(side, return_counts=True)[1])
-    assert k_core(users[mask], items[mask], k).all()
-    assert (k_core(users, items, k + 1) <= mask).all()
+    core = k_core(log_of(edges), k)
+    for side in ("user", "item"):
+        assert all(count >= k for count in core[side].value_counts()["count"])
+    assert k_core(core, k).equals(core)
+    assert set(k_core(log_of(edges), k + 1).rows()) <= set(core.rows())
 
 
 @laws
 @given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9)), max_size=40))
 def test_one_row_of_each_pair_stays_the_first_or_the_last_by_time(rows: list[tuple[int, int, int]]) -> None:
-    users, items, times = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    log = log_of(rows)
     for which, choose in (("first", min), ("last", max)):
         wanted = {
             choose((time, row) for row, (*other, time) in enumerate(rows) if other == [user, item])[1]
             for user, item, _ in rows
         }
-        mask = one_per((users, items), times, which)  # type: ignore[arg-type]
-        assert set(np.flatnonzero(mask).tolist()) == wanted
-        assert one_per((users[mask], items[mask]), times[mask], which).all()  # type: ignore[arg-type]
+        mask = one_per(log, ("user", "item"), which)  # type: ignore[arg-type]
+        assert set(mask.arg_true()) == wanted
+        assert one_per(log.filter(mask), ("user", "item"), which).all()  # type: ignore[arg-type]
 
 
 @laws
@@ -143,16 +141,17 @@ def test_one_row_of_each_pair_stays_the_first_or_the_last_by_time(rows: list[tup
 def test_a_sample_depends_on_ids_and_seed_alone_and_holds_smaller_ones(
     ids: set[int], seed: int, count: int
 ) -> None:
-    digests = np.array(sorted(ids), dtype=np.uint64)
-    drawn = set(digests[sample_users(digests, count, seed)].tolist())
+    digests = pl.Series(sorted(ids), dtype=pl.UInt64)
+    drawn = set(sample_users(digests, count, seed))
     assert len(drawn) == min(count, len(ids))
-    backwards = digests[::-1]
-    assert set(backwards[sample_users(backwards, count, seed)].tolist()) == drawn
-    assert drawn <= set(digests[sample_users(digests, count + 1, seed)].tolist())
+    assert set(sample_users(digests.reverse(), count, seed)) == drawn
+    assert drawn <= set(sample_users(digests, count + 1, seed))
 
 
 def test_another_seed_draws_other_people_and_everybody_as_often() -> None:
-    digests = np.arange(1000, dtype=np.uint64)
-    times_drawn = sum(sample_users(digests, 100, seed).astype(int) for seed in range(400))
+    digests = pl.Series(range(1000), dtype=pl.UInt64)
+    times_drawn = np.zeros(1000)
+    for seed in range(400):
+        times_drawn[sample_users(digests, 100, seed).to_numpy()] += 1
     assert abs(float(np.mean(times_drawn)) - 40) < 1e-9
     assert 4.5 < float(np.std(times_drawn)) < 7.5  # 6 for independent draws

@@ -6,19 +6,17 @@ hold a file at once, convert types in silence and name no row, so rows are read 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, ROW, Side
+from forwhy.columns import FILE, ROW, SIDES, Side
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources.files import BadRow, BadRows, RowFile, plain_text
 from forwhy.data.split import k_core, one_per, sample_users, split_by_time, split_last, split_pairs
@@ -81,23 +79,32 @@ class ReviewLog:
     def read(self, importer: str, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
         """Two passes over the log and over the facts; see `published.import_reviews`."""
         self._check(filters)
-        bad = BadRows(skip_bad)
+        bad, rows = BadRows(skip_bad), pl.DataFrame()
         known = {side: _scan_facts(files, self.ids[side], bad) for side, files in self.facts.items()}
-        log = self._chosen(filters, known, bad)
-        rows = log.rows
-        splits, how = self._split(rows, filters)
-        tables = self._tables(rows, splits) | {f"{side}s": self._about(side, known, rows) for side in known}
-        facts = (file.path for files in self.facts.values() for file in files)
-        paths = [*(file.path for file in self.files), *facts]
+        steps: list[dict[str, Any]] = []
+        for step, left in self._steps(filters, known, bad):
+            if left.is_empty():
+                raise UserError(f"{step}: no review is left; relax this filter or give more files")
+            dropped = rows.height - left.height if steps else 0
+            counts = {f"{side}s": left[side].n_unique() for side in SIDES}
+            steps.append({"step": step, "rows": left.height, "dropped": dropped, **counts})
+            rows = left
+        tables, how = self._tables(rows, filters)
+        for side, facts in known.items():
+            about = facts.filter(pl.col("id").is_in(rows[side].unique().implode()))
+            told = _picked(self.facts[side], about)
+            tables[f"{side}s"] = _table({f"{side}_id": id_, **columns()} for id_, columns in told)
+        paths = [file.path for file in self.files]
+        paths += [file.path for files in self.facts.values() for file in files]
         source = {
             "importer": importer,
             "files": [{"name": path.name, "sha256": file_sha256(path)} for path in paths],
             "filters": filters.model_dump(mode="json"),
-            "steps": log.steps,
+            "steps": steps,
             "bad_rows": bad.document(),
             "split": {"interactions": how, "seed": filters.seed},
         }
-        del log, rows, known  # before the tables are checked: half of the memory
+        del left, rows, known  # before the tables are checked: half of the memory
         return make_dataset(
             name, tables, source, duplicates="keep" if filters.duplicates == "keep" else "error"
         )
@@ -113,49 +120,44 @@ class ReviewLog:
                 "--since, --until and --split by time: the files have no times; use --split random"
             )
 
-    def _chosen(self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows) -> "_Chosen":
-        """The rows that stay; those about users or items that the files of facts do not know are bad ones."""
-        log = _Chosen(_scan(self.files, bad, filters.identical_texts != "keep"))
-        if log.rows.is_empty():
+    def _steps(
+        self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows
+    ) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Steps, each with the rows that it leaves: reading, files of facts, filters."""
+        rows = _scan(self.files, bad, filters.identical_texts != "keep")
+        if rows.is_empty():
             raise UserError(f"{self.files[0].path}: no rows that can be read; give a file with at least one")
-        log.keep("read", pl.repeat(True, log.rows.height, eager=True))
+        yield "read", rows
         for side, facts in known.items():
-            told = log.rows[side].is_in(facts["id"].implode())
+            told = rows[side].is_in(facts["id"].implode())
             wrong = BadRow(f"no row about this {side}", self.ids[side], f"add one to the {side} file")
-            for file, row in log.rows.filter(~told).select("file", "row").iter_rows():
+            for file, row in rows.filter(~told).select("file", "row").iter_rows():
                 bad.add(self.files[file].path, row, wrong)
-            log.keep(f"unknown {side}s", told)
-        log.filter(filters)
-        return log
+            yield f"unknown {side}s", (rows := rows.filter(told))
+        yield from _filtered(rows, filters)
 
-    def _split(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[NDArray[np.str_], str]:
+    def _tables(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[dict[str, pl.DataFrame], str]:
+        """Interactions, and reviews where there are texts; and how they were split."""
+        reviews = ((user, item, _said(texts)) for user, item, _, _, texts in _picked(self.files, rows))
+        paths = pl.Series(FILE, [str(file.path) for file in self.files], dtype=pl.Categorical)
+        said = _table(reviews, dict.fromkeys(("user_id", "item_id", "text"), pl.String))
+        said = said.with_columns(paths[rows["file"]], rows["row"].alias(ROW))
+        splits, how = self._split(rows, filters)
+        columns = {"timestamp": rows["time"]} if self.timed else {}
+        columns |= {"rating": rows["rating"]} if self.rated else {}
+        tables = {"interactions": said.drop("text").with_columns(splits, **columns)}
+        said = said.filter(pl.col("text") != "")
+        return tables | ({"reviews": said} if said.height else {}), how
+
+    def _split(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[pl.Series, str]:
         users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
         if filters.split is None and self.splits is not None:
-            return np.array(self.splits)[rows["file"].to_numpy()], "as given"
+            return pl.Series("split", self.splits)[rows["file"]], "as given"
         if filters.split == "random" or (filters.split is None and not self.timed):
             return split_pairs(len(users), filters.seed, keep=users), "80/10/10, seeded"
         if filters.split == "time":
             return split_by_time(times), "one cut through time, 80/10/10"
         return split_last(users, times), "last test, the one before valid, by user"
-
-    def _tables(self, rows: pl.DataFrame, splits: NDArray[np.str_]) -> dict[str, pl.DataFrame]:
-        """Interactions, and reviews where there are texts."""
-        reviews = ((user, item, _said(texts)) for user, item, _, _, texts in _picked(self.files, rows))
-        paths = pl.Series(FILE, [str(file.path) for file in self.files], dtype=pl.Categorical)
-        said = _table(reviews, dict.fromkeys(("user_id", "item_id", "text"), pl.String))
-        said = said.with_columns(paths[rows["file"]], rows["row"].alias(ROW))
-        columns = {"split": pl.Series(splits.tolist(), dtype=pl.String)}
-        columns |= {"timestamp": rows["time"]} if self.timed else {}
-        columns |= {"rating": rows["rating"]} if self.rated else {}
-        tables = {"interactions": said.drop("text").with_columns(**columns)}
-        said = said.filter(pl.col("text") != "")
-        return tables | ({"reviews": said} if said.height else {})
-
-    def _about(self, side: Side, known: Mapping[Side, pl.DataFrame], rows: pl.DataFrame) -> pl.DataFrame:
-        """One row about each user or item that is left."""
-        left = known[side].filter(pl.col("id").is_in(rows[side].unique().implode()))
-        facts = ({f"{side}_id": id_, **columns()} for id_, columns in _picked(self.facts[side], left))
-        return _table(facts)
 
 
 # --- The first pass. A scanned row is: file (position among the files), row, user, item (digests), rating, time.
@@ -228,59 +230,28 @@ def id_of(value: object, column: str) -> str:
 # --- Choosing rows.
 
 
-@dataclass
-class _Chosen:
-    """The scanned rows that are left, and what each step took away."""
-
-    rows: pl.DataFrame
-    steps: list[dict[str, Any]] = field(default_factory=list)
-
-    def keep(self, step: str, stays: pl.Series) -> None:
-        """Keep these rows; refuses to keep none."""
-        before, self.rows = self.rows.height, self.rows.filter(stays)
-        if self.rows.is_empty():
-            raise UserError(f"{step}: no review is left; relax this filter or give more files")
-        users, items = self.rows["user"].n_unique(), self.rows["item"].n_unique()
-        left = self.rows.height
-        self.steps.append(
-            {"step": step, "rows": left, "dropped": before - left, "users": users, "items": items}
-        )
-
-    def filter(self, filters: ReviewFilters) -> None:
-        """Apply every filter that is asked for, in the order of `ReviewFilters`."""
-        if filters.since is not None:
-            self.keep(f"since {filters.since}", self.rows["time"] >= _start(filters.since))
-        if filters.until is not None:
-            self.keep(f"until {filters.until}", self.rows["time"] < _start(filters.until))
-        if filters.duplicates != "keep":
-            which = filters.duplicates
-            self.keep(f"{which} of each pair", self.one_per(("user", "item"), which))
-        if filters.identical_texts != "keep":
-            keys = ("user", "text") if filters.identical_texts == "user" else ("text",)
-            self.keep("identical texts", self.one_per(keys, "first") | (self.rows["text"] == 0))
-        if filters.min_rating is not None:
-            self.keep(f"rating {filters.min_rating:g} or more", self.rows["rating"] >= filters.min_rating)
-        if filters.users is not None or filters.share is not None:
-            self.keep("sample of users", self.of_drawn_users(filters))
-        if filters.core > 1:
-            self.keep(f"{filters.core}-core", self.in_core(filters.core))
-
-    def one_per(self, keys: Sequence[str], which: Literal["first", "last"]) -> pl.Series:
-        """Whether a row is the earliest (latest) of its keys; ties in time go by row order."""
-        columns = tuple(self.rows[key].to_numpy() for key in keys)
-        return pl.Series(one_per(columns, self.rows["time"].to_numpy(), which))
-
-    def of_drawn_users(self, filters: ReviewFilters) -> pl.Series:
-        """Whether a row's user is drawn."""
-        users = self.rows["user"].unique().sort()
+def _filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Every filter that is asked for, in the order of its field, with the rows that it leaves."""
+    if filters.since is not None:
+        yield f"since {filters.since}", (rows := rows.filter(pl.col("time") >= _start(filters.since)))
+    if filters.until is not None:
+        yield f"until {filters.until}", (rows := rows.filter(pl.col("time") < _start(filters.until)))
+    if filters.duplicates != "keep":
+        which = filters.duplicates
+        yield f"{which} of each pair", (rows := rows.filter(one_per(rows, SIDES, which)))
+    if filters.identical_texts != "keep":
+        keys = ("user", "text") if filters.identical_texts == "user" else ("text",)
+        yield "identical texts", (rows := rows.filter(one_per(rows, keys, "first") | (rows["text"] == 0)))
+    if filters.min_rating is not None:
+        rated = pl.col("rating") >= filters.min_rating
+        yield f"rating {filters.min_rating:g} or more", (rows := rows.filter(rated))
+    if filters.users is not None or filters.share is not None:
+        users = rows["user"].unique()
         count = filters.users or max(1, round((filters.share or 1.0) * len(users)))
-        drawn = users.filter(pl.Series(sample_users(users.to_numpy(), count, filters.seed)))
-        return self.rows["user"].is_in(drawn.implode())
-
-    def in_core(self, k: int) -> pl.Series:
-        """Whether a row is in the k-core."""
-        users, items = (self.rows[side].rank("dense").to_numpy() for side in ("user", "item"))
-        return pl.Series(k_core(users.astype(np.int64), items.astype(np.int64), k))
+        drawn = sample_users(users, count, filters.seed)
+        yield "sample of users", (rows := rows.filter(pl.col("user").is_in(drawn.implode())))
+    if filters.core > 1:
+        yield f"{filters.core}-core", k_core(rows, filters.core)
 
 
 def _start(day: date) -> float:

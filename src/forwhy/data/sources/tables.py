@@ -189,9 +189,9 @@ def _with_split(
         known = as_text(frame["split"]).str.strip_chars().str.to_lowercase().replace(dict(SPLIT_ALIASES))
         if "valid" in set(known) or validation == 0:
             return frame, "as given"
-        names = carve_valid(known.fill_null("").to_numpy().astype("<U20"), validation, seed, owners)
+        names = carve_valid(known, validation, seed, owners)
         how = f"as given, {validation:.0%} of train carved out as valid"
-    return frame.with_columns(pl.Series("split", names.tolist(), dtype=pl.String)), how
+    return frame.with_columns(names), how
 
 
 def _followed(told: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame | None:

@@ -104,11 +104,11 @@ def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str
         names = split_pairs(pairs.height, seed)
         recipe = f"one file split {'/'.join(f'{share:.0%}' for share in FRACTIONS)} with seed {seed}"
     elif "valid" not in told:
-        names = carve_valid(pairs["split"].to_numpy().astype("<U5"), FRACTIONS[1], seed)
+        names = carve_valid(pairs["split"], FRACTIONS[1], seed)
         recipe = f"published, valid carved from train with seed {seed}"
     else:
         return pairs, "published"
-    return pairs.with_columns(pl.Series("split", names.tolist())), recipe
+    return pairs.with_columns(names), recipe
 
 
 def _pairs(path: Path) -> pl.DataFrame:
