@@ -56,8 +56,8 @@ def main() -> None:
 def published(folder: Path, dataset: Dataset) -> tuple[Pairs, list[str]]:
     """The held-out pairs whose reference XRec publishes an output for, and that output."""
     found = match("xrec", read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl"), dataset)
-    rows, pairs = found.pairs()
-    return pairs, [found.outputs.predictions[row] for row in rows]
+    rows, pairs = found.held_out()
+    return pairs, [found.predictions[row] for row in rows]
 
 
 def measure(

@@ -89,8 +89,8 @@ def pairs(n: int) -> tuple[str, list[str], list[str]]:
     """Where from, outputs, references."""
     folder = SHARED / "data" / "xrec-yelp"
     if (folder / "tst_pred.pkl").exists():
-        found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl").outputs
-        return folder.name, list(found.predictions[:n]), list(found.references[:n])
+        found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl")
+        return folder.name, found.predictions[:n], found.references[:n]
     generator = np.random.default_rng(0)
     return "drawn", *([sentence(generator) for _ in range(n)] for _ in range(2))
 

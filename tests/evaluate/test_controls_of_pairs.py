@@ -1,6 +1,7 @@
 """Controls that know the pair: the nearest neighbour's text, by hand; held-out texts reach none of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import known_controls, known_table, nearest_texts, profile_texts
-from forwhy.evaluate.reading import KeyedOutputs, Outputs, held_out_keys, match
+from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
 """Training items of each user."""
@@ -86,13 +87,13 @@ def test_held_out_texts_reach_no_neighbour(seed: int) -> None:
 
 
 def test_a_pair_without_a_neighbour_gets_the_constant_and_is_counted(dataset: Dataset) -> None:
-    outputs = Outputs([("ann", "e"), ("dee", "f")], ["x", "y"], ["ann on e", "dee on f"])
-    table = known_table(match("ours", KeyedOutputs.of(outputs), dataset), dataset, None, 0)
+    outputs = Outputs.of([("ann", "e"), ("dee", "f")], ["x", "y"], ["ann on e", "dee on f"])
+    table = known_table(match("ours", outputs, dataset), dataset, None, 0)
     control = table.controls["nearest_item"]
     assert control.texts == ["bob on e", table.controls["constant"].sentence]
     assert control.fallbacks == 1
     assert table.controls["constant"].fallbacks is None
-    unknown = known_table(match("ours", KeyedOutputs.of(outputs), dataset), None, None, 0)
+    unknown = known_table(match("ours", outputs, dataset), None, None, 0)
     assert set(unknown.controls) == {"constant_halves", "dealt"}
 
 
@@ -109,25 +110,27 @@ def test_ids_that_are_no_held_out_pair_are_counted(dataset: Dataset) -> None:
         ("bob", "e"),
         ("bob", "a"),
     ]
-    outputs = Outputs(pairs, list("abcdefg"), list("abcdefg"))
-    found = match("ours", KeyedOutputs.of(outputs), dataset)
-    assert found.outputs.pairs == [("ann", "e"), ("dee", "e")]
+    outputs = Outputs.of(pairs, list("abcdefg"), list("abcdefg"))
+    found = match("ours", outputs, dataset)
+    assert found.pairs == [("ann", "e"), ("dee", "e")]
     assert found.exclusions == {"unknown_user": 2, "unknown_item": 1, "not_held_out": 2}
     assert set(found.keys) < held_out_keys(dataset)
     with pytest.raises(UserError, match="1 of 2 rows are held-out pairs of data set 'small'.*1 not_held_out"):
-        match("ours", KeyedOutputs.of(Outputs([("ann", "e"), ("bob", "a")], ["", ""], ["x", "x"])), dataset)
+        match("ours", Outputs.of([("ann", "e"), ("bob", "a")], ["", ""], ["x", "x"]), dataset)
 
 
-def test_lists_find_their_pair_by_the_reference(dataset: Dataset) -> None:
+def test_lists_find_their_pair_by_the_reference(dataset: Dataset, tmp_path: Path) -> None:
     references = ["ann on e", "dee on e", "bob on e", "nobody", "dee on f", "dee on f"]
-    keys = [("", text, str(row)) for row, text in enumerate(references)]
-    pairs = [("row", row) for row in range(6)]
-    reading = KeyedOutputs(Outputs(pairs, list("abcdef"), references), keys, False, False, {})
+    (tmp_path / "said.txt").write_text("\n".join("abcdef"))
+    (tmp_path / "right.txt").write_text("\n".join(references))
+    reading = read_outputs(tmp_path / "said.txt", tmp_path / "right.txt")
+    assert reading.pairs == [("row", row) for row in "132564"]
     found = match("list", reading, dataset)
     assert found.found == {"train": 1, "valid": 1, "test": 1, "ambiguous": 2, "unknown": 1}
     assert len(found) == 6
-    assert found.outputs.pairs == [("ann", "e"), ("dee", "e"), *pairs[2:]]
-    assert found.keys == [("ann", "e"), ("dee", "e"), *keys[2:]]
-    rows, known = found.pairs()
-    assert rows == [0, 1]
+    assert found.pairs == [("ann", "e"), ("row", "3"), ("dee", "e"), *reading.pairs[3:]]
+    assert found.keys == [("ann", "e"), ("", "bob on e", "0"), ("dee", "e"), *reading.keys[3:]]
+    assert reading.keys[3:5] == [("", "dee on f", "0"), ("", "dee on f", "1")]
+    rows, known = found.held_out()
+    assert rows == [0, 2]
     assert known.texts == ("ann on e", "dee on e")

@@ -24,7 +24,7 @@ def published(domain: str) -> tuple[Sequence[str], Sequence[str]]:
     folder = SHARED / "data" / domain
     if not (folder / "tst_pred.pkl").exists():
         pytest.skip("no published outputs here")
-    found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl").outputs
+    found = read_outputs(folder / "tst_pred.pkl", folder / "tst_ref.pkl")
     assert len(found) == 3000
     drawn = found.take(np.random.default_rng(0).permutation(len(found))[:PAIRS].tolist())
     return drawn.predictions, drawn.references

@@ -1,7 +1,6 @@
 """Sparsity groups: every tested user in one, equal in size, in order of what was read of them."""
 
 from collections import Counter
-from collections.abc import Iterable
 
 import polars as pl
 import pytest
@@ -42,12 +41,7 @@ def dataset(told: dict[int, tuple[int, int]], visits: dict[int, int] | None = No
 def outputs(data: Dataset) -> Outputs:
     pairs = data.pairs("test")
     said = [TEXTS[(user + 2 * item) % 4] for user, item in data.external(pairs)]
-    return Outputs(data.external(pairs), said, pairs.texts)
-
-
-def taken(written: Outputs, rows: Iterable[int]) -> Outputs:
-    columns = (written.pairs, written.predictions, written.references)
-    return Outputs(*([column[row] for row in rows] for column in columns))
+    return Outputs.of(data.external(pairs), said, pairs.texts)
 
 
 def scored(written: Outputs) -> TextScores:
@@ -93,7 +87,7 @@ def test_a_group_s_numbers_are_those_of_its_pairs_alone(many: Dataset) -> None:
     for name, learnt in zip((UNSEEN, *SEEN), range(6), strict=True):
         users = {user for user in range(6 * SEVERAL) if user // SEVERAL == learnt}
         rows = [row for row, (user, _) in enumerate(written.pairs) if user in users]
-        alone = scored(taken(written, rows))
+        alone = scored(written.take(rows))
         group = groups[name]
         assert group.scores is not None
         assert (group.pairs, group.users, group.training_texts) == (6, 3, (learnt, learnt))
@@ -105,7 +99,8 @@ def test_a_group_s_numbers_are_those_of_its_pairs_alone(many: Dataset) -> None:
 
 def test_few_pairs_give_a_count_and_no_numbers(many: Dataset) -> None:
     written = outputs(many)
-    kept = taken(written, range(LEAST + 1))
+    unseen = np.isin(many.users.numbers(user for user, _ in written.pairs), sparsity_groups(many)[UNSEEN])
+    kept = written.take(np.flatnonzero(unseen)[: LEAST + 1].tolist())
     groups = text_groups(many, kept, scored(kept), least=LEAST + 2)
     assert Counter(group.scores for group in groups.values()) == {None: 6}
     assert groups[UNSEEN].pairs == LEAST + 1
@@ -115,7 +110,8 @@ def test_few_pairs_give_a_count_and_no_numbers(many: Dataset) -> None:
 def test_pairs_of_strangers_are_in_no_group(many: Dataset) -> None:
     written = outputs(many)
     pairs = [(12345, 1), (99, 0), *written.pairs[2:]]
-    groups = text_groups(many, Outputs(pairs, written.predictions, written.references), scored(written))
+    strange = Outputs.of(pairs, written.predictions, written.references)
+    groups = text_groups(many, strange, scored(strange))
     assert sum(group.pairs for group in groups.values()) == len(written) - 2
 
 
@@ -125,4 +121,4 @@ def test_warm_pairs_are_scored_on_their_own(many: Dataset) -> None:
     assert (group.pairs, group.users, group.training_texts) == (36, 18, (0, 5))
     assert group.scores is not None
     assert group.scores.corpus == scored(written).corpus
-    assert warm_group(many, taken(written, range(LEAST - 1))).scores is None
+    assert warm_group(many, written.take(range(LEAST - 1))).scores is None

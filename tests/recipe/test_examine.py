@@ -57,7 +57,7 @@ def good_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tiny run that wrote the references."""
     folder = shutil.copytree(tiny_run, tmp_path_factory.mktemp("good") / "good")
     outputs = Outputs.load(folder / "outputs.parquet")
-    Outputs(outputs.pairs, outputs.references, outputs.references).save(folder / "outputs.parquet")
+    Outputs.of(outputs.pairs, outputs.references, outputs.references).save(folder / "outputs.parquet")
     return folder
 
 
@@ -297,14 +297,14 @@ def test_one_line_for_a_mistake(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Outputs([(1, 2), (3, 4)], ["a", "b"], ["c", "d"]).save(tmp_path / "own.parquet")
+    Outputs.of([(1, 2), (3, 4)], ["a", "b"], ["c", "d"]).save(tmp_path / "own.parquet")
     places = {"right": lists[0], "own": "own.parquet"}
     assert said in refusal(capsys, *(argument.format(**places) for argument in arguments))
 
 
 def test_runs_that_share_nothing_stand_in_one_table_uncompared(capsys: Capture, tmp_path: Path) -> None:
     for name, user in (("one", 1), ("two", 7)):
-        Outputs([(user, 2), (user, 4)], ["a", "b"], ["c", "d"]).save(tmp_path / f"{name}.parquet")
+        Outputs.of([(user, 2), (user, 4)], ["a", "b"], ["c", "d"]).save(tmp_path / f"{name}.parquet")
     files = [argument for name in ("one", "two") for argument in ("--outputs", tmp_path / f"{name}.parquet")]
     found = document(capsys, *files, "--encoder", "none")
     assert found["comparisons"] == []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.evaluate.reading import KeyedOutputs
+from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
 from forwhy.evaluate.words import Splitter, words
@@ -230,7 +230,7 @@ class RememberingEncoder:
 
 
 def known_table(
-    texts: KeyedOutputs,
+    outputs: Outputs,
     dataset: Dataset | None,
     encoder: Encoder | None,
     seed: int,
@@ -238,12 +238,11 @@ def known_table(
     measures: Sequence[Measure] = (),
 ) -> TextTable:
     """`text_table` of matched outputs beside every control that the data set allows; without one only dealt."""
-    outputs = texts.outputs
     training = () if dataset is None else dataset.pairs("train").texts
     others = None
     if dataset is not None and training:
-        pairs = [texts.matched.get(row, (-1, -1)) for row in range(len(texts))]
-        others = known_controls(dataset, *np.array(pairs, dtype=np.int64).T)
+        pairs = outputs.frame.select("user", "item").fill_null(-1)
+        others = known_controls(dataset, pairs["user"].to_numpy(), pairs["item"].to_numpy())
     return text_table(
         outputs.predictions, outputs.references, training, encoder, seed, features, measures, others
     )

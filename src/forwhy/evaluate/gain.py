@@ -148,7 +148,7 @@ def text_groups(
         scores: Of these outputs, row by row; metrics of `features` other than `fmr` are not in the groups.
         least: Pairs that a group must have for its numbers to be given.
     """
-    users = dataset.users.numbers([user for user, _ in outputs.pairs])
+    users = dataset.users.numbers(outputs.frame["user_id"])
     found = {}
     for name, members in sparsity_groups(dataset).items():
         rows = np.flatnonzero(np.isin(users, members))
@@ -162,7 +162,7 @@ def text_groups(
 
 def warm_group(dataset: Dataset, outputs: Outputs, encoder: Encoder | None = None) -> TextGroup:
     """The group of `Dataset.warm_pairs`, scored on its own."""
-    users = dataset.users.numbers([user for user, _ in outputs.pairs])
+    users = dataset.users.numbers(outputs.frame["user_id"])
     scores = score_texts(outputs.predictions, outputs.references, encoder) if len(users) >= LEAST else None
     return _group(dataset, users, scores)
 

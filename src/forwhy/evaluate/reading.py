@@ -10,7 +10,6 @@ Shapes: n rows that are kept.
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,46 +33,81 @@ Pair = tuple[str | int, str | int]
 
 COLUMNS = ("user_id", "item_id", "prediction", "reference")
 IDS = COLUMNS[:2]
+PAIR_KEY = pl.concat_list(pl.col(IDS).cast(pl.String))
+TEXT_KEY = pl.concat_list(pl.lit(""), "reference", pl.int_range(pl.len()).over("reference").cast(pl.String))
+"""What is the same row in two readings: its pair; without ids its reference and how often that came before."""
 NAN = "nan"
 """What a missing number becomes when it is written as text."""
+TOLD = {"reference": pl.String, "user": pl.Int64, "item": pl.Int64}
 BETWEEN_FEATURES = re.compile(r"[,;\s]+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outputs:
-    """One text per pair beside the right one."""
+    """One text for each pair of a user and an item, beside the right one, with what was left out of them."""
 
-    pairs: Sequence[Pair]
-    """[n]"""
-    predictions: Sequence[str]
-    """[n]"""
-    references: Sequence[str]
-    """[n]"""
+    frame: pl.DataFrame
+    """[n] rows: the columns `COLUMNS`; `key` (`PAIR_KEY` or `TEXT_KEY`); `user` and `item`, the internal numbers
+    of a held-out pair (`match`), else null; `features` of the reference where the file has that column."""
+    has_ids: bool = True
+    has_references: bool = True
+    """Whether ids and references were in the file itself."""
+    exclusions: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> rows left out."""
+    found: Mapping[str, int] = field(default_factory=dict)
+    """Without ids, rows by what their reference is in the data set: text of one `valid`, `test` or `train`
+    pair, of several pairs or rows (`ambiguous`), or of none (`unknown`). Empty with ids."""
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return self.frame.height
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], predictions: Sequence[str], references: Sequence[str]) -> "Outputs":
+        """Texts that were just written, row by row."""
+        users, items = [user for user, _ in pairs], [item for _, item in pairs]
+        columns = (users, items, list(predictions), list(references))
+        return cls(_ordered(pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """[n] the ids; without any ("row", its number from 1 as text)."""
+        return self.frame.select(IDS).rows()
+
+    @property
+    def predictions(self) -> list[str]:
+        """[n] what was written."""
+        return self.frame["prediction"].to_list()
+
+    @property
+    def references(self) -> list[str]:
+        """[n] what would have been right."""
+        return self.frame["reference"].to_list()
+
+    @property
+    def features(self) -> list[list[str]] | None:
+        """[n] features of each reference."""
+        return self.frame["features"].to_list() if "features" in self.frame.columns else None
+
+    @property
+    def keys(self) -> list[Key]:
+        """[n] what rows of two readings are the same by."""
+        return [tuple(key) for key in self.frame["key"]]
 
     def take(self, rows: Sequence[int]) -> "Outputs":
         """Some of the rows, in this order."""
-        return Outputs(
-            [self.pairs[row] for row in rows],
-            [self.predictions[row] for row in rows],
-            [self.references[row] for row in rows],
-        )
+        return replace(self, frame=self.frame[rows])
 
-    def order(self) -> list[int]:
-        """Rows by reference, then prediction, then pair: what is drawn does not depend on how they came."""
-        pairs = [tuple(map(str, pair)) for pair in self.pairs]
-        rows = list(zip(self.references, self.predictions, pairs, strict=True))
-        return sorted(range(len(rows)), key=rows.__getitem__)
+    def held_out(self) -> tuple[list[int], Pairs]:
+        """The rows that are held-out pairs of the data set, and these pairs with their references."""
+        rows = self.frame.with_row_index(ROW).drop_nulls("user")
+        return rows[ROW].to_list(), Pairs(
+            rows["user"].to_numpy(), rows["item"].to_numpy(), tuple(rows["reference"])
+        )
 
     def save(self, path: Path) -> None:
         """Write a parquet file with the columns `COLUMNS`, whole or not at all."""
-        users, items = [user for user, _ in self.pairs], [item for _, item in self.pairs]
-        columns = (users, items, list(self.predictions), list(self.references))
-        frame = pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
         with atomic_file(path) as temporary:
-            frame.write_parquet(temporary)
+            self.frame.select(COLUMNS).write_parquet(temporary)
 
     @classmethod
     def load(cls, path: Path) -> "Outputs":
@@ -83,65 +117,21 @@ class Outputs:
             UserError: No such file, or not one that `save` wrote.
         """
         try:
-            frame = pl.read_parquet(path, columns=list(COLUMNS))
+            return cls(_ordered(pl.read_parquet(path, columns=list(COLUMNS))))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UserError(
                 f"{path}: not readable as outputs of a run ({error}); evaluate the run again"
             ) from None
-        users, items, predictions, references = (frame[name].to_list() for name in COLUMNS)
-        return cls(list(zip(users, items, strict=True)), predictions, references)
 
 
-@dataclass(frozen=True)
-class KeyedOutputs:
-    """Outputs with what identifies each row, what was left out, and which held-out pair each row is."""
-
-    outputs: Outputs
-    """[n]; the pair of a row without ids is ("row", its number from 1)."""
-    keys: Sequence[Key]
-    """[n] what rows of two readings are the same by: (user, item) as text; without ids the reference and how
-    often it stood in the file before."""
-    has_ids: bool
-    has_references: bool
-    """Whether these were in the file itself."""
-    exclusions: dict[str, int]
-    """Reason -> rows left out."""
-    features: Sequence[Sequence[str]] | None = None
-    """[n] features of each reference, where the file has that column."""
-    matched: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    """Row -> internal user and item, of rows that are a held-out pair of a data set (`match`)."""
-    found: Mapping[str, int] = field(default_factory=dict)
-    """Without ids, rows by what their reference is in the data set: text of one `valid`, `test` or `train`
-    pair, of several pairs or rows (`ambiguous`), or of none (`unknown`). Empty with ids."""
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @classmethod
-    def of(cls, outputs: Outputs) -> "KeyedOutputs":
-        """A run's own outputs."""
-        keys = [(str(user), str(item)) for user, item in outputs.pairs]
-        return cls(outputs, keys, True, True, {}).take(outputs.order())
-
-    def take(self, rows: Sequence[int]) -> "KeyedOutputs":
-        """Some of the rows with all that is known of them, in this order."""
-        return replace(
-            self,
-            outputs=self.outputs.take(rows),
-            keys=[self.keys[row] for row in rows],
-            features=None if self.features is None else [self.features[row] for row in rows],
-            matched={new: self.matched[row] for new, row in enumerate(rows) if row in self.matched},
-        )
-
-    def pairs(self) -> tuple[list[int], Pairs]:
-        """The rows that are held-out pairs, and these pairs with their references."""
-        rows = sorted(self.matched)
-        numbers = np.array([self.matched[row] for row in rows], dtype=np.int64).reshape(-1, 2)
-        texts = tuple(self.outputs.references[row] for row in rows)
-        return rows, Pairs(numbers[:, 0], numbers[:, 1], texts)
+def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:
+    """Rows by reference, then prediction, then pair, so that what is drawn does not depend on how they came."""
+    nobody = pl.lit(None, pl.Int64)
+    frame = frame.select(*COLUMNS, pl.col("^features$"), key=key, user=nobody, item=nobody)
+    return frame.sort("reference", "prediction", pl.col(IDS).cast(pl.String), maintain_order=True)
 
 
-def read_outputs(path: Path, references: Path | None = None) -> KeyedOutputs:
+def read_outputs(path: Path, references: Path | None = None) -> Outputs:
     """Read a table or a list of predictions; rows come in an order that does not depend on the file's.
 
     A table has `prediction`, `reference`, both or none of `user_id` and `item_id`, optionally `features`.
@@ -169,12 +159,12 @@ def read_outputs(path: Path, references: Path | None = None) -> KeyedOutputs:
         raise UserError(
             f"{path}: {frame.height} row left{f' ({left_out})' * bool(left_out)}; give two or more"
         )
-    users = frame["user_id"].to_list() if has_ids else ["row"] * frame.height
-    items = frame["item_id" if has_ids else ROW].to_list()
-    texts = frame["prediction"].to_list(), frame["reference"].to_list()
-    outputs, keys = Outputs(list(zip(users, items, strict=True)), *texts), _keys(frame, has_ids)
-    keyed = KeyedOutputs(outputs, keys, has_ids, has_references, exclusions, _features(frame))
-    return keyed.take(outputs.order())
+    if "features" in frame.columns:
+        frame = frame.with_columns(_features(frame))
+    if not has_ids:
+        frame = frame.with_columns(user_id=pl.lit("row"), item_id=pl.col(ROW).cast(pl.String))
+    frame = _ordered(frame, PAIR_KEY if has_ids else TEXT_KEY)
+    return Outputs(frame, has_ids, has_references, exclusions)
 
 
 def _frame(path: Path, column: str) -> pl.DataFrame:
@@ -290,30 +280,22 @@ def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     )
 
 
-def _keys(frame: pl.DataFrame, has_ids: bool) -> list[Key]:
-    if has_ids:
-        return [(str(user), str(item)) for user, item in frame.select(IDS).iter_rows()]
-    times = frame.select(pl.int_range(pl.len()).over("reference")).to_series()
-    # Three parts: no key of ids.
-    return [("", text, str(time)) for text, time in zip(frame["reference"], times, strict=True)]
-
-
-def _features(frame: pl.DataFrame) -> list[list[str]] | None:
-    if "features" not in frame.columns:
-        return None
-    found = [BETWEEN_FEATURES.split(text) for text in as_text(frame["features"]).fill_null("")]
-    features = [[word for word in row if word] for row in found]
+def _features(frame: pl.DataFrame) -> pl.Series:
+    features = [
+        [word for word in BETWEEN_FEATURES.split(text) if word]
+        for text in as_text(frame["features"]).fill_null("")
+    ]
     wrong = pl.Series([any(len(words(word)) != 1 for word in row) for row in features])
     message = "{} has a feature that is no single word; split or drop it"
     RawTable("outputs", frame, {}).refuse(wrong, "features", message)
-    return features
+    return pl.Series("features", features, pl.List(pl.String))
 
 
 # --- Which held-out pair is a row? By ids, else by the reference text. Held out: the explanation is in valid or test.
 
 
-def match(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
-    """Give rows their pair, and its ids as their own.
+def match(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
+    """Give rows their held-out pair: its internal numbers, and its ids as text.
 
     Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose
     reference is the text of exactly one held-out pair get its ids.
@@ -321,12 +303,16 @@ def match(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
     Raises:
         UserError: rows with ids, of which fewer than two are held-out pairs.
     """
-    matched = _by_ids(name, texts, dataset) if texts.has_ids else _by_reference(texts, dataset)
-    pairs, keys = list(matched.outputs.pairs), list(matched.keys)
-    rows, found = matched.pairs()
-    for row, (user, item) in zip(rows, dataset.external(found), strict=True):
-        pairs[row], keys[row] = (user, item), (str(user), str(item))
-    return replace(matched, outputs=replace(matched.outputs, pairs=pairs), keys=keys)
+    matched = _by_ids(name, outputs, dataset) if outputs.has_ids else _by_reference(outputs, dataset)
+    known = {
+        f"{side}_id": pl.Series(ids.values).cast(pl.String).gather(matched.frame[side])
+        for side, ids in (("user", dataset.users), ("item", dataset.items))
+    }
+    frame = matched.frame.with_columns(
+        *(pl.coalesce(ids, pl.col(name).cast(pl.String)).alias(name) for name, ids in known.items()),
+        key=pl.when(pl.col("user").is_null()).then("key").otherwise(pl.concat_list(*known.values())),
+    )
+    return replace(matched, frame=frame)
 
 
 def held_out_keys(dataset: Dataset) -> set[Key]:
@@ -335,9 +321,9 @@ def held_out_keys(dataset: Dataset) -> set[Key]:
     return {(str(users[user]), str(items[item])) for user, item in dataset.heldout_pairs().tolist()}
 
 
-def _by_ids(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
-    users = dataset.users.numbers([user for user, _ in texts.outputs.pairs])
-    items = dataset.items.numbers([item for _, item in texts.outputs.pairs])
+def _by_ids(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
+    users = dataset.users.numbers(outputs.frame["user_id"])
+    items = dataset.items.numbers(outputs.frame["item_id"])
     known = (users >= 0) & (items >= 0)
     held = known & dataset.is_heldout(users, items)
     counts = {
@@ -345,33 +331,30 @@ def _by_ids(name: str, texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
         "unknown_item": int(((users >= 0) & (items < 0)).sum()),
         "not_held_out": int((known & ~held).sum()),
     }
-    kept = np.flatnonzero(held).tolist()
-    if len(kept) < 2:
+    if held.sum() < 2:
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         raise UserError(
-            f"{name}: {len(kept)} of {len(texts)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
+            f"{name}: {held.sum()} of {len(outputs)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
             "give the data set that they were made from"
         )
-    matched = dict(enumerate(zip(users.tolist(), items.tolist(), strict=True)))
-    return replace(texts, exclusions=texts.exclusions | counts, matched=matched).take(kept)
+    frame = outputs.frame.with_columns(user=users, item=items).filter(held)
+    return replace(outputs, frame=frame, exclusions={**outputs.exclusions, **counts})
 
 
-def _by_reference(texts: KeyedOutputs, dataset: Dataset) -> KeyedOutputs:
-    owners: dict[str, list[tuple[str, int, int]]] = {}
-    for split in SPLITS:
-        pairs = dataset.pairs(split)
-        for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
-            owners.setdefault(text, []).append((split, user, item))
-    times = Counter(texts.outputs.references)
-    matched = {}
-    found = dict.fromkeys((*SPLITS, "ambiguous", "unknown"), 0)
-    for row, text in enumerate(texts.outputs.references):
-        known = owners.get(text, [])
-        if len(known) != 1 or times[text] > 1:
-            found["ambiguous" if known else "unknown"] += 1
-            continue
-        owner, user, item = known[0]
-        found[owner] += 1
-        if owner != "train":
-            matched[row] = user, item
-    return replace(texts, matched=matched, found=found)
+def _by_reference(outputs: Outputs, dataset: Dataset) -> Outputs:
+    pairs = {split: dataset.pairs(split) for split in SPLITS}
+    told = pl.concat(
+        pl.DataFrame({"reference": some.texts, "user": some.users, "item": some.items}, TOLD).with_columns(
+            part=pl.lit(split)
+        )
+        for split, some in pairs.items()
+    )
+    told = told.group_by("reference").agg(pl.all().first(), owners=pl.len())
+    frame = outputs.frame.drop("user", "item").join(told, "reference", how="left", maintain_order="left")
+    one = (pl.col("owners") == 1) & (pl.len().over("reference") == 1)
+    part = pl.when(one).then("part").when(pl.col("owners") > 0).then(pl.lit("ambiguous"))
+    frame = frame.with_columns(part=part.otherwise(pl.lit("unknown")))
+    held = pl.col("part").is_in(["valid", "test"])
+    numbers = {side: pl.when(held).then(side) for side in ("user", "item")}
+    found = dict.fromkeys((*SPLITS, "ambiguous", "unknown"), 0) | dict(frame["part"].value_counts().rows())
+    return replace(outputs, frame=frame.with_columns(**numbers).drop("part", "owners"), found=found)

@@ -15,7 +15,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import TextTable
 from forwhy.evaluate.grounding import GroundingTable
-from forwhy.evaluate.reading import KeyedOutputs, held_out_keys, match, read_outputs
+from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
 from forwhy.evaluate.registry import METRICS
 from forwhy.options import Options
 from forwhy.recipe.folder import RunFolder
@@ -80,7 +80,7 @@ class Evaluated:
     """A run or a file: its texts, and what is known and measured of them."""
 
     name: str
-    texts: KeyedOutputs | None
+    texts: Outputs | None
     """None for a run without an explainer."""
     dataset: Dataset | None
     """None for a file that was given none."""
@@ -171,7 +171,7 @@ def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]], taken:
 def _read_run(name: str, folder: RunFolder, again: bool) -> Evaluated:
     document, dataset = recorded(folder, again), folder.dataset()
     outputs = folder.outputs() if folder.has("evaluation") else None
-    texts = None if outputs is None else match(name, KeyedOutputs.of(outputs), dataset)
+    texts = None if outputs is None else match(name, outputs, dataset)
     return Evaluated(name, texts, dataset, folder, document)
 
 
@@ -194,5 +194,4 @@ def _keep_common(found: Sequence[Evaluated], dataset: Dataset | None) -> None:
         )
     for one in found:
         if one.texts is not None:
-            rows = [row for row, key in enumerate(one.texts.keys) if key in common]
-            one.texts = one.texts.take(rows)
+            one.texts = one.texts.take([row for row, key in enumerate(one.texts.keys) if key in common])

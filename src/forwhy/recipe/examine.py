@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
@@ -17,6 +18,7 @@ from forwhy.evaluate.document import Examined, Sample, evaluation_document
 from forwhy.evaluate.evidence import KnownStatements
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
 from forwhy.evaluate.judge import Judge
+from forwhy.evaluate.reading import COLUMNS
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
@@ -83,7 +85,7 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
     refusals: list[str] = []
     found = read_all(request)
     if judge is not None:
-        judge.check([text for one in found if one.texts for text in one.texts.outputs.references])
+        judge.check([text for one in found if one.texts for text in one.texts.references])
     measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
     metrics, ranking = (
@@ -168,7 +170,7 @@ def _ground(
         raise UserError("grounding: needs vectors; give an --encoder other than none")
     if one.texts is None or one.dataset is None:
         raise UserError("grounding: nothing is known of the pairs; give --data FOLDER")
-    rows, pairs = one.texts.pairs()
+    rows, pairs = one.texts.held_out()
     if len(rows) < 2:
         raise UserError(
             f"grounding: {len(rows)} rows are held-out pairs of {one.dataset.name!r}; two are needed"
@@ -178,7 +180,7 @@ def _ground(
         evidence = KnownStatements(one.dataset)
         support = cosine_support(encoder, evidence.background(train, seed=seed))
         grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
-    predictions = [one.texts.outputs.predictions[row] for row in rows]
+    predictions = [one.texts.frame["prediction"][row] for row in rows]
     return grounding_table(predictions, pairs, grounders[one.dataset.fingerprint], train.texts, seed)
 
 
@@ -248,23 +250,24 @@ def _samples(one: Evaluated) -> list[Sample]:
     """Every pair, in the order of the reading."""
     if one.table is None or one.texts is None:
         return []
-    outputs, unsupported = one.texts.outputs, {}
+    unsupported: dict[int, Sequence[str]] = {}
     if one.grounding is not None:
-        rows, _ = one.texts.pairs()
-        unsupported = dict(zip(rows, one.grounding.method.unsupported, strict=True))
+        held, _ = one.texts.held_out()
+        unsupported = dict(zip(held, one.grounding.method.unsupported, strict=True))
+    rows = one.texts.frame.select(pl.col(COLUMNS).cast(pl.String))
     scores = one.table.method.of_pairs()
     controls = {name: (it.texts, it.scores.of_pairs()) for name, it in one.table.controls.items()}
     return [
         Sample(
-            pair,
-            outputs.references[row],
-            outputs.predictions[row],
+            (user, item),
+            reference,
+            prediction,
             {name: texts[row] for name, (texts, _) in controls.items()},
             _of_row(scores, row),
             unsupported.get(row, ()),
             {name: _of_row(values, row) for name, (_, values) in controls.items()},
         )
-        for row, pair in enumerate(outputs.pairs)
+        for row, (user, item, prediction, reference) in enumerate(rows.rows())
     ]
 
 
@@ -315,9 +318,9 @@ def _said(one: Evaluated) -> Iterator[str]:
             yield f"left out: {n:,} rows {REASONS[reason]}."
     if one.table.method.of_all["empty"]:
         yield f"{one.table.method.of_all['empty']:,.0f} predictions without a word; they score 0."
-    found, unmatched = one.texts.found, len(one.texts.matched) < len(one.texts)
+    found = one.texts.found
     if found:
-        favoured = " Controls were picked on the training ones too." if unmatched and found["train"] else ""
+        favoured = " Controls were picked on the training ones too." if found["train"] else ""
         yield (
             f"of the file's references {found['test']:,} are the text of a test pair, {found['valid']:,} of a "
             f"valid one, {found['train']:,} of a training pair, {found['ambiguous']:,} of several pairs or rows, "

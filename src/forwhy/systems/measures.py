@@ -21,7 +21,7 @@ from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.controls import TextTable, known_table
 from forwhy.evaluate.gain import Gain, TextGroup, measure_gain, text_groups, warm_group
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_lists, rank_scores, rank_sequences
-from forwhy.evaluate.reading import KeyedOutputs, Outputs, match
+from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import NllResult
 from forwhy.graph.representations import Representations
@@ -91,7 +91,7 @@ def measure_texts(
     gain = _gain(explainer, pairs, settings)
     if TEXTS not in texts:
         return {"gain": gain}, texts
-    reading = match("this run", KeyedOutputs.of(texts[TEXTS]), dataset)
+    reading = match("this run", texts[TEXTS], dataset)
     table = known_table(reading, dataset, encoder, settings.seed)
     return {"text": table, "gain": gain, "groups": _groups(dataset, texts, table, encoder)}, texts
 
@@ -107,8 +107,7 @@ def _written(
     for start in track(range(0, len(chosen), EXPLAINED_TOGETHER), "explaining test pairs"):
         rows = np.arange(start, min(start + EXPLAINED_TOGETHER, len(chosen)))
         texts += [explanation.text for explanation in explainer.explain(chosen.select(rows))]
-    outputs = Outputs(dataset.external(chosen), texts, chosen.texts)
-    return outputs.take(outputs.order())
+    return Outputs.of(dataset.external(chosen), texts, chosen.texts)
 
 
 def _groups(
