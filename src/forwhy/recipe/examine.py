@@ -318,9 +318,9 @@ def _said(one: Evaluated) -> Iterator[str]:
             yield f"left out: {n:,} rows {REASONS[reason]}."
     if one.table.method.of_all["empty"]:
         yield f"{one.table.method.of_all['empty']:,.0f} predictions without a word; they score 0."
-    found = one.texts.found
+    found, unmatched = one.texts.found, one.texts.frame["user"].null_count()
     if found:
-        favoured = " Controls were picked on the training ones too." if found["train"] else ""
+        favoured = " Controls were picked on the training ones too." if unmatched and found["train"] else ""
         yield (
             f"of the file's references {found['test']:,} are the text of a test pair, {found['valid']:,} of a "
             f"valid one, {found['train']:,} of a training pair, {found['ambiguous']:,} of several pairs or rows, "
