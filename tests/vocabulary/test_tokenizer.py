@@ -1,5 +1,6 @@
 """Stage 1 on the little town: it finds what is hidden there, obeys the artifact laws, and resumes."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -119,6 +120,20 @@ def test_a_folder_of_other_options_phrases_or_encoder_is_not_continued(
     first, second, fresh = fit("a", False), fit("a", True), fit("b", True)
     assert any((first.codebooks[book] != second.codebooks[book]).any() for book in BOOKS)
     assert all((second.codebooks[book] == fresh.codebooks[book]).all() for book in BOOKS)
+
+
+def test_without_validation_the_last_epoch_is_kept(
+    learn: Learn, town: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HR@20 is then 0 at each look, so that the spectral start would stay the best."""
+    visits = town.tables["interactions"].filter(pl.col("split") != "valid")
+    blind = make_dataset(town.name, {**town.tables, "interactions": visits}, town.source)
+    with caplog.at_level(logging.WARNING):
+        last, start = learn(tmp_path / "a", blind), learn(tmp_path / "b", blind, epochs=0)
+    assert "no validation interactions; the last of 2 epochs is kept" in caplog.text
+    assert last.metrics["best_epoch"] == 2
+    assert not {"hr@20", "recall@20"} & last.metrics.keys()
+    assert any((last.codebooks[book] != start.codebooks[book]).any() for book in BOOKS)
 
 
 @pytest.mark.parametrize("option", [{"macro": False}, {"micro": False}])

@@ -58,6 +58,8 @@ class BehaviourTokenizer:
     ) -> Vocabulary:
         """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
+        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
+
         Args:
             dataset: interactions, and explanations of training pairs.
             phrases: side -> internal number -> intents, most important first.
@@ -82,12 +84,21 @@ class BehaviourTokenizer:
         pairs = dataset.pairs("train", clear_of_interactions=True)
         network = self._network(bipartite, book, encoder.dim)
         vectors = encoder.encode(pairs.texts)
-        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, pairs, vectors)
-        loop = config.loop(evaluate_first=config.start == "spectral")
+        valid = dataset.edges("valid")
+        task = TokenizerTask(network, bipartite, valid, book, pairs, vectors)
+        validates = bool(len(valid))
+        loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
         identity = self._identity(dataset, graph, book, encoder)
         result = train(task, loop, Path(folder), "vocabulary", identity)
-        score = result.best_metrics.get("hr@20", 0.0)
-        log.info("vocabulary: best epoch %d, validation HR@20 %.4f", result.best_epoch, score)
+        if validates:
+            score = result.best_metrics["hr@20"]
+            log.info("vocabulary: best epoch %d, validation HR@20 %.4f", result.best_epoch, score)
+        else:
+            log.warning(
+                "vocabulary: data set '%s' has no validation interactions; the last of %d epochs is kept",
+                dataset.name,
+                result.best_epoch,
+            )
         return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
 
     def _network(self, graph: Bipartite, book: PhraseBook, text_width: int) -> TokenizerNetwork:
@@ -290,11 +301,13 @@ class TokenizerTask(Task[TokenizerBatch]):
         return loss
 
     def evaluate(self) -> Mapping[str, float]:
-        """HR@20 and Recall@20 of the quantised representations on validation interactions, and book health."""
+        """HR@20 and Recall@20 of the quantised representations on validation interactions, if any, and book health."""
         tokens = self.network.assign()
-        q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in tokens.items()}
-        hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
-        metrics = {"hr@20": hit, "recall@20": recall}
+        metrics = {}
+        if len(self._valid):
+            q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in tokens.items()}
+            hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
+            metrics = {"hr@20": hit, "recall@20": recall}
         codes = {side: part.codes_BS.cpu().numpy() for side, part in tokens.items()}
         slots = {side: self.config.slot_books(side) for side in SIDES}
         for book, own in by_book(codes, slots).items():
