@@ -29,7 +29,7 @@ SHARES = {HEART: 0.6, LEAKS: 0.2, RESUME: 0.2}
 """Of all mutations."""
 TESTS: dict[str, dict[str, list[str]]] = {
     HEART: {
-        "vocabulary/quantizer.py": ["tests/vocabulary/test_quantizer.py", "tests/laws/test_quantizers.py"],
+        "vocabulary/quantizer.py": ["tests/vocabulary", "tests/laws/test_quantizers.py"],
         "vocabulary/network.py": ["tests/vocabulary"],
         "graph/bipartite.py": ["tests/graph"],
         "graph/lightgcn.py": ["tests/graph"],
@@ -40,7 +40,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
         "recommend/decoding/beams.py": ["tests/recommend/decoding"],
         "recommend/decoding/exact.py": ["tests/recommend/decoding"],
         "systems/din.py": ["tests/recommend/sequential"],
-        "systems/sasrec.py": ["tests/recommend/sequential"],
+        "systems/sasrec.py": ["tests/systems/test_sasrec.py", "tests/recommend/sequential"],
         "systems/item_knn.py": ["tests/recommend/test_item_knn.py"],
         "evaluate/ranking.py": ["tests/evaluate"],
         "evaluate/significance.py": ["tests/evaluate"],

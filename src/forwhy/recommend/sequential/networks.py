@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.sequences import WINDOW, Histories
+from forwhy.errors import UserError
 from forwhy.lazy import Network, torch
 from forwhy.recommend.base import Scores
 from forwhy.training.options import TrainingOptions
@@ -52,6 +53,10 @@ def kind(name: str) -> type[SequentialOptions]:
     # A system's module registers its network; systems stand above, hence the late import.
     if name not in NETWORKS:
         import_module("forwhy.systems").find_system(name)
+    if name not in NETWORKS:
+        raise UserError(
+            f"system '{name}' has no network of the next item; known: {', '.join(sorted(NETWORKS))}"
+        )
     return NETWORKS[name]
 
 
