@@ -108,7 +108,7 @@ def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, p
         MiningPrompt(config, side, prompt)  # a broken prompt is told before a model is loaded
     log.info("answers are kept in %s", kept)
     with KeptAnswers(kept) as cache, opening.open_chat(chat) as asked:
-        return mine_texts(dataset, config, LanguageMiner(asked, cache, chat.asks, prompt, chat.prices))
+        return mine_texts(dataset, config, LanguageMiner(asked, cache, chat.asks, prompt, chat.cost))
 
 
 def _estimate(

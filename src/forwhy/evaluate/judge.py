@@ -14,7 +14,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.significance import Interval, bootstrap_interval, flatten
+from forwhy.evaluate.significance import bootstrap_interval, flatten
 from forwhy.evaluate.text import TextScores
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry, Malformed, Reply
@@ -126,52 +126,27 @@ class JudgeConfig(AskingConfig):
 
     def ledger(self) -> Ledger:
         """A fresh account under this budget."""
-        prices = self.prices
-        return Ledger(self.budget, prices, (lambda used: used.calls) if prices is None else prices.cost)
+        return Ledger(self.budget, lambda used: used.calls if (cost := self.cost(used)) is None else cost)
 
 
 # --- Does the judge tell right from wrong? Known answers, graded before anything else is believed.
 
 
-@dataclass(frozen=True)
-class Check:
-    """Grades of references beside those of the same references dealt to other pairs."""
-
-    identical: Interval
-    """Of each reference against itself, near 100."""
-    dealt: Interval
-    """Of another pair's reference, low; not 0 where all explanations are alike."""
-    difference: Interval
-    """Paired, by reference: a judge that tells nothing apart is near 0."""
-    auc: float
-    """Chance that an identical text is graded above a dealt one, a tie counting half; 0.5: tells nothing."""
-    pairs: int
-    """References with both grades."""
-    excluded: int
-    """References without one of them."""
-
-    def document(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        found = {"identical": self.identical, "dealt": self.dealt, "difference": self.difference}
-        return {**flatten(found), "auc": self.auc, "pairs": self.pairs, "excluded": self.excluded}
-
-
-def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> Check:
-    """From the counts [n, 2] of both rounds, row by row the same reference.
+def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
+    """What `Judge.check` finds, from the counts [n, 2] of both rounds, row by row the same reference.
 
     Raises:
         ValueError: no reference has both grades.
     """
     both = (same[:, 1] > 0) & (other[:, 1] > 0)
     right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
-    return Check(
-        bootstrap_interval(right),
-        bootstrap_interval(wrong),
-        bootstrap_interval(right - wrong),
-        float((np.sign(right[:, None] - wrong) + 1).mean() / 2),
-        int(both.sum()),
-        int((~both).sum()),
-    )
+    grades = {"identical": right, "dealt": wrong, "difference": right - wrong}
+    return {
+        **flatten({name: bootstrap_interval(values) for name, values in grades.items()}),
+        "auc": float((np.sign(right[:, None] - wrong) + 1).mean() / 2),
+        "pairs": int(both.sum()),
+        "excluded": int((~both).sum()),
+    }
 
 
 class Judge:
@@ -187,7 +162,7 @@ class Judge:
         self._ledger = config.ledger()
         self._votes: dict[tuple[str, str], Reply[int]] = {}
         self._detail = ""
-        self.found: Check | None = None
+        self.found: dict[str, Any] | None = None
         """What the latest `check` found."""
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
@@ -197,16 +172,21 @@ class Judge:
             UserError: the server cannot be used, or no pair has a grade; votes so far are kept.
         """
         pairs = list(zip(predictions, references, strict=True))
-        self._vote([pair for pair in dict.fromkeys(pairs) if not self._is_settled(pair)])
+        settled = {pair for pair, vote in self._votes.items() if vote.reason in FINAL}
+        self._vote([pair for pair in dict.fromkeys(pairs) if pair not in settled])
         votes = [self._votes[pair] for pair in pairs]
         counts = np.array([[vote.value or 0, vote.value is not None] for vote in votes], dtype=np.int64)
         if not counts[:, 1].any():
             raise UserError(f"{self._name()}: {_told(votes)}, so there is no score; {self._remedy()}")
         return TextScores({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
-    def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> Check:
-        """Grade some references against themselves and dealt to each other; the result becomes part of `document`.
+    def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> dict[str, Any]:
+        """Grade some references against themselves and dealt to other pairs; `document` holds the result too.
 
+        It has the mean grades and intervals of each reference against itself (`identical`, near 100), of another
+        pair's against it (`dealt`, low, but not 0 where all explanations are alike), and of the paired
+        `difference`, near 0 for a judge that tells nothing apart. `auc` is the chance that an identical text is
+        graded above a dealt one, a tie counting half. `pairs` have both grades, `excluded` lack one.
         Cost: two calls for each of `pairs` distinct references, drawn with `seed`.
 
         Raises:
@@ -221,7 +201,7 @@ class Judge:
         if not (same[:, 1] & other[:, 1]).any():
             raise UserError(f"{self._name()}: no reference got both grades of the check; {self._remedy()}")
         self.found = _compared(same, other)
-        if self.found.difference.low <= 0:
+        if self.found["intervals"]["difference"][0] <= 0:
             log.warning(
                 "%s: does not tell a reference from another pair's; its scores say nothing", self._name()
             )
@@ -258,11 +238,8 @@ class Judge:
             if config.input_price is None
             else [config.input_price, config.output_price],
             "budget": config.budget,
-            "check": None if self.found is None else self.found.document(),
+            "check": self.found,
         }
-
-    def _is_settled(self, pair: tuple[str, str]) -> bool:
-        return pair in self._votes and self._votes[pair].reason in FINAL
 
     def _vote(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Find or buy these votes; what was found counts towards the budget too."""
@@ -291,14 +268,14 @@ class Judge:
         return f"judge {self._config.model!r}"
 
     def _spent(self, tally: Tally) -> dict[str, Any]:
-        return {**asdict(tally), "cost": self._ledger.cost(tally)}
+        return {**asdict(tally), "cost": self._config.cost(tally)}
 
     def _costs(self) -> str:
         """What all votes took so far, for a reader."""
         cached = self._ledger.cached
         total = self._ledger.bought + cached
         note = f" ({cached.calls} of them cached)" if cached.calls else ""
-        cost = self._ledger.cost(total)
+        cost = self._config.cost(total)
         money = "" if cost is None else f", cost {cost:.4f}"
         return f"{total.calls} calls{note}, {total.input_tokens} + {total.output_tokens} tokens{money}"
 

@@ -116,7 +116,7 @@ class ChatReader:
             UserError: The model cannot be asked, or has no explanation for a pair.
         """
         tasks = [self._asked(pair, config) for pair in rows]
-        replies = ask_all(self._model, tasks, self._kept, self._chat.asks, "explaining", self._chat.prices)
+        replies = ask_all(self._model, tasks, self._kept, self._chat.asks, "explaining", self._chat.cost)
         self._used += replies.asked.used + replies.asked.kept
         self._answered += len(rows)
         missing = [reply.reason for reply in replies if not reply.value]

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import DOUBLINGS, GIVE_UP, Inquiry, Malformed, Replies, Reply, ask_all
-from forwhy.text.chat.base import STOPPED, Answer, Message, Prices, Question, Reason, Tally
+from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Message, Question, Reason, Tally
 from forwhy.text.chat.replies import fitting
 
 ONE = Tally(1, 10, 5)
@@ -167,12 +167,13 @@ def test_the_account_tells_all(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             return "no"
         return Answer(reason="refused", used=ONE) if text == "rude" else f"{{'n': {text}}}"
 
+    priced = ChatConfig(model="m", input_price=1e6, output_price=1e5)
     chat = FakeChat(answer)
     parse = fitting(Number, lambda number: number.n)
     with KeptAnswers(tmp_path / "c") as cache:
         ask_all(chat, [Inquiry(ask("1"), parse)], cache)
         wanted = [Inquiry(ask(text), parse) for text in ("1", "2", "2", "bad", "rude")]
-        replies = ask_all(chat, wanted, cache, title="mining", prices=Prices(1e6, 1e5))
+        replies = ask_all(chat, wanted, cache, title="mining", cost=priced.cost)
     assert [reply.value for reply in replies] == [1, 2, 2, None, None]
     assert [reply.repaired for reply in replies] == [True, True, True, False, False]
     asked = replies.asked

@@ -9,64 +9,87 @@ from hypothesis import strategies as st
 from forwhy.errors import UserError
 from forwhy.evaluate.judge import JudgeConfig
 from forwhy.options import checked
-from forwhy.text.chat.base import Ledger, Tally
+from forwhy.text.chat.base import Answer, Ledger, Tally
 
 CALLS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 500), st.floats(0, 1)), max_size=30)
 
 
-def priced(budget: float) -> Ledger:
-    return JudgeConfig(model="m", budget=budget, input_price=2.0, output_price=10.0).ledger()
+def priced(budget: float | None = None) -> JudgeConfig:
+    return JudgeConfig(model="m", budget=budget, input_price=2.0, output_price=10.0)
+
+
+def counted(budget: float) -> Ledger:
+    """A budget of calls."""
+    return JudgeConfig(model="m", budget=budget).ledger()
+
+
+def is_made(ledger: Ledger, bound: Tally, used: Tally | None = None) -> bool:
+    """Whether a call of this bound is made."""
+    answer = Answer(used=bound if used is None else used)
+    return ledger.call(bound, lambda: answer) is answer
 
 
 def test_cost_by_hand() -> None:
-    assert priced(1).cost(Tally(3, 1_000_000, 50_000)) == pytest.approx(2.5)
-    assert JudgeConfig(model="m").ledger().cost(Tally(3, 1, 1)) is None
+    assert priced().cost(Tally(3, 1_000_000, 50_000)) == pytest.approx(2.5)
+    assert JudgeConfig(model="m").cost(Tally(3, 1, 1)) is None
 
 
 @given(CALLS, st.floats(0.0001, 0.05))
 def test_no_order_of_calls_exceeds_the_budget(calls: list[tuple[int, int, float]], budget: float) -> None:
-    ledger, refused = priced(budget), False
+    config, refused = priced(budget), False
+    ledger = config.ledger()
     for read, written, share in calls:
-        bound = Tally(1, read, written)
-        held = ledger.hold(bound)
-        assert not (refused and held)
-        refused = refused or not held
-        if held:
-            ledger.book(bound, Tally(1, int(read * share), int(written * share)))
-        cost = ledger.cost(ledger.bought)
+        made = is_made(ledger, Tally(1, read, written), Tally(1, int(read * share), int(written * share)))
+        assert not (refused and made)
+        refused = refused or not made
+        cost = config.cost(ledger.bought)
         assert cost is not None
         assert cost <= budget
 
 
 def test_a_call_that_just_fits_is_made() -> None:
-    assert priced(4e-6).hold(Tally(1, 2, 0))
-    assert not priced(4e-6).hold(Tally(1, 3, 0))
-    assert JudgeConfig(model="m", budget=1).ledger().hold(Tally(1, 10**9, 10**9))
+    assert is_made(priced(4e-6).ledger(), Tally(1, 2, 0))
+    assert not is_made(priced(4e-6).ledger(), Tally(1, 3, 0))
+    assert is_made(counted(1), Tally(1, 10**9, 10**9))
 
 
 def test_without_prices_calls_are_counted() -> None:
-    ledger = JudgeConfig(model="m", budget=2).ledger()
-    for _ in range(2):
-        assert ledger.hold(Tally(1))
-        ledger.book(Tally(1), Tally(1))
-    assert not ledger.hold(Tally(1))
+    ledger = counted(2)
+    assert [is_made(ledger, Tally(1)) for _ in range(3)] == [True, True, False]
     assert ledger.closed
 
 
 def test_what_the_cache_cost_counts() -> None:
-    ledger = JudgeConfig(model="m", budget=3).ledger()
+    ledger = counted(3)
     ledger.cached += Tally(3)
-    assert not ledger.hold(Tally(1))
+    assert not is_made(ledger, Tally(1))
+
+
+def test_a_call_that_fails_costs_its_bound() -> None:
+    ledger = counted(3)
+    with pytest.raises(ZeroDivisionError):
+        ledger.call(Tally(1, 5, 7), lambda: Answer(str(1 // 0)))
+    assert ledger.bought == Tally(1, 5, 7)
 
 
 def test_a_call_waits_for_those_under_way_when_they_decide() -> None:
-    ledger, found = JudgeConfig(model="m", budget=1).ledger(), []
-    assert ledger.hold(Tally(1))
-    waiting = threading.Thread(target=lambda: found.append(ledger.hold(Tally(1))))
+    ledger, found, under_way, end = counted(1), list[bool](), threading.Event(), threading.Event()
+
+    def free() -> Answer:
+        """Comes to nothing."""
+        under_way.set()
+        end.wait(5)
+        return Answer(used=Tally())
+
+    first = threading.Thread(target=lambda: ledger.call(Tally(1), free))
+    first.start()
+    assert under_way.wait(5)
+    waiting = threading.Thread(target=lambda: found.append(is_made(ledger, Tally(1))))
     waiting.start()
     waiting.join(0.05)
     assert waiting.is_alive()
-    ledger.book(Tally(1), Tally())  # it came to nothing and was free
+    end.set()
+    first.join(5)
     waiting.join(5)
     assert found == [True]
 

@@ -13,7 +13,7 @@ from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, Malformed, ask_all
 from forwhy.text.chat.base import ChatConfig, Message, Question
 from forwhy.text.chat.client import Client
-from forwhy.text.chat.opening import Estimate, estimate, is_local, model_name, open_chat
+from forwhy.text.chat.opening import estimate, is_local, model_name, open_chat
 
 
 def number(text: str) -> int:
@@ -39,9 +39,9 @@ def counting(server: Any, kit: Any) -> Any:
 
 def test_nothing_is_asked_and_each_question_counts_once(counting: Any) -> None:
     found = estimate(tasks("a", "b", "a"), config(counting, input_price=1, output_price=10), KeptAnswers())
-    assert (found.questions, found.cached, found.output_tokens) == (2, 0, 32)
-    assert found.cost == pytest.approx((found.input_tokens + 10 * 32) / 1e6)
-    assert (found.seconds, found.pace.partition(":")[0]) == (None, "unknown")
+    assert (found["questions"], found["cached"], found["output_tokens"]) == (2, 0, 32)
+    assert found["cost"] == pytest.approx((found["input_tokens"] + 10 * 32) / 1e6)
+    assert (found["seconds"], found["pace"].partition(":")[0]) == (None, "unknown")
     assert counting.bodies == []
 
 
@@ -57,12 +57,12 @@ def test_a_run_takes_no_more_than_was_estimated(counting: Any, monkeypatch: pyte
         return send(self, body, most)
 
     monkeypatch.setattr(Client, "_send", note)
-    options = config(counting, budget_tokens=found.input_tokens + found.output_tokens)
+    options = config(counting, budget_tokens=found["input_tokens"] + found["output_tokens"])
     with Client(options, options.ledger()) as chat:
         replies = ask_all(chat, wanted, KeptAnswers())
     assert [reply.reason for reply in replies] == [None] * 4
-    assert sum(most.input_tokens for most in bounds) == found.input_tokens
-    assert sum(most.output_tokens for most in bounds) == found.output_tokens
+    assert sum(most.input_tokens for most in bounds) == found["input_tokens"]
+    assert sum(most.output_tokens for most in bounds) == found["output_tokens"]
 
 
 def test_what_is_kept_costs_nothing(counting: Any, tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_what_is_kept_costs_nothing(counting: Any, tmp_path: Path) -> None:
         with Client(options, options.ledger()) as chat:
             ask_all(chat, tasks("a", "b"), cache)
         one = estimate(tasks("a", "b", "c"), options, cache)
-        assert (one.questions, one.cached, one.output_tokens) == (3, 2, 16)
+        assert (one["questions"], one["cached"], one["output_tokens"]) == (3, 2, 16)
         done = estimate(tasks("a", "b"), options, cache)
-        assert done == Estimate(2, 2, 0, 0, None, 0.0, "nothing is left to ask")
+        assert list(done.values()) == [2, 2, 0, 0, None, 0.0, "nothing is left to ask"]
         other = estimate(tasks("a", "b"), config(counting, model="other"), cache)
-        assert other.cached == 0
+        assert other["cached"] == 0
 
 
 def test_a_question_left_in_the_middle_of_its_asks_is_not_done(counting: Any, kit: Any) -> None:
@@ -84,28 +84,28 @@ def test_a_question_left_in_the_middle_of_its_asks_is_not_done(counting: Any, ki
         options = config(counting)
         with Client(options, options.ledger()) as chat:
             ask_all(chat, tasks("a"), cache, asks=2)
-        assert estimate(tasks("a"), config(counting, asks=2), cache).cached == 1
-        assert estimate(tasks("a"), config(counting, asks=3), cache).cached == 0
+        assert estimate(tasks("a"), config(counting, asks=2), cache)["cached"] == 1
+        assert estimate(tasks("a"), config(counting, asks=3), cache)["cached"] == 0
 
 
 def test_time_is_what_answers_took_so_far_or_the_limit_of_requests(counting: Any, kit: Any) -> None:
     wanted = tasks(*map(str, range(60)))
     slow = config(counting, requests_per_minute=30)
-    assert estimate(wanted, slow, KeptAnswers()).seconds == 120
+    assert estimate(wanted, slow, KeptAnswers())["seconds"] == 120
     cache = KeptAnswers()
     with Client(config(counting), config(counting).ledger()) as chat:
         answer = chat.ask(wanted[0].question)
     cache.add(wanted[0].question.key("m"), "m", answer, 8.0)
     found = estimate(wanted, config(counting, concurrency=4), cache)
-    assert (found.seconds, found.pace) == (59 * 8 / 4, "8 s per answer kept so far, 4 at a time")
-    assert estimate(wanted, config(counting, concurrency=4, requests_per_minute=6), cache).seconds == 590
+    assert (found["seconds"], found["pace"]) == (59 * 8 / 4, "8 s per answer kept so far, 4 at a time")
+    assert estimate(wanted, config(counting, concurrency=4, requests_per_minute=6), cache)["seconds"] == 590
 
 
 def test_a_local_model_answers_one_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWHY_LLM_URL", raising=False)
     options = ChatConfig(model=str(tiny_model), concurrency=8)
     found = estimate(tasks("a", "b"), options, KeptAnswers())
-    assert (found.questions, found.seconds) == (2, None)
+    assert (found["questions"], found["seconds"]) == (2, None)
 
 
 def test_the_address_decides_where_a_model_is(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, ChatConfig, Prices, Question, Reason, Tally
+from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, ChatConfig, Question, Reason, Tally
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def ask_all(
     kept: KeptAnswers,
     asks: int = 3,
     title: str = "asking",
-    prices: Prices | None = None,
+    cost: Callable[[Tally], float | None] | None = None,
 ) -> Replies[T]:
     """A reply for every inquiry, in their order; equal questions are asked once.
 
@@ -137,7 +137,7 @@ def ask_all(
         kept: Open; see `KeptAnswers`.
         asks: Answers read for one question until one has a value.
         title: Of the progress bar.
-        prices: For the cost in `Replies.asked`.
+        cost: Of tokens, for `Replies.asked`; see `ChatConfig.cost`.
 
     Raises:
         UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk;
@@ -145,7 +145,7 @@ def ask_all(
     """
     run = Inquiries(chat.model, inquiries, kept, asks)
     run.ask(chat, title)
-    replies = run.replies(prices)
+    replies = run.replies(cost)
     if "budget" in replies.asked.failed:
         log.warning("%s: the budget is spent; %d questions are left", title, replies.asked.failed["budget"])
     log.info("%s: %s", title, replies.asked)
@@ -259,7 +259,7 @@ class Inquiries(Generic[T]):
                 raise
         self._left = {}
 
-    def replies(self, prices: Prices | None = None) -> Replies[T]:
+    def replies(self, cost: Callable[[Tally], float | None] | None = None) -> Replies[T]:
         """One for every inquiry, in their order."""
         found = self._found.values()
         cached = sum(reply.cached for reply in found)
@@ -273,7 +273,7 @@ class Inquiries(Generic[T]):
             failed=dict(sorted(Counter(reply.reason for reply in found if reply.reason).items())),
             used=self.used,
             kept=self.kept,
-            cost=None if prices is None else prices.cost(self.used),
+            cost=None if cost is None else cost(self.used),
         )
         return Replies([self._found[key] for key in self._keys], asked)
 

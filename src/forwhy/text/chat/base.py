@@ -6,25 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import add, sub
+from operator import add
 from threading import Condition
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from forwhy.options import Options
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Of a million tokens, in any currency."""
-
-    read: float
-    written: float
-
-    def cost(self, tally: Tally) -> float:
-        """In that currency."""
-        return (tally.input_tokens * self.read + tally.output_tokens * self.written) / 1e6
 
 
 class Ledger:
@@ -36,59 +24,41 @@ class Ledger:
 
     Args:
         budget: Most that may be bought, in what `counted` counts; None: no limit.
-        prices: Where they are known.
         counted: How much of the budget calls take.
     """
 
-    def __init__(
-        self, budget: float | None, prices: Prices | None, counted: Callable[[Tally], float]
-    ) -> None:
-        self._budget, self._prices, self._counted = budget, prices, counted
-        self._changed = Condition()
-        self._held = Tally()
+    def __init__(self, budget: float | None, counted: Callable[[Tally], float]) -> None:
+        self._budget, self._counted, self._changed = budget, counted, Condition()
+        self._held: list[Tally] = []
         self.bought, self.cached = Tally(), Tally()
         """By this process, and before it, of the answers that count towards the budget."""
         self.closed = False
         """Whether a call did not fit any more."""
 
-    def cost(self, tally: Tally) -> float | None:
-        """In the currency of the prices; None without prices."""
-        return None if self._prices is None else self._prices.cost(tally)
-
     def call(self, bound: Tally, ask: Callable[[], Answer]) -> Answer:
         """The answer of a call that takes at most `bound`, which an error costs; `budget` where so much is not left."""
-        if not self.hold(bound):
-            return Answer(reason="budget", detail="the budget is spent")
+        with self._changed:
+            while not self.closed and self._held and not self._fits(bound):
+                self._changed.wait()
+            self.closed = self.closed or not self._fits(bound)
+            self._changed.notify_all()
+            if self.closed:
+                return Answer(reason="budget", detail="the budget is spent")
+            self._held.append(bound)
         used = bound
         try:
             answer = ask()
             used = answer.used
         finally:
-            self.book(bound, used)
+            with self._changed:
+                self._held.remove(bound)
+                self.bought += used
+                self._changed.notify_all()
         return answer
 
-    def hold(self, bound: Tally) -> bool:
-        """Set `bound` aside for a call, waiting for others where they decide; False: the budget is spent."""
-        with self._changed:
-            while not self.closed and self._held.calls and not self._fits(bound):
-                self._changed.wait()
-            self.closed = self.closed or not self._fits(bound)
-            if not self.closed:
-                self._held += bound
-            self._changed.notify_all()
-            return not self.closed
-
-    def book(self, bound: Tally, used: Tally) -> None:
-        """Replace what was held for a call by what it took."""
-        with self._changed:
-            self._held -= bound
-            self.bought += used
-            self._changed.notify_all()
-
     def _fits(self, bound: Tally) -> bool:
-        if self._budget is None:
-            return True
-        return self._counted(self.bought + self.cached + self._held + bound) <= self._budget
+        taken = sum([self.cached, *self._held, bound], self.bought)
+        return self._budget is None or self._counted(taken) <= self._budget
 
 
 # --- The chat contract: a question in, an answer or the reason for none out. No torch and no network here.
@@ -143,9 +113,6 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*map(add, vars(self).values(), vars(other).values()))
-
-    def __sub__(self, other: Tally) -> Tally:
-        return Tally(*map(sub, vars(self).values(), vars(other).values()))
 
     def __str__(self) -> str:
         """For a reader."""
@@ -246,12 +213,11 @@ class AskingConfig(Options):
             raise ValueError("prices: one is given: give both, of input and of output tokens, or none")
         return self
 
-    @property
-    def prices(self) -> Prices | None:
-        """Both prices, or None without them."""
+    def cost(self, tally: Tally) -> float | None:
+        """In the currency of the prices; None without prices."""
         if self.input_price is None or self.output_price is None:
             return None
-        return Prices(self.input_price, self.output_price)
+        return (tally.input_tokens * self.input_price + tally.output_tokens * self.output_price) / 1e6
 
 
 class ChatConfig(AskingConfig):
@@ -270,4 +236,4 @@ class ChatConfig(AskingConfig):
 
     def ledger(self) -> Ledger:
         """A fresh account under this budget."""
-        return Ledger(self.budget_tokens, self.prices, lambda used: used.input_tokens + used.output_tokens)
+        return Ledger(self.budget_tokens, lambda used: used.input_tokens + used.output_tokens)

@@ -149,8 +149,7 @@ class Client:
 
     def _call(self, question: Question, structured: bool) -> Answer:
         """How one call ended, held in the ledger while it is under way."""
-        body = _body(question, self._config, structured)
-        most = _most(question, body)
+        body, most = _request(question, self._config, structured)
         self._pace.wait()
         if self._stopped.is_set():
             return Answer(reason="server", detail=STOPPED)
@@ -217,23 +216,19 @@ class Client:
 
 def bound(question: Question, config: AskingConfig) -> Tally:
     """Most that one call can take: a token is at least one byte of what is sent."""
-    return _most(question, _body(question, config, config.structured and question.schema is not None))
+    return _request(question, config, config.structured and question.schema is not None)[1]
 
 
-def _most(question: Question, body: dict[str, Any]) -> Tally:
-    size = len(json.dumps(body, ensure_ascii=False).encode())
-    return Tally(1, size + TEMPLATE_TOKENS, question.max_tokens, estimated=1)
-
-
-def _body(question: Question, config: AskingConfig, structured: bool) -> dict[str, Any]:
-    """What is posted; lone surrogates have no encoding, so that no server could read them."""
+def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
+    """What is posted, and `bound`; lone surrogates have no encoding, so that no server could read them."""
     turns = [{"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages]
     body: dict[str, Any] = {"model": config.model, "messages": turns, "temperature": 0}
     body["max_tokens"] = question.max_tokens
     if structured:
         schema = {"name": config.schema_name, "strict": True, "schema": question.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
+    size = len(json.dumps(body, ensure_ascii=False).encode())
+    return body, Tally(1, size + TEMPLATE_TOKENS, question.max_tokens, estimated=1)
 
 
 def _encodable(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,45 +54,28 @@ def model_name(config: ChatConfig) -> str:
     return f"{source.path.name if Path(source.id).is_dir() else source.id}@{source.revision}"
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What is left to ask; an answer that has to be asked for again comes on top."""
+def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAnswers) -> dict[str, Any]:
+    """What `ask_all` would ask now, given what is kept, as plain JSON values. Asks nothing and needs no server.
 
-    questions: int
-    """Different ones."""
-    cached: int
-    """Those of them whose answers are all kept."""
-    input_tokens: int
-    """Most that the others send: a token is at least one byte. English text takes about a quarter."""
-    output_tokens: int
-    """Most that they may be answered with."""
-    cost: float | None
-    """Of those tokens; None without prices."""
-    seconds: float | None
-    """That they take, by `pace`."""
-    pace: str
-    """What `seconds` rests on, or why there are none."""
-
-
-def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAnswers) -> Estimate:
-    """What `ask_all` would ask now, given what is kept. Asks nothing and needs no server.
-
-    Cost: reads the kept answers of these inquiries.
+    `questions` are different ones, `cached` those of them whose answers are all kept. The others send at most
+    `input_tokens` (a token is at least one byte; English text takes about a quarter) and are answered with at
+    most `output_tokens`. `cost` is of those tokens, null without prices. `seconds` may be null too; `pace` says
+    what they rest on. An answer that has to be asked for again comes on top.
     """
     model = model_name(config)
     left = Inquiries(model, inquiries, kept, config.asks).left
     most = sum((bound(question, config) for question in left), Tally())
     questions = len({inquiry.question.key(model) for inquiry in inquiries})
     seconds, pace = _duration(len(left), config, kept.mean_seconds(model))
-    return Estimate(
-        questions=questions,
-        cached=questions - len(left),
-        input_tokens=most.input_tokens,
-        output_tokens=most.output_tokens,
-        cost=None if config.prices is None else config.prices.cost(most),
-        seconds=seconds,
-        pace=pace,
-    )
+    return {
+        "questions": questions,
+        "cached": questions - len(left),
+        "input_tokens": most.input_tokens,
+        "output_tokens": most.output_tokens,
+        "cost": config.cost(most),
+        "seconds": seconds,
+        "pace": pace,
+    }
 
 
 def _duration(questions: int, config: ChatConfig, mean: float | None) -> tuple[float | None, str]:

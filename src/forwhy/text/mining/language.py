@@ -8,8 +8,7 @@ into the question only; the numbers (`{most}`, `{words}`) anywhere.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Asked, Inquiry, Malformed, ask_all
-from forwhy.text.chat.base import Chat, ChatConfig, Message, Prices, Question
+from forwhy.text.chat.base import Chat, ChatConfig, Message, Question, Tally
 from forwhy.text.chat.opening import estimate
 from forwhy.text.chat.replies import fitting
 from forwhy.text.hostile import clean, fenced
@@ -200,7 +199,7 @@ class LanguageMiner:
         kept: Open.
         asks: Answers read for one question until one fits.
         prompt: A file in the place of the packaged prompt (of one kind and side).
-        prices: For the cost of the answers.
+        cost: Of tokens; see `ChatConfig.cost`.
     """
 
     def __init__(
@@ -209,10 +208,10 @@ class LanguageMiner:
         kept: KeptAnswers,
         asks: int = 3,
         prompt: Path | None = None,
-        prices: Prices | None = None,
+        cost: Callable[[Tally], float | None] | None = None,
     ) -> None:
         self._chat, self._kept, self._asks = chat, kept, asks
-        self._prompt, self._prices = prompt, prices
+        self._prompt, self._cost = prompt, cost
         self.model = chat.model
 
     def find(self, stage: MiningStage) -> tuple[Outcomes, str, Asked]:
@@ -220,14 +219,14 @@ class LanguageMiner:
         prompt = MiningPrompt(stage.config, stage.side, self._prompt)
         title = f"{stage.config.kind} of {stage.about}"
         inquiries = prompt.inquiries(stage.entities)
-        replies = ask_all(self._chat, inquiries, self._kept, self._asks, title, self._prices)
+        replies = ask_all(self._chat, inquiries, self._kept, self._asks, title, self._cost)
         return [reply.value or reply.reason or "malformed" for reply in replies], prompt.sha256, replies.asked
 
 
 def estimates(
     dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: KeptAnswers, prompt: Path | None = None
 ) -> list[dict[str, Any]]:
-    """What each stage would ask, as plain JSON values (`Estimate` and `about`); asks nothing.
+    """What each stage would ask, as plain JSON values (`estimate` and `about`); asks nothing.
 
     User profiles are counted with the item profiles there are by now.
 
@@ -238,5 +237,5 @@ def estimates(
     for side in config.sides:
         stage = stage_of(dataset, side, config)
         inquiries = MiningPrompt(config, side, prompt).inquiries(stage.entities)
-        found.append({"about": stage.about, **asdict(estimate(inquiries, chat, kept))})
+        found.append({"about": stage.about, **estimate(inquiries, chat, kept)})
     return found
