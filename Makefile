@@ -17,7 +17,7 @@ FETCH   = @OMP_NUM_THREADS=1 $(BIN)/python -m forwhy.models --quiet $(MODELS)
 # Two workers with one thread each beat one worker with two; more threads than cores stall torch.
 JOBS   ?= 2
 # The others want a data set or a model: see their first lines.
-BENCH  ?= decoding epoch explainer_speed grounding import_growth index_growth ranking text_metrics vocabulary_growth
+BENCH  ?= decoding epoch explainer_speed grounding import_growth index_growth ranking route text_metrics threads vocabulary_growth
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench clean
