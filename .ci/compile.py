@@ -9,7 +9,8 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import forwhy
-from forwhy.models import ALIASES, load_causal_lm, load_text_encoder
+from forwhy.models import load_causal_lm, load_text_encoder
+from forwhy.wheels import PACKAGED
 
 LATE = (
     "accelerate", "filelock", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "openai",
@@ -21,7 +22,7 @@ for name in [found.name for found in walk_packages(forwhy.__path__, "forwhy.")] 
     if not name.endswith("__main__"):
         import_module(name)
 load_text_encoder("minilm")
-for alias in sorted(ALIASES.keys() - {"minilm"}):
+for alias in sorted(PACKAGED.keys() - {"minilm"}):
     loaded = load_causal_lm(alias, dtype="bfloat16")
     question = loaded.tokenizer("Why?", return_tensors="pt").input_ids
     loaded.model.generate(question, max_new_tokens=2, do_sample=False)

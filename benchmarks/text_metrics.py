@@ -27,8 +27,8 @@ from forwhy.evaluate.neural import BertScore
 from forwhy.evaluate.reading import read_outputs
 from forwhy.evaluate.text import Features
 from forwhy.evaluate.words import words
-from forwhy.models import ALIASES, cache_folder
-from forwhy.wheels import state
+from forwhy.models import cache_folder
+from forwhy.wheels import PACKAGED, state
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -63,7 +63,7 @@ def main() -> None:
         "cpu_seconds": round(cpu.sum(), 2), "wall_seconds": round(wall.sum(), 2), "target": 5.0,
     }  # fmt: skip
     print(json.dumps(measured))
-    if state(ALIASES["minilm"], cache_folder()) == "ready":
+    if state(PACKAGED["minilm"], cache_folder()) == "ready":
         texts = town(options.pairs) if source == "drawn" else (source, outputs, references)
         print(json.dumps(bertscore(*texts)))
 

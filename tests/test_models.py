@@ -147,11 +147,11 @@ def test_unwritable_cache_names_the_path(
 
 
 def test_records_are_pinned() -> None:
-    for model in PACKAGED:
+    for model in PACKAGED.values():
         assert all(len(wheel.sha256) == 64 and wheel.version for wheel in model.wheels)
         assert model.gguf_sha256 is None or len(model.gguf_sha256) == 64
         assert model.licence
-    assert "Gemma" in models.ALIASES["gemma3-270m"].licence
+    assert "Gemma" in PACKAGED["gemma3-270m"].licence
 
 
 # ---- folders and names
@@ -263,7 +263,7 @@ def test_command_fetches_or_says_why(index: Path, caplog: pytest.LogCaptureFixtu
 
 
 def _need(alias: str) -> None:
-    if state(models.ALIASES[alias], cache_folder()) != "ready":
+    if state(PACKAGED[alias], cache_folder()) != "ready":
         pytest.skip(f"{alias} is not cached: `make setup` fetches it")
 
 

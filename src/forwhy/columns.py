@@ -17,14 +17,21 @@ Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "nu
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SIDES: tuple[Side, ...] = ("user", "item")
-_SPELLINGS: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train", "training", "trn"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing", "tst"),
-}
 SPLIT_ALIASES: Mapping[str, Split] = MappingProxyType(
-    {alias: split for split, aliases in _SPELLINGS.items() for alias in aliases}
+    {
+        "train": "train",
+        "training": "train",
+        "trn": "train",
+        "valid": "valid",
+        "validation": "valid",
+        "val": "valid",
+        "dev": "valid",
+        "test": "test",
+        "testing": "test",
+        "tst": "test",
+    }
 )
+"""What others call a split -> our name of it."""
 
 
 @dataclass(frozen=True)

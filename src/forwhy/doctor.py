@@ -30,7 +30,7 @@ def examine(verify: bool = False) -> Findings:
     packaged model and compares its SHA-256 with what was written (a second per gigabyte).
     """
     cache = _cache(cache_folder())
-    models = {model.alias: _model(model, verify) for model in PACKAGED}
+    models = {alias: _model(model, verify) for alias, model in PACKAGED.items()}
     torch = _torch()
     return {
         "forwhy": _version("forwhy"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from forwhy.errors import UserError, need
 from forwhy.progress import track
-from forwhy.wheels import PACKAGED, PackagedModel, ensure, state, without_bars
+from forwhy.wheels import PACKAGED, ensure, state, without_bars
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("forwhy.models")
 
 DType = Literal["float32", "bfloat16", "float16", "int8"]
-ALIASES = {model.alias: model for model in PACKAGED}
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _FINGERPRINT_BYTES = 1 << 20
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
@@ -69,30 +68,28 @@ def locate(model: str, revision: str | None = None) -> ModelSource:
     Raises:
         UserError: unknown name, other revision, damaged folder, or nothing cached and no network.
     """
-    if model in ALIASES:
-        return _locate_packaged(ALIASES[model], revision)
-    if Path(model).is_dir():
-        return _locate_folder(Path(model), revision)
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+    if model in PACKAGED:
+        found, folder = PACKAGED[model].revision, None
+    elif Path(model).is_dir():
+        folder = Path(model)
+        model, found = str(folder), _fingerprint(folder)
+    elif model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return _locate_hub(model, revision)
-    known = ", ".join(ALIASES)
-    raise UserError(f"model '{model}': no such folder; use a folder, a Hub id (org/name) or one of {known}")
-
-
-def _locate_packaged(packaged: PackagedModel, revision: str | None) -> ModelSource:
-    _same_revision(packaged.alias, packaged.revision, revision)
-    return ModelSource(packaged.alias, packaged.revision, ensure(packaged, cache_folder()))
-
-
-def _same_revision(model: str, found: str, wanted: str | None) -> None:
-    if wanted is not None and wanted != found:
+    else:
+        known = ", ".join(PACKAGED)
         raise UserError(
-            f"model '{model}': revision {wanted} was asked for but this is {found}; "
+            f"model '{model}': no such folder; use a folder, a Hub id (org/name) or one of {known}"
+        )
+    if revision not in (None, found):
+        raise UserError(
+            f"model '{model}': revision {revision} was asked for but this is {found}; "
             "use the model it was made with"
         )
+    return ModelSource(model, found, folder or ensure(PACKAGED[model], cache_folder()))
 
 
-def _locate_folder(folder: Path, revision: str | None) -> ModelSource:
+def _fingerprint(folder: Path) -> str:
+    """Hash names, sizes and both ends of a model's files: takes milliseconds and tells models apart."""
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{folder}: no config.json; a model folder is what `save_pretrained` of transformers writes"
@@ -101,13 +98,6 @@ def _locate_folder(folder: Path, revision: str | None) -> ModelSource:
         raise UserError(
             f"{folder}: no *.safetensors; save the weights as safetensors (pickled weights are not read)"
         )
-    found = _fingerprint(folder)
-    _same_revision(str(folder), found, revision)
-    return ModelSource(str(folder), found, folder)
-
-
-def _fingerprint(folder: Path) -> str:
-    """Hash names, sizes and both ends of all files: takes milliseconds and tells models apart."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}:
@@ -186,34 +176,39 @@ def _config(source: ModelSource) -> PretrainedConfig:
     need("transformers", "llm")
     import transformers
 
-    with _readable(str(source.path)):
+    with _readable(source.path):
         return transformers.AutoConfig.from_pretrained(str(source.path), **_OFFLINE)
 
 
-def _load(auto: str, source: ModelSource, dtype: DType, device: str, spare: str | None = None) -> LoadedModel:
+def _load(auto: str, source: ModelSource, dtype: DType, device: str, spare: str = "") -> LoadedModel:
     """`auto`: a class of transformers. `spare`: part of the names of weights that are not used and may be missing."""
     need("torch", "llm")
     need("transformers", "llm")
+    import torch
     import transformers
 
-    folder = str(source.path)
-    with _readable(folder), without_bars():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_OFFLINE)
-        model, report = getattr(transformers, auto).from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **_weights(dtype, device), **_OFFLINE
-        )
+    options: dict[str, object] = {"use_safetensors": True, "output_loading_info": True, **_OFFLINE}
+    if dtype == "int8":
+        need("bitsandbytes", "gpu")
+        eight_bits = transformers.BitsAndBytesConfig(load_in_8bit=True)
+        options |= {"quantization_config": eight_bits, "device_map": {"": device}}
+    else:
+        options["dtype"] = getattr(torch, dtype)
+    with _readable(source.path), without_bars():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.path), **_OFFLINE)
+        model, report = getattr(transformers, auto).from_pretrained(str(source.path), **options)
     # Refuse what transformers only warns about: weights it had to draw at random.
-    absent = sorted(name for name in report["missing_keys"] if spare is None or spare not in name)
+    absent = sorted(name for name in report["missing_keys"] if not spare or spare not in name)
     if absent:
         raise UserError(
-            f"{folder}: {len(absent)} weights are missing, first {absent[0]}; fetch or save it again"
+            f"{source.path}: {len(absent)} weights are missing, first {absent[0]}; fetch or save it again"
         )
     model.requires_grad_(False)
     return LoadedModel((model if dtype == "int8" else model.to(device)).eval(), tokenizer, source)
 
 
 @contextmanager
-def _readable(folder: str) -> Iterator[None]:
+def _readable(folder: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
@@ -223,17 +218,6 @@ def _readable(folder: str) -> Iterator[None]:
         raise UserError(
             f"{folder}: cannot be loaded as a model ({reason}); fetch or save it again"
         ) from error
-
-
-def _weights(dtype: DType, device: str) -> dict[str, object]:
-    import torch
-
-    if dtype != "int8":
-        return {"dtype": getattr(torch, dtype)}
-    need("bitsandbytes", "gpu")
-    from transformers import BitsAndBytesConfig
-
-    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -252,23 +236,19 @@ def fetch(aliases: Sequence[str] = (), jobs: int = 2) -> list[ModelSource]:
     Raises:
         UserError: as `locate`; models that arrived stay.
     """
-    unknown = [alias for alias in aliases if alias not in ALIASES]
+    unknown = [alias for alias in aliases if alias not in PACKAGED]
     if unknown:
-        raise UserError(f"model '{unknown[0]}': not a packaged model; choose from {', '.join(ALIASES)}")
-    wanted = [ALIASES[alias] for alias in aliases or ALIASES]
-    missing = [model for model in wanted if state(model, cache_folder()) != "ready"]
+        raise UserError(f"model '{unknown[0]}': not a packaged model; choose from {', '.join(PACKAGED)}")
+    wanted = list(aliases or PACKAGED)
+    missing = [alias for alias in wanted if state(PACKAGED[alias], cache_folder()) != "ready"]
     if missing:
-        _fetch_aside([model.alias for model in missing], jobs)
-    return [locate(model.alias) for model in wanted]
-
-
-def _fetch_aside(aliases: Sequence[str], jobs: int) -> None:
-    """Convert in silent processes: libraries there draw bars of their own, and two bars tear each other."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_hush) as pool:
-        coming = [pool.submit(locate, alias) for alias in aliases]
-        for done in track(as_completed(coming), f"fetching {', '.join(aliases)}", total=len(coming)):
-            done.result()
+        # In silent processes: libraries there draw bars of their own, and two bars tear each other.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_hush) as pool:
+            coming = [pool.submit(locate, alias) for alias in missing]
+            for done in track(as_completed(coming), f"fetching {', '.join(missing)}", total=len(coming)):
+                done.result()
+    return [locate(alias) for alias in wanted]
 
 
 def _hush() -> None:

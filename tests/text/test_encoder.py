@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.models import ALIASES, cache_folder, load_causal_lm, locate
+from forwhy.models import cache_folder, load_causal_lm, locate
 from forwhy.store import Row, Store
 from forwhy.text import encoder as module
 from forwhy.text.encoder import HashEncoder, LanguageModelEncoder, SentenceEncoder, VectorCache, text_encoder
-from forwhy.wheels import state
+from forwhy.wheels import PACKAGED, state
 
 TEXTS = ["The food is great", "", "Great food and a friendly staff", "A plumber fixed the sink", "  \n"]
 
@@ -88,7 +88,7 @@ def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def minilm(tmp_path: Path) -> SentenceEncoder:
-    if state(ALIASES["minilm"], cache_folder()) != "ready":
+    if state(PACKAGED["minilm"], cache_folder()) != "ready":
         pytest.skip("minilm is not cached: `make setup` fetches it")
     encoder = text_encoder("minilm", cache=tmp_path / "vectors")
     assert isinstance(encoder, SentenceEncoder)

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from forwhy.errors import UserError
 from forwhy.evaluate.neural import BartScore
 from forwhy.evaluate.registry import METRICS
-from forwhy.models import ALIASES, cache_folder
-from forwhy.wheels import state
+from forwhy.models import cache_folder
+from forwhy.wheels import PACKAGED, state
 
 PAIRS = [
     ("the user would enjoy the cosy cafe.", "the user would enjoy quiet dogs!"),
@@ -96,7 +96,7 @@ def test_a_start_token_stands_first_and_the_end_token_last(started: Path) -> Non
 
 @pytest.mark.slow
 def test_a_real_model_prefers_the_paraphrase() -> None:
-    if state(ALIASES["smollm2-135m"], cache_folder()) != "ready":
+    if state(PACKAGED["smollm2-135m"], cache_folder()) != "ready":
         pytest.skip("smollm2-135m is not cached: `make setup` fetches it")
     score = BartScore("smollm2-135m", directions=["recall"])
     said = "The user would enjoy the quiet terrace and the coffee."

@@ -77,13 +77,6 @@ class Layout:
         }
 
 
-LAYOUTS = {
-    name: Layout(**fields)
-    for name, fields in tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8")).items()
-}
-"""Layouts by the name of the edition."""
-
-
 def import_reviews(
     edition: str,
     reviews: Paths,
@@ -99,7 +92,7 @@ def import_reviews(
     stay. About 12 us a row.
 
     Args:
-        edition: One of `LAYOUTS`, or ``amazon``: 2023 or 2018, the first row tells which.
+        edition: A table of `layouts.toml`, or ``amazon``: 2023 or 2018, the first row tells which.
         reviews: Files of reviews. An item of Amazon is a `parent_asin` (2023) or `asin` (2018).
         meta: Files of item facts (Yelp: businesses); when given, reviews of items they lack are bad rows.
         filters: Which reviews stay, and the split.
@@ -115,7 +108,8 @@ def import_reviews(
         files = (RowFile(Path(path), json_object) for path in reviews)
         first = next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
         edition = "amazon-2018" if "reviewerID" in first else "amazon-2023"
-    layout = LAYOUTS[edition]
+    layouts = tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8"))
+    layout = Layout(**layouts[edition])
     log = ReviewLog(
         [RowFile(Path(path), layout.review) for path in reviews],
         {"user": layout.user, "item": layout.item},

@@ -66,9 +66,6 @@ class _StandIn:
         """Nothing: `__new__` remembered."""
 
 
-ALLOWED = {name: type(kind, (_StandIn,), {"kind": kind}) for kind, listed in NAMES.items() for name in listed}
-
-
 class _RefusedError(pickle.UnpicklingError):
     """The pickle wants more than a table needs."""
 
@@ -81,9 +78,10 @@ class _Reader(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class's signature
         """The stand-in of an allowed name."""
         wanted = f"{module}.{name}"
-        if wanted not in ALLOWED:
-            raise _RefusedError(f"asks for {wanted}")
-        return ALLOWED[wanted]
+        for kind, names in NAMES.items():
+            if wanted in names:
+                return type(kind, (_StandIn,), {"kind": kind})
+        raise _RefusedError(f"asks for {wanted}")
 
     def _reduce(self) -> None:
         args, kind = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
@@ -125,7 +123,7 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
     the top may be a stand-in, so check types before use.
 
     Raises:
-        UserError: missing, empty or truncated file, or one that asks for anything beyond `ALLOWED`; nothing
+        UserError: missing, empty or truncated file, or one that asks for anything beyond `NAMES`; nothing
             in it has been executed.
     """
     if not path.is_file():

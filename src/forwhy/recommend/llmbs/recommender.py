@@ -26,7 +26,7 @@ from forwhy.artifact import Artifact, Content
 from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
-from forwhy.models import ALIASES, load_causal_lm
+from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.texts import (
@@ -43,6 +43,7 @@ from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.training.checkpoint import kept_generators, seed_everything
 from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.wheels import PACKAGED
 
 Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]
 """A model with an index in its vocabulary, its tokenizer where it knows text, and what it was before."""
@@ -203,7 +204,7 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         loaded.model.requires_grad_(True)
         tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
         extend(loaded.model, tokens, config.seed)
-        packaged = ALIASES.get(loaded.source.id)
+        packaged = PACKAGED.get(loaded.source.id)
         base = {"id": loaded.source.id, "revision": loaded.source.revision}
         licence = {"licence": packaged.licence} if packaged else {}
         return loaded.model, tokens, loaded.tokenizer, base | licence
