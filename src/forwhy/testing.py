@@ -82,11 +82,11 @@ def forge(folder: Path, **changes: object) -> None:
     write_signed(folder, CONFIG, document | {"files": stamps(folder, CONFIG)} | changes)
 
 
-def _assert_refused(name: str, call: Callable[..., object], *arguments: object) -> None:
+def _assert_refused(name: str, call: Callable[..., object], *given: object, **named: object) -> None:
     """The call raises the caller's error, in one line that contains ``name``."""
     message = ""
     try:
-        call(*arguments)
+        call(*given, **named)
     except UserError as error:
         message = str(error)
     assert message, f"{name}: must be refused with a UserError"
@@ -196,5 +196,5 @@ def recommender_laws(
         assert head["item_id"].to_list() == items[: head.height], "a short list is the head of a long one"
         again = recommender.score([user] * len(items), items)
         np.testing.assert_allclose(np.asarray(again), scores, rtol=1e-4, atol=1e-5)
-    _assert_refused(str(unknown), recommender.recommend, [unknown])
+    _assert_refused(str(unknown), recommender.recommend, [unknown], k=k)
     _assert_refused(str(unknown), recommender.score, [unknown], [table["item_id"][0]])
