@@ -17,11 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SPLITS, Side
+from forwhy.columns import SIDES, SPLITS, Side
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 
 Ints = NDArray[np.int64]
+Hidden = np.recarray[Any, Any]
+"""The hidden attributes of one side, by internal number: positions in `QUARTERS` (`quarter`, [n]), in `MOMENTS`
+(`moment`, [n]) and in `TASTES` (`tastes`, stronger first, [n, 2])."""
 
 TOWN: dict[str, Any] = tomllib.loads(Path(__file__).with_name("town.toml").read_text(encoding="utf-8"))
 QUARTERS, TASTES, MOMENTS = TOWN["quarters"], TOWN["tastes"], TOWN["moments"]
@@ -36,49 +39,19 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """The hidden attributes of one side, by internal number."""
-
-    quarter: Ints
-    """Position in `QUARTERS`, [n]."""
-    tastes: Ints
-    """Positions in `TASTES`, stronger first, [n, 2]."""
-    moment: Ints
-    """Position in `MOMENTS`, [n]."""
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator, n: int) -> "Hidden":
-        """Attributes of n people or places; the two tastes of each differ."""
-        first = rng.integers(len(TASTES), size=n)
-        second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
-        quarter, moment = rng.integers(len(QUARTERS), size=n), rng.integers(len(MOMENTS), size=n)
-        return cls(quarter, np.stack([first, second], axis=1), moment)
-
-    def take(self, rows: Ints) -> "Hidden":
-        """The attributes at these rows, in this order."""
-        return Hidden(self.quarter[rows], self.tastes[rows], self.moment[rows])
-
-    def weights(self) -> NDArray[np.float32]:
-        """Taste strengths, [n, T]."""
-        strength = np.zeros((len(self.quarter), len(TASTES)), dtype=np.float32)
-        np.put_along_axis(strength, self.tastes, np.asarray(WEIGHTS, dtype=np.float32)[None, :], axis=1)
-        return strength
-
-
-@dataclass(frozen=True)
 class TownTruth:
     """What only the town knows: hidden attributes by internal number, and what follows from them."""
 
     users: Hidden
     items: Hidden
 
-    def affinity(self, users: Sequence[int] | Ints | None = None) -> NDArray[np.float32]:
+    def affinity(self, users: Sequence[int] | Ints | slice = slice(None)) -> NDArray[np.float32]:
         """The wish of each user (all by default) to visit each item, [U, I]: the best ranking there is."""
-        who = self.users if users is None else self.users.take(np.asarray(users, dtype=np.int64))
-        apart = (who.quarter[:, None] - self.items.quarter[None, :]) % len(QUARTERS)
+        who = self.users[users]
+        apart = (who.quarter[:, None] - self.items.quarter) % len(QUARTERS)
         near = SAME_QUARTER * (apart == 0) + NEXT_QUARTER * ((apart == 1) | (apart == len(QUARTERS) - 1))
-        moment = SAME_MOMENT * (who.moment[:, None] == self.items.moment[None, :])
-        taste = SAME_TASTE * (who.weights() @ self.items.weights().T)
+        moment = SAME_MOMENT * (who.moment[:, None] == self.items.moment)
+        taste = SAME_TASTE * (_strengths(who) @ _strengths(self.items).T)
         return np.asarray(near + moment + taste, dtype=np.float32)
 
     def shared_taste(self, user: int, item: int) -> int | None:
@@ -137,7 +110,7 @@ def little_town(
             f"little town of {users} users, {items} items, {visits} visits: needs at least 4, 12 and 4"
         )
     rng = np.random.default_rng(seed)
-    truth = TownTruth(Hidden.drawn(rng, users), Hidden.drawn(rng, items))
+    truth = TownTruth(_hidden(rng, users), _hidden(rng, items))
     visited = _visits(rng, truth, min(visits, items // 3))
     told: set[str] = set()
     parts = []
@@ -146,9 +119,13 @@ def little_town(
         told = told or set(parts[-1]["text"])
     explained = pl.concat(parts)
     written = [truth.review(user, item) for user, item in explained.select("user", "item").iter_rows()]
-    names = {"user": _people(rng, users), "item": _places(rng, truth)}
+    people = [f"{first} {last}" for first in TOWN["first_names"] for last in TOWN["last_names"]]
+    places = [f"The {adjective} {noun}" for adjective in TOWN["adjectives"] for noun in TOWN["nouns"]]
+    kinds = [truth.kind(item) for item in range(items)]
+    names = {"user": _names(rng, people, users), "item": _names(rng, places, items)}
+    titled = (" ".join(word[0].upper() + word[1:] for word in kind.split()) for kind in kinds)
+    names["item"] = [f"{name} {kind}" for name, kind in zip(names["item"], titled, strict=True)]
     visited, explained = (_with_ids(frame, names) for frame in (visited, explained))
-    kinds = zip(map(truth.kind, range(items)), truth.items.quarter, strict=True)
     tables = {
         "interactions": visited.drop("user", "item"),
         "users": pl.DataFrame({"user_id": map(_slug, names["user"]), "name": names["user"]}),
@@ -156,16 +133,17 @@ def little_town(
             {
                 "item_id": map(_slug, names["item"]),
                 "title": names["item"],
-                "categories": [f"{kind}, {QUARTERS[quarter]['name']} quarter" for kind, quarter in kinds],
+                "categories": [
+                    f"{kind}, {QUARTERS[quarter]['name']} quarter"
+                    for kind, quarter in zip(kinds, truth.items.quarter, strict=True)
+                ],
             }
         ),
         "reviews": explained.with_columns(pl.Series("text", written, dtype=pl.String)),
         "explanations": explained,
         "intents": pl.concat(
-            [
-                _intents(rng, truth.users, names["user"], "user"),
-                _intents(rng, truth.items, names["item"], "item"),
-            ]
+            _intents(rng, hidden, names[side], side)
+            for side, hidden in zip(SIDES, (truth.users, truth.items), strict=True)
         ),
     }
     options = {"seed": seed, "users": users, "items": items, "visits": visits}
@@ -187,25 +165,40 @@ def town_truth(dataset: Dataset) -> TownTruth:
         raise UserError(f"data set {dataset.name!r}: not a little town, so nobody knows its truth")
     options = dataset.source["options"]
     rng = np.random.default_rng(options["seed"])
-    people, places = Hidden.drawn(rng, options["users"]), Hidden.drawn(rng, options["items"])
+    people, places = _hidden(rng, options["users"]), _hidden(rng, options["items"])
     born_users = np.argsort(dataset.users.numbers(dataset.tables["users"]["user_id"]))
     born_items = np.argsort(dataset.items.numbers(dataset.tables["items"]["item_id"]))
-    return TownTruth(people.take(born_users), places.take(born_items))
+    return TownTruth(people[born_users], places[born_items])
+
+
+def _hidden(rng: np.random.Generator, n: int) -> Hidden:
+    """Attributes of n people or places; the two tastes of each differ."""
+    first = rng.integers(len(TASTES), size=n)
+    second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
+    found = np.recarray(n, [("quarter", int), ("moment", int), ("tastes", int, 2)])
+    found.tastes = np.stack([first, second], axis=1)
+    found.quarter, found.moment = rng.integers(len(QUARTERS), size=n), rng.integers(len(MOMENTS), size=n)
+    return found
+
+
+def _strengths(hidden: Hidden) -> NDArray[np.float32]:
+    """How much each wants or offers each taste, [n, T]."""
+    strengths = np.zeros((len(hidden), len(TASTES)), dtype=np.float32)
+    np.put_along_axis(strengths, hidden.tastes, np.asarray(WEIGHTS, dtype=np.float32)[None, :], axis=1)
+    return strengths
 
 
 def _visits(rng: np.random.Generator, truth: TownTruth, mean: int) -> pl.DataFrame:
     """Who visits what, with a split: each user's top places under affinity plus chance."""
-    users, items = len(truth.users.quarter), len(truth.items.quarter)
-    counts = rng.integers(max(3, mean // 2), mean + mean // 2 + 1, size=users)
-    counts = np.minimum(counts, items // 2)
+    users, items = len(truth.users), len(truth.items)
+    counts = np.minimum(rng.integers(max(3, mean // 2), mean + mean // 2 + 1, size=users), items // 2)
     frames = []
     for start in range(0, users, BLOCK):
         rows = np.arange(start, min(start + BLOCK, users))
         wish = truth.affinity(rows)
         wish += CHANCE * rng.gumbel(size=wish.shape).astype(np.float32)
         most = int(counts[rows].max())
-        top = np.argpartition(-wish, most - 1, axis=1)[:, :most]
-        best = np.take_along_axis(top, np.argsort(-np.take_along_axis(wish, top, 1), axis=1), 1)
+        best = np.argsort(-wish, axis=1)[:, :most]
         taken = np.arange(most)[None, :] < counts[rows][:, None]
         splits = [split for count in counts[rows].tolist() for split in _user_splits(rng, count)]
         frames.append(
@@ -238,9 +231,7 @@ def _explained(
 
 def _with_ids(pairs: pl.DataFrame, names: dict[str, list[str]]) -> pl.DataFrame:
     """The pairs with the ids that people and places go by."""
-    return pairs.with_columns(
-        pl.Series(f"{side}_id", map(_slug, names[side]))[pairs[side]] for side in ("user", "item")
-    )
+    return pairs.with_columns(pl.Series(f"{side}_id", map(_slug, names[side]))[pairs[side]] for side in SIDES)
 
 
 def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: Side) -> pl.DataFrame:
@@ -263,27 +254,11 @@ def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: S
     return pl.DataFrame(rows, schema=["side", "entity_id", "rank", "phrase"], orient="row")
 
 
-def _people(rng: np.random.Generator, n: int) -> list[str]:
-    return _unique(
-        rng, [f"{first} {last}" for first in TOWN["first_names"] for last in TOWN["last_names"]], n
-    )
-
-
-def _places(rng: np.random.Generator, truth: TownTruth) -> list[str]:
-    pool = [f"The {adjective} {noun}" for adjective in TOWN["adjectives"] for noun in TOWN["nouns"]]
-    stems = _unique(rng, pool, len(truth.items.quarter))
-    kinds = (
-        " ".join(word[0].upper() + word[1:] for word in truth.kind(k).split()) for k in range(len(stems))
-    )
-    return [f"{stem} {kind}" for stem, kind in zip(stems, kinds, strict=True)]
-
-
-def _unique(rng: np.random.Generator, pool: list[str], n: int) -> list[str]:
+def _names(rng: np.random.Generator, pool: list[str], n: int) -> list[str]:
     """Different names in random order; a number is added once the pool is used up."""
     order = rng.permutation(len(pool))
-    return [
-        pool[order[k % len(pool)]] + (f" {k // len(pool) + 1}" if k >= len(pool) else "") for k in range(n)
-    ]
+    rounds = (divmod(k, len(pool)) for k in range(n))
+    return [pool[order[place]] + (f" {again + 1}" if again else "") for again, place in rounds]
 
 
 def _slug(name: str) -> str:
