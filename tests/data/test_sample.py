@@ -44,7 +44,7 @@ def test_truth_explains_every_pair(town: Dataset) -> None:
             assert text == truth.explanation(user, item)
             assert 12 <= len(text.split()) <= 25
             assert TASTES[truth.shared_taste(user, item)]["want"] in text
-            assert QUARTERS[truth.items.quarter[item]]["where"] in text
+            assert QUARTERS[truth.items["quarter"][item]]["where"] in text
 
 
 def test_unexplained_pair_has_no_explanation(town: Dataset) -> None:
@@ -71,11 +71,11 @@ def test_phrases_belong_to_the_hidden_attributes(town: Dataset) -> None:
     truth = town_truth(town)
     for side, hidden in (("user", truth.users), ("item", truth.items)):
         for entity, phrases in town.phrases(side).items():
-            first, second = (TASTES[taste][side] for taste in hidden.tastes[entity])
+            first, second = (TASTES[taste][side] for taste in hidden["tastes"][entity])
             assert set(phrases[:2]) <= set(first)
-            assert phrases[2] in QUARTERS[hidden.quarter[entity]][side]
+            assert phrases[2] in QUARTERS[hidden["quarter"][entity]][side]
             assert set(phrases[3:5]) <= set(second)
-            assert phrases[5] in MOMENTS[hidden.moment[entity]][side]
+            assert phrases[5] in MOMENTS[hidden["moment"][entity]][side]
 
 
 def test_phrases_are_said_of_one_attribute_only() -> None:

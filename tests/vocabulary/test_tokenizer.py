@@ -47,7 +47,7 @@ def test_every_book_is_used(vocabulary: Vocabulary) -> None:
 
 def test_people_of_one_quarter_share_words(vocabulary: Vocabulary, town: Dataset) -> None:
     truth = town_truth(town)
-    quarters = truth.users.quarter
+    quarters = truth.users["quarter"]
     macro = vocabulary.codes["user"][:, 0]
     same_word = macro[:, None] == macro[None, :]
     same_quarter = quarters[:, None] == quarters[None, :]

@@ -41,7 +41,7 @@ class RawTable:
         return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
 
     def refuse(self, wrong: pl.Series, column: str, message: str) -> None:
-        """Raise for the first row where `wrong` is true; ``{}`` in the message shows the value."""
+        """Raise for the first row where `wrong` is true or null; ``{}`` in the message shows the value."""
         rows = wrong.fill_null(True).arg_true()
         if len(rows) == 0:
             return
@@ -66,7 +66,8 @@ def check_tables(
     if "interactions" not in tables or tables["interactions"].height == 0:
         raise UserError("table interactions: no rows; give at least one user_id, item_id, split row")
     checked = {name: _typed(RawTable(name, frame, names.get(name, {}))) for name, frame in tables.items()}
-    checked = _unify_ids(checked)
+    for side in SIDES:
+        _unify_ids(checked, f"{side}_id")
     unique = {name: _without_duplicates(table, duplicates) for name, table in checked.items()}
     for side in SIDES:
         _refuse_strangers(unique, side)
@@ -94,8 +95,8 @@ def _typed_column(table: RawTable, column: Column) -> RawTable:
         return table.with_column(_numeric(table, column), name)
     text = as_text(table.frame[name])
     if column.filled:
-        empty = text.is_null() | ~text.str.contains(r"\S")  # strip_chars would copy every text
-        table.refuse(empty, name, "empty; fill it or drop the row")
+        # A search instead of strip_chars, which would copy every text.
+        table.refuse(~text.str.contains(r"\S"), name, "empty; fill it or drop the row")
     if column.kind == "split":
         text = text.str.strip_chars().str.to_lowercase()
         table.refuse(~text.is_in(list(SPLIT_ALIASES)), name, "{} is not train, valid or test; rename it")
@@ -119,14 +120,11 @@ def id_text(table: RawTable, name: str) -> pl.Series:
     """An id column as text; empty, NaN, fractional and overlong ids are refused by row."""
     values = table.frame[name]
     if values.dtype.is_float():
-        table.refuse(values.is_null() | values.is_nan(), name, "NaN is not an id; fill it or drop the row")
+        table.refuse(values.is_nan(), name, "NaN is not an id; fill it or drop the row")
         table.refuse(values != values.round(0), name, "{} is not an id; use whole numbers or text")
         values = values.cast(pl.Int64)
-    if not (values.dtype.is_integer() or values.dtype == pl.String or values.dtype == pl.Null):
-        values = as_text(values)
-    text = values.cast(pl.String)
-    empty = text.is_null() | (text.str.strip_chars() == "")
-    table.refuse(empty, name, "empty id; fill it or drop the row")
+    text = as_text(values)
+    table.refuse(text.str.strip_chars() == "", name, "empty id; fill it or drop the row")
     table.refuse(text.str.to_lowercase() == "nan", name, "NaN is not an id; fill it or drop the row")
     table.refuse(text.str.len_chars() > 200, name, "an id of more than 200 characters; use a shorter one")
     return text
@@ -140,24 +138,17 @@ def _numeric(table: RawTable, column: Column) -> pl.Series:
     number = values.cast(pl.Float64 if column.kind == "number" else pl.Int64, strict=False)
     if column.kind == "integer" and values.dtype == pl.String and number.null_count() > values.null_count():
         number = values.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
-    wrong = number.is_null()
-    if values.dtype.is_float():
-        wrong |= values.is_nan() | values.is_infinite()
-    if column.kind == "number":
-        wrong |= number.is_nan() | number.is_infinite()
+    wrong = ~number.is_finite()
     table.refuse(wrong, column.name, "{} is not a number; correct it, or drop the row or the column")
     return number
 
 
-def _unify_ids(tables: dict[str, RawTable]) -> dict[str, RawTable]:
+def _unify_ids(tables: dict[str, RawTable], name: str) -> None:
     """Whole numbers when every id of a side, in every table, is one; entity columns stay text."""
-    for side in SIDES:
-        name = f"{side}_id"
-        holders = [key for key, table in tables.items() if name in table.frame.columns]
-        if all(bool(tables[key].frame[name].str.contains(WHOLE_NUMBER).all()) for key in holders):
-            for key in holders:
-                tables[key] = tables[key].with_column(tables[key].frame[name].cast(pl.Int64), name)
-    return tables
+    held = {key: table for key, table in tables.items() if name in table.frame.columns}
+    if all(table.frame[name].str.contains(WHOLE_NUMBER).all() for table in held.values()):
+        for key, table in held.items():
+            tables[key] = table.with_column(table.frame[name].cast(pl.Int64), name)
 
 
 def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
@@ -170,16 +161,15 @@ def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
 
 
 def _refuse_strangers(tables: Mapping[str, RawTable], side: Side) -> None:
-    home = f"{side}s" if f"{side}s" in tables else "interactions"
-    known = tables[home].frame[f"{side}_id"].unique()
-    for name, table in tables.items():
-        if name != home:
-            table.refuse(
-                strangers(table.frame, side, known),
-                f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id",
-                f"{side} {{}} is not in {tables[home].file()} ({len(known):,} {side}s); add it there "
-                "or drop the row (plain tables: or set unknown_ids=allow)",
-            )
+    home = tables.get(f"{side}s", tables["interactions"])
+    known = home.frame[f"{side}_id"].unique()
+    for table in tables.values():
+        table.refuse(
+            strangers(table.frame, side, known),
+            f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id",
+            f"{side} {{}} is not in {home.file()} ({len(known):,} {side}s); add it there "
+            "or drop the row (plain tables: or set unknown_ids=allow)",
+        )
 
 
 def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:

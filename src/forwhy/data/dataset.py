@@ -215,13 +215,9 @@ class Dataset:
         return np.stack([users, items], axis=1)[np.lexsort((items, users))]
 
     def _item_column(self, name: str) -> list[str]:
-        values = [""] * len(self.items)
+        """A column of the items, which are numbered in the order of their ids."""
         frame = self.table("items")
-        if name not in frame.columns:
-            return values
-        for number, value in zip(self.items.numbers(frame["item_id"]), frame[name], strict=True):
-            values[number] = value
-        return values
+        return frame.sort("item_id")[name].to_list() if name in frame.columns else [""] * len(self.items)
 
     def _by_entity(self, side: Side, frame: pl.DataFrame, column: str) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
@@ -236,7 +232,7 @@ def make_dataset(
     source: Mapping[str, Any] | None = None,
     *,
     names: Mapping[str, Mapping[str, str]] | None = None,
-    duplicates: Duplicates | Literal["error"] = "error",
+    duplicates: Duplicates = "error",
 ) -> Dataset:
     """Check tables and number their ids.
 

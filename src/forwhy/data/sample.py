@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from string import capwords
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 
 Ints = NDArray[np.int64]
-Hidden = np.recarray[Any, Any]
+Hidden = NDArray[np.void]
 """The hidden attributes of one side, by internal number: positions in `QUARTERS` (`quarter`, [n]), in `MOMENTS`
 (`moment`, [n]) and in `TASTES` (`tastes`, stronger first, [n, 2])."""
 
@@ -48,41 +49,43 @@ class TownTruth:
     def affinity(self, users: Sequence[int] | Ints | slice = slice(None)) -> NDArray[np.float32]:
         """The wish of each user (all by default) to visit each item, [U, I]: the best ranking there is."""
         who = self.users[users]
-        apart = (who.quarter[:, None] - self.items.quarter) % len(QUARTERS)
+        apart = (who["quarter"][:, None] - self.items["quarter"]) % len(QUARTERS)
         near = SAME_QUARTER * (apart == 0) + NEXT_QUARTER * ((apart == 1) | (apart == len(QUARTERS) - 1))
-        moment = SAME_MOMENT * (who.moment[:, None] == self.items.moment)
+        moment = SAME_MOMENT * (who["moment"][:, None] == self.items["moment"])
         taste = SAME_TASTE * (_strengths(who) @ _strengths(self.items).T)
         return np.asarray(near + moment + taste, dtype=np.float32)
 
     def shared_taste(self, user: int, item: int) -> int | None:
         """The taste that brings this person to this place: their strongest that it has; None without one."""
-        there = set(self.items.tastes[item].tolist())
-        return next((taste for taste in self.users.tastes[user].tolist() if taste in there), None)
+        there = set(self.items["tastes"][item].tolist())
+        return next((taste for taste in self.users["tastes"][user].tolist() if taste in there), None)
 
     def explanation(self, user: int, item: int) -> str:
         """The right explanation of a pair that shares a taste; KeyError for one that does not."""
         taste = self.shared_taste(user, item)
         if taste is None:
             raise KeyError(f"user {user} and item {item} share no taste")
-        opening = MOMENTS[self.users.moment[user]]["openings"][taste % 2].format(want=TASTES[taste]["want"])
-        quarter = self.items.quarter[item]
-        home = "near you " if self.users.quarter[user] == quarter else ""
-        offer = TASTES[taste]["offers"][self.items.moment[item]]
+        opening = MOMENTS[self.users["moment"][user]]["openings"][taste % 2].format(
+            want=TASTES[taste]["want"]
+        )
+        quarter = self.items["quarter"][item]
+        home = "near you " if self.users["quarter"][user] == quarter else ""
+        offer = TASTES[taste]["offers"][self.items["moment"][item]]
         return f"{opening}, and this {self.kind(item)} {home}{QUARTERS[quarter]['where']} {offer}."
 
     def review(self, user: int, item: int) -> str:
         """What this person writes after a visit."""
         taste = self.shared_taste(user, item)
-        want = TASTES[self.items.tastes[item, 0] if taste is None else taste]["want"]
-        where = QUARTERS[self.items.quarter[item]]["where"]
-        praise = MOMENTS[self.items.moment[item]]["item"][(user + item) % 3]
+        want = TASTES[self.items["tastes"][item, 0] if taste is None else taste]["want"]
+        where = QUARTERS[self.items["quarter"][item]]["where"]
+        praise = MOMENTS[self.items["moment"][item]]["item"][(user + item) % 3]
         praise = praise[0].upper() + praise[1:]
         return f"I came to this {self.kind(item)} {where} for {want}. {praise}, I will be back."
 
     def kind(self, item: int) -> str:
         """What kind of place it is: one of three that live from its first taste."""
-        kinds: list[str] = TASTES[self.items.tastes[item, 0]]["kinds"]
-        return kinds[int(self.items.quarter[item] + self.items.moment[item]) % len(kinds)]
+        kinds: list[str] = TASTES[self.items["tastes"][item, 0]]["kinds"]
+        return kinds[int(self.items["quarter"][item] + self.items["moment"][item]) % len(kinds)]
 
 
 def little_town(
@@ -123,7 +126,7 @@ def little_town(
     places = [f"The {adjective} {noun}" for adjective in TOWN["adjectives"] for noun in TOWN["nouns"]]
     kinds = [truth.kind(item) for item in range(items)]
     names = {"user": _names(rng, people, users), "item": _names(rng, places, items)}
-    titled = (" ".join(word[0].upper() + word[1:] for word in kind.split()) for kind in kinds)
+    titled = map(capwords, kinds)
     names["item"] = [f"{name} {kind}" for name, kind in zip(names["item"], titled, strict=True)]
     visited, explained = (_with_ids(frame, names) for frame in (visited, explained))
     tables = {
@@ -135,7 +138,7 @@ def little_town(
                 "title": names["item"],
                 "categories": [
                     f"{kind}, {QUARTERS[quarter]['name']} quarter"
-                    for kind, quarter in zip(kinds, truth.items.quarter, strict=True)
+                    for kind, quarter in zip(kinds, truth.items["quarter"], strict=True)
                 ],
             }
         ),
@@ -175,16 +178,19 @@ def _hidden(rng: np.random.Generator, n: int) -> Hidden:
     """Attributes of n people or places; the two tastes of each differ."""
     first = rng.integers(len(TASTES), size=n)
     second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
-    found = np.recarray(n, [("quarter", int), ("moment", int), ("tastes", int, 2)])
-    found.tastes = np.stack([first, second], axis=1)
-    found.quarter, found.moment = rng.integers(len(QUARTERS), size=n), rng.integers(len(MOMENTS), size=n)
+    found = np.empty(n, [("quarter", int), ("moment", int), ("tastes", int, 2)])
+    found["tastes"] = np.stack([first, second], axis=1)
+    found["quarter"], found["moment"] = (
+        rng.integers(len(QUARTERS), size=n),
+        rng.integers(len(MOMENTS), size=n),
+    )
     return found
 
 
 def _strengths(hidden: Hidden) -> NDArray[np.float32]:
     """How much each wants or offers each taste, [n, T]."""
     strengths = np.zeros((len(hidden), len(TASTES)), dtype=np.float32)
-    np.put_along_axis(strengths, hidden.tastes, np.asarray(WEIGHTS, dtype=np.float32)[None, :], axis=1)
+    np.put_along_axis(strengths, hidden["tastes"], np.asarray(WEIGHTS, dtype=np.float32)[None, :], axis=1)
     return strengths
 
 
@@ -222,7 +228,7 @@ def _explained(
     A held-out text that training holds too would measure memory.
     """
     users, items = visits["user"].to_numpy(), visits["item"].to_numpy()
-    shared = truth.users.tastes[users][:, :, None] == truth.items.tastes[items][:, None, :]
+    shared = truth.users["tastes"][users][:, :, None] == truth.items["tastes"][items][:, None, :]
     pairs = visits[rng.permutation(np.flatnonzero(shared.any(axis=(1, 2))))]
     texts = [truth.explanation(user, item) for user, item in pairs.select("user", "item").iter_rows()]
     fresh = pl.Series([text not in told for text in texts], dtype=pl.Boolean)
@@ -238,12 +244,12 @@ def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: S
     """Six phrases each, strongest first: two of the first taste, quarter, two of the second, moment."""
     rows = []
     for number, name in enumerate(names):
-        first, second = (TASTES[taste] for taste in hidden.tastes[number])
+        first, second = (TASTES[taste] for taste in hidden["tastes"][number])
         told_of = (
             (first, 2),
-            (QUARTERS[hidden.quarter[number]], 1),
+            (QUARTERS[hidden["quarter"][number]], 1),
             (second, 2),
-            (MOMENTS[hidden.moment[number]], 1),
+            (MOMENTS[hidden["moment"][number]], 1),
         )
         phrases = [
             about[side][place]

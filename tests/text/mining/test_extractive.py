@@ -69,7 +69,7 @@ def test_tastes_of_the_little_town_are_found() -> None:
     found, hits = after.dataset.phrases("user"), 0
     asked = {user for user in town.training_reviews().users.tolist()}
     for user in asked:
-        wants = [TASTES[taste]["want"].casefold() for taste in truth.users.tastes[user]]
+        wants = [TASTES[taste]["want"].casefold() for taste in truth.users["tastes"][user]]
         first = [phrase.casefold() for phrase in found[user][:3]]
         hits += any(set(want.split()) & set(phrase.split()) for want in wants for phrase in first)
     assert hits / len(asked) > 0.9

@@ -1,13 +1,15 @@
 """LC-Rec's trio: X.inter.json (histories in time order), X.item.json (texts), X.index.json (indices)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from forwhy.columns import FILE, ROW, SPLITS
+from forwhy.columns import ROW, Side
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.files import clean_text, read_json, sha256_of
+from forwhy.data.sources.files import clean_text, read_json, sha256_of, with_origin
+from forwhy.data.split import split_last
 from forwhy.errors import UserError
 
 
@@ -32,10 +34,14 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
     tables = {"interactions": _interactions(path)}
     facts: dict[str, dict[str, str]] = {}
     if index.is_file():
-        for item, tokens in _objects(index, list).items():
+        for item, tokens in _objects(
+            index, "item", lambda value: isinstance(value, list), "JSON list"
+        ).items():
             facts[item] = {"index": " ".join(str(token) for token in tokens)}
     if texts.is_file():
-        for item, fields in _objects(texts, dict).items():
+        for item, fields in _objects(
+            texts, "item", lambda value: isinstance(value, dict), "JSON dict"
+        ).items():
             facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
     if facts:
         columns = sorted({key for fields in facts.values() for key in fields} - {"item_id"})
@@ -62,47 +68,30 @@ def _find(folder: Path, prefix: str | None) -> Path:
 
 
 def _interactions(path: Path) -> pl.DataFrame:
-    histories = read_json(path)
-    if not isinstance(histories, dict) or not histories:
-        raise UserError(f"{path}: not an object of histories by user; give LC-Rec's X.inter.json")
-    for row, (user, items) in enumerate(histories.items(), start=1):
-        if not isinstance(items, list) or not all(type(item) in (int, str) for item in items):
-            raise UserError(
-                f"{path}: row {row}, user {user[:50]!r}: not a list of item ids; correct or drop it"
-            )
-    rows = (
-        (user, str(item), place, _split(place, len(items)), row)
-        for row, (user, items) in enumerate(histories.items(), start=1)
-        for place, item in enumerate(items)
-    )
-    columns = {
-        "user_id": pl.String,
-        "item_id": pl.String,
-        "timestamp": pl.Int64,
-        "split": pl.String,
-        ROW: pl.Int64,
-    }
-    frame = pl.DataFrame(list(rows), columns, orient="row")
-    return frame.with_columns(pl.lit(str(path), dtype=pl.Categorical).alias(FILE))
+    histories = _objects(path, "user", _is_history, "list of item ids")
+    items = [[str(item) for item in history] for history in histories.values()]
+    columns = {"user_id": list(histories), "item_id": pl.Series(items, dtype=pl.List(pl.String))}
+    frame = with_origin(pl.DataFrame(columns), path).explode("item_id").drop_nulls("item_id")
+    frame = frame.with_columns(pl.int_range(pl.len()).over(ROW).alias("timestamp"))
+    return frame.with_columns(split_last(frame[ROW].to_numpy(), frame["timestamp"].to_numpy()))
 
 
-def _split(place: int, length: int) -> str:
-    """The last of three items or more is test, the one before valid."""
-    return SPLITS[max(0, 3 + place - length)] if length >= 3 else SPLITS[0]
+def _is_history(value: object) -> bool:
+    return isinstance(value, list) and all(type(item) in (int, str) for item in value)
 
 
 def _field(value: object) -> str:
-    numbers = isinstance(value, list) and all(isinstance(part, int | float) for part in value)
-    return ", ".join(map(str, value)) if isinstance(value, list) and numbers else clean_text(value)
+    if isinstance(value, list) and all(isinstance(part, int | float) for part in value):
+        return ", ".join(map(str, value))
+    return clean_text(value)
 
 
-def _objects(path: Path, kind: type) -> dict[str, Any]:
+def _objects(path: Path, side: Side, fits: Callable[[object], bool], what: str) -> dict[str, Any]:
+    """A file of one value for each user or item; a value that does not fit is refused by its row."""
     found = read_json(path)
     if not isinstance(found, dict) or not found:
-        raise UserError(f"{path}: not an object by item id; give LC-Rec's {path.name}")
-    for row, (item, value) in enumerate(found.items(), start=1):
-        if not isinstance(value, kind):
-            raise UserError(
-                f"{path}: row {row}, item {item[:50]!r}: not a JSON {kind.__name__}; correct or drop it"
-            )
+        raise UserError(f"{path}: not an object by {side} id; give LC-Rec's {path.name}")
+    for row, (id_, value) in enumerate(found.items(), start=1):
+        if not fits(value):
+            raise UserError(f"{path}: row {row}, {side} {id_[:50]!r}: not a {what}; correct or drop it")
     return found
