@@ -10,7 +10,7 @@ Cost: linear in characters. Spaces are single before a pattern runs, and repetit
 """
 
 import re
-from collections.abc import Iterator
+from itertools import chain
 
 from forwhy.evaluate.words import sentences
 
@@ -99,18 +99,12 @@ def claims(text: str) -> list[str]:
     ['friendly service', 'tasty tacos', 'cozy patio']
     """
     found: dict[str, str] = {}
-    for clause in _clauses(UNPRINTED.sub(" ", text)):
-        for part in _parts(clause):
-            claim = _bare(part)
-            if claim:
+    for sentence in sentences(UNPRINTED.sub(" ", text)):
+        for clause in CLAUSE.split(" ".join(sentence.split())):
+            parts = chain(*map(_parts, _unframed(clause.strip(" ,"))))
+            for claim in filter(None, map(_bare, parts)):
                 found.setdefault(claim.casefold(), claim)
     return list(found.values())
-
-
-def _clauses(text: str) -> Iterator[str]:
-    for sentence in sentences(text):
-        for clause in CLAUSE.split(" ".join(sentence.split())):
-            yield from _unframed(clause.strip(" ,"))
 
 
 def _unframed(clause: str) -> list[str]:
@@ -153,8 +147,7 @@ def _parts(clause: str) -> list[str]:
 
 
 def _waits(piece: str) -> bool:
-    ending = " ".join(_bare(piece).split()[-4:])
-    return ADJECTIVE.fullmatch(ending) is not None
+    return ADJECTIVE.fullmatch(" ".join(_bare(piece).split()[-4:])) is not None
 
 
 def _belongs(left: str, right: str) -> bool:

@@ -5,6 +5,7 @@ Shapes: n common pairs (or users).
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -46,7 +47,7 @@ class Scored:
                     f"run {self.name!r}, {metric}: {len(self.keys)} finite values are needed, one for each key"
                 )
 
-    @property
+    @cached_property
     def rows(self) -> dict[Key, int]:
         """Key -> its row."""
         return {key: row for row, key in enumerate(self.keys)}
@@ -115,7 +116,8 @@ def compare(
 
 def corrected(found: Sequence[Comparison]) -> list[Comparison]:
     """Comparisons with `p_holm` corrected for all of them together, however many calls they come from."""
-    return [replace(one, p_holm=float(p)) for one, p in zip(found, holm([it.p for it in found]), strict=True)]
+    ps = holm([one.p for one in found]).tolist()
+    return [replace(one, p_holm=p) for one, p in zip(found, ps, strict=True)]
 
 
 def bold_cells(comparisons: Iterable[Comparison], neutral: Collection[str]) -> set[tuple[str, str]]:
@@ -145,20 +147,19 @@ def _shared(a: Scored, b: Scored, metrics: Sequence[str] | None) -> list[str]:
 
 
 def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int) -> list[Comparison]:
-    rows_a, rows_b = a.rows, b.rows
     # Sorted: the order in which rows came changes no draw.
-    common = sorted(rows_a.keys() & rows_b.keys())
+    common = sorted(a.rows.keys() & b.rows.keys())
     if len(common) < 2:
         raise UserError(
-            f"runs {a.name!r} and {b.name!r} have {len(common)} of {len(rows_a)} and {len(rows_b)} pairs in common; "
+            f"runs {a.name!r} and {b.name!r} have {len(common)} of {len(a.keys)} and {len(b.keys)} pairs in common; "
             "give runs that were evaluated on the same pairs, with the same ids"
         )
-    ours = a.scores.take([rows_a[key] for key in common], metrics)
-    theirs = b.scores.take([rows_b[key] for key in common], metrics)
+    ours, theirs = (run.scores.take([run.rows[key] for key in common], metrics) for run in (a, b))
     ours, theirs = ours.counted_on_both(theirs)
     intervals = ours.margins(theirs, seed)
-    p = dict(zip(ours.names(), permute(ours.rows(), theirs.rows(), ours.values, seed, n), strict=True))
-    left_out = len(rows_a) - len(common), len(rows_b) - len(common)
+    found = permute(ours.rows(), theirs.rows(), ours.values, seed, n)
+    p = dict(zip(ours.names(), found.tolist(), strict=True))
+    left_out = len(a.keys) - len(common), len(b.keys) - len(common)
     return [
         Comparison(
             a.name,
@@ -166,8 +167,8 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
             metric,
             intervals[metric],
             effect_size(ours.pseudo_values(metric), theirs.pseudo_values(metric)),
-            float(p[metric]),
-            float(p[metric]),
+            p[metric],
+            p[metric],
             len(common),
             left_out,
         )

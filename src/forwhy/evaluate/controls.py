@@ -4,10 +4,11 @@ BLEU-1 hardly sees personalisation (design section 5), so no text table is shown
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,10 @@ def text_table(
         measures=measures,
     )
     method = score(predictions)  # first: a measure's budget must not end before it
-    sentences = _constants(train_texts, memory, seed)
+    sentences = {"constant": best_constant(train_texts, seed=seed)} if train_texts else {}
+    if train_texts and memory is not None:
+        alike = similarity_score(memory)
+        sentences["constant_similar"] = best_constant(train_texts, score=alike, seed=seed)
     answers = {name: [sentence] * len(references) for name, sentence in sentences.items()}
     if not answers:
         answers["constant_halves"] = crossed_constants(references, seed)
@@ -97,15 +101,6 @@ def text_table(
         for name, texts in answers.items()
     }
     return TextTable(method, controls)
-
-
-def _constants(train_texts: Sequence[str], encoder: Encoder | None, seed: int) -> dict[str, str]:
-    if not train_texts:
-        return {}
-    found = {"constant": best_constant(train_texts, seed=seed)}
-    if encoder is not None:
-        found["constant_similar"] = best_constant(train_texts, score=similarity_score(encoder), seed=seed)
-    return found
 
 
 def best_constant(
@@ -153,9 +148,8 @@ def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
 
 def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
     """Corpus BLEU-1 of each candidate against all references: `score_texts` in one matrix per candidate."""
-    right = [Counter(words(text)) for text in references]
-    bags = [Counter(words(text)) for text in candidates]
-    column = {word: position for position, word in enumerate(dict.fromkeys(w for bag in bags for w in bag))}
+    right, bags = ([Counter(words(text)) for text in side] for side in (references, candidates))
+    column = {word: position for position, word in enumerate(dict.fromkeys(chain(*bags)))}
     counts_wr = np.zeros((len(column), len(right)), dtype=np.int32)
     for number, bag in enumerate(right):
         for word in bag.keys() & column.keys():
@@ -238,9 +232,9 @@ def known_table(
     measures: Sequence[Measure] = (),
 ) -> TextTable:
     """`text_table` of matched outputs beside every control that the data set allows; without one only dealt."""
-    training = () if dataset is None else dataset.pairs("train").texts
+    training: Sequence[str] = ()
     others = None
-    if dataset is not None and training:
+    if dataset is not None and (training := dataset.pairs("train").texts):
         pairs = outputs.frame.select("user", "item").fill_null(-1)
         others = known_controls(dataset, pairs["user"].to_numpy(), pairs["item"].to_numpy())
     return text_table(
@@ -267,24 +261,24 @@ def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = Fa
     """
     edges, train = dataset.edges("train"), dataset.pairs("train")
     train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
-    told: dict[int, dict[int, str]] = {}
+    told: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for user, item, text in zip(train.users.tolist(), train.items.tolist(), train.texts, strict=True):
         of, teller = (user, item) if by_user else (item, user)
-        told.setdefault(of, {})[teller] = text
+        told[of][teller] = text
     if by_user:
         users, items, edges = items, users, edges[:, ::-1]
     compared = [*{teller for tellers in told.values() for teller in tellers}, *users.tolist()]
-    taken: dict[int, set[int]] = {}
+    taken: defaultdict[int, set[int]] = defaultdict(set)
     for owner, one in edges[np.isin(edges[:, 0], compared)].tolist():
-        taken.setdefault(owner, set()).add(one)
+        taken[owner].add(one)
 
     def likeness(one: int, other: int) -> float:
-        own, theirs = taken.get(one, set()), taken.get(other, set())
+        own, theirs = taken[one], taken[other]
         return len(own & theirs) / math.sqrt(max(1, len(own) * len(theirs)))
 
     found: Texts = []
     for of, who in zip(items.tolist(), users.tolist(), strict=True):
-        tellers = sorted(teller for teller in told.get(of, {}) if teller != who)
+        tellers = sorted(teller for teller in told[of] if teller != who)
         found.append(told[of][max(tellers, key=partial(likeness, who))] if tellers else None)
     return found
 

@@ -213,12 +213,10 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
         f"{protocol['users_without']:,} users have too few to leave one out."
     )
     if protocol.get("index"):
-        levels = ", ".join(
-            f"{source} {size}"
-            for source, size in zip(protocol["index"]["sources"], protocol["index"]["sizes"], strict=True)
-        )
+        index = protocol["index"]
+        levels = ", ".join(map("{} {}".format, index["sources"], index["sizes"]))
         yield (
-            f"Index {protocol['index']['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
+            f"Index {index['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
             f"log-probability of an item of the history gains {protocol.get('repeat_gain', 0.0):+.1f}."
         )
     yield f"Training: {protocol['budget']}."
@@ -254,11 +252,11 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
             read = protocol.get("interaction_texts_read")
             about = f"{told:,} training explanations are about interactions that the ranking is tested on"
             yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
-    if protocol.get("profiles_read") and (leaks or {}).get("profiles_possibly_leaking", True):
+    leaking = (leaks or {}).get("profiles_possibly_leaking", True)
+    if protocol.get("profiles_read") and leaking:
         yield "Shipped profiles were read; they may have been written from held-out text."
     if protocol.get("profiles_shown"):
         whose = "Profiles of the tested people and items stand in the prompts"
-        leaking = leaks.get("profiles_possibly_leaking", True) if leaks else True
         yield f"{whose}{'; they may have been written from held-out text' if leaking else ''}."
 
 

@@ -62,9 +62,8 @@ class KnownStatements:
         config = (phrases or IntentsConfig()).model_copy(update={"training_explanations": False})
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
             named = [Statement(claim, "title") for claim in claims(title)]
-            self._facts["item"][number] = named + [
-                Statement(claim, "item") for claim in claims(text[len(title) :])
-            ]
+            described = [Statement(claim, "item") for claim in claims(text[len(title) :])]
+            self._facts["item"][number] = named + described
         for side, known in self._facts.items():
             for number, said in entity_phrases(dataset, side, config).items():
                 known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
@@ -85,10 +84,8 @@ class KnownStatements:
         return PairStatements(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
 
     def of_pairs(self, pairs: Pairs) -> list[PairStatements]:
-        """`of` each pair."""
-        return [
-            self.of(user, item) for user, item in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
-        ]
+        """What is known of each pair."""
+        return [*map(self.of, pairs.users.tolist(), pairs.items.tolist())]
 
     def background(self, pairs: Pairs, size: int = BACKGROUND, seed: int = 0) -> list[str]:
         """`size` statements (fewer when there are no more) of random pairs: what is said of anything.
@@ -96,8 +93,8 @@ class KnownStatements:
         A statement stands as often as it is said. Pass training pairs.
         """
         order = np.random.default_rng(seed).permutation(len(pairs))
-        drawn = zip(pairs.users[order].tolist(), pairs.items[order].tolist(), strict=True)
-        known = (statement.text for pair in drawn for side in self.of(*pair) for statement in side)
+        drawn = map(self.of, pairs.users[order].tolist(), pairs.items[order].tolist())
+        known = (statement.text for pair in drawn for side in pair for statement in side)
         return list(islice(known, size))
 
     def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:

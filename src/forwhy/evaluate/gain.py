@@ -88,8 +88,10 @@ def information_gain(
     shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
     if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
         raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
-    lost = {side: np.asarray(other.sum, dtype=np.float64) - true.sum for side, other in shuffled.items()}
-    return {side: per_token(lost_n, true.tokens) for side, lost_n in lost.items()}
+    return {
+        side: per_token(other.sum.astype(np.float64) - true.sum, true.tokens)
+        for side, other in shuffled.items()
+    }
 
 
 def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> Interval:
@@ -169,8 +171,8 @@ def warm_group(dataset: Dataset, outputs: Outputs, encoder: Encoder | None = Non
 
 def _group(dataset: Dataset, users: Ints, scores: TextScores | None) -> TextGroup:
     """Pairs whose users are `users` [pairs]."""
-    told = _training_texts(dataset)[np.unique(users)]
-    return TextGroup(len(users), len(told), (int(min(told, default=0)), int(max(told, default=0))), scores)
+    told = _training_texts(dataset)[np.unique(users)].tolist()
+    return TextGroup(len(users), len(told), (min(told, default=0), max(told, default=0)), scores)
 
 
 def _training_texts(dataset: Dataset) -> Ints:

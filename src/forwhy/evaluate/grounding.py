@@ -110,7 +110,7 @@ class Grounder:
             UserError: fewer than two such pairs, or none whose evidence could be dealt to another.
         """
         order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
-        told = (row for row in order if known.of_pairs(pairs.select([row]))[0].has("either"))
+        told = (row for row in order if known.of(int(pairs.users[row]), int(pairs.items[row])).has("either"))
         chosen = pairs.select(list(islice(told, limit)))
         if len(chosen) < 2:
             raise UserError(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from math import comb
 from typing import Protocol
 
@@ -114,19 +115,15 @@ class TextScores:
         found = bootstrap(np.concatenate([ours.rows(), theirs.rows()], axis=1), difference, seed)
         empty = {kind for kind in PARTIAL & ours.counts.keys() if not ours.counts[kind][:, 1].any()}
         named = zip(self.names(), found, strict=True)
-        return {metric: margin for metric, margin in named if OF_COUNTS.get(metric, (None,))[0] not in empty}
+        return {metric: margin for metric, margin in named if OF_COUNTS.get(metric, ("",))[0] not in empty}
 
     def counted_on_both(self, other: "TextScores") -> tuple["TextScores", "TextScores"]:
         """The two without, in counts of `PARTIAL`, the pairs that do not count on both sides."""
-        kept = {
-            kind: self.counts[kind][:, 1:] * other.counts[kind][:, 1:]
-            for kind in PARTIAL & self.counts.keys()
-        }
-        ours, theirs = (
-            replace(side, counts={**side.counts, **{kind: side.counts[kind] * kept[kind] for kind in kept}})
-            for side in (self, other)
-        )
-        return ours, theirs
+        ours, theirs = dict(self.counts), dict(other.counts)
+        for kind in PARTIAL & ours.keys():
+            kept = ours[kind][:, 1:] * theirs[kind][:, 1:]
+            ours[kind], theirs[kind] = ours[kind] * kept, theirs[kind] * kept
+        return replace(self, counts=ours), replace(other, counts=theirs)
 
     def take(self, rows: Sequence[int] | Ints, metrics: Collection[str] | None = None) -> "TextScores":
         """Some pairs in this order, and of the metrics those named, in theirs; nothing of the whole set."""
@@ -324,11 +321,10 @@ def div(named: Sequence[Collection[int]]) -> float:
 def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
     if isinstance(features, str):
         raise UserError(f"features {features!r}: a set of words is needed; give [{features!r}]")
-    numbers: set[int] = set()
-    for feature, split in zip(features, splitter.read(words, [*features]), strict=True):
+    found = dict(zip(features, splitter.read(words, [*features]), strict=True))
+    for feature, split in found.items():
         if len(split) != 1:
             raise UserError(
                 f"feature {feature!r} is {len(split)} words; features are single words: split or drop it"
             )
-        numbers.add(split[0])
-    return numbers
+    return set(chain(*found.values()))

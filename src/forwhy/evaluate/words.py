@@ -134,18 +134,14 @@ def split_words(sentence: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """A text cut after `.!?` and a space; abbreviations and initials do not end one."""
     pieces: list[str] = []
-    for piece in _after_marks(text):
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    cuts = (text[a:b].strip() for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
+    for piece in filter(None, cuts):
         if pieces and ABBREVIATION.search(pieces[-1][-8:]):
             pieces[-1] += " " + piece
         else:
             pieces.append(piece)
     return pieces
-
-
-def _after_marks(text: str) -> list[str]:
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    cuts = [text[a:b].strip() for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
-    return [cut for cut in cuts if cut]
 
 
 def _apply(rules: list[Rule], text: str) -> str:

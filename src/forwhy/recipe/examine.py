@@ -88,10 +88,8 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
         judge.check([text for one in found if one.texts for text in one.texts.references])
     measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
-    metrics, ranking = (
-        _metrics(request, found),
-        shown_ranking([one.document for one in found], COMPARED_RANKING),
-    )
+    metrics = _metrics(request, found)
+    ranking = shown_ranking([one.document for one in found], COMPARED_RANKING)
     comparisons = _compare(found, (*metrics, *ranking), request.seed, refusals)
     settings = {
         "encoder": encoder,
@@ -280,8 +278,8 @@ def _usage(one: Evaluated) -> dict[str, list[int]]:
     if one.run is None or not one.document.get("health"):
         return {}
     vocabulary = one.run.vocabulary()
-    rows = {book: vocabulary.words.filter(book=book).sort("code") for book in vocabulary.codebooks}
-    return {book: frame["usage"].to_list() for book, frame in rows.items()}
+    words = vocabulary.words.sort("code")
+    return {book: words.filter(book=book)["usage"].to_list() for book in vocabulary.codebooks}
 
 
 # --- what a reader must know: what was left out, what is missing, how much was compared

@@ -19,7 +19,7 @@ from forwhy.progress import Progress
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 DEFAULT_LIMIT = 512
@@ -39,12 +39,6 @@ class TextTokens:
     """Whether the text had more tokens than the limit."""
 
 
-def token_limit(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """Most tokens that both the tokenizer and the model's positions allow."""
-    said = [tokenizer.model_max_length, _positions(model)]
-    return min((int(limit) for limit in said if limit and 0 < limit < UNLIMITED), default=DEFAULT_LIMIT)
-
-
 def _positions(model: PreTrainedModel) -> int | None:
     for name, module in model.named_modules():
         # RoBERTa counts positions from after its padding index, so that not all of its rows are for text.
@@ -60,11 +54,14 @@ class NeuralMeasure:
         """Read with `loaded`, which is on `device`, at most the tokens that both its parts allow."""
         self._tokenizer, self._model, self._device = loaded.tokenizer, loaded.model, device
         self._name = f"{loaded.source.id}@{loaded.source.revision}"
-        self.limit = token_limit(loaded.tokenizer, loaded.model)
+        said = (loaded.tokenizer.model_max_length, _positions(loaded.model))
+        known = [int(limit) for limit in said if limit and 0 < limit < UNLIMITED]
+        self.limit = min(known, default=DEFAULT_LIMIT)
+        """Most tokens that both the tokenizer and the model's positions allow."""
 
     def _tokens(self, texts: Sequence[str], frame: bool = True) -> list[TextTokens]:
         """Token ids of each text, at most `limit`; `frame` adds the model's own special tokens."""
-        if not texts:
+        if not texts:  # which no tokenizer takes
             return []
         clean = [readable(text) for text in texts]
         found = self._tokenizer(
@@ -181,10 +178,13 @@ class BartScore(NeuralMeasure):
         if wrong or not directions:
             raise UserError(f"BARTScore directions {wrong or '[]'}: choose from {', '.join(DIRECTIONS)}")
         super().__init__(load_lm(model, device=device), device)
-        self._directions = tuple(directions)
+        self._directions = directions
         self._vocabulary = int(self._model.config.get_text_config().vocab_size)
         self._causal = not self._model.config.is_encoder_decoder
-        self._start, self._joint, self._end = self._between()
+        joint, end = (self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in (JOINT, END))
+        framed = self._tokenizer("")["input_ids"][:1]
+        self._start = framed if framed == [self._tokenizer.bos_token_id] else []
+        self._joint, self._end = joint, end or [self._tokenizer.eos_token_id]
         if self._causal:
             self.limit = (self.limit - len(self._start + self._joint + self._end)) // 2
         self.limit = min(self.limit, SIDE_TOKENS)
@@ -207,18 +207,9 @@ class BartScore(NeuralMeasure):
         cut = sum(p.cut or r.cut for p, r in zip(ours, theirs, strict=True))
         return TextScores(found, of_all={"bartscore_cut": float(cut)})
 
-    def _between(self) -> tuple[list[int], list[int], list[int]]:
-        """Ids of the start token that the tokenizer puts first, of JOINT, and of END or else the end token."""
-        joint, end = (self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in (JOINT, END))
-        framed = self._tokenizer("")["input_ids"][:1]
-        start = framed if framed == [self._tokenizer.bos_token_id] else []
-        return start, joint, end or [self._tokenizer.eos_token_id]
-
     def _score(self, sources: Sequence[TextTokens], targets: Sequence[TextTokens]) -> Floats:
         """[n] mean log-probabilities of the targets."""
-        lengths_n = [
-            len(source.ids) + len(target.ids) for source, target in zip(sources, targets, strict=True)
-        ]
+        lengths_n = [len(s.ids) + len(t.ids) for s, t in zip(sources, targets, strict=True)]
         read = self._read_causal if self._causal else self._read_seq2seq
 
         def score(rows: list[int]) -> torch.Tensor:
@@ -256,9 +247,7 @@ def _mean_log_probability(logits_bTV: torch.Tensor, labels_bT: torch.Tensor) -> 
     """[b] over the labels that are not ignored."""
     from torch.nn.functional import cross_entropy
 
-    losses_bT = cross_entropy(
-        logits_bTV.transpose(1, 2).float(), labels_bT, ignore_index=IGNORED, reduction="none"
-    )
+    losses_bT = cross_entropy(logits_bTV.mT.float(), labels_bT, ignore_index=IGNORED, reduction="none")
     return -losses_bT.sum(1) / (labels_bT != IGNORED).sum(1)
 
 

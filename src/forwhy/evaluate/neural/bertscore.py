@@ -16,7 +16,6 @@ from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import deal
@@ -179,15 +178,18 @@ class BertScore(NeuralMeasure):
                 chunk = rows[first : first + CHUNK]
                 vectors = self.vectors(text for row in chunk for text in pairs[row])
                 for row in chunk:
-                    best = _best_cosines(*(vectors[text] for text in pairs[row]))
-                    for column, (text, best_T) in enumerate(zip(pairs[row], best, strict=True)):
+                    ours_TD, theirs_SD = (vectors[text].float() for text in pairs[row])
+                    cosines_TS = ours_TD @ theirs_SD.T
+                    for column, text in enumerate(pairs[row]):
+                        best_T = cosines_TS.amax(1 - column).cpu().numpy()
                         weights_T = np.array([weights.get(token, otherwise) for token in tokens[text].ids])
                         if weights_T.any():
                             scores_n3[row, column] = (best_T * weights_T).sum() / weights_T.sum()
                 progress.advance(len(chunk))
-        total_n = scores_n3[:, 0] + scores_n3[:, 1]
-        product_n = 2 * scores_n3[:, 0] * scores_n3[:, 1]
-        np.divide(product_n, total_n, out=scores_n3[:, 2], where=total_n > 0)
+        precision_n, recall_n, f1_n = scores_n3.T
+        np.divide(
+            2 * precision_n * recall_n, precision_n + recall_n, out=f1_n, where=precision_n + recall_n > 0
+        )
         return scores_n3
 
     def _weights(self, references: Sequence[TextTokens]) -> tuple[Mapping[int, float], float]:
@@ -217,14 +219,6 @@ def _layers(model: PreTrainedModel, layer: int | None, name: str) -> int:
         raise UserError(f"model '{name}': its layers cannot be told apart; use the last one (layer None)")
     del stack[layer:]
     return layer
-
-
-def _best_cosines(
-    ours_TD: torch.Tensor, theirs_SD: torch.Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """[T] and [S] each token's best cosine with a token of the other text."""
-    cosines_TS = ours_TD.float() @ theirs_SD.float().T
-    return cosines_TS.amax(1).cpu().numpy(), cosines_TS.amax(0).cpu().numpy()
 
 
 def _below_one(baseline: Baseline) -> Baseline:
