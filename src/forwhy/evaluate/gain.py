@@ -25,6 +25,7 @@ from forwhy.evaluate.significance import (
 )
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
 from forwhy.evaluate.words import words
+from forwhy.progress import track
 
 
 class Nll(Protocol):
@@ -65,14 +66,11 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> Gain:
     """
     users = pairs.users[deal(len(pairs), seed, pairs.users)]
     items = pairs.items[deal(len(pairs), seed + 1, pairs.items)]
-    true = explainer.nll(pairs)
-    gain = information_gain(
-        true,
-        explainer.nll(pairs, user_rows=users),
-        explainer.nll(pairs, item_rows=items),
-        explainer.nll(pairs, user_rows=users, item_rows=items),
-    )
-    return Gain(per_token(true.sum, true.tokens), gain, len(pairs))
+    user, item = {"user_rows": users}, {"item_rows": items}
+    shown: list[dict[str, Ints]] = [{}, user, item, user | item]
+    passes = track(shown, "scoring test pairs, right and shuffled")
+    true, *shuffled = [explainer.nll(pairs, **rows) for rows in passes]
+    return Gain(per_token(true.sum, true.tokens), information_gain(true, *shuffled), len(pairs))
 
 
 def information_gain(

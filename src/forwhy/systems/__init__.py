@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forwhy.systems.base import System
 
 GROUP = "forwhy.systems"
-_SHARED = {"__init__", "base", "explaining", "next_item", "generative", "measures"}
+_SHARED = {"__init__", "base", "explaining", "next_item", "generative"}
 
 
 def names() -> list[str]:

@@ -7,34 +7,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from forwhy.artifact import SavesItself
 from forwhy.atomic import atomic_file
+from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
+from forwhy.explain.base import Explainer
+from forwhy.graph.representations import Representations
 from forwhy.options import Options, inner_model
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from forwhy.artifact import SavesItself
-    from forwhy.data.dataset import Dataset
-    from forwhy.explain.base import Explainer
-    from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import Recommender
-    from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.recommend.base import Recommender
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 METRICS = "metrics.jsonl"
-EVALUATION, TEXTS, WARM_TEXTS, RANKS = (
-    "evaluation.json",
-    "outputs.parquet",
-    "outputs-warm.parquet",
-    "ranking.parquet",
-)
-"""Files of a run folder that evaluations write; see `recipe.folder`."""
+"""Lines of all trainings of a run, in its folder; the names below are of what evaluations write there."""
+EVALUATION = "evaluation.json"
+TEXTS, WARM_TEXTS = "outputs.parquet", "outputs-warm.parquet"
+RANKS = "ranking.parquet"
 
 
 class DataConfig(ProtocolConfig):

@@ -9,12 +9,27 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.columns import SPLITS
+from forwhy.data.dataset import Dataset
+from forwhy.data.ids import Pairs
+from forwhy.evaluate.controls import known_table
+from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.gain import Gain, measure_gain, text_groups, warm_group
+from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
+from forwhy.evaluate.reading import Outputs, match
+from forwhy.explain.base import Explainer
 from forwhy.explain.options import ExplainerConfig
+from forwhy.graph.representations import Representations
+from forwhy.progress import Progress, track
+from forwhy.recommend.base import Recommender
+from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.systems.base import (
     TEXTS,
     WARM_TEXTS,
@@ -25,19 +40,10 @@ from forwhy.systems.base import (
     System,
     write_evaluation,
 )
+from forwhy.text.encoder import TextEncoder, text_encoder
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from forwhy.data.dataset import Dataset
-    from forwhy.data.ids import Pairs
-    from forwhy.evaluate.reading import Outputs
-    from forwhy.explain.base import Explainer
-    from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import Recommender
-    from forwhy.text.encoder import TextEncoder
-
+EXPLAINED_TOGETHER = 32
+"""Pairs between two steps of the progress bar; texts do not depend on it."""
 EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
 """How texts are written (`generation`) may change without a new training."""
 
@@ -79,8 +85,6 @@ class ExplainingSystem(System):
 
     def load_recommender(self, run: Run) -> Recommender:
         """Items by the inner product of the representations, the very numbers that are explained."""
-        from forwhy.recommend.behaviour import BehaviourRecommender
-
         return BehaviourRecommender(self.load_representations(run))
 
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
@@ -108,43 +112,91 @@ class ExplainingSystem(System):
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """Ranked again: the evaluation keeps only means."""
-        from forwhy.systems.measures import rank_representations
-
         dataset = run.dataset()
-        found = rank_representations(dataset, self.load_representations(run), self.evaluation.ks)
+        found = self._ranked(dataset, self.load_representations(run))
         if found is None:
             return None
         return [str(dataset.users.values[user]) for user in found.users.tolist()], found.per_user
 
     def measure(
-        self,
-        dataset: Dataset,
-        representations: Representations,
-        explainer: Explainer[Any, Any] | None,
+        self, dataset: Dataset, representations: Representations, explainer: Explainer[Any, Any] | None
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
         """Every number on test pairs beside its controls, and the generated texts by file name.
 
         The keys are those of `evaluation_document`. What the data has no test pairs for is null, and so is all text
         without an explainer.
         """
-        from forwhy.evaluate.document import evaluation_document
-        from forwhy.systems.measures import drawn_pairs, measure_texts, rank_popularity, rank_representations
-        from forwhy.text.encoder import text_encoder
-
-        settings, encoder = self.evaluation, text_encoder(self.encoder.name)
-        pairs = drawn_pairs(settings, dataset.pairs("test"), explainer)
+        encoder = text_encoder(self.encoder.name)
+        pairs = self._drawn(dataset.pairs("test"), explainer)
         measured: dict[str, Any] = {}
         texts: dict[str, Outputs] = {}
         if explainer is not None and len(pairs) > 1:
-            measured, texts = measure_texts(dataset, pairs, explainer, encoder, settings)
+            measured, texts = self._measure_texts(dataset, pairs, explainer, encoder)
         document = evaluation_document(
-            ranking=rank_representations(dataset, representations, settings.ks),
-            baselines=rank_popularity(dataset, self.data.graph, settings.ks),
+            ranking=self._ranked(dataset, representations),
+            baselines=self._baselines(dataset),
             protocol=self._protocol(dataset, representations, explainer, pairs),
             **self.measure_words(dataset, representations, encoder),
             **measured,
         )
         return document, texts
+
+    def _ranked(self, dataset: Dataset, representations: Representations) -> RankingResult | None:
+        """Full ranking of test interactions by inner products; None without any."""
+        test, seen = dataset.edges("test"), dataset.edges("train", "as-published")
+        if not len(test):
+            return None
+        users, items = representations.representation("user"), representations.representation("item")
+        with Progress("ranking the catalogue"):
+            return rank_all(users, items, seen, test, self.evaluation.ks)
+
+    def _baselines(self, dataset: Dataset) -> dict[str, RankingResult]:
+        """Popularity on the same graph, ranked as the representations are."""
+        test, seen = dataset.edges("test"), dataset.edges("train", "as-published")
+        if not len(test):
+            return {}
+        scores = PopularityRecommender.fit(dataset, self.data.graph).scores
+        counts = len(dataset.users), len(dataset.items)
+        return {"popularity": rank_scores(scores, *counts, seen, test, self.evaluation.ks)}
+
+    def _drawn(self, pairs: Pairs, explainer: Explainer[Any, Any] | None) -> Pairs:
+        """As many as are measured, of those whose user and item are known from training: there is something to read."""
+        if explainer is not None:
+            pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
+        settings = self.evaluation
+        order = np.random.default_rng(settings.seed).permutation(len(pairs))
+        return pairs.select(order[: max(settings.pairs, settings.generate)])
+
+    def _measure_texts(
+        self, dataset: Dataset, pairs: Pairs, explainer: Explainer[Any, Any], encoder: TextEncoder
+    ) -> tuple[dict[str, Any], dict[str, Outputs]]:
+        """`text`, `gain` and `groups` of an evaluation document, and the texts by file name.
+
+        Texts stand beside their controls, in groups by sparsity of the user, and of the warm pairs that a zero-shot
+        protocol set aside.
+        """
+        parts = {TEXTS: pairs, WARM_TEXTS: self._drawn(dataset.warm_pairs(), explainer)}
+        chosen = {
+            name: some.select(np.arange(len(some))[: self.evaluation.generate])
+            for name, some in parts.items()
+        }
+        texts = {name: _written(dataset, explainer, some) for name, some in chosen.items() if len(some) > 1}
+        gain = self._gain(explainer, pairs)
+        if TEXTS not in texts:
+            return {"gain": gain}, texts
+        reading = match("this run", texts[TEXTS], dataset)
+        table = known_table(reading, dataset, encoder, self.evaluation.seed)
+        groups = text_groups(dataset, texts[TEXTS], table.method)
+        if WARM_TEXTS in texts:
+            groups["warm"] = warm_group(dataset, texts[WARM_TEXTS], encoder)
+        return {"text": table, "gain": gain, "groups": groups}, texts
+
+    def _gain(self, explainer: Explainer[Any, Any], pairs: Pairs) -> Gain | None:
+        """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
+        if not explainer.can_score:
+            return None
+        some = pairs.select(np.arange(len(pairs))[: self.evaluation.pairs])
+        return measure_gain(explainer, some, self.evaluation.seed)
 
     def measure_words(self, dataset: Dataset, representations: Any, encoder: TextEncoder) -> dict[str, Any]:  # noqa: ANN401
         """Measures of the representations themselves: `health` and `retrieval` of `evaluation_document`."""
@@ -184,3 +236,12 @@ class ExplainingSystem(System):
     def texts_read(self) -> dict[str, bool]:
         """Which texts the representations were learned from, for the protocol."""
         return {"interaction_texts_read": False, "profiles_read": False}
+
+
+def _written(dataset: Dataset, explainer: Explainer[Any, Any], pairs: Pairs) -> Outputs:
+    """A text for each of the pairs."""
+    texts: list[str] = []
+    for start in track(range(0, len(pairs), EXPLAINED_TOGETHER), "explaining test pairs"):
+        rows = np.arange(len(pairs))[start : start + EXPLAINED_TOGETHER]
+        texts += [explanation.text for explanation in explainer.explain(pairs.select(rows))]
+    return Outputs.of(dataset.external(pairs), texts, pairs.texts)

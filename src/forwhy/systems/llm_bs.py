@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from forwhy.data.sequences import Histories, Sequences
+from forwhy.evaluate.ranking import RankingResult
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.systems.base import Run
 from forwhy.systems.generative import GenerativeSystem
+from forwhy.systems.next_item import AS_IT_IS
 
 if TYPE_CHECKING:
-    from forwhy.data.sequences import Histories, Sequences
-    from forwhy.evaluate.ranking import RankingResult
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 
 
@@ -62,10 +63,7 @@ class LlmBs(GenerativeSystem):
         sequences: Sequences,
     ) -> dict[str, RankingResult]:
         """The first training's model, where an annealing adapter came after it."""
-        from forwhy.systems.measures import AS_IT_IS, rank_next_items
-
         if recommender.adapter is None:
             return {}
         with recommender.switched(False):
-            ranked = rank_next_items(recommender, histories, sequences, self.evaluation)
-        return {"adapter off": ranked[AS_IT_IS]}
+            return {"adapter off": self.rank(recommender, histories, sequences)[AS_IT_IS]}

@@ -1,29 +1,39 @@
 """What systems that recommend the next item share: leave-one-out, where each left-out item stands, what order is worth.
 
-A subclass says which sections it has and how its recommender is made and loaded.
+A subclass says which sections it has and how its recommender is made and loaded. Shapes: U users, K items of a list.
 """
 
 from __future__ import annotations
 
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
+from forwhy.atomic import atomic_file
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
+from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
+from forwhy.progress import Progress, track
+from forwhy.recommend.base import Recommender
+from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential.networks import SequentialOptions
 from forwhy.systems.base import MEASURE, RANKS, NextItemEvaluation, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from forwhy.data.dataset import Dataset
-    from forwhy.data.sequences import Histories, Sequences
-    from forwhy.evaluate.ranking import RankingResult
-    from forwhy.recommend.base import Recommender
     from forwhy.recommend.sequential.recommender import NextItemRecommender
+
+AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
+LISTED_TOGETHER = 512
+"""Users between two steps of the progress bar; lists do not depend on it."""
 
 
 class NextItemSystem(System):
@@ -33,33 +43,30 @@ class NextItemSystem(System):
 
     def make_evaluation(self, run: Run) -> None:
         """Rank and metrics of each user, then the document that says the stage is done."""
-        from forwhy.atomic import atomic_file
-        from forwhy.data.sequences import Sequences
-        from forwhy.evaluate.document import evaluation_document
-        from forwhy.systems.measures import (
-            AS_IT_IS,
-            SEEN_OUT,
-            costs_of,
-            rank_next_items,
-            user_table,
-            worth_of_order,
-        )
-
-        dataset, recommender, settings = run.dataset(), self.load_recommender(run), self.evaluation
+        dataset, recommender, split = run.dataset(), self.load_recommender(run), self.evaluation.split
         sequences = Sequences.from_dataset(dataset, self.data.graph)
-        histories, started = sequences.histories(settings.split), time.perf_counter()
-        ranked = rank_next_items(recommender, histories, sequences, settings, (AS_IT_IS, SEEN_OUT))
+        histories, started = sequences.histories(split), time.perf_counter()
+        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT))
         seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
         document = evaluation_document(
             ranking=result,
             variants=ranked | self.rank_variants(recommender, histories, sequences),
             baselines=self.baselines(dataset, sequences),
-            order=worth_of_order(recommender, histories, sequences, result, settings),
-            costs=costs_of(run, recommender, seconds / len(result.users)),
+            order=self._worth_of_order(recommender, histories, sequences, result),
+            costs=_costs(run, recommender, seconds / len(result.users)),
             protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
         )
+        left_out = sequences.targets(split)[result.users]
+        table = pl.DataFrame(
+            {
+                "user_id": [dataset.users.values[user] for user in result.users.tolist()],
+                "item_id": [dataset.items.values[item] for item in left_out.tolist()],
+                "rank": result.ranks,
+                **result.per_user,
+            }
+        )
         with atomic_file(run.path / RANKS) as temporary:
-            user_table(result, dataset, sequences.targets(settings.split)).write_parquet(temporary)
+            table.write_parquet(temporary)
         write_evaluation(run.path, document)
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
@@ -68,8 +75,6 @@ class NextItemSystem(System):
         Raises:
             UserError: The file cannot be read.
         """
-        import polars as pl
-
         run.output("evaluation")
         try:
             frame = pl.read_parquet(run.path / RANKS)
@@ -77,10 +82,46 @@ class NextItemSystem(System):
             raise UserError(
                 f"{run.path / RANKS}: cannot be read ({error}); make it with: forwhy evaluate {run.path} --again"
             ) from None
-        values = frame.drop("user_id", "item_id", "rank")
-        return [str(user) for user in frame["user_id"]], {
-            name: values[name].to_numpy() for name in values.columns
-        }
+        metrics = frame.drop("user_id", "item_id", "rank")
+        return list(map(str, frame["user_id"])), {column.name: column.to_numpy() for column in metrics}
+
+    def rank(
+        self,
+        recommender: Recommender,
+        histories: Histories,
+        sequences: Sequences,
+        names: Sequence[str] = (AS_IT_IS,),
+    ) -> dict[str, RankingResult]:
+        """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
+
+        `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default.
+        """
+        split, ks = self.evaluation.split, self.evaluation.ks
+        if recommender.writes_lists:
+            hidden = {AS_IT_IS: None, SEEN_OUT: sequences.histories(split)}
+            lists = {name: self._lists(recommender, histories, sequences, hidden[name]) for name in names}
+            return {name: rank_lists(lists_UK, sequences, split, ks) for name, lists_UK in lists.items()}
+
+        def scores(users: NDArray[np.int64]) -> NDArray[np.float32]:
+            return recommender.scores_after(histories.take(users))
+
+        with Progress("ranking the catalogue"):
+            return {
+                name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
+                for name in names
+            }
+
+    def _lists(
+        self, recommender: Recommender, histories: Histories, sequences: Sequences, hidden: Histories | None
+    ) -> NDArray[np.int64]:
+        """[users with a left-out item, K], without what is hidden from each user's list."""
+        users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
+        found = [np.empty((0, most), np.int64)]
+        for start in track(range(0, len(users), LISTED_TOGETHER), "writing lists"):
+            some = users[start : start + LISTED_TOGETHER]
+            left_out = None if hidden is None else [hidden[user] for user in some.tolist()]
+            found.append(recommender.items_after(histories.take(some), most, left_out))
+        return np.concatenate(found)
 
     def rank_variants(
         self,
@@ -93,13 +134,26 @@ class NextItemSystem(System):
 
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
         """Popularity, ranked the same way."""
-        from forwhy.evaluate.ranking import rank_sequences
-        from forwhy.recommend.popularity import PopularityRecommender
+        scores, settings = PopularityRecommender.fit(dataset, self.data.graph).scores, self.evaluation
+        return {"popularity": rank_sequences(scores, sequences, settings.split, settings.ks)}
 
-        popular = PopularityRecommender.fit(dataset, self.data.graph)
-        return {
-            "popularity": rank_sequences(popular.scores, sequences, self.evaluation.split, self.evaluation.ks)
-        }
+    def _worth_of_order(
+        self, recommender: Recommender, histories: Histories, sequences: Sequences, result: RankingResult
+    ) -> dict[str, RankingResult] | None:
+        """Some users after their windows as they are (`given`), and after these items in random order (`shuffled`)."""
+        settings, window = self.evaluation, recommender.window
+        if not settings.shuffled_users or window is None:
+            return None
+        drawn = np.random.default_rng(settings.seed).permutation(len(result.users))
+        rows = np.sort(drawn[: settings.shuffled_users])
+        users, values = result.users[rows], {metric: all_[rows] for metric, all_ in result.per_user.items()}
+        given = RankingResult(users, values, np.arange(len(rows)), result.ranks[rows], 0, {})
+        split, of_all = settings.split, sequences.targets(settings.split)
+        targets = np.full_like(of_all, -1)
+        targets[users] = of_all[users]
+        only = replace(sequences, valid=targets) if split == "valid" else replace(sequences, test=targets)
+        shuffled = self.rank(recommender, histories.last(window).shuffled(settings.seed), only)
+        return {"given": given, "shuffled": shuffled[AS_IT_IS]}
 
     def more_protocol(self, recommender: Any) -> dict[str, object]:  # noqa: ANN401 (what the subclass loads)
         """What else the numbers are about."""
@@ -159,3 +213,18 @@ class NetworkSystem(NextItemSystem):
         from forwhy.recommend.sequential.recommender import NextItemRecommender
 
         return NextItemRecommender.from_pretrained(run.output("recommender"))
+
+
+def _costs(run: Run, recommender: Recommender, ranking: float) -> dict[str, Any]:
+    """Training by task: epochs and seconds; seconds to rank for a user; this process's peak memory."""
+    training: dict[str, dict[str, float]] = {}
+    for line in run.history():
+        spent = training.setdefault(line["task"], {"epochs": 0, "seconds": 0.0})
+        spent["epochs"] = max(spent["epochs"], line["epoch"])
+        spent["seconds"] = max(spent["seconds"], line["seconds"])
+    return {
+        "training": training,
+        "measured_in_training": getattr(recommender, "metrics", {}),
+        "ranking_seconds_per_user": ranking,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from forwhy.data.dataset import Dataset
+from forwhy.data.sequences import Sequences
+from forwhy.evaluate.ranking import RankingResult
+from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
-    from forwhy.data.sequences import Sequences
-    from forwhy.evaluate.ranking import RankingResult
-    from forwhy.recommend.popularity import PopularityRecommender
 
 
 class Popularity(NextItemSystem):
@@ -22,8 +20,6 @@ class Popularity(NextItemSystem):
 
     def load_recommender(self, run: Run) -> PopularityRecommender:
         """Counted again from the data set."""
-        from forwhy.recommend.popularity import PopularityRecommender
-
         return PopularityRecommender.fit(run.dataset(), self.data.graph)
 
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
