@@ -9,14 +9,13 @@ import resource
 import time
 
 import numpy as np
-import torch
 
 from forwhy.data.ids import Pairs
 from forwhy.graph.bipartite import Bipartite
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import TokenizerNetwork
-from forwhy.vocabulary.phrases import PhraseBook, spectral_start
-from forwhy.vocabulary.tokenizer import TokenizerTask, log_frequency
+from forwhy.vocabulary.phrases import PhraseBook
+from forwhy.vocabulary.tokenizer import TokenizerTask
 
 PER_USER = 20
 
@@ -35,9 +34,7 @@ def measure(users: int) -> dict[str, float]:
     none = np.full((users, config.max_phrases), -1, np.int64)
     book = PhraseBook((), np.zeros((0, 384), np.float32), {"user": none, "item": none})
     started = time.perf_counter()
-    network = TokenizerNetwork(graph, config, 384, spectral_start(graph, book, config))
-    network.start_codebooks(torch.Generator().manual_seed(0))
-    network.start_scale(graph.edges, log_frequency(graph))
+    network = TokenizerNetwork(graph, config, book)
     start = time.perf_counter() - started
     nobody = np.zeros(0, np.int64)
     pairs, vectors = Pairs(nobody, nobody, ()), np.zeros((0, 384), np.float32)

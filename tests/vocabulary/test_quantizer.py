@@ -147,8 +147,9 @@ def test_every_level_lessens_what_is_left() -> None:
     torch.manual_seed(0)
     model = RqVae(12, CONFIG, restart_after=4)
     x = torch.from_numpy(VECTORS)
-    model.start_codebooks(x, torch.Generator().manual_seed(0))
+    started = model.codes(x, start=torch.Generator().manual_seed(0))
     codes, left = model.codes(x), model.encoder(x).detach()
+    assert torch.equal(started, codes)
     sizes = [float(left.square().mean())]
     for book, code in zip(model.books, codes.T, strict=True):
         assert torch.equal(code, torch.cdist(left, book.codebook).argmin(1))

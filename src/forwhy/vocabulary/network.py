@@ -18,7 +18,7 @@ from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
 from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.phrases import Start
+from forwhy.vocabulary.phrases import PhraseBook, spectral_start
 from forwhy.vocabulary.quantizer import Quantizer
 
 # --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
@@ -106,38 +106,58 @@ class EntityWords(NamedTuple):
 
 
 class TokenizerNetwork(nn.Module):
-    """Tables → (propagation) → slots → projection → nearest words: entity tables, four codebooks, text heads."""
+    """Tables → (propagation) → slots → projection → nearest words: entity tables, four codebooks, text heads.
 
-    def __init__(
-        self, graph: Bipartite, config: TokenizerConfig, text_width: int, start: Start | None
-    ) -> None:
+    Starts as `config` says, with draws from torch's global generator.
+    """
+
+    log_frequency: Tensor
+    """[I] log share of training interactions that an item has; items without any count as having one."""
+
+    def __init__(self, graph: Bipartite, config: TokenizerConfig, book: PhraseBook) -> None:
         super().__init__()
-        self.config, self.text_width = config, text_width
+        self.config = config
         self._propagation = Propagation(graph) if config.propagate == "every-step" else None
-        counts = {"user": graph.users, "item": graph.items}
-        self.width = start.tables["user"].shape[2] if start else config.slot_dim
         self._full = config.macro and config.macro_source == "full"
         self._table_slots = config.slots - int(self._full)
-        self.tables = nn.ParameterDict({side: self._table(counts[side], side, start) for side in SIDES})
+        basis = None
+        if config.start == "spectral":
+            start, basis = spectral_start(graph, book, config)
+            tables = {side: torch.from_numpy(slots).flatten(1).clone() for side, slots in start.items()}
+        else:
+            counts, width = (graph.users, graph.items), self._table_slots * config.slot_dim
+            empty = {side: torch.empty(count, width) for side, count in zip(SIDES, counts, strict=True)}
+            tables = {side: nn.init.xavier_uniform_(table) for side, table in empty.items()}
+        self.tables = nn.ParameterDict({side: nn.Parameter(table) for side, table in tables.items()})
+        self.width = tables["user"].shape[1] // self._table_slots
         self.code_dim = config.code_dim or self.width
-        self.books = {side: list(dict.fromkeys(config.slot_books(side))) for side in SIDES}
-        names = [name for side in SIDES for name in self.books[side]]
+        names = list(config.books)
         self.projections = nn.ModuleDict({name: self._projection(name) for name in names})
-        self.quantizers = nn.ModuleDict({name: self._quantizer(graph) for name in names})
-        basis = start.text_basis if start is not None and config.code_dim is None else None
-        self.log_weight = nn.Parameter(self._score_weights(basis).log())
+        restart = max(len(graph.edges) // config.batch_size, 10) if config.restart_dead else 0
+        books = {
+            name: Quantizer(
+                config.codes, self.code_dim, commitment=config.commitment, update=config.codebook_update,
+                decay=config.decay, estimator=config.estimator, restart_after=restart,
+            )
+            for name in names
+        }  # fmt: skip
+        self.quantizers = cast("Mapping[str, Quantizer]", nn.ModuleDict(books))
+        basis = basis if config.code_dim is None else None
+        weights = torch.ones(self.code_dim)
+        if basis is not None:
+            weights[config.slot_dim :] = max(config.text_score, 1e-4)
+        self.log_weight = nn.Parameter(weights.log())
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.heads = nn.ModuleDict({name: self._head(basis) for name in names})
+        text_width = book.vectors.shape[1]
+        self.heads = nn.ModuleDict({name: self._head(text_width, basis) for name in names})
         self.masked = MaskedIntents(text_width, config.mask_ratio) if config.micro and config.beta else None
-
-    def book(self, name: str) -> Quantizer:
-        """The quantizer of a codebook."""
-        return cast(Quantizer, self.quantizers[name])
-
-    def _table(self, count: int, side: Side, start: Start | None) -> nn.Parameter:
-        if start is not None:
-            return nn.Parameter(torch.from_numpy(start.tables[side]).flatten(1).clone())
-        return nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, self._table_slots * self.width)))
+        frequency = np.log(np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1))
+        self.register_buffer(
+            "log_frequency", torch.from_numpy(frequency.astype(np.float32)), persistent=False
+        )
+        if config.codebook_start == "kmeans":
+            self._start_codebooks(torch.Generator().manual_seed(config.seed))
+        self._start_scale(graph.edges)
 
     def _projection(self, name: str) -> nn.Module:
         if self.config.code_dim is None:
@@ -147,26 +167,11 @@ class TokenizerNetwork(nn.Module):
         nn.init.xavier_uniform_(linear.weight)
         return linear
 
-    def _quantizer(self, graph: Bipartite) -> Quantizer:
-        config = self.config
-        epoch_steps = max(1, len(graph.edges) // config.batch_size)
-        return Quantizer(
-            config.codes, self.code_dim, commitment=config.commitment, update=config.codebook_update,
-            decay=config.decay, estimator=config.estimator,
-            restart_after=max(epoch_steps, 10) if config.restart_dead else 0,
-        )  # fmt: skip
-
-    def _score_weights(self, text_basis_VT: NDArray[np.float32] | None) -> Tensor:
-        weights = torch.ones(self.code_dim)
-        if text_basis_VT is not None:
-            weights[self.config.slot_dim :] = max(self.config.text_score, 1e-4)
-        return weights
-
-    def _head(self, text_basis_VT: NDArray[np.float32] | None) -> nn.Module:
+    def _head(self, text_width: int, text_basis_VT: NDArray[np.float32] | None) -> nn.Module:
         """From a word to the text encoder's space; starts as the way back from text coordinates."""
-        if self.code_dim == self.text_width and self.config.start == "xavier":
+        if self.code_dim == text_width and self.config.start == "xavier":
             return nn.Identity()
-        head = nn.Linear(self.code_dim, self.text_width, bias=False)
+        head = nn.Linear(self.code_dim, text_width, bias=False)
         if text_basis_VT is not None:
             nn.init.zeros_(head.weight)
             head.weight.data[:, self.config.slot_dim :] = (
@@ -174,17 +179,31 @@ class TokenizerNetwork(nn.Module):
             )
         return head
 
+    @torch.no_grad()
+    def _start_codebooks(self, generator: torch.Generator) -> None:
+        """k-means of all entities' projected slots."""
+        for side, state in self.states().items():
+            for name, slots in self.slots(state, side).items():
+                self.quantizers[name].start_at(slots.flatten(0, 1), generator)
+
+    @torch.no_grad()
+    def _start_scale(self, edges: NDArray[np.int64]) -> None:
+        """Scale of the softmax: the best of a grid on a sample of edges; learnt from there."""
+        rows = torch.linspace(0, len(edges) - 1, min(len(edges), 2048)).long()
+        users, items = torch.from_numpy(edges)[rows].T
+        found, frequency = self.all_words(), self.log_frequency[items]
+        q_users = self.represent(found["user"].words_BSM[users])
+        q_items = self.represent(found["item"].words_BSM[items])
+        scales = torch.logspace(-2, 1, 13) / (q_users @ q_items.T).std().clamp_min(1e-6)
+        losses = [reconstruction_softmax(q_users, q_items, items, frequency, scale) for scale in scales]
+        self.log_scale.fill_(float(scales[int(torch.stack(losses).argmin())].log()))
+
     def states(self) -> dict[Side, Tensor]:
         """Side -> [N, table slots · D], after eq. 3."""
         user, item = self.tables["user"], self.tables["item"]
         if self._propagation is not None:
             user, item = self._propagation(user, item, self.config.layers)
         return {"user": user, "item": item}
-
-    def rows(self, states: Mapping[Side, Tensor], side: Side, entities: Tensor) -> Tensor:
-        """[B, table slots · D] of some entities. Without propagation only these rows get a gradient."""
-        lone = self._propagation is None and not torch.distributed.is_initialized()
-        return F.embedding(entities, states[side], sparse=lone)
 
     def slots(self, rows: Tensor, side: Side) -> dict[str, Tensor]:
         """Book -> projected quantizer inputs of B table rows: macro [B, 1, M], micro [B, A, M]."""
@@ -194,13 +213,30 @@ class TokenizerNetwork(nn.Module):
             f"{side}_macro": cut[:, :1] if own_macro else rows[:, None],
             f"{side}_micro": cut[:, own_macro:],
         }
-        projected = {name: self.projections[name](parts[name]) for name in self.books[side]}
+        projected = {
+            name: self.projections[name](part) for name, part in parts.items() if name in self.quantizers
+        }
         if self.config.unit_inputs:
             projected = {name: F.normalize(slots, dim=2) for name, slots in projected.items()}
         return projected
 
-    def tokens(self, rows: Tensor, side: Side, learn: bool = False) -> EntityWords:
-        """Quantise B table rows (eq. 4); with `learn`, in training mode, they move the codebooks."""
+    def words(
+        self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False
+    ) -> EntityWords:
+        """The words of some entities; with `learn`, in training mode, they move the codebooks.
+
+        Without propagation only the rows of these entities get a gradient.
+        """
+        lone = self._propagation is None and not torch.distributed.is_initialized()
+        rows = F.embedding(entities.to(states[side].device), states[side], sparse=lone)
+        return self._quantise(rows, side, learn)
+
+    def all_words(self) -> dict[Side, EntityWords]:
+        """The words of everybody; no codebook moves."""
+        return {side: self._quantise(state, side) for side, state in self.states().items()}
+
+    def _quantise(self, rows: Tensor, side: Side, learn: bool = False) -> EntityWords:
+        """Quantise B table rows (eq. 4)."""
         words, codes, losses = [], [], []
         for name, slots in self.slots(rows, side).items():
             out = self.quantizers[name](slots.flatten(0, 1), learn)
@@ -227,36 +263,6 @@ class TokenizerNetwork(nn.Module):
             weighted = weighted[:, 1:] + weighted[:, :1]
         return weighted.flatten(1)
 
-    @torch.no_grad()
-    def start_codebooks(self, generator: torch.Generator) -> None:
-        """k-means of all entities' projected slots."""
-        for side, state in self.states().items():
-            for name, slots in self.slots(state, side).items():
-                self.book(name).start_at(slots.flatten(0, 1), generator)
-
-    @torch.no_grad()
-    def start_scale(self, edges: NDArray[np.int64], log_frequency: Tensor) -> None:
-        """Scale of the softmax: the best of a grid on a sample of edges; learnt from there."""
-        rows = torch.linspace(0, len(edges) - 1, min(len(edges), 2048)).long()
-        users, items = torch.from_numpy(edges)[rows].T
-        tokens = self.assign()
-        q_users = self.represent(tokens["user"].words_BSM[users])
-        q_items = self.represent(tokens["item"].words_BSM[items])
-        scales = torch.logspace(-2, 1, 13) / (q_users @ q_items.T).std().clamp_min(1e-6)
-        losses = [
-            reconstruction_softmax(q_users, q_items, items, log_frequency[items], scale) for scale in scales
-        ]
-        self.log_scale.fill_(float(scales[int(torch.stack(losses).argmin())].log()))
-
-    @torch.no_grad()
-    def assign(self) -> dict[Side, EntityWords]:
-        """The words of everybody, in evaluation mode."""
-        was_training = self.training
-        self.eval()
-        tokens = {side: self.tokens(state, side) for side, state in self.states().items()}
-        self.train(was_training)
-        return tokens
-
 
 # --- Its optimiser.
 
@@ -274,24 +280,22 @@ class LazyAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 (of torch's interface)
         """Update every parameter that has a gradient."""
+        first, second, eps = 0.9, 0.999, 1e-8
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group["lr"])
-
-    def _update(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
-        first, second, eps = 0.9, 0.999, 1e-8
-        state = self.state[parameter]
-        if not state:
-            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            state.update(step=0, **moments)
-        state["step"] += 1
-        rows: Any = ...
-        if gradient.is_sparse:
-            gradient = gradient.coalesce()
-            rows, gradient = gradient.indices()[0], gradient.values()
-        mean = state["exp_avg"][rows].lerp_(gradient, 1 - first)
-        square = state["exp_avg_sq"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
-        size = rate / (1 - first ** state["step"])
-        parameter[rows] -= size * mean / ((square / (1 - second ** state["step"])).sqrt() + eps)
+                gradient, rows = parameter.grad, cast("Any", ...)
+                if gradient is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                    state.update(step=0, **moments)
+                state["step"] += 1
+                if gradient.is_sparse:
+                    gradient = gradient.coalesce()
+                    rows, gradient = gradient.indices()[0], gradient.values()
+                mean = state["exp_avg"][rows].lerp_(gradient, 1 - first)
+                square = state["exp_avg_sq"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+                size = group["lr"] / (1 - first ** state["step"])
+                parameter[rows] -= size * mean / ((square / (1 - second ** state["step"])).sqrt() + eps)

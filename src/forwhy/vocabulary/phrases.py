@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -69,20 +69,18 @@ def unit(vectors: NDArray[np.floating]) -> Floats:
 # --- Where entity tables start: spectral graph coordinates beside text coordinates, one block per slot.
 
 
-class Start(NamedTuple):
-    """Where entity tables start, and how their text coordinates map back into the encoder's space."""
+def spectral_start(
+    graph: Bipartite, book: PhraseBook, config: TokenizerConfig
+) -> tuple[dict[Side, Floats], Floats | None]:
+    """Where entity tables start. Time of one truncated SVD plus O(N·S·T).
 
-    tables: dict[Side, Floats]
-    """side -> [N, S, D]"""
-    text_basis: Floats | None
-    """[V, T] or None without text."""
-
-
-def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) -> Start:
-    """Both sides' tables, [N, S, D], at a mean graph norm of 1 per slot. Time of one truncated SVD plus O(N·S·T)."""
+    Returns:
+        side -> [N, S, D], at a mean graph norm of 1 per slot; and [V, T], how text coordinates map back into the
+        encoder's space, None where slots carry no text.
+    """
     blocks = _graph_slots(graph, config)
-    if not config.uses_text_start or len(book.phrases) <= config.micro_slots:
-        return Start(blocks, None)
+    if not (config.text_dims and config.text_weight) or len(book.phrases) <= config.micro_slots:
+        return blocks, None
     basis, coordinates, aspects = _text_space(book, config.text_dims, config.micro_slots, config.seed)
     own = {side: _text_slots(book, side, coordinates, aspects, config.macro) for side in SIDES}
     if not config.micro:
@@ -91,7 +89,7 @@ def spectral_start(graph: Bipartite, book: PhraseBook, config: TokenizerConfig) 
     tables = {
         side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
     }
-    return Start(tables, basis)
+    return tables, basis
 
 
 def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[Floats, Floats, Floats]:
@@ -192,74 +190,53 @@ _STOP = frozenset(
 def describe_words(
     codebooks: Mapping[str, Floats],
     codes: Mapping[Side, NDArray[np.int32]],
-    slots: Mapping[Side, Sequence[str]],
     heads: Mapping[str, Floats],
     book: PhraseBook,
 ) -> pl.DataFrame:
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
-    rarity = _rarity(book.phrases)
+    counts = Counter(word for phrase in book.phrases for word in _distinct(phrase))
+    rarity = {word: float(np.log(1 + len(book.phrases) / count)) for word, count in counts.items()}
     frames = []
-    for name, own in by_book(codes, slots).items():
-        words_KM, near = codebooks[name], _nearest(codebooks[name])
-        side: Side = "user" if name.startswith("user") else "item"
-        glosses, keywords = _glosses(words_KM, own, book, side, heads.get(name), rarity)
-        frames.append(
-            pl.DataFrame(
-                {
-                    "token": [token_name(name, code) for code in range(len(words_KM))],
-                    "book": name,
-                    "code": np.arange(len(words_KM)),
-                    "usage": np.bincount(own.ravel(), minlength=len(words_KM)),
-                    "gloss": pl.Series(glosses, dtype=pl.List(pl.String)),
-                    "keywords": pl.Series(keywords, dtype=pl.List(pl.String)),
-                    "nearest": [[token_name(name, code) for code in row] for row in near],
-                }
-            )
-        )
+    for name, own_NS in by_book(codes, codebooks).items():
+        words_KM, side = codebooks[name], cast("Side", name.split("_")[0])
+        cosines = unit(words_KM) @ unit(words_KM).T
+        np.fill_diagonal(cosines, -np.inf)
+        near = np.argsort(-cosines, axis=1)[:, : min(_NEAREST, len(words_KM) - 1)]
+        text_KV = unit(words_KM @ heads[name].T if name in heads else words_KM)
+        told = _glosses(text_KV, own_NS, book, side, rarity)
+        columns = {
+            "token": [token_name(name, code) for code in range(len(words_KM))],
+            "book": name,
+            "code": np.arange(len(words_KM)),
+            "usage": np.bincount(own_NS.ravel(), minlength=len(words_KM)),
+            "gloss": pl.Series([glosses for glosses, _ in told], dtype=pl.List(pl.String)),
+            "keywords": pl.Series([keywords for _, keywords in told], dtype=pl.List(pl.String)),
+            "nearest": [[token_name(name, code) for code in row] for row in near],
+        }
+        frames.append(pl.DataFrame(columns))
     return pl.concat(frames)
 
 
-def _nearest(words_KM: Floats) -> NDArray[np.int64]:
-    """[K, 3] codes at the highest cosine."""
-    cosines = unit(words_KM) @ unit(words_KM).T
-    np.fill_diagonal(cosines, -np.inf)
-    return np.argsort(-cosines, axis=1)[:, : min(_NEAREST, len(words_KM) - 1)]
-
-
 def _glosses(
-    words_KM: Floats,
-    own_NS: NDArray[np.integer],
-    book: PhraseBook,
-    side: Side,
-    head: Floats | None,
-    rarity: Mapping[str, float],
-) -> tuple[list[list[str]], list[list[str]]]:
+    text_KV: Floats, own_NS: NDArray[np.integer], book: PhraseBook, side: Side, rarity: Mapping[str, float]
+) -> list[tuple[list[str], list[str]]]:
     """Phrases and single words per code; owners' phrases first, any phrase where no owner has one."""
     if not book.phrases:
-        empty: list[list[str]] = [[] for _ in words_KM]
-        return empty, empty
-    owned = _owned(own_NS, book, side)
-    text_KV = unit(words_KM if head is None else words_KM @ head.T)
-    centred = book.vectors - book.vectors.mean(0)
-    closeness_KP = text_KV @ unit(centred).T
-    glosses, keywords = [], []
-    for code in range(len(words_KM)):
-        scores = _scores(owned[code], closeness_KP[code], centred)
-        best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
-        glosses.append([book.phrases[phrase] for phrase in best[:_GLOSS]])
-        keywords.append(_keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity))
-    return glosses, keywords
-
-
-def _owned(own_NS: NDArray[np.integer], book: PhraseBook, side: Side) -> dict[int, Counter[int]]:
-    """Code -> how many of its owners have each phrase."""
-    owned: dict[int, Counter[int]] = defaultdict(Counter)
+        return [([], []) for _ in text_KV]
+    owned: dict[int, Counter[int]] = defaultdict(Counter)  # code -> how many of its owners have each phrase
     rows = book.rows[side]
     for entity in np.flatnonzero(book.known(side)):
         phrases = rows[entity][rows[entity] >= 0].tolist()
         for code in set(own_NS[entity].tolist()):
             owned[code].update(phrases)
-    return owned
+    centred = book.vectors - book.vectors.mean(0)
+    told = []
+    for code, closeness_P in enumerate(text_KV @ unit(centred).T):
+        scores = _scores(owned[code], closeness_P, centred)
+        best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
+        keywords = _keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity)
+        told.append(([book.phrases[phrase] for phrase in best[:_GLOSS]], keywords))
+    return told
 
 
 def _scores(counts: Counter[int], closeness_P: Floats, centred_PV: Floats) -> dict[int, float]:
@@ -282,16 +259,11 @@ def _keywords(weighted: Mapping[str, float], rarity: Mapping[str, float]) -> lis
     """Words by the weight of the phrases they stand in (squared, so that near ones count) times their rarity."""
     scores: dict[str, float] = defaultdict(float)
     for phrase, weight in weighted.items():
-        for word in set(_split(phrase)):
+        for word in _distinct(phrase):
             scores[word] += weight**2 * rarity[word]
     return sorted(scores, key=lambda word: (-scores[word], word))[:_KEYWORDS]
 
 
-def _rarity(phrases: Sequence[str]) -> dict[str, float]:
-    """Word -> log of phrases per phrase with it."""
-    counts = Counter(word for phrase in phrases for word in set(_split(phrase)))
-    return {word: float(np.log(1 + len(phrases) / count)) for word, count in counts.items()}
-
-
-def _split(phrase: str) -> list[str]:
-    return [word for word in re.findall(r"[^\W\d_]{3,}", phrase.lower()) if word not in _STOP]
+def _distinct(phrase: str) -> set[str]:
+    """The telling words of a phrase."""
+    return {word for word in re.findall(r"[^\W\d_]{3,}", phrase.lower()) if word not in _STOP}

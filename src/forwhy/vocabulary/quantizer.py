@@ -6,7 +6,8 @@ Legend: B vectors, K codewords, M their width, N items, D width of their vectors
 """
 
 import logging
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -111,22 +112,20 @@ class Quantizer(nn.Module):
             loss = loss + F.mse_loss(words, x_BM.detach())
         if self.training and learn:
             self._learn(x_BM.detach(), codes)
-        return Quantized(self._pass_gradients(x_BM, words.detach()), codes, loss)
-
-    def _pass_gradients(self, x_BM: Tensor, words_BM: Tensor) -> Tensor:
-        if self.estimator == "straight-through":
-            return x_BM + (words_BM - x_BM).detach()
-        return _rotate(x_BM, words_BM)
+        words = words.detach()
+        straight = self.estimator == "straight-through"
+        vectors = x_BM + (words - x_BM).detach() if straight else _rotate(x_BM, words)
+        return Quantized(vectors, codes, loss)
 
     @torch.no_grad()
     def _learn(self, x_BM: Tensor, codes: Tensor) -> None:
         wins = torch.bincount(codes, minlength=len(self.codebook))
         self.idle.add_(1).masked_fill_(wins > 0, 0)
         if self.update == "ema":
-            share = wins.to(x_BM) * (len(wins) / max(len(codes), 1))
-            sums = torch.zeros_like(self.sums).index_add_(0, codes, x_BM) * (len(wins) / max(len(codes), 1))
-            self.counts.lerp_(share, 1 - self.decay)
-            self.sums.lerp_(sums, 1 - self.decay)
+            scale = len(wins) / max(len(codes), 1)
+            sums = torch.zeros_like(self.sums).index_add_(0, codes, x_BM)
+            self.counts.lerp_(wins.to(x_BM) * scale, 1 - self.decay)
+            self.sums.lerp_(sums * scale, 1 - self.decay)
             self.codebook.copy_(self.sums / self.counts.clamp_min(1e-6)[:, None])
         if self.restart_after:
             self._restart(x_BM)
@@ -169,10 +168,6 @@ class RqVaeConfig(NamedTuple):
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     code_dim: int = 32
     """M: width of a codeword."""
-    commitment: float = 0.25
-    """Weight of the distance of each residual from its codeword."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
     batch_size: int = 1024
     """Items per step."""
     epochs: int = 200
@@ -193,17 +188,11 @@ class RqVae(nn.Module):
         super().__init__()
         widths = [dim, *config.hidden, config.code_dim]
         self.encoder, self.decoder = _layers(widths), _layers(widths[::-1])
-        self._books = nn.ModuleList(
-            Quantizer(
-                config.width, config.code_dim, commitment=config.commitment, restart_after=restart_after
-            )
+        books = (
+            Quantizer(config.width, config.code_dim, commitment=0.25, restart_after=restart_after)
             for _ in range(config.depth)
         )
-
-    @property
-    def books(self) -> list[Quantizer]:
-        """The codebooks, first level first."""
-        return [book for book in self._books if isinstance(book, Quantizer)]
+        self.books = cast("Sequence[Quantizer]", nn.ModuleList(books))
 
     def forward(self, x_BD: Tensor) -> Tensor:
         """Reconstruction error plus the levels' commitment, both as means; in training mode codebooks learn."""
@@ -216,19 +205,14 @@ class RqVae(nn.Module):
         return loss + F.mse_loss(self.decoder(total_BM), x_BD)
 
     @torch.no_grad()
-    def start_codebooks(self, x_ND: Tensor, generator: torch.Generator) -> None:
-        """Put each level's codewords at k-means centres of what the levels above leave."""
-        left_NM = self.encoder(x_ND)
-        for book in self.books:
-            members = book.start_at(left_NM, generator)
-            left_NM = left_NM - book.codebook[members]
+    def codes(self, x_ND: Tensor, start: torch.Generator | None = None) -> Tensor:
+        """[N, L] the codeword of every level.
 
-    @torch.no_grad()
-    def codes(self, x_ND: Tensor) -> Tensor:
-        """[N, L] the codeword of every level."""
+        With `start` each level's codewords first move to k-means centres of what the levels above leave.
+        """
         left_NM, codes = self.encoder(x_ND), []
         for book in self.books:
-            codes.append(nearest(left_NM, book.codebook))
+            codes.append(book.start_at(left_NM, start) if start else nearest(left_NM, book.codebook))
             left_NM = left_NM - book.codebook[codes[-1]]
         return torch.stack(codes, dim=1)
 
@@ -251,28 +235,22 @@ def rqvae_codes(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = RqVae(x_ND.shape[1], config, restart_after=steps)
-        model.start_codebooks(x_ND, generator)
-        loss = _train(model, x_ND, config, generator)
-    log.info("RQ-VAE on %s: last loss %.4f", name, loss)
+        model.codes(x_ND, start=generator)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        mean = 0.0
+        with Progress("training the RQ-VAE", config.epochs) as progress:
+            for _ in range(config.epochs):
+                losses = []
+                for rows in torch.split(torch.randperm(len(x_ND), generator=generator), config.batch_size):
+                    loss = model(x_ND[rows])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    losses.append(float(loss.detach()))
+                mean = sum(losses) / len(losses)
+                progress.advance(note=f"loss {mean:.4f}")
+    log.info("RQ-VAE on %s: last loss %.4f", name, mean)
     return model.eval().codes(x_ND).numpy().astype(np.int32)
-
-
-def _train(model: RqVae, x_ND: Tensor, config: RqVaeConfig, generator: torch.Generator) -> float:
-    """The mean loss of the last epoch."""
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
-    mean = 0.0
-    with Progress("training the RQ-VAE", config.epochs) as progress:
-        for _ in range(config.epochs):
-            losses = []
-            for rows in torch.split(torch.randperm(len(x_ND), generator=generator), config.batch_size):
-                loss = model(x_ND[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(float(loss.detach()))
-            mean = sum(losses) / len(losses)
-            progress.advance(note=f"loss {mean:.4f}")
-    return mean
 
 
 def _layers(widths: list[int]) -> nn.Sequential:

@@ -34,7 +34,7 @@ from forwhy.vocabulary.network import (
     reconstruction_rmse,
     reconstruction_softmax,
 )
-from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases, spectral_start
+from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
 from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,9 @@ class BehaviourTokenizer:
         book = read_phrases(phrases, counts, encoder, config.max_phrases)
         # Texts of held-out interactions would show the words which items a user will take.
         pairs = dataset.pairs("train", clear_of_interactions=True)
-        network = self._network(bipartite, book, encoder.dim)
+        with torch.random.fork_rng(devices=[]):  # the caller's generators are left alone
+            torch.manual_seed(config.seed)
+            network = TokenizerNetwork(bipartite, config, book)
         vectors = encoder.encode(pairs.texts)
         valid = dataset.edges("valid")
         task = TokenizerTask(network, bipartite, valid, book, pairs, vectors)
@@ -101,32 +103,20 @@ class BehaviourTokenizer:
             )
         return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
 
-    def _network(self, graph: Bipartite, book: PhraseBook, text_width: int) -> TokenizerNetwork:
-        """The network at its start, seeded; the caller's generators are left alone."""
-        start = spectral_start(graph, book, self.config) if self.config.start == "spectral" else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            network = TokenizerNetwork(graph, self.config, text_width, start)
-            if self.config.codebook_start == "kmeans":
-                network.start_codebooks(torch.Generator().manual_seed(self.config.seed))
-            network.start_scale(graph.edges, log_frequency(graph))
-        return network
-
     @torch.no_grad()
     def _vocabulary(
         self,
         dataset: Dataset,
         graph: Bipartite,
         network: TokenizerNetwork,
-        book: PhraseBook,
+        phrases: PhraseBook,
         result: TrainingResult,
     ) -> Vocabulary:
-        tokens = network.assign()
-        codebooks = {name: network.book(name).codebook.numpy() for name in network.quantizers}
-        codes = {side: tokens[side].codes_BS.numpy().astype(np.int32) for side in SIDES}
+        found = network.all_words()
+        codebooks = {name: book.codebook.numpy() for name, book in network.quantizers.items()}
+        codes = {side: words.codes_BS.numpy().astype(np.int32) for side, words in found.items()}
         linear = ((name, head) for name, head in network.heads.items() if isinstance(head, torch.nn.Linear))
         heads = {name: head.weight.numpy() for name, head in linear}
-        slots = {side: self.config.slot_books(side) for side in SIDES}
         return Vocabulary(
             catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
             seen=graph.edges,
@@ -134,9 +124,9 @@ class BehaviourTokenizer:
             metrics=result.summary(),
             codebooks=codebooks,
             codes=codes,
-            words=describe_words(codebooks, codes, slots, heads, book),
+            words=describe_words(codebooks, codes, heads, phrases),
             score_weights=np.exp(network.log_weight.numpy()),
-            fold_in=_fold_in(graph, network, tokens["item"]),
+            fold_in=_fold_in(graph, network, found["item"]),
             heads=heads,
         )
 
@@ -184,7 +174,6 @@ class TokenizerTask(Task[TokenizerBatch]):
     ) -> None:
         self.module, self.network, self.config = network, network, network.config
         self.graph, self._valid = graph, valid
-        self._log_frequency = log_frequency(graph)
         ends: dict[Side, Ints] = {"user": pairs.users, "item": pairs.items}
         self._pair_ends = {side: torch.from_numpy(numbers) for side, numbers in ends.items()}
         self._pair_vectors = torch.from_numpy(pair_vectors)
@@ -238,13 +227,15 @@ class TokenizerTask(Task[TokenizerBatch]):
         states = self.network.states()
         # Only the interactions move the codebooks: the few entities with texts, drawn again at every step, would
         # pull the words together (docs/log.md).
-        of_users = self._words(batch.users, "user", states, learn=True)
-        of_items = self._words(batch.items, "item", states, learn=True)
+        of_users = self.network.words(batch.users, "user", states, learn=True)
+        of_items = self.network.words(batch.items, "item", states, learn=True)
         q_users, q_items = (self.network.represent(part.words_BSM) for part in (of_users, of_items))
         if self.config.reconstruction == "softmax":
             reconstruction = self._softmax(q_users, q_items, batch.items.to(q_items.device))
         else:
-            q_negatives = self.network.represent(self._words(batch.negatives, "item", states).words_BSM)
+            q_negatives = self.network.represent(
+                self.network.words(batch.negatives, "item", states).words_BSM
+            )
             positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
             scaled = self.config.reconstruction == "minmax_rmse"
             reconstruction = reconstruction_rmse(positive, negative, scaled)
@@ -260,29 +251,21 @@ class TokenizerTask(Task[TokenizerBatch]):
                 total = total + self.config.beta * parts["micro"]
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
 
-    def _words(
-        self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False
-    ) -> EntityWords:
-        """The words of some entities; with `learn` they move the codebooks."""
-        rows = self.network.rows(states, side, entities.to(states[side].device))
-        return self.network.tokens(rows, side, learn)
-
     def _softmax(self, q_users: Tensor, q_items: Tensor, items: Tensor) -> Tensor:
         """The in-batch softmax, block by block, as a mean over the batch."""
-        frequency, scale = self._log_frequency.to(items.device)[items], self.network.log_scale.exp()
-        total = scale.new_zeros(())
-        for start in range(0, len(items), self.config.negatives):
-            block = slice(start, start + self.config.negatives)
-            loss = reconstruction_softmax(
-                q_users[block], q_items[block], items[block], frequency[block], scale
-            )
-            total = total + len(items[block]) * loss
-        return total / max(len(items), 1)
+        frequency, scale = self.network.log_frequency[items], self.network.log_scale.exp()
+        parts = (q_users, q_items, items, frequency)
+        blocks = zip(*(torch.split(part, self.config.negatives) for part in parts), strict=True)
+        losses = [
+            len(own) * reconstruction_softmax(users, wanted, own, share, scale)
+            for users, wanted, own, share in blocks
+        ]
+        return sum(losses, scale.new_zeros(())) / len(items)
 
     def _macro(self, pairs: Tensor, states: Mapping[Side, Tensor]) -> Tensor:
         """Eq. 6 on f_s, the sum of both macro words, each through its head into the text space."""
         user, item = (
-            self.network.heads[f"{side}_macro"](self._words(ends[pairs], side, states).words_BSM[:, 0])
+            self.network.heads[f"{side}_macro"](self.network.words(ends[pairs], side, states).words_BSM[:, 0])
             for side, ends in self._pair_ends.items()
         )
         texts = self._pair_vectors[pairs].to(user.device)
@@ -291,7 +274,7 @@ class TokenizerTask(Task[TokenizerBatch]):
     def _micro(self, entities: Tensor, side: Side, states: Mapping[Side, Tensor]) -> Tensor:
         """Eq. 8 on the micro words of entities with phrases."""
         assert self.network.masked is not None
-        words = self._words(entities, side, states).words_BSM[:, int(self.config.macro) :]
+        words = self.network.words(entities, side, states).words_BSM[:, int(self.config.macro) :]
         phrases_BL = self._phrase_rows[side][entities]
         present_BL = (phrases_BL >= 0).to(words.device)
         intents_BLV = self._phrase_vectors[phrases_BL.clamp_min(0)].to(words.device)
@@ -302,23 +285,16 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def evaluate(self) -> Mapping[str, float]:
         """HR@20 and Recall@20 of the quantised representations on validation interactions, if any, and book health."""
-        tokens = self.network.assign()
+        found = self.network.all_words()
         metrics = {}
         if len(self._valid):
-            q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in tokens.items()}
+            q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in found.items()}
             hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
             metrics = {"hr@20": hit, "recall@20": recall}
-        codes = {side: part.codes_BS.cpu().numpy() for side, part in tokens.items()}
-        slots = {side: self.config.slot_books(side) for side in SIDES}
-        for book, own in by_book(codes, slots).items():
+        codes = {side: part.codes_BS.cpu().numpy() for side, part in found.items()}
+        for book, own in by_book(codes, self.config.books).items():
             metrics[f"perplexity/{book}"] = perplexity(own, self.config.codes)
         return metrics
-
-
-def log_frequency(graph: Bipartite) -> Tensor:
-    """[I] log share of training interactions that an item has; items without any count as having one."""
-    frequency = np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1)
-    return torch.from_numpy(np.log(frequency).astype(np.float32))
 
 
 @torch.no_grad()

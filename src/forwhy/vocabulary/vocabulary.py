@@ -3,9 +3,9 @@
 Legend: U users, I items, N entities of a side, n rows asked for, S slots, M codeword width, K codes, V text width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
@@ -123,8 +123,8 @@ class Vocabulary(Representations):
         books = self.slots("user")
         features = np.append(self.item_vectors(items).mean(0), 1.0)
         wanted = (features @ self.fold_in).reshape(len(books), -1)
-        pairs = zip(wanted, (self.codebooks[book] for book in books), strict=True)
-        return np.array([((words - vector) ** 2).sum(1).argmin() for vector, words in pairs], np.int32)
+        pairs = zip(books, wanted, strict=True)
+        return np.array([((self.codebooks[book] - it) ** 2).sum(1).argmin() for book, it in pairs], np.int32)
 
     def fused_text(self, users: Ints, items: Ints) -> Floats:
         """[n, V] macro words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).
@@ -148,7 +148,7 @@ class Vocabulary(Representations):
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
         return {
             book: {"perplexity": perplexity(own, len(self.codebooks[book])), "used": len(np.unique(own))}
-            for book, own in by_book(self.codes, {side: self.slots(side) for side in SIDES}).items()
+            for book, own in by_book(self.codes, self.codebooks).items()
         }
 
     def content(self) -> Content:
@@ -186,19 +186,19 @@ class Vocabulary(Representations):
             words=stored.tables["words"],
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
-            heads={book: tensors[f"head.{book}"] for book in BOOKS if f"head.{book}" in tensors},
+            heads=stored.group("head."),
         )
 
 
-def by_book(
-    codes: Mapping[Side, NDArray[np.int32]], slots: Mapping[Side, Sequence[str]]
-) -> dict[str, NDArray[np.int32]]:
-    """Book -> [N, its slots] codes, from side -> [N, S] codes and side -> the book of each slot."""
-    return {
-        book: codes[side][:, [name == book for name in slots[side]]]
-        for side in SIDES
-        for book in dict.fromkeys(slots[side])
-    }
+def by_book(codes: Mapping[Side, NDArray[np.int32]], books: Collection[str]) -> dict[str, NDArray[np.int32]]:
+    """Book -> [N, its slots] codes, from side -> [N, S] codes, macro first, and the names of all books."""
+    found = {}
+    for book in books:
+        side, kind = book.split("_")
+        macro = int(f"{side}_macro" in books)
+        own = codes[cast("Side", side)]
+        found[book] = own[:, :1] if kind == "macro" else own[:, macro:]
+    return found
 
 
 def perplexity(codes: NDArray[np.integer], size: int) -> float:

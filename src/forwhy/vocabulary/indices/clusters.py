@@ -66,12 +66,16 @@ def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -
     """
     if x_GND.shape[1] <= k:
         return ranks(x_GND)
-    centres_GKD, prices_GK = _fit(_sample(x_GND, k, random), k, random, iterations)
-    labels_GN = np.empty(x_GND.shape[:2], np.int64)
+    groups, points, _ = x_GND.shape
+    # Centres are fitted to fewer points where many problems are solved together.
+    most = max(min(SAMPLE, 2 * BLOCK // (k * groups)), 2 * k)
+    sample = x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
+    centres_GKD, prices_GK = _fit(sample, k, random, iterations)
+    labels_GN = np.empty((groups, points), np.int64)
     # Blocks of a multiple of k points, each balanced alone, leave floor/ceil sizes for the whole.
-    size = max(BLOCK // (k * len(x_GND)) // k, 2) * k
-    rows_N = random.permutation(x_GND.shape[1])
-    for start in range(0, len(rows_N), size):
+    size = max(BLOCK // (k * groups) // k, 2) * k
+    rows_N = random.permutation(points)
+    for start in range(0, points, size):
         rows = rows_N[start : start + size]
         labels_GN[:, rows], prices_GK = _assign(x_GND[:, rows], centres_GKD, prices_GK, 3)
     return np.take_along_axis(ranks(centres_GKD), labels_GN, 1)
@@ -98,13 +102,6 @@ def places(keys_GN: NDArray[np.floating]) -> Ints:
     return keys_GN.argsort(1, kind="stable").argsort(1, kind="stable")
 
 
-def _sample(x_GND: Floats, k: int, random: np.random.Generator) -> Floats:
-    """The points that centres are fitted to: at most `SAMPLE` of each problem, fewer where many are solved together."""
-    points = x_GND.shape[1]
-    most = max(min(SAMPLE, 2 * BLOCK // (k * len(x_GND))), 2 * k)
-    return x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
-
-
 def _fit(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> tuple[Floats, Floats]:
     """Centres [G, K, D] and prices [G, K]."""
     groups, points, width = x_GND.shape
@@ -122,20 +119,15 @@ def _fit(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) ->
 
 def _assign(x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, steps: int) -> tuple[Ints, Floats]:
     """Balanced clusters [G, N] of points, and the prices [G, K] after so many steps."""
-    cost_GNK = _distances(x_GND, centres_GKD)
+    # Squared distances, less the points' own squares, which no choice depends on.
+    cost_GNK = x_GND @ (-2.0 * centres_GKD).transpose(0, 2, 1)
+    cost_GNK += np.einsum("gkd,gkd->gk", centres_GKD, centres_GKD)[:, None]
     squares_G = np.einsum("gnd,gnd->g", x_GND, x_GND) / x_GND.shape[1]
     heat_G = np.maximum(HEAT * (cost_GNK.min(2).mean(1) + squares_G), 1e-12).astype(np.float32)
     for _ in range(steps):
         prices_GK = _raise_prices(cost_GNK, prices_GK, heat_G)
     cost_GNK += prices_GK[:, None]
     return _round(cost_GNK), prices_GK
-
-
-def _distances(x_GND: Floats, centres_GKD: Floats) -> Floats:
-    """[G, N, K] squared distances, less the points' own squares, which no choice depends on."""
-    cost_GNK = x_GND @ (-2.0 * centres_GKD).transpose(0, 2, 1)
-    cost_GNK += np.einsum("gkd,gkd->gk", centres_GKD, centres_GKD)[:, None]
-    return cost_GNK
 
 
 def _raise_prices(cost_GNK: Floats, prices_GK: Floats, heat_G: Floats) -> Floats:
@@ -282,14 +274,13 @@ def hierarchical_codes(
             return places(((x_GnD - x_GnD.mean(1, keepdims=True)) ** 2).sum(2))
         return ranks(x_GnD, axis_D)
 
-    codes_NL = np.zeros((len(x_ND), depth), np.int32)
-    order_N, starts_C = np.arange(len(x_ND)), np.zeros(1, np.int64)
+    codes_NL, cluster_N = np.zeros((len(x_ND), depth), np.int32), np.zeros(len(x_ND), np.int64)
     with Progress("indexing items", len(x_ND) * depth) as progress:
         for level in range(depth):
-            for part_Gn in _equal_clusters(order_N, starts_C, width, x_ND.shape[1]):
+            for part_Gn in _equal_clusters(cluster_N, width, x_ND.shape[1]):
                 codes_NL[part_Gn, level] = children(part_Gn)
                 progress.advance(part_Gn.size)
-            order_N, starts_C = _regroup(codes_NL[:, level], order_N, starts_C)
+            _, cluster_N = np.unique(cluster_N * width + codes_NL[:, level], return_inverse=True)
     return codes_NL
 
 
@@ -313,25 +304,17 @@ def random_codes(items: int, width: int, depth: int, seed: int = 0) -> Codes:
     return codes_NL
 
 
-def _equal_clusters(order_N: Ints, starts_C: Ints, width: int, dims: int) -> Iterator[Ints]:
+def _equal_clusters(cluster_N: Ints, width: int, dims: int) -> Iterator[Ints]:
     """Items by cluster, [G, n], arrays of clusters of one size n: two sizes at most, as they differ by one.
 
     Cut so that the distances (or Gram matrices) of an array stay in the cache.
     """
-    sizes_C = np.diff(np.append(starts_C, len(order_N)))
+    order_N, sizes_C = cluster_N.argsort(kind="stable"), np.bincount(cluster_N)
+    starts_C = np.cumsum(sizes_C) - sizes_C
     for size in np.unique(sizes_C).tolist():
         rows_Gn = order_N[starts_C[sizes_C == size][:, None] + np.arange(size)]
         numbers = len(rows_Gn) * max(size * min(size, width), size * dims)
         yield from np.array_split(rows_Gn, min(len(rows_Gn), -(-numbers // TOGETHER)))
-
-
-def _regroup(code_N: Codes, order_N: Ints, starts_C: Ints) -> tuple[Ints, Ints]:
-    """Items in the order of the clusters after one more level, and where these start."""
-    cluster_N = np.repeat(np.arange(len(starts_C)), np.diff(np.append(starts_C, len(order_N))))
-    code_N = code_N[order_N]
-    turn = np.lexsort((code_N, cluster_N))
-    changed = (np.diff(cluster_N[turn]) != 0) | (np.diff(code_N[turn]) != 0)
-    return order_N[turn], np.append(0, np.flatnonzero(changed) + 1)
 
 
 def _first_axis(x_ND: Floats, steps: int = 20) -> Floats:
