@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.perplexity import Surprise, surprise
 
 from forwhy.data.dataset import Dataset
 from forwhy.models import load_causal_lm
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
-from forwhy.text.perplexity import Surprise, surprise
 
 
 def main() -> None:

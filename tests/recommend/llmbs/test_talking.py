@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.perplexity import Surprise, surprise
 
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
-from forwhy.text.perplexity import Surprise, surprise
 
 from ..conftest import dataset, index_of, ring
 from ..conftest import tiny_llmbs as tiny

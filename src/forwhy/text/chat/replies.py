@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,9 +24,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BRACKET = re.compile(r"[{}\[\]]")
-_CLOSING = {"{": "}", "[": "]"}
-_TOUCHING = "nothing, not even a space"
-_LITERALS = {"True": True, "False": False, "None": None}
+_LITERALS = {"True": "true", "False": "false", "None": "null"}
 
 
 def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
@@ -44,7 +42,7 @@ def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
     except UnicodeEncodeError:
         raise Malformed("it holds half a character (a lone surrogate)") from None
     except ValueError:
-        return _validated(json.dumps(_mended(text)), model), True
+        return _validated(_mended(text), model), True
     return _validated(text, model), False
 
 
@@ -69,8 +67,8 @@ def _validated(text: str, model: type[M]) -> M:
         raise Malformed(said[:200]) from None
 
 
-def _mended(text: str) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The one object or list in a text."""
+def _mended(text: str) -> str:
+    """The one object or list in a text, as sound JSON."""
     if len(text) > LARGEST_REPAIR:
         raise Malformed(f"{_NOT_JSON}, and far too long")
     if text.lstrip().startswith("<think>"):
@@ -78,56 +76,49 @@ def _mended(text: str) -> Any:  # noqa: ANN401 - JSON is any of these
     opening = _BRACKET.search(text)
     if opening is None:
         raise Malformed("there is no JSON value in it")
+    if opening[0] in ("}", "]"):
+        raise Malformed(_OUTSIDE)
+    sound, rest = _respelled(text, opening.start())
     try:
-        value, end = _container(_tokens(text, opening.end()), opening[0])
-    except RecursionError:
-        raise Malformed(_NOT_JSON) from None
-    if _BRACKET.search(text, end):
+        value, end = json.JSONDecoder(strict=False, object_pairs_hook=_object).raw_decode(sound)
+        mended = json.dumps(value)
+    except (ValueError, RecursionError) as error:
+        cut = getattr(error, "pos", 0) >= len(sound)
+        raise Malformed("its JSON is not closed" if cut else _NOT_JSON) from None
+    if _BRACKET.search(sound + rest, end):
         raise Malformed(_OUTSIDE)
-    return value
+    return mended
 
 
-def _tokens(text: str, place: int) -> Iterator[re.Match[str]]:
-    while found := _TOKEN.match(text, place):
-        place = found.end()
-        yield found
-
-
-def _container(tokens: Iterator[re.Match[str]], bracket: str) -> tuple[Any, int]:
-    """The object or list that a bracket opens, and where it ends. Its names and values are read one like the other."""
-    if bracket not in _CLOSING:
-        raise Malformed(_OUTSIDE)
-    parts: list[Any] = []
-    between = ""
-    for token in tokens:
-        named = bracket == "{" and len(parts) % 2 == 1
-        allowed = {":"} if named else {"", ","} if parts else {""}
-        if token["bracket"] == _CLOSING[bracket] and not named and between in {*allowed, _TOUCHING}:
-            return _object(parts) if bracket == "{" else parts, token.end()
+def _respelled(text: str, place: int) -> tuple[str, str]:
+    """A text from `place` with its leaves and commas as JSON has them, up to a quote that does not end; the rest."""
+    parts, gap = [""], ""
+    while token := _TOKEN.match(text, place):
+        place = token.end()
         if not (token["leaf"] or token["bracket"]):
-            between = "".join(token[0].split())
+            gap = token[0]
             continue
-        if between not in allowed:
-            raise Malformed(_NOT_JSON)
-        parts.append(_leaf(token[0]) if token["leaf"] else _container(tokens, token[0])[0])
-        between = _TOUCHING
-    raise Malformed("its JSON is not closed")
+        between = "".join(gap.split())
+        if parts[-1][-1:] not in ("", "{", "["):  # a value ends here
+            if token[0] in ("}", "]"):
+                between = "" if between == "," else between
+            elif gap:
+                between = between or ","
+        parts.append(between + (_leaf(token[0]) if token["leaf"] else token[0]))
+        gap = ""
+    return "".join(parts), text[place:]
 
 
-def _object(parts: list[Any]) -> dict[str, Any]:
-    names = parts[::2]
-    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
         raise Malformed(_NOT_JSON)
-    return dict(zip(names, parts[1::2], strict=True))
+    return found
 
 
-def _leaf(token: str) -> Any:  # noqa: ANN401 - JSON is any of these
-    if token in _LITERALS:
-        return _LITERALS[token]
+def _leaf(token: str) -> str:
+    """A text, a number or a word as JSON spells it."""
     if token.startswith("'"):
         inner = token[1:-1].replace("\\'", "'")
-        token = '"' + re.sub(r'(\\.)|"', lambda found: found[1] or '\\"', inner, flags=re.DOTALL) + '"'
-    try:
-        return json.loads(token, strict=False)
-    except ValueError:
-        raise Malformed(_NOT_JSON) from None
+        return '"' + re.sub(r'(\\.)|"', lambda found: found[1] or '\\"', inner, flags=re.DOTALL) + '"'
+    return _LITERALS.get(token, token)

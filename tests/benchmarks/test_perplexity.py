@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.perplexity import Surprise, surprise
 
+from benchmarks import perplexity
 from forwhy.errors import UserError
 from forwhy.models import LoadedModel, load_causal_lm
-from forwhy.text import perplexity
 from forwhy.text.hostile import PlainText
-from forwhy.text.perplexity import Surprise, surprise
 
 TEXTS = ["a red comb and green soap", "soap", "", "quiet places with good coffee, cheap and near"]
 CONTEXT = 5
