@@ -17,9 +17,9 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult, rank_sequences
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential.networks import kind
 from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")

@@ -9,7 +9,7 @@ from forwhy.data.ids import Ids
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints, Recommender, Scores
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS = ["ann", "ben", "cleo"], [f"i{number}" for number in range(12)]

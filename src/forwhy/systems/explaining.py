@@ -28,8 +28,7 @@ from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.behaviour import BehaviourRecommender
-from forwhy.recommend.popularity import PopularityRecommender
+from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
 from forwhy.systems.base import (
     TEXTS,
     WARM_TEXTS,

@@ -24,8 +24,8 @@ from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential.networks import SequentialOptions
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.base import MEASURE, RANKS, NextItemEvaluation, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:

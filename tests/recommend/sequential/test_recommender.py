@@ -14,7 +14,6 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_sequences
-from forwhy.recommend.popularity import PopularityRecommender
 from forwhy.recommend.sequential.networks import (
     NETWORKS,
     SequentialOptions,
@@ -23,6 +22,7 @@ from forwhy.recommend.sequential.networks import (
     kind,
 )
 from forwhy.recommend.sequential.recommender import NextItemRecommender, NextItemTask, made, pieces
+from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training.loop import train

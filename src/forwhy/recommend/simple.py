@@ -1,18 +1,43 @@
-"""Recommend by what stage 1 learned of behaviour: the inner product of two representations. No torch.
+"""Recommenders with nothing to train: popularity, and inner products of what stage 1 learnt. No torch.
 
-Shapes: B people, I items, W dimensions of a representation.
+Shapes: B people, I items.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.columns import Graph
+from forwhy.data.catalogue import Capabilities, Catalogue
+from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories
 from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
+
+
+class PopularityRecommender(Recommender):
+    """The baseline that knows nobody: each item's score is the number of people who took it in training."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True, cold=True)
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """Counts the distinct training pairs. Cost: a sort of them."""
+        super().__init__(catalogue)
+        taken = np.unique(catalogue.taken, axis=0)
+        self.counts = np.bincount(taken[:, 1], minlength=len(catalogue.items)).astype(np.float32)
+
+    @classmethod
+    def fit(cls, dataset: Dataset, graph: Graph = "leak-free") -> Self:
+        """Count the training interactions of a data set."""
+        return cls(Catalogue.of(dataset, dataset.edges("train", graph)))
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] equal rows, whatever the histories."""
+        return np.repeat(self.counts[None], len(histories), axis=0)
 
 
 class BehaviourRecommender(Recommender):
@@ -32,11 +57,8 @@ class BehaviourRecommender(Recommender):
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] inner products of the representation that each history gets."""
-        rows = [
-            self.behaviour.representation_for_history(histories[row].tolist())
-            for row in range(len(histories))
-        ]
-        return self._products(np.stack(rows))
+        after = self.behaviour.representation_for_history
+        return self._products(np.stack([after(histories[row].tolist()) for row in range(len(histories))]))
 
     def _products(self, people: NDArray[np.float32]) -> Scores:
         # In float64, so that after rounding equal items tie and a person's scores do not depend on who else

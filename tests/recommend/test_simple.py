@@ -1,15 +1,17 @@
-"""Lists by behaviour words: equal to sorting inner products, for one person or many."""
+"""Popularity counts training pairs; lists by behaviour equal sorting inner products, for one person or many."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 from forwhy.data.catalogue import Catalogue
+from forwhy.data.dataset import make_dataset
 from forwhy.data.ids import Ids
+from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base
-from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
@@ -163,3 +165,33 @@ def test_score_pairs_up(vocabulary: TinyVocabulary) -> None:
         [q_u[3] @ q_i[5], q_u[0] @ q_i[5], q_u[3] @ q_i[0]]
     )
     assert recommender.score("u03", items).shape == recommender.score(users, "i05").shape == (3,)
+
+
+# --- popularity
+
+
+def popularity() -> PopularityRecommender:
+    rows = [("a", "x"), ("b", "x"), ("c", "x"), ("a", "y"), ("b", "y"), ("c", "z"), ("d", "z"), ("d", "w")]
+    table = pl.DataFrame(
+        {"user_id": [u for u, _ in rows], "item_id": [i for _, i in rows], "split": ["train"] * 7 + ["test"]}
+    )
+    return PopularityRecommender.fit(make_dataset("toy", {"interactions": table}, {}))
+
+
+def test_counts_of_training_pairs_in_order() -> None:
+    table = popularity().recommend("d", k=10, filter_seen=False)
+    assert table["item_id"].to_list() == ["x", "y", "z", "w"]
+    assert table["score"].to_list() == [3, 2, 2, 0]
+    assert popularity().recommend("d", k=10)["item_id"].to_list() == ["x", "y", "w"]
+
+
+def test_a_history_only_hides() -> None:
+    assert popularity().recommend(history=["x"], k=2)["item_id"].to_list() == ["y", "z"]
+    assert popularity().score(["a", "d"], "x").tolist() == [3, 3]
+
+
+def test_scores_are_new_memory() -> None:
+    found = popularity()
+    found.scores(np.array([0, 1]))[:] = -1
+    found.scores_after(Histories.of([[0]]))[:] = -1
+    assert found.score("a", "x").tolist() == [3]
