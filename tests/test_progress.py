@@ -51,7 +51,7 @@ def test_steps_of_an_earlier_run_do_not_count_as_speed(clock_: Clock) -> None:
         clock_.now += 10.0
         bar.advance(5, note="loss 1.0")
         assert bar.seconds_left == pytest.approx(30.0)
-        bar.resize(90)
+        bar.total = 90
         assert bar.seconds_left == pytest.approx(10.0)
 
 

@@ -37,8 +37,8 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
 class Progress:
     """Progress of a loop that counts its own steps; may be nested (an inner one shows below the outer).
 
-    ``total`` None means unknown: steps and speed are shown instead of a share and a time left. ``done`` are
-    steps already done by an earlier run; they count for the share, not for the speed.
+    ``total`` None means unknown: steps and speed are shown instead of a share and a time left; it may be set later.
+    ``done`` are steps already done by an earlier run; they count for the share, not for the speed.
     """
 
     def __init__(self, description: str, total: int | None = None, done: int = 0) -> None:
@@ -83,10 +83,6 @@ class Progress:
             self._tell(f"{clock(self.seconds_left)} left" if self.total else "")
         else:
             self._draw(self._bars)
-
-    def resize(self, total: int) -> None:
-        """Correct the total, once it is known or when it shrinks (early stop)."""
-        self.total = total
 
     @property
     def seconds(self) -> float:

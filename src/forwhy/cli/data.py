@@ -37,6 +37,53 @@ Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made
 SHARE = {"share": "sample"}
 
 
+# --- what the imports share
+
+
+def _place_of(target: Path | None, out: Path | None) -> Path:
+    """Where the data set goes: the last argument, or --out."""
+    place = target or out
+    if place is None or (target and out):
+        raise UserError("data import: name one folder to write, last or with --out")
+    return place
+
+
+def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
+    """Save, then show counts, splits and leaks; of a log also what every step took away and which rows were bad."""
+    dataset.save(out)
+    summary = dataset.summary()
+    log = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
+    if as_json:
+        emit(summary | log)
+        return
+    if log:
+        show(_steps(**log), *(f"bad row: {plain(place)}" for place in log["bad_rows"]["first"]))
+    show(_summary_table(summary))
+
+
+def _steps(steps: Sequence[Mapping[str, Any]], bad_rows: Mapping[str, Any]) -> Table:
+    """One row per step."""
+    table = Table("step", "dropped", "rows left", "users left", "items left")
+    for reason, count in bad_rows["reasons"].items():
+        table.add_row(plain(f"bad rows: {reason}"), f"{count:,}", "", "", "")
+    for step in steps:
+        counts = (f"{step[key]:,}" for key in ("dropped", "rows", "users", "items"))
+        table.add_row(plain(step["step"]), *counts)
+    return table
+
+
+def _summary_table(summary: dict[str, object]) -> Table:
+    """One row per number."""
+    table = Table("what", "count", title=plain(summary["name"]))
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                table.add_row(f"{key}: {inner}", str(number))
+        elif key != "name":
+            table.add_row(key, plain(value))
+    return table
+
+
 # --- raw reviews and logs, filtered
 
 
@@ -67,10 +114,14 @@ def _reviews_command(source: str, about: str) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         place = _place_of(target, out)
-        label = name or place.absolute().name
-        read = sources.SOURCES[source]
-        dataset = read(reviews, meta or (), filters=filters.model(), name=label, skip_bad=skip_bad)
-        _keep_log(dataset, place, as_json)
+        dataset = sources.SOURCES[source](
+            reviews,
+            meta or (),
+            filters=filters.model(),
+            name=name or place.absolute().name,
+            skip_bad=skip_bad,
+        )
+        _keep(dataset, place, as_json)
 
 
 for source, about in (
@@ -101,29 +152,7 @@ def import_recbole(
     dataset = sources.import_recbole(
         folder, names=names, filters=filters.model(), name=name, skip_bad=skip_bad
     )
-    _keep_log(dataset, place, as_json)
-
-
-def _keep_log(dataset: Dataset, out: Path, as_json: bool) -> None:
-    """Save and show, with what every step took away and which rows were bad."""
-    dataset.save(out)
-    summary, source = dataset.summary(), dataset.source
-    if as_json:
-        emit(summary | {"steps": source["steps"], "bad_rows": source["bad_rows"]})
-        return
-    said = [f"bad row: {plain(place)}" for place in source["bad_rows"]["first"]]
-    show(_steps(source["steps"], source["bad_rows"]), *said, _summary_table(summary))
-
-
-def _steps(steps: Sequence[Mapping[str, Any]], bad: Mapping[str, Any]) -> Table:
-    """One row per step."""
-    table = Table("step", "dropped", "rows left", "users left", "items left")
-    for reason, count in bad["reasons"].items():
-        table.add_row(plain(f"bad rows: {reason}"), f"{count:,}", "", "", "")
-    for step in steps:
-        counts = (f"{step[key]:,}" for key in ("dropped", "rows", "users", "items"))
-        table.add_row(plain(step["step"]), *counts)
-    return table
+    _keep(dataset, place, as_json)
 
 
 # --- published layouts and plain tables
@@ -200,47 +229,14 @@ def import_tables(
     _keep(dataset, place, as_json)
 
 
-def _place_of(target: Path | None, out: Path | None) -> Path:
-    """Where the data set goes: the last argument, or --out."""
-    place = target or out
-    if place is None or (target and out):
-        raise UserError("data import: name one folder to write, last or with --out")
-    return place
-
-
-def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
-    """Save, then show counts, splits and leaks."""
-    dataset.save(out)
-    _report(dataset, as_json)
-
-
-def _report(dataset: Dataset, as_json: bool) -> None:
-    summary = dataset.summary()
-    if as_json:
-        emit(summary)
-    else:
-        show(_summary_table(summary))
-
-
-def _summary_table(summary: dict[str, object]) -> Table:
-    """The summary with one row per number."""
-    table = Table("what", "count", title=plain(summary["name"]))
-    for key, value in summary.items():
-        if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key}: {inner}", str(number))
-        elif key != "name":
-            table.add_row(key, plain(value))
-    return table
-
-
 # --- a dataset that is there
 
 
 @data_app.command("show")
 def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     """Counts, splits and leaks of a dataset."""
-    _report(Dataset.load(folder), as_json)
+    summary = Dataset.load(folder).summary()
+    emit(summary) if as_json else show(_summary_table(summary))
 
 
 @export_app.command("recbole")
@@ -269,7 +265,9 @@ def audit_data(
     dataset = Dataset.load(folder)
     findings = audit(dataset)
     if as_json:
-        emit(_audit_document(dataset, findings))
+        counts = {name: sum(finding.severity == name for finding in findings) for name in SEVERITIES}
+        document = {"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": counts}
+        emit({**document, "findings": [finding.document() for finding in findings]})
     else:
         show(_audit_table(dataset.name, findings))
     leaking = [finding.id for finding in findings if finding.severity == "leak"]
@@ -277,27 +275,17 @@ def audit_data(
         raise UserError(f"{folder}: leaks: {', '.join(leaking)}; each one's remedy stands in the audit")
 
 
-def _audit_document(dataset: Dataset, findings: list[Finding]) -> dict[str, object]:
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "counts": {name: sum(finding.severity == name for finding in findings) for name in SEVERITIES},
-        "findings": [finding.document() for finding in findings],
-    }
-
-
 def _audit_table(name: str, findings: list[Finding]) -> Table:
-    """One row per finding."""
+    """One row per finding; what its examples hold are strangers' words."""
     table = Table("finding", "what it means, what to do, examples", title=plain(name), show_lines=True)
     for finding in findings:
         count = f"{finding.count:,} of {finding.of:,} ({finding.count / finding.of:.1%})"
-        examples = (_example(case) for case in finding.examples)
-        said = (finding.meaning, f"Remedy: {finding.remedy}.", *examples)
+        said = [finding.meaning, f"Remedy: {finding.remedy}."]
+        for case in finding.examples:
+            values = (
+                f'{key} "{one_line(it)}"' if isinstance(it, str) else f"{key} {it}"
+                for key, it in case.items()
+            )
+            said.append(f"- {', '.join(values)}")
         table.add_row(f"{finding.severity}: {finding.id}\n{count}", "\n".join(said))
     return table
-
-
-def _example(case: Mapping[str, str | int]) -> str:
-    """One line; its values are strangers' words."""
-    values = {key: f'"{one_line(value)}"' if isinstance(value, str) else value for key, value in case.items()}
-    return "- " + ", ".join(f"{key} {value}" for key, value in values.items())

@@ -24,10 +24,7 @@ PEOPLE, ITEMS = 3, 3
 def doctor(as_json: JsonFlag = False) -> None:
     """Versions, cores, memory, devices, models at hand: the first thing to put into a report."""
     findings = forwhy.doctor.examine()
-    if as_json:
-        emit(findings)
-    else:
-        show(forwhy.doctor.render(findings))
+    emit(findings) if as_json else show(forwhy.doctor.render(findings))
 
 
 def demo(
@@ -36,7 +33,11 @@ def demo(
 ) -> None:
     """Make a little town, learn its vocabulary, teach a small model to read it, and show what comes out."""
     started = time.perf_counter()
-    town = _run(out)
+    log.info("demo: a little town, its people and places, in %s", out)
+    town = little_town()
+    town.save(out / "town")
+    recipe = load_recipe(packaged_recipe("demo.toml"), [f"data.path='{out / 'town'}'"])
+    run_stages(recipe, out / "run", dataset=town)
     folder = RunFolder(out / "run")
     people, evaluation = _people(folder, town), folder.evaluation()
     if as_json:
@@ -48,17 +49,9 @@ def demo(
         show("what they might like, and why", items_listed(person))
     show_evaluation(evaluation)
     show(f"\nThe run is in {folder.path}. Look further:")
-    typer.echo(_further(folder, people))  # unwrapped, to be pasted
-
-
-def _run(out: Path) -> Dataset:
-    """Generates the town and brings its run up to date."""
-    log.info("demo: a little town, its people and places, in %s", out)
-    town = little_town()
-    town.save(out / "town")
-    recipe = load_recipe(packaged_recipe("demo.toml"), [f"data.path='{out / 'town'}'"])
-    run_stages(recipe, out / "run", dataset=town)
-    return town
+    user, item = people[0]["user"], people[0]["items"][0]["item_id"]
+    typer.echo(f"  forwhy explain {folder.path} --user {user} --item {item}")  # unwrapped, to be pasted
+    typer.echo(f"  forwhy vocabulary {folder.path} --token '{people[0]['tokens'][0]['token']}'")
 
 
 def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
@@ -72,13 +65,3 @@ def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
     for person in people:
         add_reasons(explainer, person)
     return people
-
-
-def _further(folder: RunFolder, people: list[dict[str, Any]]) -> str:
-    """Commands that can be pasted."""
-    person = people[0]
-    token = person["tokens"][0]["token"]
-    return (
-        f"  forwhy explain {folder.path} --user {person['user']} --item {person['items'][0]['item_id']}\n"
-        f"  forwhy vocabulary {folder.path} --token '{token}'"
-    )

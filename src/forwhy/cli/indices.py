@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, app_of, emit, one_line, show
@@ -46,8 +44,19 @@ def build(
     """Gives every item its index, writes them, and says how healthy they are."""
     config = options.model()
     data = Dataset.load(dataset)
-    says = _semantic(data, semantic) if "semantic" in config.reads else None
-    taken = _behaviour(data, behaviour, config.seed) if "behaviour" in config.reads else None
+    says = taken = None
+    if "semantic" in config.reads:
+        from forwhy.text.encoder import text_encoder
+
+        named = semantic.endswith(".npy")
+        says = read_vectors(Path(semantic)) if named else semantic_vectors(data, text_encoder(semantic))
+    if "behaviour" in config.reads:
+        named = behaviour.endswith(".npy")
+        if not named and behaviour != "spectral":
+            raise UserError(
+                f"--behaviour: {behaviour!r} is neither a FILE.npy nor spectral; give one of them"
+            )
+        taken = read_vectors(Path(behaviour)) if named else spectral_vectors(data, seed=config.seed)
     index = build_index(data.items, config, says, taken)
     index.save_pretrained(target)
     _report(index, as_json)
@@ -67,22 +76,6 @@ def export(
     to_json(ItemIndex.from_pretrained(folder), target)
 
 
-def _semantic(data: Dataset, name: str) -> NDArray[np.floating]:
-    from forwhy.text.encoder import text_encoder
-
-    if name.endswith(".npy"):
-        return read_vectors(Path(name))
-    return semantic_vectors(data, text_encoder(name))
-
-
-def _behaviour(data: Dataset, name: str, seed: int) -> NDArray[np.floating]:
-    if name.endswith(".npy"):
-        return read_vectors(Path(name))
-    if name != "spectral":
-        raise UserError(f"--behaviour: {name!r} is neither a FILE.npy nor spectral; give one of them")
-    return spectral_vectors(data, seed=seed)
-
-
 def _report(index: ItemIndex, as_json: bool) -> None:
     report = health(index) | dict(index.metrics)  # one read from a file has no report of its own
     examples = {str(index.items.values[n]): index.names(n) for n in range(min(3, len(index)))}
@@ -91,24 +84,18 @@ def _report(index: ItemIndex, as_json: bool) -> None:
         return
     for item, names in examples.items():
         show(f"{one_line(item)}: {''.join(names)}")
-    show(_levels(report), *([_purity(report)] if report["purity"] else []))
-
-
-def _levels(report: dict[str, Any]) -> Table:
-    table = Table("level", "source", "codes", "used", "perplexity", "nodes", "branching", "forced")
-    table.title = f"{report['items']:,} items"
+    levels = Table("level", "source", "codes", "used", "perplexity", "nodes", "branching", "forced")
+    levels.title = f"{report['items']:,} items"
     for level, entry in enumerate(report["levels"]):
-        numbers = (entry[name] for name in ("size", "used"))
-        table.add_row(
-            str(level + 1), entry["source"], *map(str, numbers), f"{entry['perplexity']:.0f}",
+        levels.add_row(
+            str(level + 1), entry["source"], str(entry["size"]), str(entry["used"]), f"{entry['perplexity']:.0f}",
             f"{entry['nodes']:,}", f"{entry['branching']:.2f}", f"{entry['forced']:.0%}",
         )  # fmt: skip
-    return table
-
-
-def _purity(report: dict[str, Any]) -> Table:
-    table = Table("near in", "first code of", "shared with 10 nearest", "by chance", title="neighbours")
+    show(levels)
+    if not report["purity"]:
+        return
+    purity = Table("near in", "first code of", "shared with 10 nearest", "by chance", title="neighbours")
     for vectors, sources in report["purity"].items():
         for source, shares in sources.items():
-            table.add_row(vectors, source, f"{shares['neighbours']:.1%}", f"{shares['chance']:.1%}")
-    return table
+            purity.add_row(vectors, source, f"{shares['neighbours']:.1%}", f"{shares['chance']:.1%}")
+    show(purity)

@@ -217,7 +217,7 @@ class _Training:
             raise UserError(f"{self.name}: nothing to train on; check that the training split is not empty")
         if not self.state.total_steps:
             self.state.total_steps = self.config.epochs * math.ceil(size / self.config.accumulation)
-        self.progress.resize(self.state.total_steps)
+        self.progress.total = self.state.total_steps
 
     def _move(self, batches: int, size: int) -> None:
         self.state.step += 1
