@@ -1,7 +1,4 @@
-"""Any two runs on the same pairs: which differences are more than chance, and which may be shown in bold.
-
-Shapes: n common pairs (or users).
-"""
+"""Two runs on the pairs (or users) that both have: which differences are more than chance, and shown in bold."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,19 +19,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Scored:
-    """One run's values, by pair or by user.
-
-    Of a `RankingResult` its users and `per_user`; of `TextScores` the pairs' (user, item), its `per_pair`
-    and `counts`.
-    """
+    """One run's values by pair (`per_pair` and `counts` of `TextScores`) or by user (`RankingResult.per_user`)."""
 
     name: str
     keys: Sequence[Key]
-    """[n] what a value belongs to, each once: (user, item), or a user; ids of one kind."""
+    """[n] the pair or user of each value, each once; ids of one kind."""
     per_pair: Mapping[str, Floats]
-    """metric -> [n], compared by its mean over keys."""
+    """Metric -> [n], compared by its mean."""
     counts: Mapping[str, Ints] = field(default_factory=dict)
-    """[n, c] each, as in `TextScores`: with them BLEU is that of the corpus, not a mean over sentences."""
+    """[n, c] each: with them BLEU is that of the corpus, not a mean over sentences."""
 
     def __post_init__(self) -> None:
         """Refuse keys that repeat (UserError) and values that are not of these keys (ValueError)."""
@@ -91,17 +84,18 @@ class Comparison:
 def compare(
     runs: Sequence[Scored], metrics: Sequence[str] | None = None, seed: int = 0, n: int = 10_000
 ) -> list[Comparison]:
-    """Every two runs, by each metric that both have, corrected for all of these comparisons together.
+    """Compare every two runs on the keys they share, and correct for all of these comparisons together.
 
-    Two runs are compared on the keys they share; by a metric that leaves pairs out (`PARTIAL`), on those that
-    count for both, and not at all where there are none. `metrics` names those that will be shown: the fewer,
-    the more can survive; one that two runs don't both have is passed over. A BLEU name is shared only by two
-    runs with counts, or two without. `n` permutations, and more where the family is so large that n could
-    not reach significance.
+    By a metric that leaves pairs out (`PARTIAL`), on the pairs that count for both, if there are any. A BLEU name is
+    shared only by two runs with counts, or two without.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
 
+    Args:
+        metrics: Those that will be shown, by default all; the fewer, the more can survive the correction.
+        n: Permutations; more are drawn where the family is so large that n could not reach significance.
+
     Raises:
-        UserError: fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.
+        UserError: Fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.
     """
     names = [run.name for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
@@ -121,10 +115,9 @@ def corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 
 def bold_cells(comparisons: Iterable[Comparison], neutral: Collection[str]) -> set[tuple[str, str]]:
-    """(run, metric) of the cells that may be bold: the run beats every other one after correction.
+    """(run, metric) where the run beats every other one that it was compared with, after correction.
 
-    No metric in `neutral` is bold; names without their "@k". A metric compared between some of the runs only can be
-    won among these.
+    `neutral`: metrics that are never bold, without their "@k".
     """
     beaten: dict[tuple[str, str], list[bool]] = {}
     for one in comparisons:

@@ -1,6 +1,6 @@
-"""What a number must beat: a constant sentence, the method's own outputs dealt to other pairs, others' texts.
+"""Controls, what a number must beat: a constant sentence, a method's own outputs dealt to other pairs, known texts.
 
-BLEU-1 hardly sees personalisation (design section 5), so no text table is shown without these.
+BLEU-1 hardly sees personalisation, so no table of texts is shown without them.
 """
 
 import math
@@ -47,10 +47,9 @@ class TextTable:
 
     method: TextScores
     controls: dict[str, Control]
-    """"constant": the training sentence best by BLEU-1; "constant_similar" (with an encoder): best by
-    similarity; "dealt": the method's outputs, each given to another pair; and whatever else was passed.
-    Without training texts "constant_halves" instead of constants: for each half of the pairs the sentence
-    that is best among the other half's references."""
+    """`constant`: the training sentence that is best by BLEU-1; `constant_similar` (with an encoder): best by
+    similarity; without training texts `constant_halves`: for each half of the pairs the sentence that is best among
+    the references of the other half; `dealt`: the method's outputs, each given to another pair; and `others`."""
 
 
 def text_table(
@@ -63,14 +62,14 @@ def text_table(
     measures: Sequence[Measure] = (),
     others: Mapping[str, Sequence[str | None]] | None = None,
 ) -> TextTable:
-    """Score predictions and all controls. Constants are picked on `train_texts`, without any crosswise.
+    """Score predictions and all their controls. Cost: `score_texts` for each; a text is split and encoded once.
 
-    `others`: further controls, name -> one text per pair, None where it has none: the constant stands there.
-    Cost: `score_texts` once for the method and once for each control; each distinct text is split and
-    encoded once.
+    Args:
+        train_texts: What constants are picked on.
+        others: Further controls: name -> one text per pair, None where the constant is to be taken.
 
     Raises:
-        ValueError: a control lacks a text and there is no constant.
+        ValueError: A control lacks a text and there is no constant.
     """
     memory = None if encoder is None else RememberingEncoder(encoder)
     score = partial(
@@ -110,10 +109,9 @@ def best_constant(
     score: Score | None = None,
     seed: int = 0,
 ) -> str:
-    """The sentence that scores best as the answer to everything, chosen and judged on training texts.
+    """The training sentence that scores best as the one answer to all of them; the earliest drawn of equals.
 
-    At most `candidates` sentences are tried against at most `references` others, both drawn with `seed`;
-    `score` is corpus BLEU-1 by default. The earliest drawn of equals wins.
+    At most `candidates` sentences are tried on at most `references`, both drawn; `score` is corpus BLEU-1 by default.
 
     Raises:
         UserError: no training text has a word.
@@ -129,7 +127,7 @@ def best_constant(
 
 
 def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
-    """A constant for each of two random halves, picked on the references of the other: none sees its own.
+    """A constant for each of two random halves of the pairs, picked on the references of the other half.
 
     Raises:
         UserError: fewer than two references, or a half without a word.
@@ -178,10 +176,10 @@ def similarity_score(encoder: Encoder) -> Score:
 
 
 def deal(n: int, seed: int, labels: Ints | None = None) -> Ints:
-    """A random permutation [n] that leaves nothing in place: row k gets the output of another pair.
+    """A random permutation [n] that leaves no row in place.
 
-    With `labels` [n] (a pair's user, say) row k gets a row of another label, as long as no label holds more
-    than half of the rows; beyond that, as few as possible keep theirs.
+    With `labels` [n], such as the pairs' users, row k gets a row of another label. Where one label holds more than
+    half of the rows, as few as possible keep theirs.
 
     Raises:
         UserError: fewer than two pairs.
@@ -200,10 +198,10 @@ def deal(n: int, seed: int, labels: Ints | None = None) -> Ints:
 
 
 class RememberingEncoder:
-    """Encodes each distinct text once, however many controls ask for it."""
+    """An encoder that encodes each distinct text once and keeps its vector."""
 
     def __init__(self, encoder: Encoder) -> None:
-        """Wrap an encoder; vectors are kept as long as this object."""
+        """Wrap `encoder`."""
         self._encoder = encoder
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
@@ -215,12 +213,10 @@ class RememberingEncoder:
         return np.stack([self._vectors[text] for text in texts])
 
 
-# --- Controls that know the pair: what another pair of the same item or user was told, and the item's profile.
+# --- Controls that know the pair: the text of a neighbour, which nobody had to write, and the item's profile.
 #
-# A method that writes of a pair must beat the text of its nearest neighbour, which nobody had to write. Only
-# training explanations of pairs that are held out nowhere are read; a pair without a neighbour has none.
-#
-# Shapes: n pairs, -1 where a row is no pair of the data set.
+# Only training explanations of pairs that are held out nowhere are read.
+# Shapes: n pairs in internal numbers, -1 where a row is no pair of the data set.
 
 
 def known_table(
@@ -231,7 +227,7 @@ def known_table(
     features: Features | None = None,
     measures: Sequence[Measure] = (),
 ) -> TextTable:
-    """`text_table` of matched outputs beside every control that the data set allows; without one only dealt."""
+    """Score matched outputs beside every control that the data set allows."""
     training: Sequence[str] = ()
     others = None
     if dataset is not None and (training := dataset.pairs("train").texts):
@@ -252,12 +248,11 @@ def known_controls(dataset: Dataset, users: Ints, items: Ints) -> dict[str, Text
 
 
 def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = False) -> Texts:
-    """The training explanation of the pair's item whose user is most like the pair's; None without any.
+    """The training explanation of each pair's item by the user who is most like the pair's; None without any.
 
-    Likeness is the cosine of the two users' sets of training items (leak-free graph): shared items over the
-    geometric mean of their numbers; the smallest id wins among equals. `by_user` turns both sides round: the
-    same user about the item most like this one, by the users they share. Cost: the interactions once, and
-    the sets of all explained neighbours.
+    Likeness is the cosine of two users' sets of training items (leak-free graph); the smallest id wins among equals.
+    `by_user`: the explanation by the pair's user of the item that is most like the pair's, by their sets of users.
+    Cost: the interactions once, and the sets of all explained neighbours.
     """
     edges, train = dataset.edges("train"), dataset.pairs("train")
     train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
@@ -284,10 +279,8 @@ def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = Fa
 
 
 def profile_texts(dataset: Dataset, items: Ints) -> Texts:
-    """The profile of each pair's item, or its title, categories and description; None where nothing is known.
-
-    Shipped profiles may have been written from held-out text: that makes the control stronger, not weaker.
-    """
+    """The profile of each pair's item, or its title, categories and description; None where nothing is known."""
+    # A profile may have been written from held-out text: that makes the control stronger, not weaker.
     profiles, texts = dataset.profiles("item"), dataset.item_texts()
     return [
         None if item < 0 else (profiles.get(item) or texts[item]).strip() or None for item in items.tolist()

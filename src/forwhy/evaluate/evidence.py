@@ -1,7 +1,6 @@
-"""What may be held against an explanation: statements about its item and by or about its user.
+"""What an explanation is checked against: known statements about its item, and by or about its user.
 
-Only training text is read, and never that of the pair itself, so that a training pair can be judged as a
-held-out one is.
+Only training text is read, and never that of the pair itself: training and held-out pairs are judged alike.
 """
 
 from functools import cache
@@ -40,7 +39,7 @@ class PairStatements(NamedTuple):
     user: list[Statement]
 
     def has(self, side: Literal["item", "user", "either"]) -> bool:
-        """Whether anything is known of that side; an item's title alone is nothing to judge by."""
+        """Whether more than an item's title is known of that side."""
         if side == "either":
             return self.has("item") or self.has("user")
         return any(statement.source != "title" for statement in (self.item if side == "item" else self.user))
@@ -50,11 +49,9 @@ class KnownStatements:
     """Statements by user and by item; training texts are cut into claims when first asked for."""
 
     def __init__(self, dataset: Dataset, phrases: IntentsConfig | None = None) -> None:
-        """Read item texts, phrases, and training explanations and reviews by their user and their item.
+        """Read item texts, phrases, and the training texts of pairs that are held out nowhere. Cost: linear in texts.
 
-        `phrases` says which intents or profiles may be read, as everywhere else: by default the intents table,
-        not profiles, which may have been written from held-out text. Texts of pairs that are held out are
-        left out even where a pair is in training too. Cost: linear in texts; each is cut once.
+        `phrases`: which intents or profiles may be read. By default no profiles, which may leak held-out text.
         """
         self._claims = cache(claims)
         self._facts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
@@ -80,7 +77,7 @@ class KnownStatements:
                 self._texts["user"].setdefault(user, []).append(statement)
 
     def of(self, user: int, item: int) -> PairStatements:
-        """Both sides of a pair (internal numbers), without what was said about this very pair."""
+        """What is known of a pair (internal numbers), without what was said about this very pair."""
         return PairStatements(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
 
     def of_pairs(self, pairs: Pairs) -> list[PairStatements]:
@@ -88,10 +85,7 @@ class KnownStatements:
         return [*map(self.of, pairs.users.tolist(), pairs.items.tolist())]
 
     def background(self, pairs: Pairs, size: int = BACKGROUND, seed: int = 0) -> list[str]:
-        """`size` statements (fewer when there are no more) of random pairs: what is said of anything.
-
-        A statement stands as often as it is said. Pass training pairs.
-        """
+        """At most `size` statements of random pairs, each as often as it is said. Pass training pairs."""
         order = np.random.default_rng(seed).permutation(len(pairs))
         drawn = map(self.of, pairs.users[order].tolist(), pairs.items[order].tolist())
         known = (statement.text for pair in drawn for side in pair for statement in side)

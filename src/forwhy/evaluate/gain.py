@@ -1,7 +1,7 @@
-"""Information gain: what the right conditioning is worth to the language model.
+"""What conditioning is worth: information gain, texts by how well the user is known, and retrieval of texts.
 
-Mean NLL per target token with another pair's user (item, both) shown, minus with the right one, in nats
-per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
+Information gain is the mean NLL per target token with another pair's user (item, both) shown, minus with the right
+one, in nats per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
 """
 
 from dataclasses import dataclass, replace
@@ -59,10 +59,9 @@ class Gain:
 
 
 def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> Gain:
-    """Score `pairs` four times: as they are, with another user, another item, another of both.
+    """Score pairs as they are, with the user of another pair, with the item of another, and with both.
 
-    Cost: four passes of the language model over the pairs. The strangers are users and items of the same
-    pairs, never the right one while there is another.
+    Cost: four passes of the language model over the pairs.
     """
     users = pairs.users[deal(len(pairs), seed, pairs.users)]
     items = pairs.items[deal(len(pairs), seed + 1, pairs.items)]
@@ -76,9 +75,7 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> Gain:
 def information_gain(
     true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll
 ) -> dict[str, Interval]:
-    """Nats per target token lost when "user", "item" or "both" are shuffled, under these names.
-
-    Token-weighted means; 95% intervals from resampled pairs, right and shuffled together.
+    """Nats per target token lost when `user`, `item` or `both` are shuffled: means over all tokens.
 
     Raises:
         ValueError: the shuffled runs scored other texts (their token counts differ).
@@ -100,8 +97,8 @@ def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> In
 
 # --- Texts by how much the method could know of the user: XRec's sparsity groups (section 4.4, its issue 6).
 #
-# Users of the test pairs are ranked by how often they occur among the training explanations and cut into five
-# groups of equal size, `tst1` (fewest) to `tst5`; those who do not occur at all are `unseen`, XRec's zero-shot.
+# Users of test pairs are ranked by their number of training explanations and cut into five equal groups, `tst1`
+# (fewest) to `tst5`; those without any are `unseen`, XRec's zero-shot.
 
 
 SEEN = ("tst1", "tst2", "tst3", "tst4", "tst5")
@@ -123,11 +120,10 @@ class TextGroup:
 
 
 def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
-    """TextGroup -> its users (internal numbers), each user of a test pair in exactly one; sizes differ by one.
+    """Group -> its users (internal numbers). Each user of a test pair is in exactly one; O(E log E).
 
-    Ties in training explanations are broken by training interactions, fewest first, then by number: in a
-    small data set most users tie (`TextGroup.training_texts` shows it). With fewer than five users the last
-    groups are empty. O(E log E).
+    Ties in training explanations are broken by training interactions, fewest first, then by number. In a small data
+    set most users tie, as `TextGroup.training_texts` shows; of fewer than five users the last groups are empty.
     """
     tested = np.unique(dataset.pairs("test").users)
     told = _training_texts(dataset)[tested]
@@ -140,12 +136,12 @@ def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
 def text_groups(
     dataset: Dataset, outputs: Outputs, scores: TextScores, least: int = LEAST
 ) -> dict[str, TextGroup]:
-    """Each of `sparsity_groups` with the metrics of its pairs; pairs of other users are in none.
+    """The texts of each of `sparsity_groups` with their metrics; pairs of other users are in none.
 
     Args:
-        dataset: As the run saw it (`data.protocols`): what was removed counts as unseen.
+        dataset: As the run saw it: what a protocol removed counts as unseen.
         outputs: Texts with their pairs.
-        scores: Of these outputs, row by row; metrics of `features` other than `fmr` are not in the groups.
+        scores: Of these outputs, row by row; of `features` the groups have `fmr` only.
         least: Pairs that a group must have for its numbers to be given.
     """
     users = dataset.users.numbers(outputs.frame["user_id"])
@@ -179,7 +175,6 @@ def _training_texts(dataset: Dataset) -> Ints:
 
 
 # --- Did text reach the tokens? Rank of a held-out pair's own text among all held-out texts.
-#
 # Shapes: n held-out pairs, D dimensions of the text space.
 
 
@@ -187,10 +182,9 @@ BLOCK_ROWS = 1024
 
 
 def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> Ints:
-    """[n] rank from 1 of texts[k] for queries[k], by cosine, ties counted against us.
+    """[n] rank from 1 of `texts[k]` for `queries[k]` (both [n, D]), by cosine, ties counted against us.
 
-    `queries` [n, D]: the fused macro vectors of the pairs, projected to text space; `texts` [n, D].
-    Cost: n x n x D. A zero vector has cosine 0 with everything.
+    Queries are what the vocabulary says of the pairs, projected to text space. Cost: n x n x D.
     """
     if queries.shape != texts.shape or queries.ndim != 2:
         raise ValueError(f"queries {queries.shape} and texts {texts.shape} must both be [n, D]")
@@ -207,10 +201,7 @@ def text_ranks(queries: NDArray[np.floating], texts: NDArray[np.floating]) -> In
 def text_retrieval(
     queries: NDArray[np.floating], texts: NDArray[np.floating], seed: int = 0
 ) -> dict[str, object]:
-    """Median rank, mean reciprocal rank and hit@10 of `text_ranks`, with intervals and chance.
-
-    `{"median_rank", "mrr", "hit@10", "intervals": {...}, "chance": {the same three}, "pairs": n}`.
-    """
+    """Median rank, mean reciprocal rank and hit@10 of `text_ranks`, with intervals and what chance gives, as JSON."""
     ranks = text_ranks(queries, texts)
     values = {"mrr": 1.0 / ranks, "hit@10": (ranks <= 10).astype(np.float64)}
     found = {"median_rank": bootstrap_median(ranks.astype(np.float64), seed), **bootstrap_means(values, seed)}

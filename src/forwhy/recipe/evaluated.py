@@ -80,8 +80,8 @@ class Evaluated:
     """A run or a file: its texts, and what is known and measured of them."""
 
     name: str
-    texts: Outputs | None
-    """None for a run without an explainer."""
+    texts: Outputs
+    """None at all for a run without an explainer."""
     dataset: Dataset | None
     """None for a file that was given none."""
     run: RunFolder | None = None
@@ -100,7 +100,10 @@ def read_all(request: Request) -> list[Evaluated]:
     """
     runs, files = named(request)
     found = [_read_run(name, RunFolder.open(path), request.again) for name, path in runs.items()]
-    dataset = Dataset.load(request.data) if request.data is not None else _shared(found)
+    sets = {run.dataset.fingerprint: run.dataset for run in found if run.dataset is not None}
+    dataset = next(iter(sets.values())) if len(sets) == 1 else None
+    if request.data is not None:
+        dataset = Dataset.load(request.data)
     read = {name: read_outputs(path, request.references) for name, path in files.items()}
     if request.references is not None and all(reading.has_references for reading in read.values()):
         raise UserError("--references: every file of outputs has its own; leave the option out")
@@ -171,19 +174,13 @@ def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]], taken:
 def _read_run(name: str, folder: RunFolder, again: bool) -> Evaluated:
     document, dataset = recorded(folder, again), folder.dataset()
     outputs = folder.outputs() if folder.has("evaluation") else None
-    texts = None if outputs is None else match(name, outputs, dataset)
+    texts = Outputs.of((), (), ()) if outputs is None else match(name, outputs, dataset)
     return Evaluated(name, texts, dataset, folder, document)
-
-
-def _shared(runs: Sequence[Evaluated]) -> Dataset | None:
-    """The data set of all runs, when it is one."""
-    known = {run.dataset.fingerprint: run.dataset for run in runs if run.dataset is not None}
-    return next(iter(known.values())) if len(known) == 1 else None
 
 
 def _keep_common(found: Sequence[Evaluated], dataset: Dataset | None) -> None:
     """Leaves each only the pairs that all of them have."""
-    keys = [set(one.texts.keys) for one in found if one.texts is not None]
+    keys = [set(one.texts.keys) for one in found if len(one.texts)]
     if dataset is not None:
         keys.append(held_out_keys(dataset))
     common = set.intersection(*keys) if keys else set()
@@ -193,5 +190,4 @@ def _keep_common(found: Sequence[Evaluated], dataset: Dataset | None) -> None:
             "that knows their references"
         )
     for one in found:
-        if one.texts is not None:
-            one.texts = one.texts.take([row for row, key in enumerate(one.texts.keys) if key in common])
+        one.texts = one.texts.take([row for row, key in enumerate(one.texts.keys) if key in common])

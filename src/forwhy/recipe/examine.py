@@ -85,7 +85,7 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
     refusals: list[str] = []
     found = read_all(request)
     if judge is not None:
-        judge.check([text for one in found if one.texts for text in one.texts.references])
+        judge.check([text for one in found for text in one.texts.references])
     measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
     metrics = _metrics(request, found)
@@ -136,12 +136,11 @@ def _score(
     refusals: list[str],
 ) -> None:
     """Scores all texts; features are measured against those of all files, evidence is fitted once for a data set."""
-    texts = [one.texts for one in found if one.texts is not None]
-    features = {word for text in texts for row in text.features or [] for word in row}
+    features = {word for one in found for row in one.texts.features or [] for word in row}
     vectors = None if encoder == "none" else RememberingEncoder(text_encoder(encoder))
     grounders: dict[str, Grounder] = {}
     for one in track(found, "scoring texts"):
-        if one.texts is None:
+        if not len(one.texts):
             continue
         own = one.texts.features
         among = Features(own, features) if own is not None and features else None
@@ -166,7 +165,7 @@ def _ground(
     """
     if encoder is None:
         raise UserError("grounding: needs vectors; give an --encoder other than none")
-    if one.texts is None or one.dataset is None:
+    if one.dataset is None:
         raise UserError("grounding: nothing is known of the pairs; give --data FOLDER")
     rows, pairs = one.texts.held_out()
     if len(rows) < 2:
@@ -204,7 +203,7 @@ def _compare(
     texts = [
         Scored(one.name, one.texts.keys, one.table.method.per_pair, one.table.method.counts)
         for one in found
-        if one.table is not None and one.texts is not None
+        if one.table is not None
     ]
     runs = {one.name: one.run for one in found if one.run is not None}
     ranked = {name: run.recipe.user_metrics(run) for name, run in runs.items()} if len(runs) > 1 else {}
@@ -233,7 +232,7 @@ def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | Non
         {} if one.dataset is None else {"dataset": one.dataset.name, "fingerprint": one.dataset.fingerprint}
     )
     document = dict(one.document) or evaluation_document(protocol=about)
-    if one.table is not None and one.texts is not None:
+    if one.table is not None:
         document["protocol"] = {**document["protocol"], "texts": dict(settings)}
         fresh = evaluation_document(text=one.table)
         document |= {name: fresh[name] for name in ("text", "controls")}
@@ -246,7 +245,7 @@ def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | Non
 
 def _samples(one: Evaluated) -> list[Sample]:
     """Every pair, in the order of the reading."""
-    if one.table is None or one.texts is None:
+    if one.table is None:
         return []
     unsupported: dict[int, Sequence[str]] = {}
     if one.grounding is not None:
@@ -308,7 +307,7 @@ def _notes(
 def _said(one: Evaluated) -> Iterator[str]:
     if one.document.get("protocol", {}).get("task") == "next-item":
         return
-    if one.texts is None or one.table is None:
+    if one.table is None:
         yield "no texts: nothing was explained."
         return
     for reason, n in one.texts.exclusions.items():
