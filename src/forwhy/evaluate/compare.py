@@ -90,9 +90,8 @@ def compare(
     shared only by two runs with counts, or two without.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
 
-    Args:
-        metrics: Those that will be shown, by default all; the fewer, the more can survive the correction.
-        n: Permutations; more are drawn where the family is so large that n could not reach significance.
+    `metrics`: those that will be shown; the fewer, the more can survive the correction. `n`: permutations; more are
+    drawn where the comparisons are so many that n could not reach significance.
 
     Raises:
         UserError: Fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.

@@ -64,9 +64,8 @@ def text_table(
 ) -> TextTable:
     """Score predictions and all their controls. Cost: `score_texts` for each; a text is split and encoded once.
 
-    Args:
-        train_texts: What constants are picked on.
-        others: Further controls: name -> one text per pair, None where the constant is to be taken.
+    Constants are picked on `train_texts`. `others`: further controls, each with one text per pair or None, for which
+    the constant is taken.
 
     Raises:
         ValueError: A control lacks a text and there is no constant.
