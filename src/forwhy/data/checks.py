@@ -51,6 +51,16 @@ class RawTable:
         more = f" ({len(rows):,} rows like it)" if len(rows) > 1 else ""
         raise UserError(f"{self.place(row, column)}: {message.replace('{}', shown)}{more}")
 
+    def require(self, *later: str) -> None:
+        """Refuse a table without a column that it must have, but for those that are made `later`."""
+        for column in TABLES[self.name]:
+            if column.required and column.name not in {*self.frame.columns, *later}:
+                has = ", ".join(c for c in self.frame.columns if c not in (FILE, ROW)) or "none"
+                raise UserError(
+                    f"{self.file()}: no column {self.theirs(column.name)!r} (it has: {has}); "
+                    f"rename one or map it: {self.name}.{column.name}=THEIR_NAME"
+                )
+
     def with_column(self, values: pl.Series, column: str) -> "RawTable":
         """This table with one column replaced."""
         return RawTable(self.name, self.frame.with_columns(values.alias(column)), self.names)
@@ -75,15 +85,10 @@ def check_tables(
 
 
 def _typed(table: RawTable) -> RawTable:
+    table.require()
     for column in TABLES[table.name]:
         if column.name in table.frame.columns:
             table = _typed_column(table, column)
-        elif column.required:
-            has = ", ".join(c for c in table.frame.columns if c not in (FILE, ROW)) or "none"
-            raise UserError(
-                f"{table.file()}: no column {table.theirs(column.name)!r} (it has: {has}); "
-                f"rename one or map it: {table.name}.{column.name}=THEIR_NAME"
-            )
     return table
 
 

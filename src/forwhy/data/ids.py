@@ -30,8 +30,7 @@ class Ids:
 
     @cached_property
     def _numbers(self) -> dict[str | int, int]:
-        values: Sequence[str | int] = self.values
-        return {value: number for number, value in enumerate(values)}
+        return dict(zip(self.values, range(len(self)), strict=True))
 
     @cached_property
     def whole(self) -> bool:
@@ -72,9 +71,8 @@ class Ids:
         if not self.values:
             return "the data set has none"
         span = f"{len(self):,} known, {self.values[0]!r} to {self.values[-1]!r}"
-        if self.whole:
-            return f"use one of the data set's own ids ({span})"
-        near = difflib.get_close_matches(str(external)[:100], [str(value) for value in self.values], n=3)
+        names = [] if self.whole else [str(value) for value in self.values]
+        near = difflib.get_close_matches(str(external)[:100], names, n=3)
         return (
             f"nearest: {', '.join(near)} ({span})" if near else f"use one of the data set's own ids ({span})"
         )

@@ -22,9 +22,8 @@ def table(tables: Tables, name: str) -> pl.DataFrame:
 
 def distinct_pairs(tables: Tables, name: str, *splits: Split) -> pl.DataFrame:
     """Distinct pairs of a table's rows in these splits (all when none is given)."""
-    rows = table(tables, name)
-    rows = rows.filter(pl.col("split").is_in(splits)) if splits else rows
-    return rows.select(PAIR).unique(maintain_order=True)
+    wanted = pl.col("split").is_in(splits) if splits else True
+    return table(tables, name).filter(wanted).select(PAIR).unique(maintain_order=True)
 
 
 def heldout_pairs(tables: Tables) -> pl.DataFrame:
@@ -76,19 +75,18 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
 
 
 def _both(pairs: pl.DataFrame, others: pl.DataFrame) -> int:
+    """How many of these distinct pairs are among the others."""
     return pairs.join(others, on=PAIR, how="semi").height
 
 
 def _cold(tables: Tables, held: pl.DataFrame, published: pl.DataFrame) -> dict[str, int]:
+    """How many users and items have no training edge, and how many of those are in held-out pairs."""
     train = published.join(held, on=PAIR, how="anti")
-    counts, of_held = {}, {}
-    for side in SIDES:
-        key = f"{side}_id"
-        known = known_entities(tables, side)
-        cold = known.filter(~known.is_in(train[key].implode()))
-        counts[f"{side}s_without_training_edges"] = len(cold)
-        of_held[f"heldout_{side}s_without_training_edges"] = int(cold.is_in(held[key].implode()).sum())
-    return counts | of_held
+    cold = {side: set(known_entities(tables, side)) - set(train[f"{side}_id"]) for side in SIDES}
+    of_held = {side: cold[side] & set(held[f"{side}_id"]) for side in SIDES}
+    return {f"{side}s_without_training_edges": len(cold[side]) for side in SIDES} | {
+        f"heldout_{side}s_without_training_edges": len(of_held[side]) for side in SIDES
+    }
 
 
 def vouched(tables: Tables, kind: Literal["intents", "profiles"], side: Side) -> pl.Series:

@@ -7,6 +7,7 @@ what can still be said of them (BEAT, "users or items that have interaction data
 reviews"; its split is not published, so the draw is ours).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, NonNegativeInt, model_validator
 
-from forwhy.columns import SIDES, SPLITS, Graph, Side
+from forwhy.columns import SIDES, Graph, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.options import Options
@@ -109,13 +110,10 @@ def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
 
 def _with_text(dataset: Dataset, side: Side) -> list[str | int]:
     """Ids of those in test pairs about whom a stage could read something, sorted."""
-    told = [dataset.pairs("train"), dataset.training_reviews()]
-    tested, *numbers = (
-        pairs.users if side == "user" else pairs.items for pairs in (dataset.pairs("test"), *told)
-    )
-    described = np.array([*dataset.phrases(side), *dataset.profiles(side)], dtype=np.int64)
-    could = np.intersect1d(tested, np.concatenate([*numbers, described]))
-    return [dataset.ids(side).values[number] for number in could]
+    texts = (dataset.pairs("test"), dataset.pairs("train"), dataset.training_reviews())
+    tested, *told = ((pairs.users if side == "user" else pairs.items).tolist() for pairs in texts)
+    readable = {*dataset.phrases(side), *dataset.profiles(side)}.union(*told)
+    return [dataset.ids(side).values[number] for number in sorted(readable & set(tested))]
 
 
 def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, seed: int) -> list[str | int]:
@@ -154,18 +152,8 @@ def _without_text(
 
 def _counts(before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """Texts removed by table, and pairs tested, as plain JSON values."""
-    lost = {
-        split: before["explanations"].filter(split=split).height
-        - after["explanations"].filter(split=split).height
-        for split in SPLITS
-    }
+    old, new = (Counter(tables["explanations"]["split"]) for tables in (before, after))
     read = [name for name in ("reviews", "profiles", "intents") if name in before]
-    return {
-        "removed": {
-            "train_explanations": lost["train"],
-            "valid_explanations": lost["valid"],
-            **{name: before[name].height - after[name].height for name in read},
-        },
-        "test_pairs": after["explanations"].filter(split="test").height,
-        "warm_pairs": lost["test"],
-    }
+    removed = {f"{split}_explanations": old[split] - new[split] for split in ("train", "valid")}
+    removed |= {name: before[name].height - after[name].height for name in read}
+    return {"removed": removed, "test_pairs": new["test"], "warm_pairs": old["test"] - new["test"]}

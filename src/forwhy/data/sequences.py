@@ -128,8 +128,7 @@ class Sequences:
             raise UserError(
                 f"data set '{dataset.name}': interactions have no timestamp, so no order; import them with one"
             )
-        place = {split: number for number, split in enumerate(SPLITS)}
-        splits = frame["split"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+        splits = frame["split"].cast(pl.Enum(SPLITS)).to_physical().to_numpy().astype(np.int64)
         users = dataset.users.numbers(frame["user_id"])
         order = np.lexsort((splits, frame["timestamp"].to_numpy(), users))
         users, splits = users[order], splits[order]
@@ -138,13 +137,11 @@ class Sequences:
         trains = splits == 0
         if graph == "leak-free":
             trains &= ~dataset.is_heldout(users, items)
-        count = len(dataset.users)
-        lengths = np.bincount(users[trains], minlength=count)
-        left_out = [np.full(count, -1, dtype=np.int64) for _ in range(2)]
-        for number, target in enumerate(left_out, start=1):
+        lengths = np.bincount(users[trains], minlength=len(dataset.users))
+        valid, test = np.full((2, len(lengths)), -1, dtype=np.int64)
+        for number, target in enumerate((valid, test), start=1):
             target[users[splits == number]] = items[splits == number]
-        train = Histories(items[trains], _offsets(lengths))
-        return cls(train, left_out[0], left_out[1], len(dataset.items))
+        return cls(Histories(items[trains], _offsets(lengths)), valid, test, len(dataset.items))
 
     def fingerprint(self) -> str:
         """sha256 (hex) over everything here."""
@@ -187,7 +184,7 @@ def batches_of(lengths: Ints, size: int, rng: np.random.Generator, pools: int = 
     return [order[start : start + size] for start in starts.tolist()]
 
 
-def _offsets(lengths: Iterable[int] | Ints) -> Ints:
+def _offsets(lengths: list[int] | Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +20,6 @@ from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
 from forwhy.errors import UserError
 
 log = logging.getLogger(__name__)
-
-Frames = dict[str, pl.DataFrame]
-Names = dict[str, dict[str, str]]
 
 IDS = ("user_id", "item_id", "entity_id")
 
@@ -71,10 +68,7 @@ def import_tables(
     given = locals()  # the parameters that are called as tables are
     paths = {table: Path(given[table]) for table in TABLES if given.get(table) is not None}
     names = _names(columns or {}, paths)
-    frames = {table: _renamed(read_rows(path), names.get(table, {}), path) for table, path in paths.items()}
-    frames = {
-        table: _with_text_ids(RawTable(table, frame, names.get(table, {}))) for table, frame in frames.items()
-    }
+    frames = {table: _read(table, path, names[table]) for table, path in paths.items()}
     notes = _allow_unknown(frames) if unknown_ids == "allow" else {}
     recipe = _split(frames, validation, seed)
     source = {
@@ -88,10 +82,10 @@ def import_tables(
     return make_dataset(label, frames, source, names=names, duplicates=duplicates)
 
 
-def _names(columns: Mapping[str, str], paths: Mapping[str, Path]) -> Names:
+def _names(columns: Mapping[str, str], tables: Iterable[str]) -> dict[str, dict[str, str]]:
     """Their names by table and ours; a key that names no column is refused with the nearest."""
     known = [f"{table}.{column.name}" for table, listed in TABLES.items() for column in listed]
-    names: Names = {}
+    names: dict[str, dict[str, str]] = {table: {} for table in tables}
     for key, theirs in columns.items():
         table, _, ours = key.partition(".")
         if key not in known:
@@ -100,15 +94,17 @@ def _names(columns: Mapping[str, str], paths: Mapping[str, Path]) -> Names:
                 f"did you mean {near[0]!r}?" if near else f"write TABLE.COLUMN=THEIRS, e.g. {known[0]}=user"
             )
             raise UserError(f"column mapping {key!r}: no such column; {hint}")
-        if table not in paths:
+        if table not in names:
             raise UserError(
                 f"column mapping {key!r}: no file given for {table}; give one or drop the mapping"
             )
-        names.setdefault(table, {})[ours] = theirs
+        names[table][ours] = theirs
     return names
 
 
-def _renamed(frame: pl.DataFrame, names: Mapping[str, str], path: Path) -> pl.DataFrame:
+def _read(name: str, path: Path, names: Mapping[str, str]) -> pl.DataFrame:
+    """A file's rows under our names, every id as text, so that files of different types can be compared."""
+    frame = read_rows(path)
     for ours, theirs in names.items():
         if theirs not in frame.columns:
             has = ", ".join(column for column in frame.columns if column not in (FILE, ROW))
@@ -116,36 +112,28 @@ def _renamed(frame: pl.DataFrame, names: Mapping[str, str], path: Path) -> pl.Da
                 f"{path}: no column {theirs!r} to read as {ours} (it has: {has}); correct the mapping"
             )
     kept = [column for column in frame.columns if column not in names.values() and column not in names]
-    return frame.select(*(pl.col(theirs).alias(ours) for ours, theirs in names.items()), *kept)
-
-
-def _with_text_ids(table: RawTable) -> pl.DataFrame:
-    """All ids as text, so that files of different types can be compared; numbers come back in the end."""
+    frame = frame.select(*(pl.col(theirs).alias(ours) for ours, theirs in names.items()), *kept)
+    table = RawTable(name, frame, names)
+    table.require("split", "rank")
     for column in IDS:
-        if column in table.frame.columns:
+        if column in frame.columns:
             table = table.with_column(id_text(table, column), column)
     return table.frame
 
 
-def _allow_unknown(frames: Frames) -> dict[str, int]:
+def _allow_unknown(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
     """Complete `items` and `users`, drop rows about strangers; counts by table. Changes `frames`."""
     notes: dict[str, int] = {}
     for side in SIDES:
-        home, key = f"{side}s", f"{side}_id"
-        if key not in frames["interactions"].columns:
-            continue
-        if home not in frames or key not in frames[home].columns:
-            home = "interactions"
-        else:
-            seen = (
-                frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
-            )
+        key, home = f"{side}_id", f"{side}s"
+        seen = frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
+        if home in frames:
             missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
             if missing.height not in (0, seen.height):
                 frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
                 notes[f"{home} in interactions only, kept without facts"] = missing.height
-        known = frames[home][key].unique()
-        for table in sorted(frames.keys() - {home, f"{side}s", "interactions"}):
+        known = frames.get(home, seen)[key].unique()
+        for table in sorted(frames.keys() - {home, "interactions"}):
             strange = strangers(frames[table], side, known)
             if strange.any() and not strange.all():
                 frames[table] = frames[table].filter(~strange)
@@ -155,27 +143,24 @@ def _allow_unknown(frames: Frames) -> dict[str, int]:
     return notes
 
 
-def _split(frames: Frames, validation: float, seed: int) -> dict[str, str]:
+def _split(frames: dict[str, pl.DataFrame], validation: float, seed: int) -> dict[str, str]:
     """Give every table that needs it a split (and intents a rank); says how. Changes `frames`."""
     recipe: dict[str, str] = {}
-    edges, told, intents = frames["interactions"], frames.get("explanations"), frames.get("intents")
-    if set(PAIR) <= set(edges.columns):
-        owners = edges["user_id"].rank("dense").to_numpy().astype(np.int64)
-        edges, recipe["interactions"] = _with_split(edges, validation, seed, owners)
-        frames["interactions"] = edges
-    if told is not None:
-        followed = _followed(told, edges)
-        if followed is None:
-            frames["explanations"], recipe["explanations"] = _with_split(told, validation, seed, None)
+    owners = frames["interactions"]["user_id"].rank("dense").to_numpy().astype(np.int64)
+    edges, recipe["interactions"] = _with_split(frames["interactions"], validation, seed, owners)
+    frames["interactions"] = edges
+    if "explanations" in frames:
+        told = frames["explanations"]
+        splits = edges.select(*PAIR, "split").unique(PAIR, keep="first")
+        followed = told.join(splits, on=PAIR, how="left", maintain_order="left")
+        if "split" in told.columns or followed["split"].null_count():
+            followed, recipe["explanations"] = _with_split(told, validation, seed, None)
         else:
-            frames["explanations"], recipe["explanations"] = followed, "that of their interaction"
-    if (
-        intents is not None
-        and "rank" not in intents.columns
-        and {"side", "entity_id"} <= set(intents.columns)
-    ):
-        order = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
-        frames["intents"] = intents.with_columns(order)
+            recipe["explanations"] = "that of their interaction"
+        frames["explanations"] = followed
+    if "intents" in frames and "rank" not in frames["intents"].columns:
+        rank = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
+        frames["intents"] = frames["intents"].with_columns(rank)
     return recipe
 
 
@@ -192,16 +177,3 @@ def _with_split(
         names = carve_valid(known, validation, seed, owners)
         how = f"as given, {validation:.0%} of train carved out as valid"
     return frame.with_columns(names), how
-
-
-def _followed(told: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame | None:
-    """Explanations without a split, with that of their interaction; None when one of them has none."""
-    if (
-        "split" in told.columns
-        or not set(PAIR) <= set(told.columns)
-        or not {*PAIR, "split"} <= set(edges.columns)
-    ):
-        return None
-    splits = edges.select(*PAIR, "split").unique(PAIR, keep="first")
-    followed = told.join(splits, on=PAIR, how="left", maintain_order="left")
-    return None if followed["split"].null_count() else followed

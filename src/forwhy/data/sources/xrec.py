@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from forwhy.columns import FILE, ROW, SPLITS, Split
@@ -81,17 +80,17 @@ def _from_neighbours(path: Path, part: str) -> pl.DataFrame:
     """Edges from the lists of each user's items."""
     found = safe_pickle.load(path)
     lists = found.get(f"{part}_user_nb") if isinstance(found, dict) else None
-    if not isinstance(lists, list) or not all(isinstance(items, list) for items in lists):
-        lists = [[None]]
-    flat = [item for items in lists for item in items]
-    if not all(type(item) is int for item in flat):
+    if not isinstance(lists, list) or not all(_is_whole_numbers(items) for items in lists):
         raise UserError(
             f"{path}: no '{part}_user_nb' list of lists of whole numbers in it; add total_{part}.csv to the folder"
         )
-    users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
-    frame = pl.DataFrame({"user": users.astype(np.int64), "item": pl.Series(flat, dtype=pl.Int64)})
-    frame = frame.cast(pl.String)  # as in the CSV files, so that the parts stack
-    return with_origin(frame, path)
+    columns = {"user": range(len(lists)), "item": pl.Series(lists, dtype=pl.List(pl.Int64))}
+    frame = pl.DataFrame(columns).explode("item").drop_nulls("item")
+    return with_origin(frame.cast(pl.String), path)  # text, as in the CSV files, so that the parts stack
+
+
+def _is_whole_numbers(items: object) -> bool:
+    return isinstance(items, list) and all(type(item) is int for item in items)
 
 
 def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str]:
