@@ -17,7 +17,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.config import CollaborativeConfig
-from forwhy.graph.lightgcn import BprBatch, BprTask, CollaborativeEncoder
+from forwhy.graph.lightgcn import BprBatch, BprTask, learn_vectors
 from forwhy.graph.representations import CollaborativeVectors
 
 SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
@@ -29,8 +29,7 @@ def make_town() -> Dataset:
 
 
 def learn(dataset: Dataset, folder: Path, **options: Any) -> CollaborativeVectors:  # noqa: ANN401
-    config = CollaborativeConfig(**{**SMALL, **options})
-    return CollaborativeEncoder(config).fit(dataset, folder)
+    return learn_vectors(dataset, folder, CollaborativeConfig(**{**SMALL, **options}))
 
 
 @pytest.fixture(scope="session")

@@ -299,7 +299,7 @@ def test_a_divergence_is_named(town: Dataset, tmp_path: Path) -> None:
 def test_held_out_explained_pairs_are_not_in_the_graph(town: Dataset, vectors: CollaborativeVectors) -> None:
     seen = set(map(tuple, vectors.seen.tolist()))
     assert not seen & set(map(tuple, town.heldout_pairs().tolist()))
-    np.testing.assert_array_equal(vectors.taken, town.edges("train", "as-published"))
+    np.testing.assert_array_equal(vectors.catalogue.taken, town.edges("train", "as-published"))
 
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,8 @@ def test_vectors_obey_the_artifact_laws(vectors: CollaborativeVectors, tmp_path:
     assert (read.config, read.metrics, read.dims) == (vectors.config, vectors.metrics, 8)
     for side in ("user", "item"):
         np.testing.assert_array_equal(read.representation(side), vectors.representation(side))
-    for name in ("fold_in", "seen", "taken"):
+    np.testing.assert_array_equal(read.catalogue.taken, vectors.catalogue.taken)
+    for name in ("fold_in", "seen"):
         np.testing.assert_array_equal(getattr(read, name), getattr(vectors, name))
 
 

@@ -105,23 +105,19 @@ def hits_and_recall(
 ) -> tuple[float, float]:
     """Share of users with a validation item among their first k, and the mean share of their items found there.
 
-    Full ranking, a user's training items left out unless told otherwise. O(V·I·W) time. Zeros when there is no
-    validation interaction.
+    Full ranking, a user's training items left out unless told otherwise. O(V·I·W) time.
     """
-    if not len(valid):
-        return 0.0, 0.0
     users, rows = np.unique(valid[:, 0], return_inverse=True)
     wanted = Bipartite(np.column_stack([rows, valid[:, 1]]), len(users), graph.items)
     items = torch.from_numpy(items_IW).T.contiguous()
-    found = []
-    for rows_B in np.split(np.arange(len(users)), range(1024, len(users), 1024)):
-        scores = torch.from_numpy(users_UW[users[rows_B]]) @ items
+    found_V = np.zeros(len(users), np.float32)
+    for start in range(0, len(users), 1024):
+        block = slice(start, start + 1024)
+        scores = torch.from_numpy(users_UW[users[block]]) @ items
         if mask_train:
-            scores[graph.incidence[users[rows_B]].nonzero()] = -torch.inf
+            scores[graph.incidence[users[block]].nonzero()] = -torch.inf
         top = scores.topk(min(k, graph.items), dim=1).indices.numpy()
-        hits = wanted.incidence[np.repeat(rows_B, top.shape[1]), top.ravel()]
-        found.append(np.asarray(hits).reshape(top.shape).sum(1))
-    found_V = np.concatenate(found)
+        found_V[block] = np.take_along_axis(wanted.incidence[block].toarray(), top, 1).sum(1)
     return float((found_V > 0).mean()), float((found_V / wanted.user_degrees).mean())
 
 
@@ -153,13 +149,11 @@ class CollaborativeNetwork(nn.Module):
         self._propagation = Propagation(graph)
         self._share = 1.0 if config.combine == "sum" else 1 / (config.layers + 1)
         tables = _spectral(graph, config) if config.start == "spectral" else _xavier(graph, config)
-        known = {"user": graph.user_degrees > 0, "item": graph.item_degrees > 0}
-        self.tables = nn.ParameterDict(
-            {
-                side: nn.Parameter(table * torch.from_numpy(known[side])[:, None])
-                for side, table in tables.items()
-            }
-        )
+        degrees = graph.user_degrees, graph.item_degrees
+        starts = [
+            table * torch.from_numpy(own > 0)[:, None] for table, own in zip(tables, degrees, strict=True)
+        ]
+        self.tables = nn.ParameterDict(dict(zip(SIDES, map(nn.Parameter, starts), strict=True)))
 
     def forward(self, layers: int | None = None) -> dict[str, Tensor]:
         """Side -> [N, D] final vectors (eq. 7, 8), or the share that layers 0 to `layers` have in them.
@@ -171,22 +165,20 @@ class CollaborativeNetwork(nn.Module):
         return dict(zip(SIDES, pair, strict=True))
 
 
-def _xavier(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
+def _xavier(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
     """Glorot's uniform start of each table, seeded; the caller's generators are left alone."""
     generator = torch.Generator().manual_seed(config.seed)
-    counts = {"user": graph.users, "item": graph.items}
-    return {
-        side: nn.init.xavier_uniform_(torch.empty(count, config.dims), generator=generator)
-        for side, count in counts.items()
-    }
+    empty = (torch.empty(count, config.dims) for count in (graph.users, graph.items))
+    return [nn.init.xavier_uniform_(table, generator=generator) for table in empty]
 
 
-def _spectral(graph: Bipartite, config: CollaborativeConfig) -> dict[str, Tensor]:
+def _spectral(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
     """Spectral vectors at a root mean square norm of `start_norm`, padded with zeros beyond the graph's dimensions."""
-    start: dict[str, Tensor] = {}
-    for side, vectors in zip(SIDES, spectral_embeddings(graph, config.dims, config.seed), strict=True):
+    start = []
+    for vectors in spectral_embeddings(graph, config.dims, config.seed):
         scale = config.start_norm / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
-        start[side] = torch.from_numpy(np.pad(vectors * scale, ((0, 0), (0, config.dims - vectors.shape[1]))))
+        padded = np.pad(vectors * scale, ((0, 0), (0, config.dims - vectors.shape[1])))
+        start.append(torch.from_numpy(padded))
     return start
 
 
@@ -240,10 +232,7 @@ class BprTask(Task[BprBatch]):
     def loss(self, batch: BprBatch) -> Mapping[str, Tensor]:
         """Equation 11 as a mean over the batch, from one propagation."""
         final = self.network()
-        place = final["user"].device
-        users_B, items_B, negatives_BJ = (
-            part.to(place) for part in (batch.users, batch.items, batch.negatives)
-        )
+        users_B, items_B, negatives_BJ = (part.to(final["user"].device) for part in batch)
         if self.config.negative_choice == "hardest":
             negatives_BJ = _hardest(final, users_B, negatives_BJ)
         users_BD = F.embedding(users_B, final["user"])
@@ -279,58 +268,49 @@ class BprTask(Task[BprBatch]):
 # --- From a data set to vectors.
 
 
-class CollaborativeEncoder:
-    """Learns :class:`CollaborativeVectors` from interactions: what XRec calls its collaborative tokenizer."""
+def learn_vectors(
+    dataset: Dataset, folder: Path | str, config: CollaborativeConfig, graph: Graph = "leak-free"
+) -> CollaborativeVectors:
+    """Vectors from interactions, what XRec calls its collaborative tokenizer; a killed run continues from `folder`.
 
-    def __init__(self, config: CollaborativeConfig | None = None) -> None:
-        self.config = config or CollaborativeConfig()
+    Reads no text. `folder` is for checkpoints and metrics.jsonl, `graph` says which training edges count (see
+    `Dataset.edges`). Without validation interactions nothing can be selected: the last epoch is kept, and the log
+    says so. Time per epoch O(steps · K·E·D + E·J·D), and one truncated SVD for a spectral start; memory of a step
+    O((U+I)·K·D + batch·J·D).
 
-    def fit(self, dataset: Dataset, folder: Path | str, graph: Graph = "leak-free") -> CollaborativeVectors:
-        """Learn the vectors; a killed run continues from `folder`.
-
-        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
-
-        Args:
-            dataset: interactions; no text is read.
-            folder: for checkpoints and metrics.jsonl.
-            graph: which training edges (see `Dataset.edges`).
-
-        Time per epoch O(steps · K·E·D + E·J·D) for J negatives, and one truncated SVD for a spectral start; memory of
-        a step O((U+I)·K·D + batch·J·D).
-
-        Raises:
-            UserError: nothing to learn from; training diverged.
-        """
-        config, valid = self.config, dataset.edges("valid")
-        bipartite = Bipartite(dataset.edges("train", graph), len(dataset.users), len(dataset.items))
-        task = BprTask(CollaborativeNetwork(bipartite, config), bipartite, valid, config)
-        if not len(task.edges):
-            raise UserError(
-                f"data set '{dataset.name}': no training interaction of a user who left an item out, so nothing "
-                "to rank; import one with a train split"
-            )
-        validates = bool(len(valid))
-        loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
-        identity = dataset.fingerprint + graph + config.identity()
-        result = train(task, loop, Path(folder), "collaborative", identity)
-        if validates:
-            recall = result.best_metrics["recall@20"]
-            log.info("collaborative: best epoch %d, validation Recall@20 %.4f", result.best_epoch, recall)
-        else:
-            log.warning(
-                "collaborative: data set '%s' has no validation interactions; the last of %d epochs is kept",
-                dataset.name,
-                result.best_epoch,
-            )
-        vectors, fold_in = propagated(task.network.cpu(), bipartite)
-        return CollaborativeVectors(
-            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
-            seen=bipartite.edges,
-            config=config.model_dump(mode="json"),
-            metrics=result.summary(),
-            vectors=vectors,
-            fold_in=fold_in,
+    Raises:
+        UserError: nothing to learn from; training diverged.
+    """
+    valid = dataset.edges("valid")
+    bipartite = Bipartite(dataset.edges("train", graph), len(dataset.users), len(dataset.items))
+    task = BprTask(CollaborativeNetwork(bipartite, config), bipartite, valid, config)
+    if not len(task.edges):
+        raise UserError(
+            f"data set '{dataset.name}': no training interaction of a user who left an item out, so nothing "
+            "to rank; import one with a train split"
         )
+    validates = bool(len(valid))
+    loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
+    identity = dataset.fingerprint + graph + config.identity()
+    result = train(task, loop, Path(folder), "collaborative", identity)
+    if validates:
+        recall = result.best_metrics["recall@20"]
+        log.info("collaborative: best epoch %d, validation Recall@20 %.4f", result.best_epoch, recall)
+    else:
+        log.warning(
+            "collaborative: data set '%s' has no validation interactions; the last of %d epochs is kept",
+            dataset.name,
+            result.best_epoch,
+        )
+    vectors, fold_in = propagated(task.network.cpu(), bipartite)
+    return CollaborativeVectors(
+        catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
+        seen=bipartite.edges,
+        config=config.model_dump(mode="json"),
+        metrics=result.summary(),
+        vectors=vectors,
+        fold_in=fold_in,
+    )
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What stage 1 leaves: users and items as vectors whose inner product is a score. No torch.
 
-Legend: N entities of a side, I items, E edges, T training pairs, W width of a representation, D width of a vector.
+Legend: N entities of a side, I items, E edges, W width of a representation, D width of a vector.
 """
 
 from abc import abstractmethod
@@ -49,11 +49,6 @@ class Representations(Saved):
     def titles(self) -> Sequence[str]:
         """By internal item; "" when unknown."""
         return self.catalogue.titles
-
-    @property
-    def taken(self) -> Ints:
-        """[T, 2] all internal training pairs."""
-        return self.catalogue.taken
 
     @cached_property
     def has_history(self) -> Mapping[str, NDArray[np.bool_]]:

@@ -35,9 +35,9 @@ class XRec(ExplainingSystem):
 
     def make_collaborative(self, run: Run) -> CollaborativeVectors:
         """Stage 1: a vector of each user and item, from training interactions alone."""
-        from forwhy.graph.lightgcn import CollaborativeEncoder
+        from forwhy.graph.lightgcn import learn_vectors
 
-        return CollaborativeEncoder(self.collaborative).fit(run.dataset(), run.work, self.data.graph)
+        return learn_vectors(run.dataset(), run.work, self.collaborative, self.data.graph)
 
     def new_explainer(self) -> XRecExplainer:
         """Stage 2: adapted vectors in the prompt and in every layer."""

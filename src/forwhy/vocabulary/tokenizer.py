@@ -58,7 +58,8 @@ class BehaviourTokenizer:
     ) -> Vocabulary:
         """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
-        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
+        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so. Time per
+        epoch O(E·(batch + K)·S·M) with the preset `forwhy`, plus one SVD at the start.
 
         Args:
             dataset: interactions, and explanations of training pairs.
@@ -66,8 +67,6 @@ class BehaviourTokenizer:
             encoder: frozen text encoder.
             folder: for checkpoints and metrics.jsonl.
             graph: which training edges (see `Dataset.edges`).
-
-        Time per epoch O(E·(batch + K)·S·M) with the preset `forwhy`, plus one SVD at the start.
 
         Raises:
             UserError: no training interaction; training diverged.
@@ -90,7 +89,10 @@ class BehaviourTokenizer:
         task = TokenizerTask(network, bipartite, valid, book, pairs, vectors)
         validates = bool(len(valid))
         loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
-        identity = self._identity(dataset, graph, book, encoder)
+        # What a checkpoint is of: one made from anything else is not continued.
+        made_of = [config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
+        made_of += [hashlib.sha256(rows.tobytes()).hexdigest() for rows in book.rows.values()]
+        identity = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         result = train(task, loop, Path(folder), "vocabulary", identity)
         if validates:
             score = result.best_metrics["hr@20"]
@@ -115,8 +117,8 @@ class BehaviourTokenizer:
         found = network.all_words()
         codebooks = {name: book.codebook.numpy() for name, book in network.quantizers.items()}
         codes = {side: words.codes_BS.numpy().astype(np.int32) for side, words in found.items()}
-        linear = ((name, head) for name, head in network.heads.items() if isinstance(head, torch.nn.Linear))
-        heads = {name: head.weight.numpy() for name, head in linear}
+        linear = torch.nn.Linear
+        heads = {name: it.weight.numpy() for name, it in network.heads.items() if isinstance(it, linear)}
         return Vocabulary(
             catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
             seen=graph.edges,
@@ -129,14 +131,6 @@ class BehaviourTokenizer:
             fold_in=_fold_in(graph, network, found["item"]),
             heads=heads,
         )
-
-    def _identity(self, dataset: Dataset, graph: Graph, book: PhraseBook, encoder: TextEncoder) -> str:
-        """What a checkpoint is of: one made from anything else is not continued."""
-        made_of = [self.config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
-        digest = hashlib.sha256(json.dumps(made_of).encode())
-        for side in SIDES:
-            digest.update(book.rows[side].tobytes())
-        return digest.hexdigest()
 
 
 # --- The training.
@@ -240,7 +234,7 @@ class TokenizerTask(Task[TokenizerBatch]):
             scaled = self.config.reconstruction == "minmax_rmse"
             reconstruction = reconstruction_rmse(positive, negative, scaled)
         parts = {"reconstruction": reconstruction, "vq": of_users.loss + of_items.loss}
-        total = parts["reconstruction"] + parts["vq"]
+        total = reconstruction + parts["vq"]
         if self.config.macro and self.config.alpha and len(batch.pairs) > 1:
             parts["macro"] = self._macro(batch.pairs, states)
             total = total + self.config.alpha * parts["macro"]

@@ -5,6 +5,7 @@ Legend: N items, L levels, D width, Q items asked about.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,8 @@ def build_index(
                 f"{name} vectors: {len(table):,} rows for {len(items):,} items; give one row per item, in its order"
             )
     index = _from_source(items, config, vectors)
-    metrics = {**index.metrics, **health(index, vectors)}
     settings = config.model_dump(mode="json", exclude={"file"})
-    return ItemIndex(index.codes, index.sizes, index.sources, items, settings, metrics)
+    return replace(index, config=settings, metrics={**index.metrics, **health(index, vectors)})
 
 
 def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]) -> ItemIndex:
@@ -123,13 +123,16 @@ def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]
     wanted = list(config.reads)
     if config.order == "behaviour_first":
         wanted.reverse()
-    parts = {name: _part(name, vectors.get(name), config) for name in wanted}
-    levels = [(name, level) for name in wanted for level in range(parts[name][0].shape[1])]
+    parts = [(name, *_part(name, vectors.get(name), config)) for name in wanted]
+    levels = [
+        (level, name, width, codes_N)
+        for name, codes_NL, width in parts
+        for level, codes_N in enumerate(codes_NL.T)
+    ]
     if config.order == "interleave":
-        levels.sort(key=lambda column: column[1])
-    codes_NL = np.column_stack([parts[name][0][:, level] for name, level in levels])
-    sizes = [parts[name][1] for name, _ in levels]
-    return unique_index(items, codes_NL, sizes, [name for name, _ in levels], config.method)
+        levels.sort(key=lambda column: column[0])
+    _, names, sizes, codes = zip(*levels, strict=True)
+    return unique_index(items, np.column_stack(codes), sizes, names, config.method)
 
 
 def _part(name: str, table: Vectors | None, config: IndexConfig) -> tuple[NDArray[np.int32], int]:

@@ -206,34 +206,13 @@ def unique_index(
 
 
 def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"] = "extend") -> ItemIndex:
-    """Read a published index for these items.
+    """Read a published index of these items, all of them and no others.
 
-    Args:
-        path: The file.
-        items: All of them, and no others, must be in the file.
-        resolve: When items share an index: `extend` adds a level and logs it, `report` refuses the file.
+    Items that share an index are told apart by one more level (`extend`), or the file is refused (`report`).
 
     Raises:
         UserError: broken file, foreign tokens, missing or extra items, or collisions with `report`; counts and
             examples are named.
-    """
-    codes_NL = read_codes(path, items)
-    sizes = (codes_NL.max(0) + 1).tolist()
-    return unique_index(items, codes_NL, sizes, ["file"] * len(sizes), str(path), resolve)
-
-
-def to_json(index: ItemIndex, path: Path | str) -> None:
-    """Write LC-Rec's format; ids become strings, as JSON's keys are. Atomic."""
-    rows = ((str(item), index.names(number)) for number, item in enumerate(index.items.values))
-    with atomic_file(Path(path)) as temporary:
-        temporary.write_text(json.dumps(dict(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_codes(path: Path | str, items: Ids) -> Codes:
-    """The codes in an index file, [N, L] in the order of `items`, shared ones as they are.
-
-    Raises:
-        UserError: as `from_json`, but for collisions.
     """
     path = Path(path)
     document = read_json(path)
@@ -253,7 +232,15 @@ def read_codes(path: Path | str, items: Ids) -> Codes:
             f"{path}: item {str(items.values[number])[:50]!r}: code {code} of level {level + 1}, and every code up to "
             f"it would get a token; number them from 0, below {most:,}"
         )
-    return codes_NL
+    sizes = (codes_NL.max(0) + 1).tolist()
+    return unique_index(items, codes_NL, sizes, ["file"] * levels, str(path), resolve)
+
+
+def to_json(index: ItemIndex, path: Path | str) -> None:
+    """Write LC-Rec's format; ids become strings, as JSON's keys are. Atomic."""
+    rows = ((str(item), index.names(number)) for number, item in enumerate(index.items.values))
+    with atomic_file(Path(path)) as temporary:
+        temporary.write_text(json.dumps(dict(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _places(path: Path, keys: list[str], items: Ids) -> Ints:
