@@ -88,18 +88,14 @@ def evaluation_document(
 ) -> Document:
     """Everything measured, as plain JSON values; what was not measured is null.
 
-    Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book ->
-    perplexity, used); `text` (the method's metrics, all of `registry.METRICS` that apply, `intervals`, `std`
-    over pairs, `pairs`, and `signatures`); `controls` (name -> the same without `signatures`, with `sentence`
-    where it is a constant, `fallbacks` where it may lack a text (pairs that got the constant) and `margin`,
-    the method minus the control on the same pairs);
-    `information_gain` (user, item, both: nats per token, `intervals`); `nll` with `nll_interval`;
-    `text_retrieval` (of `text_retrieval`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
-    most], and, of `groups.LEAST` pairs or more, the metrics as in `text`); `variants` (name -> ranking
-    of the same model asked otherwise); `order` (of systems of the next item: `given` and `shuffled`, a ranking of
-    the same users after their histories in either order); `costs` (whatever was given); `protocol` (fingerprint,
-    split, seed: whatever was given; `protocol_in_words` reads it).
-    Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
+    Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book -> perplexity,
+    used); `text` (all of `registry.METRICS` that apply, `intervals`, `std` over pairs, `pairs`, `signatures`);
+    `controls` (name -> metrics as in `text`, `sentence` of a constant, `fallbacks`: pairs that got the constant, and
+    `margin`: the method minus the control on the same pairs); `information_gain` (user, item, both: nats per token,
+    `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
+    [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
+    otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
+    whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
 
     def each(found: Mapping[str, T] | None, document: Callable[[T], Document]) -> Document | None:
@@ -160,10 +156,9 @@ REMOVED = {
 
 
 def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
-    """Sentences for the `protocol` of an evaluation document; what it does not say is left out.
+    """Sentences for the `protocol` of an evaluation document, without characters that a terminal would obey.
 
-    Names come from data and recipes: characters that a terminal would obey are replaced by spaces. They are
-    no markup and no HTML, so escape them where they are shown as one.
+    Names in them come from data and recipes: escape them in markup and HTML.
     """
     sentences = (
         *_data(protocol),
@@ -191,7 +186,7 @@ def _data(protocol: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _graph(protocol: Mapping[str, Any]) -> Iterator[str]:
-    """The protocol by name; older documents have only the `graph`."""
+    """The protocol by name; documents of older versions have only the `graph`."""
     name = protocol.get("protocol", protocol.get("graph"))
     edges = f" ({protocol['training_edges']:,} edges)" if "training_edges" in protocol else ""
     if name == "as-published":

@@ -1,12 +1,11 @@
 """Grounding: which statements of an explanation are supported by what is known of the item and the user.
 
-An explanation is cut into claims (`claims.py`), each is matched against the statements of its pair
-(`evidence.py`). The support of a claim is how well the best statement matches it: a cosine of embeddings,
-corrected for chance, or the probability of a caller's entailment model. The threshold is fitted on training
-pairs: the claims of a training explanation are *right* beside the other texts of its user and item, and
-*wrong* beside those of a random other pair. Both error rates stand beside every number. They bound the
-matcher's own error from above: other texts need not mention what is true, and "friendly staff" is true of
-many places.
+An explanation is cut into claims (`claims.py`), and each is matched with the statements about its pair
+(`evidence.py`). The support of a claim is how well the best statement matches it: a cosine of embeddings, corrected
+for chance, or the probability of a caller's entailment model. The threshold is fitted on training explanations: their
+claims are *right* beside the other texts of their user and item, *wrong* beside those of a random other pair. Both
+error rates are reported. They bound the matcher's own error from above: other texts need not mention what is true,
+and "friendly staff" is true of many places.
 
 Shapes: n pairs; c claims of one text, C of all; s statements; D dimensions.
 """
@@ -51,8 +50,7 @@ class Calibration:
 
     threshold: float
     missed: dict[str, float]
-    """Side (`either`, `item`, `user`) -> share of right claims below the threshold; a side that no training pair
-    has is absent."""
+    """Side (`either`, `item`, `user`; absent where no training pair has it) -> share of right claims below."""
     accepted: dict[str, float]
     """Side -> share of claims that another pair's evidence supports."""
     claims: dict[str, int]
@@ -64,9 +62,9 @@ class Grounding:
     """Grounding of n explanations."""
 
     per_pair: dict[str, Floats]
-    """[n] each: `precision` (share of claims that either side supports), `precision_item`, `precision_user`
-    (of one side, where the pair has it), `recall` (share of the reference's claims that some claim of the
-    text supports), `claims` (their number). NaN where a pair is not counted."""
+    """[n] each, NaN where a pair does not count: `precision` (share of claims that either side supports),
+    `precision_item`, `precision_user`, `recall` (share of the reference's claims that some claim of the text
+    supports), `claims` (their number)."""
     unsupported: list[list[str]]
     """[n] claims that neither side supports; empty where `precision` is NaN."""
     excluded: dict[str, int]
@@ -74,7 +72,7 @@ class Grounding:
     `no_reference_claims`."""
 
     def intervals(self) -> dict[str, Interval]:
-        """Means over the pairs that count, with bootstrap 95% intervals; a metric without pairs is absent."""
+        """Means over the pairs that count; a metric without such pairs is absent."""
         return _intervals(self.per_pair)
 
     def margins(self, other: "Grounding") -> dict[str, Interval]:
@@ -120,12 +118,12 @@ class Grounder:
         return cls(known, support, _calibrate(known, chosen, support, seed))
 
     def score(self, texts: Sequence[str], pairs: Pairs) -> Grounding:
-        """Grounding of `texts[k]` as the explanation of pair k, whose own text is the reference.
+        """Ground `texts[k]` as the explanation of pair k, whose own text is the reference.
 
-        Cost: linear in claims times statements of each pair, and one encoding per distinct statement.
+        Cost: claims times statements of each pair, and one encoding per distinct statement.
 
         Raises:
-            ValueError: not as many texts as pairs.
+            ValueError: Not as many texts as pairs.
         """
         if len(texts) != len(pairs):
             raise ValueError(f"{len(texts)} texts for {len(pairs)} pairs")
@@ -157,8 +155,8 @@ class GroundingTable:
 
     method: Grounding
     controls: dict[str, Grounding]
-    """`reference`: the pairs' own texts, what a perfect writer reaches under this matcher; `constant`: one
-    training sentence for all; `dealt`: the method's outputs, each given to another pair."""
+    """`reference`: the pairs' own texts, as a perfect writer would give; `constant`: one training sentence for all;
+    `dealt`: the method's outputs, each given to a pair of another item."""
     sentence: str
     """The constant."""
     calibration: Calibration
@@ -179,10 +177,7 @@ class GroundingTable:
 def grounding_table(
     predictions: Sequence[str], pairs: Pairs, grounder: Grounder, train_texts: Sequence[str], seed: int = 0
 ) -> GroundingTable:
-    """Score predictions and all controls; the constant is picked on `train_texts` only.
-
-    Outputs are dealt to pairs of another item. Cost: four times `Grounder.score`.
-    """
+    """Score predictions and all controls; the constant is picked on `train_texts`. Cost: four times `score`."""
     dealt = [predictions[row] for row in deal(len(predictions), seed, pairs.items)]
     sentence = best_constant(train_texts, seed=seed)
     controls = {"reference": pairs.texts, "constant": [sentence] * len(pairs), "dealt": dealt}
@@ -193,13 +188,10 @@ def grounding_table(
 def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
     """Support as the best cosine, or with a `background` the probability that it is no accident.
 
-    Among many statements one is always near, and a vague claim is near everything: a constant sentence beats
-    the references by the cosine alone (docs/results.md). With the share p of background statements that are
-    nearer than the best of the pair's m statements, the score is (1 - p)^m: the probability that none of m
-    random statements is nearer. A claim that is literally there scores 1.
-
-    Every distinct text is encoded once and kept as long as the function. Cost for each claim: its statements
-    plus the background.
+    Among many statements one is always near, and a vague claim is near everything: by the cosine alone a constant
+    sentence beats the references (docs/results.md). Of the background statements the share p is nearer than the best
+    of the pair's m statements; the score is (1 - p)^m, the probability that none of m random statements is nearer.
+    Cost: for each claim its statements and the background; every distinct text is encoded once.
     """
     memory = RememberingEncoder(encoder)
 
@@ -216,7 +208,7 @@ def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
 
 
 def _nearest(said_cD: Vectors, known_sD: Vectors, background_bD: Vectors) -> Floats:
-    """[c] as `cosine_support` says."""
+    """[c] scores of `cosine_support`."""
     best_c = np.full(len(said_cD), -np.inf)
     for start in range(0, len(said_cD) if len(known_sD) else 0, BLOCK):
         block = slice(start, start + BLOCK)
@@ -250,10 +242,7 @@ def entailment_support(entails: Entails) -> Support:
 
 
 def balanced_threshold(right: Floats, wrong: Floats) -> float:
-    """The score at which the share of `right` below and of `wrong` not below differ least. O(n log n).
-
-    Only observed scores are tried; the lowest of equals wins.
-    """
+    """The observed score at which the shares of `right` below it and of `wrong` from it on differ least."""
     tried = np.unique(np.concatenate([right, wrong]))
     missed = np.searchsorted(np.sort(right), tried) / len(right)
     accepted = 1 - np.searchsorted(np.sort(wrong), tried) / len(wrong)
@@ -308,7 +297,7 @@ def _rows(said: Sequence[Sequence[str]]) -> Ints:
 
 
 def _shares(held_C: Flags, said: Sequence[Sequence[str]], counted_n: Flags) -> Floats:
-    """[n] share of each pair's claims that are held; NaN for pairs without claims and those that do not count."""
+    """[n] share of each pair's claims that are held; NaN without claims and where a pair does not count."""
     held_n = np.bincount(_rows(said), held_C, len(said))
     claims_n = np.array([len(row) for row in said])
     return np.where(counted_n & (claims_n > 0), held_n / np.maximum(claims_n, 1), np.nan)

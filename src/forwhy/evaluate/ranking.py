@@ -1,7 +1,7 @@
-"""Full ranking: where each held-out item stands in the whole catalogue, and what the recommended lists are like.
+"""Full ranking: the rank of each held-out item in the whole catalogue, and what the recommended lists are like.
 
-Shapes: U users, I items, D dimensions; V users with test items (B of one block); T test items of the block's
-busiest user; K places of a list.
+Shapes: U users, I items, D dimensions; V users with test items (B of one block); T most test items of a user of the
+block; K places of a list.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -65,10 +65,10 @@ def rank_all(
     test: Ints,
     ks: Sequence[int] = KS,
 ) -> RankingResult:
-    """`rank_scores` of inner products: user_vectors [U, D] against item_vectors [I, D].
+    """Rank by inner products of `user_vectors` [U, D] and `item_vectors` [I, D]; the rest as in `rank_scores`.
 
-    Cost: U x I x D multiplications in float32. Items of equal vectors get the very same score: they
-    are scored once, since a matrix product may round equal columns differently and so break ties.
+    Items of equal vectors are scored once: a matrix product may round equal columns differently and so break ties.
+    Cost: U x I x D multiplications in float32.
     """
     users_ud = np.ascontiguousarray(user_vectors, dtype=np.float32)
     distinct_id, position_i = _distinct(np.ascontiguousarray(item_vectors, dtype=np.float32))
@@ -91,16 +91,14 @@ def rank_scores(
 ) -> RankingResult:
     """Rank the test items of each user among all items but those `seen` [E, 2] in training.
 
-    `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are
-    dropped. `hidden` [M, 2]: the pairs that are not offered instead of `seen`, empty: none; a test pair among them
-    stays and is a miss, behind the catalogue and every k. Ties are counted against us: a test item stands behind
-    every other item of its score.
-    `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank
-    of the first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k,
-    the user's test items), so that a perfect list has 1. The lists themselves, with equal scores in catalogue
-    order: `novelty@k`, `popularity@k` and `coverage@k` of `list_metrics`.
-    Cost: some three times one block of scores in memory, a comparison per (test pair, item), and max(ks)
-    places per user.
+    `test` [T, 2] holds internal (user, item) pairs; repeated ones count once, those also in `seen` are dropped. With
+    `hidden` [M, 2] these pairs are not offered, instead of `seen`; a test pair among them is a miss, behind the
+    catalogue and every k. Ties are counted against us: a test item ranks behind every other item of its score.
+
+    `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank of the
+    first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k, the user's test
+    items), so that a perfect list has 1. Of the lists, with equal scores in catalogue order: see `list_metrics`.
+    Cost: three blocks of scores in memory, a comparison per (test pair, item), and max(ks) places per user.
 
     Raises:
         UserError: no test pair is left.
@@ -211,10 +209,9 @@ def _distinct(rows_nd: Scores) -> tuple[Scores, Ints]:
 
 
 def top_items(scores_bi: Scores, k: int) -> Lists:
-    """The `k` best items of each row, k at most I; equal scores in catalogue order, as recommenders list them.
+    """The `k` best items of each row, k at most I; equal scores in catalogue order. Cost: one copy of the scores.
 
-    Items of score -inf are closed: a row with fewer than k open items ends in -1.
-    Cost: one copy of the scores; linear in them.
+    Items of score -inf are not offered: a row with fewer than k others ends in -1.
     """
     items = np.flatnonzero(_reaching(scores_bi, k))
     rows, items = np.divmod(items, scores_bi.shape[1])
@@ -243,15 +240,12 @@ def _reaching(scores_bi: Scores, k: int) -> NDArray[np.bool_]:
 def list_metrics(
     lists_vk: Lists, seen: Ints, n_items: int, ks: Sequence[int]
 ) -> tuple[dict[str, Floats], dict[str, float]]:
-    """Metrics of each user's list [V], and of all lists together. `seen` [E, 2]: unique training pairs.
+    """Metrics of each user's list [V], and of all lists together; `seen` [E, 2]: unique training pairs. O(V x K).
 
-    Of each list: `novelty@k`, the mean self-information log2(U / u) of its items in bits, where u of the U
-    users with training pairs took the item (Zhou et al. 2010; u is at least 1, so that an item nobody took
-    is as novel as the rarest can be); `popularity@k`, the share of its places that go to the 20% of items
-    with most training users, items tied across that edge counted in part. Both need training pairs and are
-    left out without any. Of all lists: `coverage@k`, the share of the catalogue that is in somebody's list
-    (Ge et al. 2010), which grows with the number of users.
-    Cost: linear in V x K.
+    Of each list, where there are training pairs: `novelty@k`, the mean self-information log2(U / u) of its items in
+    bits, where u (at least 1) of the U users with training pairs took the item (Zhou et al. 2010); `popularity@k`, the
+    share of its places that go to the 20% of items with most training users, items tied across that edge counted in
+    part. Of all lists: `coverage@k`, the share of the catalogue that is in some list (Ge et al. 2010).
     """
     per_user, coverage = {}, {}
     takers_i = np.bincount(seen[:, 1], minlength=n_items)
@@ -286,10 +280,9 @@ def _running_mean(values_i: Floats, lists_vk: Lists) -> Floats:
 
 # --- Leave-one-out: where each user's next item stands in the catalogue, or in a list of the best.
 #
-# "Seen items left out" means one thing, whether a model scores every item or writes a list: nothing of the user's
-# history is offered, as `recommend` does it. Who takes something again is missed and still counts: to leave that
-# item alone in the ranking would tell every model which of the seen items it is. Lists are asked for with the history
-# hidden, so that they hold as many unseen items as any other list.
+# "Seen items left out": nothing of the user's history is offered, as `recommend` does it, whether a model scores every
+# item or writes a list. A user who takes something again is a miss and still counts: to offer that item alone of the
+# history would tell every model which one it is.
 
 
 def rank_sequences(
@@ -303,8 +296,7 @@ def rank_sequences(
 
     `scores`: internal users [B] -> [B, I] scores after `sequences.histories(split)`, which for test include the
     validation item. With `filter_seen` no item of that history is offered, and one that is taken again is a miss.
-    Ties are counted against us. `recall@k` (0 or 1 of a user), `ndcg@k`, `mrr@k` and the lists' metrics as in
-    `rank_scores`; `mrr`: 1 / rank.
+    Metrics are those of `rank_scores` that differ with one test item, and `mrr`, the mean of 1 / rank.
 
     Raises:
         UserError: no user has an item left out.
@@ -320,12 +312,11 @@ def rank_sequences(
 def rank_lists(
     lists_vk: Ints, sequences: Sequences, split: Heldout = "test", ks: Sequence[int] = NEXT_ITEM_KS
 ) -> RankingResult:
-    """Metrics of `rank_sequences` from each user's best K items [V, K], as a beam gives them.
+    """Metrics of `rank_sequences` but `mrr` (which needs all ranks) from each user's best K items [V, K].
 
-    Without `mrr`, which needs all ranks. Rows follow `sequences.evaluated(split)`. A list that ends early holds -1
-    from there on; one of nothing else is somebody's who has taken everything. An item outside the list is a miss: its
-    rank is given as one behind the catalogue and behind every k. With seen items left out, give lists for which the
-    model was told to hide `sequences.histories(split)`.
+    Rows follow `sequences.evaluated(split)`. A list that ends early holds -1 from there on. An item outside the list
+    is a miss: its rank is one behind the catalogue and every k. To leave seen items out, give lists for which the
+    model hid `sequences.histories(split)`.
 
     Raises:
         UserError: no user has an item left out; a k beyond the lists.

@@ -1,9 +1,8 @@
 """What a method wrote, pair by pair: outputs of a run or from elsewhere, matched with a data set's held-out pairs.
 
-Outputs from elsewhere are a table of pairs, or two lists of texts, each row beside the reference it answers.
-Nothing is dropped in silence. A row without a prediction or a reference (null, NaN) is left out and counted;
-a prediction without a word stays and scores 0; equal rows about one pair count once; two different rows
-about one pair are refused, since only their author knows which one is meant.
+Outputs from elsewhere are a table, or two lists of texts. A row without a prediction or a reference (null, NaN) is left
+out and counted; a prediction without a word stays and scores 0; equal rows about one pair count once; two different
+rows about one pair are refused, since only their author knows which one is meant.
 
 Shapes: n rows that are kept.
 """
@@ -47,16 +46,16 @@ class Outputs:
     """One text for each pair of a user and an item, beside the right one, with what was left out of them."""
 
     frame: pl.DataFrame
-    """[n] rows: the columns `COLUMNS`; `key` (`PAIR_KEY` or `TEXT_KEY`); `user` and `item`, the internal numbers
-    of a held-out pair (`match`), else null; `features` of the reference where the file has that column."""
+    """[n] rows: `COLUMNS`; `key` (`PAIR_KEY` or `TEXT_KEY`); `user` and `item`, the internal numbers of a held-out pair
+    that `match` found, else null; `features` of the reference where the file has that column."""
     has_ids: bool = True
     has_references: bool = True
     """Whether ids and references were in the file itself."""
     exclusions: Mapping[str, int] = field(default_factory=dict)
     """Reason -> rows left out."""
     found: Mapping[str, int] = field(default_factory=dict)
-    """Without ids, rows by what their reference is in the data set: text of one `valid`, `test` or `train`
-    pair, of several pairs or rows (`ambiguous`), or of none (`unknown`). Empty with ids."""
+    """Without ids, rows by whose text their reference is: one `valid`, `test` or `train` pair's, that of several pairs
+    or rows (`ambiguous`), or nobody's (`unknown`)."""
 
     def __len__(self) -> int:
         return self.frame.height
@@ -125,27 +124,23 @@ class Outputs:
 
 
 def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:
-    """Rows by reference, then prediction, then pair, so that what is drawn does not depend on how they came."""
+    """Rows by reference, prediction and pair: nothing that is drawn depends on the order of a file."""
     nobody = pl.lit(None, pl.Int64)
     frame = frame.select(*COLUMNS, pl.col("^features$"), key=key, user=nobody, item=nobody)
     return frame.sort("reference", "prediction", pl.col(IDS).cast(pl.String), maintain_order=True)
 
 
 def read_outputs(path: Path, references: Path | None = None) -> Outputs:
-    """Read a table or a list of predictions; rows come in an order that does not depend on the file's.
+    """Read a table or a list of predictions.
 
-    A table has `prediction`, `reference`, both or none of `user_id` and `item_id`, optionally `features`.
-    Tables are CSV, TSV, JSONL and parquet; an empty cell of CSV or TSV is an empty prediction. Lists are
-    .pkl (read without running anything in it), .json and .txt (a text per line). `features` holds single
-    words: a list, or text with commas or spaces between them.
-
-    Args:
-        path: The outputs.
-        references: A list, or a table with a `reference` column, row by row; used where `path` has none.
+    A table (CSV, TSV, JSONL, parquet) has `prediction`, `reference`, both or none of `user_id` and `item_id`, and
+    perhaps `features`: single words, a list or text with commas or spaces between them. An empty cell of CSV or TSV is
+    an empty prediction. Lists are .pkl (read without running anything in it), .json and .txt (a text per line).
+    `references`: a list, or a table with a `reference` column, row by row, for a `path` that has none.
 
     Raises:
-        UserError: names file, row and column: unreadable or empty files, missing columns, lists of
-            different length, values that are no text, contradicting rows, fewer than two rows left.
+        UserError: Unreadable or empty files, missing columns, lists of different length, values that are no text,
+            contradicting rows, fewer than two rows left.
     """
     frame = _frame(path, "prediction")
     has_references = "reference" in frame.columns
@@ -291,17 +286,17 @@ def _features(frame: pl.DataFrame) -> pl.Series:
     return pl.Series("features", features, pl.List(pl.String))
 
 
-# --- Which held-out pair is a row? By ids, else by the reference text. Held out: the explanation is in valid or test.
+# --- Which held-out pair (its explanation is in valid or test) is a row? By ids, else by the reference text.
 
 
 def match(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
-    """Give rows their held-out pair: its internal numbers, and its ids as text.
+    """Give rows the internal numbers of their held-out pair, and its ids as text.
 
-    Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose
-    reference is the text of exactly one held-out pair get its ids.
+    Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose reference
+    is the text of exactly one held-out pair get its ids.
 
     Raises:
-        UserError: rows with ids, of which fewer than two are held-out pairs.
+        UserError: Rows with ids, of which fewer than two are held-out pairs.
     """
     matched = _by_ids(name, outputs, dataset) if outputs.has_ids else _by_reference(outputs, dataset)
     known = {

@@ -22,8 +22,8 @@ class Metric:
     source: str
     """Convention, paper or package that it equals."""
     top: float | None
-    """The most it can be; none for counts and unbounded scores. The least is 0; of `similarity` and
-    `bertscore_*` -1 (less when rescaled); of `bartscore_*` and `bleurt` there is none."""
+    """The most it can be; none for counts and unbounded scores. The least is 0; -1 of `similarity` and `bertscore_*`
+    (less when rescaled); none of `bartscore_*` and `bleurt`."""
     better: Literal["higher", "neutral"] = "higher"
     """"neutral": says nothing of the references (dealt outputs score the same), so no control wins by it;
     the papers want `usr`, `fcr` and `distinct` high and `div` low."""

@@ -48,8 +48,7 @@ def bootstrap(
 ) -> list[Interval]:
     """Percentile bootstrap of any statistic of column sums: means, ratios of sums, corpus BLEU.
 
-    `statistic` maps sums [..., m] to values [..., k] and is applied to all resamples at once.
-    The same seed draws the same rows, so statistics of equally many rows are paired.
+    `statistic` maps sums [..., m] to values [..., k]. The same seed draws the same of equally many rows.
     """
     rows_nm = _matrix(rows_nm)
     point_k = statistic(rows_nm.sum(axis=0))
@@ -76,9 +75,9 @@ def permute(
 ) -> Floats:
     """[k] two-sided p of the differences of any statistic of column sums, under random swaps within pairs.
 
-    A swap exchanges a pair's whole rows, so that the counts behind corpus BLEU stay together; all
-    statistics see the same swaps. `statistic` is as in `bootstrap`. The observed assignment counts as one of the
-    permutations, so p is never 0 (Phipson and Smyth 2010). Cost: n x m sums per permutation.
+    `statistic` maps sums [..., m] to values [..., k]. A swap exchanges a pair's whole rows, so that the counts behind
+    corpus BLEU stay together. The observed assignment counts as one of the permutations, so p is never 0 (Phipson and
+    Smyth 2010). Cost: n x m sums per permutation.
     """
     a_nm, b_nm = _matrix(a_nm), _matrix(b_nm)
     sums_a, sums_b = a_nm.sum(axis=0), b_nm.sum(axis=0)
@@ -99,8 +98,7 @@ def permute(
 def holm(p: Sequence[float] | Floats) -> Floats:
     """Corrected p [m] of one family: 5% is the chance of any false one among those up to 0.05 (Holm 1979).
 
-    In ascending order p[j] becomes the largest of (m - i) p[i], i = 0..j, at most 1: valid whatever the
-    dependence between the tests, and never less strict than the raw p.
+    In ascending order p[j] becomes the largest of (m - i) p[i], i = 0..j, at most 1, whatever the tests' dependence.
     """
     raw = np.asarray(p, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
@@ -111,14 +109,13 @@ def holm(p: Sequence[float] | Floats) -> Floats:
 
 
 def effect_size(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Cohen's d_z of paired values [n]: mean of `a - b` in units of its own standard deviation over pairs.
+    """Cohen's d_z of paired values [n]: mean of `a - b` over its standard deviation.
 
-    How steady a difference is, not how large: 1 means that the typical pair is one deviation from no
-    difference. Unlike p it doesn't grow with n; Cohen's marks are 0.2 small, 0.5 medium, 0.8 large.
-    0 where all pairs are equal; infinite where all differ by the same amount.
+    How steady a difference is, not how large; unlike p it doesn't grow with n. Cohen's marks are 0.2 small, 0.5
+    medium, 0.8 large. 0 where all pairs are equal; infinite where all differ by the same amount.
 
     Raises:
-        ValueError: fewer than two pairs, or not as many on either side.
+        ValueError: Fewer than two pairs, or not as many on either side.
     """
     if a.shape != b.shape or len(a) < 2:
         raise ValueError(f"an effect size needs two pairs or more: {a.shape} and {b.shape} are given")

@@ -1,7 +1,6 @@
-"""Text metrics of each pair and of the whole set: what they are is in `registry.METRICS`.
+"""Text metrics of each pair and of the whole set; `registry.METRICS` says what they are.
 
-Computed here, equal to the packages that define them (tests), because resampling needs the counts of each
-pair and those libraries are slow and large.
+Computed here, equal to the packages that define them (tests), because resampling needs the counts of each pair.
 
 Shapes: n pairs; counts [n, c] add up over pairs; a statistic maps sums [..., c] to values [...].
 """
@@ -57,8 +56,8 @@ class TextScores:
     """Metrics of n predictions against their references, or some of these metrics."""
 
     per_pair: Mapping[str, Floats]
-    """metric -> [n], finite: sentence `bleu1`..`bleu4`; `rouge*`, `peter_rouge*`, `length`, `similarity` (with an
-    encoder) and what measures add, whose means are the values of the whole set."""
+    """Metric -> [n], finite: sentence `bleu1`..`bleu4`; and those whose mean is the value of the whole set: `rouge*`,
+    `peter_rouge*`, `length`, `similarity` (with an encoder) and what measures add."""
     counts: Mapping[str, Ints] = field(default_factory=dict)
     """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` and `gptscore` where there are any."""
     of_all: Mapping[str, float] = field(default_factory=dict)
@@ -79,15 +78,12 @@ class TextScores:
         return dict(zip(self.names(), bootstrap(self.rows(), self.values), strict=True))
 
     def stds(self) -> dict[str, float]:
-        """Standard deviation over pairs (XRec's "stability"; divided by n), for BLEU of sentence BLEU.
-
-        Over the pairs that count where not all do.
-        """
+        """Standard deviation (divided by n) over the pairs that count: XRec's "stability"; of sentence BLEU."""
         counting = {metric: values[np.isfinite(values)] for metric, values in self.of_pairs().items()}
         return {metric: float(values.std()) for metric, values in counting.items() if len(values)}
 
     def of_pairs(self) -> dict[str, Floats]:
-        """Metric -> [n]: `per_pair`, and metrics of `PARTIAL` counts with NaN where a pair does not count."""
+        """Metric -> [n]: those of `per_pair`, and of `PARTIAL` counts with NaN where a pair does not count."""
         values = dict(self.per_pair)
         for metric, (kind, _) in OF_COUNTS.items():
             if kind in PARTIAL & self.counts.keys():
@@ -96,13 +92,12 @@ class TextScores:
         return values
 
     def margins(self, other: "TextScores", seed: int = 0) -> dict[str, Interval]:
-        """Our metrics minus the other's on the same pairs, with paired bootstrap intervals.
+        """Our metrics minus the other's, with paired bootstrap intervals, on the pairs that count for both.
 
-        Where not all pairs count (`PARTIAL`), of those that count on both sides; without any, the metric is
-        left out.
+        A metric without such pairs is left out.
 
         Raises:
-            ValueError: not as many pairs, or other metrics (an encoder or features on one side only).
+            ValueError: Not as many pairs, or other metrics (an encoder or features on one side only).
         """
         if len(self) != len(other) or self.names() != other.names():
             raise ValueError("margins need the same pairs and metrics on both sides")
@@ -118,7 +113,7 @@ class TextScores:
         return {metric: margin for metric, margin in named if OF_COUNTS.get(metric, ("",))[0] not in empty}
 
     def counted_on_both(self, other: "TextScores") -> tuple["TextScores", "TextScores"]:
-        """The two without, in counts of `PARTIAL`, the pairs that do not count on both sides."""
+        """Both, with 0 in `PARTIAL` counts for pairs that do not count on both sides."""
         ours, theirs = dict(self.counts), dict(other.counts)
         for kind in PARTIAL & ours.keys():
             kept = ours[kind][:, 1:] * theirs[kind][:, 1:]
@@ -126,7 +121,7 @@ class TextScores:
         return replace(self, counts=ours), replace(other, counts=theirs)
 
     def take(self, rows: Sequence[int] | Ints, metrics: Collection[str] | None = None) -> "TextScores":
-        """Some pairs in this order, and of the metrics those named, in theirs; nothing of the whole set."""
+        """Some pairs in this order, and of the metrics those named; without `of_all`."""
         wanted = self.per_pair if metrics is None else [name for name in metrics if not self.counted(name)]
         kinds = [kind for metric, (kind, _) in OF_COUNTS.items() if metrics is None or metric in metrics]
         return TextScores(
@@ -135,11 +130,11 @@ class TextScores:
         )
 
     def counted(self, metric: str) -> bool:
-        """Whether the metric is one of the whole set, from counts."""
+        """Whether the metric is computed from summed counts."""
         return metric in OF_COUNTS and OF_COUNTS[metric][0] in self.counts
 
     def names(self) -> list[str]:
-        """Metrics with pairs behind them: those of summed counts, then the means."""
+        """Metrics that have values or counts by pair: those of summed counts, then the means."""
         counted = [metric for metric in OF_COUNTS if self.counted(metric)]
         return [*counted, *(metric for metric in self.per_pair if metric not in counted)]
 
@@ -186,10 +181,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the references, and all there are: single words such as "pizza" or "wi-fi".
-
-    The data sets that have features mine them so; whole lower-cased treebank words are compared.
-    """
+    """Features of the references: single words such as "pizza" or "wi-fi", compared as lower-cased treebank words."""
 
     of_pairs: Sequence[Collection[str]]
     """The features of each pair's reference; none where it has none."""
@@ -205,14 +197,14 @@ def score_texts(
     splitter: Splitter | None = None,
     measures: Sequence[Measure] = (),
 ) -> TextScores:
-    """Every text metric of `predictions[k]` against `references[k]`.
+    """Every text metric of `predictions[k]` against `references[k]`; `measures` add theirs.
 
-    `splitter` shares the splitting into words with other calls; `measures` add their metrics. Cost: linear in
-    words (ROUGE-L: the product of two lengths over 64); two encodings per pair with an encoder.
+    Cost: linear in words (ROUGE-L: the product of two lengths over 64), which `splitter` keeps for further calls; two
+    encodings per pair with an encoder.
 
     Raises:
-        ValueError: no pairs, or not as many predictions as references.
-        UserError: features that do not fit; see `feature_scores`.
+        ValueError: No pairs, or not as many predictions as references.
+        UserError: Features that do not fit (`feature_scores`).
     """
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
@@ -288,11 +280,11 @@ def feature_scores(
 ) -> tuple[Ints, dict[str, float]]:
     """Counts behind FMR, [n, 2] = names a feature of its pair | its pair has one; FCR, DIV and pairs without any.
 
-    `splitter` is the one that made the numbers of `texts` from treebank words. Cost: linear in words.
+    `splitter` must have made the numbers of `texts`, from treebank words.
 
     Raises:
-        UserError: not as many sets of features as texts; a bare string for a set, which would be read letter
-            by letter; an empty catalogue; a feature that is not one word.
+        UserError: Not as many sets of features as texts; a string for a set; an empty catalogue; a feature that is not
+            one word.
     """
     if len(features.of_pairs) != len(texts):
         raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
@@ -310,10 +302,8 @@ def feature_scores(
 
 
 def div(named: Sequence[Collection[int]]) -> float:
-    """Features that two outputs share, in the mean over all pairs of outputs; 0 for fewer than two.
-
-    Each feature that k of n outputs name is shared by k(k-1)/2 pairs of them: no loop over pairs.
-    """
+    """Features that two outputs share, in the mean over all pairs of outputs; 0 for fewer than two."""
+    # A feature that k outputs name is shared by k(k-1)/2 pairs of them: no loop over pairs.
     times = Counter(feature for output in named for feature in output)
     return sum(comb(k, 2) for k in times.values()) / max(1, comb(len(named), 2))
 

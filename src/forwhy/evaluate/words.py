@@ -1,10 +1,9 @@
 """Words of a text, one function per convention.
 
-`words`: as nltk's `word_tokenize` gives them, on lower-cased text; the unit of BEAT's BLEU. The rules are
-those of `nltk.tokenize.NLTKWordTokenizer` (Apache-2.0; after Robert MacIntyre's treebank script), restated
-because nltk takes seconds to import and five packages to install. Equality with nltk is a test. Its sentence
-splitter is a download (punkt): here a sentence ends at `.!?` before a space, except after a common
-abbreviation or an initial.
+`words`: as nltk's `word_tokenize` gives them, on lower-cased text; the unit of BEAT's BLEU. The rules are those of
+`nltk.tokenize.NLTKWordTokenizer` (Apache-2.0; after Robert MacIntyre's treebank script), restated because nltk takes
+seconds to import; equality is a test. nltk's sentence splitter is a download (punkt): here a sentence ends at `.!?`
+before a space, except after a common abbreviation or an initial.
 
 `mteval_words`: as the WMT script mteval-v13a and sacrebleu's `13a` split; `rouge_words`: as rouge-score
 without a stemmer; `peter_words`: as PETER's code cuts its text.
@@ -109,7 +108,7 @@ def peter_words(text: str) -> tuple[str, ...]:
 
 
 class Splitter:
-    """Words of texts as numbers; each distinct text is split once by each convention, as long as this object lasts."""
+    """Words of texts as numbers; each distinct text is split once by each convention."""
 
     def __init__(self) -> None:
         """Nothing is read yet."""

@@ -119,7 +119,7 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
     """The recorded evaluation, one made now, or that of what is learned so far.
 
     Raises:
-        UserError: a stage that is not made yet.
+        UserError: A stage is not made yet.
     """
     if again:
         (folder.path / "evaluation.json").unlink(missing_ok=True)
@@ -138,12 +138,10 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
 
 
 def named(request: Request) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Runs and files by name: the folder's, the file's stem, or what is given before `=`.
-
-    Equal names get their folder in front.
+    """Runs and files by name: what is given before `=`, else the folder's name or the file's stem, longer where equal.
 
     Raises:
-        UserError: a name that is empty or given twice, a path given twice.
+        UserError: A name that is empty or given twice, a path given twice.
     """
     chosen, files = {}, []
     for given in request.outputs:

@@ -69,18 +69,12 @@ class Examination:
 
 
 def examine(request: Request, judge: Judge | None = None) -> Examination:
-    """Score every run and file beside its controls, and compare every two of them.
+    """Score every run and file beside its controls (with a `judge` by GPTScore too), and compare every two of them.
 
-    Texts are scored in an order of their own, so a run and a file of its texts get equal numbers. Cost:
-    `text_table` for each, vectors of all distinct texts, grounding, and 10,000 permutations for every two.
-
-    Args:
-        request: What to read, and how it is scored.
-        judge: For GPTScore.
+    Cost: `text_table` for each, vectors of all distinct texts, grounding, and 10,000 permutations for every two.
 
     Raises:
-        UserError: see `Request` and `read_all`; a metric that none of them has; grounding was demanded and
-            is not possible.
+        UserError: What `read_all` refuses; a metric that none of them has; grounding was demanded and is not possible.
     """
     refusals: list[str] = []
     found = read_all(request)
@@ -135,7 +129,7 @@ def _score(
     measures: Sequence[Measure],
     refusals: list[str],
 ) -> None:
-    """Scores all texts; features are measured against those of all files, evidence is fitted once for a data set."""
+    """Scores all texts; the catalogue of features is that of all files, evidence is fitted once for a data set."""
     features = {word for one in found for row in one.texts.features or [] for word in row}
     vectors = None if encoder == "none" else RememberingEncoder(text_encoder(encoder))
     grounders: dict[str, Grounder] = {}
@@ -161,7 +155,7 @@ def _ground(
     """Which claims of the texts of held-out pairs are supported.
 
     Raises:
-        UserError: no encoder or data set, fewer than two such pairs, or a data set that says too little.
+        UserError: No encoder or data set, fewer than two such pairs, or a data set that says too little.
     """
     if encoder is None:
         raise UserError("grounding: needs vectors; give an --encoder other than none")
@@ -224,10 +218,7 @@ def _compare(
 
 
 def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | None) -> Examined:
-    """All of it as one document, with the pairs one by one, the training history and the use of words.
-
-    `settings`: how the texts were scored now, which may not be how the run once did; into the protocol.
-    """
+    """Everything measured of it; `settings`: how the texts were scored now, which the run may have done otherwise."""
     about = (
         {} if one.dataset is None else {"dataset": one.dataset.name, "fingerprint": one.dataset.fingerprint}
     )
@@ -244,7 +235,7 @@ def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | Non
 
 
 def _samples(one: Evaluated) -> list[Sample]:
-    """Every pair, in the order of the reading."""
+    """Every pair beside its controls."""
     if one.table is None:
         return []
     unsupported: dict[int, Sequence[str]] = {}

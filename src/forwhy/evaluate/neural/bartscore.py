@@ -1,4 +1,4 @@
-"""BARTScore and BLEURT, and what all neural measures share: token ids within a model's limit, batches of like length.
+"""BARTScore and BLEURT, and what neural measures share: token ids within a model's limit, batches of like length.
 
 Shapes: n pairs; b pairs at once; S, T tokens of source and target; V words of the model.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_LIMIT = 512
-"""TextTokens read by a model that names no limit of its own."""
+"""Tokens that are read by a model which names no limit."""
 UNLIMITED = 1_000_000
 """A tokenizer without a limit says a number above this one."""
 
@@ -34,7 +34,7 @@ class TextTokens:
 
     ids: list[int]
     content: int
-    """How many of them are of the text, not of its frame ([CLS], [SEP], ...)."""
+    """How many of them are of the text, not special tokens around it."""
     cut: bool
     """Whether the text had more tokens than the limit."""
 
@@ -104,10 +104,7 @@ def readable(text: str) -> str:
 
 
 def batches(lengths_n: Sequence[int], cells: int) -> Iterator[Ints]:
-    """Rows [b], short ones first, in batches whose rows times longest length stay within `cells`.
-
-    A row that is longer than `cells` makes a batch alone.
-    """
+    """Rows [b], short ones first, in batches whose rows times longest length stay within `cells` (or of one row)."""
     order_n = np.argsort(lengths_n, kind="stable")
     sorted_n = np.asarray(lengths_n)[order_n]
     first = 0
@@ -131,10 +128,9 @@ def padded(rows: Sequence[Sequence[int]], fill: int, device: str) -> tuple[torch
 
 # --- BARTScore (Yuan et al. 2021): how probable a model finds one text after it has read the other.
 #
-# A seq2seq model reads one text and is scored on the other with the frame its tokenizer adds, as in the
-# authors' code. A causal model reads "source, JOINT, target, END" (each tokenised alone, after the start token
-# that its tokenizer puts first) and is scored on target and END, or the model's end token where the tokenizer knows no
-# line break.
+# A seq2seq model reads one text and is scored on the other with the special tokens its tokenizer adds, as in the
+# authors' code. A causal model reads "source, JOINT, target, END", each tokenised alone, after its tokenizer's start
+# token. It is scored on target and END, or the end token where the tokenizer knows no line break.
 
 Direction = Literal["precision", "recall"]
 DIRECTIONS: tuple[Direction, ...] = ("precision", "recall")
@@ -152,27 +148,21 @@ Rows = Sequence[list[int]]
 class BartScore(NeuralMeasure):
     """Mean log-probability per target token: `bartscore_p`, `bartscore_r` and their mean `bartscore_f`.
 
-    Precision is p(prediction | reference), recall p(reference | prediction), both in nats per token, at most
-    0; F is their arithmetic mean (the paper's section 3.3). XRec and BEAT report recall under
-    `facebook/bart-large-cnn` tuned on ParaBank2. The paper's faithfulness, p(prediction | source), needs a
-    source document, which these pairs do not have. `bartscore_cut` counts the pairs with a side longer than
-    the model reads.
+    Precision is p(prediction | reference), recall p(reference | prediction), in nats per token, at most 0; F is their
+    arithmetic mean (the paper's section 3.3). XRec and BEAT report recall under `facebook/bart-large-cnn` tuned on
+    ParaBank2. `bartscore_cut` counts the pairs with a side longer than the model reads.
 
-    Cost: one forward pass over both texts per pair and direction, nothing shared between controls. With
-    `smollm2-135m`, 5 ms of one core per token: 3,000 pairs of 55 words take some 20 minutes on two cores in
-    one direction.
+    Cost: one forward pass over both texts per pair and direction. With `smollm2-135m`, 5 ms of one core per token:
+    3,000 pairs of 55 words take some 20 minutes on two cores in one direction.
     """
 
     def __init__(self, model: str, directions: Sequence[Direction] = DIRECTIONS, device: str = "cpu") -> None:
         """Load a seq2seq or causal language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder.
 
-        Args:
-            model: which one; whether it is causal, its configuration says.
-            directions: what to compute; one halves the cost, F needs both.
-            device: where the model runs.
+        One of the `directions` halves the cost; F needs both.
 
         Raises:
-            UserError: as `forwhy.models.locate`, or an unknown direction or none.
+            UserError: No such model, or an unknown direction or none.
         """
         wrong = sorted(set(directions) - set(DIRECTIONS))
         if wrong or not directions:
@@ -260,19 +250,17 @@ BATCH_TOKENS = 4096
 class Bleurt(NeuralMeasure):
     """The number that a regression checkpoint gives for "reference, prediction", as `bleurt`.
 
-    The order and the longest-first cutting are those of google-research/bleurt. There is no default:
-    checkpoints differ in scale (BLEURT-20 lies mostly in 0..1, `bleurt-tiny` around 0 and below), so only
-    numbers of one checkpoint compare. Any transformers sequence classification folder with one output works;
-    it needs safetensors and no code of its own. `bleurt_cut` counts the pairs longer than the model reads.
-
-    Cost: one forward pass over both texts per pair.
+    Order and longest-first cutting are those of google-research/bleurt. Checkpoints differ in scale (BLEURT-20 lies
+    mostly in 0..1, `bleurt-tiny` around 0 and below): only numbers of one checkpoint compare, and there is no default.
+    Any transformers sequence classification folder with one output and safetensors works. `bleurt_cut` counts the
+    pairs longer than the model reads. Cost: one forward pass over both texts per pair.
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Load the checkpoint, a Hub id or a folder.
 
         Raises:
-            UserError: as `forwhy.models.load_regressor`: not found, no safetensors, a head of another shape.
+            UserError: Not found, no safetensors, or a head of another shape.
         """
         super().__init__(load_regressor(model, device=device), device)
 

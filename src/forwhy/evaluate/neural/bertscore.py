@@ -1,9 +1,8 @@
 """BERTScore (Zhang et al. 2020): each token is matched with the most similar token of the other text.
 
-Equal to bert-score 0.3.13 on the same encoder and layer (tests), except where that depends on the batch: it
-raises a negative best cosine to 0 beside a longer text. Special tokens named in a text are plain characters, an
-idf that weighs all tokens of a text 0 gives 0, and a text is empty when no token of its own is left, however
-many the model adds.
+Equal to bert-score 0.3.13 on the same encoder and layer (tests), but for four things: bert-score raises a negative
+best cosine to 0 beside a longer text of the batch; special tokens named in a text are plain characters here; an idf
+that weighs all tokens of a text 0 gives 0; a text is empty when it has no token of its own.
 
 Shapes: n pairs; b texts at once; T, S tokens of predictions and references; D dimensions.
 """
@@ -48,14 +47,12 @@ class Baseline(NamedTuple):
 class BertScore(NeuralMeasure):
     """BERTScore precision, recall and F1 as `bertscore_p`, `bertscore_r`, `bertscore_f`.
 
-    Precision averages, over the tokens of the prediction, the best cosine with a token of the reference;
-    recall the other way round; F1 is their harmonic mean, pair by pair. [CLS] and [SEP] may be matched but
-    weigh nothing. An empty side gives 0 (before rescaling). `bertscore_cut` counts the pairs with a side
-    longer than the model reads.
+    Precision is the mean, over the tokens of the prediction, of the best cosine with a token of the reference; recall
+    the other way round; F1 their harmonic mean, pair by pair. [CLS] and [SEP] may be matched but weigh nothing. An
+    empty side gives 0 (before rescaling). `bertscore_cut` counts the pairs with a side longer than the model reads.
 
-    Cost with `minilm`: 0.3 ms of one core per token, once for each distinct text, nearly all of it the
-    model's matrix products; 3,000 pairs of 55 words hold 330 MB of vectors, and at most 1 GiB is kept for
-    further calls (`MEMORY_BYTES`).
+    Cost with `minilm`: 0.3 ms of one core per token, once for each distinct text; 3,000 pairs of 55 words hold 330 MB
+    of vectors, and at most `MEMORY_BYTES` are kept for further calls.
     """
 
     def __init__(
@@ -114,9 +111,8 @@ class BertScore(NeuralMeasure):
     def fit_baseline(self, texts: Sequence[str], pairs: int = 1000, seed: int = 0) -> Baseline:
         """Rescale from now on by the mean scores of random pairs of different `texts`, and return them.
 
-        Give training texts: the baseline then says what two explanations of this data have in common
-        before anything is right. (The published baselines are random pairs of Common Crawl sentences.)
-        Cost: `pairs` texts encoded.
+        Of training texts the baseline is what any two explanations of this data have in common. (Published baselines
+        are of random Common Crawl sentences.) Cost: `pairs` texts encoded.
 
         Raises:
             UserError: fewer than two different texts, or texts that cannot be told apart.
@@ -139,9 +135,9 @@ class BertScore(NeuralMeasure):
         return {text: self._read[text] for text in distinct}
 
     def vectors(self, texts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """[T, D] of norm 1 for each distinct text that has tokens; read once as long as they fit `MEMORY_BYTES`.
+        """[T, D] of norm 1 for each distinct text that has tokens, kept as long as they fit `MEMORY_BYTES`.
 
-        In float16: a cosine differs by some 1e-5 from float32, for half the memory (768 bytes a token with `minilm`).
+        In float16: a cosine differs by some 1e-5 from float32, for half the memory.
         """
         tokens = self.tokens(texts)
         found = {text: self._vectors[text] for text in tokens if text in self._vectors}
@@ -167,7 +163,7 @@ class BertScore(NeuralMeasure):
         return [unit_TD[: len(row)].clone() for unit_TD, row in zip(unit_bTD, rows, strict=True)]
 
     def _raw(self, predictions: Sequence[str], references: Sequence[str]) -> Floats:
-        """[n, 3] precision, recall, F1 as they are."""
+        """[n, 3] precision, recall, F1, not rescaled."""
         tokens = self.tokens([*predictions, *references])
         weights, otherwise = self._weights([tokens[text] for text in references])
         scores_n3 = np.zeros((len(predictions), 3))
