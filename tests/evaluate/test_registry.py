@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS
+from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS, is_overlap
 from forwhy.evaluate.text import Features, TextScores, score_texts
 from forwhy.report.tables import SHOWN_TEXT
 
@@ -67,3 +67,8 @@ def test_dealing_leaves_what_is_neutral_as_it_is() -> None:
     dealt = table.controls["dealt"].scores.corpus
     same = {name for name, value in table.method.corpus.items() if dealt[name] == pytest.approx(value)}
     assert same == NEUTRAL - OF_LISTS - NEURAL.keys()
+
+
+def test_bleurt_is_no_overlap() -> None:
+    assert [is_overlap(name) for name in ("bleu1", "peter_bleu4", "sacrebleu", "rougeL")] == [True] * 4
+    assert not is_overlap("bleurt")

@@ -6,6 +6,8 @@ from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.significance import Interval
 from forwhy.report import findings
+from forwhy.report.findings import metric_list
+from forwhy.report.tables import joined
 
 
 def control(value: float, low: float, high: float) -> dict:
@@ -83,3 +85,12 @@ def test_runs_alike_are_introduced_together() -> None:
     ours = run()
     [said] = findings.subject([ours, replace(ours, name="theirs")])
     assert said == (["ours", "theirs"], "30 texts against references.")
+
+
+def test_lists_of_metrics_are_short_and_complete() -> None:
+    of = ["a", "b", "c", "d", "e", "f"]
+    assert metric_list(of, of) == "all 6 metrics"
+    assert metric_list(of[:5], of) == "5 of 6 metrics, all but f"
+    assert metric_list(of[:3], of) == "a, b and c"
+    assert joined(["a"]) == "a"
+    assert joined([]) == ""

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwhy.report.cells import clean
 from forwhy.report.samples import FOLD, VIEW, passage
+from forwhy.report.tables import clean
 
 TEXTS = st.text(max_size=2000) | st.text("ab ,.", max_size=2000)
 

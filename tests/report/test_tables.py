@@ -1,17 +1,29 @@
-"""Each table is built once: its numbers are the documents', and the terminal and the page draw all of them."""
+"""Each table is built once: its numbers are the documents', and the terminal and the page draw all of them.
+
+Strangers' texts are cleaned, numbers and lists are written the short way.
+"""
 
 import re
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from forwhy.evaluate.compare import Comparison, Scored
 from forwhy.evaluate.document import Examined
 from forwhy.report import render, render_examined, tables, write_report
-from forwhy.report.cells import Table
-from forwhy.report.tables import SHOWN_TEXT, is_overlap, shown_ranking, standing
+from forwhy.report.tables import (
+    SHOWN_TEXT,
+    UNSHOWN,
+    Table,
+    clean,
+    number,
+    shown_ranking,
+    standing,
+)
 
 Two = tuple[Examined, Scored]
 Compared = tuple[list[Comparison], set[tuple[str, str]]]
@@ -104,6 +116,19 @@ def test_terminal_and_page_draw_every_cell(whole: Examined, compared: Compared, 
                     assert f"{cell.value:,.{cell.decimals}f}".replace("-", "\u2212") in page
 
 
-def test_bleurt_is_no_overlap() -> None:
-    assert [is_overlap(name) for name in ("bleu1", "peter_bleu4", "sacrebleu", "rougeL")] == [True] * 4
-    assert not is_overlap("bleurt")
+@given(st.text())
+def test_cleaning_leaves_nothing_to_clean_and_can_be_written(text: str) -> None:
+    cleaned = clean(text)
+    assert clean(cleaned) == cleaned
+    assert not UNSHOWN.search(cleaned)
+    cleaned.encode()
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    assert clean("a\ud800b\r\nc\td") == "a\ufffdb\nc d"
+
+
+def test_numbers_have_a_true_minus_and_none_is_a_dash() -> None:
+    assert number(-0.5, 2) == "\u22120.50"
+    assert number(0.5, 1, sign=True) == "+0.5"
+    assert number(float("nan"), 2) == number(None, 2) == "\u2013"

@@ -1,4 +1,4 @@
-"""Every text metric: what it says, by whose convention, how far it goes and whether more is better.
+"""Every metric and control in words; of text metrics also by whose convention, how far they go, whether more is better.
 
 METEOR is not here: it needs WordNet, which no library that we keep has offline.
 """
@@ -96,3 +96,74 @@ OF_LISTS = frozenset({"novelty", "popularity", "coverage"})
 """What recommended lists are like; said in `catalogue.list_metrics`."""
 NEUTRAL = OF_LISTS | {name for name, metric in METRICS.items() if metric.better == "neutral"}
 """Metrics, without their "@k", of which more is not better: no control wins by them."""
+
+RANKING = {
+    "recall": "share of a user's held-out items among the first k",
+    "ndcg": "the same, discounted by place",
+    "hr": "share of users with a held-out item among the first k",
+    "mrr": "1 over the place of the first held-out item, 0 beyond k",
+    "map": "mean precision at the places of held-out items",
+    "coverage": "share of the catalogue in somebody's list",
+    "novelty": "mean self-information of the listed items, bits",
+    "popularity": "share of places that go to the 20% most popular items",
+}
+"""Ranking metric, without its "@k", in words."""
+
+OTHERS = {
+    "perplexity": "how many words of a book are in even use",
+    "words in use": "words of a book that some user or item has",
+    "NLL": "negative log-likelihood of the reference, nats per token",
+    "gain: item": "nats per token lost with another pair's item",
+    "gain: user": "nats per token lost with another pair's user",
+    "gain: both": "nats per token lost with another pair's both",
+    "precision": "share of the text's claims that evidence of the item or the user supports",
+    "precision_item": "the same by evidence of the item alone",
+    "precision_user": "the same by evidence of the user alone",
+    "recall": "share of the reference's claims that the text supports",
+    "claims": "claims in a text",
+    "median_rank": "rank of a pair's own text: less is better",
+    "mrr": "mean of 1 over the rank",
+    "hit@10": "share ranked in the first ten",
+    "difference": "the first run minus the second, with its paired bootstrap 95% interval",
+    "effect": "Cohen's d: the mean difference in units of its own deviation over pairs",
+    "p": "two-sided, by paired permutation",
+    "Holm p": "p corrected for all comparisons in this table",
+    "pairs": "pairs that were measured; a control has a text of its own for so many, the others get the constant",
+    "shared": "pairs, or users, that both have",
+    "users": "users that were measured",
+    "texts": "held-out texts that are ranked, or training texts of each user of a group",
+}
+"""Column -> its meaning, of those that are no text or ranking metric."""
+GREY = {"claims", "pairs", "shared", "users", "texts", "NLL"}
+"""Of these columns more is not better."""
+
+
+def is_neutral(metric: str) -> bool:
+    """Whether more of it is not better, whatever its "@k"."""
+    return metric in GREY or metric.partition("@")[0] in NEUTRAL
+
+
+def is_overlap(metric: str) -> bool:
+    """Whether it is BLEU or ROUGE by some convention (BLEURT is neither)."""
+    return metric.startswith(("bleu", "rouge", "peter_", "sacrebleu")) and not metric.startswith("bleurt")
+
+
+def hint(name: str) -> str:
+    """What a metric means and by whose convention; "" for one that nobody described."""
+    known = METRICS.get(name)
+    if known:
+        return f"{known.meaning} ({known.source})"
+    return OTHERS.get(name) or RANKING.get(name.partition("@")[0], "")
+
+
+CONTROLS = {
+    "constant": "one training sentence for all, best by BLEU-1",
+    "constant_similar": "one training sentence for all, best by similarity",
+    "constant_halves": "for each half of the pairs the sentence best by BLEU-1 on the other half's references",
+    "dealt": "the run's own outputs, each given to another pair",
+    "nearest_item": "what the most similar user was told of the same item in training, else the constant",
+    "nearest_user": "what the same user was told of the most similar item in training, else the constant",
+    "profile": "the item's profile or description, else the constant",
+    "reference": "the pair's own text: what a perfect writer reaches under this matcher",
+}
+"""What a control is, where the name does not say it."""

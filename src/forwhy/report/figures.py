@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined
-from forwhy.evaluate.registry import NEUTRAL
-from forwhy.report.cells import counted, digits, number, percent, short, with_interval
-from forwhy.report.tables import SHOWN_TEXT, is_overlap, measured
+from forwhy.evaluate.registry import NEUTRAL, is_overlap
+from forwhy.report.tables import (
+    SHOWN_TEXT,
+    clean,
+    counted,
+    digits,
+    measured,
+    number,
+    percent,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,23 +113,19 @@ def distribution_panels(runs: Sequence[Examined]) -> list[Panel]:
 
 def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Losses, validation metrics and codebook perplexities over training, one line a run."""
-    books = dict.fromkeys(
-        name
+    books = {
+        ("vocabulary", "valid", name): f"Perplexity of the book {_words(name.removeprefix('perplexity/'))}"
         for run in runs
         for line in run.history
         for name in line.get("valid") or {}
         if "perplexity/" in name
-    )
-    titles = {
-        ("vocabulary", "valid", name): f"Perplexity of the book {_words(name.removeprefix('perplexity/'))}"
-        for name in books
     }
     panels = []
-    for (stage, part, metric), title in (CURVES | titles).items():
-        lines = {position: _line(run, stage, part, metric) for position, run in enumerate(runs)}
-        drawn = {position: line for position, line in lines.items() if len(line[0])}
+    for (stage, part, metric), title in (CURVES | books).items():
+        lines = [(position, run, _line(run, stage, part, metric)) for position, run in enumerate(runs)]
+        drawn = [line for line in lines if line[2]]
         if drawn:
-            panels.append(_curves(title, [run.name for run in runs], drawn, from_zero="perplexity" in metric))
+            panels.append(_curves(title, drawn, from_zero="perplexity" in metric))
     return panels
 
 
@@ -166,14 +170,13 @@ def _values(runs: Sequence[Examined], metric: str) -> list[Ridge]:
     return rows
 
 
-def _line(run: Examined, stage: str, part: str, metric: str) -> tuple[list[float], list[float]]:
+def _line(run: Examined, stage: str, part: str, metric: str) -> list[tuple[int, float]]:
     """Steps and values; lines without the metric, or with null for it, are passed over."""
-    found = [
+    return [
         (line["step"], line[part][metric])
         for line in run.history
         if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
     ]
-    return [step for step, _ in found], [value for _, value in found]
 
 
 def _words(book: str) -> str:
@@ -245,8 +248,14 @@ def _quarters(values: Floats) -> str:
     )
 
 
+def _short(label: str) -> str:
+    """A cleaned label on one line of at most `LABEL` characters."""
+    line = " ".join(clean(label).split())
+    return line if len(line) <= LABEL else line[: LABEL - 1].rstrip() + "\u2026"
+
+
 def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Sequence[bool]) -> None:
-    axes.set_yticks(places, [short(label, LABEL) for label in labels])
+    axes.set_yticks(places, [_short(label) for label in labels])
     for tick, is_quiet in zip(axes.get_yticklabels(), quiet, strict=True):
         tick.set_color(QUIET if is_quiet else INK)
     axes.grid(False, axis="y")
@@ -254,16 +263,18 @@ def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Seque
 
 
 def _curves(
-    title: str, names: Sequence[str], lines: Mapping[int, tuple[list[float], list[float]]], from_zero: bool
+    title: str, lines: Sequence[tuple[int, Examined, list[tuple[int, float]]]], from_zero: bool
 ) -> Panel:
+    """A line for each of these runs, by position, with its steps and values."""
     words = []
     with _style(title):
         axes = _axes(190)
-        for run, (steps, values) in lines.items():
+        for position, run, line in lines:
+            steps, values = zip(*line, strict=True)
             marker = "o" if len(steps) < 20 else ""
-            axes.plot(steps, values, color=colour(run), linewidth=1.8, marker=marker, markersize=4)
+            axes.plot(steps, values, color=colour(position), linewidth=1.8, marker=marker, markersize=4)
             first, last = (number(value, digits(values)) for value in (values[0], values[-1]))
-            words.append(f"{names[run]}: from {first} to {last} over {steps[-1]:,} steps")
+            words.append(f"{run.name}: from {first} to {last} over {steps[-1]:,} steps")
         if from_zero:
             axes.set_ylim(0, 1.08 * axes.dataLim.y1)
         axes.locator_params(nbins=5)
@@ -293,8 +304,8 @@ RUNS = 6
 
 # Stand-ins that matplotlib takes for colours; the style sheet has one set for light and one for dark.
 INK, QUIET, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
-_VARIABLES = {INK: "ink", QUIET: "quiet", LINE: "line", PAPER: "paper"}
-_VARIABLES |= {f"#0505{number:02x}": f"run{number}" for number in range(RUNS)}
+_VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPER: "var(--paper)"}
+_VARIABLES |= {f"#0505{number:02x}": f"var(--run{number})" for number in range(RUNS)}
 
 _COLOUR = re.compile(r"((?:fill|stroke): ?)(#\w{6})\b")
 _NUMBERS = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[^"]*')
@@ -368,8 +379,4 @@ def _svg(axes: "Axes") -> str:
     text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)
     text = re.sub(r"\s*\n\s*", " ", text).replace("xlink:href=", "href=")
     text = _NUMBERS.sub(lambda found: _LONG.sub(r"\1", found[0]), text)
-    return _COLOUR.sub(lambda found: found[1] + _variable(found[2]), text).strip()
-
-
-def _variable(colour: str) -> str:
-    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour
+    return _COLOUR.sub(lambda found: found[1] + _VARIABLES.get(found[2], found[2]), text).strip()

@@ -1,51 +1,50 @@
 """What the numbers say, in words: the summary and the headings, from the documents alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined
-from forwhy.report.cells import (
+from forwhy.evaluate.registry import NEUTRAL, is_neutral
+from forwhy.report.tables import (
     Said,
+    alike,
+    by_reason,
     counted,
     digits,
     grouped,
-    is_neutral,
     joined,
-    metric_list,
+    measured,
     number,
     percent,
-    with_interval,
-)
-from forwhy.report.tables import (
-    alike,
-    by_reason,
-    by_runs,
-    judged,
-    measured,
     standing,
+    with_interval,
 )
 
 NAMED = 3
 """Runs that a heading names one by one."""
 
 Kind = Literal["warning", "sure", "unsure"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("warning", "sure", "unsure")
 Remark = tuple[Kind, str, str]
 """How sure it is, which run or runs it is about, and the line of the summary."""
 
 
-def subject(runs: Sequence[Examined]) -> list[Said]:
-    """What was evaluated, on how many pairs of what, under which protocol, once for runs alike."""
-    return alike([(run.name, f"{_subject(run)}.") for run in runs])
+def judged(run: Examined) -> list[str]:
+    """Text metrics of a run by which a control can win."""
+    return [metric for metric in measured([run.text]) if metric not in NEUTRAL]
 
 
-def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dict[Kind, dict[str, list[str]]]:
-    """Where controls win, what is beyond chance and what is not -> what it is about -> lines."""
-    remarks = grouped((kind, (about, words)) for kind, about, words in _remarks(runs, comparisons))
-    return {kind: grouped(remarks.get(kind, [])) for kind in KINDS}
+def metric_list(metrics: Sequence[str], of: Sequence[str]) -> str:
+    """Some of these metrics, the short way: "all 13 metrics", "all but similarity"."""
+    left = [metric for metric in of if metric not in metrics]
+    if len(metrics) > 2 and not left:
+        return f"all {len(of)} metrics"
+    if len(metrics) > 4 and len(left) <= 2:
+        return f"{len(metrics)} of {len(of)} metrics, all but {joined(left)}"
+    return joined(metrics)
 
 
 # --- headings: one line above each section
@@ -75,18 +74,16 @@ def ranking_heading(runs: Sequence[Examined], metric: str) -> str:
     best = max(ranked, key=lambda run: run.ranking[metric])
     baselines = best.part("baselines")
     beside = [f"{name} {number(it[metric], 3)}" for name, it in baselines.items() if metric in it]
-    shown = f"Ranking: {metric} {_up_to(ranked)}{number(best.ranking[metric], 3)}"
+    shown = f"Ranking: {metric} {'up to ' * (len(ranked) > 1)}{number(best.ranking[metric], 3)}"
     return ", ".join([shown, *beside])
 
 
 def ranking_note(runs: Sequence[Examined]) -> str:
     """What was ranked, and what was left out of it."""
-    next_item = [run.protocol.get("task") == "next-item" for run in runs if run.ranking]
-    left_out = "training items left out"
-    if any(next_item):
-        left_out = "nothing left out" + (
-            "" if all(next_item) else " (of the next item) or training items left out"
-        )
+    next_item = {run.protocol.get("task") == "next-item" for run in runs if run.ranking}
+    left_out = "nothing left out" if True in next_item else "training items left out"
+    if len(next_item) > 1:
+        left_out += " (of the next item) or training items left out"
     return f"Every item of the catalogue is ranked for each user, {left_out}, ties counted against the run."
 
 
@@ -103,13 +100,12 @@ def grounding_heading(runs: Sequence[Examined]) -> str:
     """The largest share of supported claims beside that of dealt outputs."""
     found = [run.part("grounding") for run in runs if run.part("grounding")]
     best = max(found, key=lambda grounding: grounding["method"].get("precision", 0.0))
-    precision, dealt = (
-        part.get("precision") for part in (best["method"], best["controls"].get("dealt") or {})
-    )
+    precision = best["method"].get("precision")
+    dealt = (best["controls"].get("dealt") or {}).get("precision")
     if precision is None:
         return "Grounding: no pair has evidence"
     beside = "" if dealt is None else f", {percent(dealt)} when dealt to other pairs"
-    return f"Grounding: {_up_to(found)}{percent(precision)} of claims supported{beside}"
+    return f"Grounding: {'up to ' * (len(found) > 1)}{percent(precision)} of claims supported{beside}"
 
 
 def comparison_heading(comparisons: Sequence[Comparison]) -> str:
@@ -141,7 +137,7 @@ def training_heading(runs: Sequence[Examined]) -> str:
     if not found:
         return "Training"
     value, name = min(found)
-    return f"Training: lowest validation NLL {number(value, 3)} nats per token{_of(name, runs)}"
+    return f"Training: lowest validation NLL {number(value, 3)} nats per token{f', {name}' * (len(runs) > 1)}"
 
 
 def usage_heading(runs: Sequence[Examined]) -> str:
@@ -156,41 +152,41 @@ def usage_heading(runs: Sequence[Examined]) -> str:
     share, book, name = min(shares)
     if share == 1:
         return "Codebooks: every word is in use"
-    return f"Codebooks: at least {percent(share)} of the words are in use ({book.replace('_', ' ')}{_of(name, runs)})"
-
-
-def _of(name: str, runs: Sequence[Examined]) -> str:
-    return f", {name}" if len(runs) > 1 else ""
-
-
-def _up_to(found: Sequence[object]) -> str:
-    return "up to " if len(found) > 1 else ""
+    which = f"{book.replace('_', ' ')}{f', {name}' * (len(runs) > 1)}"
+    return f"Codebooks: at least {percent(share)} of the words are in use ({which})"
 
 
 # --- the summary
 
 
-def _subject(run: Examined) -> str:
+def subject(runs: Sequence[Examined]) -> list[Said]:
+    """What was evaluated, on how many pairs of what, under which protocol, once for runs alike."""
+    return alike([(run.name, f"{', '.join(filter(None, _subject(run)))}.") for run in runs])
+
+
+def _subject(run: Examined) -> Iterator[str]:
     text, ranking, protocol = run.text, run.ranking, run.protocol
     on = [f"{counted(text['pairs'], 'text')} against references"] if text else []
     on += [f"full ranking for {counted(ranking['users'], 'user')}"] if ranking else []
-    kept, fingerprint = protocol.get("protocol") or protocol.get("graph"), protocol.get("fingerprint")
+    data, kept = protocol.get("dataset"), protocol.get("protocol") or protocol.get("graph")
+    yield f"{joined(on) or 'nothing measured'}{f' of {data}' if data else ''}"
+    yield f"protocol {kept}" if kept else ""
+    yield f"fingerprint {str(protocol['fingerprint'])[:12]}" if protocol.get("fingerprint") else ""
     left_out = by_reason(run.part("exclusions"))
-    parts = [
-        (joined(on) or "nothing measured")
-        + (f" of {protocol['dataset']}" if protocol.get("dataset") else ""),
-        f"protocol {kept}" if kept else "",
-        f"fingerprint {str(fingerprint)[:12]}" if fingerprint else "",
-        f"left out: {left_out}" if left_out else "",
-    ]
-    return ", ".join(filter(None, parts))
+    yield f"left out: {left_out}" if left_out else ""
+
+
+def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dict[Kind, dict[str, list[str]]]:
+    """Where controls win, what is beyond chance and what is not -> what it is about -> lines."""
+    remarks = grouped((kind, (about, words)) for kind, about, words in _remarks(runs, comparisons))
+    return {kind: grouped(remarks.get(kind, [])) for kind in KINDS}
 
 
 def _remarks(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> Iterator[Remark]:
     for run in runs:
         for said in (_against_controls(run), _ranked(run), _gained(run), _grounded(run)):
             yield from ((kind, run.name, words) for kind, words in said)
-    for (a, b), together in by_runs(comparisons).items():
+    for (a, b), together in grouped(((one.a, one.b), one) for one in comparisons).items():
         yield from _between(a, b, together)
 
 
@@ -256,10 +252,8 @@ def _gained(run: Examined) -> Iterator[tuple[Kind, str]]:
 def _read(run: Examined) -> str:
     gain = run.part("information_gain")
     item, user = (gain["intervals"][side][0] > 0 for side in ("item", "user"))
-    if item and user:
-        return "both the user and the item are read"
-    if not item and not user:
-        return "neither the user nor the item is read"
+    if item == user:
+        return "both the user and the item are read" if item else "neither the user nor the item is read"
     return "the item is read, the user is not" if item else "the user is read, the item is not"
 
 
@@ -277,14 +271,14 @@ def _grounded(run: Examined) -> Iterator[tuple[Kind, str]]:
 def _between(a: str, b: str, together: Sequence[Comparison]) -> Iterator[Remark]:
     told = [one for one in together if not is_neutral(one.metric)]
     for better, worse, sign in ((a, b, 1), (b, a, -1)):
-        won = [_difference(one) for one in told if one.p_holm <= LEVEL and sign * one.difference.mean > 0]
+        sizes = {
+            one.metric: abs(one.difference.mean)
+            for one in told
+            if one.p_holm <= LEVEL and sign * one.difference.mean > 0
+        }
+        won = [f"{metric} ({number(size, digits([size]), sign=True)})" for metric, size in sizes.items()]
         if won:
             yield "sure", f"{better} above {worse}", f"By {joined(won)}."
     unsure = [one.metric for one in told if one.p_holm > LEVEL]
     if unsure:
         yield "unsure", f"{a} and {b}", f"No difference can be shown by {joined(unsure)}."
-
-
-def _difference(one: Comparison) -> str:
-    size = abs(one.difference.mean)
-    return f"{one.metric} ({number(size, digits([size]), sign=True)})"

@@ -9,24 +9,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
-from forwhy.evaluate.registry import NEUTRAL
+from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_overlap
 from forwhy.report import figures, findings, samples, tables
-from forwhy.report.cells import CONTROLS, Table, clean, counted, interval, number
 from forwhy.report.figures import RUNS
 from forwhy.report.tables import (
     SHOWN_NEXT_ITEM,
     SHOWN_TEXT,
     Bold,
-    is_overlap,
+    Table,
+    clean,
+    counted,
+    interval,
     measured,
+    number,
     shown_ranking,
-    text_table,
 )
 
 NAMES = {
@@ -72,16 +74,8 @@ USAGE = "Slots that a word fills, words in order from the fullest."
 Part = tuple[str, Any]
 """A kind of part that the template knows, and what is in it."""
 KEY: Part = ("key", None)
-
-
-class Section(NamedTuple):
-    """A part of the page under a heading that says what was found."""
-
-    id: str
-    link: str
-    """Its name in the list of sections."""
-    heading: str
-    parts: Sequence[Part]
+Section = tuple[str, str, str, Sequence[Part]]
+"""A part of the page: id, name in the list of sections, a heading that says what was found, and what is in it."""
 
 
 def write_report(
@@ -125,7 +119,7 @@ def write_report(
         findings=findings.findings(examined, comparisons),
         sections=list(_sections(examined, comparisons, bold)),
         samples=shown,
-        scores=_embedded({"metrics": shown.metrics, "scores": shown.scores}),
+        scores=_embedded({name: shown[name] for name in ("metrics", "scores")}),
         protocols=[_protocol(run) for run in examined],
         signatures={name: it for run in examined for name, it in run.text.get("signatures", {}).items()},
     )
@@ -139,24 +133,24 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
     yield from _ranking(runs, bold)
     if gain := tables.gain_table(runs):
         parts = [_note(GAIN), KEY, ("panels", figures.gain_panel(runs)), ("table", gain)]
-        yield Section("gain", "Gain", findings.gain_heading(runs), parts)
+        yield "gain", "Gain", findings.gain_heading(runs), parts
     if grounding := tables.grounding_table(runs):
         parts = [("table", grounding), _legend([grounding])]
-        yield Section("grounding", "Grounding", findings.grounding_heading(runs), parts)
+        yield "grounding", "Grounding", findings.grounding_heading(runs), parts
     if differences := tables.comparison_table(comparisons):
         parts = [_note(TESTED), ("table", differences), _legend([differences])]
-        yield Section("comparisons", "Differences", findings.comparison_heading(comparisons), parts)
+        yield "comparisons", "Differences", findings.comparison_heading(comparisons), parts
     if panels := figures.distribution_panels(runs):
         heading = findings.distribution_heading(runs, panels[-1].title)
-        yield Section("distributions", "Scores", heading, [_note(SCORES), ("panels", panels)])
+        yield "distributions", "Scores", heading, [_note(SCORES), ("panels", panels)]
     if panels := figures.curve_panels(runs):
         parts = [KEY, ("panels", panels), _note(STEPS)]
-        yield Section("training", "Training", findings.training_heading(runs), parts)
+        yield "training", "Training", findings.training_heading(runs), parts
     panels, health = figures.usage_panels(runs), _shown(tables.health_table(runs))
     if panels or health:
         words = [("note", ([run.name], f"{figures.usage_words(run)}.")) for run in runs if run.usage]
         parts = [KEY, ("panels", panels), _note(USAGE), *words] if panels else []
-        yield Section("usage", "Codebooks", findings.usage_heading(runs), [*parts, *health])
+        yield "usage", "Codebooks", findings.usage_heading(runs), [*parts, *health]
 
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
@@ -168,7 +162,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
         [
             table
             for name in names
-            if families[name] and (table := text_table(runs, families[name], bold, name))
+            if families[name] and (table := tables.text_table(runs, families[name], bold, name))
         ]
         for names in (IN_VIEW, FOLDED)
     )
@@ -184,7 +178,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
         _legend([*shown, *folded]),
         ("terms", ("What the controls are", [(name, CONTROLS[name]) for name in controls])),
     ]
-    yield Section("text", "Text", findings.text_heading(runs), parts)
+    yield "text", "Text", findings.text_heading(runs), parts
 
 
 def _family(metric: str) -> str:
@@ -218,9 +212,9 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
             ("folded", ("Other list lengths", folded)),
             *others,
         ]
-        yield Section("ranking", "Ranking", heading, [*parts, _legend([found[0][1]])])
+        yield "ranking", "Ranking", heading, [*parts, _legend([found[0][1]])]
     elif others:
-        yield Section("ranking", "Ranking", "Own text among all held-out texts", others)
+        yield "ranking", "Ranking", "Own text among all held-out texts", others
 
 
 def _note(words: str) -> Part:
@@ -233,8 +227,8 @@ def _shown(*found: Table | None) -> list[Part]:
 
 def _legend(shown: Sequence[Table]) -> Part:
     """Each described column of these tables once."""
-    columns = {column.name: column.hint for table in shown for column in table.columns if column.hint}
-    return "terms", ("What the columns mean", list(columns.items()))
+    columns = dict.fromkeys(column for table in shown for column in table.columns if hint(column))
+    return "terms", ("What the columns mean", [(column, hint(column)) for column in columns])
 
 
 def _protocol(run: Examined) -> dict[str, Any]:
@@ -289,6 +283,8 @@ def _filled(**content: object) -> str:
         counted=counted,
         number=number,
         interval=interval,
+        hint=hint,
+        is_neutral=is_neutral,
     )
 
 

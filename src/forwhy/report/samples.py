@@ -7,15 +7,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.report.cells import clean, grouped, number
-from forwhy.report.tables import SHOWN_TEXT
+from forwhy.report.tables import SHOWN_TEXT, clean, grouped, number
 
 SHOWN = 300
 """Pairs on the page; of more, so many evenly spaced from best to worst."""
@@ -43,45 +42,13 @@ class Passage(NamedTuple):
     """Characters that are not on the page."""
 
 
-class Voice(NamedTuple):
-    """One text about a pair."""
+def cards(runs: Sequence[Examined]) -> dict[str, Any]:
+    """The samples of all runs, put together by pair and reference, as the template reads them.
 
-    label: str
-    passage: Passage
-    scores: str
-    run: int | None = None
-    unplaced: Sequence[str] = ()
-    """Unsupported claims that are not in the text word by word."""
-
-
-class Card(NamedTuple):
-    """All that was said about one pair."""
-
-    user: str
-    item: str
-    reference: Passage
-    runs: list[Voice]
-    controls: list[Voice]
-    unsupported: int
-
-
-class Cards(NamedTuple):
-    """The browsable part of the page."""
-
-    cards: list[Card]
-    of: int
-    """Pairs before `SHOWN` of them were taken."""
-    metric: str
-    """The cards are in its order, best first; "" for the order in which they came."""
-    same: list[Voice]
-    """Controls that say the same about every pair."""
-    metrics: list[str]
-    scores: list[list[list[float | None]]]
-    """[r][m][n] for sorting."""
-
-
-def cards(runs: Sequence[Examined]) -> Cards:
-    """The samples of all runs, put together by pair and reference."""
+    `cards`; `of`: how many there were before `SHOWN` of them were taken; `metric`: the cards are in its order, best
+    first, "" for the order in which they came; `same`: controls that say the same about every pair; `metrics` and
+    `scores` [r][m][n] for sorting.
+    """
     together: dict[object, dict[int, Sample]] = {}
     for position, run in enumerate(runs):
         for sample in run.samples:
@@ -91,14 +58,16 @@ def cards(runs: Sequence[Examined]) -> Cards:
     rows = sorted(together.values(), key=lambda row: -_rank(row, metric))
     spread = np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).round().astype(int)
     chosen = [rows[at] for at in sorted(set(spread.tolist()))]
-    return Cards(
-        [_card(row, runs, metrics[:SCORES], same) for row in chosen],
-        len(rows),
-        metric,
-        [_voice(name, text, {}) for name, text in same.items()],
-        metrics,
-        [[[_value(row.get(run), name) for row in chosen] for name in metrics] for run, _ in enumerate(runs)],
-    )
+    return {
+        "cards": [_card(row, runs, metrics[:SCORES], same) for row in chosen],
+        "of": len(rows),
+        "metric": metric,
+        "same": [_voice(name, text, {}) for name, text in same.items()],
+        "metrics": metrics,
+        "scores": [
+            [[_value(row.get(run), name) for row in chosen] for name in metrics] for run, _ in enumerate(runs)
+        ],
+    }
 
 
 def passage(text: str, claims: Sequence[str] = ()) -> tuple[Passage, list[str]]:
@@ -166,8 +135,10 @@ def _value(sample: Sample | None, metric: str) -> float | None:
     return round(value, 4) if value is not None and math.isfinite(value) else None
 
 
-def _card(row: Row, runs: Sequence[Examined], metrics: Sequence[str], same: Mapping[str, str]) -> Card:
-    """The pair's texts; each distinct control once, named with its run where runs differ."""
+def _card(
+    row: Row, runs: Sequence[Examined], metrics: Sequence[str], same: Mapping[str, str]
+) -> dict[str, Any]:
+    """All that was said about one pair; each distinct control once, named with its run where runs differ."""
     first = row[min(row)]
     owners = grouped((control, run) for run, sample in row.items() for control in sample.controls.items())
     controls = []
@@ -175,17 +146,17 @@ def _card(row: Row, runs: Sequence[Examined], metrics: Sequence[str], same: Mapp
         if name not in same:
             label = name if len(of) == len(row) else f"{name}: {', '.join(runs[run].name for run in of)}"
             controls.append(_voice(label, text, row[of[0]].control_scores.get(name, {}), metrics))
-    return Card(
-        str(first.pair[0]),
-        str(first.pair[1]),
-        passage(first.reference)[0],
-        [
+    return {
+        "user": str(first.pair[0]),
+        "item": str(first.pair[1]),
+        "reference": passage(first.reference)[0],
+        "runs": [
             _voice(runs[run].name, sample.prediction, sample.scores, metrics, sample.unsupported, run)
             for run, sample in row.items()
         ],
-        controls,
-        sum(len(sample.unsupported) for sample in row.values()),
-    )
+        "controls": controls,
+        "unsupported": sum(len(sample.unsupported) for sample in row.values()),
+    }
 
 
 def _voice(
@@ -195,8 +166,11 @@ def _voice(
     metrics: Sequence[str] = (),
     claims: Sequence[str] = (),
     run: int | None = None,
-) -> Voice:
+) -> dict[str, Any]:
+    """One text about a pair; `unplaced` are unsupported claims that are not in it word by word."""
     cut, unplaced = passage(text, claims)
     found = {name: scores[name] for name in metrics if name in scores}
     shown = [f"{name} {number(value, 1 if abs(value) >= 10 else 2)}" for name, value in found.items()]
-    return Voice(label, cut, " \u00b7 ".join(shown), run, unplaced)
+    return {
+        "label": label, "passage": cut, "scores": " \u00b7 ".join(shown), "run": run, "unplaced": unplaced,
+    }  # fmt: skip

@@ -1,48 +1,75 @@
-"""Every result table, built once from the evaluations of one or several runs.
+"""Every result table, built once from the evaluations of one or several runs, and how a report writes its values.
 
 A table says what is shown, marked, greyed and bold; `terminal` and `page` only draw it. Each builder gives None where
 nothing of it was measured.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+import re
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.gain import LEAST
-from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.report.cells import (
-    CONTROLS,
-    Cell,
-    Said,
-    Table,
-    TableRow,
-    columns,
-    counted,
-    digits,
-    grouped,
-    hint,
-    is_neutral,
-    joined,
-    number,
-    percent,
-    probability,
-)
+from forwhy.evaluate.registry import CONTROLS, METRICS, hint, is_neutral
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 Bold = Collection[tuple[str, str]]
 """(run, metric) of the cells that may be bold."""
 Values = Mapping[str, Any]
 """A part of an evaluation document: metric -> value, with `intervals` and, of texts, `std`."""
+Said = tuple[Sequence[str], str]
+"""Names of runs and what is said of them: apart, as a name may be written from right to left."""
 
 SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
-GROUNDED = ("precision", "precision_item", "precision_user", "recall", "claims")
-RETRIEVED = ("median_rank", "mrr", "hit@10")
-DIFFERENCES = ("difference", "effect", "p", "Holm p", "shared")
-NO_METRICS = {"pairs", "users", "dropped"}
 DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4}
+
+# Spaces of any kind keep words apart; the rest could hide, reverse or break what is shown.
+SPACES = re.compile("[\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]")
+UNSHOWN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as measured, or words; a renderer decides how many digits are shown."""
+
+    value: float | str | None = None
+    decimals: int = 3
+    """Digits on the page, where a column is of one width."""
+    interval: Sequence[float] | None = None
+    deviation: float | None = None
+    mark: str = ""
+    """"level" or "above": a control that is at least as good, the second beyond chance."""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A run, or below it one of its controls, variants or groups; without cells, a heading of rows."""
+
+    label: str
+    cells: Sequence[Cell]
+    run: int | None = None
+    """Position of the run; None for a row below one."""
+    hint: str = ""
+    faded: bool = False
+    """A difference that chance may have made."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under their columns (metrics and counts), and what must be said with them."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[TableRow]
+    notes: Sequence[Said] = ()
 
 
 class Below(NamedTuple):
@@ -55,6 +82,61 @@ class Below(NamedTuple):
     """Whether it is marked where it is at least as good as the run."""
 
 
+# --- how values, names and strangers' texts are written
+
+
+def clean(text: str) -> str:
+    """The text without control characters, lone surrogates and bidirectional overrides; lines are kept."""
+    return UNSHOWN.sub("\ufffd", SPACES.sub(" ", text.replace("\r\n", "\n")))
+
+
+def digits(values: Iterable[float]) -> int:
+    """Decimals that suit all of a column's values."""
+    most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 1 if most >= 10 else 2 if most >= 1 else 3 if most >= 0.05 else 4
+
+
+def number(value: float | None, decimals: int, sign: bool = False) -> str:
+    """A value with a true minus; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    return f"{value:{'+' if sign else ''},.{decimals}f}".replace("-", "\u2212")
+
+
+def interval(ends: Sequence[float], decimals: int) -> str:
+    """Both ends in brackets."""
+    return f"[{number(ends[0], decimals)}, {number(ends[1], decimals)}]"
+
+
+def with_interval(value: float, ends: Sequence[float], sign: bool = False) -> str:
+    """A value in running text."""
+    decimals = digits([value, *ends])
+    return f"{number(value, decimals, sign)} {interval(ends, decimals)}"
+
+
+def percent(share: float) -> str:
+    """A share in running text."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """As in "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+
+
+def counted(n: int, noun: str) -> str:
+    """As in "1 pair", "1,200 pairs"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Key -> its values; both in the order in which they came."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
+
+
 # --- what a document says
 
 
@@ -64,7 +146,7 @@ def measured(parts: Iterable[Values]) -> list[str]:
         name
         for part in parts
         for name, value in part.items()
-        if name not in NO_METRICS and type(value) in (int, float)
+        if name not in ("pairs", "users", "dropped") and type(value) in (int, float)
     )
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
 
@@ -78,16 +160,6 @@ def shown_ranking(
     return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
 
 
-def is_overlap(metric: str) -> bool:
-    """Whether it is BLEU or ROUGE by some convention (BLEURT is neither)."""
-    return metric.startswith(("bleu", "rouge", "peter_", "sacrebleu")) and not metric.startswith("bleurt")
-
-
-def judged(run: Examined) -> list[str]:
-    """Text metrics of a run by which a control can win."""
-    return [metric for metric in measured([run.text]) if metric not in NEUTRAL]
-
-
 def standing(method: Values, control: Values, metric: str) -> str:
     """How a control stands to its run: "above" it beyond chance, "level", "below" beyond chance.
 
@@ -98,11 +170,6 @@ def standing(method: Values, control: Values, metric: str) -> str:
     if ends is not None:
         return "above" if ends[1] < 0 else "below" if ends[0] > 0 else "level"
     return "level" if control[metric] >= method[metric] else "below"
-
-
-def by_runs(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
-    """The two names -> their comparisons, in order."""
-    return grouped(((one.a, one.b), one) for one in comparisons)
 
 
 def by_reason(counts: Mapping[str, int] | None) -> str:
@@ -126,32 +193,29 @@ def text_table(
 ) -> Table | None:
     """Text metrics of each run and, below it, of its controls, with the pairs that these have a text for."""
 
-    def controls(run: Examined) -> Iterator[Below]:
-        for name, it in run.controls.items():
-            own = it["pairs"] - it["fallbacks"] if "fallbacks" in it else None
-            yield Below(name, {**it, "pairs": own}, it.get("sentence") or CONTROLS.get(name, ""))
+    def control(name: str, it: Values) -> Below:
+        own = it["pairs"] - it["fallbacks"] if "fallbacks" in it else None
+        return Below(name, {**it, "pairs": own}, it.get("sentence") or CONTROLS.get(name, ""))
 
-    return _table(caption, runs, ["pairs"], metrics, lambda run: run.text, controls, bold)
+    controls = [[control(*one) for one in run.controls.items()] for run in runs]
+    return _table(caption, runs, ["pairs"], metrics, [run.text for run in runs], controls, bold)
 
 
 def group_table(runs: Sequence[Examined]) -> Table | None:
     """Main text metrics of all users and, below them, by group of users."""
 
-    def groups(run: Examined) -> Iterator[Below]:
-        for name, it in run.part("groups").items():
-            few, most = it.get("training_texts") or (None, None)
-            texts = few if few == most else f"{few} to {most}"
-            yield Below(name, {**it, "texts": texts}, can_win=False)
+    def group(name: str, it: Values) -> Below:
+        few, most = it.get("training_texts") or (None, None)
+        texts = few if few == most else f"{few} to {most}"
+        return Below(name, {**it, "texts": texts}, can_win=False)
 
-    found = measured(group for run in runs for group in run.part("groups").values())
-    metrics = [metric for metric in SHOWN_TEXT if metric in found]
+    found = [run.part("groups") for run in runs]
+    known = measured(it for groups in found for it in groups.values())
+    metrics = [metric for metric in SHOWN_TEXT if metric in known]
+    whole = [run.text if groups else {} for run, groups in zip(runs, found, strict=True)]
+    below = [[group(*one) for one in groups.items()] for groups in found]
     caption, notes = "Explanations by users' training texts", [((), f"- fewer than {LEAST} pairs")]
-    names = ["texts", "users", "pairs"]
-
-    def whole(run: Examined) -> Values:
-        return run.text if run.part("groups") else {}
-
-    return _table(caption, runs, names, metrics, whole, groups, notes=notes)
+    return _table(caption, runs, ["texts", "users", "pairs"], metrics, whole, below, notes=notes)
 
 
 def ranking_table(
@@ -160,25 +224,27 @@ def ranking_table(
     """Full ranking of each run and, below it, of its variants and the baselines."""
     splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
     caption = caption or f"Full ranking on {' and '.join(sorted(splits))}"
-
-    def others(run: Examined) -> Iterator[Below]:
-        for kind in ("variants", "baselines"):
-            for name, it in run.part(kind).items():
-                yield Below(name, it, can_win=kind == "baselines")
-
-    return _table(caption, runs, ["users"], metrics, lambda run: run.ranking, others, bold)
+    others = [
+        [
+            Below(name, it, can_win=kind == "baselines")
+            for kind in ("variants", "baselines")
+            for name, it in run.part(kind).items()
+        ]
+        for run in runs
+    ]
+    return _table(caption, runs, ["users"], metrics, [run.ranking for run in runs], others, bold)
 
 
 def order_table(runs: Sequence[Examined]) -> Table | None:
     """Some users of each run after their histories as they are, and after the same items in random order."""
-    orders = [run.part("order") for run in runs if run.part("order")]
-    metrics = [metric for metric in SHOWN_NEXT_ITEM if all(metric in it["given"] for it in orders)]
+    orders = [run.part("order") for run in runs]
+    metrics = [it for it in SHOWN_NEXT_ITEM if all(it in order["given"] for order in orders if order)]
+    given = [order.get("given") for order in orders]
+    shuffled = [
+        [Below("in random order", order["shuffled"], can_win=False)] if order else [] for order in orders
+    ]
     caption = "What order is worth: histories as they are and, below each, in random order"
-
-    def shuffled(run: Examined) -> Iterator[Below]:
-        yield Below("in random order", run.part("order")["shuffled"], can_win=False)
-
-    return _table(caption, runs, ["users"], metrics, lambda run: run.part("order").get("given"), shuffled)
+    return _table(caption, runs, ["users"], metrics, given, shuffled)
 
 
 def gain_table(runs: Sequence[Examined]) -> Table | None:
@@ -195,39 +261,36 @@ def gain_table(runs: Sequence[Examined]) -> Table | None:
 
     caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
     models = {run.protocol.get("model") for run in runs if run.part("information_gain")}
-    words = "different models count different tokens: compare gains, not NLLs"
-    return _table(caption, runs, ["pairs"], list(DECIMALS), gain, notes=[((), words)] * (len(models) > 1))
+    notes = [((), "different models count different tokens: compare gains, not NLLs")] * (len(models) > 1)
+    return _table(caption, runs, ["pairs"], list(DECIMALS), [gain(run) for run in runs], notes=notes)
 
 
 def grounding_table(runs: Sequence[Examined]) -> Table | None:
     """Shares of supported claims, controls under their run; the notes say how sure the matcher is."""
-
-    def controls(run: Examined) -> Iterator[Below]:
-        for name, it in run.part("grounding")["controls"].items():
-            yield Below(name, it, CONTROLS.get(name, ""), can_win=name != "reference")
-
-    grounded = {run.name: run.part("grounding") for run in runs if run.part("grounding")}
-    notes = alike((name, words) for name, it in grounded.items() for words in _calibrated(it))
+    grounded = [run.part("grounding") for run in runs]
+    methods = [it.get("method") for it in grounded]
+    controls = [
+        [
+            Below(name, control, CONTROLS.get(name, ""), can_win=name != "reference")
+            for name, control in it.get("controls", {}).items()
+        ]
+        for it in grounded
+    ]
+    notes = alike(
+        (run.name, words) for run, it in zip(runs, grounded, strict=True) if it for words in _calibrated(it)
+    )
     caption = "Grounding: share of claims that something known supports"
-
-    def method(run: Examined) -> Values | None:
-        return run.part("grounding").get("method")
-
-    return _table(caption, runs, [], GROUNDED, method, controls, notes=notes)
+    metrics = ("precision", "precision_item", "precision_user", "recall", "claims")
+    return _table(caption, runs, [], metrics, methods, controls, notes=notes)
 
 
 def retrieval_table(runs: Sequence[Examined]) -> Table | None:
     """Own text among all held-out texts, given the macro words, beside chance."""
-
-    def retrieval(run: Examined) -> Values | None:
-        found = run.part("text_retrieval")
-        return {**found, "texts": found["pairs"]} if found else None
-
-    def chance(run: Examined) -> Iterator[Below]:
-        yield Below("chance", run.part("text_retrieval")["chance"], can_win=False)
-
+    found = [run.part("text_retrieval") for run in runs]
+    own = [it and {**it, "texts": it["pairs"]} for it in found]
+    chance = [[Below("chance", it["chance"], can_win=False)] if it else [] for it in found]
     caption = "Own text among all held-out texts, given the macro words"
-    return _table(caption, runs, ["texts"], RETRIEVED, retrieval, chance)
+    return _table(caption, runs, ["texts"], ["median_rank", "mrr", "hit@10"], own, chance)
 
 
 def _table(
@@ -235,26 +298,25 @@ def _table(
     runs: Sequence[Examined],
     counts: Sequence[str],
     metrics: Sequence[str],
-    own: Callable[[Examined], Values | None],
-    below: Callable[[Examined], Iterable[Below]] = lambda run: (),
+    own: Sequence[Values | None],
+    below: Sequence[Sequence[Below]] = (),
     bold: Bold = (),
     notes: Sequence[Said] = (),
 ) -> Table | None:
-    """Counts, then metrics, of each run that has them; below it, of what is held against it."""
+    """Counts, then metrics, of each run that has them (`own`); below it, of what is held against it."""
     rows = []
-    for position, run in enumerate(runs):
-        method = own(run)
+    for position, (run, method) in enumerate(zip(runs, own, strict=True)):
         if not method:
             continue
         cells = [_cell(method, it, _decimals(it, method), bold=(run.name, it) in bold) for it in metrics]
         rows.append(TableRow(run.name, [*_counts(method, counts), *cells], position))
-        for other in below(run):
+        for other in below[position] if below else ():
             cells = [
                 _cell(other.values, it, _decimals(it, method, other), _mark(method, other, it))
                 for it in metrics
             ]
             rows.append(TableRow(other.label, [*_counts(other.values, counts), *cells], hint=other.hint))
-    return Table(caption, columns([*counts, *metrics]), rows, notes) if rows else None
+    return Table(caption, [*counts, *metrics], rows, notes) if rows else None
 
 
 # --- tables of rows under a heading
@@ -264,28 +326,29 @@ def health_table(runs: Sequence[Examined]) -> Table | None:
     """How evenly and how fully each codebook is used."""
     rows: list[TableRow] = []
     for position, run in enumerate(runs):
-        rows += [TableRow(run.name, [], position)] if run.part("health") else []
-        for book, health in run.part("health").items():
-            rows.append(TableRow(book, [Cell(f"{health[name]:.0f}") for name in ("perplexity", "used")]))
-    return Table("Codebooks", columns(["perplexity", "words in use"]), rows) if rows else None
+        books = run.part("health")
+        rows += [TableRow(run.name, [], position)] * bool(books)
+        for book, it in books.items():
+            rows.append(TableRow(book, [Cell(f"{it[name]:.0f}") for name in ("perplexity", "used")]))
+    return Table("Codebooks", ["perplexity", "words in use"], rows) if rows else None
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
     """Every comparison by metric under its two runs; faded where it does not survive correction."""
     rows: list[TableRow] = []
-    for (a, b), together in by_runs(comparisons).items():
+    for (a, b), together in grouped(((one.a, one.b), one) for one in comparisons).items():
         rows.append(TableRow(f"{a} \u2212 {b}", []))
         for one in together:
             (mean, *ends), decimals = one.difference, digits(one.difference)
             cells = [
                 Cell(number(mean, decimals, sign=True), decimals, ends),
                 Cell(number(one.effect, 2, sign=True)),
-                Cell(probability(one.p)),
-                Cell(probability(one.p_holm)),
+                *(Cell("< 0.001" if p < 0.001 else f"{p:.3f}") for p in (one.p, one.p_holm)),
                 Cell(f"{one.pairs:,}"),
             ]
             rows.append(TableRow(one.metric, cells, hint=hint(one.metric), faded=one.p_holm > LEVEL))
-    return Table("Differences between runs", columns(DIFFERENCES), rows) if rows else None
+    columns = ["difference", "effect", "p", "Holm p", "shared"]
+    return Table("Differences between runs", columns, rows) if rows else None
 
 
 # --- cells
@@ -305,9 +368,8 @@ def _cell(values: Values, metric: str, decimals: int, mark: str = "", bold: bool
 
 def _mark(method: Values, other: Below, metric: str) -> str:
     control = other.values
-    if not other.can_win or is_neutral(metric) or metric not in method or metric not in control:
-        return ""
-    if control[metric] < method[metric]:
+    known = metric in method and metric in control
+    if not other.can_win or is_neutral(metric) or not known or control[metric] < method[metric]:
         return ""
     return "above" if standing(method, control, metric) == "above" else "level"
 

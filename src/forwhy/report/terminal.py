@@ -12,8 +12,7 @@ from rich.text import Text
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.report import tables
-from forwhy.report.cells import Cell, Table, TableRow, clean
-from forwhy.report.tables import SHOWN_TEXT, shown_ranking
+from forwhy.report.tables import SHOWN_TEXT, Cell, Table, TableRow, clean, shown_ranking
 
 RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
 """System -> what ranks the catalogue, where it is a part of the system."""
@@ -72,7 +71,7 @@ def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
     )
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
-        drawn.add_column(column.name, justify="right", overflow="fold")
+        drawn.add_column(column, justify="right", overflow="fold")
     starred = False
     for run, *below in _blocks(table.rows):
         wins = [any(row.cells[at].mark for row in below) for at, _ in enumerate(run.cells)]
