@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import tiny_models
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.recipe import load_recipe, run
@@ -46,22 +45,10 @@ generate = 4
 """
 
 
-def _tiny_models() -> ModuleType:
-    """tests/bridge/conftest.py: test folders are no packages."""
-    place = Path(__file__).parent / "bridge" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama's folder."""
-    folder: Path = _tiny_models().save(tmp_path_factory.mktemp("models") / "llama")
-    return folder
+    return tiny_models.save(tmp_path_factory.mktemp("models") / "llama")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """GPTScore as a metric: every pair once, nothing lost, nothing made up."""
 
-# ruff: noqa: ANN401 - the fake server's types are conftest's, which no test can import
+# ruff: noqa: ANN401 - the fake server's types are those of tests/fake_llm.py, passed as a fixture
 from __future__ import annotations
 
 import json

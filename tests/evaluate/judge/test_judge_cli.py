@@ -1,6 +1,6 @@
 """The judge on the command line: its grades stand beside the other metrics, its votes outlive the command."""
 
-# ruff: noqa: ANN401 - the fake server's types are conftest's, which no test can import
+# ruff: noqa: ANN401 - the fake server's types are those of tests/fake_llm.py, passed as a fixture
 import json
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """Where a model is; what a run would ask: never less than it then takes, and nothing is asked to find out."""
 
-# ruff: noqa: ANN401 - the fake server's types are conftest's, which no test can import
+# ruff: noqa: ANN401 - the fake server's types are those of tests/fake_llm.py, passed as a fixture
 from __future__ import annotations
 
 from pathlib import Path

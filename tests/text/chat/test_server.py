@@ -1,6 +1,6 @@
 """An LLM's server that is slow, broken, greedy, hostile or killed; what the judge's tests hold is not said again."""
 
-# ruff: noqa: ANN401 - the fake server's types are conftest's, which no test can import
+# ruff: noqa: ANN401 - the fake server's types are those of tests/fake_llm.py, passed as a fixture
 from __future__ import annotations
 
 import json
