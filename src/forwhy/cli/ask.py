@@ -60,11 +60,12 @@ def recommend(
 
 def _items_named(recommender: Recommender, given: Sequence[str]) -> list[str]:
     """Ids in options: each is one, or several with commas; none where it is blank."""
-    found: list[str] = []
-    for text in given:
-        whole = recommender.catalogue.items.numbers([text])[0] >= 0
-        found += [text] if whole else [part.strip() for part in text.split(",") if part.strip()]
-    return found
+    whole = recommender.catalogue.items.numbers(given) >= 0
+    found = [
+        [text] if known else [part.strip() for part in text.split(",")]
+        for text, known in zip(given, whole, strict=True)
+    ]
+    return [item for items in found for item in items if item]
 
 
 def recommendation(
@@ -75,19 +76,19 @@ def recommendation(
     with_seen: bool = False,
 ) -> dict[str, Any]:
     """A person's tokens (none where the run's system has no vocabulary) and top items as a document."""
+    catalogue = recommender.catalogue
     table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
     rows = table.select("item_id", "score", "rank").to_dicts()
     for row in rows:
-        row["title"] = recommender.catalogue.titles[recommender.catalogue.items.index(row["item_id"])]
+        row["title"] = catalogue.titles[catalogue.items.index(row["item_id"])]
+    person: int | list[int]
     if user is None:
-        seen = [recommender.catalogue.items.index(item) for item in history or ()]
-        return {"user": None, "history": history, "tokens": _tokens(recommender, seen), "items": rows}
-    number = recommender.catalogue.users.index(user)
-    return {
-        "user": recommender.catalogue.users.values[number],
-        "tokens": _tokens(recommender, number),
-        "items": rows,
-    }
+        about: dict[str, Any] = {"user": None, "history": history}
+        person = [catalogue.items.index(item) for item in history or ()]
+    else:
+        person = catalogue.users.index(user)
+        about = {"user": catalogue.users.values[person]}
+    return {**about, "tokens": _tokens(recommender, person), "items": rows}
 
 
 def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str, Any]]:

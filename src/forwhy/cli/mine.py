@@ -122,16 +122,16 @@ def _estimate(
         return
     table = Table("questions of", "kept", "left", "tokens in", "tokens out", "cost", "time", title=chat.model)
     for stage in found:
-        table.add_row(*(one_line(cell) for cell in _row(stage)))
+        counts = (
+            stage["cached"],
+            stage["questions"] - stage["cached"],
+            stage["input_tokens"],
+            stage["output_tokens"],
+        )
+        cost = "?" if stage["cost"] is None else f"{stage['cost']:.2f}"
+        table.add_row(stage["about"], *(f"{count:,}" for count in counts), cost, clock(stage["seconds"]))
     show(table, *(f"{stage['about']}: {stage['pace']}" for stage in found))
     show("Tokens are upper bounds. User profiles are counted with the item profiles there are by now.")
-
-
-def _row(stage: dict[str, Any]) -> list[str]:
-    left = stage["questions"] - stage["cached"]
-    cost = "?" if stage["cost"] is None else f"{stage['cost']:.2f}"
-    counts = (stage["cached"], left, stage["input_tokens"], stage["output_tokens"])
-    return [stage["about"], *(f"{count:,}" for count in counts), cost, clock(stage["seconds"])]
 
 
 def _show(mining: Mining, place: Path, as_json: bool) -> None:

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 CHECKED = 50
 """References that `Judge.check` grades twice."""
-
 VERSION = "forwhy-gptscore-1"
 """Name of this wording; a new wording is a new name, so that old votes are not mixed with new ones."""
 
@@ -72,10 +71,7 @@ _ANSWER = re.compile(rf'\s*(?:\{{\s*"score"\s*:\s*{_NUMBER}\s*\}}|{_NUMBER})\s*'
 
 
 def messages(prediction: str, reference: str, again: bool = False) -> tuple[Message, Message]:
-    """The conversation that asks for a grade; `again` adds a reminder of the form of the answer.
-
-    Texts are strangers': each is put between two tags and escaped, so that no text can hold a tag.
-    """
+    """The conversation that asks for a grade; `again` adds a reminder of the form. No text can hold a tag."""
     texts = f"{_fenced('reference', reference)}\n\n{_fenced('candidate', prediction)}"
     return Message("system", SYSTEM), Message("user", f"{texts}\n\n{REMINDER}" if again else texts)
 
@@ -120,7 +116,6 @@ class JudgeConfig(AskingConfig):
     budget: float | None = Field(default=None, gt=0)
     """Most that the votes of one evaluation may cost, whenever they were bought: in the currency of the
     prices, without prices in calls. The call that could exceed it is not made."""
-
     max_tokens: int = Field(default=64, ge=16)
     """Most tokens of an answer. A score needs ten; a judge that thinks aloud first needs thousands."""
 
@@ -133,11 +128,7 @@ class JudgeConfig(AskingConfig):
 
 
 def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
-    """What `Judge.check` finds, from the counts [n, 2] of both rounds, row by row the same reference.
-
-    Raises:
-        ValueError: no reference has both grades.
-    """
+    """What `Judge.check` finds, from the counts [n, 2] of both rounds, row by row the same reference."""
     both = (same[:, 1] > 0) & (other[:, 1] > 0)
     right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
     grades = {"identical": right, "dealt": wrong, "difference": right - wrong}

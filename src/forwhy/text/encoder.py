@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +24,13 @@ from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_enco
 from forwhy.progress import Progress
 from forwhy.store import Row, Store
 
-if TYPE_CHECKING:
-    import torch
-
-
 BATCH = 64
 """Texts in one forward pass; they are of nearly equal length, so little is spent on padding."""
-
 SEGMENT = 32
 """Batches between two writes of the cache: what a killed run loses at most."""
-
 CHARACTERS_PER_TOKEN = 20
 """Longer texts are cut before tokenising: one of 100,000 characters costs no more than the longest read."""
-
 HASH_DIM = 128
-
 LLM_PREFIX, LLM_TOKENS, LLM_BATCH = "llm:", 512, 16
 """A language model reads at most this many tokens of a text, so many texts at once: its layers are wide."""
 
@@ -161,14 +153,12 @@ class SentenceEncoder:
         ).to(self._device)
         with torch.inference_mode():
             hidden_NTD = loaded.model(**inputs).last_hidden_state.float()
-            pooled_ND = self._pool(hidden_NTD, inputs["attention_mask"])
+            if self._first_token:
+                pooled_ND = hidden_NTD[:, 0]
+            else:
+                weight_NT1 = inputs["attention_mask"].unsqueeze(-1).to(hidden_NTD.dtype)
+                pooled_ND = (hidden_NTD * weight_NT1).sum(1) / weight_NT1.sum(1)
         return _unit(pooled_ND.cpu().numpy())
-
-    def _pool(self, hidden_NTD: torch.Tensor, mask_NT: torch.Tensor) -> torch.Tensor:
-        if self._first_token:
-            return hidden_NTD[:, 0]
-        weight_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
-        return (hidden_NTD * weight_NT1).sum(1) / weight_NT1.sum(1)
 
 
 class LanguageModelEncoder(SentenceEncoder):

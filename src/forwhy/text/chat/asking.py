@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Lock
 from typing import Generic, TypeVar
@@ -49,13 +49,9 @@ class Inquiry(Generic[T]):
 
     question: Question
     parse: Callable[[str], T | Repaired[T]]
-    """Reads the value out of an answer; equal answers give equal values.
-
-    Raises:
-        Malformed: the answer has no value.
-    """
+    """Reads the value out of an answer, or raises `Malformed`; equal answers give equal values."""
     reminder: str = ""
-    """Ends the question when it is asked again; empty: what was wrong with the answers before does."""
+    """Ends the question when it is asked again; empty: it ends with what was wrong with the answers before."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +62,36 @@ class Reply(Generic[T]):
     reason: Reason | None
     """None: there is a value."""
     cached: bool = False
-    """Whether nothing was asked for it: all its answers were kept ones."""
+    """Whether nothing was asked: all its answers were kept ones."""
     asks: int = 1
     """Answers it took, kept ones included."""
     repaired: bool = False
     """Whether the answer was broken in form and mended."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Asked:
     """What asking came to."""
 
-    tasks: int = 0
+    tasks: int
     """Replies wanted; those of equal questions count one by one."""
-    cached: int = 0
+    cached: int
     """Different questions of which nothing had to be asked."""
-    asked: int = 0
+    asked: int
     """Different questions of which something was asked."""
-    answered: int = 0
+    answered: int
     """Different questions with a value."""
-    repaired: int = 0
-    """Those of them whose answer was mended."""
-    asked_again: int = 0
+    repaired: int
+    """Different questions with a value whose answer was mended."""
+    asked_again: int
     """Answers beyond the first of a question: malformed or cut short before; kept ones included."""
-    failed: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int]
     """Reason -> different questions without a value."""
-    used: Tally = Tally()
+    used: Tally
     """Bought by this call."""
-    kept: Tally = Tally()
-    """What the answers that it found took when they were bought."""
-    cost: float | None = None
+    kept: Tally
+    """What the answers that were found kept took when they were bought."""
+    cost: float | None
     """Of `used`, where prices are known."""
 
     def __str__(self) -> str:
@@ -133,11 +129,11 @@ def ask_all(
 
     Args:
         chat: Who is asked.
-        inquiries: What; equal questions must have equal parsers.
-        kept: Open; see `KeptAnswers`.
+        inquiries: Equal questions must have equal parsers.
+        kept: Open.
         asks: Answers read for one question until one has a value.
         title: Of the progress bar.
-        cost: Of tokens, for `Replies.asked`; see `ChatConfig.cost`.
+        cost: `ChatConfig.cost`, for `Replies.asked`.
 
     Raises:
         UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk;
@@ -198,12 +194,8 @@ def _asked_again(inquiry: Inquiry[T], complaints: Sequence[str], doublings: int)
 class Inquiries(Generic[T]):
     """Inquiries to one model. What kept answers settle is settled when this is made; `ask` does the rest.
 
-    Args:
-        model: Whose answers count.
-        inquiries: Those with equal questions are one.
-        kept: Where answers are looked for and kept; open.
-        asks: Answers read for one question until one has a value.
-        who: What errors call the model.
+    Inquiries with equal questions are one. At most `asks` answers are read for each until one has a value;
+    `who` is what errors call the model.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What answers cost: counted from the server's own numbers, and stopped before it exceeds the budget."""
+"""A language model to ask: questions and answers, what these cost and may cost, and the options. No torch here."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class Ledger:
     one may not fit, it waits for those under way, and if it still does not, nothing is bought any more: what
     is answered is then the first of what was asked (up to the order of those under way), not the short ones.
 
-    Args:
-        budget: Most that may be bought, in what `counted` counts; None: no limit.
-        counted: How much of the budget calls take.
+    `budget` is the most that may be bought, in what `counted` counts; None: no limit.
     """
 
     def __init__(self, budget: float | None, counted: Callable[[Tally], float]) -> None:
@@ -61,7 +59,7 @@ class Ledger:
         return self._budget is None or self._counted(taken) <= self._budget
 
 
-# --- The chat contract: a question in, an answer or the reason for none out. No torch and no network here.
+# --- A question in, an answer or the reason for none out.
 
 
 Role = Literal["system", "user", "assistant"]
@@ -175,35 +173,25 @@ class AskingConfig(Options):
 
     model: str = Field(min_length=1)
     """The model's name on its server; part of the key of every answer that is kept."""
-
     url: str | None = None
     """Address of the interface, such as http://127.0.0.1:8000/v1; None reads it from the environment."""
-
     input_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens that the model reads."""
-
     output_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens that the model writes."""
-
     concurrency: int = Field(default=8, ge=1, le=256)
     """Calls under way at once; as many may be lost, and paid for again, when the process is killed."""
-
     requests_per_minute: float = Field(default=0.0, ge=0)
     """Most calls in a minute, evenly spaced; 0 = as many as the server takes."""
-
     timeout: float = Field(default=60.0, gt=0)
     """Seconds after which a call is given up."""
-
     attempts: int = Field(default=5, ge=1)
     """Calls for one answer while the server is busy, late or broken."""
-
     asks: int = Field(default=3, ge=1)
     """Answers read for one question until one of them has the form that was asked for."""
-
     backoff: float = Field(default=1.0, ge=0)
     """Seconds before the second attempt, doubled before each further one, each drawn from half to one and a
     half of that; never less than the server's Retry-After."""
-
     structured: bool = True
     """Ask for an answer by JSON schema; a server that rejects this is asked without."""
 
@@ -230,7 +218,6 @@ class ChatConfig(AskingConfig):
     budget_tokens: int | None = Field(default=None, gt=0)
     """Most tokens, read and written, of one run; answers that are kept cost nothing. The call that could
     exceed it is not made."""
-
     device: str = "auto"
     """Of a local model: `auto` (this process's GPU, else the CPU), or a torch device such as `cuda:1`."""
 

@@ -15,16 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import HttpUrl
 
 from forwhy.errors import UserError, need
-from forwhy.text.chat.base import (
-    FINAL,
-    STOPPED,
-    Answer,
-    AskingConfig,
-    Ledger,
-    Question,
-    Reason,
-    Tally,
-)
+from forwhy.text.chat.base import FINAL, STOPPED, Answer, AskingConfig, Ledger, Question, Reason, Tally
 
 if TYPE_CHECKING:
     from httpx2 import Request
@@ -48,11 +39,9 @@ _HEADERS = frozenset(
 
 
 class Pace:
-    """Gives out moments to call at: evenly spaced, none while the server has asked for rest. Safe from threads.
+    """At most so many calls a minute (0: no limit), evenly spaced, none while the server has asked for rest.
 
-    Args:
-        per_minute: Most calls in a minute; 0 = no limit.
-        stopped: Ends all waiting.
+    Safe from several threads; `stopped` ends all waiting.
     """
 
     def __init__(self, per_minute: float, stopped: Event) -> None:
@@ -241,12 +230,8 @@ def endpoint(config: AskingConfig) -> str:
     Raises:
         UserError: no address, not one of the web, or one that holds a name and a password.
     """
-    given = (
-        (config.url or os.environ.get(config.url_name, ""))
-        .strip()
-        .rstrip("/")
-        .removesuffix("/chat/completions")
-    )
+    given = (config.url or os.environ.get(config.url_name, "")).strip().rstrip("/")
+    given = given.removesuffix("/chat/completions")
     who, remedy = f"{config.who} URL", "such as http://127.0.0.1:8000/v1"
     if not given:
         raise UserError(f"the {config.who} has no address; give its URL or set {config.url_name}, {remedy}")
@@ -285,9 +270,9 @@ def _read(content: bytes, most: Tally) -> Answer:
     used = Tally(1, *told) if len(told) == 2 else most
     if refusal or choice.finish_reason == "content_filter":
         return Answer(reason="refused", used=used)
-    return (
-        Answer(reason="truncated", used=used) if choice.finish_reason == "length" else Answer(text, used=used)
-    )
+    if choice.finish_reason == "length":
+        return Answer(reason="truncated", used=used)
+    return Answer(text, used=used)
 
 
 def _seconds(retry_after: str) -> float:

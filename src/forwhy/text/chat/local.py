@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
-from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Ledger, Message, Question, Tally
+from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Message, Question, Tally
 from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
 
 if TYPE_CHECKING:
@@ -44,19 +44,16 @@ class Turns:
     def ids(self, messages: tuple[Message, ...]) -> list[int]:
         """The prompt, up to where the answer begins."""
         if not self._tokenizer.chat_template:
-            return self._untemplated(messages)
+            begin = self._tokenizer.bos_token_id
+            ids = [begin] if begin is not None and begin in self._tokenizer("a")["input_ids"][:1] else []
+            text = "\n\n".join(message.content.strip() for message in messages)
+            return ids + self._plain.exact(text + _ANSWER)
         turns = messages if self._system else _merged(messages)
         first, *after = framed(self._tokenizer, [(message.role, "") for message in turns])
         ids = own_ids(self._tokenizer, first)
         for message, piece in zip(turns, after, strict=True):
             ids += self._plain.exact(message.content.strip()) + own_ids(self._tokenizer, piece)
         return ids
-
-    def _untemplated(self, messages: tuple[Message, ...]) -> list[int]:
-        begin = self._tokenizer.bos_token_id
-        ids = [begin] if begin is not None and begin in self._tokenizer("a")["input_ids"][:1] else []
-        text = "\n\n".join(message.content.strip() for message in messages)
-        return ids + self._plain.exact(text + _ANSWER)
 
 
 def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -77,7 +74,7 @@ class LocalChat:
 
     concurrency = 1
 
-    def __init__(self, name: str, config: ChatConfig, ledger: Ledger) -> None:
+    def __init__(self, name: str, config: ChatConfig) -> None:
         from forwhy.training.engine import resolve_device
 
         device = resolve_device(config.device)
@@ -85,7 +82,7 @@ class LocalChat:
             config.model, dtype="float32" if device.type == "cpu" else "bfloat16", device=str(device)
         )
         self.model = name
-        self._lm, self._tokenizer, self._ledger = loaded.model, loaded.tokenizer, ledger
+        self._lm, self._tokenizer, self._ledger = loaded.model, loaded.tokenizer, config.ledger()
         self._turns, self._asking, self._stopped = Turns(loaded.tokenizer), Lock(), Event()
         settings = loaded.model.config.get_text_config()
         self._room: int | None = getattr(settings, "max_position_embeddings", None)

@@ -28,7 +28,7 @@ def open_chat(config: ChatConfig) -> Chat:
     name = model_name(config)
     from forwhy.text.chat.local import LocalChat
 
-    return LocalChat(name, config, config.ledger())
+    return LocalChat(name, config)
 
 
 def is_local(config: ChatConfig) -> bool:

@@ -192,14 +192,9 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 class LanguageMiner:
-    """Asks a chat model; every answer is kept before the next is asked for.
+    """Asks an open chat model, each question at most `asks` times; every answer is kept before the next.
 
-    Args:
-        chat: Open; see `forwhy.text.chat.opening.open_chat`.
-        kept: Open.
-        asks: Answers read for one question until one fits.
-        prompt: A file in the place of the packaged prompt (of one kind and side).
-        cost: Of tokens; see `ChatConfig.cost`.
+    `prompt` is a file in the place of the packaged one, of one kind and side; `cost` is `ChatConfig.cost`.
     """
 
     def __init__(
