@@ -132,6 +132,7 @@ def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, s
 def _without_text(
     tables: Mapping[str, pl.DataFrame], drawn: Mapping[Side, list[str | int]]
 ) -> dict[str, pl.DataFrame]:
+    """The tables without the drawn users' and items' text; pairs that are set aside become `withheld`."""
     of_pair = pl.col("user_id").is_in(drawn["user"]) | pl.col("item_id").is_in(drawn["item"])
     of_entity = pl.any_horizontal(
         (pl.col("side") == side) & pl.col("entity_id").is_in([str(id_) for id_ in drawn[side]])

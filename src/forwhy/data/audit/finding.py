@@ -47,7 +47,7 @@ class Finding:
     """What it does to numbers."""
     remedy: str
     examples: tuple[Mapping[str, str | int], ...] = ()
-    """The first cases, by the user's own ids, which may hold anything; texts are cut and without control characters."""
+    """The first cases, by the user's own ids; texts are cut and without control characters, ids may hold anything."""
 
     def document(self) -> dict[str, Any]:
         """The finding as plain JSON values."""
@@ -88,7 +88,7 @@ def _shown(column: str, value: str | int) -> str | int:
     return "".join(letter if letter.isprintable() else " " for letter in cut)
 
 
-# --- Texts that repeat another: runs of words, hashed, compared without comparing pairs of texts.
+# --- Texts that repeat another. Runs of words are hashed and joined, so no pair of texts is compared.
 #
 # A *run* is N words in a row, lower-cased, without punctuation. A text repeats a source by the share of its distinct
 # runs that this one source holds too (containment): 1 for a copy and for a part, below 1 where words were
@@ -99,11 +99,10 @@ def _shown(column: str, value: str | int) -> str | int:
 RUN = 8
 """Words: long enough that two people seldom write the same ones in a row."""
 NEAR = 0.5
-"""Share of a text's runs in one source from which on it counts as a near-duplicate. Independent explanations
-of one template reach .26 (XRec's Yelp and books, each held-out text against all training texts)."""
+"""A text with this share of its runs in one source is a near-duplicate. Independent explanations of one template
+reach .26 (XRec's Yelp and books, each held-out text against all training texts)."""
 HOLDERS = 20
-"""Sources looked at for each run. A stock phrase stands in thousands; the first 20 keep the cost linear, and
-they are the same ones for each run of a text that was copied more often."""
+"""Sources looked at for each run, the first ones. A stock phrase has thousands; 20 keep the cost linear."""
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 WORD = rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+"
@@ -131,15 +130,9 @@ def nearest(
 ) -> pl.DataFrame:
     """The source that holds most of each text: columns `row`, `source` (positions) and `share` (0, 1].
 
-    Texts that share no run with any source, and those of fewer than `run` words, are absent. O(W): at most
-    20 sources are looked at for each run, so of a text whose runs all stand in more, the share is a lower
-    bound.
-
-    Args:
-        texts: What may have been copied.
-        sources: Where to look for it.
-        run: Words in a row.
-        about: Keys of the texts and of the sources (as text); runs then match only between equal keys.
+    Texts that share no run with any source, and those of fewer than `run` words, are absent. With `about`, keys of
+    the texts and of the sources (as text), runs match only between equal keys. O(W): at most 20 sources are
+    looked at for each run, so the share is a lower bound for a text whose runs all have more sources.
     """
     keys = about or (None, None)
     ours, theirs = _runs(texts, run, keys[0]), _runs(sources, run, keys[1])

@@ -18,12 +18,12 @@ from forwhy.data.leaks import PAIR
 SHORTEST_SEQUENCE = 4
 """Interactions; by chance one in 24 such sequences ascends."""
 ASCENDING = 0.2
-"""Share of users whose ids ascend with time from which on chance can't explain it; 0.6% to 2.4%
-in Amazon's Beauty, Instruments and Industrial, which are in time order."""
+"""From this share of users on, chance cannot explain that their item ids ascend with time. Amazon's Beauty,
+Instruments and Industrial, which are in time order, have 0.6% to 2.4%."""
 FEWEST = 10
 """Ascending users below which nothing is said."""
 TIED = 0.5
-"""Share of users with one and the same time for everything from which on it is a warning."""
+"""From this share of users on, one time for all that a user did is a warning."""
 TOP = 20
 """Length of popularity's list, as in `recommend`'s tables."""
 
@@ -43,7 +43,7 @@ def pairs(dataset: Dataset) -> Iterator[Finding]:
 
 
 def repeats(dataset: Dataset) -> Iterator[Finding]:
-    """Pairs that stand in several splits, or more than once; O(E)."""
+    """Pairs that are in several splits, or more than once in one; O(E)."""
     rows = dataset.table("interactions")
     distinct = rows.select(pl.struct(PAIR).n_unique()).item()
     rows = rows.filter(pl.struct(PAIR).is_duplicated())
@@ -148,7 +148,9 @@ def popularity(dataset: Dataset) -> Iterator[Finding]:
     train, test = dataset.edges("train", "as-published"), dataset.edges("test")
     degrees = np.bincount(train[:, 1], minlength=len(dataset.items))
     hits, recall = _popular_hits(train, test, degrees)
-    gini, count = _gini(degrees), int(hits.sum())
+    n, ranked = len(degrees), (np.arange(1, len(degrees) + 1) * np.sort(degrees)).sum()
+    gini = float(2 * ranked / (n * len(train)) - (n + 1) / n) if len(train) else 0.0
+    count = int(hits.sum())
     yield found("popularity-alone", pl.DataFrame(), len(hits), count, top=TOP, recall=recall, gini=gini)
 
 
@@ -168,14 +170,6 @@ def _popular_hits(
     users = np.bincount(test[:, 0])
     recalls = np.bincount(test[:, 0], weights=hits)[users > 0] / users[users > 0]
     return hits, float(recalls.mean()) if len(recalls) else 0.0
-
-
-def _gini(degrees: NDArray[np.int64]) -> float:
-    n, total = len(degrees), int(degrees.sum())
-    if total == 0:
-        return 0.0
-    ranks = np.arange(1, n + 1)
-    return float(2 * (ranks * np.sort(degrees)).sum() / (n * total) - (n + 1) / n)
 
 
 def ids(dataset: Dataset) -> Iterator[Finding]:

@@ -8,16 +8,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from forwhy.columns import SIDES, SPLITS
-from forwhy.data.audit.finding import (
-    NEAR,
-    RUN,
-    TRAIN,
-    Finding,
-    found,
-    nearest,
-    plain_words,
-    word_lists,
-)
+from forwhy.data.audit.finding import NEAR, RUN, TRAIN, Finding, found, nearest, plain_words, word_lists
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.leaks import PAIR, vouched
@@ -26,11 +17,11 @@ from forwhy.data.sources.files import LONGEST_TEXT
 OPENING = 5
 """Words that make up the opening of a text."""
 SAME_OPENING = 0.5
-"""Share of explanations with one opening from which on it is a warning."""
+"""From this share of explanations on, one opening is a warning."""
 CONSTANT = 0.05
-"""Share of one and the same explanation from which on it is a warning."""
+"""From this share of explanations on, one repeated text is a warning."""
 LARGE_SHARE = 0.05
-"""Of a held-out split's explanations that are one user's or item's."""
+"""From this share of a held-out split's explanations on, those of one user or item are many."""
 
 LONGEST_EXPLANATION = 60
 """Words: `max_words` of the explainer's generation."""
@@ -57,11 +48,11 @@ TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents
 
 
 def copied(dataset: Dataset) -> Iterator[Finding]:
-    """Held-out explanations that stand, whole or in good part, in texts that training may read; O(W).
+    """Held-out explanations that are, whole or in good part, in texts that training may read; O(W).
 
-    Near-duplicate: at least half of the explanation's runs of 8 words stand in one other text
-    (`nearest`). Texts of fewer than 8 words are compared as a whole, with training explanations only,
-    and are a warning: short sentences are repeated by chance.
+    A near-duplicate shares at least half of its runs of 8 words with one other text (`nearest`). Texts of
+    fewer than 8 words are compared as a whole, with training explanations only, and are a warning: short
+    sentences are repeated by chance.
     """
     explained = dataset.table("explanations")
     held, taught = explained.filter(~TRAIN).select(*PAIR, "text"), explained.filter(TRAIN)["text"]
@@ -110,15 +101,11 @@ def explanations(dataset: Dataset) -> Iterator[Finding]:
         ("explanation", words, CONSTANT, "are, word for word, the most frequent one"),
         ("opening", openings, SAME_OPENING, f"start with the same {OPENING} words"),
     ):
-        sentence, count = _most_frequent(texts.list.join(" "))
-        case, several = pl.DataFrame({"text": [sentence]}), count if count > 1 else 0
+        counts = pl.DataFrame({"text": texts.list.join(" ")}).group_by("text").len("n")
+        most = counts.filter(pl.col("n") > 1).sort("n", "text", descending=[True, False]).head(1)
+        count = sum(most["n"])
         warns = count >= share * len(words)
-        yield found("common-{what}", case, len(words), several, warns, what=what, said=said)
-
-
-def _most_frequent(texts: pl.Series) -> tuple[str, int]:
-    counts = texts.value_counts(name="n").sort(["n", texts.name], descending=[True, False])
-    return (str(counts[texts.name][0]), int(counts["n"][0])) if counts.height else ("", 0)
+        yield found("common-{what}", most.select("text"), len(words), count, warns, what=what, said=said)
 
 
 def spread(dataset: Dataset) -> Iterator[Finding]:
@@ -132,18 +119,12 @@ def spread(dataset: Dataset) -> Iterator[Finding]:
         for split in SPLITS[1:]:
             part = rows.filter(pl.col("split") == split)
             counts = part.group_by(key).len("explanations")
-            counts = counts.sort("explanations", key, descending=[True, False])
-            many = pl.col("explanations") >= LARGE_SHARE * part.height
-            large = counts.filter(many & (pl.col("explanations") > 1))
-            yield found(
-                "few-{side}s-fill-{split}",
-                large,
-                counts.height,
-                side=side,
-                Side=side.capitalize(),
-                split=split,
-                share=LARGE_SHARE,
-            )
+            least = max(2.0, LARGE_SHARE * part.height)
+            large = counts.filter(pl.col("explanations") >= least)
+            large = large.sort("explanations", key, descending=[True, False])
+            count, share, capital = counts.height, LARGE_SHARE, side.capitalize()
+            name = "few-{side}s-fill-{split}"
+            yield found(name, large, count, side=side, Side=capital, split=split, share=share)
 
 
 def doubles(dataset: Dataset) -> Iterator[Finding]:

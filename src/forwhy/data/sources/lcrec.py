@@ -19,11 +19,7 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
     The last item of a history is test, the one before valid, the rest train (histories of one or two items
     are train). Positions become timestamps; repeated items stay repeated. Item texts lose HTML and the
     brackets of Python lists written as text; the published index is kept in the items' column `index`.
-
-    Args:
-        folder: Where the files are.
-        name: Label; X by default.
-        prefix: X, when the folder holds several.
+    `name` is a label, X by default; `prefix` is X, for a folder of several data sets.
 
     Raises:
         UserError: missing, broken or foreign files, an item in a history that X.item.json does not have.

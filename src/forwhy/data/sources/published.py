@@ -22,8 +22,7 @@ from forwhy.errors import UserError
 Paths = Sequence[Path | str]
 
 MILLISECONDS = 100_000_000_000
-"""Times from here on are milliseconds: as seconds they would lie after the year 5138, and as milliseconds the
-smaller ones would lie before March 1973."""
+"""Times from here on are milliseconds: seconds since 1970 would be a date after the year 5138."""
 LATEST = 253_402_300_800
 """Seconds at which the year 10000 begins."""
 
@@ -127,7 +126,7 @@ import_google = partial(import_reviews, "google")
 """Read Google Local's review and meta files."""
 
 
-# --- Values of a row; what is wrong with one is a `BadRow`.
+# --- Values of a row. One that cannot be read is a `BadRow`.
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:  # noqa: ANN401 - JSON is any of these

@@ -45,10 +45,10 @@ def import_recbole(
     they are, cut to whole numbers. Memory and time as in `published.import_reviews`.
 
     Args:
-        folder: Where the files are; one data set only.
-        names: Their field by ours (`user_id`, `item_id`, `rating`, `timestamp`, or one of the items').
-        filters: Which rows stay, and the split; all, repeated pairs too, when there are none.
-        name: Label; theirs by default.
+        folder: Where the files of one data set are.
+        names: Their field by our column (`user_id`, `item_id`, `rating`, `timestamp`, or a column of `items`).
+        filters: Which rows stay, and the split; without filters all rows stay, repeated pairs too.
+        name: Label; the files' name by default.
         skip_bad: Count bad rows, name the first few in `source`, and leave them out.
 
     Raises:

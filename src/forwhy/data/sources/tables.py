@@ -40,11 +40,11 @@ def import_tables(
     duplicates: Duplicates = "error",
     unknown_ids: Literal["error", "allow"] = "error",
 ) -> Dataset:
-    """Read one file per table; the extension names the format.
+    """Read one file per table (`columns.TABLES` says what each holds); the extension names the format.
 
     Interactions without a `split` are split 80/10/10 (every user keeps one in train); with train and test
-    only, valid is carved out of train. Explanations without one follow their interactions, or are split
-    80/10/10 if one of them is none. Intents without `rank` are ranked in file order.
+    only, valid is carved out of train. An explanation without a split has that of its interaction; if one of them
+    has no interaction, all explanations are split 80/10/10. Intents without `rank` are ranked in file order.
 
     Args:
         interactions: Who took what; the one table that must be there.
