@@ -3,13 +3,14 @@
 Only training text is read, and never that of the pair itself: training and held-out pairs are judged alike.
 """
 
+from collections import defaultdict
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from forwhy.columns import Side
+from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.data.intents import IntentsConfig, entity_phrases
@@ -40,9 +41,8 @@ class PairStatements(NamedTuple):
 
     def has(self, side: Literal["item", "user", "either"]) -> bool:
         """Whether more than an item's title is known of that side."""
-        if side == "either":
-            return self.has("item") or self.has("user")
-        return any(statement.source != "title" for statement in (self.item if side == "item" else self.user))
+        known = {"item": self.item, "user": self.user, "either": self.item + self.user}[side]
+        return any(statement.source != "title" for statement in known)
 
 
 class KnownStatements:
@@ -54,16 +54,16 @@ class KnownStatements:
         `phrases`: which intents or profiles may be read. By default no profiles, which may leak held-out text.
         """
         self._claims = cache(claims)
-        self._facts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
-        self._texts: dict[Side, dict[int, list[Statement]]] = {"item": {}, "user": {}}
+        self._facts: defaultdict[tuple[Side, int], list[Statement]] = defaultdict(list)
+        self._texts: defaultdict[tuple[Side, int], list[Statement]] = defaultdict(list)
         config = (phrases or IntentsConfig()).model_copy(update={"training_explanations": False})
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
-            named = [Statement(claim, "title") for claim in claims(title)]
-            described = [Statement(claim, "item") for claim in claims(text[len(title) :])]
-            self._facts["item"][number] = named + described
-        for side, known in self._facts.items():
+            known = self._facts["item", number]
+            known += [Statement(claim, "title") for claim in claims(title)]
+            known += [Statement(claim, "item") for claim in claims(text[len(title) :])]
+        for side in SIDES:
             for number, said in entity_phrases(dataset, side, config).items():
-                known.setdefault(number, []).extend(Statement(phrase, "phrase") for phrase in said)
+                self._facts[side, number] += [Statement(phrase, "phrase") for phrase in said]
         told = dataset.pairs("train")
         told = told.select(np.flatnonzero(~dataset.is_heldout(told.users, told.items)))
         read: tuple[tuple[Source, Pairs], ...] = (
@@ -73,8 +73,8 @@ class KnownStatements:
         for source, pairs in read:
             for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
                 statement = Statement(text, source, (user, item))
-                self._texts["item"].setdefault(item, []).append(statement)
-                self._texts["user"].setdefault(user, []).append(statement)
+                self._texts["item", item].append(statement)
+                self._texts["user", user].append(statement)
 
     def of(self, user: int, item: int) -> PairStatements:
         """What is known of a pair (internal numbers), without what was said about this very pair."""
@@ -92,11 +92,9 @@ class KnownStatements:
         return list(islice(known, size))
 
     def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:
+        others = [text for text in self._texts[side, entity] if text.pair != pair][:MOST_TEXTS]
+        said = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
         found: dict[str, Statement] = {}
-        for statement in self._facts[side].get(entity, ()):
+        for statement in chain(self._facts[side, entity], said):
             found.setdefault(statement.text.casefold(), statement)
-        others = [text for text in self._texts[side].get(entity, ()) if text.pair != pair]
-        for text in others[:MOST_TEXTS]:
-            for claim in self._claims(text.text):
-                found.setdefault(claim.casefold(), text._replace(text=claim))
         return list(found.values())

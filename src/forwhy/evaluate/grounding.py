@@ -10,8 +10,8 @@ and "friendly staff" is true of many places.
 Shapes: n pairs; c claims of one text, C of all; s statements; D dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -73,11 +73,13 @@ class Grounding:
 
     def intervals(self) -> dict[str, Interval]:
         """Means over the pairs that count; a metric without such pairs is absent."""
-        return _intervals(self.per_pair)
+        counted = {name: values[np.isfinite(values)] for name, values in self.per_pair.items()}
+        return {name: bootstrap_interval(values) for name, values in counted.items() if len(values)}
 
     def margins(self, other: "Grounding") -> dict[str, Interval]:
         """Ours minus the other's, on the pairs that count for both."""
-        return _intervals({name: self.per_pair[name] - other.per_pair[name] for name in self.per_pair})
+        less = {name: values - other.per_pair[name] for name, values in self.per_pair.items()}
+        return replace(self, per_pair=less).intervals()
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values; `pairs` counts behind each number."""
@@ -301,8 +303,3 @@ def _shares(held_C: Flags, said: Sequence[Sequence[str]], counted_n: Flags) -> F
     held_n = np.bincount(_rows(said), held_C, len(said))
     claims_n = np.array([len(row) for row in said])
     return np.where(counted_n & (claims_n > 0), held_n / np.maximum(claims_n, 1), np.nan)
-
-
-def _intervals(columns: Mapping[str, Floats]) -> dict[str, Interval]:
-    counted = {name: values[np.isfinite(values)] for name, values in columns.items()}
-    return {name: bootstrap_interval(values) for name, values in counted.items() if len(values)}

@@ -139,28 +139,26 @@ class BertScore(NeuralMeasure):
 
         In float16: a cosine differs by some 1e-5 from float32, for half the memory.
         """
+        import torch
+
         tokens = self.tokens(texts)
         found = {text: self._vectors[text] for text in tokens if text in self._vectors}
         new = [text for text in tokens if text not in found and tokens[text].ids]
         for rows in batches([len(tokens[text].ids) for text in new], BATCH_TOKENS):
             batch = [new[row] for row in rows]
-            found.update(zip(batch, self._encode([tokens[text].ids for text in batch]), strict=True))
+            ids = [tokens[text].ids for text in batch]
+            ids_bT, mask_bT = padded(ids, self._tokenizer.pad_token_id or 0, self._device)
+            with torch.inference_mode():
+                hidden_bTD = self._model(input_ids=ids_bT, attention_mask=mask_bT)[0].float()
+                unit_bTD = torch.nn.functional.normalize(hidden_bTD, dim=-1).half()
+            for text, unit_TD in zip(batch, unit_bTD, strict=True):
+                # A clone: a view would keep the whole padded batch alive.
+                found[text] = unit_TD[: len(tokens[text].ids)].clone()
         for text in new:
-            size = found[text].numel() * found[text].element_size()
-            if size <= self._room:
+            if found[text].nbytes <= self._room:
                 self._vectors[text] = found[text]
-                self._room -= size
+                self._room -= found[text].nbytes
         return found
-
-    def _encode(self, rows: Sequence[list[int]]) -> list[torch.Tensor]:
-        import torch
-
-        ids_bT, mask_bT = padded(rows, self._tokenizer.pad_token_id or 0, self._device)
-        with torch.inference_mode():
-            hidden_bTD = self._model(input_ids=ids_bT, attention_mask=mask_bT)[0].float()
-            unit_bTD = torch.nn.functional.normalize(hidden_bTD, dim=-1).half()
-        # Clones: a view would keep the whole padded batch alive.
-        return [unit_TD[: len(row)].clone() for unit_TD, row in zip(unit_bTD, rows, strict=True)]
 
     def _raw(self, predictions: Sequence[str], references: Sequence[str]) -> Floats:
         """[n, 3] precision, recall, F1, not rescaled."""
