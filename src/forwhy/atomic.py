@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -79,17 +79,14 @@ def refuse_foreign(folder: Path, marker: str) -> None:
     recover(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, not a folder; choose another place to write to")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / marker):
-        raise UserError(f"{folder}: holds files that forwhy did not write; choose another or an empty folder")
-
-
-def _is_ours(marker: Path) -> bool:
-    """Whether the marker file is a JSON object that names this library (a broken one is not ours)."""
-    try:
-        document = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and "forwhy" in document
+    if folder.is_dir() and any(folder.iterdir()):
+        document = None
+        with suppress(OSError, ValueError):  # an unreadable marker is not ours
+            document = json.loads((folder / marker).read_text(encoding="utf-8"))
+        if not isinstance(document, dict) or "forwhy" not in document:
+            raise UserError(
+                f"{folder}: holds files that forwhy did not write; choose another or an empty folder"
+            )
 
 
 @contextmanager

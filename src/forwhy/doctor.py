@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwhy.models import cache_folder
-from forwhy.wheels import PACKAGED, PackagedModel, damage, state
+from forwhy.wheels import PACKAGED, damage, state
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,9 +29,16 @@ def examine(verify: bool = False) -> Findings:
     Takes 2 s where torch is installed (it is imported to ask about its devices). `verify` also reads every
     packaged model and compares its SHA-256 with what was written (a second per gigabyte).
     """
-    cache = _cache(cache_folder())
-    models = {alias: _model(model, verify) for alias, model in PACKAGED.items()}
+    cache, models = _cache(cache_folder()), {}
+    for alias, model in PACKAGED.items():
+        found = state(model, cache_folder())
+        if verify and found == "ready" and damage(model, cache_folder()):
+            found = "damaged"
+        about = {"title": model.title, "licence": model.licence, "revision": model.revision}
+        models[alias] = {**about, "state": found}
     torch = _torch()
+    counts_pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB if counts_pages else None
     return {
         "forwhy": _version("forwhy"),
         "python": platform.python_version(),
@@ -39,7 +46,7 @@ def examine(verify: bool = False) -> Findings:
         "packages": {name: _version(name) for name in LIBRARIES.split()},
         "torch": torch,
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory and round(memory, 1),
         "cache": cache,
         "models": models,
         "advice": _advice(torch is not None, cache, models),
@@ -62,12 +69,6 @@ def _torch() -> Findings | None:
     return {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": devices}
 
 
-def _memory_gib() -> float | None:
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, 1)
-
-
 def _cache(folder: Path) -> Findings:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -77,13 +78,6 @@ def _cache(folder: Path) -> Findings:
         "used_gib": round(used / GIB, 2),
         "free_gib": round(shutil.disk_usage(existing).free / GIB, 1),
     }
-
-
-def _model(model: PackagedModel, verify: bool) -> Findings:
-    found: str = state(model, cache_folder())
-    if verify and found == "ready" and damage(model, cache_folder()):
-        found = "damaged"
-    return {"title": model.title, "licence": model.licence, "revision": model.revision, "state": found}
 
 
 def _advice(has_torch: bool, cache: Findings, models: Mapping[str, Findings]) -> list[str]:

@@ -7,7 +7,7 @@ fit is told in one line, with the nearest known name.
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypeGuard, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -137,11 +137,8 @@ def _place(kind: type[BaseModel], location: Iterable[int | str]) -> tuple[list[s
 
 def inner_model(annotation: object, given: object = None) -> type[BaseModel] | None:
     """The section in an annotation, also inside `X | None`; of several, the one whose `network` is given."""
-    choices = [choice for choice in (annotation, *get_args(annotation)) if _is_model(choice)]
+    kinds = (annotation, *get_args(annotation))
+    choices = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     named = given.get("network") if isinstance(given, Mapping) else None
     fitting = [it for it in choices if named and it.model_fields.get("network", Field()).default == named]
     return next(iter(fitting or choices), None)
-
-
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import wraps
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import typer
@@ -16,16 +17,22 @@ from forwhy.errors import UserError
 from forwhy.options import checked
 
 Model = TypeVar("Model", bound=BaseModel)
-NONE: Mapping[str, str] = MappingProxyType({})
 
 
+@dataclass(frozen=True)
 class Given(Generic[Model]):
-    """What a command line gave of a model's options: `names` as they were typed, and the model of them."""
+    """What a command line gave of a model's options."""
 
-    def __init__(self, kind: type[Model], options: Mapping[str, str], values: Mapping[str, object]) -> None:
-        """`options`: field -> parameter. `values`: field -> what was given."""
-        self._kind, self._options, self._values = kind, options, values
-        self.names = [_option(options[field]) for field in values]
+    kind: type[Model]
+    options: Mapping[str, str]
+    """Field -> parameter."""
+    values: Mapping[str, object]
+    """Field -> what was given."""
+
+    @property
+    def names(self) -> list[str]:
+        """What was given, as it was typed."""
+        return [_option(self.options[field]) for field in self.values]
 
     def model(self, **more: object) -> Model:
         """The options as a model; `more` are fields that the command line does not give.
@@ -33,14 +40,15 @@ class Given(Generic[Model]):
         Raises:
             UserError: Everything that does not fit, by option, with the nearest choice.
         """
-        return checked(self._kind, {**more, **self._values}, "", self._spelled)
 
-    def _spelled(self, field: str) -> str:
-        return f"'{_option(self._options.get(field, field))}'"
+        def spelled(field: str) -> str:
+            return f"'{_option(self.options.get(field, field))}'"
+
+        return checked(self.kind, {**more, **self.values}, "", spelled)
 
 
 def takes(
-    kind: type[BaseModel], renamed: Mapping[str, str] = NONE, without: Collection[str] = ()
+    kind: type[BaseModel], renamed: Mapping[str, str] | None = None, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command an option per field of a model, in the place of its parameter of type `Given[kind]`.
 
@@ -49,7 +57,7 @@ def takes(
         renamed: Field -> parameter of another name.
         without: Fields that the command line does not give.
     """
-    options = {name: renamed.get(name, name) for name in kind.model_fields if name not in without}
+    options = {name: (renamed or {}).get(name, name) for name in kind.model_fields if name not in without}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         parameters: list[inspect.Parameter] = []
