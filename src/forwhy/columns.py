@@ -47,38 +47,31 @@ class Column:
     """Empty and missing values are refused; otherwise they become ``""``."""
 
 
+_USER, _ITEM, _ENTITY = Column("user_id", "user"), Column("item_id", "item"), Column("entity_id", "entity")
+_SIDE, _SPLIT, _TEXT = Column("side", "side"), Column("split", "split"), Column("text", "text")
 TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
     {
         "interactions": (
-            Column("user_id", "user"),
-            Column("item_id", "item"),
+            _USER,
+            _ITEM,
             Column("rating", "number", required=False),
             Column("timestamp", "integer", required=False),
-            Column("split", "split"),
+            _SPLIT,
         ),
         "items": (
-            Column("item_id", "item"),
+            _ITEM,
             Column("title", "text", required=False, filled=False),
             Column("description", "text", required=False, filled=False),
             Column("categories", "text", required=False, filled=False),
         ),
-        "users": (Column("user_id", "user"),),
-        "reviews": (Column("user_id", "user"), Column("item_id", "item"), Column("text", "text")),
-        "explanations": (
-            Column("user_id", "user"),
-            Column("item_id", "item"),
-            Column("text", "text"),
-            Column("split", "split"),
-        ),
-        "withheld": (
-            Column("user_id", "user"),
-            Column("item_id", "item"),
-            Column("text", "text", filled=False),
-        ),
-        "profiles": (Column("side", "side"), Column("entity_id", "entity"), Column("text", "text")),
+        "users": (_USER,),
+        "reviews": (_USER, _ITEM, _TEXT),
+        "explanations": (_USER, _ITEM, _TEXT, _SPLIT),
+        "withheld": (_USER, _ITEM, Column("text", "text", filled=False)),
+        "profiles": (_SIDE, _ENTITY, _TEXT),
         "intents": (
-            Column("side", "side"),
-            Column("entity_id", "entity"),
+            _SIDE,
+            _ENTITY,
             Column("rank", "integer"),
             Column("phrase", "text"),
             Column("attitude", "text", required=False, filled=False),
@@ -86,7 +79,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
         "mined": (
             Column("table", "text"),
             Column("side", "text"),
-            Column("entity_id", "entity"),
+            _ENTITY,
             Column("pair_item", "text", filled=False),
             Column("model", "text"),
             Column("prompt", "text", filled=False),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,24 +41,20 @@ SHARE = {"share": "sample"}
 # --- what the imports share
 
 
-def _place_of(target: Path | None, out: Path | None) -> Path:
-    """Where the data set goes: the last argument, or --out."""
+def _import(target: Path | None, out: Path | None, as_json: bool, read: Callable[[], Dataset]) -> None:
+    """Read a dataset, save it, and show counts, splits and leaks; of a log also its steps and bad rows."""
     place = target or out
     if place is None or (target and out):
         raise UserError("data import: name one folder to write, last or with --out")
-    return place
-
-
-def _keep(dataset: Dataset, out: Path, as_json: bool) -> None:
-    """Save, then show counts, splits and leaks; of a log also what every step took away and which rows were bad."""
-    dataset.save(out)
+    dataset = read()
+    dataset.save(place)
     summary = dataset.summary()
     log = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
     if as_json:
         emit(summary | log)
         return
     if log:
-        show(_steps(**log), *(f"bad row: {plain(place)}" for place in log["bad_rows"]["first"]))
+        show(_steps(**log), *(f"bad row: {plain(row)}" for row in log["bad_rows"]["first"]))
     show(_summary_table(summary))
 
 
@@ -113,15 +110,9 @@ def _reviews_command(source: str, about: str) -> None:
         name: Name = None,
         as_json: JsonFlag = False,
     ) -> None:
-        place = _place_of(target, out)
-        dataset = sources.SOURCES[source](
-            reviews,
-            meta or (),
-            filters=filters.model(),
-            name=name or place.absolute().name,
-            skip_bad=skip_bad,
-        )
-        _keep(dataset, place, as_json)
+        place = (target or out or Path()).absolute()
+        options = {"filters": filters.model(), "name": name or place.name, "skip_bad": skip_bad}
+        _import(target, out, as_json, partial(sources.SOURCES[source], reviews, meta or (), **options))
 
 
 for source, about in (
@@ -147,12 +138,9 @@ def import_recbole(
     as_json: JsonFlag = False,
 ) -> None:
     """RecBole's atomic files, with or without its benchmark split."""
-    place = _place_of(target, out)
     names = pairs("--map", fields or (), "item_id=business_id")
-    dataset = sources.import_recbole(
-        folder, names=names, filters=filters.model(), name=name, skip_bad=skip_bad
-    )
-    _keep(dataset, place, as_json)
+    options = {"names": names, "filters": filters.model(), "name": name, "skip_bad": skip_bad}
+    _import(target, out, as_json, partial(sources.import_recbole, folder, **options))
 
 
 # --- published layouts and plain tables
@@ -168,8 +156,7 @@ def import_xrec(
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""
-    place = _place_of(target, out)
-    _keep(sources.import_xrec(folder, name, seed), place, as_json)
+    _import(target, out, as_json, partial(sources.import_xrec, folder, name, seed))
 
 
 @import_app.command("lcrec")
@@ -182,8 +169,7 @@ def import_lcrec(
     as_json: JsonFlag = False,
 ) -> None:
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
-    place = _place_of(target, out)
-    _keep(sources.import_lcrec(folder, name, prefix), place, as_json)
+    _import(target, out, as_json, partial(sources.import_lcrec, folder, name, prefix))
 
 
 @import_app.command("tables")
@@ -211,22 +197,10 @@ def import_tables(
     as_json: JsonFlag = False,
 ) -> None:
     """Plain tables with anyone's column names."""
-    place = _place_of(target, out)
-    dataset = sources.import_tables(
-        interactions,
-        items,
-        users,
-        reviews,
-        explanations,
-        intents,
-        profiles,
-        columns=pairs("--map", columns or (), "interactions.user_id=user"),
-        seed=seed,
-        name=name,
-        duplicates=duplicates,
-        unknown_ids=unknown_ids,
-    )
-    _keep(dataset, place, as_json)
+    tables = (interactions, items, users, reviews, explanations, intents, profiles)
+    named = pairs("--map", columns or (), "interactions.user_id=user")
+    options = {"seed": seed, "name": name, "duplicates": duplicates, "unknown_ids": unknown_ids}
+    _import(target, out, as_json, partial(sources.import_tables, *tables, columns=named, **options))
 
 
 # --- a dataset that is there
