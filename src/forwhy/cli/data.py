@@ -139,8 +139,8 @@ def import_recbole(
 ) -> None:
     """RecBole's atomic files, with or without its benchmark split."""
     names = pairs("--map", fields or (), "item_id=business_id")
-    options = {"names": names, "filters": filters.model(), "name": name, "skip_bad": skip_bad}
-    _import(target, out, as_json, partial(sources.import_recbole, folder, **options))
+    read = partial(sources.import_recbole, folder, names=names, filters=filters.model(), name=name)
+    _import(target, out, as_json, partial(read, skip_bad=skip_bad))
 
 
 # --- published layouts and plain tables
@@ -197,10 +197,22 @@ def import_tables(
     as_json: JsonFlag = False,
 ) -> None:
     """Plain tables with anyone's column names."""
-    tables = (interactions, items, users, reviews, explanations, intents, profiles)
-    named = pairs("--map", columns or (), "interactions.user_id=user")
-    options = {"seed": seed, "name": name, "duplicates": duplicates, "unknown_ids": unknown_ids}
-    _import(target, out, as_json, partial(sources.import_tables, *tables, columns=named, **options))
+    read = partial(
+        sources.import_tables,
+        interactions,
+        items,
+        users,
+        reviews,
+        explanations,
+        intents,
+        profiles,
+        columns=pairs("--map", columns or (), "interactions.user_id=user"),
+        seed=seed,
+        name=name,
+        duplicates=duplicates,
+        unknown_ids=unknown_ids,
+    )
+    _import(target, out, as_json, read)
 
 
 # --- a dataset that is there
