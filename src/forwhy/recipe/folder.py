@@ -18,23 +18,20 @@ import shutil
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import apply_protocol
 from forwhy.errors import UserError
+from forwhy.evaluate.reading import Outputs
+from forwhy.explain.base import Explainer
+from forwhy.graph.representations import Representations
 from forwhy.recipe.schema import dump_model, load_recipe
-from forwhy.systems.base import Run, System, output_of
+from forwhy.recommend.base import Recommender
+from forwhy.systems.base import TEXTS, Run, System, output_of
+from forwhy.vocabulary.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from forwhy.evaluate.reading import Outputs
-    from forwhy.explain.base import Explainer
-    from forwhy.graph.representations import Representations
-    from forwhy.recommend.base import Recommender
-    from forwhy.vocabulary.vocabulary import Vocabulary
-
-TEXTS = "outputs.parquet"
 # Raised when a stage's output changes for equal settings: then old outputs must not count as done.
 STAGE_FORMAT = 2
 
@@ -98,36 +95,22 @@ class RunFolder(Run):
         """Whether a stage is finished and its output is there."""
         return stage in self.state() and (self.path / output_of(stage)).exists()
 
-    def behaviour(self) -> Representations:
-        """What ranks and is explained: a vector of each user and item.
+    # Each of these four raises a UserError where the run's system has no such thing, or has not learned it yet.
 
-        Raises:
-            UserError: The run's system has none, or they are not learned yet.
-        """
+    def behaviour(self) -> Representations:
+        """What ranks and is explained: a vector of each user and item."""
         return self.recipe.load_representations(self)
 
     def vocabulary(self) -> Vocabulary:
-        """The behaviour vocabulary.
-
-        Raises:
-            UserError: The run's system has none, or it is not learned yet.
-        """
+        """The words of users and items."""
         return self.recipe.load_vocabulary(self)
 
     def explainer(self) -> Explainer[Any, Any]:
-        """The explainer (loads the language model: seconds, and its size in memory).
-
-        Raises:
-            UserError: The run's system explains nothing, or it is not trained yet.
-        """
+        """What says why (loads the language model: seconds, and its size in memory)."""
         return self.recipe.load_explainer(self)
 
     def recommender(self) -> Recommender:
-        """What lists items for people.
-
-        Raises:
-            UserError: It is not trained yet.
-        """
+        """What lists items for people."""
         return self.recipe.load_recommender(self)
 
     def evaluation(self) -> dict[str, Any]:
@@ -137,8 +120,6 @@ class RunFolder(Run):
 
     def outputs(self) -> Outputs | None:
         """The texts that the evaluation generated; None when there was nothing to write about."""
-        from forwhy.evaluate.reading import Outputs
-
         return Outputs.load(self.path / TEXTS) if self.evaluation()["text"] else None
 
     # --- what is done
@@ -173,9 +154,8 @@ class RunFolder(Run):
         kept = {name: entry for name, entry in self.state().items() if name in before}
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         kept[stage] = {"inputs": inputs, "seconds": round(seconds, 1), "finished": finished}
-        write_text(
-            self.path / "state.json", json.dumps({"format": STAGE_FORMAT, "stages": kept}, indent=2) + "\n"
-        )
+        document = {"format": STAGE_FORMAT, "stages": kept}
+        write_text(self.path / "state.json", json.dumps(document, indent=2) + "\n")
 
     def start(self, recipe: System) -> None:
         """Makes the folder and writes the resolved recipe.
@@ -191,8 +171,8 @@ class RunFolder(Run):
         # The folder may be read from elsewhere, hence the absolute path.
         path = str(Path(recipe.data.path).resolve())
         resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
-        text = dump_model(resolved, "every value of this run, defaults included")
-        write_text(self.path / "recipe.toml", text)
+        written = dump_model(resolved, "every value of this run, defaults included")
+        write_text(self.path / "recipe.toml", written)
 
     def _is_run(self) -> bool:
         return (self.path / "recipe.toml").is_file()
@@ -209,9 +189,3 @@ class RunFolder(Run):
 
     def _work(self, stage: str, inputs: str) -> Path:
         return self.path / "work" / f"{stage}-{inputs[:12]}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
-from forwhy.atomic import atomic_folder
+from forwhy.atomic import atomic_folder, write_text
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.recipe.folder import STAGE_FORMAT, RunFolder, write_text
+from forwhy.recipe.folder import STAGE_FORMAT, RunFolder
 from forwhy.recipe.schema import Grid
 from forwhy.systems.base import METRICS, Stage, System, output_of
 
@@ -70,13 +68,11 @@ def run(
     home.recipe = recipe
     data = home.dataset()
     _on_main(lambda: home.start(recipe))
-    reports = []
+    reports, others = [], [other for other in siblings if other.path != home.path]
     inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))
     for step in steps:
         inputs = _stage_inputs(inputs, recipe, step, steps)
-        reports.append(
-            _bring_up(home, step, inputs, [other for other in siblings if other.path != home.path])
-        )
+        reports.append(_bring_up(home, step, inputs, others))
     return reports
 
 
@@ -107,17 +103,12 @@ def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list
 def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stage]) -> str:
     """The hash of all that a stage reads: what the stage before read, and its own sections."""
     without = NO_RESULT | step.later
-    read: list[Any] = [_section(recipe, name).model_dump(mode="json", exclude=without) for name in step.reads]
+    read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=without) for it in step.reads]
     if step.name == "evaluation":
         for other in steps:
-            sections = [_section(recipe, name).model_dump(mode="json") for name in other.reads if other.later]
+            sections = [getattr(recipe, it).model_dump(mode="json") for it in other.reads if other.later]
             read += [section[option] for section in sections for option in sorted(other.later)]
     return _hash(before, step.known_as or step.name, read)
-
-
-def _section(recipe: System, name: str) -> BaseModel:
-    section: BaseModel = getattr(recipe, name)
-    return section
 
 
 def _content(file: Path) -> str:

@@ -29,7 +29,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
         UserError: The file is missing or not TOML; a key is unknown (the nearest known one is named); a value
             does not fit its field.
     """
-    return make_recipe(recipe_values(path, overrides), path)
+    return make_recipe(_overridden(_read_toml(Path(path)), overrides), path)
 
 
 def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> System:
@@ -44,21 +44,7 @@ def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) ->
         "seed": 0,
         "data": {"path": str(dataset)},
     }
-    for override in overrides:
-        apply_override(values, override)
-    return make_recipe(values, f"defaults of {system}")
-
-
-def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a TOML file says, with overrides, not yet checked.
-
-    Raises:
-        UserError: The file is missing or not TOML; an override is not `a.b=value`.
-    """
-    values = _read_toml(Path(path))
-    for override in overrides:
-        apply_override(values, override)
-    return values
+    return make_recipe(_overridden(values, overrides), f"defaults of {system}")
 
 
 def make_recipe(values: Mapping[str, Any], path: Path | str) -> System:
@@ -86,22 +72,24 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not TOML: {error}") from None
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one dotted key in place; `override` is `a.b=value`.
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The values, changed in place by each `a.b=value`.
 
     Raises:
-        UserError: It is not, or goes through a value as if it were a section.
+        UserError: An override is something else, or goes through a value as if it were a section.
     """
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise UserError(f"--set {override}: expected key=value, for example --set vocabulary.epochs=10")
-    table = values
-    for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise UserError(f"--set {override}: '{key}' is a value, not a section")
-    table[keys[-1]] = _toml_value(text.strip())
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            raise UserError(f"--set {override}: expected key=value, for example --set vocabulary.epochs=10")
+        table = values
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise UserError(f"--set {override}: '{key}' is a value, not a section")
+        table[keys[-1]] = _toml_value(text.strip())
+    return values
 
 
 def _toml_value(text: str) -> object:
@@ -174,13 +162,12 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid | None:
         UserError: The file or its base cannot be read; a row has no usable name, changes what rows share, or
             makes no valid recipe.
     """
-    values = recipe_values(path)
+    values = _read_toml(Path(path))
     if not {"base", "rows"} & set(values):
         return None
     _check(values, path)
-    common = merged(recipe_values(Path(path).parent / values["base"]), values.get("set", {}))
-    for override in overrides:
-        apply_override(common, override)
+    base = _read_toml(Path(path).parent / values["base"])
+    common = _overridden(merged(base, values.get("set", {})), overrides)
     rows = {
         row: make_recipe(merged(common, {**changes, "name": row}), f"{path}: row '{row}'")
         for row, changes in values["rows"].items()
@@ -194,7 +181,8 @@ def _check(values: Mapping[str, Any], path: Path | str) -> None:
     if unknown or missing:
         found = f"unknown key '{unknown[0]}'" if unknown else f"'{missing[0]}' is missing"
         raise UserError(f"{path}: {found}; a table of runs has the keys {', '.join(KEYS)}")
-    if not isinstance(values["base"], str) or not _tables(values.get("set", {}), values["rows"]):
+    tables = (values.get("set", {}), values["rows"])
+    if not isinstance(values["base"], str) or not all(isinstance(it, Mapping) for it in tables):
         raise UserError(f"{path}: 'base' is a file's name, 'set' and 'rows' are tables")
     for row, changes in values["rows"].items():
         if not re.fullmatch(r"\w[\w.-]*", row):
@@ -202,7 +190,3 @@ def _check(values: Mapping[str, Any], path: Path | str) -> None:
         shared = [key for key in SHARED if key in changes] if isinstance(changes, Mapping) else ["all"]
         if shared:
             raise UserError(f"{path}: row '{row}' sets '{shared[0]}', which rows share; set it under [set]")
-
-
-def _tables(*values: object) -> bool:
-    return all(isinstance(value, Mapping) for value in values)

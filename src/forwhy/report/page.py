@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import write_text
 from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
@@ -123,8 +123,7 @@ def write_report(
         protocols=[_protocol(run) for run in examined],
         signatures={name: it for run in examined for name, it in run.text.get("signatures", {}).items()},
     )
-    with atomic_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold: Bold) -> Iterator[Section]:

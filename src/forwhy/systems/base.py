@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from forwhy.artifact import SavesItself
-from forwhy.atomic import atomic_file
+from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.protocols import ProtocolConfig
 from forwhy.errors import UserError
@@ -236,8 +236,7 @@ class System(Options, ABC):
 
 def write_evaluation(folder: Path, document: Mapping[str, Any]) -> None:
     """The document that says that the last stage is done, whole or not at all."""
-    with atomic_file(folder / EVALUATION) as temporary:
-        temporary.write_text(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+    write_text(folder / EVALUATION, f"{json.dumps(document, indent=2, ensure_ascii=False)}\n")
 
 
 # --- sections inside sections

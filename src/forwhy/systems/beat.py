@@ -7,22 +7,21 @@ glosses stand in the prompt of any model and nothing is trained.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from forwhy.columns import SIDES
+from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
+from forwhy.evaluate.gain import text_retrieval
+from forwhy.explain.base import Explainer
 from forwhy.explain.options import BeatConfig
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.config import TokenizerConfig
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
-    from forwhy.explain.base import Explainer
-    from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 
 class Beat(ExplainingSystem):
@@ -43,11 +42,10 @@ class Beat(ExplainingSystem):
         """Stage 1: behaviour tokens of users and items, from training interactions, phrases and explanations."""
         from forwhy.vocabulary.tokenizer import BehaviourTokenizer
 
-        dataset = run.dataset()
+        dataset, encoder = run.dataset(), text_encoder(self.encoder.name)
         phrases: dict[str, dict[int, list[str]]] = {
             side: entity_phrases(dataset, side, self.intents) for side in SIDES
         }
-        encoder = text_encoder(self.encoder.name)
         return BehaviourTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
 
     def new_explainer(self) -> Explainer[Vocabulary, Any]:
@@ -58,8 +56,6 @@ class Beat(ExplainingSystem):
 
     def load_vocabulary(self, run: Run) -> Vocabulary:
         """The words of users and items."""
-        from forwhy.vocabulary.vocabulary import Vocabulary
-
         return Vocabulary.from_pretrained(run.output("vocabulary"))
 
     def load_representations(self, run: Run) -> Vocabulary:
@@ -67,15 +63,13 @@ class Beat(ExplainingSystem):
         return self.load_vocabulary(run)
 
     def budget_before(self) -> str:
-        """Of the vocabulary."""
+        """What the training of the vocabulary may spend."""
         return f"{self.vocabulary.epochs} epochs of interactions at most"
 
     def measure_words(
         self, dataset: Dataset, representations: Vocabulary, encoder: TextEncoder
     ) -> dict[str, Any]:
         """Use of the books, and the rank of each test pair's own text for its macro tokens (eq. 6)."""
-        from forwhy.evaluate.gain import text_retrieval
-
         pairs, retrieval = dataset.pairs("test"), None
         if len(pairs) > 1 and "user_macro" in representations.codebooks:
             fused = representations.fused_text(pairs.users, pairs.items)

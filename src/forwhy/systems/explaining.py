@@ -63,7 +63,7 @@ class ExplainingSystem(System):
         """The explainer that reads it, not fitted yet."""
 
     def budget(self) -> str:
-        """Of both trainings."""
+        """What both trainings may spend."""
         explainer = self.explainer
         return (
             f"{self.budget_before()}; {explainer.train_pairs or 'all'} explained pairs, {explainer.epochs} times, in "

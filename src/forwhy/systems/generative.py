@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -21,11 +22,12 @@ from forwhy.systems.next_item import NextItemSystem
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.config import IndexConfig
+from forwhy.vocabulary.indices.build import build_index, read_vectors, semantic_vectors, spectral_vectors
+from forwhy.vocabulary.indices.index import ItemIndex
 
 if TYPE_CHECKING:
     from forwhy.recommend.generative import GenerativeRecommender
     from forwhy.recommend.sequential.recommender import NextItemRecommender
-    from forwhy.vocabulary.indices.index import ItemIndex
 
 Vectors = Mapping[str, NDArray[np.floating]]
 log = logging.getLogger(__name__)
@@ -100,8 +102,6 @@ class GenerativeSystem(NextItemSystem):
 
     def make_index(self, run: Run) -> ItemIndex:
         """Stage 2: the items' codes (LLM-BS eq. 4); of behaviour alone where no item has text."""
-        from forwhy.vocabulary.indices.build import build_index
-
         dataset, config, vectors = run.dataset(), self.index, self.item_vectors(run)
         if config.source == "unit" and "semantic" not in vectors:
             log.warning("data set '%s': no item has text; the index is of behaviour alone", dataset.name)
@@ -110,8 +110,6 @@ class GenerativeSystem(NextItemSystem):
 
     def load_index(self, run: Run) -> ItemIndex:
         """The items' codes."""
-        from forwhy.vocabulary.indices.index import ItemIndex
-
         return ItemIndex.from_pretrained(run.output("index"))
 
     def item_vectors(self, run: Run) -> Vectors:
@@ -122,8 +120,6 @@ class GenerativeSystem(NextItemSystem):
         Raises:
             UserError: A network that is not trained yet, a file that cannot be read, no text for an index of it.
         """
-        from forwhy.vocabulary.indices.build import semantic_vectors
-
         dataset = run.dataset()
         found: dict[str, NDArray[np.floating]] = {}
         has_text = any(text.strip() for text in dataset.item_texts())
@@ -135,7 +131,6 @@ class GenerativeSystem(NextItemSystem):
 
     def _behaviour_vectors(self, run: Run) -> NDArray[np.floating]:
         from forwhy.recommend.sequential.recommender import NextItemRecommender
-        from forwhy.vocabulary.indices.build import read_vectors, spectral_vectors
 
         given = self.behaviour
         if isinstance(given, VectorsFile):
@@ -144,10 +139,17 @@ class GenerativeSystem(NextItemSystem):
             return spectral_vectors(run.dataset(), given.dims, given.seed)
         return NextItemRecommender.from_pretrained(run.output("behaviour")).item_vectors()
 
-    def ask_as_now(self, recommender: GenerativeRecommender) -> None:
-        """Another beam needs no new training: how it is asked is what the recipe says now."""
-        update = {name: getattr(self.recommender, name) for name in ("beam", "normalise")}
-        recommender.config = recommender.config.model_copy(update=update)
+    @abstractmethod
+    def recommender_class(self) -> type[GenerativeRecommender]:
+        """What stage 3 trains (imports torch)."""
+
+    def load_recommender(self, run: Run) -> GenerativeRecommender:
+        """The trained model. Another beam needs no new training: how it is asked is what the recipe says now."""
+        options = self.recommender
+        found = self.recommender_class().from_pretrained(run.output("recommender"), device=options.device)
+        update = {name: getattr(options, name) for name in ("beam", "normalise")}
+        found.config = found.config.model_copy(update=update)
+        return found
 
     def more_protocol(self, recommender: GenerativeRecommender) -> dict[str, object]:
         """The index, the width of the search, and what taking again gains."""

@@ -34,27 +34,22 @@ class LlmBs(GenerativeSystem):
         return super().sources | self.recommender.contrast.weights.keys()
 
     def budget(self) -> str:
-        """Of the language model, and of the adapter."""
+        """What the trainings of the language model and of its adapter may spend."""
         options, annealing = self.recommender, self.recommender.annealing.epochs
         spent = f"{options.epochs} epochs of interactions at most, {options.batch_size} histories a step"
         return f"{spent}{f', {annealing} epochs of the adapter' if annealing else ''}"
 
+    def recommender_class(self) -> type[LlmBsRecommender]:
+        """The language model with its adapter."""
+        from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+
+        return LlmBsRecommender
+
     def make_recommender(self, run: Run) -> LlmBsRecommender:
         """Stage 3: the language model, then its adapter."""
-        from forwhy.recommend.llmbs.recommender import LlmBsRecommender
-
-        index, vectors = self.load_index(run), self.item_vectors(run)
-        return LlmBsRecommender.fit(
-            run.dataset(), index, run.work, self.recommender, self.data.graph, vectors=vectors
-        )
-
-    def load_recommender(self, run: Run) -> LlmBsRecommender:
-        """The trained model."""
-        from forwhy.recommend.llmbs.recommender import LlmBsRecommender
-
-        found = LlmBsRecommender.from_pretrained(run.output("recommender"), device=self.recommender.device)
-        self.ask_as_now(found)
-        return found
+        index, vectors, graph = self.load_index(run), self.item_vectors(run), self.data.graph
+        model = self.recommender_class()
+        return model.fit(run.dataset(), index, run.work, self.recommender, graph, vectors=vectors)
 
     def rank_variants(
         self,

@@ -198,7 +198,7 @@ class NetworkSystem(NextItemSystem):
     )
 
     def budget(self) -> str:
-        """Of the network."""
+        """What the training of the network may spend."""
         options = self.recommender
         return f"{options.epochs} epochs of interactions at most, {options.batch_size} histories a step"
 

@@ -32,21 +32,17 @@ class Tiger(GenerativeSystem):
         return {**INDEX, **given} if isinstance(given, Mapping) else given
 
     def budget(self) -> str:
-        """Of the encoder and decoder."""
+        """What the training of the encoder and the decoder may spend."""
         options = self.recommender
         return f"{options.epochs} epochs of interactions at most, {options.batch_size} targets a step"
 
+    def recommender_class(self) -> type[TigerRecommender]:
+        """The encoder and the decoder."""
+        from forwhy.recommend.tiger import TigerRecommender
+
+        return TigerRecommender
+
     def make_recommender(self, run: Run) -> TigerRecommender:
         """Stage 3: the encoder and the decoder."""
-        from forwhy.recommend.tiger import TigerRecommender
-
-        index = self.load_index(run)
-        return TigerRecommender.fit(run.dataset(), index, run.work, self.recommender, self.data.graph)
-
-    def load_recommender(self, run: Run) -> TigerRecommender:
-        """The trained model."""
-        from forwhy.recommend.tiger import TigerRecommender
-
-        found = TigerRecommender.from_pretrained(run.output("recommender"), device=self.recommender.device)
-        self.ask_as_now(found)
-        return found
+        index, graph = self.load_index(run), self.data.graph
+        return self.recommender_class().fit(run.dataset(), index, run.work, self.recommender, graph)

@@ -6,18 +6,16 @@ vector into the language model's width, in the prompt and in every layer (eq. 12
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from forwhy.explain.base import Explainer
 from forwhy.explain.options import XRecConfig
 from forwhy.graph.config import CollaborativeConfig
+from forwhy.graph.representations import CollaborativeVectors
 from forwhy.systems.base import Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
-
-if TYPE_CHECKING:
-    from forwhy.explain.xrec import XRecExplainer
-    from forwhy.graph.representations import CollaborativeVectors
 
 
 class XRec(ExplainingSystem):
@@ -39,7 +37,7 @@ class XRec(ExplainingSystem):
 
         return learn_vectors(run.dataset(), run.work, self.collaborative, self.data.graph)
 
-    def new_explainer(self) -> XRecExplainer:
+    def new_explainer(self) -> Explainer[CollaborativeVectors, Any]:
         """Stage 2: adapted vectors in the prompt and in every layer."""
         from forwhy.explain.xrec import XRecExplainer
 
@@ -47,10 +45,8 @@ class XRec(ExplainingSystem):
 
     def load_representations(self, run: Run) -> CollaborativeVectors:
         """The vectors of stage 1."""
-        from forwhy.graph.representations import CollaborativeVectors
-
         return CollaborativeVectors.from_pretrained(run.output("collaborative"))
 
     def budget_before(self) -> str:
-        """Of the vectors."""
+        """What the training of the vectors may spend."""
         return f"{self.collaborative.epochs} epochs of interactions at most"
