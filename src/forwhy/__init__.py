@@ -4,9 +4,9 @@ A behaviour vocabulary learned from interactions and reviews, a frozen language 
 recommendations that say in words why this person would want this item. To read the source, begin at
 `forwhy.systems`: a system is one file.
 
-What stands here is the library's interface. A system (`XRec`) is a recipe of one kind, its explainer
-(`XRecExplainer`) or recommender the fitted thing, and `...Config` are its options. Importing this package imports
-neither torch nor polars: a name is loaded when it is first asked for (PEP 562).
+These are the public names. A system (`XRec`) is a kind of recipe; what a recipe of it fits is an explainer
+(`XRecExplainer`) or a recommender; `...Config` are options. Importing this package imports neither torch nor polars:
+a name is loaded when it is first asked for (PEP 562).
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.vocabulary.vocabulary import Vocabulary as Vocabulary
 
 
-def _public() -> dict[str, tuple[str, str]]:
-    """Public name -> its module and its name there, as listed above."""
+def _public() -> dict[str, str]:
+    """Public name -> its module, as listed above."""
     return {
-        alias.asname: (str(node.module), alias.name)
+        alias.name: str(node.module)
         for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -82,14 +82,14 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a name not yet 
     if name == "BehaviorTokenizer":
         raise AttributeError("forwhy.BehaviorTokenizer is now spelled forwhy.BehaviourTokenizer")
     if name == "__all__":
-        return sorted([*_public(), "__version__"])
-    if name.startswith("_") or name not in _public():
+        return __dir__()
+    module = None if name.startswith("_") else _public().get(name)
+    if module is None:
         raise AttributeError(f"module 'forwhy' has no attribute {name!r}")
-    module, there = _public()[name]
-    globals()[name] = value = getattr(import_module(module), there)
+    globals()[name] = value = getattr(import_module(module), name)
     return value
 
 
 def __dir__() -> list[str]:
     """Every public name, loaded or not."""
-    return list(__getattr__("__all__"))
+    return sorted([*_public(), "__version__"])

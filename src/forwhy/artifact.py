@@ -92,20 +92,12 @@ class Saved(ABC):
         """Make it again from a folder that is whole."""
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder that loads alone, in one atomic step; what was there stays whole until then.
-
-        Raises:
-            UserError: Full disk, or a folder of something else.
-        """
+        """Write a folder that loads alone; cost and errors are those of `save`."""
         save(Path(folder), self.kind, self.content())
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, **where: Any) -> Self:  # noqa: ANN401 (such as device)
-        """Read a folder that :meth:`save_pretrained` wrote; `where` as :meth:`restore` takes it.
-
-        Raises:
-            UserError: A file is missing, truncated, altered or of another kind or version, with the remedy.
-        """
+        """Read a folder that :meth:`save_pretrained` wrote; `where` goes to :meth:`restore`; errors as `load`."""
         return cls.restore(load(Path(folder), cls.kind), **where)
 
 

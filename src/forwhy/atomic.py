@@ -21,8 +21,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write; on success it is synced and renamed to ``path``, else removed.
 
-    A full disk becomes a :class:`UserError` that names ``path``; what was there stays untouched. One writer
-    per file: what an earlier, killed writer left is overwritten.
+    A full disk becomes a :class:`UserError` that names ``path``. One writer per file: what an earlier, killed writer
+    left is overwritten.
     """
     path = _real(path)
     with full_disk(path):
@@ -48,9 +48,9 @@ def write_text(path: Path, text: str) -> None:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling to fill; on success it takes the place of ``folder``, else it goes.
 
-    The old folder is set aside for the moment of the swap; should the process die in between,
-    :func:`recover` (called by :func:`load` and here) brings it back. One writer per folder: what an earlier,
-    killed writer left is removed first.
+    The old folder is set aside for the moment of the swap; should the process die in between, :func:`recover` brings
+    it back before the folder is next read or written. One writer per folder: what an earlier, killed writer left is
+    removed first.
     """
     folder = _real(folder)
     recover(folder)
@@ -167,10 +167,10 @@ def file_sha256(path: Path) -> str:
 
 def stamps(folder: Path, marker: str) -> dict[str, dict[str, Any]]:
     """Size in bytes and SHA-256 of every file under ``folder`` but the marker, by relative name."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
-        name: {"bytes": paths[name].stat().st_size, "sha256": file_sha256(paths[name])}
-        for name in sorted(paths)
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        for name in sorted(names)
         if name != marker
     }
 

@@ -76,7 +76,7 @@ def artifact_laws(make: Callable[[], Saved], folder: Path) -> None:
 def forge(folder: Path, **changes: object) -> None:
     """Change entries of an artifact's config.json and sign all of its files, as somebody who knows how would.
 
-    For tests that what an artifact says is checked where its hashes cannot tell.
+    For tests of checks beyond the hashes.
     """
     document = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     write_signed(folder, CONFIG, document | {"files": stamps(folder, CONFIG)} | changes)
