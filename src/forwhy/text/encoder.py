@@ -38,15 +38,10 @@ LLM_PREFIX, LLM_TOKENS, LLM_BATCH = "llm:", 512, 16
 class TextEncoder(Protocol):
     """What turns strings into vectors."""
 
-    @property
-    def dim(self) -> int:
-        """Length D of a vector."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Model and revision: vectors of two encoders with one name are interchangeable."""
-        ...
+    dim: int
+    """Length D of a vector."""
+    name: str
+    """Model and revision: vectors of two encoders with one name are interchangeable."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [N, D] rows of norm 1; a blank text gives a row of zeros."""

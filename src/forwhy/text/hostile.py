@@ -58,9 +58,10 @@ class PlainText:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
-        special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-        named = {name: number for name, number in added.items() if not _is_space(name)} | special
+        named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        for number, token in tokenizer.added_tokens_decoder.items():
+            if not _is_space(str(token)):
+                named.setdefault(str(token), number)
         self._control_ids = frozenset(named.values())
         names = [name for name in named if len(name) > 1 and not _is_space(name)]
         alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))

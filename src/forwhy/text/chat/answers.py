@@ -186,13 +186,9 @@ def _is_lines(path: Path) -> bool:
 
 def _read(path: Path) -> list[Row]:
     """Lines as rows; a last line that a kill cut short is left out."""
-    rows, wrong = [], []
     *whole, last = path.read_bytes().split(b"\n")
-    for number, line in enumerate(whole, 1):
-        row = _row(line)
-        rows += [] if row is None else [row]
-        wrong += [str(number)] if row is None else []
-    end = _row(last)
+    rows, end = [_row(line) for line in whole], _row(last)
+    wrong = [str(number) for number, row in enumerate(rows, 1) if row is None]
     if end is None and not (_START.startswith(last) or _CUT.fullmatch(last[: len(_START) + 64])):
         wrong.append("last")
     if wrong:
@@ -201,7 +197,7 @@ def _read(path: Path) -> list[Row]:
             f"{path}, line {', '.join(wrong[:_NAMED])}{more}: not a kept answer; delete it, so that its question "
             "is asked again, or give another file"
         )
-    return rows if end is None else [*rows, end]
+    return [row for row in (*rows, end) if row is not None]
 
 
 def _row(line: bytes) -> Row | None:

@@ -8,12 +8,12 @@ into the question only; the numbers (`{most}`, `{words}`) anywhere.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
@@ -52,35 +52,20 @@ _PLACE = re.compile(r"\{([A-Za-z_]+)\}")
 _LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
-# Their titles and docstrings stand in the schema, and so in the keys of kept answers: they stay as they are.
+# Titles and descriptions stand in the schema, and so in the keys of kept answers: they stay as they are.
 
 
-class IntentsReply(BaseModel):
-    """Reply of the kind `intents`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, title="Preferences")
-    preferences: list[str]
-
-
-class ProfileReply(BaseModel):
-    """Reply of the kind `profiles`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, title="Profile")
-    profile: str
-
-
-class ExplanationReply(BaseModel):
-    """Reply of the kind `explanations`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, title="Explanation")
-    explanation: str
+def _reply(kind: Kind, title: str, **field: Any) -> type[BaseModel]:  # noqa: ANN401 - a type
+    config = ConfigDict(extra="forbid", strict=True, title=title)
+    return create_model(title, __config__=config, __doc__=f"Reply of the kind `{kind}`.", **field)
 
 
 REPLIES: Mapping[Kind, type[BaseModel]] = {
-    "intents": IntentsReply,
-    "profiles": ProfileReply,
-    "explanations": ExplanationReply,
+    "intents": _reply("intents", "Preferences", preferences=list[str]),
+    "profiles": _reply("profiles", "Profile", profile=str),
+    "explanations": _reply("explanations", "Explanation", explanation=str),
 }
+"""What a reply must be: phrases, or one text, under one name."""
 
 
 class MiningPrompt:
@@ -167,24 +152,25 @@ def _parts(file: Path | str, data: Sequence[str], numbers: Sequence[str]) -> lis
     parts = [part.strip() for part in _LINE.split(text)]
     if len(parts) != 2 or not all(parts):
         raise UserError(f"{file}: needs an instruction, one line `---`, and a question; see docs/formats.md")
-    _check_places(file, parts[0], parts[1], data, numbers)
+    wrong = next(_misplaced(parts[0], parts[1], data, numbers), None)
+    if wrong:
+        raise UserError(f"{file}: {wrong}")
     return parts
 
 
-def _check_places(
-    file: Path | str, system: str, question: str, data: Sequence[str], numbers: Sequence[str]
-) -> None:
-    known = ", ".join(f"{{{place}}}" for place in (*data, *numbers))
+def _misplaced(system: str, question: str, data: Sequence[str], numbers: Sequence[str]) -> Iterator[str]:
+    """What is wrong with the places of a prompt."""
+    known = [*data, *numbers]
     for place in _PLACE.findall(system + question):
-        if place not in data and place not in numbers:
-            raise UserError(f"{file}: unknown place {{{place}}}; it may be one of {known}")
+        if place not in known:
+            choices = ", ".join(f"{{{name}}}" for name in known)
+            yield f"unknown place {{{place}}}; it may be one of {choices}"
     for place in (f"{{{name}}}" for name in data):
         if place in system:
-            raise UserError(f"{file}: place {place} holds strangers' text; move it below the line `---`")
+            yield f"place {place} holds strangers' text; move it below the line `---`"
         times = question.count(place)
         if times != 1:
-            where = f"stands {times} times below the line `---`; it must stand there once"
-            raise UserError(f"{file}: place {place} {where}")
+            yield f"place {place} stands {times} times below the line `---`; it must stand there once"
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

@@ -173,10 +173,9 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
     """
     pairs, texts = dataset.training_texts(source_table(dataset)), dataset.item_texts()
     ids = {"user": dataset.users.values, "item": dataset.items.values}
-    own, ends, others = (
-        (pairs.users, pairs.items, "item") if side == "user" else (pairs.items, pairs.users, "user")
-    )
-    rows = _grouped(own, np.arange(len(pairs)))
+    ends = {"user": pairs.users, "item": pairs.items}
+    other: Side = "item" if side == "user" else "user"
+    rows = _grouped(ends[side], np.arange(len(pairs)))
     described = texts if side == "item" else [""] * len(dataset.users)
     vouched, beside, profiles = dataset.vouched("profiles", "item"), dict[int, Ints](), dict[int, str]()
     if config.kind == "profiles" and side == "user":
@@ -191,7 +190,9 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
     for number in asked:
         rng = np.random.default_rng((config.seed, SIDES.index(side), number))
         shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
-        cleaned = [(clean(pairs.texts[row], config.characters), str(ids[others][ends[row]])) for row in shown]
+        cleaned = [
+            (clean(pairs.texts[row], config.characters), str(ids[other][ends[other][row]])) for row in shown
+        ]
         read = [(text, end) for text, end in cleaned if text]
         chosen = _sample(rng, beside.get(number, NOBODY), config.items).tolist()
         items = (clean(profiles.get(item, texts[item]), config.characters) for item in chosen)
