@@ -124,8 +124,9 @@ class Dataset:
         """The intents table by internal number: what is liked first, then by rank; raw text."""
         frame = self.table("intents").filter(side=side)
         disliked = pl.col("attitude") == "dislike" if "attitude" in frame.columns else pl.lit(False)
-        frame = frame.with_columns(disliked.alias("disliked")).sort("disliked", "rank", maintain_order=True)
-        return self._by_entity(side, frame, "phrase")
+        numbers = pl.Series("number", self.ids(side).numbers(frame["entity_id"]))
+        frame = frame.with_columns(numbers).sort("number", disliked, "rank", maintain_order=True)
+        return dict(frame.group_by("number", maintain_order=True).agg("phrase").iter_rows())
 
     def profiles(self, side: Side) -> dict[int, str]:
         """Profiles by internal number; shipped ones may have been written from held-out reviews.
@@ -133,7 +134,8 @@ class Dataset:
         `vouched` says which were not.
         """
         chosen = self.table("profiles").filter(side=side)
-        return {number: texts[0] for number, texts in self._by_entity(side, chosen, "text").items()}
+        numbers = self.ids(side).numbers(chosen["entity_id"]).tolist()
+        return dict(sorted(zip(numbers, chosen["text"], strict=True)))
 
     def vouched(self, kind: Literal["intents", "profiles"], side: Side) -> set[int]:
         """Internal numbers of those whose `kind` of rows is known to be written from training text only."""
@@ -218,12 +220,6 @@ class Dataset:
         """A column of the items, which are numbered in the order of their ids."""
         frame = self.table("items")
         return frame.sort("item_id")[name].to_list() if name in frame.columns else [""] * len(self.items)
-
-    def _by_entity(self, side: Side, frame: pl.DataFrame, column: str) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        for number, text in zip(self.ids(side).numbers(frame["entity_id"]), frame[column], strict=True):
-            found.setdefault(int(number), []).append(text)
-        return dict(sorted(found.items()))
 
 
 def make_dataset(

@@ -113,6 +113,12 @@ def require_file(path: Path) -> None:
         raise UserError(f"{path}: empty file; copy it again or leave the option out")
 
 
+def require_folder(folder: Path, holds: str) -> None:
+    """Refuse what is no folder; `holds` are the files that it should have."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder with {holds}")
+
+
 def _broken(path: Path, kind: str, reason: str) -> UserError:
     """Why polars could not read a table, with the row where it can be found."""
     if kind == ".parquet":

@@ -8,7 +8,7 @@ import polars as pl
 
 from forwhy.columns import ROW, Side
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.files import clean_text, read_json, sha256_of, with_origin
+from forwhy.data.sources.files import clean_text, read_json, require_folder, sha256_of, with_origin
 from forwhy.data.split import split_last
 from forwhy.errors import UserError
 
@@ -40,9 +40,9 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
         ).items():
             facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
     if facts:
-        columns = sorted({key for fields in facts.values() for key in fields} - {"item_id"})
-        rows = {column: [fields.get(column, "") for fields in facts.values()] for column in columns}
-        tables["items"] = pl.DataFrame({"item_id": list(facts), **rows})
+        rows = [{**fields, "item_id": item} for item, fields in facts.items()]
+        items = pl.DataFrame(rows, infer_schema_length=None).fill_null("")
+        tables["items"] = items.select(sorted(items.columns))
     source = {
         "importer": "lcrec",
         "files": sha256_of([file for file in (path, texts, index) if file.is_file()]),
@@ -52,8 +52,7 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
 
 
 def _find(folder: Path, prefix: str | None) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder with X.inter.json")
+    require_folder(folder, "X.inter.json")
     if prefix is not None:
         return folder / f"{prefix}.inter.json"
     found = sorted(folder.glob("*.inter.json"))

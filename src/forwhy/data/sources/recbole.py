@@ -17,7 +17,7 @@ import polars as pl
 from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import SIDES, SPLITS, Graph
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.files import BOM, BadRow, RowFile, plain_text, text_of
+from forwhy.data.sources.files import BOM, BadRow, RowFile, plain_text, require_folder, text_of
 from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
 from forwhy.errors import UserError
 
@@ -172,8 +172,7 @@ def _check_names(names: Mapping[str, str], tables: Sequence[_Atomic]) -> None:
 
 def _inter_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...] | None]:
     """Label, files and, when they are named by it, their splits."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder with NAME.inter")
+    require_folder(folder, "NAME.inter")
     found = sorted(folder.glob("*.inter"))
     stems = [path.name.removesuffix(".inter") for path in found]
     label, _, part = stems[0].rpartition(".") if stems else ("", "", "")

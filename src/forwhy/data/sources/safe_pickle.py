@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from forwhy.data.sources.files import require_file
 from forwhy.errors import UserError
 
 NAMES = {
@@ -126,13 +127,9 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
         UserError: missing, empty or truncated file, or one that asks for anything beyond `NAMES`; nothing
             in it has been executed.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    data = path.read_bytes()
-    if not data:
-        raise UserError(f"{path}: empty file; copy it again")
+    require_file(path)
     try:
-        found = _Reader(io.BytesIO(data), encoding="latin1").load()
+        found = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except _RefusedError as error:
         raise UserError(
             f"{path}: refused: it {error}, which no table needs; nothing was executed; ask for CSV"

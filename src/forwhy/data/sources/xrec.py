@@ -10,7 +10,7 @@ import polars as pl
 from forwhy.columns import FILE, ROW, SPLITS, Split
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import read_rows, sha256_of, with_origin
+from forwhy.data.sources.files import read_rows, require_folder, sha256_of, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
 from forwhy.errors import UserError
 
@@ -39,8 +39,7 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
         UserError: missing or broken files (named), a pickle that is more than a table.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder with total_trn.csv and tst.pkl")
+    require_folder(folder, "total_trn.csv and tst.pkl")
     lists = folder / NEIGHBOURS
     logs = {part: folder / f"total_{part}.csv" for part in PARTS}
     logs = {part: path if path.is_file() or not lists.is_file() else lists for part, path in logs.items()}
