@@ -37,14 +37,12 @@ class Bipartite:
     @cached_property
     def user_degrees(self) -> Ints:
         """[U] items of each user."""
-        counts: Ints = np.diff(self.incidence.indptr).astype(np.int64)
-        return counts
+        return np.asarray(np.diff(self.incidence.indptr), np.int64)
 
     @cached_property
     def item_degrees(self) -> Ints:
         """[I] users of each item."""
-        counts: Ints = np.bincount(self.incidence.indices, minlength=self.items).astype(np.int64)
-        return counts
+        return np.asarray(np.bincount(self.incidence.indices, minlength=self.items), np.int64)
 
     @cached_property
     def normalised(self) -> sp.csr_matrix:
@@ -97,8 +95,7 @@ class Negatives:
         """
         ranks = rng.integers(0, self.absent[users_B])
         found = np.searchsorted(self._keys, users_B * (self._items + 1) + ranks, side="right")
-        items: Ints = ranks + found - self._starts[users_B]
-        return items
+        return np.asarray(ranks + found - self._starts[users_B])
 
 
 # --- Spectral embeddings: a truncated SVD of the normalised adjacency, with GF-CF's degree weighting.

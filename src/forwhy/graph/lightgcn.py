@@ -24,7 +24,8 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.representations import CollaborativeVectors
-from forwhy.training.loop import train
+from forwhy.training.loop import TrainingResult, train
+from forwhy.training.options import TrainingOptions
 from forwhy.training.task import Epoch, Task
 
 Pair = tuple[Tensor, Tensor]
@@ -33,34 +34,29 @@ Ints = NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 
-def _layers(matrices: Pair, layers: int, scale: float, user_UD: Tensor, item_ID: Tensor) -> Pair:
-    """Scale · (1 + S + … + S^K) of both tables, S = [0 A; A^T 0], as e + S(e + S(e + …)): products add in place."""
-    if not layers:
-        return scale * user_UD, scale * item_ID
-    to_users, to_items = matrices
-    user, item = user_UD, item_ID
-    for layer in range(layers):
-        share = scale if layer == layers - 1 else 1.0
-        user, item = (
-            torch.addmm(user_UD, to_users, item, beta=share, alpha=share),
-            torch.addmm(item_ID, to_items, user, beta=share, alpha=share),
-        )
-    return user, item
-
-
 class _Propagate(Function):
-    """`_layers`; it is linear and symmetric, so its backward pass is itself and nothing is kept for it."""
+    """Scale · (1 + S + … + S^K) of both tables, S = [0 A; A^T 0], as e + S(e + S(e + …)): products add in place.
+
+    It is linear and symmetric, so its backward pass is itself and nothing is kept for it.
+    """
 
     @staticmethod
-    def forward(context: Any, matrices: Pair, layers: int, scale: float, user: Tensor, item: Tensor) -> Pair:  # noqa: ANN401
-        context.map = (matrices, layers, scale)
-        return _layers(matrices, layers, scale, user, item)
+    def forward(context: Any, matrices: Pair, layers: int, scale: float, *start: Tensor) -> Pair:  # noqa: ANN401
+        context.map = matrices, layers, scale
+        (to_users, to_items), (user_UD, item_ID) = matrices, start
+        user, item = (user_UD, item_ID) if layers else (scale * user_UD, scale * item_ID)
+        for layer in range(layers):
+            share = scale if layer == layers - 1 else 1.0
+            user, item = (
+                torch.addmm(user_UD, to_users, item, beta=share, alpha=share),
+                torch.addmm(item_ID, to_items, user, beta=share, alpha=share),
+            )
+        return user, item
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, Tensor]:  # noqa: ANN401
-        user, item = (gradient.contiguous() for gradient in gradients)
-        matrices, layers, scale = context.map
-        return None, None, None, *_layers(matrices, layers, scale, user, item)
+        parts = (gradient.contiguous() for gradient in gradients)
+        return None, None, None, *_Propagate.forward(context, *context.map, *parts)
 
 
 class Propagation:
@@ -268,40 +264,52 @@ class BprTask(Task[BprBatch]):
 # --- From a data set to vectors.
 
 
+def train_on_graph(
+    task: Task[Any],
+    config: TrainingOptions,
+    dataset: Dataset,
+    folder: Path,
+    name: str,
+    identity: str,
+    start: str,
+) -> TrainingResult:
+    """Train a first stage; the best epoch on validation interactions is kept, and a spectral start may be the best.
+
+    Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
+    """
+    validates = bool(len(dataset.edges("valid")))
+    loop = config.loop(validates, evaluate_first=validates and start == "spectral")
+    result = train(task, loop, folder, name, identity)
+    if validates:
+        metric, value = next(iter(result.best_metrics.items()))
+        log.info("%s: best epoch %d, validation %s %.4f", name, result.best_epoch, metric, value)
+    else:
+        message = "%s: data set '%s' has no validation interactions; the last of %d epochs is kept"
+        log.warning(message, name, dataset.name, result.best_epoch)
+    return result
+
+
 def learn_vectors(
     dataset: Dataset, folder: Path | str, config: CollaborativeConfig, graph: Graph = "leak-free"
 ) -> CollaborativeVectors:
     """Vectors from interactions, what XRec calls its collaborative tokenizer; a killed run continues from `folder`.
 
     Reads no text. `folder` is for checkpoints and metrics.jsonl, `graph` says which training edges count (see
-    `Dataset.edges`). Without validation interactions nothing can be selected: the last epoch is kept, and the log
-    says so. Time per epoch O(steps · K·E·D + E·J·D), and one truncated SVD for a spectral start; memory of a step
-    O((U+I)·K·D + batch·J·D).
+    `Dataset.edges`), :func:`train_on_graph` which epoch is kept. Time per epoch O(steps · K·E·D + E·J·D), and one
+    truncated SVD for a spectral start; memory of a step O((U+I)·K·D + batch·J·D).
 
     Raises:
         UserError: nothing to learn from; training diverged.
     """
-    valid = dataset.edges("valid")
     bipartite = Bipartite(dataset.edges("train", graph), len(dataset.users), len(dataset.items))
-    task = BprTask(CollaborativeNetwork(bipartite, config), bipartite, valid, config)
+    task = BprTask(CollaborativeNetwork(bipartite, config), bipartite, dataset.edges("valid"), config)
     if not len(task.edges):
         raise UserError(
             f"data set '{dataset.name}': no training interaction of a user who left an item out, so nothing "
             "to rank; import one with a train split"
         )
-    validates = bool(len(valid))
-    loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
     identity = dataset.fingerprint + graph + config.identity()
-    result = train(task, loop, Path(folder), "collaborative", identity)
-    if validates:
-        recall = result.best_metrics["recall@20"]
-        log.info("collaborative: best epoch %d, validation Recall@20 %.4f", result.best_epoch, recall)
-    else:
-        log.warning(
-            "collaborative: data set '%s' has no validation interactions; the last of %d epochs is kept",
-            dataset.name,
-            result.best_epoch,
-        )
+    result = train_on_graph(task, config, dataset, Path(folder), "collaborative", identity, config.start)
     vectors, fold_in = propagated(task.network.cpu(), bipartite)
     return CollaborativeVectors(
         catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),

@@ -116,8 +116,7 @@ class CollaborativeVectors(Representations):
         unknown = rows[(rows < 0) | (rows >= len(self.items))]
         if len(unknown):
             raise UserError(f"history: item numbers run from 0 to {len(self.items) - 1}, got {unknown[0]}")
-        vector: Floats = (self.fold_in[rows].sum(0) / np.sqrt(len(rows))).astype(np.float32)
-        return vector
+        return np.asarray(self.fold_in[rows].sum(0) / np.sqrt(len(rows)), np.float32)
 
     def content(self) -> Content:
         """Vectors and graph as tensors, ids and titles as tables."""

@@ -62,8 +62,7 @@ def read_phrases(
 def unit(vectors: NDArray[np.floating]) -> Floats:
     """Rows at norm 1; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Floats = (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
-    return scaled
+    return np.asarray(vectors / np.maximum(norms, 1e-9), np.float32)
 
 
 # --- Where entity tables start: spectral graph coordinates beside text coordinates, one block per slot.
@@ -104,8 +103,7 @@ def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[F
     mean = sample.mean(0)
     basis = np.linalg.svd(sample - mean, full_matrices=False)[2][:dims].T
     points = unit((sample - mean) @ basis)
-    centres = points[rng.permutation(len(points))[:aspects]]
-    centres = np.concatenate([centres, rng.standard_normal((aspects - len(centres), basis.shape[1]))])
+    centres = points[rng.permutation(len(points))[:aspects]].astype(np.float64)
     for _ in range(20):
         members = (points @ centres.T).argmax(1)
         sums = np.zeros_like(centres)

@@ -36,7 +36,7 @@ def nearest(x_BM: Tensor, codebook_KM: Tensor, block: int = 65536) -> Tensor:
     """[B] index of the codeword at the smallest L2 distance (eq. 4); O(B·K·M) time, block·K memory."""
     half_K = 0.5 * (codebook_KM * codebook_KM).sum(1)
     parts = [torch.addmm(-half_K, part, codebook_KM.T).argmax(1) for part in torch.split(x_BM, block)]
-    return torch.cat(parts) if parts else x_BM.new_zeros(0, dtype=torch.long)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def kmeans(x_BM: Tensor, codes: int, generator: torch.Generator, iterations: int
     With fewer vectors than codes the spare centres are slightly moved copies. Time O(iterations·B·K·M).
     """
     rows = torch.randperm(len(x_BM), generator=generator)
-    rows = rows.repeat(-(-codes // max(len(rows), 1)))[:codes]
+    rows = rows.repeat(-(-codes // len(rows)))[:codes]
     noise = torch.randn(codes, x_BM.shape[1], generator=generator) * 1e-4
     centres = x_BM[rows] + noise.to(x_BM) * x_BM.std()
     for _ in range(iterations):
@@ -122,7 +122,7 @@ class Quantizer(nn.Module):
         wins = torch.bincount(codes, minlength=len(self.codebook))
         self.idle.add_(1).masked_fill_(wins > 0, 0)
         if self.update == "ema":
-            scale = len(wins) / max(len(codes), 1)
+            scale = len(wins) / len(codes)
             sums = torch.zeros_like(self.sums).index_add_(0, codes, x_BM)
             self.counts.lerp_(wins.to(x_BM) * scale, 1 - self.decay)
             self.sums.lerp_(sums * scale, 1 - self.decay)
@@ -150,8 +150,7 @@ def _rotate(x_BM: Tensor, words_BM: Tensor) -> Tensor:
     scale = words_BM.norm(dim=1, keepdim=True) / x_BM.detach().norm(dim=1, keepdim=True).clamp_min(1e-9)
     mirrored = x_BM - 2 * (x_BM * middle).sum(1, keepdim=True) * middle
     turned = mirrored + 2 * (x_BM * from_unit).sum(1, keepdim=True) * to_unit
-    rotated: Tensor = turned * scale
-    return rotated
+    return torch.mul(turned, scale)
 
 
 # --- The RQ-VAE.

@@ -5,7 +5,6 @@ Legend: B pairs, N entities, I items, E edges, S slots, M codeword width, L phra
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +20,9 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.lightgcn import hits_and_recall
+from forwhy.graph.lightgcn import hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
-from forwhy.training.loop import TrainingResult, train
+from forwhy.training.loop import TrainingResult
 from forwhy.training.task import Epoch, Task
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import (
@@ -37,7 +36,6 @@ from forwhy.vocabulary.network import (
 from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
 from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
 
-log = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -58,8 +56,8 @@ class BehaviourTokenizer:
     ) -> Vocabulary:
         """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
-        Without validation interactions nothing can be selected: the last epoch is kept, and the log says so. Time per
-        epoch O(E·(batch + K)·S·M) with the preset `forwhy`, plus one SVD at the start.
+        Time per epoch O(E·(batch + K)·S·M) with the preset `forwhy`, plus one SVD at the start. Which epoch is kept:
+        see :func:`forwhy.graph.lightgcn.train_on_graph`.
 
         Args:
             dataset: interactions, and explanations of training pairs.
@@ -85,24 +83,12 @@ class BehaviourTokenizer:
             torch.manual_seed(config.seed)
             network = TokenizerNetwork(bipartite, config, book)
         vectors = encoder.encode(pairs.texts)
-        valid = dataset.edges("valid")
-        task = TokenizerTask(network, bipartite, valid, book, pairs, vectors)
-        validates = bool(len(valid))
-        loop = config.loop(validates, evaluate_first=validates and config.start == "spectral")
+        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, pairs, vectors)
         # What a checkpoint is of: one made from anything else is not continued.
         made_of = [config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
         made_of += [hashlib.sha256(rows.tobytes()).hexdigest() for rows in book.rows.values()]
         identity = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
-        result = train(task, loop, Path(folder), "vocabulary", identity)
-        if validates:
-            score = result.best_metrics["hr@20"]
-            log.info("vocabulary: best epoch %d, validation HR@20 %.4f", result.best_epoch, score)
-        else:
-            log.warning(
-                "vocabulary: data set '%s' has no validation interactions; the last of %d epochs is kept",
-                dataset.name,
-                result.best_epoch,
-            )
+        result = train_on_graph(task, config, dataset, Path(folder), "vocabulary", identity, config.start)
         return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
 
     @torch.no_grad()

@@ -75,8 +75,7 @@ class Vocabulary(Representations):
 
     def item_vectors(self, items: Sequence[int]) -> Floats:
         """[n, S·M] codewords of items, one after the other."""
-        codewords: Floats = self._codewords("item", self.codes["item"][list(items)])
-        return codewords.reshape(len(items), -1)
+        return self._codewords("item", self.codes["item"][list(items)]).reshape(len(items), -1)
 
     def _codewords(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
         """[n, S, M] of codes."""
@@ -89,8 +88,7 @@ class Vocabulary(Representations):
 
     def representation_for_history(self, items: Sequence[int]) -> Floats:
         """[W] the q of a warm user, from the words of their history."""
-        row: Floats = self._represent("user", self.codes_for_history(items)[None])[0]
-        return row
+        return np.asarray(self._represent("user", self.codes_for_history(items)[None])[0])
 
     def _represent(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
         """[n, W] the q of rows of codes."""
@@ -141,8 +139,7 @@ class Vocabulary(Representations):
             book = f"{side}_macro"
             words = self.codebooks[book][self.codes[side][entities, 0]]
             found.append(words @ self.heads[book].T if book in self.heads else words)
-        fused: Floats = found[0] + found[1]
-        return fused
+        return np.asarray(found[0] + found[1])
 
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
