@@ -77,7 +77,7 @@ def test_what_was_cut_from_the_graph_is_still_not_new(learn: Learn, town: Datase
     rows = town.tables["explanations"].join(leaked, on=["user_id", "item_id"], how="anti")
     tables = {**town.tables, "explanations": pl.concat([rows.select(leaked.columns), leaked])}
     vocabulary = learn(tmp_path / "work", make_dataset("leaky", tables, {"importer": "test"}), epochs=0)
-    assert len(vocabulary.taken) == len(vocabulary.seen) + 3
+    assert len(vocabulary.catalogue.taken) == len(vocabulary.seen) + 3
     users = [town.users.values[user] for user in dict.fromkeys(cut[:, 0].tolist())]
     listed = BehaviourRecommender(vocabulary).recommend(users, k=len(town.items))
     assert listed.join(leaked, on=["user_id", "item_id"], how="inner").is_empty()
