@@ -107,7 +107,7 @@ def test_neither_company_nor_padding_nor_a_shared_beginning_change_the_result(
 def step_by_step(made: BeamDecoder, users: list[list[int]]) -> Beams:
     """The search that reads every code in a pass of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BeamDecoder, "_determined", lambda *_: False)
+        patch.setattr(CodeTrie, "determined", lambda *_: False)
         return made.search(users)
 
 

@@ -72,6 +72,6 @@ def test_memory_is_what_is_stated() -> None:
         np.unravel_index(np.random.default_rng(0).permutation(1 << 20)[:50_000], (32,) * 4), axis=1
     )
     trie = CodeTrie.from_codes(codes, (32,) * 4)
-    nodes = sum(depth.nodes for depth in trie.depths) + len(trie)
+    nodes = sum(len(depth.start) - 1 for depth in trie.depths) + len(trie)
     held = sum(part.nbytes for depth in trie.depths for part in (depth.start, depth.code)) + trie.items.nbytes
     assert held <= 8 * nodes + 4 * len(trie) + 64

@@ -17,15 +17,18 @@ from transformers import PreTrainedModel
 from forwhy.bridge.cache import Prefix
 from forwhy.errors import UserError
 from forwhy.recommend.decoding.causal import TreeModel, evaluating
-from forwhy.recommend.decoding.head import LOWEST, CodeHead, LevelHead, Normalise
+from forwhy.recommend.decoding.head import CodeHead, Normalise
 from forwhy.recommend.decoding.trie import CodeTrie
 
 SHARED_TOKENS = 256
 """A common beginning is read once when it saves at least this many tokens of a call."""
 
+LOWEST = -1e30
+"""Log-probability of a legal code that the model gives none: still above any that does not exist."""
 
-class Reading(Protocol):
-    """A batch of prompts that was read, and the tree behind them."""
+
+class ReadPrompts(Protocol):
+    """A batch of prompts that was read, and the tree of tokens behind them."""
 
     lengths_B: Tensor
     last: Tensor
@@ -61,7 +64,7 @@ class TreeReader(Protocol):
     def prefix(self, ids: Sequence[int]) -> Prefix | None:
         """What all prompts begin with, read once; None where prompts can only be read whole."""
 
-    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Reading:
+    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> ReadPrompts:
         """Prompts, without the beginning that `prefix` holds; the tree may come to `room` tokens."""
 
     def grow(self, prompts: Any, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:  # noqa: ANN401
@@ -101,7 +104,7 @@ class BeamDecoder:
     """Finds each user's best items by the codes a causal language model would write after a prompt.
 
     Exact beam search of fixed length, without end token or length penalty; a score is the sum of the codes'
-    log-probabilities (`normalise` in `head.py`). Items that do not exist can't be found. Ties go to the lower
+    log-probabilities (see `head.Normalise`). Items that do not exist can't be found. Ties go to the lower
     code. The result does not depend on the batch, but for rounding.
     Cost per user: one pass over the prompt, then one over K tokens per level but the first, and at each level
     the head's rows of its codes (all rows under `vocab`). Once all beams of a batch have one item left, the
@@ -139,8 +142,7 @@ class BeamDecoder:
         self.lm: TreeReader = TreeModel(model) if isinstance(model, PreTrainedModel) else model
         self.trie = trie.to(self.lm.device)
         self.ids = _checked_ids(trie, level_token_ids, self.lm)
-        self.head = LevelHead(self.lm.head, self.ids, normalise)
-        self.beam, self.batch = beam, batch
+        self.normalise, self.beam, self.batch = normalise, beam, batch
 
     @torch.no_grad()
     def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
@@ -176,7 +178,7 @@ class BeamDecoder:
 
     def passes(
         self, prompts: Sequence[Sequence[int]], room: int, batch: int | None = None
-    ) -> Iterator[tuple[list[int], Reading]]:
+    ) -> Iterator[tuple[list[int], ReadPrompts]]:
         """Prompts read in batches of similar length, with the rows they came from."""
         self._check(prompts)
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
@@ -200,25 +202,35 @@ class BeamDecoder:
                     f"most {self.lm.longest - self.trie.levels + 1}: shorten the history"
                 )
 
-    def _leaves(self, read: Reading) -> tuple[Tensor, Tensor]:
+    def codes(self, states: Tensor, level: int) -> Tensor:
+        """[..., W] log-probabilities of all codes of a level; not normalised yet under `legal`."""
+        if self.normalise == "vocab":
+            logits = self.lm.head.vocabulary(states)
+            return logits[..., self.ids[level]] - logits.logsumexp(dim=-1, keepdim=True)
+        logits = self.lm.head.rows(states, self.ids[level])
+        return logits if self.normalise == "legal" else logits.log_softmax(dim=-1)
+
+    def children(self, states: Tensor, level: int, child: Tensor, code: Tensor) -> Tensor:
+        """[..., M] log-probabilities of children as `Depth.below` gives them; -inf where there is none."""
+        values = self.codes(states, level).gather(-1, code)
+        values = values.clamp_min(LOWEST).masked_fill(child < 0, -torch.inf)
+        return values.log_softmax(dim=-1) if self.normalise == "legal" else values
+
+    def _leaves(self, read: ReadPrompts) -> tuple[Tensor, Tensor]:
         """Leaves [B, K] in the order of their codes, and their scores."""
         root_B1 = torch.zeros(len(read.lengths_B), 1, dtype=torch.long, device=self.lm.device)
         none_B10 = torch.zeros(*root_B1.shape, 0, dtype=torch.bool, device=self.lm.device)
         search, states = _Search(root_B1, root_B1.float(), root_B1, none_B10), read.last[:, None]
         for level in range(self.trie.levels):
-            if level and self._determined(search, level):
+            saves = self.trie.levels - level > 1 or self.normalise == "legal"
+            if level and saves and self.trie.determined(search.nodes_BK, level):
                 return self._tail(read, search, level)
             if level:
                 states = self._read_codes(read, search, level)
             search = self._expand(states, search, level)
         return search.nodes_BK, search.scores_BK
 
-    def _determined(self, search: _Search, level: int) -> bool:
-        """Whether every beam of the batch has one item left and a pass would be saved."""
-        saves = self.trie.levels - level > 1 or self.head.normalise == "legal"
-        return saves and self.trie.determined(search.nodes_BK, level)
-
-    def _read_codes(self, read: Reading, search: _Search, level: int) -> Tensor:
+    def _read_codes(self, read: ReadPrompts, search: _Search, level: int) -> Tensor:
         """The model's states after each beam's last code; the code joins what the beam has seen."""
         users, beams = search.codes_BK.shape
         own_KK = torch.eye(beams, dtype=torch.bool, device=self.lm.device)
@@ -230,7 +242,7 @@ class BeamDecoder:
         """The best children of all beams, in the order of their prefixes."""
         depth = self.trie.depths[level]
         child_BKM, code_BKM = depth.below(search.nodes_BK)
-        gains_BKM = self.head.children(states, level, child_BKM, code_BKM)
+        gains_BKM = self.children(states, level, child_BKM, code_BKM)
         total_BC = (search.scores_BK[..., None] + gains_BKM).flatten(1)
         picked_BK = best(total_BC, min(self.beam, depth.children))
         parent_BK = picked_BK // child_BKM.shape[2]
@@ -241,13 +253,13 @@ class BeamDecoder:
             search.seen_BKn.gather(1, parent_BK[..., None].expand(-1, -1, search.seen_BKn.shape[2])),
         )
 
-    def _tail(self, read: Reading, search: _Search, level: int) -> tuple[Tensor, Tensor]:
+    def _tail(self, read: ReadPrompts, search: _Search, level: int) -> tuple[Tensor, Tensor]:
         """The remaining codes of determined items, all in one pass over every beam."""
         codes, nodes_BK = [search.codes_BK], search.nodes_BK
         for depth in self.trie.depths[level:]:
             nodes_BK = depth.start[nodes_BK].long()
             codes.append(depth.code[nodes_BK].long())
-        if self.head.normalise == "legal":
+        if self.normalise == "legal":
             return nodes_BK, search.scores_BK
         beams, steps = nodes_BK.shape[1], self.trie.levels - level
         ids = [self.ids[level - 1 + step][codes[step]] for step in range(steps)]
@@ -258,7 +270,7 @@ class BeamDecoder:
         states = self.lm.grow(read, torch.cat(ids, dim=1), depths.repeat_interleave(beams), seen)
         scores_BK = search.scores_BK
         for step, chunk in enumerate(torch.split(states, beams, dim=1)):
-            gains = self.head.codes(chunk, level + step).gather(-1, codes[step + 1][..., None])
+            gains = self.codes(chunk, level + step).gather(-1, codes[step + 1][..., None])
             scores_BK = scores_BK + gains[..., 0].clamp_min(LOWEST)
         return nodes_BK, scores_BK
 

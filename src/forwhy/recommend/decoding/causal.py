@@ -37,20 +37,18 @@ class RoomLayer(DynamicLayer):  # type: ignore[misc]
         """Everything so far, views [B, H, length, E] into the room."""
         new = (key_states, value_states)
         if not self.is_initialized:
-            self._allocate(new)
+            self.lazy_initialization(*new)
+            self.keys, self.values = (
+                states.new_empty(*states.shape[:2], self.length + self.room, states.shape[3])
+                for states in new
+            )
+            for held, states in zip((self.keys, self.values), self.prefix or (), strict=False):
+                held[:, :, : self.length] = states
         stop = self.length + key_states.shape[-2]
         for held, states in zip((self.keys, self.values), new, strict=True):
             held[:, :, self.length : stop] = states
         self.length = stop
         return self.keys[:, :, :stop], self.values[:, :, :stop]
-
-    def _allocate(self, new: KeyValue) -> None:
-        self.lazy_initialization(*new)
-        self.keys, self.values = (
-            states.new_empty(*states.shape[:2], self.length + self.room, states.shape[3]) for states in new
-        )
-        for held, states in zip((self.keys, self.values), self.prefix or (), strict=False):
-            held[:, :, : self.length] = states
 
     def get_seq_length(self) -> int:
         """Positions written."""
@@ -109,13 +107,7 @@ class TreeModel:
         return recorded(cache)
 
     def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Prompts:
-        """One pass over a batch of prompts; with `prefix`, they are given without it.
-
-        Args:
-            prompts: Token ids, at least one each.
-            room: Tokens that the tree may come to.
-            prefix: What all prompts begin with.
-        """
+        """One pass over a batch of prompts of at least one token; the arguments are `beams.TreeReader`'s."""
         begun = 0 if prefix is None else prefix.length
         longest, shortest = max(map(len, prompts)), min(map(len, prompts))
         ids_BP = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in prompts])
@@ -186,15 +178,14 @@ class TreeModel:
         states = self.grow(read, beams.reshape(1, 4).expand(2, -1), depths, seen)
         ends = torch.cat([read.last[:, None], states[:, 2:]], dim=1)
         found = self.head.vocabulary(ends)
-        for user, prompt in enumerate(prompts):
-            for beam in range(2):
-                plain_ids = torch.tensor([[*prompt, *beams[:, beam].tolist()]], device=self.device)
-                plain = self.model(input_ids=plain_ids).logits[0].float()
-                wanted = plain[[len(prompt) - 1, len(prompt) + 1]]
-                if wanted.isnan().any():
-                    raise UserError("the model's output is not a number: its weights are damaged")
-                if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
-                    return False
+        for user, beam in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            length = len(prompts[user])
+            plain_ids = torch.tensor([[*prompts[user], *beams[:, beam].tolist()]], device=self.device)
+            wanted = self.model(input_ids=plain_ids).logits[0, [length - 1, length + 1]].float()
+            if wanted.isnan().any():
+                raise UserError("the model's output is not a number: its weights are damaged")
+            if not _close(found[user, [0, 1 + beam]], wanted, self.model.dtype):
+                return False
         # A module with a forward of its own is more than the rows of its weights.
         return _close(self.head.rows(ends, ids), found[..., ids], self.model.dtype)
 

@@ -1,31 +1,19 @@
 """The whole catalogue scored: the trie laid out behind each prompt, a run of items at a time.
 
-Shapes: B users, N items, T tokens of a run's tree.
+Shapes: B users, N items, L levels, T tokens of a run's tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from forwhy.recommend.decoding.beams import BeamDecoder, Reading
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.decoding.beams import BeamDecoder, ReadPrompts
 
 TREE_TOKENS = 256
 """At most so many tokens of the tree in one pass, summed over users: the mask grows with their square."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run of leaves and all that lies above them, depth by depth."""
-
-    spans: tuple[tuple[int, int], ...]
-    """[L + 1] from the root down: first node of the run, and the one behind its last."""
-    parents: tuple[Tensor, ...]
-    """[L] for each depth below the root, the place of each node's parent in its span."""
 
 
 def exact_scores(decoder: BeamDecoder, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -44,66 +32,50 @@ def exact_scores(decoder: BeamDecoder, prompts: Sequence[Sequence[int]]) -> Tens
     users = max(1, min(decoder.batch, TREE_TOKENS // inner // min(leaves, len(trie))))
     with torch.no_grad():
         for rows, read in decoder.passes(prompts, room=leaves * inner, batch=users):
-            for run in _runs(trie, leaves):
-                first, last = run.spans[-1]
+            for first in range(0, len(trie), leaves):
+                last = min(first + leaves, len(trie))
                 items = trie.items[first:last].long().cpu()
-                scores[torch.tensor(rows)[:, None], items] = _scored(decoder, read, run).cpu()
+                scores[torch.tensor(rows)[:, None], items] = _scored(decoder, read, first, last).cpu()
                 read.prune()
     return scores
 
 
-def _runs(trie: CodeTrie, leaves: int) -> Iterator[_Run]:
-    for first in range(0, len(trie), leaves):
-        spans = [(first, min(first + leaves, len(trie)))]
-        parents: list[Tensor] = []
-        for depth in reversed(trie.depths):
-            above = depth.parents(*spans[0])
-            span = int(above[0]), int(above[-1]) + 1
-            spans.insert(0, span)
-            parents.insert(0, above - span[0])
-        yield _Run(tuple(spans), tuple(parents))
-
-
-def _scored(decoder: BeamDecoder, read: Reading, run: _Run) -> Tensor:
-    """[B, leaves of the run]."""
-    states = [read.last[:, None], *_states(decoder, read, run)]
+def _scored(decoder: BeamDecoder, read: ReadPrompts, first: int, last: int) -> Tensor:
+    """[B, last - first] scores of a run of leaves."""
+    # From the root down: the first node above the run at each depth and the one behind the last [L + 1], and for
+    # each depth below the root the place of every node's parent in its span [L].
+    spans, parents = [(first, last)], []
+    for depth in reversed(decoder.trie.depths):
+        above = depth.parents(*spans[0])
+        spans.insert(0, (int(above[0]), int(above[-1]) + 1))
+        parents.insert(0, above - above[0])
+    states = [read.last[:, None], *_states(decoder, read, spans[1:-1], parents)]
     total = torch.zeros(len(read.lengths_B), 1, device=decoder.lm.device)
     for level, depth in enumerate(decoder.trie.depths):
-        child, code = depth.below(torch.arange(*run.spans[level], device=decoder.lm.device)[None])
+        child, code = depth.below(torch.arange(*spans[level], device=decoder.lm.device)[None])
         code = code.expand(len(total), -1, -1)
-        gains = decoder.head.children(states[level], level, child, code)[:, child[0] >= 0]
+        gains = decoder.children(states[level], level, child, code)[:, child[0] >= 0]
         # Children of the span's nodes are a run too, which the leaves wanted may begin and end within.
-        begin = int(depth.start[run.spans[level][0]])
-        first, last = run.spans[level + 1]
-        total = total[:, run.parents[level]] + gains[:, first - begin : last - begin]
+        begin = int(depth.start[spans[level][0]])
+        total = total[:, parents[level]] + gains[:, spans[level + 1][0] - begin : spans[level + 1][1] - begin]
     return total
 
 
-def _states(decoder: BeamDecoder, read: Reading, run: _Run) -> Sequence[Tensor]:
-    """The model's states at the run's nodes of each depth but root and leaves, in one pass."""
-    lm, trie = decoder.lm, decoder.trie
-    sizes = [last - first for first, last in run.spans[1:-1]]
-    if not sizes:
+def _states(
+    decoder: BeamDecoder, read: ReadPrompts, spans: Sequence[tuple[int, int]], parents: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """The model's states at the nodes of each depth but root and leaves, in one pass."""
+    if not spans:
         return []
-    ids = [
-        decoder.ids[level][trie.depths[level].code[slice(*span)].long()]
-        for level, span in enumerate(run.spans[1:-1])
-    ]
-    depths = [torch.full((size,), depth, device=lm.device) for depth, size in enumerate(sizes)]
-    tokens = torch.cat(ids).expand(len(read.lengths_B), -1)
-    states = lm.grow(read, tokens, torch.cat(depths), _ancestors(run, sizes)[None])
-    return torch.split(states, sizes, dim=1)
-
-
-def _ancestors(run: _Run, sizes: Sequence[int]) -> Tensor:
-    """[T, T] true where a token is an ancestor of another, or itself."""
-    device = run.parents[0].device
-    seen = torch.zeros(sum(sizes), sum(sizes), dtype=torch.bool, device=device)
+    device, sizes = decoder.lm.device, [last - first for first, last in spans]
+    codes = [depth.code[slice(*span)].long() for depth, span in zip(decoder.trie.depths, spans, strict=False)]
+    ids = torch.cat([of_codes[code] for of_codes, code in zip(decoder.ids, codes, strict=False)])
+    depths = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device))
+    # A token sees itself and what its parent sees.
+    seen_TT = torch.eye(len(ids), dtype=torch.bool, device=device)
     begin = 0
-    for depth, size in enumerate(sizes):
-        if depth:
-            above = begin - sizes[depth - 1]
-            seen[begin : begin + size] = seen[above + run.parents[depth]]
-        seen[begin : begin + size, begin : begin + size] = torch.eye(size, dtype=torch.bool, device=device)
+    for size, below, above in zip(sizes, sizes[1:], parents[1:], strict=False):
+        seen_TT[begin + size : begin + size + below] |= seen_TT[begin + above]
         begin += size
-    return seen
+    states = decoder.lm.grow(read, ids.expand(len(read.lengths_B), -1), depths, seen_TT[None])
+    return torch.split(states, sizes, dim=1)

@@ -1,11 +1,11 @@
-"""From a model's states to the log-probabilities of one level's codes.
+"""From tokens to a causal language model's last states, and from these to logits of the codes asked for.
 
 Shapes: B users, T tokens of the tree, D model width, V vocabulary, W codes of a level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
@@ -25,9 +25,6 @@ Normalise = Literal["vocab", "level", "legal"]
 head. `level`: the codes of the level, for models trained with a loss over them. `legal`: the children of the
 node only; a forced code then says nothing, and paths with few siblings are favoured.
 """
-
-LOWEST = -1e30
-"""Log-probability of a legal code that the model gives none: still above any that does not exist."""
 
 
 class CodeHead(Protocol):
@@ -103,27 +100,6 @@ Head = PlainHead | OwnHead
 """How a causal language model's states are computed, and become logits."""
 
 
-class LevelHead:
-    """Log-probabilities of a level's codes, under one of the three ways to normalise."""
-
-    def __init__(self, head: CodeHead, level_ids: Sequence[Tensor], normalise: Normalise) -> None:
-        self.head, self.level_ids, self.normalise = head, list(level_ids), normalise
-
-    def codes(self, states: Tensor, level: int) -> Tensor:
-        """[..., W] of all codes of the level; not normalised yet under `legal`."""
-        if self.normalise == "vocab":
-            logits = self.head.vocabulary(states)
-            return logits[..., self.level_ids[level]] - logits.logsumexp(dim=-1, keepdim=True)
-        logits = self.head.rows(states, self.level_ids[level])
-        return logits if self.normalise == "legal" else logits.log_softmax(dim=-1)
-
-    def children(self, states: Tensor, level: int, child: Tensor, code: Tensor) -> Tensor:
-        """[..., M] of children as `Depth.below` gives them; -inf where there is none."""
-        values = self.codes(states, level).gather(-1, code)
-        values = values.clamp_min(LOWEST).masked_fill(child < 0, -torch.inf)
-        return values.log_softmax(dim=-1) if self.normalise == "legal" else values
-
-
 # --- Llama's layers without what the general model does around them: the same states in less time.
 #
 # What is saved: the queries and the feed-forward of the last layer at positions that nobody asks for, positions that
@@ -154,32 +130,19 @@ class LlamaHead(PlainHead):
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
         """Last hidden states [B, keep, D]; all where 0."""
-        if torch.is_grad_enabled() or not all(map(_untouched, self._frame())):
-            return super().states(keep, **inputs)
-        return self._passed(keep, **inputs)
-
-    def _frame(self) -> Iterable[nn.Module]:
-        """The modules whose work is done here."""
-        yield from (self.llama, self.llama.rotary_emb)
+        replaced = [self.llama, self.llama.rotary_emb]
         for layer in self.llama.layers:
-            yield from (layer, layer.self_attn, layer.mlp)
-
-    def _passed(
-        self,
-        keep: int,
-        input_ids: Tensor,
-        past_key_values: Cache,
-        position_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        count = input_ids.shape[1]
-        states_BTD = self.llama.embed_tokens(input_ids)
-        turns = self._turns(states_BTD, past_key_values.get_seq_length(), position_ids)
-        shared = _Pass(turns, attention_mask, past_key_values, _product(states_BTD))
+            replaced += [layer, layer.self_attn, layer.mlp]
+        if torch.is_grad_enabled() or not all(map(_untouched, replaced)):
+            return super().states(keep, **inputs)
+        past: Cache = inputs["past_key_values"]
+        states_BTD = self.llama.embed_tokens(inputs["input_ids"])
+        turns = self._turns(states_BTD, past.get_seq_length(), inputs.get("position_ids"))
+        shared = _Pass(turns, inputs.get("attention_mask"), past, _product(states_BTD))
         *layers, final = self.llama.layers
         for layer in layers:
-            states_BTD = shared.layer(layer, states_BTD, count)
-        return _normed(self.llama.norm, shared.layer(final, states_BTD, keep or count))
+            states_BTD = shared.layer(layer, states_BTD, 0)
+        return _normed(self.llama.norm, shared.layer(final, states_BTD, keep))
 
     def _turns(self, states_BTD: Tensor, past: int, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [T, 1, E] or [B, T, 1, E] of each position, computed once per position."""
@@ -203,7 +166,7 @@ class _Pass:
     product: Product
 
     def layer(self, layer: Any, states_BTD: Tensor, keep: int) -> Tensor:  # noqa: ANN401 (it has no types)
-        """The layer's states at the last `keep` tokens; keys and values of all tokens join the past."""
+        """The layer's states at the last `keep` tokens (0: all); keys and values of all tokens join the past."""
         attention, mlp = layer.self_attn, layer.mlp
         normed_BTD = _normed(layer.input_layernorm, states_BTD)
         keys, values = self.past.update(

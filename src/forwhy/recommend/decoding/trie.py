@@ -31,11 +31,6 @@ class Depth:
     """Codes of this level."""
 
     @property
-    def nodes(self) -> int:
-        """Nodes at this depth."""
-        return len(self.start) - 1
-
-    @property
     def children(self) -> int:
         """Nodes one deeper."""
         return len(self.code)
@@ -47,10 +42,6 @@ class Depth:
         absent = child_BKM >= self.start[nodes_BK + 1].long()[..., None]
         code_BKM = self.code[child_BKM.clamp_max(self.children - 1)].long().masked_fill(absent, 0)
         return child_BKM.masked_fill(absent, -1), code_BKM
-
-    def single(self, nodes_BK: Tensor) -> Tensor:
-        """True where a node has exactly one child."""
-        return self.start[nodes_BK + 1] - self.start[nodes_BK] == 1
 
     def parents(self, first: int, last: int) -> Tensor:
         """Parents [last - first] of a run of children."""
@@ -105,9 +96,10 @@ class CodeTrie:
     def determined(self, nodes: Tensor, level: int) -> bool:
         """Whether each of these nodes at depth `level` leads to one item only."""
         for depth in self.depths[level:]:
-            if not bool(depth.single(nodes).all()):
+            first = depth.start[nodes]
+            if not bool((depth.start[nodes + 1] - first == 1).all()):
                 return False
-            nodes = depth.start[nodes].long()
+            nodes = first.long()
         return True
 
     def to(self, device: torch.device | str) -> CodeTrie:
