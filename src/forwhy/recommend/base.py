@@ -179,23 +179,16 @@ class Recommender(ABC):
         ]
 
     def _table(self, people: Sequence[int | None], lists: Sequence[Listed]) -> pl.DataFrame:
-        users, items = self.catalogue.users, self.catalogue.items
-        owners = [None if person is None else users.values[person] for person in people]
-        listed = [item for found, _ in lists for item in found.tolist()]
-        columns = {
-            "user_id": pl.Series(
-                [owner for owner, (found, _) in zip(owners, lists, strict=True) for _ in found],
-                dtype=_dtype(users),
-            ),
-            "item_id": pl.Series([items.values[item] for item in listed], dtype=_dtype(items)),
-            "score": pl.Series([score for _, scores in lists for score in scores.tolist()], dtype=pl.Float32),
-            "rank": pl.Series(
-                [rank for found, _ in lists for rank in range(1, len(found) + 1)], dtype=pl.Int64
-            ),
-        }
-        if any(self.catalogue.titles):
-            columns["title"] = pl.Series([self.catalogue.titles[item] for item in listed], dtype=pl.String)
-        return pl.DataFrame(columns)
+        users, items, titles = self.catalogue.users, self.catalogue.items, self.catalogue.titles
+        rows = [
+            (None if person is None else users.values[person], items.values[item], score, rank, titles[item])
+            for person, (found, scores) in zip(people, lists, strict=True)
+            for rank, (item, score) in enumerate(zip(found.tolist(), scores.tolist(), strict=True), start=1)
+        ]
+        types = (_dtype(users), _dtype(items), pl.Float32, pl.Int64, pl.String)
+        names = ("user_id", "item_id", "score", "rank", "title")
+        table = pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+        return table if any(titles) else table.drop("title")
 
 
 def _blocks(people: Ints, n_items: int) -> list[tuple[int, Ints]]:

@@ -60,10 +60,9 @@ class Stack(nn.Module):
     ) -> tuple[Tensor, list[KeyValue]]:
         """New states, and each block's keys and values with those of `written` before them."""
         states_BTD, pairs = self.dropout(states_BTD), []
-        for number, block in enumerate(self.blocks):
-            before = None if written is None else written[number]
-            read = None if encoded is None else encoded.layers[number]
-            unread = None if encoded is None else encoded.unread
+        none = [None] * len(self.blocks)
+        layers, unread = (none, None) if encoded is None else (encoded.layers, encoded.unread)
+        for block, before, read in zip(self.blocks, written or none, layers, strict=True):
             states_BTD, pair = block(states_BTD, bias, before, read, unread)
             pairs.append(pair)
         return self.dropout(self.norm(states_BTD)), pairs

@@ -13,7 +13,6 @@ from forwhy.recommend.llmbs.network import LlmBsNetwork
 from forwhy.recommend.llmbs.texts import (
     Example,
     PreferenceWords,
-    Speech,
     TextTasks,
     add_tokens,
     extend,
@@ -34,12 +33,11 @@ DATA = dataset(HISTORIES, TITLES)
 INDEX = index_of(DATA)
 TOKENIZER = learn_tokenizer(DATA.item_texts(), 400)
 TOKENS = add_tokens(TOKENIZER, INDEX, "")
-SPEECH = Speech(TOKENIZER)
 ALL = TaskConfig(item_to_index=1, index_to_item=1, fused=1, preference=1)
 
 
 def tasks(config: TaskConfig = ALL, window: int = 2, seed: int = 0) -> TextTasks:
-    return TextTasks(DATA, Sequences.from_dataset(DATA).train, TOKENS, SPEECH, config, window, seed)
+    return TextTasks(DATA, Sequences.from_dataset(DATA).train, TOKENS, TOKENIZER, config, window, seed)
 
 
 def written(config: TaskConfig = ALL, epoch: int = 0) -> dict[str, list[Example]]:
@@ -103,7 +101,7 @@ def test_preferences_are_the_most_frequent_words_of_a_history() -> None:
 
 
 def test_titles_write_no_codes_and_end_nothing() -> None:
-    hostile = SPEECH.strange(TITLES[3], 64)
+    hostile = tasks(TaskConfig(text_limit=64))._strange(TITLES[3])
     assert all(number < TOKENS.con and number not in (TOKENS.prompt[0], TOKENS.end) for number in hostile)
     assert says(hostile).strip() == TITLES[3]
     for example in written()["index_to_item"]:
@@ -139,7 +137,7 @@ def test_only_responses_carry_loss(softmax: str) -> None:
                 losses.append(F.cross_entropy(row, ids[0, place] - TOKENS.levels[level][0]))
             else:
                 losses.append(F.cross_entropy(row, ids[0, place]))
-    found = sum(network._of_texts(rows.ids_BT, rows.answers_BT) for rows in text_rows(examples))
+    found = sum(network._of_texts(*rows) for rows in text_rows(examples))
     torch.testing.assert_close(found, torch.stack(losses).sum(), rtol=1e-4, atol=1e-4)
 
 

@@ -16,7 +16,7 @@ of a level.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.causal import TreeModel
 from forwhy.recommend.decoding.head import PlainHead
 from forwhy.recommend.generative import GenerativeNetwork
-from forwhy.recommend.llmbs.texts import TextRows, Tokens
+from forwhy.recommend.llmbs.texts import Tokens
 from forwhy.recommend.options import BackboneConfig, ContrastConfig
 
 LONGEST = 2048
@@ -158,13 +158,11 @@ class Contrast(nn.Module):
         """The parts and, as `contrast`, their weighted sum; zeros without targets."""
         normal_TD = F.normalize(states_TD.float(), dim=1)
         others_M = torch.cat([negatives_M, targets_T]) if self.config.in_batch else negatives_M
-        others_M = torch.unique(others_M)
-        parts = {}
-        for source in self.weights:
-            z_NE: Tensor = getattr(self, f"{source}_NE")
-            parts[source] = info_nce(
-                self.projectors[source](normal_TD), z_NE, targets_T, others_M, self.config.temperature
-            )
+        rest = (targets_T, torch.unique(others_M), self.config.temperature)
+        parts = {
+            source: info_nce(self.projectors[source](normal_TD), getattr(self, f"{source}_NE"), *rest)
+            for source in self.weights
+        }
         total = torch.stack([weight * parts[source] for source, weight in self.weights.items()]).sum()
         return {"contrast": total, **{source: part.detach() for source, part in parts.items()}}
 
@@ -218,14 +216,14 @@ class LlmBsNetwork(GenerativeNetwork):
         return self._reader
 
     def forward(
-        self, packed: Packed, negatives_M: Tensor | None = None, texts: Sequence[TextRows] = ()
+        self, packed: Packed, negatives_M: Tensor | None = None, texts: Iterable[tuple[Tensor, Tensor]] = ()
     ) -> dict[str, Tensor]:
         """Equation 7: `loss`, the mean over all predicted tokens, with `generation` and CON's parts.
 
         Args:
             packed: Histories; every target's codes are predicted from the items before it.
             negatives_M: Items that CON tells targets apart from; needed with `contrast`.
-            texts: Examples of the text tasks.
+            texts: Examples of the text tasks, as `text_rows` gives them.
         """
         device = self.lm.device
         packed = packed.to(device)
@@ -237,9 +235,9 @@ class LlmBsNetwork(GenerativeNetwork):
             targets_BI = packed.targets_BI
             con_ND = states_BTD[:, -packed.items_BI.shape[1] :][targets_BI]
             parts = self.contrast(con_ND, packed.items_BI[targets_BI], negatives_M.to(device))
-        for rows in texts:
-            total = total + self._of_texts(rows.ids_BT.to(device), rows.answers_BT.to(device))
-            count += rows.weight
+        for ids_BT, answers_BT in texts:
+            total = total + self._of_texts(ids_BT.to(device), answers_BT.to(device))
+            count += int(answers_BT.sum())
         generation = total / max(count, 1)
         loss = generation + parts["contrast"] if parts else generation
         return {"loss": loss, "generation": generation.detach(), **{k: v.detach() for k, v in parts.items()}}
@@ -259,8 +257,7 @@ class LlmBsNetwork(GenerativeNetwork):
         """The sum of the losses of all response tokens."""
         positions_T = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
         states_ND = self._states(ids_BT[:, :-1], positions_T, None)[answers_BT[:, 1:]]
-        ids_N = ids_BT[:, 1:][answers_BT[:, 1:]]
-        return self._summed(states_ND, ids_N)
+        return self._summed(states_ND, ids_BT[:, 1:][answers_BT[:, 1:]])
 
     def _summed(self, states_ND: Tensor, ids_N: Tensor) -> Tensor:
         """The sum of the losses of tokens: a code against its level or the vocabulary, text against the vocabulary."""
@@ -302,19 +299,13 @@ def scratch_model(config: BackboneConfig, vocabulary: int) -> PreTrainedModel:
         pad_token_id=None,
         attn_implementation="sdpa",
     )
-    return with_dropout(LlamaForCausalLM(shape), config.dropout)
-
-
-def with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
-    """Drop a share of the embeddings and of what each layer's two parts add, in training mode only.
-
-    By hooks, because Llama has no such dropout; parameters and their names stay.
-    """
+    model = LlamaForCausalLM(shape)
 
     def drop(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return F.dropout(output, rate, module.training)
+        return F.dropout(output, config.dropout, module.training)
 
-    if rate:
+    # By hooks, because Llama has no such dropout; parameters and their names stay.
+    if config.dropout:
         parts = [model.get_input_embeddings()]
         for layer in model.model.layers:
             parts += [layer.self_attn.o_proj, layer.mlp.down_proj]

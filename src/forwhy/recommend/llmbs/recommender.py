@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +30,6 @@ from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.texts import (
-    Speech,
     TextTasks,
     Tokens,
     add_tokens,
@@ -129,14 +128,9 @@ class LlmBsRecommender(GenerativeRecommender):
         with self.switched(False):
             yield self.network.lm, self.tokenizer
 
-    @contextmanager
-    def switched(self, on: bool) -> Iterator[None]:
+    def switched(self, on: bool) -> AbstractContextManager[None]:
         """The adapter on or off inside the block; without one nothing changes."""
-        if self.adapter is None:
-            yield
-            return
-        with self.adapter.switched(on):
-            yield
+        return nullcontext() if self.adapter is None else self.adapter.switched(on)
 
     # --- saving
 
@@ -206,14 +200,13 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         extend(loaded.model, tokens, config.seed)
         packaged = PACKAGED.get(loaded.source.id)
         base = {"id": loaded.source.id, "revision": loaded.source.revision}
-        licence = {"licence": packaged.licence} if packaged else {}
-        return loaded.model, tokens, loaded.tokenizer, base | licence
-    texts, tokenizer = [text for text in dataset.item_texts() if text.strip()], None
-    if config.tasks.any and texts:
+        if packaged:
+            base["licence"] = packaged.licence
+        return loaded.model, tokens, loaded.tokenizer, base
+    tokens, tokenizer = bare_tokens(index), None
+    if config.tasks.any and (texts := [text for text in dataset.item_texts() if text.strip()]):
         tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
-    tokens = (
-        bare_tokens(index) if tokenizer is None else add_tokens(tokenizer, index, config.spoken_instruction)
-    )
+        tokens = add_tokens(tokenizer, index, config.spoken_instruction)
     return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
 
 
@@ -226,11 +219,10 @@ def _texts(
 ) -> TextTasks | None:
     if not config.tasks.any:
         return None
-    if tokenizer is None or not any(text.strip() for text in dataset.item_texts()):
+    if tokenizer is None or not any(map(str.strip, dataset.item_texts())):
         log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
         return None
-    speech = Speech(tokenizer)
-    return TextTasks(dataset, sequences.train, tokens, speech, config.tasks, config.window, config.seed)
+    return TextTasks(dataset, sequences.train, tokens, tokenizer, config.tasks, config.window, config.seed)
 
 
 def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsConfig) -> Contrast | None:

@@ -55,22 +55,6 @@ class Tokens(IndexTokens):
         return levels.masked_fill((ids < self.first) | (ids >= self.first + self.count), -1)
 
 
-class Speech:
-    """Texts as token ids that no text can forge: strangers' as plain text, our own templates as they are."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._plain = PlainText(tokenizer)
-        self._own = cache(self._plain.exact)
-
-    def joined(self, *parts: str | list[int]) -> list[int]:
-        """Texts of ours and tokens, one after the other."""
-        return [number for part in parts for number in (self._own(part) if isinstance(part, str) else part)]
-
-    def strange(self, text: str, limit: int) -> list[int]:
-        """At most `limit` ids of a text from data, with a space before it; none of a blank one."""
-        return self._plain.ids(text, limit, lead=" ") if text.strip() else []
-
-
 def bare_tokens(index: ItemIndex) -> Tokens:
     """Begin, end and CON, then the index tokens: the whole vocabulary of a decoder without text."""
     return Tokens.of(index, first=3, prompt=(0,), end=1, con=2)
@@ -120,7 +104,7 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instructio
     ids = tokenizer.convert_tokens_to_ids(index.tokens)
     if ids != list(range(ids[0] or 0, (ids[0] or 0) + len(ids))):
         raise UserError("the tokenizer does not have the index's tokens in a row: index and model differ")
-    prompt = (tokenizer.bos_token_id, *Speech(tokenizer).joined(instruction))
+    prompt = (tokenizer.bos_token_id, *PlainText(tokenizer).exact(instruction))
     con = tokenizer.convert_tokens_to_ids(CON)
     return Tokens.of(index, first=ids[0], prompt=prompt, end=tokenizer.eos_token_id, con=con)
 
@@ -177,7 +161,7 @@ def _texts(dataset: Dataset) -> list[str]:
     if frame is None or "categories" not in frame.columns:
         return texts
     for number, value in zip(dataset.items.numbers(frame["item_id"]), frame["categories"], strict=True):
-        texts[number] = f"{texts[number]} {value}"
+        texts[number] += f" {value}"
     return texts
 
 
@@ -196,20 +180,6 @@ class Example:
     response: list[int]
 
 
-@dataclass(frozen=True)
-class TextRows:
-    """Text examples, padded behind."""
-
-    ids_BT: Tensor
-    answers_BT: Tensor
-    """True at the tokens of a response, which carry loss."""
-
-    @property
-    def weight(self) -> int:
-        """Response tokens."""
-        return int(self.answers_BT.sum())
-
-
 OF_ITEMS = {"item_to_index", "index_to_item"}
 Written = tuple[list[int], list[int]]
 """Prompt and response."""
@@ -223,13 +193,14 @@ class TextTasks:
         dataset: Dataset,
         train: Histories,
         tokens: Tokens,
-        speech: Speech,
+        tokenizer: PreTrainedTokenizerBase,
         config: TaskConfig,
         window: int,
         seed: int,
     ) -> None:
-        self.train, self.tokens, self.speech = train, tokens, speech
+        self.train, self.tokens, self.plain = train, tokens, PlainText(tokenizer)
         self.config, self.window, self.seed = config, window, seed
+        self._template = cache(self.plain.exact)
         self.titles, self.texts = dataset.titles(), dataset.item_texts()
         self.words = PreferenceWords(dataset, config)
         self._title_ids: dict[int, list[int]] = {}
@@ -268,8 +239,7 @@ class TextTasks:
     # --- the subtasks
 
     def _item_to_index(self, item: int) -> Written:
-        text = self.speech.strange(self.texts[item], self.config.text_limit)
-        return self._joined("Item:", text, "\nCode:"), self._codes(item)
+        return self._joined("Item:", self._strange(self.texts[item]), "\nCode:"), self._codes(item)
 
     def _index_to_item(self, item: int) -> Written:
         return self._joined("Code: ", self._codes(item), "\nItem:"), self._ended(self._title(item))
@@ -285,11 +255,11 @@ class TextTasks:
         return (prompt, self._codes(target)) if titles else None
 
     def _history_to_preference(self, history: list[int], _: int) -> Written | None:
-        likes = self.speech.strange(self.words.of_history(history), self.config.text_limit)
+        likes = self._strange(self.words.of_history(history))
         return (self._after(history, "\nWhat they like:"), self._ended(likes)) if likes else None
 
     def _preference_to_index(self, history: list[int], target: int) -> Written | None:
-        wish = self.speech.strange(self.words.of_item(target), self.config.text_limit)
+        wish = self._strange(self.words.of_item(target))
         prompt = self._after(history, "\nWished for:", wish, "\nNext code:")
         return (prompt, self._codes(target)) if wish else None
 
@@ -303,36 +273,39 @@ class TextTasks:
 
     def _title(self, item: int) -> list[int]:
         if item not in self._title_ids:
-            self._title_ids[item] = self.speech.strange(self.titles[item], self.config.text_limit)
+            self._title_ids[item] = self._strange(self.titles[item])
         return self._title_ids[item]
+
+    def _strange(self, text: str) -> list[int]:
+        """A text from data, with a space before it; nothing of a blank one."""
+        return self.plain.ids(text, self.config.text_limit, lead=" ") if text.strip() else []
 
     def _codes(self, item: int) -> list[int]:
         codes: list[int] = self.tokens.items_NL[item].tolist()
         return codes
 
-    def _joined(self, *parts: str | list[int]) -> list[int]:
-        """The begin token, templates of ours (text) and tokens."""
-        return self.speech.joined([self.tokens.prompt[0]], *parts)
+    def _joined(self, *parts: str | list[int], begin: Sequence[int] = ()) -> list[int]:
+        """`begin` or else the begin token, then templates of ours (text) and tokens."""
+        ids = list(begin or self.tokens.prompt[:1])
+        for part in parts:
+            ids += self._template(part) if isinstance(part, str) else part
+        return ids
 
     def _after(self, history: list[int], *parts: str | list[int]) -> list[int]:
-        return self.speech.joined(self.tokens.history(history), *parts)
+        return self._joined(*parts, begin=self.tokens.history(history))
 
     def _ended(self, text: list[int]) -> list[int]:
         return [*text, self.tokens.end]
 
 
-def text_rows(examples: Sequence[Example]) -> list[TextRows]:
-    """Examples as padded rows, those of like length together."""
+def text_rows(examples: Sequence[Example]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Blocks of examples of like length, padded behind: ids [B, T], and True at a response's tokens [B, T]."""
     order = sorted(examples, key=lambda example: len(example.prompt) + len(example.response))
-    return [_padded(order[start : start + CHUNK]) for start in range(0, len(order), CHUNK)]
-
-
-def _padded(examples: Sequence[Example]) -> TextRows:
-    rows = [torch.tensor([*example.prompt, *example.response]) for example in examples]
-    answers = [
-        torch.arange(len(row)) >= len(example.prompt) for row, example in zip(rows, examples, strict=True)
-    ]
-    return TextRows(pad_sequence(rows, batch_first=True), pad_sequence(answers, batch_first=True))
+    for start in range(0, len(order), CHUNK):
+        block = order[start : start + CHUNK]
+        rows = [torch.tensor([*example.prompt, *example.response]) for example in block]
+        answers = [torch.arange(len(row)) >= len(one.prompt) for row, one in zip(rows, block, strict=True)]
+        yield pad_sequence(rows, batch_first=True), pad_sequence(answers, batch_first=True)
 
 
 def _drawn(entities: Ints, weight: float, rng: np.random.Generator) -> Ints:
