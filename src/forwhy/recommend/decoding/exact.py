@@ -44,7 +44,7 @@ def _scored(decoder: BeamDecoder, read: ReadPrompts, first: int, last: int) -> T
     """[B, last - first] scores of a run of leaves."""
     # From the root down: the first node above the run at each depth and the one behind the last [L + 1], and for
     # each depth below the root the place of every node's parent in its span [L].
-    spans, parents = [(first, last)], []
+    spans, parents = [(first, last)], list[Tensor]()
     for depth in reversed(decoder.trie.depths):
         above = depth.parents(*spans[0])
         spans.insert(0, (int(above[0]), int(above[-1]) + 1))
