@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from forwhy.evaluate.controls import Control, TextTable
-from forwhy.evaluate.gain import Gain, TextGroup
+from forwhy.evaluate.gain import TextGroup
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.reading import Pair
@@ -78,7 +78,7 @@ def evaluation_document(
     baselines: Mapping[str, RankingResult] | None = None,
     health: Mapping[str, Mapping[str, float]] | None = None,
     text: TextTable | None = None,
-    gain: Gain | None = None,
+    gain: Mapping[str, object] | None = None,
     retrieval: Mapping[str, object] | None = None,
     groups: Mapping[str, TextGroup] | None = None,
     variants: Mapping[str, RankingResult] | None = None,
@@ -92,7 +92,7 @@ def evaluation_document(
     used); `text` (all of `registry.METRICS` that apply, `intervals`, `std` over pairs, `pairs`, `signatures`);
     `controls` (name -> metrics as in `text`, `sentence` of a constant, `fallbacks`: pairs that got the constant, and
     `margin`: the method minus the control on the same pairs); `information_gain` (user, item, both: nats per token,
-    `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
+    `intervals`) and `nll` with `nll_interval`: `measure_gain`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
     [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
     otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
     whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
@@ -109,9 +109,7 @@ def evaluation_document(
         if text is None
         else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
         "controls": None if text is None else each(text.controls, partial(_control, text.method)),
-        "information_gain": None if gain is None else {**flatten(gain.gain), "pairs": gain.pairs},
-        "nll": None if gain is None else gain.nll.mean,
-        "nll_interval": None if gain is None else [gain.nll.low, gain.nll.high],
+        **(gain or dict.fromkeys(("information_gain", "nll", "nll_interval"))),
         "text_retrieval": None if retrieval is None else dict(retrieval),
         "groups": each(groups, _group),
         "variants": each(variants or {}, _ranking),
