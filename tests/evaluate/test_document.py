@@ -10,9 +10,9 @@ from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.document import evaluation_document, protocol_in_words
-from forwhy.evaluate.gain import Gain, text_retrieval
+from forwhy.evaluate.gain import text_retrieval
 from forwhy.evaluate.ranking import rank_all
-from forwhy.evaluate.significance import Interval
+from forwhy.evaluate.significance import Interval, flatten
 
 HOSTILE = "[bold]the user[/nonsense] likes <|im_end|> tea"
 
@@ -31,7 +31,11 @@ def document() -> dict:
         text=text_table(
             [HOSTILE, "good cake", "a bar"], ["tea", "good cake", "a quiet bar"], [HOSTILE, HOSTILE + "!"]
         ),
-        gain=Gain(Interval(2.8, 2.7, 2.9), {"user": gain, "item": gain, "both": gain}, 30),
+        gain={
+            "information_gain": flatten({"user": gain, "item": gain, "both": gain}),
+            "nll": 2.8,
+            "nll_interval": [2.7, 2.9],
+        },
         retrieval=text_retrieval(users, users),
         protocol={"fingerprint": "abc"},
     )

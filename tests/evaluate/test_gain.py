@@ -66,11 +66,8 @@ def test_measured_with_strangers_only() -> None:
     pairs = Pairs(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]), ("a", "b", "c", "d"))
     listener = Listener()
     found = measure_gain(listener, pairs)
-    assert {side: interval.mean for side, interval in found.gain.items()} == {
-        "user": 1,
-        "item": 1.5,
-        "both": 2.5,
-    }
-    assert found.nll.mean == 1
-    assert found.pairs == 4
+    gain = found["information_gain"]
+    assert {side: gain[side] for side in gain["intervals"]} == {"user": 1, "item": 1.5, "both": 2.5}
+    assert found["nll"] == 1
+    assert gain["pairs"] == 4
     assert listener.asked == [(False, False), (True, False), (False, True), (True, True)]

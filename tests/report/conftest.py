@@ -10,10 +10,10 @@ import pytest
 from forwhy.evaluate.compare import Comparison, Scored, bold_cells, compare
 from forwhy.evaluate.controls import TextTable, text_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
-from forwhy.evaluate.gain import Gain, text_retrieval
+from forwhy.evaluate.gain import text_retrieval
 from forwhy.evaluate.ranking import rank_all
 from forwhy.evaluate.registry import NEUTRAL
-from forwhy.evaluate.significance import Interval
+from forwhy.evaluate.significance import Interval, flatten
 
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \x00\x1b[31m\u202egnol\u202c 😀 שלום'
@@ -23,14 +23,11 @@ REFERENCES = [f"a quiet bar with number {row} on the door and good tea" for row 
 TRAIN = ["a quiet bar with good tea", "noisy place", "cheap cake and tea on the door"]
 
 
-def gain(user: float, item: float) -> Gain:
-    """Intervals half as wide as 0.04."""
+def gain(user: float, item: float) -> dict[str, object]:
+    """As `measure_gain` gives it; intervals half as wide as 0.04."""
     sides = {"user": user, "item": item, "both": item}
-    return Gain(
-        Interval(2.8, 2.7, 2.9),
-        {side: Interval(value, value - 0.02, value + 0.02) for side, value in sides.items()},
-        N,
-    )
+    found = {side: Interval(value, value - 0.02, value + 0.02) for side, value in sides.items()}
+    return {"information_gain": {**flatten(found), "pairs": N}, "nll": 2.8, "nll_interval": [2.7, 2.9]}
 
 
 def grounding(precision: float) -> dict:

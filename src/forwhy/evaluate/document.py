@@ -92,7 +92,7 @@ def evaluation_document(
     used); `text` (all of `registry.METRICS` that apply, `intervals`, `std` over pairs, `pairs`, `signatures`);
     `controls` (name -> metrics as in `text`, `sentence` of a constant, `fallbacks`: pairs that got the constant, and
     `margin`: the method minus the control on the same pairs); `information_gain` (user, item, both: nats per token,
-    `intervals`) and `nll` with `nll_interval`: `measure_gain`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
+    `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
     [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
     otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
     whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.

@@ -59,7 +59,12 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> dict[str, ob
     shown: list[dict[str, Ints]] = [{}, user, item, user | item]
     passes = track(shown, "scoring test pairs, right and shuffled")
     true, *shuffled = [explainer.nll(pairs, **rows) for rows in passes]
-    return Gain(per_token(true.sum, true.tokens), information_gain(true, *shuffled), len(pairs))
+    nll = per_token(true.sum, true.tokens)
+    return {
+        "information_gain": {**flatten(information_gain(true, *shuffled)), "pairs": len(pairs)},
+        "nll": nll.mean,
+        "nll_interval": [nll.low, nll.high],
+    }
 
 
 def information_gain(

@@ -171,7 +171,7 @@ def _ground(
         evidence = KnownStatements(one.dataset)
         support = cosine_support(encoder, evidence.background(train, seed=seed))
         grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
-    predictions = [one.texts.frame["prediction"][row] for row in rows]
+    predictions = one.texts.take(rows).predictions
     return grounding_table(predictions, pairs, grounders[one.dataset.fingerprint], train.texts, seed)
 
 

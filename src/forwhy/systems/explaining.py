@@ -20,7 +20,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.ids import Pairs
 from forwhy.evaluate.controls import known_table
 from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.gain import Gain, measure_gain, text_groups, warm_group
+from forwhy.evaluate.gain import measure_gain, text_groups, warm_group
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
@@ -190,7 +190,7 @@ class ExplainingSystem(System):
             groups["warm"] = warm_group(dataset, texts[WARM_TEXTS], encoder)
         return {"text": table, "gain": gain, "groups": groups}, texts
 
-    def _gain(self, explainer: Explainer[Any, Any], pairs: Pairs) -> Gain | None:
+    def _gain(self, explainer: Explainer[Any, Any], pairs: Pairs) -> dict[str, object] | None:
         """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
         if not explainer.can_score:
             return None
