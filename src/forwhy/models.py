@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from forwhy.errors import UserError, need
-from forwhy.progress import track
-from forwhy.wheels import PACKAGED, ensure, state, without_bars
+from forwhy.progress import track, without_bars
+from forwhy.wheels import PACKAGED, ensure, state
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

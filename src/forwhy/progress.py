@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -121,6 +122,20 @@ def _start_bars() -> "Bars":
     bars = Bars(description, *bar, left, note, console=Console(stderr=True))
     bars.start()
     return bars
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Silence the progress bars that transformers draws for itself while it loads or saves."""
+    from transformers.utils import logging as theirs
+
+    shown = theirs.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            theirs.enable_progress_bar()
 
 
 def clock(seconds: float | None) -> str:

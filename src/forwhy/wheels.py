@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 from forwhy.atomic import atomic_folder, file_sha256, stamps
 from forwhy.errors import UserError, need
-from forwhy.progress import track
+from forwhy.progress import track, without_bars
 
 log = logging.getLogger(__name__)
 
@@ -236,20 +236,6 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     model.save_pretrained(str(folder), max_shard_size="5GB")
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
     tokenizer.save_pretrained(str(folder))
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Silence the progress bars that transformers draws for itself while it loads or saves."""
-    from transformers.utils import logging as theirs
-
-    shown = theirs.is_progress_bar_enabled()
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            theirs.enable_progress_bar()
 
 
 def _write_manifest(model: PackagedModel, folder: Path) -> None:
