@@ -12,14 +12,13 @@ from weakref import finalize
 
 from forwhy.errors import UserError
 
+Row = tuple[Any, ...]
+
 MARK = 0x464F5257
 """`application_id` of our files: SQLite files of other programs are refused."""
 PATIENCE = 60.0
 """Seconds that a write waits for those of other processes."""
-
 _BEGINNING = b"SQLite format 3\x00"
-
-Row = tuple[Any, ...]
 
 
 class Store:
@@ -64,11 +63,7 @@ class Store:
             return self._connection.execute(query, values).fetchall()
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows, all or none of them; on the disk when this returns.
-
-        Raises:
-            UserError: the disk is full, or the file can't be written to any more.
-        """
+        """Add rows, all or none of them; on the disk when this returns."""
         with self._using, self._told(), self._connection:
             self._connection.executemany(self._insert, rows)
 

@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,6 @@ class JudgeConfig(AskingConfig):
         return Ledger(self.budget, lambda used: used.calls if (cost := self.cost(used)) is None else cost)
 
 
-# --- Does the judge tell right from wrong? Known answers, graded before anything else is believed.
-
-
 def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
     """What `Judge.check` finds, from the counts [n, 2] of both rounds, row by row the same reference."""
     both = (same[:, 1] > 0) & (other[:, 1] > 0)
@@ -149,8 +146,8 @@ class Judge:
     """
 
     def __init__(self, config: JudgeConfig, votes: Path | None = None) -> None:
-        self._config, self._path = config, votes
-        self._ledger = config.ledger()
+        self._config, self._path, self._ledger = config, votes, config.ledger()
+        self._name = f"judge {config.model!r}"
         self._votes: dict[tuple[str, str], Reply[int]] = {}
         self._detail = ""
         self.found: dict[str, Any] | None = None
@@ -168,7 +165,7 @@ class Judge:
         votes = [self._votes[pair] for pair in pairs]
         counts = np.array([[vote.value or 0, vote.value is not None] for vote in votes], dtype=np.int64)
         if not counts[:, 1].any():
-            raise UserError(f"{self._name()}: {_told(votes)}, so there is no score; {self._remedy()}")
+            raise UserError(f"{self._name}: {_told(votes)}, so there is no score; {self._remedy()}")
         return TextScores({}, {"gptscore": counts}, {"unjudged": float((counts[:, 1] == 0).sum())})
 
     def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> dict[str, Any]:
@@ -185,17 +182,16 @@ class Judge:
         """
         texts = np.array(sorted({text for text in references if text.strip()}), dtype=object)
         if len(texts) < 2:
-            raise UserError(f"{self._name()}: a check needs two different references, found {len(texts)}")
+            raise UserError(f"{self._name}: a check needs two different references, found {len(texts)}")
         drawn: list[str] = np.random.default_rng(seed).permutation(texts)[:pairs].tolist()
         same = self(drawn, drawn).counts["gptscore"]
         other = self([drawn[row] for row in deal(len(drawn), seed)], drawn).counts["gptscore"]
         if not (same[:, 1] & other[:, 1]).any():
-            raise UserError(f"{self._name()}: no reference got both grades of the check; {self._remedy()}")
+            raise UserError(f"{self._name}: no reference got both grades of the check; {self._remedy()}")
         self.found = _compared(same, other)
         if self.found["intervals"]["difference"][0] <= 0:
-            log.warning(
-                "%s: does not tell a reference from another pair's; its scores say nothing", self._name()
-            )
+            said = "does not tell a reference from another pair's; its scores say nothing"
+            log.warning("%s: %s", self._name, said)
         return self.found
 
     @property
@@ -215,6 +211,7 @@ class Judge:
         took when they were bought. `cost` is null without prices, `check` without a check.
         """
         config = self._config
+        prices = [config.input_price, config.output_price]
         return {
             "model": config.model,
             "prompt": VERSION,
@@ -225,9 +222,7 @@ class Judge:
             "excluded": self.exclusions,
             "bought": self._spent(self._ledger.bought),
             "cached": self._spent(self._ledger.cached),
-            "prices_per_million": None
-            if config.input_price is None
-            else [config.input_price, config.output_price],
+            "prices_per_million": None if prices == [None, None] else prices,
             "budget": config.budget,
             "check": self.found,
         }
@@ -245,7 +240,7 @@ class Judge:
                     run.ask(client, "judging")
         self._votes.update(zip(pairs, run.replies(), strict=True))
         self._detail = run.detail or self._detail
-        log.info("%s: %s; %s", self._name(), _told(self._votes.values()), self._costs())
+        log.info("%s: %s; %s", self._name, _told(self._votes.values()), self._costs())
 
     def _remedy(self) -> str:
         kept = f"; votes so far are kept in {self._path}" if self._path else ""
@@ -254,9 +249,6 @@ class Judge:
         if self._detail:
             return f"see to its server ({self._detail}) and run again{kept}"
         return "take another judge"
-
-    def _name(self) -> str:
-        return f"judge {self._config.model!r}"
 
     def _spent(self, tally: Tally) -> dict[str, Any]:
         return {**asdict(tally), "cost": self._config.cost(tally)}
@@ -271,14 +263,13 @@ class Judge:
         return f"{total.calls} calls{note}, {total.input_tokens} + {total.output_tokens} tokens{money}"
 
 
-def _reasons(votes: Iterable[Reply[int]]) -> dict[str, int]:
+def _reasons(votes: Collection[Reply[int]]) -> dict[str, int]:
     found = Counter("prose" if vote.reason == "malformed" else vote.reason for vote in votes if vote.reason)
     return dict(sorted(found.items()))
 
 
-def _told(votes: Iterable[Reply[int]]) -> str:
+def _told(votes: Collection[Reply[int]]) -> str:
     """How many pairs have a grade, and why the others have none."""
-    votes = list(votes)
     reasons = _reasons(votes)
     left_out = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
     graded = f"{len(votes) - sum(reasons.values())} of {len(votes)} pairs graded"

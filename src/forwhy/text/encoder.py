@@ -24,6 +24,8 @@ from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_enco
 from forwhy.progress import Progress
 from forwhy.store import Row, Store
 
+log = logging.getLogger(__name__)
+
 BATCH = 64
 """Texts in one forward pass; they are of nearly equal length, so little is spent on padding."""
 SEGMENT = 32
@@ -207,8 +209,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 # --- Text vectors on disk, found again by content: SHA-256 of the text, in one file per encoder revision.
 
-
-log = logging.getLogger(__name__)
 
 _ASKED = 500
 """Texts in one query."""

@@ -42,10 +42,7 @@ class KeptAnswers(Store):
 
     Processes may share a file while they ask (`alone`). A file of JSON lines, in which earlier versions kept
     answers and a judge's votes, is taken over into the file of the same name with the ending `.db`, which is
-    then used. Without a path answers last as long as this object.
-
-    Raises:
-        UserError: as `Store`; a line of JSON that is no answer.
+    then used; a line that is no answer is refused. Without a path answers last as long as this object.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -73,11 +70,7 @@ class KeptAnswers(Store):
         return Answer(text, reason, used=Tally(*used))
 
     def add(self, key: str, model: str, answer: Answer, seconds: float) -> None:
-        """Keep a final answer, on the disk before this returns; any other is passed over.
-
-        Raises:
-            UserError: the disk is full.
-        """
+        """Keep a final answer, on the disk before this returns; any other is passed over."""
         if answer.reason in FINAL:
             text = answer.text if answer.reason is None else ""
             self.write([(key, model, text, answer.reason, round(seconds, 3), *vars(answer.used).values())])
@@ -89,10 +82,8 @@ class KeptAnswers(Store):
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """While this lasts, no other process that uses the file is asking the question with this key.
-
-        One byte of a file beside it is locked, so that a killed process leaves nothing behind.
-        """
+        """While this lasts, no other process that uses the file is asking the question with this key."""
+        # One byte of a file beside it is locked, so that a killed process leaves nothing behind.
         try:
             import fcntl
         except ModuleNotFoundError:  # on Windows two processes may ask the same question at the same time

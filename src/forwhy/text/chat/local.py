@@ -24,10 +24,7 @@ class Turns:
     """Conversations as ids: the template's own control tokens count, what is written in messages never does.
 
     Where the template has no system role, the system text is put in front of the first user turn; where there is
-    no template, the texts follow each other, a blank line between two.
-
-    Raises:
-        UserError: a chat template that drops texts.
+    no template, the texts follow each other, a blank line between two. One that drops texts is refused.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -66,10 +63,8 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 class LocalChat:
     """A local model as a `Chat`; takes one question at a time. Schemas are not enforced.
 
-    Cost: the model is loaded when this is made; an answer takes one step of the model per token.
-
-    Raises:
-        UserError: as `load_causal_lm`; a chat template that drops text.
+    Cost: the model is loaded when this is made; an answer takes one step of the model per token. A chat template
+    that drops text is refused.
     """
 
     concurrency = 1

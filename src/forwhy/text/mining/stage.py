@@ -152,11 +152,7 @@ class MiningStage:
 
 
 def stage_of(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage:
-    """The stage of a side, with the entities that it is about; O(R log R).
-
-    Raises:
-        UserError: explanations of a data set without reviews.
-    """
+    """The stage of a side, with the entities that it is about; O(R log R)."""
     return _pairs(dataset, config) if config.kind == "explanations" else _entities(dataset, side, config)
 
 
