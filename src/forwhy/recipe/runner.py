@@ -1,4 +1,4 @@
-"""Doing the stages of a run: which are done, which still stand, and how a killed run goes on.
+"""Doing the stages of a run: which are done, which are not, and how a killed run goes on.
 
 A stage is skipped when the hash of what it reads (dataset fingerprint, its sections, the stages before it) is
 the one in `state.json` and its output is there. A stage's working folder is named by that hash, so a changed

@@ -36,7 +36,7 @@ def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) ->
     """A system's recipe on a dataset, with its defaults.
 
     Raises:
-        UserError: As `load_recipe`.
+        UserError: A key is unknown or a value does not fit its field.
     """
     values: dict[str, Any] = {
         "name": dataset.name,

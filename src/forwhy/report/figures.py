@@ -20,6 +20,7 @@ from forwhy.report.tables import (
     clean,
     counted,
     digits,
+    grouped,
     measured,
     number,
     percent,
@@ -122,10 +123,15 @@ def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
     }
     panels = []
     for (stage, part, metric), title in (CURVES | books).items():
-        lines = [(position, run, _line(run, stage, part, metric)) for position, run in enumerate(runs)]
-        drawn = [line for line in lines if line[2]]
+        # Lines without the metric, or with null for it, are passed over.
+        drawn = grouped(
+            (position, (line["step"], line[part][metric]))
+            for position, run in enumerate(runs)
+            for line in run.history
+            if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
+        )
         if drawn:
-            panels.append(_curves(title, drawn, from_zero="perplexity" in metric))
+            panels.append(_curves(title, [run.name for run in runs], drawn, from_zero="perplexity" in metric))
     return panels
 
 
@@ -168,15 +174,6 @@ def _values(runs: Sequence[Examined], metric: str) -> list[Ridge]:
             if len(values):
                 rows.append(Ridge(label, position, label != run.name, values))
     return rows
-
-
-def _line(run: Examined, stage: str, part: str, metric: str) -> list[tuple[int, float]]:
-    """Steps and values; lines without the metric, or with null for it, are passed over."""
-    return [
-        (line["step"], line[part][metric])
-        for line in run.history
-        if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
-    ]
 
 
 def _words(book: str) -> str:
@@ -263,18 +260,18 @@ def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Seque
 
 
 def _curves(
-    title: str, lines: Sequence[tuple[int, Examined, list[tuple[int, float]]]], from_zero: bool
+    title: str, names: Sequence[str], lines: Mapping[int, Sequence[tuple[int, float]]], from_zero: bool
 ) -> Panel:
-    """A line for each of these runs, by position, with its steps and values."""
+    """A line of steps and values for each of these runs, by position."""
     words = []
     with _style(title):
         axes = _axes(190)
-        for position, run, line in lines:
+        for run, line in lines.items():
             steps, values = zip(*line, strict=True)
             marker = "o" if len(steps) < 20 else ""
-            axes.plot(steps, values, color=colour(position), linewidth=1.8, marker=marker, markersize=4)
+            axes.plot(steps, values, color=colour(run), linewidth=1.8, marker=marker, markersize=4)
             first, last = (number(value, digits(values)) for value in (values[0], values[-1]))
-            words.append(f"{run.name}: from {first} to {last} over {steps[-1]:,} steps")
+            words.append(f"{names[run]}: from {first} to {last} over {steps[-1]:,} steps")
         if from_zero:
             axes.set_ylim(0, 1.08 * axes.dataLim.y1)
         axes.locator_params(nbins=5)

@@ -110,7 +110,7 @@ def _number(value: float, digits: int = 4) -> str:
 
 
 def _constants(runs: Sequence[Examined]) -> list[str]:
-    """Each constant once."""
+    """The sentence of each constant control, once."""
     said = {
         f"{name}: {control['sentence']}": None
         for run in runs

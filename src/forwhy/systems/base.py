@@ -212,6 +212,16 @@ class System(Options, ABC):
         made: Callable[[Run], SavesItself | None] = getattr(self, f"make_{stage.name}")
         return made
 
+    def origin(self, dataset: Dataset) -> dict[str, object]:
+        """What every protocol begins with: whose numbers these are, and of which data."""
+        return {
+            "recipe": self.name,
+            "system": self.system,
+            "dataset": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "split": dataset.source.get("split"),
+        }
+
     # --- what can be asked of a finished run
 
     def load_recommender(self, run: Run) -> Recommender:

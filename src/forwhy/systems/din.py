@@ -31,22 +31,16 @@ class DinConfig(CandidateOptions):
     """DIN (Zhou et al. 2018) from item ids alone, with a sampled softmax: what LLM-BS takes behaviour vectors from."""
 
     network: Literal["din"] = "din"
-
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share that is dropped in training of what each item of a history gives to the pool."""
-
     learning_rate: float = Field(default=1e-2, gt=0.0)
-
     attention: PositiveInt = 36
     """A: width of the attention unit's hidden layer."""
-
     head: Literal["mlp", "inner"] = "mlp"
     """What scores a candidate by the pooled history and its vector: an MLP of both (the paper's), or their inner
     product, which also says what is near what."""
-
     hidden: PositiveInt = 64
     """H: width of the MLP's hidden layer; the inner product has `dims`."""
-
     groups: tuple[PositiveInt, ...] = Field(default=(1, 1, 1, 1, 1, 1, 2, 2, 4, 5), min_length=1)
     """Places of a history that are pooled together, the latest first (LLM-BS's code); older ones belong to the last
     group. (20,) pools the whole window alike, as DIN does, and reads no order."""
@@ -57,7 +51,7 @@ class DinConfig(CandidateOptions):
 
 
 @dataclass(frozen=True)
-class Reading:
+class BlockOfHistories:
     """A block of histories as every candidate finds it."""
 
     items_BL: Tensor
@@ -90,7 +84,7 @@ class AttentionUnit(Network):
         return weights
 
     def grid(self, left_SD: Tensor, right_CD: Tensor) -> Tensor:
-        """[S, C] the same of every pair, by one matrix product: O(S·C·A·D) time, O(S·C·A) memory."""
+        """[S, C] weight of each item for each candidate, by one matrix product: O(S·C·A·D) time, O(S·C·A) memory."""
         own_AD, other_AD, apart_AD, product_AD = self.first.weight.chunk(4, dim=1)
         # What depends on one of the two alone goes into the weights and the bias of the product.
         weight_CAD = right_CD[:, None] * product_AD + (own_AD + apart_AD)
@@ -128,28 +122,28 @@ class DinNetwork(CandidateNetwork):
             with torch.no_grad():
                 self.pool.weight.copy_(torch.eye(config.dims).repeat(len(config.groups), 1))
 
-    def read(self, items_BL: Tensor, ages_BL: Tensor) -> Reading:
+    def read(self, items_BL: Tensor, ages_BL: Tensor) -> BlockOfHistories:
         """`ages_BL`: 0 for a history's last item, negative where a place is not read."""
         distinct_S, places_BL = torch.unique(items_BL, return_inverse=True)
         values_SGH = self.pool(self.items(distinct_S)).view(len(distinct_S), -1, self._width)
         values_BLH = values_SGH[places_BL, self.groups_L[ages_BL.clamp(min=0)]]
         values_BLH = self.dropout(values_BLH * (ages_BL >= 0)[..., None])
-        return Reading(items_BL, distinct_S, places_BL, values_BLH)
+        return BlockOfHistories(items_BL, distinct_S, places_BL, values_BLH)
 
-    def forward(self, reading: Reading, candidates_C: Tensor) -> Tensor:
+    def forward(self, reading: BlockOfHistories, candidates_C: Tensor) -> Tensor:
         """[B, C] scores of the same candidates after each history. O(S·C·A·D + B·C·L·H)."""
         vectors_CD = self.items(candidates_C)
         weights_SC = self.unit.grid(self.items(reading.distinct_S), vectors_CD)
         weights_BLC = weights_SC[reading.places_BL]
         return self._head(weights_BLC.transpose(1, 2) @ reading.values_BLH, vectors_CD)
 
-    def own(self, reading: Reading, candidates_B: Tensor) -> Tensor:
+    def own(self, reading: BlockOfHistories, candidates_B: Tensor) -> Tensor:
         """[B] the score of one candidate after each history. O(B·L·(A·D + H))."""
         vectors_BD = self.items(candidates_B)
         weights_BL = self.unit(self.items(reading.items_BL), vectors_BD[:, None])
         return self._head((weights_BL[:, None] @ reading.values_BLH)[:, 0], vectors_BD)
 
-    def catalogue(self, reading: Reading) -> Iterator[Tensor]:
+    def catalogue(self, reading: BlockOfHistories) -> Iterator[Tensor]:
         """[B, C] scores of all items, some at a time, in catalogue order."""
         pools = len(reading.places_BL) * self._width
         hidden = len(reading.distinct_S) * self.unit.first.out_features

@@ -211,11 +211,7 @@ class ExplainingSystem(System):
         """What the numbers are about."""
         prompts = None if explainer is None else explainer.prompt_length(pairs)
         return {
-            "recipe": self.name,
-            "system": self.system,
-            "dataset": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "split": dataset.source.get("split"),
+            **self.origin(dataset),
             "explanations": {split: len(dataset.pairs(split)) for split in SPLITS},
             "protocol": self.data.protocol,
             "graph": self.data.graph,

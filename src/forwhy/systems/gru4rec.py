@@ -21,10 +21,8 @@ class Gru4RecConfig(SoftmaxOptions):
     """GRU4Rec (Hidasi et al. 2016) with the softmax over the whole catalogue."""
 
     network: Literal["gru4rec"] = "gru4rec"
-
     layers: PositiveInt = 1
     """Recurrent layers."""
-
     hidden: PositiveInt = 128
     """Width of the recurrent state, projected back to `dims`."""
 

@@ -29,13 +29,10 @@ class KnnConfig(Options):
 
     neighbours: PositiveInt = 100
     """Most similar items kept of each item."""
-
     decay: float = Field(default=0.8, gt=0.0, le=1.0)
     """Weight of an item of the history against the one after it; 1: all count alike."""
-
     shrink: NonNegativeFloat = 0.0
     """Added to the denominator of the cosine, so that rare pairs count less."""
-
     window: PositiveInt = WINDOW
     """Items of a history that are read, the latest ones."""
 

@@ -165,11 +165,7 @@ class NextItemSystem(System):
         """What the numbers are about."""
         split = self.evaluation.split
         return {
-            "recipe": self.name,
-            "system": self.system,
-            "dataset": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "split": dataset.source.get("split"),
+            **self.origin(dataset),
             "task": "next-item",
             "evaluated": split,
             "users": len(sequences.evaluated(split)),

@@ -23,5 +23,5 @@ class Popularity(NextItemSystem):
         return PopularityRecommender.fit(run.dataset(), self.data.graph)
 
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
-        """None: it is the baseline."""
+        """Nothing: this system is itself the baseline of the others."""
         return {}

@@ -21,16 +21,12 @@ class SasRecConfig(SoftmaxOptions):
     """SASRec (Kang and McAuley 2018) with the softmax over the whole catalogue in place of sampled negatives."""
 
     network: Literal["sasrec"] = "sasrec"
-
     layers: PositiveInt = 2
     """Blocks of attention and feed-forward."""
-
     heads: PositiveInt = 2
     """Attention heads; `dims` is a multiple of it."""
-
     feedforward: PositiveInt = 4
     """Width of a block's hidden layer, in `dims`."""
-
     norm: Literal["post", "pre"] = "post"
     """Normalise the sum behind each layer, as most public code does, or the input of each layer and, once more, the
     last block's output."""
