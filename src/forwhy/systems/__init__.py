@@ -47,7 +47,9 @@ def find_system(name: str) -> type[System]:
 
     found = _others().get(name)
     if found is None:
-        return _system_in(f"forwhy.systems.{name.replace('-', '_')}", name)
+        module = import_module(f"forwhy.systems.{name.replace('-', '_')}")
+        kinds = [it for it in vars(module).values() if isinstance(it, type) and issubclass(it, System)]
+        return next(kind for kind in kinds if kind.model_fields["system"].default == name)
     try:
         loaded = found.load()
     except Exception as error:  # whatever a stranger's module raises
@@ -57,21 +59,6 @@ def find_system(name: str) -> type[System]:
     if not (isinstance(loaded, type) and issubclass(loaded, System)):
         raise UserError(f"system '{name}': {found.value} is no forwhy.systems.base.System; ask its authors")
     return loaded
-
-
-def _system_in(module: str, name: str) -> type[System]:
-    from forwhy.systems.base import System
-
-    kinds = [
-        kind
-        for kind in vars(import_module(module)).values()
-        if isinstance(kind, type) and issubclass(kind, System)
-    ]
-    return next(
-        kind
-        for kind in kinds
-        if "system" in kind.model_fields and kind.model_fields["system"].default == name
-    )
 
 
 def _others() -> dict[str, EntryPoint]:

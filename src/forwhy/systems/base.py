@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from forwhy.artifact import SavesItself
 from forwhy.atomic import write_text
@@ -44,33 +44,6 @@ class EncoderConfig(Options):
     name: str = "minilm"
     """`minilm` (all-MiniLM-L6-v2, 384 numbers), `hash` (no model, for tests), a Hub id or a folder; `llm:NAME`: mean
     last states of a causal language model."""
-
-
-class EvaluationConfig(Options):
-    """What is measured on held-out pairs. Cost: four NLL passes over `pairs`, `generate` generated texts."""
-
-    pairs: PositiveInt = 300
-    """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
-    generate: NonNegativeInt = 300
-    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
-    protocol `zero-shot` also as many warm pairs."""
-    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), min_length=1)
-    """Cut-offs of the ranking metrics."""
-    seed: NonNegativeInt = 0
-    """Which pairs are drawn and how they are shuffled."""
-
-
-class NextItemEvaluation(Options):
-    """What is measured on the items left out. Cost: a ranking of the catalogue, or a beam search, per user."""
-
-    split: Literal["valid", "test"] = "test"
-    """Which left-out item is looked for; choose options on `valid`."""
-    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
-    """Cut-offs; a model that generates lists writes lists of the largest."""
-    shuffled_users: NonNegativeInt = 5000
-    """Users whose window is also read in random order, to see what order is worth; 0: none."""
-    seed: NonNegativeInt = 0
-    """Who these are, and the order."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset
@@ -26,6 +26,7 @@ from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
+from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
@@ -33,7 +34,6 @@ from forwhy.systems.base import (
     TEXTS,
     WARM_TEXTS,
     EncoderConfig,
-    EvaluationConfig,
     Run,
     Stage,
     System,
@@ -45,6 +45,20 @@ EXPLAINED_TOGETHER = 32
 """Pairs between two steps of the progress bar; texts do not depend on it."""
 EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
 """How texts are written (`generation`) may change without a new training."""
+
+
+class EvaluationConfig(Options):
+    """What is measured on held-out pairs. Cost: four NLL passes over `pairs`, `generate` generated texts."""
+
+    pairs: PositiveInt = 300
+    """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
+    generate: NonNegativeInt = 300
+    """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
+    protocol `zero-shot` also as many warm pairs."""
+    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), min_length=1)
+    """Cut-offs of the ranking metrics."""
+    seed: NonNegativeInt = 0
+    """Which pairs are drawn and how they are shuffled."""
 
 
 class ExplainingSystem(System):

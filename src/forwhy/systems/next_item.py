@@ -9,12 +9,12 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
@@ -22,11 +22,12 @@ from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
+from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.sequential.networks import SequentialOptions
 from forwhy.recommend.simple import PopularityRecommender
-from forwhy.systems.base import MEASURE, RANKS, NextItemEvaluation, Run, Stage, System, write_evaluation
+from forwhy.systems.base import MEASURE, RANKS, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
     from forwhy.recommend.sequential.recommender import NextItemRecommender
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
 AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 LISTED_TOGETHER = 512
 """Users between two steps of the progress bar; lists do not depend on it."""
+
+
+class NextItemEvaluation(Options):
+    """What is measured on the items left out. Cost: a ranking of the catalogue, or a beam search, per user."""
+
+    split: Literal["valid", "test"] = "test"
+    """Which left-out item is looked for; choose options on `valid`."""
+    ks: tuple[PositiveInt, ...] = Field(default=(1, 5, 10, 20), min_length=1)
+    """Cut-offs; a model that generates lists writes lists of the largest."""
+    shuffled_users: NonNegativeInt = 5000
+    """Users whose window is also read in random order, to see what order is worth; 0: none."""
+    seed: NonNegativeInt = 0
+    """Who these are, and the order."""
 
 
 class NextItemSystem(System):
