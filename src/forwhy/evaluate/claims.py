@@ -4,9 +4,9 @@ A sentence is cut at clause marks ("despite", "as well as", ";"), each clause lo
 enjoy the business because"), and the rest is cut at commas and at "and" where both sides stand alone: "warm
 and friendly staff" is one claim, "friendly staff and a cozy patio" two. The name of the thing is no claim.
 
-The rules are apart from those of `data.intents`, so that tuning a vocabulary moves no metric. They were tuned
-on training explanations of XRec-Yelp and are English; other scripts are cut at their own punctuation.
-Cost: linear in characters. Spaces are single before a pattern runs, and repetition is bounded.
+The rules are not those of `data.intents`, so that tuning a vocabulary moves no metric. They are English, tuned on
+training explanations of XRec-Yelp; other scripts are cut at their own punctuation. Cost: linear in characters, as
+spaces are single before a pattern runs and repetition is bounded.
 """
 
 import re

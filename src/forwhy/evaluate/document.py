@@ -45,7 +45,7 @@ class Examined:
     history: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl: `stage`, `step`, and what was measured then."""
     usage: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Codebook -> how many slots of all entities each of its words fills."""
+    """Codebook -> how often each of its words is used, over all users or items."""
 
     def part(self, key: str) -> Mapping[str, Any]:
         """A part of the document; empty where it was not measured."""

@@ -48,7 +48,7 @@ class Scorer(Protocol):
 
 
 def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> dict[str, object]:
-    """Score pairs as they are, with the user of another pair, with the item of another, and with both.
+    """Score pairs four times: with their own user and item, with a stranger's user, item, and both.
 
     The parts `information_gain`, `nll` and `nll_interval` of an evaluation document, in nats per target token.
     Cost: four passes of the language model over the pairs.
@@ -73,7 +73,7 @@ def information_gain(
     """Nats per target token lost when `user`, `item` or `both` are shuffled: means over all tokens.
 
     Raises:
-        ValueError: the shuffled runs scored other texts (their token counts differ).
+        ValueError: The shuffled runs scored other texts (their token counts differ).
     """
     shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
     if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):

@@ -278,7 +278,7 @@ def _running_mean(values_i: Floats, lists_vk: Lists) -> Floats:
     return np.asarray(sums_vk / np.maximum(1, real.cumsum(axis=1)))
 
 
-# --- Leave-one-out: where each user's next item stands in the catalogue, or in a list of the best.
+# --- Leave-one-out: the rank of each user's next item in the catalogue, or in a list of the best.
 #
 # "Seen items left out": nothing of the user's history is offered, as `recommend` does it, whether a model scores every
 # item or writes a list. A user who takes something again is a miss and still counts: to offer that item alone of the

@@ -48,7 +48,7 @@ def bootstrap(
 ) -> list[Interval]:
     """Percentile bootstrap of any statistic of column sums: means, ratios of sums, corpus BLEU.
 
-    `statistic` maps sums [..., m] to values [..., k]. The same seed draws the same of equally many rows.
+    `statistic` maps sums [..., m] to values [..., k]. One seed draws the same row numbers for equally many rows.
     """
     rows_nm = _matrix(rows_nm)
     point_k = statistic(rows_nm.sum(axis=0))

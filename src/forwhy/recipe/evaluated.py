@@ -81,7 +81,7 @@ class Evaluated:
 
     name: str
     texts: Outputs
-    """None at all for a run without an explainer."""
+    """Empty for a run without an explainer."""
     dataset: Dataset | None
     """None for a file that was given none."""
     run: RunFolder | None = None
@@ -93,10 +93,10 @@ class Evaluated:
 
 
 def read_all(request: Request) -> list[Evaluated]:
-    """Everything that was asked for, read and matched with its data set, not yet scored; runs first.
+    """Runs, then files of outputs, each matched with its data set and not yet scored.
 
     Raises:
-        UserError: an unreadable run, file or data set; no pairs in common where these were asked for.
+        UserError: An unreadable run, file or data set; no pairs in common where these were asked for.
     """
     runs, files = named(request)
     found = [_read_run(name, RunFolder.open(path), request.again) for name, path in runs.items()]

@@ -44,7 +44,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Examination:
-    """Everything that was asked for."""
+    """What came of a `Request`."""
 
     examined: list[Examined]
     comparisons: list[Comparison]
@@ -56,7 +56,7 @@ class Examination:
     ranking: tuple[str, ...]
     """Ranking metrics that are shown and compared."""
     notes: list[str]
-    """What a reader must know, a sentence each; names in them are strangers' words."""
+    """What a reader must know, a sentence each; names in them come from data and recipes."""
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -116,7 +116,7 @@ def _measures(request: Request, judge: Judge | None) -> list[Measure]:
 
 
 def _encoder_name(request: Request, found: Sequence[Evaluated]) -> str:
-    """That of the first run which compares texts, where none was asked for."""
+    """The encoder that was asked for, else that of the first run which compares texts."""
     protocols = [one.document.get("protocol") or {} for one in found if one.run is not None]
     used = [it["encoder"] for it in protocols if it.get("encoder") and it.get("task") != "next-item"]
     return request.encoder or (used or ["minilm"])[0]

@@ -1,7 +1,7 @@
 """Text metrics that a neural model gives: BERTScore, BARTScore, BLEURT. Each is a `forwhy.evaluate.text.Measure`.
 
-Texts are hostile: a special token's name inside one is plain characters, otherwise than in the reference
-implementations. What is longer than the model reads is cut, and the pairs concerned are counted.
+Unlike in the reference implementations the name of a special token in a text is plain characters, as texts are
+hostile. What is longer than the model reads is cut, and such pairs are counted.
 """
 
 from forwhy.evaluate.neural.bartscore import BartScore, Bleurt
