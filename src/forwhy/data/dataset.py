@@ -125,7 +125,8 @@ class Dataset:
         frame = self.table("intents").filter(side=side)
         disliked = pl.col("attitude") == "dislike" if "attitude" in frame.columns else pl.lit(False)
         numbers = pl.Series("number", self.ids(side).numbers(frame["entity_id"]))
-        frame = frame.with_columns(numbers).sort("number", disliked, "rank", maintain_order=True)
+        frame = frame.with_columns(numbers, disliked=disliked)
+        frame = frame.sort("number", "disliked", "rank", maintain_order=True)
         return dict(frame.group_by("number", maintain_order=True).agg("phrase").iter_rows())
 
     def profiles(self, side: Side) -> dict[int, str]:
