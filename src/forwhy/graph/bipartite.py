@@ -101,21 +101,13 @@ class Negatives:
 # --- Spectral embeddings: a truncated SVD of the normalised adjacency, with GF-CF's degree weighting.
 #
 # Source: Halko, Martinsson, Tropp 2011 (randomised subspace iteration); Shen et al. 2021 (GF-CF).
-# Legend: U users, I items, E edges, D dimensions.
 
 
 def right_vectors(graph: Bipartite, dims: int, seed: int, iterations: int = 5) -> Floats:
-    """The right singular vectors of the normalised adjacency at its `dims` largest singular values.
+    """[I, D] right singular vectors of the normalised adjacency at its largest singular values, D = min(dims, U, I).
 
-    Args:
-        graph: the training graph.
-        dims: how many, at most min(U, I).
-        seed: of the random start; the same seed gives the same bytes.
-        iterations: power iterations; more sharpen the tail of the spectrum.
-
-    Returns:
-        [I, D] orthonormal columns, values falling, each turned so that its sum is not negative. Time
-        O(iterations · (E·D + (U+I)·D²)).
+    Orthonormal columns, values falling, each turned so that its sum is not negative. The same seed gives the same
+    bytes; more power iterations sharpen the tail of the spectrum. Time O(iterations · (E·D + (U+I)·D²)).
     """
     matrix = graph.normalised
     dims = max(1, min(dims, *matrix.shape))
@@ -130,14 +122,11 @@ def right_vectors(graph: Bipartite, dims: int, seed: int, iterations: int = 5) -
 
 
 def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Floats, Floats]:
-    """User and item vectors whose dot product is GF-CF's low-pass score, users at unit norm.
+    """User vectors [U, D] and item vectors [I, D] whose dot product is GF-CF's low-pass score; D = min(dims, U, I).
 
     A user's vector is the sum of its items' right singular vectors over sqrt(item degree), an item's is its own times
-    sqrt(item degree). A user's ranking does not depend on its norm, so the norm is taken out: a codebook
-    then spends its words on directions. Entities without edges get zeros. Width min(dims, U, I).
-
-    Returns:
-        users [U, D] with rows of norm 1 or 0, items [I, D].
+    sqrt(item degree). A user's ranking does not depend on its norm, so users have norm 1: a codebook then spends its
+    words on directions. Entities without edges get zeros.
     """
     right = right_vectors(graph, dims, seed)
     root = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)[:, None]

@@ -38,9 +38,6 @@ class CollaborativeConfig(TrainingOptions):
     start: Literal["spectral", "xavier"] = "spectral"
     """Layer 0 starts from a truncated SVD of the normalised adjacency (`graph.bipartite`), or from noise. Entities
     without training interactions start at zero under both."""
-    start_norm: PositiveFloat = 6.0
-    """Root mean square norm of a spectral start's vectors, on each side: how sharply BPR sees their scores. Read when
-    `start` is "spectral"."""
     learning_rate: PositiveFloat = 1e-2
     """Of Adam."""
     batch_size: PositiveInt | None = None

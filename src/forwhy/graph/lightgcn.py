@@ -1,7 +1,8 @@
 """LightGCN: propagation over the user-item graph, its training with BPR, and the vectors it gives (XRec eq. 7 to 11).
 
 Source: He et al. 2020; BEAT eq. 2 and 3 propagate in the same way.
-Legend: U users, I items, N entities of a side, E edges, D width, K layers, B interactions, J negatives of each.
+Legend: U users, I items, N entities of a side, E edges, D width, K layers, B interactions, J negatives of each,
+W width of any vectors, V users with validation items.
 """
 
 import logging
@@ -87,8 +88,6 @@ def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
 
 
 # --- HR@k and Recall@k for early stopping: torch's top-k, fast; the evaluator proper is `forwhy.evaluate.ranking`.
-#
-# Legend: U users, I items, W width, V users with validation items, B a block of them.
 
 
 def hits_and_recall(
@@ -157,8 +156,8 @@ class CollaborativeNetwork(nn.Module):
         O(K·E·D), and as much again for the gradient.
         """
         depth = self.layers if layers is None else layers
-        pair = self._propagation(self.tables["user"], self.tables["item"], depth, self._share)
-        return dict(zip(SIDES, pair, strict=True))
+        user, item = self._propagation(self.tables["user"], self.tables["item"], depth, self._share)
+        return {"user": user, "item": item}
 
 
 def _xavier(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
@@ -169,10 +168,13 @@ def _xavier(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
 
 
 def _spectral(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
-    """Spectral vectors at a root mean square norm of `start_norm`, padded with zeros beyond the graph's dimensions."""
+    """Spectral vectors, padded with zeros beyond the graph's dimensions.
+
+    Their root mean square norm, 6 on each side, decides how sharply BPR sees their scores.
+    """
     start = []
     for vectors in spectral_embeddings(graph, config.dims, config.seed):
-        scale = config.start_norm / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
+        scale = 6.0 / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
         padded = np.pad(vectors * scale, ((0, 0), (0, config.dims - vectors.shape[1])))
         start.append(torch.from_numpy(padded))
     return start

@@ -50,10 +50,6 @@ class TokenizerConfig(TrainingOptions):
     start only."""
     text_weight: NonNegativeFloat = 1.3
     """Norm of a slot's text coordinates against a mean graph norm of 1; 0 leaves text to the losses."""
-    text_guess: NonNegativeFloat = 0.7
-    """Norm of text coordinates inferred from neighbours, relative to known ones."""
-    text_score: NonNegativeFloat = 0.1
-    """Start of the learnt weight of text coordinates in the score q_u·q_i (graph coordinates start at 1)."""
     code_dim: PositiveInt | None = None
     """M of the paper: width of a codeword. None: no projection, M is the slot's width."""
     layers: NonNegativeInt = 2

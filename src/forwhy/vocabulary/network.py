@@ -125,9 +125,8 @@ class TokenizerNetwork(nn.Module):
             start, basis = spectral_start(graph, book, config)
             tables = {side: torch.from_numpy(slots).flatten(1).clone() for side, slots in start.items()}
         else:
-            counts, width = (graph.users, graph.items), self._table_slots * config.slot_dim
-            empty = {side: torch.empty(count, width) for side, count in zip(SIDES, counts, strict=True)}
-            tables = {side: nn.init.xavier_uniform_(table) for side, table in empty.items()}
+            counts, width = {"user": graph.users, "item": graph.items}, self._table_slots * config.slot_dim
+            tables = {side: nn.init.xavier_uniform_(torch.empty(counts[side], width)) for side in SIDES}
         self.tables = nn.ParameterDict({side: nn.Parameter(table) for side, table in tables.items()})
         self.width = tables["user"].shape[1] // self._table_slots
         self.code_dim = config.code_dim or self.width
@@ -145,7 +144,7 @@ class TokenizerNetwork(nn.Module):
         basis = basis if config.code_dim is None else None
         weights = torch.ones(self.code_dim)
         if basis is not None:
-            weights[config.slot_dim :] = max(config.text_score, 1e-4)
+            weights[config.slot_dim :] = 0.1  # text coordinates weigh less in q_u·q_i until learnt otherwise
         self.log_weight = nn.Parameter(weights.log())
         self.log_scale = nn.Parameter(torch.zeros(()))
         text_width = book.vectors.shape[1]

@@ -84,7 +84,7 @@ def spectral_start(
     own = {side: _text_slots(book, side, coordinates, aspects, config.macro) for side in SIDES}
     if not config.micro:
         own = {side: slots[:, :1] for side, slots in own.items()}
-    text = _with_guesses(own, graph, config.text_guess)
+    text = _with_guesses(own, graph)
     tables = {
         side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
     }
@@ -92,11 +92,11 @@ def spectral_start(
 
 
 def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """The directions in which phrases differ most, phrases in them, and the aspects they fall into. O(P·V·dims).
+    """The principal components of the phrases, phrases in them, and the aspects they fall into. O(P·V·dims).
 
     Returns:
-        basis [V, T], orthonormal columns: the principal components of the phrases; their unit coordinates in it,
-        [P, T]; and [A, T] unit centres by spherical k-means: what micro slot a is about (food, place, service, …).
+        [V, T] orthonormal columns; [P, T] unit coordinates of the phrases; and [A, T] unit centres by spherical
+        k-means: what micro slot a is about (food, place, service, …).
     """
     rng = np.random.default_rng(seed)
     sample = book.vectors[rng.permutation(len(book.vectors))[:8192]]
@@ -144,10 +144,10 @@ def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats
     return slots
 
 
-def _with_guesses(own: dict[Side, Floats], graph: Bipartite, weight: float) -> dict[Side, Floats]:
+def _with_guesses(own: dict[Side, Floats], graph: Bipartite) -> dict[Side, Floats]:
     """Entities without phrases take the mean text of their neighbours, and of their neighbours' neighbours.
 
-    Means are centred first, so that a guess says how the neighbourhood differs from everybody.
+    Means are centred first, so that a guess says how the neighbourhood differs from everybody. Guesses have norm 0.7.
     """
     known = {side: (np.abs(slots).sum((1, 2)) > 0)[:, None, None] for side, slots in own.items()}
     from_items = _average(graph.to_users, own["item"])
@@ -155,7 +155,7 @@ def _with_guesses(own: dict[Side, Floats], graph: Bipartite, weight: float) -> d
     guesses: dict[Side, Floats] = {"user": from_items + _average(graph.to_users, from_users)}
     guesses["item"] = from_users + _average(graph.to_items, from_items)
     return {
-        side: np.where(known[side], own[side], weight * unit(guess - guess.mean(0))).astype(np.float32)
+        side: np.where(known[side], own[side], 0.7 * unit(guess - guess.mean(0))).astype(np.float32)
         for side, guess in guesses.items()
     }
 

@@ -127,12 +127,8 @@ class Quantizer(nn.Module):
             self.counts.lerp_(wins.to(x_BM) * scale, 1 - self.decay)
             self.sums.lerp_(sums * scale, 1 - self.decay)
             self.codebook.copy_(self.sums / self.counts.clamp_min(1e-6)[:, None])
-        if self.restart_after:
-            self._restart(x_BM)
-
-    def _restart(self, x_BM: Tensor) -> None:
         dead = (self.idle >= self.restart_after).nonzero().ravel()
-        if not len(dead):
+        if not self.restart_after or not len(dead):
             return
         fresh = x_BM[torch.randint(len(x_BM), (len(dead),), device=x_BM.device)]
         self.codebook.data[dead] = fresh

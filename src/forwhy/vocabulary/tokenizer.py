@@ -197,10 +197,9 @@ class TokenizerTask(Task[TokenizerBatch]):
         def part(rows: Tensor) -> Tensor:
             return rows[rank * len(rows) // world : (rank + 1) * len(rows) // world]
 
-        texts = {side: part(rows) for side, rows in batch.intents.items()}
-        return TokenizerBatch(
-            part(batch.users), part(batch.items), part(batch.negatives), part(batch.pairs), texts
-        )
+        users, items, negatives, pairs = map(part, batch[:4])
+        intents = {side: part(rows) for side, rows in batch.intents.items()}
+        return TokenizerBatch(users, items, negatives, pairs, intents)
 
     def loss(self, batch: TokenizerBatch) -> Mapping[str, Tensor]:
         """Equation 9: reconstruction + VQ + alpha · macro + beta · micro."""

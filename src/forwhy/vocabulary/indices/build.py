@@ -47,12 +47,8 @@ def semantic_vectors(dataset: Dataset, encoder: TextEncoder) -> NDArray[np.float
     vectors_ND = np.array(encoder.encode(texts), np.float32)
     if silent_N.any():
         vectors_ND[silent_N] = vectors_ND[~silent_N].mean(0)
-        log.warning(
-            "%s: %d of %d items have no text; they get the mean vector",
-            dataset.name,
-            silent_N.sum(),
-            len(texts),
-        )
+        message = "%s: %d of %d items have no text; they get the mean vector"
+        log.warning(message, dataset.name, silent_N.sum(), len(texts))
     return vectors_ND
 
 
@@ -85,14 +81,10 @@ def read_vectors(path: Path) -> Vectors:
 def build_index(
     items: Ids, config: IndexConfig, semantic: Vectors | None = None, behaviour: Vectors | None = None
 ) -> ItemIndex:
-    """Make the index that `config` describes, with its health report.
+    """Make the index of all items that `config` describes, with its health report.
 
-    Args:
-        items: All items.
-        config: The options.
-        semantic: [N, D] what items say; read by the sources `unit` and `semantic`.
-        behaviour: [N, D] who takes them; read by `unit` and `behaviour`. Vectors that the source does not need are
-            only compared with the index in the health report.
+    `semantic`, [N, D], is what items say, `behaviour` who takes them; those that `config.source` does not need are
+    only compared with the index in the report.
 
     Raises:
         UserError: vectors missing, of other items or not finite; more items than codes; no items; or as
@@ -165,11 +157,8 @@ def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> di
     `levels`: per level `source`, `size`, `used` codes, `perplexity` (exp of the entropy of code use), `nodes` (distinct
     prefixes up to here), `branching` (mean children of the nodes above) and `forced` (share of those with one child).
     `purity`: per name in `vectors`, and per source of the index, how many of an item's 10 nearest items share its
-    first code of that source, and how many would by chance; the level that parts collisions is left out.
-
-    Args:
-        index: The index.
-        vectors: name -> [N, D]; the rows are the index's items.
+    first code of that source, and how many would by chance; the level that parts collisions is left out. The rows of
+    `vectors`, name -> [N, D], are the index's items.
     """
     levels = []
     nodes_N = np.zeros(len(index), np.int64)
@@ -188,11 +177,8 @@ def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> di
                 "forced": float((children == 1).mean()),
             }
         )
-    firsts = {
-        source: index.codes[:, index.sources.index(source)]
-        for source in dict.fromkeys(index.sources)
-        if source != "extra"
-    }
+    sources = [source for source in index.sources if source != "extra"]
+    firsts = {source: index.codes[:, index.sources.index(source)] for source in sources}
     purity = {
         name: {source: neighbour_purity(codes_N, table) for source, codes_N in firsts.items()}
         for name, table in (vectors or {}).items()

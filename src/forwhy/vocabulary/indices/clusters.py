@@ -197,11 +197,9 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 
 # --- Hierarchical codes: items split into k clusters, these into k again, until a cluster's items fit into one level.
 #
-# Source: LLM-BS section on DKI ("each cluster divided into k children until a single item"); the
-# released code fills its tree by duplicating items, this one by clusters of equal size, so that no item has two leaves
-# and no code collides.
+# Source: LLM-BS section on DKI ("each cluster divided into k children until a single item"). The released code fills
+# its tree by duplicating items, this one by clusters of equal size: no item has two leaves, no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
-
 
 Codes = NDArray[np.int32]
 PAPER_WIDTH = 256
