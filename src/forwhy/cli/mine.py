@@ -122,14 +122,10 @@ def _estimate(
         return
     table = Table("questions of", "kept", "left", "tokens in", "tokens out", "cost", "time", title=chat.model)
     for stage in found:
-        counts = (
-            stage["cached"],
-            stage["questions"] - stage["cached"],
-            stage["input_tokens"],
-            stage["output_tokens"],
-        )
+        shown = {**stage, "left": stage["questions"] - stage["cached"]}
+        counts = (f"{shown[name]:,}" for name in ("cached", "left", "input_tokens", "output_tokens"))
         cost = "?" if stage["cost"] is None else f"{stage['cost']:.2f}"
-        table.add_row(stage["about"], *(f"{count:,}" for count in counts), cost, clock(stage["seconds"]))
+        table.add_row(stage["about"], *counts, cost, clock(stage["seconds"]))
     show(table, *(f"{stage['about']}: {stage['pace']}" for stage in found))
     show("Tokens are upper bounds. User profiles are counted with the item profiles there are by now.")
 

@@ -108,7 +108,7 @@ class LocalChat:
         import torch
 
         try:
-            written = self._generate(torch.tensor([ids], device=self._lm.device), most)
+            written = self._written(ids, most)
         except torch.OutOfMemoryError as error:
             detail = f"out of memory: {error}".splitlines()[0]
             return Answer(reason="rejected", detail=detail, used=Tally(1, len(ids)))
@@ -122,11 +122,11 @@ class LocalChat:
         )
         return Answer(str(text).strip(), used=used)
 
-    def _ends(self) -> frozenset[int]:
+    def _ends(self) -> list[int]:
         own: Any = self._lm.generation_config.eos_token_id
-        return self._turns.ends | frozenset([own] if isinstance(own, int) else own or [])
+        return sorted(self._turns.ends | {*([own] if isinstance(own, int) else own or [])})
 
-    def _generate(self, ids_1S: Tensor, most: int) -> list[int]:
+    def _written(self, ids: list[int], most: int) -> list[int]:
         """Ids of the answer, its end included."""
         import torch
         from transformers import GenerationConfig, StoppingCriteriaList
@@ -134,7 +134,7 @@ class LocalChat:
         def stopped(ids_BS: Tensor, *_: object, **__: object) -> Tensor:
             return torch.full((len(ids_BS),), self._stopped.is_set(), device=ids_BS.device)
 
-        ends = sorted(self._ends())
+        ends, ids_1S = self._ends(), torch.tensor([ids], device=self._lm.device)
         config = GenerationConfig(
             do_sample=False, max_new_tokens=most, eos_token_id=ends, pad_token_id=ends[0]
         )
@@ -145,5 +145,5 @@ class LocalChat:
                 generation_config=config,
                 stopping_criteria=StoppingCriteriaList([stopped]),
             )
-        written: list[int] = out_1T[0, ids_1S.shape[1] :].tolist()
+        written: list[int] = out_1T[0, len(ids) :].tolist()
         return written
