@@ -31,7 +31,7 @@ from transformers import StoppingCriteria
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.generation import Decoding
 from forwhy.bridge.options import AdapterConfig, ProjectorConfig, PromptConfig
-from forwhy.bridge.projectors import Bridge, Codes, ExpertAdapter, PairBridge, SideProjector
+from forwhy.bridge.projectors import Bridge, ExpertAdapter, PairBridge, SideProjector
 from forwhy.bridge.prompt import Prompt, Row, buckets, longest_first
 from forwhy.bridge.reader import Reader
 from forwhy.models import load_causal_lm
@@ -49,9 +49,8 @@ def build_beat(backbone: Backbone, random: np.random.Generator) -> Reader:
     for _ in range(2):
         books = {name: random.normal(size=(512, 128)).astype(np.float32) for name in ("macro", "micro")}
         starts = {name: random.integers(1000, 20000, 512).tolist() for name in books}
-        codes = Codes.build(books, _SLOTS, starts)
-        start_CD = backbone.embed(torch.from_numpy(codes.start_C)).detach()
-        sides.append(SideProjector(codes, ProjectorConfig(), start_CD, backbone.word_norm))
+        start_CD = backbone.embed(torch.tensor([*starts["macro"], *starts["micro"]])).detach()
+        sides.append(SideProjector(books, _SLOTS, ProjectorConfig(), start_CD, backbone.word_norm))
     return Reader(backbone, prompt, Bridge.at_start(*sides, prompt, backbone))
 
 

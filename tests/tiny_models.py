@@ -23,7 +23,7 @@ from transformers import (
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.options import ProjectorConfig, PromptConfig
-from forwhy.bridge.projectors import Bridge, Codes, SideProjector
+from forwhy.bridge.projectors import Bridge, SideProjector
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
 
@@ -122,9 +122,9 @@ def reader(backbone: Backbone, prompt: PromptConfig | None = None, **options: ob
         for _ in range(2):
             books = {name: random.normal(size=(8, 10)).astype(np.float32) for name in ("macro", "micro")}
             starts = {name: random.integers(3, 400, 8).tolist() for name in books}
-            codes = Codes.build(books, ["macro", "micro", "micro"], starts)
-            start_CD = backbone.embed(torch.from_numpy(codes.start_C)).detach()
-            sides.append(SideProjector(codes, config, start_CD, backbone.word_norm))
+            start_CD = backbone.embed(torch.tensor([*starts["macro"], *starts["micro"]])).detach()
+            slots = ["macro", "micro", "micro"]
+            sides.append(SideProjector(books, slots, config, start_CD, backbone.word_norm))
     made = Prompt(backbone.tokenizer, prompt or PromptConfig(task_tokens=4))
     bridge = Bridge.at_start(*sides, made, backbone)
     return Reader(backbone, made, bridge)

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from forwhy.bridge.options import AdapterConfig, ProjectorConfig
 from forwhy.bridge.projectors import (
     Bridge,
-    Codes,
     ExpertAdapter,
     PairBridge,
     SideProjector,
@@ -25,11 +24,9 @@ from forwhy.bridge.projectors import (
 def side(**options: object) -> SideProjector:
     random = np.random.default_rng(0)
     books = {"macro": random.normal(3, 2, (4, 6)).astype(np.float32), "micro": random.normal(size=(5, 6))}
-    starts = {"macro": [1, 2, 3, 4], "micro": [5, 6, 7, 8, 9]}
-    codes = Codes.build(books, ["macro", "micro", "micro"], starts)
     torch.manual_seed(0)
-    start = torch.randn(9, 16)
-    return SideProjector(codes, ProjectorConfig.model_validate(options), start, word_norm=2.5)
+    start, slots = torch.randn(9, 16), ["macro", "micro", "micro"]
+    return SideProjector(books, slots, ProjectorConfig.model_validate(options), start, word_norm=2.5)
 
 
 def test_training_starts_at_the_words_and_outputs_have_a_words_norm() -> None:
@@ -251,8 +248,7 @@ def states(layers: int = 2) -> list[tuple[Tensor, Tensor]]:
 
 def sides() -> list[SideProjector]:
     books = {"macro": np.eye(4, 6, dtype=np.float32)}
-    codes = Codes.build(books, ["macro"], {"macro": [1, 2, 3, 4]})
-    return [SideProjector(codes, ProjectorConfig(), torch.ones(4, 10), 2.5) for _ in range(2)]
+    return [SideProjector(books, ["macro"], ProjectorConfig(), torch.ones(4, 10), 2.5) for _ in range(2)]
 
 
 @pytest.mark.parametrize("order", ["user-item", "item-user"])

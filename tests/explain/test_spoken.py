@@ -77,8 +77,7 @@ def shown(explainer: BeatWordsExplainer, user: int, item: int) -> str:
 
 
 def said(explainer: BeatWordsExplainer, subject: Subject) -> str:
-    reader = local(explainer)
-    return reader.prompt.decode(reader.row(explainer._row(subject)).shown)
+    return local(explainer).prompt.decode(explainer._row(subject).shown)
 
 
 def local(explainer: BeatWordsExplainer) -> LocalReader:
@@ -103,9 +102,9 @@ def test_the_local_model_is_the_plain_model_on_that_prompt(
     pairs = profiled.pairs("test").select(np.arange(3))
     found = glosses.nll(pairs)
     reader = local(glosses)
-    prompt, model = reader.prompt, reader.reader.backbone.model
+    prompt, model = reader.prompt, reader.backbone.model
     for number, subject in enumerate(glosses._scored(pairs)):
-        row = reader.row(glosses._row(subject))
+        row = glosses._row(subject)
         ids = [*prompt.prefix_ids, *row.shown, *prompt.tail_ids, *row.target]
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -145,10 +144,10 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     found = glosses.explain((0, 1), contributions=True)
     assert [token.token for token in found.tokens][:6] == vocabulary.token_names("user", 0)
     gloss = [token.gloss[0] if token.gloss else "" for token in found.tokens[:6]]
-    own = glosses._row(replace(glosses._subjects((0, 1), None, None)[0], text=found.text))
+    own = glosses._described(replace(glosses._subjects((0, 1), None, None)[0], text=found.text))
     for slot, token in enumerate(found.tokens[:6]):
         rest = "; ".join(dict.fromkeys(g for k, g in enumerate(gloss) if g and k != slot))
-        sums, _ = glosses.reader.nll([own, replace(own, user=rest)])
+        sums, _ = glosses.reader.nll([local(glosses).row(pair) for pair in (own, replace(own, user=rest))])
         assert token.contribution == pytest.approx(sums[1] - sums[0], abs=1e-4)
 
 

@@ -181,7 +181,7 @@ def test_published_presets_train(
     chosen = XRecConfig.model_validate({"preset": preset, "model": str(model), "train_pairs": 4})
     made = XRecExplainer(chosen).fit(profiled, vectors, tmp_path)
     assert made.result is not None
-    assert made.result.steps == 4
+    assert made.result.step == 4
     assert made.explain((0, 1)).text is not None
 
 

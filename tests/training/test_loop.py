@@ -132,7 +132,7 @@ def test_a_broken_run_continues_to_the_same_bits(
     result = train(resumed, config(**options), tmp_path / "broken", "toy")
     assert weights(resumed) == weights(whole)
     assert result.best_metrics == expected.best_metrics
-    assert result.steps == expected.steps
+    assert result.step == expected.step
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
 
 
@@ -250,7 +250,7 @@ def test_the_best_state_wins_and_patience_ends_it(tmp_path: Path, higher: bool) 
 def test_patience_counts_evaluations_in_steps(tmp_path: Path) -> None:
     task = Scripted([3.0, 1.0, 2.0, 2.0, 2.0])
     result = train(task, config(evaluate_unit="steps", evaluate_every=3, patience=2), tmp_path, "toy")
-    assert (result.best_step, result.steps) == (6, 12)
+    assert (result.best_step, result.step) == (6, 12)
     assert [entry["step"] for entry in result.history] == [3, 6, 9, 12]
 
 
@@ -260,7 +260,7 @@ def test_the_start_may_be_the_best(tmp_path: Path) -> None:
     result = train(task, config(evaluate_first=True, patience=2), tmp_path, "toy")
     assert (result.best_epoch, weights(task)) == (0, start)
     untrained = Toy()
-    assert train(untrained, config(epochs=0), tmp_path / "none", "toy").steps == 0
+    assert train(untrained, config(epochs=0), tmp_path / "none", "toy").step == 0
     assert weights(untrained) == start
 
 
@@ -310,7 +310,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path, uneven: bool)
     small = Uneven(dropout=0.0) if uneven else Toy(size=4, dropout=0.0)
     train(large, config(), tmp_path / "large", "toy")
     result = train(small, config(accumulation=2), tmp_path / "small", "toy")
-    assert result.steps == 30
+    assert result.step == 30
     assert weights(small) == pytest.approx(weights(large), rel=1e-4, abs=1e-6)
 
 

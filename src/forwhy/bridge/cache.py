@@ -1,8 +1,7 @@
 """Key-value caches: one constant prefix shared by every row of a batch.
 
 Shapes: B rows, H key-value heads, P prefix positions, S new positions, C capacity, E head width.
-Both layers show every position to the model's own mask code, which applies sliding windows where a layer has
-one.
+Every layer shows all positions to the model's own mask code, which applies sliding windows where a layer has one.
 """
 
 from __future__ import annotations
@@ -20,31 +19,31 @@ KeyValue = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values [1, H, P, E] of a constant beginning, one pair per layer, and its length P."""
+    """Keys and values [1, H, P, E] of a constant beginning, one pair per layer."""
 
     layers: tuple[KeyValue, ...]
-    length: int
+
+    @property
+    def length(self) -> int:
+        """P."""
+        return self.layers[0][0].shape[-2]
 
 
-def _grown(states: KeyValue) -> DynamicLayer:
-    """A layer that has these keys and values already."""
-    layer = DynamicLayer()
-    layer.lazy_initialization(*states)
-    layer.keys, layer.values = states
-    return layer
+class BegunLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer that has keys and values already; what is passed is kept behind them."""
+
+    def __init__(self, states: KeyValue) -> None:
+        super().__init__()
+        self.lazy_initialization(*states)
+        self.keys, self.values = states
 
 
-class SharedLayer(DynamicLayer):  # type: ignore[misc]
+class SharedLayer(BegunLayer):
     """A prefix in front of whatever is passed; keeps nothing of it.
 
     The prefix is expanded over the batch inside the concatenation: no copy of it per row, and gradients to a
     trained prefix are summed over the rows.
     """
-
-    def __init__(self, prefix: KeyValue) -> None:
-        super().__init__()
-        self.lazy_initialization(*prefix)
-        self.keys, self.values = prefix
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
         """Prefix and new states, [B, H, P + S, E]."""
@@ -80,7 +79,8 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
     def read(self, rows: slice, begin: int) -> None:
         """The next pass is that of these rows' prompts, none of which begins before column `begin`."""
         self.rows, self.begin, self.length = rows, begin, self.prefix_length
-        self.kept = [pad - begin for pad in self.pads[rows]]
+        pads = [pad - begin for pad in self.pads[rows]]
+        self.kept = pads if any(pads) else []
 
     def carry(self, other: DecodingLayer, columns: int) -> None:
         """The first rows are those of another cache's layer, being written to, and end at column `columns` too."""
@@ -100,17 +100,14 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
         start = self.begin + self.length
         stop = start + key_states.shape[-2]
         for room, states in zip(self.rooms, (key_states, value_states), strict=True):
-            self._put(room[self.rows, :, start:stop], states)
+            place_BHSE = room[self.rows, :, start:stop]
+            if not self.kept:
+                place_BHSE.copy_(states)
+            for row, pad in enumerate(self.kept):
+                place_BHSE[row, :, pad:] = states[row, :, pad:]
         self.length = stop - self.begin
         keys, values = (room[self.rows, :, self.begin : stop] for room in self.rooms)
         return keys, values
-
-    def _put(self, place_BHSE: Tensor, states_BHSE: Tensor) -> None:
-        if not any(self.kept):
-            place_BHSE.copy_(states_BHSE)
-            return
-        for row, pad in enumerate(self.kept):
-            place_BHSE[row, :, pad:] = states_BHSE[row, :, pad:]
 
     def get_seq_length(self) -> int:
         """Positions written, as the rows seen count them."""
@@ -137,13 +134,12 @@ def recording(prefix: Prefix | None) -> Cache:
     """A cache whose content can be taken as a prefix afterwards; begins with `prefix` where there is one."""
     if prefix is None:
         return Cache(layer_class_to_replicate=DynamicLayer)
-    return Cache(layers=[_grown(states) for states in prefix.layers])
+    return Cache(layers=[BegunLayer(states) for states in prefix.layers])
 
 
 def recorded(cache: Cache) -> Prefix:
     """What a recording cache has seen, as a prefix."""
-    layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-    return Prefix(layers, layers[0][0].shape[-2])
+    return Prefix(tuple((layer.keys, layer.values) for layer in cache.layers))
 
 
 def moved(prefix: Prefix, shifts: Iterable[Tensor]) -> Prefix:
@@ -153,11 +149,12 @@ def moved(prefix: Prefix, shifts: Iterable[Tensor]) -> Prefix:
         prefix: At least T positions.
         shifts: One [2, H, T, E] per layer, for keys and values.
     """
-    layers = tuple(
-        (_added(keys, shift[0]), _added(values, shift[1]))
-        for (keys, values), shift in zip(prefix.layers, shifts, strict=True)
+    return Prefix(
+        tuple(
+            (_added(keys, shift[0]), _added(values, shift[1]))
+            for (keys, values), shift in zip(prefix.layers, shifts, strict=True)
+        )
     )
-    return Prefix(layers, prefix.length)
 
 
 def _added(states: Tensor, shift_HTE: Tensor) -> Tensor:

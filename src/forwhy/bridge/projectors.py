@@ -6,7 +6,6 @@ Shapes: T task tokens, D model width, H key-value heads, P prefix positions, E h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
@@ -40,7 +39,7 @@ class PairBridge(nn.Module):
 
         Args:
             user: Ids or vectors of users to vectors of the model's width.
-            item: The same for items.
+            item: Ids or vectors of items to vectors of the model's width.
             task_TD: Word embeddings.
             order: `user-item` or `item-user`.
             word_norm: Mean norm of the model's word embeddings.
@@ -84,43 +83,10 @@ class PairBridge(nn.Module):
 
 # --- Codes to vectors that a frozen model reads in place of words (BEAT, "Behavior Tokens Comprehension").
 #
-# Shapes: B rows, L slots of one side, K behaviour tokens of a pair, C codes of one side's books together, M
-#     codeword
-# width, D model width, T task tokens.
+# Shapes: B rows, L slots of one side, C codes of one side's books together, M codeword width, D model width.
 
 
 _SMALL = 1e-8
-
-
-@dataclass(frozen=True)
-class Codes:
-    """The books of one side laid one after the other, and where each slot reads."""
-
-    codewords_CM: NDArray[np.float32]
-    offset_L: NDArray[np.int64]
-    """First row of each slot's book."""
-    first_C: NDArray[np.int64]
-    """First row of each row's own book."""
-    start_C: NDArray[np.int64]
-    """Id of the word that each code starts at; -1 for none."""
-
-    @classmethod
-    def build(
-        cls,
-        books: Mapping[str, NDArray[np.float32]],
-        slots: Sequence[str],
-        starts: Mapping[str, Sequence[int]],
-    ) -> Codes:
-        """One side's codes: `books` in any order, `slots` naming the book of each slot."""
-        names = list(dict.fromkeys(slots))
-        sizes = [len(books[name]) for name in names]
-        first = dict(zip(names, np.cumsum([0, *sizes[:-1]]), strict=True))
-        return cls(
-            codewords_CM=np.concatenate([books[name] for name in names]).astype(np.float32),
-            offset_L=np.array([first[name] for name in slots], dtype=np.int64),
-            first_C=np.repeat(list(first.values()), sizes),
-            start_C=np.concatenate([np.asarray(starts[name], dtype=np.int64) for name in names]),
-        )
 
 
 class SideProjector(nn.Module):
@@ -134,15 +100,37 @@ class SideProjector(nn.Module):
     offset_L: Tensor
     slots_CL: Tensor
 
-    def __init__(self, codes: Codes, config: ProjectorConfig, start_CD: Tensor, word_norm: float) -> None:
+    def __init__(
+        self,
+        books: Mapping[str, NDArray[np.float32]],
+        slots: Sequence[str],
+        config: ProjectorConfig,
+        start_CD: Tensor,
+        word_norm: float,
+    ) -> None:
+        """The codes C are those of the books that slots name, one book after the other as they are first named.
+
+        Args:
+            books: Name -> codewords [codes, M].
+            slots: The book of each slot.
+            config: Options.
+            start_CD: The word vector that each code starts at; 0 for none.
+            word_norm: Mean norm of the model's word embeddings.
+        """
         super().__init__()
         self.config, self.word_norm = config, word_norm
-        codewords_CM = _standardised(codes) if config.standardise else codes.codewords_CM.copy()
-        reads_CL = (codes.first_C[:, None] == codes.offset_L).astype(np.float32)
+        read = {name: books[name].astype(np.float32) for name in slots}
+        sizes = [len(book) for book in read.values()]
+        first = dict(zip(read, np.cumsum([0, *sizes[:-1]]), strict=True))
+        offset_L = np.array([first[name] for name in slots], dtype=np.int64)
+        reads_CL = (np.repeat(list(first.values()), sizes)[:, None] == offset_L).astype(np.float32)
+        codewords_CM = np.concatenate(
+            [_standardised(book) if config.standardise else book for book in read.values()]
+        )
         given = {
             "codewords_CM": torch.from_numpy(codewords_CM),
             "start_CD": start_CD.float(),
-            "offset_L": torch.from_numpy(codes.offset_L),
+            "offset_L": torch.from_numpy(offset_L),
             # Weights of the mean over the slots that read a code's book.
             "slots_CL": torch.from_numpy(reads_CL / reads_CL.sum(axis=1, keepdims=True)),
         }
@@ -150,9 +138,9 @@ class SideProjector(nn.Module):
             self.register_parameter("codewords_CM", nn.Parameter(given.pop("codewords_CM")))
         for name, value in given.items():
             self.register_buffer(name, value, persistent=False)
-        wide, slots = codewords_CM.shape[1], len(codes.offset_L)
+        wide = codewords_CM.shape[1]
         self.network = _network(config, wide, start_CD)
-        self.slot_LM = nn.Parameter(torch.zeros(slots, wide)) if config.slot_embedding else None
+        self.slot_LM = nn.Parameter(torch.zeros(len(slots), wide)) if config.slot_embedding else None
         self.shift_CD = nn.Parameter(torch.zeros_like(start_CD)) if config.code_offsets else None
 
     def forward(self, codes_BL: Tensor) -> Tensor:
@@ -205,14 +193,11 @@ def _network(config: ProjectorConfig, wide: int, start_CD: Tensor) -> nn.Sequent
     return nn.Sequential(nn.Linear(wide, hidden), *between, last)
 
 
-def _standardised(codes: Codes) -> NDArray[np.float32]:
-    """Codewords centred per book, divided by the book's overall deviation: directions keep their meaning."""
-    out = codes.codewords_CM.copy()
-    for first in np.unique(codes.first_C):
-        rows = codes.first_C == first
-        out[rows] -= out[rows].mean(axis=0)
-        out[rows] /= max(float(out[rows].std()), _SMALL)
-    return out
+def _standardised(book_KM: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A book's codewords centred and divided by their overall deviation: directions keep their meaning."""
+    centred_KM: NDArray[np.float32] = book_KM - book_KM.mean(axis=0)
+    centred_KM /= max(float(centred_KM.std()), _SMALL)
+    return centred_KM
 
 
 # --- A mixture of linear experts: graph vectors to the width of a language model (XRec, following Hou et al. 2022).

@@ -62,7 +62,6 @@ class Explainer(Saved, Generic[KnownT, RowT]):
     """What it knows of users and items, in words."""
     config_type: ClassVar[type[ExplainerConfig]]
     known_type: ClassVar[type[Representations]]
-    """Of `known`."""
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
         self.config = config or self.config_type()
@@ -174,8 +173,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
     def supported(self, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] Whether both sides of a pair have training interactions, so that :meth:`explain` takes it."""
         history = self.known.has_history
-        supported: NDArray[np.bool_] = history["user"][pairs.users] & history["item"][pairs.items]
-        return supported
+        return np.logical_and(history["user"][pairs.users], history["item"][pairs.items])
 
     def _subjects(
         self,
@@ -263,12 +261,12 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 
     def _nearest(self, subject: Subject) -> list[ItemEvidence]:
         """Items of the history whose vectors are most like that of the explained item."""
-        things = [subject.item, *dict.fromkeys(item for item in subject.seen if item != subject.item)]
+        things = list(dict.fromkeys([subject.item, *subject.seen]))
         if len(things) == 1:
             return []
         ids, titles = self.known.items.values, self.known.titles
-        alike = [(things[row], cosine) for row, cosine in most_alike(self.known.item_vectors(things), _ITEMS)]
-        return [ItemEvidence(ids[item], titles[item], cosine) for item, cosine in alike]
+        alike = most_alike(self.known.item_vectors(things), _ITEMS)
+        return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
 
     def stream(
         self,
@@ -278,8 +276,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         item: str | int | None = None,
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
-        row = self._row(self._subjects(pair, history, item)[0])
-        return self.reader.stream(row, self.config.generation)
+        subject = self._subjects(pair, history, item)[0]
+        return self.reader.stream(self._row(subject), self.config.generation)
 
     def nll(
         self,
@@ -294,13 +292,12 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         Args:
             pairs: Internal numbers and the texts to be scored.
             user_rows: [n] Users who stand in the prompts, profiles and all, in place of the pairs' own.
-            item_rows: [n] Items likewise; a title, where the prompt shows one, stays the pair's own.
+            item_rows: [n] Items in place of the pairs' own; a title, where the prompt shows one, stays the pair's own.
 
         Raises:
             UserError: The model tells no probabilities (`can_score`).
         """
-        rows = self._rows(self._scored(pairs, user_rows, item_rows))
-        return NllResult(*self.reader.nll(rows))
+        return NllResult(*self.reader.nll(self._rows(self._scored(pairs, user_rows, item_rows))))
 
     def prompt_length(self, pairs: Pairs) -> float | None:
         """Mean tokens of the pairs' prompts; of a model that is asked, of those it was asked so far."""
@@ -360,13 +357,19 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         return explainer
 
     def _backbone(self, stored: Artifact | None = None) -> Backbone:
-        """The frozen model in its own precision on this process's device; another than that of `stored` is refused."""
+        """The frozen model. With `stored`, tokenizer and embeddings must be the saved ones, wherever the model lies."""
         from forwhy.bridge.backbone import Backbone
 
         config = self.config
         backbone = Backbone.load(config.model, config.revision, config.dtype, config.device)
-        if stored is not None:
-            _refuse_another(stored, backbone.identity())
+        if stored is None:
+            return backbone
+        wanted, found = stored.config["base_model"], backbone.identity()
+        if differ := [key for key in ("tokenizer", "embeddings", "width") if wanted[key] != found[key]]:
+            raise UserError(
+                f"{stored.folder}: trained with base model '{wanted['id']}', not for '{found['id']}' (another "
+                f"{', '.join(differ)}); load it with its own model, or fit an explainer for the other"
+            )
         return backbone
 
     def _card(self, base: Mapping[str, Any]) -> str:
@@ -387,13 +390,3 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 def _is_single(pairs: object) -> bool:
     """Whether this is one (user, item) rather than several."""
     return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)
-
-
-def _refuse_another(stored: Artifact, found: Mapping[str, Any]) -> None:
-    """Tokenizer and embeddings must be those of the saved explainer, wherever the model lies."""
-    wanted = stored.config["base_model"]
-    if differ := [key for key in ("tokenizer", "embeddings", "width") if wanted[key] != found[key]]:
-        raise UserError(
-            f"{stored.folder}: trained with base model '{wanted['id']}', not for '{found['id']}' (another "
-            f"{', '.join(differ)}); load it with its own model, or fit an explainer for the other"
-        )

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from forwhy.artifact import Artifact, Content
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.options import SarConfig
-from forwhy.bridge.projectors import Bridge, Codes, SideProjector, start_ids
+from forwhy.bridge.projectors import Bridge, SideProjector, start_ids
 from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES, Side
@@ -35,16 +35,11 @@ _START = "start."
 
 
 class _CodeExplainer(Explainer[Vocabulary, Any]):
-    """What both have in common: users and items are rows of codes, whose phrases say what they mean."""
+    """Users and items are rows of codes, whose phrases say what they mean."""
 
     part, stands = "vocabulary", "behaviour tokens"
     config_type, known_type = BeatConfig, Vocabulary
     config: BeatConfig
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The vocabulary whose tokens it reads."""
-        return self.known
 
     def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The codes of the user and of the item, in slot order."""
@@ -91,10 +86,10 @@ class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
         prompt = Prompt(backbone.tokenizer, config.prompt)
         sides: dict[Side, SideProjector] = {}
         for side in SIDES:
-            codes = Codes.build(known.codebooks, known.slots(side), self.starts)
-            ids_C = torch.from_numpy(codes.start_C)
+            books, slots = known.codebooks, known.slots(side)
+            ids_C = torch.tensor([number for book in dict.fromkeys(slots) for number in self.starts[book]])
             words_CD = backbone.embed(ids_C.clamp_min(0)).float().cpu() * (ids_C >= 0)[:, None]
-            sides[side] = SideProjector(codes, config.projector, words_CD, backbone.word_norm)
+            sides[side] = SideProjector(books, slots, config.projector, words_CD, backbone.word_norm)
         return Reader(backbone, prompt, Bridge.at_start(sides["user"], sides["item"], prompt, backbone))
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
@@ -135,7 +130,7 @@ class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
 
 
 class BeatWordsExplainer(_CodeExplainer, SpokenExplainer[Vocabulary]):
-    """Reads the same codes said in words: the phrases of the codes stand in the prompt, nothing is trained."""
+    """Reads codes in words: the phrases of a pair's codes stand in the prompt, nothing is trained."""
 
     system, title = "beat-words", "BEAT in words"
 
@@ -148,15 +143,12 @@ def _glosses(vocabulary: Vocabulary) -> Mapping[str, list[list[str]]]:
 
 def _word_starts(vocabulary: Vocabulary, backbone: Backbone, config: BeatConfig) -> dict[str, list[int]]:
     """Every code's start: a keyword of its gloss that is one token of the model; else its neighbour's."""
-    starts = {}
-    for book, codewords_KM in vocabulary.codebooks.items():
-        if config.projector.start == "none":
-            starts[book] = [-1] * len(codewords_KM)
-        else:
-            words = vocabulary.keywords(book)
-            found = start_ids(words, backbone.tokenizer)
-            starts[book] = _filled(np.array(found), codewords_KM)
-    return starts
+    if config.projector.start == "none":
+        return {book: [-1] * len(codewords_KM) for book, codewords_KM in vocabulary.codebooks.items()}
+    return {
+        book: _filled(np.array(start_ids(vocabulary.keywords(book), backbone.tokenizer)), codewords_KM)
+        for book, codewords_KM in vocabulary.codebooks.items()
+    }
 
 
 def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list[int]:
@@ -165,7 +157,8 @@ def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list
     for code in missing if len(known) else ():
         distance = np.square(codewords_KM[known] - codewords_KM[code]).sum(axis=1)
         ids_K[code] = ids_K[known[distance.argmin()]]
-    return [int(number) for number in ids_K]
+    filled: list[int] = ids_K.tolist()
+    return filled
 
 
 # --- Semantic alignment regularisation, BEAT eq. 10 and 11.

@@ -30,7 +30,8 @@ from forwhy.data.dataset import Dataset
 from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import ExplainerConfig
-from forwhy.training.loop import TrainingResult, train
+from forwhy.training.checkpoint import TrainingState
+from forwhy.training.loop import train
 from forwhy.training.task import Task
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
@@ -45,7 +46,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
         super().__init__(config)
-        self.result: TrainingResult | None = None
+        self.result: TrainingState | None = None
         """Of the training; None for one that was loaded."""
         self._reader: Reader[BridgeT] | None = None
 

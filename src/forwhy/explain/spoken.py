@@ -53,14 +53,12 @@ class Described:
         return ((name, _LABELS[name], text) for name, text in vars(self).items() if text and text.strip())
 
 
-class LocalReader:
+class LocalReader(Reader[None]):
     """A frozen model here; the instruction and the examples are its constant beginning, read once."""
 
     def __init__(self, backbone: Backbone, config: PromptConfig, examples: Sequence[Described]) -> None:
-        self.prompt = Prompt(backbone.tokenizer, config, {"user": 0, "item": 0})
+        super().__init__(backbone, Prompt(backbone.tokenizer, config, {"user": 0, "item": 0}), None)
         self.prompt.prefix_ids += tuple(number for example in examples for number in self._ids(example))
-        self.reader = Reader[None](backbone, self.prompt, None)
-        self.identity = backbone.identity
 
     def _ids(self, pair: Described) -> list[int]:
         labelled = self.prompt.labelled
@@ -70,22 +68,6 @@ class LocalReader:
         """A pair as ids; its text becomes the targets."""
         target = () if pair.text is None else self.prompt.target(pair.text)
         return Row((), (), tuple(self._ids(replace(pair, text=None))), target)
-
-    def write(self, rows: Sequence[Described], config: GenerationConfig) -> list[str]:
-        """An explanation for each, greedily."""
-        return self.reader.write([self.row(pair) for pair in rows], config)
-
-    def stream(self, row: Described, config: GenerationConfig) -> Iterator[str]:
-        """The explanation of one, word by word."""
-        return self.reader.stream(self.row(row), config)
-
-    def nll(self, rows: Sequence[Described]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """[n] nats of each text, and its target tokens; one reading of each."""
-        return self.reader.nll([self.row(pair) for pair in rows])
-
-    def prompt_length(self, rows: Sequence[Described]) -> float | None:
-        """Mean tokens of the prompts, the constant beginning included; None for no pairs."""
-        return self.reader.prompt_length([self.row(pair) for pair in rows])
 
 
 class ChatReader:
@@ -158,7 +140,7 @@ def _lines(pair: Described) -> str:
     )
 
 
-class SpokenExplainer(Explainer[KnownT, Described]):
+class SpokenExplainer(Explainer[KnownT, Row | Described]):
     """Says in words what is known of a user and an item, to `model` or, with `words.chat`, to one that is asked.
 
     `can_score` is False where a model is asked: then there is no NLL, no information gain and no
@@ -170,7 +152,7 @@ class SpokenExplainer(Explainer[KnownT, Described]):
     def __init__(self, config: BeatConfig | None = None) -> None:
         super().__init__(config)
         self.examples: list[Described] = []
-        self._reader: PairReader[Described] | None = None
+        self._reader: LocalReader | ChatReader | None = None
         self.can_score = self.config.words.chat is None
 
     @abstractmethod
@@ -178,8 +160,8 @@ class SpokenExplainer(Explainer[KnownT, Described]):
         """Side -> the phrases of each of its tokens, the best first."""
 
     @property
-    def reader(self) -> PairReader[Described]:
-        """The model: here, or asked."""
+    def reader(self) -> PairReader[Any]:
+        """The model: here, which reads ids, or asked, which reads words."""
         return self._fitted(self._reader)
 
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
@@ -191,11 +173,11 @@ class SpokenExplainer(Explainer[KnownT, Described]):
         self._take_up(dataset, known)
         if count := self.config.words.examples:
             shown = self._scored(self._usable(dataset, "train", count))
-            self.examples = [self._row(subject) for subject in shown]
+            self.examples = [self._described(subject) for subject in shown]
         self._reader = self._open()
         return self
 
-    def _open(self, stored: Artifact | None = None) -> PairReader[Described]:
+    def _open(self, stored: Artifact | None = None) -> LocalReader | ChatReader:
         """The model that reads: asked, or here."""
         words = self.config.words
         if words.chat is not None:
@@ -205,7 +187,11 @@ class SpokenExplainer(Explainer[KnownT, Described]):
 
     # --- what is said
 
-    def _row(self, subject: Subject, without: tuple[Side, int] | None = None) -> Described:
+    def _row(self, subject: Subject, without: tuple[Side, int] | None = None) -> Row | Described:
+        pair, reader = self._described(subject, without), self.reader
+        return reader.row(pair) if isinstance(reader, LocalReader) else pair
+
+    def _described(self, subject: Subject, without: tuple[Side, int] | None = None) -> Described:
         """A pair in words, one token's phrases left out where asked for; each phrase is said once."""
         words, said = self.config.words, self._profiles(subject)
         if words.shows == "glosses":
@@ -219,13 +205,12 @@ class SpokenExplainer(Explainer[KnownT, Described]):
         """What a text loses when a token's phrases are not said; 0 where another token says them."""
         if not self.can_score or self.config.words.shows == "profiles":
             return [None] * len(subjects)
-        return [self._lost(subject) for subject in subjects]
-
-    def _lost(self, subject: Subject) -> NDArray[np.float64]:
-        phrases = self._phrases(subject)
-        left_out = [(side, number) for side in SIDES for number in range(len(phrases[side]))]
-        sums, _ = self.reader.nll([self._row(subject, token) for token in (None, *left_out)])
-        worth: NDArray[np.float64] = sums[1:] - sums[0]
+        worth = []
+        for subject in subjects:
+            phrases = self._phrases(subject)
+            left_out = [(side, number) for side in SIDES for number in range(len(phrases[side]))]
+            sums, _ = self.reader.nll([self._row(subject, token) for token in (None, *left_out)])
+            worth.append(sums[1:] - sums[0])
         return worth
 
     # --- keeping

@@ -25,7 +25,8 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
 from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.representations import CollaborativeVectors
-from forwhy.training.loop import TrainingResult, train
+from forwhy.training.checkpoint import TrainingState
+from forwhy.training.loop import train
 from forwhy.training.options import TrainingOptions
 from forwhy.training.task import Epoch, Task
 
@@ -274,7 +275,7 @@ def train_on_graph(
     name: str,
     identity: str,
     start: str,
-) -> TrainingResult:
+) -> TrainingState:
     """Train a first stage; the best epoch on validation interactions is kept, and a spectral start may be the best.
 
     Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.

@@ -31,9 +31,9 @@ from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.recommend.repeats import likeliest_gain, with_gain
-from forwhy.training.checkpoint import kept_generators, seed_everything
+from forwhy.training.checkpoint import TrainingState, kept_generators, seed_everything
 from forwhy.training.engine import resolve_device
-from forwhy.training.loop import TrainingResult, train
+from forwhy.training.loop import train
 from forwhy.training.task import Task
 from forwhy.vocabulary.indices.index import ItemIndex
 
@@ -360,7 +360,7 @@ class GenerativeTask(Task[Batch]):
         gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
         return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}
 
-    def learn(self, folder: Path, name: str, identity: str, **more: Any) -> TrainingResult:  # noqa: ANN401
+    def learn(self, folder: Path, name: str, identity: str, **more: Any) -> TrainingState:  # noqa: ANN401
         """Run the loop, the learning rate falling along a cosine; `more`: other options of the loop."""
         config = self.config.loop(bool(self._prompts), schedule="cosine", **more)
         return train(self, config, folder, name, identity)

@@ -26,28 +26,38 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass
-class Progressed:
-    """Where a training stands: all that is neither a tensor nor derived from the config."""
+class TrainingState:
+    """Where a training stands and what it has reached: all that is neither a tensor nor derived from the config."""
 
     identity: dict[str, Any]
+    """Options, data and shapes; a checkpoint of others is not continued."""
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    """Optimiser steps done."""
     total_steps: int = 0
     seconds: float = 0.0
+    """Training time of all runs that led here, evaluations included."""
     log_bytes: int = 0
     stale: int = 0
     best_epoch: int = 0
+    """Epochs done when the best state was seen; 0 = the start."""
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per evaluation: `step`, `epoch`, `seconds`, `valid` (the metrics), `best`."""
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
 
+    def summary(self) -> dict[str, Any]:
+        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`, `seconds`."""
+        seconds = round(self.seconds, 3)
+        return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.step, "seconds": seconds}
 
-def write_checkpoint(path: Path, state: Progressed, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+
+def write_checkpoint(path: Path, state: TrainingState, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write state and tensor groups ("module", "optimizer", …) atomically.
 
     Costs one write of all tensors. A full disk is a :class:`UserError`; the old checkpoint stays.
@@ -57,7 +67,7 @@ def write_checkpoint(path: Path, state: Progressed, groups: Mapping[str, Mapping
         save_file(_separate(tensors), temporary, metadata={"forwhy": json.dumps(asdict(state))})
 
 
-def read_checkpoint(path: Path) -> tuple[Progressed, dict[str, Tensors]] | None:
+def read_checkpoint(path: Path) -> tuple[TrainingState, dict[str, Tensors]] | None:
     """State and tensor groups, on the CPU; None when there is no checkpoint."""
     if not path.is_file():
         return None
@@ -65,8 +75,8 @@ def read_checkpoint(path: Path) -> tuple[Progressed, dict[str, Tensors]] | None:
         with safe_open(path, framework="pt") as stored:
             document = json.loads(stored.metadata()["forwhy"])
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        known = {entry.name for entry in fields(Progressed)}
-        state = Progressed(**{key: value for key, value in document.items() if key in known})
+        known = {entry.name for entry in fields(TrainingState)}
+        state = TrainingState(**{key: value for key, value in document.items() if key in known})
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged checkpoint; delete it to train from the start") from error
     groups: dict[str, Tensors] = {}

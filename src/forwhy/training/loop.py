@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +20,8 @@ from forwhy.errors import UserError
 from forwhy.progress import Progress
 from forwhy.training.checkpoint import (
     MetricsLog,
-    Progressed,
     Tensors,
+    TrainingState,
     kept_generators,
     pack_generators,
     pack_optimizer,
@@ -47,30 +46,10 @@ class Diverged(UserError):
     """The loss or the first metric is not a finite number."""
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training reached; the module holds the best state, not the last."""
-
-    best_epoch: int
-    """Epochs done when the best state was seen; 0 = the start."""
-    best_step: int
-    best_metrics: dict[str, float]
-    history: list[dict[str, Any]]
-    """One entry per evaluation: `step`, `epoch`, `seconds`, `valid` (the metrics), `best`."""
-    steps: int
-    seconds: float
-    """Training time of all runs that led here, evaluations included."""
-
-    def summary(self) -> dict[str, Any]:
-        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`, `seconds`."""
-        seconds = round(self.seconds, 3)
-        return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.steps, "seconds": seconds}
-
-
 def train(
     task: Task[Batch], config: LoopConfig, folder: Path, description: str, identity: str = ""
-) -> TrainingResult:
-    """Train ``task.module`` in place and leave its best state in it, in eval mode.
+) -> TrainingState:
+    """Train ``task.module`` in place and leave its best state (not the last) in it, in eval mode.
 
     ``folder`` gets ``metrics.jsonl`` and ``checkpoint.safetensors``; run again with the same options and
     ``identity`` (say, a hash of the data), the training continues, or returns at once if it had finished.
@@ -101,7 +80,7 @@ class _Training:
         self.task, self.config, self.name, self.device = task, config, name, device
         self.path = folder / CHECKPOINT
         shapes = {key: list(value.shape) for key, value in task.module.state_dict().items()}
-        self.state = Progressed({"options": config.identity(), "data": identity, "module": shapes})
+        self.state = TrainingState({"options": config.identity(), "data": identity, "module": shapes})
         self.best: Tensors = {}
         self.generators: Tensors = {}
         seed_everything(config.seed)
@@ -163,7 +142,7 @@ class _Training:
 
     # --- the loop
 
-    def run(self) -> TrainingResult:
+    def run(self) -> TrainingState:
         """Train until over, then put the best state into the module."""
         state = self.state
         with self.metrics, Signals() as self.signals:
@@ -175,9 +154,7 @@ class _Training:
             self.signals.stop(f"{self.name}: finished and saved; run the same command to continue")
         self.task.module.load_state_dict(self.best)
         self.task.module.eval()
-        return TrainingResult(
-            state.best_epoch, state.best_step, state.best_metrics, state.history, state.step, state.seconds
-        )
+        return state
 
     def _train(self) -> None:
         if self.config.evaluate_first and not self.state.history:
@@ -203,12 +180,16 @@ class _Training:
             unpack_generators(self.generators)
             self.generators = {}
         self.task.module.train()
-        while self.state.epoch == epoch and not self._is_over():
+        state = self.state
+        while state.epoch == epoch and not self._is_over():
             group = list(islice(rest, self.config.accumulation))
             if not group:
                 raise ValueError(f"{self.name}: epoch {epoch} gave fewer batches than its length {size}")
             self._step(group)
-            self._move(len(group), size)
+            state.step += 1
+            state.batch += len(group)
+            if state.batch >= size:
+                state.epoch, state.batch = epoch + 1, 0
             self._after_step()
 
     def _plan(self, size: int) -> None:
@@ -218,12 +199,6 @@ class _Training:
         if not self.state.total_steps:
             self.state.total_steps = self.config.epochs * math.ceil(size / self.config.accumulation)
         self.progress.total = self.state.total_steps
-
-    def _move(self, batches: int, size: int) -> None:
-        self.state.step += 1
-        self.state.batch += batches
-        if self.state.batch >= size:
-            self.state.epoch, self.state.batch = self.state.epoch + 1, 0
 
     def _step(self, group: list[Any]) -> None:
         """One update from the weighted mean of the losses of a group of batches, over all processes."""

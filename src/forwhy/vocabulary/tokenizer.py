@@ -22,7 +22,7 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
-from forwhy.training.loop import TrainingResult
+from forwhy.training.checkpoint import TrainingState
 from forwhy.training.task import Epoch, Task
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import (
@@ -98,7 +98,7 @@ class BehaviourTokenizer:
         graph: Bipartite,
         network: TokenizerNetwork,
         phrases: PhraseBook,
-        result: TrainingResult,
+        result: TrainingState,
     ) -> Vocabulary:
         found = network.all_words()
         codebooks = {name: book.codebook.numpy() for name, book in network.quantizers.items()}
