@@ -1,7 +1,7 @@
 """What the numbers say, in words: the summary and the headings, from the documents alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -223,18 +223,20 @@ def _ranked(run: Examined) -> Iterator[tuple[Kind, str]]:
         lost = [metric for metric in metrics if baseline[metric] >= own[metric]]
         if lost:
             yield "warning", f"{name} ranks at least as well by {metric_list(lost, metrics)}."
-        apart = [m for m in metrics if m not in lost and _end(own, m, 0) > _end(baseline, m, 1)]
+        ends, theirs = own.get("intervals") or {}, baseline.get("intervals") or {}
+        apart = [
+            metric
+            for metric in metrics
+            if metric not in lost
+            and metric in ends
+            and metric in theirs
+            and ends[metric][0] > theirs[metric][1]
+        ]
         if apart:
             yield (
                 "sure",
                 f"It ranks above {name} by {metric_list(apart, metrics)}: the intervals do not touch.",
             )
-
-
-def _end(values: Mapping[str, Any], metric: str, end: int) -> float:
-    """An end of the interval; one that never counts as apart where there is no interval."""
-    ends = (values.get("intervals") or {}).get(metric)
-    return float(ends[end]) if ends else (float("-inf"), float("inf"))[end]
 
 
 def _gained(run: Examined) -> Iterator[tuple[Kind, str]]:

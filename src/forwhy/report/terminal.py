@@ -111,13 +111,8 @@ def _number(value: float, digits: int = 4) -> str:
 
 def _constants(runs: Sequence[Examined]) -> list[str]:
     """The sentence of each constant control, once."""
-    said = {
-        f"{name}: {control['sentence']}": None
-        for run in runs
-        for name, control in run.controls.items()
-        if "sentence" in control
-    }
-    return list(said)
+    controls = [(name, it.get("sentence")) for run in runs for name, it in run.controls.items()]
+    return list(dict.fromkeys(f"{name}: {sentence}" for name, sentence in controls if sentence is not None))
 
 
 def _survivors(comparisons: Sequence[Comparison]) -> list[str]:
