@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = task_of(drawn() if options.data is None else Dataset.load(options.data), options)
-    total = int(task.pieces.targets.sum())
+    total = int((task.pieces.histories.lengths - task.pieces.context).sum())
     rows = steps_of(task, options)
     ours, plain = (measured(steps, total) for steps in rows)
     line = {

@@ -158,10 +158,11 @@ class Sequences:
         """Internal users with an item left out for the split, ascending."""
         return np.flatnonzero(self.targets(split) >= 0)
 
-    def drawn(self, split: Heldout, count: int, seed: int) -> Ints:
-        """`count` of the users with an item left out for the split, drawn by `seed`, ascending; 0: all of them."""
-        users = self.evaluated(split)
-        return np.sort(np.random.default_rng(seed).permutation(users)[: count or len(users)])
+    def validation(self, count: int, seed: int, window: int) -> tuple[Histories, Ints]:
+        """The last `window` training items and the validation item of `count` users (0: all), drawn by `seed`."""
+        users = self.evaluated("valid")
+        users = np.sort(np.random.default_rng(seed).permutation(users)[: count or len(users)])
+        return self.train.take(users).last(window), self.valid[users]
 
     def skipped(self, split: Heldout) -> int:
         """How many users have no item left out: too few interactions. They still train."""

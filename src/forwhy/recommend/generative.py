@@ -77,11 +77,8 @@ class GenerativeNetwork(nn.Module):
     """A model that knows the codes of items as tokens."""
 
     tokens: IndexTokens
-
-    @property
-    @abstractmethod
-    def reader(self) -> TreeReader:
-        """The model as beam search reads it."""
+    reader: TreeReader
+    """The model as beam search reads it."""
 
     def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder:
         """What finds items of this trie."""
@@ -230,11 +227,9 @@ class GenerativeRecommender(Recommender, Saved):
 
     def learn_repeats(self, sequences: Sequences) -> None:
         """Set `repeat_gain` by the lists of the users whose validation items were looked for in training; 0 without."""
-        chosen = sequences.drawn("valid", self.config.validation_users, self.config.seed)
-        histories = sequences.histories("valid").take(chosen).last(self.window)
-        self.repeat_gain = 0.0
-        lists = self.lists_after(histories, self._width(1))
-        self.repeat_gain = likeliest_gain(lists, histories, sequences.valid[chosen])
+        config, self.repeat_gain = self.config, 0.0
+        histories, targets = sequences.validation(config.validation_users, config.seed, self.window)
+        self.repeat_gain = likeliest_gain(self.lists_after(histories, self._width(1)), histories, targets)
 
     def _width(self, wanted: int) -> int:
         """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""
@@ -341,10 +336,9 @@ class GenerativeTask(Task[Batch]):
     ) -> None:
         self.module: nn.Module = network
         self.network, self.config, self.trie = network, config, trie
-        chosen = sequences.drawn("valid", config.validation_users, config.seed)
-        before = sequences.histories("valid").take(chosen).last(config.window)
-        self._prompts = [network.tokens.history(before[row]) for row in range(len(chosen))]
-        self._targets_B1 = torch.from_numpy(sequences.valid[chosen])[:, None]
+        before, targets = sequences.validation(config.validation_users, config.seed, config.window)
+        self._prompts = [network.tokens.history(before[row]) for row in range(len(before))]
+        self._targets_B1 = torch.from_numpy(targets)[:, None]
 
     def evaluate(self) -> Mapping[str, float]:
         """NDCG@10 and Recall@10 by constrained beam search; without validation items the training likelihood."""

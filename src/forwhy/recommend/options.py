@@ -16,31 +16,22 @@ class GenerativeOptions(TrainingOptions):
 
     window: PositiveInt = WINDOW
     """Items of a history that are read, the latest ones."""
-
     softmax: Literal["level", "vocab"] = "level"
     """What a code competes with in training: the codes of its level, or every token, as published (its cost grows
     with the vocabulary)."""
-
     normalise: Literal["auto", "level", "vocab", "legal"] = "auto"
     """What a code competes with in decoding (see `decoding.head.Normalise`); `auto`: as in training."""
-
     beam: PositiveInt = 20
     """Beams per person; more where more items are asked for."""
-
     epochs: NonNegativeInt = 40
-
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """Of AdamW."""
-
     weight_decay: NonNegativeFloat = 0.05
     """Of AdamW, on matrices but the embeddings."""
-
     warmup: float = Field(default=0.02, ge=0.0, lt=1.0)
     """Share of all steps in which the learning rate grows; then it falls along a cosine."""
-
     gradient_clip: NonNegativeFloat = 1.0
     """Largest norm of a step's gradient; 0: any."""
-
     validation_users: NonNegativeInt = 2000
     """Users whose validation item is looked for by beam search, drawn once; 0: all."""
 
@@ -71,37 +62,27 @@ class TigerConfig(GenerativeOptions):
             "batch_size": 512,
         },
     }
-
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper`: the published sizes."""
-
     layers: PositiveInt = 2
     """Blocks of the encoder, and as many of the decoder."""
-
     dims: PositiveInt = 128
     """Width of the states."""
-
     heads: PositiveInt = 4
     """Attention heads."""
-
     head_dims: PositiveInt = 32
     """Width of each; `heads` times it need not be `dims`."""
-
     feedforward: PositiveInt = 512
     """Width of a block's hidden layer."""
-
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Share dropped of the embeddings, of what each layer adds and of the last states, as in our LLM-BS. T5 also drops
     attention weights and hidden layers: left out, since drawing them is dear on a CPU."""
-
     targets: NonNegativeInt = 4
     """Items of each training history that are targets in an epoch, drawn anew each time; 0: all, as published. The
     encoder reads both ways, so each target costs a pass over its own window. A draw weighs people more alike, as
     evaluation does: on Beauty 4 are half of all targets, with a third of the tokens to read."""
-
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a target code that is spread over what it competes with."""
-
     batch_size: PositiveInt = 256
     """Targets per step, each with its history."""
 
@@ -115,25 +96,18 @@ class BackboneConfig(Options):
     name: str = "scratch"
     """`scratch`: a small Llama decoder with random weights, sized below. Otherwise any causal language model:
     `smollm2-135m`, `gemma3-270m`, a Hub id or a folder; all its weights are trained, then saved with the rest."""
-
     revision: str | None = None
     """Of a named model."""
-
     layers: PositiveInt = 4
     """Of the scratch decoder, as the options below."""
-
     dims: PositiveInt = 256
     """Width of its states."""
-
     heads: PositiveInt = 4
     """Attention heads; `dims` is an even multiple of it."""
-
     feedforward: PositiveInt = 768
     """Width of its feed-forward layers."""
-
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share dropped of the embeddings and of what each attention and feed-forward layer adds."""
-
     text_tokens: int = Field(default=4096, ge=300)
     """Most tokens of its text tokenizer (byte-level BPE, learnt from the item texts); only where text tasks are on."""
 
@@ -157,24 +131,18 @@ class TaskConfig(Options):
 
     item_to_index: NonNegativeFloat = 0.0
     """Text of an item -> its codes."""
-
     index_to_item: NonNegativeFloat = 0.0
     """Codes -> title."""
-
     fused: NonNegativeFloat = 0.0
     """Codes of a history -> title of the next item, and titles of a history -> codes of the next; one draw of a
     target per history and direction."""
-
     preference: NonNegativeFloat = 0.0
     """Codes of a history -> what the person likes, and codes and a wish -> codes of the next item; one draw of a
     target per history and direction."""
-
     preference_words: PositiveInt = 6
     """Words or phrases of a preference, at most."""
-
     text_limit: PositiveInt = 32
     """Tokens of an item's title or text, and of a preference, at most."""
-
     titles: PositiveInt = 8
     """Titles of a history given in words, the latest ones, at most."""
 
@@ -189,17 +157,13 @@ class ContrastConfig(Options):
 
     semantic: NonNegativeFloat = 0.1
     """lambda 1; 0 leaves the semantic part out."""
-
     behaviour: NonNegativeFloat = 0.1
     """lambda 2; 0 leaves the behaviour part out."""
-
     temperature: float = Field(default=0.1, gt=0.0)
     """What cosines are divided by."""
-
     negatives: PositiveInt = 2048
     """Random items of a batch that all its targets are told apart from; all items where there are fewer. A target is
     never its own negative."""
-
     in_batch: bool = False
     """The targets of the batch are negatives too."""
 
@@ -215,16 +179,12 @@ class AnnealingConfig(Options):
 
     epochs: NonNegativeInt = 0
     """Passes over the sequential data after full training; 0: no adapter."""
-
     rank: PositiveInt = 8
     """Of each update."""
-
     alpha: float = Field(default=32.0, gt=0.0)
     """Updates are scaled by alpha / rank."""
-
     dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
     """On the input of an update."""
-
     learning_rate: float = Field(default=2e-4, gt=0.0)
     """Of AdamW, falling as the first stage's does."""
 
@@ -248,28 +208,21 @@ class LlmBsConfig(GenerativeOptions):
             "annealing": {"epochs": 1, "learning_rate": 5e-5},
         },
     }
-
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper` is section 4.1.3 for a named backbone."""
-
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     tasks: TaskConfig = Field(default_factory=TaskConfig)
     contrast: ContrastConfig = Field(default_factory=ContrastConfig)
     annealing: AnnealingConfig = Field(default_factory=AnnealingConfig)
-
     stride: PositiveInt = 10
     """Targets beyond the window that share a pass. 1: each has its own, with the full window before it, as one by one.
     More: a history of n items costs about n / stride windows, and a target has window - stride + 1 items at least."""
-
     instruction: str = "Items that a person took, the oldest first:"
     """What stands before each history of a named backbone; a scratch decoder reads the begin token alone."""
-
     batch_size: PositiveInt = 128
     """Histories per step, with all their targets."""
-
     accumulation: PositiveInt = 1
     """Batches per step of the optimiser."""
-
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the training's forward pass; weights stay float32."""
 

@@ -9,7 +9,7 @@ of all heads together, F width of a hidden layer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,12 @@ BUCKETS, FARTHEST = 32, 128
 KeyValue = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Histories that were read, ready to be looked at by any number of beams."""
+Encoded = tuple[list[KeyValue], Tensor | None]
+"""Histories that were read, ready to be looked at by any number of beams.
 
-    layers: list[KeyValue]
-    """Per decoder block, keys and values [B, H, S, E]."""
-    unread: Tensor | None
-    """[B, 1, 1, S] added to attention: -inf behind the shorter ones; None where all are alike."""
+Per decoder block keys and values [B, H, S, E]; and what is added to attention [B, 1, 1, S]: -inf behind the shorter
+histories, None where all are equally long.
+"""
 
 
 class Stack(nn.Module):
@@ -55,15 +53,18 @@ class Stack(nn.Module):
         self,
         states_BTD: Tensor,
         bias: Tensor,
-        encoded: Encoded | None = None,
-        written: list[KeyValue] | None = None,
+        written: Sequence[KeyValue] = (),
+        read: Sequence[KeyValue] = (),
+        unread: Tensor | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """New states, and each block's keys and values with those of `written` before them."""
+        """New states, and each block's keys and values with those of `written` before them.
+
+        `read`, `unread`: the two parts of `Encoded`, which a decoder looks at.
+        """
         states_BTD, pairs = self.dropout(states_BTD), []
         none = [None] * len(self.blocks)
-        layers, unread = (none, None) if encoded is None else (encoded.layers, encoded.unread)
-        for block, before, read in zip(self.blocks, written or none, layers, strict=True):
-            states_BTD, pair = block(states_BTD, bias, before, read, unread)
+        for block, before, other in zip(self.blocks, written or none, read or none, strict=True):
+            states_BTD, pair = block(states_BTD, bias, before, other, unread)
             pairs.append(pair)
         return self.dropout(self.norm(states_BTD)), pairs
 

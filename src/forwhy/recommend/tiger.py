@@ -99,7 +99,7 @@ class TigerNetwork(GenerativeNetwork):
             unread = unread[:, None, None]
         bias = self.encoder.distances(places_S, places_S)
         states_BSD, _ = self.encoder(self.table(ids_BS), bias if unread is None else bias + unread)
-        return Encoded([block.cross.pair(states_BSD) for block in self.decoder.blocks], unread)
+        return [block.cross.pair(states_BSD) for block in self.decoder.blocks], unread
 
     def write(
         self,
@@ -107,7 +107,7 @@ class TigerNetwork(GenerativeNetwork):
         ids_BT: Tensor,
         places_n: Tensor,
         seen_BTn: Tensor,
-        written: list[KeyValue] | None = None,
+        written: Sequence[KeyValue] = (),
     ) -> tuple[Tensor, list[KeyValue]]:
         """States [B, T, D] that predict what follows each token, and keys and values of all tokens so far.
 
@@ -120,7 +120,7 @@ class TigerNetwork(GenerativeNetwork):
         """
         bias = self.decoder.distances(places_n[-ids_BT.shape[1] :], places_n)
         bias = bias.masked_fill(~seen_BTn[:, None], -torch.inf)
-        found: tuple[Tensor, list[KeyValue]] = self.decoder(self.table(ids_BT), bias, encoded, written)
+        found: tuple[Tensor, list[KeyValue]] = self.decoder(self.table(ids_BT), bias, written, *encoded)
         return found
 
     def _cross_entropy(self, states_BLD: Tensor, codes_BL: Tensor) -> Tensor:
@@ -138,14 +138,11 @@ class TigerNetwork(GenerativeNetwork):
     # --- as a `TreeReader`
 
     @property
-    def reader(self) -> TigerNetwork:
+    def reader(self) -> TigerNetwork:  # type: ignore[override]  # a module cannot hold itself as an attribute
         """The network itself."""
         return self
 
-    @property
-    def model(self) -> TigerNetwork:
-        """The network itself."""
-        return self
+    model = reader
 
     @property
     def device(self) -> torch.device:

@@ -76,7 +76,7 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """On another device."""
-        return Packed(self.items_BI.to(device), self.lengths_B.to(device), self.context_B.to(device))
+        return Packed(*(part.to(device) for part in vars(self).values()))
 
 
 def cut(train: Histories, window: int, stride: int) -> Pieces:
@@ -109,16 +109,11 @@ def layout(packed: Packed, tokens: Tokens, contrast: bool) -> tuple[Tensor, Tens
     ends_I = len(prompt_P) + tokens.items_NL.shape[1] * torch.arange(1, items + 1, device=ids_BT.device)
     ids_BT = torch.cat([ids_BT, ids_BT.new_full((rows, items), tokens.con)], dim=1)
     positions_T = torch.cat([places_T, ends_I])
-    return ids_BT, positions_T, _seen(positions_T, len(places_T))
-
-
-def _seen(positions_T: Tensor, con: int) -> Tensor:
-    """Codes see the codes up to themselves, CON tokens those before them and themselves."""
-    places_T = torch.arange(len(positions_T), device=positions_T.device)
-    codes_TT = (places_T[None] < con) & (positions_T[None] <= positions_T[:, None])
-    at_con_TT = (places_T[:, None] >= con) & (positions_T[None] == positions_T[:, None])
-    own_TT = places_T[None] == places_T[:, None]
-    return (codes_TT & ~at_con_TT) | own_TT
+    # Codes see the codes up to themselves, CON tokens those before their position and themselves.
+    is_con_T = torch.arange(len(positions_T), device=ids_BT.device) >= len(places_T)
+    ends_T = positions_T - is_con_T.long()
+    seen_TT = ~is_con_T & (positions_T <= ends_T[:, None])
+    return ids_BT, positions_T, seen_TT.fill_diagonal_(True)
 
 
 # --- Global contrast decompression: the state of CON tells its item's vectors from other items' (LLM-BS eq. 5).
@@ -203,17 +198,12 @@ class LlmBsNetwork(GenerativeNetwork):
             UserError: the model can't be decoded (see `TreeModel`), or its head is no linear layer.
         """
         super().__init__()
-        self._reader = TreeModel(lm.eval())
-        if not isinstance(self._reader.head, PlainHead):
+        self.reader: TreeModel = TreeModel(lm.eval())
+        if not isinstance(self.reader.head, PlainHead):
             raise UserError(f"{type(lm).__name__}: its head is no plain linear layer; take another backbone")
         self.lm, self.contrast = lm, contrast
         self.tokens, self.softmax = tokens, softmax
-        self._head = self._reader.head
-
-    @property
-    def reader(self) -> TreeModel:
-        """The language model, whose beams are apart by masks and positions."""
-        return self._reader
+        self._head = self.reader.head
 
     def forward(
         self, packed: Packed, negatives_M: Tensor | None = None, texts: Iterable[tuple[Tensor, Tensor]] = ()
@@ -276,7 +266,7 @@ class LlmBsNetwork(GenerativeNetwork):
     def _states(self, ids_BT: Tensor, positions_T: Tensor, seen_TT: Tensor | None) -> Tensor:
         """Last hidden states [B, T, D]."""
         places_1T = positions_T[None]
-        masks = None if seen_TT is None else self._reader.masks(seen_TT[None], places_1T, places_1T)
+        masks = None if seen_TT is None else self.reader.masks(seen_TT[None], places_1T, places_1T)
         states: Tensor = self._head.base(
             input_ids=ids_BT, position_ids=places_1T, attention_mask=masks, use_cache=False
         ).last_hidden_state

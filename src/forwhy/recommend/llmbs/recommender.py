@@ -87,12 +87,22 @@ class LlmBsRecommender(GenerativeRecommender):
         cls, dataset: Dataset, index: ItemIndex, config: LlmBsConfig, vectors: Vectors
     ) -> tuple[LlmBsNetwork, dict[str, Any]]:
         lm, tokens, tokenizer, base = _start(dataset, index, config)
-        contrast = _contrast(lm, len(index), vectors, config)
+        contrast, wanted = None, config.contrast.weights.keys()
+        if missing := sorted(wanted - vectors.keys()):
+            log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
+        if wanted & vectors.keys():
+            width = lm.get_input_embeddings().weight.shape[1]
+            contrast = Contrast(width, len(index), vectors, config.contrast)
         return LlmBsNetwork(lm, tokens, config.softmax, contrast), {"tokenizer": tokenizer, "base": base}
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
         network, config = self.network, self.config
-        texts = _texts(dataset, sequences, network.tokens, self.tokenizer, config)
+        texts, tasks = None, config.tasks
+        if tasks.any and self.tokenizer is not None and any(map(str.strip, dataset.item_texts())):
+            knows = (network.tokens, self.tokenizer)
+            texts = TextTasks(dataset, sequences.train, *knows, tasks, config.window, config.seed)
+        elif tasks.any:
+            log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
         loop = {"accumulation": config.accumulation, "precision": config.precision}
         task = LlmBsTask(network, sequences, self._trie, config, texts)
         self.metrics["full"] = task.learn(folder / "full", "llm-bs", identity, **loop).summary()
@@ -208,31 +218,6 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
         tokens = add_tokens(tokenizer, index, config.spoken_instruction)
     return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
-
-
-def _texts(
-    dataset: Dataset,
-    sequences: Sequences,
-    tokens: Tokens,
-    tokenizer: PreTrainedTokenizerBase | None,
-    config: LlmBsConfig,
-) -> TextTasks | None:
-    if not config.tasks.any:
-        return None
-    if tokenizer is None or not any(map(str.strip, dataset.item_texts())):
-        log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
-        return None
-    return TextTasks(dataset, sequences.train, tokens, tokenizer, config.tasks, config.window, config.seed)
-
-
-def _contrast(lm: PreTrainedModel, items: int, vectors: Vectors, config: LlmBsConfig) -> Contrast | None:
-    """None where no source has both a weight and vectors."""
-    missing = sorted(config.contrast.weights.keys() - vectors.keys())
-    if missing:
-        log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
-    if not config.contrast.weights.keys() & vectors.keys():
-        return None
-    return Contrast(lm.get_input_embeddings().weight.shape[1], items, vectors, config.contrast)
 
 
 def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:

@@ -65,31 +65,22 @@ class SequentialOptions(TrainingOptions):
 
     network: str
     """Which network it is."""
-
     dims: PositiveInt = 64
     """d: width of an item's vector, which is both read and predicted (tied)."""
-
     window: PositiveInt = WINDOW
     """Items of a history that are read, the latest ones. Longer training histories are cut into pieces."""
-
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
     """Share of a layer's input that is dropped in training."""
-
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the target that is spread over all items that it is told apart from, itself included."""
-
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """Of AdamW."""
-
     weight_decay: NonNegativeFloat = 0.0
     """Of AdamW, decoupled: each step shrinks weights by this share of the learning rate."""
-
     batch_size: PositiveInt = 256
     """Histories per step; every place of each predicts its next item."""
-
     epochs: NonNegativeInt = 100
     patience: NonNegativeInt = 10
-
     validation_users: NonNegativeInt = 0
     """Users whose validation item is ranked to choose the epoch, drawn once; 0: all."""
 
@@ -119,7 +110,6 @@ class CandidateOptions(SequentialOptions):
     negatives: PositiveInt = 60
     """Items of a step that all its targets are told apart from, drawn evenly; all where there are fewer. A target is
     never its own negative."""
-
     validation_users: NonNegativeInt = 2000
 
 

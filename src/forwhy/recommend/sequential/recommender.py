@@ -43,9 +43,8 @@ class NextItemTask(Task[Batch]):
         self.module = self.network = network
         self.options = options = network.options
         self.parts = pieces(sequences.train, options.window)
-        self._users = sequences.drawn("valid", options.validation_users, options.seed)
-        self._before = sequences.histories("valid").take(self._users).last(options.window)
-        self._targets = torch.from_numpy(sequences.valid[self._users])
+        self._before, targets = sequences.validation(options.validation_users, options.seed, options.window)
+        self._targets_V1 = torch.from_numpy(targets)[:, None]
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW over everything: each step moves every item's vector."""
@@ -74,17 +73,17 @@ class NextItemTask(Task[Batch]):
 
     def evaluate(self) -> Mapping[str, float]:
         """NDCG@10 and Recall@10 of full ranking, ties against us; without validation items the training loss."""
-        if not len(self._users):
+        if not len(self._before):
             losses = [(self.weight(batch), float(self.loss(batch)["loss"])) for batch in self.batches(0)]
             return {"train_loss": sum(w * loss for w, loss in losses) / sum(w for w, _ in losses)}
         hits, gains, start = 0.0, 0.0, 0
         for scores_BI in self.network.validated(self._before):
-            targets_B1 = self._targets[start : start + len(scores_BI), None]
+            targets_B1 = self._targets_V1[start : start + len(scores_BI)]
             ranks_B = (scores_BI >= scores_BI.gather(1, targets_B1.to(scores_BI.device))).sum(1)
             ranks_B = ranks_B[ranks_B <= 10]
             hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
             start += len(scores_BI)
-        return {"ndcg@10": gains / len(self._users), "recall@10": hits / len(self._users)}
+        return {"ndcg@10": gains / len(self._before), "recall@10": hits / len(self._before)}
 
 
 class NextItemRecommender(Recommender, Saved):
