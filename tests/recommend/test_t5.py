@@ -206,7 +206,7 @@ def test_what_was_read_is_held_once_however_many_beams_look_at_it(monkeypatch: p
     grow = made.lm.grow
 
     def watched(read: Any, *given: Any) -> Tensor:  # noqa: ANN401
-        held.extend(keys.shape[0] for pair in read.encoded.layers for keys in pair)
+        held.extend(keys.shape[0] for pair in read.encoded[0] for keys in pair)
         return grow(read, *given)
 
     monkeypatch.setattr(made.lm, "grow", watched)
