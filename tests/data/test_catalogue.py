@@ -19,7 +19,8 @@ def town() -> Dataset:
 
 def test_it_comes_back_from_an_artifact(town: Dataset, tmp_path: Path) -> None:
     known = Catalogue.of(town, town.edges("train"))
-    artifact.save(tmp_path / "a", "known", {}, known.tensors(), known.tables(), "")
+    content = artifact.Content(tensors=known.tensors(), tables=known.tables())
+    artifact.save(tmp_path / "a", "known", content)
     again = Catalogue.read(artifact.load(tmp_path / "a", "known"))
     assert (again.users, again.items, list(again.titles)) == (known.users, known.items, known.titles)
     assert again.taken.tolist() == known.taken.tolist()

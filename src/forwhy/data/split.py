@@ -88,18 +88,25 @@ def k_core(rows: pl.DataFrame, k: int) -> pl.DataFrame:
     It is unique, so it does not depend on the order of rows; it may be empty. Rows are counted, repeated
     pairs too. O(n) per round; a round takes away everybody who has too few rows.
     """
-    left = -1
-    while left != rows.height:
-        left = rows.height
-        rows = rows.filter(*(pl.len().over(side) >= k for side in SIDES))
-    return rows
+    left, count = rows.select(SIDES).with_row_index(), -1
+    while count != left.height:
+        count = left.height
+        left = left.filter(*(pl.len().over(side) >= k for side in SIDES))
+    return rows[left["index"]]
 
 
 def one_per(rows: pl.DataFrame, keys: Sequence[str], which: Literal["first", "last"]) -> pl.Series:
     """Whether a row is the earliest (latest) by `time` of its combination of `keys`; ties go by row order."""
-    numbered = rows.select(*keys, "time").with_row_index()
-    kept = numbered.sort("time", maintain_order=True).unique(keys, keep=which)["index"]
-    return numbered["index"].is_in(kept.implode())
+    # numpy sorts in a third of the memory that polars takes
+    order = np.lexsort([rows[name].to_numpy() for name in ("time", *reversed(keys))])
+    edge = np.zeros(len(order) + 1, dtype=bool)
+    edge[[0, -1]] = True
+    for key in keys:
+        ordered = rows[key].to_numpy()[order]
+        edge[1:-1] |= ordered[1:] != ordered[:-1]
+    stays = np.zeros(len(order), dtype=bool)
+    stays[order[edge[:-1] if which == "first" else edge[1:]]] = True
+    return pl.Series(stays)
 
 
 def sample_users(users_U: pl.Series, count: int, seed: int) -> pl.Series:
