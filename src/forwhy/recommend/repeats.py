@@ -9,7 +9,6 @@ Shapes: B people.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwhy.data.sequences import Histories
 from forwhy.recommend.base import Ints, Listed
@@ -31,7 +30,14 @@ def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -
         again_B[row] = targets_B[row] in histories[row]
     if not mass_B.any():
         return 0.0
-    return _solved(mass_B, float(again_B.sum()) + 0.5)
+    # By bisection: how many repeats the model expects grows with the gain.
+    low, high, wanted = -FARTHEST, FARTHEST, float(again_B.sum()) + 0.5
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        odds_B = np.exp(middle) * mass_B
+        expected = (odds_B / (1 - mass_B + odds_B)).sum()
+        low, high = (middle, high) if expected < wanted else (low, middle)
+    return round((low + high) / 2, 3)
 
 
 def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:
@@ -40,14 +46,3 @@ def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:
     moved = scores + np.float32(gain) * np.isin(items, history)
     order = np.argsort(-moved, kind="stable")
     return items[order], moved[order].astype(np.float32)
-
-
-def _solved(mass_B: NDArray[np.float64], wanted: float) -> float:
-    """By bisection: how many repeats the model expects grows with the gain."""
-    low, high = -FARTHEST, FARTHEST
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        odds_B = np.exp(middle) * mass_B
-        expected = (odds_B / (1 - mass_B + odds_B)).sum()
-        low, high = (middle, high) if expected < wanted else (low, middle)
-    return round((low + high) / 2, 3)

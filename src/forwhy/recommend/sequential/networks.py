@@ -269,7 +269,11 @@ class CandidateNetwork(NextItemNetwork):
         own_N1 = self.own(reading, targets_N)[:, None]
         hit_NM = negatives_M == targets_N[:, None]
         others_NM = self(reading, negatives_M).masked_fill(hit_NM, -torch.inf)
-        return _first_class(torch.cat([own_N1, others_NM], 1), self.options.label_smoothing)
+        logits_NC, smoothing = torch.cat([own_N1, others_NM], 1), self.options.label_smoothing
+        # The target is the first class; what is smoothed goes to the classes that are possible.
+        logs_NC, possible_NC = torch.log_softmax(logits_NC, dim=1), logits_NC.isfinite()
+        spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
+        return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()
 
     def validated(self, histories: Histories) -> Iterator[Tensor]:
         """The scores, block by block."""
@@ -300,11 +304,3 @@ def in_blocks(recent: Histories, device: torch.device) -> Iterator[tuple[Tensor,
         arrays = (order[start : start + BLOCK], part.padded(), part.lengths)
         block, items_BL, lengths_B = (torch.from_numpy(array).to(device) for array in arrays)
         yield block, items_BL, lengths_B
-
-
-def _first_class(logits_NC: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy of the first class; what is smoothed goes to the classes that are possible."""
-    logs_NC = torch.log_softmax(logits_NC, dim=1)
-    possible_NC = logits_NC.isfinite()
-    spread_N = logs_NC.where(possible_NC, 0.0).sum(1) / possible_NC.sum(1)
-    return -((1 - smoothing) * logs_NC[:, 0] + smoothing * spread_N).mean()
