@@ -179,6 +179,8 @@ def test_options_that_contradict_are_refused() -> None:
         TokenizerConfig(macro=False, micro=False)
     with pytest.raises(ValidationError, match="every-step"):
         TokenizerConfig(start="xavier")
+    with pytest.raises(ValidationError, match='"full" needs start = "xavier" and a code_dim'):
+        TokenizerConfig(macro_source="full")
     with pytest.raises(ValidationError):
         TokenizerConfig(codez=3)
 
