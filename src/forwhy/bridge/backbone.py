@@ -1,9 +1,10 @@
-"""Linear layers in oneDNN's own weight layout while writing on a CPU.
+"""The frozen language model, used as it is: embeddings in, logits at chosen positions out.
 
-At a few rows per step a matrix product spends its time on reading and repacking the weights. Packed once and
-kept, they make decoding about 1.3x faster on two cores (docs/results.md), and reading the prompts 1.1 to 1.2x;
-the model's own weights stay where they are.
-Shapes: B rows, I inputs, O outputs.
+Nothing here depends on a model's family: embeddings are taken through the model's own embedding layer (which may
+scale them), masks and positions are made by the model, and its head is applied by its own `forward`.
+
+Shapes: B rows, S positions after the prefix, P prefix positions, D model width, V vocabulary, N chosen positions,
+I inputs and O outputs of a linear layer.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from forwhy.training.engine import resolve_device
 _LEAST_ROWS = 4
 _USUAL_ROWS = 16
 _LARGEST_BYTES = 2 << 30
+_NORM_SAMPLE = 8192
 
 
 class PackedLinears:
-    """A second copy of a model's linear weights, made at first use.
+    """A second copy of a model's linear weights in oneDNN's own layout, made at first use.
 
-    Only float32 weights on a CPU, at most 2 GiB of them, with a torch built with oneDNN; otherwise nothing
-    happens.
+    At a few rows per step a matrix product spends its time on reading and repacking the weights. Packed once they make
+    decoding about 1.3x faster on two cores, and reading the prompts 1.1 to 1.2x (docs/results.md). Only float32
+    weights on a CPU, at most 2 GiB of them, with a torch built with oneDNN; otherwise nothing happens.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -76,17 +79,6 @@ def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
         return out
 
     return forward
-
-
-# --- The frozen language model, used as it is: embeddings in, logits at chosen positions out.
-#
-# Shapes: B rows, S positions after the prefix, P prefix positions, D model width, V vocabulary, N chosen
-#     positions.
-# Nothing here depends on a model's family: embeddings are taken through the model's own embedding layer (which
-# may scale them), masks and positions are made by the model, and its head is applied by its own `forward`.
-
-
-_NORM_SAMPLE = 8192
 
 
 class Backbone:

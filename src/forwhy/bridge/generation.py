@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class PromptBatch:
     """What follows the prefix, padded on the left so that all end together."""
     pad_B: Tensor
     """Padding of each; where there is none, no mask is made at all."""
-    reading: AbstractContextManager[object] = field(default_factory=nullcontext)
+    reading: AbstractContextManager[object]
     """Entered for the pass, and left before the second token: what is injected into the prompts' positions
     reaches later tokens through their keys and values."""
 
@@ -69,17 +69,6 @@ class Written:
 def most_in_a_pass(slots: int) -> int:
     """Largest number of rows in a pass over prompts, where `slots` rows are written together."""
     return max(1, slots // 4)
-
-
-def greedy(
-    backbone: Backbone, prefix: Prefix, prompts: Iterable[PromptBatch], decoding: Decoding, slots: int
-) -> list[Written]:
-    """The most probable token, again and again, for every row; as :func:`steps`, taken to the end."""
-    written: list[Written] = []
-    with backbone.packed.used(slots):
-        for written in steps(backbone, prefix, prompts, decoding, slots):  # noqa: B007 - the last one counts
-            pass
-    return written
 
 
 @torch.inference_mode()

@@ -78,7 +78,7 @@ class RowBatch:
     """Padding on the left (0 unless asked for)."""
 
     def to(self, device: torch.device) -> RowBatch:
-        """The same on a device."""
+        """These tensors on a device."""
         return RowBatch(*(part.to(device) for part in vars(self).values()))
 
 
@@ -100,7 +100,10 @@ class Prompt:
             self.prefix_ids = tuple(own_ids(tokenizer, head))
         else:
             tail, self._lead = "\nExplanation:", " "
-            self.prefix_ids = tuple(_plain_head(tokenizer, f"{config.instruction}\n"))
+            head_ids = list(
+                tokenizer(f"{config.instruction}\n")["input_ids"]
+            )  # with what the tokenizer puts first
+            self.prefix_ids = tuple(head_ids[:-1] if head_ids[-1] == tokenizer.eos_token_id else head_ids)
         self.tail_ids = tuple(own_ids(tokenizer, tail))
         end = answer_end(tokenizer)
         if end is None:
@@ -184,12 +187,6 @@ class Prompt:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
-
-
-def _plain_head(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The beginning without a chat template: what the tokenizer puts first, then the instruction."""
-    ids = list(tokenizer(text)["input_ids"])
-    return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
 
 
 # --- Batches of similar length.

@@ -22,7 +22,6 @@ from forwhy.bridge.generation import (
     PromptBatch,
     Written,
     finish,
-    greedy,
     most_in_a_pass,
     pieces,
     steps,
@@ -198,8 +197,12 @@ class Reader(Generic[BridgeT]):
     @torch.inference_mode()
     def greedy(self, rows: Sequence[Row], decoding: Decoding, batch_size: int) -> list[Written]:
         """The tokens of each row, at most `batch_size` rows written together. Cheapest with the longest first."""
-        slots = min(batch_size, len(rows))
-        return greedy(self.backbone, self.prefix(), self.prompts(rows, slots), decoding, slots)
+        slots, written = min(batch_size, len(rows)), []
+        prefix, prompts = self.prefix(), self.prompts(rows, slots)
+        with self.backbone.packed.used(slots):
+            for written in steps(self.backbone, prefix, prompts, decoding, slots):  # noqa: B007 - the last one counts
+                pass
+        return written
 
     def stream(self, row: Row, config: GenerationConfig) -> Iterator[str]:
         """The explanation of one row in pieces as they come; joined they are what :meth:`write` returns."""

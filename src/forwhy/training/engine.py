@@ -45,19 +45,15 @@ def resolve_device(device: str = "auto") -> torch.device:
         UserError: there is no device of this name here.
     """
     if device != "auto":
-        return _usable(device)
+        try:
+            torch.empty(0, device=device)
+            return torch.device(device)
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"device {device!r} cannot be used here ({reason}); use auto or cpu") from None
     if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true"}:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def _usable(device: str) -> torch.device:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"device {device!r} cannot be used here ({reason}); use auto or cpu") from None
-    return torch.device(device)
 
 
 class Engine:

@@ -16,19 +16,14 @@ class TrainingOptions(Options):
 
     epochs: NonNegativeInt = 10
     """Passes over the training data, at most; 0 trains nothing (the start is evaluated and kept)."""
-
     evaluate_every: PositiveInt = 1
     """Epochs between two validations; there is always one at the end."""
-
     patience: NonNegativeInt = 5
     """Validations without a better first metric after which training stops; 0: never."""
-
     checkpoint_seconds: NonNegativeFloat = 60.0
     """Seconds between two checkpoints; a killed run loses at most this much work."""
-
     seed: NonNegativeInt = 0
     """Of every random choice; with one seed a CPU run gives the same bytes."""
-
     device: str = "auto"
     """Where it runs: `auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
 
@@ -50,25 +45,18 @@ class LoopConfig(TrainingOptions):
 
     evaluate_unit: Literal["epochs", "steps"] = "epochs"
     """Whether `evaluate_every` counts epochs (short ones) or optimiser steps (long epochs)."""
-
     evaluate_first: bool = False
     """Evaluate before the first step: the start may be the best state (spectral start, warm start)."""
-
     schedule: Literal["constant", "cosine"] = "constant"
     """What becomes of the optimiser's learning rates over all steps; `cosine` falls to 0."""
-
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of all steps in which the learning rate grows linearly from 0."""
-
     accumulation: int = Field(default=1, ge=1)
     """Batches whose gradients make one optimiser step; as if they had been one batch (memory for time)."""
-
     gradient_clip: float = Field(default=0.0, ge=0.0)
     """Largest L2 norm of all gradients together; 0 = no clipping."""
-
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast precision of the forward pass; the trained weights stay float32. fp16 needs a GPU."""
-
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""
 
