@@ -139,10 +139,7 @@ def test_removed_text_is_read_nowhere(
     seen = folder.dataset()
     config = IntentsConfig(source=source, heldout_people=True)
     known = KnownStatements(seen, config)
-    told = [
-        statement.text for side in known._facts.values() for facts in side.values() for statement in facts
-    ]
-    told += [text.text for side in known._texts.values() for texts in side.values() for text in texts]
+    told = [it.text for table in (known._facts, known._texts) for some in table.values() for it in some]
     told += [
         phrase
         for side in ("user", "item")
