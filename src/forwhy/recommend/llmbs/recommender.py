@@ -73,7 +73,7 @@ class LlmBsRecommender(GenerativeRecommender):
         """Put together what was fitted or read; the other arguments are those of every generative recommender.
 
         Args:
-            parts: Catalogue, index, network and config, as of every `GenerativeRecommender`.
+            parts: Catalogue, index, network and config.
             tokenizer: Of a model that knows text.
             adapter: The annealing adapter inside the model.
             base: Name and revision of the model that training began with, and its licence where known.

@@ -67,13 +67,8 @@ class Annealing(nn.Module):
         inject_adapter_in_model(lora, lm, adapter_name="annealing")
         self._tables = _own_rows(lm, tokens)
         self._layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
-        self.trained = nn.ParameterDict(
-            {
-                name.replace(".", "/"): parameter
-                for name, parameter in lm.named_parameters()
-                if parameter.requires_grad
-            }
-        )
+        trained = {name.replace(".", "/"): it for name, it in lm.named_parameters() if it.requires_grad}
+        self.trained = nn.ParameterDict(trained)
         self.on = True
 
     def switch(self, on: bool) -> None:
@@ -104,10 +99,8 @@ class Annealing(nn.Module):
 def _own_rows(lm: PreTrainedModel, tokens: Tokens) -> list[IndexRows]:
     """Trained rows in the embedding and, where it is another table, in the head."""
     embedding, head = lm.get_input_embeddings(), lm.get_output_embeddings()
-    tied = embedding.weight is head.weight
-    rows = [IndexRows(embedding.weight, tokens.first, tokens.count)]
-    if not tied:
-        rows.append(IndexRows(head.weight, tokens.first, tokens.count))
+    tables = [embedding.weight] if embedding.weight is head.weight else [embedding.weight, head.weight]
+    rows = [IndexRows(table, tokens.first, tokens.count) for table in tables]
     for module, own in zip((embedding, head), (rows[0], rows[-1]), strict=True):
         parametrize.register_parametrization(module, "weight", own, unsafe=True)
     return rows
