@@ -153,7 +153,7 @@ class Backbone:
         """Where vectors can be injected into every layer; found once per mode and kept.
 
         Raises:
-            UserError: as :class:`Injection`.
+            UserError: The model's layers have no projections that this mode can use.
         """
         if mode not in self._injections:
             self._injections[mode] = Injection(self.model, mode)

@@ -152,7 +152,7 @@ def _word_starts(vocabulary: Vocabulary, backbone: Backbone, config: BeatConfig)
 
 
 def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list[int]:
-    """Codes without a word take that of the nearest codeword that has one; all -1 when none has."""
+    """A code without a word takes the word of the nearest codeword that has one; all stay -1 when none has."""
     known, missing = np.flatnonzero(ids_K >= 0), np.flatnonzero(ids_K < 0)
     for code in missing if len(known) else ():
         distance = np.square(codewords_KM[known] - codewords_KM[code]).sum(axis=1)

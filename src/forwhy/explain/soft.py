@@ -205,7 +205,7 @@ class ReadingTask(Task[list[Row]]):
         return float(sum(len(row.target) for row in batch))
 
     def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
-        """The explainer's own."""
+        """What the explainer minimises, and parts worth logging."""
         return self.explainer._loss(batch)
 
     def evaluate(self) -> Mapping[str, float]:

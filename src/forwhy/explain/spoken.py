@@ -114,11 +114,7 @@ class ChatReader:
         yield self.write([row], config)[0]
 
     def nll(self, rows: Sequence[Described]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Not to be had.
-
-        Raises:
-            UserError: Always: a chat interface tells no probabilities.
-        """
+        """Refused with a :class:`UserError`: a chat interface tells no probabilities."""
         raise UserError(
             f"LLM {self._chat.model!r}: a chat interface tells no probabilities of given texts; leave "
             "explainer.words.chat out, so that explainer.model writes and scores"
