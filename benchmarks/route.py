@@ -38,6 +38,8 @@ def watch(frame, event, argument):
     if event != "call" or not code.co_flags & 1 or not code.co_filename.startswith(package):
         return
     file = code.co_filename[len(package):]
+    if not file.endswith(".py"):  # a template
+        return
     if file not in order:
         order.append(file)
     if file in EQUATIONS and not chain:
@@ -128,7 +130,7 @@ def lines_of(files: Sequence[str]) -> int:
     return sum((ROOT / "src" / "forwhy" / file).read_text(encoding="utf-8").count("\n") for file in files)
 
 
-def _histories(folder: Path) -> Path:
+def ring_run(folder: Path) -> Path:
     """Forty people who go around a ring of twelve items, in LC-Rec's layout, imported and learned by LLM-BS."""
     source = folder / "ring"
     source.mkdir()
@@ -161,7 +163,7 @@ def main() -> None:
         little_town(users=40, items=30, visits=8, explanations=(30, 8, 8)).save(folder / "town")
         recipe = folder / "town.toml"
         recipe.write_text(TOWN.format(folder=folder, model=given.model))
-        routes = explaining_routes(recipe, folder) | recommending_route(_histories(folder), "0,1,2")
+        routes = explaining_routes(recipe, folder) | recommending_route(ring_run(folder), "0,1,2")
     for name, files in routes.items():
         print(f"{name}: {len(files)} files (budget {BUDGETS[name]}), {lines_of(files):,} lines in them")
         if given.files:
