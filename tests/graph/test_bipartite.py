@@ -90,3 +90,10 @@ def test_negatives_are_uniform() -> None:
     drawn = Negatives(graph).draw(np.zeros(50_000, np.int64), np.random.default_rng(0))
     shares = np.bincount(drawn, minlength=8) / len(drawn)
     np.testing.assert_allclose(shares, [0, 0.2, 0.2, 0, 0, 0.2, 0.2, 0.2], atol=0.01)
+
+
+def test_as_many_dimensions_as_asked_and_as_there_are() -> None:
+    graph = random_graph()
+    for asked, given_ in ((1, 1), (4, 4), (99, 17)):
+        assert right_vectors(graph, asked, seed=0).shape == (17, given_)
+        assert [len(vectors[0]) for vectors in spectral_embeddings(graph, asked)] == [given_, given_]
