@@ -241,3 +241,16 @@ def test_a_link_to_a_folder_stays_a_link(folder: Path) -> None:
     with atomic_folder(folder.parent / "fresh") as temporary:
         (temporary / "x").write_text("")
     assert (folder.parent / "fresh" / "x").exists()
+
+
+def test_a_folder_of_an_older_format_names_the_command_that_makes_it_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "stage"
+    artifact.save(folder, "thing", artifact.Content())
+    forge(folder, format=1)
+    with pytest.raises(
+        UserError, match=r"format 1 of forwhy .* reads format 2; .* with the command that made it"
+    ):
+        artifact.load(folder, "thing")
+    (tmp_path / "run" / "recipe.toml").touch()
+    with pytest.raises(UserError, match=r"again with `forwhy run .*/run/recipe.toml --out .*/run`"):
+        artifact.load(folder, "thing")

@@ -58,6 +58,17 @@ def test_the_former_name_of_the_protocol_is_read(tmp_path: Path) -> None:
         load_recipe(recipe_file(tmp_path), ["data.graph=leak-free", "data.protocol=leak-free"])
 
 
+def test_options_of_older_runs_are_left_out_where_they_said_what_is_so_now(tmp_path: Path) -> None:
+    older = ["vocabulary.text_guess=0.7", "explainer.projector.distinct_start=false"]
+    assert load_recipe(recipe_file(tmp_path), older) == load_recipe(recipe_file(tmp_path))
+    with pytest.raises(
+        UserError, match=r"'vocabulary\.text_guess' is no option any more, it is always 0\.7; leave"
+    ):
+        load_recipe(recipe_file(tmp_path), ["vocabulary.text_guess=0.5"])
+    with pytest.raises(UserError, match=r"unknown key 'vocabulary\.text_gues'"):
+        load_recipe(recipe_file(tmp_path), ["vocabulary.text_gues=0.5"])
+
+
 def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path), ["vocabulary.preset=paper", "vocabulary.batch_size=7"])
     assert (recipe.vocabulary.start, recipe.vocabulary.batch_size) == ("xavier", 7)

@@ -152,9 +152,14 @@ def load(folder: Path, kind: str) -> Artifact:
     document = read_signed(folder, CONFIG, "an artifact", FORMAT, "forwhy run")
     path, found = folder / CONFIG, document.get("kind")
     if document["format"] < FORMAT:
+        run = folder.parent
+        is_stage = (run / "recipe.toml").is_file()
+        command = (
+            f"`forwhy run {run / 'recipe.toml'} --out {run}`" if is_stage else "the command that made it"
+        )
         raise UserError(
             f"{path}: format {document['format']} of forwhy {document['forwhy']}, this library reads format {FORMAT}; "
-            "make it again with `forwhy run RUN/recipe.toml --out NEW`, or with the command that made it"
+            f"make it again with {command}"
         )
     if found != kind:
         raise UserError(

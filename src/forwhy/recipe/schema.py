@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,16 @@ from forwhy.errors import UserError
 from forwhy.options import checked, merged
 from forwhy.systems import find_system
 from forwhy.systems.base import System
+
+FORMER: Mapping[str, object] = {
+    "explainer.projector.distinct_start": False,
+    "vocabulary.text_guess": 0.7,
+    "vocabulary.text_score": 0.1,
+    "collaborative.start_norm": 6.0,
+    "recommender.contrast.projector": "linear",
+    "recommender.tasks.preference_text": "words",
+}
+"""Options of earlier versions -> what they are now."""
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
@@ -58,7 +69,24 @@ def make_recipe(values: Mapping[str, Any], path: Path | str) -> System:
         kind = find_system(str(name))
     except UserError as error:
         raise UserError(f"{path}: 'system': {error}") from None
-    return checked(kind, values, str(path))
+    return checked(kind, _without_former(values, path), str(path))
+
+
+def _without_former(values: Mapping[str, Any], path: Path | str) -> Mapping[str, Any]:
+    """Leaves out options of earlier versions, which stand in the resolved recipes of older runs."""
+    kept = copy.deepcopy(dict(values))
+    for dotted, always in FORMER.items():
+        *sections, key = dotted.split(".")
+        table: Any = kept
+        for section in sections:
+            table = table.get(section) if isinstance(table, dict) else None
+        if isinstance(table, dict) and key in table:
+            if table[key] != always:
+                raise UserError(
+                    f"{path}: '{dotted}' is no option any more, it is always {always!r}; leave it out"
+                )
+            del table[key]
+    return kept
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
