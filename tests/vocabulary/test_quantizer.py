@@ -178,3 +178,19 @@ def test_one_item_is_enough_and_bad_vectors_are_refused() -> None:
     assert rqvae_codes(VECTORS[:1], CONFIG._replace(epochs=1)).shape == (1, 3)
     with pytest.raises(UserError, match="semantic vectors: row 0"):
         rqvae_codes(np.full((2, 3), np.nan), CONFIG, "semantic vectors")
+
+
+def test_the_loss_is_of_the_decoded_sum_of_the_named_codewords() -> None:
+    torch.manual_seed(0)
+    model = RqVae(12, CONFIG, restart_after=4)
+    x_ND = torch.randn(200, 12)
+    codes_NL = model.codes(x_ND, start=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        left_NM = model.encoder(x_ND)
+        words = [book.codebook[codes] for book, codes in zip(model.books, codes_NL.T, strict=True)]
+        expected = torch.nn.functional.mse_loss(model.decoder(sum(words)), x_ND)
+        for word_NM in words:  # what each level quantises is what those above leave
+            expected = expected + 0.25 * torch.nn.functional.mse_loss(left_NM, word_NM)
+            left_NM = left_NM - word_NM
+        torch.testing.assert_close(model(x_ND), expected)
