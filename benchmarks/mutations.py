@@ -48,7 +48,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
         "evaluate/gain.py": ["tests/evaluate"],
     },
     LEAKS: {
-        "data/leaks.py": ["tests/data", "tests/test_protocol_runs.py"],
+        "data/leaks.py": ["tests/data", "tests/test_protocol_runs.py", "tests/text/mining"],
         "data/protocols.py": ["tests/data", "tests/test_protocol_runs.py"],
         "data/split.py": ["tests/data"],
         "data/intents.py": ["tests/data", "tests/test_protocol_runs.py"],

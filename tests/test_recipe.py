@@ -177,6 +177,7 @@ def test_run_leaves_what_the_runner_says(tiny_run: Path) -> None:
     assert list((tiny_run / "work").iterdir()) == []
     stages = {json.loads(line)["stage"] for line in (tiny_run / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"vocabulary", "explainer"}
+    assert all(0 <= stage["seconds"] < 600 for stage in RunFolder(tiny_run).state().values())
 
 
 def test_the_texts_behind_the_numbers_are_kept(tiny_run: Path) -> None:
