@@ -19,16 +19,14 @@ from forwhy.data.sequences import Histories
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Whom a fitted recommender or explainer serves; what it cannot do is a `UserError` that names a remedy."""
+    """Whom a recommender serves; others are refused by a `UserError` that names a remedy."""
 
     hot: bool = True
     """Users and items of the training data."""
     warm: bool = False
     """People who come later with a history of known items."""
     cold: bool = False
-    """People of whom nothing is known: an empty history, or users and items by their text alone."""
-    scores: bool = True
-    """Whether an explainer can say how probable a given text is: NLL, information gain, contributions of tokens."""
+    """People of whom nothing is known: an empty history."""
 
 
 @dataclass(frozen=True, eq=False)

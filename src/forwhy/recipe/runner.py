@@ -128,8 +128,9 @@ def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunF
         _on_main(lambda: home.clear_work(step.name, inputs))  # a kill right after the mark left it
         log.info("%s: unchanged since it was done (%s); skipped", step.name, home.path / output_of(step.name))
         return StageReport(step.name, "skipped", float(home.state()[step.name]["seconds"]))
-    donor = next((other for other in siblings if other.holds(inputs)), None)
-    if donor is not None and step.name != "evaluation":  # what is measured is measured anew
+    donors = siblings if step.name != "evaluation" else ()  # what is measured is measured anew
+    donor = next((other for other in donors if other.holds(inputs)), None)
+    if donor is not None:
         seconds = _copy(home, donor, step, inputs)
         log.info("%s: the same as in %s; copied", step.name, donor.path)
         return StageReport(step.name, "copied", seconds)
