@@ -195,7 +195,11 @@ def test_resolved_recipe_continues_the_run(tiny_run: Path, caplog: pytest.LogCap
     before = outputs(tiny_run)
     with caplog.at_level(logging.INFO, "forwhy"):
         reports = run(load_recipe(tiny_run / "recipe.toml"), tiny_run)
-    assert [report.action for report in reports] == ["skipped"] * 3
+    stages = RunFolder(tiny_run).state()
+    assert [(it.action, it.seconds) for it in reports] == [
+        ("skipped", stages[it.stage]["seconds"]) for it in reports
+    ]
+    assert len(reports) == 3
     assert sum("skipped" in message for message in caplog.messages) == 3
     assert outputs(tiny_run) == before
 
@@ -272,6 +276,7 @@ def test_without_explanations_only_the_vocabulary_is_learned(
     town = make_dataset("silent", tables, {})
     reports = run(load_recipe(tiny_recipe), tmp_path / "run", dataset=town)
     assert [report.action for report in reports] == ["done", "left out", "done"]
+    assert [report.seconds > 0 for report in reports] == [True, False, True]
     evaluation = RunFolder(tmp_path / "run").evaluation()
     assert evaluation["ranking"]["recall@20"] > 0
     assert (evaluation["text"], evaluation["nll"], evaluation["text_retrieval"]) == (None, None, None)
