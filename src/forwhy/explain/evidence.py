@@ -68,11 +68,57 @@ class ItemEvidence:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A pair of words, one of the user and one of the item in the same slot, and what it adds to their score."""
+
+    user: str
+    """Name of the user's word."""
+    item: str
+    """Name of the item's word."""
+    contribution: float
+    """The product of both words' vectors; over all slots these add to the score exactly."""
+    share: float
+    """Part of the score: contribution / score. Shares of a pair add to one; a negative one speaks against."""
+
+
+@dataclass(frozen=True)
+class StatementEvidence:
+    """One thing that is known of the item or the user, and that a text may rest on."""
+
+    id: str
+    """"i1", "i2", … about the item and "u1", "u2", … about the user; unique within an explanation."""
+    side: Side
+    text: str
+    source: str
+    """Where it was said: `title`, `item` (categories, description), `phrase`, `profile`, `explanation` or `review` (of
+    other people, in training), `nearby` (said of the items that are nearest by text)."""
+    about: str | int
+    """External id of the item or user that it was said of."""
+    support: float
+    """How near it is to the pair, from -1 to 1."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A part of a text that can be checked, and what supports it."""
+
+    text: str
+    """As it stands in the sentence."""
+    evidence: list[str]
+    """Ids of the statements that support it, the best first; empty: unsupported."""
+    support: float
+    """Cosine with the nearest statement, from -1 to 1; 0 where there is none."""
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """The user's items most like the explained one, and the best phrases of the tokens."""
+    """What stands behind a text: items of the history, phrases of the tokens, statements about both sides."""
 
     items: list[ItemEvidence] = field(default_factory=list)
+    """The user's items most like the explained one."""
     phrases: list[str] = field(default_factory=list)
+    """The best phrases of the tokens."""
+    statements: list[StatementEvidence] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,6 +128,10 @@ class Explanation:
     text: str
     tokens: list[TokenEvidence]
     evidence: Evidence
+    because: list[Share] = field(default_factory=list)
+    """Which pairs of words carried the score; empty where the score is no sum over words."""
+    claims: list[Claim] = field(default_factory=list)
+    """What the text says, part by part; empty where nobody checked."""
 
     def document(self) -> dict[str, Any]:
         """As plain lists and dictionaries, for JSON."""
