@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from forwhy.data.dataset import Dataset
 from forwhy.graph.bipartite import Bipartite, Negatives
-from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork, hits_and_recall
+from forwhy.graph.representations import CollaborativeConfig
 
 
 class Plain(nn.Module):

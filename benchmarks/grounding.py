@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
-from forwhy.evaluate.evidence import KnownStatements
+from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
 from forwhy.evaluate.reading import match, read_outputs
 from forwhy.text.encoder import text_encoder

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.data.sample import little_town
+from forwhy.evaluate.bertscore import BertScore
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.neural import BertScore
+from forwhy.evaluate.overlap import words
 from forwhy.evaluate.reading import read_outputs
 from forwhy.evaluate.text import Features
-from forwhy.evaluate.words import words
 from forwhy.models import cache_folder
 from forwhy.wheels import PACKAGED, state
 

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Pairs
 from forwhy.graph.bipartite import Bipartite
 from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import TokenizerNetwork

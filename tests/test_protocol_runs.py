@@ -19,8 +19,8 @@ from forwhy.bridge.prompt import Prompt
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sample import little_town
+from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.document import protocol_in_words
-from forwhy.evaluate.evidence import KnownStatements
 from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.report import render
 from forwhy.systems import beat

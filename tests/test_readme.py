@@ -15,7 +15,7 @@ import typer
 from forwhy.cli import app
 from forwhy.columns import TABLES
 from forwhy.explain.options import BeatConfig, XRecConfig
-from forwhy.graph.config import CollaborativeConfig
+from forwhy.graph.representations import CollaborativeConfig
 from forwhy.systems import find_system, names
 from forwhy.vocabulary.config import TokenizerConfig
 

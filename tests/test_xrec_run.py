@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from forwhy.cli import app
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.protocols import apply_protocol
+from forwhy.data.split import apply_protocol
 from forwhy.errors import UserError
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.representations import CollaborativeVectors

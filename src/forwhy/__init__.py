@@ -32,8 +32,10 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.explain.beat import BeatExplainer as BeatExplainer, BeatWordsExplainer as BeatWordsExplainer
     from forwhy.explain.options import BeatConfig as BeatConfig, XRecConfig as XRecConfig
     from forwhy.explain.xrec import XRecExplainer as XRecExplainer
-    from forwhy.graph.config import CollaborativeConfig as CollaborativeConfig
-    from forwhy.graph.representations import CollaborativeVectors as CollaborativeVectors
+    from forwhy.graph.representations import (
+        CollaborativeConfig as CollaborativeConfig,
+        CollaborativeVectors as CollaborativeVectors,
+    )
     from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
     from forwhy.recommend.base import Recommender as Recommender
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender

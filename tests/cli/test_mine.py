@@ -10,7 +10,7 @@ import pytest
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
-from forwhy.text.chat import opening
+from forwhy.text.chat import client as opening
 from forwhy.text.chat.answers import KeptAnswers, export_answers
 from forwhy.text.chat.base import Answer, ChatConfig, Question, Tally
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from forwhy.bridge.options import GenerationConfig
-from forwhy.data.audit import Finding, audit
-from forwhy.data.audit.texts import LONGEST_EXPLANATION
+from forwhy.data.audit import LONGEST_EXPLANATION, audit
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.finding import Finding
 from forwhy.data.sample import little_town
 from forwhy.evaluate.ranking import rank_scores
 from forwhy.recommend.simple import PopularityRecommender

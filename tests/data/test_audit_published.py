@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forwhy.data.audit import Finding, audit
-from forwhy.data.audit.finding import NEAR, nearest
+from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.finding import NEAR, Finding, nearest
 from forwhy.data.sources import import_lcrec, import_xrec
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared")) / "data"

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.ids import Ids, Pairs
+from forwhy.data.dataset import Dataset, Ids, Pairs, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwhy.data.audit.finding import HOLDERS, nearest, plain_words, word_lists
+from forwhy.data.finding import HOLDERS, nearest, plain_words, word_lists
 
 LONG = (
     "The user would enjoy this small bakery because it bakes sourdough at night, sells it warm before seven, and "

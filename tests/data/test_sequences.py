@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sequences import Histories, Sequences
-from forwhy.data.sources.lcrec import import_lcrec
+from forwhy.data.sources.papers import import_lcrec
 from forwhy.errors import UserError
 
 ROWS = st.lists(st.lists(st.integers(0, 9), max_size=7), min_size=1, max_size=6)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.evaluate.claims import claims
-from forwhy.evaluate.words import words
+from forwhy.evaluate.overlap import words
 
 SENTENCES = {
     "You would enjoy Lola because of its friendly service, tasty tacos and a cozy patio.":

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
+from forwhy.data.split import ProtocolConfig, apply_protocol
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.document import evaluation_document, protocol_in_words
 from forwhy.evaluate.gain import text_retrieval

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Pairs
 from forwhy.evaluate.gain import information_gain, measure_gain, per_token
 
 

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.data.intents import IntentsConfig
-from forwhy.data.sources.xrec import import_xrec
+from forwhy.data.sources.papers import import_xrec
 from forwhy.errors import UserError
-from forwhy.evaluate.evidence import KnownStatements, Statement
+from forwhy.evaluate.claims import KnownStatements, Statement
 from forwhy.evaluate.grounding import (
     Calibration,
     Grounder,

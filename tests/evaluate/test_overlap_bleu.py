@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from forwhy.evaluate.overlap import (
     SACREBLEU_SIGNATURE,
+    Splitter,
     bleu_counts,
     matches,
+    mteval_words,
     nltk_bleu,
     peter_bleu,
+    peter_words,
     sacrebleu,
 )
 from forwhy.evaluate.text import score_texts
-from forwhy.evaluate.words import Splitter, mteval_words, peter_words
 
 TEXTS = st.lists(
     st.sampled_from(["the", "The", "cafe,", "it's", "3.5", "1,000-2", "-", "&amp;", "ok."]), max_size=9

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.evaluate.overlap import peter_rouge, rouge_l, rouge_n
+from forwhy.evaluate.overlap import peter_rouge, rouge_l, rouge_n, rouge_words
 from forwhy.evaluate.text import score_texts
-from forwhy.evaluate.words import rouge_words
 
 WORDS = ["the", "user", "would", "cosy", "cafe,", "it's", "Quiet!", "and", "3", "naïve", "😀", "_"]
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.data.catalogue import Catalogue
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.data.sequences import Histories
 from forwhy.evaluate import ranking
 from forwhy.evaluate.ranking import list_metrics, rank_scores, top_items

@@ -37,7 +37,7 @@ def scores(pairs: list[tuple[str, str]]) -> TextScores:
 
 
 def test_every_metric_is_in_the_table() -> None:
-    assert set(scores([("a b", "a c")]).corpus) == METRICS.keys() - NEURAL  # tests/evaluate/neural has these
+    assert set(scores([("a b", "a c")]).corpus) == METRICS.keys() - NEURAL  # neural ones: tests of their own
     assert set(SHOWN_TEXT) <= set(METRICS)
 
 

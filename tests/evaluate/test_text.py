@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwhy.evaluate.overlap import Splitter, words
 from forwhy.evaluate.text import TextScores, distinct, score_texts, similarity, usr
-from forwhy.evaluate.words import Splitter, words
 
 bleu = pytest.importorskip("nltk.translate.bleu_score")
 METHOD1 = bleu.SmoothingFunction().method1

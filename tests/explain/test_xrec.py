@@ -11,8 +11,7 @@ import torch
 
 from forwhy.bridge.generation import finish
 from forwhy.bridge.prompt import Row
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.explain.options import XRecConfig
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.representations import CollaborativeVectors

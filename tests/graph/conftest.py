@@ -16,9 +16,8 @@ import forwhy.graph.lightgcn as training
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.lightgcn import BprBatch, BprTask, learn_vectors
-from forwhy.graph.representations import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
 
 SMALL = {"dims": 8, "learning_rate": 1e-2, "batch_size": 512, "epochs": 6, "device": "cpu"}
 LONG = {"start": "xavier", "epochs": 8, "patience": 0, "checkpoint_seconds": 0.0}

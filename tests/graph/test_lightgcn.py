@@ -24,7 +24,6 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.config import CollaborativeConfig
 from forwhy.graph.lightgcn import (
     BprBatch,
     BprTask,
@@ -33,7 +32,7 @@ from forwhy.graph.lightgcn import (
     bpr_loss,
     propagated,
 )
-from forwhy.graph.representations import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
 from forwhy.training.loop import Diverged
 
 from .conftest import LONG, dense_normalised, graphs, learn

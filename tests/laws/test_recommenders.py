@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from forwhy.data.catalogue import Capabilities, Catalogue
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints, Recommender, Scores

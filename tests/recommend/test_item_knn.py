@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from forwhy.data.catalogue import Catalogue
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.systems import item_knn
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig

@@ -5,8 +5,7 @@ import polars as pl
 import pytest
 
 from forwhy.data.catalogue import Catalogue
-from forwhy.data.dataset import make_dataset
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids, make_dataset
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations

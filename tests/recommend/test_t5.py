@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.recommend.decoding.beams import BeamDecoder
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.head import Normalise

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
 from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import build_index

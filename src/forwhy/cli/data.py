@@ -14,8 +14,9 @@ from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
 from forwhy.cli.options import Given, pairs, takes
 from forwhy.columns import Graph
 from forwhy.data import sources
-from forwhy.data.audit import SEVERITIES, Finding, audit
+from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset
+from forwhy.data.finding import SEVERITIES, Finding
 from forwhy.data.sources.recbole import export_recbole
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.errors import UserError

@@ -14,7 +14,7 @@ from forwhy.cli.options import Given, prices, takes
 from forwhy.data.dataset import MARKER, Dataset
 from forwhy.errors import UserError
 from forwhy.progress import clock
-from forwhy.text.chat import opening
+from forwhy.text.chat import client as opening
 from forwhy.text.chat.answers import KeptAnswers, export_answers, import_answers
 from forwhy.text.chat.base import ChatConfig
 from forwhy.text.mining.extractive import ExtractiveMiner

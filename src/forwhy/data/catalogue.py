@@ -12,8 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.sequences import Histories
 
 

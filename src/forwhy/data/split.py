@@ -1,17 +1,28 @@
-"""Seeded splits, and which rows of a log stay: the same rows and seed give the same choice on every machine.
+"""Who is trained and tested on what: seeded splits of rows, which rows of a log stay, and the protocols of runs.
 
-Every split is a column of names, `split`, with a row for each row it was asked about.
+The same rows and seed give the same choice on every machine. A split is a column of names, `split`, with a row for
+each row it was asked about. A protocol says what a run may know of its data set:
+
+``leak-free``: the training graph without held-out explained pairs; text of held-out pairs is nobody's to read.
+``as-published``: that graph with them, as BEAT and XRec have it.
+``zero-shot``: leak-free, and some users and items lose all their text but keep their interactions; the test is
+what can still be said of them (BEAT, "users or items that have interaction data but lack any explicit textual
+reviews"; its split is not published, so the draw is ours).
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, model_validator
 
-from forwhy.columns import SIDES, SPLITS
+from forwhy.columns import SIDES, SPLITS, Graph, Side
+from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
+from forwhy.options import Options
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, valid, test: what the papers use."""
@@ -120,3 +131,145 @@ def sample_users(users_U: pl.Series, count: int, seed: int) -> pl.Series:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return users_U[np.argsort(mixed ^ (mixed >> np.uint64(31)))[:count]]
+
+
+# --- Protocols
+
+ProtocolName = Literal["leak-free", "as-published", "zero-shot"]
+
+
+class ProtocolConfig(Options):
+    """Which interactions the graph may hold, and whose text is read."""
+
+    protocol: ProtocolName = "leak-free"
+    """`leak-free` drops training interactions whose explanation is held out; `as-published` keeps them, as
+    the papers do (about 80% of XRec's test pairs are then edges of the graph); `zero-shot` is leak-free with
+    drawn users and items stripped of all text, and tested on their pairs only."""
+    zero_shot_users: float = Field(0.1, ge=0, le=1)
+    """`zero-shot`: share of the users of test pairs with text to lose; a larger share holds the smaller one."""
+    zero_shot_items: float = Field(0.0, ge=0, le=1)
+    """`zero-shot`: share of the items of test pairs with text to lose; a larger share holds the smaller one."""
+    seed: NonNegativeInt = 0
+    """`zero-shot`: who is drawn."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, values: object) -> object:
+        """`graph` was the key's name; the resolved recipes of older runs say it."""
+        if not isinstance(values, Mapping) or "graph" not in values or "protocol" in values:
+            return values
+        return {"protocol" if key == "graph" else key: value for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _somebody_is_drawn(self) -> "ProtocolConfig":
+        if self.protocol == "zero-shot" and not self.zero_shot_users + self.zero_shot_items:
+            raise ValueError(
+                "zero-shot draws nobody; give zero_shot_users or zero_shot_items a share above 0"
+            )
+        return self
+
+    @property
+    def graph(self) -> Graph:
+        """Which training edges the graph holds (`Dataset.edges`)."""
+        return "as-published" if self.protocol == "as-published" else "leak-free"
+
+
+def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
+    """The data set as the protocol lets a run see it; unchanged unless the protocol is ``zero-shot``.
+
+    Drawn users and items lose the training explanations and reviews they are part of, their profiles and
+    their intents; titles and other columns of the `items` table are no reviews and stay. Test holds the test
+    pairs with someone drawn. Validation loses its pairs with someone drawn; these, and test pairs with
+    nobody drawn (`Dataset.warm_pairs`), are withheld: in no split, and still cut from the graph. So edges
+    are those of the whole data set. `source["protocol"]` says who was drawn and what was removed, in counts.
+
+    Applied again it gives the same data set. O(rows).
+
+    Raises:
+        UserError: nobody to draw, nothing left to learn or to select from, or another protocol was applied.
+    """
+    settings = config.model_dump(include=set(ProtocolConfig.model_fields))
+    applied = dataset.source.get("protocol")
+    if applied is not None:
+        if applied["settings"] == settings:
+            return dataset
+        raise UserError(
+            f"data set '{dataset.name}': made by protocol {applied['settings']}; apply another to the whole one"
+        )
+    if config.protocol != "zero-shot":
+        return dataset
+    if not len(dataset.pairs("test")):
+        raise UserError(
+            f"data set '{dataset.name}': no test explanations, so zero-shot has nothing to test; "
+            "use protocol = 'leak-free' or add explanations"
+        )
+    could: dict[Side, list[str | int]] = {side: _with_text(dataset, side) for side in SIDES}
+    shares = {"user": config.zero_shot_users, "item": config.zero_shot_items}
+    drawn = {side: _drawn(dataset, side, could[side], shares[side], config.seed) for side in SIDES}
+    tables = _without_text(dataset.tables, drawn)
+    record = {
+        "settings": settings,
+        **{f"{side}s_drawn": len(drawn[side]) for side in SIDES},
+        **{f"{side}s_among": len(could[side]) for side in SIDES},
+        **_counts(dataset.tables, tables),
+    }
+    stripped = dataset.derive(tables, {**dataset.source, "protocol": record})
+    for split in ("train", "valid"):
+        if len(dataset.pairs(split)) and not len(stripped.pairs(split)):
+            raise UserError(
+                f"data set '{dataset.name}': zero-shot leaves no {split} explanation; "
+                "draw smaller shares with data.zero_shot_users and data.zero_shot_items"
+            )
+    return stripped
+
+
+def _with_text(dataset: Dataset, side: Side) -> list[str | int]:
+    """Ids of those in test pairs about whom a stage could read something, sorted."""
+    texts = (dataset.pairs("test"), dataset.pairs("train"), dataset.training_reviews())
+    tested, *told = ((pairs.users if side == "user" else pairs.items).tolist() for pairs in texts)
+    readable = {*dataset.phrases(side), *dataset.profiles(side)}.union(*told)
+    return [dataset.ids(side).values[number] for number in sorted(readable & set(tested))]
+
+
+def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, seed: int) -> list[str | int]:
+    """The first of a seeded order of all who could be drawn: so a larger share holds a smaller."""
+    if not share:
+        return []
+    if not could:
+        raise UserError(
+            f"data set '{dataset.name}': no {side} of a test pair has text to lose; "
+            f"set data.zero_shot_{side}s = 0 or use protocol = 'leak-free'"
+        )
+    order = np.random.default_rng((seed, SIDES.index(side))).permutation(len(could))
+    return [could[place] for place in order[: max(1, round(share * len(could)))]]
+
+
+def _without_text(
+    tables: Mapping[str, pl.DataFrame], drawn: Mapping[Side, list[str | int]]
+) -> dict[str, pl.DataFrame]:
+    """The tables without the drawn users' and items' text; pairs that are set aside become `withheld`."""
+    of_pair = pl.col("user_id").is_in(drawn["user"]) | pl.col("item_id").is_in(drawn["item"])
+    of_entity = pl.any_horizontal(
+        (pl.col("side") == side) & pl.col("entity_id").is_in([str(id_) for id_ in drawn[side]])
+        for side in SIDES
+    )
+    touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
+    found = {
+        name: frame.filter(~touched[name]) if name in touched else frame for name, frame in tables.items()
+    }
+    split, told = pl.col("split"), tables["explanations"]
+    found["explanations"] = told.filter(of_pair == (split == "test"))
+    # Validation text of the drawn goes; test text of the others is kept for comparison.
+    aside = told.filter((split == "valid") & of_pair | (split == "test") & ~of_pair)
+    text = pl.when(split == "test").then("text").otherwise(pl.lit("")).alias("text")
+    found["withheld"] = aside.select("user_id", "item_id", text)
+    return found
+
+
+def _counts(before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """Texts removed by table, and pairs tested, as plain JSON values."""
+    old, new = (Counter(tables["explanations"]["split"]) for tables in (before, after))
+    read = [name for name in ("reviews", "profiles", "intents") if name in before]
+    removed = {f"{split}_explanations": old[split] - new[split] for split in ("train", "valid")}
+    removed |= {name: before[name].height - after[name].height for name in read}
+    return {"removed": removed, "test_pairs": new["test"], "warm_pairs": old["test"] - new["test"]}

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
+from forwhy.evaluate.overlap import Splitter, words
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
-from forwhy.evaluate.words import Splitter, words
 
 Texts = list[str | None]
 Score = Callable[[Sequence[str], Sequence[str]], Floats]

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.evaluate.controls import deal
+from forwhy.evaluate.overlap import words
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import (
     Floats,
@@ -24,7 +24,6 @@ from forwhy.evaluate.significance import (
     flatten,
 )
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
-from forwhy.evaluate.words import words
 from forwhy.progress import track
 
 

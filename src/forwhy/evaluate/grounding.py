@@ -18,11 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Pairs
 from forwhy.errors import UserError
-from forwhy.evaluate.claims import claims
+from forwhy.evaluate.claims import KnownStatements, PairStatements, claims
 from forwhy.evaluate.controls import RememberingEncoder, best_constant, deal
-from forwhy.evaluate.evidence import KnownStatements, PairStatements
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
 

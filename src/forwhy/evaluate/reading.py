@@ -19,13 +19,12 @@ import polars as pl
 from forwhy.atomic import atomic_file
 from forwhy.columns import ROW, SPLITS
 from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, id_text
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import READERS, read_json, read_rows, require_file, with_origin
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Key
-from forwhy.evaluate.words import words
+from forwhy.evaluate.overlap import words
 
 Pair = tuple[str | int, str | int]
 """External ids of a user and an item."""

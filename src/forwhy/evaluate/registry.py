@@ -57,7 +57,7 @@ NEURAL: dict[str, Metric] = {
     ),
     "bleurt_cut": _cut("BLEURT"),
 }
-"""What the measures of `evaluate/neural` give."""
+"""What BERTScore, BARTScore and BLEURT give."""
 
 METRICS: dict[str, Metric] = {
     **{f"bleu{order}": Metric(_bleu(order), BEAT, 1) for order in (1, 2, 3, 4)},

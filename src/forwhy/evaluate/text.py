@@ -19,19 +19,23 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.overlap import (
     ORDERS,
+    Splitter,
     Text,
     bleu_counts,
     grams,
     lengths,
+    mteval_words,
     nltk_bleu,
     peter_bleu,
     peter_rouge,
+    peter_words,
     rouge_l,
     rouge_n,
+    rouge_words,
     sacrebleu,
+    words,
 )
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap
-from forwhy.evaluate.words import Splitter, mteval_words, peter_words, rouge_words, words
 
 
 def _share(sums: Floats) -> Floats:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from forwhy.artifact import CONFIG, Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
 from forwhy.explain.evidence import (
     Evidence,

@@ -29,7 +29,7 @@ from forwhy.explain.options import BeatConfig, WordsConfig
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, ask_all
 from forwhy.text.chat.base import Chat, ChatConfig, Message, Question, Tally
-from forwhy.text.chat.opening import open_chat
+from forwhy.text.chat.client import open_chat
 from forwhy.text.hostile import clean, escaped
 
 _LABELS = {"user": "User:", "item": "Item:", "title": "Title:", "text": "Explanation:"}

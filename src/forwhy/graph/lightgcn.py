@@ -23,8 +23,7 @@ from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
-from forwhy.graph.config import CollaborativeConfig
-from forwhy.graph.representations import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.loop import train
 from forwhy.training.options import TrainingOptions

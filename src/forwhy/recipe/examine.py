@@ -12,10 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
+from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
 from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
-from forwhy.evaluate.evidence import KnownStatements
 from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
 from forwhy.evaluate.judge import Judge
 from forwhy.evaluate.reading import COLUMNS
@@ -108,7 +108,8 @@ def _measures(request: Request, judge: Judge | None) -> list[Measure]:
     """Metrics beyond words that were asked for; models are loaded here."""
     asked: list[Measure] = []
     if request.bertscore or request.bartscore or request.bleurt:
-        from forwhy.evaluate.neural import BartScore, BertScore, Bleurt
+        from forwhy.evaluate.bartscore import BartScore, Bleurt
+        from forwhy.evaluate.bertscore import BertScore
 
         models = ((BertScore, request.bertscore), (BartScore, request.bartscore), (Bleurt, request.bleurt))
         asked = [kind(model) for kind, model in models if model]

@@ -22,7 +22,7 @@ from typing import Any
 
 from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
-from forwhy.data.protocols import apply_protocol
+from forwhy.data.split import apply_protocol
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer

@@ -21,16 +21,14 @@ from torch import Tensor, nn
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
 from forwhy.data.catalogue import Capabilities, Catalogue
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Listed, Recommender, Scores
+from forwhy.recommend.base import Ints, Listed, Recommender, Scores, likeliest_gain, with_gain
 from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.recommend.repeats import likeliest_gain, with_gain
 from forwhy.training.checkpoint import TrainingState, kept_generators, seed_everything
 from forwhy.training.engine import resolve_device
 from forwhy.training.loop import train

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 from forwhy.artifact import SavesItself
 from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
-from forwhy.data.protocols import ProtocolConfig
+from forwhy.data.split import ProtocolConfig
 from forwhy.errors import UserError
 from forwhy.explain.base import Explainer
 from forwhy.graph.representations import Representations

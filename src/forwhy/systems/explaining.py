@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.columns import SPLITS
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Pairs
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.evaluate.controls import known_table
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.gain import measure_gain, text_groups, warm_group

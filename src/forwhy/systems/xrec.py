@@ -12,8 +12,7 @@ from pydantic import Field
 
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import XRecConfig
-from forwhy.graph.config import CollaborativeConfig
-from forwhy.graph.representations import CollaborativeVectors
+from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
 from forwhy.systems.base import Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 

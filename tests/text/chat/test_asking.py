@@ -17,7 +17,7 @@ from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import DOUBLINGS, GIVE_UP, Inquiry, Malformed, Replies, Reply, ask_all
 from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Message, Question, Reason, Tally
-from forwhy.text.chat.replies import fitting
+from forwhy.text.mining.language import fitting
 
 ONE = Tally(1, 10, 5)
 

@@ -14,8 +14,8 @@ from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, ask_all
 from forwhy.text.chat.base import Answer, Chat, ChatConfig, Message, Question, Role, Tally
+from forwhy.text.chat.client import model_name, open_chat
 from forwhy.text.chat.local import LocalChat, Turns
-from forwhy.text.chat.opening import model_name, open_chat
 
 TURNS = (Message("system", "Say why."), Message("user", "The coffee is fresh."))
 NO_SYSTEM = (

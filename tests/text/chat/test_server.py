@@ -21,8 +21,7 @@ from forwhy.options import checked
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, Malformed, Replies, ask_all
 from forwhy.text.chat.base import Answer, ChatConfig, Message, Question, Tally
-from forwhy.text.chat.client import Pace
-from forwhy.text.chat.opening import open_chat
+from forwhy.text.chat.client import Pace, open_chat
 
 SECRET = "sk-very-secret-indeed"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -250,7 +249,7 @@ from forwhy.text.chat.base import Message, Question
 from forwhy.options import checked
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.base import ChatConfig
-from forwhy.text.chat.opening import open_chat
+from forwhy.text.chat.client import open_chat
 
 def number(text):
     if text == "hm":

@@ -124,7 +124,7 @@ def test_a_real_small_model_survives_hostile_reviews() -> None:
     if not list((cache_folder() / "models").glob("smollm2-135m-*/config.json")):
         pytest.skip("smollm2-135m is not cached: `make setup` fetches it")
     from forwhy.text.chat.base import ChatConfig
-    from forwhy.text.chat.opening import open_chat
+    from forwhy.text.chat.client import open_chat
     from forwhy.text.mining.stage import stage_of
 
     names = ["closer", "control tokens"]

@@ -15,8 +15,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Malformed, Repaired
-from forwhy.text.chat.replies import fitting
-from forwhy.text.mining.language import REPLIES, RULE, LanguageMiner, MiningPrompt
+from forwhy.text.mining.language import REPLIES, RULE, LanguageMiner, MiningPrompt, fitting
 from forwhy.text.mining.mine import mine
 from forwhy.text.mining.stage import Entity, Kind, MiningConfig
 

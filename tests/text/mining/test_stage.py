@@ -14,8 +14,8 @@ from forwhy.columns import Side
 from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
-from forwhy.data.protocols import ProtocolConfig, apply_protocol
 from forwhy.data.sample import little_town
+from forwhy.data.split import ProtocolConfig, apply_protocol
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.mining.extractive import ExtractiveMiner

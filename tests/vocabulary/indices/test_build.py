@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.data.sources import import_lcrec
 from forwhy.errors import UserError
 from forwhy.vocabulary.config import IndexConfig

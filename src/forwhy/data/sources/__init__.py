@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.lcrec import import_lcrec
+from forwhy.data.sources.papers import import_lcrec, import_xrec
 from forwhy.data.sources.published import import_amazon, import_google, import_yelp
 from forwhy.data.sources.recbole import import_recbole
 from forwhy.data.sources.tables import import_tables
-from forwhy.data.sources.xrec import import_xrec
 
 __all__ = [
     "SOURCES",

@@ -17,8 +17,8 @@ from itertools import groupby
 
 import polars as pl
 
-from forwhy.data.audit.finding import UNSPACED
 from forwhy.data.dataset import Dataset
+from forwhy.data.finding import UNSPACED
 from forwhy.text.mining.mine import Outcomes, Values
 from forwhy.text.mining.stage import (
     Entity,

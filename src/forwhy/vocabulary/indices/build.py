@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.dataset import Dataset
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder

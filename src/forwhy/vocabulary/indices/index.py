@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.atomic import atomic_file
-from forwhy.data.ids import Ids
+from forwhy.data.dataset import Ids
 from forwhy.data.sources.files import read_json
 from forwhy.errors import UserError
 

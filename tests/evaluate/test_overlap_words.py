@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwhy.evaluate.words import sentences, split_words, words
+from forwhy.evaluate.overlap import sentences, split_words, words
 
 tokenizer = pytest.importorskip("nltk.tokenize.destructive").NLTKWordTokenizer()
 

@@ -12,8 +12,7 @@ from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiry, Malformed, ask_all
 from forwhy.text.chat.base import ChatConfig, Message, Question
-from forwhy.text.chat.client import Client
-from forwhy.text.chat.opening import estimate, is_local, model_name, open_chat
+from forwhy.text.chat.client import Client, estimate, is_local, model_name, open_chat
 
 
 def number(text: str) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from forwhy.text.chat.asking import Malformed, Repaired
-from forwhy.text.chat.replies import LARGEST_REPAIR, fitting, json_reply
+from forwhy.text.mining.language import LARGEST_REPAIR, fitting, json_reply
 
 
 class Wish(BaseModel):

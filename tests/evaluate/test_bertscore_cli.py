@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from forwhy.cli import main
-from forwhy.evaluate.neural import BertScore
+from forwhy.evaluate.bertscore import BertScore
 
 
 def test_bertscore_is_that_of_the_class(

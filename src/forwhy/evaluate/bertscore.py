@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from forwhy.errors import UserError
+from forwhy.evaluate.bartscore import NeuralMeasure, TextTokens, batches, padded
 from forwhy.evaluate.controls import deal
-from forwhy.evaluate.neural.bartscore import NeuralMeasure, TextTokens, batches, padded
 from forwhy.evaluate.significance import Floats
 from forwhy.evaluate.text import TextScores
 from forwhy.models import load_text_encoder
@@ -27,6 +27,7 @@ from forwhy.progress import Progress
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
 
 NAMES = ("bertscore_p", "bertscore_r", "bertscore_f")
 BATCH_TOKENS = 2048

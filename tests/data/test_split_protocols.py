@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.protocols import ProtocolConfig, apply_protocol
+from forwhy.data.split import ProtocolConfig, apply_protocol
 from forwhy.errors import UserError
 
 USERS, ITEMS = 12, 9

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from forwhy.errors import UserError
-from forwhy.evaluate.neural import BartScore
+from forwhy.evaluate.bartscore import BartScore
 from forwhy.evaluate.registry import METRICS
 from forwhy.models import cache_folder
 from forwhy.wheels import PACKAGED, state
@@ -54,7 +54,7 @@ def causal_loss(folder: Path, source: str, target: str) -> float:
 def test_seq2seq_equals_the_loss_of_each_pair(
     seq2seq: Path, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwhy.evaluate.neural.bartscore.LOGITS", cells)
+    monkeypatch.setattr("forwhy.evaluate.bartscore.LOGITS", cells)
     found = BartScore(str(seq2seq))(OURS, THEIRS).per_pair
     precision = np.array([seq2seq_loss(seq2seq, r, p) for p, r in PAIRS])
     recall = np.array([seq2seq_loss(seq2seq, p, r) for p, r in PAIRS])
@@ -68,7 +68,7 @@ def test_seq2seq_equals_the_loss_of_each_pair(
 def test_causal_equals_the_loss_of_each_pair(
     tiny_model: Path, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwhy.evaluate.neural.bartscore.LOGITS", cells)
+    monkeypatch.setattr("forwhy.evaluate.bartscore.LOGITS", cells)
     found = BartScore(str(tiny_model))(OURS, THEIRS).per_pair
     precision = [causal_loss(tiny_model, r, p) for p, r in PAIRS]
     recall = [causal_loss(tiny_model, p, r) for p, r in PAIRS]

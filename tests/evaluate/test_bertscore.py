@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertModel
 
 from forwhy.errors import UserError
+from forwhy.evaluate import bertscore as hidden
+from forwhy.evaluate.bertscore import Baseline, BertScore
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.neural import Baseline, BertScore
-from forwhy.evaluate.neural import bertscore as hidden
 from forwhy.evaluate.registry import METRICS
 from forwhy.evaluate.text import score_texts
 
@@ -167,7 +167,7 @@ def test_each_text_is_read_once_for_a_method_and_its_controls(
 def test_without_memory_the_values_are_the_same(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = columns(BertScore(str(bert)), PAIRS)
     monkeypatch.setattr(hidden, "MEMORY_BYTES", 0)
-    monkeypatch.setattr("forwhy.evaluate.neural.bertscore.CHUNK", 2)
+    monkeypatch.setattr("forwhy.evaluate.bertscore.CHUNK", 2)
     score = BertScore(str(bert))
     assert columns(score, PAIRS) == pytest.approx(expected, abs=ROUNDING)
     assert score._vectors == {}

@@ -1,17 +1,21 @@
-"""XRec's published layout: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon)."""
+"""Data as the authors of XRec and LC-Rec publish it.
+
+XRec: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon). LC-Rec: X.inter.json (histories in time
+order), X.item.json (texts), X.index.json (indices).
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from forwhy.columns import FILE, ROW, SPLITS, Split
+from forwhy.columns import FILE, ROW, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import read_rows, require_folder, sha256_of, with_origin
-from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
+from forwhy.data.sources.files import clean_text, read_json, read_rows, require_folder, sha256_of, with_origin
+from forwhy.data.split import FRACTIONS, carve_valid, split_last, split_pairs
 from forwhy.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
     lists = folder / NEIGHBOURS
     logs = {part: folder / f"total_{part}.csv" for part in PARTS}
     logs = {part: path if path.is_file() or not lists.is_file() else lists for part, path in logs.items()}
-    parts = [_interactions(path, part) for part, path in logs.items()]
+    parts = [_interactions_of_part(path, part) for part, path in logs.items()]
     shared = [column for column in parts[0].columns if all(column in part.columns for part in parts)]
     interactions = pl.concat([part.select(shared) for part in parts])
     told = {split: folder / f"{part}.pkl" for part, split in PARTS.items()}
@@ -64,7 +68,7 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
     return make_dataset(name or folder.resolve().name, tables, source, names=NAMES, duplicates="first")
 
 
-def _interactions(path: Path, part: str) -> pl.DataFrame:
+def _interactions_of_part(path: Path, part: str) -> pl.DataFrame:
     frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
     frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
     frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
@@ -143,3 +147,85 @@ def _all_items(interactions: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     known = pairs.rename({"iid": "item_id"}).select(numbers, "title").unique("item_id", keep="first")
     everyone = interactions.select(numbers).unique().drop_nulls().sort("item_id")
     return everyone.join(known, on="item_id", how="left", maintain_order="left")
+
+
+# --- LC-Rec
+
+
+def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None = None) -> Dataset:
+    """Read a folder with X.inter.json and, when there, X.item.json and X.index.json.
+
+    The last item of a history is test, the one before valid, the rest train (histories of one or two items
+    are train). Positions become timestamps; repeated items stay repeated. Item texts lose HTML and the
+    brackets of Python lists written as text; the published index is kept in the items' column `index`.
+    `name` is a label, X by default; `prefix` is X, for a folder of several data sets.
+
+    Raises:
+        UserError: missing, broken or foreign files, an item in a history that X.item.json does not have.
+    """
+    path = _find(Path(folder), prefix)
+    label = path.name.removesuffix(".inter.json")
+    texts, index = path.with_name(f"{label}.item.json"), path.with_name(f"{label}.index.json")
+    tables = {"interactions": _interactions_of_histories(path)}
+    facts: dict[str, dict[str, str]] = {}
+    if index.is_file():
+        for item, tokens in _objects(
+            index, "item", lambda value: isinstance(value, list), "JSON list"
+        ).items():
+            facts[item] = {"index": " ".join(str(token) for token in tokens)}
+    if texts.is_file():
+        for item, fields in _objects(
+            texts, "item", lambda value: isinstance(value, dict), "JSON dict"
+        ).items():
+            facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
+    if facts:
+        rows = [{**fields, "item_id": item} for item, fields in facts.items()]
+        items = pl.DataFrame(rows, infer_schema_length=None).fill_null("")
+        tables["items"] = items.select(sorted(items.columns))
+    source = {
+        "importer": "lcrec",
+        "files": sha256_of([file for file in (path, texts, index) if file.is_file()]),
+        "split": {"interactions": "last item test, the one before valid", "explanations": "none"},
+    }
+    return make_dataset(name or label, tables, source, duplicates="keep")
+
+
+def _find(folder: Path, prefix: str | None) -> Path:
+    require_folder(folder, "X.inter.json")
+    if prefix is not None:
+        return folder / f"{prefix}.inter.json"
+    found = sorted(folder.glob("*.inter.json"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UserError(f"{folder}: found {names} where one *.inter.json is needed; name its prefix")
+    return found[0]
+
+
+def _interactions_of_histories(path: Path) -> pl.DataFrame:
+    histories = _objects(path, "user", _is_history, "list of item ids")
+    items = [[str(item) for item in history] for history in histories.values()]
+    columns = {"user_id": list(histories), "item_id": pl.Series(items, dtype=pl.List(pl.String))}
+    frame = with_origin(pl.DataFrame(columns), path).explode("item_id").drop_nulls("item_id")
+    frame = frame.with_columns(pl.int_range(pl.len()).over(ROW).alias("timestamp"))
+    return frame.with_columns(split_last(frame[ROW].to_numpy(), frame["timestamp"].to_numpy()))
+
+
+def _is_history(value: object) -> bool:
+    return isinstance(value, list) and all(type(item) in (int, str) for item in value)
+
+
+def _field(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(part, int | float) for part in value):
+        return ", ".join(map(str, value))
+    return clean_text(value)
+
+
+def _objects(path: Path, side: Side, fits: Callable[[object], bool], what: str) -> dict[str, Any]:
+    """A file of one value for each user or item; a value that does not fit is refused by its row."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"{path}: not an object by {side} id; give LC-Rec's {path.name}")
+    for row, (id_, value) in enumerate(found.items(), start=1):
+        if not fits(value):
+            raise UserError(f"{path}: row {row}, {side} {id_[:50]!r}: not a {what}; correct or drop it")
+    return found

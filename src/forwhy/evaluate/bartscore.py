@@ -1,5 +1,8 @@
 """BARTScore and BLEURT, and what neural measures share: token ids within a model's limit, batches of like length.
 
+The name of a special token in a text is plain characters, as texts are hostile. What is longer than the model reads is
+cut, and such pairs are counted.
+
 Shapes: n pairs; b pairs at once; S, T tokens of source and target; V words of the model.
 """
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from forwhy.errors import UserError
-from forwhy.evaluate.neural import Bleurt
+from forwhy.evaluate.bartscore import Bleurt
 from forwhy.evaluate.registry import METRICS
 
 PAIRS = [
