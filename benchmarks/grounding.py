@@ -19,10 +19,10 @@ import numpy as np
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sample import little_town
-from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.grounding import Grounder, Support, cosine_support, grounding_table
 from forwhy.evaluate.reading import match, read_outputs
 from forwhy.text.encoder import text_encoder
+from forwhy.text.statements import KnownStatements
 
 
 def main() -> None:

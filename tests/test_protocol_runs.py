@@ -19,13 +19,13 @@ from forwhy.bridge.prompt import Prompt
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.sample import little_town
-from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.document import protocol_in_words
 from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.report import render
 from forwhy.systems import beat
 from forwhy.text import encoder
 from forwhy.text.encoder import HashEncoder
+from forwhy.text.statements import KnownStatements
 
 MARK = "zyzzyva"
 SHARES = ["data.protocol=zero-shot", "data.zero_shot_users=0.5", "data.zero_shot_items=0.3"]

@@ -16,7 +16,6 @@ from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.data.intents import IntentsConfig
 from forwhy.data.sources.papers import import_xrec
 from forwhy.errors import UserError
-from forwhy.evaluate.claims import KnownStatements, Statement
 from forwhy.evaluate.grounding import (
     Calibration,
     Grounder,
@@ -26,6 +25,7 @@ from forwhy.evaluate.grounding import (
     grounding_table,
 )
 from forwhy.text.encoder import HashEncoder
+from forwhy.text.statements import KnownStatements, Statement
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared"))
 TEXTS = {

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwhy.evaluate.overlap import sentences, split_words, words
+from forwhy.evaluate.overlap import split_words, words
+from forwhy.text.statements import sentences
 
 tokenizer = pytest.importorskip("nltk.tokenize.destructive").NLTKWordTokenizer()
 

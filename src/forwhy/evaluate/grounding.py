@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from forwhy.data.dataset import Pairs
 from forwhy.errors import UserError
-from forwhy.evaluate.claims import KnownStatements, PairStatements, claims
 from forwhy.evaluate.controls import RememberingEncoder, best_constant, deal
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
+from forwhy.text.statements import KnownStatements, PairStatements, claims
 
 Flags = NDArray[np.bool_]
 Vectors = NDArray[np.float32]

@@ -22,11 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.evaluate.significance import Floats, Ints
-
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
-ABBREVIATION = re.compile(
-    r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$", re.IGNORECASE
-)
+from forwhy.text.statements import sentences
 
 # The lookahead ties each second half to its first: one pass instead of eight.
 CONTRACTIONS = (
@@ -137,19 +133,6 @@ class Splitter:
 def split_words(sentence: str) -> list[str]:
     """Words of one lower-case sentence: equal to `NLTKWordTokenizer().tokenize`."""
     return _apply(ENDINGS, f" {_apply(MARKS, sentence)} ").split()
-
-
-def sentences(text: str) -> list[str]:
-    """A text cut after `.!?` and a space; abbreviations and initials do not end one."""
-    pieces: list[str] = []
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    cuts = (text[a:b].strip() for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
-    for piece in filter(None, cuts):
-        if pieces and ABBREVIATION.search(pieces[-1][-8:]):
-            pieces[-1] += " " + piece
-        else:
-            pieces.append(piece)
-    return pieces
 
 
 def _apply(rules: list[Rule], text: str) -> str:

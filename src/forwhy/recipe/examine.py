@@ -12,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.claims import KnownStatements
 from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
 from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
@@ -25,6 +24,7 @@ from forwhy.progress import track
 from forwhy.recipe.evaluated import Evaluated, Request, read_all
 from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
+from forwhy.text.statements import KnownStatements
 
 COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
 COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")

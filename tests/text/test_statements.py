@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.evaluate.claims import claims
 from forwhy.evaluate.overlap import words
+from forwhy.text.statements import claims
 
 SENTENCES = {
     "You would enjoy Lola because of its friendly service, tasty tacos and a cozy patio.":

@@ -21,8 +21,11 @@ import numpy as np
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.intents import IntentsConfig, entity_phrases
-from forwhy.evaluate.overlap import sentences
 
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
+ABBREVIATION = re.compile(
+    r"\b(?:mr|mrs|ms|dr|st|vs|etc|prof|jr|sr|no|e\.g|i\.e|u\.s|a\.m|p\.m|[a-z])\.$", re.IGNORECASE
+)
 UNPRINTED = re.compile(r"[\"“”\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 CLAUSE = re.compile(
     r"(?:[;!?\u3002\uff01\uff1f\uff1b]|:(?= )|(?<= )[-–—](?= )|[()\[\]])"
@@ -99,6 +102,19 @@ ADJECTIVE = re.compile(
     re.IGNORECASE,
 )
 """An adjective at the end, alone or after "a", perhaps with its adverb: it waits for its noun."""
+
+
+def sentences(text: str) -> list[str]:
+    """A text cut after `.!?` and a space; abbreviations and initials do not end one."""
+    pieces: list[str] = []
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    cuts = (text[a:b].strip() for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
+    for piece in filter(None, cuts):
+        if pieces and ABBREVIATION.search(pieces[-1][-8:]):
+            pieces[-1] += " " + piece
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 def claims(text: str) -> list[str]:
