@@ -4,7 +4,6 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from forwhy.columns import Side
 from forwhy.options import Options
 
 
@@ -48,16 +47,6 @@ class PromptConfig(Options):
     `task_tokens`."""
     target_tokens: PositiveInt = 128
     """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
-
-    @property
-    def sides(self) -> tuple[Side, Side]:
-        """The sides in prompt order."""
-        return ("user", "item") if self.order == "user-item" else ("item", "user")
-
-    @property
-    def is_deep(self) -> bool:
-        """Whether there are task tokens, and trained in every layer."""
-        return self.task_tokens > 0 and self.task_depth == "every-layer"
 
 
 class ProjectorConfig(Options):

@@ -59,7 +59,8 @@ class PairBridge(nn.Module):
     def at_start(cls, user: nn.Module, item: nn.Module, prompt: Prompt, backbone: Backbone) -> Self:
         """With the task tokens at the words that the prompt names, on the model's device."""
         task_TD = backbone.embed(torch.tensor(prompt.task_ids, dtype=torch.long)).cpu()
-        states = backbone.prefix(prompt.prefix_ids).layers if prompt.config.is_deep else ()
+        deep = prompt.task_ids and prompt.config.task_depth == "every-layer"
+        states = backbone.prefix(prompt.prefix_ids).layers if deep else ()
         made = cls(user, item, task_TD, prompt.config.order, backbone.word_norm, states)
         return made.to(backbone.device)
 

@@ -113,9 +113,8 @@ class Prompt:
         self.end_id = end
         words = own_ids(tokenizer, f" {config.task_words.strip()}")
         self.task_ids = tuple((words * config.task_tokens)[: config.task_tokens])
-        self._labels = {
-            side: own_ids(tokenizer, word) if config.labels else [] for side, word in _LABELS.items()
-        }
+        sides: tuple[Side, Side] = ("user", "item") if config.order == "user-item" else ("item", "user")
+        self._labels = {side: own_ids(tokenizer, _LABELS[side]) if config.labels else [] for side in sides}
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -160,8 +159,8 @@ class Prompt:
         """A row's ids between task tokens and answer; -1 where a soft token stands."""
         slots = self.slots(row)
         ids: list[int] = []
-        for side in self.config.sides:
-            ids += [*self._labels[side], *[_SOFT] * slots[side]]
+        for side, label in self._labels.items():
+            ids += [*label, *[_SOFT] * slots[side]]
         return [*ids, *row.shown, *self.tail_ids]
 
     def collate(self, rows: Sequence[Row], left: bool = False) -> RowBatch:

@@ -15,7 +15,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from string import punctuation
 from typing import TypeVar
 
 import numpy as np
@@ -32,15 +31,10 @@ CONTRACTIONS = (
 
 Split = Callable[[str], Sequence[str]]
 """A convention: a text -> its words."""
-Rule = tuple[frozenset[str], re.Pattern[str], str]
+Rule = tuple[str, str, str]
+"""Characters of which a text needs one for the rule to change it, the pattern, what it becomes."""
 
-
-def _rules(*rules: tuple[str, str, str]) -> list[Rule]:
-    """Characters of which a text needs one for the rule to change it, the pattern, what it becomes."""
-    return [(frozenset(needs), re.compile(pattern), becomes) for needs, pattern, becomes in rules]
-
-
-MARKS = _rules(
+MARKS: tuple[Rule, ...] = (
     # Opening quotes.
     ("«“‘„`", r"([«“‘„]|`+)", r" \1 "),
     ('"', r'^"', r"``"),
@@ -62,7 +56,7 @@ MARKS = _rules(
     ("-", r"--", r" -- "),
 )
 
-ENDINGS = _rules(
+ENDINGS: tuple[Rule, ...] = (
     # Closing quotes and contractions, on text with a space at both ends: what needs a space always runs.
     ("»”’", r"([»”’])", r" \1 "),
     ("'", r"''", r" '' "),
@@ -75,9 +69,9 @@ ENDINGS = _rules(
     ("'", r" ('t)(was)\b", r" \1 \2 "),
 )
 
-MTEVAL = _rules(
+MTEVAL: tuple[Rule, ...] = (
     # ASCII marks but the apostrophe, comma, hyphen and period.
-    ("".join(set(punctuation) - set("',-.")), r"([!-&(-+:-@/\[-`{-~])", r" \1 "),
+    (r"""!"#$%&()*+/:;<=>?@[\]^_`{|}~""", r"([!-&(-+:-@/\[-`{-~])", r" \1 "),
     (".,", r"([^0-9])([.,])", r"\1 \2 "),
     (".,", r"([.,])([^0-9])", r" \1 \2"),
     ("-", r"([0-9])(-)", r"\1 \2 "),
@@ -135,11 +129,11 @@ def split_words(sentence: str) -> list[str]:
     return _apply(ENDINGS, f" {_apply(MARKS, sentence)} ").split()
 
 
-def _apply(rules: list[Rule], text: str) -> str:
+def _apply(rules: tuple[Rule, ...], text: str) -> str:
     present = set(text)  # most rules concern rare marks: a look is cheaper than a search
     for needs, pattern, becomes in rules:
-        if not needs.isdisjoint(present):
-            text = pattern.sub(becomes, text)
+        if not present.isdisjoint(needs):
+            text = re.sub(pattern, becomes, text)
     return text
 
 

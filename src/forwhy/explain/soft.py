@@ -147,7 +147,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         sums, _ = self.reader.nll(variants, _HIDDEN_TOGETHER, hidden.repeat(len(rows), 1))
         sums_nK = sums.reshape(len(rows), slots + 1)
         worth_nK: NDArray[np.float64] = sums_nK[:, 1:] - sums_nK[:, :1]
-        if prompt.config.sides[0] == "item":  # hidden tokens are counted in prompt order
+        if prompt.config.order == "item-user":  # hidden tokens are counted in prompt order
             worth_nK = np.roll(worth_nK, -sides["item"], axis=1)
         return list(worth_nK)
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-NETWORKS: dict[str, type[SequentialOptions]] = {}
-"""Name -> options of every network whose module was imported."""
-
 BLOCK = 512
 """Histories per block where no gradient is needed."""
 
@@ -50,18 +47,25 @@ def kind(name: str) -> type[SequentialOptions]:
     Raises:
         UserError: no system of that name defines one.
     """
-    # A system's module registers its network; systems stand above, hence the late import.
-    if name not in NETWORKS:
+    # A system's module defines its network; systems stand above, hence the late import.
+    if name not in _networks():
         import_module("forwhy.systems").find_system(name)
-    if name not in NETWORKS:
-        raise UserError(
-            f"system '{name}' has no network of the next item; known: {', '.join(sorted(NETWORKS))}"
-        )
-    return NETWORKS[name]
+    known = _networks()
+    if name not in known:
+        raise UserError(f"system '{name}' has no network of the next item; known: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _networks() -> dict[str, type[SequentialOptions]]:
+    """Name -> options of every network whose module was imported."""
+    kinds: list[type[SequentialOptions]] = [SequentialOptions]
+    for above in kinds:  # grows by what is found
+        kinds += above.__subclasses__()
+    return {name: kind for kind in kinds if isinstance(name := kind.model_fields["network"].default, str)}
 
 
 class SequentialOptions(TrainingOptions):
-    """A network of the next item: its table, its window and its training. A subclass with a name is registered."""
+    """A network of the next item: its table, its window and its training. A subclass names it."""
 
     network: str
     """Which network it is."""
@@ -83,13 +87,6 @@ class SequentialOptions(TrainingOptions):
     patience: NonNegativeInt = 10
     validation_users: NonNegativeInt = 0
     """Users whose validation item is ranked to choose the epoch, drawn once; 0: all."""
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **more: object) -> None:
-        super().__pydantic_init_subclass__(**more)
-        name = cls.model_fields["network"].default
-        if isinstance(name, str):
-            NETWORKS[name] = cls
 
     @abstractmethod
     def build(self, n_items: int) -> NextItemNetwork:
