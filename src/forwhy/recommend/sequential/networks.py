@@ -58,7 +58,7 @@ def kind(name: str) -> type[SequentialOptions]:
 
 def _networks() -> dict[str, type[SequentialOptions]]:
     """Name -> options of every network whose module was imported."""
-    kinds: list[type[SequentialOptions]] = [SequentialOptions]
+    kinds = SequentialOptions.__subclasses__()
     for above in kinds:  # grows by what is found
         kinds += above.__subclasses__()
     return {name: kind for kind in kinds if isinstance(name := kind.model_fields["network"].default, str)}
