@@ -28,8 +28,8 @@ from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
 from forwhy.recommend.llmbs.texts import bare_tokens
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.recommend.options import BackboneConfig, ContrastConfig, LlmBsConfig
-from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import build_index
+from forwhy.vocabulary.indices.index import IndexConfig
 
 USERS, ITEMS, MEAN = 22_363, 12_101, 6.9
 """Beauty's training histories."""

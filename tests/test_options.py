@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from forwhy.errors import UserError, need
-from forwhy.options import Options, checked
+from forwhy.options import LoopConfig, Options, checked
 
 
 class Inner(Options):
@@ -70,3 +70,11 @@ def test_what_is_absent_names_the_extra_that_brings_it() -> None:
     need("json", "llm")
     with pytest.raises(UserError, match=r"^no-such-library is not installed; `pip install 'forwhy\[chat\]'`"):
         need("no_such_library", "chat")
+
+
+def test_cosine_with_warmup_has_the_hand_computed_rates() -> None:
+    schedule = LoopConfig(schedule="cosine", warmup=0.2)
+    rates = [schedule.rate(step, 10) for step in (0, 1, 2, 6, 10, 99)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0, 0.0])
+    assert LoopConfig(warmup=0.5).rate(0, 4) == 0.5
+    assert LoopConfig().rate(3, 4) == 1.0

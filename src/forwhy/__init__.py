@@ -61,7 +61,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.text.encoder import text_encoder as text_encoder
-    from forwhy.vocabulary.config import IndexConfig as IndexConfig, TokenizerConfig as TokenizerConfig
+    from forwhy.vocabulary.indices.index import IndexConfig as IndexConfig
+    from forwhy.vocabulary.vocabulary import TokenizerConfig as TokenizerConfig
     from forwhy.vocabulary.indices.build import build_index as build_index
     from forwhy.vocabulary.indices.index import ItemIndex as ItemIndex
     from forwhy.vocabulary.tokenizer import BehaviourTokenizer as BehaviourTokenizer

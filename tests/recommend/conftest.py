@@ -10,9 +10,8 @@ import polars as pl
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.recommend.options import LlmBsConfig, TigerConfig
-from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import build_index
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex
 
 
 def dataset(histories: Sequence[Sequence[int]], titles: Sequence[str] = ()) -> Dataset:

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forwhy.errors import UserError
+from forwhy.options import LoopConfig
 from forwhy.training.loop import Diverged, train
-from forwhy.training.options import LoopConfig
 from forwhy.training.task import Task, take
 
 Batch = tuple[Tensor, Tensor]

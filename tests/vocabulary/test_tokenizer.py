@@ -18,9 +18,8 @@ from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall
 from forwhy.recommend.simple import BehaviourRecommender
 from forwhy.text.encoder import HashEncoder, text_encoder
-from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer
-from forwhy.vocabulary.vocabulary import BOOKS, Vocabulary
+from forwhy.vocabulary.vocabulary import BOOKS, TokenizerConfig, Vocabulary
 
 Learn = Callable[..., Vocabulary]
 

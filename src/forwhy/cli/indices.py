@@ -12,7 +12,6 @@ from forwhy.cli import JsonFlag, app_of, emit, one_line, show
 from forwhy.cli.options import Given, takes
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import (
     build_index,
     health,
@@ -20,7 +19,7 @@ from forwhy.vocabulary.indices.build import (
     semantic_vectors,
     spectral_vectors,
 )
-from forwhy.vocabulary.indices.index import ItemIndex, to_json
+from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex, to_json
 
 indices_app = app_of()
 

@@ -23,9 +23,6 @@ Heldout = Literal["valid", "test"]
 WINDOW = 20
 """Items of a history that are read, the latest ones (LLM-BS section 4.1.4, S3-Rec's and LC-Rec's choice)."""
 
-POOL = 16
-"""Batches' worth of histories that are sorted by length together: little padding, and still a random batch."""
-
 
 @dataclass(frozen=True, eq=False)
 class Histories:
@@ -171,18 +168,6 @@ class Sequences:
     def histories(self, split: Heldout) -> Histories:
         """[U] what may be seen when the item of a split is predicted: train; for test, train and valid."""
         return self.train if split == "valid" else self.train.extended(self.valid)
-
-
-def batches_of(lengths: Ints, size: int, rng: np.random.Generator, pools: int = POOL) -> list[Ints]:
-    """Every row in one batch of `size`, rows of like length together, batches in random order.
-
-    Rows are sorted by length within pools of `pools` batches: little padding, and every epoch mixes them anew.
-    """
-    order = rng.permutation(len(lengths))
-    pool = np.arange(len(order)) // (size * pools)
-    order = order[np.lexsort((lengths[order], pool))]
-    starts = size * rng.permutation(-(-len(order) // size))
-    return [order[start : start + size] for start in starts.tolist()]
 
 
 def _offsets(lengths: list[int] | Ints) -> Ints:

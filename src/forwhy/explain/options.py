@@ -9,9 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
 from forwhy.models import DType
-from forwhy.options import Options, Presets
+from forwhy.options import Options, Presets, TrainingOptions
 from forwhy.text.chat.base import ChatConfig
-from forwhy.training.options import TrainingOptions
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",

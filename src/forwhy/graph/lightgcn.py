@@ -24,9 +24,9 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
+from forwhy.options import TrainingOptions
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.loop import train
-from forwhy.training.options import TrainingOptions
 from forwhy.training.task import Epoch, Task
 
 Pair = tuple[Tensor, Tensor]

@@ -18,8 +18,7 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
-from forwhy.options import Presets
-from forwhy.training.options import TrainingOptions
+from forwhy.options import Presets, TrainingOptions
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -29,8 +29,8 @@ from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
 from forwhy.recommend.decoding.exact import exact_scores
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.training.checkpoint import TrainingState, kept_generators, seed_everything
-from forwhy.training.engine import resolve_device
+from forwhy.training.checkpoint import TrainingState
+from forwhy.training.engine import kept_generators, resolve_device, seed_everything
 from forwhy.training.loop import train
 from forwhy.training.task import Task
 from forwhy.vocabulary.indices.index import ItemIndex

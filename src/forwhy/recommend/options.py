@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from forwhy.data.sequences import WINDOW
-from forwhy.options import Options, Presets
-from forwhy.training.options import TrainingOptions
+from forwhy.options import Options, Presets, TrainingOptions
 
 
 class GenerativeOptions(TrainingOptions):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from forwhy.artifact import Artifact
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences, batches_of
+from forwhy.data.sequences import Histories, Sequences
 from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import (
@@ -31,7 +31,7 @@ from forwhy.recommend.generative import (
 )
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
-from forwhy.training.task import Epoch
+from forwhy.training.task import Epoch, batches_of
 from forwhy.vocabulary.indices.index import ItemIndex
 
 BEGIN = 0

@@ -20,8 +20,7 @@ from forwhy.explain.options import BeatConfig
 from forwhy.systems.base import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 from forwhy.text.encoder import TextEncoder, text_encoder
-from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary
 
 
 class Beat(ExplainingSystem):

@@ -21,9 +21,8 @@ from forwhy.systems.gru4rec import Gru4RecConfig
 from forwhy.systems.next_item import NextItemSystem
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import build_index, read_vectors, semantic_vectors, spectral_vectors
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex
 
 if TYPE_CHECKING:
     from forwhy.recommend.generative import GenerativeRecommender

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from forwhy.recommend.options import TigerConfig
 from forwhy.systems.base import Run
 from forwhy.systems.generative import GenerativeSystem
-from forwhy.vocabulary.config import IndexConfig
+from forwhy.vocabulary.indices.index import IndexConfig
 
 if TYPE_CHECKING:
     from forwhy.recommend.tiger import TigerRecommender

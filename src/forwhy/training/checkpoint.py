@@ -5,14 +5,11 @@ One file, so that one rename replaces it: a kill leaves the old state or the new
 
 import json
 import os
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -129,47 +126,6 @@ def _separate(tensors: Mapping[str, Tensor]) -> Tensors:
         separate[name] = plain.clone() if address in seen else plain
         seen.add(address)
     return separate
-
-
-# --- Random generators: seeded, packed into tensors of bytes, and put back.
-
-
-def seed_everything(*seed: int) -> None:
-    """Seed torch (all devices), numpy and python from one or more integers."""
-    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    torch.manual_seed(mixed)
-    np.random.seed(mixed)  # noqa: NPY002 - third-party code draws from the global generator
-    random.seed(mixed)
-
-
-def pack_generators() -> Tensors:
-    """The state of all global generators as uint8 tensors: `host` (numpy and python, as JSON), `torch`, `cuda`."""
-    name, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002
-    host = json.dumps([random.getstate(), [name, np.asarray(keys).tolist(), *position]]).encode()
-    state = {"host": torch.frombuffer(bytearray(host), dtype=torch.uint8), "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def unpack_generators(state: Tensors) -> None:
-    """Put the generators back to a packed state."""
-    (version, words, gauss), of_numpy = json.loads(state["host"].numpy().tobytes())
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(of_numpy))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-@contextmanager
-def kept_generators() -> Iterator[None]:
-    """Give the caller's generators back as they were, whatever is seeded and drawn inside."""
-    before = pack_generators()
-    try:
-        yield
-    finally:
-        unpack_generators(before)
 
 
 # --- metrics.jsonl: one JSON document per line, never one twice.

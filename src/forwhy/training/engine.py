@@ -1,7 +1,9 @@
-"""How a step is computed: alone in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16)."""
+"""Devices, random generators, and how a step is computed: in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16)."""
 
+import json
 import logging
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,13 +11,14 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import deterministic as fills
 
 from forwhy.errors import UserError
-from forwhy.training.options import LoopConfig
+from forwhy.options import LoopConfig
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
 
@@ -218,3 +221,44 @@ def deterministic(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
         fills.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+# --- Random generators: seeded, packed into tensors of bytes, and put back.
+
+
+def seed_everything(*seed: int) -> None:
+    """Seed torch (all devices), numpy and python from one or more integers."""
+    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)  # noqa: NPY002 - third-party code draws from the global generator
+    random.seed(mixed)
+
+
+def pack_generators() -> dict[str, Tensor]:
+    """The state of all global generators as uint8 tensors: `host` (numpy and python, as JSON), `torch`, `cuda`."""
+    name, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002
+    host = json.dumps([random.getstate(), [name, np.asarray(keys).tolist(), *position]]).encode()
+    state = {"host": torch.frombuffer(bytearray(host), dtype=torch.uint8), "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def unpack_generators(state: Mapping[str, Tensor]) -> None:
+    """Put the generators back to a packed state."""
+    (version, words, gauss), of_numpy = json.loads(state["host"].numpy().tobytes())
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(of_numpy))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Give the caller's generators back as they were, whatever is seeded and drawn inside."""
+    before = pack_generators()
+    try:
+        yield
+    finally:
+        unpack_generators(before)

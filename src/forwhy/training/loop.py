@@ -17,23 +17,29 @@ import torch
 from torch import Tensor
 
 from forwhy.errors import UserError
+from forwhy.options import LoopConfig
 from forwhy.progress import Progress
 from forwhy.training.checkpoint import (
     MetricsLog,
     Tensors,
     TrainingState,
-    kept_generators,
-    pack_generators,
     pack_optimizer,
     read_checkpoint,
-    seed_everything,
     snapshot,
-    unpack_generators,
     unpack_optimizer,
     write_checkpoint,
 )
-from forwhy.training.engine import Engine, Signals, deterministic, is_main, resolve_device
-from forwhy.training.options import LoopConfig
+from forwhy.training.engine import (
+    Engine,
+    Signals,
+    deterministic,
+    is_main,
+    kept_generators,
+    pack_generators,
+    resolve_device,
+    seed_everything,
+    unpack_generators,
+)
 from forwhy.training.task import Task
 
 Batch = TypeVar("Batch")

@@ -98,6 +98,18 @@ class Epoch(Sequence[Batch]):
         return (self[index] for index in range(self._count))
 
 
+def batches_of(lengths: Rows, size: int, rng: np.random.Generator, pools: int = 16) -> list[Rows]:
+    """Every row in one batch of `size`, rows of like length together, batches in random order.
+
+    Rows are sorted by length within pools of `pools` batches: little padding, and every epoch mixes them anew.
+    """
+    order = rng.permutation(len(lengths))
+    pool = np.arange(len(order)) // (size * pools)
+    order = order[np.lexsort((lengths[order], pool))]
+    starts = size * rng.permutation(-(-len(order) // size))
+    return [order[start : start + size] for start in starts.tolist()]
+
+
 def count(batch: Any) -> int:  # noqa: ANN401 - any batch
     """Samples in a list, tensor or array; of a tuple or dataclass of these, in its first."""
     if is_dataclass(batch):

@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
-from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook, spectral_start
 from forwhy.vocabulary.quantizer import Quantizer
+from forwhy.vocabulary.vocabulary import TokenizerConfig
 
 # --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
 

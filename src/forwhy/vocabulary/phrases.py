@@ -18,8 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
-from forwhy.vocabulary.config import TokenizerConfig
-from forwhy.vocabulary.vocabulary import by_book, token_name
+from forwhy.vocabulary.vocabulary import TokenizerConfig, by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -23,7 +23,6 @@ from forwhy.graph.lightgcn import hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.task import Epoch, Task
-from forwhy.vocabulary.config import TokenizerConfig
 from forwhy.vocabulary.network import (
     EntityWords,
     LazyAdam,
@@ -33,7 +32,7 @@ from forwhy.vocabulary.network import (
     reconstruction_softmax,
 )
 from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
-from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
+from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary, by_book, perplexity
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

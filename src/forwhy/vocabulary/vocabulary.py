@@ -1,25 +1,152 @@
-"""The behaviour vocabulary: codes, token names, codewords, glosses. No torch.
+"""The behaviour vocabulary: how it is learned, and its codes, token names, codewords, glosses. No torch.
 
 Legend: U users, I items, N entities of a side, n rows asked for, S slots, M codeword width, K codes, V text width.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.catalogue import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
+from forwhy.options import Presets, TrainingOptions
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+
+_PUBLISHED = {
+    "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
+    "codebook_update": "gradient", "restart_dead": False, "learning_rate": 1e-3, "text_weight": 0.0,
+}  # fmt: skip
+_PRESETS: Presets = {
+    "forwhy": {},
+    "paper": {
+        **_PUBLISHED, "reconstruction": "rmse", "temperature": 1.0, "batch_size": 1024, "loss_average": "sum",
+    },
+    "official": {
+        **_PUBLISHED, "reconstruction": "minmax_rmse", "temperature": 0.2, "batch_size": 10240, "macro_source": "full",
+        "unit_inputs": True, "orthogonality": 1.0, "representation": "sum",
+    },
+}  # fmt: skip
+"""What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
+
+
+class TokenizerConfig(TrainingOptions):
+    """How behaviour becomes words. The defaults are the preset `forwhy`; options given win over the preset."""
+
+    presets: ClassVar[Presets] = _PRESETS
+    preset: Literal["forwhy", "paper", "official"] = "forwhy"
+    """`paper`: the equations. `official`: the released code's choices without its bugs. `forwhy`: what measured
+    best."""
+    macro: bool = True
+    """One macro word per entity (False: the paper's ablation, and alpha is 0)."""
+    micro: bool = True
+    """`micro_slots` micro words per entity (False: the paper's ablation, and beta is 0)."""
+    micro_slots: int = Field(default=5, ge=1, le=32)
+    """N of the paper: micro words per entity."""
+    codes: int = Field(default=512, ge=2, le=65536)
+    """Words per codebook; there are up to four: macro and micro, for users and for items."""
+    start: Literal["spectral", "xavier"] = "spectral"
+    """Entity tables start from spectral (and text) coordinates, or from noise."""
+    slot_dim: PositiveInt = 16
+    """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed."""
+    text_dims: NonNegativeInt = 48
+    """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
+    start only."""
+    text_weight: NonNegativeFloat = 1.3
+    """Norm of a slot's text coordinates against a mean graph norm of 1; 0 leaves text to the losses."""
+    code_dim: PositiveInt | None = None
+    """M of the paper: width of a codeword. None: no projection, M is the slot's width."""
+    layers: NonNegativeInt = 2
+    """K: propagation layers whose mean is taken (eq. 3); read when `propagate` is "every-step"."""
+    propagate: Literal["closed-form", "every-step"] = "closed-form"
+    """`every-step`: tables are propagated `layers` times at each optimiser step, O(K·E·width) (eq. 2, 3).
+    `closed-form`: the spectral start, itself the low-pass limit of that propagation (GF-CF), is the state, and a step
+    touches only its batch."""
+    macro_source: Literal["slot", "full"] = "slot"
+    """The macro word reads its own slot (paper) or all micro slots at once (released code)."""
+    unit_inputs: bool = False
+    """Quantizer inputs are L2-normalised."""
+    codebook_start: Literal["kmeans", "uniform"] = "kmeans"
+    """Codewords start at k-means centres of the entities, or uniform in ±1/codes."""
+    codebook_update: Literal["ema", "gradient"] = "ema"
+    """Codewords follow exponential means of their members, or the gradient of eq. 5."""
+    decay: float = Field(default=0.99, gt=0.0, lt=1.0)
+    """Of the exponential means, per step."""
+    estimator: Literal["straight-through", "rotation"] = "straight-through"
+    """How gradients pass the quantizer: copied, or rotated with the codeword (Fifty et al. 2024)."""
+    restart_dead: bool = True
+    """Codewords that win nothing for an epoch move to a random entity of the batch."""
+    commitment: NonNegativeFloat = 0.5
+    """eta of eq. 5."""
+    reconstruction: Literal["softmax", "rmse", "minmax_rmse"] = "softmax"
+    """`softmax`: in-batch, corrected for item frequency. `rmse`: eq. 5 on one positive and one uniform negative.
+    `minmax_rmse`: `rmse` on scores that each batch scales to 0 … 1."""
+    representation: Literal["concat", "sum"] = "concat"
+    """q is the concatenation of the words (paper), or the macro word added to each micro word (released code)."""
+    orthogonality: NonNegativeFloat = 0.0
+    """Weight of the mean squared cosine between micro slots; not in the paper."""
+    alpha: NonNegativeFloat = 0.2
+    """Weight of macro supervision (eq. 6, 9)."""
+    beta: NonNegativeFloat = 1.0
+    """Weight of micro supervision (eq. 8, 9)."""
+    temperature: PositiveFloat = 0.2
+    """Of the InfoNCE in macro supervision; the paper prints none, that is 1."""
+    loss_average: Literal["mean", "sum"] = "mean"
+    """Whether macro supervision sums (eq. 6) or averages over its pairs."""
+    mask_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Share of an entity's phrases that micro supervision masks, at least one."""
+    max_phrases: PositiveInt = 10
+    """Phrases per entity; more are cut, most important first."""
+    negatives: int = Field(default=1024, ge=2)
+    """Interactions that are each other's negatives in the in-batch softmax; a step of `batch_size` is cut into such
+    blocks, so its cost grows with batch_size · negatives."""
+    text_batch: int = Field(default=128, ge=2)
+    """Explained pairs, and entities per side with phrases, in one step of text supervision."""
+    learning_rate: PositiveFloat = 5e-4
+    """Of Adam."""
+    batch_size: int = Field(default=4096, ge=2)
+    """Interactions per step."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TokenizerConfig":
+        if not (self.macro or self.micro):
+            raise ValueError("macro and micro are both off: no word would be left; switch one on")
+        if self.start == "xavier" and self.propagate == "closed-form":
+            raise ValueError(
+                'propagate = "closed-form" needs start = "spectral"; use "every-step" with "xavier"'
+            )
+        if self.macro_source == "full" and not self.micro:
+            raise ValueError('macro_source = "full" reads the micro slots; use "slot" when micro is off')
+        if self.macro_source == "full" and (self.start == "spectral" or self.code_dim is None):
+            raise ValueError('macro_source = "full" needs start = "xavier" and a code_dim; use "slot"')
+        if self.representation == "sum" and not (self.macro and self.micro):
+            raise ValueError('representation = "sum" adds macro to micro words; use "concat" when one is off')
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Words per entity: macro first, then micro."""
+        return int(self.macro) + (self.micro_slots if self.micro else 0)
+
+    @property
+    def books(self) -> tuple[str, ...]:
+        """The names of the codebooks."""
+        kinds = ["macro"] * self.macro + ["micro"] * self.micro
+        return tuple(f"{side}_{kind}" for side in SIDES for kind in kinds)
+
+
+# --- what was learned
 
 
 def token_name(book: str, code: int) -> str:

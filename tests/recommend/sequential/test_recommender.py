@@ -14,6 +14,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_sequences
+from forwhy.options import LoopConfig
 from forwhy.recommend.sequential.networks import (
     SequentialOptions,
     SoftmaxNetwork,
@@ -25,7 +26,6 @@ from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training.loop import train
-from forwhy.training.options import LoopConfig
 
 
 def lists(histories: Histories) -> list[list[int]]:

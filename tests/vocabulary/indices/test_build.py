@@ -10,7 +10,6 @@ from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.config import IndexConfig
 from forwhy.vocabulary.indices.build import (
     build_index,
     health,
@@ -18,7 +17,7 @@ from forwhy.vocabulary.indices.build import (
     semantic_vectors,
     spectral_vectors,
 )
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex
 
 ITEMS = Ids(tuple(range(10, 510)), "item")
 SEMANTIC = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)

@@ -40,7 +40,7 @@ from forwhy.recommend.llmbs.texts import (
 )
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
-from forwhy.training.checkpoint import kept_generators, seed_everything
+from forwhy.training.engine import kept_generators, seed_everything
 from forwhy.vocabulary.indices.index import ItemIndex
 from forwhy.wheels import PACKAGED
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from forwhy.data.sequences import Sequences, batches_of
+from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
 from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, Tokens, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
-from forwhy.training.task import Epoch, count, take
+from forwhy.training.task import Epoch, batches_of, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers that get an update; all linear ones in models that have none of these names."""

@@ -27,8 +27,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from forwhy.data.sequences import WINDOW, Histories
 from forwhy.errors import UserError
 from forwhy.lazy import Network, torch
+from forwhy.options import TrainingOptions
 from forwhy.recommend.base import Scores
-from forwhy.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,13 +19,13 @@ from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
 from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences, batches_of
+from forwhy.data.sequences import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Recommender, Scores
 from forwhy.recommend.sequential.networks import NextItemNetwork, SequentialOptions, kind
-from forwhy.training.checkpoint import kept_generators, seed_everything
+from forwhy.training.engine import kept_generators, seed_everything
 from forwhy.training.loop import train
-from forwhy.training.task import Epoch, Task
+from forwhy.training.task import Epoch, Task, batches_of
 
 log = logging.getLogger(__name__)
 
