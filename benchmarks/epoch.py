@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding.trie import CodeTrie
-from forwhy.recommend.llmbs.network import LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.texts import bare_tokens
+from forwhy.recommend.llmbs.network import LlmBsNetwork, bare_tokens, scratch_model
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.recommend.options import BackboneConfig, ContrastConfig, LlmBsConfig
 from forwhy.vocabulary.indices.build import build_index

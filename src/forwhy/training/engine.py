@@ -1,4 +1,4 @@
-"""Devices, random generators, and how a step is computed: in one process, or through accelerate (DDP, ZeRO-2, bf16, fp16)."""
+"""Devices, random generators, and how a step is computed: alone, or through accelerate (DDP, ZeRO-2, bf16, fp16)."""
 
 import json
 import logging

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forwhy.data.sequences import Histories
-from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, cut, info_nce
-from forwhy.recommend.llmbs.texts import Tokens, bare_tokens
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, cut, info_nce
 from forwhy.recommend.options import ContrastConfig
 
 from ..conftest import dataset, index_of

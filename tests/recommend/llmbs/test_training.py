@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from forwhy.recommend.decoding.beams import BeamDecoder
 from forwhy.recommend.decoding.trie import CodeTrie
-from forwhy.recommend.llmbs.texts import bare_tokens
+from forwhy.recommend.llmbs.network import bare_tokens
 from forwhy.recommend.llmbs.training import Annealing
 from forwhy.recommend.options import AnnealingConfig
 

@@ -32,12 +32,38 @@ from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
 from forwhy.recommend.decoding.causal import TreeModel
 from forwhy.recommend.decoding.head import PlainHead
-from forwhy.recommend.generative import GenerativeNetwork
-from forwhy.recommend.llmbs.texts import Tokens
+from forwhy.recommend.generative import GenerativeNetwork, IndexTokens
 from forwhy.recommend.options import BackboneConfig, ContrastConfig
+from forwhy.vocabulary.indices.index import ItemIndex
 
 LONGEST = 2048
 """Positions of a scratch decoder."""
+
+
+@dataclass(frozen=True)
+class Tokens(IndexTokens):
+    """Token ids of an index in a language model's vocabulary."""
+
+    con: int
+    """The token that sums up a target in training; never decoded."""
+    end: int
+    """Ends a text response."""
+
+    @property
+    def size(self) -> int:
+        """Rows that the model's embedding needs at least."""
+        return max(self.first + self.count, self.con + 1, self.end + 1, max(self.prompt) + 1)
+
+    def level_of(self, ids: Tensor) -> Tensor:
+        """The level of each token, -1 for those that are no codes; the shape of `ids`."""
+        starts = torch.tensor([int(level[0]) for level in self.levels], device=ids.device)
+        levels = torch.searchsorted(starts, ids, right=True) - 1
+        return levels.masked_fill((ids < self.first) | (ids >= self.first + self.count), -1)
+
+
+def bare_tokens(index: ItemIndex) -> Tokens:
+    """Begin, end and CON, then the index tokens: the whole vocabulary of a decoder without text."""
+    return Tokens.of(index, first=3, prompt=(0,), end=1, con=2)
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,8 @@ from forwhy.data.sequences import Sequences
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
-from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, scratch_model
-from forwhy.recommend.llmbs.texts import (
-    TextTasks,
-    Tokens,
-    add_tokens,
-    bare_tokens,
-    extend,
-    learn_tokenizer,
-    read_tokens,
-)
+from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, scratch_model
+from forwhy.recommend.llmbs.texts import TextTasks, add_tokens, extend, learn_tokenizer, read_tokens
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.training.engine import kept_generators, seed_everything

@@ -21,7 +21,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sequences import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
-from forwhy.recommend.generative import IndexTokens
+from forwhy.recommend.llmbs.network import Tokens
 from forwhy.recommend.options import TaskConfig
 from forwhy.text.hostile import PlainText
 from forwhy.vocabulary.indices.index import ItemIndex
@@ -32,32 +32,6 @@ COMMON = 0.2
 CHUNK = 64
 """Rows of like length that are read together."""
 BEGIN, END, CON = "<begin>", "<end>", "<con>"
-
-
-@dataclass(frozen=True)
-class Tokens(IndexTokens):
-    """Token ids of an index in a language model's vocabulary."""
-
-    con: int
-    """The token that sums up a target in training; never decoded."""
-    end: int
-    """Ends a text response."""
-
-    @property
-    def size(self) -> int:
-        """Rows that the model's embedding needs at least."""
-        return max(self.first + self.count, self.con + 1, self.end + 1, max(self.prompt) + 1)
-
-    def level_of(self, ids: Tensor) -> Tensor:
-        """The level of each token, -1 for those that are no codes; the shape of `ids`."""
-        starts = torch.tensor([int(level[0]) for level in self.levels], device=ids.device)
-        levels = torch.searchsorted(starts, ids, right=True) - 1
-        return levels.masked_fill((ids < self.first) | (ids >= self.first + self.count), -1)
-
-
-def bare_tokens(index: ItemIndex) -> Tokens:
-    """Begin, end and CON, then the index tokens: the whole vocabulary of a decoder without text."""
-    return Tokens.of(index, first=3, prompt=(0,), end=1, con=2)
 
 
 def learn_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:

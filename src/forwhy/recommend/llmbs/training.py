@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 from forwhy.data.sequences import Sequences
 from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
-from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, cut
-from forwhy.recommend.llmbs.texts import Example, TextTasks, Tokens, text_rows
+from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, Tokens, cut
+from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.training.task import Epoch, batches_of, count, take
 
