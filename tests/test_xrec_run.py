@@ -102,7 +102,7 @@ def test_the_evaluation_is_through_the_common_contracts(xrec_run: Path) -> None:
 
 def test_recommend_and_explain_answer_for_people_known_and_unknown(xrec_run: Path) -> None:
     behaviour = RunFolder.open(xrec_run).behaviour()
-    user, first, second = behaviour.users.values[0], *behaviour.items.values[:2]
+    user, first, second = behaviour.catalogue.users.values[0], *behaviour.catalogue.items.values[:2]
     known = told("recommend", xrec_run, "--user", user, "--explain", "-k", 2)
     assert known["tokens"] == []
     assert [row["rank"] for row in known["items"]] == [1, 2]

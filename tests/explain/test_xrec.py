@@ -31,7 +31,7 @@ def row_of(xrec: XRecExplainer, user: int, item: int, text: str | None = None) -
     known, prompt = xrec.known, xrec.reader.prompt
     profiles = {"user": xrec.profiles["user"].get(user, ""), "item": xrec.profiles["item"][item]}
     return prompt.row(
-        known.vectors["user"][user], known.vectors["item"][item], known.titles[item], text, profiles
+        known.vectors["user"][user], known.vectors["item"][item], known.catalogue.titles[item], text, profiles
     )
 
 

@@ -15,7 +15,11 @@ def test_vectors_obey_the_artifact_laws(vectors: CollaborativeVectors, tmp_path:
     artifact_laws(lambda: vectors, tmp_path / "laws")
     vectors.save_pretrained(tmp_path / "saved")
     read = CollaborativeVectors.from_pretrained(tmp_path / "saved")
-    assert (read.users, read.items, read.titles) == (vectors.users, vectors.items, vectors.titles)
+    assert (read.catalogue.users, read.catalogue.items, read.catalogue.titles) == (
+        vectors.catalogue.users,
+        vectors.catalogue.items,
+        vectors.catalogue.titles,
+    )
     assert (read.config, read.metrics, read.dims) == (vectors.config, vectors.metrics, 8)
     for side in ("user", "item"):
         np.testing.assert_array_equal(read.representation(side), vectors.representation(side))

@@ -60,7 +60,7 @@ def vocabulary() -> TinyVocabulary:
 
 def sorted_items(vocabulary: TinyVocabulary, scores: np.ndarray, hidden: set[int]) -> list[str]:
     order = sorted(set(range(ITEMS)) - hidden, key=lambda item: (-np.float32(scores[item]), item))
-    return [vocabulary.items.values[item] for item in order]
+    return [vocabulary.catalogue.items.values[item] for item in order]
 
 
 def test_it_serves_who_has_a_history_and_who_brings_one(vocabulary: TinyVocabulary) -> None:
@@ -83,7 +83,7 @@ def test_equals_sorting_inner_products(vocabulary: TinyVocabulary, k: int, filte
         expected = sorted_items(vocabulary, scores[number], taken if filter_seen else set())[:k]
         assert rows["item_id"].to_list() == expected
         assert rows["rank"].to_list() == list(range(1, len(expected) + 1))
-        listed = [vocabulary.items.index(item) for item in expected]
+        listed = [vocabulary.catalogue.items.index(item) for item in expected]
         assert rows["score"].to_numpy() == pytest.approx(scores[number, listed], rel=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_columns_types_and_titles(vocabulary: TinyVocabulary) -> None:
         "user_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64, "title": pl.String,
     }  # fmt: skip
     first = table.row(0, named=True)
-    assert first["title"] == f"title {vocabulary.items.index(first['item_id'])}"
+    assert first["title"] == f"title {vocabulary.catalogue.items.index(first['item_id'])}"
     assert "title" not in BehaviourRecommender(TinyVocabulary(titled=False)).recommend("u02", k=2).columns
     whole = BehaviourRecommender(TinyVocabulary(whole_ids=True)).recommend(["12", 12], k=2)
     assert whole.schema["user_id"] == whole.schema["item_id"] == pl.Int64
@@ -101,7 +101,7 @@ def test_columns_types_and_titles(vocabulary: TinyVocabulary) -> None:
 
 
 def test_small_blocks_change_nothing(vocabulary: TinyVocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
-    users = list(vocabulary.users.values[:6]) * 2
+    users = list(vocabulary.catalogue.users.values[:6]) * 2
     whole = BehaviourRecommender(vocabulary).recommend(users, k=5)
     scores = BehaviourRecommender(vocabulary).score(users, "i03")
     monkeypatch.setattr(base, "BLOCK_SCORES", 2 * ITEMS)

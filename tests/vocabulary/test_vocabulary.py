@@ -51,14 +51,14 @@ def test_the_artifact_obeys_the_laws(vocabulary: Vocabulary, tmp_path: Path) -> 
 def test_saved_and_loaded_it_recommends_the_same(vocabulary: Vocabulary, tmp_path: Path) -> None:
     vocabulary.save_pretrained(tmp_path / "v")
     loaded = Vocabulary.from_pretrained(tmp_path / "v")
-    users = list(vocabulary.users.values[:5])
+    users = list(vocabulary.catalogue.users.values[:5])
     ours, theirs = BehaviourRecommender(vocabulary), BehaviourRecommender(loaded)
     assert ours.recommend(users, k=5).equals(theirs.recommend(users, k=5))
     assert loaded.words.equals(vocabulary.words)
 
 
 def test_the_recommender_obeys_the_laws(vocabulary: Vocabulary) -> None:
-    recommender_laws(BehaviourRecommender(vocabulary), list(vocabulary.users.values[:8]))
+    recommender_laws(BehaviourRecommender(vocabulary), list(vocabulary.catalogue.users.values[:8]))
 
 
 def test_perplexity_of_even_and_single_use() -> None:

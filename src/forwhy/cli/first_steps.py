@@ -60,7 +60,8 @@ def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
     recommender, words = folder.recommender(), folder.vocabulary()
     tested = dict.fromkeys(int(user) for user in town.pairs("test").users if words.has_history["user"][user])
     people = [
-        recommendation(recommender, words.users.values[user], None, ITEMS) for user in list(tested)[:PEOPLE]
+        recommendation(recommender, words.catalogue.users.values[user], None, ITEMS)
+        for user in list(tested)[:PEOPLE]
     ]
     for person in people:
         add_reasons(explainer, person)

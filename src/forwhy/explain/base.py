@@ -124,7 +124,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 
     def _take_up(self, dataset: Dataset, known: KnownT) -> None:
         """Keep what is known and the profiles that are shown, after checking that both speak of the same people."""
-        ids = (("user", dataset.users, known.users), ("item", dataset.items, known.items))
+        catalogue = known.catalogue
+        ids = (("user", dataset.users, catalogue.users), ("item", dataset.items, catalogue.items))
         for side, ours, theirs in ids:
             if ours.values != theirs.values:
                 raise UserError(
@@ -158,7 +159,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         users = pairs.users if user_rows is None else user_rows
         items = pairs.items if item_rows is None else item_rows
         return [
-            Subject(user, item, self.known.titles[own], text=text)
+            Subject(user, item, self.known.catalogue.titles[own], text=text)
             for user, item, own, text in zip(
                 users.tolist(), items.tolist(), pairs.items.tolist(), pairs.texts, strict=True
             )
@@ -171,8 +172,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 
     def supported(self, pairs: Pairs) -> NDArray[np.bool_]:
         """[n] Whether both sides of a pair have training interactions, so that :meth:`explain` takes it."""
-        history = self.known.has_history
-        return np.logical_and(history["user"][pairs.users], history["item"][pairs.items])
+        users, items = self.known.seen.T
+        return np.isin(pairs.users, users) & np.isin(pairs.items, items)
 
     def _subjects(
         self,
@@ -181,7 +182,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         item: str | int | None,
     ) -> list[Subject]:
         """What is asked about, with the history behind it; refused where there is none."""
-        users, items = self.known.users, self.known.items
+        users, items = self.known.catalogue.users, self.known.catalogue.items
         if pairs is None:
             if not history or item is None:
                 raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
@@ -200,7 +201,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         taken: list[int] = seen[seen[:, 0] == user, 1].tolist()
         if not taken:
             raise UserError(
-                f"user {self.known.users.values[user]!r}: no training interactions, so no {self.stands} "
+                f"user {self.known.catalogue.users.values[user]!r}: no training interactions, so no {self.stands} "
                 "to explain with; say what the user likes instead: explain(history=[items], item=…)"
             )
         return taken
@@ -208,10 +209,10 @@ class Explainer(Saved, Generic[KnownT, RowT]):
     def _subject(self, user: int | None, item: int, seen: Sequence[int]) -> Subject:
         if not (self.known.seen[:, 1] == item).any():
             raise UserError(
-                f"item {self.known.items.values[item]!r}: no training interactions, so no {self.stands} "
+                f"item {self.known.catalogue.items.values[item]!r}: no training interactions, so no {self.stands} "
                 "to explain with; ask about an item that someone has taken, or fit again once someone has"
             )
-        return Subject(user, item, self.known.titles[item], seen)
+        return Subject(user, item, self.known.catalogue.titles[item], seen)
 
     # --- explaining
 
@@ -263,7 +264,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         things = list(dict.fromkeys([subject.item, *subject.seen]))
         if len(things) == 1:
             return []
-        ids, titles = self.known.items.values, self.known.titles
+        ids, titles = self.known.catalogue.items.values, self.known.catalogue.titles
         alike = most_alike(self.known.item_vectors(things), _ITEMS)
         return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
 
@@ -377,7 +378,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
             f"Lets a frozen language model read {self.stands} and say why a user would like an item.\n"
             "Weights of the base model are not included; it is fetched under its own licence.\n\n"
             f"- base model: {base['id']}, revision {base['revision']}\n"
-            f"- users {len(known.users):,}, items {len(known.items):,}\n"
+            f"- users {len(known.catalogue.users):,}, items {len(known.catalogue.items):,}\n"
             f"- preset: {self.config.preset}\n\n"
             "Texts are generated and can be wrong about an item. They speak of users and items of the training data; "
             "validation numbers picked the state and are no test."

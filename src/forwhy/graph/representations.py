@@ -16,7 +16,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.catalogue import Catalogue
-from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
 from forwhy.options import Presets, TrainingOptions
 
@@ -88,21 +87,6 @@ class Representations(Saved):
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
 
-    @property
-    def users(self) -> Ids:
-        """External ids of all users."""
-        return self.catalogue.users
-
-    @property
-    def items(self) -> Ids:
-        """External ids of all items."""
-        return self.catalogue.items
-
-    @property
-    def titles(self) -> Sequence[str]:
-        """By internal item; "" when unknown."""
-        return self.catalogue.titles
-
     @cached_property
     def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
         """Side -> [N] whether the graph has an edge of them; without one nothing could be learnt."""
@@ -166,16 +150,17 @@ class CollaborativeVectors(Representations):
         rows = np.unique(np.asarray(items, np.int64))
         if not len(rows):
             raise UserError("history: empty; give at least one item id")
-        unknown = rows[(rows < 0) | (rows >= len(self.items))]
+        last = len(self.catalogue.items) - 1
+        unknown = rows[(rows < 0) | (rows > last)]
         if len(unknown):
-            raise UserError(f"history: item numbers run from 0 to {len(self.items) - 1}, got {unknown[0]}")
+            raise UserError(f"history: item numbers run from 0 to {last}, got {unknown[0]}")
         return np.asarray(self.fold_in[rows].sum(0) / np.sqrt(len(rows)), np.float32)
 
     def content(self) -> Content:
         """Vectors and graph as tensors, ids and titles as tables."""
         text = (
-            f"{len(self.users):,} users and {len(self.items):,} items as vectors of {self.dims} numbers (LightGCN, the "
-            "first part of XRec). Load with "
+            f"{len(self.catalogue.users):,} users and {len(self.catalogue.items):,} items as vectors of {self.dims} "
+            "numbers (LightGCN, the first part of XRec). Load with "
             "`forwhy.graph.representations.CollaborativeVectors.from_pretrained(folder)`."
         )
         tensors = {f"vectors.{side}": self.vectors[side] for side in SIDES} | self.catalogue.tensors()

@@ -278,8 +278,8 @@ class Vocabulary(Representations):
     def content(self) -> Content:
         """Codes, codewords and heads as tensors; words, ids and titles as tables."""
         text = (
-            f"{len(self.users):,} users and {len(self.items):,} items written in discrete words (BEAT stage 1). "
-            "Load with `forwhy.Vocabulary.from_pretrained(folder)`."
+            f"{len(self.catalogue.users):,} users and {len(self.catalogue.items):,} items written in discrete words "
+            "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`."
         )
         tensors: dict[str, NDArray[Any]] = {
             "score_weights": self.score_weights,
