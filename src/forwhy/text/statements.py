@@ -59,12 +59,8 @@ REASON = re.compile(
 )
 
 
-def _listed(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-NAME_LINKS = _listed("a an and at by de in la of on the & -")
-LEADING = _listed(
+NAME_LINKS = frozenset("a an and at by de in la of on the & -".split())
+LEADING = frozenset(
     """
     a an the this that these those its their your his her our some any it they you he she we there who i
     them user users reader customer customers and or but because of for with to in at by as due from on so
@@ -74,20 +70,20 @@ LEADING = _listed(
     appreciate appreciates appreciated love loves loved find finds found making makes make made creating
     creates create giving gives ensuring serving serves it's they're you're perhaps allowing resulting
     mentioned highlighted truly such like
-    """
+    """.split()
 )
-TRAILING = _listed(
+TRAILING = frozenset(
     """
     a an the its their and or but because of for with to in at by as from on that which who is are also it
     offered provided too would will may
-    """
+    """.split()
 )
-NOTHING = _listed(
+NOTHING = frozenset(
     """
     business businesses place places restaurant restaurants establishment book books product products item
     items spot location user users experience experiences visit review overall etc more others not only all
     here well other
-    """
+    """.split()
 )
 """Words that, alone or together, say nothing that could be checked."""
 
