@@ -26,11 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from forwhy.recommend.decoding.beams import BeamDecoder, Beams
-from forwhy.recommend.decoding.exact import exact_scores
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.beams import BeamDecoder, Beams, exact_scores
 from forwhy.recommend.llmbs.network import scratch_model
 from forwhy.recommend.options import BackboneConfig
+from forwhy.recommend.trie import CodeTrie
 
 Codes = NDArray[np.int64]
 LEVELS, WIDTH, PROMPT, ITEMS = 4, 256, 88, 12_101

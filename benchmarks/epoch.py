@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sequences import Sequences
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.data.histories import Sequences
 from forwhy.recommend.llmbs.network import LlmBsNetwork, bare_tokens, scratch_model
 from forwhy.recommend.llmbs.training import Batch, LlmBsTask
 from forwhy.recommend.options import BackboneConfig, ContrastConfig, LlmBsConfig
-from forwhy.vocabulary.indices.build import build_index
-from forwhy.vocabulary.indices.index import IndexConfig
+from forwhy.recommend.trie import CodeTrie
+from forwhy.vocabulary.index import IndexConfig
+from forwhy.vocabulary.indexing import build_index
 
 USERS, ITEMS, MEAN = 22_363, 12_101, 6.9
 """Beauty's training histories."""

@@ -22,7 +22,7 @@ def measure(items: int, width: str, dims: int) -> dict[str, float | str]:
     """Index so many generated items once, in this process."""
     import numpy as np
 
-    from forwhy.vocabulary.indices.clusters import hierarchical_codes, tree_shape
+    from forwhy.vocabulary.clusters import hierarchical_codes, tree_shape
 
     random = np.random.default_rng(0)
     centres = random.standard_normal((1000, dims), np.float32)

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Heldout, Histories, Sequences
+from forwhy.data.histories import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult, rank_sequences
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.sequential.networks import kind
-from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.recommend.networks import kind
+from forwhy.recommend.sequential import NextItemRecommender
 from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 

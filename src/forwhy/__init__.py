@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.recommend.base import Recommender as Recommender
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
     from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
-    from forwhy.recommend.sequential.recommender import NextItemRecommender as NextItemRecommender
+    from forwhy.recommend.sequential import NextItemRecommender as NextItemRecommender
     from forwhy.recommend.simple import (
         BehaviourRecommender as BehaviourRecommender,
         PopularityRecommender as PopularityRecommender,
@@ -61,10 +61,9 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.text.encoder import text_encoder as text_encoder
-    from forwhy.vocabulary.indices.index import IndexConfig as IndexConfig
+    from forwhy.vocabulary.index import IndexConfig as IndexConfig, ItemIndex as ItemIndex
     from forwhy.vocabulary.vocabulary import TokenizerConfig as TokenizerConfig
-    from forwhy.vocabulary.indices.build import build_index as build_index
-    from forwhy.vocabulary.indices.index import ItemIndex as ItemIndex
+    from forwhy.vocabulary.indexing import build_index as build_index
     from forwhy.vocabulary.tokenizer import BehaviourTokenizer as BehaviourTokenizer
     from forwhy.vocabulary.vocabulary import Vocabulary as Vocabulary
 

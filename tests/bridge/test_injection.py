@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from forwhy.bridge.backbone import Backbone, PackedLinears
-from forwhy.bridge.cache import taking
+from forwhy.bridge.backbone import Backbone, PackedLinears, taking
 from forwhy.bridge.injection import Injection, fitted
 from forwhy.bridge.options import InjectionMode as Mode
 from forwhy.models import LoadedModel, load_causal_lm

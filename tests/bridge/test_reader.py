@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import taking
+from forwhy.bridge.backbone import Backbone, taking
 from forwhy.bridge.generation import Decoding
 from forwhy.bridge.options import GenerationConfig, PromptConfig
 from forwhy.bridge.prompt import Row

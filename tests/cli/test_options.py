@@ -18,7 +18,7 @@ from forwhy.errors import UserError
 from forwhy.options import Options
 from forwhy.text.chat.base import ChatConfig
 from forwhy.text.mining.stage import MiningConfig
-from forwhy.vocabulary.indices.index import IndexConfig
+from forwhy.vocabulary.index import IndexConfig
 
 
 class Brew(Options):

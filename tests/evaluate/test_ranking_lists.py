@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Ids
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Catalogue, Histories
 from forwhy.evaluate import ranking
 from forwhy.evaluate.ranking import list_metrics, rank_scores, top_items
 from forwhy.recommend.base import Ints, Recommender, Scores

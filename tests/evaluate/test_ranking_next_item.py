@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.sequences import Heldout, Histories, Sequences
+from forwhy.data.histories import Heldout, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences, top_items
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny_models
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.histories import Catalogue
 from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
 from forwhy.explain.options import BeatConfig, XRecConfig
 from forwhy.explain.xrec import XRecExplainer

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_lists
 from forwhy.recommend.generative import GenerativeRecommender, GenerativeTask
@@ -23,7 +23,7 @@ from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.llmbs.training import LlmBsTask
 from forwhy.recommend.tiger import TigerRecommender, TigerTask
 from forwhy.testing import artifact_laws, forge, recommender_laws
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 
 from ..recommend.conftest import dataset, index_of, ring, tiny_llmbs, tiny_tiger
 

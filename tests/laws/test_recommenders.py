@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Ids
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.recommend.simple import PopularityRecommender

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Histories
 from forwhy.recommend.base import likeliest_gain, with_gain
 
 

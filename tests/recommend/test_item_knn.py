@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Ids
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.systems import item_knn
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.testing import recommender_laws

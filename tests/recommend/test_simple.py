@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Ids, make_dataset
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base

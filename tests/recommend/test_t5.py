@@ -13,13 +13,12 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from forwhy.data.dataset import Ids
-from forwhy.recommend.decoding.beams import BeamDecoder
-from forwhy.recommend.decoding.exact import exact_scores
-from forwhy.recommend.decoding.head import Normalise
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.beams import BeamDecoder, exact_scores
+from forwhy.recommend.head import Normalise
 from forwhy.recommend.t5 import buckets
 from forwhy.recommend.tiger import BEGIN, TigerNetwork
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.recommend.trie import CodeTrie
+from forwhy.vocabulary.index import ItemIndex
 
 from .conftest import tiny_tiger
 
@@ -193,7 +192,7 @@ def test_a_wide_beam_and_the_exact_scores_are_brute_force(normalise: Normalise) 
 @pytest.mark.parametrize("batch", [1, 2, 6])
 def test_neither_company_nor_padding_change_the_result(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # All begin alike, but an encoder can't read that apart from the rest.
-    monkeypatch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", 1)
+    monkeypatch.setattr("forwhy.recommend.beams.SHARED_TOKENS", 1)
     together = decoder(beam=7, batch=batch).search(PROMPTS)
     for user, prompt in enumerate(PROMPTS):
         alone = decoder(beam=7).search([prompt])

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.data.histories import Histories, Sequences
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.tiger import TigerNetwork, TigerTask, drawn
+from forwhy.recommend.trie import CodeTrie
 
 from .conftest import dataset, index_of, tiny_tiger
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from forwhy.errors import UserError
-from forwhy.recommend.sequential.networks import kind
+from forwhy.recommend.networks import kind
 from forwhy.systems.sasrec import SasRecConfig, SasRecNetwork
 
 ITEMS, DIMS = 9, 8

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.systems import find_system, names
-from forwhy.systems.base import MEASURE
+from forwhy.systems import MEASURE, find_system, names
 
 SOURCE = Path(__file__).parents[2] / "src" / "forwhy" / "systems"
 PUBLISHED = {"beat", "xrec", "llm-bs", "tiger", "sasrec", "gru4rec", "din", "item-knn", "popularity"}

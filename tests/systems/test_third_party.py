@@ -91,7 +91,7 @@ def test_the_example_runs_from_recipe_to_report(recipe: Path, tmp_path: Path) ->
     ("entry", "said"),
     [
         ("markov = forwhy_markov:Missing", "forwhy_markov:Missing cannot be loaded"),
-        ("markov = forwhy_markov:MarkovOptions", "is no forwhy.systems.base.System"),
+        ("markov = forwhy_markov:MarkovOptions", "is no forwhy.systems.System"),
         ("marcov = forwhy_markov:Markov", "did you mean 'marcov'?"),
     ],
 )

@@ -6,8 +6,8 @@ import torch
 
 from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
-from forwhy.vocabulary.indices.build import build_index
-from forwhy.vocabulary.indices.index import IndexConfig
+from forwhy.vocabulary.index import IndexConfig
+from forwhy.vocabulary.indexing import build_index
 from forwhy.vocabulary.quantizer import Quantizer, RqVae, RqVaeConfig, kmeans, nearest, rqvae_codes
 
 

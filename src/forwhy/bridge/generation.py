@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import Prefix, roomy
+from forwhy.bridge.backbone import Backbone, Prefix, roomy
 
 Enough = Callable[[int, list[int]], bool]
 """Whether a row needs no further token, given its number in the batch and its tokens so far."""

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.cache import Prefix, moved
+from forwhy.bridge.backbone import Backbone, Prefix, moved
 from forwhy.bridge.generation import (
     Decoding,
     PromptBatch,

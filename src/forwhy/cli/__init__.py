@@ -30,8 +30,8 @@ FILE_WIDTH = 120
 """Columns of tables that go into a file or a pipe."""
 
 COMMANDS = {
-    "demo": ("first_steps:demo", "Make a little town, run a system on it, and show what comes out."),
-    "doctor": ("first_steps:doctor", "What this machine has: the first thing to put into a report."),
+    "demo": ("run:demo", "Make a little town, run a system on it, and show what comes out."),
+    "doctor": ("run:doctor", "What this machine has: the first thing to put into a report."),
     "data": ("data:data_app", "Import a dataset; show, audit or export one."),
     "mine": ("mine:mine", "Mine intents, profiles or explanations from training reviews."),
     "answers": ("mine:answers_app", "Kept answers of a language model, and votes of a judge."),
@@ -40,7 +40,7 @@ COMMANDS = {
     "recommend": ("ask:recommend", "The best items for a person, and why."),
     "explain": ("ask:explain", "Why this person would want this item."),
     "vocabulary": ("ask:vocabulary", "Words with their usage, gloss and nearest words."),
-    "indices": ("indices:indices_app", "Build, show or export item indices."),
+    "indices": ("data:indices_app", "Build, show or export item indices."),
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),
 }
 """Name -> where it is under `forwhy.cli`, and what the list of commands says of it."""

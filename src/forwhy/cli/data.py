@@ -1,4 +1,7 @@
-"""`forwhy data`: import a dataset from raw reviews, a published layout or plain tables; show, audit or export one."""
+"""`forwhy data`: import a dataset from raw reviews, a published layout or plain tables; show, audit or export one.
+
+`forwhy indices`: build, show or export item indices, for a model that writes items.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,18 @@ from forwhy.data.finding import SEVERITIES, Finding
 from forwhy.data.sources.recbole import export_recbole
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.errors import UserError
+from forwhy.vocabulary.index import IndexConfig, ItemIndex, to_json
+from forwhy.vocabulary.indexing import build_index, health, read_vectors, semantic_vectors, spectral_vectors
 
 data_app = app_of()
 import_app = app_of(help="Import raw reviews, a published layout or plain tables.")
 export_app = app_of(help="Write a dataset in another library's layout.")
 data_app.add_typer(import_app, name="import")
 data_app.add_typer(export_app, name="export")
+indices_app = app_of()
 
 Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
+IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
 Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write, as an option.")]
 Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
@@ -227,7 +234,7 @@ def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
 
 
 @export_app.command("recbole")
-def export(
+def export_data(
     folder: Folder,
     target: Annotated[Path, typer.Argument(help="Folder to write; its name becomes RecBole's dataset.")],
     single: Annotated[
@@ -276,3 +283,81 @@ def _audit_table(name: str, findings: list[Finding]) -> Table:
             said.append(f"- {', '.join(values)}")
         table.add_row(f"{finding.severity}: {finding.id}\n{count}", "\n".join(said))
     return table
+
+
+# --- item indices
+
+
+@indices_app.command("build")
+@takes(IndexConfig)
+def write_index(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the index to.")],
+    options: Given[IndexConfig],
+    semantic: Annotated[
+        str, typer.Option(help="FILE.npy with a row per item, or a text encoder's name.")
+    ] = "minilm",
+    behaviour: Annotated[
+        str, typer.Option(help="FILE.npy with a row per item, or spectral: from the training graph.")
+    ] = "spectral",
+    as_json: JsonFlag = False,
+) -> None:
+    """Gives every item its index, writes them, and says how healthy they are."""
+    config = options.model()
+    data = Dataset.load(dataset)
+    says = taken = None
+    if "semantic" in config.reads:
+        from forwhy.text.encoder import text_encoder
+
+        named = semantic.endswith(".npy")
+        says = read_vectors(Path(semantic)) if named else semantic_vectors(data, text_encoder(semantic))
+    if "behaviour" in config.reads:
+        named = behaviour.endswith(".npy")
+        if not named and behaviour != "spectral":
+            raise UserError(
+                f"--behaviour: {behaviour!r} is neither a FILE.npy nor spectral; give one of them"
+            )
+        taken = read_vectors(Path(behaviour)) if named else spectral_vectors(data, seed=config.seed)
+    index = build_index(data.items, config, says, taken)
+    index.save_pretrained(target)
+    _show_index(index, as_json)
+
+
+@indices_app.command("show")
+def show_index(folder: IndexFolder, as_json: JsonFlag = False) -> None:
+    """The health report: use, perplexity, branching, neighbour purity."""
+    _show_index(ItemIndex.from_pretrained(folder), as_json)
+
+
+@indices_app.command("export")
+def export_index(
+    folder: IndexFolder,
+    target: Annotated[Path, typer.Argument(help="X.index.json to write, as LC-Rec has it.")],
+) -> None:
+    """Writes the published format, {item: ["<a_183>", …]}."""
+    to_json(ItemIndex.from_pretrained(folder), target)
+
+
+def _show_index(index: ItemIndex, as_json: bool) -> None:
+    report = health(index) | dict(index.metrics)  # one read from a file has no report of its own
+    examples = {str(index.items.values[n]): index.names(n) for n in range(min(3, len(index)))}
+    if as_json:
+        emit({"fingerprint": index.fingerprint, "examples": examples, **report})
+        return
+    for item, names in examples.items():
+        show(f"{one_line(item)}: {''.join(names)}")
+    levels = Table("level", "source", "codes", "used", "perplexity", "nodes", "branching", "forced")
+    levels.title = f"{report['items']:,} items"
+    for level, entry in enumerate(report["levels"]):
+        levels.add_row(
+            str(level + 1), entry["source"], str(entry["size"]), str(entry["used"]), f"{entry['perplexity']:.0f}",
+            f"{entry['nodes']:,}", f"{entry['branching']:.2f}", f"{entry['forced']:.0%}",
+        )  # fmt: skip
+    show(levels)
+    if not report["purity"]:
+        return
+    purity = Table("near in", "first code of", "shared with 10 nearest", "by chance", title="neighbours")
+    for vectors, shared in report["purity"].items():
+        for source, shares in shared.items():
+            purity.add_row(vectors, source, f"{shares['neighbours']:.1%}", f"{shares['chance']:.1%}")
+    show(purity)

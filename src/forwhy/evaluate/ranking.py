@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.sequences import Heldout, Histories, Sequences
+from forwhy.data.histories import Heldout, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_means
 

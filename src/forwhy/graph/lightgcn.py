@@ -19,8 +19,8 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from forwhy.columns import SIDES, Graph
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
+from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors

@@ -15,7 +15,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
-from forwhy.data.catalogue import Catalogue
+from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.options import Presets, TrainingOptions
 

@@ -18,7 +18,7 @@ from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
 from forwhy.evaluate.registry import METRICS
 from forwhy.options import Options
-from forwhy.recipe.folder import RunFolder
+from forwhy.recipe.runner import RunFolder
 from forwhy.recipe.runner import run as run_stages
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ from pydantic import BaseModel
 
 from forwhy.errors import UserError
 from forwhy.options import checked, merged
-from forwhy.systems import find_system
-from forwhy.systems.base import System
+from forwhy.systems import System, find_system
 
 FORMER: Mapping[str, object] = {
     "explainer.projector.distinct_start": False,

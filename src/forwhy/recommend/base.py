@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Ids
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
 
 Id = str | int

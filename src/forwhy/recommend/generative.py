@@ -20,20 +20,18 @@ from torch import Tensor, nn
 
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
-from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Dataset, Ids
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints, Listed, Recommender, Scores, likeliest_gain, with_gain
-from forwhy.recommend.decoding.beams import BeamDecoder, TreeReader
-from forwhy.recommend.decoding.exact import exact_scores
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.beams import BeamDecoder, TreeReader, exact_scores
 from forwhy.recommend.options import GenerativeOptions
+from forwhy.recommend.trie import CodeTrie
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.engine import kept_generators, resolve_device, seed_everything
 from forwhy.training.loop import train
 from forwhy.training.task import Task
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 
 Batch = TypeVar("Batch")
 Vectors = Mapping[str, NDArray[np.floating]]

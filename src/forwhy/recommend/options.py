@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from forwhy.data.sequences import WINDOW
+from forwhy.data.histories import WINDOW
 from forwhy.options import Options, Presets, TrainingOptions
 
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.columns import Graph
-from forwhy.data.catalogue import Capabilities, Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
 

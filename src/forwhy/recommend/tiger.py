@@ -18,9 +18,8 @@ from torch.nn import functional as F
 
 from forwhy.artifact import Artifact
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.recommend.base import Ints
-from forwhy.recommend.decoding.trie import CodeTrie
 from forwhy.recommend.generative import (
     GenerativeNetwork,
     GenerativeRecommender,
@@ -31,8 +30,9 @@ from forwhy.recommend.generative import (
 )
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
+from forwhy.recommend.trie import CodeTrie
 from forwhy.training.task import Epoch, batches_of
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 
 BEGIN = 0
 """The token that every history and every written item begins with."""

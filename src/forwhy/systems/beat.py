@@ -17,7 +17,7 @@ from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.evaluate.gain import text_retrieval
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import BeatConfig
-from forwhy.systems.base import MEASURE, Run, Stage
+from forwhy.systems import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveInt
 
 from forwhy.lazy import Network, torch
-from forwhy.recommend.sequential.networks import CandidateNetwork, CandidateOptions
+from forwhy.recommend.networks import CandidateNetwork, CandidateOptions
 from forwhy.systems.next_item import NetworkSystem
 
 if TYPE_CHECKING:

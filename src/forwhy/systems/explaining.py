@@ -29,15 +29,7 @@ from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
-from forwhy.systems.base import (
-    TEXTS,
-    WARM_TEXTS,
-    EncoderConfig,
-    Run,
-    Stage,
-    System,
-    write_evaluation,
-)
+from forwhy.systems import TEXTS, WARM_TEXTS, EncoderConfig, Run, Stage, System, write_evaluation
 from forwhy.text.encoder import TextEncoder, text_encoder
 
 EXPLAINED_TOGETHER = 32

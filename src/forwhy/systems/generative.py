@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
 from forwhy.options import Options
+from forwhy.recommend.networks import SequentialOptions
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.recommend.sequential.networks import SequentialOptions
-from forwhy.systems.base import MEASURE, EncoderConfig, Run, Stage
+from forwhy.systems import MEASURE, EncoderConfig, Run, Stage
 from forwhy.systems.din import DinConfig
 from forwhy.systems.gru4rec import Gru4RecConfig
 from forwhy.systems.next_item import NextItemSystem
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.indices.build import build_index, read_vectors, semantic_vectors, spectral_vectors
-from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex
+from forwhy.vocabulary.index import IndexConfig, ItemIndex
+from forwhy.vocabulary.indexing import build_index, read_vectors, semantic_vectors, spectral_vectors
 
 if TYPE_CHECKING:
     from forwhy.recommend.generative import GenerativeRecommender
-    from forwhy.recommend.sequential.recommender import NextItemRecommender
+    from forwhy.recommend.sequential import NextItemRecommender
 
 Vectors = Mapping[str, NDArray[np.floating]]
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class GenerativeSystem(NextItemSystem):
 
     def make_behaviour(self, run: Run) -> NextItemRecommender:
         """Stage 1: a network that predicts the next item gives each item a vector of who takes it."""
-        from forwhy.recommend.sequential.recommender import NextItemRecommender
+        from forwhy.recommend.sequential import NextItemRecommender
 
         assert not isinstance(self.behaviour, SpectralVectors | VectorsFile)
         return NextItemRecommender.fit(run.dataset(), run.work, self.behaviour, self.data.graph)
@@ -129,7 +129,7 @@ class GenerativeSystem(NextItemSystem):
         return found
 
     def _behaviour_vectors(self, run: Run) -> NDArray[np.floating]:
-        from forwhy.recommend.sequential.recommender import NextItemRecommender
+        from forwhy.recommend.sequential import NextItemRecommender
 
         given = self.behaviour
         if isinstance(given, VectorsFile):

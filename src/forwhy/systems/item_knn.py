@@ -12,12 +12,11 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from forwhy.columns import Graph
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import WINDOW, Histories, Sequences
+from forwhy.data.histories import WINDOW, Catalogue, Histories, Sequences
 from forwhy.options import Options
 from forwhy.recommend.base import Recommender, Scores
-from forwhy.systems.base import Run, Stage
+from forwhy.systems import Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 
 BLOCK_ITEMS = 1024

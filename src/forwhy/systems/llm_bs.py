@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.recommend.options import LlmBsConfig
-from forwhy.systems.base import Run
+from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
 from forwhy.systems.next_item import AS_IT_IS
 

@@ -18,19 +18,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
 from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import Recommender
-from forwhy.recommend.sequential.networks import SequentialOptions
+from forwhy.recommend.networks import SequentialOptions
 from forwhy.recommend.simple import PopularityRecommender
-from forwhy.systems.base import MEASURE, RANKS, Run, Stage, System, write_evaluation
+from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
-    from forwhy.recommend.sequential.recommender import NextItemRecommender
+    from forwhy.recommend.sequential import NextItemRecommender
 
 AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 LISTED_TOGETHER = 512
@@ -214,13 +214,13 @@ class NetworkSystem(NextItemSystem):
 
     def make_recommender(self, run: Run) -> NextItemRecommender:
         """Train the network on training items; validation items choose the epoch."""
-        from forwhy.recommend.sequential.recommender import NextItemRecommender
+        from forwhy.recommend.sequential import NextItemRecommender
 
         return NextItemRecommender.fit(run.dataset(), run.work, self.recommender, self.data.graph)
 
     def load_recommender(self, run: Run) -> NextItemRecommender:
         """The trained network."""
-        from forwhy.recommend.sequential.recommender import NextItemRecommender
+        from forwhy.recommend.sequential import NextItemRecommender
 
         return NextItemRecommender.from_pretrained(run.output("recommender"))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Sequences
+from forwhy.data.histories import Sequences
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.recommend.simple import PopularityRecommender
-from forwhy.systems.base import MEASURE, Run, Stage
+from forwhy.systems import MEASURE, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from forwhy.lazy import Network, torch
-from forwhy.recommend.sequential.networks import SoftmaxNetwork, SoftmaxOptions
+from forwhy.recommend.networks import SoftmaxNetwork, SoftmaxOptions
 from forwhy.systems.next_item import NetworkSystem
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from forwhy.recommend.options import TigerConfig
-from forwhy.systems.base import Run
+from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
-from forwhy.vocabulary.indices.index import IndexConfig
+from forwhy.vocabulary.index import IndexConfig
 
 if TYPE_CHECKING:
     from forwhy.recommend.tiger import TigerRecommender

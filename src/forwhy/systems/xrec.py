@@ -13,7 +13,7 @@ from pydantic import Field
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import XRecConfig
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
-from forwhy.systems.base import Run, Stage
+from forwhy.systems import Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 
 

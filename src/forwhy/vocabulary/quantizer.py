@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forwhy.progress import Progress
-from forwhy.vocabulary.indices.clusters import checked_vectors
+from forwhy.vocabulary.clusters import checked_vectors
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwhy.columns import SIDES, Graph, Side
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset, Pairs
+from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall, train_on_graph

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
-from forwhy.data.catalogue import Catalogue
+from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.options import Presets, TrainingOptions

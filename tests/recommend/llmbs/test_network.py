@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Histories
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, cut, info_nce
 from forwhy.recommend.options import ContrastConfig
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from forwhy.data.sequences import Sequences
+from forwhy.data.histories import Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.llmbs.network import LlmBsNetwork
 from forwhy.recommend.llmbs.texts import (

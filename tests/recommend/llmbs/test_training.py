@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from forwhy.recommend.decoding.beams import BeamDecoder
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.beams import BeamDecoder
 from forwhy.recommend.llmbs.network import bare_tokens
 from forwhy.recommend.llmbs.training import Annealing
 from forwhy.recommend.options import AnnealingConfig
+from forwhy.recommend.trie import CodeTrie
 
 from ..conftest import dataset, index_of
 from .conftest import language_model

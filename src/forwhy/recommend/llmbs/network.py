@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
-from forwhy.recommend.decoding.causal import TreeModel
-from forwhy.recommend.decoding.head import PlainHead
+from forwhy.recommend.causal import TreeModel
 from forwhy.recommend.generative import GenerativeNetwork, IndexTokens
+from forwhy.recommend.head import PlainHead
 from forwhy.recommend.options import BackboneConfig, ContrastConfig
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 
 LONGEST = 2048
 """Positions of a scratch decoder."""

@@ -24,7 +24,7 @@ from transformers import (
 
 from forwhy.artifact import Artifact, Content
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Sequences
+from forwhy.data.histories import Sequences
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
@@ -33,7 +33,7 @@ from forwhy.recommend.llmbs.texts import TextTasks, add_tokens, extend, learn_to
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.training.engine import kept_generators, seed_everything
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 from forwhy.wheels import PACKAGED
 
 Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]

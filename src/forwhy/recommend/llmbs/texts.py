@@ -18,13 +18,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories
+from forwhy.data.histories import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
 from forwhy.recommend.llmbs.network import Tokens
 from forwhy.recommend.options import TaskConfig
 from forwhy.text.hostile import PlainText
-from forwhy.vocabulary.indices.index import ItemIndex
+from forwhy.vocabulary.index import ItemIndex
 
 WORD = re.compile(r"[^\W\d_]{3,}")
 COMMON = 0.2

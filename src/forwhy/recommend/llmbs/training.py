@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from forwhy.data.sequences import Sequences
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.data.histories import Sequences
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
 from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, Tokens, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
+from forwhy.recommend.trie import CodeTrie
 from forwhy.training.task import Epoch, batches_of, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from forwhy.bridge.cache import KeyValue, Prefix, recorded, recording
+from forwhy.bridge.backbone import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.head import Head, LlamaHead, OwnHead, PlainHead
+from forwhy.recommend.head import Head, LlamaHead, OwnHead, PlainHead
 
 _KINDS = {"full_attention", "sliding_attention"}
 

@@ -16,8 +16,8 @@ from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
-from forwhy.vocabulary.indices.clusters import checked_vectors, hierarchical_codes, random_codes, tree_shape
-from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex, from_json, unique_index
+from forwhy.vocabulary.clusters import checked_vectors, hierarchical_codes, random_codes, tree_shape
+from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
 from forwhy.vocabulary.vocabulary import perplexity
 
 NEIGHBOURS = 10

@@ -10,14 +10,8 @@ from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.indices.build import (
-    build_index,
-    health,
-    read_vectors,
-    semantic_vectors,
-    spectral_vectors,
-)
-from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex
+from forwhy.vocabulary.index import IndexConfig, ItemIndex
+from forwhy.vocabulary.indexing import build_index, health, read_vectors, semantic_vectors, spectral_vectors
 
 ITEMS = Ids(tuple(range(10, 510)), "item")
 SEMANTIC = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)

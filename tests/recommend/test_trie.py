@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.trie import CodeTrie
 
 Paths = list[tuple[int, ...]]
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama as llama
 
-from forwhy.bridge.cache import taking
+from forwhy.bridge.backbone import taking
 
 Normalise = Literal["vocab", "level", "legal"]
 """What a code's probability is shared with, before the log-probabilities of a path are added up.

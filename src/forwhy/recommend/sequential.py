@@ -17,12 +17,11 @@ from torch import Tensor
 
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Recommender, Scores
-from forwhy.recommend.sequential.networks import NextItemNetwork, SequentialOptions, kind
+from forwhy.recommend.networks import NextItemNetwork, SequentialOptions, kind
 from forwhy.training.engine import kept_generators, seed_everything
 from forwhy.training.loop import train
 from forwhy.training.task import Epoch, Task, batches_of

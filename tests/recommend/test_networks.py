@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories
-from forwhy.recommend.sequential.networks import SCALE, RepeatBias, SequentialOptions
-from forwhy.recommend.sequential.recommender import NextItemRecommender
+from forwhy.data.histories import Histories
+from forwhy.recommend.networks import SCALE, RepeatBias, SequentialOptions
+from forwhy.recommend.sequential import NextItemRecommender
 from forwhy.systems.gru4rec import Gru4RecConfig
 from forwhy.systems.sasrec import SasRecConfig
 

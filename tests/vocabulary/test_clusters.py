@@ -9,9 +9,8 @@ from scipy.cluster.vq import kmeans2
 from scipy.optimize import linear_sum_assignment
 
 from forwhy.errors import UserError
-from forwhy.vocabulary.indices import clusters
-from forwhy.vocabulary.indices.build import neighbour_purity
-from forwhy.vocabulary.indices.clusters import (
+from forwhy.vocabulary import clusters
+from forwhy.vocabulary.clusters import (
     checked_vectors,
     even_width,
     hierarchical_codes,
@@ -21,6 +20,7 @@ from forwhy.vocabulary.indices.clusters import (
     split,
     tree_shape,
 )
+from forwhy.vocabulary.indexing import neighbour_purity
 
 # --- Balanced k-means, against unbalanced k-means and exact assignment.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from forwhy.data.dataset import Dataset
-from forwhy.vocabulary.indices.index import ItemIndex, from_json
+from forwhy.vocabulary.index import ItemIndex, from_json
 
 Capture = pytest.CaptureFixture[str]
 

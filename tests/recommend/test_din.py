@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
-from forwhy.recommend.sequential.recommender import NextItemTask, made
+from forwhy.data.histories import Histories, Sequences
+from forwhy.recommend.sequential import NextItemTask, made
 from forwhy.systems import din
 from forwhy.systems.din import AttentionUnit, DinConfig
 from forwhy.systems.din import DinNetwork as Din

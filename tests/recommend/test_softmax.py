@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from forwhy.recommend.sequential import softmax
-from forwhy.recommend.sequential.softmax import catalogue_cross_entropy
+from forwhy.recommend import softmax
+from forwhy.recommend.softmax import catalogue_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.data.sources.papers import import_lcrec
 from forwhy.errors import UserError
 

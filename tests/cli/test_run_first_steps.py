@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forwhy.cli import first_steps
+from forwhy.cli import run
 from forwhy.data.sample import little_town
 
 
@@ -25,10 +25,10 @@ def test_demo_on_a_smaller_town(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     town = partial(little_town, users=40, items=30, visits=8, explanations=(30, 8, 8))
-    monkeypatch.setattr(first_steps, "little_town", town)
-    monkeypatch.setattr(first_steps, "packaged_recipe", lambda _: tiny_recipe)
+    monkeypatch.setattr(run, "little_town", town)
+    monkeypatch.setattr(run, "packaged_recipe", lambda _: tiny_recipe)
     shown = cli.document("demo", "--out", tmp_path / "d")
-    assert [len(person["items"]) for person in shown["people"]] == [first_steps.ITEMS] * first_steps.PEOPLE
+    assert [len(person["items"]) for person in shown["people"]] == [run.ITEMS] * run.PEOPLE
     assert all(item["explanation"] for person in shown["people"] for item in person["items"])
     assert cli.call("demo", "--out", tmp_path / "d") == 0
     printed = capsys.readouterr().out

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from forwhy.recommend.decoding.causal import TreeModel, evaluating
-from forwhy.recommend.decoding.head import LlamaHead, PlainHead
+from forwhy.recommend.causal import TreeModel, evaluating
+from forwhy.recommend.head import LlamaHead, PlainHead
 
 from .conftest import FAMILIES, language_model, prompts
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from forwhy.errors import UserError
-from forwhy.recommend.decoding.beams import BeamDecoder, Beams, _common, best
-from forwhy.recommend.decoding.exact import exact_scores
-from forwhy.recommend.decoding.head import Normalise, OwnHead, PlainHead
-from forwhy.recommend.decoding.trie import CodeTrie
+from forwhy.recommend.beams import BeamDecoder, Beams, _common, best, exact_scores
+from forwhy.recommend.head import Normalise, OwnHead, PlainHead
+from forwhy.recommend.trie import CodeTrie
 
 from .conftest import FAMILIES, Codes, catalogue, hugging_face, language_model, plain_scores, prompts, ragged
 from .conftest import token_ids as ids_of
@@ -68,7 +67,7 @@ def test_exact_scores_do_not_depend_on_how_the_catalogue_is_cut(
     made, users = decoder(model_of("gemma2"), normalise="legal"), prompts(5, 6, 7)
     whole = exact_scores(made, users)
     for tokens in (2, 7, 40):
-        monkeypatch.setattr("forwhy.recommend.decoding.exact.TREE_TOKENS", tokens)
+        monkeypatch.setattr("forwhy.recommend.beams.TREE_TOKENS", tokens)
         torch.testing.assert_close(exact_scores(made, users), whole, atol=1e-4, rtol=0)
 
 
@@ -96,7 +95,7 @@ def test_neither_company_nor_padding_nor_a_shared_beginning_change_the_result(
     made = decoder(model_of(family), RAGGED, beam=7)
     alone = [made.search([prompt]) for prompt in users]
     for batch, shared in ((64, 10**9), (64, 1), (2, 1), (4, 10**9)):
-        monkeypatch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", shared)
+        monkeypatch.setattr("forwhy.recommend.beams.SHARED_TOKENS", shared)
         made.batch = batch
         together = made.search(users)
         for user, one in enumerate(alone):
@@ -277,7 +276,7 @@ def test_nobody_gets_nothing(model_of: Models) -> None:
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=2, max_size=4))
 def test_the_shared_beginning_leaves_every_prompt_a_token(rows: list[list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwhy.recommend.decoding.beams.SHARED_TOKENS", 0)
+        patch.setattr("forwhy.recommend.beams.SHARED_TOKENS", 0)
         length = _common(rows)
     assert all(row[:length] == rows[0][:length] for row in rows)
     assert length == min(map(len, rows)) - 1 or len({row[length] for row in rows}) > 1

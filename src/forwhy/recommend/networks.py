@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from forwhy.data.sequences import WINDOW, Histories
+from forwhy.data.histories import WINDOW, Histories
 from forwhy.errors import UserError
 from forwhy.lazy import Network, torch
 from forwhy.options import TrainingOptions
@@ -154,9 +154,7 @@ class SoftmaxNetwork(NextItemNetwork):
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
-        from forwhy.recommend.sequential.softmax import (
-            catalogue_cross_entropy,  # a function of torch's autograd
-        )
+        from forwhy.recommend.softmax import catalogue_cross_entropy
 
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from forwhy import artifact
-from forwhy.data.catalogue import Catalogue
 from forwhy.data.dataset import Dataset
+from forwhy.data.histories import Catalogue, Histories
 from forwhy.data.sample import little_town
-from forwhy.data.sequences import Histories
 
 
 @pytest.fixture(scope="module")

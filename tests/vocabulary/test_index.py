@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from forwhy.data.dataset import Ids
 from forwhy.data.sources import import_lcrec
 from forwhy.errors import UserError
-from forwhy.vocabulary.indices.build import build_index
-from forwhy.vocabulary.indices.index import IndexConfig, ItemIndex, from_json, to_json, unique_index
+from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, to_json, unique_index
+from forwhy.vocabulary.indexing import build_index
 
 SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 ITEMS = Ids((1, 2, 3, 4), "item")

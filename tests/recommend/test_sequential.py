@@ -11,17 +11,12 @@ import torch
 from pydantic import ValidationError
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sequences import Histories, Sequences
+from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_sequences
 from forwhy.options import LoopConfig
-from forwhy.recommend.sequential.networks import (
-    SequentialOptions,
-    SoftmaxNetwork,
-    SoftmaxOptions,
-    kind,
-)
-from forwhy.recommend.sequential.recommender import NextItemRecommender, NextItemTask, made, pieces
+from forwhy.recommend.networks import SequentialOptions, SoftmaxNetwork, SoftmaxOptions, kind
+from forwhy.recommend.sequential import NextItemRecommender, NextItemTask, made, pieces
 from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws

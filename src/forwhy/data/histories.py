@@ -1,20 +1,23 @@
-"""Histories in time order, for next-item recommendation under leave-one-out.
+"""Who took what, in time order: histories, their leave-one-out split, and the catalogue that fitted things keep.
 
-Shapes: U users, N items of all histories together, B histories of a block, L places of a window.
+Shapes: U users, N items of all histories together, B histories of a block, L places of a window, E training pairs.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from forwhy.artifact import Artifact
 from forwhy.columns import SPLITS, Graph
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 
 Ints = NDArray[np.int64]
@@ -34,7 +37,7 @@ class Histories:
     """[B + 1] row b is `items[offsets[b]:offsets[b + 1]]`."""
 
     @classmethod
-    def of(cls, rows: Iterable[Iterable[int]]) -> "Histories":
+    def of(cls, rows: Iterable[Iterable[int]]) -> Histories:
         """From lists of internal items."""
         arrays = [np.fromiter(row, dtype=np.int64) for row in rows]
         return cls(np.concatenate([np.empty(0, np.int64), *arrays]), _offsets([len(row) for row in arrays]))
@@ -62,22 +65,22 @@ class Histories:
         """[N] how many items of the row are younger: 0 for its last one."""
         return self.offsets[1:][self.rows] - 1 - np.arange(len(self.items))
 
-    def take(self, rows: Ints) -> "Histories":
+    def take(self, rows: Ints) -> Histories:
         """These rows, in this order. Linear in what is taken."""
         return self.spans(self.offsets[:-1][rows], self.lengths[rows])
 
-    def spans(self, starts: Ints, lengths: Ints) -> "Histories":
+    def spans(self, starts: Ints, lengths: Ints) -> Histories:
         """Rows of consecutive items, which may overlap: row n is `items[starts[n] : starts[n] + lengths[n]]`."""
         offsets = _offsets(lengths)
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Histories(self.items[places], offsets)
 
-    def last(self, window: int = WINDOW) -> "Histories":
+    def last(self, window: int = WINDOW) -> Histories:
         """At most the last `window` items of each row."""
         kept = self.ages < window
         return Histories(self.items[kept], _offsets(np.minimum(self.lengths, window)))
 
-    def shuffled(self, seed: int) -> "Histories":
+    def shuffled(self, seed: int) -> Histories:
         """The same items of each row in random order: what is left of a result then owes nothing to order.
 
         Shuffle after `last`, so that the window holds the same items.
@@ -91,7 +94,7 @@ class Histories:
         padded_bl[self.rows, np.arange(len(self.items)) - self.offsets[:-1][self.rows]] = self.items
         return padded_bl
 
-    def extended(self, items: Ints) -> "Histories":
+    def extended(self, items: Ints) -> Histories:
         """One more item [B] behind each row; none where it is negative."""
         more = items >= 0
         places = self.offsets[1:][more]
@@ -111,7 +114,7 @@ class Sequences:
     n_items: int
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset, graph: Graph = "leak-free") -> "Sequences":
+    def from_dataset(cls, dataset: Dataset, graph: Graph = "leak-free") -> Sequences:
         """Order a data set's interactions by timestamp, equal ones by their row. O(E log E).
 
         `graph` as in `Dataset.edges`: ``leak-free`` drops training items whose explanation is held out.
@@ -191,3 +194,80 @@ def _check_leave_one_out(dataset: Dataset, users: Ints, splits: Ints) -> None:
             f"user {user!r} has a {split} interaction before a {SPLITS[splits[wrong[0] + 1]]} one; next-item "
             "recommendation leaves the last ones out (as `forwhy data import lcrec` does)"
         )
+
+
+# --- Who and what a fitted thing speaks of
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Whom a recommender serves; others are refused by a `UserError` that names a remedy."""
+
+    hot: bool = True
+    """Users and items of the training data."""
+    warm: bool = False
+    """People who come later with a history of known items."""
+    cold: bool = False
+    """People of whom nothing is known: an empty history."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Users, items and their history, as every recommender, vocabulary and explainer keeps them.
+
+    Ids outside are the user's own (text or whole numbers); inside they are 0..n-1 in the order of `users` and `items`.
+    """
+
+    users: Ids
+    items: Ids
+    titles: Sequence[str]
+    """By internal item; "" when unknown."""
+    taken: NDArray[np.int64]
+    """[E, 2] internal (user, item) pairs of training, ordered by user and, where the data has times, by time."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, taken: NDArray[np.int64] | Histories) -> Catalogue:
+        """The users, items and titles of a data set, with these training pairs or histories of all users."""
+        if isinstance(taken, Histories):
+            taken = np.stack([taken.rows, taken.items], axis=1)
+        return cls(dataset.users, dataset.items, dataset.titles(), taken)
+
+    @classmethod
+    def read(cls, stored: Artifact) -> Catalogue:
+        """Back from the artifact that :meth:`tables` and :meth:`tensors` went into."""
+        users, items = stored.tables["users"], stored.tables["items"]
+        return cls(
+            Ids(tuple(users["user_id"]), "user"),
+            Ids(tuple(items["item_id"]), "item"),
+            list(items["title"]),
+            stored.tensors["taken"],
+        )
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Ids and titles as tables of an artifact."""
+        return {
+            "users": pl.DataFrame({"user_id": list(self.users.values)}),
+            "items": pl.DataFrame({"item_id": list(self.items.values), "title": list(self.titles)}),
+        }
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """What was taken, as a tensor of an artifact."""
+        return {"taken": self.taken}
+
+    def ids(self, side: str) -> Ids:
+        """External ids of a side, `user` or `item`."""
+        return self.users if side == "user" else self.items
+
+    @cached_property
+    def histories(self) -> Histories:
+        """[users] what each took, in the order of `taken`."""
+        offsets = np.searchsorted(self.taken[:, 0], np.arange(len(self.users) + 1))
+        return Histories(np.ascontiguousarray(self.taken[:, 1]), offsets)
+
+    @cached_property
+    def has_history(self) -> dict[str, NDArray[np.bool_]]:
+        """Side -> [n] whether each user or item has training interactions."""
+        found = {"user": np.zeros(len(self.users), bool), "item": np.zeros(len(self.items), bool)}
+        found["user"][self.taken[:, 0]] = True
+        found["item"][self.taken[:, 1]] = True
+        return found
