@@ -164,7 +164,7 @@ def explain(
         sys.stdout.write("\n")
     explanation = explainer.explain(*pair, **person, contributions=True)
     if as_json:
-        known = explainer.known
+        known = explainer.known.catalogue
         number = known.items.index(item)
         named = {"user": user, "item": known.items.values[number], "title": known.titles[number]}
         emit(named | explanation.document())
