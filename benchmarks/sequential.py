@@ -16,10 +16,9 @@ import torch
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Heldout, Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult, rank_sequences
-from forwhy.recommend.base import Recommender
+from forwhy.recommend.base import PopularityRecommender, Recommender
 from forwhy.recommend.networks import kind
 from forwhy.recommend.sequential import NextItemRecommender
-from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")

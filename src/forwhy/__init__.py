@@ -37,14 +37,14 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
         CollaborativeVectors as CollaborativeVectors,
     )
     from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
-    from forwhy.recommend.base import Recommender as Recommender
+    from forwhy.recommend.base import (
+        BehaviourRecommender as BehaviourRecommender,
+        PopularityRecommender as PopularityRecommender,
+        Recommender as Recommender,
+    )
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
     from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
     from forwhy.recommend.sequential import NextItemRecommender as NextItemRecommender
-    from forwhy.recommend.simple import (
-        BehaviourRecommender as BehaviourRecommender,
-        PopularityRecommender as PopularityRecommender,
-    )
     from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
     from forwhy.systems import find_system as find_system
     from forwhy.systems.beat import Beat as Beat

@@ -13,7 +13,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.finding import Finding
 from forwhy.data.sample import little_town
 from forwhy.evaluate.ranking import rank_scores
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.base import PopularityRecommender
 
 SECRET = "You like rivers at dawn and this boathouse rents canoes from five while the mist is still there."
 PUBLIC = "Late trains and strong coffee are yours so the station bar will keep you company until two."

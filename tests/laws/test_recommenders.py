@@ -7,8 +7,7 @@ import pytest
 from forwhy.data.dataset import Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Recommender, Scores
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.base import Ints, PopularityRecommender, Recommender, Scores
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS = ["ann", "ben", "cleo"], [f"i{number}" for number in range(12)]

@@ -15,9 +15,9 @@ from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_sequences
 from forwhy.options import LoopConfig
+from forwhy.recommend.base import PopularityRecommender
 from forwhy.recommend.networks import SequentialOptions, SoftmaxNetwork, SoftmaxOptions, kind
 from forwhy.recommend.sequential import NextItemRecommender, NextItemTask, made, pieces
-from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.training.loop import train

@@ -16,7 +16,7 @@ from forwhy.data.sample import town_truth
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import hits_and_recall
-from forwhy.recommend.simple import BehaviourRecommender
+from forwhy.recommend.base import BehaviourRecommender
 from forwhy.text.encoder import HashEncoder, text_encoder
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer
 from forwhy.vocabulary.vocabulary import BOOKS, TokenizerConfig, Vocabulary

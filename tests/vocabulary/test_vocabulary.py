@@ -7,7 +7,7 @@ import pytest
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.recommend.simple import BehaviourRecommender
+from forwhy.recommend.base import BehaviourRecommender
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.vocabulary.vocabulary import Vocabulary, perplexity
 

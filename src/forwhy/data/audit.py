@@ -158,7 +158,7 @@ def popularity(dataset: Dataset) -> Iterator[Finding]:
     """How concentrated training interactions are, and what the most popular items alone reach; O(E log E).
 
     Gini coefficient of item degrees (0: all alike, 1: one item has all); Recall@20 as in
-    `recommend.simple`, mean over users with test items, training items masked, ties counted against it.
+    `PopularityRecommender`, mean over users with test items, training items masked, ties counted against it.
     """
     train, test = dataset.edges("train", "as-published"), dataset.edges("test")
     degrees = np.bincount(train[:, 1], minlength=len(dataset.items))

@@ -27,8 +27,7 @@ from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
 from forwhy.options import Options
 from forwhy.progress import Progress, track
-from forwhy.recommend.base import Recommender
-from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
+from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender, Recommender
 from forwhy.systems import TEXTS, WARM_TEXTS, EncoderConfig, Run, Stage, System, write_evaluation
 from forwhy.text.encoder import TextEncoder, text_encoder
 

@@ -24,9 +24,8 @@ from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
 from forwhy.options import Options
 from forwhy.progress import Progress, track
-from forwhy.recommend.base import Recommender
+from forwhy.recommend.base import PopularityRecommender, Recommender
 from forwhy.recommend.networks import SequentialOptions
-from forwhy.recommend.simple import PopularityRecommender
 from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Sequences
 from forwhy.evaluate.ranking import RankingResult
-from forwhy.recommend.simple import PopularityRecommender
+from forwhy.recommend.base import PopularityRecommender
 from forwhy.systems import MEASURE, Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 

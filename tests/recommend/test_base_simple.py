@@ -9,7 +9,7 @@ from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base
-from forwhy.recommend.simple import BehaviourRecommender, PopularityRecommender
+from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
