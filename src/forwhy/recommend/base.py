@@ -1,4 +1,4 @@
-"""The contract of a recommender, with all of it that no method changes (ids, masks, lists, tables), and the simplest two.
+"""The contract of a recommender, with all that no method changes (ids, masks, lists, tables), and the two simplest.
 
 Shapes: B people, I items, M items asked about, K places of a list.
 """
