@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwhy.data.dataset import Dataset
-from forwhy.graph.bipartite import Bipartite, Negatives
-from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork, hits_and_recall
+from forwhy.graph.bipartite import Bipartite, Negatives, hits_and_recall
+from forwhy.graph.lightgcn import BprTask, CollaborativeNetwork
 from forwhy.graph.representations import CollaborativeConfig
 
 

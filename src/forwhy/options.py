@@ -79,9 +79,12 @@ class TrainingOptions(Options):
     device: str = "auto"
     """Where it runs: `auto` (this process's GPU, else the CPU), or a torch device such as `cpu` or `cuda:1`."""
 
+    no_result: ClassVar[frozenset[str]] = frozenset({"preset", "device", "checkpoint_seconds", "log_every"})
+    """Options that decide how a result is reached, not which."""
+
     def identity(self) -> str:
         """The options that decide the result, as JSON; a checkpoint made under others is not continued."""
-        return self.model_dump_json(exclude={"preset", "device", "checkpoint_seconds", "log_every"})
+        return self.model_dump_json(exclude=set(self.no_result))
 
     def loop(self, validates: bool = True, **more: Any) -> "LoopConfig":  # noqa: ANN401 (fields of LoopConfig)
         """These options as the loop's; `more` wins. With nothing to validate on, the last epoch is kept."""

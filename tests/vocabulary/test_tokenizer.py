@@ -14,8 +14,7 @@ from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
 from forwhy.evaluate.ranking import rank_all
-from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.lightgcn import hits_and_recall
+from forwhy.graph.bipartite import Bipartite, hits_and_recall
 from forwhy.recommend.base import BehaviourRecommender
 from forwhy.text.encoder import HashEncoder, text_encoder
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer

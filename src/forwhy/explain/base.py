@@ -28,6 +28,7 @@ from forwhy.explain.evidence import (
 )
 from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
+from forwhy.models import DType
 from forwhy.options import checked
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ KnownT = TypeVar("KnownT", bound=Representations)
 RowT = TypeVar("RowT")
 PartT = TypeVar("PartT")
 _ITEMS = 3
+_DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class Explainer(Saved, Generic[KnownT, RowT]):
@@ -69,6 +71,11 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         self.profiles: dict[Side, dict[int, str]] = {"user": {}, "item": {}}
         """Side -> internal number -> who they are in words; empty unless the prompt shows profiles."""
         self._known: KnownT | None = None
+
+    @property
+    def shows_profiles(self) -> bool:
+        """Whether profiles stand in the prompts."""
+        return self.config.prompt.profiles
 
     @property
     def known(self) -> KnownT:
@@ -133,7 +140,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
                     f"{self.part} ({len(theirs):,}); use the data set that it was learned on"
                 )
         self._known = known
-        if self.config.shows_profiles:
+        if self.shows_profiles:
             self.profiles = {side: dataset.profiles(side) for side in SIDES}
 
     def _usable(self, dataset: Dataset, split: Literal["train", "valid"], wanted: int) -> Pairs:
@@ -361,7 +368,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         from forwhy.bridge.backbone import Backbone
 
         config = self.config
-        backbone = Backbone.load(config.model, config.revision, config.dtype, config.device)
+        dtype: DType = "int8" if config.quantization else _DTYPES[config.precision]
+        backbone = Backbone.load(config.model, config.revision, dtype, config.device)
         if stored is None:
             return backbone
         wanted, found = stored.config["base_model"], backbone.identity()

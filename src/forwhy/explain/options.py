@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
-from forwhy.models import DType
 from forwhy.options import Options, Presets, TrainingOptions
 from forwhy.text.chat.base import ChatConfig
 
@@ -79,11 +77,11 @@ XREC_PRESETS: Presets = {
 }
 
 
-_DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
 class ExplainerConfig(TrainingOptions):
     """What explainers share: which model reads, what it is shown, how the reading is learned."""
+
+    no_result: ClassVar[frozenset[str]] = TrainingOptions.no_result | {"generation", "model", "revision"}
+    """The model has an identity of its own."""
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """Defaults of every option below: `paper` as published, `official` the released code's choices without
@@ -131,26 +129,6 @@ class ExplainerConfig(TrainingOptions):
     evaluate_every: NonNegativeInt = 0
     """Optimiser steps between two evaluations; 0 = once per epoch."""
 
-    @property
-    def dtype(self) -> DType:
-        """What the language model's weights are loaded as."""
-        return "int8" if self.quantization == "8bit" else _DTYPES[self.precision]
-
-    @property
-    def shows_profiles(self) -> bool:
-        """Whether profiles stand in the prompts."""
-        return self.prompt.profiles
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Learning rates in multiples of `lr`, by kind of parameter."""
-        return {"task": self.token_rate, "deep": self.deep_rate}
-
-    def identity(self) -> str:
-        """The options that decide what is learned; the model has an identity of its own."""
-        left_out = {"preset", "device", "checkpoint_seconds", "generation", "model", "revision"}
-        return self.model_dump_json(exclude=left_out)
-
 
 class WordsConfig(Options):
     """Reading in words: a model that only takes text, on a server or here; nothing is trained."""
@@ -183,16 +161,6 @@ class BeatConfig(ExplainerConfig):
     code_rate: PositiveFloat = 2.0
     """Learning rate of slot vectors and code offsets, in multiples of `lr`; in units of one coordinate of a
     standardised codeword, or of a word embedding."""
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Learning rates in multiples of `lr`, by kind of parameter."""
-        return {**super().rates, "code": self.code_rate}
-
-    @property
-    def shows_profiles(self) -> bool:
-        """Whether profiles stand in the prompts."""
-        return self.words.shows == "profiles" if self.reader == "words" else self.prompt.profiles
 
 
 class XRecConfig(ExplainerConfig):

@@ -192,7 +192,11 @@ class ReadingTask(Task[list[Row]]):
         for name, parameter in self.module.named_parameters():
             kind = _kind(name, parameter)
             decay = config.weight_decay if kind == "matrix" else 0.0
-            group = {"params": [], "lr": config.lr * config.rates.get(kind, 1.0), "weight_decay": decay}
+            group = {
+                "params": [],
+                "lr": config.lr * getattr(config, f"{kind}_rate", 1.0),
+                "weight_decay": decay,
+            }
             groups.setdefault(kind, group)["params"].append(parameter)
         return torch.optim.AdamW(groups.values())
 
@@ -220,8 +224,10 @@ class ReadingTask(Task[list[Row]]):
 
 def _kind(name: str, parameter: Tensor) -> str:
     """Which learning rate and decay a parameter of the bridge gets."""
-    if name == "task_TD" or name.startswith("deep."):
-        return name[:4]
+    if name == "task_TD":
+        return "token"
+    if name.startswith("deep."):
+        return "deep"
     if name.rpartition(".")[2] in _OF_CODES:
         return "code"
     return "matrix" if parameter.dim() > 1 else "bias"

@@ -151,6 +151,11 @@ class SpokenExplainer(Explainer[KnownT, Row | Described]):
         self._reader: LocalReader | ChatReader | None = None
         self.can_score = self.config.words.chat is None
 
+    @property
+    def shows_profiles(self) -> bool:
+        """Whether profiles stand in the prompts."""
+        return self.config.words.shows == "profiles"
+
     @abstractmethod
     def _phrases(self, subject: Subject) -> Mapping[Side, list[list[str]]]:
         """Side -> the phrases of each of its tokens, the best first."""

@@ -22,11 +22,8 @@ from forwhy.columns import SIDES, Graph
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
-from forwhy.graph.bipartite import Bipartite, Negatives, spectral_embeddings
+from forwhy.graph.bipartite import Bipartite, Negatives, hits_and_recall, spectral_embeddings, train_on_graph
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
-from forwhy.options import TrainingOptions
-from forwhy.training.checkpoint import TrainingState
-from forwhy.training.loop import train
 from forwhy.training.task import Epoch, Task
 
 Pair = tuple[Tensor, Tensor]
@@ -85,35 +82,6 @@ def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # "beta state" since torch 1.13
         rows, columns, values = map(torch.from_numpy, parts)
         return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
-
-
-# --- HR@k and Recall@k for early stopping: torch's top-k, fast; the evaluator proper is `forwhy.evaluate.ranking`.
-
-
-def hits_and_recall(
-    users_UW: NDArray[np.float32],
-    items_IW: NDArray[np.float32],
-    graph: Bipartite,
-    valid: NDArray[np.int64],
-    k: int,
-    mask_train: bool = True,
-) -> tuple[float, float]:
-    """Share of users with a validation item among their first k, and the mean share of their items found there.
-
-    Full ranking, a user's training items left out unless told otherwise. O(V·I·W) time.
-    """
-    users, rows = np.unique(valid[:, 0], return_inverse=True)
-    wanted = Bipartite(np.column_stack([rows, valid[:, 1]]), len(users), graph.items)
-    items = torch.from_numpy(items_IW).T.contiguous()
-    found_V = np.zeros(len(users), np.float32)
-    for start in range(0, len(users), 1024):
-        block = slice(start, start + 1024)
-        scores = torch.from_numpy(users_UW[users[block]]) @ items
-        if mask_train:
-            scores[graph.incidence[users[block]].nonzero()] = -torch.inf
-        top = scores.topk(min(k, graph.items), dim=1).indices.numpy()
-        found_V[block] = np.take_along_axis(wanted.incidence[block].toarray(), top, 1).sum(1)
-    return float((found_V > 0).mean()), float((found_V / wanted.user_degrees).mean())
 
 
 # --- The training.
@@ -264,31 +232,6 @@ class BprTask(Task[BprBatch]):
 
 
 # --- From a data set to vectors.
-
-
-def train_on_graph(
-    task: Task[Any],
-    config: TrainingOptions,
-    dataset: Dataset,
-    folder: Path,
-    name: str,
-    identity: str,
-    start: str,
-) -> TrainingState:
-    """Train a first stage; the best epoch on validation interactions is kept, and a spectral start may be the best.
-
-    Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
-    """
-    validates = bool(len(dataset.edges("valid")))
-    loop = config.loop(validates, evaluate_first=validates and start == "spectral")
-    result = train(task, loop, folder, name, identity)
-    if validates:
-        metric, value = next(iter(result.best_metrics.items()))
-        log.info("%s: best epoch %d, validation %s %.4f", name, result.best_epoch, metric, value)
-    else:
-        message = "%s: data set '%s' has no validation interactions; the last of %d epochs is kept"
-        log.warning(message, name, dataset.name, result.best_epoch)
-    return result
 
 
 def learn_vectors(

@@ -222,7 +222,7 @@ class ExplainingSystem(System):
             "zero_shot": dataset.source.get("protocol"),
             "leaks": dataset.leaks(),
             **self.texts_read(),
-            "profiles_shown": self.explainer.shows_profiles,
+            "profiles_shown": self.new_explainer().shows_profiles,
             "masked": "all training interactions, also those taken out of the graph",
             "training_edges": len(representations.seen),
             "prompt_tokens": None if prompts is None else round(prompts, 1),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
-from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
 from forwhy.vocabulary.clusters import checked_vectors, hierarchical_codes, random_codes, tree_shape
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
@@ -52,6 +51,8 @@ def semantic_vectors(dataset: Dataset, encoder: TextEncoder) -> NDArray[np.float
 
 def spectral_vectors(dataset: Dataset, dims: int = 64, seed: int = 0) -> NDArray[np.float32]:
     """[N, D] item vectors of the training graph (`graph.bipartite`), D at most `dims`; zeros for items nobody took."""
+    from forwhy.graph.bipartite import Bipartite, spectral_embeddings  # imports torch
+
     graph = Bipartite(dataset.edges("train"), len(dataset.users), len(dataset.items))
     return spectral_embeddings(graph, dims, seed)[1]
 

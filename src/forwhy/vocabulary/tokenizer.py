@@ -18,8 +18,7 @@ from forwhy.columns import SIDES, Graph, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
-from forwhy.graph.bipartite import Bipartite
-from forwhy.graph.lightgcn import hits_and_recall, train_on_graph
+from forwhy.graph.bipartite import Bipartite, hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.task import Epoch, Task
