@@ -18,6 +18,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.overlap import Splitter, words
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import Floats, Ints
+from forwhy.evaluate.specificity import Specificity
 from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
 
 Texts = list[str | None]
@@ -26,6 +27,9 @@ Score = Callable[[Sequence[str], Sequence[str]], Floats]
 
 CANDIDATES = 256
 REFERENCES = 2000
+LOOKUP_PAIRS = 5000
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+"""Tried by `ridge`, for vectors of norm 1."""
 
 
 @dataclass(frozen=True)
@@ -229,20 +233,29 @@ def known_table(
     """Score matched outputs beside every control that the data set allows."""
     training: Sequence[str] = ()
     others = None
-    if dataset is not None and (training := dataset.pairs("train").texts):
-        pairs = outputs.frame.select("user", "item").fill_null(-1)
-        others = known_controls(dataset, pairs["user"].to_numpy(), pairs["item"].to_numpy())
+    memory = None if encoder is None else RememberingEncoder(encoder)
+    if dataset is not None:
+        training = dataset.pairs("train").texts
+        users, items = outputs.frame.select("user", "item").fill_null(-1).to_numpy().T
+        measures = [Specificity(dataset, users, items, memory, seed), *measures]
+        others = known_controls(dataset, users, items, memory, seed) if training else None
     return text_table(
-        outputs.predictions, outputs.references, training, encoder, seed, features, measures, others
+        outputs.predictions, outputs.references, training, memory, seed, features, measures, others
     )
 
 
-def known_controls(dataset: Dataset, users: Ints, items: Ints) -> dict[str, Texts]:
-    """`nearest_item`, `nearest_user` and `profile` of n pairs in internal numbers; None where there is none."""
+def known_controls(
+    dataset: Dataset, users: Ints, items: Ints, encoder: Encoder | None = None, seed: int = 0
+) -> dict[str, Texts]:
+    """`nearest_item`, `nearest_user`, `profile` and, with an encoder, `lookup` of n pairs in internal numbers.
+
+    None where a pair has no such text.
+    """
     return {
         "nearest_item": nearest_texts(dataset, users, items),
         "nearest_user": nearest_texts(dataset, users, items, by_user=True),
         "profile": profile_texts(dataset, items),
+        **({} if encoder is None else {"lookup": lookup_texts(dataset, items, encoder, seed)}),
     }
 
 
@@ -284,3 +297,48 @@ def profile_texts(dataset: Dataset, items: Ints) -> Texts:
     return [
         None if item < 0 else (profiles.get(item) or texts[item]).strip() or None for item in items.tolist()
     ]
+
+
+# --- A control that learns, without a language model: from an item's title straight to a training explanation.
+
+
+def lookup_texts(dataset: Dataset, items: Ints, encoder: Encoder, seed: int = 0) -> Texts:
+    """The training explanation nearest to what a ridge map expects of each pair's item; None of an unknown item.
+
+    The map goes from the vector of an item's title (without one, of its description, categories or profile) to the
+    vector of its explanation, and is fitted on at most `LOOKUP_PAIRS` training pairs. Cost: their vectors.
+    """
+    profiles = dataset.profiles("item")
+    known = zip(dataset.titles(), dataset.item_texts(), strict=True)
+    said = [title or text or profiles.get(item, "") for item, (title, text) in enumerate(known)]
+    told = dataset.pairs("train")
+    usable = [bool(said[item].strip()) for item in told.items.tolist()] & ~dataset.is_heldout(told.users, told.items)
+    told = told.select(np.random.default_rng(seed).permutation(np.flatnonzero(usable))[:LOOKUP_PAIRS])
+    asked = [row for row, item in enumerate(items.tolist()) if item >= 0 and said[item].strip()]
+    found: Texts = [None] * len(items)
+    if len(told) < 2 or not asked:
+        return found
+    titles_nD, told_nV = encoder.encode([said[item] for item in told.items.tolist()]), encoder.encode(told.texts)
+    expected_aV = ridge(titles_nD, told_nV)(encoder.encode([said[items[row]] for row in asked]))
+    for row, nearest in zip(asked, (expected_aV @ told_nV.T).argmax(axis=1).tolist(), strict=True):
+        found[row] = told.texts[nearest]
+    return found
+
+
+def ridge(x_nD: NDArray[np.floating], y_nV: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], Floats]:
+    """A linear map from rows of x to rows of y, with the penalty of `PENALTIES` whose leave-one-out error is least.
+
+    Both are centred. Cost: one singular value decomposition of x.
+    """
+    x_D, y_V = x_nD.mean(axis=0, dtype=np.float64), y_nV.mean(axis=0, dtype=np.float64)
+    left_nr, size_r, right_rD = np.linalg.svd(x_nD - x_D, full_matrices=False)
+    along_rV = left_nr.T @ (y_nV - y_V)
+
+    def error(penalty: float) -> float:
+        kept_r = size_r**2 / (size_r**2 + penalty)
+        own_n = 1 / len(x_nD) + (left_nr**2) @ kept_r  # how much each row's expectation is its own doing
+        return float((((y_nV - y_V - (left_nr * kept_r) @ along_rV) / (1 - own_n)[:, None]) ** 2).sum())
+
+    penalty = min(PENALTIES, key=error)
+    map_DV = right_rD.T @ ((size_r / (size_r**2 + penalty))[:, None] * along_rV)
+    return lambda rows_aD: np.asarray((rows_aD - x_D) @ map_DV + y_V)

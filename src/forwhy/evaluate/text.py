@@ -42,6 +42,8 @@ def _share(sums: Floats) -> Floats:
     return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
 
 
+OWN = ("own_mrr", "own_hit@10", "own_tfidf")
+"""Metrics of `specificity`, which leave out rows that are no pair of the data set."""
 OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
     "bleu1": ("bleu", partial(nltk_bleu, order=1)),
     "bleu2": ("bleu", partial(nltk_bleu, order=2)),
@@ -52,10 +54,11 @@ OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
     "sacrebleu": ("sacrebleu", sacrebleu),
     "fmr": ("features", _share),
     "gptscore": ("gptscore", _share),
+    **{metric: (metric, _share) for metric in OWN},
 }
 """Metrics that are no mean over pairs -> the counts they read, and their value of summed counts."""
 
-PARTIAL = frozenset({"features", "gptscore"})
+PARTIAL = frozenset({"features", "gptscore", *OWN})
 """Counts [n, 2] = value | 1, or 0 | 0 for a pair that does not count: the metric is the mean of the others."""
 
 
@@ -66,8 +69,8 @@ class TextScores:
     per_pair: Mapping[str, Floats]
     """Metric -> [n], finite: sentence `bleu1`..`bleu4`; and those whose mean is the value of the whole set: `rouge*`,
     `peter_rouge*`, `length`, `similarity` (with an encoder) and what measures add."""
-    counts: Mapping[str, Ints] = field(default_factory=dict)
-    """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and `features` and `gptscore` where there are any."""
+    counts: Mapping[str, Ints | Floats] = field(default_factory=dict)
+    """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and those of `PARTIAL` that were measured."""
     of_all: Mapping[str, float] = field(default_factory=dict)
     """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
     `without_features`; and what measures count, as cut or ungraded texts."""
