@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
-from forwhy.evaluate.controls import known_controls, known_table, nearest_texts, profile_texts
+from forwhy.evaluate.controls import (
+    PENALTIES,
+    known_controls,
+    known_table,
+    lookup_texts,
+    nearest_texts,
+    profile_texts,
+    ridge,
+)
 from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
+from forwhy.text.encoder import HashEncoder
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
 """Training items of each user."""
@@ -134,3 +143,44 @@ def test_lists_find_their_pair_by_the_reference(dataset: Dataset, tmp_path: Path
     rows, known = found.held_out()
     assert rows == [0, 2]
     assert known.texts == ("ann on e", "dee on e")
+
+
+# --- the lookup
+
+
+def test_a_ridge_map_finds_a_line_and_takes_the_penalty_that_predicts_best() -> None:
+    generator = np.random.default_rng(0)
+    x, wanted = generator.normal(size=(60, 5)), generator.normal(size=(5, 3))
+    assert np.allclose(ridge(x, x @ wanted + 2)(x[:4]), x[:4] @ wanted + 2, atol=0.02)
+    noisy = x @ wanted + generator.normal(size=(60, 3)) * 5
+
+    def error(penalty: float) -> float:
+        """Each row expected from all others, one fit for each."""
+        total = 0.0
+        for out in range(len(x)):
+            kept = np.arange(len(x)) != out
+            centre, level = x[kept].mean(axis=0), noisy[kept].mean(axis=0)
+            inside = x[kept] - centre
+            learnt = np.linalg.solve(
+                inside.T @ inside + penalty * np.eye(5), inside.T @ (noisy[kept] - level)
+            )
+            total += ((noisy[out] - level - (x[out] - centre) @ learnt) ** 2).sum()
+        return total
+
+    best = min(PENALTIES, key=error)
+    centre, level = x.mean(axis=0), noisy.mean(axis=0)
+    learnt = np.linalg.solve(
+        (x - centre).T @ (x - centre) + best * np.eye(5), (x - centre).T @ (noisy - level)
+    )
+    assert np.allclose(ridge(x, noisy)(x), (x - centre) @ learnt + level)
+
+
+def test_lookup_prints_a_training_text_of_an_item_like_it(dataset: Dataset) -> None:
+    town = little_town(users=60, items=30, visits=8, explanations=(200, 20, 20))
+    pairs = town.pairs("test")
+    texts = lookup_texts(town, np.append(pairs.items, -1), HashEncoder())
+    assert texts[-1] is None
+    assert set(texts[:-1]) <= set(town.pairs("train").texts)
+    assert texts == lookup_texts(town, np.append(pairs.items, -1), HashEncoder())
+    of_profile = dataset.items.numbers(["a", "b"])
+    assert lookup_texts(dataset, of_profile, HashEncoder()) == ["ann on a", None], "nothing is known of b"

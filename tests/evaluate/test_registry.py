@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from forwhy.evaluate.controls import text_table
 from forwhy.evaluate.registry import METRICS, NEURAL, NEUTRAL, OF_LISTS, is_overlap
-from forwhy.evaluate.text import Features, TextScores, score_texts
+from forwhy.evaluate.text import OWN, Features, TextScores, score_texts
 from forwhy.report.tables import SHOWN_TEXT
 
+ELSEWHERE = {*NEURAL, *OWN, "own_among"}
+"""Metrics with tests of their own."""
 TEXTS = st.text(alphabet="ab 😀é.,'\n", max_size=20)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
 
@@ -37,7 +39,7 @@ def scores(pairs: list[tuple[str, str]]) -> TextScores:
 
 
 def test_every_metric_is_in_the_table() -> None:
-    assert set(scores([("a b", "a c")]).corpus) == METRICS.keys() - NEURAL  # neural ones: tests of their own
+    assert set(scores([("a b", "a c")]).corpus) == METRICS.keys() - ELSEWHERE
     assert set(SHOWN_TEXT) <= set(METRICS)
 
 
@@ -55,7 +57,7 @@ def test_metrics_keep_to_their_scale_and_ignore_order(pairs: list[tuple[str, str
 def test_a_long_text_against_itself_reaches_the_top() -> None:
     found = scores([("a b a b b a a a", "a b a b b a a a")]).corpus
     for name, metric in METRICS.items():
-        if metric.better == "higher" and name not in NEURAL:
+        if metric.better == "higher" and name not in ELSEWHERE:
             assert found[name] == pytest.approx(metric.top), name
 
 
@@ -66,7 +68,7 @@ def test_dealing_leaves_what_is_neutral_as_it_is() -> None:
     table = text_table(texts, texts, ["a b c"], features=features, measures=[votes])
     dealt = table.controls["dealt"].scores.corpus
     same = {name for name, value in table.method.corpus.items() if dealt[name] == pytest.approx(value)}
-    assert same == NEUTRAL - OF_LISTS - NEURAL.keys()
+    assert same == NEUTRAL - OF_LISTS - ELSEWHERE
 
 
 def test_bleurt_is_no_overlap() -> None:

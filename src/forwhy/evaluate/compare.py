@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 
 from forwhy.errors import UserError
-from forwhy.evaluate.significance import Floats, Interval, Ints, effect_size, holm, permute
-from forwhy.evaluate.text import TextScores
+from forwhy.evaluate.significance import Floats, Interval, effect_size, holm, permute
+from forwhy.evaluate.text import Counts, TextScores
 
 Key = str | int | tuple[str | int, ...]
 
@@ -26,7 +26,7 @@ class Scored:
     """[n] the pair or user of each value, each once; ids of one kind."""
     per_pair: Mapping[str, Floats]
     """Metric -> [n], compared by its mean."""
-    counts: Mapping[str, Ints] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
     """[n, c] each: with them BLEU is that of the corpus, not a mean over sentences."""
 
     def __post_init__(self) -> None:

@@ -312,13 +312,18 @@ def lookup_texts(dataset: Dataset, items: Ints, encoder: Encoder, seed: int = 0)
     known = zip(dataset.titles(), dataset.item_texts(), strict=True)
     said = [title or text or profiles.get(item, "") for item, (title, text) in enumerate(known)]
     told = dataset.pairs("train")
-    usable = [bool(said[item].strip()) for item in told.items.tolist()] & ~dataset.is_heldout(told.users, told.items)
+    usable = [bool(said[item].strip()) for item in told.items.tolist()] & ~dataset.is_heldout(
+        told.users, told.items
+    )
     told = told.select(np.random.default_rng(seed).permutation(np.flatnonzero(usable))[:LOOKUP_PAIRS])
     asked = [row for row, item in enumerate(items.tolist()) if item >= 0 and said[item].strip()]
     found: Texts = [None] * len(items)
     if len(told) < 2 or not asked:
         return found
-    titles_nD, told_nV = encoder.encode([said[item] for item in told.items.tolist()]), encoder.encode(told.texts)
+    titles_nD, told_nV = (
+        encoder.encode([said[item] for item in told.items.tolist()]),
+        encoder.encode(told.texts),
+    )
     expected_aV = ridge(titles_nD, told_nV)(encoder.encode([said[items[row]] for row in asked]))
     for row, nearest in zip(asked, (expected_aV @ told_nV.T).argmax(axis=1).tolist(), strict=True):
         found[row] = told.texts[nearest]

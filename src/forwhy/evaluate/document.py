@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from forwhy.evaluate.controls import Control, TextTable
-from forwhy.evaluate.gain import TextGroup
+from forwhy.evaluate.gain import TextGroup, chance
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.reading import Pair
 from forwhy.evaluate.significance import flatten
-from forwhy.evaluate.text import TextScores
+from forwhy.evaluate.text import OWN, TextScores
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -91,11 +91,14 @@ def evaluation_document(
     Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book -> perplexity,
     used); `text` (all of `registry.METRICS` that apply, `intervals`, `std` over pairs, `pairs`, `signatures`);
     `controls` (name -> metrics as in `text`, `sentence` of a constant, `fallbacks`: pairs that got the constant, and
-    `margin`: the method minus the control on the same pairs); `information_gain` (user, item, both: nats per token,
-    `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`, `users`, `training_texts`
-    [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
-    otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
-    whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
+    `margin`: the method minus the control on the same pairs); `specificity` (`mrr`, `hit@10` and `tfidf` of the own
+    reference with the item's name taken out, `intervals`, `pairs` that count, `among` how many, by `chance`);
+    `grounding` (see `GroundingTable.document`); `two_choice` (see `choice.two_choice`); `information_gain` (user,
+    item, both: nats per token, `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`,
+    `users`, `training_texts` [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name ->
+    ranking of the same model asked otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that
+    order); `costs` and `protocol`: whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under
+    the value's name.
     """
 
     def each(found: Mapping[str, T] | None, document: Callable[[T], Document]) -> Document | None:
@@ -109,6 +112,7 @@ def evaluation_document(
         if text is None
         else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
         "controls": None if text is None else each(text.controls, partial(_control, text.method)),
+        "specificity": None if text is None else _specificity(text.method),
         **(gain or dict.fromkeys(("information_gain", "nll", "nll_interval"))),
         "text_retrieval": None if retrieval is None else dict(retrieval),
         "groups": each(groups, _group),
@@ -128,6 +132,16 @@ def _text(scores: TextScores) -> Document:
     measured = flatten(scores.intervals())
     counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
     return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
+
+
+def _specificity(scores: TextScores) -> Document | None:
+    """The metrics of `evaluate.specificity` by their short names; null without titles."""
+    found = {metric.removeprefix("own_"): it for metric, it in scores.intervals().items() if metric in OWN}
+    if not found:
+        return None
+    among = scores.of_all.get("own_among")
+    counted = {"pairs": int(scores.counts["own_tfidf"][:, 1].sum()), "among": among}
+    return {**flatten(found), **counted, "chance": chance(int(among)) if among else None}
 
 
 def _group(group: TextGroup) -> Document:

@@ -11,6 +11,7 @@ from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 BEAT = "BEAT's code: nltk, lower-cased treebank words, method 1"
 PETER = "PETER's code: first 15 words between spaces, case kept"
 ROUGE_SCORE = "rouge-score, no stemmer (Lin 2004)"
+OWN = "forwhy.evaluate.specificity; vectors by the text encoder of the run"
 NETE = "Li et al. 2020 (NETE), PETER's code"
 
 
@@ -72,6 +73,12 @@ METRICS: dict[str, Metric] = {
     "peter_rouge1_f": Metric("different words shared with the reference, F", PETER, 100),
     "peter_rouge2_f": Metric("different runs of two words shared with the reference, F", PETER, 100),
     "similarity": Metric("cosine of the two texts' vectors", "the text encoder of the run", 1),
+    "own_mrr": Metric(
+        "1 over the rank of the own reference among 100, the item's name taken out of all; mean", OWN, 1
+    ),
+    "own_hit@10": Metric("share of texts whose own reference is among the first ten of these", OWN, 1),
+    "own_tfidf": Metric("tf-idf cosine with the own reference, the item's name taken out of both", OWN, 1),
+    "own_among": Metric("references that the own one is ranked among", "count", None, "neutral"),
     "fmr": Metric(
         "feature matching ratio: share of the pairs with features whose text names one of them", NETE, 1
     ),
@@ -120,6 +127,12 @@ OTHERS = {
     "precision_item": "the same by evidence of the item alone",
     "precision_user": "the same by evidence of the user alone",
     "recall": "share of the reference's claims that the text supports",
+    "supported": "share of the text's claims whose words one statement of the evidence shown beside it has",
+    "supported_dealt": "the same beside the evidence of another pair: what chance supports",
+    "text by model": "of two people's texts on one item, the right one by the language model's likelihoods",
+    "text by profile": "the same by likeness to the two people's profiles, without the run",
+    "like by history": "of two likes, the person's own by the words of their history; those of others were learnt from",
+    "like by likes": "the same by likeness to their other likes, without the run",
     "claims": "claims in a text",
     "median_rank": "rank of a pair's own text: less is better",
     "mrr": "mean of 1 over the rank",
@@ -164,6 +177,7 @@ CONTROLS = {
     "nearest_item": "what the most similar user was told of the same item in training, else the constant",
     "nearest_user": "what the same user was told of the most similar item in training, else the constant",
     "profile": "the item's profile or description, else the constant",
+    "lookup": "the training text nearest to what a linear map expects from the item's title; no language model",
     "reference": "the pair's own text: what a perfect writer reaches under this matcher",
 }
 """What a control is, where the name does not say it."""

@@ -24,6 +24,8 @@ AMONG = 100
 RARE, USUAL = 0.001, 0.1
 """A word of a title names the item if it is in at most this share of training texts about items that are called
 otherwise; from the second share on it is a word such as "the"."""
+FEWEST = 20
+"""Training texts that a share is at least taken of: of a handful every word is usual."""
 LONGEST = 300
 """Characters of a title that are read."""
 ROUNDING = 1e-6
@@ -51,7 +53,7 @@ class Names:
 
     def __init__(self, titles: Sequence[str], told: Pairs) -> None:
         """Titles by internal item, and the training texts that show which words are common. Cost: linear in words."""
-        self._titles, self._texts = titles, max(1, len(told))
+        self._titles, self._texts = titles, max(FEWEST, len(told))
         self._found: Counter[str] = Counter()
         for item, text in zip(told.items.tolist(), told.texts, strict=True):
             self._found.update(set(name_words(text)).difference(name_words(titles[item])))
@@ -79,7 +81,9 @@ class Names:
                     yield part[:end]
         for word in whole:
             yield from (
-                (form,) for form in {word, word.removesuffix("'s")} if len(form) > 1 and self._share(form) <= RARE
+                (form,)
+                for form in {word, word.removesuffix("'s")}
+                if len(form) > 1 and self._share(form) <= RARE
             )
 
     def _share(self, word: str) -> float:
@@ -130,7 +134,9 @@ class Specificity:
     Rows that are no held-out pair have no title and do not count.
     """
 
-    signature = f"own reference among {AMONG} of the test pairs, names taken out; idf of training explanations"
+    signature = (
+        f"own reference among {AMONG} of the test pairs, names taken out; idf of training explanations"
+    )
 
     def __init__(
         self, dataset: Dataset, users: Ints, items: Ints, encoder: Encoder | None = None, seed: int = 0
@@ -165,7 +171,9 @@ class Specificity:
     def _among(self) -> int:
         return min(AMONG, len(self._pool))
 
-    def _ranks(self, encoder: Encoder, known: Sequence[int], ours: Sequence[str], right: Sequence[str]) -> Ints:
+    def _ranks(
+        self, encoder: Encoder, known: Sequence[int], ours: Sequence[str], right: Sequence[str]
+    ) -> Ints:
         """[k] rank from 1 of the own reference, for each of the known rows."""
         place = {text: position for position, text in enumerate(self._pool)}
         pool_pD, ours_kD, right_kD = map(encoder.encode, (self._pool, ours, right))

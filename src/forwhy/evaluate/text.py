@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from math import comb
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ def _share(sums: Floats) -> Floats:
     return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
 
 
+Counts = NDArray[Any]
+"""Whole numbers, or in `PARTIAL` also values."""
 OWN = ("own_mrr", "own_hit@10", "own_tfidf")
 """Metrics of `specificity`, which leave out rows that are no pair of the data set."""
 OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
@@ -69,7 +71,7 @@ class TextScores:
     per_pair: Mapping[str, Floats]
     """Metric -> [n], finite: sentence `bleu1`..`bleu4`; and those whose mean is the value of the whole set: `rouge*`,
     `peter_rouge*`, `length`, `similarity` (with an encoder) and what measures add."""
-    counts: Mapping[str, Ints | Floats] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
     """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and those of `PARTIAL` that were measured."""
     of_all: Mapping[str, float] = field(default_factory=dict)
     """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,

@@ -26,7 +26,7 @@ from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import KnownStatements
 
-COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity")
+COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf")
 COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
 """Text metrics that are shown and compared where none were asked for; the learned ones where they were measured."""
 COMPARED_RANKING = ("recall@20", "ndcg@20")
@@ -227,7 +227,7 @@ def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | Non
     if one.table is not None:
         document["protocol"] = {**document["protocol"], "texts": dict(settings)}
         fresh = evaluation_document(text=one.table)
-        document |= {name: fresh[name] for name in ("text", "controls")}
+        document |= {name: fresh[name] for name in ("text", "controls", "specificity")}
         document |= {"exclusions": one.texts.exclusions, "matched": one.texts.found}
         document |= {} if judge is None else {"judge": judge.document()}
     document["grounding"] = None if one.grounding is None else one.grounding.document()

@@ -16,6 +16,7 @@ from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_overlap
+from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
 from forwhy.report.figures import RUNS
 from forwhy.report.tables import (
@@ -182,7 +183,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 
 def _family(metric: str) -> str:
     """The caption of a text metric's table."""
-    if metric in SHOWN_TEXT:
+    if metric in (*SHOWN_TEXT, *OWN):
         return IN_VIEW[0]
     if metric in NEUTRAL:
         return FOLDED[2]

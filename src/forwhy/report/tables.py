@@ -24,7 +24,7 @@ Values = Mapping[str, Any]
 Said = tuple[Sequence[str], str]
 """Names of runs and what is said of them: apart, as a name may be written from right to left."""
 
-SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "distinct2", "length")
+SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf", "distinct2", "length")
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
