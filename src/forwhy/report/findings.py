@@ -184,7 +184,7 @@ def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dic
 
 def _remarks(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> Iterator[Remark]:
     for run in runs:
-        for said in (_against_controls(run), _ranked(run), _gained(run), _grounded(run)):
+        for said in (_against_controls(run), _specific(run), _ranked(run), _gained(run), _grounded(run)):
             yield from ((kind, run.name, words) for kind, words in said)
     for (a, b), together in grouped(((one.a, one.b), one) for one in comparisons).items():
         yield from _between(a, b, together)
@@ -213,6 +213,19 @@ def _against_controls(run: Examined) -> Iterator[tuple[Kind, str]]:
             yield "warning", f"{name} {'; it '.join(said)}."
     if run.controls and (won := _won(run)):
         yield "sure", f"It beats every control by {metric_list(won, of)}."
+
+
+def _specific(run: Examined) -> Iterator[tuple[Kind, str]]:
+    """Whether a text points to its own reference when it may not name the item."""
+    found = run.part("specificity")
+    if "mrr" not in found:
+        return
+    value, chance = with_interval(found["mrr"], found["intervals"]["mrr"]), found["chance"]["mrr"]
+    among = f"mean of 1 / rank among {found['among']:.0f} references {value}, {number(chance, 3)} by chance"
+    if found["intervals"]["mrr"][0] > chance:
+        yield "sure", f"Its texts say what is particular even with the item's name taken out: {among}."
+    else:
+        yield "warning", f"With the item's name taken out its texts say nothing particular: {among}."
 
 
 def _ranked(run: Examined) -> Iterator[tuple[Kind, str]]:
