@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from forwhy.errors import UserError
 from forwhy.options import LoopConfig
+from forwhy.training.engine import Task, take
 from forwhy.training.loop import Diverged, train
-from forwhy.training.task import Task, take
 
 Batch = tuple[Tensor, Tensor]
 

@@ -27,7 +27,7 @@ from forwhy.bridge.options import PromptConfig
 from forwhy.columns import Side
 from forwhy.errors import UserError
 from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
-from forwhy.training.task import batches_of
+from forwhy.training.engine import batches_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -31,8 +31,8 @@ from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import ExplainerConfig
 from forwhy.training.checkpoint import TrainingState
+from forwhy.training.engine import Task
 from forwhy.training.loop import train
-from forwhy.training.task import Task
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 _BRIDGE = "bridge."

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset
 from forwhy.options import TrainingOptions
 from forwhy.training.checkpoint import TrainingState
+from forwhy.training.engine import Task
 from forwhy.training.loop import train
-from forwhy.training.task import Task
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

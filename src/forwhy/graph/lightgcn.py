@@ -24,7 +24,7 @@ from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, Negatives, hits_and_recall, spectral_embeddings, train_on_graph
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
-from forwhy.training.task import Epoch, Task
+from forwhy.training.engine import Epoch, Task
 
 Pair = tuple[Tensor, Tensor]
 Floats = NDArray[np.float32]

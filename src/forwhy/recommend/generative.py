@@ -28,9 +28,8 @@ from forwhy.recommend.beams import BeamDecoder, TreeReader, exact_scores
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.checkpoint import TrainingState
-from forwhy.training.engine import kept_generators, resolve_device, seed_everything
+from forwhy.training.engine import Task, kept_generators, resolve_device, seed_everything
 from forwhy.training.loop import train
-from forwhy.training.task import Task
 from forwhy.vocabulary.index import ItemIndex
 
 Batch = TypeVar("Batch")

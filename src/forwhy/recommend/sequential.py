@@ -22,9 +22,8 @@ from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Recommender, Scores
 from forwhy.recommend.networks import NextItemNetwork, SequentialOptions, kind
-from forwhy.training.engine import kept_generators, seed_everything
+from forwhy.training.engine import Epoch, Task, batches_of, kept_generators, seed_everything
 from forwhy.training.loop import train
-from forwhy.training.task import Epoch, Task, batches_of
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from forwhy.recommend.generative import (
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Stack
 from forwhy.recommend.trie import CodeTrie
-from forwhy.training.task import Epoch, batches_of
+from forwhy.training.engine import Epoch, batches_of
 from forwhy.vocabulary.index import ItemIndex
 
 BEGIN = 0

@@ -1,6 +1,6 @@
 """The one training loop of every stage: resume, early stop, schedules, metrics.jsonl, many processes.
 
-`task` is what a stage supplies, `loop` trains it.
+`engine` says what a stage supplies (:class:`Task`), `loop` trains it.
 
 Several processes: start the same command under a launcher. Each takes its shard of every batch
 (:meth:`Task.shard`), gradients are averaged, the main one writes files. A resume gives the uninterrupted

@@ -32,6 +32,7 @@ from forwhy.training.checkpoint import (
 from forwhy.training.engine import (
     Engine,
     Signals,
+    Task,
     deterministic,
     is_main,
     kept_generators,
@@ -40,7 +41,6 @@ from forwhy.training.engine import (
     seed_everything,
     unpack_generators,
 )
-from forwhy.training.task import Task
 
 Batch = TypeVar("Batch")
 

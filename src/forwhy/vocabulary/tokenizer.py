@@ -21,7 +21,7 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
 from forwhy.training.checkpoint import TrainingState
-from forwhy.training.task import Epoch, Task
+from forwhy.training.engine import Epoch, Task
 from forwhy.vocabulary.network import (
     EntityWords,
     LazyAdam,

@@ -26,7 +26,7 @@ from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, Tokens, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.recommend.trie import CodeTrie
-from forwhy.training.task import Epoch, batches_of, count, take
+from forwhy.training.engine import Epoch, batches_of, count, take
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers that get an update; all linear ones in models that have none of these names."""
