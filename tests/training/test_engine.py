@@ -1,4 +1,4 @@
-"""Where a training runs: devices by name, threads that do not spin; batches are cut into shards, whatever their form."""
+"""Where a training runs: devices by name, threads that do not spin; batches are cut into shards of any form."""
 
 from __future__ import annotations
 
