@@ -196,5 +196,10 @@ def recommender_laws(
         assert head["item_id"].to_list() == items[: head.height], "a short list is the head of a long one"
         again = recommender.score([user] * len(items), items)
         np.testing.assert_allclose(np.asarray(again), scores, rtol=1e-4, atol=1e-5)
+        for item, score in zip(items[:2], scores, strict=False):
+            because = recommender.because(user, item)
+            np.testing.assert_allclose(because.score, score, rtol=1e-4, atol=1e-5)
+            behind = {one.item_id for one in because.items}
+            assert seen is None or behind <= taken, f"{user!r} never took what is said to be behind {item!r}"
     _assert_refused(str(unknown), recommender.recommend, [unknown], k=k)
     _assert_refused(str(unknown), recommender.score, [unknown], [table["item_id"][0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,75 @@ def test_saved_and_loaded_are_equal(fitted: Explainer[Any, Any], town: Dataset, 
     other = next(kind for kind in KINDS.values() if kind.system != fitted.system)
     with pytest.raises(UserError, match=f"explainer of system '{fitted.system}', not '{other.system}'"):
         other.from_pretrained(tmp_path / "kept")
+
+
+# --- words taken out and exchanged
+
+
+@pytest.mark.parametrize("kind", ["explainer", "spoken"])
+def test_a_token_that_is_taken_out_says_and_counts_nothing(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Explainer[Any, Any] = request.getfixturevalue(kind)
+    user = 2
+    tokens = fitted.known.token_names("user", user)
+    before = fitted.explain((user, 4), contributions=True)
+    after = fitted.explain((user, 4), contributions=True, without=[tokens[3]])
+    assert [token.token for token in after.tokens if token.side == "user"] == [
+        t for t in tokens if t != tokens[3]
+    ]
+    assert before.because is not None
+    assert after.because is not None
+    out = [share for share in before.because.shares if share.user == tokens[3]]
+    assert after.because.score == pytest.approx(before.because.score - sum(it.contribution for it in out))
+    assert [share.contribution for share in after.because.shares] == [
+        share.contribution for share in before.because.shares if share not in out
+    ]
+    assert "".join(fitted.stream((user, 4), without=[tokens[3]])) == after.text
+    assert fitted.explain((user, 4), contributions=True) == before
+
+
+@pytest.mark.parametrize("kind", ["explainer", "spoken"])
+def test_an_exchanged_token_reads_as_the_other(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Explainer[Any, Any] = request.getfixturevalue(kind)
+    names = [fitted.known.token_names("user", user) for user in range(11)]
+    # A word that stands in two slots would be exchanged in both.
+    user, other = [user for user, own in enumerate(names) if len(set(own)) == 6][:2]
+    swaps = {mine: it for mine, it in zip(names[user], names[other], strict=True) if mine != it}
+    found, wanted = fitted.explain((user, 4), swap=swaps), fitted.explain((other, 4))
+    assert found.text == wanted.text
+    assert found.tokens == wanted.tokens
+
+
+def test_the_model_cannot_see_what_is_taken_out(explainer: BeatExplainer, town: Dataset) -> None:
+    """Whatever stood at the hidden place, the model says the same of it, alone or in a batch."""
+    tokens = explainer.known.token_names("user", 2)
+    changed = explainer._changed(explainer._subjects((2, 4), None, None), [tokens[3]], None)
+    row = changed._row(changed._subjects((2, 4), None, None)[0])
+    assert row.hidden == (3,)
+    others = [replace(row, user=(*row.user[:3], code, *row.user[4:])) for code in range(8)]
+    plain = [explainer._row(subject) for subject in explainer._subjects([(5, 4), (7, 1)], None, None)]
+    reader, generation = explainer.reader, explainer.config.generation
+    texts = reader.write([*others, *plain], generation)
+    assert len(set(texts[:8])) == 1
+    assert texts[0] == reader.write([row], generation)[0]
+    assert texts[8:] == reader.write(plain, generation)
+    target = reader.prompt.target("The user would enjoy the cake.")
+    sums, _ = reader.nll([replace(other, target=target) for other in others])
+    np.testing.assert_allclose(sums, sums[0], rtol=1e-5)
+    assert not np.isclose(reader.nll([replace(others[0], target=target, hidden=())])[0][0], sums[0])
+
+
+def test_vectors_are_no_tokens(xrec: XRecExplainer) -> None:
+    with pytest.raises(
+        UserError, match="graph vectors are no tokens to take out or to swap; ask a run of beat"
+    ):
+        xrec.explain((0, 1), without=["<u.vector>"])
+
+
+def test_what_carried_the_score_is_told_with_the_text(fitted: Explainer[Any, Any]) -> None:
+    for asked in ({"pairs": (3, 4)}, {"history": [2, 5], "item": 1}):
+        because = fitted.explain(**asked).because  # type: ignore[call-overload]
+        assert because.kind == ("history" if fitted.system == "xrec" else "words")
+        total = sum(share.contribution for share in because.shares) + because.rest
+        assert total == pytest.approx(because.score, abs=1e-5)
+        assert sum(share.share for share in because.shares) == pytest.approx(1.0)
+        assert because.rest == pytest.approx(0.0, abs=1e-6) or "pairs" in asked

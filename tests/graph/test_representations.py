@@ -57,3 +57,25 @@ def test_rows_of_items_are_theirs(vectors: CollaborativeVectors) -> None:
 def test_history_is_an_edge_of_the_graph(vectors: CollaborativeVectors) -> None:
     for column, side in enumerate(("user", "item")):
         assert set(np.flatnonzero(vectors.has_history[side])) == set(vectors.seen[:, column])
+
+
+def test_a_newcomers_score_is_the_sum_over_their_history(vectors: CollaborativeVectors) -> None:
+    history = [3, 5, 3, 8]
+    because = vectors.because(None, 7, history)
+    score = vectors.representation_for_history(history) @ vectors.vectors["item"][7]
+    assert because.score == pytest.approx(float(score), abs=1e-5)
+    assert sum(one.contribution for one in because.shares) == pytest.approx(float(score), abs=1e-5)
+    assert because.rest == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_known_users_own_part_is_the_rest(vectors: CollaborativeVectors) -> None:
+    because = vectors.because(2, 7)
+    assert because.score == pytest.approx(
+        float(vectors.vectors["user"][2] @ vectors.vectors["item"][7]), abs=1e-5
+    )
+    assert {one.item_id for one in because.shares} == {
+        vectors.catalogue.items.values[i] for i in vectors.taken_by(2)
+    }
+    whole = sum(one.contribution for one in because.shares) + because.rest
+    assert whole == pytest.approx(because.score, abs=1e-6)
+    assert abs(because.rest) > 1e-6

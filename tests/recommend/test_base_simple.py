@@ -4,12 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forwhy.data.because import Because
 from forwhy.data.dataset import Ids, make_dataset
 from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base
-from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender
+from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender, Recommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3
@@ -34,6 +35,10 @@ class TinyVocabulary(Representations):
         taken = np.array([[0, 1], [0, 2], [1, 1], [2, 0], [3, 4], [4, 5], [5, 10]])
         catalogue = Catalogue(Ids(names[0], "user"), Ids(names[1], "item"), titles, taken)
         super().__init__(catalogue=catalogue, seen=taken)
+
+    def because(self, user: int | None, item: int, history: list[int]) -> Because:
+        row = self.representation_for_history(history) if user is None else self.representation("user")[user]
+        return Because("words", float(row @ self.representation("item")[item]), [])
 
     def slots(self, side: str) -> list[str]:
         return [f"{side}_macro", f"{side}_micro", f"{side}_micro"]
@@ -193,3 +198,52 @@ def test_scores_are_new_memory() -> None:
     found.scores(np.array([0, 1]))[:] = -1
     found.scores_after(Histories.of([[0]]))[:] = -1
     assert found.score("a", "x").tolist() == [3]
+
+
+# --- what carried a score
+
+
+def test_popularity_says_that_it_knows_nobody() -> None:
+    catalogue = TinyVocabulary().catalogue
+    because = PopularityRecommender(catalogue).because("u00", "i01")
+    assert (because.kind, because.score, because.shares, because.items) == ("popularity", 2.0, [], [])
+    assert PopularityRecommender(catalogue).because(None, "i01", history=[]).kind == "popularity"
+
+
+def test_without_words_there_is_nothing_to_take_out() -> None:
+    recommender = PopularityRecommender(TinyVocabulary().catalogue)
+    for ask in (recommender.recommend, recommender.changed):
+        with pytest.raises(UserError, match="no words of people to take out or to swap; ask a run"):
+            ask("u00", without=["<u.macro_1>"])
+
+
+def test_whoever_nobody_knows_is_refused() -> None:
+    recommender = PopularityRecommender(TinyVocabulary().catalogue)
+    for given in ({"user": None}, {"user": "nobody"}, {"user": None, "history": ["i99"]}):
+        with pytest.raises(UserError, match=r"nobody|i99"):
+            recommender.because(item="i01", **given)
+
+
+class Following(Recommender):
+    """An item's score is the number of items read that are lower, the latest two counted; repeats count."""
+
+    window = 2  # type: ignore[assignment]
+
+    def scores_after(self, histories: Histories) -> np.ndarray:
+        items = np.arange(len(self.catalogue.items))
+        return (
+            np.stack([(histories.last(2)[row][:, None] < items).sum(0) for row in range(len(histories))])
+            * 1.0
+        )
+
+
+def test_one_left_out_is_what_the_score_loses() -> None:
+    recommender = Following(TinyVocabulary().catalogue)
+    because = recommender.because(None, "i05", history=["i01", "i09", "i02"])
+    assert because.kind == "leave-one-out"
+    assert because.score == 1.0
+    # Without i09 the window reads i01 and i02; i01 itself was not read.
+    assert {one.item_id: one.contribution for one in because.shares} == {"i02": 0.0, "i09": -1.0}
+    assert because.items == []
+    again = recommender.because(None, "i05", history=["i09", "i02", "i02"])
+    assert {one.item_id: (one.contribution, one.share) for one in again.items} == {"i02": (2.0, 1.0)}

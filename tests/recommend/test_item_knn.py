@@ -65,3 +65,19 @@ def test_later_items_weigh_more() -> None:
     assert late[3] == 2 * late[1] > 0
     alike = made(KnnConfig(decay=1.0), rows).scores_after(Histories.of([[0, 2]]))[0]
     assert alike[3] == alike[1]
+
+
+def test_the_score_is_the_sum_of_what_each_item_of_the_history_adds() -> None:
+    generator = np.random.default_rng(1)
+    rows = [generator.integers(0, ITEMS, 7).tolist() for _ in range(20)]
+    recommender = made(KnnConfig(window=5, decay=0.7), rows)
+    for user, row in enumerate(rows):
+        for item in range(ITEMS):
+            because = recommender.because(user, item)
+            assert because.kind == "history"
+            added = {one.item_id: one.contribution for one in because.shares}
+            assert set(added) == set(row[-5:])
+            assert sum(added.values()) == pytest.approx(float(recommender.score(user, item)[0]), abs=1e-6)
+            assert because.rest == pytest.approx(0.0, abs=1e-6)
+            if because.score:
+                assert sum(one.share for one in because.items) == pytest.approx(1.0)

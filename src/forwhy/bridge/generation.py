@@ -55,6 +55,8 @@ class PromptBatch:
     reading: AbstractContextManager[object]
     """Entered for the pass, and left before the second token: what is injected into the prompts' positions
     reaches later tokens through their keys and values."""
+    hidden_BS: Tensor | None = None
+    """True at positions that no later one may look at."""
 
 
 @dataclass
@@ -108,6 +110,8 @@ class _State:
         self.next_B = self.position_B = torch.zeros(0, dtype=torch.long, device=backbone.device)
         self.cache = roomy(prefix, [], prefix.length)
         self.mask_BT: Tensor | None = None
+        self.hidden: dict[int, Tensor] = {}
+        """Row -> its own positions, counted from its first one, that may not be looked at."""
 
     def refill(self, waiting: Iterator[PromptBatch]) -> bool:
         """Read prompts into free slots when a quarter is free; whether any row is open then."""
@@ -135,6 +139,7 @@ class _State:
             layer.carry(old, columns)
         for part, begin in zip(parts, begins, strict=True):
             first = len(self.rows)
+            self.hidden |= _hidden(self.prefix, part, len(self.written))
             self.rows += range(len(self.written), len(self.written) + len(part.pad_B))
             self.written += [Written([]) for _ in part.pad_B]
             for layer in cache.layers:
@@ -145,7 +150,10 @@ class _State:
         for layer in cache.layers:
             layer.write()
         self.cache, self.position_B = cache, columns - pad_B
-        self.mask_BT = _mask(pad_B, columns) if pad_B.any() else None
+        self.mask_BT = _mask(pad_B, columns) if self.hidden or pad_B.any() else None
+        for slot in (slot for slot, row in enumerate(self.rows) if row in self.hidden):
+            assert self.mask_BT is not None
+            self.mask_BT[slot, pad_B[slot] + self.hidden[self.rows[slot]]] = False
 
     def append(self) -> list[int]:
         """Every open row gets its next token; the slots of those that are over with it."""
@@ -199,13 +207,26 @@ def _mask(pad_B: Tensor, columns: int) -> Tensor:
     return torch.arange(columns, device=pad_B.device)[None] >= pad_B[:, None]
 
 
+def _hidden(prefix: Prefix, part: PromptBatch, first: int) -> dict[int, Tensor]:
+    """Row -> its positions, counted from its first one, that may not be looked at; rows are numbered from `first`."""
+    if part.hidden_BS is None:
+        return {}
+    pairs = zip(part.hidden_BS, part.pad_B, strict=True)
+    return {
+        first + row: out_S.nonzero()[:, 0] + prefix.length - empty for row, (out_S, empty) in enumerate(pairs)
+    }
+
+
 def _places(prefix: Prefix, part: PromptBatch) -> tuple[Tensor | None, Tensor | None]:
-    """Mask [B, T] and positions [B, S] of prompts; None where none is padded."""
-    if not part.pad_B.any():
+    """Mask [B, T] and positions [B, S] of prompts; None where none is padded and nothing hidden."""
+    if part.hidden_BS is None and not part.pad_B.any():
         return None, None
     columns = prefix.length + part.inputs_BSD.shape[1]
     at_S = torch.arange(prefix.length, columns, device=part.pad_B.device)
-    return _mask(part.pad_B, columns), (at_S[None] - part.pad_B[:, None]).clamp_min(0)
+    mask_BT = _mask(part.pad_B, columns)
+    if part.hidden_BS is not None:
+        mask_BT[:, prefix.length :] &= ~part.hidden_BS
+    return mask_BT, (at_S[None] - part.pad_B[:, None]).clamp_min(0)
 
 
 # --- The word cap, enforced on the text at a sentence end, and the same text word by word.

@@ -15,7 +15,7 @@ Shapes: B rows, S positions, K soft tokens per pair, N targets of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +53,8 @@ class Row:
     """Ids of the texts in the prompt: title and profiles."""
     target: tuple[int, ...] = ()
     """Ids of the explanation."""
+    hidden: tuple[int, ...] = field(default=(), repr=False)
+    """Soft tokens of the user that the model may not look at; never in training, so no checkpoint's name has them."""
 
     @property
     def length(self) -> int:
@@ -148,6 +150,17 @@ class Prompt:
     def slots(self, row: Row) -> dict[Side, int]:
         """Positions that each side takes."""
         return dict(self._slots or {"user": len(row.user), "item": len(row.item)})
+
+    def hidden(self, rows: Sequence[Row]) -> Tensor | None:
+        """[B, K] True at soft tokens (prompt order) that the model may not look at; None where it may at all."""
+        if not any(row.hidden for row in rows):
+            return None
+        slots = self.slots(rows[0])
+        first = slots["item"] if self.config.order == "item-user" else 0
+        hidden_BK = torch.zeros(len(rows), sum(slots.values()), dtype=torch.bool)
+        for number, row in enumerate(rows):
+            hidden_BK[number, [first + slot for slot in row.hidden]] = True
+        return hidden_BK
 
     def target(self, text: str) -> tuple[int, ...]:
         """The ids of an explanation and the end token; a text that is cut at the cap does not end there."""

@@ -122,16 +122,20 @@ class Reader(Generic[BridgeT]):
             prefix: What :meth:`prefix` returned, to share it among batches.
         """
         batch = self.prompt.collate(rows).to(self.backbone.device)
-        hidden_BS = None
-        if hidden_BK is not None:
-            hidden_BS = torch.zeros_like(batch.keep_BS).scatter(
-                1, batch.soft_BK, hidden_BK.to(batch.keep_BS.device)
-            )
+        hidden_BS = self._hidden(rows, batch, hidden_BK)
         start = self.prefix() if prefix is None else prefix
         soft_BKD = self.soft(rows)
         inputs_BSD = self.inputs(batch, soft_BKD)
         with self.injected(batch, soft_BKD):
             return self.backbone.logits(start, inputs_BSD, batch.keep_BS, hidden_BS), batch
+
+    def _hidden(self, rows: Sequence[Row], batch: RowBatch, more_BK: Tensor | None = None) -> Tensor | None:
+        """[B, S] True at positions that nobody may look at: what the rows hide, and `more_BK`."""
+        own_BK = self.prompt.hidden(rows)
+        hidden_BK = own_BK if more_BK is None else more_BK if own_BK is None else own_BK | more_BK.cpu()
+        if hidden_BK is None:
+            return None
+        return torch.zeros_like(batch.keep_BS).scatter(1, batch.soft_BK, hidden_BK.to(batch.keep_BS.device))
 
     def loss(self, rows: Sequence[Row], token_dropout: float = 0.0) -> Tensor:
         """NLL per target token (BEAT eq. 12), each soft token hidden with this probability."""
@@ -182,7 +186,8 @@ class Reader(Generic[BridgeT]):
     def _read_together(self, rows: Sequence[Row]) -> PromptBatch:
         batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
         soft_BKD = self.soft(rows)
-        return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, self.injected(batch, soft_BKD))
+        reading = self.injected(batch, soft_BKD)
+        return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, reading, self._hidden(rows, batch))
 
     def write(self, rows: Sequence[Row], config: GenerationConfig) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`."""

@@ -6,7 +6,18 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 import numpy as np
 import polars as pl
@@ -17,14 +28,18 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
 from forwhy.explain.evidence import (
+    Asked,
     Evidence,
     Explanation,
-    ItemEvidence,
+    ExternalPair,
     NllResult,
     Subject,
     TokenEvidence,
+    asked_about,
     best_phrases,
-    most_alike,
+    is_single,
+    named,
+    nearest,
 )
 from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
@@ -35,11 +50,9 @@ if TYPE_CHECKING:
     from forwhy.bridge.backbone import Backbone
     from forwhy.bridge.reader import PairReader
 
-ExternalPair = tuple[str | int, str | int]
 KnownT = TypeVar("KnownT", bound=Representations)
 RowT = TypeVar("RowT")
 PartT = TypeVar("PartT")
-_ITEMS = 3
 _DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -189,49 +202,17 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         item: str | int | None,
     ) -> list[Subject]:
         """What is asked about, with the history behind it; refused where there is none."""
-        users, items = self.known.catalogue.users, self.known.catalogue.items
-        if pairs is None:
-            if not history or item is None:
-                raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
-            seen = [items.index(external) for external in history]
-            return [self._subject(None, items.index(item), seen)]
-        if isinstance(pairs, Pairs):
-            numbers = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
-        else:
-            asked = cast("Sequence[ExternalPair]", [pairs] if _is_single(pairs) else pairs)
-            numbers = [(users.index(user), items.index(thing)) for user, thing in asked]
-        return [self._subject(user, thing, self._history(user)) for user, thing in numbers]
-
-    def _history(self, user: int) -> list[int]:
-        """Items that the user took in training."""
-        seen = self.known.seen
-        taken: list[int] = seen[seen[:, 0] == user, 1].tolist()
-        if not taken:
-            raise UserError(
-                f"user {self.known.catalogue.users.values[user]!r}: no training interactions, so no {self.stands} "
-                "to explain with; say what the user likes instead: explain(history=[items], item=…)"
-            )
-        return taken
-
-    def _subject(self, user: int | None, item: int, seen: Sequence[int]) -> Subject:
-        if not (self.known.seen[:, 1] == item).any():
-            raise UserError(
-                f"item {self.known.catalogue.items.values[item]!r}: no training interactions, so no {self.stands} "
-                "to explain with; ask about an item that someone has taken, or fit again once someone has"
-            )
-        return Subject(user, item, self.known.catalogue.titles[item], seen)
+        return asked_about(self.known, self.stands, named(self.known.catalogue, pairs, history, item))
 
     # --- explaining
 
     @overload
-    def explain(self, pairs: ExternalPair, *, contributions: bool = False) -> Explanation: ...
+    def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
+    @overload
+    def explain(self, pairs: Pairs | Sequence[ExternalPair], **how: Unpack[Asked]) -> list[Explanation]: ...
     @overload
     def explain(
-        self, pairs: Pairs | Sequence[ExternalPair], *, contributions: bool = False
-    ) -> list[Explanation]: ...
-    @overload
-    def explain(
-        self, *, history: Sequence[str | int], item: str | int, contributions: bool = False
+        self, *, history: Sequence[str | int], item: str | int, **how: Unpack[Asked]
     ) -> Explanation: ...
     def explain(
         self,
@@ -240,6 +221,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         history: Sequence[str | int] | None = None,
         item: str | int | None = None,
         contributions: bool = False,
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
     ) -> Explanation | list[Explanation]:
         """Why each user would like the item; greedy, so a pair gets the same text in any batch.
 
@@ -248,32 +231,41 @@ class Explainer(Saved, Generic[KnownT, RowT]):
             history: Instead of a known user: external ids of items that someone likes.
             item: The item to explain for `history`.
             contributions: Also measure each token's worth, for one more reading of each text per token and one of all.
+            without: Tokens of the users that the model may not look at and that count nothing in the score.
+            swap: Tokens of the users that another one of their book stands for.
 
         Raises:
-            UserError: Unknown id; a user or item without training interactions; an empty history.
+            UserError: Unknown id; nothing known of a user or item; an empty history; a token that a user lacks.
         """
         subjects = self._subjects(pairs, history, item)
+        told = self._changed(subjects, without, swap)._told(subjects, contributions)
+        return told[0] if pairs is None or is_single(pairs) else told
+
+    def _changed(
+        self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
+    ) -> Self:
+        """This explainer as it reads these users with tokens taken out or exchanged; itself without any."""
+        if without or swap:
+            raise UserError(
+                f"{self.stands} are no tokens to take out or to swap; ask a run of beat, which has tokens"
+            )
+        return self
+
+    def _told(self, subjects: Sequence[Subject], contributions: bool) -> list[Explanation]:
         texts = self.reader.write(self._rows(subjects), self.config.generation)
         told = [replace(subject, text=text) for subject, text in zip(subjects, texts, strict=True)]
         worth = self._worth(told) if contributions else [None] * len(told)
-        explanations = [self._explained(*parts) for parts in zip(told, texts, worth, strict=True)]
-        return explanations[0] if pairs is None or _is_single(pairs) else explanations
+        return [self._explained(*parts) for parts in zip(told, texts, worth, strict=True)]
 
     def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
-        """A text with its tokens and their worth, the items most like the explained one, and phrases."""
+        """A text with its tokens and their worth, what carried the score, the items most like it, and phrases."""
         tokens = self._tokens(subject)
         if worth is not None:
             tokens = [replace(token, contribution=float(w)) for token, w in zip(tokens, worth, strict=True)]
-        return Explanation(text, tokens, Evidence(self._nearest(subject), best_phrases(tokens)))
-
-    def _nearest(self, subject: Subject) -> list[ItemEvidence]:
-        """Items of the history whose vectors are most like that of the explained item."""
-        things = list(dict.fromkeys([subject.item, *subject.seen]))
-        if len(things) == 1:
-            return []
-        ids, titles = self.known.catalogue.items.values, self.known.catalogue.titles
-        alike = most_alike(self.known.item_vectors(things), _ITEMS)
-        return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
+        tokens = [token for token in tokens if token.token]  # one that was taken out has no name
+        because = self.known.because(subject.user, subject.item, subject.seen)
+        evidence = Evidence(nearest(self.known, subject), best_phrases(tokens))
+        return Explanation(text, tokens, evidence, because)
 
     def stream(
         self,
@@ -281,10 +273,13 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         *,
         history: Sequence[str | int] | None = None,
         item: str | int | None = None,
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
-        subject = self._subjects(pair, history, item)[0]
-        return self.reader.stream(self._row(subject), self.config.generation)
+        subjects = self._subjects(pair, history, item)
+        asked = self._changed(subjects, without, swap)
+        return self.reader.stream(asked._row(subjects[0]), self.config.generation)
 
     def nll(
         self,
@@ -393,8 +388,3 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         )
         measured = {f"validation {name}": f"{value:.4f}" for name, value in self.metrics.items()}
         return card(f"{self.title} explainer for {base['id']}", text, measured, "explainable")
-
-
-def _is_single(pairs: object) -> bool:
-    """Whether this is one (user, item) rather than several."""
-    return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)

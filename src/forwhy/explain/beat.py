@@ -6,9 +6,10 @@ Shapes: B rows, T words (padded), C candidates, D model width, P pairs of words.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from forwhy.explain.evidence import Subject, TokenEvidence
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.explain.spoken import SpokenExplainer
-from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.vocabulary.vocabulary import Vocabulary, token_name
 
 _START = "start."
 
@@ -42,26 +43,39 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
     config: BeatConfig
 
     def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The codes of the user and of the item, in slot order."""
-        codes = self.known.codes
-        if subject.user is None:
-            return self.known.codes_for_history(subject.seen), codes["item"][subject.item]
-        return codes["user"][subject.user], codes["item"][subject.item]
+        """The codes of the user and of the item, in slot order; -1 where a token was taken out."""
+        return self.known.user_codes(subject.user, subject.seen), self.known.codes["item"][subject.item]
+
+    def _changed(
+        self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
+    ) -> Self:
+        if not (without or swap):
+            return self
+        people = [self.known.user_codes(subject.user, subject.seen) for subject in subjects]
+        changed = copy(self)
+        changed._known = self.known.rewrite(people, without, swap)
+        return changed
 
     def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
         """Side -> the phrases of each of its codes, the best first."""
-        glosses, slots = _glosses(self.known), self.known.slots
         return {
-            side: [glosses[book][int(code)] for book, code in zip(slots(side), codes, strict=True)]
-            for side, codes in zip(SIDES, self._standing(subject), strict=True)
+            side: [_glosses(self.known)[book][code] if code >= 0 else [] for book, code in named]
+            for side, named in self._named(subject)
         }
+
+    def _named(self, subject: Subject) -> list[tuple[Side, list[tuple[str, int]]]]:
+        """Book and code of each slot of both sides."""
+        return [
+            (side, list(zip(self.known.slots(side), codes.tolist(), strict=True)))
+            for side, codes in zip(SIDES, self._standing(subject), strict=True)
+        ]
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
         phrases = self._phrases(subject)
         return [
-            TokenEvidence(name, side, list(gloss))
-            for side, codes in zip(SIDES, self._standing(subject), strict=True)
-            for name, gloss in zip(self.known.names_of(side, codes), phrases[side], strict=True)
+            TokenEvidence(token_name(book, code) if code >= 0 else "", side, list(gloss))
+            for side, named in self._named(subject)
+            for (book, code), gloss in zip(named, phrases[side], strict=True)
         ]
 
 
@@ -91,6 +105,12 @@ class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
             words_CD = backbone.embed(ids_C.clamp_min(0)).float().cpu() * (ids_C >= 0)[:, None]
             sides[side] = SideProjector(books, slots, config.projector, words_CD, backbone.word_norm)
         return Reader(backbone, prompt, Bridge.at_start(sides["user"], sides["item"], prompt, backbone))
+
+    def _row(self, subject: Subject) -> Row:
+        """A token that was taken out keeps its place, and the model may not look at it."""
+        row = super()._row(subject)
+        out = tuple(slot for slot, code in enumerate(row.user) if code < 0)
+        return replace(row, user=tuple(max(code, 0) for code in row.user), hidden=out) if out else row
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """Equation 12 + gamma x equation 11."""

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.columns import Side
+from forwhy.data.because import Because as Because
+from forwhy.data.because import ItemShare as ItemShare
+from forwhy.data.because import Share as Share
+from forwhy.data.dataset import Pairs
+from forwhy.data.histories import Catalogue
+from forwhy.errors import UserError
+from forwhy.graph.representations import Representations
 
-_PHRASES = 6
+ExternalPair = tuple[str | int, str | int]
+_PHRASES, _ITEMS = 6, 3
+
+
+class Asked(TypedDict, total=False):
+    """How an explainer is asked, beside whom and what about."""
+
+    contributions: bool
+    without: Sequence[str]
+    swap: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -68,20 +84,6 @@ class ItemEvidence:
 
 
 @dataclass(frozen=True)
-class Share:
-    """A pair of words, one of the user and one of the item in the same slot, and what it adds to their score."""
-
-    user: str
-    """Name of the user's word."""
-    item: str
-    """Name of the item's word."""
-    contribution: float
-    """The product of both words' vectors; over all slots these add to the score exactly."""
-    share: float
-    """Part of the score: contribution / score. Shares of a pair add to one; a negative one speaks against."""
-
-
-@dataclass(frozen=True)
 class StatementEvidence:
     """One thing that is known of the item or the user, and that a text may rest on."""
 
@@ -128,8 +130,8 @@ class Explanation:
     text: str
     tokens: list[TokenEvidence]
     evidence: Evidence
-    because: list[Share] = field(default_factory=list)
-    """Which pairs of words carried the score; empty where the score is no sum over words."""
+    because: Because | None = None
+    """What carried the score, in shares, before any model speaks."""
     claims: list[Claim] = field(default_factory=list)
     """What the text says, part by part; empty where nobody checked."""
 
@@ -150,3 +152,70 @@ def most_alike(vectors_nW: NDArray[np.float32], count: int) -> list[tuple[int, f
     likeness = unit_nW[1:] @ unit_nW[0]
     best = np.argsort(-likeness, kind="stable")[:count]
     return [(int(row) + 1, float(likeness[row])) for row in best]
+
+
+def nearest(known: Representations, subject: Subject) -> list[ItemEvidence]:
+    """Items of the history whose vectors are most like that of the explained item."""
+    things = list(dict.fromkeys([subject.item, *subject.seen]))
+    if len(things) == 1:
+        return []
+    ids, titles = known.catalogue.items.values, known.catalogue.titles
+    alike = most_alike(known.item_vectors(things), _ITEMS)
+    return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
+
+
+# --- who and what is asked about
+
+
+def named(
+    catalogue: Catalogue,
+    pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
+    history: Sequence[str | int] | None,
+    item: str | int | None,
+) -> list[tuple[int | None, int, list[int]]]:
+    """User, item and history of each pair in internal numbers; a newcomer is None, a known user's history is empty.
+
+    Raises:
+        UserError: neither pairs, nor a history and an item; an unknown id.
+    """
+    users, items = catalogue.users, catalogue.items
+    if pairs is None:
+        if not history or item is None:
+            raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
+        return [(None, items.index(item), [items.index(external) for external in history])]
+    if isinstance(pairs, Pairs):
+        return [
+            (user, thing, []) for user, thing in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
+        ]
+    asked = cast("Sequence[ExternalPair]", [pairs] if is_single(pairs) else pairs)
+    return [(users.index(user), items.index(thing), []) for user, thing in asked]
+
+
+def asked_about(
+    known: Representations, stands: str, asked: Sequence[tuple[int | None, int, list[int]]]
+) -> list[Subject]:
+    """What an explainer reads of users (None: newcomers), items and histories; `stands`: what it knows of them.
+
+    Raises:
+        UserError: a user or an item without training interactions.
+    """
+    catalogue, found = known.catalogue, []
+    for user, item, history in asked:
+        seen = history or known.taken_by(user)
+        if user is not None and not seen:
+            raise UserError(
+                f"user {catalogue.users.values[user]!r}: no training interactions, so no {stands} "
+                "to explain with; say what the user likes instead: explain(history=[items], item=…)"
+            )
+        if not (known.seen[:, 1] == item).any():
+            raise UserError(
+                f"item {catalogue.items.values[item]!r}: no training interactions, so no {stands} "
+                "to explain with; ask about an item that someone has taken, or fit again once someone has"
+            )
+        found.append(Subject(user, item, catalogue.titles[item], seen))
+    return found
+
+
+def is_single(pairs: object) -> bool:
+    """Whether this is one (user, item) rather than several."""
+    return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)

@@ -15,6 +15,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
+from forwhy.data.because import Because, of_history
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.options import Presets, TrainingOptions
@@ -108,6 +109,17 @@ class Representations(Saved):
     def item_vectors(self, items: Sequence[int]) -> Floats:
         """[n, D] of internal items, one row each; their cosines say which items are alike."""
 
+    @abstractmethod
+    def because(self, user: int | None, item: int, history: Sequence[int] = ()) -> Because:
+        """What carries the score of a user (None: somebody known by `history` alone) and an item; all internal."""
+
+    def taken_by(self, user: int | None, history: Sequence[int] = ()) -> list[int]:
+        """Distinct items of the graph that the user has taken; of a newcomer, those of the history."""
+        if user is None:
+            return list(dict.fromkeys(history))
+        taken: list[int] = self.seen[self.seen[:, 0] == user, 1].tolist()
+        return list(dict.fromkeys(taken))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CollaborativeVectors(Representations):
@@ -155,6 +167,17 @@ class CollaborativeVectors(Representations):
         if len(unknown):
             raise UserError(f"history: item numbers run from 0 to {last}, got {unknown[0]}")
         return np.asarray(self.fold_in[rows].sum(0) / np.sqrt(len(rows)), np.float32)
+
+    def because(self, user: int | None, item: int, history: Sequence[int] = ()) -> Because:
+        """The score as the sum over the history that gives a newcomer their vector: exact for them.
+
+        A known user's own vector is that sum and their share of layer 0, which is the `rest`.
+        """
+        taken = self.taken_by(user, history)
+        vector = self.representation_for_history(taken) if user is None else self.vectors["user"][user]
+        towards = self.vectors["item"][item].astype(np.float64)
+        added = self.fold_in[taken] @ towards / np.sqrt(max(len(taken), 1))
+        return of_history("history", self.catalogue, taken, added, float(vector @ towards))
 
     def content(self) -> Content:
         """Vectors and graph as tensors, ids and titles as tables."""

@@ -6,7 +6,7 @@ Shapes: B people, I items, M items asked about, K places of a list.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -15,10 +15,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import Graph
+from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 Id = str | int
 Ints = NDArray[np.int64]
@@ -87,6 +89,31 @@ class Recommender(ABC):
         """[B, M] scores of some items."""
         return self.scores(users)[:, items]
 
+    def _scores_of_after(self, histories: Histories, items: Ints) -> Scores:
+        """[B, M] scores of some items after histories."""
+        return self.scores_after(histories)[:, items]
+
+    def _because(self, user: int | None, item: int, history: Ints) -> Because:
+        """What carries the score of an internal item after a history; `user`: whose it is, None for a newcomer.
+
+        Here: what the score loses without each item that is read, left out wherever it stands in the history.
+        """
+
+        def score(histories: Histories) -> Scores:
+            return self._scores_of_after(histories, np.array([item]))[:, 0]
+
+        if self.capabilities.warm:
+            return leave_one_out(self.catalogue, history, self.window, score)
+        return Because("untold", float(self._scores_of(np.array([user]), np.array([item]))[0, 0]), [])
+
+    def _rewritten(
+        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
+    ) -> Self:
+        """This recommender with words of these users, or histories, taken out or exchanged."""
+        raise UserError(
+            "this recommender has no words of people to take out or to swap; ask a run of beat, which has some"
+        )
+
     # --- what people ask
 
     def recommend(
@@ -96,26 +123,28 @@ class Recommender(ABC):
         history: Sequence[Id] | None = None,
         k: int = 10,
         filter_seen: bool = True,
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
     ) -> pl.DataFrame:
         """The `k` best items of each person: user_id, item_id, score, rank (and title when known).
 
         `users`: an id or a list of ids. `history`: an item id or a list of them, of one person, used instead of what
         training knows of them; without a user the rows' user_id is null. `filter_seen` leaves out training items and
-        the history. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
+        the history. `without`: words of these people that count as none; `swap`: words that count as another one of
+        their book. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
         Cost: one pass over the catalogue per person.
 
         Raises:
-            UserError: unknown id, a user this recommender can't serve, nobody named, k below 1.
+            UserError: unknown id, a user this recommender can't serve, nobody named, k below 1, a word that they lack.
         """
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item")
+        asked = self.changed(users, history=history, without=without, swap=swap)
         if history is not None:
-            return self._recommend_after(history, [] if users is None else _listed(users), k, filter_seen)
-        if users is None:
-            raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
-        numbers = self._users(_listed(users))
+            return asked._recommend_after(history, [] if users is None else _listed(users), k, filter_seen)
+        numbers = self._users(users)
         hidden = [self.catalogue.histories[int(number)] for number in numbers] if filter_seen else None
-        return self._table(numbers.tolist(), self.lists(numbers, k, hidden))
+        return self._table(numbers.tolist(), asked.lists(numbers, k, hidden))
 
     def _recommend_after(
         self, history: Sequence[Id], users: Sequence[Id], k: int, filter_seen: bool
@@ -142,7 +171,7 @@ class Recommender(ABC):
         Raises:
             UserError: unknown id, or two lists of different lengths.
         """
-        left, right = self._users(_listed(users)), self._items(_listed(items))
+        left, right = self._users(users), self._items(_listed(items))
         if len(left) != len(right) and 1 not in (len(left), len(right)):
             raise UserError(f"{len(left)} users for {len(right)} items: give as many, or one of either")
         left, right = np.broadcast_arrays(left, right)
@@ -154,9 +183,39 @@ class Recommender(ABC):
             found[inside] = self._scores_of(block, asked)[row[inside] - start, column[inside]]
         return found
 
+    def because(self, user: Id | None, item: Id, *, history: Sequence[Id] | None = None) -> Because:
+        """What carries the score of an item: shares of words, or of items of the history, as `kind` says.
+
+        Raises:
+            UserError: unknown id, a user this recommender can't serve, nobody named.
+        """
+        number = self.catalogue.items.index(item)
+        if history is not None:
+            return self._because(None, number, self._items(_listed(history)))
+        (person,) = self._users(user).tolist()
+        return self._because(person, number, self.catalogue.histories[person])
+
+    def changed(
+        self,
+        users: Id | Sequence[Id] | None = None,
+        *,
+        history: Sequence[Id] | None = None,
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
+    ) -> Self:
+        """This recommender, with these words of these people taken out or exchanged."""
+        if not (without or swap):
+            return self
+        if history is not None:
+            return self._rewritten([self._items(_listed(history))], without, swap or {})
+        return self._rewritten(self._users(users).tolist(), without, swap or {})
+
     # --- how it is answered
 
-    def _users(self, users: Sequence[Id]) -> Ints:
+    def _users(self, users: Id | Sequence[Id] | None) -> Ints:
+        if users is None:
+            raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
+        users = _listed(users)
         numbers, known = [self.catalogue.users.index(user) for user in users], self._has_history()
         for user, number in zip(users, numbers, strict=True):
             if not (self.capabilities.cold or known[number]):
@@ -283,6 +342,9 @@ class PopularityRecommender(Recommender):
         """[B, I] equal rows, whatever the histories."""
         return np.repeat(self.counts[None], len(histories), axis=0)
 
+    def _because(self, user: int | None, item: int, history: Ints) -> Because:
+        return Because("popularity", float(self.counts[item]), [])
+
 
 class BehaviourRecommender(Recommender):
     """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
@@ -312,6 +374,17 @@ class BehaviourRecommender(Recommender):
 
     def _has_history(self) -> NDArray[np.bool_]:
         return self.behaviour.has_history["user"]
+
+    def _because(self, user: int | None, item: int, history: Ints) -> Because:
+        return self.behaviour.because(user, item, history.tolist())
+
+    def _rewritten(
+        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
+    ) -> Self:
+        if not isinstance(words := self.behaviour, Vocabulary):
+            return super()._rewritten(people, without, swap)
+        known = [(one, ()) if isinstance(one, int) else (None, one.tolist()) for one in people]
+        return type(self)(words.rewrite([words.user_codes(*person) for person in known], without, swap))
 
     @cached_property
     def _user_rows(self) -> NDArray[np.float32]:

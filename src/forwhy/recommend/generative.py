@@ -238,11 +238,14 @@ class GenerativeRecommender(Recommender, Saved):
         return self._exact(self._trie, histories, np.arange(len(self.catalogue.items)))
 
     def _scores_of(self, users: Ints, items: Ints) -> Scores:
+        return self._scores_of_after(self.catalogue.histories.take(users), items)
+
+    def _scores_of_after(self, histories: Histories, items: Ints) -> Scores:
         """A pass over the codes of these items alone, but where a probability depends on which items exist."""
         if self.config.decoding == "legal":
-            return super()._scores_of(users, items)
+            return super()._scores_of_after(histories, items)
         some = CodeTrie.from_codes(self.index.codes[items], self.index.sizes)
-        return self._exact(some, self.catalogue.histories.take(users), items)
+        return self._exact(some, histories, items)
 
     def _exact(self, trie: CodeTrie, histories: Histories, items: Ints) -> Scores:
         """`items`: those of the trie."""

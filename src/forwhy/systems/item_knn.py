@@ -12,10 +12,11 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from forwhy.columns import Graph
+from forwhy.data.because import Because, of_history
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import WINDOW, Catalogue, Histories, Sequences
 from forwhy.options import Options
-from forwhy.recommend.base import Recommender, Scores
+from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.systems import Run, Stage
 from forwhy.systems.next_item import NextItemSystem
 
@@ -68,6 +69,14 @@ class ItemKnnRecommender(Recommender):
         shape = (len(recent), len(self.catalogue.items))
         wanted = sparse.csr_matrix((weights, recent.items, recent.offsets), shape=shape)
         return np.asarray((wanted @ self._similar).toarray(), dtype=np.float32)
+
+    def _because(self, user: int | None, item: int, history: Ints) -> Because:
+        """The sum itself: what each item of the history adds."""
+        recent = Histories.of([history]).last(self.config.window)
+        taken, places = np.unique(recent.items, return_inverse=True)
+        weights = np.bincount(places, self.config.decay**recent.ages)
+        added = weights * self._similar[taken][:, [item]].toarray().ravel()
+        return of_history("history", self.catalogue, taken.tolist(), added, float(added.sum()))
 
 
 def _similarities(train: Histories, n_items: int, config: KnnConfig) -> Any:  # noqa: ANN401 - scipy has no types

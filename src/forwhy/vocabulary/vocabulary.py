@@ -4,7 +4,7 @@ Legend: U users, I items, N entities of a side, n rows asked for, S slots, M cod
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
+from forwhy.data.because import Because, Share, check_changes, of_words, shares_of
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
@@ -173,6 +174,8 @@ class Vocabulary(Representations):
     """[S·M + 1, S·M] from the mean of a history's item words (and 1) to a user's quantizer input."""
     heads: Mapping[str, Floats] = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
+    rewritten: Mapping[str, str | None] = field(default_factory=dict)
+    """User words that stand as another one, or as none (None); see `rewrite`. Not saved."""
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
@@ -185,8 +188,9 @@ class Vocabulary(Representations):
         return self.names_of(side, self.codes[side][entity])
 
     def names_of(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """The names of S codes."""
-        return [token_name(book, int(code)) for book, code in zip(self.slots(side), codes, strict=True)]
+        """The names of S codes, without those of words that were taken out."""
+        named = zip(self.slots(side), codes, strict=True)
+        return [token_name(book, int(code)) for book, code in named if code >= 0]
 
     def word(self, token: str) -> dict[str, Any]:
         """The row of `words` about a token.
@@ -205,9 +209,9 @@ class Vocabulary(Representations):
         return self._codewords("item", self.codes["item"][list(items)]).reshape(len(items), -1)
 
     def _codewords(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
-        """[n, S, M] of codes."""
+        """[n, S, M] of codes; zeros where a word was taken out (-1)."""
         parts = [self.codebooks[book][codes_nS[:, slot]] for slot, book in enumerate(self.slots(side))]
-        return np.stack(parts, axis=1)
+        return np.stack(parts, axis=1) * (codes_nS >= 0)[..., None]
 
     def representation(self, side: Side) -> Floats:
         """[N, W] the q of BEAT eq. 5 for everybody; the score of a pair is q_u·q_i."""
@@ -249,7 +253,69 @@ class Vocabulary(Representations):
         features = np.append(self.item_vectors(items).mean(0), 1.0)
         wanted = (features @ self.fold_in).reshape(len(books), -1)
         pairs = zip(books, wanted, strict=True)
-        return np.array([((self.codebooks[book] - it) ** 2).sum(1).argmin() for book, it in pairs], np.int32)
+        codes = [((self.codebooks[book] - it) ** 2).sum(1).argmin() for book, it in pairs]
+        found: NDArray[np.int32] = self._rewrite(np.array([codes], np.int32))[0]
+        return found
+
+    def user_codes(self, user: int | None, history: Sequence[int] = ()) -> NDArray[np.int32]:
+        """[S] words of a user; without one, of somebody known by these items."""
+        return self.codes_for_history(history) if user is None else np.asarray(self.codes["user"][user])
+
+    # --- why: a score as the sum of its pairs of words, and what it would be with other words
+
+    def because(self, user: int | None, item: int, history: Sequence[int] = ()) -> Because:
+        """The score by pairs of words; `items` are those of the history that have words of the item."""
+        shares = self.shares(self.user_codes(user, history), self.codes["item"][item])
+        taken = (other for other in self.taken_by(user, history) if other != item)
+        return of_words(shares, self.catalogue, {other: self.token_names("item", other) for other in taken})
+
+    def shares(self, user_codes: NDArray[np.integer], item_codes: NDArray[np.integer]) -> list[Share]:
+        """What each pair of words adds to q_u·q_i, by slot: exactly, as q is made of their codewords.
+
+        Under `representation = "sum"`, where the macro word is added to each micro word, a macro word also meets each
+        micro word of the other side. Words that were taken out add nothing and are left out.
+        """
+        names, vectors = [], []
+        for side, codes in zip(SIDES, (user_codes, item_codes), strict=True):
+            words = zip(self.slots(side), codes.tolist(), strict=True)
+            names.append([token_name(book, code) if code >= 0 else "" for book, code in words])
+            vectors.append(self._codewords(side, codes[None])[0] * np.sqrt(self.score_weights))
+        added_SS = vectors[0].astype(np.float64) @ vectors[1].T
+        return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
+
+    def rewrite(
+        self,
+        people: Sequence[NDArray[np.integer]],
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
+    ) -> Self:
+        """This vocabulary with some user words taken out, and some standing as other words of their book.
+
+        `people`: [S] codes of those who are asked about, each of whom has the words that change.
+
+        Raises:
+            UserError: no such word, not one of a person's, another book's, all of a person's, or one named twice.
+        """
+        changes: dict[str, str | None] = dict.fromkeys(without) | dict(swap or {})
+        if len(changes) < len(without) + len(swap or {}):
+            raise UserError("a word is taken out or swapped twice; name each once")
+        for word in filter(None, (*changes, *changes.values())):
+            self.word(word)
+        for codes in people:
+            check_changes(changes, self.names_of("user", codes))
+        changed = replace(self, rewritten=changes)
+        return replace(changed, codes={**self.codes, "user": changed._rewrite(self.codes["user"])})
+
+    def _rewrite(self, codes_nS: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Rows of user codes with the changes of `rewritten`; -1: taken out."""
+        if not self.rewritten:
+            return codes_nS
+        found = codes_nS.copy()
+        for word, instead in self.rewritten.items():
+            row = self.word(word)
+            inside = np.array([book == row["book"] for book in self.slots("user")])
+            found[inside & (codes_nS == row["code"])] = -1 if instead is None else self.word(instead)["code"]
+        return found
 
     def fused_text(self, users: Ints, items: Ints) -> Floats:
         """[n, V] macro words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).

@@ -1,0 +1,153 @@
+"""What carried a score, before anybody says it: shares of words, or of the items of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.data.histories import Catalogue, Histories
+from forwhy.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """A pair of words, one of the user and one of the item, and what it adds to their score."""
+
+    user: str
+    """Name of the user's word."""
+    item: str
+    """Name of the item's word."""
+    contribution: float
+    """The product of both words' vectors; over all pairs these add to the score exactly."""
+    share: float
+    """Part of the score: contribution / score. Shares of a pair add to one; a negative one speaks against."""
+
+
+@dataclass(frozen=True)
+class ItemShare:
+    """An item of the history, and what it adds to a score."""
+
+    item_id: str | int
+    title: str
+    """"" when unknown."""
+    contribution: float
+    """In units of the score; negative: it speaks against."""
+    share: float
+    """Part of what carried the score."""
+
+
+@dataclass(frozen=True)
+class Because:
+    """What carried the score of a pair; `kind` says how that was told.
+
+    `words`: the score is a sum over pairs of words, exactly. `history`: it is a sum over the items of the history;
+    `rest` is what else a known user's own vector adds. `leave-one-out`: what the score loses without each item of the
+    history; these need not add to anything, and shares are of the losses. `popularity`: nothing about the person.
+    `untold`: the recommender takes no histories, so nothing can be left out.
+    """
+
+    kind: Literal["words", "history", "leave-one-out", "popularity", "untold"]
+    score: float
+    shares: list[Share] | list[ItemShare]
+    """Of `words` in the order of the slots, else the largest first."""
+    items: list[ItemShare] = field(default_factory=list)
+    """Items of the history that spoke for it, the largest share first; of `words` those that have words of the
+    explained item: their share is that of these words, so they add to more than one where they have the same."""
+    rest: float = 0.0
+    """Part of the score that no share accounts for: 0 where the sum is exact."""
+
+
+def shares_of(
+    added_SS: NDArray[np.float64], user: Sequence[str], item: Sequence[str], summed: bool
+) -> list[Share]:
+    """Shares by slot of words that add `added_SS` where they meet.
+
+    Each meets the other side's word of its slot; `summed`: the first word is added to each of the others, so that it
+    meets them all. A word without a name is none.
+    """
+    slots, whole_SS = range(len(added_SS)), added_SS.copy()
+    pairs = [(slot, slot) for slot in slots]
+    if summed:
+        whole_SS[0, 0] *= len(slots) - 1
+        pairs += [pair for slot in slots[1:] for pair in ((0, slot), (slot, 0))]
+    score = sum(whole_SS[pair] for pair in pairs) or 1.0
+    return [
+        Share(user[u], item[i], float(whole_SS[u, i]), float(whole_SS[u, i] / score))
+        for u, i in pairs
+        if user[u]
+    ]
+
+
+def of_words(shares: list[Share], catalogue: Catalogue, words: Mapping[int, Sequence[str]]) -> Because:
+    """The because of a score by its pairs of words; `words`: the words of other items that the user has taken."""
+    score = sum(share.contribution for share in shares)
+    behind: list[ItemShare] = []
+    for item, names in words.items():
+        added = sum(share.contribution for share in shares if share.item in names)
+        if added > 0:
+            named = catalogue.items.values[item], catalogue.titles[item]
+            behind.append(ItemShare(*named, added, added / (score or 1.0)))
+    return Because("words", score, shares, sorted(behind, key=lambda one: -one.contribution))
+
+
+def of_history(
+    kind: Literal["history", "leave-one-out"],
+    catalogue: Catalogue,
+    items: Sequence[int],
+    contributions: NDArray[np.floating],
+    score: float,
+) -> Because:
+    """The because of a score to which each of these distinct items of a history adds `contributions`.
+
+    Shares add to one: of the sum, or, of what was left out, of the losses.
+    """
+    if kind == "leave-one-out":
+        counted = np.maximum(contributions, 0.0)
+        rest = 0.0
+    else:
+        counted = contributions
+        rest = score - float(contributions.sum())
+    shares = counted / (counted.sum() or 1.0)
+    order = np.argsort(-contributions, kind="stable")
+    found = [
+        ItemShare(
+            catalogue.items.values[items[row]],
+            catalogue.titles[items[row]],
+            float(contributions[row]),
+            float(shares[row]),
+        )
+        for row in order.tolist()
+    ]
+    return Because(kind, score, found, [one for one in found if one.contribution > 0], rest)
+
+
+def leave_one_out(
+    catalogue: Catalogue,
+    history: NDArray[np.int64],
+    window: int | None,
+    score: Callable[[Histories], NDArray[np.floating]],
+) -> Because:
+    """What the score of an item after a history loses without each item that is read, left out wherever it stands.
+
+    `window`: how many items are read, the latest; `score`: [B] of the item after histories. Cost: one history per item.
+    """
+    read = history if window is None else history[-window:]
+    taken = list(dict.fromkeys(read.tolist()))
+    scores = score(Histories.of([history, *(history[history != one] for one in taken)])).astype(np.float64)
+    return of_history("leave-one-out", catalogue, taken, scores[0] - scores[1:], float(scores[0]))
+
+
+def check_changes(changes: Mapping[str, str | None], own: Sequence[str]) -> None:
+    """Refuse changes of words that are not a person's `own`, or of another book; or all of them taken out."""
+    for word, instead in changes.items():
+        if word not in own:
+            raise UserError(f"{word}: not a word of this person; name one of {', '.join(own)}")
+        book = word.rpartition("_")[0]
+        if instead is not None and instead.rpartition("_")[0] != book:
+            raise UserError(f"{instead}: of another book than {word}; name a word like {book}_…>")
+    if set(own) <= {word for word, instead in changes.items() if instead is None}:
+        raise UserError("no word of this person would be left; keep at least one")
