@@ -13,9 +13,9 @@ import numpy as np
 from forwhy.data.dataset import Pairs
 from forwhy.graph.bipartite import Bipartite
 from forwhy.vocabulary.network import TokenizerNetwork
+from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook
 from forwhy.vocabulary.tokenizer import TokenizerTask
-from forwhy.vocabulary.vocabulary import TokenizerConfig
 
 PER_USER = 20
 

@@ -17,7 +17,7 @@ from forwhy.columns import TABLES
 from forwhy.explain.options import BeatConfig, XRecConfig
 from forwhy.graph.representations import CollaborativeConfig
 from forwhy.systems import find_system, names
-from forwhy.vocabulary.vocabulary import TokenizerConfig
+from forwhy.vocabulary.options import TokenizerConfig
 
 ROOT = Path(__file__).parents[1]
 Preset = type[TokenizerConfig] | type[BeatConfig] | type[CollaborativeConfig] | type[XRecConfig]

@@ -62,7 +62,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.text.encoder import text_encoder as text_encoder
     from forwhy.vocabulary.index import IndexConfig as IndexConfig, ItemIndex as ItemIndex
-    from forwhy.vocabulary.vocabulary import TokenizerConfig as TokenizerConfig
+    from forwhy.vocabulary.options import TokenizerConfig as TokenizerConfig
     from forwhy.vocabulary.indexing import build_index as build_index
     from forwhy.vocabulary.tokenizer import BehaviourTokenizer as BehaviourTokenizer
     from forwhy.vocabulary.vocabulary import Vocabulary as Vocabulary

@@ -8,8 +8,9 @@ import pytest
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.text.encoder import text_encoder
+from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer
-from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 Learn = Callable[..., Vocabulary]
 SMALL = {"codes": 32, "slot_dim": 6, "text_dims": 12, "batch_size": 1024, "text_batch": 64, "device": "cpu"}

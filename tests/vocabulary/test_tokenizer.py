@@ -17,8 +17,9 @@ from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite, hits_and_recall
 from forwhy.recommend.base import BehaviourRecommender
 from forwhy.text.encoder import HashEncoder, text_encoder
+from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer
-from forwhy.vocabulary.vocabulary import BOOKS, TokenizerConfig, Vocabulary
+from forwhy.vocabulary.vocabulary import BOOKS, Vocabulary
 
 Learn = Callable[..., Vocabulary]
 

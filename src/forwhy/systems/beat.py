@@ -14,13 +14,15 @@ from pydantic import Field
 from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
+from forwhy.data.texts import entity_texts
 from forwhy.evaluate.gain import text_retrieval
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import BeatConfig
 from forwhy.systems import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
 from forwhy.text.encoder import TextEncoder, text_encoder
-from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary
+from forwhy.vocabulary.options import TokenizerConfig
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 
 class Beat(ExplainingSystem):
@@ -43,9 +45,20 @@ class Beat(ExplainingSystem):
 
         dataset, encoder = run.dataset(), text_encoder(self.encoder.name)
         phrases: dict[str, dict[int, list[str]]] = {
-            side: entity_phrases(dataset, side, self.intents) for side in SIDES
+            side: entity_phrases(dataset, side, self._phrases_read()) for side in SIDES
         }
-        return BehaviourTokenizer(self.vocabulary).fit(dataset, phrases, encoder, run.work, self.data.graph)
+        texts = None
+        if self.vocabulary.text_first:
+            texts = {side: entity_texts(dataset, side, self.intents) for side in SIDES}
+        return BehaviourTokenizer(self.vocabulary).fit(
+            dataset, phrases, encoder, run.work, self.data.graph, texts
+        )
+
+    def _phrases_read(self) -> IntentsConfig:
+        """With text-first words nothing of a pair's explanation stands behind its words, nor in their phrases."""
+        intents = self.intents
+        told = intents.training_explanations and not self.vocabulary.text_first
+        return intents.model_copy(update={"training_explanations": told})
 
     def new_explainer(self) -> Explainer[Vocabulary, Any]:
         """Stage 2: projected codes, or glosses in the prompt."""
@@ -77,7 +90,7 @@ class Beat(ExplainingSystem):
 
     def texts_read(self) -> dict[str, bool]:
         """Which texts the phrases came from."""
-        intents = self.intents
+        intents = self._phrases_read()
         return {
             "interaction_texts_read": intents.training_explanations and not intents.clear_of_interactions,
             "profiles_read": intents.source == "profiles",

@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite
 from forwhy.graph.lightgcn import Propagation
+from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook, spectral_start
 from forwhy.vocabulary.quantizer import Quantizer
-from forwhy.vocabulary.vocabulary import TokenizerConfig
+from forwhy.vocabulary.texts import TextWords
 
 # --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
 
@@ -114,12 +115,15 @@ class TokenizerNetwork(nn.Module):
     log_frequency: Tensor
     """[I] log share of training interactions that an item has; items without any count as having one."""
 
-    def __init__(self, graph: Bipartite, config: TokenizerConfig, book: PhraseBook) -> None:
+    def __init__(
+        self, graph: Bipartite, config: TokenizerConfig, book: PhraseBook, text: TextWords | None = None
+    ) -> None:
+        """`text`: the words of the text-first slots, which stay as they are; None without such slots."""
         super().__init__()
-        self.config = config
+        self.config, self.text = config, text
         self._propagation = Propagation(graph) if config.propagate == "every-step" else None
         self._full = config.macro and config.macro_source == "full"
-        self._table_slots = config.slots - int(self._full)
+        self._table_slots = config.slots - int(self._full) - config.text_first
         basis = None
         if config.start == "spectral":
             start, basis = spectral_start(graph, book, config)
@@ -129,8 +133,8 @@ class TokenizerNetwork(nn.Module):
             tables = {side: nn.init.xavier_uniform_(torch.empty(counts[side], width)) for side in SIDES}
         self.tables = nn.ParameterDict({side: nn.Parameter(table) for side, table in tables.items()})
         self.width = tables["user"].shape[1] // self._table_slots
-        self.code_dim = config.code_dim or self.width
-        names = list(config.books)
+        self.code_dim = config.code_dim or self.width + (config.text_dims if text else 0)
+        names = [name for name in config.books if text is None or name not in text.books]
         self.projections = nn.ModuleDict({name: self._projection(name) for name in names})
         restart = max(len(graph.edges) // config.batch_size, 10) if config.restart_dead else 0
         books = {
@@ -143,13 +147,22 @@ class TokenizerNetwork(nn.Module):
         self.quantizers = cast("Mapping[str, Quantizer]", nn.ModuleDict(books))
         basis = basis if config.code_dim is None else None
         weights = torch.ones(self.code_dim)
-        if basis is not None:
+        if basis is not None or text is not None:
             weights[config.slot_dim :] = 0.1  # text coordinates weigh less in q_u·q_i until learnt otherwise
         self.log_weight = nn.Parameter(weights.log())
         self.log_scale = nn.Parameter(torch.zeros(()))
         text_width = book.vectors.shape[1]
         self.heads = nn.ModuleDict({name: self._head(text_width, basis) for name in names})
-        self.masked = MaskedIntents(text_width, config.mask_ratio) if config.micro and config.beta else None
+        reads = config.micro and config.beta and text is None
+        self.masked = MaskedIntents(text_width, config.mask_ratio) if reads else None
+        if text is not None:
+            for side in SIDES:
+                read = [text.books[book] for book in config.text_books(side)]
+                words_LKM = F.pad(torch.from_numpy(np.stack(read)), (self.width, 0)) * config.text_weight
+                self.register_buffer(f"text_words_{side}", words_LKM, persistent=False)
+                self.register_buffer(
+                    f"text_codes_{side}", torch.from_numpy(text.codes[side]), persistent=False
+                )
         frequency = np.log(np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1))
         self.register_buffer(
             "log_frequency", torch.from_numpy(frequency.astype(np.float32)), persistent=False
@@ -207,7 +220,8 @@ class TokenizerNetwork(nn.Module):
     def slots(self, rows: Tensor, side: Side) -> dict[str, Tensor]:
         """Book -> projected quantizer inputs of B table rows: macro [B, 1, M], micro [B, A, M]."""
         cut = rows.view(len(rows), self._table_slots, self.width)
-        own_macro = int(self.config.macro and not self._full)
+        own_macro = int(self.config.macro and not self._full and self.text is None)
+        cut = F.pad(cut, (0, self.code_dim - self.width)) if self.text else cut
         parts = {
             f"{side}_macro": cut[:, :1] if own_macro else rows[:, None],
             f"{side}_micro": cut[:, own_macro:],
@@ -228,15 +242,21 @@ class TokenizerNetwork(nn.Module):
         """
         lone = self._propagation is None and not torch.distributed.is_initialized()
         rows = F.embedding(entities.to(states[side].device), states[side], sparse=lone)
-        return self._quantise(rows, side, learn)
+        return self._quantise(rows, side, entities, learn)
 
     def all_words(self) -> dict[Side, EntityWords]:
         """The words of everybody; no codebook moves."""
-        return {side: self._quantise(state, side) for side, state in self.states().items()}
+        return {side: self._quantise(state, side, slice(None)) for side, state in self.states().items()}
 
-    def _quantise(self, rows: Tensor, side: Side, learn: bool = False) -> EntityWords:
-        """Quantise B table rows (eq. 4)."""
+    def _quantise(
+        self, rows: Tensor, side: Side, entities: Tensor | slice, learn: bool = False
+    ) -> EntityWords:
+        """Quantise the table rows of B entities (eq. 4), after their text-first words."""
         words, codes, losses = [], [], []
+        if self.text is not None:
+            words_LKM, codes_NL = (getattr(self, f"text_{kind}_{side}") for kind in ("words", "codes"))
+            codes.append(codes_NL[entities])
+            words.append(words_LKM[torch.arange(len(words_LKM), device=words_LKM.device), codes[0]])
         for name, slots in self.slots(rows, side).items():
             out = self.quantizers[name](slots.flatten(0, 1), learn)
             words.append(out.vectors.view(slots.shape))

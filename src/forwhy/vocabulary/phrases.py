@@ -18,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
-from forwhy.vocabulary.vocabulary import TokenizerConfig, by_book, token_name
+from forwhy.vocabulary.options import TokenizerConfig
+from forwhy.vocabulary.vocabulary import by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -77,13 +78,17 @@ def spectral_start(
         encoder's space, None where slots carry no text.
     """
     blocks = _graph_slots(graph, config)
-    if not (config.text_dims and config.text_weight) or len(book.phrases) <= config.micro_slots:
+    if (
+        config.text_first
+        or not (config.text_dims and config.text_weight)
+        or len(book.phrases) <= config.micro_slots
+    ):
         return blocks, None
     basis, coordinates, aspects = _text_space(book, config.text_dims, config.micro_slots, config.seed)
     own = {side: _text_slots(book, side, coordinates, aspects, config.macro) for side in SIDES}
     if not config.micro:
         own = {side: slots[:, :1] for side, slots in own.items()}
-    text = _with_guesses(own, graph)
+    text = guessed(own, graph)
     tables = {
         side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
     }
@@ -131,20 +136,21 @@ def _text_slots(
 
 def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats]:
     """Spectral coordinates, turned at random so that every slot holds an equal share of the spectrum."""
-    width = config.slots * config.slot_dim
+    slots = config.slots - config.text_first
+    width = slots * config.slot_dim
     pair = spectral_embeddings(graph, width, config.seed)
     drawn = np.random.default_rng(config.seed).standard_normal((width, width))
     turn = np.linalg.qr(drawn)[0].astype(np.float32)
-    slots: dict[Side, Floats] = {}
+    found: dict[Side, Floats] = {}
     for side, vectors in zip(SIDES, pair, strict=True):
         padded = np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))
-        blocks = (padded @ turn).reshape(len(vectors), config.slots, config.slot_dim)
-        slots[side] = blocks / max(float(np.sqrt((blocks**2).sum(2).mean())), 1e-9)
-    return slots
+        blocks = (padded @ turn).reshape(len(vectors), slots, config.slot_dim)
+        found[side] = blocks / max(float(np.sqrt((blocks**2).sum(2).mean())), 1e-9)
+    return found
 
 
-def _with_guesses(own: dict[Side, Floats], graph: Bipartite) -> dict[Side, Floats]:
-    """Entities without phrases take the mean text of their neighbours, and of their neighbours' neighbours.
+def guessed(own: Mapping[Side, Floats], graph: Bipartite) -> dict[Side, Floats]:
+    """Side -> [N, S, T]: who has zeros takes the mean text of their neighbours, and of their neighbours' neighbours.
 
     Means are centred first, so that a guess says how the neighbourhood differs from everybody. Guesses have norm 0.7.
     """

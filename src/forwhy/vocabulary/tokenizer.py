@@ -5,6 +5,7 @@ Legend: B pairs, N entities, I items, E edges, S slots, M codeword width, L phra
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from torch import Tensor
 from forwhy.columns import SIDES, Graph, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.histories import Catalogue
+from forwhy.data.texts import entity_texts
 from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
@@ -30,8 +32,12 @@ from forwhy.vocabulary.network import (
     reconstruction_rmse,
     reconstruction_softmax,
 )
+from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
-from forwhy.vocabulary.vocabulary import TokenizerConfig, Vocabulary, by_book, perplexity
+from forwhy.vocabulary.texts import TextWords, text_vectors, text_words
+from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
+
+log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -50,6 +56,7 @@ class BehaviourTokenizer:
         encoder: TextEncoder,
         folder: Path | str,
         graph: Graph = "leak-free",
+        texts: Mapping[Side, Mapping[int, Sequence[str]]] | None = None,
     ) -> Vocabulary:
         """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
@@ -62,6 +69,8 @@ class BehaviourTokenizer:
             encoder: frozen text encoder.
             folder: for checkpoints and metrics.jsonl.
             graph: which training edges (see `Dataset.edges`).
+            texts: side -> internal number -> whole texts, which text-first words are made from; by default
+                `data.texts.entity_texts`. Without any text there are no such words, and the log says so.
 
         Raises:
             UserError: no training interaction; training diverged.
@@ -74,16 +83,28 @@ class BehaviourTokenizer:
         counts: dict[Side, int] = {"user": len(dataset.users), "item": len(dataset.items)}
         bipartite = Bipartite(edges, counts["user"], counts["item"])
         book = read_phrases(phrases, counts, encoder, config.max_phrases)
+        text = None
+        if config.text_first:
+            read = texts or {side: entity_texts(dataset, side) for side in SIDES}
+            of_texts = {side: text_vectors(read[side], counts[side], encoder) for side in SIDES}
+            text = text_words(of_texts, bipartite, config)
+        if config.text_first and text is None:
+            log.warning("vocabulary: fewer than two users or items have a text, so no word is made from text")
+            config = config.model_copy(update={"text_first": 0})
         # Texts of held-out interactions would show the words which items a user will take.
         pairs = dataset.pairs("train", clear_of_interactions=True)
         with torch.random.fork_rng(devices=[]):  # the caller's generators are left alone
             torch.manual_seed(config.seed)
-            network = TokenizerNetwork(bipartite, config, book)
-        vectors = encoder.encode(pairs.texts)
-        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, pairs, vectors)
+            network = TokenizerNetwork(bipartite, config, book, text)
+        supervised = (
+            pairs.select([]) if text else pairs
+        )  # text-first words may know nothing of any pair's text
+        vectors = encoder.encode(supervised.texts)
+        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, supervised, vectors)
         # What a checkpoint is of: one made from anything else is not continued.
         made_of = [config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
-        made_of += [hashlib.sha256(rows.tobytes()).hexdigest() for rows in book.rows.values()]
+        arrays = [*book.rows.values(), *(text.points.values() if text else ())]
+        made_of += [hashlib.sha256(rows.tobytes()).hexdigest() for rows in arrays]
         identity = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         result = train_on_graph(task, config, dataset, Path(folder), "vocabulary", identity, config.start)
         return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
@@ -102,10 +123,12 @@ class BehaviourTokenizer:
         codes = {side: words.codes_BS.numpy().astype(np.int32) for side, words in found.items()}
         linear = torch.nn.Linear
         heads = {name: it.weight.numpy() for name, it in network.heads.items() if isinstance(it, linear)}
+        if network.text is not None:
+            codebooks, heads = _with_text(network, network.text, codebooks, found)
         return Vocabulary(
             catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
             seen=graph.edges,
-            config=self.config.model_dump(mode="json"),
+            config=network.config.model_dump(mode="json"),
             metrics=result.summary(),
             codebooks=codebooks,
             codes=codes,
@@ -113,6 +136,7 @@ class BehaviourTokenizer:
             score_weights=np.exp(network.log_weight.numpy()),
             fold_in=_fold_in(graph, network, found["item"]),
             heads=heads,
+            text_means=network.text.means if network.text else {},
         )
 
 
@@ -220,7 +244,7 @@ class TokenizerTask(Task[TokenizerBatch]):
         if self.config.macro and self.config.alpha and len(batch.pairs) > 1:
             parts["macro"] = self._macro(batch.pairs, states)
             total = total + self.config.alpha * parts["macro"]
-        if self.config.micro and self.config.beta:
+        if self.network.masked is not None:
             micro = [self._micro(rows, side, states) for side, rows in batch.intents.items() if len(rows)]
             if micro:
                 parts["micro"] = torch.stack(micro).sum()
@@ -279,8 +303,42 @@ def _fold_in(graph: Bipartite, network: TokenizerNetwork, items: EntityWords) ->
     known = np.flatnonzero(graph.user_degrees)
     features = np.asarray((graph.to_users @ items.words_BSM.flatten(1).numpy())[known], np.float64)
     features = np.concatenate([features, np.ones((len(known), 1))], axis=1)
-    wanted = torch.cat(list(network.slots(network.states()["user"], "user").values()), 1).flatten(1)
-    target = wanted.numpy()[known].astype(np.float64)
+    wanted = torch.cat(list(network.slots(network.states()["user"], "user").values()), 1)
+    if network.text is not None:  # the first text word reads the whole text, later ones what is left of it
+        scaled = torch.from_numpy(network.text.points["user"]) * network.config.text_weight
+        levels = wanted.new_zeros(len(wanted), network.config.text_first, network.code_dim)
+        levels[:, 0, network.width :] = scaled
+        wanted = torch.cat([levels, wanted], 1)
+    return _ridge(features, wanted.flatten(1).numpy()[known])
+
+
+def _ridge(features_NF: NDArray[np.floating], wanted_NW: NDArray[np.floating]) -> Floats:
+    """[F, W] linear map, with a penalty of a thousandth of the features' mean square."""
+    features, wanted = (np.asarray(rows, np.float64) for rows in (features_NF, wanted_NW))
     gram = features.T @ features
     gram += np.eye(len(gram)) * (1e-3 * np.trace(gram) / len(gram))
-    return np.linalg.solve(gram, features.T @ target).astype(np.float32)
+    return np.linalg.solve(gram, features.T @ wanted).astype(np.float32)
+
+
+@torch.no_grad()
+def _with_text(
+    network: TokenizerNetwork,
+    text: TextWords,
+    learnt: Mapping[str, Floats],
+    found: Mapping[Side, EntityWords],
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """All codebooks in slot order, and heads: back from text coordinates; of graph words the text that owners share."""
+    books: dict[str, Floats] = {}
+    heads: dict[str, Floats] = {}
+    back_VT = text.basis / network.config.text_weight
+    for side in SIDES:
+        words_LKM = getattr(network, f"text_words_{side}").numpy()
+        for book, words_KM in zip(network.config.text_books(side), words_LKM, strict=True):
+            books[book] = words_KM
+            heads[book] = np.pad(back_VT, ((0, 0), (network.width, 0)))
+        micro = f"{side}_micro"
+        books[micro] = learnt[micro]
+        graph_NAM = found[side].words_BSM[:, len(words_LKM) :].numpy()
+        owners_NA = np.repeat(text.points[side], graph_NAM.shape[1], axis=0)
+        heads[micro] = text.basis @ _ridge(graph_NAM.reshape(len(owners_NA), -1), owners_NA).T
+    return books, heads

@@ -1,16 +1,15 @@
-"""The behaviour vocabulary: how it is learned, and its codes, token names, codewords, glosses. No torch.
+"""The behaviour vocabulary: its codes, token names, codewords, glosses. No torch.
 
 Legend: U users, I items, N entities of a side, n rows asked for, S slots, M codeword width, K codes, V text width.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
@@ -18,136 +17,10 @@ from forwhy.data.because import Because, Share, check_changes, of_words, shares_
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
-from forwhy.options import Presets, TrainingOptions
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-
-_PUBLISHED = {
-    "start": "xavier", "slot_dim": 64, "code_dim": 384, "propagate": "every-step", "codebook_start": "uniform",
-    "codebook_update": "gradient", "restart_dead": False, "learning_rate": 1e-3, "text_weight": 0.0,
-}  # fmt: skip
-_PRESETS: Presets = {
-    "forwhy": {},
-    "paper": {
-        **_PUBLISHED, "reconstruction": "rmse", "temperature": 1.0, "batch_size": 1024, "loss_average": "sum",
-    },
-    "official": {
-        **_PUBLISHED, "reconstruction": "minmax_rmse", "temperature": 0.2, "batch_size": 10240, "macro_source": "full",
-        "unit_inputs": True, "orthogonality": 1.0, "representation": "sum",
-    },
-}  # fmt: skip
-"""What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
-
-
-class TokenizerConfig(TrainingOptions):
-    """How behaviour becomes words. The defaults are the preset `forwhy`; options given win over the preset."""
-
-    presets: ClassVar[Presets] = _PRESETS
-    preset: Literal["forwhy", "paper", "official"] = "forwhy"
-    """`paper`: the equations. `official`: the released code's choices without its bugs. `forwhy`: what measured
-    best."""
-    macro: bool = True
-    """One macro word per entity (False: the paper's ablation, and alpha is 0)."""
-    micro: bool = True
-    """`micro_slots` micro words per entity (False: the paper's ablation, and beta is 0)."""
-    micro_slots: int = Field(default=5, ge=1, le=32)
-    """N of the paper: micro words per entity."""
-    codes: int = Field(default=512, ge=2, le=65536)
-    """Words per codebook; there are up to four: macro and micro, for users and for items."""
-    start: Literal["spectral", "xavier"] = "spectral"
-    """Entity tables start from spectral (and text) coordinates, or from noise."""
-    slot_dim: PositiveInt = 16
-    """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed."""
-    text_dims: NonNegativeInt = 48
-    """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
-    start only."""
-    text_weight: NonNegativeFloat = 1.3
-    """Norm of a slot's text coordinates against a mean graph norm of 1; 0 leaves text to the losses."""
-    code_dim: PositiveInt | None = None
-    """M of the paper: width of a codeword. None: no projection, M is the slot's width."""
-    layers: NonNegativeInt = 2
-    """K: propagation layers whose mean is taken (eq. 3); read when `propagate` is "every-step"."""
-    propagate: Literal["closed-form", "every-step"] = "closed-form"
-    """`every-step`: tables are propagated `layers` times at each optimiser step, O(K·E·width) (eq. 2, 3).
-    `closed-form`: the spectral start, itself the low-pass limit of that propagation (GF-CF), is the state, and a step
-    touches only its batch."""
-    macro_source: Literal["slot", "full"] = "slot"
-    """The macro word reads its own slot (paper) or all micro slots at once (released code)."""
-    unit_inputs: bool = False
-    """Quantizer inputs are L2-normalised."""
-    codebook_start: Literal["kmeans", "uniform"] = "kmeans"
-    """Codewords start at k-means centres of the entities, or uniform in ±1/codes."""
-    codebook_update: Literal["ema", "gradient"] = "ema"
-    """Codewords follow exponential means of their members, or the gradient of eq. 5."""
-    decay: float = Field(default=0.99, gt=0.0, lt=1.0)
-    """Of the exponential means, per step."""
-    estimator: Literal["straight-through", "rotation"] = "straight-through"
-    """How gradients pass the quantizer: copied, or rotated with the codeword (Fifty et al. 2024)."""
-    restart_dead: bool = True
-    """Codewords that win nothing for an epoch move to a random entity of the batch."""
-    commitment: NonNegativeFloat = 0.5
-    """eta of eq. 5."""
-    reconstruction: Literal["softmax", "rmse", "minmax_rmse"] = "softmax"
-    """`softmax`: in-batch, corrected for item frequency. `rmse`: eq. 5 on one positive and one uniform negative.
-    `minmax_rmse`: `rmse` on scores that each batch scales to 0 … 1."""
-    representation: Literal["concat", "sum"] = "concat"
-    """q is the concatenation of the words (paper), or the macro word added to each micro word (released code)."""
-    orthogonality: NonNegativeFloat = 0.0
-    """Weight of the mean squared cosine between micro slots; not in the paper."""
-    alpha: NonNegativeFloat = 0.2
-    """Weight of macro supervision (eq. 6, 9)."""
-    beta: NonNegativeFloat = 1.0
-    """Weight of micro supervision (eq. 8, 9)."""
-    temperature: PositiveFloat = 0.2
-    """Of the InfoNCE in macro supervision; the paper prints none, that is 1."""
-    loss_average: Literal["mean", "sum"] = "mean"
-    """Whether macro supervision sums (eq. 6) or averages over its pairs."""
-    mask_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
-    """Share of an entity's phrases that micro supervision masks, at least one."""
-    max_phrases: PositiveInt = 10
-    """Phrases per entity; more are cut, most important first."""
-    negatives: int = Field(default=1024, ge=2)
-    """Interactions that are each other's negatives in the in-batch softmax; a step of `batch_size` is cut into such
-    blocks, so its cost grows with batch_size · negatives."""
-    text_batch: int = Field(default=128, ge=2)
-    """Explained pairs, and entities per side with phrases, in one step of text supervision."""
-    learning_rate: PositiveFloat = 5e-4
-    """Of Adam."""
-    batch_size: int = Field(default=4096, ge=2)
-    """Interactions per step."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "TokenizerConfig":
-        if not (self.macro or self.micro):
-            raise ValueError("macro and micro are both off: no word would be left; switch one on")
-        if self.start == "xavier" and self.propagate == "closed-form":
-            raise ValueError(
-                'propagate = "closed-form" needs start = "spectral"; use "every-step" with "xavier"'
-            )
-        if self.macro_source == "full" and not self.micro:
-            raise ValueError('macro_source = "full" reads the micro slots; use "slot" when micro is off')
-        if self.macro_source == "full" and (self.start == "spectral" or self.code_dim is None):
-            raise ValueError('macro_source = "full" needs start = "xavier" and a code_dim; use "slot"')
-        if self.representation == "sum" and not (self.macro and self.micro):
-            raise ValueError('representation = "sum" adds macro to micro words; use "concat" when one is off')
-        return self
-
-    @property
-    def slots(self) -> int:
-        """Words per entity: macro first, then micro."""
-        return int(self.macro) + (self.micro_slots if self.micro else 0)
-
-    @property
-    def books(self) -> tuple[str, ...]:
-        """The names of the codebooks."""
-        kinds = ["macro"] * self.macro + ["micro"] * self.micro
-        return tuple(f"{side}_{kind}" for side in SIDES for kind in kinds)
-
-
-# --- what was learned
 
 
 def token_name(book: str, code: int) -> str:
@@ -174,14 +47,14 @@ class Vocabulary(Representations):
     """[S·M + 1, S·M] from the mean of a history's item words (and 1) to a user's quantizer input."""
     heads: Mapping[str, Floats] = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
+    text_means: Mapping[Side, Floats] = field(default_factory=dict)
+    """side -> [V] the mean text, which text-first words leave out; empty without such words."""
     rewritten: Mapping[str, str | None] = field(default_factory=dict)
     """User words that stand as another one, or as none (None); see `rewrite`. Not saved."""
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
-        books = [f"{side}_macro"] if f"{side}_macro" in self.codebooks else []
-        micro = self.codes[side].shape[1] - len(books)
-        return books + [f"{side}_micro"] * micro
+        return slot_books(side, self.codebooks, self.codes[side].shape[1])
 
     def token_names(self, side: Side, entity: int) -> list[str]:
         """The words of one entity, by internal number."""
@@ -249,13 +122,22 @@ class Vocabulary(Representations):
         """
         if not len(items):
             raise UserError("history: empty; give at least one item id")
-        books = self.slots("user")
         features = np.append(self.item_vectors(items).mean(0), 1.0)
-        wanted = (features @ self.fold_in).reshape(len(books), -1)
-        pairs = zip(books, wanted, strict=True)
-        codes = [((self.codebooks[book] - it) ** 2).sum(1).argmin() for book, it in pairs]
-        found: NDArray[np.int32] = self._rewrite(np.array([codes], np.int32))[0]
+        wanted = (features @ self.fold_in).reshape(len(self.slots("user")), -1)
+        found: NDArray[np.int32] = self._rewrite(self.nearest("user", wanted)[None])[0]
         return found
+
+    def nearest(self, side: Side, wanted_SM: Floats) -> NDArray[np.int32]:
+        """[S] the word nearest to what each slot should hold; of text-first slots the first holds the whole text."""
+        levels = self.config.get("text_first", 0)
+        codes: list[int] = []
+        left_M = word_M = wanted_SM[0]
+        for slot, book in enumerate(self.slots(side)):
+            later = 0 < slot < levels  # it reads what the levels before leave of the text
+            left_M = left_M - word_M if later else wanted_SM[slot]
+            codes.append(int(((self.codebooks[book] - left_M) ** 2).sum(1).argmin()))
+            word_M = self.codebooks[book][codes[-1]]
+        return np.array(codes, np.int32)
 
     def user_codes(self, user: int | None, history: Sequence[int] = ()) -> NDArray[np.int32]:
         """[S] words of a user; without one, of somebody known by these items."""
@@ -318,7 +200,7 @@ class Vocabulary(Representations):
         return found
 
     def fused_text(self, users: Ints, items: Ints) -> Floats:
-        """[n, V] macro words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).
+        """[n, V] macro (or all text-first) words of both sides, added, in the text encoder's space (f_s of BEAT eq. 6).
 
         Raises:
             UserError: the vocabulary has no macro words.
@@ -329,10 +211,10 @@ class Vocabulary(Representations):
             )
         found = []
         for side, entities in zip(SIDES, (users, items), strict=True):
-            book = f"{side}_macro"
-            words = self.codebooks[book][self.codes[side][entities, 0]]
-            found.append(words @ self.heads[book].T if book in self.heads else words)
-        return np.asarray(found[0] + found[1])
+            for slot, book in enumerate(self.slots(side)[: max(self.config.get("text_first", 0), 1)]):
+                words = self.codebooks[book][self.codes[side][entities, slot]]
+                found.append(words @ self.heads[book].T if book in self.heads else words)
+        return np.asarray(sum(found[1:], found[0]))
 
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
@@ -355,6 +237,7 @@ class Vocabulary(Representations):
         tensors |= {f"codebook.{book}": words for book, words in self.codebooks.items()}
         tensors |= {f"codes.{side}": self.codes[side] for side in SIDES}
         tensors |= {f"head.{book}": head for book, head in self.heads.items()}
+        tensors |= {f"text_mean.{side}": mean for side, mean in self.text_means.items()}
         return Content(
             {"options": self.config, "metrics": self.metrics},
             tensors | self.catalogue.tensors(),
@@ -371,12 +254,15 @@ class Vocabulary(Representations):
             seen=tensors["seen"],
             config=stored.config["options"],
             metrics=stored.config["metrics"],
-            codebooks={book: tensors[f"codebook.{book}"] for book in BOOKS if f"codebook.{book}" in tensors},
+            codebooks=dict(sorted(stored.group("codebook.").items(), key=lambda it: _place(it[0]))),
             codes={side: tensors[f"codes.{side}"] for side in SIDES},
             words=stored.tables["words"],
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
             heads=stored.group("head."),
+            text_means={
+                side: tensors[f"text_mean.{side}"] for side in SIDES if f"text_mean.{side}" in tensors
+            },
         )
 
 
@@ -384,11 +270,21 @@ def by_book(codes: Mapping[Side, NDArray[np.int32]], books: Collection[str]) -> 
     """Book -> [N, its slots] codes, from side -> [N, S] codes, macro first, and the names of all books."""
     found = {}
     for book in books:
-        side, kind = book.split("_")
-        macro = int(f"{side}_macro" in books)
-        own = codes[cast("Side", side)]
-        found[book] = own[:, :1] if kind == "macro" else own[:, macro:]
+        own = codes[cast("Side", book.split("_")[0])]
+        read = slot_books(book.split("_")[0], books, own.shape[1])
+        found[book] = own[:, [name == book for name in read]]
     return found
+
+
+def slot_books(side: str, books: Collection[str], slots: int) -> list[str]:
+    """The book of each slot of a side: macro, the other text-first levels, then micro."""
+    own = sorted((book for book in books if book.startswith(side)), key=_place)
+    return own[:-1] + own[-1:] * (slots - len(own) + 1)
+
+
+def _place(book: str) -> tuple[bool, bool, str]:
+    """Sorts books by side, micro last."""
+    return book.startswith("item"), book.endswith("micro"), book
 
 
 def perplexity(codes: NDArray[np.integer], size: int) -> float:

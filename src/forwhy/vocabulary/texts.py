@@ -1,0 +1,75 @@
+"""Text-first words: the leading words of everybody are residual k-means codes of whole texts, found before training.
+
+Legend: N entities of a side, V encoder width, T text coordinates, L levels, K codes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forwhy.columns import SIDES, Side
+from forwhy.graph.bipartite import Bipartite
+from forwhy.text.encoder import TextEncoder
+from forwhy.vocabulary.options import TokenizerConfig
+from forwhy.vocabulary.phrases import Floats, guessed, unit
+from forwhy.vocabulary.quantizer import kmeans, nearest
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """Everybody's texts as points and as codes. No interaction, phrase or explanation moves them."""
+
+    means: Mapping[Side, Floats]
+    """side -> [V] what is taken from a text vector first."""
+    basis: Floats
+    """[V, T] orthonormal: the principal components of whole texts."""
+    points: Mapping[Side, Floats]
+    """side -> [N, T] of unit norm for those with a text, of norm 0.7 for a guess, zeros where there is none."""
+    codes: Mapping[Side, NDArray[np.int64]]
+    """side -> [N, L]."""
+    books: Mapping[str, Floats]
+    """book -> [K, T]: centres of what the levels before leave."""
+
+
+def text_vectors(texts: Mapping[int, Sequence[str]], count: int, encoder: TextEncoder) -> Floats:
+    """[count, V] the mean vector of each entity's texts, of unit norm; zeros where it has none."""
+    entities = np.repeat(np.fromiter(texts, np.int64, len(texts)), [len(told) for told in texts.values()])
+    sums = np.zeros((count, encoder.dim), np.float32)
+    np.add.at(sums, entities, encoder.encode([text for told in texts.values() for text in told]))
+    return unit(sums)
+
+
+def text_words(vectors: Mapping[Side, Floats], graph: Bipartite, config: TokenizerConfig) -> TextWords | None:
+    """Codes of everybody from the text vectors of those who have one; None where fewer than two have.
+
+    Who has no text takes the mean of their neighbours' in the graph, and of these one's neighbours. Books of items are
+    fitted on items with a text, those of users on all. O(N·V·T) and 15 iterations of k-means per level.
+    """
+    known = {side: np.abs(vectors[side]).sum(1) > 0 for side in SIDES}
+    if sum(int(has.sum()) for has in known.values()) < 2:
+        return None
+    means = {side: vectors[side][has].mean(0) for side, has in known.items() if has.any()}
+    means = {side: means.get(side, next(iter(means.values()))) for side in SIDES}
+    centred = np.concatenate([vectors[side][known[side]] - means[side] for side in SIDES])
+    sample = np.random.default_rng(config.seed).permutation(len(centred))[:8192]
+    basis = np.linalg.svd(centred[sample], full_matrices=False)[2][: config.text_dims].T
+    own = {side: unit((vectors[side] - means[side]) @ basis) * known[side][:, None] for side in SIDES}
+    points = {
+        side: slots[:, 0] for side, slots in guessed({s: own[s][:, None] for s in SIDES}, graph).items()
+    }
+    generator = torch.Generator().manual_seed(config.seed)
+    codes, books = {}, {}
+    for side in SIDES:
+        left = torch.from_numpy(points[side])
+        fitted = known[side] if side == "item" and known[side].any() else np.abs(points[side]).sum(1) > 0
+        found = []
+        for book in config.text_books(side):
+            words = kmeans(left[torch.from_numpy(fitted)], config.codes, generator)
+            found.append(nearest(left, words))
+            left = left - words[found[-1]]
+            books[book] = words.numpy()
+        codes[side] = torch.stack(found, 1).numpy()
+    return TextWords(means, basis, points, codes, books)
