@@ -42,7 +42,7 @@ def main() -> None:
     if options.xrec:
         pairs, outputs = published(options.xrec, dataset)
     phrases = IntentsConfig(source="profiles" if options.profiles else "auto")
-    evidence, encoder = KnownStatements(dataset, phrases), text_encoder(options.encoder)
+    evidence, encoder = KnownStatements.read(dataset, phrases), text_encoder(options.encoder)
     supports = {
         "chance": cosine_support(encoder, evidence.background(train)),
         "cosine": cosine_support(encoder),

@@ -138,7 +138,7 @@ def test_removed_text_is_read_nowhere(
 
     seen = folder.dataset()
     config = IntentsConfig(source=source, heldout_people=True)
-    known = KnownStatements(seen, config)
+    known = KnownStatements.read(seen, config)
     told = [it.text for table in (known._facts, known._texts) for some in table.values() for it in some]
     told += [
         phrase

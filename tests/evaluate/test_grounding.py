@@ -79,7 +79,7 @@ def evening() -> Dataset:
 def exact(evening: Dataset) -> Grounder:
     """Support is equality, so every share can be counted by hand."""
     calibration = Calibration(1.0, {}, {}, {})
-    return Grounder(KnownStatements(evening), entailment_support(equal), calibration)
+    return Grounder(KnownStatements.read(evening), entailment_support(equal), calibration)
 
 
 def texts_of(statements: Sequence[Statement]) -> list[str]:
@@ -92,7 +92,7 @@ def numbers(dataset: Dataset, user: str, item: str) -> tuple[int, int]:
 
 def test_evidence_names_its_sources(evening: Dataset) -> None:
     pair = numbers(evening, "cem", "bar")
-    known = KnownStatements(evening).of(*pair)
+    known = KnownStatements.read(evening).of(*pair)
     ann, bob = numbers(evening, "ann", "bar"), numbers(evening, "bob", "bar")
     assert known.item == [
         Statement("Blue Bar", "title"),
@@ -107,7 +107,7 @@ def test_evidence_names_its_sources(evening: Dataset) -> None:
 
 
 def test_a_training_pair_is_judged_without_its_own_text(evening: Dataset) -> None:
-    known = KnownStatements(evening).of(*numbers(evening, "bob", "cafe"))
+    known = KnownStatements.read(evening).of(*numbers(evening, "bob", "cafe"))
     assert texts_of(known.item) == ["Old Cafe", "live jazz", "strong coffee"]
     assert texts_of(known.user) == ["cold beer", "salty snacks"]
 
@@ -117,15 +117,15 @@ def test_a_title_alone_is_no_evidence() -> None:
         "interactions": pl.DataFrame({"user_id": ["u"], "item_id": ["i"], "split": ["test"]}),
         "items": pl.DataFrame({"item_id": ["i"], "title": ["Blue Bar"]}),
     }
-    known = KnownStatements(make_dataset("one", tables)).of(0, 0)
+    known = KnownStatements.read(make_dataset("one", tables)).of(0, 0)
     assert texts_of(known.item) == ["Blue Bar"]
     assert not known.has("either")
 
 
 def test_profiles_are_read_only_when_asked_for(evening: Dataset) -> None:
     pair = numbers(evening, "bob", "den")
-    assert texts_of(KnownStatements(evening).of(*pair).item) == []
-    asked = KnownStatements(evening, IntentsConfig(source="profiles"))
+    assert texts_of(KnownStatements.read(evening).of(*pair).item) == []
+    asked = KnownStatements.read(evening, IntentsConfig(source="profiles"))
     assert asked.of(*pair).item == [Statement("good darts", "phrase")]
     assert "big dogs" in texts_of(asked.of(*pair).user)
     # Ann occurs in a held-out pair.
@@ -147,8 +147,8 @@ def test_no_text_of_a_held_out_pair_is_evidence(tiny_town: Dataset) -> None:
     marked = make_dataset("canary", tables)
     assert marked.users == tiny_town.users
     for user, item in held:
-        known = KnownStatements(marked).of(user, item)
-        assert known == KnownStatements(tiny_town).of(user, item)
+        known = KnownStatements.read(marked).of(user, item)
+        assert known == KnownStatements.read(tiny_town).of(user, item)
         assert not any("CANARY" in statement.text for side in known for statement in side)
 
 
@@ -184,7 +184,7 @@ def test_a_text_without_claims_is_counted_and_recalls_nothing(evening: Dataset, 
 
 def test_references_recall_themselves(tiny_town: Dataset) -> None:
     evidence, train, pairs = (
-        KnownStatements(tiny_town),
+        KnownStatements.read(tiny_town),
         tiny_town.pairs("train"),
         tiny_town.pairs("test"),
     )
@@ -194,7 +194,7 @@ def test_references_recall_themselves(tiny_town: Dataset) -> None:
 
 
 def test_pairs_do_not_depend_on_each_other(tiny_town: Dataset) -> None:
-    evidence, pairs = KnownStatements(tiny_town), tiny_town.pairs("test")
+    evidence, pairs = KnownStatements.read(tiny_town), tiny_town.pairs("test")
     grounder = Grounder.fit(evidence, tiny_town.pairs("train"), cosine_support(HashEncoder()))
     texts = pairs.texts[1:] + pairs.texts[:1]
     order = np.random.default_rng(1).permutation(len(pairs))
@@ -265,7 +265,7 @@ def test_what_is_no_probability_is_refused(reply: list[float]) -> None:
 
 
 def test_calibration_counts_right_and_dealt_claims(tiny_town: Dataset) -> None:
-    evidence, train = KnownStatements(tiny_town), tiny_town.pairs("train")
+    evidence, train = KnownStatements.read(tiny_town), tiny_town.pairs("train")
     common = evidence.background(train, size=50)
     assert len(common) == 50
     calibration = Grounder.fit(evidence, train, cosine_support(HashEncoder(), common)).calibration
@@ -279,19 +279,19 @@ def test_calibration_counts_right_and_dealt_claims(tiny_town: Dataset) -> None:
 def test_too_few_training_pairs_are_refused(tiny_town: Dataset, count: int) -> None:
     few = tiny_town.pairs("train").select(range(count))
     with pytest.raises(UserError, match="two training explanations"):
-        Grounder.fit(KnownStatements(tiny_town), few, cosine_support(HashEncoder()))
+        Grounder.fit(KnownStatements.read(tiny_town), few, cosine_support(HashEncoder()))
 
 
 def test_one_item_cannot_be_dealt(evening: Dataset) -> None:
     train = evening.pairs("train")
     bar = train.select(np.flatnonzero(train.items == train.items[0]))
     with pytest.raises(UserError, match="two users and two items"):
-        Grounder.fit(KnownStatements(evening), bar, entailment_support(equal))
+        Grounder.fit(KnownStatements.read(evening), bar, entailment_support(equal))
 
 
 def test_a_constant_gains_nothing_over_its_own_deal(tiny_town: Dataset) -> None:
     train, pairs = tiny_town.pairs("train"), tiny_town.pairs("test")
-    grounder = Grounder.fit(KnownStatements(tiny_town), train, cosine_support(HashEncoder()))
+    grounder = Grounder.fit(KnownStatements.read(tiny_town), train, cosine_support(HashEncoder()))
     table = grounding_table([train.texts[0]] * len(pairs), pairs, grounder, train.texts)
     document = json.loads(json.dumps(table.document(), allow_nan=False))
     assert document["controls"]["dealt"]["margin"]["precision"] == 0
@@ -323,7 +323,7 @@ def test_shares_are_shares(evening: Dataset, exact: Grounder, texts: list[str]) 
     ],
 )
 def test_hostile_texts_are_scored(evening: Dataset, text: str) -> None:
-    evidence = KnownStatements(evening)
+    evidence = KnownStatements.read(evening)
     support = cosine_support(HashEncoder(), evidence.background(evening.pairs("train")))
     pairs = evening.pairs("test").select([0])
     start = time.perf_counter()
@@ -340,7 +340,7 @@ def test_references_of_yelp_beat_what_is_dealt_and_what_is_constant() -> None:
     if not (folder / "tst.pkl").exists():
         pytest.skip("no XRec-Yelp here")
     dataset = import_xrec(folder)
-    evidence = KnownStatements(dataset, IntentsConfig(source="profiles"))
+    evidence = KnownStatements.read(dataset, IntentsConfig(source="profiles"))
     train, pairs = dataset.pairs("train"), dataset.pairs("test").select(range(200))
     support = cosine_support(HashEncoder(), evidence.background(train))
     grounder = Grounder.fit(evidence, train, support, limit=200)

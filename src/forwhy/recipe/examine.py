@@ -169,7 +169,7 @@ def _ground(
         )
     train = one.dataset.pairs("train")
     if one.dataset.fingerprint not in grounders:
-        evidence = KnownStatements(one.dataset)
+        evidence = KnownStatements.read(one.dataset)
         support = cosine_support(encoder, evidence.background(train, seed=seed))
         grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
     predictions = one.texts.take(rows).predictions

@@ -14,9 +14,10 @@ import re
 from collections import defaultdict
 from functools import cache
 from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
+import polars as pl
 
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
@@ -223,40 +224,55 @@ class PairStatements(NamedTuple):
         return any(statement.source != "title" for statement in known)
 
 
+STATEMENTS = {
+    "side": pl.String, "entity": pl.Int64, "text": pl.String, "source": pl.String, "user": pl.Int64, "item": pl.Int64,
+}  # fmt: skip
+"""Columns of `KnownStatements.table`."""
+
+
 class KnownStatements:
     """Statements by user and by item; training texts are cut into claims when first asked for."""
 
-    def __init__(self, dataset: Dataset, phrases: IntentsConfig | None = None) -> None:
-        """Read item texts, phrases, and the training texts of pairs that are held out nowhere. Cost: linear in texts.
-
-        `phrases`: which intents or profiles may be read. By default no profiles, which may leak held-out text.
-        """
+    def __init__(self, table: pl.DataFrame) -> None:
+        """`table`: `STATEMENTS`; `user` and `item` are the pair that a training text was said of, else null."""
+        self.table = table
         self._claims = cache(claims)
-        self._facts: defaultdict[tuple[Side, int], list[Statement]] = defaultdict(list)
-        self._texts: defaultdict[tuple[Side, int], list[Statement]] = defaultdict(list)
-        config = (phrases or IntentsConfig()).model_copy(update={"training_explanations": False})
+        self._of: defaultdict[tuple[str, int], list[Statement]] = defaultdict(list)
+        for side, entity, text, source, user, item in table.iter_rows():
+            self._of[side, entity].append(Statement(text, source, None if user is None else (user, item)))
+
+    @classmethod
+    def read(
+        cls, dataset: Dataset, phrases: IntentsConfig | None = None, people: IntentsConfig | None = None
+    ) -> Self:
+        """Item texts, phrases, and the training texts of pairs that are held out nowhere. Cost: linear in texts.
+
+        Args:
+            dataset: Where they stand.
+            phrases: Which intents or profiles may be read. By default no profiles, which may leak held-out text.
+            people: The same of users, where it differs.
+        """
+        rows: list[tuple[object, ...]] = []
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
-            known = self._facts["item", number]
-            known += [Statement(claim, "title") for claim in claims(title)]
-            known += [Statement(claim, "item") for claim in claims(text[len(title) :])]
+            rows += [("item", number, claim, "title", None, None) for claim in claims(title)]
+            rows += [("item", number, claim, "item", None, None) for claim in claims(text[len(title) :])]
+        chosen = {"item": phrases or IntentsConfig(), "user": people or phrases or IntentsConfig()}
         for side in SIDES:
+            config = chosen[side].model_copy(update={"training_explanations": False})
             for number, said in entity_phrases(dataset, side, config).items():
-                self._facts[side, number] += [Statement(phrase, "phrase") for phrase in said]
+                rows += [(side, number, phrase, "phrase", None, None) for phrase in said]
         told = dataset.pairs("train")
         told = told.select(np.flatnonzero(~dataset.is_heldout(told.users, told.items)))
-        read: tuple[tuple[Source, Pairs], ...] = (
-            ("explanation", told),
-            ("review", dataset.training_reviews()),
-        )
-        for source, pairs in read:
+        for source, pairs in (("explanation", told), ("review", dataset.training_reviews())):
             for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
-                statement = Statement(text, source, (user, item))
-                self._texts["item", item].append(statement)
-                self._texts["user", user].append(statement)
+                rows += [("item", item, text, source, user, item), ("user", user, text, source, user, item)]
+        return cls(pl.DataFrame(rows, STATEMENTS, orient="row"))
 
-    def of(self, user: int, item: int) -> PairStatements:
+    def of(self, user: int | None, item: int) -> PairStatements:
         """What is known of a pair (internal numbers), without what was said about this very pair."""
-        return PairStatements(self._side("item", item, (user, item)), self._side("user", user, (user, item)))
+        own = user, item
+        of_user = [] if user is None else self._side("user", user, own)
+        return PairStatements(self._side("item", item, own), of_user)
 
     def of_pairs(self, pairs: Pairs) -> list[PairStatements]:
         """What is known of each pair."""
@@ -269,10 +285,12 @@ class KnownStatements:
         known = (statement.text for pair in drawn for side in pair for statement in side)
         return list(islice(known, size))
 
-    def _side(self, side: Side, entity: int, pair: tuple[int, int]) -> list[Statement]:
-        others = [text for text in self._texts[side, entity] if text.pair != pair][:MOST_TEXTS]
+    def _side(self, side: Side, entity: int, pair: tuple[int | None, int]) -> list[Statement]:
+        own = self._of.get((side, entity), [])
+        facts = (statement for statement in own if statement.pair is None)
+        others = [text for text in own if text.pair not in (None, pair)][:MOST_TEXTS]
         said = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
         found: dict[str, Statement] = {}
-        for statement in chain(self._facts[side, entity], said):
+        for statement in chain(facts, said):
             found.setdefault(statement.text.casefold(), statement)
         return list(found.values())
