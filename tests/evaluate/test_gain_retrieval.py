@@ -1,9 +1,12 @@
-"""Rank of the right text: exact cases, chance, and a brute force."""
+"""Rank of the right text, and what follows from words: exact cases, chance, and a brute force."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from forwhy.evaluate.gain import chance, text_ranks, text_retrieval
+from forwhy.data.dataset import make_dataset
+from forwhy.evaluate.gain import chance, explained_variance, text_ranks, text_retrieval
+from forwhy.text.encoder import HashEncoder
 
 generator = np.random.default_rng(0)
 
@@ -43,3 +46,49 @@ def test_bad_vectors_are_refused() -> None:
         text_ranks(np.eye(3), np.eye(4))
     with pytest.raises(ValueError, match="not finite"):
         text_ranks(np.full((2, 2), np.nan), np.eye(2))
+
+
+# --- how much of what is said follows from the words
+
+
+def explained(said_of: str) -> dict:
+    """Texts name one word of the item, as hashed vectors; what the words say is right of one side alone."""
+    rng, encoder = np.random.default_rng(1), HashEncoder(32)
+    kinds = ["tea", "cake", "jazz", "views", "books"]
+    pairs = [(user, item) for user in range(60) for item in rng.permutation(40)[:6].tolist()]
+    splits = ["test" if row % 6 == 0 else "train" for row in range(len(pairs))]
+    users, items = zip(*pairs, strict=True)
+    texts = [f"it has {kinds[item % 5]}" for item in items]
+    visits = pl.DataFrame({"user_id": users, "item_id": items, "split": "train"})
+    titles = [f"House of {kinds[item % 5]}" for item in range(40)]
+    told = pl.DataFrame({"user_id": users, "item_id": items, "text": texts, "split": splits})
+    tables = {"interactions": visits, "explanations": told}
+    tables["items"] = pl.DataFrame({"item_id": list(range(40)), "title": titles})
+    counts = {"user": 60, "item": 40}
+    said = {side: rng.standard_normal((count, 5)).astype(np.float32) for side, count in counts.items()}
+    said[said_of] = np.eye(5, dtype=np.float32)[np.arange(counts[said_of]) % 5]
+    found = explained_variance(make_dataset("small", tables), said, encoder)
+    assert found is not None
+    return found
+
+
+def test_words_that_say_it_explain_it_and_dealt_ones_do_not() -> None:
+    found = explained("item")
+    assert found["item"] > 0.95
+    assert found["both"] > 0.8
+    assert found["user"] < 0.1
+    assert found["controls"]["title"]["item"] > 0.9
+    assert found["controls"]["shuffled"]["both"] < 0.1
+    assert "profile" not in found["controls"]
+    low, high = found["intervals"]["item"]
+    assert low <= found["item"] <= high
+    assert found["pairs"] == 60
+
+
+def test_words_of_the_wrong_side_explain_nothing() -> None:
+    assert explained("user")["item"] < 0.3
+
+
+def test_without_explanations_nothing_is_explained() -> None:
+    visits = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 1], "split": "train"})
+    assert explained_variance(make_dataset("bare", {"interactions": visits}), {}, HashEncoder()) is None

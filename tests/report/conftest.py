@@ -83,6 +83,7 @@ def examined(name: str, predictions: Sequence[str], precision: float) -> tuple[E
         baselines={"popularity": rank_all(np.ones((30, 1)), items[:, :1], none, test)},
         text=table,
         gain=gain(0.0, 0.08),
+        explained={"item": 0.1, "user": 0.0, "both": 0.1, "pairs": 30, "controls": {"title": {"item": 0.13}}},
         retrieval=text_retrieval(users, users),
         protocol={"dataset": "town", "graph": "leak-free", "fingerprint": "f00d" * 16, "seed": 3},
     )

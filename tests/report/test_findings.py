@@ -7,7 +7,7 @@ from forwhy.evaluate.document import Examined
 from forwhy.evaluate.significance import Interval
 from forwhy.report import findings
 from forwhy.report.findings import metric_list
-from forwhy.report.tables import joined
+from forwhy.report.writing import joined
 
 
 def control(value: float, low: float, high: float) -> dict:

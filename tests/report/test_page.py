@@ -255,7 +255,15 @@ def test_each_part_can_be_absent(good: Two, tmp_path: Path) -> None:
         "text": "text", "ranking": "ranking", "information_gain": "gain", "grounding": "grounding",
     }.items():  # fmt: skip
         only = Examined(
-            "run", {**document, "text_retrieval": None, part: None, "controls": None, "baselines": {}}
+            "run",
+            {
+                **document,
+                "text_retrieval": None,
+                "words": None,
+                part: None,
+                "controls": None,
+                "baselines": {},
+            },
         )
         page, text = written(tmp_path / "part.html", [only])
         assert section not in {found["id"] for found in page.all("section")}

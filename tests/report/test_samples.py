@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.report.samples import FOLD, VIEW, passage
-from forwhy.report.tables import clean
+from forwhy.report.writing import clean
 
 TEXTS = st.text(max_size=2000) | st.text("ab ,.", max_size=2000)
 

@@ -15,15 +15,8 @@ from rich.console import Console
 from forwhy.evaluate.compare import Comparison, Scored
 from forwhy.evaluate.document import Examined
 from forwhy.report import render, render_examined, tables, write_report
-from forwhy.report.tables import (
-    SHOWN_TEXT,
-    UNSHOWN,
-    Table,
-    clean,
-    number,
-    shown_ranking,
-    standing,
-)
+from forwhy.report.tables import SHOWN_TEXT, Table, shown_ranking, standing
+from forwhy.report.writing import UNSHOWN, clean, number
 
 Two = tuple[Examined, Scored]
 Compared = tuple[list[Comparison], set[tuple[str, str]]]
@@ -38,6 +31,7 @@ def every_table(runs: list[Examined], comparisons: list[Comparison]) -> list[Tab
         tables.gain_table(runs),
         tables.grounding_table(runs),
         tables.retrieval_table(runs),
+        tables.words_table(runs),
         tables.health_table(runs),
         tables.comparison_table(comparisons),
     ]

@@ -80,6 +80,7 @@ def evaluation_document(
     text: TextTable | None = None,
     gain: Mapping[str, object] | None = None,
     retrieval: Mapping[str, object] | None = None,
+    explained: Mapping[str, object] | None = None,
     groups: Mapping[str, TextGroup] | None = None,
     variants: Mapping[str, RankingResult] | None = None,
     order: Mapping[str, RankingResult] | None = None,
@@ -94,11 +95,11 @@ def evaluation_document(
     `margin`: the method minus the control on the same pairs); `specificity` (`mrr`, `hit@10` and `tfidf` of the own
     reference with the item's name taken out, `intervals`, `pairs` that count, `among` how many, by `chance`);
     `grounding` (see `GroundingTable.document`); `two_choice` (see `choice.two_choice`); `information_gain` (user,
-    item, both: nats per token, `intervals`); `nll` with `nll_interval`; `text_retrieval`; `groups` (name -> `pairs`,
-    `users`, `training_texts` [fewest, most], and of enough pairs the metrics as in `text`); `variants` (name ->
-    ranking of the same model asked otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that
-    order); `costs` and `protocol`: whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under
-    the value's name.
+    item, both: nats per token, `intervals`); `nll` with `nll_interval`; `text_retrieval`; `words`
+    (`explained_variance`: see `gain.explained_variance`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
+    most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
+    otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
+    whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
 
     def each(found: Mapping[str, T] | None, document: Callable[[T], Document]) -> Document | None:
@@ -115,6 +116,7 @@ def evaluation_document(
         "specificity": None if text is None else _specificity(text.method),
         **(gain or dict.fromkeys(("information_gain", "nll", "nll_interval"))),
         "text_retrieval": None if retrieval is None else dict(retrieval),
+        "words": None if explained is None else {"explained_variance": dict(explained)},
         "groups": each(groups, _group),
         "variants": each(variants or {}, _ranking),
         "order": each(order, _ranking),

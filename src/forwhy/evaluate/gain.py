@@ -4,14 +4,16 @@ Information gain is the mean NLL per target token with another pair's user (item
 one, in nats per token. Zero: the explainer ignores who it talks about, whatever its BLEU.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.columns import Side
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.evaluate.controls import deal
+from forwhy.evaluate.controls import LOOKUP_PAIRS, deal, ridge
 from forwhy.evaluate.overlap import words
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import (
@@ -25,6 +27,8 @@ from forwhy.evaluate.significance import (
 )
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
 from forwhy.progress import track
+
+Vectors = NDArray[np.float32]
 
 
 class Nll(Protocol):
@@ -206,6 +210,61 @@ def chance(n: int) -> dict[str, float]:
     """What uniformly random ranks among n texts give in expectation."""
     reciprocal = float((1.0 / np.arange(1, n + 1)).mean())
     return {"median_rank": (n + 1) / 2, "mrr": reciprocal, "hit@10": min(10, n) / n}
+
+
+# --- How much of what is said of a pair follows from its words.
+
+
+def explained_variance(
+    dataset: Dataset, said: Mapping[Side, Vectors], encoder: Encoder, seed: int = 0
+) -> dict[str, object] | None:
+    """Share of the variance of test explanations' vectors that a linear map from what the words say explains.
+
+    Maps are fitted by ridge regression on at most `LOOKUP_PAIRS` training pairs; 0 is the mean training text, 1 the
+    text itself. Keys: `item`, `user` and `both`, `intervals`, and `controls` on the same pairs, each under the key that
+    it is held against: the vectors of titles (with categories and description) and of profiles, where there are any,
+    and `shuffled`, the words of another pair.
+
+    Args:
+        dataset: Training pairs to fit on, test pairs to measure on.
+        said: `user` and `item` -> [N, D] what the words of each say.
+        encoder: Gives texts their vectors.
+        seed: Which pairs are taken, and dealt.
+
+    Returns:
+        Values with their intervals, as JSON; None with fewer than two pairs to fit or to measure on.
+    """
+    train, test = dataset.pairs("train"), dataset.pairs("test")
+    train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
+    draw = np.random.default_rng(seed)
+    train = train.select(draw.permutation(len(train))[:LOOKUP_PAIRS])
+    if min(len(train), len(test)) < 2:
+        return None
+    told, wanted = encoder.encode(train.texts), encoder.encode(test.texts)
+    profiles = dataset.profiles("item")
+    texts = {
+        "title": dataset.item_texts(),
+        "profile": [profiles.get(it, "") for it in range(len(dataset.items))],
+    }
+
+    def known(name: str, pairs: Pairs) -> Vectors:
+        if name in texts:
+            return encoder.encode([texts[name][item] for item in pairs.items.tolist()])
+        if name in ("user", "item"):
+            return said["user"][pairs.users] if name == "user" else said["item"][pairs.items]
+        both = np.concatenate([known("user", pairs), known("item", pairs)], axis=1)
+        return both if name == "both" else both[draw.permutation(len(both))]
+
+    total = np.square(wanted - told.mean(0)).sum(1)
+
+    def shares(name: str) -> Floats:
+        left = np.square(wanted - ridge(known(name, train), told)(known(name, test))).sum(1)
+        return np.asarray((total - left) / total.mean())  # their mean is the share of the whole
+
+    found = bootstrap_means({name: shares(name) for name in ("item", "user", "both")}, seed)
+    held = {name: "item" for name, of in texts.items() if any(of)} | {"shuffled": "both"}
+    beside = {name: flatten(bootstrap_means({column: shares(name)}, seed)) for name, column in held.items()}
+    return {**flatten(found), "controls": beside, "pairs": len(test)}
 
 
 def _unit(rows_nd: NDArray[np.floating]) -> Floats:

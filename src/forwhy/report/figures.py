@@ -15,17 +15,8 @@ from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL, is_overlap
-from forwhy.report.tables import (
-    SHOWN_TEXT,
-    clean,
-    counted,
-    digits,
-    grouped,
-    measured,
-    number,
-    percent,
-    with_interval,
-)
+from forwhy.report.tables import SHOWN_TEXT, measured
+from forwhy.report.writing import clean, counted, digits, grouped, number, percent, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

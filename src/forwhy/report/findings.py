@@ -8,20 +8,8 @@ import numpy as np
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL, is_neutral
-from forwhy.report.tables import (
-    Said,
-    alike,
-    by_reason,
-    counted,
-    digits,
-    grouped,
-    joined,
-    measured,
-    number,
-    percent,
-    standing,
-    with_interval,
-)
+from forwhy.report.tables import Said, alike, by_reason, measured, standing
+from forwhy.report.writing import counted, digits, grouped, joined, number, percent, with_interval
 
 NAMED = 3
 """Runs that a heading names one by one."""

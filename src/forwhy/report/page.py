@@ -19,18 +19,8 @@ from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_ove
 from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
 from forwhy.report.figures import RUNS
-from forwhy.report.tables import (
-    SHOWN_NEXT_ITEM,
-    SHOWN_TEXT,
-    Bold,
-    Table,
-    clean,
-    counted,
-    interval,
-    measured,
-    number,
-    shown_ranking,
-)
+from forwhy.report.tables import SHOWN_NEXT_ITEM, SHOWN_TEXT, Bold, Table, measured, shown_ranking
+from forwhy.report.writing import clean, counted, interval, number
 
 NAMES = {
     "graph": "protocol",
@@ -202,7 +192,7 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
         for k in sorted(ks, key=lambda k: k != usual)
     }
     found = _shown(*(tables.ranking_table(runs, names, bold, f"First {k}") for k, names in at.items()))
-    others = _shown(tables.order_table(runs), tables.retrieval_table(runs))
+    others = _shown(tables.order_table(runs), tables.retrieval_table(runs), tables.words_table(runs))
     if found:
         heading = findings.ranking_heading(runs, next(iter(at.values()))[0])
         folded = [table for _, table in found[1:]]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS, NEUTRAL
-from forwhy.report.tables import SHOWN_TEXT, clean, grouped, number
+from forwhy.report.tables import SHOWN_TEXT
+from forwhy.report.writing import clean, grouped, number
 
 SHOWN = 300
 """Pairs on the page; of more, so many evenly spaced from best to worst."""

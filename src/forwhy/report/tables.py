@@ -4,19 +4,16 @@ A table says what is shown, marked, greyed and bold; `terminal` and `page` only 
 nothing of it was measured.
 """
 
-import math
-import re
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.gain import LEAST
 from forwhy.evaluate.registry import CONTROLS, METRICS, hint, is_neutral
+from forwhy.report.writing import counted, digits, grouped, joined, number, percent
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 Bold = Collection[tuple[str, str]]
 """(run, metric) of the cells that may be bold."""
 Values = Mapping[str, Any]
@@ -29,10 +26,6 @@ SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
 DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4}
-
-# Spaces of any kind keep words apart; the rest could hide, reverse or break what is shown.
-SPACES = re.compile("[\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]")
-UNSHOWN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -80,61 +73,6 @@ class Below(NamedTuple):
     hint: str = ""
     can_win: bool = True
     """Whether it is marked where it is at least as good as the run."""
-
-
-# --- how values, names and strangers' texts are written
-
-
-def clean(text: str) -> str:
-    """The text without control characters, lone surrogates and bidirectional overrides; lines are kept."""
-    return UNSHOWN.sub("\ufffd", SPACES.sub(" ", text.replace("\r\n", "\n")))
-
-
-def digits(values: Iterable[float]) -> int:
-    """Decimals that suit all of a column's values."""
-    most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return 1 if most >= 10 else 2 if most >= 1 else 3 if most >= 0.05 else 4
-
-
-def number(value: float | None, decimals: int, sign: bool = False) -> str:
-    """A value with a true minus; a dash for none."""
-    if value is None or not math.isfinite(value):
-        return "\u2013"
-    return f"{value:{'+' if sign else ''},.{decimals}f}".replace("-", "\u2212")
-
-
-def interval(ends: Sequence[float], decimals: int) -> str:
-    """Both ends in brackets."""
-    return f"[{number(ends[0], decimals)}, {number(ends[1], decimals)}]"
-
-
-def with_interval(value: float, ends: Sequence[float], sign: bool = False) -> str:
-    """A value in running text."""
-    decimals = digits([value, *ends])
-    return f"{number(value, decimals, sign)} {interval(ends, decimals)}"
-
-
-def percent(share: float) -> str:
-    """A share in running text."""
-    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
-
-
-def joined(words: Sequence[str]) -> str:
-    """As in "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
-
-
-def counted(n: int, noun: str) -> str:
-    """As in "1 pair", "1,200 pairs"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """Key -> its values; both in the order in which they came."""
-    found: dict[K, list[V]] = {}
-    for key, value in pairs:
-        found.setdefault(key, []).append(value)
-    return found
 
 
 # --- what a document says
@@ -291,6 +229,14 @@ def retrieval_table(runs: Sequence[Examined]) -> Table | None:
     chance = [[Below("chance", it["chance"], can_win=False)] if it else [] for it in found]
     caption = "Own text among all held-out texts, given the macro words"
     return _table(caption, runs, ["texts"], ["median_rank", "mrr", "hit@10"], own, chance)
+
+
+def words_table(runs: Sequence[Examined]) -> Table | None:
+    """How much of the vectors of held-out explanations follows from the words of item and user, beside controls."""
+    found: list[Values] = [run.part("words").get("explained_variance") or {} for run in runs]
+    controls = [[Below(*one) for one in it.get("controls", {}).items()] for it in found]
+    caption = "Share of the variance of held-out explanations that follows from the words"
+    return _table(caption, runs, ["pairs"], ["item", "user", "both"], found, controls)
 
 
 def _table(

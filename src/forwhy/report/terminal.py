@@ -12,7 +12,8 @@ from rich.text import Text
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.report import tables
-from forwhy.report.tables import SHOWN_TEXT, Cell, Table, TableRow, clean, shown_ranking
+from forwhy.report.tables import SHOWN_TEXT, Cell, Table, TableRow, shown_ranking
+from forwhy.report.writing import clean
 
 RANKED = {"beat": "behaviour tokens", "xrec": "graph vectors"}
 """System -> what ranks the catalogue, where it is a part of the system."""
@@ -35,6 +36,7 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
         *_drawn(tables.group_table([run])),
         *_drawn(tables.gain_table([run])),
         *_drawn(tables.retrieval_table([replace(run, name="macro words")])),
+        *_drawn(tables.words_table([replace(run, name="words")])),
         *_lines(protocol_in_words(run.protocol)),
     ]
 

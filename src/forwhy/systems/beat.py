@@ -15,7 +15,7 @@ from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig, entity_phrases
 from forwhy.data.texts import entity_texts
-from forwhy.evaluate.gain import text_retrieval
+from forwhy.evaluate.gain import explained_variance, text_retrieval
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import BeatConfig
 from forwhy.systems import MEASURE, Run, Stage
@@ -81,12 +81,14 @@ class Beat(ExplainingSystem):
     def measure_words(
         self, dataset: Dataset, representations: Vocabulary, encoder: TextEncoder
     ) -> dict[str, Any]:
-        """Use of the books, and the rank of each test pair's own text for its macro tokens (eq. 6)."""
+        """Use of the books; the rank of each pair's own text for its macro tokens (eq. 6); what words explain of it."""
         pairs, retrieval = dataset.pairs("test"), None
         if len(pairs) > 1 and "user_macro" in representations.codebooks:
             fused = representations.fused_text(pairs.users, pairs.items)
             retrieval = text_retrieval(fused, encoder.encode(pairs.texts))
-        return {"health": representations.health(), "retrieval": retrieval}
+        said = {side: representations.said(side) for side in SIDES}
+        explained = explained_variance(dataset, said, encoder, self.evaluation.seed)
+        return {"health": representations.health(), "retrieval": retrieval, "explained": explained}
 
     def texts_read(self) -> dict[str, bool]:
         """Which texts the phrases came from."""

@@ -202,7 +202,7 @@ class ExplainingSystem(System):
         return measure_gain(explainer, some, self.evaluation.seed)
 
     def measure_words(self, dataset: Dataset, representations: Any, encoder: TextEncoder) -> dict[str, Any]:  # noqa: ANN401
-        """Measures of the representations themselves: `health` and `retrieval` of `evaluation_document`."""
+        """Of the representations themselves: `health`, `retrieval` and `explained` of `evaluation_document`."""
         return {}
 
     def _protocol(

@@ -216,6 +216,16 @@ class Vocabulary(Representations):
                 found.append(words @ self.heads[book].T if book in self.heads else words)
         return np.asarray(sum(found[1:], found[0]))
 
+    def said(self, side: Side) -> Floats:
+        """[N, V] the words of everybody on a side, added, in the text encoder's space: what they say in all."""
+        parts = [
+            self.codebooks[book][own] @ self.heads[book].T
+            if book in self.heads
+            else self.codebooks[book][own]
+            for book, own in zip(self.slots(side), self.codes[side].T, strict=True)
+        ]
+        return np.asarray(sum(parts[1:], parts[0]))
+
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
         return {
