@@ -37,7 +37,7 @@ validation_pairs = 4
 batch_size = 8
 device = "cpu"
 prompt = {{ instruction = "Say why.", task_tokens = 2 }}
-generation = {{ max_new_tokens = 8, max_words = 8 }}
+generation = {{ max_new_tokens = 8, max_words = 8, end_bias = -5.0 }}
 
 [evaluation]
 pairs = 4

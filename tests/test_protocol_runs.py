@@ -139,7 +139,7 @@ def test_removed_text_is_read_nowhere(
     seen = folder.dataset()
     config = IntentsConfig(source=source, heldout_people=True)
     known = KnownStatements.read(seen, config)
-    told = [it.text for table in (known._facts, known._texts) for some in table.values() for it in some]
+    told = known.table["text"].to_list()
     told += [
         phrase
         for side in ("user", "item")

@@ -112,7 +112,9 @@ def test_item_texts_and_phrases(small: Dataset) -> None:
     assert small.titles() == ["A", "B", "", "D"]
     assert small.item_texts()[0] == "A. x, y"
     assert small.item_texts()[2] == "x, y"
-    assert small.phrases("user") == {2: ["likes books", "likes tea", "hates noise"]}
+    assert small.phrases("user") == {2: ["likes books", "likes tea"]}
+    assert small.phrases("user", "dislike") == {2: ["hates noise"]}
+    assert small.phrases("item", "dislike") == {}
     assert small.phrases("item") == {0: ["quiet"]}
     assert small.profiles("user") == {1: "A person."}
     assert small.profiles("item") == {}

@@ -23,6 +23,7 @@ from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.leaks import (
     PAIR,
+    disliked_pairs,
     distinct_pairs,
     heldout_pairs,
     known_entities,
@@ -177,8 +178,11 @@ class Dataset:
 
     def is_heldout(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[n] whether each pair of internal numbers is one of `heldout_pairs`."""
-        width = len(self.items)
-        return np.isin(users * width + items, self.heldout_pairs() @ (width, 1))
+        return self._among(users, items, self.heldout_pairs())
+
+    def is_disliked(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[n] whether each pair was rated low (`leaks.disliked_pairs`); what is said of it is no praise."""
+        return self._among(users, items, self._numbers(disliked_pairs(self.tables)))
 
     def heldout_entities(self, side: Side) -> NDArray[np.int64]:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
@@ -200,20 +204,21 @@ class Dataset:
 
     def titles(self) -> list[str]:
         """Titles by internal item number; ``""`` when unknown."""
-        return self._item_column("title")
+        return self.item_column("title")
 
     def item_texts(self) -> list[str]:
         """Title, categories and description of each item in one string; ``""`` when nothing is known."""
-        columns = (self._item_column(name) for name in ("title", "categories", "description"))
+        columns = (self.item_column(name) for name in ("title", "categories", "description"))
         return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
-    def phrases(self, side: Side) -> dict[int, list[str]]:
-        """The intents table by internal number: what is liked first, then by rank; raw text."""
+    def phrases(self, side: Side, attitude: Literal["like", "dislike"] = "like") -> dict[int, list[str]]:
+        """The intents table by internal number, in the order of ranks: what is liked, or disliked; raw text."""
         frame = self.table("intents").filter(side=side)
-        disliked = pl.col("attitude") == "dislike" if "attitude" in frame.columns else pl.lit(False)
-        numbers = pl.Series("number", self.ids(side).numbers(frame["entity_id"]))
-        frame = frame.with_columns(numbers, disliked=disliked)
-        frame = frame.sort("number", "disliked", "rank", maintain_order=True)
+        given = pl.col("attitude") if "attitude" in frame.columns else pl.lit("")
+        disliked = given.str.strip_chars().str.to_lowercase().str.contains("^(dis|neg|hat|avoid)")
+        frame = frame.filter(disliked.fill_null(False) == (attitude == "dislike"))
+        frame = frame.with_columns(pl.Series("number", self.ids(side).numbers(frame["entity_id"])))
+        frame = frame.sort("number", "rank", maintain_order=True)
         return dict(frame.group_by("number", maintain_order=True).agg("phrase").iter_rows())
 
     def profiles(self, side: Side) -> dict[int, str]:
@@ -288,6 +293,13 @@ class Dataset:
         tables = {name: pl.read_parquet(Path(folder) / f"{name}.parquet") for name in present}
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
+    def _among(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], pairs: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """[n] whether each pair is one of these, [P, 2]."""
+        width = len(self.items)
+        return np.isin(users * width + items, pairs @ (width, 1))
+
     def _counts(self, name: str) -> dict[str, int]:
         counts = dict(self.table(name).group_by("split").len().iter_rows())
         return {split: int(counts.get(split, 0)) for split in SPLITS}
@@ -304,7 +316,7 @@ class Dataset:
         users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
         return np.stack([users, items], axis=1)[np.lexsort((items, users))]
 
-    def _item_column(self, name: str) -> list[str]:
+    def item_column(self, name: str) -> list[str]:
         """A column of the items, which are numbered in the order of their ids."""
         frame = self.table("items")
         return frame.sort("item_id")[name].to_list() if name in frame.columns else [""] * len(self.items)

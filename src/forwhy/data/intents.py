@@ -1,10 +1,17 @@
-"""Short phrases about people and things: from the intents table, or cut out of prose without a model."""
+"""Short phrases about people and things: from the intents table and the catalogue, or cut out of prose.
+
+Legend: P phrases, S statements, V encoder width.
+"""
 
 import re
-from collections.abc import Iterable
-from typing import Literal
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.columns import Side
@@ -13,8 +20,8 @@ from forwhy.options import Options
 
 LONGEST_PROSE = 4_000
 """Characters of a text that are read; shipped profiles have a few hundred."""
-LONGEST_PHRASE = 12
-"""Words; a longer piece is cut at its connectives, then at its end."""
+LONGEST_PHRASE = 8
+"""Words that can be read aloud in one breath; a longer piece is cut at its connectives, then at its end."""
 LONGEST_GIVEN = 200
 """Characters of a phrase that came as a phrase."""
 
@@ -68,23 +75,57 @@ SMALL = (
 LEADING = re.compile(rf"^(?:(?:{SMALL}){END})+", re.IGNORECASE)
 TRAILING = re.compile(rf"(?:\s+(?:{SMALL}))+$", re.IGNORECASE)
 EDGES = " \t.,;:!?-*\"'“”’()"
-EMPTY = frozenset(
-    {
-        "user", "users", "business", "businesses", "book", "books", "those", "readers", "reader",
-        "individuals", "customers", "novel", "novels", "restaurant", "restaurants", "series",
-        "interested", "people", "place", "places", "author", "unique", "fresh", "strong", "anyone",
-        "others", "spot", "served", "including", "however", "making", "town",
-    }
-)  # fmt: skip
-"""Words that, alone, describe nobody."""
+CATEGORY = re.compile(r"\s*[,;|>\n\t]\s*")
+WORD = re.compile(
+    r"[^\W\d_]{3,}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
+)
+"""A word of at least three letters; in scripts without spaces two signs are enough."""
+COMPLAINT = re.compile(
+    r"\b(?:not|never|however|unfortunately|lack(?:s|ed|ing)?|inconsisten\w*|disappoint\w*|frustrat\w*|complain\w*"
+    r"|rude|dirty|filthy|awful|horribl[ey]|terribl[ey]|poor(?:ly)?|worse|worst|broken?|refund\w*|overpriced|mediocre"
+    r"|bland|stale|wast(?:e|ed|ing)|overrated|avoid(?:ed|ing)?)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+"""What a text regrets is no reason to take the thing."""
+AVERSE = re.compile(
+    r"^(?:strong(?:ly)? )?(?:dislik\w*|hat(?:es?|red|ing)|avoid(?:s|ing|ance)?|aversion|disappoint\w*|frustrat\w*"
+    r"|critici[sz]\w*|critical|disapprov\w*|displeas\w*|(?:dis|un)comfort\w*|disgust\w*|irritat\w*|annoy\w*"
+    r"|complaints?|not (?:a fan|fond|interested)|do(?:es)?(?: not|n['’]t) (?:like|enjoy|appreciate|care))"
+    r"(?: (?:of|for|with|about|at|in|by|towards?|to))?\s+(?=\w)",
+    re.IGNORECASE,
+)
+FOND = re.compile(
+    r"^(?:enjoy(?:s|ment)?|appreciat(?:es?|ion|ive)|likes?|loves?|values?|prefer(?:s|ence)?|seeks?|fondness|affinity"
+    r"|desires?|(?:is )?interest(?:ed)?)(?: (?:of|for|in))?\s+(?!(?:when|that|how|to|it)\b)(?=\w)",
+    re.IGNORECASE,
+)
+_LISTS = tomllib.loads(Path(__file__).with_name("filler.toml").read_text(encoding="utf-8"))
+FUNCTION_WORDS = frozenset(_LISTS["function_words"].split())
+"""The commonest words of English: they say nothing of anybody."""
+FILLER = FUNCTION_WORDS.union(_LISTS["filler"].split())
+"""Words that, alone, describe nobody: praise of anything at all, reporting, measures of time; not only English."""
+GENERIC = frozenset(_LISTS["generic"].split())
+"""Words that have their place in a phrase ("good value") but that nothing is known by."""
+OPENINGS = ("Reviews of it mention", "Its description mentions", "Writes about", "Chose items described with")
+"""How the profiles begin that `forwhy mine --extractive` writes: of an item and of a user, from reviews or without."""
+EXTRACTIVE = "extractive"
+"""The model of what was mined without one."""
+EVERYWHERE = 0.5
+"""Share of the items from which on a category tells none of them from another."""
+FEW = 3
+"""Phrases cut out of a person's reviews that describe them better than the catalogue's of what they took."""
+SHARED = 3
+"""Titles that must hold a word before it says what kind of thing they name."""
 
 
 class IntentsConfig(Options):
-    """Which phrases describe a person or a thing."""
+    """Which phrases describe a person or a thing, and how many each source may give."""
 
-    source: Literal["auto", "intents", "profiles", "none"] = "auto"
-    """`intents`: the table; `profiles`: shipped prose, which may leak held-out text, so it must be asked
-    for; `auto`: the table if there is one, otherwise neither."""
+    source: Literal["auto", "intents", "catalogue", "profiles", "none"] = "auto"
+    """`auto`: the intents table, the catalogue, and profiles that `forwhy mine` wrote from training texts. `intents`,
+    `catalogue`: that one alone; `profiles`: these alone, shipped ones too; `none`: none of them."""
+    shipped_profiles: bool = False
+    """`auto` also reads profiles that came with the data; they may leak held-out text, so it must be asked for."""
     heldout_people: bool = False
     """Also read shipped profiles of users that occur in a held-out explained pair; those that we mined from
     training text (`Dataset.vouched`) are always read."""
@@ -94,28 +135,213 @@ class IntentsConfig(Options):
     """Also cut the explanations of training pairs into phrases, for both their user and their item."""
     clear_of_interactions: bool = True
     """Not those of pairs that are valid or test interactions: shared phrases would give the pair away."""
+    intents: int = Field(default=10, ge=0)
+    """Phrases of an entity from the intents table or its profile, first ones kept."""
+    catalogue: int = Field(default=4, ge=0)
+    """Phrases of an item from its categories and description; from its title where it has neither."""
+    reviews: int = Field(default=4, ge=0)
+    """Phrases of an entity that `forwhy mine --extractive` cut out of reviews: fewer, because without a language
+    model many of them are about the day and not about the thing."""
     limit: int = Field(default=10, ge=1)
-    """Phrases for each entity, first ones kept."""
+    """Phrases for each entity from all sources, first ones kept."""
+
+    @property
+    def reads_shipped(self) -> bool:
+        """Whether profiles are read that may have been written from held-out text."""
+        return self.source == "profiles" or (self.source == "auto" and self.shipped_profiles)
 
 
 def entity_phrases(dataset: Dataset, side: Side, config: IntentsConfig | None = None) -> dict[int, list[str]]:
     """Phrases by internal number, best first, each once; entities without any are absent.
 
-    Never reads the text of a held-out pair. O(characters).
+    Intents and profiles come first, then the catalogue, then what was mined without a language model, then training
+    explanations. Never reads the text of a held-out pair, nor takes for a reason what somebody dislikes or rated low.
+    Of spellings that differ in their capitals the most frequent stands for all. O(characters).
     """
     config = config or IntentsConfig()
-    table = dataset.phrases(side) if config.source in ("auto", "intents") else {}
-    found = {entity: [clean_phrase(phrase) for phrase in phrases] for entity, phrases in table.items()}
-    if config.source == "profiles":
-        found = _from_profiles(dataset, side, config)
-    if config.training_explanations:
-        pairs = dataset.pairs("train", clear_of_interactions=config.clear_of_interactions)
-        pairs = pairs.select(np.flatnonzero(~dataset.is_heldout(pairs.users, pairs.items)))
-        entities = pairs.users if side == "user" else pairs.items
-        for entity, text in zip(entities.tolist(), pairs.texts, strict=True):
-            found.setdefault(entity, []).extend(phrases_from_profile(text, config.limit))
-    distinct = {entity: _distinct(phrases, config.limit) for entity, phrases in sorted(found.items())}
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for phrases in _sources(dataset, side, config):
+        for entity, told in phrases.items():
+            found[entity] += told
+    titles = dataset.titles() if side == "item" else []
+    spelt = _spellings(phrase for told in found.values() for phrase in told)
+    distinct = {}
+    for entity, told in sorted(found.items()):
+        fit = dict.fromkeys(spelt[phrase.casefold()] for phrase in told)
+        title = titles[entity] if titles else ""
+        distinct[entity] = [phrase for phrase in fit if not _says_name(phrase, title)][: config.limit]
     return {entity: phrases for entity, phrases in distinct.items() if phrases}
+
+
+def _sources(dataset: Dataset, side: Side, config: IntentsConfig) -> Iterator[dict[int, list[str]]]:
+    """What each source says of the entities, within its budget, best source first."""
+    read = config.source
+    cut: dict[int, list[str]] = {}
+    if read in ("auto", "intents"):
+        table = {number: list(map(_intent, said)) for number, said in dataset.phrases(side).items()}
+        mined = _extracted(dataset, "intents", side)
+        yield {
+            number: distinct_phrases(said, config.intents)
+            for number, said in table.items()
+            if number not in mined
+        }
+        cut = {number: said for number, said in table.items() if number in mined}
+    if read in ("auto", "profiles"):
+        prose = _profiles(dataset, side, config)
+        mined = _extracted(dataset, "profiles", side)
+        yield {number: said[: config.intents] for number, said in prose.items() if number not in mined}
+        cut |= {number: cut.get(number, []) + said for number, said in prose.items() if number in mined}
+    if read in ("auto", "catalogue") and side == "item" and config.catalogue:
+        yield _catalogue(dataset, config.catalogue)
+    known = config.catalogue and any(dataset.item_column("categories") + dataset.item_column("description"))
+    least = min(FEW, config.reviews) if side == "user" and known else 0
+    short = {number: distinct_phrases(said, config.reviews) for number, said in cut.items()}
+    yield {number: said for number, said in short.items() if len(said) >= least}
+    if config.training_explanations:
+        yield _explained(dataset, side, config)
+
+
+def _intent(phrase: str) -> str:
+    """A phrase that came as one, short enough to be read aloud; empty where it says what somebody dislikes."""
+    text = clean_phrase(phrase)
+    if AVERSE.match(text):
+        return ""
+    if len(text.split()) <= LONGEST_PHRASE:
+        return text
+    pieces = [short for piece in LISTED.split(text) for short in _short(piece.strip(EDGES))]
+    return next((piece for piece in pieces if telling_words(piece)), "")
+
+
+def _extracted(dataset: Dataset, kind: Literal["intents", "profiles"], side: Side) -> set[int]:
+    """Those whose rows of this kind were mined without a language model."""
+    rows = dataset.table("mined").filter(table=kind, side=side, model=EXTRACTIVE)
+    return set(dataset.ids(side).numbers(rows["entity_id"]).tolist())
+
+
+def _profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
+    """Phrases of the profiles that may be read."""
+    vouched, profiles = dataset.vouched("profiles", side), dataset.profiles(side)
+    readable = vouched
+    if config.reads_shipped:
+        read_all = config.heldout_people if side == "user" else config.heldout_items
+        heldout = set() if read_all else set(dataset.heldout_entities(side).tolist())
+        readable = vouched | (profiles.keys() - heldout)
+    return {entity: phrases_from_profile(text) for entity, text in profiles.items() if entity in readable}
+
+
+def _explained(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
+    """Phrases of the training explanations of pairs that are held out nowhere and were not rated low."""
+    pairs = dataset.pairs("train", clear_of_interactions=config.clear_of_interactions)
+    unread = dataset.is_heldout(pairs.users, pairs.items) | dataset.is_disliked(pairs.users, pairs.items)
+    pairs = pairs.select(np.flatnonzero(~unread))
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    entities = pairs.users if side == "user" else pairs.items
+    for entity, text in zip(entities.tolist(), pairs.texts, strict=True):
+        found[entity] += phrases_from_profile(text)
+    return found
+
+
+def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:
+    """Categories as they stand, then the description; where an item has neither, what its title shares with others."""
+    kinds, texts = _categories(dataset), dataset.item_column("description")
+    titles = dataset.titles()
+    spread = Counter(word for title in titles for word in telling_words(title))
+    found = {}
+    for number, (names, text) in enumerate(zip(kinds, texts, strict=True)):
+        said = names + phrases_from_profile(text)
+        found[number] = (said or distinct_phrases(_kinds(titles[number], spread), limit))[:limit]
+    return found
+
+
+def _categories(dataset: Dataset) -> list[list[str]]:
+    """The categories of each item, without those that most items have."""
+    rows = [
+        list(dict.fromkeys(filter(None, (part.strip(" []'\"") for part in CATEGORY.split(text)))))
+        for text in dataset.item_column("categories")
+    ]
+    counts = Counter(name for row in rows for name in row)
+    most = EVERYWHERE * len(rows) if len(counts) > 1 else len(rows)
+    return [[name for name in row if counts[name] <= most] for row in rows]
+
+
+def _kinds(title: str, spread: Counter[str]) -> Iterator[str]:
+    """Runs of a title's words that several titles hold: what kind of thing it is, without its name."""
+    run: list[str] = []
+    for word in [*re.findall(r"[\w'’-]+", title), ""]:
+        telling = telling_words(word)
+        if word.lower() in FUNCTION_WORDS or (telling and all(spread[part] >= SHARED for part in telling)):
+            run.append(word)
+        else:
+            yield _bare(" ".join(run[:LONGEST_PHRASE]))
+            run = []
+
+
+def _says_name(phrase: str, title: str) -> bool:
+    """Whether a phrase says an item's name: its title up to the first bracket or colon."""
+    name = " ".join(re.split(r"\s*[(:\[]", title, maxsplit=1)[0].split())
+    if not telling_words(name) or name.casefold() not in phrase.casefold():
+        return False
+    # A name of one word may be an ordinary word, so its capital must stand there too.
+    flags = re.IGNORECASE if " " in name else re.NOFLAG
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", phrase, flags) is not None
+
+
+def _spellings(phrases: Iterable[str]) -> dict[str, str]:
+    """Case-folded phrase -> its most frequent spelling; among equals the one with fewest capitals."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for phrase in phrases:
+        counts[phrase.casefold()][phrase] += 1
+    return {
+        key: min(found, key=lambda it: (-found[it], sum(map(str.isupper, it)), it))
+        for key, found in counts.items()
+    }
+
+
+def telling_words(phrase: str) -> set[str]:
+    """The words of a phrase that describe somebody or something, in small letters."""
+    return {word for word in WORD.findall(phrase.lower()) if word not in FILLER}
+
+
+class Caveat(NamedTuple):
+    """Something that a person dislikes and that is said of an item."""
+
+    dislike: str
+    """Fit to stand after "you usually avoid"."""
+    statement: str
+    """As it stands."""
+    cosine: float
+
+
+def caveats(
+    dislikes: Sequence[str],
+    statements: Sequence[str],
+    encode: Callable[[Sequence[str]], NDArray[np.float32]],
+    least: float = 0.6,
+) -> list[Caveat]:
+    """What a person dislikes that the statements about an item come near to, nearest first.
+
+    `dislikes`: of `Dataset.phrases("user", "dislike")`; `statements`: best what others dislike in the item, its
+    categories and description, since a cosine hardly tells praise of a thing from blame. `encode` gives unit vectors
+    [P, V]; `least` is the lowest cosine.
+    """
+    things = [thing for thing in map(disliked_thing, dislikes) if thing]
+    if not (things and statements):
+        return []
+    cosines = encode(things) @ encode([AVERSE.sub("", clean_phrase(text)) for text in statements]).T
+    best = cosines.argmax(1)
+    found = (Caveat(it, statements[best[row]], float(cosines[row].max())) for row, it in enumerate(things))
+    return sorted((one for one in found if one.cosine >= least), key=lambda one: -one.cosine)
+
+
+def disliked_thing(phrase: str) -> str:
+    """What a phrase of dislike is about; empty where it says a liking ("Values …").
+
+    >>> disliked_thing("Dislikes films with messy timelines.")
+    'films with messy timelines'
+    """
+    text = clean_phrase(phrase)
+    thing = AVERSE.sub("", text)
+    return "" if thing == text and FOND.match(text) else thing
 
 
 def phrases_from_profile(text: str, limit: int = 10) -> list[str]:
@@ -128,25 +354,14 @@ def phrases_from_profile(text: str, limit: int = 10) -> list[str]:
     for sentence in SENTENCE.split(text[:LONGEST_PROSE]):
         plain = NAMED.sub(", ", PREFACE.sub("", sentence.strip(), count=1))
         for piece in LISTED.split(plain):
-            phrases.extend(_short(_bare(piece)))
-    return _distinct(phrases, limit)
+            phrases.extend(short for short in _short(_bare(piece)) if not COMPLAINT.search(short))
+    return distinct_phrases(phrases, limit)
 
 
 def clean_phrase(phrase: str) -> str:
     """One line, at most 200 characters, no final stop; placeholders such as ``[Like]`` become empty."""
     text = " ".join(phrase[: 2 * LONGEST_GIVEN].split())[:LONGEST_GIVEN].strip(" .;,-*\"'")
     return "" if text.startswith("[") and text.endswith("]") else text
-
-
-def _from_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
-    read_all = config.heldout_people if side == "user" else config.heldout_items
-    unknown = set(dataset.heldout_entities(side).tolist()) - dataset.vouched("profiles", side)
-    skipped = set() if read_all else unknown
-    return {
-        entity: phrases_from_profile(text, config.limit)
-        for entity, text in dataset.profiles(side).items()
-        if entity not in skipped
-    }
 
 
 def _bare(piece: str) -> str:
@@ -161,17 +376,21 @@ def _bare(piece: str) -> str:
 
 
 def _short(piece: str) -> list[str]:
+    """The piece, or where it is too long its parts that are not; the beginning where all are."""
     if len(piece.split()) <= LONGEST_PHRASE:
         return [piece]
-    return [" ".join(_bare(part).split()[:LONGEST_PHRASE]) for part in CONNECTIVE.split(piece)]
+    parts = [_bare(part) for part in CONNECTIVE.split(piece)]
+    return [part for part in parts if len(part.split()) <= LONGEST_PHRASE] or [
+        " ".join(parts[0].split()[:LONGEST_PHRASE])
+    ]
 
 
-def _distinct(phrases: Iterable[str], limit: int) -> list[str]:
+def distinct_phrases(phrases: Iterable[str], limit: int) -> list[str]:
     """The first `limit` that say something and have not been said."""
     kept: dict[str, str] = {}
     for phrase in phrases:
-        if len(phrase) >= 4 and phrase.casefold() not in EMPTY:
-            kept.setdefault(phrase.casefold(), phrase)
         if len(kept) == limit:
             break
+        if telling_words(phrase) and phrase not in OPENINGS:
+            kept.setdefault(phrase.casefold(), phrase)
     return list(kept.values())

@@ -38,6 +38,20 @@ def unreadable_pairs(tables: Tables) -> pl.DataFrame:
     return pl.concat([heldout_pairs(tables), ranked]).unique(maintain_order=True)
 
 
+def disliked_pairs(tables: Tables) -> pl.DataFrame:
+    """Distinct pairs that were rated low: below halfway between the user's own mean and the middle of the scale.
+
+    Pairs without a rating are none of them. O(interactions).
+    """
+    rated, rating = tables["interactions"], pl.col("rating").cast(pl.Float64)
+    if "rating" not in rated.columns:
+        return rated.select(PAIR).clear()
+    given = rated.filter(rating.is_finite())
+    middle = (rating.min() + rating.max()) / 2
+    low = given.filter(rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2)
+    return low.select(PAIR).unique(maintain_order=True)
+
+
 def known_entities(tables: Tables, side: Side) -> pl.Series:
     """Distinct ids of those who exist: of the table `users` (`items`), else of the interactions."""
     return tables.get(f"{side}s", tables["interactions"])[f"{side}_id"].unique()

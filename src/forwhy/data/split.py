@@ -227,7 +227,8 @@ def _with_text(dataset: Dataset, side: Side) -> list[str | int]:
     """Ids of those in test pairs about whom a stage could read something, sorted."""
     texts = (dataset.pairs("test"), dataset.pairs("train"), dataset.training_reviews())
     tested, *told = ((pairs.users if side == "user" else pairs.items).tolist() for pairs in texts)
-    readable = {*dataset.phrases(side), *dataset.profiles(side)}.union(*told)
+    phrased = (dataset.phrases(side, "like"), dataset.phrases(side, "dislike"), dataset.profiles(side))
+    readable = set().union(*phrased, *told)
     return [dataset.ids(side).values[number] for number in sorted(readable & set(tested))]
 
 

@@ -40,7 +40,7 @@ def _profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, 
     """Profiles that may be read, as `IntentsConfig` says."""
     profiles, readable = dataset.profiles(side), dataset.vouched("profiles", side)
     heldout = set(dataset.heldout_entities(side).tolist())
-    if config.source == "profiles":
+    if config.reads_shipped:
         everybody = config.heldout_people if side == "user" else config.heldout_items
         readable = readable | (profiles.keys() if everybody else profiles.keys() - heldout)
     if side == "user" and heldout & profiles.keys() - readable:
@@ -54,7 +54,7 @@ def _reviews(dataset: Dataset, side: Side) -> dict[int, list[str]]:
     users, items = dataset.users.numbers(explained["user_id"]), dataset.items.numbers(explained["item_id"])
     width = len(dataset.items)
     told = np.isin(reviews.users * width + reviews.items, users * width + items)
-    reviews = reviews.select(np.flatnonzero(~told))
+    reviews = reviews.select(np.flatnonzero(~(told | dataset.is_disliked(reviews.users, reviews.items))))
     found: defaultdict[int, list[str]] = defaultdict(list)
     entities = reviews.users if side == "user" else reviews.items
     for entity, text in zip(entities.tolist(), reviews.texts, strict=True):

@@ -95,5 +95,5 @@ class Beat(ExplainingSystem):
         intents = self._phrases_read()
         return {
             "interaction_texts_read": intents.training_explanations and not intents.clear_of_interactions,
-            "profiles_read": intents.source == "profiles",
+            "profiles_read": intents.reads_shipped,
         }

@@ -258,7 +258,7 @@ class KnownStatements:
             rows += [("item", number, claim, "item", None, None) for claim in claims(text[len(title) :])]
         chosen = {"item": phrases or IntentsConfig(), "user": people or phrases or IntentsConfig()}
         for side in SIDES:
-            config = chosen[side].model_copy(update={"training_explanations": False})
+            config = chosen[side].model_copy(update={"training_explanations": False, "catalogue": 0})
             for number, said in entity_phrases(dataset, side, config).items():
                 rows += [(side, number, phrase, "phrase", None, None) for phrase in said]
         told = dataset.pairs("train")

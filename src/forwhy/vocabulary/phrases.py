@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from forwhy.columns import SIDES, Side
+from forwhy.data.intents import GENERIC, LONGEST_PHRASE, telling_words
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder
 from forwhy.vocabulary.options import TokenizerConfig
@@ -175,19 +177,12 @@ def _average(matrix: object, slots: Floats) -> Floats:
 
 
 _GLOSS, _KEYWORDS, _NEAREST, _CANDIDATES = 5, 8, 3, 40
-_STOP = frozenset(
-    """
-    a an and any are as at be been but by can could do does each either even every few for from had has have
-    having how if in into is it its just like likely likes lot lots made make makes making many may might
-    more most much nor not of on one only or other others our out over own per place places really she so
-    some such than that the their them then there these they this those through to too under up use used
-    user users very was way well were what when where which while who whose why will with within without
-    would you your he her his him appreciate appreciates enjoy enjoys enjoyed prefer prefers preference
-    preferences value values seek seeks seeking offer offers offering business businesses customer customers
-    individual individuals people those along especially interested looking love loves variety various range
-    item items
-    """.split()  # noqa: SIM905 - a paragraph reads better than a list
-)
+_ALIKE = 0.85
+"""Cosine from which on two phrases say the same."""
+_KNOWN = 3
+"""Phrases that must hold a capitalised word before it is more than somebody's name."""
+_OF_A_PLACE = re.compile(r"(?:an|ese|ish|ern|ic)s?$")
+"""Ends of words that are written large and are nobody's name: Italian, Chinese, Spanish, Southern, Nordic."""
 
 
 def describe_words(
@@ -197,16 +192,16 @@ def describe_words(
     book: PhraseBook,
 ) -> pl.DataFrame:
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
-    counts = Counter(word for phrase in book.phrases for word in _distinct(phrase))
+    counts = Counter(word for phrase in book.phrases for word in _telling(phrase))
     rarity = {word: float(np.log(1 + len(book.phrases) / count)) for word, count in counts.items()}
-    frames = []
+    frames, fit_P = [], _fit_to_read(book.phrases)
     for name, own_NS in by_book(codes, codebooks).items():
         words_KM, side = codebooks[name], cast("Side", name.split("_")[0])
         cosines = unit(words_KM) @ unit(words_KM).T
         np.fill_diagonal(cosines, -np.inf)
         near = np.argsort(-cosines, axis=1)[:, : min(_NEAREST, len(words_KM) - 1)]
         text_KV = unit(words_KM @ heads[name].T if name in heads else words_KM)
-        told = _glosses(text_KV, own_NS, book, side, rarity)
+        told = _glosses(text_KV, own_NS, book, side, rarity, fit_P)
         columns = {
             "token": [token_name(name, code) for code in range(len(words_KM))],
             "book": name,
@@ -220,8 +215,42 @@ def describe_words(
     return pl.concat(frames)
 
 
+def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
+    """[P] which phrases can be read aloud: not too long, telling something, without a name of one person or thing.
+
+    A word is a name if it is written large inside phrases more often than small, and then stands in few phrases or
+    beside another name; or if it has an 's and is never written small. All are fit where none is. O(characters).
+    """
+    split = [
+        [re.sub(r"['’]s$", "", word) for word in re.findall(r"[^\W\d_]+(?:['’]s\b)?", it)] for it in phrases
+    ]
+    large = Counter(word.lower() for words in split for word in words[1:] if word[0].isupper())
+    small = Counter(word for words in split for word in words if word.islower())
+    held = Counter(word for words in split for word in {word.lower() for word in words})
+
+    def name(word: str) -> bool:
+        often = large[word.lower()] > small[word.lower()]
+        return word.istitle() and often and not _OF_A_PLACE.search(word)
+
+    def fit(phrase: str, words: list[str]) -> bool:
+        names = list(map(name, words))
+        rare = any(named and held[word.lower()] < _KNOWN for named, word in zip(names, words, strict=True))
+        couple = any(one and other for one, other in pairwise(names))
+        owner = any(not small[word.lower()] for word in re.findall(r"\b([A-Z]\w+)['’]s\b", phrase))
+        short = len(phrase.split()) <= LONGEST_PHRASE
+        return bool(short and telling_words(phrase) and not (rare or couple or owner))
+
+    found = np.array([fit(phrase, words) for phrase, words in zip(phrases, split, strict=True)], bool)
+    return found if found.any() else ~found
+
+
 def _glosses(
-    text_KV: Floats, own_NS: NDArray[np.integer], book: PhraseBook, side: Side, rarity: Mapping[str, float]
+    text_KV: Floats,
+    own_NS: NDArray[np.integer],
+    book: PhraseBook,
+    side: Side,
+    rarity: Mapping[str, float],
+    fit_P: NDArray[np.bool_],
 ) -> list[tuple[list[str], list[str]]]:
     """Phrases and single words per code; owners' phrases first, any phrase where no owner has one."""
     if not book.phrases:
@@ -229,17 +258,26 @@ def _glosses(
     owned: dict[int, Counter[int]] = defaultdict(Counter)  # code -> how many of its owners have each phrase
     rows = book.rows[side]
     for entity in np.flatnonzero(book.known(side)):
-        phrases = rows[entity][rows[entity] >= 0].tolist()
+        phrases = rows[entity][rows[entity] >= 0]
         for code in set(own_NS[entity].tolist()):
-            owned[code].update(phrases)
+            owned[code].update(phrases[fit_P[phrases]].tolist())
     centred = book.vectors - book.vectors.mean(0)
     told = []
     for code, closeness_P in enumerate(text_KV @ unit(centred).T):
-        scores = _scores(owned[code], closeness_P, centred)
+        scores = _scores(owned[code], np.where(fit_P, closeness_P, 0), centred)
         best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
         keywords = _keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity)
-        told.append(([book.phrases[phrase] for phrase in best[:_GLOSS]], keywords))
+        told.append(([book.phrases[phrase] for phrase in _different(best, book.vectors)], keywords))
     return told
+
+
+def _different(best: Sequence[int], vectors_PV: Floats) -> list[int]:
+    """The first phrases of which no two say the same."""
+    chosen: list[int] = []
+    for phrase in best:
+        if len(chosen) < _GLOSS and (vectors_PV[chosen] @ vectors_PV[phrase] < _ALIKE).all():
+            chosen.append(phrase)
+    return chosen
 
 
 def _scores(counts: Counter[int], closeness_P: Floats, centred_PV: Floats) -> dict[int, float]:
@@ -262,11 +300,11 @@ def _keywords(weighted: Mapping[str, float], rarity: Mapping[str, float]) -> lis
     """Words by the weight of the phrases they stand in (squared, so that near ones count) times their rarity."""
     scores: dict[str, float] = defaultdict(float)
     for phrase, weight in weighted.items():
-        for word in _distinct(phrase):
+        for word in _telling(phrase):
             scores[word] += weight**2 * rarity[word]
     return sorted(scores, key=lambda word: (-scores[word], word))[:_KEYWORDS]
 
 
-def _distinct(phrase: str) -> set[str]:
-    """The telling words of a phrase."""
-    return {word for word in re.findall(r"[^\W\d_]{3,}", phrase.lower()) if word not in _STOP}
+def _telling(phrase: str) -> set[str]:
+    """The words of a phrase that a word of the vocabulary may be known by."""
+    return telling_words(phrase) - GENERIC

@@ -2,10 +2,10 @@
 
 A word weighs its rarity: log(1 + T / t) for t of the T texts that hold it. A phrase is up to three words between
 marks and frequent words; among the phrases of an entity, taken as one class, it counts its number of mentions times the
-weights of its words (class-based TF-IDF). Deterministic; needs no word lists, but leaves out the commonest English
-function words where there are too few texts to find them by frequency.
+weights of its words (class-based TF-IDF). Where the data is large enough to tell, a word counts only if the items that
+it is said of are taken by the same people: deliveries, gifts and good wishes are said of anything. Deterministic.
 
-Legend: T texts, W words of all texts.
+Legend: T texts, W words of all texts, I items, D random directions.
 """
 
 import math
@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 
+import numpy as np
 import polars as pl
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.finding import UNSPACED
+from forwhy.data.intents import COMPLAINT, EXTRACTIVE, FUNCTION_WORDS, OPENINGS, telling_words
 from forwhy.text.mining.mine import Outcomes, Values
 from forwhy.text.mining.stage import (
     Entity,
@@ -40,19 +42,10 @@ ENOUGH = 20
 BLOCK = 50_000
 """Texts whose words are counted at once: bounds memory."""
 SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])")
-FUNCTION_WORDS = frozenset(
-    """
-    a about above across after again against all along also although am among an and any are around as at be
-    because been before behind being below beside between but by came can could did do does doing don't down
-    during for from get go got had has have having he her here him his how however i i'm i've if in into is
-    it it's its just like me more most my near no nor not of off on once only onto or other our out over own
-    really she since so some such than that the their them then there these they this those though through
-    to too toward towards under until up upon us very was we were what when where which while who why will
-    with within without would you your
-    """.split()  # noqa: SIM905 - a paragraph reads better than a list
-)
-OPENINGS = ("Reviews of it mention", "Its description mentions")
-"""Of an item's profile."""
+TELLING = 1.5
+"""Standard deviations above chance by which the items of a word must be taken by the same people."""
+WIDTH = 256
+"""Random directions that stand for the people who took an item."""
 NOTHING = "no phrase"
 """Why nothing was mined: the texts hold no word that says anything."""
 
@@ -63,7 +56,7 @@ Weight = Callable[[str], float]
 class ExtractiveMiner:
     """Cuts intents, profiles and explanations out of texts; asks nobody. O(W), counted once per stage."""
 
-    model = "extractive"
+    model = EXTRACTIVE
 
     def find(self, stage: MiningStage) -> tuple[Outcomes, str, None]:
         """Phrases, a sentence made of them, or the review's most central sentences."""
@@ -87,13 +80,17 @@ def _weights(dataset: Dataset, config: MiningConfig) -> Weight:
 
     0 for a mark, a number, a single letter, and a word that is everywhere.
     """
-    described = (text for text in dataset.item_texts() if text)
-    told = dataset.training_texts(source_table(dataset)).texts
-    texts = [text[: config.characters] for text in (*told, *described)]
+    told, described = dataset.training_texts(source_table(dataset)), filter(None, dataset.item_texts())
+    texts = [text[: config.characters] for text in (*told.texts, *described)]
+    items = pl.Series("item", [*told.items.tolist(), *[None] * (len(texts) - len(told))], dtype=pl.Int64)
     counts: Counter[str] = Counter()
+    said: list[pl.DataFrame] = []
     for start in range(0, len(texts), BLOCK):
-        words = _tokens(texts[start : start + BLOCK], lower=True).list.unique().explode()
-        counts.update(dict(words.drop_nulls().value_counts(name="n").iter_rows()))
+        words = _tokens(texts[start : start + BLOCK], lower=True).list.unique().alias("word")
+        block = pl.DataFrame([items[start : start + BLOCK], words]).explode("word").drop_nulls("word")
+        counts.update(dict(block["word"].value_counts(name="n").iter_rows()))
+        said.append(block.drop_nulls().unique())
+    telling = _telling(dataset, pl.concat(said).unique()) if said and config.kind != "explanations" else None
 
     @cache
     def weight(spelt: str) -> float:
@@ -101,11 +98,39 @@ def _weights(dataset: Dataset, config: MiningConfig) -> Weight:
         if word in FUNCTION_WORDS or not any(letter.isalpha() for letter in word):
             return 0.0
         everywhere = len(texts) >= ENOUGH and counts[word] > FREQUENT * len(texts)
-        if everywhere or (len(word) == 1 and not is_sign(word)):
+        if (
+            everywhere
+            or (len(word) == 1 and not is_sign(word))
+            or (telling is not None and word not in telling)
+        ):
             return 0.0
         return math.log1p(max(len(texts), 1) / max(counts[word], 1))
 
     return weight
+
+
+def _telling(dataset: Dataset, said: pl.DataFrame) -> set[str] | None:
+    """Words whose items are taken by the same people more than chance allows; None where too few are found to judge.
+
+    `said` has the distinct pairs `item`, `word`. An item is the sum of random directions of those who took it, at norm
+    1 and without the mean of all. For n items of a word, the sum of all products of two of them is near 0 by chance,
+    with a variance of 2·n·(n-1) times that of one product. O(pairs · D).
+    """
+    edges, rng = dataset.edges("train"), np.random.default_rng(0)
+    vectors_ID = np.zeros((len(dataset.items), WIDTH))
+    np.add.at(vectors_ID, edges[:, 1], rng.standard_normal((len(dataset.users), WIDTH))[edges[:, 0]])
+    vectors_ID /= np.maximum(np.linalg.norm(vectors_ID, axis=1, keepdims=True), 1e-9)
+    items = said["item"].to_numpy()
+    names, rows = np.unique(said["word"].to_numpy(), return_inverse=True)
+    vectors_ID -= vectors_ID[items].mean(0)
+    sums_WD, counts_W = np.zeros((len(names), WIDTH)), np.bincount(rows)
+    np.add.at(sums_WD, rows, vectors_ID[items])
+    squares_W = np.bincount(rows, (vectors_ID[items] ** 2).sum(1))
+    covariance = np.cov(vectors_ID[items].T)
+    spread_W = np.sqrt(2 * counts_W * (counts_W - 1) * (covariance**2).sum())
+    z_W = ((sums_WD**2).sum(1) - squares_W) / np.maximum(spread_W, 1e-9)
+    found = set(names[(counts_W > 1) & (z_W > TELLING)].tolist())
+    return found if len(found) >= ENOUGH else None
 
 
 def _tokens(texts: Sequence[str], lower: bool = False) -> pl.Series:
@@ -126,9 +151,10 @@ def _phrases(texts: Sequence[str], weight: Weight, most: int) -> Values:
     chosen: list[str] = []
     used: set[str] = set()
     for key in sorted(scores, key=lambda phrase: (-scores[phrase], phrase)):
-        if used.isdisjoint(key):
+        written = ("" if is_sign(key[0]) else " ").join(spelt[key])
+        if used.isdisjoint(key) and telling_words(written) and not COMPLAINT.search(written):
             used.update(key)
-            chosen.append(("" if is_sign(key[0]) else " ").join(spelt[key]))
+            chosen.append(written)
         if len(chosen) == most:
             break
     return tuple(chosen)
@@ -148,10 +174,11 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
     """One plain sentence; says where the phrases are from."""
     if not phrases:
         return ()
+    of_item, of_description, of_user, of_items = OPENINGS
     if entity.side == "item":
-        opening = OPENINGS[0] if entity.reviews else OPENINGS[1]
+        opening = of_item if entity.reviews else of_description
     else:
-        opening = "Writes about" if entity.reviews else "Chose items described with"
+        opening = of_user if entity.reviews else of_items
     shorter = (f"{opening}: {'; '.join(phrases[:count])}." for count in range(len(phrases), 0, -1))
     sentence = next((text for text in shorter if count_words(text) <= words), f"{opening}: {phrases[0]}.")
     return (first_words(sentence, words),)

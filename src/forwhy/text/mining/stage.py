@@ -94,9 +94,10 @@ def first_words(text: str, count: int) -> str:
 # --- Who is asked about, and all that a question about them may show. Nothing held out leaks into it.
 #
 # Texts of users and items come from `Dataset.training_texts`, which has none of a pair that is held out, as
-# explanation or as interaction; items of a user come from the leak-free training graph. Titles, categories and
-# descriptions are shown too. An explanation is the one exception: it is the reference of its pair, so it is written
-# from that pair's own review, held out or not, which no other question shows.
+# explanation or as interaction; those of pairs that were rated low say no preference and are left out. Items of a
+# user come from the leak-free training graph. Titles, categories and descriptions are shown too. An explanation is
+# the one exception: it is the reference of its pair, so it is written from that pair's own review, held out or not,
+# which no other question shows.
 #
 # Legend: R rows.
 
@@ -168,6 +169,7 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
     profile where its sources are known (or `use_profiles`), else its description.
     """
     pairs, texts = dataset.training_texts(source_table(dataset)), dataset.item_texts()
+    pairs = pairs.select(np.flatnonzero(~dataset.is_disliked(pairs.users, pairs.items)))
     ids = {"user": dataset.users.values, "item": dataset.items.values}
     ends = {"user": pairs.users, "item": pairs.items}
     other: Side = "item" if side == "user" else "user"
