@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from forwhy.evaluate.controls import Control, TextTable
 from forwhy.evaluate.gain import TextGroup, chance
+from forwhy.evaluate.grounding import GroundingTable
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.evaluate.reading import Pair
@@ -78,6 +79,8 @@ def evaluation_document(
     baselines: Mapping[str, RankingResult] | None = None,
     health: Mapping[str, Mapping[str, float]] | None = None,
     text: TextTable | None = None,
+    grounding: GroundingTable | None = None,
+    two_choice: Mapping[str, object] | None = None,
     gain: Mapping[str, object] | None = None,
     retrieval: Mapping[str, object] | None = None,
     explained: Mapping[str, object] | None = None,
@@ -114,6 +117,8 @@ def evaluation_document(
         else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
         "controls": None if text is None else each(text.controls, partial(_control, text.method)),
         "specificity": None if text is None else _specificity(text.method),
+        "grounding": None if grounding is None else grounding.document(),
+        "two_choice": None if two_choice is None else dict(two_choice),
         **(gain or dict.fromkeys(("information_gain", "nll", "nll_interval"))),
         "text_retrieval": None if retrieval is None else dict(retrieval),
         "words": None if explained is None else {"explained_variance": dict(explained)},

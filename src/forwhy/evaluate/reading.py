@@ -46,7 +46,7 @@ class Outputs:
 
     frame: pl.DataFrame
     """[n] rows: `COLUMNS`; `key` (`PAIR_KEY` or `TEXT_KEY`); `user` and `item`, the internal numbers of a held-out pair
-    that `match` found, else null; `features` of the reference where the file has that column."""
+    that `match` found, else null; `features` of the reference and `evidence` of the text where there are any."""
     has_ids: bool = True
     has_references: bool = True
     """Whether ids and references were in the file itself."""
@@ -60,11 +60,20 @@ class Outputs:
         return self.frame.height
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], predictions: Sequence[str], references: Sequence[str]) -> "Outputs":
-        """Texts that were just written, row by row."""
+    def of(
+        cls,
+        pairs: Sequence[Pair],
+        predictions: Sequence[str],
+        references: Sequence[str],
+        evidence: Sequence[Sequence[str]] = (),
+    ) -> "Outputs":
+        """Texts that were just written, row by row; `evidence`: what is shown beside each, if a system does that."""
         users, items = [user for user, _ in pairs], [item for _, item in pairs]
         columns = (users, items, list(predictions), list(references))
-        return cls(_ordered(pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))))
+        frame = pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        if any(evidence):
+            frame = frame.with_columns(evidence=pl.Series([*map(list, evidence)], dtype=pl.List(pl.String)))
+        return cls(_ordered(frame))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -87,6 +96,13 @@ class Outputs:
         return self.frame["features"].to_list() if "features" in self.frame.columns else None
 
     @property
+    def evidence(self) -> list[list[str]] | None:
+        """[n] statements that are shown beside each text; None where the system shows none."""
+        if self.frame.schema.get("evidence") != pl.List(pl.String):
+            return None
+        return self.frame["evidence"].fill_null([]).to_list()
+
+    @property
     def keys(self) -> list[Key]:
         """[n] what rows of two readings are the same by."""
         return [tuple(key) for key in self.frame["key"]]
@@ -103,9 +119,9 @@ class Outputs:
         )
 
     def save(self, path: Path) -> None:
-        """Write a parquet file with the columns `COLUMNS`, whole or not at all."""
+        """Write a parquet file with `COLUMNS` and perhaps `evidence`, whole or not at all."""
         with atomic_file(path) as temporary:
-            self.frame.select(COLUMNS).write_parquet(temporary)
+            self.frame.select(*COLUMNS, pl.col("^evidence$")).write_parquet(temporary)
 
     @classmethod
     def load(cls, path: Path) -> "Outputs":
@@ -115,7 +131,7 @@ class Outputs:
             UserError: No such file, or not one that `save` wrote.
         """
         try:
-            return cls(_ordered(pl.read_parquet(path, columns=list(COLUMNS))))
+            return cls(_ordered(pl.read_parquet(path)))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UserError(
                 f"{path}: not readable as outputs of a run ({error}); evaluate the run again"
@@ -125,7 +141,7 @@ class Outputs:
 def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:
     """Rows by reference, prediction and pair: nothing that is drawn depends on the order of a file."""
     nobody = pl.lit(None, pl.Int64)
-    frame = frame.select(*COLUMNS, pl.col("^features$"), key=key, user=nobody, item=nobody)
+    frame = frame.select(*COLUMNS, pl.col("^(features|evidence)$"), key=key, user=nobody, item=nobody)
     return frame.sort("reference", "prediction", pl.col(IDS).cast(pl.String), maintain_order=True)
 
 
@@ -133,8 +149,9 @@ def read_outputs(path: Path, references: Path | None = None) -> Outputs:
     """Read a table or a list of predictions.
 
     A table (CSV, TSV, JSONL, parquet) has `prediction`, `reference`, both or none of `user_id` and `item_id`, and
-    perhaps `features`: single words, a list or text with commas or spaces between them. An empty cell of CSV or TSV is
-    an empty prediction. Lists are .pkl (read without running anything in it), .json and .txt (a text per line).
+    perhaps `evidence` (a list of texts that are shown beside it) and `features`: single words, a list or text with
+    commas or spaces between them. An empty cell of CSV or TSV is an empty prediction. Lists are .pkl (read without
+    running anything in it), .json and .txt (a text per line).
     `references`: a list, or a table with a `reference` column, row by row, for a `path` that has none.
 
     Raises:

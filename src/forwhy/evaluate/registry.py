@@ -116,6 +116,13 @@ RANKING = {
 }
 """Ranking metric, without its "@k", in words."""
 
+CHOICES = {
+    "text by model": "of two people's texts on one item, the right one by the language model's likelihoods",
+    "text by profile": "the same by likeness to both people's profiles: what the data holds, whatever the system",
+    "like by history": "of two people's likes, the right one by the words of their histories alone",
+    "like by likes": "the same by likeness to their other likes: what the data holds, whatever the system",
+}
+"""Two-choice accuracy -> what is chosen, by what."""
 OTHERS = {
     "perplexity": "how many words of a book are in even use",
     "words in use": "words of a book that some user or item has",
@@ -128,11 +135,7 @@ OTHERS = {
     "precision_user": "the same by evidence of the user alone",
     "recall": "share of the reference's claims that the text supports",
     "supported": "share of the text's claims whose words one statement of the evidence shown beside it has",
-    "supported_dealt": "the same beside the evidence of another pair: what chance supports",
-    "text by model": "of two people's texts on one item, the right one by the language model's likelihoods",
-    "text by profile": "the same by likeness to the two people's profiles, without the run",
-    "like by history": "of two likes, the person's own by the words of their history; those of others were learnt from",
-    "like by likes": "the same by likeness to their other likes, without the run",
+    **CHOICES,
     "claims": "claims in a text",
     "median_rank": "rank of a pair's own text: less is better",
     "mrr": "mean of 1 over the rank",

@@ -15,7 +15,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
 from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document
-from forwhy.evaluate.grounding import Grounder, GroundingTable, cosine_support, grounding_table
+from forwhy.evaluate.grounding import Grounder, GroundingTable, fitted, ground
 from forwhy.evaluate.judge import Judge
 from forwhy.evaluate.reading import COLUMNS
 from forwhy.evaluate.registry import NEUTRAL
@@ -24,7 +24,6 @@ from forwhy.progress import track
 from forwhy.recipe.evaluated import Evaluated, Request, read_all
 from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
-from forwhy.text.statements import KnownStatements
 
 COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf")
 COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
@@ -162,18 +161,9 @@ def _ground(
         raise UserError("grounding: needs vectors; give an --encoder other than none")
     if one.dataset is None:
         raise UserError("grounding: nothing is known of the pairs; give --data FOLDER")
-    rows, pairs = one.texts.held_out()
-    if len(rows) < 2:
-        raise UserError(
-            f"grounding: {len(rows)} rows are held-out pairs of {one.dataset.name!r}; two are needed"
-        )
-    train = one.dataset.pairs("train")
     if one.dataset.fingerprint not in grounders:
-        evidence = KnownStatements.read(one.dataset)
-        support = cosine_support(encoder, evidence.background(train, seed=seed))
-        grounders[one.dataset.fingerprint] = Grounder.fit(evidence, train, support, seed=seed)
-    predictions = one.texts.take(rows).predictions
-    return grounding_table(predictions, pairs, grounders[one.dataset.fingerprint], train.texts, seed)
+        grounders[one.dataset.fingerprint] = fitted(one.dataset, encoder, seed)
+    return ground(one.texts, one.dataset, grounders[one.dataset.fingerprint], seed)
 
 
 def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:

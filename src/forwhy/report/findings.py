@@ -96,6 +96,20 @@ def grounding_heading(runs: Sequence[Examined]) -> str:
     return f"Grounding: {'up to ' * (len(found) > 1)}{percent(precision)} of claims supported{beside}"
 
 
+def choice_heading(runs: Sequence[Examined]) -> str:
+    """The best share of right choices that a system made."""
+    made = [
+        (share, name)
+        for run in runs
+        for name, share in run.part("two_choice").items()
+        if name in ("text by model", "like by history")
+    ]
+    if not made:
+        return "Whose is it, of two people"
+    share, name = max(made)
+    return f"Whose is it, of two people: {percent(share)} right ({name}; by chance 50%)"
+
+
 def comparison_heading(comparisons: Sequence[Comparison]) -> str:
     """How many differences survive."""
     sure = sum(one.p_holm <= LEVEL for one in comparisons)
@@ -172,7 +186,14 @@ def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> dic
 
 def _remarks(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> Iterator[Remark]:
     for run in runs:
-        for said in (_against_controls(run), _specific(run), _ranked(run), _gained(run), _grounded(run)):
+        for said in (
+            _against_controls(run),
+            _specific(run),
+            _ranked(run),
+            _gained(run),
+            _grounded(run),
+            _chose(run),
+        ):
             yield from ((kind, run.name, words) for kind, words in said)
     for (a, b), together in grouped(((one.a, one.b), one) for one in comparisons).items():
         yield from _between(a, b, together)
@@ -269,6 +290,29 @@ def _grounded(run: Examined) -> Iterator[tuple[Kind, str]]:
         kind: Kind = "sure" if ends[0] > 0 else "warning"
         better = "better" if kind == "sure" else "no better"
         yield kind, f"Its claims are {better} supported than those of {name}: {margin} of precision."
+    shown = run.part("grounding").get("supported")
+    if shown is not None:
+        ends = run.part("grounding")["intervals"]["supported"]
+        dealt = run.part("grounding")["controls"]["dealt"]["supported"]
+        said = f"The evidence shown beside a text supports {percent(shown)} of its claims"
+        yield (
+            "sure" if ends[0] > dealt else "warning",
+            f"{said} ({percent(dealt)} of those of another pair's text), judged by words.",
+        )
+
+
+def _chose(run: Examined) -> Iterator[tuple[Kind, str]]:
+    """Whether people can be told apart, and whether the data lets anybody do it."""
+    found = run.part("two_choice")
+    for name, ends in found.get("intervals", {}).items():
+        share = f"{with_interval(found[name], ends)} of {counted(found['choices'][name], 'choice')}"
+        if ends[0] > 0.5:
+            yield "sure", f"Whose is it, of two people ({name}): right in {share}; by chance .5."
+        else:
+            yield (
+                "unsure",
+                f"Whose is it, of two people ({name}), cannot be told beyond chance: right in {share}.",
+            )
 
 
 def _between(a: str, b: str, together: Sequence[Comparison]) -> Iterator[Remark]:

@@ -127,6 +127,13 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
     if grounding := tables.grounding_table(runs):
         parts = [("table", grounding), _legend([grounding])]
         yield "grounding", "Grounding", findings.grounding_heading(runs), parts
+    if choices := tables.choice_table(runs):
+        yield (
+            "choices",
+            "Whose is it",
+            findings.choice_heading(runs),
+            [("table", choices), _legend([choices])],
+        )
     if differences := tables.comparison_table(comparisons):
         parts = [_note(TESTED), ("table", differences), _legend([differences])]
         yield "comparisons", "Differences", findings.comparison_heading(comparisons), parts

@@ -1,4 +1,4 @@
-"""Every result table, built once from the evaluations of one or several runs, and how a report writes its values.
+"""Every result table, built once from the evaluations of one or several runs.
 
 A table says what is shown, marked, greyed and bold; `terminal` and `page` only draw it. Each builder gives None where
 nothing of it was measured.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from forwhy.evaluate.compare import LEVEL, Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.gain import LEAST
-from forwhy.evaluate.registry import CONTROLS, METRICS, hint, is_neutral
+from forwhy.evaluate.registry import CHOICES, CONTROLS, METRICS, hint, is_neutral
 from forwhy.report.writing import counted, digits, grouped, joined, number, percent
 
 Bold = Collection[tuple[str, str]]
@@ -218,8 +218,20 @@ def grounding_table(runs: Sequence[Examined]) -> Table | None:
         (run.name, words) for run, it in zip(runs, grounded, strict=True) if it for words in _calibrated(it)
     )
     caption = "Grounding: share of claims that something known supports"
-    metrics = ("precision", "precision_item", "precision_user", "recall", "claims")
+    shown = ["supported"] * any("supported" in (method or {}) for method in methods)
+    metrics = ("precision", "precision_item", "precision_user", "recall", *shown, "claims")
     return _table(caption, runs, [], metrics, methods, controls, notes=notes)
+
+
+def choice_table(runs: Sequence[Examined]) -> Table | None:
+    """Whose text, whose like: shares of right choices beside chance."""
+    found = [run.part("two_choice") for run in runs]
+    metrics = [name for name in CHOICES if any(name in it for it in found)]
+    chance = [[Below("chance", dict.fromkeys(metrics, 0.5), can_win=False)] if it else [] for it in found]
+    notes = alike(
+        (run.name, f"choices: {by_reason(it['choices'])}.") for run, it in zip(runs, found, strict=True) if it
+    )
+    return _table("Whose is it, of two?", runs, [], metrics, found, chance, notes=notes)
 
 
 def retrieval_table(runs: Sequence[Examined]) -> Table | None:

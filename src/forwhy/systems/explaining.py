@@ -7,6 +7,7 @@ worth to the model (information gain), on held-out pairs.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +18,16 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset, Pairs
+from forwhy.errors import UserError
+from forwhy.evaluate.choice import two_choice
 from forwhy.evaluate.controls import known_table
 from forwhy.evaluate.document import evaluation_document
 from forwhy.evaluate.gain import measure_gain, text_groups, warm_group
+from forwhy.evaluate.grounding import GroundingTable, fitted, ground
 from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
+from forwhy.explain.evidence import Explanation
 from forwhy.explain.options import ExplainerConfig
 from forwhy.graph.representations import Representations
 from forwhy.options import Options
@@ -30,6 +35,8 @@ from forwhy.progress import Progress, track
 from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender, Recommender
 from forwhy.systems import TEXTS, WARM_TEXTS, EncoderConfig, Run, Stage, System, write_evaluation
 from forwhy.text.encoder import TextEncoder, text_encoder
+
+log = logging.getLogger(__name__)
 
 EXPLAINED_TOGETHER = 32
 """Pairs between two steps of the progress bar; texts do not depend on it."""
@@ -138,6 +145,13 @@ class ExplainingSystem(System):
         document = evaluation_document(
             ranking=self._ranked(dataset, representations),
             baselines=self._baselines(dataset),
+            two_choice=two_choice(
+                dataset,
+                encoder,
+                representations,
+                explainer if explainer is not None and explainer.can_score else None,
+                self.evaluation.seed,
+            ),
             protocol=self._protocol(dataset, representations, explainer, pairs),
             **self.measure_words(dataset, representations, encoder),
             **measured,
@@ -173,7 +187,7 @@ class ExplainingSystem(System):
     def _measure_texts(
         self, dataset: Dataset, pairs: Pairs, explainer: Explainer[Any, Any], encoder: TextEncoder
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
-        """`text`, `gain` and `groups` of an evaluation document, and the texts by file name.
+        """`text`, `grounding`, `gain` and `groups` of an evaluation document, and the texts by file name.
 
         Texts stand beside their controls, in groups by sparsity of the user, and of the warm pairs that a zero-shot
         protocol set aside.
@@ -190,9 +204,10 @@ class ExplainingSystem(System):
         reading = match("this run", texts[TEXTS], dataset)
         table = known_table(reading, dataset, encoder, self.evaluation.seed)
         groups = text_groups(dataset, texts[TEXTS], table.method)
+        grounding = _grounded(reading, dataset, encoder, self.evaluation.seed)
         if WARM_TEXTS in texts:
             groups["warm"] = warm_group(dataset, texts[WARM_TEXTS], encoder)
-        return {"text": table, "gain": gain, "groups": groups}, texts
+        return {"text": table, "grounding": grounding, "gain": gain, "groups": groups}, texts
 
     def _gain(self, explainer: Explainer[Any, Any], pairs: Pairs) -> dict[str, object] | None:
         """NLL under the right representations and under other pairs'; None where texts cannot be scored."""
@@ -238,9 +253,19 @@ class ExplainingSystem(System):
 
 
 def _written(dataset: Dataset, explainer: Explainer[Any, Any], pairs: Pairs) -> Outputs:
-    """A text for each of the pairs."""
-    texts: list[str] = []
+    """A text for each of the pairs, with the statements that are shown beside it."""
+    told: list[Explanation] = []
     for start in track(range(0, len(pairs), EXPLAINED_TOGETHER), "explaining test pairs"):
         rows = np.arange(len(pairs))[start : start + EXPLAINED_TOGETHER]
-        texts += [explanation.text for explanation in explainer.explain(pairs.select(rows))]
-    return Outputs.of(dataset.external(pairs), texts, pairs.texts)
+        told += explainer.explain(pairs.select(rows))
+    evidence = [[statement.text for statement in one.evidence.statements] for one in told]
+    return Outputs.of(dataset.external(pairs), [one.text for one in told], pairs.texts, evidence)
+
+
+def _grounded(outputs: Outputs, dataset: Dataset, encoder: TextEncoder, seed: int) -> GroundingTable | None:
+    """Which claims something known supports; None where too little is known."""
+    try:
+        return ground(outputs, dataset, fitted(dataset, encoder, seed), seed)
+    except UserError as error:
+        log.info("not measured: %s", error)
+        return None

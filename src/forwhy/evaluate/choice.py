@@ -1,0 +1,166 @@
+"""Two-choice accuracy: whose text is it, whose like is it? By chance .5; a tie counts half.
+
+It asks for people alone: two people's explanations of one item differ by who wrote them, and a like stands beside a
+stranger's. Both texts are held against both people, and the right way round must fit better than the wrong one. So
+neither a text that is likely anyway nor a person whom everything fits decides it.
+
+Shapes: c choices, V dimensions of the text vectors.
+"""
+
+from collections import defaultdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.columns import SPLITS
+from forwhy.data.dataset import Dataset, Pairs
+from forwhy.evaluate.controls import deal, ridge
+from forwhy.evaluate.gain import Scorer
+from forwhy.evaluate.significance import Floats, Ints, bootstrap_interval, flatten
+from forwhy.evaluate.text import Encoder
+from forwhy.graph.representations import Representations
+
+FEWEST = 5
+"""Choices: of fewer no share is given."""
+MOST_COUPLES, MOST_PEOPLE = 1000, 1000
+LIKES = 10
+"""Of one person, half of them asked about."""
+FOLDS = 5
+
+
+def two_choice(
+    dataset: Dataset,
+    encoder: Encoder,
+    representations: Representations,
+    explainer: Scorer | None = None,
+    seed: int = 0,
+) -> dict[str, Any] | None:
+    """Shares of right choices with intervals, and the number of `choices`; None where the data has none.
+
+    `text by model`: of two people's held-out explanations of one item, by an explainer's likelihoods. `text by
+    profile`: of all explanations, by likeness to both people's profiles; nothing is learnt, so it says what the data
+    holds (shipped profiles may have been written from these very texts). `like by history`: of two people's likes, by
+    the representation of their training history alone, as if they were newcomers; a linear map to text is learnt from
+    other people. `like by likes`: by their other likes, without any system.
+
+    Cost: two readings of each held-out text of a couple; vectors of the likes of at most `MOST_PEOPLE` people.
+    """
+    found = {} if explainer is None else {"text by model": _by_model(dataset, explainer, seed)}
+    found["text by profile"] = _by_profile(dataset, encoder, seed)
+    found |= _likes(dataset, encoder, representations, seed)
+    enough = {name: right_c for name, right_c in found.items() if len(right_c) >= FEWEST}
+    if not enough:
+        return None
+    shares = flatten({name: bootstrap_interval(right_c, seed) for name, right_c in enough.items()})
+    return {**shares, "choices": {name: len(right_c) for name, right_c in enough.items()}}
+
+
+def chosen(margin_c: Floats) -> Floats:
+    """[c] 1 where the right choice fits better, 0 where the wrong one does, else a half."""
+    return (np.sign(margin_c) + 1) / 2
+
+
+def couples(pairs: Pairs, seed: int = 0) -> tuple[Ints, Ints]:
+    """Two rows [c] of each couple: different texts on one item by two people; at most `MOST_COUPLES`, drawn."""
+    of_item: defaultdict[int, list[int]] = defaultdict(list)
+    for row, item in enumerate(pairs.items.tolist()):
+        of_item[item].append(row)
+    found: Ints = np.array(
+        [two for rows in of_item.values() for two in combinations(rows, 2)], dtype=np.int64
+    )
+    one, other = found.reshape(-1, 2).T
+    differ = [pairs.texts[a] != pairs.texts[b] for a, b in found.tolist()]
+    kept = np.flatnonzero((pairs.users[one] != pairs.users[other]) & np.array(differ, dtype=bool))
+    kept = np.random.default_rng(seed).permutation(kept)[:MOST_COUPLES]
+    return one[kept], other[kept]
+
+
+def _together(*parts: Pairs) -> Pairs:
+    users, items = (np.concatenate([getattr(part, name) for part in parts]) for name in ("users", "items"))
+    return Pairs(users, items, tuple(text for part in parts for text in part.texts))
+
+
+def _by_model(dataset: Dataset, explainer: Scorer, seed: int) -> Floats:
+    """A text that was learnt from is likely for whoever was shown then: both must be held out."""
+    pairs = _together(dataset.pairs("valid"), dataset.pairs("test"))
+    one, other = couples(pairs, seed)
+    if not len(one):
+        return np.empty(0)
+    asked = pairs.select(np.concatenate([one, other]))
+    swapped = pairs.users[np.concatenate([other, one])]
+    lost_2c = explainer.nll(asked, user_rows=swapped).sum.astype(np.float64) - explainer.nll(asked).sum
+    return chosen(lost_2c.reshape(2, -1).sum(axis=0))
+
+
+def _by_profile(dataset: Dataset, encoder: Encoder, seed: int) -> Floats:
+    pairs, profiles = _together(*map(dataset.pairs, SPLITS)), dataset.profiles("user")
+    pairs = pairs.select([row for row, user in enumerate(pairs.users.tolist()) if user in profiles])
+    one, other = couples(pairs, seed)
+    if not len(one):
+        return np.empty(0)
+    users = pairs.users.tolist()
+    of_users, of_texts = (
+        [encoder.encode([texts[row] for row in rows.tolist()]) for rows in (one, other)]
+        for texts in ([profiles[user] for user in users], pairs.texts)
+    )
+    return chosen(((of_users[0] - of_users[1]) * (of_texts[0] - of_texts[1])).sum(axis=1).astype(np.float64))
+
+
+# --- Likes. Shapes: k people, W width of a representation.
+
+
+def _likes(
+    dataset: Dataset, encoder: Encoder, representations: Representations, seed: int
+) -> dict[str, Floats]:
+    """[k] for each person the share of right choices over half of their likes, each beside one of a stranger's."""
+    histories, told = _histories(dataset), _told(dataset)
+    people = [user for user, likes in told.items() if len(likes) > 1 and user in histories]
+    people = np.random.default_rng(seed).permutation(people)[:MOST_PEOPLE].tolist()
+    if len(people) < 2 * FOLDS:
+        return {}
+    likes_k = [encoder.encode(told[user][:LIKES]) for user in people]
+    half_k = [len(likes) // 2 for likes in likes_k]
+    first_kV = np.stack([likes[:half].mean(axis=0) for likes, half in zip(likes_k, half_k, strict=True)])
+    asked_k = [likes[half:] for likes, half in zip(likes_k, half_k, strict=True)]
+    vectors = [representations.representation_for_history(histories[user]) for user in people]
+    history_kW = np.stack([vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in vectors])
+    all_kV = np.stack([likes.mean(axis=0) for likes in likes_k])
+    expected_kV, stranger_k = np.zeros(all_kV.shape), np.zeros(len(people), dtype=np.int64)
+    for fold in np.array_split(np.arange(len(people)), FOLDS):
+        others = np.setdiff1d(np.arange(len(people)), fold)
+        expected_kV[fold] = ridge(history_kW[others], all_kV[others])(history_kW[fold])
+        stranger_k[fold] = fold[deal(len(fold), seed)]
+
+    def right(expected_kV: NDArray[np.floating]) -> Floats:
+        shares = []
+        for own, stranger in enumerate(stranger_k.tolist()):
+            pairs = zip(asked_k[own], asked_k[stranger], strict=False)
+            margins = [
+                float((expected_kV[own] - expected_kV[stranger]) @ (it - other)) for it, other in pairs
+            ]
+            shares.append(chosen(np.array(margins)).mean())
+        return np.array(shares)
+
+    return {"like by history": right(expected_kV), "like by likes": right(first_kV)}
+
+
+def _histories(dataset: Dataset) -> dict[int, list[int]]:
+    """User -> their training items."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for user, item in dataset.edges("train").tolist():
+        found[user].append(item)
+    return found
+
+
+def _told(dataset: Dataset) -> dict[int, list[str]]:
+    """User -> what they like, of the intents; what they dislike is left out."""
+    frame = dataset.table("intents").filter(side="user")
+    if "attitude" in frame.columns:
+        frame = frame.filter(pl.col("attitude") != "dislike")
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for user, phrase in zip(dataset.users.numbers(frame["entity_id"]).tolist(), frame["phrase"], strict=True):
+        found[user].append(phrase)
+    return dict(sorted(found.items()))

@@ -1,0 +1,115 @@
+"""Whose is it, of two: right and wrong by hand, chance without a signal, only held-out texts for a model."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forwhy.data.dataset import Dataset, Pairs, make_dataset
+from forwhy.data.sample import little_town
+from forwhy.evaluate.choice import FEWEST, chosen, couples, two_choice
+from forwhy.evaluate.document import evaluation_document
+from forwhy.explain.evidence import NllResult
+from forwhy.text.encoder import HashEncoder
+
+
+@pytest.fixture(scope="module")
+def town() -> Dataset:
+    return little_town(users=80, items=20, visits=8, explanations=(60, 60, 60))
+
+
+class Histories:
+    """Representations of newcomers that say which items they took, or nothing."""
+
+    def __init__(self, items: int, blind: bool = False) -> None:
+        self.items, self.blind = items, blind
+
+    def representation_for_history(self, items: list[int]) -> np.ndarray:
+        found = np.zeros(self.items)
+        found[[0] if self.blind else items] = 1
+        return found
+
+
+class Reader:
+    """An explainer that finds a text likely under one of the users, whatever else it is asked."""
+
+    def __init__(self, dataset: Dataset, knows: bool) -> None:
+        self.authors = {
+            text: user for pairs in map(dataset.pairs, ("valid", "test")) for user, text in _told(pairs)
+        }
+        self.knows, self.asked = knows, set[str]()
+
+    def nll(self, pairs: Pairs, user_rows: np.ndarray | None = None, item_rows: None = None) -> NllResult:
+        assert item_rows is None
+        self.asked |= set(pairs.texts)
+        users = pairs.users if user_rows is None else user_rows
+        own = np.array([self.authors[text] for text in pairs.texts]) == users
+        lost = len(pairs.texts[0]) + users * 3.0 + (~own if self.knows else own)
+        return NllResult(lost.astype(np.float64), np.ones(len(pairs), dtype=np.int64))
+
+
+def _told(pairs: Pairs) -> list[tuple[int, str]]:
+    return list(zip(pairs.users.tolist(), pairs.texts, strict=True))
+
+
+def test_chosen_by_hand() -> None:
+    assert chosen(np.array([0.1, -3.0, 0.0])).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_couples_are_two_people_on_one_item() -> None:
+    pairs = Pairs(np.array([1, 2, 1, 1, 3, 4]), np.array([7, 7, 7, 8, 8, 8]), ("a", "b", "c", "d", "e", "e"))
+    found = {frozenset(two) for two in zip(*(rows.tolist() for rows in couples(pairs)), strict=True)}
+    assert found == {frozenset({0, 1}), frozenset({1, 2}), frozenset({3, 4}), frozenset({3, 5})}
+    assert len(couples(pairs.select([0, 2]))[0]) == 0
+
+
+@pytest.mark.parametrize(("knows", "share"), [(True, 1.0), (False, 0.0)])
+def test_a_model_is_right_where_it_knows_the_author_and_reads_held_out_texts_only(
+    town: Dataset, knows: bool, share: float
+) -> None:
+    """Neither texts that are likely anyway nor users whom everything fits change that."""
+    reader = Reader(town, knows)
+    found = two_choice(town, HashEncoder(), Histories(len(town.items)), reader)  # type: ignore[arg-type]
+    assert found is not None
+    assert found["text by model"] == share
+    assert found["intervals"]["text by model"] == [share, share]
+    assert found["choices"]["text by model"] >= FEWEST
+    assert reader.asked <= {*town.pairs("valid").texts, *town.pairs("test").texts}
+    assert evaluation_document(two_choice=found)["two_choice"] == found
+
+
+def bar(*profiles: tuple[str, str]) -> Dataset:
+    """One place, of which four people say why they like it."""
+    rows = [(user, "bar", f"good {user} here", "train") for user in ("tea", "cake", "beer", "wine")]
+    told = pl.DataFrame(rows, schema=("user_id", "item_id", "text", "split"), orient="row")
+    known = pl.DataFrame(
+        [("user", *one) for one in profiles], schema=("side", "entity_id", "text"), orient="row"
+    )
+    return make_dataset("bar", {"interactions": told.drop("text"), "explanations": told, "profiles": known})
+
+
+def test_profiles_choose_by_likeness() -> None:
+    likes = [("tea", "likes tea"), ("cake", "wants cake"), ("beer", "drinks beer"), ("wine", "loves wine")]
+    found = two_choice(bar(*likes), HashEncoder(), Histories(1))  # type: ignore[arg-type]
+    assert found is not None
+    assert (found["text by profile"], found["choices"]) == (1.0, {"text by profile": 6})
+    few = two_choice(bar(*likes[:3]), HashEncoder(), Histories(1))  # type: ignore[arg-type]
+    assert few is None, "three couples say nothing"
+
+
+def test_likes_are_told_by_what_a_history_says_and_by_nothing_else(town: Dataset) -> None:
+    seeing = two_choice(town, HashEncoder(), Histories(len(town.items)))  # type: ignore[arg-type]
+    blind = two_choice(town, HashEncoder(), Histories(len(town.items), blind=True))  # type: ignore[arg-type]
+    assert seeing is not None
+    assert blind is not None
+    assert seeing["intervals"]["like by history"][0] > 0.5
+    assert blind["like by history"] == pytest.approx(0.5, abs=0.01)
+    assert seeing["like by likes"] == blind["like by likes"]
+
+
+def test_what_is_disliked_is_no_like(town: Dataset) -> None:
+    intents = town.table("intents").with_columns(attitude=pl.lit("dislike"))
+    disliked = replace(town, tables={**town.tables, "intents": intents})
+    found = two_choice(disliked, HashEncoder(), Histories(len(town.items)))  # type: ignore[arg-type]
+    assert found is None or "like by history" not in found
