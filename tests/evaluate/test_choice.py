@@ -35,8 +35,8 @@ class Reader:
     """An explainer that finds a text likely under one of the users, whatever else it is asked."""
 
     def __init__(self, dataset: Dataset, knows: bool) -> None:
-        self.authors = {
-            text: user for pairs in map(dataset.pairs, ("valid", "test")) for user, text in _told(pairs)
+        self.written = {
+            row for pairs in map(dataset.pairs, ("valid", "test")) for row in _rows(pairs, pairs.users)
         }
         self.knows, self.asked = knows, set[str]()
 
@@ -44,13 +44,13 @@ class Reader:
         assert item_rows is None
         self.asked |= set(pairs.texts)
         users = pairs.users if user_rows is None else user_rows
-        own = np.array([self.authors[text] for text in pairs.texts]) == users
+        own = np.array([row in self.written for row in _rows(pairs, users)])
         lost = len(pairs.texts[0]) + users * 3.0 + (~own if self.knows else own)
         return NllResult(lost.astype(np.float64), np.ones(len(pairs), dtype=np.int64))
 
 
-def _told(pairs: Pairs) -> list[tuple[int, str]]:
-    return list(zip(pairs.users.tolist(), pairs.texts, strict=True))
+def _rows(pairs: Pairs, users: np.ndarray) -> list[tuple[int, int, str]]:
+    return list(zip(users.tolist(), pairs.items.tolist(), pairs.texts, strict=True))
 
 
 def test_chosen_by_hand() -> None:

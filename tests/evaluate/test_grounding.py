@@ -22,8 +22,11 @@ from forwhy.evaluate.grounding import (
     balanced_threshold,
     cosine_support,
     entailment_support,
+    ground,
     grounding_table,
+    word_support,
 )
+from forwhy.evaluate.reading import Outputs, match
 from forwhy.text.encoder import HashEncoder
 from forwhy.text.statements import KnownStatements, Statement
 
@@ -79,7 +82,12 @@ def evening() -> Dataset:
 def exact(evening: Dataset) -> Grounder:
     """Support is equality, so every share can be counted by hand."""
     calibration = Calibration(1.0, {}, {}, {})
-    return Grounder(KnownStatements.read(evening), entailment_support(equal), calibration)
+    return Grounder(
+        KnownStatements.read(evening),
+        entailment_support(equal),
+        calibration,
+        word_support(evening.pairs("train").texts),
+    )
 
 
 def texts_of(statements: Sequence[Statement]) -> list[str]:
@@ -172,6 +180,39 @@ def test_shares_by_hand(evening: Dataset, exact: Grounder) -> None:
         np.testing.assert_allclose(found.per_pair[name], values, err_msg=name)
     assert found.unsupported == [["cozy patio", "red stools"], ["Warm soup"], []]
     assert found.excluded == {"no_evidence": 1, "no_claims": 0, "no_reference_claims": 1}
+
+
+def test_what_is_shown_supports_by_words(evening: Dataset, exact: Grounder) -> None:
+    pairs = evening.pairs("test")
+    shown = [["beers that are cold", "a chair"], [], ["good darts"]]
+    found = exact.score(pairs.texts, pairs, shown).per_pair["supported"]
+    assert found[:2].tolist() == [0.5, 0.0]
+    assert np.isnan(found[CEM_DEN]), "it claims nothing"
+    assert "supported" not in exact.score(pairs.texts, pairs).per_pair
+
+
+def test_words_support_without_their_endings_and_rare_ones_more() -> None:
+    support = word_support(["good food", "good tacos", "good staff", "cold"])
+    claims = ["tasty taco", "good service", "serving cold", "good", "", "of"]
+    [found] = support([(claims, ["great tacos", "cold servings, good for all"])])
+    assert found.round(2).tolist() == [0.5, 0.12, 1.0, 1.0, 0.0, 0.0]
+    [none] = support([(["cold"], [])])
+    assert none.tolist() == [-np.inf]
+
+
+def test_the_document_begins_with_what_is_asked_first(evening: Dataset, exact: Grounder) -> None:
+    pairs = evening.pairs("test")
+    shown = [["cold beer", "red stools"], ["dark corners"], ["darts"]]
+    outputs = match("ours", Outputs.of(evening.external(pairs), pairs.texts, pairs.texts, shown), evening)
+    document = ground(outputs, evening, exact).document()
+    assert document["supported"] == document["method"]["supported"] == 1
+    assert document["precision"] == document["method"]["precision"]
+    assert document["margin"] == document["controls"]["dealt"]["margin"]["precision"]
+    assert set(document["intervals"]) == {"precision", "margin", "supported"}
+    without = match("ours", Outputs.of(evening.external(pairs), pairs.texts, pairs.texts), evening)
+    assert ground(without, evening, exact).document()["supported"] is None
+    with pytest.raises(UserError, match="1 rows are held-out pairs of 'evening'; two are needed"):
+        ground(outputs.take([0]), evening, exact)
 
 
 def test_a_text_without_claims_is_counted_and_recalls_nothing(evening: Dataset, exact: Grounder) -> None:
@@ -327,10 +368,9 @@ def test_hostile_texts_are_scored(evening: Dataset, text: str) -> None:
     support = cosine_support(HashEncoder(), evidence.background(evening.pairs("train")))
     pairs = evening.pairs("test").select([0])
     start = time.perf_counter()
-    Grounder(evidence, support, Calibration(0.5, {}, {}, {})).score([text], pairs)
-    Grounder(evidence, support, Calibration(0.5, {}, {}, {})).score(
-        ["x"], Pairs(pairs.users, pairs.items, (text,))
-    )
+    grounder = Grounder(evidence, support, Calibration(0.5, {}, {}, {}), word_support(pairs.texts))
+    grounder.score([text], pairs, [[text[:200]]])
+    grounder.score(["x"], Pairs(pairs.users, pairs.items, (text,)))
     assert time.perf_counter() - start < 20
 
 

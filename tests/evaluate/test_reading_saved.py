@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
-from forwhy.evaluate.reading import Outputs
+from forwhy.evaluate.reading import Outputs, read_outputs
 
 IDS = st.lists(st.text(max_size=5), max_size=6) | st.lists(st.integers(0, 99), max_size=6)
 
@@ -20,6 +20,22 @@ def test_outputs_come_back(tmp_path_factory: pytest.TempPathFactory, ids: list, 
     outputs = Outputs.of(list(zip(ids, ids[::-1], strict=True)), texts, texts[::-1])
     outputs.save(path)
     assert Outputs.load(path).frame.equals(outputs.frame)
+
+
+def test_evidence_comes_back_beside_its_text(tmp_path: Path) -> None:
+    outputs = Outputs.of([(1, 2), (1, 1)], ["b", "a"], ["y", "x"], [["warm", "quiet"], []])
+    assert (outputs.predictions, outputs.evidence) == (["a", "b"], [[], ["warm", "quiet"]])
+    outputs.save(tmp_path / "outputs.parquet")
+    assert Outputs.load(tmp_path / "outputs.parquet").take([1]).evidence == [["warm", "quiet"]]
+    assert Outputs.of([(1, 2)], ["b"], ["y"], [[]]).evidence is None
+
+
+def test_evidence_of_a_table_is_a_list_of_texts_or_none(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"prediction": ["a", "b"], "reference": ["x", "y"], "evidence": [["warm"], None]})
+    rows.write_parquet(tmp_path / "theirs.parquet")
+    assert read_outputs(tmp_path / "theirs.parquet").evidence == [["warm"], []]
+    rows.with_columns(evidence=pl.lit("warm")).write_parquet(tmp_path / "words.parquet")
+    assert read_outputs(tmp_path / "words.parquet").evidence is None
 
 
 @pytest.mark.parametrize("kind", ["absent", "text", "columns"])

@@ -34,7 +34,9 @@ def grounding(precision: float) -> dict:
     """As `GroundingTable.document` makes it; the constant is better supported, dealt outputs less."""
 
     def shares(value: float) -> dict:
-        return {"precision": value, "recall": value, "intervals": {"precision": [value - 0.1, value + 0.1]}}
+        ends = [value - 0.1, value + 0.1]
+        shares = dict.fromkeys(("precision", "recall", "supported"), value)
+        return {**shares, "intervals": {"precision": ends, "supported": ends}}
 
     def control(value: float) -> dict:
         margin = precision - value
@@ -44,6 +46,7 @@ def grounding(precision: float) -> dict:
         }
 
     return {
+        **shares(precision),
         "method": {**shares(precision), "excluded": {"no_evidence": 3, "no_claims": 0}},
         "controls": {"reference": control(0.9), "constant": control(0.7), "dealt": control(0.3)},
         "sentence": TRAIN[0],
@@ -88,6 +91,18 @@ def examined(name: str, predictions: Sequence[str], precision: float) -> tuple[E
         protocol={"dataset": "town", "graph": "leak-free", "fingerprint": "f00d" * 16, "seed": 3},
     )
     document["grounding"] = grounding(precision)
+    found, ends = {"text by model": 0.6, "text by profile": 0.55}, [0.5, 0.7]
+    document["two_choice"] = {
+        **found,
+        "intervals": dict.fromkeys(found, ends),
+        "choices": dict.fromkeys(found, 31),
+    }
+    document["specificity"] = {
+        "mrr": 0.3,
+        "intervals": {"mrr": [0.2, 0.4]},
+        "among": 100.0,
+        "chance": {"mrr": 0.052},
+    }
     document["groups"] = {"unseen users": {**document["text"], "pairs": 5}}
     document["exclusions"] = {"empty_prediction": 2}
     document["judge"] = {"model": "a judge", "cost": {"tokens": 12}}

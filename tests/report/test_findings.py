@@ -81,6 +81,42 @@ def test_what_is_read_follows_from_the_intervals() -> None:
     assert "right user" in found["unsure"]["ours"][0]
 
 
+def test_what_is_particular_without_the_name_is_held_against_chance() -> None:
+    found = {"mrr": 0.2, "intervals": {"mrr": [0.15, 0.25]}, "among": 100.0, "chance": {"mrr": 0.052}}
+    [line] = findings.findings([Examined("ours", {"specificity": found})], [])["sure"]["ours"]
+    assert line.endswith("mean of 1 / rank among 100 references 0.200 [0.150, 0.250], 0.052 by chance.")
+    found["intervals"] = {"mrr": [0.05, 0.25]}
+    [line] = findings.findings([Examined("ours", {"specificity": found})], [])["warning"]["ours"]
+    assert "say nothing particular" in line
+    assert findings.findings([Examined("ours", {"specificity": {"tfidf": 0.1}})], [])["sure"] == {}
+
+
+def test_evidence_that_is_shown_is_held_against_another_text() -> None:
+    grounding = {
+        "supported": 0.9,
+        "intervals": {"supported": [0.8, 0.95]},
+        "controls": {"dealt": {"supported": 0.2}},
+    }
+    [line] = findings.findings([Examined("ours", {"grounding": grounding})], [])["sure"]["ours"]
+    assert line.startswith(
+        "The evidence shown beside a text supports 90% of its claims (20% of those of another"
+    )
+    grounding["controls"] = {"dealt": {"supported": 0.85}}
+    assert findings.findings([Examined("ours", {"grounding": grounding})], [])["warning"]["ours"]
+
+
+def test_two_choices_are_held_against_chance() -> None:
+    found = {
+        "text by model": 0.6, "like by history": 0.55, "choices": {"text by model": 31, "like by history": 700},
+        "intervals": {"text by model": [0.4, 0.8], "like by history": [0.52, 0.58]},
+    }  # fmt: skip
+    said = findings.findings([Examined("ours", {"two_choice": found})], [])
+    assert "(text by model), cannot be told beyond chance" in said["unsure"]["ours"][0]
+    assert said["sure"]["ours"][0].endswith("right in 0.550 [0.520, 0.580] of 700 choices; by chance .5.")
+    heading = findings.choice_heading([Examined("ours", {"two_choice": found})])
+    assert heading == "Whose is it, of two people: 60% right (text by model; by chance 50%)"
+
+
 def test_runs_alike_are_introduced_together() -> None:
     ours = run()
     [said] = findings.subject([ours, replace(ours, name="theirs")])

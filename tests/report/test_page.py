@@ -22,7 +22,7 @@ from forwhy.report import write_report
 Two = tuple[Examined, Scored]
 Compared = tuple[list[Comparison], set[tuple[str, str]]]
 PARTS = (
-    "summary", "text", "ranking", "gain", "grounding", "comparisons", "distributions", "training", "usage",
+    "summary", "text", "ranking", "gain", "grounding", "choices", "comparisons", "distributions", "training", "usage",
     "samples", "protocol",
 )  # fmt: skip
 VOID = {"meta", "input", "img", "br", "link", "hr"}

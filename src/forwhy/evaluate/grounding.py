@@ -41,7 +41,7 @@ Sides = Literal["either", "item", "user"]
 PRECISIONS: dict[Sides, str] = {"either": "precision", "item": "precision_item", "user": "precision_user"}
 SUPPORTED = 0.5
 """Of `word_support`: at least half of what a claim says is in one statement."""
-ENDING = re.compile(r"(?:ing|ness|ed|ly|ies?|e?s|e|y)$")
+ENDING = re.compile(r"(?:(?:ing|ness|ed|ly)s?|ies?|e?s|e|y)$")
 CALIBRATION_PAIRS = 500
 BLOCK = 1024
 """Claims compared at once: a text of 10,000 claims costs time, not memory."""
@@ -239,7 +239,7 @@ def fitted(dataset: Dataset, encoder: Encoder, seed: int = 0) -> Grounder:
     Raises:
         UserError: The data set says too little besides the explanations themselves.
     """
-    known, train = KnownStatements(dataset), dataset.pairs("train")
+    known, train = KnownStatements.read(dataset), dataset.pairs("train")
     return Grounder.fit(known, train, cosine_support(encoder, known.background(train, seed=seed)), seed=seed)
 
 
