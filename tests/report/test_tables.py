@@ -16,7 +16,6 @@ from forwhy.evaluate.compare import Comparison, Scored
 from forwhy.evaluate.document import Examined
 from forwhy.report import render, render_examined, tables, write_report
 from forwhy.report.tables import SHOWN_TEXT, Table, shown_ranking, standing
-from forwhy.report.tables import SHOWN_TEXT, Table, shown_ranking, standing
 from forwhy.report.writing import UNSHOWN, clean, number
 
 Two = tuple[Examined, Scored]

@@ -65,10 +65,14 @@ class Names:
         return text if pattern is None else " ".join(pattern.sub(" ", text).split())
 
     def _compiled(self, item: int) -> re.Pattern[str] | None:
-        runs = sorted(set(self._runs(self._titles[item][:LONGEST])), key=len, reverse=True)
+        runs = set(self._runs(self._titles[item][:LONGEST]))
+        # The longest first: of "Drago" and "Drago's" the whole is taken.
+        ordered = sorted(runs, key=lambda run: (len(run), len("".join(run)), run), reverse=True)
         if not runs:
             return None
-        one_of = "|".join(BETWEEN.join(re.escape(word).replace("'", "['’]?") for word in run) for run in runs)
+        one_of = "|".join(
+            BETWEEN.join(re.escape(word).replace("'", "['’]?") for word in run) for run in ordered
+        )
         return re.compile(rf"(?<!\w)(?:{one_of})(?:['’]s?)?(?!\w)", re.IGNORECASE)
 
     def _runs(self, title: str) -> Iterator[Words]:
