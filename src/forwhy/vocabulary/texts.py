@@ -17,6 +17,9 @@ from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import Floats, guessed, unit
 from forwhy.vocabulary.quantizer import kmeans, nearest
 
+OWN = 0.9
+"""Points of those with a text of their own are longer than this, guesses are shorter."""
+
 
 @dataclass(frozen=True)
 class TextWords:

@@ -49,6 +49,8 @@ class Vocabulary(Representations):
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
     text_means: Mapping[Side, Floats] = field(default_factory=dict)
     """side -> [V] the mean text, which text-first words leave out; empty without such words."""
+    text_points: Mapping[Side, NDArray[np.float16]] = field(default_factory=dict)
+    """side -> [N, T] own texts as unit points of the space of text words; zeros of those without one."""
     rewritten: Mapping[str, str | None] = field(default_factory=dict)
     """User words that stand as another one, or as none (None); see `rewrite`. Not saved."""
 
@@ -79,9 +81,9 @@ class Vocabulary(Representations):
 
     def item_vectors(self, items: Sequence[int]) -> Floats:
         """[n, S·M] codewords of items, one after the other."""
-        return self._codewords("item", self.codes["item"][list(items)]).reshape(len(items), -1)
+        return self.codewords("item", self.codes["item"][list(items)]).reshape(len(items), -1)
 
-    def _codewords(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
+    def codewords(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
         """[n, S, M] of codes; zeros where a word was taken out (-1)."""
         parts = [self.codebooks[book][codes_nS[:, slot]] for slot, book in enumerate(self.slots(side))]
         return np.stack(parts, axis=1) * (codes_nS >= 0)[..., None]
@@ -96,7 +98,7 @@ class Vocabulary(Representations):
 
     def _represent(self, side: Side, codes_nS: NDArray[np.integer]) -> Floats:
         """[n, W] the q of rows of codes."""
-        weighted = self._codewords(side, codes_nS) * np.sqrt(self.score_weights)
+        weighted = self.codewords(side, codes_nS) * np.sqrt(self.score_weights)
         if self.config.get("representation") == "sum":
             weighted = weighted[:, 1:] + weighted[:, :1]
         return weighted.reshape(len(weighted), -1).astype(np.float32)
@@ -161,7 +163,7 @@ class Vocabulary(Representations):
         for side, codes in zip(SIDES, (user_codes, item_codes), strict=True):
             words = zip(self.slots(side), codes.tolist(), strict=True)
             names.append([token_name(book, code) if code >= 0 else "" for book, code in words])
-            vectors.append(self._codewords(side, codes[None])[0] * np.sqrt(self.score_weights))
+            vectors.append(self.codewords(side, codes[None])[0] * np.sqrt(self.score_weights))
         added_SS = vectors[0].astype(np.float64) @ vectors[1].T
         return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
 
@@ -226,6 +228,12 @@ class Vocabulary(Representations):
         ]
         return np.asarray(sum(parts[1:], parts[0]))
 
+    def text_point(self, side: Side, text_V: Floats) -> Floats:
+        """[T] a text's vector as a unit point of the space of text words."""
+        basis_VT = self.heads[f"{side}_macro"][:, self.config["slot_dim"] :] * self.config["text_weight"]
+        point_T = (text_V / max(float(np.linalg.norm(text_V)), 1e-9) - self.text_means[side]) @ basis_VT
+        return np.asarray(point_T / max(float(np.linalg.norm(point_T)), 1e-9))
+
     def health(self) -> dict[str, dict[str, float]]:
         """Book -> perplexity of code use (exp of its entropy) and how many codes are used."""
         return {
@@ -248,6 +256,7 @@ class Vocabulary(Representations):
         tensors |= {f"codes.{side}": self.codes[side] for side in SIDES}
         tensors |= {f"head.{book}": head for book, head in self.heads.items()}
         tensors |= {f"text_mean.{side}": mean for side, mean in self.text_means.items()}
+        tensors |= {f"text_points.{side}": points for side, points in self.text_points.items()}
         return Content(
             {"options": self.config, "metrics": self.metrics},
             tensors | self.catalogue.tensors(),
@@ -270,9 +279,8 @@ class Vocabulary(Representations):
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
             heads=stored.group("head."),
-            text_means={
-                side: tensors[f"text_mean.{side}"] for side in SIDES if f"text_mean.{side}" in tensors
-            },
+            text_means=cast("Mapping[Side, Floats]", stored.group("text_mean.")),
+            text_points=cast("Mapping[Side, NDArray[np.float16]]", stored.group("text_points.")),
         )
 
 

@@ -1,0 +1,185 @@
+"""Words of people and items that come later: from a history, from a text, or from both, and from whom each came.
+
+As in BEAT's Fig. 4: semantic neighbours, who have a similar text, say first which graph words fit; then collaborative
+ones, who have similar graph words, refine them. Text words are those of the text itself. No torch.
+
+Legend: N entities of a side, n neighbours, S slots, M codeword width, V encoder width, T text coordinates.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.columns import Side
+from forwhy.errors import UserError
+from forwhy.vocabulary.vocabulary import Floats, Vocabulary
+
+SEMANTIC, COLLABORATIVE = 50, 20
+"""Neighbours that are asked (docs/log.md)."""
+SHARPNESS = 10.0
+"""A neighbour's weight is exp(SHARPNESS · cosine), over the sum of all."""
+REFINED = 0.5
+"""What collaborative neighbours say of a graph word, against the semantic ones."""
+TEXT_COUNTS = 3.0
+"""A text about somebody weighs as many items of their history."""
+
+Kind = Literal["text", "history", "semantic", "collaborative"]
+
+
+class Origin(NamedTuple):
+    """Where a word came from."""
+
+    kind: Kind
+    """`text`: the text that was given. Otherwise somebody: `history`, an item that was taken; `semantic`, near by text;
+    `collaborative`, near by graph words."""
+    side: Side
+    id: str | int | None
+    """External id; None for the text."""
+    weight: float
+    """Share of the word, above 0; those of a word add to one."""
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """The words of somebody or something that was not there in training."""
+
+    codes: NDArray[np.int32]
+    """[S]."""
+    tokens: list[str]
+    """Their names."""
+    origins: list[list[Origin]]
+    """By slot: from whom the word came, the most important first."""
+
+
+class _Voices(NamedTuple):
+    """What some neighbours add to what the slots should hold."""
+
+    kind: Kind
+    side: Side
+    numbers: Sequence[int | None]
+    added_nSM: Floats
+
+
+def assemble(
+    vocabulary: Vocabulary, side: Side, *, history: Sequence[int] = (), text: Floats | None = None
+) -> Newcomer:
+    """Words of a person by the items of their history, by a text about themselves or by both; of an item by its text.
+
+    From a history alone they are those of `Vocabulary.codes_for_history`. O(N·(T + S·M)).
+
+    Args:
+        vocabulary: For texts one with text-first words.
+        side: What comes: `user` or `item`.
+        history: Internal items that a person took.
+        text: [V] vector of the text, by the encoder that the vocabulary was learned with.
+
+    Raises:
+        UserError: Neither a history nor a text; a history of an item; a text for a vocabulary without text-first words.
+    """
+    if side == "item" and len(history):
+        raise UserError("an item has no history; give the text of the item")
+    if text is not None and not vocabulary.text_means:
+        raise UserError("this vocabulary has no text-first words; learn it with vocabulary.text_first = 3")
+    if text is not None and not np.abs(text).sum() > 0:
+        text = None  # a blank text has a vector of zeros
+    if text is None and not len(history):
+        raise UserError(f"nothing is known of the new {side}: give a text or, of a person, a history")
+    share = 0.0 if text is None else TEXT_COUNTS / (TEXT_COUNTS + len(history))
+    voices = [_taken(vocabulary, history, 1 - share)] if len(history) else []
+    if text is not None:
+        voices += _told(vocabulary, side, text, share)
+        voices = list(_refined(vocabulary, side, voices))
+    wanted_SM = np.sum([part.added_nSM.sum(0) for part in voices], axis=0)
+    codes = vocabulary.nearest(side, wanted_SM)
+    return Newcomer(codes, vocabulary.names_of(side, codes), _origins(vocabulary, side, codes, voices))
+
+
+def _taken(vocabulary: Vocabulary, items: Sequence[int], share: float) -> _Voices:
+    """What items of a history say, by `fold_in`."""
+    return _Voices("history", "item", list(items), _folded(vocabulary, items) * (share / len(items)))
+
+
+def _folded(vocabulary: Vocabulary, items: Sequence[int]) -> Floats:
+    """[n, S, M] what each item says of who takes it."""
+    features = vocabulary.item_vectors(items) @ vocabulary.fold_in[:-1] + vocabulary.fold_in[-1]
+    return np.asarray(features.reshape(len(items), len(vocabulary.slots("user")), -1))
+
+
+def _told(vocabulary: Vocabulary, side: Side, text_V: Floats, share: float) -> Iterator[_Voices]:
+    """What the text says of text words, and what those with the nearest texts say of graph words."""
+    levels, known = vocabulary.config["text_first"], side
+    if not vocabulary.text_points[side].any():
+        known = "item" if side == "user" else "user"  # nobody on this side has a text of their own
+    own = np.zeros((1, len(vocabulary.slots(side)), vocabulary.codebooks[f"{side}_macro"].shape[1]))
+    own[0, 0, vocabulary.config["slot_dim"] :] = vocabulary.text_point(side, text_V)
+    yield _Voices("text", side, [None], own * (share * vocabulary.config["text_weight"]))
+    points_NT = np.asarray(vocabulary.text_points[known], np.float32)
+    numbers, weights = _nearest(points_NT, vocabulary.text_point(known, text_V), SEMANTIC)
+    if known == side:
+        said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
+    else:
+        said_nSM = _folded(vocabulary, numbers.tolist()) * weights[:, None, None]
+    said_nSM[:, :levels] = 0
+    yield _Voices("semantic", known, numbers.tolist(), said_nSM * share)
+
+
+def _refined(vocabulary: Vocabulary, side: Side, voices: Sequence[_Voices]) -> Iterator[_Voices]:
+    """Graph words after those on the same side have been asked whose graph words are most alike."""
+    levels = vocabulary.config["text_first"]
+    first = vocabulary.nearest(side, np.sum([part.added_nSM.sum(0) for part in voices], axis=0))
+    everybody = vocabulary.representation(side).reshape(len(vocabulary.codes[side]), len(first), -1)[
+        :, levels:
+    ]
+    weighted = vocabulary.codewords(side, first[None])[0, levels:] * np.sqrt(vocabulary.score_weights)
+    numbers, weights = _nearest(everybody.reshape(len(everybody), -1), weighted.ravel(), COLLABORATIVE)
+    for part in voices:
+        part.added_nSM[:, levels:] *= 1 - REFINED
+        yield part
+    said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
+    said_nSM[:, :levels] = 0
+    yield _Voices("collaborative", side, numbers.tolist(), said_nSM * REFINED)
+
+
+def _nearest(points_NW: Floats, point_W: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
+    """The rows of largest cosine, the nearest first, and their weights, which add to one; rows of zeros are nobody."""
+    sizes = np.linalg.norm(points_NW, axis=1)
+    cosines = points_NW @ point_W / np.maximum(sizes * np.linalg.norm(point_W), 1e-9)
+    cosines[sizes < 1e-9] = -np.inf
+    best = np.argsort(-cosines, kind="stable")[: min(count, int((sizes >= 1e-9).sum()))]
+    weights = np.exp(SHARPNESS * (cosines[best] - cosines[best].max()))
+    return best, np.asarray(weights / weights.sum(), np.float32)
+
+
+def _levelled(words_nSM: Floats, weights_n: Floats) -> Floats:
+    """Weighted, at the mean size of the words: a mean of different directions is short, as if it were unpopular."""
+    added_nSM = words_nSM * weights_n[:, None, None]
+    sizes_S = (np.linalg.norm(words_nSM, axis=2) * weights_n[:, None]).sum(0)
+    return np.asarray(
+        added_nSM * (sizes_S / np.maximum(np.linalg.norm(added_nSM.sum(0), axis=1), 1e-9))[:, None]
+    )
+
+
+def _origins(
+    vocabulary: Vocabulary, side: Side, codes: NDArray[np.int32], voices: Sequence[_Voices]
+) -> list[list[Origin]]:
+    """By slot: everybody who pulled towards the word, by how much."""
+    levels, found = vocabulary.config.get("text_first", 0), []
+    for slot, word_M in enumerate(vocabulary.codewords(side, codes[None])[0]):
+        read = 0 if slot < levels else slot
+        pulls = [
+            Origin(part.kind, part.side, _id(vocabulary, part.side, number), pull)
+            for part in voices
+            for number, pull in zip(part.numbers, (part.added_nSM[:, read] @ word_M).tolist(), strict=True)
+            if pull > 0
+        ]
+        whole = sum(origin.weight for origin in pulls)
+        pulls = [origin._replace(weight=origin.weight / whole) for origin in pulls]
+        found.append(sorted(pulls, key=lambda origin: -origin.weight))
+    return found
+
+
+def _id(vocabulary: Vocabulary, side: Side, number: int | None) -> str | int | None:
+    return None if number is None else vocabulary.catalogue.ids(side).values[number]
