@@ -125,3 +125,18 @@ def test_the_artifact_obeys_the_laws(textual: Vocabulary, tmp_path: Path) -> Non
 def test_what_text_first_cannot_go_with_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="text_first"):
         TokenizerConfig(**options)
+
+
+def test_few_texts_are_enough(learn: Learn, town: Dataset, tmp_path: Path) -> None:
+    """Fewer texts than axes and than words of a book."""
+    titles = ["quiet tea house", "loud jazz bar", "book shop"]
+    named = (
+        town.tables["items"]
+        .select("item_id")
+        .sort("item_id")
+        .with_columns(title=pl.Series(titles + [""] * (len(town.items) - len(titles))))
+    )
+    few = make_dataset("few", {"interactions": town.tables["interactions"], "items": named})
+    found = learn(tmp_path, dataset=few, epochs=1, **TEXT_FIRST)
+    assert len(np.unique(found.codes["item"][: len(titles), 0])) == len(titles)
+    assert all(np.isfinite(book).all() for book in found.codebooks.values())

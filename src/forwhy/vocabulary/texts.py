@@ -17,9 +17,6 @@ from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import Floats, guessed, unit
 from forwhy.vocabulary.quantizer import kmeans, nearest
 
-OWN = 0.9
-"""Points of those with a text of their own are longer than this, guesses are shorter."""
-
 
 @dataclass(frozen=True)
 class TextWords:
@@ -29,12 +26,18 @@ class TextWords:
     """side -> [V] what is taken from a text vector first."""
     basis: Floats
     """[V, T] orthonormal: the principal components of whole texts."""
+    known: Mapping[Side, NDArray[np.bool_]]
+    """side -> [N] whether they have a text of their own."""
     points: Mapping[Side, Floats]
-    """side -> [N, T] of unit norm for those with a text, of norm 0.7 for a guess, zeros where there is none."""
+    """side -> [N, T] of unit norm; a guess for those without a text."""
     codes: Mapping[Side, NDArray[np.int64]]
     """side -> [N, L]."""
     books: Mapping[str, Floats]
     """book -> [K, T]: centres of what the levels before leave."""
+
+    def own(self) -> dict[Side, NDArray[np.float16]]:
+        """Points without the guesses: zeros in their place."""
+        return {side: (self.points[side] * self.known[side][:, None]).astype(np.float16) for side in SIDES}
 
 
 def text_vectors(texts: Mapping[int, Sequence[str]], count: int, encoder: TextEncoder) -> Floats:
@@ -58,21 +61,33 @@ def text_words(vectors: Mapping[Side, Floats], graph: Bipartite, config: Tokeniz
     means = {side: means.get(side, next(iter(means.values()))) for side in SIDES}
     centred = np.concatenate([vectors[side][known[side]] - means[side] for side in SIDES])
     sample = np.random.default_rng(config.seed).permutation(len(centred))[:8192]
-    basis = np.linalg.svd(centred[sample], full_matrices=False)[2][: config.text_dims].T
+    axes = np.linalg.svd(centred[sample], full_matrices=False)[2][: config.text_dims]
+    basis = np.pad(axes, ((0, config.text_dims - len(axes)), (0, 0))).T
     own = {side: unit((vectors[side] - means[side]) @ basis) * known[side][:, None] for side in SIDES}
-    points = {
-        side: slots[:, 0] for side, slots in guessed({s: own[s][:, None] for s in SIDES}, graph).items()
-    }
+    points = _with_guesses(own, known, graph)
     generator = torch.Generator().manual_seed(config.seed)
     codes, books = {}, {}
     for side in SIDES:
-        left = torch.from_numpy(points[side])
-        fitted = known[side] if side == "item" and known[side].any() else np.abs(points[side]).sum(1) > 0
-        found = []
+        left, found = torch.from_numpy(points[side]), []
+        fitted = torch.from_numpy(known[side] if side == "item" and known[side].any() else known[side] | True)
         for book in config.text_books(side):
-            words = kmeans(left[torch.from_numpy(fitted)], config.codes, generator)
+            words = kmeans(left[fitted], config.codes, generator)
             found.append(nearest(left, words))
             left = left - words[found[-1]]
             books[book] = words.numpy()
         codes[side] = torch.stack(found, 1).numpy()
-    return TextWords(means, basis, points, codes, books)
+    return TextWords(means, basis, known, points, codes, books)
+
+
+def _with_guesses(
+    own: Mapping[Side, Floats], known: Mapping[Side, NDArray[np.bool_]], graph: Bipartite
+) -> dict[Side, Floats]:
+    """Texts and guesses, which are means of many and so all alike: spread along each axis as widely as texts are."""
+    spread_T = np.concatenate([own[side][known[side]] for side in SIDES]).std(0)
+    found: dict[Side, Floats] = {}
+    for side, slots in guessed({side: own[side][:, None] for side in SIDES}, graph).items():
+        found[side], silent = own[side].copy(), ~known[side]
+        if silent.any():
+            guesses = slots[silent, 0]
+            found[side][silent] = unit(guesses / np.maximum(guesses.std(0), 1e-6) * spread_T)
+    return found

@@ -34,7 +34,7 @@ from forwhy.vocabulary.network import (
 )
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
-from forwhy.vocabulary.texts import OWN, TextWords, text_vectors, text_words
+from forwhy.vocabulary.texts import TextWords, text_vectors, text_words
 from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class BehaviourTokenizer:
             fold_in=_fold_in(graph, network, found["item"]),
             heads=heads,
             text_means=network.text.means if network.text else {},
-            text_points=_own_points(network.text) if network.text else {},
+            text_points=network.text.own() if network.text else {},
         )
 
 
@@ -319,12 +319,6 @@ def _ridge(features_NF: NDArray[np.floating], wanted_NW: NDArray[np.floating]) -
     gram = features.T @ features
     gram += np.eye(len(gram)) * (1e-3 * np.trace(gram) / len(gram))
     return np.linalg.solve(gram, features.T @ wanted).astype(np.float32)
-
-
-def _own_points(text: TextWords) -> dict[Side, NDArray[np.float16]]:
-    """Points without the guesses, which are shorter."""
-    own = {side: np.linalg.norm(points, axis=1, keepdims=True) > OWN for side, points in text.points.items()}
-    return {side: (text.points[side] * own[side]).astype(np.float16) for side in SIDES}
 
 
 @torch.no_grad()
