@@ -42,7 +42,8 @@ def test_names_filler_and_long_phrases_are_no_glosses(bad: str) -> None:
 
 
 def test_phrases_that_say_the_same_stand_once() -> None:
-    assert set(glosses(*COMMON, "~Visits to the South")) == set(COMMON)
+    found = glosses(*COMMON, "~Visits to the South")
+    assert sorted(map(str.lower, found)) == sorted(map(str.lower, COMMON))
 
 
 def test_where_nothing_is_fit_there_is_something_to_read() -> None:

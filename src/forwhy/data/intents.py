@@ -208,8 +208,9 @@ def _intent(phrase: str) -> str:
         return ""
     if len(text.split()) <= LONGEST_PHRASE:
         return text
-    pieces = [short for piece in LISTED.split(text) for short in _short(piece.strip(EDGES))]
-    return next((piece for piece in pieces if telling_words(piece)), "")
+    # What is wanted, not that it is; a lone word is seldom what a sentence is about.
+    pieces = [short for piece in LISTED.split(FOND.sub("", text)) for short in _short(piece.strip(EDGES))]
+    return max(filter(telling_words, pieces), key=lambda piece: " " in piece, default="")
 
 
 def _extracted(dataset: Dataset, kind: Literal["intents", "profiles"], side: Side) -> set[int]:
@@ -248,7 +249,7 @@ def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:
     spread = Counter(word for title in titles for word in telling_words(title))
     found = {}
     for number, (names, text) in enumerate(zip(kinds, texts, strict=True)):
-        said = names + phrases_from_profile(text)
+        said = names + [phrase for phrase in phrases_from_profile(text) if " " in phrase or not names]
         found[number] = (said or distinct_phrases(_kinds(titles[number], spread), limit))[:limit]
     return found
 

@@ -183,6 +183,11 @@ _KNOWN = 3
 """Phrases that must hold a capitalised word before it is more than somebody's name."""
 _OF_A_PLACE = re.compile(r"(?:an|ese|ish|ern|ic)s?$")
 """Ends of words that are written large and are nobody's name: Italian, Chinese, Spanish, Southern, Nordic."""
+_CLAUSE = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|been|being|be|gets?|must|can|will|they|he|she|his|her|i|my|we|our|you|your)\b",
+    re.IGNORECASE,
+)
+"""A phrase with such a word tells a story or says it of somebody; one that names a thing can stand in any sentence."""
 
 
 def describe_words(
@@ -238,7 +243,8 @@ def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
         couple = any(one and other for one, other in pairwise(names))
         owner = any(not small[word.lower()] for word in re.findall(r"\b([A-Z]\w+)['’]s\b", phrase))
         short = len(phrase.split()) <= LONGEST_PHRASE
-        return bool(short and telling_words(phrase) and not (rare or couple or owner))
+        names_a_thing = telling_words(phrase) and not _CLAUSE.search(phrase)
+        return bool(short and names_a_thing and not (rare or couple or owner))
 
     found = np.array([fit(phrase, words) for phrase, words in zip(phrases, split, strict=True)], bool)
     return found if found.any() else ~found
@@ -256,15 +262,18 @@ def _glosses(
     if not book.phrases:
         return [([], []) for _ in text_KV]
     owned: dict[int, Counter[int]] = defaultdict(Counter)  # code -> how many of its owners have each phrase
+    owners: Counter[int] = Counter()
     rows = book.rows[side]
+    share_P = np.bincount(rows[rows >= 0], minlength=len(book.phrases)) / max(int(book.known(side).sum()), 1)
     for entity in np.flatnonzero(book.known(side)):
         phrases = rows[entity][rows[entity] >= 0]
         for code in set(own_NS[entity].tolist()):
             owned[code].update(phrases[fit_P[phrases]].tolist())
+            owners[code] += 1
     centred = book.vectors - book.vectors.mean(0)
     told = []
     for code, closeness_P in enumerate(text_KV @ unit(centred).T):
-        scores = _scores(owned[code], np.where(fit_P, closeness_P, 0), centred)
+        scores = _scores(owned[code], owners[code] * share_P, np.where(fit_P, closeness_P, 0), centred)
         best = sorted(scores, key=lambda phrase: (-scores[phrase], phrase))[:_CANDIDATES]
         keywords = _keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity)
         told.append(([book.phrases[phrase] for phrase in _different(best, book.vectors)], keywords))
@@ -280,16 +289,20 @@ def _different(best: Sequence[int], vectors_PV: Floats) -> list[int]:
     return chosen
 
 
-def _scores(counts: Counter[int], closeness_P: Floats, centred_PV: Floats) -> dict[int, float]:
-    """Phrase -> how telling it is: near the word in text, near the owners' mean, and shared by several owners.
+def _scores(
+    counts: Counter[int], expected_P: NDArray[np.float64], closeness_P: Floats, centred_PV: Floats
+) -> dict[int, float]:
+    """Phrase -> how telling it is: near the word in text, near its owners' mean, had by more of them than by chance.
 
     `counts`: how many owners of the word have each phrase; where none has any, only the nearness to the word counts.
+    `expected_P`: how many would if they were drawn from everybody.
     """
     if not counts:
         top = np.argsort(-closeness_P)[:_CANDIDATES]
         return {int(phrase): float(closeness_P[phrase]) for phrase in top if closeness_P[phrase] > 0}
     phrases = np.fromiter(counts, np.int64, len(counts))
-    shared = np.log1p(np.fromiter(counts.values(), np.float64, len(counts)))
+    had = np.fromiter(counts.values(), np.float64, len(counts))
+    shared = np.log1p(np.maximum(had - expected_P[phrases], 0.1 * had))
     middle = (centred_PV[phrases] * shared[:, None]).sum(0, keepdims=True)
     near = (unit(centred_PV[phrases]) @ unit(middle).T).ravel()
     scores = np.maximum(0.3 * near + closeness_P[phrases], 1e-3) * (1 + 0.3 * shared)
