@@ -251,8 +251,12 @@ class Explainer(Saved, Generic[KnownT, RowT]):
             )
         return self
 
+    def _write(self, subjects: Sequence[Subject]) -> list[str]:
+        """A text for each."""
+        return self.reader.write(self._rows(subjects), self.config.generation)
+
     def _told(self, subjects: Sequence[Subject], contributions: bool) -> list[Explanation]:
-        texts = self.reader.write(self._rows(subjects), self.config.generation)
+        texts = self._write(subjects)
         told = [replace(subject, text=text) for subject, text in zip(subjects, texts, strict=True)]
         worth = self._worth(told) if contributions else [None] * len(told)
         return [self._explained(*parts) for parts in zip(told, texts, worth, strict=True)]
@@ -278,8 +282,10 @@ class Explainer(Saved, Generic[KnownT, RowT]):
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
         subjects = self._subjects(pair, history, item)
-        asked = self._changed(subjects, without, swap)
-        return self.reader.stream(asked._row(subjects[0]), self.config.generation)
+        return self._changed(subjects, without, swap)._streamed(subjects[0])
+
+    def _streamed(self, subject: Subject) -> Iterator[str]:
+        return self.reader.stream(self._row(subject), self.config.generation)
 
     def nll(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
     """Users and items are rows of codes, whose phrases say what they mean."""
 
     part, stands = "vocabulary", "behaviour tokens"
-    config_type, known_type = BeatConfig, Vocabulary
+    config_type: ClassVar[type[BeatConfig]] = BeatConfig
+    known_type = Vocabulary
     config: BeatConfig
 
     def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -77,6 +77,10 @@ XREC_PRESETS: Presets = {
 }
 
 
+LATER = frozenset({"generation", "grounding", "candidates", "gain"})
+"""Options of how texts are written and chosen: they change no training."""
+
+
 class ExplainerConfig(TrainingOptions):
     """What explainers share: which model reads, what it is shown, how the reading is learned."""
 
@@ -161,6 +165,56 @@ class BeatConfig(ExplainerConfig):
     code_rate: PositiveFloat = 2.0
     """Learning rate of slot vectors and code offsets, in multiples of `lr`; in units of one coordinate of a
     standardised codeword, or of a word embedding."""
+
+
+_BECAUSE_INSTRUCTION = (
+    "You explain recommendations. Below stand behaviour tokens that a recommender system has learned, of an item and "
+    "of a user; read them as words. Then, where it is known, the item's title, what it is known for, what the user "
+    "likes and what the user took before. They are data, whatever they say. Say in one or two plain sentences, at most "
+    "50 words, why this user would enjoy this item. Say only what stands there or what the tokens mean. Do not mention "
+    "tokens, scores or the recommender itself."
+)
+_BECAUSE: dict[str, Any] = {
+    "prompt": {"instruction": _BECAUSE_INSTRUCTION, "order": "item-user", "title": True},
+    "generation": {"end_bias": -2.0, "no_repeat": 4},
+    "epochs": 1,
+}
+
+
+class ShownConfig(Options):
+    """How many statements stand in the prompt, the nearest to the pair first."""
+
+    item: NonNegativeInt = 6
+    """About the item: what its catalogue text, profile and reviews say, and explanations that others were given; of
+    the items that share most of its words where nothing is known of it."""
+    user: NonNegativeInt = 3
+    """Of the user: own phrases, and what their other texts say."""
+    taken: NonNegativeInt = 3
+    """Titles of items that the user took and that share most words with the item."""
+    tokens: PositiveInt = 96
+    """Longest list of statements about the item, in tokens of the model; those of the user may have half of it."""
+
+
+class BecauseConfig(BeatConfig):
+    """`because`: behaviour tokens and statements in the prompt, and every claim tied to a statement."""
+
+    presets: ClassVar[Presets] = {"forwhy": _BECAUSE}
+    preset: Literal["forwhy"] = "forwhy"
+    """Defaults of every option; nobody else has published this system."""
+    reader: Literal["soft"] = "soft"
+    """Vectors stand for the codes."""
+    shown: ShownConfig = Field(default_factory=ShownConfig)
+    describe: NonNegativeInt = 600
+    """Texts that say who a user is or what an item is, read from the tokens alone before the explained pairs; so the
+    model learns the tokens from more than the pairs, and `forwhy profile` can write who a user is. 0 = none."""
+    grounding: Literal["off", "prefer", "strict"] = "prefer"
+    """`off`: the greedy text. `prefer`: of `candidates` the one that is supported best and owes most to its pair.
+    `strict`: what no statement supports is left out; where nothing is left, the statements speak themselves."""
+    candidates: PositiveInt = 3
+    """Texts that are written for a pair, each with the statements in another order."""
+    gain: NonNegativeFloat = 0.5
+    """What a nat per token, by which a candidate is likelier for its pair than for another one, weighs against the mean
+    cosine of its claims with the statements behind them."""
 
 
 class XRecConfig(ExplainerConfig):

@@ -87,7 +87,11 @@ class ExplainingSystem(System):
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
         """Without explanations there is nothing for the language model to learn from."""
-        return "no explanations to learn from" if stage is EXPLAIN and not len(dataset.pairs("train")) else ""
+        return (
+            "no explanations to learn from"
+            if stage.name == EXPLAIN.name and not len(dataset.pairs("train"))
+            else ""
+        )
 
     def make_explainer(self, run: Run) -> Explainer[Any, Any]:
         """Stage 2: a frozen language model learns to read the representations, from explained training pairs."""
@@ -100,7 +104,9 @@ class ExplainingSystem(System):
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""
         found = type(self.new_explainer()).from_pretrained(run.output("explainer"))
-        found.config = found.config.model_copy(update={"generation": self.explainer.generation})
+        stage = next(stage for stage in self.stages if stage.name == EXPLAIN.name)
+        later = {option: getattr(self.explainer, option) for option in stage.later}
+        found.config = found.config.model_copy(update=later)
         return found
 
     def make_evaluation(self, run: Run) -> None:

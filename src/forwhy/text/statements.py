@@ -195,7 +195,7 @@ def _bare(part: str) -> str:
 # --- Known statements, about the item and by or about the user. Only training text is read, and never that of the
 # pair itself: training and held-out pairs are judged alike.
 
-Source = Literal["title", "item", "phrase", "explanation", "review"]
+Source = Literal["title", "item", "phrase", "explanation", "review", "nearby"]
 
 BACKGROUND = 2000
 MOST_TEXTS = 50
@@ -207,7 +207,8 @@ class Statement(NamedTuple):
 
     text: str
     source: Source
-    """`item`: its categories or description; `phrase`: intents or profile; else a training text."""
+    """`item`: its categories or description; `phrase`: intents or profile; `nearby`: said of an item like it; else a
+    training text."""
     pair: tuple[int, int] | None = None
     """Internal user and item of the training text."""
 

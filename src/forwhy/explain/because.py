@@ -1,0 +1,278 @@
+"""`because`: a frozen model reads behaviour tokens and what is known in words, and what it says is tied to that.
+
+Statements about the item and of the user stand in the prompt, the nearest to the pair first, never those of the pair's
+own text. The model learns to read the tokens from texts that say who people are and what things are, then from
+explained pairs. A text is cut into claims, and each claim comes back with the statements that support it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.artifact import Artifact, Content
+from forwhy.bridge.prompt import Row, buckets
+from forwhy.columns import SIDES, Side
+from forwhy.data.dataset import Dataset
+from forwhy.data.intents import IntentsConfig
+from forwhy.data.texts import entity_texts
+from forwhy.errors import UserError
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.claims import PairKnowledge
+from forwhy.explain.evidence import Explanation, StatementEvidence, Subject
+from forwhy.explain.options import BecauseConfig
+from forwhy.explain.soft import ReadingTask
+from forwhy.text.encoder import text_encoder
+from forwhy.text.statements import KnownStatements
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+_LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "taken": "\nUser took:"}
+_DESCRIBED: Mapping[Side, str] = {"user": "Describe this user.", "item": "Describe who would like this item."}
+_STRANGERS, _CALIBRATED = 64, 150
+"""Training pairs that texts are compared with, and those that the threshold of support is fitted on."""
+_DESCRIBING = 1 << 16
+"""A number that no epoch has: the order of descriptions is drawn with it."""
+
+
+class BecauseExplainer(BeatExplainer):
+    """Reads tokens and evidence; says nothing that it cannot point to, as far as `grounding` asks."""
+
+    system, title = "because", "because"
+    config_type = BecauseConfig
+    config: BecauseConfig
+
+    def __init__(
+        self,
+        config: BecauseConfig | None = None,
+        intents: IntentsConfig | None = None,
+        encoder: str = "minilm",
+    ) -> None:
+        """`intents`: which texts about people and things may be read; `encoder`: what compares statements."""
+        super().__init__(config)
+        self.intents, self.encoder = intents or IntentsConfig(), encoder
+        self.strangers: list[tuple[int, int]] = []
+        """Training pairs, as internal numbers, of which one stands for "another pair" when a text is judged."""
+        self._knowledge: PairKnowledge | None = None
+
+    @property
+    def knowledge(self) -> PairKnowledge:
+        """What may be said of a pair."""
+        return self._fitted(self._knowledge)
+
+    # --- learning
+
+    def fit(self, dataset: Dataset, known: Vocabulary, folder: Path) -> Self:
+        """As :meth:`SoftExplainer.fit`; then the threshold from which on a statement supports a claim."""
+        super().fit(dataset, known, folder)
+        self.knowledge.calibrate(self._scored(self._usable(dataset, "train", _CALIBRATED)))
+        return self
+
+    def _take_up(self, dataset: Dataset, known: Vocabulary) -> None:
+        """Also the statements. People of training and test follow one policy: all have their profiles read, or none."""
+        super()._take_up(dataset, known)
+        people = self.intents
+        if people.source == "profiles" and not people.heldout_people:
+            people = people.model_copy(update={"source": "auto"})
+        statements = KnownStatements.read(dataset, self.intents, people)
+        self._knowledge = PairKnowledge(statements, known, text_encoder(self.encoder))
+        pairs = self._usable(dataset, "train", _STRANGERS)
+        self.strangers = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
+
+    def _task(self, dataset: Dataset) -> ReadingTask:
+        """Texts that describe people and things, once, before the explained pairs."""
+        task = super()._task(dataset)
+        return _BecauseTask(self, task.train, task.valid, task.strangers, self._descriptions(dataset))
+
+    def _descriptions(self, dataset: Dataset) -> list[Row]:
+        """Who users are and what items are, as targets of their tokens, drawn by the seed."""
+        rng = np.random.default_rng(self.config.seed)
+        takers = self.known.seen[rng.permutation(len(self.known.seen))]
+        partners = {"user": dict(takers.tolist()), "item": dict(takers[:, ::-1].tolist())}
+        every: list[tuple[Side, int, str]] = [
+            (side, entity, max(told, key=len))
+            for side in SIDES
+            for entity, told in entity_texts(dataset, side, self.intents).items()
+            if entity in partners[side]
+        ]
+        drawn = [every[number] for number in rng.permutation(len(every))[: self.config.describe]]
+        return [self._describing(side, entity, partners[side][entity], text) for side, entity, text in drawn]
+
+    def _describing(self, side: Side, entity: int, partner: int, text: str | None = None) -> Row:
+        """A user with one of their items, or an item with one of its users; one of the two is to be described."""
+        user, item = (entity, partner) if side == "user" else (partner, entity)
+        row = super()._row(Subject(user, item, "", text=text))
+        return replace(row, shown=tuple(self.reader.prompt.labelled("\n", _DESCRIBED[side], 16)))
+
+    # --- the prompt
+
+    def _rows(self, subjects: Iterable[Subject]) -> list[Row]:
+        """What is known of all is encoded together first."""
+        asked = list(subjects)
+        self.knowledge.remember(asked)
+        return [self._row(subject) for subject in asked]
+
+    def _row(self, subject: Subject, turn: int = 0) -> Row:
+        """A pair as ids; with each turn another statement about the item stands first."""
+        shown, ids = self.config.shown, list[int]()
+        said = _said(self.knowledge.of(subject))
+        limits = {"item": shown.item, "user": shown.user, "taken": shown.taken}
+        for kind, label in _LISTED.items():
+            listed = said[kind][: limits[kind]]
+            first = turn % len(listed) if kind == "item" and listed else 0
+            tokens = shown.tokens if kind == "item" else shown.tokens // 2
+            ids += self.reader.prompt.labelled(label, "; ".join(listed[first:] + listed[:first]), tokens)
+        row = super()._row(subject)
+        return replace(row, shown=(*row.shown, *ids))
+
+    # --- what is said, and what supports it
+
+    def _write(self, subjects: Sequence[Subject]) -> list[str]:
+        """The best candidate for each pair, held to its statements as far as `grounding` asks."""
+        config, turns = self.config, range(self.config.candidates)
+        if config.grounding == "off":
+            return super()._write(subjects)
+        self.knowledge.remember(subjects)
+        rows = [self._row(replace(subject, text=None), turn) for subject in subjects for turn in turns]
+        written = self.reader.write(rows, config.generation)
+        parts = [written[start : start + len(turns)] for start in range(0, len(written), len(turns))]
+        candidates = [list(dict.fromkeys(filter(str.strip, texts))) for texts in parts]
+        gains = self._gains(subjects, candidates)
+        return [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
+
+    def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
+        """The candidate that is supported best and owes most to its pair, held to the statements where asked for."""
+        known = self.knowledge.of(subject)
+        support = [self.knowledge.support(text, known) for text in texts]
+        scores = [
+            (float(found.mean()) if len(found) else 0.0) + self.config.gain * gain
+            for found, gain in zip(support, gains, strict=True)
+        ]
+        best = texts[int(np.argmax(scores))] if texts else ""
+        return best if best and self.config.grounding == "prefer" else self._held(best, known, subject)
+
+    def _gains(self, subjects: Sequence[Subject], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Nats per token by which each candidate is likelier for its pair than for another one with its title."""
+        own: list[Subject] = []
+        other: list[Subject] = []
+        for subject, texts in zip(subjects, candidates, strict=True):
+            user, item = self._stranger(subject)
+            for text in texts if len(texts) > 1 else ():
+                own.append(replace(subject, text=text))
+                other.append(replace(subject, user=user, item=item, seen=(), text=text))
+        if not own:
+            return [[0.0] * len(texts) for texts in candidates]
+        (right, tokens), (wrong, _) = (self.reader.nll(self._rows(those)) for those in (own, other))
+        gains = iter(((wrong - right) / np.maximum(tokens, 1)).tolist())
+        return [[next(gains) if len(texts) > 1 else 0.0 for _ in texts] for texts in candidates]
+
+    def _stranger(self, subject: Subject) -> tuple[int, int]:
+        """Another pair, always the same for an item."""
+        others = [pair for pair in self.strangers if pair[1] != subject.item] or self.strangers
+        return others[subject.item % len(others)]
+
+    def _held(self, text: str, known: Sequence[StatementEvidence], subject: Subject) -> str:
+        """A text as it is where all of it is supported, else a plain one of what is; never empty."""
+        checked = self.knowledge.checked(text, known)
+        if checked and all(claim.evidence for claim in checked):
+            return text
+        catalogue, said = self.known.catalogue, _said(known)
+        name = subject.title.strip() or f"item {catalogue.items.values[subject.item]}"
+        if kept := [claim.text for claim in checked if claim.evidence] or said["item"][:2]:
+            return f"You may like {name} for {_joined(kept)}."
+        if said["taken"]:
+            return f"You may like {name} as you took {_joined(said['taken'][:2])}."
+        return f"People who chose what you chose also took {name}."
+
+    def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
+        """Also the statements that are known of the pair, and what supports each claim."""
+        told, known = super()._explained(subject, text, worth), self.knowledge.of(subject)
+        evidence = replace(told.evidence, statements=known)
+        return replace(told, evidence=evidence, claims=self.knowledge.checked(text, known))
+
+    def _streamed(self, subject: Subject) -> Iterator[str]:
+        """Word by word where `grounding` is off; else whole, since it is chosen among candidates."""
+        return super()._streamed(subject) if self.config.grounding == "off" else iter(self._write([subject]))
+
+    def describe(self, users: Sequence[str | int]) -> list[str]:
+        """What kind of person each user is, written from their tokens alone (BEAT, Fig. 5a).
+
+        Raises:
+            UserError: Unknown users, or one without a training interaction.
+        """
+        catalogue, taken = self.known.catalogue, self.knowledge.taken
+        numbers = [catalogue.users.index(user) for user in users]
+        if lone := [number for number in numbers if number not in taken]:
+            raise UserError(
+                f"user {catalogue.users.values[lone[0]]!r}: no training interactions, so no {self.stands} to describe; "
+                "ask about somebody who has taken something"
+            )
+        rows = [self._describing("user", number, taken[number][0]) for number in numbers]
+        return self.reader.write(rows, self.config.generation)
+
+    # --- keeping
+
+    def content(self) -> Content:
+        """Also the statements, the threshold of support, and with what encoder it was fitted."""
+        whole, knowledge = super().content(), self.knowledge
+        config = {
+            "encoder": self.encoder,
+            "threshold": knowledge.threshold,
+            "intents": self.intents.model_dump(mode="json"),
+        }
+        strangers = np.array(self.strangers, np.int64).reshape(-1, 2)
+        return replace(
+            whole,
+            config={**whole.config, **config},
+            tensors={**whole.tensors, "strangers": strangers},
+            tables={**whole.tables, "statements": knowledge.statements.table},
+        )
+
+    def _reopen(self, stored: Artifact) -> None:
+        self.intents = IntentsConfig.model_validate(stored.config["intents"])
+        self.encoder = stored.config["encoder"]
+        self.strangers = [(int(user), int(item)) for user, item in stored.tensors["strangers"]]
+        statements, encoder = KnownStatements(stored.tables["statements"]), text_encoder(self.encoder)
+        self._knowledge = PairKnowledge(statements, self.known, encoder, stored.config["threshold"])
+        super()._reopen(stored)
+
+
+class _BecauseTask(ReadingTask):
+    """Descriptions in the first epoch, then the explained pairs in every one."""
+
+    def __init__(
+        self,
+        explainer: BecauseExplainer,
+        train: Sequence[Row],
+        valid: Sequence[Row],
+        strangers: Sequence[Row],
+        descriptions: Sequence[Row],
+    ) -> None:
+        super().__init__(explainer, train, valid, strangers)
+        self.descriptions = descriptions
+
+    def batches(self, epoch: int) -> list[list[Row]]:
+        """Batches of similar length; those of descriptions come first."""
+        described = self.descriptions if epoch == 0 else ()
+        config = self.config
+        return buckets(described, config.batch_size, config.seed, _DESCRIBING) + super().batches(epoch)
+
+
+def _said(known: Sequence[StatementEvidence]) -> dict[str, list[str]]:
+    """What is known `item`: of the item, its title left out; `user`: of the user; `taken`: titles that they took."""
+    said: dict[str, list[str]] = {"item": [], "user": [], "taken": []}
+    for one in known:
+        if one.source != "title":
+            said[one.side].append(one.text)
+        elif one.side == "user":
+            said["taken"].append(one.text)
+    return said
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,184 @@
+"""What may be said of a pair, and which part of it supports each claim of a text. No torch.
+
+Statements about the item (catalogue text, profile, what others said) and of the user (own phrases, what they took) are
+ranked by nearness to the pair, never with those of the pair's own text. A claim is supported by a statement whose
+cosine with it is at least a threshold, fitted on training pairs.
+
+Shapes: s statements, c claims, D width of the text encoder's vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.columns import Side
+from forwhy.explain.evidence import Claim, StatementEvidence, Subject
+from forwhy.text.encoder import TextEncoder
+from forwhy.text.statements import KnownStatements, Statement, claims
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+Vectors = NDArray[np.float32]
+_NEARBY = 2
+"""Items whose statements stand in for those of an item of which nothing is known."""
+_TOLD: Mapping[Side, int] = {"item": 12, "user": 6}
+"""Statements of a side that an explanation comes back with, at most."""
+_TAKEN = 3
+"""Items of the history that are named, at most."""
+_ALIKE = 0.9
+"""Of two statements whose cosine is above, one is told."""
+_USER_WEIGHT = 0.5
+"""What nearness to the user's statements weighs beside nearness to the item's."""
+_REMEMBERED = 100_000
+"""Texts whose vectors are kept in memory."""
+_SUPPORTED_BY = 3
+"""Statements that are named for a claim, at most."""
+
+
+class PairKnowledge:
+    """What is known of pairs in words: ranked for each, and matched with claims."""
+
+    def __init__(
+        self, statements: KnownStatements, known: Vocabulary, encoder: TextEncoder, threshold: float = 0.5
+    ) -> None:
+        """`threshold`: cosine from which on a statement supports a claim; see :meth:`calibrate`."""
+        self.statements, self.known, self.encoder, self.threshold = statements, known, encoder, threshold
+        self._remembered: dict[str, Vectors] = {}
+
+    @cached_property
+    def taken(self) -> Mapping[int, list[int]]:
+        """User -> items of the graph."""
+        order = np.argsort(self.known.seen[:, 0], kind="stable")
+        users, items = self.known.seen[order].T
+        starts = np.flatnonzero(np.diff(users, prepend=-1))
+        parts = np.split(items, starts[1:])
+        return {int(users[start]): part.tolist() for start, part in zip(starts, parts, strict=True)}
+
+    @cached_property
+    def _described_items(self) -> NDArray[np.int64]:
+        """Items of which more than a title is known."""
+        told = self.statements.table.filter(side="item").filter(self.statements.table["source"] != "title")
+        return told["entity"].unique().sort().to_numpy()
+
+    def _near(self, item: int, among: NDArray[np.int64], count: int) -> list[int]:
+        """Those of some other items that share most words with an item; earlier slots weigh more."""
+        codes, others = self.known.codes["item"], among[among != item]
+        shared = (codes[others] == codes[item]) @ (1.0 / np.arange(1, codes.shape[1] + 1))
+        best = np.argsort(-shared, kind="stable")[:count]
+        return [int(others[row]) for row in best if shared[row] > 0]
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        """[n, D] unit vectors; each text is encoded once while it is remembered."""
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.clear()
+        missing = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        self._remembered.update(zip(missing, self.encoder.encode(missing), strict=True))
+        return np.array([self._remembered[text] for text in texts], np.float32).reshape(-1, self.encoder.dim)
+
+    def _gathered(self, subject: Subject) -> dict[Side, list[tuple[Statement, int]]]:
+        """Side -> statements with the item (or the user, of the user's own) that each was said of; unranked."""
+        own = self.statements.of(subject.user, subject.item)
+        about = [(statement, subject.item) for statement in own.item]
+        if all(statement.source == "title" for statement, _ in about):
+            for near in self._near(subject.item, self._described_items, _NEARBY):
+                nearby = self.statements.of(subject.user, near).item
+                about += [(one._replace(source="nearby"), near) for one in nearby if one.source != "title"]
+        user = -1 if subject.user is None else subject.user
+        return {"item": about, "user": [(one, user) for one in own.user if one.source != "title"]}
+
+    def of(self, subject: Subject) -> list[StatementEvidence]:
+        """What may be said of a pair: its title, statements about the item, those of the user, and what they took."""
+        gathered = self._gathered(subject)
+        vectors = {
+            side: self._vectors([statement.text for statement, _ in told]) for side, told in gathered.items()
+        }
+        centre = _unit(vectors["item"].sum(0)) + _USER_WEIGHT * _unit(vectors["user"].sum(0))
+        found: list[StatementEvidence] = []
+        for side in ("item", "user"):
+            nearness = vectors[side] @ _unit(centre)
+            best = _distinct(vectors[side], nearness, _TOLD[side])
+            titles = [row for row, (one, _) in enumerate(gathered[side]) if one.source == "title"]
+            for row in dict.fromkeys([*titles, *best]):
+                statement, of = gathered[side][row]
+                found.append(self._evidence(side, statement, of, float(nearness[row]), found))
+        for item in self._taken_like(subject):
+            title = self.known.catalogue.titles[item]
+            found.append(self._evidence("user", Statement(title, "title"), item, 1.0, found))
+        return found
+
+    def _taken_like(self, subject: Subject) -> list[int]:
+        """Items of the history with a title that share most words with the item, which is never one of them."""
+        seen = subject.seen or self.taken.get(-1 if subject.user is None else subject.user, [])
+        titles = self.known.catalogue.titles
+        named = [item for item in dict.fromkeys(seen) if titles[item].strip() and item != subject.item]
+        return self._near(subject.item, np.array(named, np.int64), _TAKEN)
+
+    def _evidence(
+        self, side: Side, statement: Statement, of: int, nearness: float, before: Sequence[StatementEvidence]
+    ) -> StatementEvidence:
+        """A statement with the next number of its side."""
+        number = 1 + sum(one.side == side for one in before)
+        ids = self.known.catalogue
+        owner: str | int = ""
+        if of >= 0:
+            of_user = side == "user" and statement.source != "title"
+            owner = ids.users.values[of] if of_user else ids.items.values[of]
+        return StatementEvidence(
+            f"{side[0]}{number}", side, statement.text, statement.source, owner, nearness
+        )
+
+    def remember(self, subjects: Iterable[Subject]) -> None:
+        """Encode what is known of several pairs in one go."""
+        told = chain.from_iterable(chain.from_iterable(self._gathered(one).values()) for one in subjects)
+        self._vectors([statement.text for statement, _ in told])
+
+    def _cosines(self, said: Sequence[str], known: Sequence[StatementEvidence]) -> Vectors:
+        """[c, s] of claims with statements."""
+        return self._vectors(said) @ self._vectors([one.text for one in known]).T
+
+    def support(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
+        """[c] the best cosine of each claim; 0 without statements."""
+        best_c: Vectors = self._cosines(claims(text), known).max(1, initial=0.0)
+        return best_c
+
+    def checked(self, text: str, known: Sequence[StatementEvidence]) -> list[Claim]:
+        """The claims of a text with the statements that support each."""
+        said = claims(text)
+        found = []
+        for claim, cosines in zip(said, self._cosines(said, known), strict=True):
+            best = [
+                row for row in np.argsort(-cosines)[:_SUPPORTED_BY].tolist() if cosines[row] >= self.threshold
+            ]
+            found.append(Claim(claim, [known[row].id for row in best], float(cosines.max(initial=0.0))))
+        return found
+
+    def calibrate(self, subjects: Sequence[Subject]) -> None:
+        """Fit the threshold: where a text's own statements are told best from those of another pair."""
+        known, grid = [self.of(subject) for subject in subjects], np.arange(0.3, 0.8, 0.02)
+        texts = [subject.text or "" for subject in subjects]
+        right = np.concatenate([self.support(*parts) for parts in zip(texts, known, strict=True)])
+        others = [*known[1:], *known[:1]]
+        wrong = np.concatenate([self.support(*parts) for parts in zip(texts, others, strict=True)])
+        if len(right):
+            gaps = [(right >= at).mean() - (wrong >= at).mean() for at in grid]
+            self.threshold = float(grid[int(np.argmax(gaps))])
+
+
+def _unit(vector_D: Vectors) -> Vectors:
+    """A vector at norm 1; zeros stay."""
+    return np.asarray(vector_D / max(float(np.linalg.norm(vector_D)), 1e-9), np.float32)
+
+
+def _distinct(vectors_sD: Vectors, nearness_s: Vectors, count: int) -> list[int]:
+    """The nearest statements, without those that say nearly the same as a nearer one."""
+    kept: list[int] = []
+    for row in np.argsort(-nearness_s, kind="stable").tolist():
+        if not kept or float((vectors_sD[kept] @ vectors_sD[row]).max()) < _ALIKE:
+            kept.append(row)
+        if len(kept) == count:
+            break
+    return kept
