@@ -18,8 +18,8 @@ from forwhy.systems.beat import Beat
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.vocabulary import Vocabulary
 
-TEXT_FIRST = {"text_first": 3, "micro_slots": 7}
-"""What the vocabulary is unless the recipe says otherwise: three words of texts and five of interactions."""
+TEXT_FIRST = {"text_first": 2}
+"""What the vocabulary is unless the recipe says otherwise: two words of texts and four of interactions."""
 
 
 class Because(Beat):
