@@ -29,8 +29,13 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.data.sample import little_town as little_town
     from forwhy.errors import UserError as UserError
     from forwhy.explain.base import Explainer as Explainer
+    from forwhy.explain.because import BecauseExplainer as BecauseExplainer
     from forwhy.explain.beat import BeatExplainer as BeatExplainer, BeatWordsExplainer as BeatWordsExplainer
-    from forwhy.explain.options import BeatConfig as BeatConfig, XRecConfig as XRecConfig
+    from forwhy.explain.options import (
+        BeatConfig as BeatConfig,
+        BecauseConfig as BecauseConfig,
+        XRecConfig as XRecConfig,
+    )
     from forwhy.explain.xrec import XRecExplainer as XRecExplainer
     from forwhy.graph.representations import (
         CollaborativeConfig as CollaborativeConfig,
@@ -48,6 +53,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
     from forwhy.systems import find_system as find_system
     from forwhy.systems.beat import Beat as Beat
+    from forwhy.systems.because import Because as Because
     from forwhy.systems.din import Din as Din, DinConfig as DinConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
     from forwhy.systems.item_knn import (

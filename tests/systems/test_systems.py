@@ -12,7 +12,18 @@ from forwhy.errors import UserError
 from forwhy.systems import MEASURE, find_system, names
 
 SOURCE = Path(__file__).parents[2] / "src" / "forwhy" / "systems"
-PUBLISHED = {"beat", "xrec", "llm-bs", "tiger", "sasrec", "gru4rec", "din", "item-knn", "popularity"}
+PUBLISHED = {
+    "beat",
+    "because",
+    "xrec",
+    "llm-bs",
+    "tiger",
+    "sasrec",
+    "gru4rec",
+    "din",
+    "item-knn",
+    "popularity",
+}
 
 
 def test_the_published_systems_are_there() -> None:

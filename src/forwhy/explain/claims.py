@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import Side
@@ -61,7 +62,7 @@ class PairKnowledge:
     @cached_property
     def _described_items(self) -> NDArray[np.int64]:
         """Items of which more than a title is known."""
-        told = self.statements.table.filter(side="item").filter(self.statements.table["source"] != "title")
+        told = self.statements.table.filter(pl.col("side") == "item", pl.col("source") != "title")
         return told["entity"].unique().sort().to_numpy()
 
     def _near(self, item: int, among: NDArray[np.int64], count: int) -> list[int]:
