@@ -1,5 +1,6 @@
 """Whose is it, of two: right and wrong by hand, chance without a signal, only held-out texts for a model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_model_is_right_where_it_knows_the_author_and_reads_held_out_texts_onl
 ) -> None:
     """Neither texts that are likely anyway nor users whom everything fits change that."""
     reader = Reader(town, knows)
-    found = two_choice(town, HashEncoder(), Histories(len(town.items)), reader)  # type: ignore[arg-type]
+    found = two_choice(town, HashEncoder(), reader)
     assert found is not None
     assert found["text by model"] == share
     assert found["intervals"]["text by model"] == [share, share]
@@ -91,25 +92,29 @@ def bar(*profiles: tuple[str, str]) -> Dataset:
 
 def test_profiles_choose_by_likeness() -> None:
     likes = [("tea", "likes tea"), ("cake", "wants cake"), ("beer", "drinks beer"), ("wine", "loves wine")]
-    found = two_choice(bar(*likes), HashEncoder(), Histories(1))  # type: ignore[arg-type]
+    found = two_choice(bar(*likes), HashEncoder())
     assert found is not None
     assert (found["text by profile"], found["choices"]) == (1.0, {"text by profile": 6})
-    few = two_choice(bar(*likes[:3]), HashEncoder(), Histories(1))  # type: ignore[arg-type]
+    few = two_choice(bar(*likes[:3]), HashEncoder())
     assert few is None, "three couples say nothing"
 
 
+def asked(town: Dataset, unread: Sequence[int], blind: bool = False) -> dict:
+    histories = Histories(len(town.items), blind)
+    return two_choice(town, HashEncoder(), None, histories, unread) or {}  # type: ignore[arg-type]
+
+
 def test_likes_are_told_by_what_a_history_says_and_by_nothing_else(town: Dataset) -> None:
-    seeing = two_choice(town, HashEncoder(), Histories(len(town.items)))  # type: ignore[arg-type]
-    blind = two_choice(town, HashEncoder(), Histories(len(town.items), blind=True))  # type: ignore[arg-type]
-    assert seeing is not None
-    assert blind is not None
+    everybody = range(len(town.users))
+    seeing, blind = asked(town, everybody), asked(town, everybody, blind=True)
     assert seeing["intervals"]["like by history"][0] > 0.5
+    assert seeing["like by history"] == seeing["like by items"] == blind["like by items"]
     assert blind["like by history"] == pytest.approx(0.5, abs=0.01)
-    assert seeing["like by likes"] == blind["like by likes"]
 
 
-def test_what_is_disliked_is_no_like(town: Dataset) -> None:
+def test_only_people_whose_likes_were_not_read_are_asked_about(town: Dataset) -> None:
+    assert asked(town, range(30))["choices"]["like by history"] == 30
+    assert "like by history" not in asked(town, range(9)), "too few for a map from others"
     intents = town.table("intents").with_columns(attitude=pl.lit("dislike"))
     disliked = replace(town, tables={**town.tables, "intents": intents})
-    found = two_choice(disliked, HashEncoder(), Histories(len(town.items)))  # type: ignore[arg-type]
-    assert found is None or "like by history" not in found
+    assert "like by history" not in asked(disliked, range(len(town.users)))

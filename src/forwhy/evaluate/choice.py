@@ -8,6 +8,7 @@ Shapes: c choices, V dimensions of the text vectors.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from itertools import combinations
 from typing import Any
 
@@ -27,15 +28,16 @@ FEWEST = 5
 """Choices: of fewer no share is given."""
 MOST_COUPLES, MOST_PEOPLE = 1000, 1000
 LIKES = 10
-"""Of one person, half of them asked about."""
+"""Of one person, that are asked about."""
 FOLDS = 5
 
 
 def two_choice(
     dataset: Dataset,
     encoder: Encoder,
-    representations: Representations,
     explainer: Scorer | None = None,
+    representations: Representations | None = None,
+    unread: Collection[int] = (),
     seed: int = 0,
 ) -> dict[str, Any] | None:
     """Shares of right choices with intervals, and the number of `choices`; None where the data has none.
@@ -43,14 +45,24 @@ def two_choice(
     `text by model`: of two people's held-out explanations of one item, by an explainer's likelihoods. `text by
     profile`: of all explanations, by likeness to both people's profiles; nothing is learnt, so it says what the data
     holds (shipped profiles may have been written from these very texts). `like by history`: of two people's likes, by
-    the representation of their training history alone, as if they were newcomers; a linear map to text is learnt from
-    other people. `like by likes`: by their other likes, without any system.
+    the representation of their training history alone, as if they were newcomers; `like by items`: by the set of these
+    items, without any system. Both need a linear map to text, learnt from other people.
 
     Cost: two readings of each held-out text of a couple; vectors of the likes of at most `MOST_PEOPLE` people.
+
+    Args:
+        dataset: With everybody's likes, also those that no stage was shown.
+        encoder: Of texts.
+        explainer: One that can score.
+        representations: What made words of histories.
+        unread: Users (internal numbers) whose likes it was not shown, about whom alone likes are asked: who saw a like
+            in training gives it back, in words of the history too.
+        seed: Who is asked beside whom.
     """
     found = {} if explainer is None else {"text by model": _by_model(dataset, explainer, seed)}
     found["text by profile"] = _by_profile(dataset, encoder, seed)
-    found |= _likes(dataset, encoder, representations, seed)
+    if representations is not None:
+        found |= _likes(dataset, encoder, representations, unread, seed)
     enough = {name: right_c for name, right_c in found.items() if len(right_c) >= FEWEST}
     if not enough:
         return None
@@ -113,38 +125,44 @@ def _by_profile(dataset: Dataset, encoder: Encoder, seed: int) -> Floats:
 
 
 def _likes(
-    dataset: Dataset, encoder: Encoder, representations: Representations, seed: int
+    dataset: Dataset, encoder: Encoder, representations: Representations, unread: Collection[int], seed: int
 ) -> dict[str, Floats]:
-    """[k] for each person the share of right choices over half of their likes, each beside one of a stranger's."""
+    """[k] for each person the share of right choices over their likes, each beside one of a stranger's."""
     histories, told = _histories(dataset), _told(dataset)
-    people = [user for user, likes in told.items() if len(likes) > 1 and user in histories]
+    people = sorted(histories.keys() & told.keys() & set(unread))
     people = np.random.default_rng(seed).permutation(people)[:MOST_PEOPLE].tolist()
     if len(people) < 2 * FOLDS:
         return {}
     likes_k = [encoder.encode(told[user][:LIKES]) for user in people]
-    half_k = [len(likes) // 2 for likes in likes_k]
-    first_kV = np.stack([likes[:half].mean(axis=0) for likes, half in zip(likes_k, half_k, strict=True)])
-    asked_k = [likes[half:] for likes, half in zip(likes_k, half_k, strict=True)]
-    vectors = [representations.representation_for_history(histories[user]) for user in people]
-    history_kW = np.stack([vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in vectors])
-    all_kV = np.stack([likes.mean(axis=0) for likes in likes_k])
-    expected_kV, stranger_k = np.zeros(all_kV.shape), np.zeros(len(people), dtype=np.int64)
-    for fold in np.array_split(np.arange(len(people)), FOLDS):
-        others = np.setdiff1d(np.arange(len(people)), fold)
-        expected_kV[fold] = ridge(history_kW[others], all_kV[others])(history_kW[fold])
-        stranger_k[fold] = fold[deal(len(fold), seed)]
+    folds = np.array_split(np.arange(len(people)), FOLDS)
+    stranger_k = np.concatenate([fold[deal(len(fold), seed)] for fold in folds])
 
-    def right(expected_kV: NDArray[np.floating]) -> Floats:
+    def right(known: Callable[[list[int]], NDArray[np.floating]]) -> Floats:
+        """By what is known of a history: of a fold the map is learnt from the others."""
+        known_kW = np.stack([known(histories[user]) for user in people])
+        known_kW /= np.maximum(np.linalg.norm(known_kW, axis=1, keepdims=True), 1e-12)
+        mean_kV = np.stack([likes.mean(axis=0) for likes in likes_k])
+        expected = []
+        for fold in folds:
+            others = np.setdiff1d(np.arange(len(people)), fold)
+            expected.append(ridge(known_kW[others], mean_kV[others])(known_kW[fold]))
+        expected_kV = np.concatenate(expected)
         shares = []
-        for own, stranger in enumerate(stranger_k.tolist()):
-            pairs = zip(asked_k[own], asked_k[stranger], strict=False)
-            margins = [
-                float((expected_kV[own] - expected_kV[stranger]) @ (it - other)) for it, other in pairs
-            ]
+        for own, other in enumerate(stranger_k.tolist()):
+            both = zip(likes_k[own], likes_k[other], strict=False)
+            margins = [float((expected_kV[own] - expected_kV[other]) @ (one - two)) for one, two in both]
             shares.append(chosen(np.array(margins)).mean())
         return np.array(shares)
 
-    return {"like by history": right(expected_kV), "like by likes": right(first_kV)}
+    def as_set(items: list[int]) -> Floats:
+        taken = np.zeros(len(dataset.items))
+        taken[items] = 1
+        return taken
+
+    return {
+        "like by history": right(representations.representation_for_history),
+        "like by items": right(as_set),
+    }
 
 
 def _histories(dataset: Dataset) -> dict[int, list[int]]:

@@ -119,8 +119,8 @@ RANKING = {
 CHOICES = {
     "text by model": "of two people's texts on one item, the right one by the language model's likelihoods",
     "text by profile": "the same by likeness to both people's profiles: what the data holds, whatever the system",
-    "like by history": "of two people's likes, the right one by the words of their histories alone",
-    "like by likes": "the same by likeness to their other likes: what the data holds, whatever the system",
+    "like by history": "of two people's likes, which were not read, the right one by the words of their histories",
+    "like by items": "the same by the items of their histories: what the data holds, whatever the system",
 }
 """Two-choice accuracy -> what is chosen, by what."""
 OTHERS = {

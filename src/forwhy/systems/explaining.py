@@ -152,11 +152,7 @@ class ExplainingSystem(System):
             ranking=self._ranked(dataset, representations),
             baselines=self._baselines(dataset),
             two_choice=two_choice(
-                dataset,
-                encoder,
-                representations,
-                explainer if explainer is not None and explainer.can_score else None,
-                self.evaluation.seed,
+                dataset, encoder, explainer if measured.get("gain") else None, seed=self.evaluation.seed
             ),
             protocol=self._protocol(dataset, representations, explainer, pairs),
             **self.measure_words(dataset, representations, encoder),
