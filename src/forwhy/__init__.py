@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
         BecauseConfig as BecauseConfig,
         XRecConfig as XRecConfig,
     )
+    from forwhy.explain.plain import PlainExplainer as PlainExplainer
     from forwhy.explain.xrec import XRecExplainer as XRecExplainer
     from forwhy.graph.representations import (
         CollaborativeConfig as CollaborativeConfig,

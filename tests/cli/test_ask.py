@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, make_dataset
 
 
 def test_recommend(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
@@ -67,3 +67,103 @@ def test_altered_artifact_is_named(cli: Any, tiny_run: Path, tiny_town: Dataset,
     weights.write_bytes(weights.read_bytes()[:-1])
     said = cli.refusal("recommend", folder, "--user", tiny_town.users.values[0])
     assert "model.safetensors" in said
+
+
+# --- what carried the score, and what would be with other words
+
+
+def test_reasons_come_with_what_they_rest_on(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
+    user = tiny_town.users.values[1]
+    (row,) = cli.document("recommend", tiny_run, "--user", user, "-k", 1, "--explain")["items"]
+    assert row["because"]["kind"] == "words"
+    assert sum(share["share"] for share in row["because"]["shares"]) == pytest.approx(1.0)
+    assert row["because"]["score"] == pytest.approx(row["score"], rel=1e-4)
+    assert set(row["evidence"]) == {"items", "phrases", "statements"}
+    assert row["claims"] == []
+
+
+def test_other_words_stand_beside_what_is(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
+    user = tiny_town.users.values[1]
+    plain = cli.document("recommend", tiny_run, "--user", user, "-k", 2, "--explain")
+    word = plain["tokens"][2]["token"]
+    asked = ("recommend", tiny_run, "--user", user, "-k", 2, "--explain", "--without", word)
+    shown = cli.document(*asked)
+    changed = shown.pop("changed")
+    assert shown == plain
+    assert (changed["without"], changed["swap"]) == ([word], {})
+    assert word not in {token["token"] for token in changed["tokens"]}
+    assert all(word not in {share["user"] for share in row["because"]["shares"]} for row in changed["items"])
+    item = plain["items"][0]["item_id"]
+    why = cli.document("explain", tiny_run, "--user", user, "--item", item, "--without", word)
+    assert why["text"] == plain["items"][0]["explanation"]
+    assert why["changed"]["because"]["score"] != why["because"]["score"]
+    other = next(f"<u.micro_{code}>" for code in range(8) if f"<u.micro_{code}>" not in str(plain["tokens"]))
+    swapped = cli.document("explain", tiny_run, "--user", user, "--item", item, "--swap", f"{word}={other}")
+    assert other in {share["user"] for share in swapped["changed"]["because"]["shares"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--without", "<u.micro_9999>"], "not in this vocabulary"),
+        (["--without", "{item}"], "not a word of this person; name one of <u.macro_"),
+        (["--swap", "{word}"], "write OLD=NEW"),
+        (["--swap", "{word}=<u.macro_1>"], "of another book"),
+    ],
+)
+def test_words_that_cannot_be_changed(
+    cli: Any, tiny_run: Path, tiny_town: Dataset, options: list[str], reason: str
+) -> None:
+    user, item = tiny_town.users.values[1], tiny_town.items.values[2]
+    words = cli.document("recommend", tiny_run, "--user", user, "-k", 1)["tokens"]
+    given = [option.format(item="<i.micro_1>", word=words[1]["token"]) for option in options]
+    assert reason in cli.refusal("recommend", tiny_run, "--user", user, *given)
+    assert reason in cli.refusal("explain", tiny_run, "--user", user, "--item", item, *given)
+
+
+def test_what_a_reader_sees(
+    cli: Any, tiny_run: Path, tiny_town: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shares stand before the sentence; before and after stand side by side."""
+    user = tiny_town.users.values[1]
+    document = cli.document("recommend", tiny_run, "--user", user, "-k", 1, "--explain")
+    (row,), word = document["items"], document["tokens"][0]["token"]
+    assert cli.call("recommend", tiny_run, "--user", user, "-k", 1, "--explain") == 0
+    lines = capsys.readouterr().out.splitlines()
+    best = max(row["because"]["shares"], key=lambda share: share["contribution"])
+    title, first = lines[-len(lines) + lines.index("recommended") + 1 :][:2]
+    assert row["title"] in title
+    assert first.split()[:3] == [f"{best['share']:.0%}", best["user"], "meets"]
+    assert cli.call("explain", tiny_run, "--user", user, "--item", row["item_id"], "--without", word) == 0
+    shown = capsys.readouterr().out
+    assert f"without {word}" in shown
+    assert "before" in shown
+    assert "after" in shown
+
+
+def test_a_shop_without_explanations_has_reasons(
+    cli: Any, tiny_town: Dataset, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    bare = {name: tiny_town.tables[name] for name in ("interactions", "items")}
+    make_dataset("shop", bare).save(tmp_path / "shop")
+    for name, more in (("beat", ["--set", "vocabulary.codes=8"]), ("popularity", [])):
+        recipe = tmp_path / f"{name}.toml"
+        text = (
+            tiny_recipe.read_text()
+            if name == "beat"
+            else f'name = "p"\nsystem = "{name}"\n[data]\npath = ""\n'
+        )
+        recipe.write_text(text)
+        stage = ["--until", "vocabulary"] if name == "beat" else []
+        run = tmp_path / name
+        assert cli.call(
+            "run", recipe, "--set", f"data.path={tmp_path / 'shop'}", "--out", run, *more, *stage
+        ) in (0, 2)
+        user = tiny_town.users.values[1]
+        shown = cli.document("recommend", run, "--user", user, "-k", 2, "--explain")
+        assert all(row["explanation"].endswith(".") and row["claims"] for row in shown["items"])
+        kind = {"beat": "words", "popularity": "popularity"}[name]
+        assert [row["because"]["kind"] for row in shown["items"]] == [kind] * 2
+        why = cli.document("explain", run, "--user", user, "--item", shown["items"][0]["item_id"])
+        assert why["text"] == shown["items"][0]["explanation"]
+    assert "no words of people" in cli.refusal("recommend", run, "--user", user, "--without", "<u.macro_1>")

@@ -200,10 +200,19 @@ def emit(document: object) -> None:
 
 def show(*renderables: RenderableType) -> None:
     """Writes text and tables for a reader; text from data is not read as markup."""
-    width = None if sys.stdout.isatty() else FILE_WIDTH
-    console = Console(file=sys.stdout, markup=False, highlight=False, width=width)
+    console = _console()
     for renderable in renderables:
         console.print(renderable)
+
+
+def half_width() -> int:
+    """Columns of text in a table of two columns."""
+    return (_console().width - 7) // 2
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(file=sys.stdout, markup=False, highlight=False, width=width)
 
 
 def show_evaluation(document: Mapping[str, Any]) -> None:

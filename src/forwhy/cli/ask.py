@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
 from rich.table import Table
 
-from forwhy.cli import JsonFlag, emit, one_of, plain, show
+from forwhy.cli import JsonFlag, emit, half_width, one_of, plain, show
+from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
+    from forwhy.data.histories import Catalogue
     from forwhy.explain.base import Explainer
     from forwhy.explain.evidence import Explanation
+    from forwhy.explain.plain import PlainExplainer
     from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 User = Annotated[str | None, typer.Option("--user", "-u", help="User id, as in your data.")]
-GLOSSES = 3
-"""Phrases of a token that are shown."""
+Without = Annotated[
+    list[str] | None,
+    typer.Option(help="Also what would be without a token of theirs, e.g. '<u.micro_35>'; repeatable."),
+]
+Swap = Annotated[
+    list[str] | None,
+    typer.Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
+]
+GLOSSES, SHARES = 3, 3
+"""Phrases of a token, and shares of a score, that are shown."""
+WIDE = 79
+"""Columns of a text that stands alone."""
+VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
+"""How an item of the history is told by the kind of its share."""
 
 
 # --- what to offer
@@ -41,26 +59,76 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
     with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
+    without: Without = None,
+    swap: Swap = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The best items for a person, with the behaviour tokens they were chosen by, where the system has such."""
+    """The best items for a person, with the behaviour tokens they were chosen by, where the system has such.
+
+    With --without or --swap also what they would be if the person had other tokens.
+    """
     one_of({"--user": user, "--history": history})
-    folder = RunFolder.open(run)
+    folder, changes = RunFolder.open(run), _changes(without, swap)
     recommender = folder.recommender()
-    taken = None if history is None else _items_named(recommender, history)
+    taken = None if history is None else _items_named(recommender.catalogue, history)
     document = recommendation(recommender, user, taken, k, with_seen)
-    if explain:
-        add_reasons(folder.explainer(), document, taken)
+    after = recommender.changed(user, history=taken, **changes) if changes else None
+    explainer = folder.reasons() if explain else None
+    if explainer is not None:
+        add_reasons(explainer, document, taken)
+    if after is not None:
+        changed = recommendation(after, user, taken, k, with_seen)
+        if explainer is not None:
+            add_reasons(explainer, changed, taken, **changes)
+        document["changed"] = {**changes, "tokens": changed["tokens"], "items": changed["items"]}
     if as_json:
         emit(document)
     else:
+        show(*_recommended(document))
+
+
+def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
+    """What the two options ask for, as arguments of `recommend` and `explain`; empty without any.
+
+    Raises:
+        UserError: A swap that is not written OLD=NEW.
+    """
+    pairs = [text.partition("=") for text in swap or ()]
+    for old, _, new in pairs:
+        if not (old and new):
+            raise UserError(f"--swap {old or new}: write OLD=NEW, e.g. --swap '<u.micro_35>=<u.micro_61>'")
+    changes = {"without": list(without or ()), "swap": {old: new for old, _, new in pairs}}
+    return changes if any(changes.values()) else {}
+
+
+def _recommended(document: Mapping[str, Any]) -> list[Table | str]:
+    """A recommendation for a reader; with other tokens, before and after side by side."""
+    if "changed" not in document:
         tokens = ["behaviour tokens", described(document["tokens"])] if document["tokens"] else []
-        show(*tokens, "recommended", items_listed(document))
+        return [*tokens, "recommended", items_listed(document)]
+    changed, ranks = document["changed"], {row["item_id"]: row["rank"] for row in document["items"]}
+    table = Table("before", "after", title=_said_changes(changed), show_lines=True)
+    for before, after in zip_longest(document["items"], changed["items"]):
+        was = "" if after is None else _moved(ranks.get(after["item_id"]), after["rank"])
+        table.add_row(
+            "" if before is None else "\n".join(_item_lines(before, half_width())),
+            "" if after is None else "\n".join(_item_lines(after, half_width(), was)),
+        )
+    return [table]
 
 
-def _items_named(recommender: Recommender, given: Sequence[str]) -> list[str]:
+def _moved(before: int | None, now: int) -> str:
+    return "  new" if before is None else "" if before == now else f"  was {before}"
+
+
+def _said_changes(changed: Mapping[str, Any]) -> str:
+    parts = [f"without {word}" for word in changed["without"]]
+    return ", ".join([*parts, *(f"{new} for {old}" for old, new in changed["swap"].items())])
+
+
+def _items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:
     """Ids in options: each is one, or several with commas; none where it is blank."""
-    whole = recommender.catalogue.items.numbers(given) >= 0
+    whole = catalogue.items.numbers(given) >= 0
     found = [
         [text] if known else [part.strip() for part in text.split(",")]
         for text, known in zip(given, whole, strict=True)
@@ -103,18 +171,21 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
 
 
 def add_reasons(
-    explainer: Explainer[Any, Any],
+    explainer: Explainer[Any, Any] | PlainExplainer,
     document: dict[str, Any],
     history: Sequence[str | int] | None = None,
+    **changes: Any,  # noqa: ANN401 - `without` and `swap`
 ) -> None:
-    """Writes an `explanation` beside each item of a recommendation document."""
+    """Writes beside each item of a recommendation document its `explanation`, and what this rests on."""
     items = [row["item_id"] for row in document["items"]]
     if document["user"] is None:
-        reasons = [explainer.explain(history=history or (), item=item) for item in items]
+        reasons = [explainer.explain(history=history or (), item=item, **changes) for item in items]
     else:
-        reasons = explainer.explain([(document["user"], item) for item in items])
+        reasons = explainer.explain([(document["user"], item) for item in items], **changes)
     for row, reason in zip(document["items"], reasons, strict=True):
+        told = reason.document()
         row["explanation"] = reason.text
+        row |= {name: told[name] for name in ("because", "tokens", "evidence", "claims")}
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
@@ -127,16 +198,42 @@ def described(tokens: list[dict[str, Any]]) -> str:
 
 
 def items_listed(document: Mapping[str, Any]) -> str:
-    """The recommended items for a reader: title, id, score, and the reason below."""
+    """The recommended items for a reader: title, id, score, and below what carried it and the reason."""
     if not document["items"]:
         return "  nothing that they have not taken; --with-seen lists that too"
+    return "\n".join(line for row in document["items"] for line in _item_lines(row, WIDE))
+
+
+def _item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
+    named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
+    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{was}"]
+    if "explanation" in row:
+        lines += [f"     {line}" for line in because_lines(row["because"], row["tokens"], width - 5)]
+        lines += wrap(plain(row["explanation"]), width, initial_indent="     ", subsequent_indent="     ")
+    return lines
+
+
+def because_lines(
+    because: Mapping[str, Any] | None, tokens: Sequence[Mapping[str, Any]], width: int
+) -> list[str]:
+    """What carried a score, a line for each of the largest shares, cut to a width."""
+    if because is None or not because["shares"]:
+        return []
+    gloss = {token["token"]: token["gloss"][0] for token in tokens if token["gloss"]}
+    best = sorted(
+        (one for one in because["shares"] if one["share"] > 0), key=lambda one: -one["contribution"]
+    )
     lines = []
-    for row in document["items"]:
-        named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
-        lines.append(f"{row['rank']:>3}. {named}  {row['score']:.3f}")
-        if "explanation" in row:
-            lines.append(f"     {plain(row['explanation'])}")
-    return "\n".join(lines)
+    for one in best[:SHARES]:
+        if because["kind"] == "words":
+            what = f"{one['user']} meets {one['item']}  {gloss.get(one['item'], '')}"
+        else:
+            what = f"{VERBS[because['kind']]} {one['title'] or one['item_id']}"
+        lines.append(f"{one['share']:>4.0%}  {what}".rstrip())
+    behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
+    if because["kind"] == "words" and behind:
+        lines.append(f"because you took {behind}")
+    return [plain(line) if len(line) <= width else f"{plain(line[: width - 1]).rstrip()}…" for line in lines]
 
 
 # --- why
@@ -149,40 +246,82 @@ def explain(
     history: Annotated[
         list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
     ] = None,
+    without: Without = None,
+    swap: Swap = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Why this person would want this item; the words stream into a terminal as they come."""
+    """Why this person would want this item; the words stream into a terminal as they come.
+
+    With --without or --swap also what would be said if the person had other tokens.
+    """
     one_of({"--user": user, "--history": history})
-    explainer = RunFolder.open(run).explainer()
+    folder, changes = RunFolder.open(run), _changes(without, swap)
+    explainer = folder.reasons()
+    catalogue = explainer.known.catalogue
     pair: tuple[Any, ...] = () if user is None else ((user, item),)
-    person: dict[str, Any] = {"history": history, "item": item} if user is None else {}
-    streamed = sys.stdout.isatty() and not as_json
+    taken = None if history is None else _items_named(catalogue, history)
+    person: dict[str, Any] = {"history": taken, "item": item} if user is None else {}
+    streamed = sys.stdout.isatty() and not as_json and not changes
     if streamed:
+        show(*_carried(folder.recommender(), user, item, taken))
         for piece in explainer.stream(*pair, **person):
             sys.stdout.write(plain(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
     explanation = explainer.explain(*pair, **person, contributions=True)
+    after = explainer.explain(*pair, **person, contributions=True, **changes) if changes else None
     if as_json:
-        known = explainer.known.catalogue
-        number = known.items.index(item)
-        named = {"user": user, "item": known.items.values[number], "title": known.titles[number]}
-        emit(named | explanation.document())
-        return
-    show(*([] if streamed else [plain(explanation.text)]), *_evidence(explanation))
+        number = catalogue.items.index(item)
+        named = {"user": user, "item": catalogue.items.values[number], "title": catalogue.titles[number]}
+        changed = {} if after is None else {"changed": changes | after.document()}
+        emit(named | explanation.document() | changed)
+    elif after is None:
+        told = explanation.document()
+        carried = because_lines(told["because"], told["tokens"], WIDE)
+        show(*([] if streamed else [*carried, plain(explanation.text)]), *_evidence(explanation))
+    else:
+        table = Table("before", "after", title=_said_changes(changes))
+        table.add_row(_told(explanation), _told(after))
+        show(table)
+
+
+def _carried(
+    recommender: Recommender, user: str | None, item: str, history: Sequence[str | int] | None
+) -> list[str]:
+    """What carried the score, before anybody speaks."""
+    from forwhy.explain.plain import tokens_of
+
+    because = recommender.because(user, item, history=history)
+    tokens = tokens_of(because, getattr(recommender, "behaviour", None))
+    return because_lines(asdict(because), [asdict(token) for token in tokens], WIDE)
+
+
+def _told(explanation: Explanation) -> str:
+    """Score, shares and text, for half a page."""
+    told = explanation.document()
+    score = "" if explanation.because is None else f"score {explanation.because.score:.3f}"
+    return "\n".join(
+        [score, *because_lines(told["because"], told["tokens"], half_width()), "", plain(explanation.text)]
+    )
 
 
 def _evidence(explanation: Explanation) -> list[Table | str]:
-    """The tokens behind a sentence with how much each carried, and the items of the history most like its own."""
-    table = Table("token", "gloss", "contribution (nats)")
-    for token in explanation.tokens:
-        carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
-        table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
-    items = explanation.evidence.items
-    if not items:
-        return [table]
-    named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
-    return [table, f"most like it in their history: {plain(named)}"]
+    """The tokens behind a sentence and what each did for it, statements, and items of the history."""
+    found: list[Table | str] = []
+    if any(token.contribution is not None for token in explanation.tokens):
+        table = Table("token", "gloss", "contribution (nats)")
+        for token in explanation.tokens:
+            carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
+            table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
+        found.append(table)
+    found += [
+        plain(f"  [{one.id}] {one.text} ({one.source}, {one.about})")
+        for one in explanation.evidence.statements
+    ]
+    if items := explanation.evidence.items:
+        named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
+        found.append(f"most like it in their history: {plain(named)}")
+    return found
 
 
 # --- the words

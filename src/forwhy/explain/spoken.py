@@ -166,13 +166,14 @@ class SpokenExplainer(Explainer[KnownT, Row | Described]):
         return self._fitted(self._reader)
 
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
-        """Take up examples and profiles, where these are shown; nothing is learned, `folder` stays as it is.
+        """Take up examples, where there are any, and profiles that are shown; nothing is learned or put into `folder`.
 
         Raises:
-            UserError: Other users or items than those known, too few explanations for the examples, or no model.
+            UserError: Other users or items than those known, or no model.
         """
         self._take_up(dataset, known)
-        if count := self.config.words.examples:
+        count = self.config.words.examples
+        if count and self.supported(dataset.pairs("train")).any():
             shown = self._scored(self._usable(dataset, "train", count))
             self.examples = [self._described(subject) for subject in shown]
         self._reader = self._open()

@@ -35,6 +35,7 @@ from forwhy.data.split import apply_protocol
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer
+from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.recipe.schema import Grid, dump_model, load_recipe
 from forwhy.recommend.base import Recommender
@@ -122,6 +123,10 @@ class RunFolder(Run):
     def explainer(self) -> Explainer[Any, Any]:
         """What says why (loads the language model: seconds, and its size in memory)."""
         return self.recipe.load_explainer(self)
+
+    def reasons(self) -> Explainer[Any, Any] | PlainExplainer:
+        """What says why, of any run that recommends: the explainer where it is trained, else plain sentences."""
+        return self.recipe.load_reasons(self)
 
     def recommender(self) -> Recommender:
         """What lists items for people."""

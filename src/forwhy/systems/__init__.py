@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.split import ProtocolConfig
 from forwhy.errors import UserError
 from forwhy.explain.base import Explainer
+from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.options import Options, inner_model
 from forwhy.recommend.base import Recommender
@@ -42,6 +44,8 @@ GROUP = "forwhy.systems"
 """Entry points of other packages' systems."""
 _SHARED = {"__init__", "explaining", "next_item", "generative"}
 """Files of this folder that are no system."""
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 """Lines of all trainings of a run, in its folder; the names below are of what evaluations write there."""
@@ -223,6 +227,18 @@ class System(Options, ABC):
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """What says why (loads the language model: seconds, and its size in memory)."""
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
+
+    def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
+        """What says why, of any run: the explainer where it is trained, else plain sentences of what carried a score.
+
+        Where the data set is gone, these speak of ids, titles and who took what alone.
+        """
+        try:
+            dataset = run.dataset()
+        except UserError as error:
+            log.warning("%s; reasons without what is said of things", error)
+            dataset = None
+        return PlainExplainer(self.load_recommender(run), dataset)
 
     def load_representations(self, run: Run) -> Representations:
         """What ranks and is explained: a vector of each user and item."""

@@ -60,6 +60,10 @@ class Beat(ExplainingSystem):
         told = intents.training_explanations and not self.vocabulary.text_first
         return intents.model_copy(update={"training_explanations": told})
 
+    def left_out(self, stage: Stage, dataset: Dataset) -> str:
+        """A model that reads words learns nothing, so it needs no explanations."""
+        return "" if self.explainer.reader == "words" else super().left_out(stage, dataset)
+
     def new_explainer(self) -> Explainer[Vocabulary, Any]:
         """Stage 2: projected codes, or glosses in the prompt."""
         from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer

@@ -29,6 +29,7 @@ from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Explanation
 from forwhy.explain.options import ExplainerConfig
+from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.options import Options
 from forwhy.progress import Progress, track
@@ -109,9 +110,20 @@ class ExplainingSystem(System):
         found.config = found.config.model_copy(update=later)
         return found
 
+    def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
+        """The explainer; plain sentences while it is not trained, and where the data has nothing to train it on."""
+        if run.has("explainer"):
+            return self.load_explainer(run)
+        if not self.left_out(EXPLAIN, run.dataset()):
+            command = f"forwhy run {run.path / 'recipe.toml'} --out {run.path}"
+            log.warning(
+                "%s: its explainer is not trained yet: plain reasons; train it with: %s", run.path, command
+            )
+        return super().load_reasons(run)
+
     def make_evaluation(self, run: Run) -> None:
         """The texts, then the document that says the stage is done; without an explainer the ranking alone."""
-        explainer = self.load_explainer(run) if len(run.dataset().pairs("train")) else None
+        explainer = self.load_explainer(run) if run.has("explainer") else None
         document, texts = self.measure(run.dataset(), self.load_representations(run), explainer)
         for name in (TEXTS, WARM_TEXTS):
             if name in texts:

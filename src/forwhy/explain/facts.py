@@ -1,0 +1,120 @@
+"""What a reason without a model may say: who took what, and what is said of people and things. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.columns import SIDES, Side
+from forwhy.data.dataset import Dataset
+from forwhy.data.histories import Catalogue
+from forwhy.data.intents import GENERIC, disliked_thing, phrases_from_profile, telling_words
+from forwhy.text.hostile import clean
+from forwhy.text.statements import KnownStatements, PairStatements, Statement
+
+_STEM = 6
+"""Letters that words of one stem share, roughly: "visual" and "visually"."""
+_TITLE, _QUOTED = 60, 110
+"""Characters of a title and of a statement that are shown."""
+_MARKS = str.maketrans({"“": "'", "”": "'", '"': "'"})
+
+
+class Facts:
+    """Facts by internal numbers of users and items; a user of None is a newcomer, of whom nothing is said."""
+
+    def __init__(self, catalogue: Catalogue, dataset: Dataset | None = None) -> None:
+        """Who took what stands in the catalogue; `dataset` has what is said, and nothing is without one."""
+        self.catalogue = catalogue
+        self._known = None if dataset is None else KnownStatements.read(dataset)
+        self._disliked: dict[Side, dict[int, list[str]]] = {
+            side: {} if dataset is None else dataset.phrases(side, "dislike") for side in SIDES
+        }
+
+    @cached_property
+    def takers(self) -> list[NDArray[np.int64]]:
+        """[I] the distinct users who took each item in training, ascending."""
+        taken = np.unique(self.catalogue.taken[:, ::-1], axis=0)
+        cuts = np.searchsorted(taken[:, 0], np.arange(1, len(self.catalogue.items)))
+        return np.split(taken[:, 1], cuts)
+
+    def together(self, items: Sequence[int], but: int | None = None) -> NDArray[np.int64]:
+        """Users who took all of these items, without one."""
+        found = self.takers[items[0]]
+        for item in items[1:]:
+            found = np.intersect1d(found, self.takers[item], assume_unique=True)
+        return found if but is None else found[found != but]
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - an item is asked about again and again, and facts live with their explainer
+    def of(self, user: int | None, item: int) -> PairStatements:
+        """Statements about both sides but titles, and but those about the item that are of what the user dislikes."""
+        if self._known is None:
+            return PairStatements([], [])
+        known, averse = self._known.of(user, item), [stems(thing) for thing in self.dislikes(user)]
+        return PairStatements(
+            [
+                one
+                for one in known.item
+                if one.source != "title" and not any(len(stems(one.text) & words) > 1 for words in averse)
+            ],
+            known.user,
+        )
+
+    @cached_property
+    def _rarity(self) -> dict[str, float]:
+        """How much a word that two statements have in common tells: less, the more statements about items have it."""
+        counts: Counter[str] = Counter()
+        told = [] if self._known is None else self._known.table.filter(side="item")["text"].to_list()
+        for text in told:
+            counts.update(stems(text))
+        return {word: float(np.log(len(told) / count)) for word, count in counts.items()}
+
+    def common(self, one: str, other: str) -> float:
+        """How much two texts have in common; 0: nothing."""
+        return sum(self._rarity.get(word, 0.0) for word in stems(one) & stems(other))
+
+    def dislikes(self, user: int | None) -> list[str]:
+        """What a user dislikes."""
+        things = [] if user is None else self._disliked["user"].get(user, [])
+        return [thing for thing in map(disliked_thing, things) if thing]
+
+    def caveat(self, user: int | None, item: int) -> tuple[str, str] | None:
+        """What the user dislikes, and what others dislike in the item, that share most words; at least two."""
+        pairs = [
+            (len(stems(mine) & stems(theirs)), mine, theirs)
+            for mine in self.dislikes(user)
+            for theirs in self._disliked["item"].get(item, [])
+        ]
+        common, mine, theirs = max(pairs, key=lambda pair: pair[0], default=(0, "", ""))
+        return (mine, theirs) if common > 1 else None
+
+    def name(self, items: Sequence[int]) -> str:
+        """Titles between quotation marks, or ids where there are none."""
+        ids, titles = self.catalogue.items.values, self.catalogue.titles
+        names = [
+            quoted(titles[one], _TITLE) if titles[one].strip() else clean(str(ids[one]), _TITLE)
+            for one in items
+        ]
+        return " and ".join(names)
+
+
+@lru_cache(maxsize=1 << 16)
+def stems(text: str) -> frozenset[str]:
+    """The beginnings of the words of a text that tell something."""
+    return frozenset(word[:_STEM] for word in telling_words(text) - GENERIC)
+
+
+def quoted(text: str, most: int = _QUOTED) -> str:
+    """A stranger's text between marks that it cannot end."""
+    return f"“{clean(text, most).strip(' .').translate(_MARKS)}”"
+
+
+def liking(statement: Statement) -> str:
+    """What is known of a user, as it can be said to them."""
+    if statement.source == "review":
+        return f"you wrote {quoted(statement.text)} before"
+    bare = next(iter(phrases_from_profile(statement.text, 1)), "")
+    return f"you like {quoted(bare or statement.text)}"
