@@ -183,6 +183,7 @@ def test_without_a_data_set_constants_are_picked_crosswise(
     found = document(capsys, "--outputs", right, "--references", references, "--encoder", "hash")
     assert set(found["runs"]["right"]["controls"]) == {"constant_halves", "dealt"}
     assert any("constant_halves" in note and "--data FOLDER" in note for note in found["notes"])
+    assert any("no titles are known" in note and "--data FOLDER" in note for note in found["notes"])
     assert any("grounding" in note for note in found["notes"])
 
 

@@ -297,6 +297,16 @@ def _said(one: Evaluated) -> Iterator[str]:
             yield f"left out: {n:,} rows {REASONS[reason]}."
     if one.table.method.of_all["empty"]:
         yield f"{one.table.method.of_all['empty']:,.0f} predictions without a word; they score 0."
+    if "constant" not in one.table.controls:
+        yield (
+            "no training texts are known, so constant_halves picks a sentence for each half of the pairs on the "
+            "other half's references, and there are no neighbours; give --data FOLDER."
+        )
+    yield from _matched(one, one.table.method.counts.get("own_tfidf"))
+
+
+def _matched(one: Evaluated, specific: NDArray[np.float64] | None) -> Iterator[str]:
+    """Which rows are pairs of the data set, and what that means; `specific`: [n, 2] counts of a metric of these."""
     found, unmatched = one.texts.found, one.texts.frame["user"].null_count()
     if found:
         favoured = " Controls were picked on the training ones too." if unmatched and found["train"] else ""
@@ -305,8 +315,10 @@ def _said(one: Evaluated) -> Iterator[str]:
             f"valid one, {found['train']:,} of a training pair, {found['ambiguous']:,} of several pairs or rows, "
             f"{found['unknown']:,} of none.{favoured}"
         )
-    if "constant" not in one.table.controls:
+    if specific is None:
+        yield "no titles are known that could be taken out, so there is no own_mrr and own_tfidf; give --data FOLDER."
+    elif unmatched:
         yield (
-            "no training texts are known, so constant_halves picks a sentence for each half of the pairs on the "
-            "other half's references, and there are no neighbours; give --data FOLDER."
+            f"own_mrr, own_hit@10 and own_tfidf are of the {specific[:, 1].sum():,.0f} rows that are a held-out pair; "
+            "of the others no title is known."
         )
