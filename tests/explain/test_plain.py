@@ -77,7 +77,7 @@ def test_the_catalogue_says_what_they_have_in_common() -> None:
     explainer = neighbours(shop({"categories": categories}))
     found = explainer.explain(("dan", "pan"))
     assert found.text == (
-        "The catalogue says “cookware” of it. The same is said of pot. You took that one, and all 3 others who did "
+        "The catalogue says “cookware” of it, as of pot, which you took. You took that one, and all 3 others who did "
         "also took this."
     )
     assert {(one.about, one.text) for one in found.evidence.statements if one.source == "item"} == {
@@ -85,6 +85,10 @@ def test_the_catalogue_says_what_they_have_in_common() -> None:
         ("pot", "cookware"),
     }
     assert explainer.explain(("dan", "cup")).text.startswith("The catalogue says “crockery” of it. You took")
+    assert explainer.explain(history=["cup", "pan", "lid"], item="jug").text == (
+        "The catalogue says “crockery” of it, as of 2 of the 3 things you took. Nobody has taken it yet, so it is "
+        "something new."
+    )
 
 
 def test_likes_meet_what_is_said_and_dislikes_are_never_praised() -> None:

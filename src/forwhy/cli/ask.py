@@ -219,10 +219,14 @@ def because_lines(
     """What carried a score, a line for each of the largest shares, cut to a width."""
     if because is None or not because["shares"]:
         return []
+    if because["kind"] in ("words", "history") and because["score"] <= 0:
+        return [f"nothing speaks for it: its score is {because['score']:.3f}"]
     gloss = {token["token"]: token["gloss"][0] for token in tokens if token["gloss"]}
-    best = sorted(
-        (one for one in because["shares"] if one["share"] > 0), key=lambda one: -one["contribution"]
-    )
+    merged: dict[tuple[object, ...], dict[str, Any]] = {}
+    for one in because["shares"]:  # a pair of words can meet in two slots
+        key = tuple(one[name] for name in one if name not in ("contribution", "share"))
+        merged[key] = {**one, "share": one["share"] + merged.get(key, {"share": 0.0})["share"]}
+    best = sorted((one for one in merged.values() if one["share"] > 0), key=lambda one: -one["share"])
     lines = []
     for one in best[:SHARES]:
         if because["kind"] == "words":

@@ -63,6 +63,16 @@ class Facts:
             known.user,
         )
 
+    def rarity(self, statement: str) -> float:
+        """How much it tells that something is said of an item: less, the more items it is said of."""
+        return float(np.log((len(self.catalogue.items) + 1) / self._owners.get(statement.casefold(), 1)))
+
+    @cached_property
+    def _owners(self) -> Counter[str]:
+        """Statement -> how many items it is said of."""
+        told = None if self._known is None else self._known.table.filter(side="item")
+        return Counter() if told is None else Counter(map(str.casefold, told["text"]))
+
     @cached_property
     def _rarity(self) -> dict[str, float]:
         """How much a word that two statements have in common tells: less, the more statements about items have it."""

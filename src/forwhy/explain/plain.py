@@ -36,8 +36,8 @@ from forwhy.graph.representations import Representations
 from forwhy.text.statements import Statement
 from forwhy.vocabulary.vocabulary import Vocabulary
 
-_BEHIND, _NAMED, _SHARED = 6, 2, 2
-"""Items of the history that are looked at, those that are named, and things that are said of all of them."""
+_READ, _BEHIND, _NAMED = 50, 6, 2
+"""Items of the history: the latest, whose statements are read; those that are looked at; those that are named."""
 _OFTEN = 0.1
 """Share of the items of which one that is taken more often is called one of the most taken."""
 _SAID = {
@@ -159,6 +159,15 @@ def tokens_of(because: Because, known: object) -> list[TokenEvidence]:
     return [TokenEvidence(name, side, list(glosses[name])) for name, side in sides.items()]
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """Something that is said of an item and of these items of a history, which has so many as a whole."""
+
+    said: Statement
+    items: list[int]
+    whole: int
+
+
 @dataclass
 class _Told:
     """The sentences about one pair so far, and what each rests on."""
@@ -168,8 +177,6 @@ class _Told:
     item: int
     claims: list[Claim] = field(default_factory=list)
     statements: list[StatementEvidence] = field(default_factory=list)
-    said: str = ""
-    """What was said of the item first."""
     named: list[int] = field(default_factory=list)
     """Items that the last sentence named."""
 
@@ -177,9 +184,9 @@ class _Told:
         """All that there is to say; never nothing. `glosses`: what the item's words stand for, in small letters."""
         if because.kind == "popularity":
             self._counted()
-        behind = self._behind(because, seen)
-        self._liking(glosses)
-        self._shared(behind)
+        behind, shared = self._behind(because, seen), self._shared(seen)
+        if not self._liking(glosses, shared) and shared is not None:
+            self._say_of(shared.said, shared)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
             self._counted()
         self._caveat()
@@ -274,15 +281,32 @@ class _Told:
 
     # --- what is said of it
 
-    def _liking(self, glosses: set[str]) -> None:
-        """What is said of the item that has most in common with what the user likes; else what its words stand for."""
+    def _shared(self, seen: list[int]) -> _Shared | None:
+        """What the catalogue or others say of the item and of most of what the user took; rare things count more."""
+        some = {
+            one: {said.text.casefold() for said in self.facts.of(self.user, one).item}
+            for one in seen[-_READ:]
+        }
+        found = [
+            _Shared(said, [one for one, texts in some.items() if said.text.casefold() in texts], len(some))
+            for said in self.facts.of(self.user, self.item).item
+            if said.source in ("item", "phrase")
+        ]
+        best = max(found, key=lambda one: len(one.items) * self.facts.rarity(one.said.text), default=None)
+        return best if best is not None and best.items else None
+
+    def _liking(self, glosses: set[str], shared: _Shared | None) -> bool:
+        """Says what has most in common with what the user likes; else what is shared, or what the words stand for.
+
+        Returns:
+            Whether that is what it shares with what the user took.
+        """
         known = self.facts.of(self.user, self.item)
-        if not known.item:
-            return
         likes: list[Statement | None] = [*known.user, None]
         pairs = [
             (
                 0.0 if one is None else self.facts.common(one.text, said.text),
+                shared is not None and said == shared.said,
                 said.text.casefold() in glosses,
                 one,
                 said,
@@ -290,33 +314,30 @@ class _Told:
             for said in known.item
             for one in likes
         ]
-        common, _, liked, said = max(pairs, key=lambda pair: pair[:2])
-        self.said, evidence = said.text, [self._rest_on(said.text, said.source, self.item)]
+        if not pairs:
+            return False
+        common, is_shared, _, liked, said = max(pairs, key=lambda pair: pair[:3])
+        self._say_of(said, shared if is_shared else None, liked if common else None)
+        return is_shared
+
+    def _say_of(self, said: Statement, shared: _Shared | None = None, liked: Statement | None = None) -> None:
+        """A statement about the item, with what of the user's it goes with."""
+        evidence = [self._rest_on(said.text, said.source, self.item)]
         sentence = _SAID[said.source].format(quoted(said.text))
-        if common and liked is not None:
+        if liked is not None:
             evidence.append(self._rest_on(liked.text, liked.source, None))
             sentence = f"{liking(liked)}, and {sentence}"
-        self._say(sentence, *evidence)
-
-    def _shared(self, behind: list[int]) -> None:
-        """What is said in the same words of the item and of those of the history that are named."""
-        for items in filter(None, (behind, behind[:1], behind[1:])):
-            others = [{one.text.casefold() for one in self.facts.of(self.user, it).item} for it in items]
-            own = (
-                one for one in self.facts.of(self.user, self.item).item if one.source in ("item", "phrase")
+        if shared is not None:
+            count, whole = len(shared.items), shared.whole
+            things = (
+                f"{count} of the {whole} things you took" if count < whole else f"all {whole} things you took"
             )
-            both = [one for one in own if all(one.text.casefold() in texts for texts in others)][:_SHARED]
-            if not both:
-                continue
-            if both[0].text == self.said:
-                sentence = f"the same is said of {self._name(items)}"
-            else:
-                how = "the catalogue calls it" if both[0].source == "item" else "it is noted for"
-                things = " and ".join(quoted(one.text) for one in both if one.source == both[0].source)
-                sentence = f"{how} {things}, like {self._name(items)}"
-            rest = [self._rest_on(one.text, one.source, it) for one in both for it in (self.item, *items)]
-            self._say(sentence, *rest)
-            return
+            if count == 1:
+                things = f"{self._name(shared.items)}, which you took"
+            verb = "of" if said.source == "item" else "is" if count == 1 else "are"
+            evidence += [self._rest_on(said.text, said.source, one) for one in shared.items[-_BEHIND:]]
+            sentence += f", as {verb} {things}"
+        self._say(sentence, *evidence)
 
     def _caveat(self) -> None:
         """What the user dislikes and others dislike in the item."""
