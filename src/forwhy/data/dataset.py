@@ -211,6 +211,11 @@ class Dataset:
         columns = (self.item_column(name) for name in ("title", "categories", "description"))
         return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
+    def described(self) -> set[int]:
+        """Internal numbers of items with a category or a description; a title often only names a thing."""
+        told = zip(self.item_column("categories"), self.item_column("description"), strict=True)
+        return {item for item, texts in enumerate(told) if any(texts)}
+
     def phrases(self, side: Side, attitude: Literal["like", "dislike"] = "like") -> dict[int, list[str]]:
         """The intents table by internal number, in the order of ranks: what is liked, or disliked; raw text."""
         frame = self.table("intents").filter(side=side)

@@ -193,8 +193,7 @@ def _sources(dataset: Dataset, side: Side, config: IntentsConfig) -> Iterator[di
         cut |= {number: cut.get(number, []) + said for number, said in prose.items() if number in mined}
     if read in ("auto", "catalogue") and side == "item" and config.catalogue:
         yield _catalogue(dataset, config.catalogue)
-    known = config.catalogue and any(dataset.item_column("categories") + dataset.item_column("description"))
-    least = min(FEW, config.reviews) if side == "user" and known else 0
+    least = min(FEW, config.reviews) if side == "user" and config.catalogue and dataset.described() else 0
     short = {number: distinct_phrases(said, config.reviews) for number, said in cut.items()}
     yield {number: said for number, said in short.items() if len(said) >= least}
     if config.training_explanations:

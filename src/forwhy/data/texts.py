@@ -15,24 +15,29 @@ REVIEWS = 5
 def entity_texts(dataset: Dataset, side: Side, config: IntentsConfig | None = None) -> dict[int, list[str]]:
     """Texts by internal number; entities without any are absent.
 
-    Of an item: title, categories and description; intents; profile; up to five reviews. Of a user: intents, profile
-    and reviews. Shipped profiles only where `config` asks for them. Never the explanation or the review of an explained
-    pair, nor any held-out text: no text here can be the target that is learned from or tested on. People of training
-    and test follow one policy: where the profile of some person in a held-out pair may not be read, nobody's is.
-    O(characters).
+    Of an item: title, categories and description; intents; profile. Of a user: intents and profile. Who has no more
+    than a title has up to five reviews too, but people only where no item is described: most of a review could be
+    said of anything, and what people took tells more of them (docs/log.md). Shipped profiles only where `config`
+    asks for them. Never the explanation or the review of an explained pair, nor any held-out text: no text here can be
+    the target that is learned from or tested on. People of training and test follow one policy: where the profile of
+    some person in a held-out pair may not be read, nobody's is. O(characters).
     """
     config = config or IntentsConfig()
     found: defaultdict[int, list[str]] = defaultdict(list)
+    described = dataset.described() if side == "item" else set()
     if side == "item":
         for item, text in enumerate(dataset.item_texts()):
             found[item] += [text] * bool(text.strip())
     if config.source in ("auto", "intents"):
         for entity, phrases in dataset.phrases(side).items():
             found[entity].append("; ".join(phrases))
+            described.add(entity)
     for entity, text in _profiles(dataset, side, config).items():
         found[entity].append(text)
-    for entity, texts in _reviews(dataset, side).items():
-        found[entity] += texts
+        described.add(entity)
+    if side == "item" or not dataset.described():
+        for entity, texts in _reviews(dataset, side).items():
+            found[entity] += texts if entity not in described else []
     return {entity: texts for entity, texts in sorted(found.items()) if texts}
 
 

@@ -184,7 +184,8 @@ _KNOWN = 3
 _OF_A_PLACE = re.compile(r"(?:an|ese|ish|ern|ic)s?$")
 """Ends of words that are written large and are nobody's name: Italian, Chinese, Spanish, Southern, Nordic."""
 _CLAUSE = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|been|being|be|gets?|must|can|will|they|he|she|his|her|i|my|we|our|you|your)\b",
+    r"\b(?:is|are|was|were|has|have|had|been|being|be|gets?|must|can|will|should|would|could|may|might|makes?|caters?"
+    r"|they|he|she|it|its|his|her|i|my|we|our|you|your|their|this|those|these|if|all)\b",
     re.IGNORECASE,
 )
 """A phrase with such a word tells a story or says it of somebody; one that names a thing can stand in any sentence."""
