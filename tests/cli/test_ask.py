@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forwhy.cli.ask import add_reasons
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.recipe import RunFolder
 
 
 def test_recommend(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
@@ -167,3 +170,21 @@ def test_a_shop_without_explanations_has_reasons(
         why = cli.document("explain", run, "--user", user, "--item", shown["items"][0]["item_id"])
         assert why["text"] == shown["items"][0]["explanation"]
     assert "no words of people" in cli.refusal("recommend", run, "--user", user, "--without", "<u.macro_1>")
+
+
+def test_an_item_that_nobody_took_has_a_plain_reason(cli: Any, tiny_run: Path, tmp_path: Path) -> None:
+    """The trained explainer knows nothing of it."""
+    folder = RunFolder.open(tiny_run)
+    explainer, document = (
+        folder.explainer(),
+        {"user": folder.recommender().catalogue.users.values[0], "items": []},
+    )
+    known = explainer.known
+    rows = [{"item_id": item} for item in known.catalogue.items.values[:2]]
+    explainer._known = replace(known, seen=known.seen[known.seen[:, 1] != 0])
+    document["items"] = rows
+    add_reasons(explainer, document, spare=lambda: folder.recipe.plain_reasons(folder))
+    assert rows[0]["claims"]
+    assert rows[0]["explanation"].endswith(".")
+    assert rows[1]["claims"] == []
+    assert rows[1]["because"]["kind"] == "words"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import wrap
@@ -73,13 +74,13 @@ def recommend(
     taken = None if history is None else _items_named(recommender.catalogue, history)
     document = recommendation(recommender, user, taken, k, with_seen)
     after = recommender.changed(user, history=taken, **changes) if changes else None
-    explainer = folder.reasons() if explain else None
+    explainer, spare = folder.reasons() if explain else None, partial(folder.recipe.plain_reasons, folder)
     if explainer is not None:
-        add_reasons(explainer, document, taken)
+        add_reasons(explainer, document, taken, spare)
     if after is not None:
         changed = recommendation(after, user, taken, k, with_seen)
         if explainer is not None:
-            add_reasons(explainer, changed, taken, **changes)
+            add_reasons(explainer, changed, taken, spare, **changes)
         document["changed"] = {**changes, "tokens": changed["tokens"], "items": changed["items"]}
     if as_json:
         emit(document)
@@ -174,15 +175,39 @@ def add_reasons(
     explainer: Explainer[Any, Any] | PlainExplainer,
     document: dict[str, Any],
     history: Sequence[str | int] | None = None,
+    spare: Callable[[], PlainExplainer] | None = None,
     **changes: Any,  # noqa: ANN401 - `without` and `swap`
 ) -> None:
-    """Writes beside each item of a recommendation document its `explanation`, and what this rests on."""
-    items = [row["item_id"] for row in document["items"]]
-    if document["user"] is None:
+    """Writes beside each item of a recommendation document its `explanation`, and what this rests on.
+
+    `spare` says why where the explainer knows nothing of an item, as nobody took it in training.
+    """
+    rows, user = document["items"], document["user"]
+    untaken = [row for row in rows if spare is not None and not _is_taken(explainer, row["item_id"])]
+    _tell(explainer, user, [row for row in rows if row not in untaken], history, changes)
+    if spare is not None and untaken:
+        _tell(spare(), user, untaken, history, changes)
+
+
+def _is_taken(explainer: Explainer[Any, Any] | PlainExplainer, item: str | int) -> bool:
+    """Whether an explainer knows an item from who took it; plain reasons need nobody."""
+    seen = getattr(explainer.known, "seen", None)
+    return seen is None or bool((seen[:, 1] == explainer.known.catalogue.items.index(item)).any())
+
+
+def _tell(
+    explainer: Explainer[Any, Any] | PlainExplainer,
+    user: str | int | None,
+    rows: Sequence[dict[str, Any]],
+    history: Sequence[str | int] | None,
+    changes: Mapping[str, Any],
+) -> None:
+    items = [row["item_id"] for row in rows]
+    if user is None:
         reasons = [explainer.explain(history=history or (), item=item, **changes) for item in items]
     else:
-        reasons = explainer.explain([(document["user"], item) for item in items], **changes)
-    for row, reason in zip(document["items"], reasons, strict=True):
+        reasons = explainer.explain([(user, item) for item in items], **changes)
+    for row, reason in zip(rows, reasons, strict=True):
         told = reason.document()
         row["explanation"] = reason.text
         row |= {name: told[name] for name in ("because", "tokens", "evidence", "claims")}
@@ -262,6 +287,8 @@ def explain(
     folder, changes = RunFolder.open(run), _changes(without, swap)
     explainer = folder.reasons()
     catalogue = explainer.known.catalogue
+    if not _is_taken(explainer, item):
+        explainer = folder.recipe.plain_reasons(folder)
     pair: tuple[Any, ...] = () if user is None else ((user, item),)
     taken = None if history is None else _items_named(catalogue, history)
     person: dict[str, Any] = {"history": taken, "item": item} if user is None else {}

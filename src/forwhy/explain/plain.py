@@ -235,23 +235,26 @@ class _Told:
         return sorted(ranked, key=lambda one: both[one] < _NAMED)[:_NAMED]
 
     def _takers(self, behind: list[int]) -> bool:
-        """Of others who took what the user took, how many also took the item; two at least."""
-        for items in filter(None, (behind, behind[:1], behind[1:])):
-            others = self.facts.together(items, self.user)
-            also = self.facts.together([*items, self.item], self.user)
-            if len(also) < 2:
-                continue
-            names, did = self.facts.name(items), "took both" if len(items) > 1 else "did"
-            every = "both" if len(others) == 2 else f"all {len(others):,}"
-            count = every if len(also) == len(others) else f"{len(also):,} of the {len(others):,}"
-            fact = f"{count} others who took {names} took it"
-            self._say(
-                f"you took {self._name(items)}, and {count} others who {did} also took this",
-                self._rest_on(fact, "interactions", self.item),
-                self._rest_on(f"took {names}", "interactions", None),
-            )
-            return True
+        """Of others who took what the user took, how many also took the item; best of both things, and two at least."""
+        some = [items for items in (behind, behind[:1], behind[1:]) if items]
+        counts = [len(self.facts.together([*items, self.item], self.user)) for items in some]
+        for least in (2, 1):
+            for items, also in zip(some, counts, strict=True):
+                if also >= least:
+                    self._say_took(items, also)
+                    return True
         return False
+
+    def _say_took(self, items: list[int], also: int) -> None:
+        whole = len(self.facts.together(items, self.user))
+        names, did = self.facts.name(items), "took both" if len(items) > 1 else "did"
+        every = {1: "the one other", 2: "both others"}.get(whole, f"all {whole:,} others")
+        count = every if also == whole else f"{'one' if also == 1 else f'{also:,}'} of the {whole:,} others"
+        self._say(
+            f"you took {self._name(items)}, and {count} who {did} also took this",
+            self._rest_on(f"{count} who took {names} took it", "interactions", self.item),
+            self._rest_on(f"took {names}", "interactions", None),
+        )
 
     def _carried(self, because: Because, behind: list[int]) -> bool:
         """What of the history carried the score, where hardly anybody took both."""

@@ -229,7 +229,11 @@ class System(Options, ABC):
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
 
     def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
-        """What says why, of any run: the explainer where it is trained, else plain sentences of what carried a score.
+        """What says why, of any run: the explainer where it is trained, else plain sentences."""
+        return self.plain_reasons(run)
+
+    def plain_reasons(self, run: Run) -> PlainExplainer:
+        """What says in plain sentences what carried a score.
 
         Where the data set is gone, these speak of ids, titles and who took what alone.
         """
