@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import (
     LONGEST_PHRASE,
+    OPENINGS,
     IntentsConfig,
     caveats,
     clean_phrase,
@@ -202,6 +203,11 @@ def test_what_was_rated_low_is_praised_by_nobody() -> None:
     explained = make_dataset("rated", {"interactions": visits, "explanations": told})
     said = {phrase for it in entity_phrases(explained, "item").values() for phrase in it}
     assert said == {"warm bread", "good tea", "sweet buns", "dark rye"}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_how_our_own_profiles_open_is_no_phrase(opening: str) -> None:
+    assert phrases_from_profile(f"{opening}: Warm bread; live music.") == ["Warm bread", "live music"]
 
 
 def test_regrets_of_a_text_are_no_reasons() -> None:

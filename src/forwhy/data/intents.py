@@ -351,7 +351,8 @@ def phrases_from_profile(text: str, limit: int = 10) -> list[str]:
     ['quiet cafés', 'live jazz', 'friendly service']
     """
     phrases: list[str] = []
-    for sentence in SENTENCE.split(text[:LONGEST_PROSE]):
+    opening, _, rest = text.partition(": ")
+    for sentence in SENTENCE.split((rest if opening in OPENINGS else text)[:LONGEST_PROSE]):
         plain = NAMED.sub(", ", PREFACE.sub("", sentence.strip(), count=1))
         for piece in LISTED.split(plain):
             phrases.extend(short for short in _short(_bare(piece)) if not COMPLAINT.search(short))
@@ -391,6 +392,6 @@ def distinct_phrases(phrases: Iterable[str], limit: int) -> list[str]:
     for phrase in phrases:
         if len(kept) == limit:
             break
-        if telling_words(phrase) and phrase not in OPENINGS:
+        if telling_words(phrase):
             kept.setdefault(phrase.casefold(), phrase)
     return list(kept.values())
