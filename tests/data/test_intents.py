@@ -1,6 +1,7 @@
 """Phrases: cut from prose, and never from held-out text."""
 
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -17,10 +18,12 @@ from forwhy.data.intents import (
     entity_phrases,
     phrases_from_profile,
 )
+from forwhy.recipe import load_recipe
 from forwhy.text.encoder import text_encoder
 from forwhy.text.mining.extractive import ExtractiveMiner
 from forwhy.text.mining.mine import mine
 from forwhy.text.mining.stage import MiningConfig
+from forwhy.text.statements import KnownStatements
 
 
 def test_shipped_profile_becomes_phrases() -> None:
@@ -237,3 +240,17 @@ def test_dislikes_can_be_told_apart_and_come_with_a_caveat() -> None:
 def test_unknown_option_is_refused() -> None:
     with pytest.raises(ValidationError):
         IntentsConfig(limits=3)  # type: ignore[call-arg]
+
+
+def test_statements_of_what_was_rated_low_support_nothing() -> None:
+    rows = [(0, "a", 5, "Warm bread here."), (1, "a", 1, "Burnt crust here."), (1, "b", 5, "Good tea.")]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "text"], orient="row")
+    visits = frame.drop("text").with_columns(split=pl.lit("train"))
+    data = make_dataset("rated", {"interactions": visits, "reviews": frame.drop("rating")})
+    assert set(KnownStatements.read(data).table["text"]) == {"Warm bread here.", "Good tea."}
+
+
+def test_the_recipe_of_the_readme_reads_what_was_mined_and_the_catalogue() -> None:
+    recipes = Path(__file__).parents[2] / "recipes"
+    for name in ("xrec-yelp", "imdb", "demo"):
+        assert load_recipe(recipes / f"{name}.toml").intents.source == "auto"  # type: ignore[attr-defined]

@@ -76,8 +76,8 @@ class BecauseExplainer(BeatExplainer):
         """Also the statements. People of training and test follow one policy: all have their profiles read, or none."""
         super()._take_up(dataset, known)
         people = self.intents
-        if people.source == "profiles" and not people.heldout_people:
-            people = people.model_copy(update={"source": "auto"})
+        if people.reads_shipped and not people.heldout_people:
+            people = people.model_copy(update={"source": "auto", "shipped_profiles": False})
         statements = KnownStatements.read(dataset, self.intents, people)
         self._knowledge = PairKnowledge(statements, known, text_encoder(self.encoder))
         pairs = self._usable(dataset, "train", _STRANGERS)

@@ -246,7 +246,7 @@ class KnownStatements:
     def read(
         cls, dataset: Dataset, phrases: IntentsConfig | None = None, people: IntentsConfig | None = None
     ) -> Self:
-        """Item texts, phrases, and the training texts of pairs that are held out nowhere. Cost: linear in texts.
+        """Item texts, phrases, and training texts of pairs held out nowhere and not rated low. Cost: linear.
 
         Args:
             dataset: Where they stand.
@@ -264,7 +264,8 @@ class KnownStatements:
                 rows += [(side, number, phrase, "phrase", None, None) for phrase in said]
         told = dataset.pairs("train")
         told = told.select(np.flatnonzero(~dataset.is_heldout(told.users, told.items)))
-        for source, pairs in (("explanation", told), ("review", dataset.training_reviews())):
+        for source, every in (("explanation", told), ("review", dataset.training_reviews())):
+            pairs = every.select(np.flatnonzero(~dataset.is_disliked(every.users, every.items)))
             for user, item, text in zip(pairs.users.tolist(), pairs.items.tolist(), pairs.texts, strict=True):
                 rows += [("item", item, text, source, user, item), ("user", user, text, source, user, item)]
         return cls(pl.DataFrame(rows, STATEMENTS, orient="row"))
