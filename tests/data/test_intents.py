@@ -152,6 +152,14 @@ def test_a_title_says_only_what_it_shares_with_others() -> None:
     assert catalogue(title=titles, categories=["Leaves", "", "", ""])[0] == ["Leaves"]
 
 
+def test_markup_is_no_phrase() -> None:
+    assert (
+        phrases_from_profile("['Soft yarn<br />warm colours', '<b>long needles</b>&amp; a bag']")[0]
+        == "Soft yarn"
+    )
+    assert catalogue(title=["The Blue Castle", "Blue Rose", "Blue Days"]) == {}
+
+
 def test_the_name_of_an_item_is_none_of_its_phrases() -> None:
     said = ["The Quiet Mill has fresh bread", "fresh bread", "Heat of the moment", "heat of summer"]
     data = of_items(

@@ -1,7 +1,4 @@
-"""Short phrases about people and things: from the intents table and the catalogue, or cut out of prose.
-
-Legend: P phrases, S statements, V encoder width.
-"""
+"""Short phrases about people and things: from the intents table and the catalogue, or cut out of prose."""
 
 import re
 import tomllib
@@ -75,6 +72,7 @@ SMALL = (
 LEADING = re.compile(rf"^(?:(?:{SMALL}){END})+", re.IGNORECASE)
 TRAILING = re.compile(rf"(?:\s+(?:{SMALL}))+$", re.IGNORECASE)
 EDGES = " \t.,;:!?-*\"'“”’()"
+MARKUP = re.compile(r"<[^<>]{1,200}>|&[a-zA-Z0-9#]{2,8};|[\[\]]")
 CATEGORY = re.compile(r"\s*[,;|>\n\t]\s*")
 WORD = re.compile(
     r"[^\W\d_]{3,}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
@@ -138,7 +136,7 @@ class IntentsConfig(Options):
     intents: int = Field(default=10, ge=0)
     """Phrases of an entity from the intents table or its profile, first ones kept."""
     catalogue: int = Field(default=4, ge=0)
-    """Phrases of an item from its categories and description; from its title where it has neither."""
+    """Phrases of an item from its categories (else what its title shares with others) and its description."""
     reviews: int = Field(default=4, ge=0)
     """Phrases of an entity that `forwhy mine --extractive` cut out of reviews: fewer, because without a language
     model many of them are about the day and not about the thing."""
@@ -242,14 +240,14 @@ def _explained(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int,
 
 
 def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:
-    """Categories as they stand, then the description; where an item has neither, what its title shares with others."""
+    """Categories as they stand, or what the title shares with others where there is none; then the description."""
     kinds, texts = _categories(dataset), dataset.item_column("description")
     titles = dataset.titles()
     spread = Counter(word for title in titles for word in telling_words(title))
     found = {}
     for number, (names, text) in enumerate(zip(kinds, texts, strict=True)):
-        said = names + [phrase for phrase in phrases_from_profile(text) if " " in phrase or not names]
-        found[number] = (said or distinct_phrases(_kinds(titles[number], spread), limit))[:limit]
+        named = names or distinct_phrases(_kinds(titles[number], spread), limit)
+        found[number] = [*named, *(it for it in phrases_from_profile(text) if " " in it or not named)][:limit]
     return found
 
 
@@ -272,7 +270,10 @@ def _kinds(title: str, spread: Counter[str]) -> Iterator[str]:
         if word.lower() in FUNCTION_WORDS or (telling and all(spread[part] >= SHARED for part in telling)):
             run.append(word)
         else:
-            yield _bare(" ".join(run[:LONGEST_PHRASE]))
+            if (
+                len(telling_words(" ".join(run))) > 1
+            ):  # one word of a title may be anything: "The Blue Castle"
+                yield _bare(" ".join(run[:LONGEST_PHRASE]))
             run = []
 
 
@@ -322,7 +323,7 @@ def caveats(
 
     `dislikes`: of `Dataset.phrases("user", "dislike")`; `statements`: best what others dislike in the item, its
     categories and description, since a cosine hardly tells praise of a thing from blame. `encode` gives unit vectors
-    [P, V]; `least` is the lowest cosine.
+    [texts, width]; `least` is the lowest cosine.
     """
     things = [thing for thing in map(disliked_thing, dislikes) if thing]
     if not (things and statements):
@@ -352,7 +353,8 @@ def phrases_from_profile(text: str, limit: int = 10) -> list[str]:
     """
     phrases: list[str] = []
     opening, _, rest = text.partition(": ")
-    for sentence in SENTENCE.split((rest if opening in OPENINGS else text)[:LONGEST_PROSE]):
+    plain_text = MARKUP.sub("\n", (rest if opening in OPENINGS else text)[:LONGEST_PROSE])
+    for sentence in SENTENCE.split(plain_text):
         plain = NAMED.sub(", ", PREFACE.sub("", sentence.strip(), count=1))
         for piece in LISTED.split(plain):
             phrases.extend(short for short in _short(_bare(piece)) if not COMPLAINT.search(short))
