@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forwhy.cli.ask import add_reasons
+from forwhy.cli.reasons import add_reasons
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.recipe import RunFolder
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
@@ -16,14 +15,13 @@ import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, emit, half_width, one_of, plain, show
+from forwhy.cli.reasons import WIDE, add_reasons, because_lines, is_taken, item_lines, items_listed
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
-    from forwhy.explain.base import Explainer
     from forwhy.explain.evidence import Explanation
-    from forwhy.explain.plain import PlainExplainer
     from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -37,12 +35,8 @@ Swap = Annotated[
     list[str] | None,
     typer.Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
 ]
-GLOSSES, SHARES = 3, 3
-"""Phrases of a token, and shares of a score, that are shown."""
-WIDE = 79
-"""Columns of a text that stands alone."""
-VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
-"""How an item of the history is told by the kind of its share."""
+GLOSSES = 3
+"""Phrases of a token that are shown."""
 
 
 # --- what to offer
@@ -112,8 +106,8 @@ def _recommended(document: Mapping[str, Any]) -> list[Table | str]:
     for before, after in zip_longest(document["items"], changed["items"]):
         was = "" if after is None else _moved(ranks.get(after["item_id"]), after["rank"])
         table.add_row(
-            "" if before is None else "\n".join(_item_lines(before, half_width())),
-            "" if after is None else "\n".join(_item_lines(after, half_width(), was)),
+            "" if before is None else "\n".join(item_lines(before, half_width())),
+            "" if after is None else "\n".join(item_lines(after, half_width(), was)),
         )
     return [table]
 
@@ -171,48 +165,6 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
     return [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
 
 
-def add_reasons(
-    explainer: Explainer[Any, Any] | PlainExplainer,
-    document: dict[str, Any],
-    history: Sequence[str | int] | None = None,
-    spare: Callable[[], PlainExplainer] | None = None,
-    **changes: Any,  # noqa: ANN401 - `without` and `swap`
-) -> None:
-    """Writes beside each item of a recommendation document its `explanation`, and what this rests on.
-
-    `spare` says why where the explainer knows nothing of an item, as nobody took it in training.
-    """
-    rows, user = document["items"], document["user"]
-    untaken = [row for row in rows if spare is not None and not _is_taken(explainer, row["item_id"])]
-    _tell(explainer, user, [row for row in rows if row not in untaken], history, changes)
-    if spare is not None and untaken:
-        _tell(spare(), user, untaken, history, changes)
-
-
-def _is_taken(explainer: Explainer[Any, Any] | PlainExplainer, item: str | int) -> bool:
-    """Whether an explainer knows an item from who took it; plain reasons need nobody."""
-    seen = getattr(explainer.known, "seen", None)
-    return seen is None or bool((seen[:, 1] == explainer.known.catalogue.items.index(item)).any())
-
-
-def _tell(
-    explainer: Explainer[Any, Any] | PlainExplainer,
-    user: str | int | None,
-    rows: Sequence[dict[str, Any]],
-    history: Sequence[str | int] | None,
-    changes: Mapping[str, Any],
-) -> None:
-    items = [row["item_id"] for row in rows]
-    if user is None:
-        reasons = [explainer.explain(history=history or (), item=item, **changes) for item in items]
-    else:
-        reasons = explainer.explain([(user, item) for item in items], **changes)
-    for row, reason in zip(rows, reasons, strict=True):
-        told = reason.document()
-        row["explanation"] = reason.text
-        row |= {name: told[name] for name in ("because", "tokens", "evidence", "claims")}
-
-
 def described(tokens: list[dict[str, Any]]) -> str:
     """Tokens for a reader: a line each, with its first glosses."""
     width = max(len(token["token"]) for token in tokens)
@@ -220,49 +172,6 @@ def described(tokens: list[dict[str, Any]]) -> str:
         f"  {token['token']:<{width}}  {plain(', '.join(token['gloss'][:GLOSSES])) or 'no gloss'}"
         for token in tokens
     )
-
-
-def items_listed(document: Mapping[str, Any]) -> str:
-    """The recommended items for a reader: title, id, score, and below what carried it and the reason."""
-    if not document["items"]:
-        return "  nothing that they have not taken; --with-seen lists that too"
-    return "\n".join(line for row in document["items"] for line in _item_lines(row, WIDE))
-
-
-def _item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
-    named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
-    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{was}"]
-    if "explanation" in row:
-        lines += [f"     {line}" for line in because_lines(row["because"], row["tokens"], width - 5)]
-        lines += wrap(plain(row["explanation"]), width, initial_indent="     ", subsequent_indent="     ")
-    return lines
-
-
-def because_lines(
-    because: Mapping[str, Any] | None, tokens: Sequence[Mapping[str, Any]], width: int
-) -> list[str]:
-    """What carried a score, a line for each of the largest shares, cut to a width."""
-    if because is None or not because["shares"]:
-        return []
-    if because["kind"] in ("words", "history") and because["score"] <= 0:
-        return [f"nothing speaks for it: its score is {because['score']:.3f}"]
-    gloss = {token["token"]: token["gloss"][0] for token in tokens if token["gloss"]}
-    merged: dict[tuple[object, ...], dict[str, Any]] = {}
-    for one in because["shares"]:  # a pair of words can meet in two slots
-        key = tuple(one[name] for name in one if name not in ("contribution", "share"))
-        merged[key] = {**one, "share": one["share"] + merged.get(key, {"share": 0.0})["share"]}
-    best = sorted((one for one in merged.values() if one["share"] > 0), key=lambda one: -one["share"])
-    lines = []
-    for one in best[:SHARES]:
-        if because["kind"] == "words":
-            what = f"{one['user']} meets {one['item']}  {gloss.get(one['item'], '')}"
-        else:
-            what = f"{VERBS[because['kind']]} {one['title'] or one['item_id']}"
-        lines.append(f"{one['share']:>4.0%}  {what}".rstrip())
-    behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
-    if because["kind"] == "words" and behind:
-        lines.append(f"because you took {behind}")
-    return [plain(line) if len(line) <= width else f"{plain(line[: width - 1]).rstrip()}…" for line in lines]
 
 
 # --- why
@@ -287,7 +196,7 @@ def explain(
     folder, changes = RunFolder.open(run), _changes(without, swap)
     explainer = folder.reasons()
     catalogue = explainer.known.catalogue
-    if not _is_taken(explainer, item):
+    if not is_taken(explainer, item):
         explainer = folder.recipe.plain_reasons(folder)
     pair: tuple[Any, ...] = () if user is None else ((user, item),)
     taken = None if history is None else _items_named(catalogue, history)

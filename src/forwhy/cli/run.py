@@ -14,7 +14,8 @@ import typer
 
 import forwhy.doctor
 from forwhy.cli import JsonFlag, app_of, emit, log, show, show_evaluation, show_examination
-from forwhy.cli.ask import add_reasons, described, items_listed, recommendation
+from forwhy.cli.ask import described, recommendation
+from forwhy.cli.reasons import add_reasons, items_listed
 from forwhy.data.sample import little_town
 from forwhy.recipe import (
     Grid,

@@ -18,7 +18,7 @@ from forwhy.text.statements import KnownStatements, PairStatements, Statement
 
 _STEM = 6
 """Letters that words of one stem share, roughly: "visual" and "visually"."""
-_TITLE, _QUOTED = 60, 110
+_TITLE, _QUOTED = 80, 110
 """Characters of a title and of a statement that are shown."""
 _MARKS = str.maketrans({"“": "'", "”": "'", '"': "'"})
 

@@ -1,0 +1,108 @@
+"""Reasons beside recommended items: asked for, and shown to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from forwhy.cli import plain
+
+if TYPE_CHECKING:
+    from forwhy.explain.base import Explainer
+    from forwhy.explain.plain import PlainExplainer
+
+SHARES = 3
+"""Shares of a score that are shown."""
+WIDE, HALF = 79, 60
+"""Columns of a text that stands alone; up to how many stand beside another, where words are spared."""
+VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
+"""How an item of the history is told by the kind of its share."""
+
+
+def add_reasons(
+    explainer: Explainer[Any, Any] | PlainExplainer,
+    document: dict[str, Any],
+    history: Sequence[str | int] | None = None,
+    spare: Callable[[], PlainExplainer] | None = None,
+    **changes: Any,  # noqa: ANN401 - `without` and `swap`
+) -> None:
+    """Writes beside each item of a recommendation document its `explanation`, and what this rests on.
+
+    `spare` says why where the explainer knows nothing of an item, as nobody took it in training.
+    """
+    rows, user = document["items"], document["user"]
+    untaken = [row for row in rows if spare is not None and not is_taken(explainer, row["item_id"])]
+    _tell(explainer, user, [row for row in rows if row not in untaken], history, changes)
+    if spare is not None and untaken:
+        _tell(spare(), user, untaken, history, changes)
+
+
+def is_taken(explainer: Explainer[Any, Any] | PlainExplainer, item: str | int) -> bool:
+    """Whether an explainer knows an item from who took it; plain reasons need nobody."""
+    seen = getattr(explainer.known, "seen", None)
+    return seen is None or bool((seen[:, 1] == explainer.known.catalogue.items.index(item)).any())
+
+
+def _tell(
+    explainer: Explainer[Any, Any] | PlainExplainer,
+    user: str | int | None,
+    rows: Sequence[dict[str, Any]],
+    history: Sequence[str | int] | None,
+    changes: Mapping[str, Any],
+) -> None:
+    items = [row["item_id"] for row in rows]
+    if user is None:
+        reasons = [explainer.explain(history=history or (), item=item, **changes) for item in items]
+    else:
+        reasons = explainer.explain([(user, item) for item in items], **changes)
+    for row, reason in zip(rows, reasons, strict=True):
+        told = reason.document()
+        row["explanation"] = reason.text
+        row |= {name: told[name] for name in ("because", "tokens", "evidence", "claims")}
+
+
+def items_listed(document: Mapping[str, Any]) -> str:
+    """The recommended items for a reader: title, id, score, and below what carried it and the reason."""
+    if not document["items"]:
+        return "  nothing that they have not taken; --with-seen lists that too"
+    return "\n".join(line for row in document["items"] for line in item_lines(row, WIDE))
+
+
+def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
+    """A recommended item, what carried its score, and the reason, in lines of a width; `was`: its rank before."""
+    named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
+    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{was}"]
+    if "explanation" in row:
+        indent = "     " if width > HALF else "  "
+        lines += [indent + line for line in because_lines(row["because"], row["tokens"], width - len(indent))]
+        lines += wrap(plain(row["explanation"]), width, initial_indent=indent, subsequent_indent=indent)
+    return lines
+
+
+def because_lines(
+    because: Mapping[str, Any] | None, tokens: Sequence[Mapping[str, Any]], width: int
+) -> list[str]:
+    """What carried a score, a line for each of the largest shares, cut to a width."""
+    if because is None or not because["shares"]:
+        return []
+    if because["kind"] in ("words", "history") and because["score"] <= 0:
+        return [f"nothing speaks for it: its score is {because['score']:.3f}"]
+    gloss = {token["token"]: token["gloss"][0] for token in tokens if token["gloss"]}
+    merged: dict[tuple[object, ...], dict[str, Any]] = {}
+    for one in because["shares"]:  # a pair of words can meet in two slots
+        key = tuple(one[name] for name in one if name not in ("contribution", "share"))
+        merged[key] = {**one, "share": one["share"] + merged.get(key, {"share": 0.0})["share"]}
+    best = sorted((one for one in merged.values() if one["share"] > 0), key=lambda one: -one["share"])
+    lines = []
+    for one in best[:SHARES]:
+        if because["kind"] == "words":
+            meets = " meets " if width > HALF else " "
+            what = f"{one['user']}{meets}{one['item']}  {gloss.get(one['item'], '')}"
+        else:
+            what = f"{VERBS[because['kind']]} {one['title'] or one['item_id']}"
+        lines.append(f"{one['share']:>4.0%}  {what}".rstrip())
+    behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
+    if because["kind"] == "words" and behind:
+        lines.append(f"because you took {behind}")
+    return [plain(line) if len(line) <= width else f"{plain(line[: width - 1]).rstrip()}…" for line in lines]
