@@ -162,8 +162,22 @@ def test_anybody_can_be_recommended_to(tiny: Path) -> None:
 
 def test_what_it_cannot_do_is_said_in_a_line(tiny: Path) -> None:
     assert "unknown item id 'i99'" in refused("recommend", tiny, "--history", "i01,i99")
-    assert "recommends without explaining" in refused("explain", tiny, "--user", "u0", "--item", "i01")
+    assert "no words of people" in refused(
+        "explain", tiny, "--user", "u0", "--item", "i01", "--without", "<u.macro_1>"
+    )
+    with pytest.raises(UserError, match="recommends without explaining"):
+        RunFolder.open(tiny).explainer()
     assert "has no behaviour vocabulary" in refused("vocabulary", tiny)
+
+
+def test_the_reason_is_what_the_score_loses_without_each_item(tiny: Path) -> None:
+    for person in (("--user", "u0"), ("--history", "i03,i04")):
+        why = told("explain", tiny, *person, "--item", "i05")
+        assert why["because"]["kind"] == "leave-one-out"
+        assert why["text"].endswith(".")
+        assert [claim["text"] for claim in why["claims"]]
+        (row,) = told("recommend", tiny, *person, "-k", "1", "--explain")["items"]
+        assert told("explain", tiny, *person, "--item", row["item_id"])["text"] == row["explanation"]
 
 
 def test_a_list_of_nothing_new_says_so(tiny: Path) -> None:
