@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import IntentsConfig
@@ -173,3 +174,22 @@ def test_a_candidate_that_its_pair_makes_likelier_is_preferred(
     monkeypatch.setattr(because, "_gains", lambda subjects, _: [[0.0, 0.3] for _ in subjects])
     assert because._best(Subject(0, 1, ""), texts, [0.0, 0.3]) == texts[1]
     assert because._best(Subject(0, 1, ""), texts, [0.3, 0.0]) == texts[0]
+
+
+def test_contrast_asks_for_what_only_the_right_pair_says(make: Make, told: Dataset) -> None:
+    """The loss is the NLL plus the weight times the smooth lack of a margin, on the same titles."""
+    made = make(contrast=2.0, describe=0)
+    rows = made._task(told).train[:4]
+    with torch.no_grad():
+        found = made._loss(rows)
+        own, tokens = made.reader.nll(rows)
+        others = [made._others[row] for row in rows]
+        other, _ = made.reader.nll(others)
+    assert [row.target for row in others] == [row.target for row in rows]
+    assert all(
+        other.item != row.item or other.user != row.user for other, row in zip(others, rows, strict=True)
+    )
+    short = made.config.margin - (other - own) / tokens
+    lack = np.log1p(np.exp(10 * short)).mean() / 10
+    assert float(found["nll"]) == pytest.approx(own.sum() / tokens.sum(), abs=1e-4)
+    assert float(found["loss"]) == pytest.approx(own.sum() / tokens.sum() + 2 * lack, abs=1e-3)

@@ -7,6 +7,7 @@ explained pairs. A text is cut into claims, and each claim comes back with the s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
 
 from forwhy.artifact import Artifact, Content
 from forwhy.bridge.prompt import Row, buckets
@@ -35,6 +38,8 @@ _LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "
 _DESCRIBED: Mapping[Side, str] = {"user": "Describe this user.", "item": "Describe who would like this item."}
 _STRANGERS, _CALIBRATED = 64, 150
 """Training pairs that texts are compared with, and those that the threshold of support is fitted on."""
+_SHARP = 10.0
+"""How sharply a margin ends, per nat."""
 _DESCRIBING = 1 << 16
 """A number that no epoch has: the order of descriptions is drawn with it."""
 
@@ -58,6 +63,8 @@ class BecauseExplainer(BeatExplainer):
         self.strangers: list[tuple[int, int]] = []
         """Training pairs, as internal numbers, of which one stands for "another pair" when a text is judged."""
         self._knowledge: PairKnowledge | None = None
+        self._others: dict[Row, Row] = {}
+        """Training row -> its text in another pair's prompt, with its own title; none without `contrast`."""
 
     @property
     def knowledge(self) -> PairKnowledge:
@@ -86,7 +93,40 @@ class BecauseExplainer(BeatExplainer):
     def _task(self, dataset: Dataset) -> ReadingTask:
         """Texts that describe people and things, once, before the explained pairs."""
         task = super()._task(dataset)
+        if self.config.contrast:
+            pairs = self._usable(dataset, "train", self.config.train_pairs)
+            order = np.random.default_rng(self.config.seed).permutation(len(pairs))
+            others = np.empty_like(order)
+            others[order] = np.roll(order, 1)
+            dealt = self._rows(self._scored(pairs, pairs.users[others], pairs.items[others]))
+            self._others = dict(zip(task.train, dealt, strict=True))
         return _BecauseTask(self, task.train, task.valid, task.strangers, self._descriptions(dataset))
+
+    def _identity(self, dataset: Dataset, task: ReadingTask) -> str:
+        """Also of the texts that describe."""
+        descriptions = task.descriptions if isinstance(task, _BecauseTask) else ()
+        return hashlib.sha256(f"{super()._identity(dataset, task)}{descriptions!r}".encode()).hexdigest()
+
+    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
+        """As of BEAT; with `contrast` also how much of the margin a text lacks before another pair's prompt."""
+        others = [self._others[row] for row in rows if row in self._others]
+        if len(others) < len(rows):  # without contrast there are none, and descriptions have none
+            return super()._loss(rows)
+        (own_B, tokens_B), (other_B, _) = self._sums(rows), self._sums(others)
+        nll = own_B.sum() / tokens_B.sum()
+        short_B = self.config.margin - (other_B - own_B) / tokens_B
+        lack = softplus(_SHARP * short_B).mean() / _SHARP
+        loss = nll + self.config.contrast * lack
+        if self.config.sar.gamma:
+            loss = loss + self.config.sar.gamma * self._aligned(rows)
+        return {"loss": loss, "nll": nll.detach(), "lack": lack.detach()}
+
+    def _sums(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
+        """[B] nats of each row's text, with gradients, and [B] its target tokens."""
+        logits_NV, batch = self.reader.logits(rows)
+        nll_N = cross_entropy(logits_NV, batch.target_N, reduction="none")
+        tokens_B = nll_N.new_tensor([len(row.target) for row in rows])
+        return nll_N.new_zeros(len(rows)).index_add(0, batch.row_N, nll_N), tokens_B
 
     def _descriptions(self, dataset: Dataset) -> list[Row]:
         """Who users are and what items are, as targets of their tokens, drawn by the seed."""

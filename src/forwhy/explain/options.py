@@ -204,7 +204,12 @@ class BecauseConfig(BeatConfig):
     reader: Literal["soft"] = "soft"
     """Vectors stand for the codes."""
     shown: ShownConfig = Field(default_factory=ShownConfig)
-    describe: NonNegativeInt = 600
+    contrast: NonNegativeFloat = 0.0
+    """Weight of what is asked of each text beside its likelihood: to be likelier by `margin` for its own pair than for
+    another one with the same title. It doubles the cost of a step."""
+    margin: PositiveFloat = 0.3
+    """Nats per token, of `contrast`."""
+    describe: NonNegativeInt = 300
     """Texts that say who a user is or what an item is, read from the tokens alone before the explained pairs; so the
     model learns the tokens from more than the pairs, and `forwhy profile` can write who a user is. 0 = none."""
     grounding: Literal["off", "prefer", "strict"] = "prefer"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from forwhy.explain.base import Explainer
 from forwhy.explain.options import LATER, BecauseConfig
@@ -18,15 +18,18 @@ from forwhy.systems.beat import Beat
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.vocabulary import Vocabulary
 
-TEXT_FIRST = {"text_first": 2}
-"""What the vocabulary is unless the recipe says otherwise: two words of texts and four of interactions."""
+
+class BecauseTokens(TokenizerConfig):
+    """How behaviour becomes words: as of BEAT, but text comes first."""
+
+    text_first: NonNegativeInt = 2
 
 
 class Because(Beat):
     """Behaviour tokens and evidence: reasons that can be checked."""
 
     system: Literal["because"] = "because"  # type: ignore[assignment]
-    vocabulary: TokenizerConfig = Field(default_factory=lambda: TokenizerConfig.model_validate(TEXT_FIRST))
+    vocabulary: BecauseTokens = Field(default_factory=BecauseTokens)
     explainer: BecauseConfig = Field(default_factory=BecauseConfig)
 
     stages: ClassVar[tuple[Stage, ...]] = (
