@@ -64,7 +64,7 @@ def test_words_say_from_whom_they_came(textual: Vocabulary, town: Dataset) -> No
         (assemble(textual, "user", text=text), {"text", "semantic", "collaborative"}),
         (
             assemble(textual, "user", history=items, text=text),
-            {"text", "history", "semantic", "collaborative"},
+            {"text", "history", "semantic"},
         ),
         (assemble(textual, "item", text=vectors(town, "item")[5]), {"text", "semantic", "collaborative"}),
     ]

@@ -8,6 +8,7 @@ Legend: N entities of a side, n neighbours, S slots, M codeword width, V encoder
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ SEMANTIC, COLLABORATIVE = 50, 20
 """Neighbours that are asked (docs/log.md)."""
 SHARPNESS = 10.0
 """A neighbour's weight is exp(SHARPNESS · cosine), over the sum of all."""
-REFINED = 0.5
+REFINED = 0.25
 """What collaborative neighbours say of a graph word, against the semantic ones."""
 TEXT_COUNTS = 3.0
 """A text about somebody weighs as many items of their history."""
@@ -77,7 +78,8 @@ def assemble(
         text: [V] vector of the text, by the encoder that the vocabulary was learned with.
 
     Raises:
-        UserError: Neither a history nor a text; a history of an item; a text for a vocabulary without text-first words.
+        UserError: Neither a history nor a text; a history of an item; a text for a vocabulary without text-first words,
+            or one that knows no text to compare it with.
     """
     if side == "item" and len(history):
         raise UserError("an item has no history; give the text of the item")
@@ -91,7 +93,8 @@ def assemble(
     voices = [_taken(vocabulary, history, 1 - share)] if len(history) else []
     if text is not None:
         voices += _told(vocabulary, side, text, share)
-        voices = list(_refined(vocabulary, side, voices))
+        if not len(history):  # a history is collaborative itself
+            voices = list(_refined(vocabulary, side, voices))
     wanted_SM = np.sum([part.added_nSM.sum(0) for part in voices], axis=0)
     codes = vocabulary.nearest(side, wanted_SM)
     return Newcomer(codes, vocabulary.names_of(side, codes), _origins(vocabulary, side, codes, voices))
@@ -111,17 +114,22 @@ def _folded(vocabulary: Vocabulary, items: Sequence[int]) -> Floats:
 def _told(vocabulary: Vocabulary, side: Side, text_V: Floats, share: float) -> Iterator[_Voices]:
     """What the text says of text words, and what those with the nearest texts say of graph words."""
     levels, known = vocabulary.config["text_first"], side
-    if not vocabulary.text_points[side].any():
-        known = "item" if side == "user" else "user"  # nobody on this side has a text of their own
+    if side == "user" and not vocabulary.text_points["user"].any():
+        known = "item"  # no user has a text of their own
+    points_NT = np.asarray(vocabulary.text_points[known], np.float32)
+    if not points_NT.any():
+        raise UserError("no item has a text of its own, so none is near; give a history")
     own = np.zeros((1, len(vocabulary.slots(side)), vocabulary.codebooks[f"{side}_macro"].shape[1]))
     own[0, 0, vocabulary.config["slot_dim"] :] = vocabulary.text_point(side, text_V)
     yield _Voices("text", side, [None], own * (share * vocabulary.config["text_weight"]))
-    points_NT = np.asarray(vocabulary.text_points[known], np.float32)
     numbers, weights = _nearest(points_NT, vocabulary.text_point(known, text_V), SEMANTIC)
     if known == side:
         said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
     else:
-        said_nSM = _folded(vocabulary, numbers.tolist()) * weights[:, None, None]
+        # They stand for a history, in which what many take is likelier.
+        taken_N = np.bincount(vocabulary.seen[:, 1], minlength=len(points_NT))
+        weights = weights * np.maximum(taken_N[numbers], 1)
+        said_nSM = _folded(vocabulary, numbers.tolist()) * (weights / weights.sum())[:, None, None]
     said_nSM[:, :levels] = 0
     yield _Voices("semantic", known, numbers.tolist(), said_nSM * share)
 
@@ -130,17 +138,21 @@ def _refined(vocabulary: Vocabulary, side: Side, voices: Sequence[_Voices]) -> I
     """Graph words after those on the same side have been asked whose graph words are most alike."""
     levels = vocabulary.config["text_first"]
     first = vocabulary.nearest(side, np.sum([part.added_nSM.sum(0) for part in voices], axis=0))
-    everybody = vocabulary.representation(side).reshape(len(vocabulary.codes[side]), len(first), -1)[
-        :, levels:
-    ]
     weighted = vocabulary.codewords(side, first[None])[0, levels:] * np.sqrt(vocabulary.score_weights)
-    numbers, weights = _nearest(everybody.reshape(len(everybody), -1), weighted.ravel(), COLLABORATIVE)
+    numbers, weights = _nearest(_graph_points(vocabulary, side), weighted.ravel(), COLLABORATIVE)
     for part in voices:
         part.added_nSM[:, levels:] *= 1 - REFINED
         yield part
     said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
     said_nSM[:, :levels] = 0
     yield _Voices("collaborative", side, numbers.tolist(), said_nSM * REFINED)
+
+
+@lru_cache(maxsize=2)
+def _graph_points(vocabulary: Vocabulary, side: Side) -> Floats:
+    """[N, graph slots · M] of everybody, kept: they are too many to be made for each newcomer."""
+    whole, slots = vocabulary.representation(side), len(vocabulary.slots(side))
+    return np.ascontiguousarray(whole[:, whole.shape[1] // slots * vocabulary.config["text_first"] :])
 
 
 def _nearest(points_NW: Floats, point_W: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
