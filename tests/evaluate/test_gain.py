@@ -48,17 +48,21 @@ def test_other_texts_are_refused() -> None:
 
 @dataclass
 class Listener:
-    """NLL 1 per token, 2 when the user is a stranger, 1.5 more when the item is."""
+    """NLL 1 per token, 2 when the user is a stranger, 1.5 more when the item is, and 4 more when its title is."""
 
     asked: list[tuple[bool, bool]] = field(default_factory=list)
 
     def nll(
-        self, pairs: Pairs, user_rows: np.ndarray | None = None, item_rows: np.ndarray | None = None
+        self,
+        pairs: Pairs,
+        user_rows: np.ndarray | None = None,
+        item_rows: np.ndarray | None = None,
+        titled: bool = False,
     ) -> Nll:
         users = pairs.users if user_rows is None else user_rows
         items = pairs.items if item_rows is None else item_rows
         self.asked.append((user_rows is not None, item_rows is not None))
-        nats = 1.0 + (users != pairs.users) + 1.5 * (items != pairs.items)
+        nats = 1.0 + (users != pairs.users) + (1.5 + 4 * titled) * (items != pairs.items)
         return Nll(4 * nats, np.full(len(pairs), 4))
 
 
@@ -71,3 +75,11 @@ def test_measured_with_strangers_only() -> None:
     assert found["nll"] == 1
     assert gain["pairs"] == 4
     assert listener.asked == [(False, False), (True, False), (False, True), (True, True)]
+
+
+def test_where_titles_are_shown_everything_is_dealt_too() -> None:
+    pairs = Pairs(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]), ("a", "b", "c", "d"))
+    gain = measure_gain(Listener(), pairs, titles=True)["information_gain"]
+    assert {side: gain[side] for side in gain["intervals"]} == {
+        "user": 1, "item": 1.5, "both": 2.5, "everything": 6.5,
+    }  # fmt: skip

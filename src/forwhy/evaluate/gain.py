@@ -6,7 +6,7 @@ one, in nats per token. Zero: the explainer ignores who it talks about, whatever
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +46,26 @@ class Nll(Protocol):
 class Scorer(Protocol):
     """An explainer that can score given texts."""
 
-    def nll(self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None) -> Nll:
-        """NLL of the pairs' texts; `user_rows[k]` (`item_rows[k]`) is shown in place of pair k's own."""
+    def nll(
+        self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None, titled: bool = False
+    ) -> Nll:
+        """NLL of the pairs' texts; `user_rows[k]` (`item_rows[k]`) is shown in place of pair k's own.
+
+        `titled`: the title is that of the item that is shown; else it stays the pair's own.
+        """
 
 
-def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> dict[str, object]:
+def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0, titles: bool = False) -> dict[str, object]:
     """Score pairs four times: with their own user and item, with a stranger's user, item, and both.
 
     The parts `information_gain`, `nll` and `nll_interval` of an evaluation document, in nats per target token.
-    Cost: four passes of the language model over the pairs.
+    Cost: four passes of the language model over the pairs. `titles`: prompts show titles, which stay the pairs' own in
+    these; a fifth pass deals them too, and `everything` is what that costs.
     """
     users = pairs.users[deal(len(pairs), seed, pairs.users)]
     items = pairs.items[deal(len(pairs), seed + 1, pairs.items)]
     user, item = {"user_rows": users}, {"item_rows": items}
-    shown: list[dict[str, Ints]] = [{}, user, item, user | item]
+    shown: list[dict[str, Any]] = [{}, user, item, user | item, *[user | item | {"titled": True}] * titles]
     passes = track(shown, "scoring test pairs, right and shuffled")
     true, *shuffled = [explainer.nll(pairs, **rows) for rows in passes]
     nll = per_token(true.sum, true.tokens)
@@ -71,14 +77,18 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0) -> dict[str, ob
 
 
 def information_gain(
-    true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll
+    true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll, all_shuffled: Nll | None = None
 ) -> dict[str, Interval]:
-    """Nats per target token lost when `user`, `item` or `both` are shuffled: means over all tokens.
+    """Nats per target token lost when `user`, `item`, `both` or, with titles, `everything` are shuffled.
+
+    Means over all tokens.
 
     Raises:
         ValueError: The shuffled runs scored other texts (their token counts differ).
     """
     shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
+    if all_shuffled is not None:
+        shuffled["everything"] = all_shuffled
     if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
         raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
     return {

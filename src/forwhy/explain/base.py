@@ -174,14 +174,16 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         pairs: Pairs,
         user_rows: NDArray[np.int64] | None = None,
         item_rows: NDArray[np.int64] | None = None,
+        titled: bool = False,
     ) -> list[Subject]:
-        """Pairs with their texts, read as these users and items; titles stay the pairs' own."""
+        """Pairs with their texts, read as these users and items; titles stay the pairs' own unless `titled`."""
         users = pairs.users if user_rows is None else user_rows
         items = pairs.items if item_rows is None else item_rows
+        named = items if titled else pairs.items
         return [
             Subject(user, item, self.known.catalogue.titles[own], text=text)
             for user, item, own, text in zip(
-                users.tolist(), items.tolist(), pairs.items.tolist(), pairs.texts, strict=True
+                users.tolist(), items.tolist(), named.tolist(), pairs.texts, strict=True
             )
         ]
 
@@ -292,6 +294,7 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         pairs: Pairs,
         user_rows: NDArray[np.int64] | None = None,
         item_rows: NDArray[np.int64] | None = None,
+        titled: bool = False,
     ) -> NllResult:
         """NLL of the pairs' texts.
 
@@ -300,12 +303,13 @@ class Explainer(Saved, Generic[KnownT, RowT]):
         Args:
             pairs: Internal numbers and the texts to be scored.
             user_rows: [n] Users who stand in the prompts, profiles and all, in place of the pairs' own.
-            item_rows: [n] Items in place of the pairs' own; a title, where the prompt shows one, stays the pair's own.
+            item_rows: [n] Items in place of the pairs' own.
+            titled: A title, where the prompt shows one, is that of the item in place; else it stays the pair's own.
 
         Raises:
             UserError: The model tells no probabilities (`can_score`).
         """
-        return NllResult(*self.reader.nll(self._rows(self._scored(pairs, user_rows, item_rows))))
+        return NllResult(*self.reader.nll(self._rows(self._scored(pairs, user_rows, item_rows, titled))))
 
     def prompt_length(self, pairs: Pairs) -> float | None:
         """Mean tokens of the pairs' prompts; of a model that is asked, of those it was asked so far."""

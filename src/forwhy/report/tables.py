@@ -25,7 +25,7 @@ SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf", 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
-DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4}
+DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4, "gain: everything": 4}
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def gain_table(runs: Sequence[Examined]) -> Table | None:
         found, nll = run.part("information_gain"), run.document.get("nll")
         if not found:
             return None
-        of_sides = {f"gain: {side}": found[side] for side in ("item", "user", "both")}
+        of_sides = {f"gain: {side}": found[side] for side in found["intervals"]}
         ends = {f"gain: {side}": it for side, it in found["intervals"].items()}
         ends["NLL"] = run.document["nll_interval"]
         return {"pairs": found["pairs"], "NLL": nll, **of_sides, "intervals": ends}
@@ -200,7 +200,9 @@ def gain_table(runs: Sequence[Examined]) -> Table | None:
     caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
     models = {run.protocol.get("model") for run in runs if run.part("information_gain")}
     notes = [((), "different models count different tokens: compare gains, not NLLs")] * (len(models) > 1)
-    return _table(caption, runs, ["pairs"], list(DECIMALS), [gain(run) for run in runs], notes=notes)
+    found = [gain(run) for run in runs]
+    metrics = [name for name in DECIMALS if any(values and name in values for values in found)]
+    return _table(caption, runs, ["pairs"], metrics, found, notes=notes)
 
 
 def grounding_table(runs: Sequence[Examined]) -> Table | None:

@@ -232,7 +232,7 @@ class ExplainingSystem(System):
         if not explainer.can_score:
             return None
         some = pairs.select(np.arange(len(pairs))[: self.evaluation.pairs])
-        return measure_gain(explainer, some, self.evaluation.seed)
+        return measure_gain(explainer, some, self.evaluation.seed, explainer.config.prompt.title)
 
     def measure_words(self, dataset: Dataset, representations: Any, encoder: TextEncoder) -> dict[str, Any]:  # noqa: ANN401
         """Of the representations themselves: `health`, `retrieval` and `explained` of `evaluation_document`."""
