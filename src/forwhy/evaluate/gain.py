@@ -268,7 +268,9 @@ def explained_variance(
     total = np.square(wanted - told.mean(0)).sum(1)
 
     def shares(name: str) -> Floats:
-        left = np.square(wanted - ridge(known(name, train), told)(known(name, test))).sum(1)
+        fitted, asked = known(name, train), known(name, test)
+        size = max(float(np.sqrt(fitted.var(0).sum())), 1e-9)  # one penalty means the same to all
+        left = np.square(wanted - ridge(fitted / size, told)(asked / size)).sum(1)
         return np.asarray((total - left) / total.mean())  # their mean is the share of the whole
 
     found = bootstrap_means({name: shares(name) for name in ("item", "user", "both")}, seed)
