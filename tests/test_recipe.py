@@ -283,6 +283,21 @@ def test_without_explanations_only_the_vocabulary_is_learned(
     assert RunFolder(tmp_path / "run").outputs() is None
 
 
+def test_a_run_with_text_first_words_is_made_read_and_measured(tiny_recipe: Path, tmp_path: Path) -> None:
+    changed = ["vocabulary.text_first=2", "vocabulary.micro_slots=3"]
+    run(load_recipe(tiny_recipe, changed), tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    explained = folder.evaluation()["words"]["explained_variance"]
+    assert {"item", "user", "both", "controls", "pairs", "intervals"} == set(explained)
+    assert {"title", "shuffled"} <= set(explained["controls"])
+    told = folder.explainer().explain(folder.dataset().pairs("test").select([0]))[0]
+    assert [token.token.rpartition("_")[0] for token in told.tokens[:3]] == [
+        "<u.macro",
+        "<u.text2",
+        "<u.micro",
+    ]
+
+
 def test_foreign_folder_is_refused_and_untouched(
     tiny_recipe: Path, tiny_town: Dataset, tmp_path: Path
 ) -> None:
