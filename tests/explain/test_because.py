@@ -193,3 +193,23 @@ def test_contrast_asks_for_what_only_the_right_pair_says(make: Make, told: Datas
     lack = np.log1p(np.exp(10 * short)).mean() / 10
     assert float(found["nll"]) == pytest.approx(own.sum() / tokens.sum(), abs=1e-4)
     assert float(found["loss"]) == pytest.approx(own.sum() / tokens.sum() + 2 * lack, abs=1e-3)
+
+
+def test_what_a_user_dislikes_is_not_praised_and_gets_a_caveat(
+    make: Make, told: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("user", "0", 0, "Dislikes hot coffee", "dislike"), ("item", "4", 0, "hot coffee", "dislike")]
+    intents = pl.DataFrame(rows, ["side", "entity_id", "rank", "phrase", "attitude"], orient="row")
+    made = make(make_dataset("town", {**told.tables, "intents": intents}, told.source))
+    said = [
+        {one.text for one in made.knowledge.of(Subject(user, 0, "")) if one.side == "item"} for user in (0, 1)
+    ]
+    assert said[0]
+    assert "hot coffee" not in said[0]
+    assert "hot coffee" in said[1]
+    monkeypatch.setattr(made.reader, "write", lambda rows, _: ["You would enjoy its hot coffee."] * len(rows))
+    found = made.explain([(0, 4), (1, 4)])
+    assert found[0].text.endswith(" Though you usually avoid hot coffee: some say hot coffee of it.")
+    assert "enjoy its hot coffee" not in found[0].text
+    assert found[1].text == "You would enjoy its hot coffee."
+    assert {one.id for one in found[0].evidence.statements if one.source == "dislike"} == {"u0", "i0"}

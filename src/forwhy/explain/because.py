@@ -31,7 +31,7 @@ from forwhy.explain.evidence import Explanation, StatementEvidence, Subject
 from forwhy.explain.options import BecauseConfig
 from forwhy.explain.soft import ReadingTask
 from forwhy.text.encoder import text_encoder
-from forwhy.text.statements import KnownStatements
+from forwhy.text.statements import KnownStatements, claims
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "taken": "\nUser took:"}
@@ -182,17 +182,24 @@ class BecauseExplainer(BeatExplainer):
         parts = [written[start : start + len(turns)] for start in range(0, len(written), len(turns))]
         candidates = [list(dict.fromkeys(filter(str.strip, texts))) for texts in parts]
         gains = self._gains(subjects, candidates)
-        return [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
+        best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
+        return [text + self._caveat(subject) for text, subject in zip(best, subjects, strict=True)]
+
+    def _caveat(self, subject: Subject) -> str:
+        """A sentence that follows where others dislike in the item what the user dislikes; else nothing."""
+        told = self.knowledge.caveat(subject)
+        return f" Though you usually avoid {told[0].text}: some say {told[1].text} of it." if told else ""
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
         """The candidate that is supported best and owes most to its pair, held to the statements where asked for."""
         known = self.knowledge.of(subject)
+        liked = [not self.knowledge.praises_dislike(claims(text), subject.user).any() for text in texts]
         support = [self.knowledge.support(text, known) for text in texts]
         scores = [
-            (float(found.mean()) if len(found) else 0.0) + self.config.gain * gain
-            for found, gain in zip(support, gains, strict=True)
+            (float(found.mean()) if len(found) else 0.0) + self.config.gain * gain if fits else -np.inf
+            for found, gain, fits in zip(support, gains, liked, strict=True)
         ]
-        best = texts[int(np.argmax(scores))] if texts else ""
+        best = texts[int(np.argmax(scores))] if any(liked) else ""
         return best if best and self.config.grounding == "prefer" else self._held(best, known, subject)
 
     def _gains(self, subjects: Sequence[Subject], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
@@ -231,8 +238,9 @@ class BecauseExplainer(BeatExplainer):
     def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
         """Also the statements that are known of the pair, and what supports each claim."""
         told, known = super()._explained(subject, text, worth), self.knowledge.of(subject)
-        evidence = replace(told.evidence, statements=known)
-        return replace(told, evidence=evidence, claims=self.knowledge.checked(text, known))
+        checked = self.knowledge.checked(text.removesuffix(self._caveat(subject)), known)
+        evidence = replace(told.evidence, statements=[*known, *self.knowledge.caveat(subject)])
+        return replace(told, evidence=evidence, claims=checked)
 
     def _streamed(self, subject: Subject) -> Iterator[str]:
         """Word by word where `grounding` is off; else whole, since it is chosen among candidates."""

@@ -36,6 +36,8 @@ _USER_WEIGHT = 0.5
 """What nearness to the user's statements weighs beside nearness to the item's."""
 _REMEMBERED = 100_000
 """Texts whose vectors are kept in memory."""
+_DISLIKED = 0.6
+"""Cosine from which on something is what a user dislikes."""
 _SUPPORTED_BY = 3
 """Statements that are named for a claim, at most."""
 
@@ -101,6 +103,9 @@ class PairKnowledge:
         found: list[StatementEvidence] = []
         for side in ("item", "user"):
             nearness = vectors[side] @ _unit(centre)
+            if side == "item":
+                texts = [statement.text for statement, _ in gathered[side]]
+                nearness = np.where(self.praises_dislike(texts, subject.user), -np.inf, nearness)
             best = _distinct(vectors[side], nearness, _TOLD[side])
             titles = [row for row, (one, _) in enumerate(gathered[side]) if one.source == "title"]
             for row in dict.fromkeys([*titles, *best]):
@@ -131,6 +136,32 @@ class PairKnowledge:
         return StatementEvidence(
             f"{side[0]}{number}", side, statement.text, statement.source, owner, nearness
         )
+
+    def praises_dislike(self, said: Sequence[str], user: int | None) -> NDArray[np.bool_]:
+        """[n] whether these statements or claims are about what a user dislikes."""
+        dislikes = self.statements.dislikes("user", user)
+        cosines = self._vectors(said) @ self._vectors(dislikes).T
+        return np.asarray(cosines.max(1, initial=0.0) >= _DISLIKED)
+
+    def caveat(self, subject: Subject) -> list[StatementEvidence]:
+        """What the user dislikes and what others dislike in the item, where they are alike; else nothing.
+
+        Only dislikes are compared: a cosine hardly tells praise of a thing from blame.
+        """
+        mine = self.statements.dislikes("user", subject.user)
+        theirs = self.statements.dislikes("item", subject.item)
+        if not (mine and theirs) or subject.user is None:
+            return []
+        cosines = self._vectors(mine) @ self._vectors(theirs).T
+        row, column = np.unravel_index(int(cosines.argmax()), cosines.shape)
+        nearness, ids = float(cosines[row, column]), self.known.catalogue
+        if nearness < _DISLIKED:
+            return []
+        user, item = ids.users.values[subject.user], ids.items.values[subject.item]
+        return [
+            StatementEvidence("u0", "user", mine[row], "dislike", user, nearness),
+            StatementEvidence("i0", "item", theirs[column], "dislike", item, nearness),
+        ]
 
     def remember(self, subjects: Iterable[Subject]) -> None:
         """Encode what is known of several pairs in one go."""
@@ -175,9 +206,11 @@ def _unit(vector_D: Vectors) -> Vectors:
 
 
 def _distinct(vectors_sD: Vectors, nearness_s: Vectors, count: int) -> list[int]:
-    """The nearest statements, without those that say nearly the same as a nearer one."""
+    """The nearest statements, without those that say nearly the same as a nearer one, or that are infinitely far."""
     kept: list[int] = []
     for row in np.argsort(-nearness_s, kind="stable").tolist():
+        if nearness_s[row] == -np.inf:
+            break
         if not kept or float((vectors_sD[kept] @ vectors_sD[row]).max()) < _ALIKE:
             kept.append(row)
         if len(kept) == count:

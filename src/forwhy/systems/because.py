@@ -20,9 +20,10 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 
 
 class BecauseTokens(TokenizerConfig):
-    """How behaviour becomes words: as of BEAT, but text comes first."""
+    """How behaviour becomes words: as of BEAT, but three words of text come first and five of interactions follow."""
 
-    text_first: NonNegativeInt = 2
+    text_first: NonNegativeInt = 3
+    micro_slots: int = Field(default=7, ge=1, le=32)
 
 
 class Because(Beat):

@@ -21,7 +21,7 @@ import polars as pl
 
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.data.intents import IntentsConfig, entity_phrases
+from forwhy.data.intents import IntentsConfig, disliked_thing, entity_phrases
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 ABBREVIATION = re.compile(
@@ -195,7 +195,7 @@ def _bare(part: str) -> str:
 # --- Known statements, about the item and by or about the user. Only training text is read, and never that of the
 # pair itself: training and held-out pairs are judged alike.
 
-Source = Literal["title", "item", "phrase", "explanation", "review", "nearby"]
+Source = Literal["title", "item", "phrase", "explanation", "review", "nearby", "dislike"]
 
 BACKGROUND = 2000
 MOST_TEXTS = 50
@@ -262,6 +262,9 @@ class KnownStatements:
             config = chosen[side].model_copy(update={"training_explanations": False, "catalogue": 0})
             for number, said in entity_phrases(dataset, side, config).items():
                 rows += [(side, number, phrase, "phrase", None, None) for phrase in said]
+            for number, said in dataset.phrases(side, "dislike").items():
+                things = filter(None, map(disliked_thing, said))
+                rows += [(side, number, thing, "dislike", None, None) for thing in things]
         told = dataset.pairs("train")
         told = told.select(np.flatnonzero(~dataset.is_heldout(told.users, told.items)))
         for source, every in (("explanation", told), ("review", dataset.training_reviews())):
@@ -276,6 +279,11 @@ class KnownStatements:
         of_user = [] if user is None else self._side("user", user, own)
         return PairStatements(self._side("item", item, own), of_user)
 
+    def dislikes(self, side: Side, entity: int | None) -> list[str]:
+        """What a user dislikes, or what people dislike in an item; `of` never tells it."""
+        own = [] if entity is None else self._of.get((side, entity), [])
+        return [statement.text for statement in own if statement.source == "dislike"]
+
     def of_pairs(self, pairs: Pairs) -> list[PairStatements]:
         """What is known of each pair."""
         return [*map(self.of, pairs.users.tolist(), pairs.items.tolist())]
@@ -289,7 +297,7 @@ class KnownStatements:
 
     def _side(self, side: Side, entity: int, pair: tuple[int | None, int]) -> list[Statement]:
         own = self._of.get((side, entity), [])
-        facts = (statement for statement in own if statement.pair is None)
+        facts = (statement for statement in own if statement.pair is None and statement.source != "dislike")
         others = [text for text in own if text.pair not in (None, pair)][:MOST_TEXTS]
         said = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
         found: dict[str, Statement] = {}
