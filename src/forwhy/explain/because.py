@@ -8,6 +8,7 @@ explained pairs. A text is cut into claims, and each claim comes back with the s
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ _LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "
 _DESCRIBED: Mapping[Side, str] = {"user": "Describe this user.", "item": "Describe who would like this item."}
 _STRANGERS, _CALIBRATED = 64, 150
 """Training pairs that texts are compared with, and those that the threshold of support is fitted on."""
+_NAMED = 4
+"""Statements in a sentence that is made of them, at most."""
 _SHARP = 10.0
 """How sharply a margin ends, per nat."""
 _DESCRIBING = 1 << 16
@@ -223,13 +226,17 @@ class BecauseExplainer(BeatExplainer):
         return others[subject.item % len(others)]
 
     def _held(self, text: str, known: Sequence[StatementEvidence], subject: Subject) -> str:
-        """A text as it is where all of it is supported, else a plain one of what is; never empty."""
-        checked = self.knowledge.checked(text, known)
-        if checked and all(claim.evidence for claim in checked):
+        """A text as it is where its claims stand in statements word for word; else the statements say it; never empty.
+
+        A claim that only means what a statement says gets the statement's words, one without support is left out.
+        """
+        checked, told = self.knowledge.checked(text, known), {one.id: one.text for one in known}
+        found = [_worded(claim.text, told[claim.evidence[0]]) for claim in checked if claim.evidence]
+        if checked and found == [claim.text for claim in checked]:
             return text
         catalogue, said = self.known.catalogue, _said(known)
         name = subject.title.strip() or f"item {catalogue.items.values[subject.item]}"
-        if kept := [claim.text for claim in checked if claim.evidence] or said["item"][:2]:
+        if kept := list(dict.fromkeys(found))[:_NAMED] or said["item"][:2]:
             return f"You may like {name} for {_joined(kept)}."
         if said["taken"]:
             return f"You may like {name} as you took {_joined(said['taken'][:2])}."
@@ -319,6 +326,12 @@ def _said(known: Sequence[StatementEvidence]) -> dict[str, list[str]]:
         elif one.side == "user":
             said["taken"].append(one.text)
     return said
+
+
+def _worded(claim: str, statement: str) -> str:
+    """The claim where its words stand in the statement, else the statement."""
+    words = [set(re.findall(r"\w+", text.casefold())) for text in (claim, statement)]
+    return claim if words[0] <= words[1] else statement
 
 
 def _joined(parts: Sequence[str]) -> str:
