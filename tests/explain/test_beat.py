@@ -206,6 +206,15 @@ def test_sampled_pairs_estimate_the_mean_and_are_real() -> None:
     assert float(alone) == 0.0
 
 
+def test_summed_sar_weighs_pairs_over_targets() -> None:
+    """Of texts of nine words each, 36 pairs beside nine words and the end."""
+    torch.manual_seed(0)
+    words, candidates, valid = torch.randn(4, 9, 8), torch.randn(7, 8), torch.ones(4, 9, dtype=torch.bool)
+    mean = sar_loss(words, valid, candidates, SarConfig(pairs=0))
+    summed = sar_loss(words, valid, candidates, SarConfig(pairs=0, average="sum"))
+    assert float(summed) == pytest.approx(float(mean) * 36 / 10)
+
+
 def test_sar_is_zero_when_the_words_are_the_tokens() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(5, 8)

@@ -69,6 +69,15 @@ def test_micro_supervision_reads_the_words_and_trains_its_mask() -> None:
     assert float(module.mask_token.grad.abs().sum()) > 0
 
 
+def test_the_released_codes_distance_is_less_by_the_width() -> None:
+    words, intents, present = torch.randn(6, 5, 8), torch.randn(6, 4, 8), torch.ones(6, 4, dtype=torch.bool)
+    found = []
+    for distance in ("sum", "mean"):
+        torch.manual_seed(0)
+        found.append(float(MaskedIntents(8, 0.3, distance)(words, intents, present).detach()))
+    assert found[0] == pytest.approx(8 * found[1])
+
+
 @pytest.mark.parametrize("sparse", [True, False])
 def test_the_lazy_adam_equals_torchs(sparse: bool) -> None:
     start = torch.randn(9, 3)

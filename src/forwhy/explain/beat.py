@@ -190,7 +190,9 @@ def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list
 
 
 def sar_loss(words_BTD: Tensor, valid_BT: Tensor, candidates: Tensor, config: SarConfig) -> Tensor:
-    """Mean squared difference of relations, averaged over pairs of the batch; 0 where no row has two words.
+    """Mean squared difference of relations over pairs of the batch; 0 where no row has two words.
+
+    With `config.average = "sum"` the sum over pairs, by the number of words and ends (the NLL's targets).
 
     Args:
         words_BTD: Word embeddings of the explanations (no gradient is taken to them).
@@ -205,7 +207,9 @@ def sar_loss(words_BTD: Tensor, valid_BT: Tensor, candidates: Tensor, config: Sa
     left_BP, right_BP, real_BP = _pairs(valid_BT, config.pairs)
     error_BTT = _relations(matched_BTD) - _relations(words_BTD)
     error_BP = error_BTT.flatten(1).gather(1, left_BP * valid_BT.shape[1] + right_BP)
-    return (error_BP.square() * real_BP).sum() / real_BP.sum().clamp_min(1)
+    whole = (error_BP.square() * real_BP).sum()
+    targets = valid_BT.sum() + len(valid_BT)
+    return whole / (real_BP.sum().clamp_min(1) if config.average == "mean" else targets)
 
 
 def _matched(words_BTD: Tensor, candidates: Tensor, metric: str) -> Tensor:

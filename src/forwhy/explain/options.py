@@ -35,7 +35,7 @@ BEAT_PRESETS: Presets = {
     "paper": {
         **_PUBLISHED,
         "projector": {**_OFFICIAL_PROJECTOR, "kind": "mlp", "train_codebooks": False},
-        "sar": {"gamma": 1.0, "candidates": "codebook", "metric": "l2", "pairs": 256},
+        "sar": {"gamma": 1.0, "candidates": "codebook", "metric": "l2", "pairs": 256, "average": "sum"},
         "weight_decay": 1e-6,
     },
     "official": {

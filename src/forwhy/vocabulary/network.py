@@ -76,22 +76,25 @@ def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
 class MaskedIntents(nn.Module):
     """Visible intents ask the behaviour words for the hidden ones; one module for both sides."""
 
-    def __init__(self, width: int, ratio: float, heads: int = 4) -> None:
+    def __init__(
+        self, width: int, ratio: float, distance: Literal["sum", "mean"] = "sum", heads: int = 4
+    ) -> None:
         super().__init__()
-        self.ratio = ratio
+        self.ratio, self.distance = ratio, distance
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
         self.context = nn.MultiheadAttention(width, heads, batch_first=True)
         self.cross = nn.MultiheadAttention(width, 1, batch_first=True)
 
     def forward(self, words_BAV: Tensor, intents_BLV: Tensor, present_BL: Tensor) -> Tensor:
-        """Mean squared L2 distance between hidden intents and their reconstruction."""
+        """Mean over hidden intents of their squared distance from the reconstruction, summed or averaged over V."""
         hidden_BL = draw_mask(present_BL, self.ratio)
         seen_BLV = torch.where(hidden_BL[..., None], self.mask_token, intents_BLV)
         context_BLV = self.context(
             seen_BLV, seen_BLV, seen_BLV, key_padding_mask=~present_BL, need_weights=False
         )[0]
         rebuilt_BLV = self.cross(context_BLV, words_BAV, words_BAV, need_weights=False)[0]
-        return F.mse_loss(rebuilt_BLV[hidden_BL], intents_BLV[hidden_BL], reduction="sum") / hidden_BL.sum()
+        summed = F.mse_loss(rebuilt_BLV[hidden_BL], intents_BLV[hidden_BL], reduction="sum") / hidden_BL.sum()
+        return summed if self.distance == "sum" else summed / intents_BLV.shape[2]
 
 
 # --- The network.
@@ -154,7 +157,7 @@ class TokenizerNetwork(nn.Module):
         text_width = book.vectors.shape[1]
         self.heads = nn.ModuleDict({name: self._head(text_width, basis) for name in names})
         reads = config.micro and config.beta and text is None
-        self.masked = MaskedIntents(text_width, config.mask_ratio) if reads else None
+        self.masked = MaskedIntents(text_width, config.mask_ratio, config.masked_distance) if reads else None
         if text is not None:
             for side in SIDES:
                 read = [text.books[book] for book in config.text_books(side)]

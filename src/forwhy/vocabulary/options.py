@@ -18,7 +18,7 @@ _PRESETS: Presets = {
     },
     "official": {
         **_PUBLISHED, "reconstruction": "minmax_rmse", "temperature": 0.2, "batch_size": 10240, "macro_source": "full",
-        "unit_inputs": True, "orthogonality": 1.0, "representation": "sum",
+        "unit_inputs": True, "orthogonality": 1.0, "representation": "sum", "masked_distance": "mean",
     },
 }  # fmt: skip
 """What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
@@ -91,6 +91,9 @@ class TokenizerConfig(TrainingOptions):
     """Of the InfoNCE in macro supervision; the paper prints none, that is 1."""
     loss_average: Literal["mean", "sum"] = "mean"
     """Whether macro supervision sums (eq. 6) or averages over its pairs."""
+    masked_distance: Literal["sum", "mean"] = "sum"
+    """Of a hidden phrase to its reconstruction (eq. 8): squares summed over the encoder's coordinates, an L2 distance,
+    or averaged (released code, `mse_loss`): that is less by the width, 384."""
     mask_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
     """Share of an entity's phrases that micro supervision masks, at least one."""
     max_phrases: PositiveInt = 10
