@@ -93,7 +93,7 @@ class SarConfig(Options):
     pairs: NonNegativeInt = 256
     """Word pairs drawn per explanation (eq. 11's sampled set); 0 = all i < j."""
     average: Literal["mean", "sum"] = "mean"
-    """`sum`: over an explanation's pairs, as eq. 11 says, beside the NLL's sum over its tokens (eq. 12). In units of the
+    """`sum`: over an explanation's pairs, as eq. 11 says, beside the NLL's sum over tokens (eq. 12). In units of the
     mean NLL, SAR then weighs pairs / tokens times as much: 5.7 times with 256 pairs and 45 tokens."""
 
 
