@@ -71,9 +71,10 @@ def test_the_laws_of_explainers(because: BecauseExplainer, grounding: str) -> No
 
 
 def test_a_pairs_own_text_stands_nowhere_in_its_prompt(
-    told: Dataset, vocabulary: Vocabulary, because: BecauseExplainer
+    told: Dataset, vocabulary: Vocabulary, because: BecauseExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other words in a training explanation change the prompts of other pairs, never that of its own."""
+    monkeypatch.setattr("forwhy.explain.claims._LEAST", 5)
     pairs = told.pairs("train")
     user, item = int(pairs.users[0]), int(pairs.items[0])
     table = told.tables["explanations"]
@@ -85,6 +86,8 @@ def test_a_pairs_own_text_stands_nowhere_in_its_prompt(
     texts = []
     for dataset in (told, other):
         known = PairKnowledge(KnownStatements.read(dataset), vocabulary, HashEncoder())
+        known.learn(because._scored(dataset.pairs("train")))
+        assert len(known.expected) == 2
         texts.append({u: [one.text for one in known.of(Subject(u, item, ""))] for u in (user, user + 1)})
     assert texts[0][user] == texts[1][user]
     assert "purple elephants" in texts[1][user + 1]
@@ -213,3 +216,22 @@ def test_what_a_user_dislikes_is_not_praised_and_gets_a_caveat(
     assert "enjoy its hot coffee" not in found[0].text
     assert found[1].text == "You would enjoy its hot coffee."
     assert {one.id for one in found[0].evidence.statements if one.source == "dislike"} == {"u0", "i0"}
+
+
+def test_what_is_expected_of_a_pair_is_what_is_said_of_such_pairs(
+    told: Dataset, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned from items of the other half that are known by the same words."""
+    monkeypatch.setattr("forwhy.explain.claims._LEAST", 5)
+    known, encoder = PairKnowledge(KnownStatements.read(told), vocabulary, HashEncoder()), HashEncoder()
+    said = ["warm bread", "old maps", "loud drums", "wild rivers"]
+    subjects = [Subject(0, item, "", text=said[item // 2 % 4]) for item in range(10)] * 3
+
+    def features(asked: list[Subject]) -> np.ndarray:
+        return encoder.encode([f"known for {said[one.item // 2 % 4]}" for one in asked]).repeat(3, axis=1)
+
+    monkeypatch.setattr(known, "_features", features)
+    known.learn(subjects)
+    for item in range(8):
+        nearness = known.likeness(said, Subject(0, item, ""))
+        assert said[int(nearness.argmax())] == said[item // 2]

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.evaluate.controls import deal, ridge
+from forwhy.evaluate.controls import deal
 from forwhy.evaluate.gain import Scorer
 from forwhy.evaluate.significance import Floats, Ints, bootstrap_interval, flatten
 from forwhy.evaluate.text import Encoder
 from forwhy.graph.representations import Representations
+from forwhy.ridge import ridge
 
 FEWEST = 5
 """Choices: of fewer no share is given."""

@@ -20,6 +20,7 @@ from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.specificity import Specificity
 from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
+from forwhy.ridge import ridge
 
 Texts = list[str | None]
 Score = Callable[[Sequence[str], Sequence[str]], Floats]
@@ -28,8 +29,6 @@ Score = Callable[[Sequence[str], Sequence[str]], Floats]
 CANDIDATES = 256
 REFERENCES = 2000
 LOOKUP_PAIRS = 5000
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Tried by `ridge`, for vectors of norm 1."""
 
 
 @dataclass(frozen=True)
@@ -328,22 +327,3 @@ def lookup_texts(dataset: Dataset, items: Ints, encoder: Encoder, seed: int = 0)
     for row, nearest in zip(asked, (expected_aV @ told_nV.T).argmax(axis=1).tolist(), strict=True):
         found[row] = told.texts[nearest]
     return found
-
-
-def ridge(x_nD: NDArray[np.floating], y_nV: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], Floats]:
-    """A linear map from rows of x to rows of y, with the penalty of `PENALTIES` whose leave-one-out error is least.
-
-    Both are centred. Cost: one singular value decomposition of x.
-    """
-    x_D, y_V = x_nD.mean(axis=0, dtype=np.float64), y_nV.mean(axis=0, dtype=np.float64)
-    left_nr, size_r, right_rD = np.linalg.svd(x_nD - x_D, full_matrices=False)
-    along_rV = left_nr.T @ (y_nV - y_V)
-
-    def error(penalty: float) -> float:
-        kept_r = size_r**2 / (size_r**2 + penalty)
-        own_n = 1 / len(x_nD) + (left_nr**2) @ kept_r  # how much each row's expectation is its own doing
-        return float((((y_nV - y_V - (left_nr * kept_r) @ along_rV) / (1 - own_n)[:, None]) ** 2).sum())
-
-    penalty = min(PENALTIES, key=error)
-    map_DV = right_rD.T @ ((size_r / (size_r**2 + penalty))[:, None] * along_rV)
-    return lambda rows_aD: np.asarray((rows_aD - x_D) @ map_DV + y_V)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.evaluate.controls import LOOKUP_PAIRS, deal, ridge
+from forwhy.evaluate.controls import LOOKUP_PAIRS, deal
 from forwhy.evaluate.overlap import words
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import (
@@ -27,6 +27,7 @@ from forwhy.evaluate.significance import (
 )
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
 from forwhy.progress import track
+from forwhy.ridge import ridge
 
 Vectors = NDArray[np.float32]
 

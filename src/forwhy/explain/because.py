@@ -31,6 +31,7 @@ from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import Explanation, StatementEvidence, Subject
 from forwhy.explain.options import BecauseConfig
 from forwhy.explain.soft import ReadingTask
+from forwhy.ridge import LinearMap
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import KnownStatements, claims
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -90,6 +91,7 @@ class BecauseExplainer(BeatExplainer):
             people = people.model_copy(update={"source": "auto", "shipped_profiles": False})
         statements = KnownStatements.read(dataset, self.intents, people)
         self._knowledge = PairKnowledge(statements, known, text_encoder(self.encoder))
+        self._knowledge.learn(self._scored(self._usable(dataset, "train", 0)))
         pairs = self._usable(dataset, "train", _STRANGERS)
         self.strangers = list(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
 
@@ -198,9 +200,14 @@ class BecauseExplainer(BeatExplainer):
         known = self.knowledge.of(subject)
         liked = [not self.knowledge.praises_dislike(claims(text), subject.user).any() for text in texts]
         support = [self.knowledge.support(text, known) for text in texts]
+        likeness = self.knowledge.likeness(texts, subject).tolist()
         scores = [
-            (float(found.mean()) if len(found) else 0.0) + self.config.gain * gain if fits else -np.inf
-            for found, gain, fits in zip(support, gains, liked, strict=True)
+            (float(found.mean()) if len(found) else 0.0)
+            + self.config.gain * gain
+            + self.config.likeness * alike
+            if fits
+            else -np.inf
+            for found, gain, alike, fits in zip(support, gains, likeness, liked, strict=True)
         ]
         best = texts[int(np.argmax(scores))] if any(liked) else ""
         return best if best and self.config.grounding == "prefer" else self._held(best, known, subject)
@@ -279,11 +286,16 @@ class BecauseExplainer(BeatExplainer):
             "threshold": knowledge.threshold,
             "intents": self.intents.model_dump(mode="json"),
         }
-        strangers = np.array(self.strangers, np.int64).reshape(-1, 2)
+        strangers = {"strangers": np.array(self.strangers, np.int64).reshape(-1, 2)}
+        expected = {
+            f"expected.{half}.{name}": part
+            for half, learned in enumerate(knowledge.expected)
+            for name, part in learned._asdict().items()
+        }
         return replace(
             whole,
             config={**whole.config, **config},
-            tensors={**whole.tensors, "strangers": strangers},
+            tensors={**whole.tensors, **strangers, **expected},
             tables={**whole.tables, "statements": knowledge.statements.table},
         )
 
@@ -293,6 +305,8 @@ class BecauseExplainer(BeatExplainer):
         self.strangers = [(int(user), int(item)) for user, item in stored.tensors["strangers"]]
         statements, encoder = KnownStatements(stored.tables["statements"]), text_encoder(self.encoder)
         self._knowledge = PairKnowledge(statements, self.known, encoder, stored.config["threshold"])
+        halves = (stored.group(f"expected.{half}.") for half in (0, 1))
+        self._knowledge.expected = [LinearMap(**parts) for parts in halves if parts]
         super()._reopen(stored)
 
 

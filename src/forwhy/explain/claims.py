@@ -1,8 +1,8 @@
 """What may be said of a pair, and which part of it supports each claim of a text. No torch.
 
 Statements about the item (catalogue text, profile, what others said) and of the user (own phrases, what they took) are
-ranked by nearness to the pair, never with those of the pair's own text. A claim is supported by a statement whose
-cosine with it is at least a threshold, fitted on training pairs.
+ranked by nearness to what is said of such pairs, never with those of the pair's own text. A claim is supported by a
+statement whose cosine with it is at least a threshold, fitted on training pairs.
 
 Shapes: s statements, c claims, D width of the text encoder's vectors.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.explain.evidence import Claim, StatementEvidence, Subject
+from forwhy.ridge import LinearMap, ridge
 from forwhy.text.encoder import TextEncoder
 from forwhy.text.statements import KnownStatements, Statement, claims
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -34,6 +35,8 @@ _ALIKE = 0.9
 """Of two statements whose cosine is above, one is told."""
 _USER_WEIGHT = 0.5
 """What nearness to the user's statements weighs beside nearness to the item's."""
+_LEAST = 50
+"""Training pairs of a half, at least, from which it is learned what is said."""
 _REMEMBERED = 100_000
 """Texts whose vectors are kept in memory."""
 _DISLIKED = 0.6
@@ -50,6 +53,8 @@ class PairKnowledge:
     ) -> None:
         """`threshold`: cosine from which on a statement supports a claim; see :meth:`calibrate`."""
         self.statements, self.known, self.encoder, self.threshold = statements, known, encoder, threshold
+        self.expected: list[LinearMap] = []
+        """From a pair to the vector of what is said of such pairs, in two halves; none before :meth:`learn`."""
         self._remembered: dict[str, Vectors] = {}
 
     @cached_property
@@ -93,16 +98,50 @@ class PairKnowledge:
         user = -1 if subject.user is None else subject.user
         return {"item": about, "user": [(one, user) for one in own.user if one.source != "title"]}
 
+    def learn(self, subjects: Sequence[Subject]) -> None:
+        """Learn from explained training pairs what is said of which pair; too few leave it at nearness.
+
+        Items are dealt into two halves, and what is expected of one half is learned from the other: nothing that stands
+        in a pair's prompt was chosen by its own text. Cost: two singular value decompositions of [pairs, 3 D].
+        """
+        self.remember(subjects)
+        said = self._vectors([subject.text or "" for subject in subjects])
+        rows, halves = self._features(subjects), np.array([subject.item % 2 for subject in subjects])
+        if min(np.bincount(halves, minlength=2)) >= _LEAST:
+            self.expected = [ridge(rows[halves != half], said[halves != half]) for half in (0, 1)]
+
+    def _features(self, subjects: Sequence[Subject]) -> Vectors:
+        """[n, 3 D] what is known of the items, their titles, and what is known of the users."""
+        found = []
+        for subject in subjects:
+            sides = [
+                self._vectors([one.text for one, _ in told]) for told in self._gathered(subject).values()
+            ]
+            parts = (sides[0].sum(0), self._vectors([subject.title])[0], sides[1].sum(0))
+            found.append(np.concatenate([_unit(part) for part in parts]))
+        return np.array(found, np.float32)
+
+    def expects(self, subject: Subject) -> Vectors:
+        """[D] unit vector of what may be said of a pair: as of such pairs, else the middle of what is known of it."""
+        row_F = self._features([subject])[0]
+        if self.expected:
+            return _unit(np.asarray(self.expected[subject.item % 2](row_F[None])[0], np.float32))
+        item_D, _, user_D = row_F.reshape(3, -1)
+        return _unit(item_D + _USER_WEIGHT * user_D)
+
+    def likeness(self, texts: Sequence[str], subject: Subject) -> Vectors:
+        """[n] cosine of texts with what may be said of a pair."""
+        return np.asarray(self._vectors(texts) @ self.expects(subject), np.float32)
+
     def of(self, subject: Subject) -> list[StatementEvidence]:
         """What may be said of a pair: its title, statements about the item, those of the user, and what they took."""
-        gathered = self._gathered(subject)
+        gathered, expected_D = self._gathered(subject), self.expects(subject)
         vectors = {
             side: self._vectors([statement.text for statement, _ in told]) for side, told in gathered.items()
         }
-        centre = _unit(vectors["item"].sum(0)) + _USER_WEIGHT * _unit(vectors["user"].sum(0))
         found: list[StatementEvidence] = []
         for side in ("item", "user"):
-            nearness = vectors[side] @ _unit(centre)
+            nearness = vectors[side] @ expected_D
             if side == "item":
                 texts = [statement.text for statement, _ in gathered[side]]
                 nearness = np.where(self.praises_dislike(texts, subject.user), -np.inf, nearness)

@@ -77,7 +77,7 @@ XREC_PRESETS: Presets = {
 }
 
 
-LATER = frozenset({"generation", "grounding", "candidates", "gain"})
+LATER = frozenset({"generation", "grounding", "candidates", "gain", "likeness"})
 """Options of how texts are written and chosen: they change no training."""
 
 
@@ -220,6 +220,8 @@ class BecauseConfig(BeatConfig):
     gain: NonNegativeFloat = 0.5
     """What a nat per token, by which a candidate is likelier for its pair than for another one, weighs against the mean
     cosine of its claims with the statements behind them."""
+    likeness: NonNegativeFloat = 1.0
+    """What a candidate's cosine with what is said of such pairs weighs against it; learned from training pairs."""
 
 
 class XRecConfig(ExplainerConfig):
