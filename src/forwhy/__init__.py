@@ -54,7 +54,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
     from forwhy.systems import find_system as find_system
     from forwhy.systems.beat import Beat as Beat
-    from forwhy.systems.because import Because as Because
+    from forwhy.systems.because import Because as Because, BecauseTokens as BecauseTokens
     from forwhy.systems.din import Din as Din, DinConfig as DinConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
     from forwhy.systems.item_knn import (
