@@ -84,7 +84,8 @@ class PairKnowledge:
         if len(self._remembered) > _REMEMBERED:
             self._remembered.clear()
         missing = [text for text in dict.fromkeys(texts) if text not in self._remembered]
-        self._remembered.update(zip(missing, self.encoder.encode(missing), strict=True))
+        if missing:  # the encoder looks into its cache on disk even for none
+            self._remembered.update(zip(missing, self.encoder.encode(missing), strict=True))
         return np.array([self._remembered[text] for text in texts], np.float32).reshape(-1, self.encoder.dim)
 
     def _gathered(self, subject: Subject) -> dict[Side, list[tuple[Statement, int]]]:
