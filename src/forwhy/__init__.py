@@ -44,10 +44,10 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     )
     from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
     from forwhy.recommend.base import (
-        BehaviourRecommender as BehaviourRecommender,
         PopularityRecommender as PopularityRecommender,
         Recommender as Recommender,
     )
+    from forwhy.recommend.behaviour import BehaviourRecommender as BehaviourRecommender
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
     from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
     from forwhy.recommend.sequential import NextItemRecommender as NextItemRecommender

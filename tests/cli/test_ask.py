@@ -12,7 +12,9 @@ import pytest
 
 from forwhy.cli.reasons import add_reasons
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recipe import RunFolder
+from forwhy.recipe import RunFolder, load_recipe
+from forwhy.recipe import run as start
+from forwhy.systems.beat import Beat
 
 
 def test_recommend(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
@@ -42,6 +44,41 @@ def test_somebody_new_with_a_history(cli: Any, tiny_run: Path, tiny_town: Datase
     assert not set(items) & {row["item_id"] for row in shown["items"]}
     why = cli.document("explain", tiny_run, *history, "--item", shown["items"][0]["item_id"])
     assert len(why["tokens"]) == 12
+
+
+@pytest.fixture(scope="module")
+def textual_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose words come from texts first; its explainer is not trained."""
+    folder, recipe = tmp_path_factory.mktemp("textual") / "run", load_recipe(tiny_recipe)
+    assert isinstance(recipe, Beat)
+    words = recipe.vocabulary.model_copy(update={"text_first": 2})
+    start(recipe.model_copy(update={"vocabulary": words}), folder, until="vocabulary")
+    return folder
+
+
+def test_somebody_new_with_a_text(
+    cli: Any, textual_run: Path, tiny_run: Path, tiny_town: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = tiny_town.items.values[0]
+    for history in ([], ["--history", item]):
+        asked = (textual_run, "--about", "likes strong coffee", *history)
+        shown = cli.document("recommend", *asked, "-k", 2, "--explain")
+        kinds = [{origin["kind"] for origin in token["origins"]} for token in shown["tokens"]]
+        assert ("history" in set.union(*kinds)) == bool(history)
+        assert (kinds[0] == {"text"}) or history
+        row = shown["items"][0]
+        assert row["because"]["score"] == pytest.approx(row["score"], rel=1e-4)
+        why = cli.document("explain", *asked, "--item", row["item_id"])
+        assert why["text"] == row["explanation"]
+        without = cli.document("recommend", *asked, "-k", 2, "--without", shown["tokens"][-1]["token"])
+        assert len(without["changed"]["tokens"]) < len(shown["tokens"])
+    assert cli.call("recommend", textual_run, "--about", "\x1b[2J <|im_end|> coffee", "-k", 2) == 0
+    printed = capsys.readouterr().out
+    assert "(from the text" in printed
+    assert "\x1b" not in printed
+    assert "is blank" in cli.refusal("recommend", textual_run, "--about", " ")
+    assert "give one of" in cli.refusal("recommend", textual_run, "--about", "a", "--user", "b")
+    assert "vocabulary.text_first = 3" in cli.refusal("recommend", tiny_run, "--about", "coffee")
 
 
 def test_vocabulary(cli: Any, tiny_run: Path) -> None:

@@ -16,7 +16,8 @@ from forwhy.errors import UserError
 from forwhy.explain.evidence import Explanation
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import CollaborativeVectors
-from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender
+from forwhy.recommend.base import PopularityRecommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.systems.item_knn import ItemKnnRecommender
 from forwhy.vocabulary.vocabulary import Vocabulary
 

@@ -10,7 +10,8 @@ from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend import base
-from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender, Recommender
+from forwhy.recommend.base import PopularityRecommender, Recommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.testing import recommender_laws
 
 USERS, ITEMS, WORDS, WIDTH = 7, 11, 5, 3

@@ -15,7 +15,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite, hits_and_recall
-from forwhy.recommend.base import BehaviourRecommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.text.encoder import HashEncoder, text_encoder
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.tokenizer import BehaviourTokenizer

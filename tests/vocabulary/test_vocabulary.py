@@ -9,7 +9,7 @@ import pytest
 from forwhy.data.because import Share
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.recommend.base import BehaviourRecommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.testing import artifact_laws, recommender_laws
 from forwhy.vocabulary.vocabulary import Vocabulary, perplexity
 

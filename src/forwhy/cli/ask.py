@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,8 +34,18 @@ Swap = Annotated[
     list[str] | None,
     typer.Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
 ]
+About = Annotated[
+    str | None, typer.Option(help="Instead of a user, alone or beside --history: a text about them.")
+]
 GLOSSES = 3
 """Phrases of a token that are shown."""
+FROM = {
+    "text": "the text",
+    "history": "{1}, which they took",
+    "semantic": "{0} {1}, near by text",
+    "collaborative": "{0} {1}, near by words",
+}
+"""How it is told from whom a word came, by the kind of its origin."""
 
 
 # --- what to offer
@@ -51,6 +60,7 @@ def recommend(
             "--history", help="Instead of a user: items they took, oldest first, with commas; repeatable."
         ),
     ] = None,
+    about: About = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
     with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
@@ -62,13 +72,16 @@ def recommend(
 
     With --without or --swap also what they would be if the person had other tokens.
     """
-    one_of({"--user": user, "--history": history})
+    _one_person(user, history, about)
     folder, changes = RunFolder.open(run), _changes(without, swap)
-    recommender = folder.recommender()
-    taken = None if history is None else _items_named(recommender.catalogue, history)
+    recommender, taken = _met(folder.recommender(), history, about)
     document = recommendation(recommender, user, taken, k, with_seen)
     after = recommender.changed(user, history=taken, **changes) if changes else None
-    explainer, spare = folder.reasons() if explain else None, partial(folder.recipe.plain_reasons, folder)
+    explainer = _meeting(folder.reasons(), recommender) if explain else None
+
+    def spare() -> Any:  # noqa: ANN401 - as `_meeting`
+        return _meeting(folder.recipe.plain_reasons(folder), recommender)
+
     if explainer is not None:
         add_reasons(explainer, document, taken, spare)
     if after is not None:
@@ -80,6 +93,28 @@ def recommend(
         emit(document)
     else:
         show(*_recommended(document))
+
+
+def _one_person(user: str | None, history: Sequence[str] | None, about: str | None) -> None:
+    """Refuses a command that names nobody or several; a text may stand beside a history."""
+    if about is None or user:
+        one_of({"--user": user, "--history": history, "--about": about})
+
+
+def _met(
+    recommender: Recommender, history: Sequence[str] | None, about: str | None
+) -> tuple[Recommender, list[str] | None]:
+    """The recommender, to which a history is that of whom a text is about, and the items of the history."""
+    taken = None if history is None else _items_named(recommender.catalogue, history)
+    if about is None:
+        return recommender, taken
+    taken = taken or []
+    return recommender.meeting(recommender.newcomer_of(about, taken)), taken
+
+
+def _meeting(explainer: Any, recommender: Recommender) -> Any:  # noqa: ANN401 - of any run
+    """What says why, to whom the recommender's newcomer is known too."""
+    return explainer if recommender.newcomer is None else explainer.meeting(recommender.newcomer)
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
@@ -162,7 +197,13 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
     if not isinstance(words, Vocabulary):
         return []
     codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
-    return [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
+    told = [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
+    if recommender.newcomer is not None:
+        slots = zip(recommender.newcomer.origins, codes, strict=True)
+        kept = [origins for origins, code in slots if code >= 0]
+        for row, origins in zip(told, kept, strict=True):
+            row["origins"] = [origin._asdict() for origin in origins]
+    return told
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
@@ -170,8 +211,17 @@ def described(tokens: list[dict[str, Any]]) -> str:
     width = max(len(token["token"]) for token in tokens)
     return "\n".join(
         f"  {token['token']:<{width}}  {plain(', '.join(token['gloss'][:GLOSSES])) or 'no gloss'}"
+        + _whence(token.get("origins", ()))
         for token in tokens
     )
+
+
+def _whence(origins: Sequence[Mapping[str, Any]]) -> str:
+    """From whom a word came: who weighs most, and that there are others."""
+    if not origins:
+        return ""
+    best, others = origins[0], ", others" if len(origins) > 1 else ""
+    return f"  (from {plain(FROM[best['kind']].format(best['side'], best['id']))}{others})"
 
 
 # --- why
@@ -184,6 +234,7 @@ def explain(
     history: Annotated[
         list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
     ] = None,
+    about: About = None,
     without: Without = None,
     swap: Swap = None,
     as_json: JsonFlag = False,
@@ -192,18 +243,19 @@ def explain(
 
     With --without or --swap also what would be said if the person had other tokens.
     """
-    one_of({"--user": user, "--history": history})
+    _one_person(user, history, about)
     folder, changes = RunFolder.open(run), _changes(without, swap)
+    recommender, taken = _met(folder.recommender(), history, about)
+    catalogue = recommender.catalogue
     explainer = folder.reasons()
-    catalogue = explainer.known.catalogue
     if not is_taken(explainer, item):
         explainer = folder.recipe.plain_reasons(folder)
+    explainer = _meeting(explainer, recommender)
     pair: tuple[Any, ...] = () if user is None else ((user, item),)
-    taken = None if history is None else _items_named(catalogue, history)
     person: dict[str, Any] = {"history": taken, "item": item} if user is None else {}
     streamed = sys.stdout.isatty() and not as_json and not changes
     if streamed:
-        show(*_carried(folder.recommender(), user, item, taken))
+        show(*_carried(recommender, user, item, taken))
         for piece in explainer.stream(*pair, **person):
             sys.stdout.write(plain(piece))
             sys.stdout.flush()

@@ -30,6 +30,7 @@ from forwhy.explain.evidence import Subject, TokenEvidence
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.explain.spoken import SpokenExplainer
+from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary, token_name
 
 _START = "start."
@@ -56,6 +57,12 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
         changed = copy(self)
         changed._known = self.known.rewrite(people, without, swap)
         return changed
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """This explainer, to whom any `history`, also an empty one, is that of this newcomer."""
+        met = copy(self)
+        met._known = self.known.meeting(newcomer.codes)
+        return met
 
     def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
         """Side -> the phrases of each of its codes, the best first."""

@@ -181,7 +181,7 @@ def named(
     """
     users, items = catalogue.users, catalogue.items
     if pairs is None:
-        if not history or item is None:
+        if history is None or item is None:
             raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
         return [(None, items.index(item), [items.index(external) for external in history])]
     if isinstance(pairs, Pairs):
@@ -202,6 +202,8 @@ def asked_about(
     """
     catalogue, found = known.catalogue, []
     for user, item, history in asked:
+        if user is None and not history and getattr(known, "met", None) is None:
+            raise UserError("explain: the history is empty; give pairs, or history=[items the user likes]")
         seen = history or known.taken_by(user)
         if user is not None and not seen:
             raise UserError(

@@ -34,6 +34,7 @@ from forwhy.explain.evidence import (
 from forwhy.explain.facts import Facts, liking, quoted
 from forwhy.graph.representations import Representations
 from forwhy.text.statements import Statement
+from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _READ, _BEHIND, _NAMED = 50, 6, 2
@@ -69,6 +70,10 @@ class Scores(Protocol):
         swap: Mapping[str, str] | None = None,
     ) -> Self:
         """The recommender with words of people taken out or exchanged."""
+        ...
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """The recommender, to whom any history is that of a newcomer."""
         ...
 
 
@@ -110,15 +115,16 @@ class PlainExplainer:
             UserError: Unknown id; a person whom the recommender cannot serve; a token that they do not have.
         """
         ids, asked = self.known.catalogue, self.known
-        if pairs is None and history is not None and not len(history) and item is not None:
-            people: list[tuple[int | None, int, list[int]]] = [(None, ids.items.index(item), [])]
-        else:
-            people = named(ids, pairs, history, item)
+        people = named(ids, pairs, history, item)
         if without or swap:
             users = [ids.users.values[user] for user, _, _ in people if user is not None]
             asked = asked.changed(users, history=history, without=without, swap=swap)
         told = [self._explained(asked, user, thing, seen) for user, thing, seen in people]
         return told[0] if pairs is None or is_single(pairs) else told
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """This explainer, to whom any `history`, also an empty one, is that of this newcomer."""
+        return type(self)(self.known.meeting(newcomer), self._dataset)
 
     def stream(self, pair: ExternalPair | None = None, **how: Any) -> Iterator[str]:  # noqa: ANN401 - as `explain`
         """The text of one pair, whole."""

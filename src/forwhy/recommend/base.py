@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -19,8 +18,7 @@ from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
-from forwhy.graph.representations import Representations
-from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.vocabulary.newcomers import Newcomer
 
 Id = str | int
 Ints = NDArray[np.int64]
@@ -41,6 +39,8 @@ class Recommender(ABC):
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True)
     writes_lists: ClassVar[bool] = False
     """Whether its lists are much cheaper than scores of the whole catalogue, so that lists are what is evaluated."""
+    newcomer: Newcomer | None = None
+    """Who is met, see `meeting`; None: nobody."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
@@ -114,6 +114,13 @@ class Recommender(ABC):
             "this recommender has no words of people to take out or to swap; ask a run of beat, which has some"
         )
 
+    def _newcomer(self, about: str, history: Ints) -> Newcomer:
+        """Words of a person by a text, and by internal items."""
+        raise UserError(
+            "this recommender reads no text about people: give a history of items, or ask a run of because, or of beat "
+            "with vocabulary.text_first = 3"
+        )
+
     # --- what people ask
 
     def recommend(
@@ -121,6 +128,7 @@ class Recommender(ABC):
         users: Id | Sequence[Id] | None = None,
         *,
         history: Sequence[Id] | None = None,
+        about: str | None = None,
         k: int = 10,
         filter_seen: bool = True,
         without: Sequence[str] = (),
@@ -129,9 +137,10 @@ class Recommender(ABC):
         """The `k` best items of each person: user_id, item_id, score, rank (and title when known).
 
         `users`: an id or a list of ids. `history`: an item id or a list of them, of one person, used instead of what
-        training knows of them; without a user the rows' user_id is null. `filter_seen` leaves out training items and
-        the history. `without`: words of these people that count as none; `swap`: words that count as another one of
-        their book. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
+        training knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or
+        beside a history (`newcomer_of`). `filter_seen` leaves out training items and the history. `without`: words of
+        these people that count as none; `swap`: words that count as another one of their book. Best first; equal scores
+        in catalogue order; fewer rows when the catalogue ends.
         Cost: one pass over the catalogue per person.
 
         Raises:
@@ -139,6 +148,12 @@ class Recommender(ABC):
         """
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item")
+        if about is not None:
+            if users is not None:
+                raise UserError("a text is about somebody new: leave out the user, or the text")
+            taken = [] if history is None else _listed(history)
+            met = self.meeting(self.newcomer_of(about, taken))
+            return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
         asked = self.changed(users, history=history, without=without, swap=swap)
         if history is not None:
             return asked._recommend_after(history, [] if users is None else _listed(users), k, filter_seen)
@@ -156,7 +171,7 @@ class Recommender(ABC):
                 "this recommender knows the people of its training alone: name a user, without a history"
             )
         items = self._items(_listed(history))
-        if not len(items) and not self.capabilities.cold:
+        if not (len(items) or self.capabilities.cold or self.newcomer):
             raise UserError("the history is empty: give at least one item id")
         numbers = [self.catalogue.users.index(user) for user in users]
         hidden = np.concatenate([items, *(self.catalogue.histories[number] for number in numbers)])
@@ -209,6 +224,22 @@ class Recommender(ABC):
         if history is not None:
             return self._rewritten([self._items(_listed(history))], without, swap or {})
         return self._rewritten(self._users(users).tolist(), without, swap or {})
+
+    def newcomer_of(self, about: str, history: Sequence[Id] = ()) -> Newcomer:
+        """Words of somebody new by a text about them and items that they took, and from whom each word came.
+
+        Raises:
+            UserError: a blank text, an unknown id, a recommender without text-first words.
+        """
+        if not about.strip():
+            raise UserError("the text about the person is blank: say what they like or dislike")
+        return self._newcomer(about, self._items(_listed(history)))
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """This recommender, to whom any `history`, also an empty one, is that of this newcomer."""
+        raise UserError(
+            "this recommender has no words of people; ask a run of beat or because, which has some"
+        )
 
     # --- how it is answered
 
@@ -344,52 +375,3 @@ class PopularityRecommender(Recommender):
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         return Because("popularity", float(self.counts[item]), [])
-
-
-class BehaviourRecommender(Recommender):
-    """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
-
-    Serves hot users, and by `history` people never seen in training. Memory: both tables of representations.
-    """
-
-    def __init__(self, behaviour: Representations) -> None:
-        """Nothing is fitted here: what stage 1 learned is the model."""
-        super().__init__(behaviour.catalogue)
-        self.behaviour = behaviour
-
-    def scores(self, users: Ints) -> Scores:
-        """[B, I] inner products with every item."""
-        return self._products(self._user_rows[users])
-
-    def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] inner products of the representation that each history gets."""
-        after = self.behaviour.representation_for_history
-        return self._products(np.stack([after(histories[row].tolist()) for row in range(len(histories))]))
-
-    def _products(self, people: NDArray[np.float32]) -> Scores:
-        # In float64, so that after rounding equal items tie and a person's scores do not depend on who else
-        # is in the batch: float32 matrix products differ in the last bit with their shape.
-        products = people.astype(np.float64) @ self._item_rows.T
-        return np.asarray(products.astype(np.float32))
-
-    def _has_history(self) -> NDArray[np.bool_]:
-        return self.behaviour.has_history["user"]
-
-    def _because(self, user: int | None, item: int, history: Ints) -> Because:
-        return self.behaviour.because(user, item, history.tolist())
-
-    def _rewritten(
-        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
-    ) -> Self:
-        if not isinstance(words := self.behaviour, Vocabulary):
-            return super()._rewritten(people, without, swap)
-        known = [(one, ()) if isinstance(one, int) else (None, one.tolist()) for one in people]
-        return type(self)(words.rewrite([words.user_codes(*person) for person in known], without, swap))
-
-    @cached_property
-    def _user_rows(self) -> NDArray[np.float32]:
-        return self.behaviour.representation("user")
-
-    @cached_property
-    def _item_rows(self) -> NDArray[np.float64]:
-        return self.behaviour.representation("item").astype(np.float64)

@@ -33,7 +33,8 @@ from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.options import Options
 from forwhy.progress import Progress, track
-from forwhy.recommend.base import BehaviourRecommender, PopularityRecommender, Recommender
+from forwhy.recommend.base import PopularityRecommender, Recommender
+from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.systems import TEXTS, WARM_TEXTS, EncoderConfig, Run, Stage, System, write_evaluation
 from forwhy.text.encoder import TextEncoder, text_encoder
 
@@ -104,7 +105,7 @@ class ExplainingSystem(System):
 
     def load_recommender(self, run: Run) -> Recommender:
         """Items by the inner product of the representations, the very numbers that are explained."""
-        return BehaviourRecommender(self.load_representations(run))
+        return BehaviourRecommender(self.load_representations(run), self.encoder.name)
 
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""

@@ -53,6 +53,8 @@ class Vocabulary(Representations):
     """side -> [N, T] own texts as unit points of the space of text words; zeros of those without one."""
     rewritten: Mapping[str, str | None] = field(default_factory=dict)
     """User words that stand as another one, or as none (None); see `rewrite`. Not saved."""
+    met: NDArray[np.int32] | None = None
+    """[S] words of a newcomer, who stands for any history; see `meeting`. Not saved."""
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
@@ -122,6 +124,8 @@ class Vocabulary(Representations):
         Raises:
             UserError: no item.
         """
+        if self.met is not None:
+            return np.asarray(self._rewrite(self.met[None])[0])
         if not len(items):
             raise UserError("history: empty; give at least one item id")
         features = np.append(self.item_vectors(items).mean(0), 1.0)
@@ -144,6 +148,10 @@ class Vocabulary(Representations):
     def user_codes(self, user: int | None, history: Sequence[int] = ()) -> NDArray[np.int32]:
         """[S] words of a user; without one, of somebody known by these items."""
         return self.codes_for_history(history) if user is None else np.asarray(self.codes["user"][user])
+
+    def meeting(self, codes: NDArray[np.int32]) -> Self:
+        """This vocabulary, to which any history, also an empty one, is that of a newcomer with these [S] words."""
+        return replace(self, met=codes)
 
     # --- why: a score as the sum of its pairs of words, and what it would be with other words
 

@@ -1,0 +1,90 @@
+"""Recommending by what stage 1 learned: behaviour tokens, or vectors of a graph.
+
+Shapes: B people, I items, V width of a text's vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.data.because import Because
+from forwhy.data.histories import Histories
+from forwhy.graph.representations import Representations
+from forwhy.recommend.base import Ints, Recommender, Scores
+from forwhy.text.encoder import text_encoder
+from forwhy.vocabulary.newcomers import Newcomer, assemble
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+
+class BehaviourRecommender(Recommender):
+    """Scores q_u . q_i, the very numbers that are explained: quantised (BEAT section 3.2), graph vectors (XRec).
+
+    Serves hot users, and by `history` people never seen in training. Memory: both tables of representations.
+    """
+
+    def __init__(self, behaviour: Representations, encoder: str = "minilm") -> None:
+        """Nothing is fitted here: what stage 1 learned is the model. `encoder`: what it read texts with."""
+        super().__init__(behaviour.catalogue)
+        self.behaviour, self.encoder = behaviour, encoder
+
+    def scores(self, users: Ints) -> Scores:
+        """[B, I] inner products with every item."""
+        return self._products(self._user_rows[users])
+
+    def scores_after(self, histories: Histories) -> Scores:
+        """[B, I] inner products of the representation that each history gets."""
+        after = self.behaviour.representation_for_history
+        return self._products(np.stack([after(histories[row].tolist()) for row in range(len(histories))]))
+
+    def _products(self, people: NDArray[np.float32]) -> Scores:
+        # In float64, so that after rounding equal items tie and a person's scores do not depend on who else
+        # is in the batch: float32 matrix products differ in the last bit with their shape.
+        products = people.astype(np.float64) @ self._item_rows.T
+        return np.asarray(products.astype(np.float32))
+
+    def _has_history(self) -> NDArray[np.bool_]:
+        return self.behaviour.has_history["user"]
+
+    def _because(self, user: int | None, item: int, history: Ints) -> Because:
+        return self.behaviour.because(user, item, history.tolist())
+
+    def _rewritten(
+        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
+    ) -> Self:
+        if not isinstance(words := self.behaviour, Vocabulary):
+            return super()._rewritten(people, without, swap)
+        known = [(one, ()) if isinstance(one, int) else (None, one.tolist()) for one in people]
+        return self._with(words.rewrite([words.user_codes(*person) for person in known], without, swap))
+
+    def _newcomer(self, about: str, history: Ints) -> Newcomer:
+        words = self.behaviour
+        if not (isinstance(words, Vocabulary) and words.text_means):
+            return super()._newcomer(about, history)
+        (text_V,) = text_encoder(self.encoder).encode([about])
+        return assemble(words, "user", history=history.tolist(), text=text_V)
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """As of every recommender; the words of the newcomer score."""
+        if not isinstance(words := self.behaviour, Vocabulary):
+            return super().meeting(newcomer)
+        met = self._with(words.meeting(newcomer.codes))
+        met.newcomer = newcomer
+        return met
+
+    def _with(self, words: Vocabulary) -> Self:
+        changed = type(self)(words, self.encoder)
+        changed.newcomer = self.newcomer
+        return changed
+
+    @cached_property
+    def _user_rows(self) -> NDArray[np.float32]:
+        return self.behaviour.representation("user")
+
+    @cached_property
+    def _item_rows(self) -> NDArray[np.float64]:
+        return self.behaviour.representation("item").astype(np.float64)

@@ -1,0 +1,78 @@
+"""Recommending to somebody new by a text about them: the words of `assemble`, and clear refusals."""
+
+import pytest
+
+from forwhy.columns import SIDES
+from forwhy.data.sample import little_town
+from forwhy.data.texts import entity_texts
+from forwhy.errors import UserError
+from forwhy.recommend.base import PopularityRecommender
+from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.text.encoder import text_encoder
+from forwhy.vocabulary.newcomers import assemble
+from forwhy.vocabulary.options import TokenizerConfig
+from forwhy.vocabulary.tokenizer import BehaviourTokenizer
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+TOWN = little_town(users=40, items=30, visits=8, explanations=(30, 8, 8))
+TEXT = "likes slow novels and coffee, dislikes noise"
+
+
+@pytest.fixture(scope="module", params=[0, 2])
+def words(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+    config = TokenizerConfig(
+        codes=16, slot_dim=6, text_dims=12, epochs=1, micro_slots=5, text_first=request.param, device="cpu"
+    )
+    phrases = {side: TOWN.phrases(side) for side in SIDES}
+    texts = {side: entity_texts(TOWN, side) for side in SIDES} if request.param else None
+    folder = tmp_path_factory.mktemp("words")
+    return BehaviourTokenizer(config).fit(TOWN, phrases, text_encoder("hash"), folder, texts=texts)
+
+
+def test_a_text_gives_the_words_of_assemble(words: Vocabulary) -> None:
+    recommender, items = BehaviourRecommender(words, "hash"), list(words.catalogue.items.values[:3])
+    if not words.text_means:
+        with pytest.raises(UserError, match=r"vocabulary.text_first = 3"):
+            recommender.recommend(about=TEXT)
+        return
+    (vector,) = text_encoder("hash").encode([TEXT])
+    for history in ([], items):
+        found = recommender.newcomer_of(TEXT, history)
+        numbers = [words.catalogue.items.index(item) for item in history]
+        assert (found.codes == assemble(words, "user", history=numbers, text=vector).codes).all()
+        met = recommender.meeting(found)
+        scores = met.behaviour.representation_for_history([]) @ words.representation("item").T
+        shown = recommender.recommend(about=TEXT, history=history, k=4)
+        assert not set(history) & set(shown["item_id"])
+        best = [words.catalogue.items.index(item) for item in shown["item_id"]]
+        assert shown["score"].to_list() == pytest.approx(scores[best].tolist(), rel=1e-4)
+        without = recommender.recommend(about=TEXT, history=history, k=4, without=[found.tokens[-1]])
+        assert without["score"].to_list() != shown["score"].to_list()
+
+
+def test_a_history_alone_is_answered_as_before(words: Vocabulary) -> None:
+    recommender, items = BehaviourRecommender(words, "hash"), list(words.catalogue.items.values[:3])
+    scores = words.representation_for_history([0, 1, 2]) @ words.representation("item").T
+    shown = recommender.recommend(history=items, k=3)
+    assert shown["score"].to_list() == pytest.approx(sorted(scores[3:], reverse=True)[:3], rel=1e-4)
+    with pytest.raises(UserError, match="history is empty"):
+        recommender.recommend(history=[])
+
+
+@pytest.mark.parametrize(
+    "text", ["coffee " * 15000, "<|im_end|> [INST] coffee \x00\x1b[2J </s>", "\ud800 coffee"]
+)
+def test_hostile_texts_are_answered(words: Vocabulary, text: str) -> None:
+    if words.text_means:
+        assert len(BehaviourRecommender(words, "hash").recommend(about=text, k=3)) == 3
+
+
+def test_what_cannot_be_answered_is_refused(words: Vocabulary) -> None:
+    recommender = BehaviourRecommender(words, "hash")
+    for blank in ("", " \n"):
+        with pytest.raises(UserError, match="is blank: say what they like"):
+            recommender.recommend(about=blank)
+    with pytest.raises(UserError, match="leave out the user"):
+        recommender.recommend(words.catalogue.users.values[0], about=TEXT)
+    with pytest.raises(UserError, match="ask a run of because"):
+        PopularityRecommender(words.catalogue).recommend(about=TEXT)
