@@ -70,11 +70,18 @@ def test_somebody_new_with_a_text(
         assert row["because"]["score"] == pytest.approx(row["score"], rel=1e-4)
         why = cli.document("explain", *asked, "--item", row["item_id"])
         assert why["text"] == row["explanation"]
+        traced = [token["origins"] for token in why["tokens"] if token["side"] == "user"]
+        assert {origin["kind"] for origins in traced for origin in origins} == set.union(*kinds)
+        assert not any("origins" in token for token in why["tokens"] if token["side"] == "item")
+        assert why["about"] == shown["about"] == "likes strong coffee"
         without = cli.document("recommend", *asked, "-k", 2, "--without", shown["tokens"][-1]["token"])
         assert len(without["changed"]["tokens"]) < len(shown["tokens"])
     assert cli.call("recommend", textual_run, "--about", "\x1b[2J <|im_end|> coffee", "-k", 2) == 0
     printed = capsys.readouterr().out
     assert "(from the text" in printed
+    item = cli.document("recommend", textual_run, "--about", "coffee")["items"][0]["item_id"]
+    assert cli.call("explain", textual_run, "--about", "coffee", "--item", item) == 0
+    assert "(from the text" in capsys.readouterr().out
     assert "\x1b" not in printed
     assert "is blank" in cli.refusal("recommend", textual_run, "--about", " ")
     assert "give one of" in cli.refusal("recommend", textual_run, "--about", "a", "--user", "b")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
     from forwhy.explain.evidence import Explanation
     from forwhy.recommend.base import Recommender
+    from forwhy.vocabulary.newcomers import Newcomer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -90,7 +91,7 @@ def recommend(
             add_reasons(explainer, changed, taken, spare, **changes)
         document["changed"] = {**changes, "tokens": changed["tokens"], "items": changed["items"]}
     if as_json:
-        emit(document)
+        emit(document if about is None else {"about": about, **document})
     else:
         show(*_recommended(document))
 
@@ -198,12 +199,17 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
         return []
     codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
     told = [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
-    if recommender.newcomer is not None:
-        slots = zip(recommender.newcomer.origins, codes, strict=True)
-        kept = [origins for origins, code in slots if code >= 0]
-        for row, origins in zip(told, kept, strict=True):
-            row["origins"] = [origin._asdict() for origin in origins]
-    return told
+    return _traced(told, recommender.newcomer)
+
+
+def _traced(tokens: list[dict[str, Any]], newcomer: Newcomer | None) -> list[dict[str, Any]]:
+    """Tokens, those that a newcomer was given with from whom they came."""
+    if newcomer is not None:
+        origins = dict(zip(newcomer.tokens, newcomer.origins, strict=True))
+        for row in tokens:
+            if row["token"] in origins:
+                row["origins"] = [origin._asdict() for origin in origins[row["token"]]]
+    return tokens
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
@@ -266,11 +272,16 @@ def explain(
         number = catalogue.items.index(item)
         named = {"user": user, "item": catalogue.items.values[number], "title": catalogue.titles[number]}
         changed = {} if after is None else {"changed": changes | after.document()}
-        emit(named | explanation.document() | changed)
+        told = explanation.document()
+        _traced(told["tokens"], recommender.newcomer)
+        emit(({} if about is None else {"about": about}) | named | told | changed)
     elif after is None:
         told = explanation.document()
         carried = because_lines(told["because"], told["tokens"], WIDE)
         show(*([] if streamed else [*carried, plain(explanation.text)]), *_evidence(explanation))
+        if about is not None:
+            numbers = [catalogue.items.index(one) for one in taken or ()]
+            show("their words", described(_tokens(recommender, numbers)))
     else:
         table = Table("before", "after", title=_said_changes(changes))
         table.add_row(_told(explanation), _told(after))
