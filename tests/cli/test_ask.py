@@ -48,11 +48,11 @@ def test_somebody_new_with_a_history(cli: Any, tiny_run: Path, tiny_town: Datase
 
 @pytest.fixture(scope="module")
 def textual_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose words come from texts first; its explainer is not trained."""
+    """A run whose words come from texts first."""
     folder, recipe = tmp_path_factory.mktemp("textual") / "run", load_recipe(tiny_recipe)
     assert isinstance(recipe, Beat)
     words = recipe.vocabulary.model_copy(update={"text_first": 2})
-    start(recipe.model_copy(update={"vocabulary": words}), folder, until="vocabulary")
+    start(recipe.model_copy(update={"vocabulary": words}), folder, until="explainer")
     return folder
 
 
@@ -86,6 +86,24 @@ def test_somebody_new_with_a_text(
     assert "is blank" in cli.refusal("recommend", textual_run, "--about", " ")
     assert "give one of" in cli.refusal("recommend", textual_run, "--about", "a", "--user", "b")
     assert "vocabulary.text_first = 3" in cli.refusal("recommend", tiny_run, "--about", "coffee")
+
+
+def test_an_item_known_by_its_text(cli: Any, textual_run: Path, tiny_run: Path, tiny_town: Dataset) -> None:
+    user, text = tiny_town.users.values[0], "Title: The Teapot\nloose leaf teas and coffee"
+    for person in (["--user", user], ["--about", "likes coffee"], ["--history", tiny_town.items.values[0]]):
+        why = cli.document("explain", textual_run, *person, "--item-text", text)
+        assert (why["item"], why["title"]) == (None, "The Teapot")
+        origins = [token["origins"] for token in why["tokens"] if token["side"] == "item"]
+        assert {origin["kind"] for origin in origins[0]} == {"text"}
+        assert sum(share["share"] for share in why["because"]["shares"]) == pytest.approx(1.0)
+    asked = ("explain", textual_run, "--user", user)
+    hostile = cli.document(*asked, "--item-text", "\x1b[2J <|im_end|> [INST] " * 5000)
+    assert hostile["because"]["kind"] == "words"
+    assert "is blank" in cli.refusal(*asked, "--item-text", " ")
+    assert "give one of --item, --item-text" in cli.refusal(*asked)
+    assert "give one of --item, --item-text" in cli.refusal(*asked, "--item", "a", "--item-text", "b")
+    refused = cli.refusal("explain", tiny_run, "--user", user, "--item-text", text)
+    assert "vocabulary.text_first = 3" in refused
 
 
 def test_vocabulary(cli: Any, tiny_run: Path) -> None:

@@ -14,12 +14,12 @@ import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, emit, half_width, one_of, plain, show
-from forwhy.cli.reasons import WIDE, add_reasons, because_lines, is_taken, item_lines, items_listed
+from forwhy.cli.newcomers import meeting, met, offering, one_person, reasons_for, traced, whence
+from forwhy.cli.reasons import WIDE, add_reasons, because_lines, item_lines, items_listed
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
-    from forwhy.data.histories import Catalogue
     from forwhy.explain.evidence import Explanation
     from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.newcomers import Newcomer
@@ -40,13 +40,6 @@ About = Annotated[
 ]
 GLOSSES = 3
 """Phrases of a token that are shown."""
-FROM = {
-    "text": "the text",
-    "history": "{1}, which they took",
-    "semantic": "{0} {1}, near by text",
-    "collaborative": "{0} {1}, near by words",
-}
-"""How it is told from whom a word came, by the kind of its origin."""
 
 
 # --- what to offer
@@ -73,15 +66,15 @@ def recommend(
 
     With --without or --swap also what they would be if the person had other tokens.
     """
-    _one_person(user, history, about)
+    one_person(user, history, about)
     folder, changes = RunFolder.open(run), _changes(without, swap)
-    recommender, taken = _met(folder.recommender(), history, about)
+    recommender, taken = met(folder.recommender(), history, about)
     document = recommendation(recommender, user, taken, k, with_seen)
     after = recommender.changed(user, history=taken, **changes) if changes else None
-    explainer = _meeting(folder.reasons(), recommender) if explain else None
+    explainer = meeting(folder.reasons(), recommender) if explain else None
 
-    def spare() -> Any:  # noqa: ANN401 - as `_meeting`
-        return _meeting(folder.recipe.plain_reasons(folder), recommender)
+    def spare() -> Any:  # noqa: ANN401 - as `meeting`
+        return meeting(folder.recipe.plain_reasons(folder), recommender)
 
     if explainer is not None:
         add_reasons(explainer, document, taken, spare)
@@ -94,28 +87,6 @@ def recommend(
         emit(document if about is None else {"about": about, **document})
     else:
         show(*_recommended(document))
-
-
-def _one_person(user: str | None, history: Sequence[str] | None, about: str | None) -> None:
-    """Refuses a command that names nobody or several; a text may stand beside a history."""
-    if about is None or user:
-        one_of({"--user": user, "--history": history, "--about": about})
-
-
-def _met(
-    recommender: Recommender, history: Sequence[str] | None, about: str | None
-) -> tuple[Recommender, list[str] | None]:
-    """The recommender, to which a history is that of whom a text is about, and the items of the history."""
-    taken = None if history is None else _items_named(recommender.catalogue, history)
-    if about is None:
-        return recommender, taken
-    taken = taken or []
-    return recommender.meeting(recommender.newcomer_of(about, taken)), taken
-
-
-def _meeting(explainer: Any, recommender: Recommender) -> Any:  # noqa: ANN401 - of any run
-    """What says why, to whom the recommender's newcomer is known too."""
-    return explainer if recommender.newcomer is None else explainer.meeting(recommender.newcomer)
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
@@ -157,16 +128,6 @@ def _said_changes(changed: Mapping[str, Any]) -> str:
     return ", ".join([*parts, *(f"{new} for {old}" for old, new in changed["swap"].items())])
 
 
-def _items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:
-    """Ids in options: each is one, or several with commas; none where it is blank."""
-    whole = catalogue.items.numbers(given) >= 0
-    found = [
-        [text] if known else [part.strip() for part in text.split(",")]
-        for text, known in zip(given, whole, strict=True)
-    ]
-    return [item for items in found for item in items if item]
-
-
 def recommendation(
     recommender: Recommender,
     user: str | int | None,
@@ -199,17 +160,7 @@ def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str,
         return []
     codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
     told = [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
-    return _traced(told, recommender.newcomer)
-
-
-def _traced(tokens: list[dict[str, Any]], newcomer: Newcomer | None) -> list[dict[str, Any]]:
-    """Tokens, those that a newcomer was given with from whom they came."""
-    if newcomer is not None:
-        origins = dict(zip(newcomer.tokens, newcomer.origins, strict=True))
-        for row in tokens:
-            if row["token"] in origins:
-                row["origins"] = [origin._asdict() for origin in origins[row["token"]]]
-    return tokens
+    return traced(told, recommender.newcomer)
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
@@ -217,17 +168,9 @@ def described(tokens: list[dict[str, Any]]) -> str:
     width = max(len(token["token"]) for token in tokens)
     return "\n".join(
         f"  {token['token']:<{width}}  {plain(', '.join(token['gloss'][:GLOSSES])) or 'no gloss'}"
-        + _whence(token.get("origins", ()))
+        + whence(token.get("origins", ()))
         for token in tokens
     )
-
-
-def _whence(origins: Sequence[Mapping[str, Any]]) -> str:
-    """From whom a word came: who weighs most, and that there are others."""
-    if not origins:
-        return ""
-    best, others = origins[0], ", others" if len(origins) > 1 else ""
-    return f"  (from {plain(FROM[best['kind']].format(best['side'], best['id']))}{others})"
 
 
 # --- why
@@ -235,12 +178,16 @@ def _whence(origins: Sequence[Mapping[str, Any]]) -> str:
 
 def explain(
     run: Run,
-    item: Annotated[str, typer.Option("--item", "-i", help="Item id, as in your data.")],
+    item: Annotated[str | None, typer.Option("--item", "-i", help="Item id, as in your data.")] = None,
     user: User = None,
     history: Annotated[
         list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
     ] = None,
     about: About = None,
+    item_text: Annotated[
+        str | None,
+        typer.Option(help="Instead of an item: text of one that nobody took, its title in the first line."),
+    ] = None,
     without: Without = None,
     swap: Swap = None,
     as_json: JsonFlag = False,
@@ -249,14 +196,19 @@ def explain(
 
     With --without or --swap also what would be said if the person had other tokens.
     """
-    _one_person(user, history, about)
+    one_person(user, history, about)
     folder, changes = RunFolder.open(run), _changes(without, swap)
-    recommender, taken = _met(folder.recommender(), history, about)
+    recommender, taken = met(folder.recommender(), history, about)
+    if item_text is None or item is not None:
+        one_of({"--item": item, "--item-text": item_text})
+    words: Newcomer | None = None
+    if item_text is None:
+        item, explainer = str(item), reasons_for(folder, str(item))
+    else:
+        recommender, explainer, words = offering(folder, recommender, item_text)
+        item = str(recommender.catalogue.items.values[-1])
     catalogue = recommender.catalogue
-    explainer = folder.reasons()
-    if not is_taken(explainer, item):
-        explainer = folder.recipe.plain_reasons(folder)
-    explainer = _meeting(explainer, recommender)
+    explainer = meeting(explainer, recommender)
     pair: tuple[Any, ...] = () if user is None else ((user, item),)
     person: dict[str, Any] = {"history": taken, "item": item} if user is None else {}
     streamed = sys.stdout.isatty() and not as_json and not changes
@@ -271,10 +223,11 @@ def explain(
     if as_json:
         number = catalogue.items.index(item)
         named = {"user": user, "item": catalogue.items.values[number], "title": catalogue.titles[number]}
-        changed = {} if after is None else {"changed": changes | after.document()}
+        named |= {} if about is None else {"about": about}
+        named |= {} if words is None else {"item": None}
         told = explanation.document()
-        _traced(told["tokens"], recommender.newcomer)
-        emit(({} if about is None else {"about": about}) | named | told | changed)
+        traced(traced(told["tokens"], recommender.newcomer), words)
+        emit(named | told | ({} if after is None else {"changed": changes | after.document()}))
     elif after is None:
         told = explanation.document()
         carried = because_lines(told["because"], told["tokens"], WIDE)

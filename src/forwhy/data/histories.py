@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -253,6 +253,14 @@ class Catalogue:
     def tensors(self) -> dict[str, NDArray[Any]]:
         """What was taken, as a tensor of an artifact."""
         return {"taken": self.taken}
+
+    def offering(self, title: str) -> Catalogue:
+        """With an item more, the last one, which nobody took; its id is a new one."""
+        values: Any = self.items.values
+        new: Any = min(0, *values) - 1 if self.items.whole else "(new)"
+        while new in values:
+            new += "+"
+        return replace(self, items=Ids((*values, new), "item"), titles=[*self.titles, title])
 
     def ids(self, side: str) -> Ids:
         """External ids of a side, `user` or `item`."""

@@ -64,6 +64,12 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
         met._known = self.known.meeting(newcomer.codes)
         return met
 
+    def offering(self, title: str, text: str, item: Newcomer) -> Self:
+        """This explainer with an item more, the catalogue's last one, which nobody took (`recommender.offering`)."""
+        offering = copy(self)
+        offering._known = self.known.offering(title, item.codes)
+        return offering
+
     def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
         """Side -> the phrases of each of its codes, the best first."""
         return {

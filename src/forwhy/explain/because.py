@@ -34,6 +34,7 @@ from forwhy.explain.soft import ReadingTask
 from forwhy.ridge import LinearMap
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import KnownStatements, claims
+from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "taken": "\nUser took:"}
@@ -160,6 +161,12 @@ class BecauseExplainer(BeatExplainer):
         asked = list(subjects)
         self.knowledge.remember(asked)
         return [self._row(subject) for subject in asked]
+
+    def offering(self, title: str, text: str, item: Newcomer) -> Self:
+        """What the text says of the item stands among the statements."""
+        offering = super().offering(title, text, item)
+        offering._knowledge = self.knowledge.offering(offering.known, title, text)
+        return offering
 
     def _row(self, subject: Subject, turn: int = 0) -> Row:
         """A pair as ids; with each turn another statement about the item stands first."""

@@ -10,8 +10,10 @@ Shapes: s statements, c claims, D width of the text encoder's vectors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import chain
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -56,6 +58,13 @@ class PairKnowledge:
         self.expected: list[LinearMap] = []
         """From a pair to the vector of what is said of such pairs, in two halves; none before :meth:`learn`."""
         self._remembered: dict[str, Vectors] = {}
+
+    def offering(self, known: Vocabulary, title: str, text: str) -> Self:
+        """Also of what is known of an item more, the last one."""
+        offering = copy(self)
+        offering.known = known
+        offering.statements = self.statements.told_of(len(known.catalogue.items) - 1, title, text)
+        return offering
 
     @cached_property
     def taken(self) -> Mapping[int, list[int]]:

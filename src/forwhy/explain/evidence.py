@@ -210,7 +210,7 @@ def asked_about(
                 f"user {catalogue.users.values[user]!r}: no training interactions, so no {stands} "
                 "to explain with; say what the user likes instead: explain(history=[items], item=…)"
             )
-        if not (known.seen[:, 1] == item).any():
+        if not known.knows_item(item):
             raise UserError(
                 f"item {catalogue.items.values[item]!r}: no training interactions, so no {stands} "
                 "to explain with; ask about an item that someone has taken, or fit again once someone has"

@@ -113,6 +113,10 @@ class Representations(Saved):
     def because(self, user: int | None, item: int, history: Sequence[int] = ()) -> Because:
         """What carries the score of a user (None: somebody known by `history` alone) and an item; all internal."""
 
+    def knows_item(self, item: int) -> bool:
+        """Whether something was learnt of an internal item."""
+        return bool((self.seen[:, 1] == item).any())
+
     def taken_by(self, user: int | None, history: Sequence[int] = ()) -> list[int]:
         """Distinct items of the graph that the user has taken; of a newcomer, those of the history."""
         if user is None:

@@ -241,6 +241,17 @@ class Recommender(ABC):
             "this recommender has no words of people; ask a run of beat or because, which has some"
         )
 
+    def offering(self, title: str, text: str) -> tuple[Self, Newcomer]:
+        """This recommender with an item more, the catalogue's last one, which nobody took; and its words by its text.
+
+        Raises:
+            UserError: a blank text, a recommender without text-first words.
+        """
+        raise UserError(
+            "this recommender reads no text about things: name an item, or ask a run of because, or of beat "
+            "with vocabulary.text_first = 3"
+        )
+
     # --- how it is answered
 
     def _users(self, users: Id | Sequence[Id] | None) -> Ints:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forwhy.data.because import Because
 from forwhy.data.histories import Histories
+from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.text.encoder import text_encoder
@@ -75,6 +76,17 @@ class BehaviourRecommender(Recommender):
         met = self._with(words.meeting(newcomer.codes))
         met.newcomer = newcomer
         return met
+
+    def offering(self, title: str, text: str) -> tuple[Self, Newcomer]:
+        """As of every recommender; the words of the item score."""
+        words = self.behaviour
+        if not (isinstance(words, Vocabulary) and words.text_means):
+            return super().offering(title, text)
+        if not text.strip():
+            raise UserError("the text about the item is blank: say what it is")
+        (text_V,) = text_encoder(self.encoder).encode([text])
+        item = assemble(words, "item", text=text_V)
+        return self._with(words.offering(title, item.codes)), item
 
     def _with(self, words: Vocabulary) -> Self:
         changed = type(self)(words, self.encoder)

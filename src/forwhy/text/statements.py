@@ -12,6 +12,7 @@ spaces are single before a pattern runs and repetition is bounded.
 
 import re
 from collections import defaultdict
+from copy import copy
 from functools import cache
 from itertools import chain, islice
 from typing import Literal, NamedTuple, Self
@@ -278,6 +279,14 @@ class KnownStatements:
         own = user, item
         of_user = [] if user is None else self._side("user", user, own)
         return PairStatements(self._side("item", item, own), of_user)
+
+    def told_of(self, item: int, title: str, text: str) -> Self:
+        """Also with an item of which only its title and a text are known."""
+        told: tuple[tuple[Source, str], ...]
+        found, told = copy(self), (("title", title), ("item", text))
+        said = [Statement(claim, source, None) for source, whole in told for claim in self._claims(whole)]
+        found._of = defaultdict(list, {**self._of, ("item", item): said})
+        return found
 
     def dislikes(self, side: Side, entity: int | None) -> list[str]:
         """What a user dislikes, or what people dislike in an item; `of` never tells it."""

@@ -55,6 +55,8 @@ class Vocabulary(Representations):
     """User words that stand as another one, or as none (None); see `rewrite`. Not saved."""
     met: NDArray[np.int32] | None = None
     """[S] words of a newcomer, who stands for any history; see `meeting`. Not saved."""
+    offered: int | None = None
+    """An item that nobody took and that has words; see `offering`. Not saved."""
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
@@ -152,6 +154,17 @@ class Vocabulary(Representations):
     def meeting(self, codes: NDArray[np.int32]) -> Self:
         """This vocabulary, to which any history, also an empty one, is that of a newcomer with these [S] words."""
         return replace(self, met=codes)
+
+    def offering(self, title: str, codes: NDArray[np.int32]) -> Self:
+        """This vocabulary with an item more, the last one, which nobody took: its title and its [S] words."""
+        words = {**self.codes, "item": np.concatenate([self.codes["item"], codes[None]])}
+        return replace(
+            self, catalogue=self.catalogue.offering(title), codes=words, offered=len(words["item"]) - 1
+        )
+
+    def knows_item(self, item: int) -> bool:
+        """Also what is offered."""
+        return item == self.offered or super().knows_item(item)
 
     # --- why: a score as the sum of its pairs of words, and what it would be with other words
 

@@ -1,0 +1,90 @@
+"""Somebody or something new in a question: known by a text, a history, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from forwhy.cli import one_of, plain
+from forwhy.cli.reasons import is_taken
+from forwhy.recipe import RunFolder
+
+if TYPE_CHECKING:
+    from forwhy.data.histories import Catalogue
+    from forwhy.recommend.base import Recommender
+    from forwhy.vocabulary.newcomers import Newcomer
+
+FROM = {
+    "text": "the text",
+    "history": "{1}, which they took",
+    "semantic": "{0} {1}, near by text",
+    "collaborative": "{0} {1}, near by words",
+}
+"""How it is told from whom a word came, by the kind of its origin."""
+TITLE = 120
+"""Characters of the title of an item that is known by its text."""
+
+
+def one_person(user: str | None, history: Sequence[str] | None, about: str | None) -> None:
+    """Refuses a command that names nobody or several; a text may stand beside a history."""
+    if about is None or user:
+        one_of({"--user": user, "--history": history, "--about": about})
+
+
+def met(
+    recommender: Recommender, history: Sequence[str] | None, about: str | None
+) -> tuple[Recommender, list[str] | None]:
+    """The recommender, to which a history is that of whom a text is about, and the items of the history."""
+    taken = None if history is None else items_named(recommender.catalogue, history)
+    if about is None:
+        return recommender, taken
+    taken = taken or []
+    return recommender.meeting(recommender.newcomer_of(about, taken)), taken
+
+
+def meeting(explainer: Any, recommender: Recommender) -> Any:  # noqa: ANN401 - of any run
+    """What says why, to whom the recommender's newcomer is known too."""
+    return explainer if recommender.newcomer is None else explainer.meeting(recommender.newcomer)
+
+
+def traced(tokens: list[dict[str, Any]], newcomer: Newcomer | None) -> list[dict[str, Any]]:
+    """Tokens, those that a newcomer was given with from whom they came."""
+    if newcomer is not None:
+        origins = dict(zip(newcomer.tokens, newcomer.origins, strict=True))
+        for row in tokens:
+            if row["token"] in origins:
+                row["origins"] = [origin._asdict() for origin in origins[row["token"]]]
+    return tokens
+
+
+def whence(origins: Sequence[Mapping[str, Any]]) -> str:
+    """From whom a word came: who weighs most, and that there are others."""
+    if not origins:
+        return ""
+    best, others = origins[0], ", others" if len(origins) > 1 else ""
+    return f"  (from {plain(FROM[best['kind']].format(best['side'], best['id']))}{others})"
+
+
+def reasons_for(folder: RunFolder, item: str) -> Any:  # noqa: ANN401 - of any run
+    """What says why; plain sentences where the explainer knows nothing of an item."""
+    explainer = folder.reasons()
+    return explainer if is_taken(explainer, item) else folder.recipe.plain_reasons(folder)
+
+
+def offering(folder: RunFolder, recommender: Recommender, text: str) -> tuple[Recommender, Any, Newcomer]:
+    """Recommender and explainer with an item more, the last one, by its text; and its words."""
+    title, _, rest = text.strip().removeprefix("Title:").strip().partition("\n")
+    title = title.strip()[:TITLE]
+    recommender, words = recommender.offering(title, text)
+    explainer: Any = folder.explainer()  # of a system with words, as its recommender offers
+    return recommender, explainer.offering(title, rest, words), words
+
+
+def items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:
+    """Ids in options: each is one, or several with commas; none where it is blank."""
+    whole = catalogue.items.numbers(given) >= 0
+    found = [
+        [text] if known else [part.strip() for part in text.split(",")]
+        for text, known in zip(given, whole, strict=True)
+    ]
+    return [item for items in found for item in items if item]
