@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,8 @@ def test_what_is_expected_of_a_pair_is_what_is_said_of_such_pairs(
 def test_somebody_and_something_new(because: BecauseExplainer) -> None:
     """Their words are those they were given; what the text says of the item is a statement of its own."""
     known = because.known
-    person = Newcomer(known.codes["user"][3], known.token_names("user", 3), [])
+    words = "likes a quiet terrace, dislikes noise, smoke"
+    person = Newcomer(known.codes["user"][3], known.token_names("user", 3), [], words)
     thing = Newcomer(known.codes["item"][5], known.token_names("item", 5), [])
     text = "hot soup, a view of the lake"
     told = because.meeting(person).offering("The Slow Spoon", text, thing)
@@ -252,7 +254,12 @@ def test_somebody_and_something_new(because: BecauseExplainer) -> None:
     assert shown.because.score == pytest.approx(known.because(3, 5).score)
     said = {one.text for one in shown.evidence.statements if one.about == new}
     assert {"hot soup", "view of the lake"} <= said
-    assert told.stream(history=[], item=new)
+    liked = [one.text for one in shown.evidence.statements if one.side == "user"]
+    assert liked == ["likes a quiet terrace"]
+    assert told.knowledge.praises_dislike(["noise", "hot soup"], None).tolist() == [True, False]
+    assert not because.knowledge.praises_dislike(["noise"], None).any()
+    long = because.meeting(replace(person, text=HOSTILE))
+    assert long.explain(history=[], item=known.catalogue.items.values[0]).text
     with pytest.raises(UserError, match="unknown item id"):
         because.explain((0, new))
     with pytest.raises(UserError, match="history is empty"):

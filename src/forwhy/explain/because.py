@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -161,6 +162,13 @@ class BecauseExplainer(BeatExplainer):
         asked = list(subjects)
         self.knowledge.remember(asked)
         return [self._row(subject) for subject in asked]
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        """What the text about the newcomer says they like stands among the statements; dislikes are never praised."""
+        met = super().meeting(newcomer)
+        met._knowledge = copy(self.knowledge)
+        met._knowledge.statements = self.knowledge.statements.meeting(newcomer.text)
+        return met
 
     def offering(self, title: str, text: str, item: Newcomer) -> Self:
         """What the text says of the item stands among the statements."""

@@ -6,6 +6,7 @@ Shapes: B people, I items, V width of a text's vector.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
@@ -67,7 +68,7 @@ class BehaviourRecommender(Recommender):
         if not (isinstance(words, Vocabulary) and words.text_means):
             return super()._newcomer(about, history)
         (text_V,) = text_encoder(self.encoder).encode([about])
-        return assemble(words, "user", history=history.tolist(), text=text_V)
+        return replace(assemble(words, "user", history=history.tolist(), text=text_V), text=about)
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """As of every recommender; the words of the newcomer score."""

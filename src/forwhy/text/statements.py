@@ -22,7 +22,7 @@ import polars as pl
 
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.data.intents import IntentsConfig, disliked_thing, entity_phrases
+from forwhy.data.intents import AVERSE, FOND, IntentsConfig, disliked_thing, entity_phrases
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 ABBREVIATION = re.compile(
@@ -198,6 +198,8 @@ def _bare(part: str) -> str:
 
 Source = Literal["title", "item", "phrase", "explanation", "review", "nearby", "dislike"]
 
+MOST_SAID = 4000
+"""Characters of a text about somebody new that are cut into claims."""
 BACKGROUND = 2000
 MOST_TEXTS = 50
 """Texts read for one user or item, explanations first: the more are read, the more claims match by chance."""
@@ -239,6 +241,8 @@ class KnownStatements:
         """`table`: `STATEMENTS`; `user` and `item` are the pair that a training text was said of, else null."""
         self.table = table
         self._claims = cache(claims)
+        self._met: list[Statement] = []
+        """Of somebody new; see `meeting`."""
         self._of: defaultdict[tuple[str, int], list[Statement]] = defaultdict(list)
         for side, entity, text, source, user, item in table.iter_rows():
             self._of[side, entity].append(Statement(text, source, None if user is None else (user, item)))
@@ -277,8 +281,24 @@ class KnownStatements:
     def of(self, user: int | None, item: int) -> PairStatements:
         """What is known of a pair (internal numbers), without what was said about this very pair."""
         own = user, item
-        of_user = [] if user is None else self._side("user", user, own)
+        likes = [one for one in self._met if one.source != "dislike"]
+        of_user = likes if user is None else self._side("user", user, own)
         return PairStatements(self._side("item", item, own), of_user)
+
+    def meeting(self, about: str) -> Self:
+        """Also with what a text says that somebody new, who has no number, likes and dislikes.
+
+        Where a list goes on after a dislike it is not clear which it is, so it is neither.
+        """
+        found, averse = copy(self), False
+        found._met = []
+        for claim in self._claims(about[:MOST_SAID]):
+            averse = not FOND.match(claim) and (averse or bool(AVERSE.match(claim)))
+            if AVERSE.match(claim):
+                found._met.append(Statement(disliked_thing(claim), "dislike"))
+            elif not averse:
+                found._met.append(Statement(claim, "phrase"))
+        return found
 
     def told_of(self, item: int, title: str, text: str) -> Self:
         """Also with an item of which only its title and a text are known."""
@@ -290,7 +310,7 @@ class KnownStatements:
 
     def dislikes(self, side: Side, entity: int | None) -> list[str]:
         """What a user dislikes, or what people dislike in an item; `of` never tells it."""
-        own = [] if entity is None else self._of.get((side, entity), [])
+        own = self._met if entity is None else self._of.get((side, entity), [])
         return [statement.text for statement in own if statement.source == "dislike"]
 
     def of_pairs(self, pairs: Pairs) -> list[PairStatements]:

@@ -53,6 +53,8 @@ class Newcomer:
     """Their names."""
     origins: list[list[Origin]]
     """By slot: from whom the word came, the most important first."""
+    text: str = ""
+    """The text about them, where who asked kept it."""
 
 
 class _Voices(NamedTuple):
