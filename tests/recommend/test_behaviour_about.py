@@ -15,7 +15,7 @@ from forwhy.vocabulary.tokenizer import BehaviourTokenizer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 TOWN = little_town(users=40, items=30, visits=8, explanations=(30, 8, 8))
-TEXT = "likes slow novels and coffee, dislikes noise"
+TEXT = "likes slow novels and coffee"
 
 
 @pytest.fixture(scope="module", params=[0, 2])
@@ -50,6 +50,13 @@ def test_a_text_gives_the_words_of_assemble(words: Vocabulary) -> None:
         assert without["score"].to_list() != shown["score"].to_list()
 
 
+def test_what_they_dislike_makes_no_words(words: Vocabulary) -> None:
+    if words.text_means:
+        recommender = BehaviourRecommender(words, "hash")
+        told = recommender.newcomer_of("likes coffee, dislikes live jazz, loud bands. Enjoys novels")
+        assert told.tokens == recommender.newcomer_of("likes coffee, Enjoys novels").tokens
+
+
 def test_a_history_alone_is_answered_as_before(words: Vocabulary) -> None:
     recommender, items = BehaviourRecommender(words, "hash"), list(words.catalogue.items.values[:3])
     scores = words.representation_for_history([0, 1, 2]) @ words.representation("item").T
@@ -72,6 +79,10 @@ def test_what_cannot_be_answered_is_refused(words: Vocabulary) -> None:
     for blank in ("", " \n"):
         with pytest.raises(UserError, match="is blank: say what they like"):
             recommender.recommend(about=blank)
+    with pytest.raises(
+        UserError, match="vocabulary.text_first" if not words.text_means else "say what they like, too"
+    ):
+        recommender.recommend(about="hates jazz")
     with pytest.raises(UserError, match="leave out the user"):
         recommender.recommend(words.catalogue.users.values[0], about=TEXT)
     with pytest.raises(UserError, match="ask a run of because"):

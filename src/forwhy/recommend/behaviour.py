@@ -19,6 +19,7 @@ from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.text.encoder import text_encoder
+from forwhy.text.statements import likes_and_dislikes
 from forwhy.vocabulary.newcomers import Newcomer, assemble
 from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -67,7 +68,11 @@ class BehaviourRecommender(Recommender):
         words = self.behaviour
         if not (isinstance(words, Vocabulary) and words.text_means):
             return super()._newcomer(about, history)
-        (text_V,) = text_encoder(self.encoder).encode([about])
+        likes, dislikes = likes_and_dislikes(about)
+        if dislikes and not likes:
+            raise UserError("the text about the person only says what they dislike: say what they like, too")
+        # A vector hardly tells praise of a thing from blame, so what they dislike is left out.
+        (text_V,) = text_encoder(self.encoder).encode([", ".join(likes) if dislikes else about])
         return replace(assemble(words, "user", history=history.tolist(), text=text_V), text=about)
 
     def meeting(self, newcomer: Newcomer) -> Self:

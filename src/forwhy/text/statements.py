@@ -234,6 +234,24 @@ STATEMENTS = {
 """Columns of `KnownStatements.table`."""
 
 
+def likes_and_dislikes(about: str) -> tuple[list[str], list[str]]:
+    """What a text about somebody says that they like, and the things that they dislike.
+
+    Where a list goes on after a dislike it is not clear which it is, so it is neither.
+
+    >>> likes_and_dislikes("likes slow novels, dislikes gore")
+    (['likes slow novels'], ['gore'])
+    """
+    likes, dislikes, averse = list[str](), list[str](), False
+    for claim in claims(about[:MOST_SAID]):
+        averse = not FOND.match(claim) and (averse or bool(AVERSE.match(claim)))
+        if AVERSE.match(claim):
+            dislikes.append(disliked_thing(claim))
+        elif not averse:
+            likes.append(claim)
+    return likes, dislikes
+
+
 class KnownStatements:
     """Statements by user and by item; training texts are cut into claims when first asked for."""
 
@@ -286,18 +304,10 @@ class KnownStatements:
         return PairStatements(self._side("item", item, own), of_user)
 
     def meeting(self, about: str) -> Self:
-        """Also with what a text says that somebody new, who has no number, likes and dislikes.
-
-        Where a list goes on after a dislike it is not clear which it is, so it is neither.
-        """
-        found, averse = copy(self), False
-        found._met = []
-        for claim in self._claims(about[:MOST_SAID]):
-            averse = not FOND.match(claim) and (averse or bool(AVERSE.match(claim)))
-            if AVERSE.match(claim):
-                found._met.append(Statement(disliked_thing(claim), "dislike"))
-            elif not averse:
-                found._met.append(Statement(claim, "phrase"))
+        """Also with what a text says that somebody new, who has no number, likes and dislikes."""
+        found, (likes, dislikes) = copy(self), likes_and_dislikes(about)
+        found._met = [Statement(like, "phrase") for like in likes]
+        found._met += [Statement(thing, "dislike") for thing in dislikes]
         return found
 
     def told_of(self, item: int, title: str, text: str) -> Self:
