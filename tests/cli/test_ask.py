@@ -250,3 +250,8 @@ def test_an_item_that_nobody_took_has_a_plain_reason(cli: Any, tiny_run: Path, t
     assert rows[0]["explanation"].endswith(".")
     assert rows[1]["claims"] == []
     assert rows[1]["because"]["kind"] == "words"
+
+
+def test_who_a_user_is_asks_for_a_run_that_can_say_it(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
+    told = cli.refusal("profile", tiny_run, "--user", tiny_town.users.values[0])
+    assert "only a run of system because" in told

@@ -242,3 +242,9 @@ def test_a_dataset_with_few_tables_will_do() -> None:
     stripped = apply_protocol(few, drawing(0.3))
     assert set(stripped.source["protocol"]["removed"]) == {"train_explanations", "valid_explanations"}
     assert stripped.source["protocol"]["removed"]["train_explanations"] > 0
+
+
+def test_the_keys_former_name_is_read_and_both_are_refused() -> None:
+    assert ProtocolConfig.model_validate({"graph": "as-published"}).protocol == "as-published"
+    with pytest.raises(ValidationError, match="graph"):
+        ProtocolConfig.model_validate({"graph": "as-published", "protocol": "leak-free"})

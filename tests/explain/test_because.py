@@ -165,10 +165,19 @@ def test_descriptions_come_first_and_once(because: BecauseExplainer, told: Datas
     assert {len(row.user) for row in first[0]} == {6}
 
 
-def test_who_a_user_is_in_words(because: BecauseExplainer) -> None:
+def test_who_a_user_is_in_words(because: BecauseExplainer, make: Make, tmp_path: Path) -> None:
+    described = because.described
+    because.described = frozenset({1})
     assert len(because.describe([0, 1])) == 2
     with pytest.raises(UserError, match="no training interactions"):
         because.describe([11])
+    because.save_pretrained(tmp_path / "explainer")
+    assert BecauseExplainer.from_pretrained(tmp_path / "explainer").described == {1}
+    because.described = frozenset()
+    with pytest.raises(UserError, match="explainer.describe above 0"):
+        because.describe([0])
+    because.described = described
+    assert 0 < len(make(describe=100).described) < 12
 
 
 def test_a_candidate_that_its_pair_makes_likelier_is_preferred(

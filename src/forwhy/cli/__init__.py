@@ -39,6 +39,7 @@ COMMANDS = {
     "fit": ("run:fit_app", "Learn from a dataset with a system's defaults."),
     "recommend": ("ask:recommend", "The best items for a person, and why."),
     "explain": ("ask:explain", "Why this person would want this item."),
+    "profile": ("ask:profile", "What kind of person somebody's tokens are."),
     "vocabulary": ("ask:vocabulary", "Words with their usage, gloss and nearest words."),
     "indices": ("data:indices_app", "Build, show or export item indices."),
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),

@@ -262,7 +262,7 @@ def _told(explanation: Explanation) -> str:
 
 
 def _evidence(explanation: Explanation) -> list[Table | str]:
-    """The tokens behind a sentence and what each did for it, statements, and items of the history."""
+    """The tokens behind a sentence and what each did, its claims, statements, and items of the history."""
     found: list[Table | str] = []
     if any(token.contribution is not None for token in explanation.tokens):
         table = Table("token", "gloss", "contribution (nats)")
@@ -271,6 +271,10 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
             table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
         found.append(table)
     found += [
+        plain(f"  {claim.text}  <- {', '.join(claim.evidence) or 'unsupported'}")
+        for claim in explanation.claims
+    ]
+    found += [
         plain(f"  [{one.id}] {one.text} ({one.source}, {one.about})")
         for one in explanation.evidence.statements
     ]
@@ -278,6 +282,32 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
         named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
         found.append(f"most like it in their history: {plain(named)}")
     return found
+
+
+def profile(
+    run: Run,
+    user: Annotated[str, typer.Option("--user", "-u", help="User id, as in your data.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """What kind of person somebody's tokens are, written from these alone."""
+    explainer: Any = RunFolder.open(run).explainer()
+    describe = getattr(explainer, "describe", None)
+    if describe is None:
+        raise UserError(f"{run}: only a run of system because writes who a user is; run recipes/because.toml")
+    (text,) = describe([user])
+    catalogue = explainer.known.catalogue
+    known = catalogue.users.index(user) in explainer.described
+    if as_json:
+        emit(
+            {
+                "user": catalogue.users.values[catalogue.users.index(user)],
+                "profile": text,
+                "seen_in_training": known,
+            }
+        )
+    else:
+        note = "the model learned from a text about this person" if known else ""
+        show(plain(text), *[note] * known)
 
 
 # --- the words

@@ -68,6 +68,8 @@ class BecauseExplainer(BeatExplainer):
         self.intents, self.encoder = intents or IntentsConfig(), encoder
         self.strangers: list[tuple[int, int]] = []
         """Training pairs, as internal numbers, of which one stands for "another pair" when a text is judged."""
+        self.described: frozenset[int] = frozenset()
+        """Users, as internal numbers, of whom the training read who they are."""
         self._knowledge: PairKnowledge | None = None
         self._others: dict[Row, Row] = {}
         """Training row -> its text in another pair's prompt, with its own title; none without `contrast`."""
@@ -147,6 +149,7 @@ class BecauseExplainer(BeatExplainer):
             if entity in partners[side]
         ]
         drawn = [every[number] for number in rng.permutation(len(every))[: self.config.describe]]
+        self.described = frozenset(entity for side, entity, _ in drawn if side == "user")
         return [self._describing(side, entity, partners[side][entity], text) for side, entity, text in drawn]
 
     def _describing(self, side: Side, entity: int, partner: int, text: str | None = None) -> Row:
@@ -279,8 +282,13 @@ class BecauseExplainer(BeatExplainer):
         """What kind of person each user is, written from their tokens alone (BEAT, Fig. 5a).
 
         Raises:
-            UserError: Unknown users, or one without a training interaction.
+            UserError: Unknown users, one without a training interaction, or an explainer that read no descriptions.
         """
+        if not self.described:
+            raise UserError(
+                "explainer: it read of nobody who they are, so it cannot say it; fit again with explainer.describe "
+                "above 0 on data with texts about users"
+            )
         catalogue, taken = self.known.catalogue, self.knowledge.taken
         numbers = [catalogue.users.index(user) for user in users]
         if lone := [number for number in numbers if number not in taken]:
@@ -302,6 +310,7 @@ class BecauseExplainer(BeatExplainer):
             "intents": self.intents.model_dump(mode="json"),
         }
         strangers = {"strangers": np.array(self.strangers, np.int64).reshape(-1, 2)}
+        strangers["described"] = np.array(sorted(self.described), np.int64)
         expected = {
             f"expected.{half}.{name}": part
             for half, learned in enumerate(knowledge.expected)
@@ -318,6 +327,7 @@ class BecauseExplainer(BeatExplainer):
         self.intents = IntentsConfig.model_validate(stored.config["intents"])
         self.encoder = stored.config["encoder"]
         self.strangers = [(int(user), int(item)) for user, item in stored.tensors["strangers"]]
+        self.described = frozenset(stored.tensors["described"].tolist())
         statements, encoder = KnownStatements(stored.tables["statements"]), text_encoder(self.encoder)
         self._knowledge = PairKnowledge(statements, self.known, encoder, stored.config["threshold"])
         halves = (stored.group(f"expected.{half}.") for half in (0, 1))
