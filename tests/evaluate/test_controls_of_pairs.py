@@ -13,15 +13,14 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.evaluate.controls import (
-    PENALTIES,
     known_controls,
     known_table,
     lookup_texts,
     nearest_texts,
     profile_texts,
-    ridge,
 )
 from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
+from forwhy.ridge import PENALTIES, ridge
 from forwhy.text.encoder import HashEncoder
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
