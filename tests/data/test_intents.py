@@ -12,14 +12,12 @@ from forwhy.data.intents import (
     LONGEST_PHRASE,
     OPENINGS,
     IntentsConfig,
-    caveats,
     clean_phrase,
     disliked_thing,
     entity_phrases,
     phrases_from_profile,
 )
 from forwhy.recipe import load_recipe
-from forwhy.text.encoder import text_encoder
 from forwhy.text.mining.extractive import ExtractiveMiner
 from forwhy.text.mining.mine import mine
 from forwhy.text.mining.stage import MiningConfig
@@ -226,7 +224,7 @@ def test_regrets_of_a_text_are_no_reasons() -> None:
     assert phrases_from_profile(text) == ["warm bread", "tidy tables"]
 
 
-def test_dislikes_can_be_told_apart_and_come_with_a_caveat() -> None:
+def test_dislikes_can_be_told_apart() -> None:
     said = ["Enjoys slow novels", "Dislikes films with messy timelines", "Values honesty", "Hates gore"]
     attitude = ["like", "dislike", "Dislike", ""]
     data = of_items(
@@ -237,12 +235,6 @@ def test_dislikes_can_be_told_apart_and_come_with_a_caveat() -> None:
     assert entity_phrases(data, "item") == {}
     disliked = data.phrases("user", "dislike")[0]
     assert [disliked_thing(phrase) for phrase in disliked] == ["films with messy timelines", ""]
-    encode = text_encoder("minilm").encode
-    (found,) = caveats(disliked, ["Comedy", *data.phrases("item", "dislike")[0]], encode, 0.5)
-    assert found.dislike == "films with messy timelines"
-    assert found.statement == "The timeline is messy and hard to follow"
-    assert caveats(disliked, ["Comedy", "A family in Maine"], encode) == []
-    assert caveats([], ["Comedy"], encode) == caveats(disliked, [], encode) == []
 
 
 def test_unknown_option_is_refused() -> None:

@@ -3,12 +3,11 @@
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.columns import Side
@@ -185,7 +184,8 @@ def _sources(dataset: Dataset, side: Side, config: IntentsConfig) -> Iterator[di
         }
         cut = {number: said for number, said in table.items() if number in mined}
     if read in ("auto", "profiles"):
-        prose = _profiles(dataset, side, config)
+        readable = readable_profiles(dataset, side, config)
+        prose = {number: phrases_from_profile(text) for number, text in readable.items()}
         mined = _extracted(dataset, "profiles", side)
         yield {number: said[: config.intents] for number, said in prose.items() if number not in mined}
         cut |= {number: cut.get(number, []) + said for number, said in prose.items() if number in mined}
@@ -216,15 +216,17 @@ def _extracted(dataset: Dataset, kind: Literal["intents", "profiles"], side: Sid
     return set(dataset.ids(side).numbers(rows["entity_id"]).tolist())
 
 
-def _profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
-    """Phrases of the profiles that may be read."""
-    vouched, profiles = dataset.vouched("profiles", side), dataset.profiles(side)
-    readable = vouched
+def readable_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, str]:
+    """Profiles by internal number: those that we mined from training text and, where asked for, shipped ones.
+
+    Shipped profiles of entities in held-out pairs are left out unless `config` reads them too.
+    """
+    profiles, readable = dataset.profiles(side), dataset.vouched("profiles", side)
     if config.reads_shipped:
         read_all = config.heldout_people if side == "user" else config.heldout_items
         heldout = set() if read_all else set(dataset.heldout_entities(side).tolist())
-        readable = vouched | (profiles.keys() - heldout)
-    return {entity: phrases_from_profile(text) for entity, text in profiles.items() if entity in readable}
+        readable = readable | (profiles.keys() - heldout)
+    return {entity: text for entity, text in profiles.items() if entity in readable}
 
 
 def _explained(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, list[str]]:
@@ -301,37 +303,6 @@ def _spellings(phrases: Iterable[str]) -> dict[str, str]:
 def telling_words(phrase: str) -> set[str]:
     """The words of a phrase that describe somebody or something, in small letters."""
     return {word for word in WORD.findall(phrase.lower()) if word not in FILLER}
-
-
-class Caveat(NamedTuple):
-    """Something that a person dislikes and that is said of an item."""
-
-    dislike: str
-    """Fit to stand after "you usually avoid"."""
-    statement: str
-    """As it stands."""
-    cosine: float
-
-
-def caveats(
-    dislikes: Sequence[str],
-    statements: Sequence[str],
-    encode: Callable[[Sequence[str]], NDArray[np.float32]],
-    least: float = 0.6,
-) -> list[Caveat]:
-    """What a person dislikes that the statements about an item come near to, nearest first.
-
-    `dislikes`: of `Dataset.phrases("user", "dislike")`; `statements`: best what others dislike in the item, its
-    categories and description, since a cosine hardly tells praise of a thing from blame. `encode` gives unit vectors
-    [texts, width]; `least` is the lowest cosine.
-    """
-    things = [thing for thing in map(disliked_thing, dislikes) if thing]
-    if not (things and statements):
-        return []
-    cosines = encode(things) @ encode([AVERSE.sub("", clean_phrase(text)) for text in statements]).T
-    best = cosines.argmax(1)
-    found = (Caveat(it, statements[best[row]], float(cosines[row].max())) for row, it in enumerate(things))
-    return sorted((one for one in found if one.cosine >= least), key=lambda one: -one.cosine)
 
 
 def disliked_thing(phrase: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
-from forwhy.data.intents import IntentsConfig
+from forwhy.data.intents import IntentsConfig, readable_profiles
 
 REVIEWS = 5
 """Reviews of an entity that are read: encoding them costs 10 ms each, and the mean hardly moves after a few."""
@@ -42,15 +42,10 @@ def entity_texts(dataset: Dataset, side: Side, config: IntentsConfig | None = No
 
 
 def _profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, str]:
-    """Profiles that may be read, as `IntentsConfig` says."""
-    profiles, readable = dataset.profiles(side), dataset.vouched("profiles", side)
-    heldout = set(dataset.heldout_entities(side).tolist())
-    if config.reads_shipped:
-        everybody = config.heldout_people if side == "user" else config.heldout_items
-        readable = readable | (profiles.keys() if everybody else profiles.keys() - heldout)
-    if side == "user" and heldout & profiles.keys() - readable:
-        return {}
-    return {entity: text for entity, text in profiles.items() if entity in readable}
+    """Profiles that may be read; of people none where somebody in a held-out pair has one that may not."""
+    readable = readable_profiles(dataset, side, config)
+    unread = dataset.profiles(side).keys() - readable.keys()
+    return {} if side == "user" and unread & set(dataset.heldout_entities(side).tolist()) else readable
 
 
 def _reviews(dataset: Dataset, side: Side) -> dict[int, list[str]]:
