@@ -1,5 +1,6 @@
 """Collaborative vectors are saved and read back, know newcomers by a history, and say who has one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_a_known_users_own_part_is_the_rest(vectors: CollaborativeVectors) -> No
     whole = sum(one.contribution for one in because.shares) + because.rest
     assert whole == pytest.approx(because.score, abs=1e-6)
     assert abs(because.rest) > 1e-6
+
+
+def test_what_somebody_took_are_their_edges_each_once_in_the_order_of_the_graph(
+    vectors: CollaborativeVectors,
+) -> None:
+    seen = np.concatenate([vectors.seen[::-1], vectors.seen[:5]])
+    backward = replace(vectors, seen=seen)
+    for user in range(len(vectors.catalogue.users)):
+        items: list[int] = seen[seen[:, 0] == user, 1].tolist()
+        assert backward.taken_by(user) == list(dict.fromkeys(items))
+    nobody = replace(vectors, seen=np.empty((0, 2), np.int64))
+    assert nobody.taken_by(0) == nobody.taken_by(None) == []
+    assert nobody.taken_by(None, [3, 1, 3]) == [3, 1]

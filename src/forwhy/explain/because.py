@@ -206,12 +206,8 @@ class BecauseExplainer(BeatExplainer):
         candidates = [list(dict.fromkeys(filter(str.strip, texts))) for texts in parts]
         gains = self._gains(subjects, candidates)
         best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
-        return [text + self._caveat(subject) for text, subject in zip(best, subjects, strict=True)]
-
-    def _caveat(self, subject: Subject) -> str:
-        """A sentence that follows where others dislike in the item what the user dislikes; else nothing."""
-        told = self.knowledge.caveat(subject)
-        return f" Though you usually avoid {told[0].text}: some say {told[1].text} of it." if told else ""
+        caveats = map(_caveat, map(self.knowledge.caveat, subjects))
+        return [text + caveat for text, caveat in zip(best, caveats, strict=True)]
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
         """The candidate that is supported best and owes most to its pair, held to the statements where asked for."""
@@ -270,8 +266,9 @@ class BecauseExplainer(BeatExplainer):
     def _explained(self, subject: Subject, text: str, worth: NDArray[np.float64] | None) -> Explanation:
         """Also the statements that are known of the pair, and what supports each claim."""
         told, known = super()._explained(subject, text, worth), self.knowledge.of(subject)
-        checked = self.knowledge.checked(text.removesuffix(self._caveat(subject)), known)
-        evidence = replace(told.evidence, statements=[*known, *self.knowledge.caveat(subject)])
+        caveat = self.knowledge.caveat(subject)
+        checked = self.knowledge.checked(text.removesuffix(_caveat(caveat)), known)
+        evidence = replace(told.evidence, statements=[*known, *caveat])
         return replace(told, evidence=evidence, claims=checked)
 
     def _streamed(self, subject: Subject) -> Iterator[str]:
@@ -289,9 +286,10 @@ class BecauseExplainer(BeatExplainer):
                 "explainer: it read of nobody who they are, so it cannot say it; fit again with explainer.describe "
                 "above 0 on data with texts about users"
             )
-        catalogue, taken = self.known.catalogue, self.knowledge.taken
+        catalogue = self.known.catalogue
         numbers = [catalogue.users.index(user) for user in users]
-        if lone := [number for number in numbers if number not in taken]:
+        taken = {number: self.known.taken_by(number) for number in numbers}
+        if lone := [number for number in numbers if not taken[number]]:
             raise UserError(
                 f"user {catalogue.users.values[lone[0]]!r}: no training interactions, so no {self.stands} to describe; "
                 "ask about somebody who has taken something"
@@ -354,6 +352,11 @@ class _BecauseTask(ReadingTask):
         described = self.descriptions if epoch == 0 else ()
         config = self.config
         return buckets(described, config.batch_size, config.seed, _DESCRIBING) + super().batches(epoch)
+
+
+def _caveat(told: Sequence[StatementEvidence]) -> str:
+    """A sentence that follows where others dislike in the item what the user dislikes; else nothing."""
+    return f" Though you usually avoid {told[0].text}: some say {told[1].text} of it." if told else ""
 
 
 def _said(known: Sequence[StatementEvidence]) -> dict[str, list[str]]:

@@ -67,15 +67,6 @@ class PairKnowledge:
         return offering
 
     @cached_property
-    def taken(self) -> Mapping[int, list[int]]:
-        """User -> items of the graph."""
-        order = np.argsort(self.known.seen[:, 0], kind="stable")
-        users, items = self.known.seen[order].T
-        starts = np.flatnonzero(np.diff(users, prepend=-1))
-        parts = np.split(items, starts[1:])
-        return {int(users[start]): part.tolist() for start, part in zip(starts, parts, strict=True)}
-
-    @cached_property
     def _described_items(self) -> NDArray[np.int64]:
         """Items of which more than a title is known."""
         told = self.statements.table.filter(pl.col("side") == "item", pl.col("source") != "title")
@@ -167,9 +158,9 @@ class PairKnowledge:
 
     def _taken_like(self, subject: Subject) -> list[int]:
         """Items of the history with a title that share most words with the item, which is never one of them."""
-        seen = subject.seen or self.taken.get(-1 if subject.user is None else subject.user, [])
+        seen = list(dict.fromkeys(subject.seen)) or self.known.taken_by(subject.user)
         titles = self.known.catalogue.titles
-        named = [item for item in dict.fromkeys(seen) if titles[item].strip() and item != subject.item]
+        named = [item for item in seen if titles[item].strip() and item != subject.item]
         return self._near(subject.item, np.array(named, np.int64), _TAKEN)
 
     def _evidence(

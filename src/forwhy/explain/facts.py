@@ -9,10 +9,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue
-from forwhy.data.intents import GENERIC, disliked_thing, phrases_from_profile, telling_words
+from forwhy.data.intents import GENERIC, phrases_from_profile, telling_words
 from forwhy.text.hostile import clean
 from forwhy.text.statements import KnownStatements, PairStatements, Statement
 
@@ -30,9 +29,8 @@ class Facts:
         """Who took what stands in the catalogue; `dataset` has what is said, and nothing is without one."""
         self.catalogue = catalogue
         self._known = None if dataset is None else KnownStatements.read(dataset)
-        self._disliked: dict[Side, dict[int, list[str]]] = {
-            side: {} if dataset is None else dataset.phrases(side, "dislike") for side in SIDES
-        }
+        self._averse: dict[int, list[str]] = {} if dataset is None else dataset.phrases("item", "dislike")
+        """Item -> what people dislike in it, in their own words."""
 
     @cached_property
     def takers(self) -> list[NDArray[np.int64]]:
@@ -88,15 +86,14 @@ class Facts:
 
     def dislikes(self, user: int | None) -> list[str]:
         """What a user dislikes."""
-        things = [] if user is None else self._disliked["user"].get(user, [])
-        return [thing for thing in map(disliked_thing, things) if thing]
+        return [] if self._known is None else self._known.dislikes("user", user)
 
     def caveat(self, user: int | None, item: int) -> tuple[str, str] | None:
         """What the user dislikes, and what others dislike in the item, that share most words; at least two."""
         pairs = [
             (len(stems(mine) & stems(theirs)), mine, theirs)
             for mine in self.dislikes(user)
-            for theirs in self._disliked["item"].get(item, [])
+            for theirs in self._averse.get(item, [])
         ]
         common, mine, theirs = max(pairs, key=lambda pair: pair[0], default=(0, "", ""))
         return (mine, theirs) if common > 1 else None

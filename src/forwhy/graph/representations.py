@@ -16,7 +16,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.because import Because, of_history
-from forwhy.data.histories import Catalogue
+from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.options import Presets, TrainingOptions
 
@@ -119,10 +119,14 @@ class Representations(Saved):
 
     def taken_by(self, user: int | None, history: Sequence[int] = ()) -> list[int]:
         """Distinct items of the graph that the user has taken; of a newcomer, those of the history."""
-        if user is None:
-            return list(dict.fromkeys(history))
-        taken: list[int] = self.seen[self.seen[:, 0] == user, 1].tolist()
+        taken = history if user is None else self._histories[user].tolist()
         return list(dict.fromkeys(taken))
+
+    @cached_property
+    def _histories(self) -> Histories:
+        """[users] items of the graph, in its order: sorted once, not searched for each user."""
+        order = np.argsort(self.seen[:, 0], kind="stable")
+        return replace(self.catalogue, taken=self.seen[order]).histories
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
