@@ -290,21 +290,13 @@ def profile(
     as_json: JsonFlag = False,
 ) -> None:
     """What kind of person somebody's tokens are, written from these alone."""
-    explainer: Any = RunFolder.open(run).explainer()
-    describe = getattr(explainer, "describe", None)
-    if describe is None:
-        raise UserError(f"{run}: only a run of system because writes who a user is; run recipes/because.toml")
-    (text,) = describe([user])
-    catalogue = explainer.known.catalogue
-    known = catalogue.users.index(user) in explainer.described
+    explainer = RunFolder.open(run).explainer()
+    (text,) = explainer.describe([user])
+    users = explainer.known.catalogue.users
+    number = users.index(user)
+    known = number in explainer.described
     if as_json:
-        emit(
-            {
-                "user": catalogue.users.values[catalogue.users.index(user)],
-                "profile": text,
-                "seen_in_training": known,
-            }
-        )
+        emit({"user": users.values[number], "profile": text, "seen_in_training": known})
     else:
         note = "the model learned from a text about this person" if known else ""
         show(plain(text), *[note] * known)

@@ -14,9 +14,7 @@ from typing import (
     Literal,
     Self,
     TypeVar,
-    Unpack,
     cast,
-    overload,
 )
 
 import numpy as np
@@ -28,8 +26,8 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
 from forwhy.explain.evidence import (
-    Asked,
     Evidence,
+    Explains,
     Explanation,
     ExternalPair,
     NllResult,
@@ -37,7 +35,6 @@ from forwhy.explain.evidence import (
     TokenEvidence,
     asked_about,
     best_phrases,
-    is_single,
     named,
     nearest,
 )
@@ -56,7 +53,7 @@ PartT = TypeVar("PartT")
 _DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-class Explainer(Saved, Generic[KnownT, RowT]):
+class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     """Says in words why a user would like an item, and what that rests on.
 
     A user is known from training, or comes with a history of items; a user or item without any training interaction is
@@ -76,6 +73,8 @@ class Explainer(Saved, Generic[KnownT, RowT]):
     """What it knows of users and items, in words."""
     config_type: ClassVar[type[ExplainerConfig]]
     known_type: ClassVar[type[Representations]]
+    described: frozenset[int] = frozenset()
+    """Users, as internal numbers, of whom the training read who they are."""
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
         self.config = config or self.config_type()
@@ -208,40 +207,17 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 
     # --- explaining
 
-    @overload
-    def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
-    @overload
-    def explain(self, pairs: Pairs | Sequence[ExternalPair], **how: Unpack[Asked]) -> list[Explanation]: ...
-    @overload
-    def explain(
-        self, *, history: Sequence[str | int], item: str | int, **how: Unpack[Asked]
-    ) -> Explanation: ...
-    def explain(
+    def _answers(
         self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None = None,
-        *,
-        history: Sequence[str | int] | None = None,
-        item: str | int | None = None,
-        contributions: bool = False,
-        without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
-    ) -> Explanation | list[Explanation]:
-        """Why each user would like the item; greedy, so a pair gets the same text in any batch.
-
-        Args:
-            pairs: One (user, item) of external ids, several, or `Pairs` of internal numbers.
-            history: Instead of a known user: external ids of items that someone likes.
-            item: The item to explain for `history`.
-            contributions: Also measure each token's worth, for one more reading of each text per token and one of all.
-            without: Tokens of the users that the model may not look at and that count nothing in the score.
-            swap: Tokens of the users that another one of their book stands for.
-
-        Raises:
-            UserError: Unknown id; nothing known of a user or item; an empty history; a token that a user lacks.
-        """
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
+        history: Sequence[str | int] | None,
+        item: str | int | None,
+        contributions: bool,
+        without: Sequence[str],
+        swap: Mapping[str, str] | None,
+    ) -> list[Explanation]:
         subjects = self._subjects(pairs, history, item)
-        told = self._changed(subjects, without, swap)._told(subjects, contributions)
-        return told[0] if pairs is None or is_single(pairs) else told
+        return self._changed(subjects, without, swap)._told(subjects, contributions)
 
     def _changed(
         self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
@@ -288,6 +264,16 @@ class Explainer(Saved, Generic[KnownT, RowT]):
 
     def _streamed(self, subject: Subject) -> Iterator[str]:
         return self.reader.stream(self._row(subject), self.config.generation)
+
+    def describe(self, users: Sequence[str | int]) -> list[str]:
+        """What kind of person each user is, written from their tokens alone (BEAT, Fig. 5a).
+
+        Raises:
+            UserError: Unknown users, one without a training interaction, or an explainer that read no descriptions.
+        """
+        raise UserError(
+            f"{self.title} explainer: only a run of system because writes who a user is; run recipes/because.toml"
+        )
 
     def nll(
         self,

@@ -68,8 +68,6 @@ class BecauseExplainer(BeatExplainer):
         self.intents, self.encoder = intents or IntentsConfig(), encoder
         self.strangers: list[tuple[int, int]] = []
         """Training pairs, as internal numbers, of which one stands for "another pair" when a text is judged."""
-        self.described: frozenset[int] = frozenset()
-        """Users, as internal numbers, of whom the training read who they are."""
         self._knowledge: PairKnowledge | None = None
         self._others: dict[Row, Row] = {}
         """Training row -> its text in another pair's prompt, with its own title; none without `contrast`."""
@@ -276,11 +274,7 @@ class BecauseExplainer(BeatExplainer):
         return super()._streamed(subject) if self.config.grounding == "off" else iter(self._write([subject]))
 
     def describe(self, users: Sequence[str | int]) -> list[str]:
-        """What kind of person each user is, written from their tokens alone (BEAT, Fig. 5a).
-
-        Raises:
-            UserError: Unknown users, one without a training interaction, or an explainer that read no descriptions.
-        """
+        """As :meth:`Explainer.describe`; the prompt shows nothing but tokens."""
         if not self.described:
             raise UserError(
                 "explainer: it read of nobody who they are, so it cannot say it; fit again with explainer.describe "

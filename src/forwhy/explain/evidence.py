@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,3 +223,54 @@ def asked_about(
 def is_single(pairs: object) -> bool:
     """Whether this is one (user, item) rather than several."""
     return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)
+
+
+class Explains(ABC):
+    """What answers why: an explainer with a language model, or plain sentences."""
+
+    @overload
+    def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
+    @overload
+    def explain(self, pairs: Pairs | Sequence[ExternalPair], **how: Unpack[Asked]) -> list[Explanation]: ...
+    @overload
+    def explain(
+        self, *, history: Sequence[str | int], item: str | int, **how: Unpack[Asked]
+    ) -> Explanation: ...
+    def explain(
+        self,
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None = None,
+        *,
+        history: Sequence[str | int] | None = None,
+        item: str | int | None = None,
+        contributions: bool = False,
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
+    ) -> Explanation | list[Explanation]:
+        """Why each user would like the item; greedy, so a pair gets the same text in any batch.
+
+        Args:
+            pairs: One (user, item) of external ids, several, or `Pairs` of internal numbers.
+            history: Instead of a known user: external ids of items that someone likes.
+            item: The item to explain for `history`.
+            contributions: Also measure each token's worth, where a model reads tokens: one more reading of each text
+                per token and one of all.
+            without: Tokens of the users that the model may not look at and that count nothing in the score.
+            swap: Tokens of the users that another one of their book stands for.
+
+        Raises:
+            UserError: Unknown id; nothing known of a user or item; an empty history; a token that a user lacks.
+        """
+        told = self._answers(pairs, history, item, contributions, without, swap)
+        return told[0] if pairs is None or is_single(pairs) else told
+
+    @abstractmethod
+    def _answers(
+        self,
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
+        history: Sequence[str | int] | None,
+        item: str | int | None,
+        contributions: bool,
+        without: Sequence[str],
+        swap: Mapping[str, str] | None,
+    ) -> list[Explanation]:
+        """As :meth:`explain`, always a list."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, Self, Unpack, overload
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -18,16 +18,15 @@ from forwhy.data.because import Because, Share
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.histories import Catalogue
 from forwhy.explain.evidence import (
-    Asked,
     Claim,
     Evidence,
+    Explains,
     Explanation,
     ExternalPair,
     StatementEvidence,
     Subject,
     TokenEvidence,
     best_phrases,
-    is_single,
     named,
     nearest,
 )
@@ -77,50 +76,33 @@ class Scores(Protocol):
         ...
 
 
-class PlainExplainer:
+class PlainExplainer(Explains):
     """Says why a recommender would offer an item, in sentences that are true by construction.
 
     What carried the score chooses the items of the history that are named, and its words choose among statements; what
-    nothing known supports is not said. Nothing is trained, and no language model is asked.
+    nothing known supports is not said. Nothing is trained, no language model is asked, and no token's worth is told. An
+    empty history is asked about where the recommender serves people of whom nothing is known.
     """
 
     def __init__(self, scores: Scores, dataset: Dataset | None = None) -> None:
         """`dataset`: where statements are read; without one only ids, titles and who took what are known."""
         self.known, self._dataset = scores, dataset
 
-    @overload
-    def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
-    @overload
-    def explain(self, pairs: Pairs | Sequence[ExternalPair], **how: Unpack[Asked]) -> list[Explanation]: ...
-    @overload
-    def explain(
-        self, *, history: Sequence[str | int], item: str | int, **how: Unpack[Asked]
-    ) -> Explanation: ...
-    def explain(
+    def _answers(
         self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None = None,
-        *,
-        history: Sequence[str | int] | None = None,
-        item: str | int | None = None,
-        contributions: bool = False,
-        without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
-    ) -> Explanation | list[Explanation]:
-        """Why each user would like the item; arguments as of :meth:`Explainer.explain`.
-
-        `contributions`: no model reads tokens here, so none are told. An empty history is asked about where the
-        recommender serves people of whom nothing is known.
-
-        Raises:
-            UserError: Unknown id; a person whom the recommender cannot serve; a token that they do not have.
-        """
+        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
+        history: Sequence[str | int] | None,
+        item: str | int | None,
+        contributions: bool,
+        without: Sequence[str],
+        swap: Mapping[str, str] | None,
+    ) -> list[Explanation]:
         ids, asked = self.known.catalogue, self.known
         people = named(ids, pairs, history, item)
         if without or swap:
             users = [ids.users.values[user] for user, _, _ in people if user is not None]
             asked = asked.changed(users, history=history, without=without, swap=swap)
-        told = [self._explained(asked, user, thing, seen) for user, thing, seen in people]
-        return told[0] if pairs is None or is_single(pairs) else told
+        return [self._explained(asked, user, thing, seen) for user, thing, seen in people]
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """This explainer, to whom any `history`, also an empty one, is that of this newcomer."""
