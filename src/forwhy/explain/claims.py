@@ -9,7 +9,7 @@ Shapes: s statements, c claims, D width of the text encoder's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import chain
@@ -21,18 +21,15 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.explain.evidence import Claim, StatementEvidence, Subject
+from forwhy.explain.options import MOST_SHOWN
 from forwhy.ridge import LinearMap, ridge
-from forwhy.text.encoder import TextEncoder
+from forwhy.text.encoder import TextEncoder, unit
 from forwhy.text.statements import KnownStatements, Statement, claims
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Vectors = NDArray[np.float32]
 _NEARBY = 2
 """Items whose statements stand in for those of an item of which nothing is known."""
-_TOLD: Mapping[Side, int] = {"item": 12, "user": 6}
-"""Statements of a side that an explanation comes back with, at most."""
-_TAKEN = 3
-"""Items of the history that are named, at most."""
 _ALIKE = 0.9
 """Of two statements whose cosine is above, one is told."""
 _USER_WEIGHT = 0.5
@@ -119,16 +116,16 @@ class PairKnowledge:
                 self._vectors([one.text for one, _ in told]) for told in self._gathered(subject).values()
             ]
             parts = (sides[0].sum(0), self._vectors([subject.title])[0], sides[1].sum(0))
-            found.append(np.concatenate([_unit(part) for part in parts]))
+            found.append(np.concatenate([unit(part) for part in parts]))
         return np.array(found, np.float32)
 
     def expects(self, subject: Subject) -> Vectors:
         """[D] unit vector of what may be said of a pair: as of such pairs, else the middle of what is known of it."""
         row_F = self._features([subject])[0]
         if self.expected:
-            return _unit(np.asarray(self.expected[subject.item % 2](row_F[None])[0], np.float32))
+            return unit(np.asarray(self.expected[subject.item % 2](row_F[None])[0], np.float32))
         item_D, _, user_D = row_F.reshape(3, -1)
-        return _unit(item_D + _USER_WEIGHT * user_D)
+        return unit(item_D + _USER_WEIGHT * user_D)
 
     def likeness(self, texts: Sequence[str], subject: Subject) -> Vectors:
         """[n] cosine of texts with what may be said of a pair."""
@@ -146,7 +143,7 @@ class PairKnowledge:
             if side == "item":
                 texts = [statement.text for statement, _ in gathered[side]]
                 nearness = np.where(self.praises_dislike(texts, subject.user), -np.inf, nearness)
-            best = _distinct(vectors[side], nearness, _TOLD[side])
+            best = _distinct(vectors[side], nearness, MOST_SHOWN[side])
             titles = [row for row, (one, _) in enumerate(gathered[side]) if one.source == "title"]
             for row in dict.fromkeys([*titles, *best]):
                 statement, of = gathered[side][row]
@@ -161,7 +158,7 @@ class PairKnowledge:
         seen = list(dict.fromkeys(subject.seen)) or self.known.taken_by(subject.user)
         titles = self.known.catalogue.titles
         named = [item for item in seen if titles[item].strip() and item != subject.item]
-        return self._near(subject.item, np.array(named, np.int64), _TAKEN)
+        return self._near(subject.item, np.array(named, np.int64), MOST_SHOWN["taken"])
 
     def _evidence(
         self, side: Side, statement: Statement, of: int, nearness: float, before: Sequence[StatementEvidence]
@@ -238,11 +235,6 @@ class PairKnowledge:
         if len(right):
             gaps = [(right >= at).mean() - (wrong >= at).mean() for at in grid]
             self.threshold = float(grid[int(np.argmax(gaps))])
-
-
-def _unit(vector_D: Vectors) -> Vectors:
-    """A vector at norm 1; zeros stay."""
-    return np.asarray(vector_D / max(float(np.linalg.norm(vector_D)), 1e-9), np.float32)
 
 
 def _distinct(vectors_sD: Vectors, nearness_s: Vectors, count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -181,15 +182,19 @@ _BECAUSE: dict[str, Any] = {
 }
 
 
+MOST_SHOWN: Mapping[str, int] = {"item": 12, "user": 6, "taken": 3}
+"""Statements that an explanation comes back with, at most; of these, those that the prompt shows."""
+
+
 class ShownConfig(Options):
     """How many statements stand in the prompt, the nearest to the pair first."""
 
-    item: NonNegativeInt = 6
+    item: int = Field(default=6, ge=0, le=MOST_SHOWN["item"])
     """About the item: what its catalogue text, profile and reviews say, and explanations that others were given; of
     the items that share most of its words where nothing is known of it."""
-    user: NonNegativeInt = 3
+    user: int = Field(default=3, ge=0, le=MOST_SHOWN["user"])
     """Of the user: own phrases, and what their other texts say."""
-    taken: NonNegativeInt = 3
+    taken: int = Field(default=3, ge=0, le=MOST_SHOWN["taken"])
     """Titles of items that the user took and that share most words with the item."""
     tokens: PositiveInt = 96
     """Longest list of statements about the item, in tokens of the model; those of the user may have half of it."""

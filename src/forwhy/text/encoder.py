@@ -69,6 +69,12 @@ def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = 
     return kind(source, cache if cache is not None else cache_folder() / "vectors", device)
 
 
+def unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows (or one vector) at norm 1; those of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-9), np.float32)
+
+
 class HashEncoder:
     """The sum of one fixed random direction per word: texts are similar as far as they share words."""
 
@@ -82,7 +88,7 @@ class HashEncoder:
         for row, text in zip(rows, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()):
                 row += _direction(word, self.dim)
-        return _unit(rows)
+        return unit(rows)
 
 
 @cache
@@ -155,7 +161,7 @@ class SentenceEncoder:
             else:
                 weight_NT1 = inputs["attention_mask"].unsqueeze(-1).to(hidden_NTD.dtype)
                 pooled_ND = (hidden_NTD * weight_NT1).sum(1) / weight_NT1.sum(1)
-        return _unit(pooled_ND.cpu().numpy())
+        return unit(pooled_ND.cpu().numpy())
 
 
 class LanguageModelEncoder(SentenceEncoder):
@@ -171,12 +177,6 @@ class LanguageModelEncoder(SentenceEncoder):
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         loaded.tokenizer.padding_side = "right"
         return super()._batch(loaded, texts)
-
-
-def _unit(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    unit_ND: NDArray[np.float32] = np.divide(rows_ND, norms, out=np.zeros_like(rows_ND), where=norms > 0)
-    return unit_ND
 
 
 def _token_limit(folder: Path) -> int:

@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from forwhy.columns import SIDES, Side
 from forwhy.data.intents import GENERIC, LONGEST_PHRASE, telling_words
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
-from forwhy.text.encoder import TextEncoder
+from forwhy.text.encoder import TextEncoder, unit
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.vocabulary import by_book, token_name
 
@@ -59,12 +59,6 @@ def read_phrases(
         rows[side] = table
     distinct = tuple(numbers)
     return PhraseBook(distinct, encoder.encode(distinct), rows)
-
-
-def unit(vectors: NDArray[np.floating]) -> Floats:
-    """Rows at norm 1; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-9), np.float32)
 
 
 # --- Where entity tables start: spectral graph coordinates beside text coordinates, one block per slot.

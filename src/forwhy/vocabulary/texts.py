@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from forwhy.columns import SIDES, Side
 from forwhy.graph.bipartite import Bipartite
-from forwhy.text.encoder import TextEncoder
+from forwhy.text.encoder import TextEncoder, unit
 from forwhy.vocabulary.options import TokenizerConfig
-from forwhy.vocabulary.phrases import Floats, guessed, unit
+from forwhy.vocabulary.phrases import Floats, guessed
 from forwhy.vocabulary.quantizer import kmeans, nearest
 
 
