@@ -230,14 +230,23 @@ def test_only_what_changed_is_done(
     tiny_run: Path,
     tiny_recipe: Path,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     override: str,
     done: set[str],
 ) -> None:
+    """And that held-out pairs are learned from is said once, before any stage, where it is so."""
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
     monkeypatch.setattr(runner, "_do", lambda home, stage, *rest: None)
+    caplog.set_level(logging.INFO, "forwhy")
     reports = run(load_recipe(tiny_recipe, [override]), folder)
     assert {report.stage for report in reports if report.action == "done"} == done
+    warned = [
+        place for place, said in enumerate(caplog.messages) if "held-out pairs are training edges" in said
+    ]
+    assert len(warned) == (override == "data.protocol=as-published")
+    began = [place for place, said in enumerate(caplog.messages) if said.startswith("vocabulary: begins")]
+    assert warned in ([], [began[0] + 1] if began else [])
 
 
 def test_how_texts_are_written_is_what_the_recipe_says_now(

@@ -20,7 +20,6 @@ from forwhy.evaluate.controls import (
     profile_texts,
 )
 from forwhy.evaluate.reading import Outputs, held_out_keys, match, read_outputs
-from forwhy.ridge import PENALTIES, ridge
 from forwhy.text.encoder import HashEncoder
 
 TAKEN = {"ann": "abc", "bob": "ab", "cem": "c", "dee": "d"}
@@ -145,33 +144,6 @@ def test_lists_find_their_pair_by_the_reference(dataset: Dataset, tmp_path: Path
 
 
 # --- the lookup
-
-
-def test_a_ridge_map_finds_a_line_and_takes_the_penalty_that_predicts_best() -> None:
-    generator = np.random.default_rng(0)
-    x, wanted = generator.normal(size=(60, 5)), generator.normal(size=(5, 3))
-    assert np.allclose(ridge(x, x @ wanted + 2)(x[:4]), x[:4] @ wanted + 2, atol=0.02)
-    noisy = x @ wanted + generator.normal(size=(60, 3)) * 5
-
-    def error(penalty: float) -> float:
-        """Each row expected from all others, one fit for each."""
-        total = 0.0
-        for out in range(len(x)):
-            kept = np.arange(len(x)) != out
-            centre, level = x[kept].mean(axis=0), noisy[kept].mean(axis=0)
-            inside = x[kept] - centre
-            learnt = np.linalg.solve(
-                inside.T @ inside + penalty * np.eye(5), inside.T @ (noisy[kept] - level)
-            )
-            total += ((noisy[out] - level - (x[out] - centre) @ learnt) ** 2).sum()
-        return total
-
-    best = min(PENALTIES, key=error)
-    centre, level = x.mean(axis=0), noisy.mean(axis=0)
-    learnt = np.linalg.solve(
-        (x - centre).T @ (x - centre) + best * np.eye(5), (x - centre).T @ (noisy - level)
-    )
-    assert np.allclose(ridge(x, noisy)(x), (x - centre) @ learnt + level)
 
 
 def test_lookup_prints_a_training_text_of_an_item_like_it(dataset: Dataset) -> None:

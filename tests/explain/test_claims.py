@@ -2,9 +2,11 @@
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import StatementEvidence, Subject
+from forwhy.explain.options import MOST_SHOWN, ShownConfig
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import STATEMENTS, KnownStatements
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -36,3 +38,11 @@ def test_a_caveat_speaks_of_the_dislikes_that_are_nearest(
     assert [one.text for one in found] == told
     assert all(one.support >= 0.6 for one in found)
     assert known.caveat(Subject(None, 0, "")) == []
+
+
+@pytest.mark.parametrize("kind", ["item", "user", "taken"])
+def test_the_prompt_is_offered_no_more_statements_than_there_are(kind: str) -> None:
+    most = MOST_SHOWN[kind]
+    assert getattr(ShownConfig(**{kind: most}), kind) == most
+    with pytest.raises(ValidationError, match=f"less than or equal to {most}"):
+        ShownConfig(**{kind: most + 1})

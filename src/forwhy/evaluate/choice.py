@@ -13,7 +13,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import SPLITS
@@ -129,7 +128,7 @@ def _likes(
     dataset: Dataset, encoder: Encoder, representations: Representations, unread: Collection[int], seed: int
 ) -> dict[str, Floats]:
     """[k] for each person the share of right choices over their likes, each beside one of a stranger's."""
-    histories, told = _histories(dataset), _told(dataset)
+    histories, told = _histories(dataset), dataset.phrases("user")
     people = sorted(histories.keys() & told.keys() & set(unread))
     people = np.random.default_rng(seed).permutation(people)[:MOST_PEOPLE].tolist()
     if len(people) < 2 * FOLDS:
@@ -172,14 +171,3 @@ def _histories(dataset: Dataset) -> dict[int, list[int]]:
     for user, item in dataset.edges("train").tolist():
         found[user].append(item)
     return found
-
-
-def _told(dataset: Dataset) -> dict[int, list[str]]:
-    """User -> what they like, of the intents; what they dislike is left out."""
-    frame = dataset.table("intents").filter(side="user")
-    if "attitude" in frame.columns:
-        frame = frame.filter(pl.col("attitude") != "dislike")
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    for user, phrase in zip(dataset.users.numbers(frame["entity_id"]).tolist(), frame["phrase"], strict=True):
-        found[user].append(phrase)
-    return dict(sorted(found.items()))
