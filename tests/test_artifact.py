@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from forwhy import artifact, atomic
-from forwhy.artifact import Content, card, load, save
+from forwhy.artifact import Artifact, Content, Saved, card, load, save
 from forwhy.atomic import atomic_file, atomic_folder, recover, refuse_foreign
 from forwhy.errors import UserError
 from forwhy.testing import forge
@@ -254,3 +254,32 @@ def test_a_folder_of_an_older_format_names_the_command_that_makes_it_again(tmp_p
     (tmp_path / "run" / "recipe.toml").touch()
     with pytest.raises(UserError, match=r"again with `forwhy run .*/run/recipe.toml --out .*/run`"):
         artifact.load(folder, "thing")
+
+
+def test_a_run_is_the_folder_of_what_its_stages_made(folder: Path, tmp_path: Path) -> None:
+    """A stage is found by what it holds; one that is not made yet is asked for by a command."""
+
+    class Words(Saved):
+        kind = "vocabulary"
+
+        def content(self) -> Content:
+            return Content()
+
+        @classmethod
+        def restore(cls, stored: Artifact, **where: object) -> "Words":
+            assert stored.config == CONFIG
+            return cls()
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text("")
+    with pytest.raises(
+        UserError, match=r"run: a run without a finished vocabulary; go on with: forwhy run .*/recipe.toml"
+    ):
+        Words.from_pretrained(run)
+    save(run / "a-stage", "explainer", Content())
+    (run / "broken").mkdir()
+    (run / "broken" / "config.json").write_text("[")
+    folder.rename(run / "stage")
+    assert isinstance(Words.from_pretrained(run), Words)
+    assert isinstance(Words.from_pretrained(run / "stage"), Words)

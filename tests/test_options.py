@@ -78,3 +78,18 @@ def test_cosine_with_warmup_has_the_hand_computed_rates() -> None:
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0, 0.0])
     assert LoopConfig(warmup=0.5).rate(0, 4) == 0.5
     assert LoopConfig().rate(3, 4) == 1.0
+
+
+def test_a_model_made_in_python_is_refused_in_one_line() -> None:
+    """All of it, sections inside included, as a recipe would be."""
+    with pytest.raises(UserError) as caught:
+        Outer(nam="a", inner={"epoch": 0})  # type: ignore[call-arg, arg-type]
+    told = str(caught.value)
+    assert told.startswith("Outer: unknown key '")
+    assert "unknown key 'nam'; did you mean 'name'?" in told
+    assert "unknown key 'inner.epoch'; did you mean 'inner.epochs'?" in told
+    assert "\n" not in told
+    assert Outer(name="a", inner=Inner(epochs=5)).inner.epochs == 5
+    assert Outer.model_validate({"name": "a", "inner": {"epochs": 5}}) == Outer(
+        name="a", inner=Inner(epochs=5)
+    )

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -76,3 +77,50 @@ def test_bars_nest_on_a_terminal_and_markup_is_text(monkeypatch: pytest.MonkeyPa
     assert "outer [red]" in screen.getvalue()
     assert "inner" in screen.getvalue()
     assert progress._open_bars is None
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A stand-in for IPython in a kernel: what each cell output has shown, the latest last."""
+    cells: list[list[str]] = []
+
+    def display(html: str, display_id: bool) -> SimpleNamespace:
+        assert display_id
+        cells.append([html])
+        return SimpleNamespace(update=cells[-1].append)
+
+    top, inner = ModuleType("IPython"), ModuleType("IPython.display")
+    top.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    inner.display, inner.HTML = display, str  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", top)
+    monkeypatch.setitem(sys.modules, "IPython.display", inner)
+    return cells
+
+
+def test_a_notebook_shows_bars(
+    clock_: Clock, notebook: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each bar is one output that changes; texts are escaped, and nothing goes to stderr."""
+    with Progress("reading <b>", 1_000) as bar:
+        clock_.now += 10.0
+        bar.advance(500, note="loss <1")
+        assert list(track(range(2), "inner")) == [0, 1]
+        bar.advance(500)
+    assert capsys.readouterr() == ("", "")
+    outer, inner = notebook
+    assert outer[0].startswith('<div>reading &lt;b&gt; <progress value="0" max="1000">')
+    assert "500/1,000 · 10s left · loss &lt;1" in outer[1]
+    assert 'value="1000"' in outer[-1]
+    assert 'value="2" max="2"' in inner[-1]
+
+
+def test_a_notebook_does_not_know_the_end_of_everything(notebook: list[list[str]]) -> None:
+    assert list(track(iter("ab"), "reading")) == ["a", "b"]
+    assert all("<progress></progress>" in shown for shown in notebook[0])
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = ModuleType("IPython")
+    shell.get_ipython = lambda: SimpleNamespace()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert not progress.in_notebook()

@@ -5,6 +5,7 @@ the size and SHA-256 of every other file, itself covered by a digest. So a folde
 the refusal names the file. Nothing is pickled; this module imports no torch.
 """
 
+import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from forwhy.atomic import (
     write_signed,
 )
 from forwhy.errors import UserError
+from forwhy.frames import Shown
 
 FORMAT = 2
 """Version of the folder layout; raised when an older library could no longer read the folder."""
@@ -76,7 +78,7 @@ class Content:
     """Name -> a file or folder that is copied, or a thing that saves itself there."""
 
 
-class Saved(ABC):
+class Saved(Shown, ABC):
     """Something that is kept as an artifact: it says its content and is made again from it."""
 
     kind: ClassVar[str]
@@ -97,8 +99,28 @@ class Saved(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, **where: Any) -> Self:  # noqa: ANN401 (such as device)
-        """Read a folder that :meth:`save_pretrained` wrote; `where` goes to :meth:`restore`; errors as `load`."""
-        return cls.restore(load(Path(folder), cls.kind), **where)
+        """Read a folder that :meth:`save_pretrained` wrote, or a run's folder, in which a stage made such a thing.
+
+        `where` goes to :meth:`restore`; errors as `load`.
+        """
+        return cls.restore(load(_stage(Path(folder), cls.kind), cls.kind), **where)
+
+
+def _stage(folder: Path, kind: str) -> Path:
+    """The folder itself; of a run's folder the one inside that holds such an artifact.
+
+    Raises:
+        UserError: The run has none, or not yet.
+    """
+    if not (folder / "recipe.toml").is_file():
+        return folder
+    for path in sorted(folder.glob(f"*/{CONFIG}")):
+        with suppress(ValueError, AttributeError):  # a damaged one is told of when it is asked for
+            if json.loads(path.read_text(encoding="utf-8")).get("kind") == kind:
+                return path.parent
+    raise UserError(
+        f"{folder}: a run without a finished {kind}; go on with: forwhy run {folder / 'recipe.toml'} --out {folder}"
+    )
 
 
 def save(folder: Path, kind: str, content: Content) -> None:

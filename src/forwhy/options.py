@@ -1,7 +1,7 @@
 """The base of every option model, and of every training's: frozen, unknown keys refused. No torch here.
 
-`checked` makes a model of what a caller gave, in a recipe, on a command line or in a stored folder; whatever does not
-fit is told in one line, with the nearest known name.
+`checked` makes a model of what a caller gave, in a recipe, on a command line or in a stored folder. Whatever does not
+fit is told in one line, with the nearest known name; so it is where a model is made in Python.
 """
 
 import difflib
@@ -43,6 +43,20 @@ class Options(BaseModel):
         use_attribute_docstrings=True,
     )
     presets: ClassVar[Presets] = {}
+
+    def __init__(self, /, **values: Any) -> None:  # noqa: ANN401 - of any field
+        """Options by name.
+
+        Raises:
+            UserError: Everything that does not fit, in one line, with the nearest known name.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(f"{type(self).__name__}: {_refusal(type(self), error)}") from None
+
+    # To pydantic this is still its own: sections inside others are not made through it, so that all is told at once.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -161,12 +175,18 @@ def checked(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        told: dict[str, list[str]] = {}
-        for finding in sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden"):
-            name, message = _told(kind, finding, spelled)
-            told.setdefault(name, []).append(message)
-        found = "; ".join(name + ", or ".join(messages) for name, messages in told.items())
+        found = _refusal(kind, error, spelled)
         raise UserError(f"{place}{': ' if place else ''}{found}{'; ' if remedy else ''}{remedy}") from None
+
+
+def _refusal(
+    kind: type[BaseModel], error: ValidationError, spelled: Callable[[str], str] = "'{}'".format
+) -> str:
+    told: dict[str, list[str]] = {}
+    for finding in sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden"):
+        name, message = _told(kind, finding, spelled)
+        told.setdefault(name, []).append(message)
+    return "; ".join(name + ", or ".join(messages) for name, messages in told.items())
 
 
 def _told(kind: type[BaseModel], finding: ErrorDetails, spelled: Callable[[str], str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Progress of long steps, on stderr: a bar with the time left, or on a non-terminal a line every 15 s.
+"""Progress of long steps: a bar with the time left on a terminal or in a notebook, else a line on stderr every 15 s.
 
 Progress never touches results: it draws nothing random and is safe to leave out.
 """
@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, TypeVar
+from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -46,6 +48,7 @@ class Progress:
         self.description, self.total, self.done = description, total, done
         self._first, self._note = done, ""
         self._bars: Bars | None = None
+        self._cell: Any = None  # what a notebook shows in place of a bar
         self._told = False
 
     def __enter__(self) -> Self:
@@ -55,10 +58,15 @@ class Progress:
             self._owns = _open_bars is None
             self._bars = _open_bars = _open_bars or _start_bars()
             self._row: TaskID = self._bars.add_task(self.description, total=None, left="", note="")
+        elif in_notebook():
+            self._cell = import_module("IPython.display").display(self._html(), display_id=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         global _open_bars
+        if self._cell is not None:
+            self._cell.update(self._html())
+            return
         if self._bars is None:
             if self._told:
                 self._tell(f"took {clock(self.seconds)}")
@@ -77,10 +85,13 @@ class Progress:
         if note is not None:
             self._note = note
         now = time.monotonic()
-        if now - self._drawn < (LINE_SECONDS if self._bars is None else _DRAW_SECONDS):
+        drawn = self._bars is not None or self._cell is not None
+        if now - self._drawn < (_DRAW_SECONDS if drawn else LINE_SECONDS):
             return
         self._drawn = now
-        if self._bars is None:
+        if self._cell is not None:
+            self._cell.update(self._html())
+        elif self._bars is None:
             self._tell(f"{clock(self.seconds_left)} left" if self.total else "")
         else:
             self._draw(self._bars)
@@ -97,9 +108,20 @@ class Progress:
             return None
         return self.seconds * max(self.total - self.done, 0) / (self.done - self._first)
 
+    @property
+    def _left(self) -> str:
+        return f"{clock(self.seconds_left)} left" if self.total else clock(self.seconds)
+
     def _draw(self, bars: "Bars") -> None:
-        left = f"{clock(self.seconds_left)} left" if self.total else clock(self.seconds)
-        bars.update(self._row, completed=self.done, total=self.total, left=left, note=self._note)
+        bars.update(self._row, completed=self.done, total=self.total, left=self._left, note=self._note)
+
+    def _html(self) -> Any:  # noqa: ANN401 - IPython has no types of ours
+        share, filled = f"{self.done:,}", ""
+        if self.total:
+            share, filled = f"{share}/{self.total:,}", f' value="{self.done}" max="{self.total}"'
+        words = escape(" · ".join(field for field in (share, self._left, self._note) if field))
+        bar = f"<div>{escape(self.description)} <progress{filled}></progress> {words}</div>"
+        return import_module("IPython.display").HTML(bar)
 
     def _tell(self, tail: str) -> None:
         """A plain line for logs and pipes; what takes less than one interval has none."""
@@ -108,6 +130,12 @@ class Progress:
         fields = " · ".join(field for field in (share, tail, self._note) if field)
         sys.stderr.write(f"{self.description}: {fields}\n")
         sys.stderr.flush()
+
+
+def in_notebook() -> bool:
+    """Whether a notebook runs this: it has no terminal, but shows HTML."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 def _start_bars() -> "Bars":

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +18,7 @@ from forwhy.bridge.projectors import (
     SideProjector,
     start_ids,
 )
+from forwhy.errors import UserError
 
 
 def side(**options: object) -> SideProjector:
@@ -234,7 +234,7 @@ def test_with_top_the_others_get_no_gradient() -> None:
 
 
 def test_more_chosen_experts_than_there_are_is_an_error() -> None:
-    with pytest.raises(ValidationError, match="top = 9 of 8 experts"):
+    with pytest.raises(UserError, match="top = 9 of 8 experts"):
         AdapterConfig(top=9)
 
 

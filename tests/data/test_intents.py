@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.intents import (
@@ -17,6 +16,7 @@ from forwhy.data.intents import (
     entity_phrases,
     phrases_from_profile,
 )
+from forwhy.errors import UserError
 from forwhy.recipe import load_recipe
 from forwhy.text.mining.extractive import ExtractiveMiner
 from forwhy.text.mining.mine import mine
@@ -238,7 +238,7 @@ def test_dislikes_can_be_told_apart() -> None:
 
 
 def test_unknown_option_is_refused() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UserError, match="unknown key 'limits'"):
         IntentsConfig(limits=3)  # type: ignore[call-arg]
 
 

@@ -190,7 +190,7 @@ def test_other_protocols_leave_the_data_as_it_is() -> None:
 
 
 def test_a_share_of_nobody_is_refused() -> None:
-    with pytest.raises(ValidationError, match="zero-shot draws nobody"):
+    with pytest.raises(UserError, match="zero-shot draws nobody"):
         drawing(0.0, 0.0)
 
 

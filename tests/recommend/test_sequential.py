@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
@@ -238,5 +237,5 @@ def test_a_network_of_ones_own_is_options_with_a_name(chain: Dataset, tmp_path: 
 
 
 def test_heads_must_share_the_width() -> None:
-    with pytest.raises(ValidationError, match="dims = 65 is no multiple of 2 heads"):
+    with pytest.raises(UserError, match="dims = 65 is no multiple of 2 heads"):
         SasRecConfig(dims=65)

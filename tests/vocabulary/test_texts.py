@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
 from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.texts import entity_texts
+from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder
@@ -123,7 +123,7 @@ def test_the_artifact_obeys_the_laws(textual: Vocabulary, tmp_path: Path) -> Non
     "options", [{"text_first": 6}, {"text_first": 1, "macro": False}, {"text_first": 1, "preset": "paper"}]
 )
 def test_what_text_first_cannot_go_with_is_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="text_first"):
+    with pytest.raises(UserError, match="text_first"):
         TokenizerConfig(**options)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
 import forwhy
 from forwhy.columns import SIDES
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import town_truth
+from forwhy.errors import UserError
 from forwhy.evaluate.ranking import rank_all
 from forwhy.graph.bipartite import Bipartite, hits_and_recall
 from forwhy.recommend.behaviour import BehaviourRecommender
@@ -174,13 +174,13 @@ def test_early_stopping_ranks_as_the_evaluator(vocabulary: Vocabulary, town: Dat
 
 
 def test_options_that_contradict_are_refused() -> None:
-    with pytest.raises(ValidationError, match="no word would be left"):
+    with pytest.raises(UserError, match="no word would be left"):
         TokenizerConfig(macro=False, micro=False)
-    with pytest.raises(ValidationError, match="every-step"):
+    with pytest.raises(UserError, match="every-step"):
         TokenizerConfig(start="xavier")
-    with pytest.raises(ValidationError, match='"full" needs start = "xavier" and a code_dim'):
+    with pytest.raises(UserError, match='"full" needs start = "xavier" and a code_dim'):
         TokenizerConfig(macro_source="full")
-    with pytest.raises(ValidationError):
+    with pytest.raises(UserError, match="did you mean 'codes'"):
         TokenizerConfig(codez=3)
 
 

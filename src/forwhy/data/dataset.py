@@ -33,10 +33,11 @@ from forwhy.data.leaks import (
     vouched,
 )
 from forwhy.errors import UserError
+from forwhy.frames import Shown
 
 
-@dataclass(frozen=True)
-class Ids:
+@dataclass(frozen=True, repr=False)
+class Ids(Shown):
     """The user's own ids of one side; position in `values` is the internal number.
 
     Values are sorted (whole numbers by size, text by code point), so the numbering does not depend on
@@ -101,8 +102,8 @@ class Ids:
         )
 
 
-@dataclass(frozen=True)
-class Pairs:
+@dataclass(frozen=True, repr=False)
+class Pairs(Shown):
     """Explained pairs in internal numbers: row k is `users[k]`, `items[k]`, `texts[k]`."""
 
     users: NDArray[np.int64]
@@ -127,8 +128,8 @@ TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Shown):
     """An immutable, checked data set; make one with an importer, `make_dataset` or `load`."""
 
     name: str
@@ -141,6 +142,10 @@ class Dataset:
     """sha256 (hex) over counts, column types and content of every table."""
     source: Mapping[str, Any] = field(default_factory=dict)
     """Importer, its options, sha256 of the files read, how and with which seed it was split."""
+
+    def _shown(self) -> dict[str, int | str]:
+        counts = {name: frame.height for name, frame in self.tables.items()}
+        return {"name": self.name, **counts, "users": len(self.users), "items": len(self.items)}
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""

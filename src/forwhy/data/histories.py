@@ -19,6 +19,7 @@ from forwhy.artifact import Artifact
 from forwhy.columns import SPLITS, Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
+from forwhy.frames import Shown
 
 Ints = NDArray[np.int64]
 Heldout = Literal["valid", "test"]
@@ -211,8 +212,8 @@ class Capabilities:
     """People of whom nothing is known: an empty history."""
 
 
-@dataclass(frozen=True, eq=False)
-class Catalogue:
+@dataclass(frozen=True, eq=False, repr=False)
+class Catalogue(Shown):
     """Users, items and their history, as every recommender, vocabulary and explainer keeps them.
 
     Ids outside are the user's own (text or whole numbers); inside they are 0..n-1 in the order of `users` and `items`.
@@ -224,6 +225,9 @@ class Catalogue:
     """By internal item; "" when unknown."""
     taken: NDArray[np.int64]
     """[E, 2] internal (user, item) pairs of training, ordered by user and, where the data has times, by time."""
+
+    def _shown(self) -> dict[str, int | str]:
+        return {"users": len(self.users), "items": len(self.items), "training pairs": len(self.taken)}
 
     @classmethod
     def of(cls, dataset: Dataset, taken: NDArray[np.int64] | Histories) -> Catalogue:

@@ -6,16 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Generic,
-    Literal,
-    Self,
-    TypeVar,
-    cast,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -83,6 +74,10 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         self.profiles: dict[Side, dict[int, str]] = {"user": {}, "item": {}}
         """Side -> internal number -> who they are in words; empty unless the prompt shows profiles."""
         self._known: KnownT | None = None
+
+    def _shown(self) -> Mapping[str, int | str]:
+        known = {"fitted": "not yet"} if self._known is None else self._known._shown()
+        return {"model": self.config.model, **known}
 
     @property
     def shows_profiles(self) -> bool:

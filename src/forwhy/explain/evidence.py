@@ -17,6 +17,7 @@ from forwhy.data.because import Share as Share
 from forwhy.data.dataset import Pairs
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
+from forwhy.frames import Shown
 from forwhy.graph.representations import Representations
 
 ExternalPair = tuple[str | int, str | int]
@@ -125,8 +126,8 @@ class Evidence:
     statements: list[StatementEvidence] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Shown):
     """A sentence with what it was conditioned on."""
 
     text: str
@@ -136,6 +137,10 @@ class Explanation:
     """What carried the score, in shares, before any model speaks."""
     claims: list[Claim] = field(default_factory=list)
     """What the text says, part by part; empty where nobody checked."""
+
+    def _shown(self) -> dict[str, int | str]:
+        counts = {"tokens": len(self.tokens), "statements": len(self.evidence.statements)}
+        return {"text": self.text, **counts, "claims": len(self.claims)}
 
     def document(self) -> dict[str, Any]:
         """As plain lists and dictionaries, for JSON."""

@@ -31,6 +31,7 @@ from forwhy.explain.evidence import (
     nearest,
 )
 from forwhy.explain.facts import Facts, liking, quoted
+from forwhy.frames import Shown
 from forwhy.graph.representations import Representations
 from forwhy.text.statements import Statement
 from forwhy.vocabulary.newcomers import Newcomer
@@ -76,7 +77,7 @@ class Scores(Protocol):
         ...
 
 
-class PlainExplainer(Explains):
+class PlainExplainer(Shown, Explains):
     """Says why a recommender would offer an item, in sentences that are true by construction.
 
     What carried the score chooses the items of the history that are named, and its words choose among statements; what
@@ -87,6 +88,9 @@ class PlainExplainer(Explains):
     def __init__(self, scores: Scores, dataset: Dataset | None = None) -> None:
         """`dataset`: where statements are read; without one only ids, titles and who took what are known."""
         self.known, self._dataset = scores, dataset
+
+    def _shown(self) -> Mapping[str, int | str]:
+        return self.known.catalogue._shown()
 
     def _answers(
         self,

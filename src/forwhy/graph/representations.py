@@ -75,7 +75,7 @@ class CollaborativeConfig(TrainingOptions):
     """Validation leaves a user's training items out of their ranking."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Representations(Saved):
     """Vectors of users and items, learnt from interactions: what recommenders rank by and explainers read."""
 
@@ -87,6 +87,9 @@ class Representations(Saved):
     """The options of the training."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
+
+    def _shown(self) -> Mapping[str, int | str]:
+        return self.catalogue._shown()
 
     @cached_property
     def has_history(self) -> Mapping[str, NDArray[np.bool_]]:
@@ -129,7 +132,7 @@ class Representations(Saved):
         return replace(self.catalogue, taken=self.seen[order]).histories
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CollaborativeVectors(Representations):
     """What LightGCN learnt: final vectors, whose inner product is the score of a pair (XRec eq. 7, 8)."""
 

@@ -18,6 +18,7 @@ from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
+from forwhy.frames import Shown
 from forwhy.vocabulary.newcomers import Newcomer
 
 Id = str | int
@@ -30,7 +31,7 @@ BLOCK_SCORES = 1 << 22
 """Scores held at once (4 bytes each): 16 MiB, whatever the catalogue."""
 
 
-class Recommender(ABC):
+class Recommender(Shown, ABC):
     """Scores the items of a catalogue for people and lists the best.
 
     A method says how it scores after a history. Hot users' history is what they took in training; others bring theirs.
@@ -45,6 +46,9 @@ class Recommender(ABC):
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
         self.catalogue = catalogue
+
+    def _shown(self) -> Mapping[str, int | str]:
+        return self.catalogue._shown()
 
     @property
     def window(self) -> int | None:

@@ -91,7 +91,7 @@ def index_token(level: int, code: int) -> str:
     return f"<{LETTERS[level]}_{code}>"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ItemIndex(Saved):
     """Codes of all items; every row once. Checked when made.
 

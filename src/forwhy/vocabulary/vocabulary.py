@@ -29,7 +29,7 @@ def token_name(book: str, code: int) -> str:
     return f"<{side[0]}.{kind}_{code}>"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Vocabulary(Representations):
     """Behaviour in words: the codes of each user and item, and what each code means (BEAT stage 1)."""
 
@@ -57,6 +57,9 @@ class Vocabulary(Representations):
     """[S] words of a newcomer, who stands for any history; see `meeting`. Not saved."""
     offered: int | None = None
     """An item that nobody took and that has words; see `offering`. Not saved."""
+
+    def _shown(self) -> Mapping[str, int | str]:
+        return {**super()._shown(), "books": len(self.codebooks), "words": self.words.height}
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""

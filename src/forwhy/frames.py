@@ -1,0 +1,112 @@
+"""What people hand in and get back: ids and tables of pandas, polars or plain Python; how what is large is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from forwhy.errors import UserError, need
+
+Id = str | int
+
+
+class Table(pl.DataFrame):
+    """A polars frame that also becomes a pandas one."""
+
+    def to_pandas(self, *args: Any, **how: Any) -> Any:  # noqa: ANN401 - as of polars
+        """As a pandas frame.
+
+        Raises:
+            UserError: pandas or pyarrow is not installed, with the command that installs both.
+        """
+        for library in ("pandas", "pyarrow"):
+            need(library, "pandas")
+        return super().to_pandas(*args, **how)
+
+
+def ids_of(given: Any, column: str) -> list[Id]:  # noqa: ANN401 - of any library
+    """Ids as they are handed in: one, a list, an array or a series; of a pandas or polars frame those of a column.
+
+    Whole numbers that a gap in a column has made decimals (`17.0`) are whole again.
+
+    Raises:
+        UserError: The frame has no such column, or a row has no id; the row is named.
+    """
+    if isinstance(given, pl.LazyFrame):
+        given = given.collect()
+    if hasattr(given, "columns"):
+        if column not in given.columns:
+            raise UserError(
+                f"a frame without the column {column!r}: it has {', '.join(map(str, given.columns))}"
+            )
+        given = given[column]
+    given = (
+        given.tolist()
+        if hasattr(given, "tolist")
+        else given.to_list()
+        if hasattr(given, "to_list")
+        else given
+    )
+    if isinstance(given, str | int):
+        return [given]
+    return [_id(value, row, column) for row, value in enumerate(given, start=1)]
+
+
+def _id(value: Any, row: int, column: str) -> Id:  # noqa: ANN401 - of any library
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str | int):
+        raise UserError(
+            f"row {row}: {value!r} is no {column}; give text or a whole number, or leave the row out"
+        )
+    return value
+
+
+def pairs_of(given: Any) -> list[tuple[Id, Id]]:  # noqa: ANN401 - of any library
+    """Pairs of a user and an item, from a list of them or a frame with `user_id` and `item_id`."""
+    if hasattr(given, "columns"):
+        return list(zip(ids_of(given, "user_id"), ids_of(given, "item_id"), strict=True))
+    return [_pair(row, pair) for row, pair in enumerate(given, start=1)]
+
+
+def _pair(row: int, given: Any) -> tuple[Id, Id]:  # noqa: ANN401 - of any library
+    ids = [given] if isinstance(given, str | int) else ids_of(given, "id")
+    if len(ids) != 2:
+        raise UserError(f"row {row}: {str(given)[:60]!r} is no pair; give (user, item)")
+    return ids[0], ids[1]
+
+
+# --- how it is shown
+
+
+class Shown:
+    """Something large that is shown by its name and what it holds, never whole; a notebook shows a small table."""
+
+    def _shown(self) -> Mapping[str, int | str]:
+        """What is told: counts and texts by name."""
+        return {"entries": len(self)} if isinstance(self, Sized) else {}
+
+    def __repr__(self) -> str:
+        """One line."""
+        told = [
+            f"{value:,} {name}" if isinstance(value, int) else f"{name} {value!r}"
+            for name, value in self._shown().items()
+        ]
+        return f"<{type(self).__name__}{': ' if told else ''}{', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """As notebooks ask for it."""
+        return html_table(type(self).__name__, self._shown().items())
+
+
+def html_table(title: str, rows: Iterable[tuple[str, int | str]]) -> str:
+    """Two columns of text, which may be anybody's, as HTML."""
+    cells = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(f'{value:,}' if isinstance(value, int) else value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table><caption>{escape(title)}</caption>{cells}</table>"
