@@ -289,7 +289,8 @@ def test_tiger_runs_as_llm_bs_does(recipe: Path, tmp_path: Path) -> None:
     )
     document = told("run", path, "--out", tmp_path / "run")
     assert list(document["stages"]) == ["index", "recommender", "evaluation"]  # type: ignore[call-overload]
-    assert "semantic" in document["evaluation"]["protocol"]["index"]["sources"]  # type: ignore[index]
+    protocol = RunFolder(tmp_path / "run").evaluation()["protocol"]
+    assert "semantic" in protocol["index"]["sources"]
     assert len(told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 
@@ -301,7 +302,8 @@ def test_baselines_run_through_the_same_commands(system: str, recipe: Path, tmp_
         f'name = "b"\nsystem = "{system}"\n[data]\npath = "{recipe.parent / "data"}"\n{trained}'
         "[evaluation]\nks = [1, 5]\n"
     )
-    assert told("run", path, "--out", tmp_path / "run")["evaluation"]["ranking"]["users"] == 40  # type: ignore[index]
+    assert told("run", path, "--out", tmp_path / "run")["system"] == system
+    assert RunFolder(tmp_path / "run").evaluation()["ranking"]["users"] == 40
     assert len(told("recommend", tmp_path / "run", "--user", "u0", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 

@@ -67,3 +67,22 @@ def test_help_lists_every_command(cli: Any, capsys: Capture) -> None:
     for name in COMMANDS:
         assert cli.call(name, "--help") == 0
         assert f"  {name} " in shown
+
+
+@pytest.mark.parametrize("group", [[], ["data"], ["data", "import"], ["fit"], ["answers"]])
+def test_a_group_alone_is_a_question_for_its_help(cli: Any, capsys: Capture, group: list[str]) -> None:
+    assert cli.call(*group, "--help") == 0
+    wanted = capsys.readouterr().out
+    assert cli.call(*group) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == wanted
+    assert "..." not in wanted.partition("Commands:")[2]
+
+
+def test_what_is_needed_first_stands_first(cli: Any, capsys: Capture) -> None:
+    order = list(COMMANDS)
+    assert order.index("data") < order.index("run") < order.index("recommend") < order.index("evaluate")
+    for group in ("data", "answers"):
+        assert cli.call(group, "--help") == 0
+        assert capsys.readouterr().out.split("Commands:")[1].split()[0] == "import"

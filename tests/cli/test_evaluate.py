@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from forwhy.recipe import RunFolder
+
 
 def test_evaluate(cli: Any, tiny_run: Path) -> None:
     shown = cli.document("evaluate", tiny_run)
@@ -14,7 +16,7 @@ def test_evaluate(cli: Any, tiny_run: Path) -> None:
     assert set(shown["health"]["user_macro"]) == {"perplexity", "used"}
     assert {"user", "item", "both"} <= set(shown["information_gain"])
     assert {"text", "controls", "nll"} <= set(shown)
-    assert shown == cli.document("run", tiny_run / "recipe.toml", "--out", tiny_run)["evaluation"]
+    assert shown == RunFolder(tiny_run).evaluation()
 
 
 def test_evaluate_measures_the_vocabulary_alone(cli: Any, tiny_run: Path, tmp_path: Path) -> None:

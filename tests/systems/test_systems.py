@@ -86,3 +86,33 @@ def test_no_system_is_named_outside_its_file() -> None:
 def test_a_system_is_one_short_file() -> None:
     for name in PUBLISHED:
         assert len((SOURCE / f"{name.replace('-', '_')}.py").read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "stages", "keys"),
+    [
+        ("because", {}, ("vocabulary", "explainer"), {"encoder.name", "explainer.model"}),
+        ("because", {}, ("vocabulary", "evaluation"), {"encoder.name"}),
+        ("xrec", {}, ("collaborative", "explainer"), {"encoder.name", "explainer.model"}),
+        ("beat", {"explainer": {"reader": "words"}}, ("explainer",), {"encoder.name", "explainer.model"}),
+        (
+            "beat",
+            {"explainer": {"reader": "words", "words": {"chat": {"model": "m"}}}},
+            ("explainer",),
+            {"encoder.name", "explainer.words.chat"},
+        ),
+        ("llm-bs", {}, ("index", "recommender"), {"encoder.name"}),
+        (
+            "llm-bs",
+            {"recommender": {"backbone": {"name": "x"}}},
+            ("recommender",),
+            {"recommender.backbone.name"},
+        ),
+        ("sasrec", {}, ("recommender",), set()),
+    ],
+)
+def test_the_models_that_stages_load_are_known_by_their_keys(
+    name: str, values: dict[str, object], stages: tuple[str, ...], keys: set[str]
+) -> None:
+    recipe = find_system(name).model_validate({"name": "x", "data": {"path": "x"}, **values})
+    assert set(recipe.models(stages)) == keys

@@ -34,20 +34,38 @@ COMMANDS = {
     "doctor": ("run:doctor", "What this machine has: the first thing to put into a report."),
     "data": ("data:data_app", "Import a dataset; show, audit or export one."),
     "mine": ("mine:mine", "Mine intents, profiles or explanations from training reviews."),
-    "answers": ("mine:answers_app", "Kept answers of a language model, and votes of a judge."),
     "run": ("run:run", "Bring a run, or a table of runs, up to date."),
-    "fit": ("run:fit_app", "Learn from a dataset with a system's defaults."),
     "recommend": ("ask:recommend", "The best items for a person, and why."),
     "explain": ("ask:explain", "Why this person would want this item."),
     "profile": ("ask:profile", "What kind of person somebody's tokens are."),
     "vocabulary": ("ask:vocabulary", "Words with their usage, gloss and nearest words."),
-    "indices": ("data:indices_app", "Build, show or export item indices."),
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),
+    "fit": ("run:fit_app", "Learn from a dataset with a system's defaults, without a recipe."),
+    "indices": ("data:indices_app", "Build, show or export item indices."),
+    "answers": ("mine:answers_app", "Kept answers of a language model, and votes of a judge."),
 }
-"""Name -> where it is under `forwhy.cli`, and what the list of commands says of it."""
+"""Name -> where it is under `forwhy.cli`, and what the list of commands says of it; in the order one needs them."""
 
 
-class Commands(TyperGroup):
+class Group(TyperGroup):
+    """Commands of one kind; the list in its help has their first sentences whole."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's own types are private to typer
+        """What is read in comes first."""
+        return sorted(super().list_commands(ctx), key=lambda name: name != "import")
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """The list of commands in the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.about(ctx, name)) for name in self.list_commands(ctx)])
+
+    def about(self, ctx: Any, name: str) -> str:  # noqa: ANN401
+        """What the list says of a command."""
+        said: str = getattr(self.get_command(ctx, name), "help", None) or ""
+        return " ".join(said.partition("\n\n")[0].split())
+
+
+class Commands(Group):
     """Lists `COMMANDS` without importing them, so that help is quick, and imports the one that is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's own types are private to typer
@@ -69,10 +87,9 @@ class Commands(TyperGroup):
         alone.command(cmd_name)(found)
         return typer.main.get_command(alone)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-        """The list of commands in the help."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+    def about(self, ctx: Any, name: str) -> str:  # noqa: ANN401
+        """What `COMMANDS` says of it."""
+        return COMMANDS[name][1]
 
 
 # --- the application
@@ -81,11 +98,11 @@ class Commands(TyperGroup):
 def app_of(**more: Any) -> typer.Typer:  # noqa: ANN401 - as `typer.Typer` takes them
     """An application, or a group of commands in it, that prints plain text and lets errors through."""
     return typer.Typer(
+        **{"cls": Group, **more},
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        **more,
     )
 
 
@@ -159,6 +176,9 @@ def _tell(error: Exception) -> int:
             return _say(2, f"{place}{error.strerror}; choose a path that you may read and write")
     if hasattr(error, "format_message"):  # Typer's own errors; their class is private to it
         message, context = str(error.format_message()), getattr(error, "ctx", None)
+        if message.startswith("Usage: "):  # of a group that was named alone: its whole help
+            sys.stderr.write(f"{message}\n")
+            return 2
         remedy = "" if context is None else f"; see: {context.command_path} --help"
         return _say(2, f"{message.rstrip('.')}{remedy}") if message else 2
     traceback.print_exception(error)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,12 +60,12 @@ def run(
     if grid is not None:
         _run_grid(grid, out, until, as_json)
         return
-    reports = run_stages(load_recipe(recipe, overrides or ()), out, until)
-    evaluation = RunFolder(out).evaluation() if until == "evaluation" else None
+    chosen, started = load_recipe(recipe, overrides or ()), time.perf_counter()
+    reports = run_stages(chosen, out, until)
     if as_json:
-        emit({"run": str(out), "stages": _documents(reports), "evaluation": evaluation})
-    elif evaluation is not None:
-        show_evaluation(evaluation)
+        emit({"name": chosen.name, "system": chosen.system, **_document(out, reports), **_spent(started)})
+    elif until == "evaluation":
+        show_evaluation(RunFolder(out).evaluation())
     else:
         show(_line(out, reports))
 
@@ -75,14 +75,13 @@ def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
     from forwhy.recipe.evaluated import Request
     from forwhy.recipe.examine import examine
 
+    started = time.perf_counter()
     reports = run_grid(grid, out, until)
-    found = examine(Request(runs=tuple(out / row for row in reports))) if until == "evaluation" else None
     if as_json:
-        rows = {row: _documents(reports[row]) for row in reports}
-        table = None if found is None else found.document()
-        emit({"name": grid.name, "budget": grid.budget(), "stages": rows, "evaluation": table})
-    elif found is not None:
-        show_examination(found)
+        rows = {row: _document(out / row, reports[row]) for row in reports}
+        emit({"name": grid.name, "budget": grid.budget(), "rows": rows, **_spent(started)})
+    elif until == "evaluation":
+        show_examination(examine(Request(runs=tuple(out / row for row in reports))))
         show(*grid.budget())
     else:
         show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
@@ -101,7 +100,7 @@ def _fit_command(about: str, until: str | None) -> Callable[..., None]:
         recipe = default_recipe(system, dataset, overrides or ())
         reports = run_stages(recipe, out, until or recipe.plan()[0].name)
         if as_json:
-            emit({"run": str(out), "stages": _documents(reports)})
+            emit(_document(out, reports))
         else:
             show(_line(out, reports))
 
@@ -117,9 +116,15 @@ for name, last, about in (
     fit_app.command(name)(_fit_command(about, last))
 
 
-def _documents(reports: Sequence[StageReport]) -> Mapping[str, object]:
-    """Stage -> what happened to it, for JSON."""
-    return {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
+def _document(out: Path, reports: Sequence[StageReport]) -> dict[str, object]:
+    """The folder of a run, and what happened to each stage."""
+    stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
+    return {"run": str(out), "stages": stages}
+
+
+def _spent(started: float) -> dict[str, float]:
+    """Seconds of this call; a stage's are those that it took when it was done."""
+    return {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def _line(out: Path, reports: Sequence[StageReport]) -> str:

@@ -73,9 +73,13 @@ class RunFolder(Run):
         """
         folder = cls(path)
         if not folder._is_run():
-            reason = "no recipe.toml in it" if folder.path.is_dir() else "no such folder"
+            if folder.path.is_dir() and any(folder.path.iterdir()):
+                raise UserError(
+                    f"{path}: not a run folder: no recipe.toml in it; name the folder that `forwhy run` was given "
+                    "with --out, of a table of runs one of the folders in it"
+                )
             raise UserError(
-                f"{path}: not a run folder: {reason}; make one with: forwhy run RECIPE --out {path}"
+                f"{path}: not a run folder: nothing there; make one with: forwhy run RECIPE --out {path}"
             )
         return folder
 
@@ -99,12 +103,18 @@ class RunFolder(Run):
         """Where a stage's output lies.
 
         Raises:
-            UserError: The stage is not finished.
+            UserError: The stage is not finished, or its data gives it nothing to learn from.
         """
-        if not self.has(stage):
-            command = f"forwhy run {self.path / 'recipe.toml'} --out {self.path}"
-            raise UserError(f"{self.path}: stage '{stage}' is not finished; go on with: {command}")
-        return self.path / output_of(stage)
+        if self.has(stage):
+            return self.path / output_of(stage)
+        steps = [step for step in self.recipe.stages if step.name == stage]
+        if reason := next((self.recipe.left_out(step, self.dataset()) for step in steps), ""):
+            raise UserError(
+                f"{self.path}: has no {stage}: its data set has {reason}, and plain sentences are all it says; import "
+                f"some, or mine them with: forwhy mine explanations {self.recipe.data.path} --llm MODEL"
+            )
+        command = f"forwhy run {self.path / 'recipe.toml'} --out {self.path}"
+        raise UserError(f"{self.path}: stage '{stage}' is not finished; go on with: {command}")
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished and its output is there."""
@@ -250,13 +260,16 @@ def run(
     steps = recipe.plan(until)
     home.recipe = recipe
     data = home.dataset()
-    _on_main(lambda: home.start(recipe))
-    reports, others = [], [other for other in siblings if other.path != home.path]
-    inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))
+    others = [other for other in siblings if other.path != home.path]
+    hashes = [_hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))]
     for step in steps:
-        inputs = _stage_inputs(inputs, recipe, step, steps)
-        reports.append(_bring_up(home, step, inputs, others))
-    return reports
+        hashes.append(_stage_inputs(hashes[-1], recipe, step, steps))
+    known = list(zip(steps, hashes[1:], strict=True))
+    made = {step.name: inputs for step, inputs in known if not recipe.left_out(step, data)}
+    if any(home.holds(inputs) != name for name, inputs in made.items()):
+        recipe.find_models(made)
+    _on_main(lambda: home.start(recipe))
+    return [_bring_up(home, step, inputs, others) for step, inputs in known]
 
 
 def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list[StageReport]]:

@@ -14,7 +14,7 @@ import difflib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -181,6 +181,22 @@ class System(Options, ABC):
     def files(self) -> tuple[Path, ...]:
         """Files that it reads beside the data set; their content belongs to what a stage depends on."""
         return ()
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """Key of the recipe -> what finds the model named there, or raises a UserError; of those that stages load."""
+        return {}
+
+    def find_models(self, stages: Collection[str]) -> None:
+        """Find the models that these stages load, before the first begins; what is not here is fetched.
+
+        Raises:
+            UserError: A model, a folder or a server that is not there, by its key of the recipe.
+        """
+        for key, find in self.models(stages).items():
+            try:
+                find()
+            except UserError as error:
+                raise UserError(f"{key}: {error}") from None
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
         """Why this data set leaves out a stage, in words; empty when it is made."""

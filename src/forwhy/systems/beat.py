@@ -7,6 +7,8 @@ glosses stand in the prompt of any model and nothing is trained.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,6 +22,7 @@ from forwhy.explain.base import Explainer
 from forwhy.explain.options import BeatConfig
 from forwhy.systems import MEASURE, Run, Stage
 from forwhy.systems.explaining import EXPLAIN, ExplainingSystem
+from forwhy.text.chat.client import reach
 from forwhy.text.encoder import TextEncoder, text_encoder
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -59,6 +62,13 @@ class Beat(ExplainingSystem):
         intents = self.intents
         told = intents.training_explanations and not self.vocabulary.text_first
         return intents.model_copy(update={"training_explanations": told})
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """Of words that are said to a model on a server, that model."""
+        found, chat = dict(super().models(stages)), self.explainer.words.chat
+        if self.explainer.reader == "words" and chat is not None and found.pop("explainer.model", None):
+            found["explainer.words.chat"] = partial(reach, chat)
+        return found
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
         """A model that reads words learns nothing, so it needs no explanations."""

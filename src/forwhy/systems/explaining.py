@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from forwhy.explain.evidence import Explanation
 from forwhy.explain.options import ExplainerConfig
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
+from forwhy.models import locate
 from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import PopularityRecommender, Recommender
@@ -90,6 +92,13 @@ class ExplainingSystem(System):
     @abstractmethod
     def budget_before(self) -> str:
         """What the first stage may spend, in words."""
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """The encoder and, where there is something to learn from, the language model."""
+        found: dict[str, Callable[[], object]] = {"encoder.name": partial(text_encoder, self.encoder.name)}
+        if EXPLAIN.name in stages:
+            found["explainer.model"] = partial(locate, self.explainer.model, self.explainer.revision)
+        return found
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
         """Without explanations there is nothing for the language model to learn from."""

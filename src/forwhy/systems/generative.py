@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -91,6 +92,11 @@ class GenerativeSystem(NextItemSystem):
         """A published index, vectors from elsewhere."""
         vectors = self.behaviour.path if isinstance(self.behaviour, VectorsFile) else None
         return tuple(file for file in (self.index.file, vectors) if file is not None)
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """The encoder, where codes are made of what items say."""
+        reads = "semantic" in self.sources and "index" in stages
+        return {"encoder.name": partial(text_encoder, self.encoder.name)} if reads else {}
 
     def make_behaviour(self, run: Run) -> NextItemRecommender:
         """Stage 1: a network that predicts the next item gives each item a vector of who takes it."""

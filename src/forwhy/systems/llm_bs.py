@@ -7,12 +7,15 @@ contrast together (eq. 5 to 7), then an annealing adapter on sequences alone (eq
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from forwhy.data.histories import Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult
+from forwhy.models import locate
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
@@ -38,6 +41,16 @@ class LlmBs(GenerativeSystem):
         options, annealing = self.recommender, self.recommender.annealing.epochs
         spent = f"{options.epochs} epochs of interactions at most, {options.batch_size} histories a step"
         return f"{spent}{f', {annealing} epochs of the adapter' if annealing else ''}"
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """Also the language model, where one is named."""
+        backbone = self.recommender.backbone
+        if backbone.name == "scratch" or "recommender" not in stages:
+            return super().models(stages)
+        return {
+            **super().models(stages),
+            "recommender.backbone.name": partial(locate, backbone.name, backbone.revision),
+        }
 
     def recommender_class(self) -> type[LlmBsRecommender]:
         """The language model with its adapter."""

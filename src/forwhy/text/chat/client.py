@@ -28,6 +28,7 @@ from forwhy.text.chat.base import (
     Chat,
     ChatConfig,
     Ledger,
+    Message,
     Question,
     Reason,
     Tally,
@@ -319,6 +320,21 @@ def open_chat(config: ChatConfig) -> Chat:
     from forwhy.text.chat.local import LocalChat
 
     return LocalChat(name, config)
+
+
+def reach(config: ChatConfig) -> None:
+    """Ask a model one short question, so that a wrong name, key or address is known before any work.
+
+    A local one is only located. Raises UserError as `open_chat`, or where the server does not answer.
+    """
+    if is_local(config):
+        model_name(config)
+        return
+    with Client(config.model_copy(update={"attempts": 2}), config.ledger()) as client:
+        told = client.ask(Question((Message("user", "Say yes."),), 16))
+    if told.reason in {"server", "timeout", "rejected"}:
+        remedy = "check the model's name and the address, or start the server"
+        raise UserError(f"{config.who} {config.model!r} at {client.url}: {told.detail}; {remedy}")
 
 
 def is_local(config: ChatConfig) -> bool:
