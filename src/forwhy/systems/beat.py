@@ -64,9 +64,10 @@ class Beat(ExplainingSystem):
         return intents.model_copy(update={"training_explanations": told})
 
     def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
-        """Of words that are said to a model on a server, that model."""
+        """Words may be said to a model on a server, in place of one here."""
         found, chat = dict(super().models(stages)), self.explainer.words.chat
-        if self.explainer.reader == "words" and chat is not None and found.pop("explainer.model", None):
+        if self.explainer.reader == "words" and chat is not None and EXPLAIN.name in stages:
+            del found["explainer.model"]
             found["explainer.words.chat"] = partial(reach, chat)
         return found
 
