@@ -1,33 +1,29 @@
-"""`forwhy data`: import a dataset from raw reviews, a published layout or plain tables; show, audit or export one.
+"""`forwhy data`: show, audit or export a dataset; `importing` makes one.
 
 `forwhy indices`: build, show or export item indices, for a model that writes items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
-from forwhy.cli.options import Given, pairs, takes
+from forwhy.cli.importing import import_app, summary_table
+from forwhy.cli.options import Given, takes
 from forwhy.columns import Graph
-from forwhy.data import sources
 from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset
 from forwhy.data.finding import SEVERITIES, Finding
 from forwhy.data.sources.recbole import export_recbole
-from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.errors import UserError
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, to_json
 from forwhy.vocabulary.indexing import build_index, health, read_vectors, semantic_vectors, spectral_vectors
 
 data_app = app_of()
-import_app = app_of(help="Import raw reviews, a published layout or plain tables.")
 export_app = app_of(help="Write a dataset in another library's layout.")
 data_app.add_typer(import_app, name="import")
 data_app.add_typer(export_app, name="export")
@@ -35,192 +31,6 @@ indices_app = app_of()
 
 Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
 IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
-Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write, as an option.")]
-Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave rows out that cannot be read: counted, the first few named.")
-]
-TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
-Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
-SHARE = {"share": "sample"}
-
-
-# --- what the imports share
-
-
-def _import(target: Path | None, out: Path | None, as_json: bool, read: Callable[[], Dataset]) -> None:
-    """Read a dataset, save it, and show counts, splits and leaks; of a log also its steps and bad rows."""
-    place = target or out
-    if place is None or (target and out):
-        raise UserError("data import: name one folder to write, last or with --out")
-    dataset = read()
-    dataset.save(place)
-    summary = dataset.summary()
-    log = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
-    if as_json:
-        emit(summary | log)
-        return
-    if log:
-        show(_steps(**log), *(f"bad row: {plain(row)}" for row in log["bad_rows"]["first"]))
-    show(_summary_table(summary))
-
-
-def _steps(steps: Sequence[Mapping[str, Any]], bad_rows: Mapping[str, Any]) -> Table:
-    """One row per step."""
-    table = Table("step", "dropped", "rows left", "users left", "items left")
-    for reason, count in bad_rows["reasons"].items():
-        table.add_row(plain(f"bad rows: {reason}"), f"{count:,}", "", "", "")
-    for step in steps:
-        counts = (f"{step[key]:,}" for key in ("dropped", "rows", "users", "items"))
-        table.add_row(plain(step["step"]), *counts)
-    return table
-
-
-def _summary_table(summary: dict[str, object]) -> Table:
-    """One row per number."""
-    table = Table("what", "count", title=plain(summary["name"]))
-    for key, value in summary.items():
-        if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key}: {inner}", str(number))
-        elif key != "name":
-            table.add_row(key, plain(value))
-    return table
-
-
-# --- raw reviews and logs, filtered
-
-
-class RecBoleFilters(ReviewFilters):
-    """A log without texts stays as it is, unless asked."""
-
-    duplicates: Literal["first", "last", "keep"] = "keep"
-
-
-def _reviews_command(source: str, about: str) -> None:
-    """One command; the sources differ in their field names only."""
-
-    @import_app.command(source, help=about)
-    @takes(ReviewFilters, SHARE)
-    def command(
-        reviews: Annotated[
-            list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")
-        ],
-        filters: Given[ReviewFilters],
-        target: Target = None,
-        out: Out = None,
-        meta: Annotated[
-            list[Path] | None,
-            typer.Option("--meta", help="Facts about the items, as the reviews; repeatable."),
-        ] = None,
-        skip_bad: SkipBad = False,
-        name: Name = None,
-        as_json: JsonFlag = False,
-    ) -> None:
-        place = (target or out or Path()).absolute()
-        options = {"filters": filters.model(), "name": name or place.name, "skip_bad": skip_bad}
-        _import(target, out, as_json, partial(sources.SOURCES[source], reviews, meta or (), **options))
-
-
-for source, about in (
-    ("amazon", "Amazon Reviews 2023 or 2018: review and meta files."),
-    ("yelp", "Yelp's review (--reviews) and business (--meta) files."),
-    ("google", "Google Local's review and meta files."),
-):
-    _reviews_command(source, about)
-
-
-@import_app.command("recbole")
-@takes(RecBoleFilters, SHARE, without={"identical_texts"})
-def import_recbole(
-    folder: Annotated[Path, typer.Argument(help="Folder with NAME.inter, or NAME.train.inter and so on.")],
-    filters: Given[RecBoleFilters],
-    target: Target = None,
-    out: Out = None,
-    fields: Annotated[
-        list[str] | None, typer.Option("--map", help="OURS=THEIRS, e.g. item_id=business_id; repeatable.")
-    ] = None,
-    skip_bad: SkipBad = False,
-    name: Name = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """RecBole's atomic files, with or without its benchmark split."""
-    names = pairs("--map", fields or (), "item_id=business_id")
-    read = partial(sources.import_recbole, folder, names=names, filters=filters.model(), name=name)
-    _import(target, out, as_json, partial(read, skip_bad=skip_bad))
-
-
-# --- published layouts and plain tables
-
-
-@import_app.command("xrec")
-def import_xrec(
-    folder: Annotated[Path, typer.Argument(help="Folder with total_*.csv and trn/val/tst.pkl.")],
-    target: Target = None,
-    out: Out = None,
-    name: Name = None,
-    seed: Seed = 0,
-    as_json: JsonFlag = False,
-) -> None:
-    """XRec's published layout (the pickles are read through an allow-list)."""
-    _import(target, out, as_json, partial(sources.import_xrec, folder, name, seed))
-
-
-@import_app.command("lcrec")
-def import_lcrec(
-    folder: Annotated[Path, typer.Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],
-    target: Target = None,
-    out: Out = None,
-    name: Name = None,
-    prefix: Annotated[str | None, typer.Option(help="X, when the folder holds several.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """LC-Rec's trio: last item of each sequence is test, the one before validation."""
-    _import(target, out, as_json, partial(sources.import_lcrec, folder, name, prefix))
-
-
-@import_app.command("tables")
-def import_tables(
-    interactions: Annotated[Path, typer.Option(help="CSV, TSV, JSONL or parquet of who took what.")],
-    target: Target = None,
-    out: Out = None,
-    items: TableFile = None,
-    users: TableFile = None,
-    reviews: TableFile = None,
-    explanations: TableFile = None,
-    profiles: TableFile = None,
-    intents: TableFile = None,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", help="TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user.")
-    ] = None,
-    duplicates: Annotated[
-        Literal["error", "first", "keep"], typer.Option(help="Repeated rows; keep is for purchase sequences.")
-    ] = "error",
-    unknown_ids: Annotated[
-        Literal["error", "allow"], typer.Option(help="Ids that another table lacks.")
-    ] = "error",
-    name: Name = None,
-    seed: Seed = 0,
-    as_json: JsonFlag = False,
-) -> None:
-    """Plain tables with anyone's column names."""
-    read = partial(
-        sources.import_tables,
-        interactions,
-        items,
-        users,
-        reviews,
-        explanations,
-        intents,
-        profiles,
-        columns=pairs("--map", columns or (), "interactions.user_id=user"),
-        seed=seed,
-        name=name,
-        duplicates=duplicates,
-        unknown_ids=unknown_ids,
-    )
-    _import(target, out, as_json, read)
 
 
 # --- a dataset that is there
@@ -230,7 +40,7 @@ def import_tables(
 def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     """Counts, splits and leaks of a dataset."""
     summary = Dataset.load(folder).summary()
-    emit(summary) if as_json else show(_summary_table(summary))
+    emit(summary) if as_json else show(summary_table(summary))
 
 
 @export_app.command("recbole")
