@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 import forwhy.doctor
 from forwhy.cli import JsonFlag, app_of, emit, log, show, show_evaluation, show_examination
@@ -38,6 +39,8 @@ fit_app = app_of()
 
 PEOPLE, ITEMS = 3, 3
 """How many the demo shows, and items of each."""
+BEST = 5
+"""Trials of a tuning that are shown."""
 
 RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[
@@ -85,6 +88,31 @@ def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
         show(*grid.budget())
     else:
         show(*(_line(out / row, reports[row]) for row in reports), *grid.budget())
+
+
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe of one run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tuning, new or begun.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; those that are done count.")] = 30,
+    space: Annotated[
+        Path | None, typer.Option(help="TOML of what is tried; default: a few options of the system.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Try options of a recipe and keep the best by validation, never by test rows; a killed tuning goes on."""
+    from forwhy.recipe.tuning import tune as tune_recipe
+
+    found = tune_recipe(recipe, out, trials, overrides or (), space)
+    if as_json:
+        rows = [it._asdict() for it in found.ranked]
+        emit({"metric": found.metric, "trials": rows, "best": str(out / "best.toml")})
+        return
+    table = Table("trial", found.metric, "options", title=f"best of {len(found.tried)} trials, on validation")
+    for it in found.ranked[:BEST]:
+        table.add_row(it.folder, "failed" if it.value is None else f"{it.value:.4f}", it.words)
+    show(table, f"{out / 'tuning.html'} shows all of them. Measure the best on test rows, once:")
+    typer.echo(f"  forwhy run {out / 'best.toml'} --out {out / 'trials' / found.ranked[0].folder}")
 
 
 def _fit_command(about: str, until: str | None) -> Callable[..., None]:

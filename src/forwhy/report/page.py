@@ -102,7 +102,8 @@ def write_report(
     for module in ("matplotlib", "jinja2"):
         need(module, "report")
     shown = samples.cards(examined)
-    page = _filled(
+    page = filled(
+        "page.html",
         title=title,
         command=command,
         runs=[{"name": run.name, "colour": position % RUNS} for position, run in enumerate(examined)],
@@ -252,8 +253,8 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
             yield name, str(value)
 
 
-def _filled(**content: object) -> str:
-    """The template filled in; every string is cleaned and escaped on its way out."""
+def filled(template: str, **content: object) -> str:
+    """A template filled in; every string is cleaned and escaped on its way out."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -271,7 +272,7 @@ def _filled(**content: object) -> str:
     style, script = (
         files("forwhy.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
     )
-    return environment.get_template("page.html").render(
+    return environment.get_template(template).render(
         content,
         style=Markup(style),
         script=Markup(script),

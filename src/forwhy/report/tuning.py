@@ -1,0 +1,94 @@
+"""The page of a tuning: every trial by when it was made and by each option, and as a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from forwhy.atomic import write_text
+from forwhy.report.figures import QUIET, Panel, _axes, _style, _svg, colour
+from forwhy.report.page import filled
+
+
+class Tried(NamedTuple):
+    """One trial; its value is None where it failed, and `why` says why."""
+
+    folder: str
+    options: dict[str, Any]
+    value: float | None
+    why: str
+
+    @property
+    def words(self) -> str:
+        """Its options."""
+        return ", ".join(f"{key}={shown(value)}" for key, value in self.options.items())
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """All trials of a study: the metric of which stage, on validation, and whether less of it is better.
+
+    `scales`: option -> `linear`, `log`, or `choices` that stand side by side.
+    """
+
+    name: str
+    metric: str
+    lower: bool
+    tried: Sequence[Tried]
+    scales: Mapping[str, str]
+
+    @property
+    def ranked(self) -> list[Tried]:
+        """Best first; failed ones last."""
+        sign = 1 if self.lower else -1
+        return sorted(self.tried, key=lambda it: float("inf") if it.value is None else sign * it.value)
+
+    @property
+    def best(self) -> Tried | None:
+        """The best trial, if one succeeded."""
+        return next((it for it in self.ranked if it.value is not None), None)
+
+    @property
+    def news(self) -> str:
+        """The last trial, and the best."""
+        last, best = self.tried[-1], self.best
+        said = f"failed: {last.why}" if last.value is None else f"{self.metric} {last.value:.4f}"
+        return f"{said} ({last.words})" + (f"; best {best.value:.4f} in {best.folder}" if best else "")
+
+
+def shown(value: object) -> str:
+    """A value of an option."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_tuning(path: Path, found: Tuned) -> None:
+    """Write one self-contained page, whole or not at all; it loads nothing and has no script."""
+    good = [it for it in found.tried if it.value is not None]
+    panels = [_panel("trial", "linear", [int(it.folder) for it in good], good, found.best)]
+    for key, scale in found.scales.items():
+        panels.append(_panel(key, scale, [it.options[key] for it in good], good, found.best))
+    write_text(path, filled("tuning.html", found=found, panels=panels, shown=shown))
+
+
+def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], best: Tried | None) -> Panel:
+    """The metric over the values of an option; the best trial is large."""
+    choices = sorted(set(given), key=lambda value: (str(type(value)), value))
+    with _style(title):
+        axes = _axes(190)
+        for it, value in zip(good, given, strict=True):
+            ink, size = (colour(0), 8) if it == best else (QUIET, 4)
+            place = choices.index(value) if scale == "choices" else value
+            axes.plot([place], [it.value or 0.0], "o", color=ink, markersize=size, clip_on=False)
+        if scale == "choices":
+            axes.set_xticks(range(len(choices)), map(str, choices))
+        elif scale == "log":
+            axes.set_xscale("log")
+            ticks = np.geomspace(min(given), max(given), 4)
+            axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], minor=False)
+            axes.minorticks_off()
+        else:
+            axes.locator_params(axis="x", nbins=5, integer=isinstance(given[0], int))
+        values = [it.value or 0.0 for it in good]
+        return Panel(title, _svg(axes), f"{len(good)} trials from {min(values):.4f} to {max(values):.4f}")
