@@ -72,7 +72,7 @@ def test_somebody_new_with_a_text(
         assert why["text"] == row["explanation"]
         traced = [token["origins"] for token in why["tokens"] if token["side"] == "user"]
         assert {origin["kind"] for origins in traced for origin in origins} == set.union(*kinds)
-        assert not any("origins" in token for token in why["tokens"] if token["side"] == "item")
+        assert not any(token["origins"] for token in why["tokens"] if token["side"] == "item")
         assert why["about"] == shown["about"] == "likes strong coffee"
         without = cli.document("recommend", *asked, "-k", 2, "--without", shown["tokens"][-1]["token"])
         assert len(without["changed"]["tokens"]) < len(shown["tokens"])

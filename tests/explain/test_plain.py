@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from forwhy.graph.representations import CollaborativeVectors
 from forwhy.recommend.base import PopularityRecommender
 from forwhy.recommend.behaviour import BehaviourRecommender
 from forwhy.systems.item_knn import ItemKnnRecommender
+from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 HOSTILE = 'Nice”. You will love it. “\x1b[31m <b>& "x"'
@@ -203,3 +204,43 @@ def test_without_the_data_set_titles_and_counts_remain(town: Dataset, vocabulary
     told: Any = PlainExplainer(BehaviourRecommender(vocabulary)).explain([(user, 3) for user in range(11)])
     assert all(found.text and "catalogue" not in found.text for found in told)
     assert np.mean(["“Place" in found.text for found in told]) > 0.5
+
+
+class Welcoming(ItemKnnRecommender):
+    """To whom texts about people and things make no words."""
+
+    def newcomer_of(self, about: str, history: Sequence[Any] = ()) -> Newcomer:
+        return Newcomer(np.zeros(0, np.int32), [], [], about)
+
+    def meeting(self, newcomer: Newcomer) -> Self:
+        return self
+
+    def offering(self, text: str) -> tuple[Self, Newcomer]:
+        title, _, rest = text.partition("\n")
+        item = Newcomer(np.zeros(0, np.int32), [], [], rest, title)
+        return type(self)(self.catalogue.offering(title)), item
+
+
+def test_what_somebody_new_says_counts_as_what_a_user_does() -> None:
+    """Likes are told, what is disliked is not praised, and a caveat names it; also one that is a single word."""
+    intents = [
+        ("item", "pan", "like", "sturdy enamel that lasts"),
+        ("item", "pan", "like", "so much rattling"),
+        ("item", "pan", "dislike", "rattling in the wind"),
+    ]
+    dataset = shop(intents=intents)
+    told = PlainExplainer(Welcoming(Catalogue.of(dataset, dataset.edges("train"))), dataset)
+    fond = told.explain(about="likes sturdy enamel", history=["pot"], item="pan").text
+    assert "You like “sturdy enamel”" in fond
+    assert "caveat" not in fond
+    averse = told.explain(about="likes sturdy enamel, dislikes rattling", history=["pot"], item="pan").text
+    assert "so much rattling" not in averse
+    assert "A caveat, as you avoid “rattling”: some say “rattling in the wind” of it." in averse
+
+
+def test_something_new_is_told_by_its_text() -> None:
+    dataset = shop()
+    told = PlainExplainer(Welcoming(Catalogue.of(dataset, dataset.edges("train"))), dataset)
+    found = told.explain(user="ann", item_text="Copper Kettle\nwhistles a tune, polished copper").text
+    assert "The catalogue says “" in found
+    assert "Nobody has taken it yet" in found

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("forwhy.cli")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-FILE_WIDTH = 120
-"""Columns of tables that go into a file or a pipe."""
+FILE_WIDTH, FILE_LINE = 120, 80
+"""Columns of tables, and of lines of text that are cut, which go into a file or a pipe."""
 
 COMMANDS = {
     "demo": ("run:demo", "Make a little town, run a system on it, and show what comes out."),
@@ -225,6 +225,17 @@ def show(*renderables: RenderableType) -> None:
     console = _console()
     for renderable in renderables:
         console.print(renderable)
+
+
+def line_width() -> int:
+    """Columns of a line that is cut rather than wrapped."""
+    return _console().width if sys.stdout.isatty() else FILE_LINE
+
+
+def cut(line: str, width: int) -> str:
+    """A line without control characters that is no wider."""
+    line = plain(line).replace("\n", " ")
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
 def half_width() -> int:

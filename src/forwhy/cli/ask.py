@@ -13,16 +13,17 @@ import polars as pl
 import typer
 from rich.table import Table
 
-from forwhy.cli import JsonFlag, emit, half_width, one_of, plain, show
-from forwhy.cli.newcomers import meeting, met, offering, one_person, reasons_for, traced, whence
-from forwhy.cli.reasons import WIDE, add_reasons, because_lines, item_lines, items_listed
+from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plain, show
+from forwhy.cli.newcomers import items_named, met, one_person, reasons_for, traced, whence
+from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
+    from forwhy.explain.asking import Who
     from forwhy.explain.evidence import Explanation
+    from forwhy.explain.plain import PlainExplainer
     from forwhy.recommend.base import Recommender
-    from forwhy.vocabulary.newcomers import Newcomer
     from forwhy.vocabulary.vocabulary import Vocabulary
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -71,10 +72,11 @@ def recommend(
     recommender, taken = met(folder.recommender(), history, about)
     document = recommendation(recommender, user, taken, k, with_seen)
     after = recommender.changed(user, history=taken, **changes) if changes else None
-    explainer = meeting(folder.reasons(), recommender) if explain else None
+    who: Who = {"about": about, "history": taken}
+    explainer = folder.reasons().introduced(**who)[0] if explain else None
 
-    def spare() -> Any:  # noqa: ANN401 - as `meeting`
-        return meeting(folder.recipe.plain_reasons(folder), recommender)
+    def spare() -> PlainExplainer:
+        return folder.recipe.plain_reasons(folder).introduced(**who)[0]
 
     if explainer is not None:
         add_reasons(explainer, document, taken, spare)
@@ -197,59 +199,49 @@ def explain(
     With --without or --swap also what would be said if the person had other tokens.
     """
     one_person(user, history, about)
-    folder, changes = RunFolder.open(run), _changes(without, swap)
-    recommender, taken = met(folder.recommender(), history, about)
     if item_text is None or item is not None:
         one_of({"--item": item, "--item-text": item_text})
-    words: Newcomer | None = None
-    if item_text is None:
-        item, explainer = str(item), reasons_for(folder, str(item))
-    else:
-        recommender, explainer, words = offering(folder, recommender, item_text)
-        item = str(recommender.catalogue.items.values[-1])
-    catalogue = recommender.catalogue
-    explainer = meeting(explainer, recommender)
-    pair: tuple[Any, ...] = () if user is None else ((user, item),)
-    person: dict[str, Any] = {"history": taken, "item": item} if user is None else {}
-    streamed = sys.stdout.isatty() and not as_json and not changes
+    folder, changes = RunFolder.open(run), _changes(without, swap)
+    explainer = reasons_for(folder, item)
+    taken = None if history is None else items_named(explainer.known.catalogue, history)
+    explainer, who = explainer.introduced(
+        user=user, history=taken, about=about, item=item, item_text=item_text
+    )
+    streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
     if streamed:
-        show(*_carried(recommender, user, item, taken))
-        for piece in explainer.stream(*pair, **person):
+        show(*_carried(explainer.unsaid(**who)))
+        for piece in explainer.stream(**who):
             sys.stdout.write(plain(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
-    explanation = explainer.explain(*pair, **person, contributions=True)
-    after = explainer.explain(*pair, **person, contributions=True, **changes) if changes else None
+    explanation = explainer.explain(**who, contributions=True)
+    after = explainer.explain(**who, contributions=True, **changes) if changes else None
     if as_json:
-        number = catalogue.items.index(item)
-        named = {"user": user, "item": catalogue.items.values[number], "title": catalogue.titles[number]}
+        ids, number = explainer.known.catalogue, explainer.known.catalogue.items.index(who["item"])
+        named = {"user": user, "item": ids.items.values[number], "title": ids.titles[number]}
         named |= {} if about is None else {"about": about}
-        named |= {} if words is None else {"item": None}
-        told = explanation.document()
-        traced(traced(told["tokens"], recommender.newcomer), words)
-        emit(named | told | ({} if after is None else {"changed": changes | after.document()}))
+        named |= {} if item_text is None else {"item": None}
+        emit(
+            named
+            | explanation.document()
+            | ({} if after is None else {"changed": changes | after.document()})
+        )
     elif after is None:
-        told = explanation.document()
-        carried = because_lines(told["because"], told["tokens"], WIDE)
-        show(*([] if streamed else [*carried, plain(explanation.text)]), *_evidence(explanation))
+        show(
+            *([] if streamed else [*_carried(explanation), plain(explanation.text)]), *_evidence(explanation)
+        )
         if about is not None:
-            numbers = [catalogue.items.index(one) for one in taken or ()]
-            show("their words", described(_tokens(recommender, numbers)))
+            show("their words", described([asdict(one) for one in explanation.tokens if one.side == "user"]))
     else:
         table = Table("before", "after", title=_said_changes(changes))
         table.add_row(_told(explanation), _told(after))
         show(table)
 
 
-def _carried(
-    recommender: Recommender, user: str | None, item: str, history: Sequence[str | int] | None
-) -> list[str]:
+def _carried(explanation: Explanation) -> list[str]:
     """What carried the score, before anybody speaks."""
-    from forwhy.explain.plain import tokens_of
-
-    because = recommender.because(user, item, history=history)
-    tokens = tokens_of(because, getattr(recommender, "behaviour", None))
-    return because_lines(asdict(because), [asdict(token) for token in tokens], WIDE)
+    told = explanation.document()
+    return because_lines(told["because"], told["tokens"], line_width())
 
 
 def _told(explanation: Explanation) -> str:
@@ -262,25 +254,23 @@ def _told(explanation: Explanation) -> str:
 
 
 def _evidence(explanation: Explanation) -> list[Table | str]:
-    """The tokens behind a sentence and what each did, its claims, statements, and items of the history."""
-    found: list[Table | str] = []
+    """The claims of a sentence, the tokens behind it and what each did, statements, and items of the history."""
+    told, width = explanation.document(), line_width()
+    checked = claim_lines(explanation.text, told["claims"], told["evidence"], width - 2)
+    found: list[Table | str] = [f"  {line}" for line in checked]
     if any(token.contribution is not None for token in explanation.tokens):
         table = Table("token", "gloss", "contribution (nats)")
         for token in explanation.tokens:
             carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
             table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
         found.append(table)
-    found += [
-        plain(f"  {claim.text}  <- {', '.join(claim.evidence) or 'unsupported'}")
-        for claim in explanation.claims
-    ]
-    found += [
-        plain(f"  [{one.id}] {one.text} ({one.source}, {one.about})")
-        for one in explanation.evidence.statements
-    ]
+    # What a line of a claim has quoted is not said again.
+    named = {name for claim in explanation.claims for name in claim.evidence[1 if checked else 0 :]}
+    shown = [one for one in explanation.evidence.statements if one.id in named]
+    found += [cut(f"  [{one.id}] {one.text} ({one.source}, {one.about})", width) for one in shown]
     if items := explanation.evidence.items:
-        named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
-        found.append(f"most like it in their history: {plain(named)}")
+        named_items = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
+        found.append(f"most like it in their history: {plain(named_items)}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import one_of, plain
@@ -21,8 +22,6 @@ FROM = {
     "collaborative": "{0} {1}, near by words",
 }
 """How it is told from whom a word came, by the kind of its origin."""
-TITLE = 120
-"""Characters of the title of an item that is known by its text."""
 
 
 def one_person(user: str | None, history: Sequence[str] | None, about: str | None) -> None:
@@ -42,18 +41,13 @@ def met(
     return recommender.meeting(recommender.newcomer_of(about, taken)), taken
 
 
-def meeting(explainer: Any, recommender: Recommender) -> Any:  # noqa: ANN401 - of any run
-    """What says why, to whom the recommender's newcomer is known too."""
-    return explainer if recommender.newcomer is None else explainer.meeting(recommender.newcomer)
-
-
 def traced(tokens: list[dict[str, Any]], newcomer: Newcomer | None) -> list[dict[str, Any]]:
     """Tokens, those that a newcomer was given with from whom they came."""
     if newcomer is not None:
         origins = dict(zip(newcomer.tokens, newcomer.origins, strict=True))
         for row in tokens:
             if row["token"] in origins:
-                row["origins"] = [origin._asdict() for origin in origins[row["token"]]]
+                row["origins"] = [asdict(origin) for origin in origins[row["token"]]]
     return tokens
 
 
@@ -65,19 +59,10 @@ def whence(origins: Sequence[Mapping[str, Any]]) -> str:
     return f"  (from {plain(FROM[best['kind']].format(best['side'], best['id']))}{others})"
 
 
-def reasons_for(folder: RunFolder, item: str) -> Any:  # noqa: ANN401 - of any run
-    """What says why; plain sentences where the explainer knows nothing of an item."""
+def reasons_for(folder: RunFolder, item: str | None) -> Any:  # noqa: ANN401 - of any run
+    """What says why; plain sentences where the explainer knows nothing of an item that has an id."""
     explainer = folder.reasons()
-    return explainer if is_taken(explainer, item) else folder.recipe.plain_reasons(folder)
-
-
-def offering(folder: RunFolder, recommender: Recommender, text: str) -> tuple[Recommender, Any, Newcomer]:
-    """Recommender and explainer with an item more, the last one, by its text; and its words."""
-    title, _, rest = text.strip().removeprefix("Title:").strip().partition("\n")
-    title = title.strip()[:TITLE]
-    recommender, words = recommender.offering(title, text)
-    explainer: Any = folder.explainer()  # of a system with words, as its recommender offers
-    return recommender, explainer.offering(title, rest, words), words
+    return explainer if item is None or is_taken(explainer, item) else folder.recipe.plain_reasons(folder)
 
 
 def items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from forwhy.cli import plain
+from forwhy.cli import cut, line_width, plain
 
 if TYPE_CHECKING:
     from forwhy.explain.base import Explainer
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 SHARES = 3
 """Shares of a score that are shown."""
-WIDE, HALF = 79, 60
-"""Columns of a text that stands alone; up to how many stand beside another, where words are spared."""
+HALF = 60
+"""Up to so many columns of a text stand beside another, where words are spared."""
 VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
 """How an item of the history is told by the kind of its share."""
+SAID_IN = {("item", "item"): "catalogue", ("user", "phrase"): "your taste", ("user", "title"): "you took"}
+"""How it is told where a statement was said, by its side and source, where the source is no word for it."""
 
 
 def add_reasons(
@@ -66,7 +68,7 @@ def items_listed(document: Mapping[str, Any]) -> str:
     """The recommended items for a reader: title, id, score, and below what carried it and the reason."""
     if not document["items"]:
         return "  nothing that they have not taken; --with-seen lists that too"
-    return "\n".join(line for row in document["items"] for line in item_lines(row, WIDE))
+    return "\n".join(line for row in document["items"] for line in item_lines(row, line_width()))
 
 
 def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
@@ -77,7 +79,37 @@ def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
         indent = "     " if width > HALF else "  "
         lines += [indent + line for line in because_lines(row["because"], row["tokens"], width - len(indent))]
         lines += wrap(plain(row["explanation"]), width, initial_indent=indent, subsequent_indent=indent)
+        if width > HALF:
+            checked = claim_lines(row["explanation"], row["claims"], row["evidence"], width - len(indent) - 2)
+            lines += [f"{indent}  {line}" for line in checked]
     return lines
+
+
+def claim_lines(
+    text: str, claims: Sequence[Mapping[str, Any]], evidence: Mapping[str, Any], width: int
+) -> list[str]:
+    """Each claim beside the statement that supports it best, in lines cut to a width.
+
+    None where the text is made of its claims, as a plain reason is: it quotes what they rest on.
+    """
+    said = [claim["text"] for claim in claims]
+    if " ".join(said) == text:
+        return []
+    known = {one["id"]: one for one in evidence["statements"]}
+    most = min(max(map(len, said)), width // 2)
+    return [
+        cut(f"{cut(claim['text'], most):<{most}}  <- {_behind(claim['evidence'], known)}", width)
+        for claim in claims
+    ]
+
+
+def _behind(evidence: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> str:
+    """The first of these statements, and the names of the others."""
+    if not evidence:
+        return "unsupported"
+    one, others = known[evidence[0]], "".join(f", {name}" for name in evidence[1:])
+    place = SAID_IN.get((one["side"], one["source"]), one["source"])
+    return f'{one["id"]} "{one["text"]}" ({place}){others}'
 
 
 def because_lines(
@@ -105,4 +137,4 @@ def because_lines(
     behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
     if because["kind"] == "words" and behind:
         lines.append(f"because you took {behind}")
-    return [plain(line) if len(line) <= width else f"{plain(line[: width - 1]).rstrip()}…" for line in lines]
+    return [cut(line, width) for line in lines]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, cast
 
 import numpy as np
 import polars as pl
@@ -16,17 +16,15 @@ from forwhy.artifact import CONFIG, Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
+from forwhy.explain.asking import AskedPairs, Explains, Person, Who, asked_about
 from forwhy.explain.evidence import (
     Evidence,
-    Explains,
     Explanation,
     ExternalPair,
     NllResult,
     Subject,
     TokenEvidence,
-    asked_about,
     best_phrases,
-    named,
     nearest,
 )
 from forwhy.explain.options import ExplainerConfig
@@ -60,8 +58,6 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     title: ClassVar[str]
     part: ClassVar[str]
     """The stage, and the part of the saved folder, that knows users and items."""
-    stands: ClassVar[str]
-    """What it knows of users and items, in words."""
     config_type: ClassVar[type[ExplainerConfig]]
     known_type: ClassVar[type[Representations]]
     described: frozenset[int] = frozenset()
@@ -191,27 +187,21 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         users, items = self.known.seen.T
         return np.isin(pairs.users, users) & np.isin(pairs.items, items)
 
-    def _subjects(
-        self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
-        history: Sequence[str | int] | None,
-        item: str | int | None,
-    ) -> list[Subject]:
-        """What is asked about, with the history behind it; refused where there is none."""
-        return asked_about(self.known, self.stands, named(self.known.catalogue, pairs, history, item))
+    def _subjects(self, pairs: AskedPairs | None, who: Who) -> tuple[Self, list[Subject]]:
+        """What is asked about, with the history behind it, and who knows it; refused where there is none."""
+        host, asked = self._asked(pairs, who)
+        return host, asked_about(host.known, host.stands, asked)
 
     # --- explaining
 
     def _answers(
         self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
-        history: Sequence[str | int] | None,
-        item: str | int | None,
+        asked: Sequence[Person],
         contributions: bool,
         without: Sequence[str],
         swap: Mapping[str, str] | None,
     ) -> list[Explanation]:
-        subjects = self._subjects(pairs, history, item)
+        subjects = asked_about(self.known, self.stands, asked)
         return self._changed(subjects, without, swap)._told(subjects, contributions)
 
     def _changed(
@@ -248,14 +238,18 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         self,
         pair: ExternalPair | None = None,
         *,
-        history: Sequence[str | int] | None = None,
-        item: str | int | None = None,
         without: Sequence[str] = (),
         swap: Mapping[str, str] | None = None,
+        **who: Unpack[Who],
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
-        subjects = self._subjects(pair, history, item)
-        return self._changed(subjects, without, swap)._streamed(subjects[0])
+        host, subjects = self._subjects(pair, who)
+        return host._changed(subjects, without, swap)._streamed(subjects[0])
+
+    def unsaid(self, pair: ExternalPair | None = None, **who: Unpack[Who]) -> Explanation:
+        """What an explanation of one pair rests on, before anything is written: its text is empty."""
+        host, subjects = self._subjects(pair, who)
+        return host._explained(subjects[0], "", None)
 
     def _streamed(self, subject: Subject) -> Iterator[str]:
         return self.reader.stream(self._row(subject), self.config.generation)

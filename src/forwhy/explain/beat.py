@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,11 +27,12 @@ from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.explain.base import Explainer
-from forwhy.explain.evidence import Subject, TokenEvidence
+from forwhy.explain.evidence import Subject, TokenEvidence, traced
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.soft import SoftExplainer
 from forwhy.explain.spoken import SpokenExplainer
-from forwhy.vocabulary.newcomers import Newcomer
+from forwhy.text.encoder import text_encoder
+from forwhy.vocabulary.newcomers import Newcomer, somebody, something
 from forwhy.vocabulary.vocabulary import Vocabulary, token_name
 
 _START = "start."
@@ -43,6 +45,10 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
     config_type: ClassVar[type[BeatConfig]] = BeatConfig
     known_type = Vocabulary
     config: BeatConfig
+    encoder: str = "minilm"
+    """What reads texts about people and items who come later: that of the vocabulary."""
+    newcomers: Mapping[Side, Newcomer] = MappingProxyType({})
+    """Who came later, a person and an item at most."""
 
     def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The codes of the user and of the item, in slot order; -1 where a token was taken out."""
@@ -58,16 +64,17 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
         changed._known = self.known.rewrite(people, without, swap)
         return changed
 
-    def meeting(self, newcomer: Newcomer) -> Self:
-        """This explainer, to whom any `history`, also an empty one, is that of this newcomer."""
-        met = copy(self)
+    def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
+        items = [self.known.catalogue.items.index(item) for item in history]
+        newcomer, met = somebody(self.known, text_encoder(self.encoder), about, items), copy(self)
         met._known = self.known.meeting(newcomer.codes)
+        met.newcomers = {**self.newcomers, "user": newcomer}
         return met
 
-    def offering(self, title: str, text: str, item: Newcomer) -> Self:
-        """This explainer with an item more, the catalogue's last one, which nobody took (`recommender.offering`)."""
-        offering = copy(self)
-        offering._known = self.known.offering(title, item.codes)
+    def _offering(self, text: str) -> Self:
+        item, offering = something(self.known, text_encoder(self.encoder), text), copy(self)
+        offering._known = self.known.offering(item.title, item.codes)
+        offering.newcomers = {**self.newcomers, "item": item}
         return offering
 
     def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
@@ -86,11 +93,13 @@ class _CodeExplainer(Explainer[Vocabulary, Any]):
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
         phrases = self._phrases(subject)
-        return [
+        tokens = [
             TokenEvidence(token_name(book, code) if code >= 0 else "", side, list(gloss))
             for side, named in self._named(subject)
             for (book, code), gloss in zip(named, phrases[side], strict=True)
         ]
+        new = {"user": subject.user is None, "item": subject.item == self.known.offered}
+        return traced(tokens, [one for side, one in self.newcomers.items() if new[side]])
 
 
 class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):

@@ -35,7 +35,6 @@ from forwhy.explain.soft import ReadingTask
 from forwhy.ridge import LinearMap
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import KnownStatements, claims
-from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 _LISTED: Mapping[str, str] = {"item": "\nKnown for:", "user": "\nUser likes:", "taken": "\nUser took:"}
@@ -164,17 +163,18 @@ class BecauseExplainer(BeatExplainer):
         self.knowledge.remember(asked)
         return [self._row(subject) for subject in asked]
 
-    def meeting(self, newcomer: Newcomer) -> Self:
-        """What the text about the newcomer says they like stands among the statements; dislikes are never praised."""
-        met = super().meeting(newcomer)
+    def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
+        """What the text says they like stands among the statements; dislikes are never praised."""
+        met = super()._meeting(about, history)
         met._knowledge = copy(self.knowledge)
-        met._knowledge.statements = self.knowledge.statements.meeting(newcomer.text)
+        met._knowledge.statements = self.knowledge.statements.meeting(about)
         return met
 
-    def offering(self, title: str, text: str, item: Newcomer) -> Self:
+    def _offering(self, text: str) -> Self:
         """What the text says of the item stands among the statements."""
-        offering = super().offering(title, text, item)
-        offering._knowledge = self.knowledge.offering(offering.known, title, text)
+        offering = super()._offering(text)
+        item = offering.newcomers["item"]
+        offering._knowledge = self.knowledge.offering(offering.known, item.title, item.text)
         return offering
 
     def _row(self, subject: Subject, turn: int = 0) -> Row:

@@ -187,14 +187,15 @@ class PairKnowledge:
         """
         mine = self.statements.dislikes("user", subject.user)
         theirs = self.statements.dislikes("item", subject.item)
-        if not (mine and theirs) or subject.user is None:
+        if not (mine and theirs):
             return []
         cosines = self._vectors(mine) @ self._vectors(theirs).T
         row, column = np.unravel_index(int(cosines.argmax()), cosines.shape)
         nearness, ids = float(cosines[row, column]), self.known.catalogue
         if nearness < _DISLIKED:
             return []
-        user, item = ids.users.values[subject.user], ids.items.values[subject.item]
+        user = "" if subject.user is None else ids.users.values[subject.user]
+        item = ids.items.values[subject.item]
         return [
             StatementEvidence("u0", "user", mine[row], "dislike", user, nearness),
             StatementEvidence("i0", "item", theirs[column], "dislike", item, nearness),

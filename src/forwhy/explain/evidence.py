@@ -1,11 +1,10 @@
-"""What an explainer is asked and what it answers: an explanation with the tokens and items it rests on. No torch."""
+"""What an explainer answers: an explanation with the tokens and items it rests on. No torch."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict, Unpack, cast, overload
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +13,12 @@ from forwhy.columns import Side
 from forwhy.data.because import Because as Because
 from forwhy.data.because import ItemShare as ItemShare
 from forwhy.data.because import Share as Share
-from forwhy.data.dataset import Pairs
-from forwhy.data.histories import Catalogue
-from forwhy.errors import UserError
 from forwhy.frames import Shown
 from forwhy.graph.representations import Representations
+from forwhy.vocabulary.newcomers import Newcomer, Origin
 
 ExternalPair = tuple[str | int, str | int]
 _PHRASES, _ITEMS = 6, 3
-
-
-class Asked(TypedDict, total=False):
-    """How an explainer is asked, beside whom and what about."""
-
-    contributions: bool
-    without: Sequence[str]
-    swap: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,8 @@ class TokenEvidence:
     """Phrases that its owners share, the best first; empty when it has none."""
     contribution: float | None = None
     """Nats by which the whole text becomes less likely without this token; None when not asked for."""
+    origins: list[Origin] = field(default_factory=list)
+    """Of somebody or something new: from whom the token came, the most important first."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +138,12 @@ class Explanation(Shown):
         return asdict(self)
 
 
+def traced(tokens: Sequence[TokenEvidence], newcomers: Iterable[Newcomer]) -> list[TokenEvidence]:
+    """Tokens, those that newcomers were given with from whom they came."""
+    origins = {name: of for one in newcomers for name, of in zip(one.tokens, one.origins, strict=True)}
+    return [replace(token, origins=origins.get(token.token, [])) for token in tokens]
+
+
 def best_phrases(tokens: Sequence[TokenEvidence]) -> list[str]:
     """The first phrase of each token, those of the tokens that carried most first, without repeats; at most six."""
     ranked = sorted(tokens, key=lambda token: -(token.contribution or 0.0))
@@ -169,113 +166,3 @@ def nearest(known: Representations, subject: Subject) -> list[ItemEvidence]:
     ids, titles = known.catalogue.items.values, known.catalogue.titles
     alike = most_alike(known.item_vectors(things), _ITEMS)
     return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
-
-
-# --- who and what is asked about
-
-
-def named(
-    catalogue: Catalogue,
-    pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
-    history: Sequence[str | int] | None,
-    item: str | int | None,
-) -> list[tuple[int | None, int, list[int]]]:
-    """User, item and history of each pair in internal numbers; a newcomer is None, a known user's history is empty.
-
-    Raises:
-        UserError: neither pairs, nor a history and an item; an unknown id.
-    """
-    users, items = catalogue.users, catalogue.items
-    if pairs is None:
-        if history is None or item is None:
-            raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
-        return [(None, items.index(item), [items.index(external) for external in history])]
-    if isinstance(pairs, Pairs):
-        return [
-            (user, thing, []) for user, thing in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
-        ]
-    asked = cast("Sequence[ExternalPair]", [pairs] if is_single(pairs) else pairs)
-    return [(users.index(user), items.index(thing), []) for user, thing in asked]
-
-
-def asked_about(
-    known: Representations, stands: str, asked: Sequence[tuple[int | None, int, list[int]]]
-) -> list[Subject]:
-    """What an explainer reads of users (None: newcomers), items and histories; `stands`: what it knows of them.
-
-    Raises:
-        UserError: a user or an item without training interactions.
-    """
-    catalogue, found = known.catalogue, []
-    for user, item, history in asked:
-        if user is None and not history and getattr(known, "met", None) is None:
-            raise UserError("explain: the history is empty; give pairs, or history=[items the user likes]")
-        seen = history or known.taken_by(user)
-        if user is not None and not seen:
-            raise UserError(
-                f"user {catalogue.users.values[user]!r}: no training interactions, so no {stands} "
-                "to explain with; say what the user likes instead: explain(history=[items], item=…)"
-            )
-        if not known.knows_item(item):
-            raise UserError(
-                f"item {catalogue.items.values[item]!r}: no training interactions, so no {stands} "
-                "to explain with; ask about an item that someone has taken, or fit again once someone has"
-            )
-        found.append(Subject(user, item, catalogue.titles[item], seen))
-    return found
-
-
-def is_single(pairs: object) -> bool:
-    """Whether this is one (user, item) rather than several."""
-    return isinstance(pairs, tuple) and len(pairs) == 2 and all(isinstance(part, str | int) for part in pairs)
-
-
-class Explains(ABC):
-    """What answers why: an explainer with a language model, or plain sentences."""
-
-    @overload
-    def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
-    @overload
-    def explain(self, pairs: Pairs | Sequence[ExternalPair], **how: Unpack[Asked]) -> list[Explanation]: ...
-    @overload
-    def explain(
-        self, *, history: Sequence[str | int], item: str | int, **how: Unpack[Asked]
-    ) -> Explanation: ...
-    def explain(
-        self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None = None,
-        *,
-        history: Sequence[str | int] | None = None,
-        item: str | int | None = None,
-        contributions: bool = False,
-        without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
-    ) -> Explanation | list[Explanation]:
-        """Why each user would like the item; greedy, so a pair gets the same text in any batch.
-
-        Args:
-            pairs: One (user, item) of external ids, several, or `Pairs` of internal numbers.
-            history: Instead of a known user: external ids of items that someone likes.
-            item: The item to explain for `history`.
-            contributions: Also measure each token's worth, where a model reads tokens: one more reading of each text
-                per token and one of all.
-            without: Tokens of the users that the model may not look at and that count nothing in the score.
-            swap: Tokens of the users that another one of their book stands for.
-
-        Raises:
-            UserError: Unknown id; nothing known of a user or item; an empty history; a token that a user lacks.
-        """
-        told = self._answers(pairs, history, item, contributions, without, swap)
-        return told[0] if pairs is None or is_single(pairs) else told
-
-    @abstractmethod
-    def _answers(
-        self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
-        history: Sequence[str | int] | None,
-        item: str | int | None,
-        contributions: bool,
-        without: Sequence[str],
-        swap: Mapping[str, str] | None,
-    ) -> list[Explanation]:
-        """As :meth:`explain`, always a list."""

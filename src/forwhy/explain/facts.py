@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue
 from forwhy.data.intents import GENERIC, phrases_from_profile, telling_words
 from forwhy.text.hostile import clean
 from forwhy.text.statements import KnownStatements, PairStatements, Statement
+from forwhy.vocabulary.newcomers import Newcomer
 
 _STEM = 6
 """Letters that words of one stem share, roughly: "visual" and "visually"."""
@@ -23,14 +24,20 @@ _MARKS = str.maketrans({"“": "'", "”": "'", '"': "'"})
 
 
 class Facts:
-    """Facts by internal numbers of users and items; a user of None is a newcomer, of whom nothing is said."""
+    """Facts by internal numbers of users and items; a user of None is a newcomer."""
 
-    def __init__(self, catalogue: Catalogue, dataset: Dataset | None = None) -> None:
-        """Who took what stands in the catalogue; `dataset` has what is said, and nothing is without one."""
-        self.catalogue = catalogue
-        self._known = None if dataset is None else KnownStatements.read(dataset)
-        self._averse: dict[int, list[str]] = {} if dataset is None else dataset.phrases("item", "dislike")
-        """Item -> what people dislike in it, in their own words."""
+    def __init__(self, catalogue: Catalogue, known: KnownStatements) -> None:
+        """Who took what stands in the catalogue; `known` is what is said."""
+        self.catalogue, self._known = catalogue, known
+
+    def meeting(self, about: str) -> Self:
+        """Also of a newcomer, by a text about them."""
+        return type(self)(self.catalogue, self._known.meeting(about))
+
+    def offering(self, catalogue: Catalogue, item: Newcomer) -> Self:
+        """Also of an item more, the last one of `catalogue`."""
+        last = len(catalogue.items) - 1
+        return type(self)(catalogue, self._known.told_of(last, item.title, item.text))
 
     @cached_property
     def takers(self) -> list[NDArray[np.int64]]:
@@ -49,14 +56,12 @@ class Facts:
     @lru_cache(maxsize=4096)  # noqa: B019 - an item is asked about again and again, and facts live with their explainer
     def of(self, user: int | None, item: int) -> PairStatements:
         """Statements about both sides but titles, and but those about the item that are of what the user dislikes."""
-        if self._known is None:
-            return PairStatements([], [])
-        known, averse = self._known.of(user, item), [stems(thing) for thing in self.dislikes(user)]
+        known, averse = self._known.of(user, item), self.dislikes(user)
         return PairStatements(
             [
                 one
                 for one in known.item
-                if one.source != "title" and not any(len(stems(one.text) & words) > 1 for words in averse)
+                if one.source != "title" and not any(_is_about(thing, one.text) for thing in averse)
             ],
             known.user,
         )
@@ -68,14 +73,13 @@ class Facts:
     @cached_property
     def _owners(self) -> Counter[str]:
         """Statement -> how many items it is said of."""
-        told = None if self._known is None else self._known.table.filter(side="item")
-        return Counter() if told is None else Counter(map(str.casefold, told["text"]))
+        return Counter(map(str.casefold, self._known.table.filter(side="item")["text"]))
 
     @cached_property
     def _rarity(self) -> dict[str, float]:
         """How much a word that two statements have in common tells: less, the more statements about items have it."""
         counts: Counter[str] = Counter()
-        told = [] if self._known is None else self._known.table.filter(side="item")["text"].to_list()
+        told = self._known.table.filter(side="item")["text"].to_list()
         for text in told:
             counts.update(stems(text))
         return {word: float(np.log(len(told) / count)) for word, count in counts.items()}
@@ -86,17 +90,17 @@ class Facts:
 
     def dislikes(self, user: int | None) -> list[str]:
         """What a user dislikes."""
-        return [] if self._known is None else self._known.dislikes("user", user)
+        return self._known.dislikes("user", user)
 
     def caveat(self, user: int | None, item: int) -> tuple[str, str] | None:
-        """What the user dislikes, and what others dislike in the item, that share most words; at least two."""
+        """What the user dislikes, and what others dislike in the item, that share most words and are of one thing."""
         pairs = [
             (len(stems(mine) & stems(theirs)), mine, theirs)
             for mine in self.dislikes(user)
-            for theirs in self._averse.get(item, [])
+            for theirs in self._known.dislikes("item", item)
         ]
-        common, mine, theirs = max(pairs, key=lambda pair: pair[0], default=(0, "", ""))
-        return (mine, theirs) if common > 1 else None
+        _, mine, theirs = max(pairs, key=lambda pair: pair[0], default=(0, "", ""))
+        return (mine, theirs) if _is_about(mine, theirs) else None
 
     def name(self, items: Sequence[int]) -> str:
         """Titles between quotation marks, or ids where there are none."""
@@ -112,6 +116,12 @@ class Facts:
 def stems(text: str) -> frozenset[str]:
     """The beginnings of the words of a text that tell something."""
     return frozenset(word[:_STEM] for word in telling_words(text) - GENERIC)
+
+
+def _is_about(thing: str, text: str) -> bool:
+    """Whether a text has two words of a disliked thing, or the one that it is."""
+    words = stems(thing)
+    return bool(words) and len(words & stems(text)) >= min(2, len(words))
 
 
 def quoted(text: str, most: int = _QUOTED) -> str:

@@ -12,28 +12,29 @@ from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
+import polars as pl
 
 from forwhy.columns import Side
 from forwhy.data.because import Because, Share
-from forwhy.data.dataset import Dataset, Pairs
+from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue
+from forwhy.explain.asking import Explains, Person
 from forwhy.explain.evidence import (
     Claim,
     Evidence,
-    Explains,
     Explanation,
     ExternalPair,
     StatementEvidence,
     Subject,
     TokenEvidence,
     best_phrases,
-    named,
     nearest,
+    traced,
 )
 from forwhy.explain.facts import Facts, liking, quoted
 from forwhy.frames import Shown
 from forwhy.graph.representations import Representations
-from forwhy.text.statements import Statement
+from forwhy.text.statements import STATEMENTS, KnownStatements, Statement
 from forwhy.vocabulary.newcomers import Newcomer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -61,6 +62,10 @@ class Scores(Protocol):
         """What carries the score of an item."""
         ...
 
+    def newcomer_of(self, about: str, history: Sequence[str | int] = ()) -> Newcomer:
+        """Words of somebody new, by a text about them."""
+        ...
+
     def changed(
         self,
         users: Any = None,  # noqa: ANN401 - an id or several
@@ -76,6 +81,10 @@ class Scores(Protocol):
         """The recommender, to whom any history is that of a newcomer."""
         ...
 
+    def offering(self, text: str) -> tuple[Self, Newcomer]:
+        """The recommender with an item more, and its words."""
+        ...
+
 
 class PlainExplainer(Shown, Explains):
     """Says why a recommender would offer an item, in sentences that are true by construction.
@@ -87,30 +96,42 @@ class PlainExplainer(Shown, Explains):
 
     def __init__(self, scores: Scores, dataset: Dataset | None = None) -> None:
         """`dataset`: where statements are read; without one only ids, titles and who took what are known."""
-        self.known, self._dataset = scores, dataset
+        self._known, self._dataset, self.newcomers = scores, dataset, tuple[Newcomer, ...]()
+
+    @property
+    def known(self) -> Scores:
+        """The recommender."""
+        return self._known
 
     def _shown(self) -> Mapping[str, int | str]:
         return self.known.catalogue._shown()
 
     def _answers(
         self,
-        pairs: ExternalPair | Pairs | Sequence[ExternalPair] | None,
-        history: Sequence[str | int] | None,
-        item: str | int | None,
+        asked: Sequence[Person],
         contributions: bool,
         without: Sequence[str],
         swap: Mapping[str, str] | None,
     ) -> list[Explanation]:
-        ids, asked = self.known.catalogue, self.known
-        people = named(ids, pairs, history, item)
+        ids, scores = self.known.catalogue, self.known
         if without or swap:
-            users = [ids.users.values[user] for user, _, _ in people if user is not None]
-            asked = asked.changed(users, history=history, without=without, swap=swap)
-        return [self._explained(asked, user, thing, seen) for user, thing, seen in people]
+            users = [ids.users.values[user] for user, _, _ in asked if user is not None]
+            new = [[ids.items.values[one] for one in taken] for user, _, taken in asked if user is None]
+            scores = scores.changed(users, history=new[0] if new else None, without=without, swap=swap)
+        return [self._explained(scores, *one) for one in asked]
 
-    def meeting(self, newcomer: Newcomer) -> Self:
-        """This explainer, to whom any `history`, also an empty one, is that of this newcomer."""
-        return type(self)(self.known.meeting(newcomer), self._dataset)
+    def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
+        newcomer = self.known.newcomer_of(about, history)
+        return self._with(newcomer, self.known.meeting(newcomer), self._facts.meeting(about))
+
+    def _offering(self, text: str) -> Self:
+        scores, item = self.known.offering(text)
+        return self._with(item, scores, self._facts.offering(scores.catalogue, item))
+
+    def _with(self, newcomer: Newcomer, scores: Scores, facts: Facts) -> Self:
+        found = type(self)(scores, self._dataset)
+        found.newcomers, found._facts = (*self.newcomers, newcomer), facts
+        return found
 
     def stream(self, pair: ExternalPair | None = None, **how: Any) -> Iterator[str]:  # noqa: ANN401 - as `explain`
         """The text of one pair, whole."""
@@ -118,7 +139,9 @@ class PlainExplainer(Shown, Explains):
 
     @cached_property
     def _facts(self) -> Facts:
-        return Facts(self.known.catalogue, self._dataset)
+        nothing = KnownStatements(pl.DataFrame(schema=STATEMENTS))
+        told = nothing if self._dataset is None else KnownStatements.read(self._dataset)
+        return Facts(self.known.catalogue, told)
 
     def _explained(self, scores: Scores, user: int | None, item: int, history: list[int]) -> Explanation:
         ids, known = scores.catalogue, getattr(scores, "behaviour", None)
@@ -130,7 +153,7 @@ class PlainExplainer(Shown, Explains):
             because = scores.because(ids.users.values[user], ids.items.values[item])
             history = ids.histories[user].tolist()
         seen = [one for one in dict.fromkeys(history) if one != item]
-        tokens = tokens_of(because, known)
+        tokens = traced(tokens_of(because, known), self.newcomers)
         told = _Told(self._facts, user, item)
         glosses = {gloss.casefold() for token in tokens if token.side == "item" for gloss in token.gloss}
         told.tell(because, seen, glosses)

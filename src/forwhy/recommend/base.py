@@ -120,10 +120,7 @@ class Recommender(Shown, ABC):
 
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
         """Words of a person by a text, and by internal items."""
-        raise UserError(
-            "this recommender reads no text about people: give a history of items, or ask a run of because, or of beat "
-            "with vocabulary.text_first = 3"
-        )
+        raise _reads_no("people: give a history of items")
 
     # --- what people ask
 
@@ -235,8 +232,6 @@ class Recommender(Shown, ABC):
         Raises:
             UserError: a blank text, an unknown id, a recommender without text-first words.
         """
-        if not about.strip():
-            raise UserError("the text about the person is blank: say what they like or dislike")
         return self._newcomer(about, self._items(_listed(history)))
 
     def meeting(self, newcomer: Newcomer) -> Self:
@@ -245,16 +240,15 @@ class Recommender(Shown, ABC):
             "this recommender has no words of people; ask a run of beat or because, which has some"
         )
 
-    def offering(self, title: str, text: str) -> tuple[Self, Newcomer]:
+    def offering(self, text: str) -> tuple[Self, Newcomer]:
         """This recommender with an item more, the catalogue's last one, which nobody took; and its words by its text.
+
+        The first line of the text is its title.
 
         Raises:
             UserError: a blank text, a recommender without text-first words.
         """
-        raise UserError(
-            "this recommender reads no text about things: name an item, or ask a run of because, or of beat "
-            "with vocabulary.text_first = 3"
-        )
+        raise _reads_no("things: name an item")
 
     # --- how it is answered
 
@@ -316,6 +310,13 @@ def _top(scores: Scores, k: int, hidden: Ints) -> Listed:
         allowed, values = allowed[reaching], values[reaching]
     order = np.argsort(-values, kind="stable")[:k]
     return allowed[order], values[order]
+
+
+def _reads_no(remedy: str) -> UserError:
+    return UserError(
+        f"this recommender reads no text about {remedy}, or ask a run of because, or of beat with "
+        "vocabulary.text_first = 3"
+    )
 
 
 def _listed(ids: Id | Sequence[Id]) -> list[Id]:

@@ -6,7 +6,6 @@ Shapes: B people, I items, V width of a text's vector.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
@@ -15,12 +14,10 @@ from numpy.typing import NDArray
 
 from forwhy.data.because import Because
 from forwhy.data.histories import Histories
-from forwhy.errors import UserError
 from forwhy.graph.representations import Representations
 from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.text.encoder import text_encoder
-from forwhy.text.statements import likes_and_dislikes
-from forwhy.vocabulary.newcomers import Newcomer, assemble
+from forwhy.vocabulary.newcomers import Newcomer, somebody, something
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 
@@ -65,15 +62,9 @@ class BehaviourRecommender(Recommender):
         return self._with(words.rewrite([words.user_codes(*person) for person in known], without, swap))
 
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
-        words = self.behaviour
-        if not (isinstance(words, Vocabulary) and words.text_means):
+        if not isinstance(words := self.behaviour, Vocabulary):
             return super()._newcomer(about, history)
-        likes, dislikes = likes_and_dislikes(about)
-        if dislikes and not likes:
-            raise UserError("the text about the person only says what they dislike: say what they like, too")
-        # A vector hardly tells praise of a thing from blame, so what they dislike is left out.
-        (text_V,) = text_encoder(self.encoder).encode([", ".join(likes) if dislikes else about])
-        return replace(assemble(words, "user", history=history.tolist(), text=text_V), text=about)
+        return somebody(words, text_encoder(self.encoder), about, history.tolist())
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """As of every recommender; the words of the newcomer score."""
@@ -83,16 +74,12 @@ class BehaviourRecommender(Recommender):
         met.newcomer = newcomer
         return met
 
-    def offering(self, title: str, text: str) -> tuple[Self, Newcomer]:
+    def offering(self, text: str) -> tuple[Self, Newcomer]:
         """As of every recommender; the words of the item score."""
-        words = self.behaviour
-        if not (isinstance(words, Vocabulary) and words.text_means):
-            return super().offering(title, text)
-        if not text.strip():
-            raise UserError("the text about the item is blank: say what it is")
-        (text_V,) = text_encoder(self.encoder).encode([text])
-        item = assemble(words, "item", text=text_V)
-        return self._with(words.offering(title, item.codes)), item
+        if not isinstance(words := self.behaviour, Vocabulary):
+            return super().offering(text)
+        item = something(words, text_encoder(self.encoder), text)
+        return self._with(words.offering(item.title, item.codes)), item
 
     def _with(self, words: Vocabulary) -> Self:
         changed = type(self)(words, self.encoder)

@@ -7,7 +7,7 @@ Legend: N entities of a side, n neighbours, S slots, M codeword width, V encoder
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.errors import UserError
+from forwhy.text.encoder import TextEncoder
+from forwhy.text.statements import likes_and_dislikes
 from forwhy.vocabulary.vocabulary import Floats, Vocabulary
 
 SEMANTIC, COLLABORATIVE = 50, 20
@@ -26,11 +28,14 @@ REFINED = 0.25
 """What collaborative neighbours say of a graph word, against the semantic ones."""
 TEXT_COUNTS = 3.0
 """A text about somebody weighs as many items of their history."""
+TITLE = 120
+"""Characters of the title of an item that is known by its text."""
 
 Kind = Literal["text", "history", "semantic", "collaborative"]
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True)
+class Origin:
     """Where a word came from."""
 
     kind: Kind
@@ -54,7 +59,9 @@ class Newcomer:
     origins: list[list[Origin]]
     """By slot: from whom the word came, the most important first."""
     text: str = ""
-    """The text about them, where who asked kept it."""
+    """What the text says that they were made of: about somebody whole, of an item what stands below its title."""
+    title: str = ""
+    """Of an item: the first line of its text."""
 
 
 class _Voices(NamedTuple):
@@ -64,6 +71,48 @@ class _Voices(NamedTuple):
     side: Side
     numbers: Sequence[int | None]
     added_nSM: Floats
+
+
+def somebody(
+    vocabulary: Vocabulary, encoder: TextEncoder, about: str, history: Sequence[int] = ()
+) -> Newcomer:
+    """Words of a person by a text about themselves, alone or beside internal items that they took.
+
+    What they dislike makes no words: a vector hardly tells praise of a thing from blame.
+
+    Raises:
+        UserError: A text that is blank or only says what they dislike; a vocabulary without text-first words.
+    """
+    if not about.strip():
+        raise UserError("the text about the person is blank: say what they like or dislike")
+    _check_reads_texts(vocabulary)
+    likes, dislikes = likes_and_dislikes(about)
+    if dislikes and not likes:
+        raise UserError("the text about the person only says what they dislike: say what they like, too")
+    (text_V,) = encoder.encode([", ".join(likes) if dislikes else about])
+    return replace(assemble(vocabulary, "user", history=history, text=text_V), text=about)
+
+
+def something(vocabulary: Vocabulary, encoder: TextEncoder, text: str) -> Newcomer:
+    """Words of an item that nobody took, by its text, whose first line is its title.
+
+    Raises:
+        UserError: A blank text; a vocabulary without text-first words.
+    """
+    if not text.strip():
+        raise UserError("the text about the item is blank: say what it is")
+    _check_reads_texts(vocabulary)
+    title, _, rest = text.strip().removeprefix("Title:").strip().partition("\n")
+    (text_V,) = encoder.encode([text])
+    return replace(assemble(vocabulary, "item", text=text_V), text=rest, title=title.strip()[:TITLE])
+
+
+def _check_reads_texts(vocabulary: Vocabulary) -> None:
+    if not vocabulary.text_means:
+        raise UserError(
+            "this vocabulary has no text-first words, so it reads no text about people or items: give ids, or learn it "
+            "with vocabulary.text_first = 3"
+        )
 
 
 def assemble(
@@ -85,8 +134,8 @@ def assemble(
     """
     if side == "item" and len(history):
         raise UserError("an item has no history; give the text of the item")
-    if text is not None and not vocabulary.text_means:
-        raise UserError("this vocabulary has no text-first words; learn it with vocabulary.text_first = 3")
+    if text is not None:
+        _check_reads_texts(vocabulary)
     if text is not None and not np.abs(text).sum() > 0:
         text = None  # a blank text has a vector of zeros
     if text is None and not len(history):
@@ -190,7 +239,7 @@ def _origins(
             if pull > 0
         ]
         whole = sum(origin.weight for origin in pulls)
-        pulls = [origin._replace(weight=origin.weight / whole) for origin in pulls]
+        pulls = [replace(origin, weight=origin.weight / whole) for origin in pulls]
         found.append(sorted(pulls, key=lambda origin: -origin.weight))
     return found
 
