@@ -264,13 +264,12 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
             carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
             table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
         found.append(table)
-    # What a line of a claim has quoted is not said again.
-    named = {name for claim in explanation.claims for name in claim.evidence[1 if checked else 0 :]}
-    shown = [one for one in explanation.evidence.statements if one.id in named]
-    found += [cut(f"  [{one.id}] {one.text} ({one.source}, {one.about})", width) for one in shown]
+    if not checked:  # whose lines quote them
+        statements = explanation.evidence.statements
+        found += [cut(f"  [{one.id}] {one.text} ({one.source}, {one.about})", width) for one in statements]
     if items := explanation.evidence.items:
-        named_items = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
-        found.append(f"most like it in their history: {plain(named_items)}")
+        named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
+        found.append(f"most like it in their history: {plain(named)}")
     return found
 
 

@@ -93,23 +93,19 @@ def claim_lines(
     None where the text is made of its claims, as a plain reason is: it quotes what they rest on.
     """
     said = [claim["text"] for claim in claims]
-    if " ".join(said) == text:
+    if not said or " ".join(said) == text:
         return []
     known = {one["id"]: one for one in evidence["statements"]}
     most = min(max(map(len, said)), width // 2)
-    return [
-        cut(f"{cut(claim['text'], most):<{most}}  <- {_behind(claim['evidence'], known)}", width)
-        for claim in claims
-    ]
-
-
-def _behind(evidence: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> str:
-    """The first of these statements, and the names of the others."""
-    if not evidence:
-        return "unsupported"
-    one, others = known[evidence[0]], "".join(f", {name}" for name in evidence[1:])
-    place = SAID_IN.get((one["side"], one["source"]), one["source"])
-    return f'{one["id"]} "{one["text"]}" ({place}){others}'
+    lines = []
+    for claim in claims:
+        start, end = f"{cut(claim['text'], most):<{most}}  <- unsupported", ""
+        if claim["evidence"]:
+            one = known[claim["evidence"][0]]
+            place = SAID_IN.get((one["side"], one["source"]), one["source"])
+            start, end = f'{start.removesuffix("unsupported")}{one["id"]} "{one["text"]}', f'" ({place})'
+        lines.append(cut(start, width - len(end)) + end)
+    return lines
 
 
 def because_lines(
