@@ -65,8 +65,8 @@ def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[
     [
         ({"pairs": (99, 1)}, "unknown user id 99"),
         ({"pairs": (0, "nowhere")}, "unknown item id 'nowhere'"),
-        ({"history": [], "item": 1}, "give pairs, or history"),
-        ({"history": [2]}, "give pairs, or history"),
+        ({"history": [], "item": 1}, "give pairs, or one of user="),
+        ({"history": [2]}, "give pairs, or one of user="),
         ({"history": [77], "item": 1}, "unknown item id 77"),
     ],
 )
@@ -155,11 +155,11 @@ def test_an_exchanged_token_reads_as_the_other(kind: str, request: pytest.Fixtur
 def test_the_model_cannot_see_what_is_taken_out(explainer: BeatExplainer, town: Dataset) -> None:
     """Whatever stood at the hidden place, the model says the same of it, alone or in a batch."""
     tokens = explainer.known.token_names("user", 2)
-    changed = explainer._changed(explainer._subjects((2, 4), None, None), [tokens[3]], None)
-    row = changed._row(changed._subjects((2, 4), None, None)[0])
+    changed = explainer._changed(explainer._subjects((2, 4), {})[1], [tokens[3]], None)
+    row = changed._row(changed._subjects((2, 4), {})[1][0])
     assert row.hidden == (3,)
     others = [replace(row, user=(*row.user[:3], code, *row.user[4:])) for code in range(8)]
-    plain = [explainer._row(subject) for subject in explainer._subjects([(5, 4), (7, 1)], None, None)]
+    plain = [explainer._row(subject) for subject in explainer._subjects([(5, 4), (7, 1)], {})[1]]
     reader, generation = explainer.reader, explainer.config.generation
     texts = reader.write([*others, *plain], generation)
     assert len(set(texts[:8])) == 1

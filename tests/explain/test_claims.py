@@ -2,8 +2,8 @@
 
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
+from forwhy.errors import UserError
 from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import StatementEvidence, Subject
 from forwhy.explain.options import MOST_SHOWN, ShownConfig
@@ -44,5 +44,5 @@ def test_a_caveat_speaks_of_the_dislikes_that_are_nearest(
 def test_the_prompt_is_offered_no_more_statements_than_there_are(kind: str) -> None:
     most = MOST_SHOWN[kind]
     assert getattr(ShownConfig(**{kind: most}), kind) == most
-    with pytest.raises(ValidationError, match=f"less than or equal to {most}"):
+    with pytest.raises(UserError, match=f"less than or equal to {most}"):
         ShownConfig(**{kind: most + 1})

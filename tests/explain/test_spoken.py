@@ -77,7 +77,7 @@ def glosses(make: Makers) -> BeatWordsExplainer:
 
 
 def shown(explainer: BeatWordsExplainer, user: int, item: int) -> str:
-    return said(explainer, explainer._subjects((user, item), None, None)[0])
+    return said(explainer, explainer._subjects((user, item), {})[1][0])
 
 
 def said(explainer: BeatWordsExplainer, subject: Subject) -> str:
@@ -138,7 +138,9 @@ def test_examples_are_training_pairs_and_stand_in_the_constant_beginning(
 def test_profiles_are_the_third_way(make: Makers) -> None:
     told = make(shows="profiles")
     assert shown(told, 0, 1) == "\nUser: likes the terrace of place 0\nItem: known for cake 1"
-    assert said(told, told._subjects(None, [2, 5], 1)[0]) == "\nItem: known for cake 1"
+    assert (
+        said(told, told._subjects(None, {"history": [2, 5], "item": 1})[1][0]) == "\nItem: known for cake 1"
+    )
     assert all(token.contribution is None for token in told.explain((0, 1), contributions=True).tokens)
 
 
@@ -148,7 +150,7 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     found = glosses.explain((0, 1), contributions=True)
     assert [token.token for token in found.tokens][:6] == vocabulary.token_names("user", 0)
     gloss = [token.gloss[0] if token.gloss else "" for token in found.tokens[:6]]
-    own = glosses._described(replace(glosses._subjects((0, 1), None, None)[0], text=found.text))
+    own = glosses._described(replace(glosses._subjects((0, 1), {})[1][0], text=found.text))
     for slot, token in enumerate(found.tokens[:6]):
         rest = "; ".join(dict.fromkeys(g for k, g in enumerate(gloss) if g and k != slot))
         sums, _ = glosses.reader.nll([local(glosses).row(pair) for pair in (own, replace(own, user=rest))])

@@ -127,7 +127,7 @@ def test_profiles_are_shown_where_there_are_any_and_only_when_asked(
     hidden = {"instruction": "Say why.", "task_tokens": 3, "profiles": False}
     made = XRecExplainer(configs(prompt=hidden, epochs=0)).fit(profiled, vectors, tmp_path)
     assert made.profiles == {"user": {}, "item": {}}
-    assert "profile" not in made.reader.prompt.decode(made._row(made._subjects((0, 1), None, None)[0]).shown)
+    assert "profile" not in made.reader.prompt.decode(made._row(made._subjects((0, 1), {})[1][0]).shown)
 
 
 def test_hostile_profiles_are_plain_text(xrec: XRecExplainer) -> None:
@@ -157,7 +157,7 @@ def test_an_explanation_says_what_each_vector_was_worth(
 def test_a_newcomer_is_folded_into_the_graph(xrec: XRecExplainer, vectors: CollaborativeVectors) -> None:
     found = xrec.explain(history=[2, 5], item=1)
     assert found.text == "".join(xrec.stream(history=[2, 5], item=1))
-    row = xrec._row(xrec._subjects(None, [2, 5], 1)[0])
+    row = xrec._row(xrec._subjects(None, {"history": [2, 5], "item": 1})[1][0])
     np.testing.assert_allclose(row.user, vectors.representation_for_history([2, 5]), rtol=1e-6)
     assert "User profile" not in xrec.reader.prompt.decode(row.shown)
 

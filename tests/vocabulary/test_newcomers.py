@@ -108,8 +108,11 @@ def test_loaded_from_a_folder_it_finds_the_same_words(
     ours, theirs = assemble(textual, "item", text=text), assemble(loaded, "item", text=text)
     assert ours.tokens == theirs.tokens
     for slot, other in zip(ours.origins, theirs.origins, strict=True):
-        weights = {origin[:3]: origin.weight for origin in slot}
-        assert weights == pytest.approx({origin[:3]: origin.weight for origin in other}, abs=1e-4)
+        ours_of, theirs_of = (
+            {(origin.kind, origin.side, origin.id): origin.weight for origin in origins}
+            for origins in (slot, other)
+        )
+        assert ours_of == pytest.approx(theirs_of, abs=1e-4)
 
 
 def test_what_cannot_be_answered_is_refused(textual: Vocabulary, vocabulary: Vocabulary) -> None:
