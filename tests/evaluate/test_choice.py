@@ -9,7 +9,7 @@ import pytest
 
 from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.data.sample import little_town
-from forwhy.evaluate.choice import FEWEST, chosen, couples, two_choice
+from forwhy.evaluate.choice import FEWEST, chosen, couples, two_choice, whose_profile
 from forwhy.evaluate.document import evaluation_document
 from forwhy.explain.evidence import NllResult
 from forwhy.text.encoder import HashEncoder
@@ -118,3 +118,22 @@ def test_only_people_whose_likes_were_not_read_are_asked_about(town: Dataset) ->
     intents = town.table("intents").with_columns(attitude=pl.lit("dislike"))
     disliked = replace(town, tables={**town.tables, "intents": intents})
     assert "like by history" not in asked(disliked, range(len(town.users)))
+
+
+def test_a_profile_is_held_against_the_own_one_and_against_others() -> None:
+    """By hand; what could be said of anybody gets nothing, whatever it says."""
+    own = ["old maps", "loud drums", "wild rivers", "warm bread", "tall ships", "red barns"]
+    encoder = HashEncoder()
+    cosines = encoder.encode(own) @ encoder.encode(own).T
+    found = whose_profile(own, own, encoder)
+    assert found is not None
+    assert found["people"] == len(own)
+    assert found["right"] == pytest.approx(
+        1 - (cosines.sum() - len(own)) / (len(own) * (len(own) - 1)), abs=1e-5
+    )
+    assert found["intervals"]["right"][0] > 0.5 > 0 > found["shuffled"]
+    general = whose_profile(["likes good things"] * len(own), own, encoder)
+    assert general is not None
+    assert general["right"] == pytest.approx(0, abs=1e-6)
+    assert general["shuffled"] == pytest.approx(0, abs=1e-6)
+    assert whose_profile(own[: FEWEST - 1], own[: FEWEST - 1], encoder) is None

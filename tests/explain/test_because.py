@@ -168,7 +168,7 @@ def test_descriptions_come_first_and_once(because: BecauseExplainer, told: Datas
     assert {len(row.user) for row in first[0]} == {6}
 
 
-def test_who_a_user_is_in_words(because: BecauseExplainer, make: Make, tmp_path: Path) -> None:
+def test_who_a_user_is_in_words(because: BecauseExplainer, make: Make, told: Dataset, tmp_path: Path) -> None:
     described = because.described
     because.described = frozenset({1})
     assert len(because.describe([0, 1])) == 2
@@ -180,7 +180,9 @@ def test_who_a_user_is_in_words(because: BecauseExplainer, make: Make, tmp_path:
     with pytest.raises(UserError, match="explainer.describe above 0"):
         because.describe([0])
     because.described = described
-    assert 0 < len(make(describe=100).described) < 12
+    made = make(describe=100, train_pairs=6)
+    assert {int(user) for user in made._usable(told, "train", 6).users} <= made.described
+    assert 11 not in made.described
 
 
 def test_a_candidate_that_its_pair_makes_likelier_is_preferred(

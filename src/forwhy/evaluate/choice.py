@@ -8,7 +8,7 @@ Shapes: c choices, V dimensions of the text vectors.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +19,7 @@ from forwhy.columns import SPLITS
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.evaluate.controls import deal
 from forwhy.evaluate.gain import Scorer
-from forwhy.evaluate.significance import Floats, Ints, bootstrap_interval, flatten
+from forwhy.evaluate.significance import Floats, Ints, bootstrap_interval, bootstrap_means, flatten
 from forwhy.evaluate.text import Encoder
 from forwhy.graph.representations import Representations
 from forwhy.ridge import ridge
@@ -68,6 +68,27 @@ def two_choice(
         return None
     shares = flatten({name: bootstrap_interval(right_c, seed) for name, right_c in enough.items()})
     return {**shares, "choices": {name: len(right_c) for name, right_c in enough.items()}}
+
+
+def whose_profile(
+    written: Sequence[str], own: Sequence[str], encoder: Encoder, seed: int = 0
+) -> dict[str, Any] | None:
+    """How much more a profile that was written of somebody is like their own profile than like other people's.
+
+    `right`: cosine with the own one minus the mean of the others, over people; `shuffled`: the same of what was written
+    of another person; both with intervals, and `people`. What could be said of anybody has 0 in both. None of too few.
+    """
+    people = np.arange(len(written))
+    if len(people) < FEWEST:
+        return None
+    likeness_pp = encoder.encode(written) @ encoder.encode(own).T
+
+    def margin(dealt: Ints) -> Floats:
+        own_p = likeness_pp[dealt, people]
+        return np.asarray(own_p - (likeness_pp[dealt].sum(1) - own_p) / (len(people) - 1), np.float64)
+
+    found = {"right": margin(people), "shuffled": margin(deal(len(people), seed))}
+    return {**flatten(bootstrap_means(found, seed)), "people": len(people)}
 
 
 def chosen(margin_c: Floats) -> Floats:

@@ -147,6 +147,9 @@ class BecauseExplainer(BeatExplainer):
         ]
         drawn = [every[number] for number in rng.permutation(len(every))[: self.config.describe]]
         self.described = frozenset(entity for side, entity, _ in drawn if side == "user")
+        if self.described and self.config.shown.user:  # what the people of the pairs like stands in prompts
+            pairs = self._usable(dataset, "train", self.config.train_pairs)
+            self.described |= frozenset(pairs.users.tolist())
         return [self._describing(side, entity, partners[side][entity], text) for side, entity, text in drawn]
 
     def _describing(self, side: Side, entity: int, partner: int, text: str | None = None) -> Row:

@@ -236,6 +236,24 @@ def choice_table(runs: Sequence[Examined]) -> Table | None:
     return _table("Whose is it, of two?", runs, [], metrics, found, chance, notes=notes)
 
 
+def profile_table(runs: Sequence[Examined]) -> Table | None:
+    """Likeness of written profiles to people's own ones, above other people's; below it, of another person's."""
+    found = [run.part("profiles") for run in runs]
+    dealt = [
+        [
+            Below(
+                "of another person",
+                {"right": it["shuffled"], "intervals": {"right": it["intervals"]["shuffled"]}},
+            )
+        ]
+        if it
+        else []
+        for it in found
+    ]
+    caption = "Who people are, written from their words: more like their own profile than like others'"
+    return _table(caption, runs, ["people"], ["right"], found, dealt)
+
+
 def retrieval_table(runs: Sequence[Examined]) -> Table | None:
     """Own text among all held-out texts, given the macro words, beside chance."""
     found = [run.part("text_retrieval") for run in runs]

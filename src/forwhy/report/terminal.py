@@ -37,6 +37,7 @@ def render(document: Mapping[str, Any]) -> list[RenderableType]:
         *_drawn(tables.gain_table([run])),
         *_drawn(tables.grounding_table([run])),
         *_drawn(tables.choice_table([run])),
+        *_drawn(tables.profile_table([run])),
         *_drawn(tables.retrieval_table([replace(run, name="macro words")])),
         *_drawn(tables.words_table([replace(run, name="words")])),
         *_lines(protocol_in_words(run.protocol)),
