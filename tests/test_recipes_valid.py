@@ -19,7 +19,7 @@ def test_recipe_loads_and_says_what_it_is(path: Path) -> None:
 
 
 def test_the_named_recipes_are_there() -> None:
-    assert {"demo", "xrec-yelp", "imdb", "beat-ablations"} <= {path.stem for path in RECIPES}
+    assert {"demo", "shop", "xrec-yelp", "imdb", "beat-ablations"} <= {path.stem for path in RECIPES}
 
 
 def test_packaged_recipe_is_found() -> None:

@@ -34,6 +34,7 @@ COMMANDS = {
     "doctor": ("run:doctor", "What this machine has: the first thing to put into a report."),
     "data": ("data:data_app", "Import a dataset; show, audit or export one."),
     "mine": ("mine:mine", "Mine intents, profiles or explanations from training reviews."),
+    "init": ("run:init", "Write a recipe that fits a dataset, each value with its reason."),
     "run": ("run:run", "Bring a run, or a table of runs, up to date."),
     "recommend": ("ask:recommend", "The best items for a person, and why."),
     "explain": ("ask:explain", "Why this person would want this item."),

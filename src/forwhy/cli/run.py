@@ -1,4 +1,4 @@
-"""`forwhy run`: every stage of a recipe, or of a table of them; `forwhy fit`: a system with its defaults.
+"""`forwhy init`: a recipe that fits; `forwhy run`: all its stages; `forwhy fit`: a system with its defaults.
 
 `forwhy demo`: the whole way on a generated little town, no data needed; `forwhy doctor`: what this machine has.
 """
@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 import forwhy.doctor
-from forwhy.cli import JsonFlag, app_of, emit, log, show, show_evaluation, show_examination
+from forwhy.atomic import write_text
+from forwhy.cli import JsonFlag, app_of, emit, log, one_line, show, show_evaluation, show_examination
 from forwhy.cli.ask import described, recommendation
 from forwhy.cli.reasons import add_reasons, items_listed
+from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
+from forwhy.errors import UserError
 from forwhy.recipe import (
     Grid,
     RunFolder,
@@ -27,13 +31,11 @@ from forwhy.recipe import (
     load_recipe,
     packaged_recipe,
     run_grid,
+    suggest,
 )
 from forwhy.recipe import run as run_stages
+from forwhy.recipe.schema import make_recipe
 from forwhy.systems import names
-
-if TYPE_CHECKING:
-    from forwhy.data.dataset import Dataset
-
 
 fit_app = app_of()
 
@@ -47,6 +49,34 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable."),
 ]
+
+
+def init(
+    data: Annotated[Path, typer.Argument(help="Dataset folder, as `forwhy data import` writes it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Recipe to write.")] = Path("recipe.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a recipe that fits a dataset, each value with its reason, and say what it takes here and on more data."""
+    if out.exists() and not force:
+        raise UserError(f"{out}: is there already; give --force to write over it, or another --out")
+    dataset = Dataset.load(data)
+    traits, measured = suggest.Traits.of(dataset), suggest.speed()
+    if not traits.interactions:
+        raise UserError(f"{data}: no training interaction, so nothing to learn from; import it with some")
+    spent, name = suggest.costs(traits, measured), one_line(dataset.name)
+    run = f"forwhy run {out} --out runs/{one_line(data.resolve().name)}"
+    lines = [*suggest.holds(traits, data), "", *suggest.cost_lines(spent, measured)]
+    text = suggest.as_toml(traits, name, str(data), [f"{name}, by `forwhy init`. {run}", *lines])
+    values = tomllib.loads(text)
+    make_recipe(values, out)  # what is written can be run
+    write_text(out, text)
+    why = suggest.chosen(traits)["why"]
+    if as_json:
+        emit({"recipe": str(out), "why": why, "values": values, "costs": spent, "run": run})
+        return
+    show(f"{out}: system {traits.system}. {why}.", *lines, "")
+    typer.echo(run)  # unwrapped, to be pasted
 
 
 def run(
