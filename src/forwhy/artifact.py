@@ -32,6 +32,7 @@ from forwhy.atomic import (
 )
 from forwhy.errors import UserError
 from forwhy.frames import Shown
+from forwhy.hub import local
 
 FORMAT = 2
 """Version of the folder layout; raised when an older library could no longer read the folder."""
@@ -98,12 +99,13 @@ class Saved(Shown, ABC):
         save(Path(folder), self.kind, self.content())
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, **where: Any) -> Self:  # noqa: ANN401 (such as device)
+    def from_pretrained(cls, folder: Path | str, revision: str | None = None, **where: Any) -> Self:  # noqa: ANN401 (such as device)
         """Read a folder that :meth:`save_pretrained` wrote, or a run's folder, in which a stage made such a thing.
 
-        `where` goes to :meth:`restore`; errors as `load`.
+        `folder` may be the name of a pushed one, `org/name`, and `revision` its commit. `where` goes to
+        :meth:`restore`; errors as `load` and `hub.local`.
         """
-        return cls.restore(load(_stage(Path(folder), cls.kind), cls.kind), **where)
+        return cls.restore(load(_stage(local(folder, revision), cls.kind), cls.kind), **where)
 
 
 def _stage(folder: Path, kind: str) -> Path:
@@ -199,7 +201,11 @@ def load(folder: Path, kind: str) -> Artifact:
 
 
 def card(
-    title: str, text: str, measured: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), *tags: str
+    title: str,
+    text: str,
+    measured: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+    *tags: str,
+    **front: object,
 ) -> str:
     """The card of an artifact, a README.md as model hubs show it.
 
@@ -208,14 +214,16 @@ def card(
         text: Paragraphs about it: what it does, how it is loaded, its limits.
         measured: Name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell.
         *tags: What hubs find it by, besides `recommendation`.
+        **front: Further values that hubs read, such as `datasets`.
     """
     if isinstance(measured, Mapping):
         measured = [{"measured in training": name, "": value} for name, value in _flat(measured)]
     head = [list(measured[0]), ["---"] * len(measured[0])] if measured else []
     cells = [*head, *(row.values() for row in measured)]
     rows = "".join(f"| {' | '.join(map(str, row))} |\n" for row in cells)
-    front = f"---\nlibrary_name: forwhy\ntags: [{', '.join(('recommendation', *tags))}]\n---\n"
-    return f"{front}# {title}\n\n{text}\n\n{rows}"
+    more = "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items())  # JSON is YAML
+    top = f"---\nlibrary_name: forwhy\ntags: [{', '.join(('recommendation', *tags))}]\n{more}---\n"
+    return f"{top}# {title}\n\n{text}\n\n{rows}"
 
 
 def _flat(measured: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from forwhy.errors import UserError, need
+from forwhy.hub import fetch as fetch_files
 from forwhy.progress import track, without_bars
 from forwhy.wheels import PACKAGED, ensure, state
 
@@ -111,18 +112,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _locate_hub(model: str, revision: str | None) -> ModelSource:
-    need("huggingface_hub", "llm")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
-        remedy = "check the name and the network once, or name a local model folder"
-        raise UserError(
-            f"model '{model}' is not in the Hub cache and cannot be fetched ({reason}); {remedy}"
-        ) from error
+    path = fetch_files(model, revision, _HUB_FILES)
     return ModelSource(model, path.name, path)
 
 

@@ -37,6 +37,7 @@ from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
+from forwhy.hub import local
 from forwhy.recipe.schema import Grid, dump_model, load_recipe
 from forwhy.recommend.base import Recommender
 from forwhy.systems import METRICS, TEXTS, Run, Stage, System, output_of
@@ -71,7 +72,7 @@ class RunFolder(Run):
         Raises:
             UserError: The folder is missing or is not a run.
         """
-        folder = cls(path)
+        folder = cls(local(path))
         if not folder._is_run():
             if folder.path.is_dir() and any(folder.path.iterdir()):
                 raise UserError(

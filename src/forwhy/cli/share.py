@@ -1,0 +1,37 @@
+"""What leaves this machine or this library: `forwhy push` and `forwhy export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from forwhy import hub
+from forwhy.cli import log, show
+from forwhy.cli.ask import Run
+from forwhy.recipe import RunFolder
+from forwhy.recipe.pushing import write_push
+
+
+def push(
+    run: Run,
+    name: Annotated[str, typer.Argument(help="Repository on the hub, as me/model.")],
+    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
+    dry_run: Annotated[Path | None, typer.Option(help="Write this folder, and upload nothing.")] = None,
+) -> None:
+    """Upload what a run has learned, with a card; the token is read from HF_TOKEN."""
+    folder = RunFolder.open(run)
+    if dry_run is not None:
+        write_push(folder, dry_run, name)
+        show(f"{dry_run}: what would be uploaded to {name}; nothing was")
+        return
+    with TemporaryDirectory() as place:
+        write_push(folder, Path(place) / "push", name)
+        files = [file for file in Path(place).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files) / 1e6
+        seen = "private" if private else "public"
+        log.warning("pushing to %s at %s (%s): %d files, %.1f MB", name, hub.host(), seen, len(files), size)
+        hub.put(Path(place) / "push", name, private)
+    show(f"{hub.host()}/{name}")
