@@ -74,10 +74,17 @@ def _card(run: RunFolder, folder: Path, name: str) -> str:
             )
     about = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     text = about.format(
-        bases=", ".join(bases) or "none", system=recipe.system, name=name, data=clean(dataset.name),
-        fingerprint=dataset.fingerprint, users=len(dataset.users), items=len(dataset.items), held="\n".join(_held(folder)) or "- none",
-        samples="\n".join(samples) or "None: this run writes no texts.", written=WRITTEN if samples else "",
-    )  # fmt: skip
+        bases=", ".join(bases) or "none",
+        system=recipe.system,
+        name=name,
+        data=clean(dataset.name),
+        fingerprint=dataset.fingerprint,
+        users=len(dataset.users),
+        items=len(dataset.items),
+        held="\n".join(_held(folder)) or "- none",
+        samples="\n".join(samples) or "None: this run writes no texts.",
+        written=WRITTEN if samples else "",
+    )
     found = {
         "task": {"type": "recommendation", "name": "recommendation"},
         "dataset": {"type": slug, "name": dataset.name},
