@@ -238,7 +238,9 @@ def test_hub_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise LocalEntryNotFoundError("no connection\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(UserError, match=r"org/name' is no folder, is not in the Hub cache .*name a local folder"):
+    with pytest.raises(
+        UserError, match=r"org/name' is no folder, is not in the Hub cache .*name a local folder"
+    ):
         locate("org/name")
     seen: dict[str, object] = {}
 
