@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Self
+from copy import copy
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -18,14 +19,13 @@ from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
-from forwhy.frames import Shown
+from forwhy.frames import Shown, Table, ids_of
+from forwhy.recommend.rules import Listed, Rules
 from forwhy.vocabulary.newcomers import Newcomer
 
 Id = str | int
 Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
-Listed = tuple[Ints, Scores]
-"""Items and their scores, best first."""
 
 BLOCK_SCORES = 1 << 22
 """Scores held at once (4 bytes each): 16 MiB, whatever the catalogue."""
@@ -42,6 +42,8 @@ class Recommender(Shown, ABC):
     """Whether its lists are much cheaper than scores of the whole catalogue, so that lists are what is evaluated."""
     newcomer: Newcomer | None = None
     """Who is met, see `meeting`; None: nobody."""
+    rules: Rules | None = None
+    """What a shop wants of the lists, see `under`; scores know nothing of it."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
@@ -126,22 +128,26 @@ class Recommender(Shown, ABC):
 
     def recommend(
         self,
-        users: Id | Sequence[Id] | None = None,
+        users: Any = None,  # noqa: ANN401 - an id, or several in a list, array, series or frame
         *,
-        history: Sequence[Id] | None = None,
+        history: Any = None,  # noqa: ANN401 - alike
         about: str | None = None,
         k: int = 10,
         filter_seen: bool = True,
+        exclude: Any = None,  # noqa: ANN401 - as of `Rules.of`
+        only: Any = None,  # noqa: ANN401
+        boost: Any = None,  # noqa: ANN401
         without: Sequence[str] = (),
         swap: Mapping[str, str] | None = None,
-    ) -> pl.DataFrame:
-        """The `k` best items of each person: user_id, item_id, score, rank (and title when known).
+    ) -> Table:
+        """The `k` best items of each person: user_id, item_id, score, rank; title when known, boost when given.
 
-        `users`: an id or a list of ids. `history`: an item id or a list of them, of one person, used instead of what
-        training knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or
+        `users`: ids, also of a frame's `user_id`. `history`: item ids of one person, used instead of what training
+        knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or
         beside a history (`newcomer_of`). `filter_seen` leaves out training items and the history. `without`: words of
-        these people that count as none; `swap`: words that count as another one of their book. Best first; equal scores
-        in catalogue order; fewer rows when the catalogue ends.
+        these people that count as none; `swap`: words that count as another one of their book. `exclude`, `only`,
+        `boost`: items left out, the only ones, and what is added to an item's score (`Rules.of`), before a list is cut
+        to `k`. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
         Cost: one pass over the catalogue per person.
 
         Raises:
@@ -149,29 +155,31 @@ class Recommender(Shown, ABC):
         """
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item")
+        ruled = self.under(Rules.of(self.catalogue.items, exclude, only, boost))
         if about is not None:
             if users is not None:
                 raise UserError("a text is about somebody new: leave out the user, or the text")
-            taken = [] if history is None else _listed(history)
-            met = self.meeting(self.newcomer_of(about, taken))
+            taken = [] if history is None else ids_of(history, "item_id")
+            met = self.meeting(self.newcomer_of(about, taken)).under(ruled.rules)
             return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
-        asked = self.changed(users, history=history, without=without, swap=swap)
+        asked = ruled.changed(users, history=history, without=without, swap=swap)
         if history is not None:
-            return asked._recommend_after(history, [] if users is None else _listed(users), k, filter_seen)
+            people = [] if users is None else ids_of(users, "user_id")
+            return asked._recommend_after(ids_of(history, "item_id"), people, k, filter_seen)
         numbers = self._users(users)
         hidden = [self.catalogue.histories[int(number)] for number in numbers] if filter_seen else None
-        return self._table(numbers.tolist(), asked.lists(numbers, k, hidden))
+        return asked._table(numbers.tolist(), asked.lists(numbers, k, hidden))
 
     def _recommend_after(
         self, history: Sequence[Id], users: Sequence[Id], k: int, filter_seen: bool
-    ) -> pl.DataFrame:
+    ) -> Table:
         if len(users) > 1:
             raise UserError("a history belongs to one person: ask for one user at a time")
         if not self.capabilities.warm:
             raise UserError(
                 "this recommender knows the people of its training alone: name a user, without a history"
             )
-        items = self._items(_listed(history))
+        items = self._items(history)
         if not (len(items) or self.capabilities.cold or self.newcomer):
             raise UserError("the history is empty: give at least one item id")
         numbers = [self.catalogue.users.index(user) for user in users]
@@ -187,7 +195,7 @@ class Recommender(Shown, ABC):
         Raises:
             UserError: unknown id, or two lists of different lengths.
         """
-        left, right = self._users(users), self._items(_listed(items))
+        left, right = self._users(users), self._items(items)
         if len(left) != len(right) and 1 not in (len(left), len(right)):
             raise UserError(f"{len(left)} users for {len(right)} items: give as many, or one of either")
         left, right = np.broadcast_arrays(left, right)
@@ -207,15 +215,15 @@ class Recommender(Shown, ABC):
         """
         number = self.catalogue.items.index(item)
         if history is not None:
-            return self._because(None, number, self._items(_listed(history)))
+            return self._because(None, number, self._items(history))
         (person,) = self._users(user).tolist()
         return self._because(person, number, self.catalogue.histories[person])
 
     def changed(
         self,
-        users: Id | Sequence[Id] | None = None,
+        users: Any = None,  # noqa: ANN401 - as of `recommend`
         *,
-        history: Sequence[Id] | None = None,
+        history: Any = None,  # noqa: ANN401
         without: Sequence[str] = (),
         swap: Mapping[str, str] | None = None,
     ) -> Self:
@@ -223,8 +231,23 @@ class Recommender(Shown, ABC):
         if not (without or swap):
             return self
         if history is not None:
-            return self._rewritten([self._items(_listed(history))], without, swap or {})
-        return self._rewritten(self._users(users).tolist(), without, swap or {})
+            return self._rewritten([self._items(history)], without, swap or {}).under(self.rules)
+        return self._rewritten(self._users(users).tolist(), without, swap or {}).under(self.rules)
+
+    def under(self, rules: Rules | None) -> Self:
+        """This recommender, whose lists keep to these rules too."""
+        if rules is None:
+            return self
+        found = copy(self)
+        found.rules = rules.also(self.rules)
+        return found
+
+    def served(self) -> list[Id]:
+        """Users who can be named to it."""
+        values, known = self.catalogue.users.values, self._has_history()
+        return [
+            user for user, has in zip(values, known.tolist(), strict=True) if has or self.capabilities.cold
+        ]
 
     def newcomer_of(self, about: str, history: Sequence[Id] = ()) -> Newcomer:
         """Words of somebody new by a text about them and items that they took, and from whom each word came.
@@ -232,7 +255,7 @@ class Recommender(Shown, ABC):
         Raises:
             UserError: a blank text, an unknown id, a recommender without text-first words.
         """
-        return self._newcomer(about, self._items(_listed(history)))
+        return self._newcomer(about, self._items(history))
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """This recommender, to whom any `history`, also an empty one, is that of this newcomer."""
@@ -252,10 +275,10 @@ class Recommender(Shown, ABC):
 
     # --- how it is answered
 
-    def _users(self, users: Id | Sequence[Id] | None) -> Ints:
+    def _users(self, users: Any) -> Ints:  # noqa: ANN401 - as of `recommend`
         if users is None:
             raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
-        users = _listed(users)
+        users = ids_of(users, "user_id")
         numbers, known = [self.catalogue.users.index(user) for user in users], self._has_history()
         for user, number in zip(users, numbers, strict=True):
             if not (self.capabilities.cold or known[number]):
@@ -265,8 +288,10 @@ class Recommender(Shown, ABC):
                 )
         return np.array(numbers, dtype=np.int64)
 
-    def _items(self, items: Sequence[Id]) -> Ints:
-        return np.array([self.catalogue.items.index(item) for item in items], dtype=np.int64)
+    def _items(self, items: Any) -> Ints:  # noqa: ANN401 - as of `recommend`
+        return np.array(
+            [self.catalogue.items.index(item) for item in ids_of(items, "item_id")], dtype=np.int64
+        )
 
     def _best(
         self, people: int, score: Callable[[Ints], Scores], k: int, hidden: Sequence[Ints] | None
@@ -274,12 +299,12 @@ class Recommender(Shown, ABC):
         """The lists of so many people, whose rows `score` scores."""
         none = np.empty(0, dtype=np.int64)
         return [
-            _top(scores, k, none if hidden is None else hidden[row])
+            _top(scores, k, none if hidden is None else hidden[row], self.rules)
             for _, rows in _blocks(np.arange(people), len(self.catalogue.items))
             for row, scores in zip(rows, score(rows), strict=True)
         ]
 
-    def _table(self, people: Sequence[int | None], lists: Sequence[Listed]) -> pl.DataFrame:
+    def _table(self, people: Sequence[int | None], lists: Sequence[Listed]) -> Table:
         users, items, titles = self.catalogue.users, self.catalogue.items, self.catalogue.titles
         rows = [
             (None if person is None else users.values[person], items.values[item], score, rank, titles[item])
@@ -288,8 +313,12 @@ class Recommender(Shown, ABC):
         ]
         types = (_dtype(users), _dtype(items), pl.Float32, pl.Int64, pl.String)
         names = ("user_id", "item_id", "score", "rank", "title")
-        table = pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
-        return table if any(titles) else table.drop("title")
+        table = Table(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+        table = table if any(titles) else Table(table.drop("title"))
+        if self.rules is not None and self.rules.bonus_I.any():
+            listed = np.concatenate([np.empty(0, np.int64), *(found for found, _ in lists)])
+            table = Table(table.with_columns(boost=self.rules.bonus_I[listed]))
+        return table
 
 
 def _blocks(people: Ints, n_items: int) -> list[tuple[int, Ints]]:
@@ -298,12 +327,12 @@ def _blocks(people: Ints, n_items: int) -> list[tuple[int, Ints]]:
     return [(start, people[start : start + size]) for start in range(0, len(people), size)]
 
 
-def _top(scores: Scores, k: int, hidden: Ints) -> Listed:
+def _top(scores: Scores, k: int, hidden: Ints, rules: Rules | None = None) -> Listed:
     """The k best items and their scores; equal scores in catalogue order."""
-    open_I = np.ones(len(scores), dtype=bool)
+    open_I = np.ones(len(scores), dtype=bool) if rules is None else rules.open_I.copy()
     open_I[hidden] = False
     allowed = np.flatnonzero(open_I)
-    values = scores[allowed]
+    values = (scores if rules is None else scores + rules.bonus_I)[allowed]
     if k < len(values):
         # All that reach the k-th score, so that a tie across the edge is cut by order, not by chance.
         reaching = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
@@ -319,51 +348,8 @@ def _reads_no(remedy: str) -> UserError:
     )
 
 
-def _listed(ids: Id | Sequence[Id]) -> list[Id]:
-    return [ids] if isinstance(ids, str | int) else list(ids)
-
-
 def _dtype(ids: Ids) -> type[pl.DataType]:
     return pl.Int64 if ids.whole else pl.String
-
-
-# --- What a written item gains for standing in the history already. A model that writes codes knows little of it: two
-# codes of an item may each be likely where the item is not. One number, added to the log-probability of every item of
-# the history, makes taking again as frequent in the lists as it is among validation items: none where nobody does it.
-
-FARTHEST = 20.0
-"""Gains lie between -20 and 20."""
-
-
-def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -> float:
-    """The gain under which these targets are likeliest, given each person's list and scores before any gain.
-
-    Probabilities p of the history's items become p·e^gain, all divided by their new sum. Half a repeated target is
-    added to those seen, so that none among B does not say never. 0 where no list holds an item of its history.
-    """
-    mass_B = np.zeros(len(lists))
-    again_B = np.zeros(len(lists), dtype=bool)
-    for row, (items, scores) in enumerate(lists):
-        mass_B[row] = min(1.0, float(np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()))
-        again_B[row] = targets_B[row] in histories[row]
-    if not mass_B.any():
-        return 0.0
-    # By bisection: how many repeats the model expects grows with the gain.
-    low, high, wanted = -FARTHEST, FARTHEST, float(again_B.sum()) + 0.5
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        odds_B = np.exp(middle) * mass_B
-        expected = (odds_B / (1 - mass_B + odds_B)).sum()
-        low, high = (middle, high) if expected < wanted else (low, middle)
-    return round((low + high) / 2, 3)
-
-
-def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:
-    """A list in its new order; equal scores stay as they stood."""
-    items, scores = listed
-    moved = scores + np.float32(gain) * np.isin(items, history)
-    order = np.argsort(-moved, kind="stable")
-    return items[order], moved[order].astype(np.float32)
 
 
 # --- Recommenders with nothing to train

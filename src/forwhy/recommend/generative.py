@@ -23,9 +23,10 @@ from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Listed, Recommender, Scores, likeliest_gain, with_gain
+from forwhy.recommend.base import Ints, Listed, Recommender, Scores
 from forwhy.recommend.beams import BeamDecoder, TreeReader, exact_scores
 from forwhy.recommend.options import GenerativeOptions
+from forwhy.recommend.repeats import likeliest_gain, with_gain
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.engine import Task, kept_generators, resolve_device, seed_everything
@@ -196,25 +197,30 @@ class GenerativeRecommender(Recommender, Saved):
     def lists_after(
         self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
     ) -> list[Listed]:
-        """The `k` best items after each history, best first, without those that `hidden` names for it.
-
-        Fewer where the catalogue ends.
-        """
+        """The `k` best items after each history, best first, without those that `hidden` names for it."""
+        rules, trie, open_items = self.rules, self._trie, np.arange(len(self.catalogue.items))
+        if rules is not None and self.config.decoding == "legal":
+            # What a code's probability is shared with are the items that exist, so all are scored.
+            return super().lists_after(histories, k, hidden)
+        if rules is not None and len(open_items := rules.plain()):
+            trie = CodeTrie.from_codes(self.index.codes[open_items], self.index.sizes)
         recent = histories.last(self.window)
-        left_out = (
-            [recent.items[:0]] * len(recent) if hidden is None else [np.unique(items) for items in hidden]
-        )
+        none = [recent.items[:0]] * len(recent)
+        left_out = none if hidden is None else [np.unique(items) for items in hidden]
         widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
         lists: list[Listed] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
-        for width in np.unique(widths).tolist():
+        for width in np.unique(widths).tolist() if len(open_items) else ():
             rows = np.flatnonzero(widths == width).tolist()
-            decoder = self.network.beams(self._trie, self.config, width)
+            decoder = self.network.beams(trie, self.config, width)
             found = decoder.search([self.network.tokens.history(recent[row]) for row in rows])
             for row, items, scores in zip(rows, found.items.numpy(), found.scores.numpy(), strict=True):
-                items, scores = with_gain((items, scores), recent[row], self.repeat_gain)
+                items, scores = with_gain((open_items[items], scores), recent[row], self.repeat_gain)
                 kept = ~np.isin(items, left_out[row])
                 lists[row] = (items[kept][:k], scores[kept][:k])
-        return lists
+        if rules is None or not len(rules.boosted()):
+            return lists
+        scores_BM = self._scores_of_after(recent, rules.boosted())
+        return [rules.with_boosted(*row, k) for row in zip(lists, scores_BM, left_out, strict=True)]
 
     def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
         """The `k` best items of each internal user, after what they took in training."""

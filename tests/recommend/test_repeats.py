@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from forwhy.data.histories import Histories
-from forwhy.recommend.base import likeliest_gain, with_gain
+from forwhy.recommend.repeats import likeliest_gain, with_gain
 
 
 def listed(*pairs: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,145 @@
+"""What a shop wants of every list, whatever the scores say: items left out, only some items, a bonus for an item.
+
+Shapes: I items, M items with a bonus, K places of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.columns import ROW
+from forwhy.data.dataset import Ids
+from forwhy.data.sources.files import READERS, read_rows, require_file, with_origin
+from forwhy.errors import UserError
+from forwhy.frames import ids_of
+
+Listed = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Items and their scores, best first."""
+FILES = (*READERS, ".txt")
+"""Extensions of files that hold rules; `.txt`: an id a line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """Which items may be listed and what is added to their scores, before a list is cut to its length.
+
+    A bonus is added, in units of the score, and no factor: scores are inner products or log-probabilities, which may be
+    below zero, where a factor would lower what it should lift.
+    """
+
+    open_I: NDArray[np.bool_]
+    """Whether each item may be listed."""
+    bonus_I: NDArray[np.float32]
+    """What is added to the score of each; 0: nothing."""
+
+    @classmethod
+    def of(cls, items: Ids, exclude: Any = None, only: Any = None, boost: Any = None) -> Self | None:  # noqa: ANN401
+        """Rules as people give them; None without any.
+
+        Args:
+            items: The catalogue's ids.
+            exclude: Items that no list holds, such as unavailable ones: ids, a frame with `item_id`, or the `Path` of a
+                file (CSV, TSV, JSONL, parquet with a column `item_id`; `.txt` with an id a line).
+            only: The only items that a list may hold, given alike.
+            boost: Item -> what is added to its score, below zero to lower it; or a frame or file with `item_id` and
+                `boost`.
+
+        Raises:
+            UserError: An unknown id or a bonus that is no number, with its file and row; no item is left.
+        """
+        if exclude is None and only is None and boost is None:
+            return None
+        open_I, bonus_I = np.full(len(items), only is None), np.zeros(len(items), np.float32)
+        if only is not None:
+            open_I[_numbers(items, *_rows("only", only, "item_id"))] = True
+        if exclude is not None:
+            open_I[_numbers(items, *_rows("exclude", exclude, "item_id"))] = False
+        if boost is not None:
+            place, rows = _rows("boost", boost, "item_id", "boost")
+            bonus_I[_numbers(items, place, rows)] = _bonuses(place, rows)
+        if not open_I.any():
+            raise UserError("exclude and only leave no item to list; exclude fewer, or name more in only")
+        return cls(open_I, bonus_I)
+
+    def also(self, other: Self | None) -> Self:
+        """Under others too: what both let through, with the bonuses of both."""
+        if other is None:
+            return self
+        return replace(self, open_I=self.open_I & other.open_I, bonus_I=self.bonus_I + other.bonus_I)
+
+    def plain(self) -> NDArray[np.int64]:
+        """Open items without a bonus."""
+        return np.flatnonzero(self.open_I & (self.bonus_I == 0))
+
+    def boosted(self) -> NDArray[np.int64]:
+        """[M] Open items with a bonus."""
+        return np.flatnonzero(self.open_I & (self.bonus_I != 0))
+
+    def with_boosted(
+        self, listed: Listed, scores_M: NDArray[np.float32], hidden: NDArray[np.int64], k: int
+    ) -> Listed:
+        """The best `k` of a list of plain items and the boosted ones that are not hidden; of equals the listed."""
+        boosted = self.boosted()
+        shown = ~np.isin(boosted, hidden)
+        items = np.append(listed[0], boosted[shown])
+        scores = np.append(listed[1], (scores_M + self.bonus_I[boosted])[shown])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return items[order], scores[order]
+
+
+def _rows(option: str, given: Any, *columns: str) -> tuple[str, pl.DataFrame]:  # noqa: ANN401 - of any library
+    """Where rules stand, for messages, and their rows as text, numbered."""
+    if isinstance(given, Path):
+        frame, option = _file(given), str(given)
+        if missing := [name for name in columns if name not in frame.columns]:
+            raise UserError(
+                f"{option}: no column '{missing[0]}'; a file for this has {' and '.join(columns)}"
+            )
+        return option, frame.select(pl.col(columns).cast(pl.String).str.strip_chars(), ROW)
+    if isinstance(given, Mapping):
+        values = {"item_id": list(given), "boost": list(given.values())}
+    else:
+        values = {name: ids_of(given, name) if name == "item_id" else given[name] for name in columns}
+    texts = {name: [str(value) for value in values[name]] for name in columns}
+    return option, pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String)).with_row_index(ROW, 1)
+
+
+def _file(path: Path) -> pl.DataFrame:
+    if path.suffix.lower() != ".txt":
+        return read_rows(path)
+    require_file(path)
+    lines = with_origin(pl.DataFrame({"item_id": path.read_text(encoding="utf-8").splitlines()}), path)
+    return lines.filter(pl.col("item_id").str.strip_chars() != "")
+
+
+def _numbers(items: Ids, place: str, rows: pl.DataFrame) -> NDArray[np.int64]:
+    """Internal numbers; an unknown id is told by its row."""
+    numbers = items.numbers(rows["item_id"])
+    for place_in in np.flatnonzero(numbers < 0).tolist():
+        try:
+            numbers[place_in] = items.index(rows["item_id"][place_in] or "")
+        except UserError as error:
+            raise UserError(f"{place}: row {rows[ROW][place_in]}: {error}") from None
+    return numbers
+
+
+def _bonuses(place: str, rows: pl.DataFrame) -> NDArray[np.float32]:
+    """[rows] what is added; a row that is no number, or an item that has two, is told by its row."""
+    bonuses = rows["boost"].cast(pl.Float32, strict=False).fill_null(np.nan).to_numpy()
+    wrong = np.flatnonzero(~np.isfinite(bonuses)).tolist()
+    twice = np.flatnonzero(~rows["item_id"].is_first_distinct().to_numpy()).tolist()
+    for rows_in, why in (
+        (wrong, "boost {1!r} is no number; give what is added to the score, such as 0.5 or -0.5"),
+        (twice, "item {0!r} has a boost already; leave one out"),
+    ):
+        if rows_in:
+            found = rows.row(rows_in[0], named=True)
+            raise UserError(f"{place}: row {found[ROW]}: {why.format(found['item_id'], found['boost'])}")
+    return bonuses
