@@ -59,6 +59,20 @@ def test_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: 
     assert (tmp_path / "out" / "explainer" / "config.json").is_file()
 
 
+def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: Path) -> None:
+    """Its blocks as printed, one after the other, on a tiny run."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "shop").symlink_to(tiny_run)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "python.md", "python"):
+        exec(block, names)  # noqa: S102 - our own document
+    assert len(names["why"]) == names["top"].height == 15
+    assert names["first"] not in names["today"].recommend(names["users"], k=30)["item_id"].to_list()
+    assert (tmp_path / "recommendations.parquet").is_file()
+
+
 def test_the_two_commands_come_first() -> None:
     first = blocks(ROOT / "README.md", "bash")[0]
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.data.intents import IntentsConfig as IntentsConfig, entity_phrases as entity_phrases
     from forwhy.data.sample import little_town as little_town
     from forwhy.errors import UserError as UserError
+    from forwhy.explain.evidence import Explanation as Explanation
     from forwhy.explain.base import Explainer as Explainer
     from forwhy.explain.because import BecauseExplainer as BecauseExplainer
     from forwhy.explain.beat import BeatExplainer as BeatExplainer, BeatWordsExplainer as BeatWordsExplainer
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
         CollaborativeConfig as CollaborativeConfig,
         CollaborativeVectors as CollaborativeVectors,
     )
+    from forwhy.frames import Table as Table
+    from forwhy.opened import Explanations as Explanations, OpenRun as OpenRun, open as open
     from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
     from forwhy.recommend.base import (
         PopularityRecommender as PopularityRecommender,

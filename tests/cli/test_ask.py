@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from forwhy.cli.reasons import add_reasons
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recipe import RunFolder, load_recipe
+from forwhy.recipe import load_recipe
 from forwhy.recipe import run as start
 from forwhy.systems.beat import Beat
 
@@ -234,22 +233,49 @@ def test_a_shop_without_explanations_has_reasons(
     assert "no words of people" in cli.refusal("recommend", run, "--user", user, "--without", "<u.macro_1>")
 
 
-def test_an_item_that_nobody_took_has_a_plain_reason(cli: Any, tiny_run: Path, tmp_path: Path) -> None:
-    """The trained explainer knows nothing of it."""
-    folder = RunFolder.open(tiny_run)
-    explainer, document = (
-        folder.explainer(),
-        {"user": folder.recommender().catalogue.users.values[0], "items": []},
+def test_rules_of_a_shop_from_options_and_files(
+    cli: Any, tiny_run: Path, tiny_town: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = tiny_town.users.values[1]
+    best = [row["item_id"] for row in cli.document("recommend", tiny_run, "--user", user, "-k", 4)["items"]]
+    (tmp_path / "gone.csv").write_text(f"item_id\n{best[0]}\n{best[1]}\n")
+    (tmp_path / "push.csv").write_text(f"item_id,boost\n{best[3]},100\n")
+    given = ["--exclude", f"{best[0]},{best[1]}"], ["--exclude", best[0], "--exclude", best[1]]
+    for options in (*given, ["--exclude", tmp_path / "gone.csv"]):
+        found = cli.document("recommend", tiny_run, "--user", user, "-k", 2, *options)["items"]
+        assert [row["item_id"] for row in found] == best[2:]
+    rules = ["--only", ",".join(best[1:]), "--boost", tmp_path / "push.csv"]
+    found = cli.document("recommend", tiny_run, "--user", user, *rules)["items"]
+    assert [row["item_id"] for row in found] == [best[3], best[1], best[2]]
+    assert [row["boost"] for row in found] == [100.0, 0.0, 0.0]
+    assert cli.call("recommend", tiny_run, "--user", user, *rules) == 0
+    assert "(+100 boost)" in capsys.readouterr().out
+
+
+def test_rules_that_cannot_be(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "gone.csv").write_text(f"item_id\n{tiny_town.items.values[0]}\nno-such-thing\n")
+    asked = ["recommend", tiny_run, "--user", tiny_town.users.values[1]]
+    told = cli.refusal(*asked, "--exclude", tmp_path / "gone.csv")
+    assert "gone.csv: row 2: unknown item id 'no-such-thing'; " in told
+    assert "absent.csv: no such file" in cli.refusal(*asked, "--only", tmp_path / "absent.csv")
+    assert "give one file, or ids" in cli.refusal(*asked, "--only", tmp_path / "gone.csv", "--only", "x")
+    assert "--user and --all" in cli.refusal(*asked, "--all", "--out", tmp_path / "all.csv")
+    assert "name the file" in cli.refusal("recommend", tiny_run, "--all")
+    changed = ["--without", "<u.macro_1>", "--out", tmp_path / "all.csv"]
+    assert "--without and --swap are about one person" in cli.refusal(
+        "recommend", tiny_run, "--all", *changed
     )
-    known = explainer.known
-    rows = [{"item_id": item} for item in known.catalogue.items.values[:2]]
-    explainer._known = replace(known, seen=known.seen[known.seen[:, 1] != 0])
-    document["items"] = rows
-    add_reasons(explainer, document, spare=lambda: folder.recipe.plain_reasons(folder))
-    assert rows[0]["claims"]
-    assert rows[0]["explanation"].endswith(".")
-    assert rows[1]["claims"] == []
-    assert rows[1]["because"]["kind"] == "words"
+    assert list(tmp_path.iterdir()) == [tmp_path / "gone.csv"]
+
+
+def test_everybody_into_a_file(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "all.jsonl"
+    told = cli.document("recommend", tiny_run, "--all", "--out", out, "-k", 2)
+    rows = pl.read_ndjson(out)
+    assert told == {"out": str(out), "users": rows["user_id"].n_unique()}
+    user = tiny_town.users.values[1]
+    alone = cli.document("recommend", tiny_run, "--user", user, "-k", 2)["items"]
+    assert rows.filter(user_id=user)["item_id"].to_list() == [row["item_id"] for row in alone]
 
 
 def test_who_a_user_is_asks_for_a_run_that_can_say_it(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:

@@ -145,7 +145,7 @@ class Dataset(Shown):
 
     def _shown(self) -> dict[str, int | str]:
         counts = {name: frame.height for name, frame in self.tables.items()}
-        return {"name": self.name, **counts, "users": len(self.users), "items": len(self.items)}
+        return {"name": self.name, "users": len(self.users), "items": len(self.items), **counts}
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""

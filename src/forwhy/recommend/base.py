@@ -244,10 +244,8 @@ class Recommender(Shown, ABC):
 
     def served(self) -> list[Id]:
         """Users who can be named to it."""
-        values, known = self.catalogue.users.values, self._has_history()
-        return [
-            user for user, has in zip(values, known.tolist(), strict=True) if has or self.capabilities.cold
-        ]
+        served = self._has_history() | self.capabilities.cold
+        return [self.catalogue.users.values[user] for user in np.flatnonzero(served).tolist()]
 
     def newcomer_of(self, about: str, history: Sequence[Id] = ()) -> Newcomer:
         """Words of somebody new by a text about them and items that they took, and from whom each word came.

@@ -23,10 +23,11 @@ from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Listed, Recommender, Scores
+from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.recommend.beams import BeamDecoder, TreeReader, exact_scores
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.recommend.repeats import likeliest_gain, with_gain
+from forwhy.recommend.rules import Listed
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.engine import Task, kept_generators, resolve_device, seed_everything

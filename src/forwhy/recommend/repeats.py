@@ -8,7 +8,8 @@ validation items: none where nobody does it.
 import numpy as np
 
 from forwhy.data.histories import Histories
-from forwhy.recommend.base import Ints, Listed
+from forwhy.recommend.base import Ints
+from forwhy.recommend.rules import Listed
 
 FARTHEST = 20.0
 """Gains lie between -20 and 20."""
