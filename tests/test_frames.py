@@ -51,7 +51,7 @@ def test_one_id_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (pl.DataFrame({"user": [1]}), "without the column 'user_id': it has user"),
+        (pl.DataFrame({"user": [1]}), "no column 'user_id'; it has user"),
         ([1, None], "row 2: None is no user_id"),
         ([float("nan")], "row 1: nan is no user_id"),
         ([1.5], "row 1: 1.5 is no user_id"),

@@ -112,8 +112,8 @@ def test_unavailable_items_are_in_no_list(
     tiny_run: Path, opened: OpenRun, users: list[Any], tmp_path: Path
 ) -> None:
     best = opened.recommend(users[0], 2)["item_id"].to_list()
-    (tmp_path / "gone.txt").write_text(f"{best[0]}\n")
-    without = forwhy.open(tiny_run, unavailable=tmp_path / "gone.txt")
+    (tmp_path / "gone.csv").write_text(f"item_id\n{best[0]}\n")
+    without = forwhy.open(tiny_run, unavailable=tmp_path / "gone.csv")
     assert without.recommend(users[0], 1)["item_id"].to_list() == best[1:]
     assert without.recommend(users[0], 1, exclude=best[1])["item_id"][0] not in best
     assert best[0] not in without.recommend(history=[best[1]], k=40, filter_seen=False)["item_id"].to_list()

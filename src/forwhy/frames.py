@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from html import escape
 from typing import Any
 
@@ -39,17 +39,10 @@ def ids_of(given: Any, column: str) -> list[Id]:  # noqa: ANN401 - of any librar
         given = given.collect()
     if hasattr(given, "columns"):
         if column not in given.columns:
-            raise UserError(
-                f"a frame without the column {column!r}: it has {', '.join(map(str, given.columns))}"
-            )
+            raise UserError(f"a frame has no column {column!r}; it has {', '.join(map(str, given.columns))}")
         given = given[column]
-    given = (
-        given.tolist()
-        if hasattr(given, "tolist")
-        else given.to_list()
-        if hasattr(given, "to_list")
-        else given
-    )
+    for how in ("to_list", "tolist"):
+        given = getattr(given, how)() if hasattr(given, how) else given
     if isinstance(given, str | int):
         return [given]
     return [_id(value, row, column) for row, value in enumerate(given, start=1)]
@@ -60,9 +53,7 @@ def _id(value: Any, row: int, column: str) -> Id:  # noqa: ANN401 - of any libra
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str | int):
-        raise UserError(
-            f"row {row}: {value!r} is no {column}; give text or a whole number, or leave the row out"
-        )
+        raise UserError(f"row {row}: {value!r} is no {column}; give text or a whole number, or leave it out")
     return value
 
 
@@ -70,14 +61,10 @@ def pairs_of(given: Any) -> list[tuple[Id, Id]]:  # noqa: ANN401 - of any librar
     """Pairs of a user and an item, from a list of them or a frame with `user_id` and `item_id`."""
     if hasattr(given, "columns"):
         return list(zip(ids_of(given, "user_id"), ids_of(given, "item_id"), strict=True))
-    return [_pair(row, pair) for row, pair in enumerate(given, start=1)]
-
-
-def _pair(row: int, given: Any) -> tuple[Id, Id]:  # noqa: ANN401 - of any library
-    ids = [given] if isinstance(given, str | int) else ids_of(given, "id")
-    if len(ids) != 2:
-        raise UserError(f"row {row}: {str(given)[:60]!r} is no pair; give (user, item)")
-    return ids[0], ids[1]
+    pairs = [ids_of(pair, "id") for pair in given]
+    if wrong := [row for row, pair in enumerate(pairs, start=1) if len(pair) != 2]:
+        raise UserError(f"row {wrong[0]}: {given[wrong[0] - 1]!r} is no pair; give (user, item)")
+    return [(user, item) for user, item in pairs]
 
 
 # --- how it is shown
@@ -99,14 +86,9 @@ class Shown:
         return f"<{type(self).__name__}{': ' if told else ''}{', '.join(told)}>"
 
     def _repr_html_(self) -> str:
-        """As notebooks ask for it."""
-        return html_table(type(self).__name__, self._shown().items())
-
-
-def html_table(title: str, rows: Iterable[tuple[str, int | str]]) -> str:
-    """Two columns of text, which may be anybody's, as HTML."""
-    cells = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(f'{value:,}' if isinstance(value, int) else value)}</td></tr>"
-        for name, value in rows
-    )
-    return f"<table><caption>{escape(title)}</caption>{cells}</table>"
+        """As notebooks ask for it: two columns of text, which may be anybody's."""
+        texts = (
+            (name, f"{value:,}" if isinstance(value, int) else value) for name, value in self._shown().items()
+        )
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in texts)
+        return f"<table><caption>{escape(type(self).__name__)}</caption>{rows}</table>"

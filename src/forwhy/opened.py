@@ -63,7 +63,7 @@ class Explanations(Shown, list[Explanation]):
         return Table(pl.DataFrame({"user_id": users, "item_id": items}).with_columns(_columns(self)))
 
     def to_pandas(self) -> Any:  # noqa: ANN401 - pandas is an extra
-        """As `to_polars`, a pandas frame."""
+        """The same as a pandas frame."""
         return self.to_polars().to_pandas()
 
     def _repr_html_(self) -> str:
@@ -108,13 +108,8 @@ class OpenRun(Shown):
     ) -> Table:
         """The `k` best items of each user, or of somebody new with a history or a text about them.
 
-        Args:
-            users: Ids of users, or a frame with `user_id`.
-            k: Items of each list.
-            history: Instead of users: items that one person took, oldest first.
-            about: Instead of users, alone or beside a history: a text about somebody new.
-            explain: Also why: columns `explanation` and `because` (which items of the history carried the score most).
-            rules: `exclude`, `only`, `boost`, `filter_seen`, `without`, `swap`, as of `Recommender.recommend`.
+        Arguments as of `Recommender.recommend` (`rules`: `exclude`, `only`, `boost`, `filter_seen`, `without`, `swap`).
+        `explain`: also why, in `explanation`, and in `because` which items of the history carried the score most.
 
         Raises:
             UserError: An unknown id, nobody named, somebody whom the system cannot serve.
@@ -139,16 +134,11 @@ class OpenRun(Shown):
         about: str | None = None,
         **how: Unpack[Asked],
     ) -> Any:  # noqa: ANN401 - one `Explanation` or `Explanations`
-        """Why a user would want an item: one `Explanation` of a pair, `Explanations` of several.
+        """Why a user would want an item: an `Explanation` of one (user, item), `Explanations` of several.
 
-        Where nothing is trained, or nothing known of an item, the reason is a plain sentence of what carried the score.
-
-        Args:
-            pairs: (user, item), several, or a frame with `user_id` and `item_id`, such as what `recommend` gives.
-            history: Instead of a user, with `item`: items that one person took.
-            item: The item to explain for a history or a text.
-            about: Instead of a user, alone or beside a history: a text about somebody new.
-            how: `contributions`, `without`, `swap`, as of `Explainer.explain`.
+        `pairs` may be a frame with `user_id` and `item_id`, such as what `recommend` gives. `history`, a text `about`
+        somebody, or both stand instead of a user, with `item`. The rest is as of `Explainer.explain`. Where nothing is
+        trained, or nothing known of an item, the reason is a plain sentence of what carried the score.
 
         Raises:
             UserError: An unknown id, nobody or nothing named, somebody whom the system cannot serve.
@@ -161,8 +151,7 @@ class OpenRun(Shown):
                 raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
             return self.reasons(None, history, [item], **how)[0]
         wanted = pairs_of([pairs] if is_single(pairs) else pairs)
-        users, items = [user for user, _ in wanted], [item for _, item in wanted]
-        told = self.reasons(users, None, items, **how)
+        told = self.reasons([user for user, _ in wanted], None, [item for _, item in wanted], **how)
         return told[0] if is_single(pairs) else Explanations(told, wanted)
 
     def reasons(
@@ -223,16 +212,23 @@ class OpenRun(Shown):
 
     # --- everybody
 
-    def recommend_all(self, out: Path | str, k: int = 10, *, explain: bool = False, **rules: Any) -> int:  # noqa: ANN401
-        """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`).
+    def recommend_all(
+        self,
+        out: Path | str,
+        k: int = 10,
+        *,
+        explain: bool = False,
+        filter_seen: bool = True,
+        exclude: Any = None,  # noqa: ANN401
+        only: Any = None,  # noqa: ANN401
+        boost: Any = None,  # noqa: ANN401
+    ) -> int:
+        """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`); how many.
 
         Memory is that of a block of users. The file is there whole or not at all; a killed call, made again, goes on.
 
-        Returns:
-            How many users have a list.
-
         Raises:
-            UserError: Another extension, a full disk, nobody to serve.
+            UserError: Another extension, a full disk, nobody to serve, as `recommend`.
         """
         out, users = Path(out), self.recommender.served()
         if out.suffix not in SINKS or out.is_dir():
@@ -241,37 +237,36 @@ class OpenRun(Shown):
             )
         if not users:
             raise UserError(f"{self.folder.path}: nobody to recommend to: no user has training interactions")
-        table, size = out.suffix == ".csv", EXPLAINED_TOGETHER if explain else TOGETHER
-        parts = self._kept(out, [k, explain, size, table], rules)
+        asked, size = copy(self), EXPLAINED_TOGETHER if explain else TOGETHER
+        items = self.recommender.catalogue.items
+        asked.recommender = self.recommender.under(Rules.of(items, exclude, only, boost))
+        parts = asked._kept(out, k, explain, filter_seen, size)
         for start in track(range(0, len(users), size), "recommending"):
             part = parts / f"{start:012}.parquet"
             if not part.exists():
-                listed = self.recommend(users[start : start + size], k, explain=explain, **rules)
+                some = users[start : start + size]
+                listed = asked.recommend(some, k, explain=explain, filter_seen=filter_seen)
+                if explain and out.suffix == ".csv":  # which has no lists
+                    texts = [json.dumps(ids) for ids in listed["because"].to_list()]
+                    listed = Table(listed.with_columns(pl.Series("because", texts, pl.String)))
                 with atomic_file(part) as temporary:
-                    (_flat(listed) if table and explain else listed).write_parquet(temporary)
+                    listed.write_parquet(temporary)
         with atomic_file(out) as temporary:
             SINKS[out.suffix](pl.scan_parquet(parts / "*.parquet"), temporary)
         shutil.rmtree(parts)
         return len(users)
 
-    def _kept(self, out: Path, asked: list[Any], rules: Mapping[str, Any]) -> Path:
-        """Where finished pieces of just this question lie; those of others are gone."""
-        catalogue = self.recommender.catalogue
-        ruled = self.recommender.under(
-            Rules.of(catalogue.items, *(rules.get(name) for name in ("exclude", "only", "boost")))
-        )
-        digest = hashlib.sha256(catalogue.taken.tobytes())
-        if ruled.rules is not None:
-            digest.update(ruled.rules.open_I.tobytes() + ruled.rules.bonus_I.tobytes())
-        others = {
-            name: repr(value) for name, value in rules.items() if name not in ("exclude", "only", "boost")
-        }
-        known = [self.folder.recipe.model_dump(mode="json"), self.folder.state(), asked, others]
+    def _kept(self, out: Path, *question: int) -> Path:
+        """Where finished blocks of just this question lie; those of others are removed."""
+        rules = self.recommender.rules
+        digest = hashlib.sha256(self.recommender.catalogue.taken.tobytes())
+        if rules is not None:
+            digest.update(rules.open_I.tobytes() + rules.bonus_I.tobytes())
+        known = [out.suffix, question, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
         digest.update(json.dumps(known, sort_keys=True).encode())
         kept = out.with_name(f".{out.name}.{digest.hexdigest()[:16]}.parts")
-        for other in out.parent.glob(f".{out.name}.*.parts"):
-            if other != kept:
-                shutil.rmtree(other)
+        for other in set(out.parent.glob(f".{out.name}.*.parts")) - {kept}:
+            shutil.rmtree(other)
         return kept
 
 
@@ -281,10 +276,3 @@ def _columns(told: Sequence[Explanation]) -> list[pl.Series]:
     ids = [[str(share.item_id) for share in shares] for shares in behind]
     texts = pl.Series("explanation", [one.text for one in told], pl.String)
     return [texts, pl.Series("because", ids, pl.List(pl.String))]
-
-
-def _flat(table: pl.DataFrame) -> pl.DataFrame:
-    """Lists as JSON, for a file of lines."""
-    return table.with_columns(
-        pl.Series("because", [json.dumps(ids) for ids in table["because"].to_list()], pl.String)
-    )

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from forwhy.columns import ROW
 from forwhy.data.dataset import Ids
-from forwhy.data.sources.files import READERS, read_rows, require_file, with_origin
+from forwhy.data.sources.files import read_rows
 from forwhy.errors import UserError
 from forwhy.frames import ids_of
 
 Listed = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Items and their scores, best first."""
-FILES = (*READERS, ".txt")
-"""Extensions of files that hold rules; `.txt`: an id a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class Rules:
         Args:
             items: The catalogue's ids.
             exclude: Items that no list holds, such as unavailable ones: ids, a frame with `item_id`, or the `Path` of a
-                file (CSV, TSV, JSONL, parquet with a column `item_id`; `.txt` with an id a line).
+                CSV, TSV, JSONL or parquet file of such.
             only: The only items that a list may hold, given alike.
             boost: Item -> what is added to its score, below zero to lower it; or a frame or file with `item_id` and
                 `boost`.
@@ -86,10 +84,9 @@ class Rules:
         self, listed: Listed, scores_M: NDArray[np.float32], hidden: NDArray[np.int64], k: int
     ) -> Listed:
         """The best `k` of a list of plain items and the boosted ones that are not hidden; of equals the listed."""
-        boosted = self.boosted()
-        shown = ~np.isin(boosted, hidden)
-        items = np.append(listed[0], boosted[shown])
-        scores = np.append(listed[1], (scores_M + self.bonus_I[boosted])[shown])
+        shown = ~np.isin(self.boosted(), hidden)
+        items = np.append(listed[0], self.boosted()[shown])
+        scores = np.append(listed[1], (scores_M + self.bonus_I[self.boosted()])[shown])
         order = np.argsort(-scores, kind="stable")[:k]
         return items[order], scores[order]
 
@@ -97,49 +94,38 @@ class Rules:
 def _rows(option: str, given: Any, *columns: str) -> tuple[str, pl.DataFrame]:  # noqa: ANN401 - of any library
     """Where rules stand, for messages, and their rows as text, numbered."""
     if isinstance(given, Path):
-        frame, option = _file(given), str(given)
+        frame, option = read_rows(given), str(given)
         if missing := [name for name in columns if name not in frame.columns]:
             raise UserError(
                 f"{option}: no column '{missing[0]}'; a file for this has {' and '.join(columns)}"
             )
         return option, frame.select(pl.col(columns).cast(pl.String).str.strip_chars(), ROW)
+    values: Any = given
     if isinstance(given, Mapping):
         values = {"item_id": list(given), "boost": list(given.values())}
-    else:
-        values = {name: ids_of(given, name) if name == "item_id" else given[name] for name in columns}
-    texts = {name: [str(value) for value in values[name]] for name in columns}
-    return option, pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String)).with_row_index(ROW, 1)
-
-
-def _file(path: Path) -> pl.DataFrame:
-    if path.suffix.lower() != ".txt":
-        return read_rows(path)
-    require_file(path)
-    lines = with_origin(pl.DataFrame({"item_id": path.read_text(encoding="utf-8").splitlines()}), path)
-    return lines.filter(pl.col("item_id").str.strip_chars() != "")
+    texts = {name: list(map(str, values[name])) for name in columns[1:]}
+    ids = ids_of(values if hasattr(values, "columns") or not texts else values["item_id"], "item_id")
+    return option, pl.DataFrame({"item_id": list(map(str, ids)), **texts}).with_row_index(ROW, 1)
 
 
 def _numbers(items: Ids, place: str, rows: pl.DataFrame) -> NDArray[np.int64]:
     """Internal numbers; an unknown id is told by its row."""
     numbers = items.numbers(rows["item_id"])
-    for place_in in np.flatnonzero(numbers < 0).tolist():
+    for unknown in np.flatnonzero(numbers < 0).tolist():
         try:
-            numbers[place_in] = items.index(rows["item_id"][place_in] or "")
+            items.index(rows["item_id"][unknown] or "")
         except UserError as error:
-            raise UserError(f"{place}: row {rows[ROW][place_in]}: {error}") from None
+            raise UserError(f"{place}: row {rows[ROW][unknown]}: {error}") from None
     return numbers
 
 
 def _bonuses(place: str, rows: pl.DataFrame) -> NDArray[np.float32]:
-    """[rows] what is added; a row that is no number, or an item that has two, is told by its row."""
+    """[rows] what is added; a row that is no number, or an item's second one, is told."""
     bonuses = rows["boost"].cast(pl.Float32, strict=False).fill_null(np.nan).to_numpy()
-    wrong = np.flatnonzero(~np.isfinite(bonuses)).tolist()
-    twice = np.flatnonzero(~rows["item_id"].is_first_distinct().to_numpy()).tolist()
-    for rows_in, why in (
-        (wrong, "boost {1!r} is no number; give what is added to the score, such as 0.5 or -0.5"),
-        (twice, "item {0!r} has a boost already; leave one out"),
-    ):
-        if rows_in:
-            found = rows.row(rows_in[0], named=True)
-            raise UserError(f"{place}: row {found[ROW]}: {why.format(found['item_id'], found['boost'])}")
+    if len(wrong := rows.filter(~np.isfinite(bonuses) | ~rows["item_id"].is_first_distinct().to_numpy())):
+        row = wrong.row(0, named=True)
+        raise UserError(
+            f"{place}: row {row[ROW]}: {row['boost']!r} is no boost, or the second one of item {row['item_id']!r}; "
+            "give each one number that is added to the score, such as 0.5 or -0.5"
+        )
     return bonuses
