@@ -73,13 +73,20 @@ def test_somebody_new_by_a_history(opened: OpenRun) -> None:
     assert told.text == listed["explanation"][0]
 
 
+def test_pairs_say_whom_it_is_about(opened: OpenRun, users: list[Any]) -> None:
+    with pytest.raises(UserError, match="leave out history, or the pairs"):
+        opened.explain((users[0], opened.recommender.catalogue.items.values[0]), history=[])
+    with pytest.raises(UserError, match="give pairs, or one of user="):
+        opened.explain()
+
+
 def test_an_item_that_nobody_took_has_a_plain_reason(tiny_run: Path, users: list[Any]) -> None:
     """The trained explainer knows nothing of it; the order of pairs stays."""
     opened = forwhy.open(tiny_run)
     explainer = opened.folder.explainer()
     known = explainer.known
     explainer._known = replace(known, seen=known.seen[known.seen[:, 1] != 0])
-    opened._parts["explainer"] = explainer
+    opened._explainers["trained"] = explainer
     new, other = known.catalogue.items.values[:2]
     told = opened.explain([(users[0], new), (users[0], other), (users[1], new)])
     assert [bool(one.claims) for one in told] == [True, False, True]

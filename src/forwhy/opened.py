@@ -7,20 +7,21 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import polars as pl
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
-from forwhy.explain.evidence import Asked, Explanation, is_single
+from forwhy.explain.asking import Asked, AskedWho, Explains, is_single
+from forwhy.explain.evidence import Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of
 from forwhy.progress import track
 from forwhy.recipe import RunFolder
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.rules import Rules
-from forwhy.vocabulary.newcomers import Newcomer
 
 SINKS: Mapping[str, Callable[..., object]] = {
     ".parquet": pl.LazyFrame.sink_parquet,
@@ -33,8 +34,6 @@ TOGETHER, EXPLAINED_TOGETHER = 1024, 32
 """People whose lists are made, or made and explained, between two pieces that are kept."""
 BEHIND = 3
 """Items of the history that are named beside a reason."""
-TITLE = 120
-"""Characters of the title of an item that is known by its text."""
 
 
 def open(path: Path | str, unavailable: Any = None) -> OpenRun:  # noqa: A001, ANN401 - as people guess it
@@ -77,10 +76,27 @@ class OpenRun(Shown):
     """
 
     def __init__(self, folder: RunFolder, unavailable: Any = None) -> None:  # noqa: ANN401 - as `open`
-        self.folder = folder
-        self._parts: dict[str, Any] = {}
-        recommender = folder.recommender()
-        self.recommender: Recommender = recommender.under(Rules.of(recommender.catalogue.items, unavailable))
+        self.folder, self._unavailable = folder, unavailable
+        self._explainers: dict[str, Explains] = {}
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """What lists items."""
+        found = self.folder.recommender()
+        return found.under(Rules.of(found.catalogue.items, self._unavailable))
+
+    def reasoner(self, item: Id | None = None) -> Any:  # noqa: ANN401 - of any system
+        """What says why; plain sentences where no explainer is trained, or where it knows nothing of this item."""
+        found = self._explainer("trained", self.folder.reasons)
+        knows = getattr(found.known, "knows_item", None)
+        if item is None or knows is None or knows(found.known.catalogue.items.index(item)):
+            return found
+        return self._explainer("plain", lambda: self.folder.recipe.plain_reasons(self.folder))
+
+    def _explainer(self, name: str, load: Callable[[], Explains]) -> Explains:
+        if name not in self._explainers:
+            self._explainers[name] = load()
+        return self._explainers[name]
 
     def _shown(self) -> Mapping[str, int | str]:
         return {
@@ -88,11 +104,6 @@ class OpenRun(Shown):
             "system": self.folder.recipe.system,
             **self.recommender._shown(),
         }
-
-    def _part(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - of any system
-        if name not in self._parts:
-            self._parts[name] = make()
-        return self._parts[name]
 
     # --- asking
 
@@ -114,90 +125,56 @@ class OpenRun(Shown):
         Raises:
             UserError: An unknown id, nobody named, somebody whom the system cannot serve.
         """
-        if about is not None:
-            taken = [] if history is None else history
-            return self.meeting(about, taken).recommend(users, k, history=taken, explain=explain, **rules)
-        table = self.recommender.recommend(users, history=history, k=k, **rules)
+        table = self.recommender.recommend(users, history=history, about=about, k=k, **rules)
         if not explain:
             return table
+        named = table["user_id"].to_list() if history is None and about is None else None
         changes = {name: rules[name] for name in ("without", "swap") if name in rules}
-        named = None if history is not None else table["user_id"].to_list()
-        told = self.reasons(named, history, table["item_id"].to_list(), **changes)
+        told = self.reasons(table["item_id"].to_list(), named, history=history, about=about, **changes)
         return Table(table.with_columns(_columns(told)))
 
-    def explain(
-        self,
-        pairs: Any = None,  # noqa: ANN401
-        *,
-        history: Any = None,  # noqa: ANN401
-        item: Id | None = None,
-        about: str | None = None,
-        **how: Unpack[Asked],
-    ) -> Any:  # noqa: ANN401 - one `Explanation` or `Explanations`
+    def explain(self, pairs: Any = None, **asked: Unpack[AskedWho]) -> Any:  # noqa: ANN401
         """Why a user would want an item: an `Explanation` of one (user, item), `Explanations` of several.
 
-        `pairs` may be a frame with `user_id` and `item_id`, such as what `recommend` gives. `history`, a text `about`
-        somebody, or both stand instead of a user, with `item`. The rest is as of `Explainer.explain`. Where nothing is
-        trained, or nothing known of an item, the reason is a plain sentence of what carried the score.
+        Args:
+            pairs: (user, item), several, or a frame with `user_id` and `item_id`, such as what `recommend` gives.
+            **asked: Instead of pairs `history`, `about` or both, with `item`, as of `Explainer.explain`.
 
         Raises:
             UserError: An unknown id, nobody or nothing named, somebody whom the system cannot serve.
         """
-        if about is not None:
-            taken = [] if history is None else history
-            return self.meeting(about, taken).explain(history=taken, item=item, **how)
         if pairs is None:
-            if history is None or item is None:
-                raise UserError("explain: give pairs, or history=[items the user likes] together with item=…")
-            return self.reasons(None, history, [item], **how)[0]
-        wanted = pairs_of([pairs] if is_single(pairs) else pairs)
-        told = self.reasons([user for user, _ in wanted], None, [item for _, item in wanted], **how)
+            if asked.get("history") is not None:
+                asked["history"] = ids_of(asked["history"], "item_id")
+            return self.reasoner(asked.get("item")).explain(**asked)
+        if who := asked.keys() - Asked.__annotations__:
+            raise UserError(f"explain: pairs say whom it is about; leave out {', '.join(who)}, or the pairs")
+        wanted, how = pairs_of([pairs] if is_single(pairs) else pairs), cast("Asked", asked)
+        told = self.reasons([item for _, item in wanted], [user for user, _ in wanted], **how)
         return told[0] if is_single(pairs) else Explanations(told, wanted)
 
     def reasons(
         self,
-        users: Sequence[Id] | None,
-        history: Any,  # noqa: ANN401
         items: Sequence[Id],
+        users: Sequence[Id] | None = None,
+        *,
+        history: Any = None,  # noqa: ANN401
+        about: str | None = None,
         **how: Unpack[Asked],
     ) -> list[Explanation]:
-        """Why each user, or somebody with a history, would want each item."""
-        if users is None:
-            taken = ids_of(history, "item_id")
-            return [self.reasoner(item).explain(history=taken, item=item, **how) for item in items]
+        """Why each of these users, or else one person with a history or a text, would want each item."""
         found: dict[int, Explanation] = {}
         reasoners = [self.reasoner(item) for item in items]
         for one in {id(reasoner): reasoner for reasoner in reasoners}.values():
             rows = [row for row, reasoner in enumerate(reasoners) if reasoner is one]
-            told = one.explain([(users[row], items[row]) for row in rows], **how)
+            if users is not None:
+                told = one.explain([(users[row], items[row]) for row in rows], **how)
+            else:
+                taken = None if history is None else ids_of(history, "item_id")
+                host, who = one.introduced(history=taken, about=about)
+                told = [host.explain(**who, item=items[row], **how) for row in rows]
             found |= zip(rows, told, strict=True)
         return [found[row] for row in range(len(items))]
-
-    def reasoner(self, item: Id) -> Any:  # noqa: ANN401 - of any system
-        """What says why somebody would want an item: plain sentences where the explainer knows nothing of it."""
-        found = self._part("explainer", self.folder.reasons)
-        knows = getattr(found.known, "knows_item", None)
-        if knows is not None and not knows(found.known.catalogue.items.index(item)):
-            found = self._part("plain", lambda: self.folder.recipe.plain_reasons(self.folder))
-        newcomer = self.recommender.newcomer
-        return found if newcomer is None else found.meeting(newcomer)
-
-    def meeting(self, about: str, history: Any = ()) -> OpenRun:  # noqa: ANN401
-        """This run, to which any `history`, also an empty one, is that of somebody new whom a text is about."""
-        met, mine = copy(self), self.recommender
-        met.recommender = mine.meeting(mine.newcomer_of(about, ids_of(history, "item_id"))).under(mine.rules)
-        return met
-
-    def offering(self, text: str) -> tuple[OpenRun, Newcomer]:
-        """This run with an item more, the catalogue's last, by its text, its title in the first line; and its words."""
-        title, _, rest = text.strip().removeprefix("Title:").strip().partition("\n")
-        found, title = copy(self), title.strip()[:TITLE]
-        found.recommender, words = self.recommender.offering(title, text)
-        explainer = self._part(
-            "explainer", self.folder.explainer
-        )  # of a system with words, as its recommender offers
-        found._parts = {"explainer": explainer.offering(title, rest, words)}
-        return found, words
 
     # --- what it learned
 

@@ -14,15 +14,15 @@ import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plain, show
-from forwhy.cli.newcomers import items_named, met, one_person, reasons_for, traced, whence
+from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, traced, whence
 from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
 from forwhy.errors import UserError
+from forwhy.opened import OpenRun
+from forwhy.opened import open as open_run
 from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
-    from forwhy.explain.asking import Who
     from forwhy.explain.evidence import Explanation
-    from forwhy.explain.plain import PlainExplainer
     from forwhy.recommend.base import Recommender
     from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -38,6 +38,19 @@ Swap = Annotated[
 ]
 About = Annotated[
     str | None, typer.Option(help="Instead of a user, alone or beside --history: a text about them.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Items that no list holds, such as unavailable ones: ids with commas, repeatable, or a file with item_id."
+    ),
+]
+Only = Annotated[list[str] | None, typer.Option(help="The only items that a list may hold, given alike.")]
+Boost = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with item_id and boost: what is added to an item's score, below zero to lower it."
+    ),
 ]
 GLOSSES = 3
 """Phrases of a token that are shown."""
@@ -56,9 +69,18 @@ def recommend(
         ),
     ] = None,
     about: About = None,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Instead of a user: all of them, into --out.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
     with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
+    exclude: Exclude = None,
+    only: Only = None,
+    boost: Boost = None,
     without: Without = None,
     swap: Swap = None,
     as_json: JsonFlag = False,
@@ -67,28 +89,43 @@ def recommend(
 
     With --without or --swap also what they would be if the person had other tokens.
     """
-    one_person(user, history, about)
-    folder, changes = RunFolder.open(run), _changes(without, swap)
-    recommender, taken = met(folder.recommender(), history, about)
-    document = recommendation(recommender, user, taken, k, with_seen)
-    after = recommender.changed(user, history=taken, **changes) if changes else None
-    who: Who = {"about": about, "history": taken}
-    explainer = folder.reasons().introduced(**who)[0] if explain else None
-
-    def spare() -> PlainExplainer:
-        return folder.recipe.plain_reasons(folder).introduced(**who)[0]
-
-    if explainer is not None:
-        add_reasons(explainer, document, taken, spare)
-    if after is not None:
-        changed = recommendation(after, user, taken, k, with_seen)
-        if explainer is not None:
-            add_reasons(explainer, changed, taken, spare, **changes)
+    one_person(user, history, about, everyone or out is not None)
+    changes, opened = _changes(without, swap), open_run(run)
+    catalogue = opened.recommender.catalogue
+    wanted: dict[str, Any] = {"k": k, "filter_seen": not with_seen, "boost": boost}
+    wanted |= {"exclude": items_or_file(catalogue, exclude), "only": items_or_file(catalogue, only)}
+    if everyone or out is not None:
+        if changes:
+            raise UserError("--all: --without and --swap are about one person; leave them out, or name one")
+        _everyone(opened, out, explain, as_json, wanted)
+        return
+    recommender, taken = met(opened.recommender, history, about)
+    document = recommendation(recommender, user, taken, **wanted)
+    if explain:
+        add_reasons(opened, document, about)
+    if changes:
+        after = recommender.changed(user, history=taken, **changes)
+        changed = recommendation(after, user, taken, **wanted)
+        if explain:
+            add_reasons(opened, changed, about, **changes)
         document["changed"] = {**changes, "tokens": changed["tokens"], "items": changed["items"]}
     if as_json:
         emit(document if about is None else {"about": about, **document})
     else:
         show(*_recommended(document))
+
+
+def _everyone(
+    opened: OpenRun, out: Path | None, explain: bool, as_json: bool, wanted: Mapping[str, Any]
+) -> None:
+    """Everybody's lists into a file."""
+    if out is None:
+        raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
+    users = opened.recommend_all(out, explain=explain, **wanted)
+    if as_json:
+        emit({"out": str(out), "users": users})
+    else:
+        show(f"{out}: lists of {users:,} users")
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
@@ -134,15 +171,13 @@ def recommendation(
     recommender: Recommender,
     user: str | int | None,
     history: Sequence[str | int] | None,
-    k: int,
-    with_seen: bool = False,
+    **wanted: Any,  # noqa: ANN401 - as `Recommender.recommend`
 ) -> dict[str, Any]:
     """A person's tokens (none where the run's system has no vocabulary) and top items as a document."""
     catalogue = recommender.catalogue
-    table = recommender.recommend(user, history=history, k=k, filter_seen=not with_seen)
-    rows = table.select("item_id", "score", "rank").to_dicts()
+    rows = recommender.recommend(user, history=history, **wanted).drop("user_id").to_dicts()
     for row in rows:
-        row["title"] = catalogue.titles[catalogue.items.index(row["item_id"])]
+        row.setdefault("title", "")
     person: int | list[int]
     if user is None:
         about: dict[str, Any] = {"user": None, "history": history}
@@ -201,8 +236,7 @@ def explain(
     one_person(user, history, about)
     if item_text is None or item is not None:
         one_of({"--item": item, "--item-text": item_text})
-    folder, changes = RunFolder.open(run), _changes(without, swap)
-    explainer = reasons_for(folder, item)
+    changes, explainer = _changes(without, swap), open_run(run).reasoner(item)
     taken = None if history is None else items_named(explainer.known.catalogue, history)
     explainer, who = explainer.introduced(
         user=user, history=taken, about=about, item=item, item_text=item_text

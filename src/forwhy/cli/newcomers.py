@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import one_of, plain
-from forwhy.cli.reasons import is_taken
-from forwhy.recipe import RunFolder
+from forwhy.data.sources.files import READERS
+from forwhy.errors import UserError
 
 if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
@@ -24,10 +25,13 @@ FROM = {
 """How it is told from whom a word came, by the kind of its origin."""
 
 
-def one_person(user: str | None, history: Sequence[str] | None, about: str | None) -> None:
+def one_person(
+    user: str | None, history: Sequence[str] | None, about: str | None, everyone: bool = False
+) -> None:
     """Refuses a command that names nobody or several; a text may stand beside a history."""
-    if about is None or user:
-        one_of({"--user": user, "--history": history, "--about": about})
+    if about is None or user or everyone:
+        named = {"--user": user, "--history": history, "--about": about}
+        one_of(named | ({"--all": everyone} if everyone else {}))
 
 
 def met(
@@ -59,10 +63,17 @@ def whence(origins: Sequence[Mapping[str, Any]]) -> str:
     return f"  (from {plain(FROM[best['kind']].format(best['side'], best['id']))}{others})"
 
 
-def reasons_for(folder: RunFolder, item: str | None) -> Any:  # noqa: ANN401 - of any run
-    """What says why; plain sentences where the explainer knows nothing of an item that has an id."""
-    explainer = folder.reasons()
-    return explainer if item is None or is_taken(explainer, item) else folder.recipe.plain_reasons(folder)
+def items_or_file(catalogue: Catalogue, given: Sequence[str] | None) -> Path | list[str] | None:
+    """What an option for items names: ids, or one file of them."""
+    if given is None:
+        return None
+    unknown = [Path(text) for text in given if catalogue.items.numbers([text])[0] < 0]
+    files = [path for path in unknown if path.suffix.lower() in READERS or path.is_file()]
+    if not files:
+        return items_named(catalogue, given)
+    if len(given) > 1:
+        raise UserError(f"{files[0]}: give one file, or ids; or put all ids into the file")
+    return files[0]
 
 
 def items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import cut, line_width, plain
 
 if TYPE_CHECKING:
-    from forwhy.explain.base import Explainer
-    from forwhy.explain.plain import PlainExplainer
+    from forwhy.opened import OpenRun
 
 SHARES = 3
 """Shares of a score that are shown."""
@@ -23,45 +22,20 @@ SAID_IN = {("item", "item"): "catalogue", ("user", "phrase"): "your taste", ("us
 
 
 def add_reasons(
-    explainer: Explainer[Any, Any] | PlainExplainer,
+    asked: OpenRun,
     document: dict[str, Any],
-    history: Sequence[str | int] | None = None,
-    spare: Callable[[], PlainExplainer] | None = None,
+    about: str | None = None,
     **changes: Any,  # noqa: ANN401 - `without` and `swap`
 ) -> None:
-    """Writes beside each item of a recommendation document its `explanation`, and what this rests on.
-
-    `spare` says why where the explainer knows nothing of an item, as nobody took it in training.
-    """
+    """Writes beside each item of a recommendation document its `explanation`, and what this rests on."""
     rows, user = document["items"], document["user"]
-    untaken = [row for row in rows if spare is not None and not is_taken(explainer, row["item_id"])]
-    _tell(explainer, user, [row for row in rows if row not in untaken], history, changes)
-    if spare is not None and untaken:
-        _tell(spare(), user, untaken, history, changes)
-
-
-def is_taken(explainer: Explainer[Any, Any] | PlainExplainer, item: str | int) -> bool:
-    """Whether an explainer knows an item from who took it; plain reasons need nobody."""
-    seen = getattr(explainer.known, "seen", None)
-    return seen is None or bool((seen[:, 1] == explainer.known.catalogue.items.index(item)).any())
-
-
-def _tell(
-    explainer: Explainer[Any, Any] | PlainExplainer,
-    user: str | int | None,
-    rows: Sequence[dict[str, Any]],
-    history: Sequence[str | int] | None,
-    changes: Mapping[str, Any],
-) -> None:
+    users = None if user is None else [user] * len(rows)
     items = [row["item_id"] for row in rows]
-    if user is None:
-        reasons = [explainer.explain(history=history or (), item=item, **changes) for item in items]
-    else:
-        reasons = explainer.explain([(user, item) for item in items], **changes)
-    for row, reason in zip(rows, reasons, strict=True):
-        told = reason.document()
+    told = asked.reasons(items, users, history=document.get("history"), about=about, **changes)
+    for row, reason in zip(rows, told, strict=True):
+        parts = reason.document()
         row["explanation"] = reason.text
-        row |= {name: told[name] for name in ("because", "tokens", "evidence", "claims")}
+        row |= {name: parts[name] for name in ("because", "tokens", "evidence", "claims")}
 
 
 def items_listed(document: Mapping[str, Any]) -> str:
@@ -74,7 +48,8 @@ def items_listed(document: Mapping[str, Any]) -> str:
 def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
     """A recommended item, what carried its score, and the reason, in lines of a width; `was`: its rank before."""
     named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
-    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{was}"]
+    boost = f" ({row['boost']:+g} boost)" if row.get("boost") else ""
+    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{boost}{was}"]
     if "explanation" in row:
         indent = "     " if width > HALF else "  "
         lines += [indent + line for line in because_lines(row["because"], row["tokens"], width - len(indent))]

@@ -22,6 +22,7 @@ from forwhy.cli.reasons import add_reasons, items_listed
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
+from forwhy.opened import OpenRun
 from forwhy.recipe import (
     Grid,
     RunFolder,
@@ -228,13 +229,10 @@ def demo(
 
 def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
     """A few people of the test split, each with what they are offered and why."""
-    explainer = folder.explainer()
-    recommender, words = folder.recommender(), folder.vocabulary()
-    tested = dict.fromkeys(int(user) for user in town.pairs("test").users if words.has_history["user"][user])
-    people = [
-        recommendation(recommender, words.catalogue.users.values[user], None, ITEMS)
-        for user in list(tested)[:PEOPLE]
-    ]
+    opened = OpenRun(folder)
+    served, tested = set(opened.recommender.served()), town.external(town.pairs("test"))
+    users = list(dict.fromkeys(user for user, _ in tested if user in served))[:PEOPLE]
+    people = [recommendation(opened.recommender, user, None, k=ITEMS) for user in users]
     for person in people:
-        add_reasons(explainer, person)
+        add_reasons(opened, person)
     return people
