@@ -1,4 +1,4 @@
-"""What strict grounding makes of a run's texts, and what it costs: the texts that `prefer` chose, held to their statements.
+"""What strict grounding makes of a run's texts: those that `prefer` chose, held to their statements.
 
     python -m benchmarks.strict runs/because --data out/yelp
 
@@ -47,7 +47,11 @@ def main() -> None:
             "supported": list(bootstrap_interval(np.array(held))),
             "texts without a claim": len(texts) - len(held),
             "unchanged": float(np.mean([a == b for a, b in zip(texts, prefer, strict=True)])),
-            **{metric: scored[metric] for metric in ("similarity", "bleu1", "rougeL", "length") if metric in scored},
+            **{
+                metric: scored[metric]
+                for metric in ("similarity", "bleu1", "rougeL", "length")
+                if metric in scored
+            },
         }
     print(json.dumps({"run": given.run.name, **found, "samples": strict[:20]}, indent=1, default=float))
 

@@ -209,6 +209,43 @@ def test_a_bias_on_the_end_is_the_one_of_generate(
     assert end_bias < 0 or ours(reader, rows, Decoding({2}, 12)) != expected
 
 
+@torch.no_grad()
+def led_away(reader: Reader, row: Row, other: Row, guidance: float, stop: set[int]) -> list[int]:
+    """What the plain model, without a cache, writes for a row that is led away from another."""
+    ids: list[int] = []
+    while len(ids) < 12:
+        words = reader.backbone.embed(torch.tensor([ids], dtype=torch.long))
+        own, far = (
+            reader.backbone.model(inputs_embeds=torch.cat([plain_inputs(reader, one), words], 1))
+            .logits[0, -1]
+            .log_softmax(-1)
+            for one in (row, other)
+        )
+        plausible = own.exp() >= own.exp().max() / 10
+        token = int(torch.where(plausible, (1 + guidance) * own - guidance * far, -torch.inf).argmax())
+        if token in stop:
+            break
+        ids.append(token)
+    return ids
+
+
+@pytest.mark.parametrize(("guidance", "slots"), [(0.5, 16), (3.0, 16), (3.0, 1), (3.0, 5)])
+def test_guidance_writes_what_is_likelier_than_for_another_prompt(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, guidance: float, slots: int
+) -> None:
+    """Prompts of three lengths, whose texts end at different steps."""
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
+    rows = make_rows(reader, 7, texts=False)
+    pairs = list(zip(rows, [*rows[3:], *rows[:3]], strict=True))
+    free = [led_away(reader, *pair, guidance, set()) for pair in pairs]
+    stop = {2, *(ids[3 + n] for n, ids in enumerate(free))}
+    expected = [led_away(reader, *pair, guidance, stop) for pair in pairs]
+    asked = [row for pair in pairs for row in pair]
+    written = ours(reader, asked, Decoding(stop, 12, guidance=guidance), slots)
+    assert written[::2] == written[1::2] == expected
+    assert expected != ours(reader, rows, Decoding(stop, 12))
+
+
 def test_rows_that_end_leave_without_disturbing_the_others(
     backbone: Backbone, make_reader: Readers, make_rows: Rows
 ) -> None:

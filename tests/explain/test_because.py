@@ -127,10 +127,27 @@ def test_strict_says_only_what_is_supported(because: BecauseExplainer, told: Dat
     because.config = before
 
 
+def test_later_candidates_are_led_away_from_another_pair_with_the_same_title(
+    because: BecauseExplainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    write = because.reader.write
+    monkeypatch.setattr(because.reader, "write", lambda *how: asked.append(how) or write(*how))
+    because.explain([(0, 1), (2, 3)])
+    (first, _), *later = asked
+    assert len(later) == because.config.candidates - 1
+    title = because.reader.prompt.labelled("\nTitle:", "Place 1", 24)
+    assert [how[3] for how in later] == pytest.approx([1 / 3, 2 / 3, 1])
+    for rows, _, others, _ in later:
+        assert [row.item for row in rows] == [row.item for row in first]
+        assert all(row.item != other.item for row, other in zip(rows, others, strict=True))
+        assert rows[0].shown[: len(title)] == others[0].shown[: len(title)] == tuple(title)
+
+
 def test_a_model_that_writes_nothing_gets_the_plain_reason(
     because: BecauseExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(because.reader, "write", lambda rows, _: [""] * len(rows))
+    monkeypatch.setattr(because.reader, "write", lambda rows, *_: [""] * len(rows))
     text = because.explain((0, 1)).text
     assert text.startswith("You may like Place 1 for ")
 
@@ -188,6 +205,7 @@ def test_who_a_user_is_in_words(because: BecauseExplainer, make: Make, told: Dat
 def test_a_candidate_that_its_pair_makes_likelier_is_preferred(
     because: BecauseExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(because, "config", because.config.model_copy(update={"gain": 0.5}))
     texts = ["first words here", "second words here"]
     monkeypatch.setattr(because.knowledge, "support", lambda *_: np.array([0.5], np.float32))
     monkeypatch.setattr(because, "_gains", lambda subjects, _: [[0.0, 0.3] for _ in subjects])
@@ -226,7 +244,9 @@ def test_what_a_user_dislikes_is_not_praised_and_gets_a_caveat(
     assert said[0]
     assert "hot coffee" not in said[0]
     assert "hot coffee" in said[1]
-    monkeypatch.setattr(made.reader, "write", lambda rows, _: ["You would enjoy its hot coffee."] * len(rows))
+    monkeypatch.setattr(
+        made.reader, "write", lambda rows, *_: ["You would enjoy its hot coffee."] * len(rows)
+    )
     found = made.explain([(0, 4), (1, 4)])
     assert found[0].text.endswith(" Though you usually avoid hot coffee: some say hot coffee of it.")
     assert "enjoy its hot coffee" not in found[0].text

@@ -5,6 +5,7 @@ Shapes: B rows still being written, S positions after the prefix, T all position
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ from torch.nn.functional import pad
 
 from forwhy.bridge.backbone import Backbone, Prefix, roomy
 
+_PLAUSIBLE = math.log(0.1)
+"""Guidance chooses among tokens at least a tenth as likely as the likeliest one."""
+_FAR = 1e4
 Enough = Callable[[int, list[int]], bool]
 """Whether a row needs no further token, given its number in the batch and its tokens so far."""
 
@@ -34,9 +38,14 @@ class Decoding:
     """A row of this many tokens never occurs twice in an answer; 0 = no such rule."""
     end_bias: float = 0.0
     """Added to the logits of the stop tokens, in nats."""
+    guidance: float = 0.0
+    """How far a text is led away from what another prompt would get (contrastive decoding, Li et al. 2023). Where it is
+    not 0, rows come in twos, a row and the one that it is led away from, and both get the first one's tokens."""
 
-    def choose(self, logits_BV: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """[B] the next token of each row, which has said `texts` so far. Changes the logits."""
+    def choose(self, logits_BV: Tensor, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> Tensor:
+        """[B] the next token of each of these rows, which has said `texts` so far. Changes the logits."""
+        if self.guidance:
+            logits_BV = _guided(logits_BV, rows, self.guidance)
         if self.end_bias:
             logits_BV[:, sorted(self.stop_ids)] += self.end_bias
         for row, ids in enumerate(texts if self.no_repeat else ()):
@@ -86,7 +95,8 @@ def steps(
     Args:
         backbone: The model.
         prefix: What all rows begin with.
-        prompts: The rest of each prompt, the longest first; no more rows in one pass than :func:`most_in_a_pass`.
+        prompts: The rest of each prompt, the longest first; no more rows in one pass than :func:`most_in_a_pass`, or
+            two, which are never parted where there is guidance.
         decoding: When a row is over; rows are numbered as they come.
         slots: Rows written together.
     """
@@ -146,7 +156,7 @@ class _State:
                 layer.read(slice(first, len(self.rows)), begin)
             with part.reading:
                 logits_BV = self.backbone.step(cache, part.inputs_BSD, *_places(self.prefix, part))
-            self.next_B = torch.cat([self.next_B, self.decoding.choose(logits_BV, ())])
+            self.next_B = torch.cat([self.next_B, self._choose(logits_BV, self.rows[first:])])
         for layer in cache.layers:
             layer.write()
         self.cache, self.position_B = cache, columns - pad_B
@@ -192,7 +202,21 @@ class _State:
         inputs_B1D = self.backbone.embed(self.next_B[:, None])
         logits_BV = self.backbone.step(self.cache, inputs_B1D, self.mask_BT, positions_B1)
         self.position_B = self.position_B + 1
-        self.next_B = self.decoding.choose(logits_BV, [self.written[row].ids for row in self.rows])
+        self.next_B = self._choose(logits_BV, self.rows)
+
+    def _choose(self, logits_BV: Tensor, rows: Sequence[int]) -> Tensor:
+        return self.decoding.choose(logits_BV, rows, [self.written[row].ids for row in rows])
+
+
+def _guided(logits_BV: Tensor, rows: Sequence[int], guidance: float) -> Tensor:
+    """Log p + guidance (log p - log p of the other one of the two) among plausible tokens; any other is far below."""
+    slots = {row: slot for slot, row in enumerate(rows)}
+    own, other = ([slots[2 * (row // 2) + part] for row in rows] for part in (0, 1))
+    logs_BV = logits_BV.float().log_softmax(dim=-1)
+    own_BV = logs_BV[own]
+    plausible_BV = own_BV >= own_BV.amax(dim=-1, keepdim=True) + _PLAUSIBLE
+    led_BV = own_BV + guidance * (own_BV - logs_BV[other])
+    return torch.where(plausible_BV, led_BV, own_BV - _FAR)
 
 
 def _repeating(ids: Sequence[int], size: int) -> list[int]:

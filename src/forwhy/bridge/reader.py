@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -169,7 +170,7 @@ class Reader(Generic[BridgeT]):
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def prompts(self, rows: Sequence[Row], slots: int) -> Iterator[PromptBatch]:
+    def prompts(self, rows: Sequence[Row], slots: int, together: int = 1) -> Iterator[PromptBatch]:
         """The rows' prompts in their order, as many in a pass as keep the machine busy.
 
         A pass is padded to its longest prompt, so neighbours should be of similar length.
@@ -177,11 +178,13 @@ class Reader(Generic[BridgeT]):
         Args:
             rows: Pairs without targets, the longest first.
             slots: Rows that will be written together.
+            together: Neighbours that are never read apart.
         """
-        lengths = [len(self.prompt.layout(row)) for row in rows]
+        groups = [rows[first : first + together] for first in range(0, len(rows), together)]
+        lengths = [together * max(len(self.prompt.layout(row)) for row in group) for group in groups]
         positions = _READ_TOGETHER[self.backbone.device.type == "cpu"]
-        parts = reading_parts(lengths, positions, most_in_a_pass(slots))
-        return (self._read_together(rows[part]) for part in parts)
+        parts = reading_parts(lengths, positions, max(1, most_in_a_pass(slots) // together))
+        return (self._read_together([*chain.from_iterable(groups[part])]) for part in parts)
 
     def _read_together(self, rows: Sequence[Row]) -> PromptBatch:
         batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
@@ -189,11 +192,17 @@ class Reader(Generic[BridgeT]):
         reading = self.injected(batch, soft_BKD)
         return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, reading, self._hidden(rows, batch))
 
-    def write(self, rows: Sequence[Row], config: GenerationConfig) -> list[str]:
-        """An explanation for each row, greedily, in the order of `rows`."""
+    def write(
+        self, rows: Sequence[Row], config: GenerationConfig, others: Sequence[Row] = (), guidance: float = 0.0
+    ) -> list[str]:
+        """An explanation for each row, greedily, in the order of `rows`.
+
+        `others`: for each row the one whose text it is led away from, by `guidance`; see `Decoding`. Twice the cost.
+        """
         texts = [""] * len(rows)
-        order = longest_first(rows)
-        written = self.greedy([rows[number] for number in order], self._decoding(config), config.batch_size)
+        order, decoding = longest_first(rows), self._decoding(config, guidance if others else 0.0)
+        asked = [row for number in order for row in (rows[number], *others[number : number + 1])]
+        written = self.greedy(asked, decoding, config.batch_size)[:: 2 if decoding.guidance else 1]
         for number, row in zip(order, written, strict=True):
             texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
         return texts
@@ -201,8 +210,11 @@ class Reader(Generic[BridgeT]):
     @torch.inference_mode()
     def greedy(self, rows: Sequence[Row], decoding: Decoding, batch_size: int) -> list[Written]:
         """The tokens of each row, at most `batch_size` rows written together. Cheapest with the longest first."""
-        slots, written = min(batch_size, len(rows)), []
-        prefix, prompts = self.prefix(), self.prompts(rows, slots)
+        if not rows:
+            return []
+        together = 2 if decoding.guidance else 1
+        slots, written = max(together, min(batch_size, len(rows)) // together * together), []
+        prefix, prompts = self.prefix(), self.prompts(rows, slots, together)
         with self.backbone.packed.used(slots):
             for written in steps(self.backbone, prefix, prompts, decoding, slots):  # noqa: B007 - the last one counts
                 pass
@@ -219,11 +231,11 @@ class Reader(Generic[BridgeT]):
         for (written,) in steps(self.backbone, prefix, prompts, decoding, 1):
             yield self.prompt.decode(written.ids), written.ended
 
-    def _decoding(self, config: GenerationConfig) -> Decoding:
+    def _decoding(self, config: GenerationConfig, guidance: float = 0.0) -> Decoding:
         """Stop ids and limits; a row with more words than the cap needs no more tokens."""
 
         def enough(_: int, ids: list[int]) -> bool:
             return len(ids) > config.max_words and len(self.prompt.decode(ids).split()) > config.max_words
 
         limits = self.prompt.stop_ids, config.max_new_tokens
-        return Decoding(*limits, enough, config.no_repeat, config.end_bias)
+        return Decoding(*limits, enough, config.no_repeat, config.end_bias, guidance)

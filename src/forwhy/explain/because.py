@@ -197,21 +197,30 @@ class BecauseExplainer(BeatExplainer):
 
     def _write(self, subjects: Sequence[Subject]) -> list[str]:
         """The best candidate for each pair, held to its statements as far as `grounding` asks."""
-        config, turns = self.config, range(self.config.candidates)
-        if config.grounding == "off":
+        if self.config.grounding == "off":
             return super()._write(subjects)
         self.knowledge.remember(subjects)
-        rows = [self._row(replace(subject, text=None), turn) for subject in subjects for turn in turns]
-        written = self.reader.write(rows, config.generation)
-        parts = [written[start : start + len(turns)] for start in range(0, len(written), len(turns))]
+        asked = [replace(subject, text=None) for subject in subjects]
+        parts = zip(*(self._candidates(asked, turn) for turn in range(self.config.candidates)), strict=True)
         candidates = [list(dict.fromkeys(filter(str.strip, texts))) for texts in parts]
         gains = self._gains(subjects, candidates)
         best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
         caveats = map(_caveat, map(self.knowledge.caveat, subjects))
         return [text + caveat for text, caveat in zip(best, caveats, strict=True)]
 
+    def _candidates(self, subjects: Sequence[Subject], turn: int) -> list[str]:
+        """A text for each, in each turn led further away from what another pair would get; in the first not at all."""
+        config, rows = self.config, [self._row(subject, turn) for subject in subjects]
+        if not (turn and config.guidance):
+            return self.reader.write(rows, config.generation)
+        guidance = config.guidance * turn / (config.candidates - 1)
+        strangers = [self._as_stranger(subject) for subject in subjects]
+        self.knowledge.remember(strangers)
+        others = [self._row(stranger, turn) for stranger in strangers]
+        return self.reader.write(rows, config.generation, others, guidance)
+
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
-        """The candidate that is supported best and owes most to its pair, held to the statements where asked for."""
+        """The candidate that is supported best and nearest to its pair, held to the statements where asked for."""
         known = self.knowledge.of(subject)
         liked = [not self.knowledge.praises_dislike(claims(text), subject.user).any() for text in texts]
         support = [self.knowledge.support(text, known) for text in texts]
@@ -232,20 +241,20 @@ class BecauseExplainer(BeatExplainer):
         own: list[Subject] = []
         other: list[Subject] = []
         for subject, texts in zip(subjects, candidates, strict=True):
-            user, item = self._stranger(subject)
-            for text in texts if len(texts) > 1 else ():
+            for text in texts if self.config.gain and len(texts) > 1 else ():
                 own.append(replace(subject, text=text))
-                other.append(replace(subject, user=user, item=item, seen=(), text=text))
+                other.append(self._as_stranger(own[-1]))
         if not own:
             return [[0.0] * len(texts) for texts in candidates]
         (right, tokens), (wrong, _) = (self.reader.nll(self._rows(those)) for those in (own, other))
         gains = iter(((wrong - right) / np.maximum(tokens, 1)).tolist())
         return [[next(gains) if len(texts) > 1 else 0.0 for _ in texts] for texts in candidates]
 
-    def _stranger(self, subject: Subject) -> tuple[int, int]:
-        """Another pair, always the same for an item."""
+    def _as_stranger(self, subject: Subject) -> Subject:
+        """Another pair, always the same for an item, with the title and the text of this one."""
         others = [pair for pair in self.strangers if pair[1] != subject.item] or self.strangers
-        return others[subject.item % len(others)]
+        user, item = others[subject.item % len(others)]
+        return replace(subject, user=user, item=item, seen=())
 
     def _held(self, text: str, known: Sequence[StatementEvidence], subject: Subject) -> str:
         """A text as it is where its claims stand in statements word for word; else the statements say it; never empty.

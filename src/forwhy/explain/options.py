@@ -78,7 +78,7 @@ XREC_PRESETS: Presets = {
 }
 
 
-LATER = frozenset({"generation", "grounding", "candidates", "gain", "likeness"})
+LATER = frozenset({"generation", "grounding", "candidates", "guidance", "gain", "likeness"})
 """Options of how texts are written and chosen: they change no training."""
 
 
@@ -203,6 +203,7 @@ class ShownConfig(Options):
 class BecauseConfig(BeatConfig):
     """`because`: behaviour tokens and statements in the prompt, and every claim tied to a statement."""
 
+    no_result: ClassVar[frozenset[str]] = BeatConfig.no_result | LATER
     presets: ClassVar[Presets] = {"forwhy": _BECAUSE}
     preset: Literal["forwhy"] = "forwhy"
     """Defaults of every option; nobody else has published this system."""
@@ -218,14 +219,17 @@ class BecauseConfig(BeatConfig):
     """Texts that say who a user is or what an item is, read from the tokens alone before the explained pairs; so the
     model learns the tokens from more than the pairs, and `forwhy profile` can write who a user is. 0 = none."""
     grounding: Literal["off", "prefer", "strict"] = "prefer"
-    """`off`: the greedy text. `prefer`: of `candidates` the one that is supported best and owes most to its pair.
+    """`off`: the greedy text. `prefer`: of `candidates` the one that is supported best and nearest to its pair.
     `strict`: what no statement supports is left out; where nothing is left, the statements speak themselves."""
-    candidates: PositiveInt = 3
+    candidates: PositiveInt = 4
     """Texts that are written for a pair, each with the statements in another order."""
-    gain: NonNegativeFloat = 0.5
+    guidance: NonNegativeFloat = 1.0
+    """How far the last candidate is led away from what would be written for another pair with the same title: each
+    token has the largest log p + guidance (log p - log p there). The first is not, those between in equal steps."""
+    gain: NonNegativeFloat = 0.0
     """What a nat per token, by which a candidate is likelier for its pair than for another one, weighs against the mean
-    cosine of its claims with the statements behind them."""
-    likeness: NonNegativeFloat = 1.0
+    cosine of its claims with the statements behind them. Above 0 it costs two readings of each candidate."""
+    likeness: NonNegativeFloat = 2.0
     """What a candidate's cosine with what is said of such pairs weighs against it; learned from training pairs."""
 
 
