@@ -357,3 +357,8 @@ def test_what_somebody_new_dislikes_is_not_praised_and_gets_a_caveat(
     assert {one.id for one in averse.evidence.statements if one.source == "dislike"} == {"u0", "i0"}
     fond = made.explain(about="likes cake", item=4)
     assert fond.text == "You would enjoy its hot coffee."
+
+
+def test_how_texts_are_chosen_does_not_begin_a_training_anew() -> None:
+    same = BecauseConfig(grounding="strict", candidates=2, guidance=0.5, gain=1.0, likeness=0.0)
+    assert same.identity() == BecauseConfig().identity() != BecauseConfig(contrast=0.5).identity()
