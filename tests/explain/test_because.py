@@ -350,7 +350,9 @@ def test_what_somebody_new_dislikes_is_not_praised_and_gets_a_caveat(
     rows = [("item", "4", 0, "hot coffee", "dislike")]
     intents = pl.DataFrame(rows, ["side", "entity_id", "rank", "phrase", "attitude"], orient="row")
     made = make(make_dataset("town", {**told.tables, "intents": intents}, told.source))
-    monkeypatch.setattr(made.reader, "write", lambda rows, *_: ["You would enjoy its hot coffee."] * len(rows))
+    monkeypatch.setattr(
+        made.reader, "write", lambda rows, *_: ["You would enjoy its hot coffee."] * len(rows)
+    )
     averse = made.explain(about="likes cake, dislikes hot coffee", item=4)
     assert averse.text.endswith(" Though you usually avoid hot coffee: some say hot coffee of it.")
     assert "enjoy its hot coffee" not in averse.text
