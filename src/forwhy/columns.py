@@ -44,17 +44,18 @@ class Column:
     required: bool = True
     """A table without this column is refused; an optional one may be absent."""
     filled: bool = True
-    """Empty and missing values are refused; otherwise they become ``""``."""
+    """Empty and missing values are refused; otherwise they become ``""``, of numbers null."""
 
 
 _USER, _ITEM, _ENTITY = Column("user_id", "user"), Column("item_id", "item"), Column("entity_id", "entity")
+_RATING = Column("rating", "number", required=False, filled=False)
 _SIDE, _SPLIT, _TEXT = Column("side", "side"), Column("split", "split"), Column("text", "text")
 TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
     {
         "interactions": (
             _USER,
             _ITEM,
-            Column("rating", "number", required=False),
+            _RATING,
             Column("timestamp", "integer", required=False),
             _SPLIT,
         ),
@@ -65,7 +66,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
             Column("categories", "text", required=False, filled=False),
         ),
         "users": (_USER,),
-        "reviews": (_USER, _ITEM, _TEXT),
+        "reviews": (_USER, _ITEM, _TEXT, _RATING),
         "explanations": (_USER, _ITEM, _TEXT, _SPLIT),
         "withheld": (_USER, _ITEM, Column("text", "text", filled=False)),
         "profiles": (_SIDE, _ENTITY, _TEXT),

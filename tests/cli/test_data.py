@@ -28,7 +28,8 @@ def test_import_tables_with_anyones_names(cli: Any, tmp_path: Path) -> None:
         "data", "import", "tables", "--interactions", ratings, *mapping, "--out", tmp_path / "d"
     )
     assert (shown["users"], shown["items"], sum(shown["interactions"].values())) == (4, 12, 48)
-    assert cli.document("data", "show", tmp_path / "d") == shown
+    assert shown["name"] == "d"
+    assert cli.document("data", "show", tmp_path / "d").items() <= shown.items()
 
 
 Capture = pytest.CaptureFixture[str]

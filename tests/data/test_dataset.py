@@ -226,7 +226,7 @@ def bad(table: str, column: str, values: list[object]) -> dict[str, pl.DataFrame
         (bad("interactions", "user_id", [10, 10, None, 2, 7, 7]), "row 3, column 'user_id': empty id"),
         (bad("interactions", "user_id", [10.0, float("nan"), 2.0, 2.0, 7.0, 7.0]), "row 2.*NaN"),
         (bad("interactions", "user_id", [10.0, 10.5, 2.0, 2.0, 7.0, 7.0]), "row 2.*10.5 is not an id"),
-        (bad("interactions", "rating", [1.0, 2.0, 3.0, float("nan"), 5.0, 1.0]), "row 4, column 'rating'"),
+        (bad("interactions", "rating", [1.0, 2.0, 3.0, float("inf"), 5.0, 1.0]), "row 4, column 'rating'"),
         (bad("interactions", "rating", ["1", "2", "3", "4", "five", "1"]), "row 5.*'five' is not a number"),
         (
             bad("interactions", "split", ["train", "train", "later", "test", "train", "train"]),
@@ -242,7 +242,7 @@ def bad(table: str, column: str, values: list[object]) -> dict[str, pl.DataFrame
         (bad("intents", "side", ["user", "user", "person", "item"]), "intents: row 3.*neither 'user' nor"),
         (bad("items", "item_id", ["d", "c", "b", "b"]), "items: row 4.*duplicate of row 3"),
         (bad("interactions", "item_id", ["b", "b", "a", "c", "b", "d"]), "row 2.*duplicate of row 1"),
-        ({"interactions": tables()["interactions"].drop("item_id")}, "no column 'item_id'.*it has: user_id"),
+        ({"interactions": tables()["interactions"].drop("item_id")}, "no column item_id .it has: user_id"),
         ({"interactions": tables()["interactions"].clear()}, "interactions: no rows"),
         ({"items": tables()["items"]}, "interactions: no rows"),
         (tables() | {"ratings": tables()["items"]}, "table 'ratings' is not one of"),

@@ -66,16 +66,18 @@ def test_a_gzip_stream_that_is_cut_short_gives_its_whole_rows(tmp_path: Path) ->
     packed = gzip.compress(b"\n".join(lines))
     path = tmp_path / "cut.jsonl.gz"
     path.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(UserError, match=r"cut\.jsonl\.gz: row \d+: the gzip stream is cut short here; copy"):
+    with pytest.raises(
+        UserError, match=r"cut\.jsonl\.gz: row \d+: the packed stream is cut short here; copy"
+    ):
         read(path, skip=False)
     rows, bad = read(path)
     assert 800 < len(rows) < 1200
     assert rows == [(k, k) for k in range(1, len(rows) + 1)]
-    assert bad.shown == [f"{path}: row {len(rows) + 1}: the gzip stream is cut short here"]
+    assert bad.shown == [f"{path}: row {len(rows) + 1}: the packed stream is cut short here"]
     path.write_bytes(packed[:5])
     assert read(path)[1].count == 1
     path.write_bytes(packed[:40] + bytes(1000) + packed[1040:])
-    assert "broken gzip stream" in read(path)[1].shown[0]
+    assert "broken packed stream" in read(path)[1].shown[0]
 
 
 def test_only_the_first_few_bad_rows_are_named_and_all_are_counted(tmp_path: Path) -> None:

@@ -190,9 +190,9 @@ def test_bad_atomic_files(tmp_path: Path, files: dict[str, str], message: str) -
 
 def test_what_the_files_cannot_do_is_refused_before_they_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", a__inter="user_id:token\titem_id:token\n1\t2\nbroken\n")
-    with pytest.raises(UserError, match="--min-rating: the files have no ratings"):
+    with pytest.raises(UserError, match="--min-rating: there are no ratings"):
         import_recbole(folder, filters=ReviewFilters(min_rating=3))
-    with pytest.raises(UserError, match="the files have no times"):
+    with pytest.raises(UserError, match="there are no times"):
         import_recbole(folder, filters=ReviewFilters(split="leave-one-out"))
     with pytest.raises(UserError, match="no file has a field 'stars' .there are: user_id, item_id."):
         import_recbole(folder, names={"rating": "stars"})

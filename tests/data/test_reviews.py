@@ -511,9 +511,9 @@ def test_reviews_of_unknown_items_are_bad_rows_and_facts_of_unknown_items_are_no
 def test_nothing_left_is_the_callers_mistake(tmp_path: Path) -> None:
     entries = generated(20, 2, 10)
     for filters, message in (
-        ({"core": 50}, "50-core: no review is left"),
-        ({"min_rating": 6.0}, "rating 6 or more: no review is left"),
-        ({"since": date(2030, 1, 1)}, "since 2030-01-01: no review is left"),
+        ({"core": 50}, "50-core: no row is left"),
+        ({"min_rating": 6.0}, "rating 6 or more: no row is left"),
+        ({"since": date(2030, 1, 1)}, "since 2030-01-01: no row is left"),
         ({"users": 1, "share": 0.5}, "--users and --sample both"),
     ):
         with pytest.raises(UserError, match=message):

@@ -5,8 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from forwhy.data.dataset import Dataset
 from forwhy.data.sources import import_tables
 from forwhy.errors import UserError
+from shop_files import write_shop
 
 
 def write(folder: Path, **files: str) -> dict[str, Path]:
@@ -67,13 +69,17 @@ def test_explanations_follow_their_interaction(tmp_path: Path) -> None:
         ({"interactions_csv": ""}, {}, r"interactions\.csv: empty file"),
         ({"interactions_csv": "who,what,part\n"}, VISIT_NAMES, "no rows"),
         ({"interactions_txt": VISITS}, VISIT_NAMES, "extension '.txt' is not one of"),
-        ({"interactions_csv": VISITS}, {}, "no column 'user_id'.*who, what, part"),
+        (
+            {"interactions_csv": VISITS, "items_csv": "nr2,name\n1,A\n"},
+            {},
+            r"interactions\.csv: no column for user_id and item_id \(it has: who, what, part\); .*items\.csv: no "
+            r"column for item_id .*--map interactions.user_id=who --map interactions.item_id=what --map items",
+        ),
         ({"interactions_csv": VISITS}, {"interactions.user": "who"}, "did you mean 'interactions.user_id'"),
         ({"interactions_csv": VISITS}, {"interactions.user_id": "whom"}, "no column 'whom'.*it has: who"),
         ({"interactions_csv": VISITS}, {"items.title": "name"}, "no file given for items"),
         ({"interactions_csv": VISITS + "u1,,train\n"}, VISIT_NAMES, r"row 46, column 'what': empty id"),
         ({"interactions_csv": VISITS + "u1,nan,train\n"}, VISIT_NAMES, "row 46, column 'what': NaN"),
-        ({"interactions_csv": VISITS + "u0,i0,train\n"}, VISIT_NAMES, "row 46.*duplicate of row 1.*who 'u0'"),
         ({"interactions_csv": VISITS + "u1,i8,soon\n"}, VISIT_NAMES, "row 46, column 'part': 'soon'"),
         ({"interactions_csv": VISITS + "u1,i8,train,x\n"}, VISIT_NAMES, "row 46: 4 values in a file of 3"),
         (
@@ -114,8 +120,7 @@ def test_nan_in_json_and_blank_lines(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"interactions\.jsonl: row 2, column 'rating': nan is no value"):
         import_tables(path)
     path = write(tmp_path, interactions_csv="user_id,item_id,rating\n1,2,3\n1,3,\n")["interactions"]
-    with pytest.raises(UserError, match=r"interactions\.csv: row 2, column 'rating': empty"):
-        import_tables(path)
+    assert import_tables(path).tables["interactions"]["rating"].to_list() == [3.0, None]
     path = write(tmp_path, interactions_csv="user_id,item_id\n1,2\n\n1,3\n\n\n")["interactions"]
     assert import_tables(path).tables["interactions"].height == 2
 
@@ -126,7 +131,7 @@ def test_missing_file_folder_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UserError, match=r"d\.csv: is a folder"):
         import_tables(tmp_path / "d.csv")
-    (tmp_path / "b.csv").write_bytes(b"user_id,item_id\n1,2\n\xff\xfe,3\n")
+    (tmp_path / "b.csv").write_bytes("user_id,item_id\n1,äöü\n".encode() + b"\xff\xfe,3\n")
     with pytest.raises(UserError, match=r"b\.csv: row 2: not UTF-8"):
         import_tables(tmp_path / "b.csv")
 
@@ -165,3 +170,104 @@ def test_quoted_text_of_any_length_and_kind(tmp_path: Path) -> None:
     )
     dataset = import_tables(**paths, columns=VISIT_NAMES)  # type: ignore[arg-type]
     assert dataset.titles()[8] == text.replace('""', '"')
+
+
+# --- A shop
+
+
+def test_a_shop_is_read_as_it_is_whatever_its_files_look_like(tmp_path: Path) -> None:
+    """Headers are guessed, gaps allowed, repeated purchases kept once; encodings and separators make no difference."""
+    small = {"people": 40, "items": 30, "orders": 500, "reviews": 90}
+    found: dict[str, Dataset] = {}
+    for name, how in {
+        "plain": {},
+        "excel": {"encoding": "utf-8-sig", "separator": ";"},
+        "old": {"encoding": "latin-1", "separator": "\t"},
+        "unicode": {"encoding": "utf-16"},
+    }.items():
+        (tmp_path / name).mkdir()
+        paths = write_shop(tmp_path / name, **small, **how, euro="EUR")  # type: ignore[arg-type]
+        found[name] = import_tables(**paths, name="shop")  # type: ignore[arg-type]
+    assert len({dataset.fingerprint for dataset in found.values()}) == 1
+    shop = found["plain"]
+    assert shop.name == "shop"
+    assert shop.source["columns"]["reviews.text"] == "review_text"
+    edges, reviews = shop.tables["interactions"], shop.tables["reviews"]
+    assert not edges.select("user_id", "item_id").is_duplicated().any()
+    assert shop.source["steps"][-1] == {
+        "step": "first of each pair", "rows": edges.height, "dropped": 500 - edges.height, "users": 40, "items": 30,
+    }  # fmt: skip
+    assert reviews.columns == ["user_id", "item_id", "text"]
+    assert reviews.height + shop.source["notes"]["reviews: rows without a text, left out"] == 90
+    assert 0 < edges["rating"].null_count() < edges.height  # stars of the reviews, where there are any
+    assert {"Café no. 5"} < set(shop.titles())
+    last = edges.sort("timestamp").group_by("user_id").last()
+    assert set(last["split"]) <= {"test", "train"}  # leave one out: in time order
+
+
+def test_ratings_filter_interactions_and_what_was_said_of_them(tmp_path: Path) -> None:
+    paths = write(
+        tmp_path,
+        interactions_csv="user,sku,stars\na,x,5\na,y,1\nb,x,4\nb,z,\nc,y,2\n",
+        items_csv="sku,name\nx,X\ny,Y\nz,Z\nw,W\n",
+        reviews_csv="user,sku,text\na,x,good\na,y,bad\nc,y,poor\n",
+    )
+    dataset = import_tables(**paths, min_rating=4)  # type: ignore[arg-type]
+    assert dataset.tables["interactions"]["user_id"].to_list() == ["a", "b", "b"]  # unrated is not low
+    assert dataset.tables["reviews"]["text"].to_list() == ["good"]
+    assert dataset.tables["items"]["item_id"].to_list() == [
+        "x",
+        "z",
+        "w",
+    ]  # y is gone, w was never there to go
+    with pytest.raises(UserError, match="--since, --until and --split by time: there are no times"):
+        import_tables(**paths, split="time")  # type: ignore[arg-type]
+
+
+def test_duplicates_decides(tmp_path: Path) -> None:
+    rows = "customer,sku,date\n" + "a,x,2024-01-02\na,x,2024-01-01\na,y,2024-01-03\nb,x,2024-01-01\n"
+    path = write(tmp_path, interactions_csv=rows)["interactions"]
+    days = {
+        which: import_tables(path, duplicates=which).tables["interactions"]
+        for which in ("first", "last", "keep")
+    }
+    assert [frame.height for frame in days.values()] == [3, 3, 4]
+    assert days["last"]["timestamp"][0] - days["first"]["timestamp"][0] == 86_400
+    with pytest.raises(UserError, match=r"row 2, column 'sku': duplicate of row 1 .*--duplicates first"):
+        import_tables(path, duplicates="error")
+
+
+def test_bad_rows_are_named_or_counted(tmp_path: Path) -> None:
+    rows = "user,sku,stars,date\na,x,5,2024-01-02\n,x,3,2024-01-02\nb,x,good,2024-01-02\nb,y,4,05.01.2024\n"
+    rows += "c,x,1\nd,y,3,2024-05-06,7\n"
+    path = write(tmp_path, interactions_csv=rows)["interactions"]
+    with pytest.raises(UserError, match=r"csv: row 6: 5 values in a file of 4 columns; .* --skip-bad"):
+        import_tables(path)
+    dataset = import_tables(path, skip_bad=True)
+    assert dataset.tables["interactions"]["user_id"].to_list() == ["a"]
+    assert dataset.source["bad_rows"]["reasons"] == {
+        "interactions.csv: 5 values in a file of 4 columns": 1,
+        "interactions.csv, column 'user': empty id": 1,
+        "interactions.csv, column 'stars': not a number": 1,
+        "interactions.csv, column 'date': not a time like the first ones": 1,
+        "interactions.csv, column 'date': empty": 1,
+    }
+    assert "row 3, column 'stars': not a number ('good')" in dataset.source["bad_rows"]["first"][-1] + str(
+        dataset.source
+    )
+
+
+def test_ids_that_differ_by_zeros_are_two(tmp_path: Path) -> None:
+    path = write(tmp_path, interactions_csv="user,sku\n1,007\n1,7\n2,07\n")["interactions"]
+    assert import_tables(path).items.values == ("007", "07", "7")
+
+
+def test_a_column_can_be_left_out_and_named_once_for_all_tables(tmp_path: Path) -> None:
+    paths = write(
+        tmp_path,
+        interactions_csv="who,sku,date\na,x,soon\n",
+        reviews_csv="who,sku,text\na,x,<b>Good</b> &amp; fine\n",
+    )
+    dataset = import_tables(**paths, columns={"user_id": "who", "timestamp": "-"})  # type: ignore[arg-type]
+    assert dataset.tables["interactions"].columns == ["user_id", "item_id", "split", "date"]
+    assert dataset.tables["reviews"]["text"].to_list() == ["Good & fine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from forwhy.atomic import refuse_foreign
 from forwhy.cli import JsonFlag, app_of, emit, plain, show
 from forwhy.cli.options import Given, pairs, takes
 from forwhy.data import sources
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import MARKER, Dataset
 from forwhy.data.sources.reviews import ReviewFilters
+from forwhy.data.sources.tables import TableOptions
 from forwhy.errors import UserError
 
 import_app = app_of(help="Import raw reviews, a published layout or plain tables.")
@@ -25,7 +28,17 @@ Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: th
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave rows out that cannot be read: counted, the first few named.")
 ]
-TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet; by extension.")]
+TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet, plain, .gz or .zip.")]
+Query = Annotated[str | None, typer.Option(help="A query, or the name of a table.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="OURS=THEIRS or TABLE.OURS=THEIRS, e.g. user_id=customer; THEIRS is - for none; repeatable.",
+    ),
+]
+MAPPING = "user_id=customer"
+NOT_TABLES = frozenset({"identical_texts", "users", "columns"})
 Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
 SHARE = {"share": "sample"}
 
@@ -33,12 +46,15 @@ SHARE = {"share": "sample"}
 # --- what the imports share
 
 
-def _import(target: Path | None, out: Path | None, as_json: bool, read: Callable[[], Dataset]) -> None:
+def _import(
+    target: Path | None, out: Path | None, name: str | None, as_json: bool, read: Callable[..., Dataset]
+) -> None:
     """Read a dataset, save it, and show counts, splits and leaks; of a log also its steps and bad rows."""
     place = target or out
     if place is None or (target and out):
         raise UserError("data import: name one folder to write, last or with --out")
-    dataset = read()
+    refuse_foreign(place, MARKER)  # before what may take long
+    dataset = read(name=name or place.absolute().name)
     dataset.save(place)
     summary = dataset.summary()
     log = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
@@ -102,9 +118,9 @@ def _reviews_command(source: str, about: str) -> None:
         name: Name = None,
         as_json: JsonFlag = False,
     ) -> None:
-        place = (target or out or Path()).absolute()
-        options = {"filters": filters.model(), "name": name or place.name, "skip_bad": skip_bad}
-        _import(target, out, as_json, partial(sources.SOURCES[source], reviews, meta or (), **options))
+        options = {"filters": filters.model(), "skip_bad": skip_bad}
+        read = partial(sources.SOURCES[source], reviews, meta or (), **options)
+        _import(target, out, name, as_json, read)
 
 
 for source, about in (
@@ -131,8 +147,8 @@ def import_recbole(
 ) -> None:
     """RecBole's atomic files, with or without its benchmark split."""
     names = pairs("--map", fields or (), "item_id=business_id")
-    read = partial(sources.import_recbole, folder, names=names, filters=filters.model(), name=name)
-    _import(target, out, as_json, partial(read, skip_bad=skip_bad))
+    read = partial(sources.import_recbole, folder, names=names, filters=filters.model())
+    _import(target, out, name, as_json, partial(read, skip_bad=skip_bad))
 
 
 # --- published layouts and plain tables
@@ -148,7 +164,7 @@ def import_xrec(
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""
-    _import(target, out, as_json, partial(sources.import_xrec, folder, name, seed))
+    _import(target, out, name, as_json, partial(sources.import_xrec, folder, seed=seed))
 
 
 @import_app.command("lcrec")
@@ -161,12 +177,14 @@ def import_lcrec(
     as_json: JsonFlag = False,
 ) -> None:
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
-    _import(target, out, as_json, partial(sources.import_lcrec, folder, name, prefix))
+    _import(target, out, name, as_json, partial(sources.import_lcrec, folder, prefix=prefix))
 
 
 @import_app.command("tables")
+@takes(TableOptions, SHARE, without=NOT_TABLES)
 def import_tables(
     interactions: Annotated[Path, typer.Option(help="CSV, TSV, JSONL or parquet of who took what.")],
+    options: Given[TableOptions],
     target: Target = None,
     out: Out = None,
     items: TableFile = None,
@@ -175,33 +193,51 @@ def import_tables(
     explanations: TableFile = None,
     profiles: TableFile = None,
     intents: TableFile = None,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", help="TABLE.COLUMN=THEIRS, e.g. interactions.user_id=user.")
-    ] = None,
-    duplicates: Annotated[
-        Literal["error", "first", "keep"], typer.Option(help="Repeated rows; keep is for purchase sequences.")
-    ] = "error",
-    unknown_ids: Annotated[
-        Literal["error", "allow"], typer.Option(help="Ids that another table lacks.")
-    ] = "error",
+    columns: Columns = None,
     name: Name = None,
-    seed: Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Plain tables with anyone's column names."""
-    read = partial(
-        sources.import_tables,
-        interactions,
-        items,
-        users,
-        reviews,
-        explanations,
-        intents,
-        profiles,
-        columns=pairs("--map", columns or (), "interactions.user_id=user"),
-        seed=seed,
-        name=name,
-        duplicates=duplicates,
-        unknown_ids=unknown_ids,
-    )
-    _import(target, out, as_json, read)
+    files = (interactions, items, users, reviews, explanations, intents, profiles)
+    given = options.model(columns=pairs("--map", columns or (), MAPPING)).model_dump(exclude_unset=True)
+    _import(target, out, name, as_json, partial(sources.import_tables, *files, **given))
+
+
+@import_app.command("sql")
+@takes(TableOptions, SHARE, without=NOT_TABLES)
+def import_sql(
+    options: Given[TableOptions],
+    interactions: Annotated[
+        str, typer.Option("--query", "--interactions", help="Query, or table, of who took what.")
+    ],
+    url: Annotated[
+        str | None, typer.Argument(help="sqlite:///shop.db, postgresql+psycopg://user@host/shop, …")
+    ] = None,
+    target: Target = None,
+    out: Out = None,
+    url_env: Annotated[
+        str | None, typer.Option("--url-env", help="Environment variable that holds the URL instead.")
+    ] = None,
+    items: Query = None,
+    users: Query = None,
+    reviews: Query = None,
+    explanations: Query = None,
+    profiles: Query = None,
+    intents: Query = None,
+    columns: Columns = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that a query may take.")] = 600.0,
+    name: Name = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """A database's rows, by one query (or table name) each; nothing is written to it."""
+    if url_env is not None:
+        url, target = None, target or (Path(url) if url else None)
+        if not (url := os.environ.get(url_env)):
+            raise UserError(f"--url-env {url_env}: no such environment variable; export {url_env}=URL first")
+    if url is None:
+        raise UserError("data import sql: no database; give its URL, or --url-env NAME")
+    asked = {"interactions": interactions, "items": items, "users": users, "reviews": reviews}
+    asked |= {"explanations": explanations, "profiles": profiles, "intents": intents}
+    queries = {table: query for table, query in asked.items() if query}
+    given = options.model(columns=pairs("--map", columns or (), MAPPING)).model_dump(exclude_unset=True)
+    _import(target, out, name, as_json, partial(sources.import_sql, url, queries, timeout=timeout, **given))

@@ -1,16 +1,21 @@
 """Every check a table goes through before it is part of a data set; errors name file, row, column, remedy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
 
 from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Side
+from forwhy.data.bad_rows import BadRow, BadRows, short
+from forwhy.data.values import date_format, numbers, seconds
 from forwhy.errors import UserError
 
 Duplicates = Literal["error", "first", "keep"]
 Names = Mapping[str, Mapping[str, str]]
+
+LONGEST_ID = 200
+"""Characters of an id; a longer one is a text in the wrong place."""
 
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 
@@ -22,6 +27,10 @@ class RawTable:
     name: str
     frame: pl.DataFrame
     names: Mapping[str, str]
+    bad: BadRows | None = None
+    """Where rows that cannot be read are counted, if they may be left out."""
+    days: str | None = None
+    """How days are written (`values.date_format`), when that is known."""
 
     def theirs(self, column: str) -> str:
         """What the caller calls this column."""
@@ -40,30 +49,41 @@ class RawTable:
         """``FILE: row R, column 'C'`` of the row at this position."""
         return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
 
-    def refuse(self, wrong: pl.Series, column: str, message: str) -> None:
-        """Raise for the first row where `wrong` is true or null; ``{}`` in the message shows the value."""
-        rows = wrong.fill_null(True).arg_true()
-        if len(rows) == 0:
-            return
-        row = int(rows[0])
-        value = repr(self.frame[column][row])
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        more = f" ({len(rows):,} rows like it)" if len(rows) > 1 else ""
-        raise UserError(f"{self.place(row, column)}: {message.replace('{}', shown)}{more}")
+    def without(self, wrong: pl.Series, column: str, message: str) -> "RawTable":
+        """The rows where `wrong` is false; ``{}`` in the message (``reason; remedy``) shows the value.
 
-    def require(self, *later: str) -> None:
-        """Refuse a table without a column that it must have, but for those that are made `later`."""
-        for column in TABLES[self.name]:
-            if column.required and column.name not in {*self.frame.columns, *later}:
-                has = ", ".join(c for c in self.frame.columns if c not in (FILE, ROW)) or "none"
-                raise UserError(
-                    f"{self.file()}: no column {self.theirs(column.name)!r} (it has: {has}); "
-                    f"rename one or map it: {self.name}.{column.name}=THEIR_NAME"
-                )
+        Raises:
+            UserError: there is a wrong row (null counts as wrong), and the table does not skip bad ones.
+        """
+        wrong = wrong.fill_null(True)
+        rows = wrong.arg_true()
+        if len(rows) == 0:
+            return self
+        if self.bad is None or not self.bad.skip:
+            option = "" if self.bad is None else ", or leave bad rows out with --skip-bad"
+            more = f" ({len(rows):,} rows like it)" if len(rows) > 1 else ""
+            row = int(rows[0])
+            said = message.replace("{}", short(repr(self.frame[column][row])))
+            raise UserError(f"{self.place(row, column)}: {said}{option}{more}")
+        reason, _, remedy = message.partition("; ")
+        reason, shows = reason.replace("{} is ", "").replace("{} ", ""), "{}" in message
+        for row in rows.to_list():
+            value = self.frame[column][row] if shows else None
+            self.bad.add(self.file(row), self.number(row), BadRow(reason, self.theirs(column), remedy, value))
+        return replace(self, frame=self.frame.filter(~wrong))
+
+    def refuse(self, wrong: pl.Series, column: str, message: str) -> None:
+        """Raise for the first row where `wrong` is true or null, whether or not bad rows are skipped."""
+        replace(self, bad=None).without(wrong, column, message)
+
+    def lacking(self, *later: str) -> list[str]:
+        """The columns that it must have and has not, but for those that are made `later`."""
+        there = {*self.frame.columns, *later}
+        return [it.name for it in TABLES[self.name] if it.required and it.name not in there]
 
     def with_column(self, values: pl.Series, column: str) -> "RawTable":
         """This table with one column replaced."""
-        return RawTable(self.name, self.frame.with_columns(values.alias(column)), self.names)
+        return replace(self, frame=self.frame.with_columns(values.alias(column)))
 
 
 def check_tables(
@@ -75,7 +95,7 @@ def check_tables(
             raise UserError(f"table {name!r} is not one of {', '.join(TABLES)}; rename or drop it")
     if "interactions" not in tables or tables["interactions"].height == 0:
         raise UserError("table interactions: no rows; give at least one user_id, item_id, split row")
-    checked = {name: _typed(RawTable(name, frame, names.get(name, {}))) for name, frame in tables.items()}
+    checked = {name: _whole(RawTable(name, frame, names.get(name, {}))) for name, frame in tables.items()}
     for side in SIDES:
         _unify_ids(checked, f"{side}_id")
     unique = {name: _without_duplicates(table, duplicates) for name, table in checked.items()}
@@ -84,8 +104,16 @@ def check_tables(
     return {name: _clean(table) for name, table in unique.items()}
 
 
-def _typed(table: RawTable) -> RawTable:
-    table.require()
+def _whole(table: RawTable) -> RawTable:
+    if lacking := table.lacking():
+        has = ", ".join(c for c in table.frame.columns if c not in (FILE, ROW)) or "none"
+        names = " and ".join(lacking)
+        raise UserError(f"{table.file()}: no column {names} (it has: {has}); rename or add it")
+    return typed(table)
+
+
+def typed(table: RawTable) -> RawTable:
+    """The table with our column types; a row with a value that does not fit is bad."""
     for column in TABLES[table.name]:
         if column.name in table.frame.columns:
             table = _typed_column(table, column)
@@ -95,20 +123,23 @@ def _typed(table: RawTable) -> RawTable:
 def _typed_column(table: RawTable, column: Column) -> RawTable:
     name = column.name
     if column.kind in ("user", "item", "entity"):
-        return table.with_column(id_text(table, name), name)
+        return with_ids(table, name)
     if column.kind in ("integer", "number"):
-        return table.with_column(_numeric(table, column), name)
-    text = as_text(table.frame[name])
+        return _with_numbers(table, column)
+    table = table.with_column(as_text(table.frame[name]), name)
     if column.filled:
         # A search instead of strip_chars, which would copy every text.
-        table.refuse(~text.str.contains(r"\S"), name, "empty; fill it or drop the row")
+        empty = ~table.frame[name].str.contains(r"\S")
+        table = table.without(empty, name, "empty; fill it or drop the row")
     if column.kind == "split":
-        text = text.str.strip_chars().str.to_lowercase()
-        table.refuse(~text.is_in(list(SPLIT_ALIASES)), name, "{} is not train, valid or test; rename it")
-        text = text.replace_strict(dict(SPLIT_ALIASES), return_dtype=pl.String)
+        table = table.with_column(table.frame[name].str.strip_chars().str.to_lowercase(), name)
+        unknown = ~table.frame[name].is_in(list(SPLIT_ALIASES))
+        table = table.without(unknown, name, "{} is not train, valid or test; rename it")
+        return table.with_column(table.frame[name].replace(dict(SPLIT_ALIASES)), name)
     if column.kind == "side":
-        table.refuse(~text.is_in(SIDES), name, "{} is neither 'user' nor 'item'; rename it")
-    return table.with_column(text.fill_null(""), name)
+        neither = ~table.frame[name].is_in(SIDES)
+        table = table.without(neither, name, "{} is neither 'user' nor 'item'; rename it")
+    return table.with_column(table.frame[name].fill_null(""), name)
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -121,31 +152,40 @@ def as_text(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
 
 
-def id_text(table: RawTable, name: str) -> pl.Series:
-    """An id column as text; empty, NaN, fractional and overlong ids are refused by row."""
+def with_ids(table: RawTable, name: str) -> RawTable:
+    """The table with an id column as text; empty, NaN, fractional and overlong ids are bad."""
+    if table.frame[name].dtype.is_float():
+        table = table.without(table.frame[name].is_nan(), name, "NaN is not an id; fill it or drop the row")
+        broken = table.frame[name] != table.frame[name].round(0)
+        table = table.without(broken, name, "{} is not an id; use whole numbers or text")
+        table = table.with_column(table.frame[name].cast(pl.Int64), name)
+    table = table.with_column(as_text(table.frame[name]), name)
+    empty = table.frame[name].str.strip_chars() == ""
+    table = table.without(empty, name, "empty id; fill it or drop the row")
+    missing = table.frame[name].str.to_lowercase() == "nan"
+    table = table.without(missing, name, "NaN is not an id; fill it or drop the row")
+    long = table.frame[name].str.len_chars() > LONGEST_ID
+    return table.without(long, name, f"an id of more than {LONGEST_ID} characters; use a shorter one")
+
+
+def _with_numbers(table: RawTable, column: Column) -> RawTable:
+    """The table with a column of numbers; where a column may have gaps, an empty value stays empty."""
+    name = column.name
+    if column.filled:
+        empty = table.frame[name].is_null()
+        table = table.without(empty, name, "empty; fill it, or drop the row or the column")
+    elif table.frame[name].dtype.is_float():
+        table = table.with_column(table.frame[name].fill_nan(None), name)  # pandas' empty value
     values = table.frame[name]
-    if values.dtype.is_float():
-        table.refuse(values.is_nan(), name, "NaN is not an id; fill it or drop the row")
-        table.refuse(values != values.round(0), name, "{} is not an id; use whole numbers or text")
-        values = values.cast(pl.Int64)
-    text = as_text(values)
-    table.refuse(text.str.strip_chars() == "", name, "empty id; fill it or drop the row")
-    table.refuse(text.str.to_lowercase() == "nan", name, "NaN is not an id; fill it or drop the row")
-    table.refuse(text.str.len_chars() > 200, name, "an id of more than 200 characters; use a shorter one")
-    return text
-
-
-def _numeric(table: RawTable, column: Column) -> pl.Series:
-    values = table.frame[column.name]
-    table.refuse(values.is_null(), column.name, "empty; fill it, or drop the row or the column")
-    if values.dtype.is_temporal():
-        values = values.cast(pl.Datetime("ms")).dt.epoch("s")
-    number = values.cast(pl.Float64 if column.kind == "number" else pl.Int64, strict=False)
-    if column.kind == "integer" and values.dtype == pl.String and number.null_count() > values.null_count():
-        number = values.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
-    wrong = ~number.is_finite()
-    table.refuse(wrong, column.name, "{} is not a number; correct it, or drop the row or the column")
-    return number
+    if name == "timestamp":
+        form = date_format(values, table.place(0, name), table.days)
+        found, what = seconds(values, form), "a time like the first ones"
+    else:
+        found, what = numbers(values), "a number"
+    wrong = ~found.is_finite().fill_null(False) & values.is_not_null()
+    table = table.without(wrong, name, f"{{}} is not {what}; correct it, or drop the row or the column")
+    found = found.filter(~wrong)
+    return table.with_column(found if column.kind == "number" else found.cast(pl.Int64), name)
 
 
 def _unify_ids(tables: dict[str, RawTable], name: str) -> None:
@@ -156,12 +196,21 @@ def _unify_ids(tables: dict[str, RawTable], name: str) -> None:
             tables[key] = table.with_column(table.frame[name].cast(pl.Int64), name)
 
 
+def about(frame: pl.DataFrame, side: Side, ids: pl.Series) -> pl.Series:
+    """[rows] which rows speak of one of these users (items)."""
+    if f"{side}_id" in frame.columns:
+        return frame[f"{side}_id"].is_in(ids.implode())
+    if {"side", "entity_id"} <= set(frame.columns):
+        return (frame["side"] == side) & frame["entity_id"].is_in(ids.cast(pl.String).implode())
+    return pl.repeat(False, frame.height, eager=True)
+
+
 def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
     """[rows] which rows speak of a user (item) that is not among the known ids."""
     if f"{side}_id" in frame.columns:
-        return ~frame[f"{side}_id"].is_in(known.implode())
-    if {"side", "entity_id"} <= set(frame.columns):
-        return (frame["side"] == side) & ~frame["entity_id"].is_in(known.cast(pl.String).implode())
+        return ~about(frame, side, known)
+    if "side" in frame.columns:
+        return (frame["side"] == side) & ~about(frame, side, known)
     return pl.repeat(False, frame.height, eager=True)
 
 
@@ -173,7 +222,7 @@ def _refuse_strangers(tables: Mapping[str, RawTable], side: Side) -> None:
             strangers(table.frame, side, known),
             f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id",
             f"{side} {{}} is not in {home.file()} ({len(known):,} {side}s); add it there "
-            "or drop the row (plain tables: or set unknown_ids=allow)",
+            "or drop the row (plain tables: or allow such rows with --unknown-ids allow)",
         )
 
 
@@ -192,7 +241,7 @@ def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:
     ids = ", ".join(f"{table.theirs(key)} {table.frame[key][row]!r}" for key in keys)
     raise UserError(
         f"{table.place(row, keys[-1])}: duplicate of row {table.number(first)} of {table.file(first)} ({ids}); "
-        f"drop one, or keep the first of each with duplicates=first ({int(again.sum()):,} such rows)"
+        f"drop one, or keep the first of each with --duplicates first ({int(again.sum()):,} such rows)"
     )
 
 

@@ -18,10 +18,11 @@ import polars as pl
 
 from forwhy.atomic import atomic_file
 from forwhy.columns import ROW, SPLITS
-from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, id_text
+from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, with_ids
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import READERS, read_json, read_rows, require_file, with_origin
+from forwhy.data.sources.files import read_json, require_file
+from forwhy.data.sources.rows import READERS, read_rows, with_origin
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Key
 from forwhy.evaluate.overlap import words
@@ -210,7 +211,7 @@ LISTS: Mapping[str, Callable[[Path], object]] = {
     ".txt": _lines,
     ".json": read_json,
 }
-"""Readers of lists of texts by extension; tables are `files.READERS`."""
+"""Readers of lists of texts by extension; tables are `rows.READERS`."""
 
 
 def _checked(path: Path, found: object) -> pl.Series:
@@ -270,7 +271,7 @@ def _with_ids(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     for name, other in (IDS, IDS[::-1]):
         if name not in frame.columns:
             raise UserError(f"{path}: a column {other!r} but no {name!r}; give both, or neither")
-        ids = id_text(RawTable("outputs", frame, {}), name)
+        ids = with_ids(RawTable("outputs", frame, {}), name).frame[name]
         whole = bool(ids.str.contains(WHOLE_NUMBER).all())
         frame = frame.with_columns((ids.cast(pl.Int64) if whole else ids).alias(name))
     return frame

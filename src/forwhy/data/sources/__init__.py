@@ -7,6 +7,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sources.papers import import_lcrec, import_xrec
 from forwhy.data.sources.published import import_amazon, import_google, import_yelp
 from forwhy.data.sources.recbole import import_recbole
+from forwhy.data.sources.sql import import_sql
 from forwhy.data.sources.tables import import_tables
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "import_google",
     "import_lcrec",
     "import_recbole",
+    "import_sql",
     "import_tables",
     "import_xrec",
     "import_yelp",
@@ -29,6 +31,7 @@ SOURCES: Mapping[str, Callable[..., Dataset]] = MappingProxyType(
         "xrec": import_xrec,
         "lcrec": import_lcrec,
         "tables": import_tables,
+        "sql": import_sql,
     }
 )
 """Importers by the name that ``forwhy data import`` takes."""

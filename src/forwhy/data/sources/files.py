@@ -1,89 +1,37 @@
-"""Reading files: whole tables, and long files one row at a time. Whatever cannot be read is named by file and row."""
+"""Reading long files, plain, gzip or zip, one row at a time, and cleaning what strangers wrote."""
 
 import ast
-import csv
 import gzip
 import html
-import io
 import json
-import math
 import re
+import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, ROW
+from forwhy.data.bad_rows import BadRow, BadRows
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 
 T = TypeVar("T")
 
-READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": partial(pl.read_csv, infer_schema=False, encoding="utf8"),
-    ".tsv": partial(pl.read_csv, infer_schema=False, encoding="utf8", separator="\t"),
-    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
-    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
-    ".parquet": pl.read_parquet,
-}
-"""Readers of tables by extension; every CSV value is text."""
-
-LONGEST_FIELD = 64 * 1024 * 1024
-"""Characters in one CSV field while looking for a broken row; Python's own limit is 131,072."""
-
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes of one row; a longer one is a file without line breaks, or no review, and is never held in memory."""
-
-SHOWN = 5
-"""Bad rows that are named; all are counted."""
 
 BLOCK = 1024 * 1024
 """Bytes that are read at once."""
 
 BOM = b"\xef\xbb\xbf"
-GZIP = b"\x1f\x8b"
-
-
-def read_rows(path: Path) -> pl.DataFrame:
-    """A CSV, TSV, JSONL or parquet file by its extension, with the file and number of each row.
-
-    Raises:
-        UserError: no such file, unknown extension, empty, no rows, or a row that cannot be read, named.
-    """
-    kind = path.suffix.lower()
-    if kind not in READERS:
-        raise UserError(
-            f"{path}: extension {path.suffix!r} is not one of {', '.join(READERS)}; convert or rename it"
-        )
-    require_file(path)
-    try:
-        frame = READERS[kind](path)
-        if not frame.columns:
-            raise pl.exceptions.NoDataError("no columns")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _broken(path, kind, _short(str(error), 120)) from error
-    if kind in (".csv", ".tsv"):
-        frame = frame.rename(lambda name: name.strip().lstrip("\ufeff"))
-    if frame.height == 0:
-        raise UserError(f"{path}: no rows; give a file with at least one, or leave the option out")
-    numbered = with_origin(frame, path)
-    if len(frame.columns) == 1:
-        return numbered
-    return numbered.filter(~pl.all_horizontal(pl.col(frame.columns).is_null()))  # blank lines
-
-
-def with_origin(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The frame with the file and the number (from 1) of each row."""
-    file = pl.lit(str(path), dtype=pl.Categorical).alias(FILE)
-    return frame.with_columns(file, pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+PACKING = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
+"""What a packed stream raises that is broken or cut short."""
 
 
 def read_json(path: Path) -> object:
@@ -119,94 +67,35 @@ def require_folder(folder: Path, holds: str) -> None:
         raise UserError(f"{folder}: no such folder; give the folder with {holds}")
 
 
-def _broken(path: Path, kind: str, reason: str) -> UserError:
-    """Why polars could not read a table, with the row where it can be found."""
-    if kind == ".parquet":
-        return UserError(f"{path}: truncated or not parquet ({reason}); copy it again")
-    if kind in (".csv", ".tsv"):
-        return _broken_csv(path, "," if kind == ".csv" else "\t", reason)
-    try:
-        for _ in RowFile(path, _finite_object).rows(BadRows()):
-            pass
-    except UserError as found:
-        return found
-    return UserError(f"{path}: not readable as JSON lines ({reason}); give every row the same types")
+def packed_file(path: Path) -> zipfile.ZipInfo | None:
+    """The one file in a zip, told by content; None for any other file."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        inside = [it for it in archive.infolist() if not (it.is_dir() or it.filename.startswith("__MACOSX"))]
+    if len(inside) != 1 or inside[0].flag_bits & 1:
+        held = ", ".join(it.filename for it in inside[:5]) or "nothing"
+        reason = "is encrypted" if len(inside) == 1 else f"holds {held}, not one file"
+        raise UserError(f"{path}: {reason}; unpack it and name one file")
+    return inside[0]
 
 
-def _broken_csv(path: Path, separator: str, reason: str) -> UserError:
-    """Name the row that is undecodable or has too many values."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as bad:
-        row = data[: bad.start].count(b"\n")
-        return UserError(f"{path}: row {row}: not UTF-8 text; convert the file to UTF-8")
-    if not text.strip():
-        return UserError(f"{path}: empty file; copy it again or leave the option out")
-    csv.field_size_limit(LONGEST_FIELD)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        width = len(next(rows))
-        for number, values in enumerate(rows, start=1):
-            if len(values) > width:
-                found = f"{len(values)} values in a file of {width} columns"
-                return UserError(f"{path}: row {number}: {found}; quote the text that holds a {separator!r}")
-    except csv.Error as bad_csv:
-        return UserError(
-            f"{path}: {bad_csv} at the end of the file or in row {rows.line_num}; close the quote"
-        )
-    return UserError(f"{path}: not a readable table ({reason}); check the separator and the quotes")
+def unpacked(raw: IO[bytes], path: Path) -> IO[bytes]:
+    """An open file, or the stream that is packed in it with gzip or zip, told by content."""
+    start = raw.read(len(ZIP))
+    raw.seek(0)
+    if start.startswith(GZIP):
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]  # reads as one
+    inside = packed_file(path) if start == ZIP else None
+    return zipfile.ZipFile(raw).open(inside) if inside else raw
 
 
-# --- Long files, plain or gzip, one row at a time, with an account of the rows that could not be read.
-
-
-class BadRow(Exception):
-    """What is wrong with one row: why, its column (``""`` for the whole row), what to do, and the value."""
-
-    def __init__(
-        self, reason: str, column: str = "", remedy: str = "correct the row", value: object = None
-    ) -> None:
-        self.column, self.reason, self.remedy = column, reason, remedy
-        self.value = "" if value is None else f" ({_short(repr(value) if column else str(value))})"
-
-
-@dataclass
-class BadRows:
-    """Bad rows of one import: the first one ends it, or, with `skip`, all are counted and left out."""
-
-    skip: bool | None = None
-    """None: the caller has no option to skip them, so the error does not speak of it."""
-    count: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    """How many by file, column and reason."""
-    shown: list[str] = field(default_factory=list)
-    """The first few, with file, row and column."""
-
-    def add(self, path: Path, row: int, bad: BadRow) -> None:
-        """Count a row (the first line of data is 1).
-
-        Raises:
-            UserError: it is not to be skipped; names file, row, column and remedy.
-        """
-        column = f", column {bad.column!r}" if bad.column else ""
-        said = f"{path}: row {row}{column}: {bad.reason}{bad.value}"
-        if not self.skip:
-            option = "" if self.skip is None else ", or leave bad rows out with --skip-bad"
-            raise UserError(f"{said}; {bad.remedy}{option}")
-        self.count += 1
-        self.reasons[f"{path.name}{column}: {bad.reason}"] += 1
-        if len(self.shown) < SHOWN:
-            self.shown.append(said)
-
-    def document(self) -> dict[str, Any]:
-        """Plain JSON values: count, count by reason, the first few."""
-        return {"count": self.count, "reasons": dict(self.reasons), "first": list(self.shown)}
+# --- Long files one row at a time, with an account of the rows that could not be read.
 
 
 @dataclass(frozen=True)
 class RowFile(Generic[T]):
-    """A file, plain or gzip, whose every line is one row; never more than one row of it is in memory."""
+    """A file, plain, gzip or zip, whose every line is one row; never more than one row of it is in memory."""
 
     path: Path
     parse: Callable[[bytes], T]
@@ -249,10 +138,7 @@ class RowFile(Generic[T]):
         require_file(self.path)
         label, size = f"reading {self.path.name} (MiB)", self.path.stat().st_size >> 20
         with self.path.open("rb", buffering=BLOCK) as raw, Progress(label, size or None) as progress:
-            packed = raw.read(len(GZIP)) == GZIP
-            raw.seek(0)
-            lines = _split(gzip.GzipFile(fileobj=raw) if packed else raw)
-            for row, line in enumerate(lines, start=1 - self.header):
+            for row, line in enumerate(_split(unpacked(raw, self.path)), start=1 - self.header):
                 if not row & 0x3FFF:
                     progress.advance((raw.tell() >> 20) - progress.done)
                 if isinstance(line, BadRow):
@@ -263,7 +149,7 @@ class RowFile(Generic[T]):
                     yield row, text
 
 
-def _split(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes | BadRow]:
+def _split(stream: IO[bytes]) -> Iterator[bytes | BadRow]:
     """Lines, or what is wrong instead of one. A broken gzip stream gives all lines before the break."""
     try:
         while line := stream.readline(LONGEST_LINE):
@@ -274,9 +160,9 @@ def _split(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes | BadRow]:
                 line = stream.readline(LONGEST_LINE)
             yield BadRow(f"longer than {LONGEST_LINE:,} bytes")
     except EOFError:
-        yield BadRow("the gzip stream is cut short here", remedy="copy the file again")
-    except (gzip.BadGzipFile, zlib.error) as error:
-        yield BadRow("broken gzip stream", remedy="copy the file again", value=error)
+        yield BadRow("the packed stream is cut short here", remedy="copy the file again")
+    except PACKING as error:
+        yield BadRow("broken packed stream", remedy="copy the file again", value=error)
 
 
 def json_object(line: bytes) -> dict[str, Any]:
@@ -291,23 +177,12 @@ def json_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _finite_object(line: bytes) -> None:
-    for column, value in json_object(line).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BadRow(f"{value} is no value", column[:50], "fill it or drop the row")
-
-
 def text_of(line: bytes) -> str:
     """A line as text; other encodings than UTF-8 are a `BadRow`."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRow("not UTF-8 text", remedy="convert the file to UTF-8") from error
-
-
-def _short(text: str, longest: int = 60) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 # --- Strangers' titles, descriptions and reviews as one line of plain text.

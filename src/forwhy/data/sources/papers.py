@@ -14,7 +14,8 @@ import polars as pl
 from forwhy.columns import FILE, ROW, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import clean_text, read_json, read_rows, require_folder, sha256_of, with_origin
+from forwhy.data.sources.files import clean_text, read_json, require_folder, sha256_of
+from forwhy.data.sources.rows import read_rows, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_last, split_pairs
 from forwhy.errors import UserError
 

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from forwhy.data.bad_rows import BadRow, BadRows
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.files import BadRow, BadRows, RowFile, clean_text, json_object
+from forwhy.data.sources.files import RowFile, clean_text, json_object
 from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
 from forwhy.errors import UserError
 

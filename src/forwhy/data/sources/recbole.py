@@ -16,8 +16,9 @@ import polars as pl
 
 from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import SIDES, SPLITS, Graph
+from forwhy.data.bad_rows import BadRow
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.files import BOM, BadRow, RowFile, plain_text, require_folder, text_of
+from forwhy.data.sources.files import BOM, RowFile, plain_text, require_folder, text_of
 from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
 from forwhy.errors import UserError
 

@@ -17,8 +17,10 @@ from pydantic import Field
 
 from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, ROW, SIDES, Side
+from forwhy.data.bad_rows import BadRow, BadRows
+from forwhy.data.checks import LONGEST_ID
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.files import BadRow, BadRows, RowFile, plain_text
+from forwhy.data.sources.files import RowFile, plain_text
 from forwhy.data.split import k_core, one_per, sample_users, split_by_time, split_last, split_pairs
 from forwhy.errors import UserError
 from forwhy.options import Options
@@ -27,9 +29,6 @@ Review = tuple[str, str, float, int, Sequence[str]]
 """User, item, rating (NaN without), Unix time in seconds (0 without), and what was written: unclean, title first."""
 Fact = tuple[str, Callable[[], Mapping[str, Any]]]
 """An item or user, and a function that gives the other columns of its table."""
-
-LONGEST_ID = 200
-"""Characters of an id; a longer one is a text in the wrong place."""
 
 AT_ONCE = 20_000
 """Rows of texts held as Python objects before they become columns."""
@@ -78,17 +77,10 @@ class ReviewLog:
 
     def read(self, importer: str, name: str, filters: ReviewFilters, skip_bad: bool) -> Dataset:
         """Two passes over the log and over the facts; see `published.import_reviews`."""
-        self._check(filters)
-        bad, rows = BadRows(skip_bad), pl.DataFrame()
+        check_filters(filters, self.rated, self.timed)
+        bad = BadRows(skip_bad)
         known = {side: _scan_facts(files, self.ids[side], bad) for side, files in self.facts.items()}
-        steps: list[dict[str, Any]] = []
-        for step, left in self._steps(filters, known, bad):
-            if left.is_empty():
-                raise UserError(f"{step}: no review is left; relax this filter or give more files")
-            dropped = rows.height - left.height if steps else 0
-            counts = {f"{side}s": left[side].n_unique() for side in SIDES}
-            steps.append({"step": step, "rows": left.height, "dropped": dropped, **counts})
-            rows = left
+        rows, steps = narrowed(self._steps(filters, known, bad))
         tables, how = self._tables(rows, filters)
         for side, facts in known.items():
             about = facts.filter(pl.col("id").is_in(rows[side].unique().implode()))
@@ -104,21 +96,10 @@ class ReviewLog:
             "bad_rows": bad.document(),
             "split": {"interactions": how, "seed": filters.seed},
         }
-        del left, rows, known  # before the tables are checked: half of the memory
+        del rows, known  # before the tables are checked: half of the memory
         return make_dataset(
             name, tables, source, duplicates="keep" if filters.duplicates == "keep" else "error"
         )
-
-    def _check(self, filters: ReviewFilters) -> None:
-        """Refuse what these files or these options cannot do, before anything is read."""
-        if filters.users is not None and filters.share is not None:
-            raise UserError("--users and --sample both say how many users to draw; give one")
-        if filters.min_rating is not None and not self.rated:
-            raise UserError("--min-rating: the files have no ratings; leave it out")
-        if not self.timed and (filters.since or filters.until or filters.split in ("leave-one-out", "time")):
-            raise UserError(
-                "--since, --until and --split by time: the files have no times; use --split random"
-            )
 
     def _steps(
         self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows
@@ -134,7 +115,7 @@ class ReviewLog:
             for file, row in rows.filter(~told).select("file", "row").iter_rows():
                 bad.add(self.files[file].path, row, wrong)
             yield f"unknown {side}s", (rows := rows.filter(told))
-        yield from _filtered(rows, filters)
+        yield from filtered(rows, filters)
 
     def _tables(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[dict[str, pl.DataFrame], str]:
         """Interactions, and reviews where there are texts; and how they were split."""
@@ -142,22 +123,15 @@ class ReviewLog:
         paths = pl.Series(FILE, [str(file.path) for file in self.files], dtype=pl.Categorical)
         said = _table(reviews, dict.fromkeys(("user_id", "item_id", "text"), pl.String))
         said = said.with_columns(paths[rows["file"]], rows["row"].alias(ROW))
-        splits, how = self._split(rows, filters)
+        if filters.split is None and self.splits is not None:
+            splits, how = pl.Series("split", self.splits)[rows["file"]], "as given"
+        else:
+            splits, how = split_rows(rows, filters, self.timed)
         columns = {"timestamp": rows["time"]} if self.timed else {}
         columns |= {"rating": rows["rating"]} if self.rated else {}
         tables = {"interactions": said.drop("text").with_columns(splits, **columns)}
         said = said.filter(pl.col("text") != "")
         return tables | ({"reviews": said} if said.height else {}), how
-
-    def _split(self, rows: pl.DataFrame, filters: ReviewFilters) -> tuple[pl.Series, str]:
-        users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
-        if filters.split is None and self.splits is not None:
-            return pl.Series("split", self.splits)[rows["file"]], "as given"
-        if filters.split == "random" or (filters.split is None and not self.timed):
-            return split_pairs(len(users), filters.seed, keep=users), "80/10/10, seeded"
-        if filters.split == "time":
-            return split_by_time(times), "one cut through time, 80/10/10"
-        return split_last(users, times), "last test, the one before valid, by user"
 
 
 # --- The first pass. A scanned row is: file (position among the files), row, user, item (digests), rating, time.
@@ -230,14 +204,46 @@ def id_of(value: object, column: str) -> str:
 # --- Choosing rows.
 
 
-def _filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, pl.DataFrame]]:
+def check_filters(filters: ReviewFilters, rated: bool, timed: bool) -> None:
+    """Refuse what rows without ratings or times, or these options together, cannot do."""
+    if filters.users is not None and filters.share is not None:
+        raise UserError("--users and --sample both say how many users to draw; give one")
+    if filters.min_rating is not None and not rated:
+        raise UserError("--min-rating: there are no ratings; leave it out")
+    if not timed and (filters.since or filters.until or filters.split in ("leave-one-out", "time")):
+        raise UserError("--since, --until and --split by time: there are no times; use --split random")
+
+
+def narrowed(steps: Iterable[tuple[str, pl.DataFrame]]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """What the last step leaves, and an account of every step: rows, dropped ones, users, items."""
+    rows, told = pl.DataFrame(), list[dict[str, Any]]()
+    for step, left in steps:
+        if left.is_empty():
+            raise UserError(f"{step}: no row is left; relax this filter or give more rows")
+        dropped = rows.height - left.height if told else 0
+        counts = {f"{side}s": left[side].n_unique() for side in SIDES}
+        told.append({"step": step, "rows": left.height, "dropped": dropped, **counts})
+        rows = left
+    return rows, told
+
+
+def split_rows(rows: pl.DataFrame, filters: ReviewFilters, timed: bool) -> tuple[pl.Series, str]:
+    """A split for each row by user and time, and how it was made."""
+    users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
+    if filters.split == "random" or (filters.split is None and not timed):
+        return split_pairs(len(users), filters.seed, keep=users), "80/10/10, seeded"
+    if filters.split == "time":
+        return split_by_time(times), "one cut through time, 80/10/10"
+    return split_last(users, times), "last test, the one before valid, by user"
+
+
+def filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, pl.DataFrame]]:
     """Every filter that is asked for, in the order of its field, with the rows that it leaves."""
     if filters.since is not None:
         yield f"since {filters.since}", (rows := rows.filter(pl.col("time") >= _start(filters.since)))
     if filters.until is not None:
         yield f"until {filters.until}", (rows := rows.filter(pl.col("time") < _start(filters.until)))
-    if filters.duplicates != "keep":
-        which = filters.duplicates
+    if (which := filters.duplicates) in ("first", "last"):
         yield f"{which} of each pair", (rows := rows.filter(one_per(rows, SIDES, which)))
     if filters.identical_texts != "keep":
         keys = ("user", "text") if filters.identical_texts == "user" else ("text",)

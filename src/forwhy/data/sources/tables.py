@@ -1,27 +1,61 @@
-"""Plain tables (CSV, TSV, JSONL, parquet) under anybody's column names."""
+"""Plain tables (CSV, JSON lines, parquet, a database's rows) under anybody's column names."""
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, ROW, SIDES, SPLIT_ALIASES, TABLES
-from forwhy.data.checks import Duplicates, RawTable, as_text, id_text, strangers
+from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES
+from forwhy.data.bad_rows import BadRows
+from forwhy.data.checks import Duplicates, RawTable, about, strangers, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
-from forwhy.data.sources.files import read_rows
+from forwhy.data.sources.files import plain_text
+from forwhy.data.sources.headers import guess, shown
+from forwhy.data.sources.reviews import ReviewFilters, check_filters, digest, filtered, narrowed, split_rows
+from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
+from forwhy.data.values import date_format
 from forwhy.errors import UserError
+from forwhy.options import checked
 
 log = logging.getLogger(__name__)
 
-IDS = ("user_id", "item_id", "entity_id")
+NONE = "-"
+"""Their name of a column that is to be left out, whatever fits."""
+LATER = ("split", "rank")
+"""Columns that are made here where a file has none."""
+TEXTS = ("title", "description", "categories", "text", "phrase")
+"""Columns that lose their HTML."""
+MARKED = r"<[A-Za-z/!]|&[#A-Za-z]"
+
+
+class TableOptions(ReviewFilters):
+    """How plain tables are read, which rows stay, and how they are split."""
+
+    duplicates: Literal["first", "last", "keep", "error"] = "first"  # type: ignore[assignment]
+    """Which of several interactions of one user with one item stays: the first or the last by time, all (`keep`), or
+    none may be repeated (`error`). Of other tables' repeated rows the first stays, or `error` refuses them too."""
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    """Their column name by ours, such as ``{"interactions.user_id": "customer"}``, or ``{"user_id": "customer"}`` for
+    all tables that have it; ``-`` says that there is none. What is not given is guessed."""
+    unknown_ids: Literal["error", "allow"] = "error"
+    """Ids that another table lacks: `error` refuses them; `allow` keeps users and items of the interactions without
+    facts, and drops other tables' rows about anyone else."""
+    date_format: str | None = None
+    """How days are written, such as `%d/%m/%Y`; found out when not given."""
+    validation: float = Field(default=FRACTIONS[1], ge=0, lt=1)
+    """Share of the train rows that become valid when a file has train and test only."""
+    skip_bad: bool = False
+    """Leave rows out that cannot be read: counted, the first few named."""
 
 
 def import_tables(
@@ -33,18 +67,17 @@ def import_tables(
     intents: Path | str | None = None,
     profiles: Path | str | None = None,
     *,
-    columns: Mapping[str, str] | None = None,
-    validation: float = FRACTIONS[1],
-    seed: int = 0,
     name: str | None = None,
-    duplicates: Duplicates = "error",
-    unknown_ids: Literal["error", "allow"] = "error",
+    **options: Any,  # noqa: ANN401 - fields of TableOptions
 ) -> Dataset:
     """Read one file per table (`columns.TABLES` says what each holds); the extension names the format.
 
-    Interactions without a `split` are split 80/10/10 (every user keeps one in train); with train and test
-    only, valid is carved out of train. An explanation without a split has that of its interaction; if one of them
-    has no interaction, all explanations are split 80/10/10. Intents without `rank` are ranked in file order.
+    Interactions without a `split`: each user's last one is test and the one before valid or, without times, 80/10/10 at
+    random (every user keeps one in train); with train and test only, valid is carved out of train. An explanation
+    without a split has that of its interaction; if one of them has no interaction, all explanations are split 80/10/10.
+    Intents without `rank` are ranked in file order. Ratings may be empty; reviews, explanations and profiles without
+    a text are left out. Interactions without ratings take those of the reviews. Memory: see `rows.blocks`, and
+    about 130 bytes for each interaction.
 
     Args:
         interactions: Who took what; the one table that must be there.
@@ -54,126 +87,292 @@ def import_tables(
         explanations: Texts to learn from and to be tested on.
         intents: Short phrases by `side`, `entity_id`, `rank`.
         profiles: One text by `side`, `entity_id`.
-        columns: Their column name by ours, e.g. ``{"interactions.user_id": "user"}``.
-        validation: Share of the train rows that become valid when the file has none.
-        seed: Of every split made here.
         name: Label; the interactions' folder by default.
-        duplicates: See `make_dataset`.
-        unknown_ids: ``error`` refuses ids that do not match across tables; ``allow`` keeps entities of the
-            interactions that `items` or `users` lack and drops other tables' rows about anyone else.
+        options: Fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``.
 
     Raises:
         UserError: names file, row (the first row of data is 1), column and remedy.
     """
     given = locals()  # the parameters that are called as tables are
     paths = {table: Path(given[table]) for table in TABLES if given.get(table) is not None}
-    names = _names(columns or {}, paths)
-    frames = {table: _read(table, path, names[table]) for table, path in paths.items()}
-    notes = _allow_unknown(frames) if unknown_ids == "allow" else {}
-    recipe = _split(frames, validation, seed)
-    source = {
-        "importer": "tables",
-        "files": {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()},
-        "columns": dict(columns or {}),
-        "split": recipe | {"seed": seed},
-        "unknown_ids": notes,
-    }
+    chosen = checked(TableOptions, options, "")
+    bad = BadRows(chosen.skip_bad)
+    rows = {table: (str(path), blocks(path, bad)) for table, path in paths.items()}
     label = name or paths["interactions"].resolve().parent.name
-    return make_dataset(label, frames, source, names=names, duplicates=duplicates)
+    return read_tables(label, rows, chosen, bad, lambda: {"importer": "tables", "files": _hashes(paths)})
 
 
-def _names(columns: Mapping[str, str], tables: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Their names by table and ours; a key that names no column is refused with the nearest."""
+def _hashes(paths: Mapping[str, Path]) -> dict[str, Any]:
+    return {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
+
+
+def read_tables(
+    name: str,
+    rows: Mapping[str, tuple[str, Iterator[pl.DataFrame]]],
+    options: TableOptions,
+    bad: BadRows,
+    source: Callable[[], Mapping[str, Any]],
+) -> Dataset:
+    """A data set of rows by table: where they come from, and blocks of them with numbers (`rows.blocks`).
+
+    Args:
+        name: Label of the data set.
+        rows: At least `interactions`.
+        options: How they are read, filtered and split.
+        bad: Where rows are counted that could not be read.
+        source: Where the data come from, asked for when all are read.
+
+    Raises:
+        UserError: as `import_tables`.
+    """
+    heads = {table: (place, next(left), left) for table, (place, left) in rows.items()}
+    names = _names(options.columns, {table: (place, head) for table, (place, head, _) in heads.items()})
+    notes: dict[str, int] = {}
+    frames = {
+        table: _read(table, place, chain([head], left), names[table], options, bad, notes)
+        for table, (place, head, left) in heads.items()
+    }
+    _rate(frames)
+    if options.duplicates != "error":
+        _once(frames, notes)
+    if options.unknown_ids == "allow":
+        _allow_unknown(frames, notes)
+    steps, how = _filter(frames, options, notes)
+    for note, count in notes.items():
+        log.warning("%s: %d", note, count)
+    record = {
+        **source(),
+        "columns": {f"{table}.{ours}": it for table, found in names.items() for ours, it in found.items()},
+        "filters": options.model_dump(mode="json", exclude={"columns"}),
+        "steps": steps,
+        "bad_rows": bad.document(),
+        "split": how | {"seed": options.seed},
+        "notes": notes,
+    }
+    repeated: Duplicates = "error" if options.duplicates == "error" else "keep"
+    return make_dataset(name, frames, record, names=names, duplicates=repeated)
+
+
+# --- Whose column is whose
+
+
+def _names(
+    given: Mapping[str, str], heads: Mapping[str, tuple[str, pl.DataFrame]]
+) -> dict[str, dict[str, str]]:
+    """Their names by table and ours, given or guessed; what is missing in all tables is told at once."""
+    wanted = _wanted(given, list(heads))
+    found: dict[str, dict[str, str]] = {}
+    missing: list[str] = []
+    remedies: list[str] = []
+    for table, (place, head) in heads.items():
+        columns = [column for column in head.columns if column != ROW]
+        has = ", ".join(columns)
+        for ours, theirs in wanted[table].items():
+            if theirs not in (*columns, NONE):
+                raise UserError(
+                    f"{place}: no column {theirs!r} to read as {ours} (it has: {has}); correct the mapping"
+                )
+        taken = {ours: theirs for other in found.values() for ours, theirs in other.items()}
+        named = wanted[table] | guess(table, place, columns, taken, wanted[table])
+        found[table] = named = {ours: theirs for ours, theirs in named.items() if theirs != NONE}
+        lacking = [it.name for it in TABLES[table] if it.required and it.name not in (*named, *LATER)]
+        if lacking:
+            missing.append(f"{place}: no column for {' and '.join(lacking)} (it has: {has})")
+            free = [column for column in columns if column not in named.values()]
+            pairs = zip(lacking, free, strict=False)
+            remedies += [f"--map {table}.{ours}={shown(theirs)}" for ours, theirs in pairs]
+        elif any(ours != theirs for ours, theirs in named.items()):
+            read = ", ".join(f"{ours} = {theirs}" for ours, theirs in named.items())
+            log.info("%s: %s (another: --map %s.OURS=THEIRS)", place, read, table)
+    if missing:
+        remedy = f"say which it is, e.g. {' '.join(remedies)}" if remedies else "add it"
+        raise UserError(f"{'; '.join(missing)}; {remedy}")
+    return found
+
+
+def _wanted(given: Mapping[str, str], tables: list[str]) -> dict[str, dict[str, str]]:
+    """The caller's mapping by table; a key that names no column is refused with the nearest."""
     known = [f"{table}.{column.name}" for table, listed in TABLES.items() for column in listed]
     names: dict[str, dict[str, str]] = {table: {} for table in tables}
-    for key, theirs in columns.items():
-        table, _, ours = key.partition(".")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"write TABLE.COLUMN=THEIRS, e.g. {known[0]}=user"
-            )
-            raise UserError(f"column mapping {key!r}: no such column; {hint}")
-        if table not in names:
+    for key, theirs in given.items():
+        table, _, ours = key.rpartition(".")
+        concerned = [it for it in tables if f"{it}.{ours}" in known and table in ("", it)]
+        if concerned:
+            names |= {it: names[it] | {ours: theirs} for it in concerned}
+        elif key in known:
             raise UserError(
                 f"column mapping {key!r}: no file given for {table}; give one or drop the mapping"
             )
-        names[table][ours] = theirs
+        else:
+            near = difflib.get_close_matches(key, [*known, *(it.partition(".")[2] for it in known)], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"write OURS=THEIRS, e.g. {known[0]}=user"
+            raise UserError(f"column mapping {key!r}: no such column; {hint}")
     return names
 
 
-def _read(name: str, path: Path, names: Mapping[str, str]) -> pl.DataFrame:
-    """A file's rows under our names, every id as text, so that files of different types can be compared."""
-    frame = read_rows(path)
-    for ours, theirs in names.items():
-        if theirs not in frame.columns:
-            has = ", ".join(column for column in frame.columns if column not in (FILE, ROW))
-            raise UserError(
-                f"{path}: no column {theirs!r} to read as {ours} (it has: {has}); correct the mapping"
-            )
-    kept = [column for column in frame.columns if column not in names.values() and column not in names]
-    frame = frame.select(*(pl.col(theirs).alias(ours) for ours, theirs in names.items()), *kept)
-    table = RawTable(name, frame, names)
-    table.require("split", "rank")
-    for column in IDS:
-        if column in frame.columns:
-            table = table.with_column(id_text(table, column), column)
-    return table.frame
+def _read(
+    table: str,
+    place: str,
+    rows: Iterator[pl.DataFrame],
+    names: Mapping[str, str],
+    options: TableOptions,
+    bad: BadRows,
+    notes: dict[str, int],
+) -> pl.DataFrame:
+    """A table's good rows under our names and with our types."""
+    form, parts = options.date_format, []
+    for block in rows:
+        frame = _ours(table, block, names)
+        if "text" in names:
+            told = frame.filter(pl.col("text").cast(pl.String).str.contains(r"\S"))
+            _note(notes, f"{table}: rows without a text, left out", frame.height - told.height)
+            frame = told
+        if "timestamp" in frame.columns:
+            form = form or date_format(frame["timestamp"], f"{place}: column {names['timestamp']!r}")
+        parts.append(typed(RawTable(table, with_origin(frame, place), names, bad, form)).frame)
+    whole = pl.concat(parts, how="diagonal_relaxed").rechunk()
+    if whole.is_empty():
+        raise UserError(f"{place}: no row is left; give a file with at least one good row")
+    return whole
 
 
-def _allow_unknown(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
-    """Complete `items` and `users`, drop rows about strangers; counts by table. Changes `frames`."""
-    notes: dict[str, int] = {}
+def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """A block under our names: mapped columns, and the caller's own where the table keeps them; texts without HTML."""
+    known = {column.name for column in TABLES[table]}
+    own = [column for column in block.columns if column not in (*names.values(), *known, ROW)]
+    mapped = [pl.col(theirs).alias(ours) for ours, theirs in names.items() if theirs in block.columns]
+    frame = block.select(ROW, *mapped, *(own if table in OPEN_TABLES else ()))
+    texts = [name for name in TEXTS if name in frame.columns and frame[name].dtype == pl.String]
+    marked = [name for name in texts if frame[name].str.contains(MARKED).any()]
+    return frame.with_columns(
+        pl.when(pl.col(name).str.contains(MARKED))
+        .then(pl.col(name).map_elements(plain_text, return_dtype=pl.String))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in marked
+    )
+
+
+# --- What becomes of the tables together; all of these change `frames`
+
+
+def _rate(frames: dict[str, pl.DataFrame]) -> None:
+    """Gives interactions without ratings those that stand in the reviews."""
+    said, edges = frames.get("reviews", pl.DataFrame()), frames["interactions"]
+    if "rating" in said.columns:
+        frames["reviews"] = said.drop("rating")
+        ratings = said.drop_nulls("rating").unique(PAIR, keep="last").select(*PAIR, "rating")
+        if "rating" not in edges.columns:
+            frames["interactions"] = edges.join(ratings, on=PAIR, how="left", maintain_order="left")
+
+
+def _once(frames: dict[str, pl.DataFrame], notes: dict[str, int]) -> None:
+    """Keeps the first of repeated rows of every table but the interactions."""
+    for table in frames.keys() & KEYS.keys() - {"interactions"}:
+        once = frames[table].unique(list(KEYS[table]), keep="first", maintain_order=True)
+        _note(
+            notes, f"{table}: repeated rows, of which the first is kept", frames[table].height - once.height
+        )
+        frames[table] = once
+
+
+def _allow_unknown(frames: dict[str, pl.DataFrame], notes: dict[str, int]) -> None:
+    """Completes `items` and `users`, drops rows about strangers."""
     for side in SIDES:
         key, home = f"{side}_id", f"{side}s"
         seen = frames["interactions"].select(key, FILE, ROW).unique(key, keep="first", maintain_order=True)
         if home in frames:
             missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
-            if missing.height not in (0, seen.height):
+            if missing.height < seen.height:
                 frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
-                notes[f"{home} in interactions only, kept without facts"] = missing.height
+                _note(notes, f"{home} in interactions only, kept without facts", missing.height)
         known = frames.get(home, seen)[key].unique()
         for table in sorted(frames.keys() - {home, "interactions"}):
             strange = strangers(frames[table], side, known)
-            if strange.any() and not strange.all():
+            if not strange.all():
                 frames[table] = frames[table].filter(~strange)
-                notes[f"{table}: rows about unknown {side}s, dropped"] = int(strange.sum())
-    for note, count in notes.items():
-        log.warning("%s: %d", note, count)
-    return notes
+                _note(notes, f"{table}: rows about unknown {side}s, dropped", int(strange.sum()))
 
 
-def _split(frames: dict[str, pl.DataFrame], validation: float, seed: int) -> dict[str, str]:
-    """Give every table that needs it a split (and intents a rank); says how. Changes `frames`."""
-    recipe: dict[str, str] = {}
-    owners = frames["interactions"]["user_id"].rank("dense").to_numpy().astype(np.int64)
-    edges, recipe["interactions"] = _with_split(frames["interactions"], validation, seed, owners)
-    frames["interactions"] = edges
+def _filter(
+    frames: dict[str, pl.DataFrame], options: TableOptions, notes: dict[str, int]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Drops interactions, and other tables' rows about whom and what is gone with them; splits what is left.
+
+    Returns:
+        An account of the steps, and how each table was split.
+    """
+    edges = frames["interactions"]
+    rated, timed = ("rating" in edges.columns), ("timestamp" in edges.columns)
+    check_filters(options, rated, timed)
+    rows = edges.select(
+        *(_numbered(edges[f"{side}_id"], options.share is not None).alias(side) for side in SIDES),
+        (pl.col("rating").fill_null(math.nan) if rated else pl.lit(math.nan)).alias("rating"),
+        (pl.col("timestamp") if timed else pl.lit(0, pl.Int64)).alias("time"),
+        pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"),
+    )
+    rows, steps = narrowed(chain([("read", rows)], filtered(rows, options)))
+    how: dict[str, str] = {}
+    if rows.height < edges.height:
+        frames["interactions"] = edges[rows["place"]]
+        _follow(frames, edges, notes)
+        edges = frames["interactions"]
+    if options.split is None and "split" in edges.columns:
+        splits, how["interactions"] = _as_given(edges["split"], options, rows["user"].to_numpy())
+    else:
+        splits, how["interactions"] = split_rows(rows, options, timed)
+    frames["interactions"] = edges.with_columns(splits)
     if "explanations" in frames:
-        told = frames["explanations"]
-        splits = edges.select(*PAIR, "split").unique(PAIR, keep="first")
-        followed = told.join(splits, on=PAIR, how="left", maintain_order="left")
-        if "split" in told.columns or followed["split"].null_count():
-            followed, recipe["explanations"] = _with_split(told, validation, seed, None)
-        else:
-            recipe["explanations"] = "that of their interaction"
-        frames["explanations"] = followed
+        frames["explanations"], how["explanations"] = _explained(frames, options)
     if "intents" in frames and "rank" not in frames["intents"].columns:
         rank = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
         frames["intents"] = frames["intents"].with_columns(rank)
-    return recipe
+    return steps, how
 
 
-def _with_split(
-    frame: pl.DataFrame, validation: float, seed: int, owners: NDArray[np.int64] | None
-) -> tuple[pl.DataFrame, str]:
-    """The frame with a split for every row, and how it got it; each owner keeps a row in train."""
-    if "split" not in frame.columns:
-        names, how = split_pairs(frame.height, seed, FRACTIONS, owners), "80/10/10, seeded"
-    else:
-        known = as_text(frame["split"]).str.strip_chars().str.to_lowercase().replace(dict(SPLIT_ALIASES))
-        if "valid" in set(known) or validation == 0:
-            return frame, "as given"
-        names = carve_valid(known, validation, seed, owners)
-        how = f"as given, {validation:.0%} of train carved out as valid"
-    return frame.with_columns(names), how
+def _numbered(ids: pl.Series, drawn: bool) -> pl.Series:
+    """A number for each id; where users are drawn by it, one that is the same everywhere."""
+    if not drawn:
+        return ids.hash()
+    known = ids.unique()
+    digests = pl.Series([digest(id_) for id_ in known], dtype=pl.UInt64)
+    return ids.replace_strict(known, digests)
+
+
+def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: dict[str, int]) -> None:
+    """Drops rows about pairs, users and items that were in the interactions before and are not any more."""
+    for table in sorted(frames.keys() - {"interactions"}):
+        frame, left = frames[table], frames["interactions"]
+        if set(PAIR) <= set(frame.columns):
+            gone = before.select(PAIR).join(left, on=PAIR, how="anti")
+            frame = frame.join(gone, on=PAIR, how="anti", maintain_order="left")
+        for side in SIDES:
+            once = before[f"{side}_id"].unique()
+            frame = frame.filter(~about(frame, side, once.filter(~once.is_in(left[f"{side}_id"].implode()))))
+        _note(notes, f"{table}: rows about what the filters dropped", frames[table].height - frame.height)
+        frames[table] = frame
+
+
+def _explained(frames: Mapping[str, pl.DataFrame], options: TableOptions) -> tuple[pl.DataFrame, str]:
+    """The explanations with a split, and how they got it."""
+    told, splits = frames["explanations"], frames["interactions"].select(*PAIR, "split")
+    if "split" in told.columns:
+        names, how = _as_given(told["split"], options, None)
+        return told.with_columns(names), how
+    followed = told.join(splits.unique(PAIR, keep="first"), on=PAIR, how="left", maintain_order="left")
+    if followed["split"].null_count():
+        return told.with_columns(split_pairs(told.height, options.seed)), "80/10/10, seeded"
+    return followed, "that of their interaction"
+
+
+def _as_given(splits: pl.Series, options: TableOptions, owners: NDArray[Any] | None) -> tuple[pl.Series, str]:
+    """A file's own splits; train and test alone give up a share of train as valid."""
+    if "valid" in set(splits) or options.validation == 0:
+        return splits, "as given"
+    names = carve_valid(splits, options.validation, options.seed, owners)
+    return names, f"as given, {options.validation:.0%} of train carved out as valid"
+
+
+def _note(notes: dict[str, int], what: str, count: int) -> None:
+    if count:
+        notes[what] = notes.get(what, 0) + count

@@ -1,0 +1,78 @@
+"""Which of a shop's columns is which of ours, by what it is called."""
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from forwhy.columns import TABLES
+from forwhy.errors import UserError
+
+KNOWN: Mapping[str, list[str]] = tomllib.loads(
+    Path(__file__).with_name("headers.toml").read_text(encoding="utf-8")
+)
+"""Other names by our column, or by table and column."""
+
+CODE = r"(?:id|no|nr|num|number|nummer|code|key|uuid|guid|hash|ref)"
+AFFIX = re.compile(rf"^{CODE}_|_{CODE}$|(?<=.)id$")
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
+
+
+def guess(
+    table: str, place: str, columns: Collection[str], taken: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, str]:
+    """Their column by ours, for those that no name of `given` (theirs by ours) speaks of.
+
+    Our own names win, then an id's noun with `id` or the like, then other names of `headers.toml`. Of several that fit
+    alike, the one that another table called so (`taken`) wins.
+
+    Raises:
+        UserError: two names fit one column; says how to choose.
+    """
+    found: dict[str, str] = {}
+    for column in TABLES[table]:
+        if column.name in given:
+            continue
+        free = [it for it in columns if it not in (*found.values(), *given.values())]
+        fits = _best(table, column.name, free)
+        if taken.get(column.name) in fits:
+            fits = [taken[column.name]]
+        if len(fits) > 1:
+            remedy = f"--map {table}.{column.name}={shown(fits[0])}"
+            raise UserError(
+                f"{place}: {' and '.join(fits)} both fit {column.name}; choose one, e.g. {remedy}"
+            )
+        if fits:
+            found[column.name] = fits[0]
+    return found
+
+
+def _best(table: str, ours: str, columns: Collection[str]) -> list[str]:
+    """The columns that fit best."""
+    tiers: tuple[list[str], ...] = ([], [], [])
+    for theirs in columns:
+        tier = _tier(table, ours, theirs)
+        if tier is not None:
+            tiers[tier].append(theirs)
+    return next((fits for fits in tiers if fits), [])
+
+
+def _tier(table: str, ours: str, theirs: str) -> int | None:
+    """How well a name fits: 0 ours, 1 surely, 2 likely; None not at all."""
+    name = WORDS.sub("_", theirs.strip()).strip("_").lower()
+    if name == ours:
+        return 0
+    known = KNOWN.get(f"{table}.{ours}", KNOWN.get(ours, []))
+    if not ours.endswith("_id"):
+        return 1 if name in known else None
+    if name in known:
+        return 1 if name in KNOWN["codes"] else 2
+    home = "entity" if ours == "entity_id" else table.removesuffix("s")
+    if name == "id":
+        return 1 if ours == f"{home}_id" else None
+    return 1 if AFFIX.sub("", name) in known else None
+
+
+def shown(name: str) -> str:
+    """A name as it can be pasted into a shell."""
+    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "'\\''") + "'"

@@ -1,0 +1,270 @@
+"""Tables in files, some rows at a time: CSV of any separator and encoding, JSON lines, parquet; plain, gzip or zip.
+
+Every reader gives blocks of rows with their numbers, whatever the length of the file; bad rows are named or counted.
+"""
+
+import csv
+import io
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import polars as pl
+
+from forwhy.columns import FILE, ROW
+from forwhy.data.bad_rows import BadRow, BadRows, short
+from forwhy.data.sources.files import (
+    BLOCK,
+    LONGEST_LINE,
+    PACKING,
+    RowFile,
+    json_object,
+    packed_file,
+    require_file,
+    unpacked,
+)
+from forwhy.errors import UserError
+from forwhy.progress import Progress
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+AT_ONCE = 20_000
+"""Rows held as Python objects before they become columns."""
+
+SEPARATORS = ",;\t|"
+FOREIGN = re.compile("[\udc80-\udcff]")
+"""A byte that is no UTF-8, as `surrogateescape` decodes it."""
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a letter that JSON writes in two parts."""
+
+
+def read_rows(path: Path) -> pl.DataFrame:
+    """The rows of a table file, with their file and numbers.
+
+    Raises:
+        UserError: no such file, unknown extension, empty, no rows, or a row that cannot be read, named.
+    """
+    return with_origin(pl.concat(blocks(path, BadRows()), how="diagonal_relaxed"), path)
+
+
+def with_origin(frame: pl.DataFrame, path: Path | str) -> pl.DataFrame:
+    """The frame with the file and, where it has none yet, the number (from 1) of each row."""
+    file = pl.lit(str(path), dtype=pl.Categorical).alias(FILE)
+    number = ROW if ROW in frame.columns else pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW)
+    return frame.with_columns(file, number)
+
+
+def table_kind(path: Path) -> str:
+    """The extension that names the format: of the file, or of what is packed in it."""
+    name = path.name
+    if path.suffix.lower() == ".zip" and path.is_file() and (inside := packed_file(path)):
+        name = inside.filename
+    return Path(name.removesuffix(".gz")).suffix.lower()
+
+
+def blocks(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
+    """Some rows at a time, with their numbers (`ROW`; the first row of data is 1); there is at least one.
+
+    Every value of a CSV file is text, and an empty one null. Memory: some megabytes, whatever the file's length.
+
+    Raises:
+        UserError: as `read_rows`; bad rows go to `bad`.
+    """
+    kind = table_kind(path)
+    if kind not in READERS:
+        raise UserError(
+            f"{path}: extension {path.suffix!r} is not one of {', '.join(READERS)}, plain, .gz or .zip; "
+            "convert or rename it"
+        )
+    require_file(path)
+    left = iter(READERS[kind](path, bad))
+    try:
+        first = next((block for block in left if block.height), None)
+        if first is None:
+            raise UserError(f"{path}: no rows; give a file with at least one, or leave the option out")
+        yield from (block for block in chain([first], left) if block.height)
+    except PACKING as error:
+        raise UserError(f"{path}: broken or cut short ({short(str(error))}); copy it again") from error
+
+
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(rows)
+    while some := list(islice(left, AT_ONCE)):
+        yield some
+
+
+# --- Text with separators
+
+
+def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
+    """Blocks of a CSV file; the first line names the columns and tells the separator."""
+    encoding, mixed = _encoding(path)
+    csv.field_size_limit(LONGEST_LINE)
+    size = path.stat().st_size >> 20
+    with path.open("rb", buffering=BLOCK) as raw, Progress(f"reading {path.name} (MiB)", size or None) as bar:
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+        text = io.TextIOWrapper(unpacked(raw, path), encoding, errors, newline="")
+        first = _first_line(text)
+        if first.lower().startswith("sep="):  # Excel's own hint
+            first = _first_line(text)
+        if not first or "\0" in first:
+            raise UserError(f"{path}: no text in its first lines; save the table as CSV and name that file")
+        bare = re.sub('"[^"]*"', "", first)
+        separator = max([usual, *SEPARATORS], key=bare.count)
+        rows = csv.reader(chain([first], text), delimiter=separator, strict=True)
+        names = _header(path, next(rows))
+        fit = partial(_fitted, len(names), separator, mixed)
+        for some in _batches(_records(path, rows, fit, bad)):
+            bar.advance((raw.tell() >> 20) - bar.done)
+            yield _text_block(names, some)
+
+
+def _text_block(names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
+    """Columns of text without empty ones and blank rows; a list of one column keeps its blanks."""
+    columns = zip(*(values for _, values in rows), strict=True)
+    frame = pl.DataFrame(
+        {name: pl.Series(values, dtype=pl.String) for name, values in zip(names, columns, strict=True)}
+    )
+    frame = frame.with_columns(pl.all().replace("", None)).with_columns(
+        pl.Series(ROW, [row for row, _ in rows])
+    )
+    return frame if len(names) == 1 else frame.filter(~pl.all_horizontal(pl.col(names).is_null()))
+
+
+def _first_line(text: IO[str]) -> str:
+    """The next line that is not blank; `""` at the end."""
+    return next((line for line in iter(partial(text.readline, LONGEST_LINE), "") if line.strip()), "")
+
+
+def _header(path: Path, values: list[str]) -> list[str]:
+    """Names of the columns; one without a name is called by its place."""
+    names = [value.strip() or f"column_{place}" for place, value in enumerate(values, start=1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}: two columns are called {name!r}; rename one in the first line")
+    return names
+
+
+def _records(
+    path: Path,
+    rows: Any,  # noqa: ANN401 - csv's reader has no type of its own
+    fit: Callable[[list[str]], list[str]],
+    bad: BadRows,
+) -> Iterator[tuple[int, list[str]]]:
+    """Every good row with its number; blank lines of several columns are none."""
+    row = 0
+    while True:
+        row += 1
+        try:
+            yield row, fit(next(rows))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error) or "field limit" in str(error):
+                reason = "a quote that opens here is not closed"
+                raise UserError(f"{path}: row {row}: {reason}; close the quote") from error
+            wrong = BadRow("text after a closing quote", remedy='write "" for a quote inside a text')
+            bad.add(path, row, wrong)
+        except BadRow as wrong:
+            bad.add(path, row, wrong)
+
+
+def _fitted(width: int, separator: str, mixed: bool, values: list[str]) -> list[str]:
+    """A row of this width: short ones are filled up, empty cells beyond the header cut; raises `BadRow`."""
+    if mixed and FOREIGN.search(separator.join(values)):
+        raise BadRow("not UTF-8 text", remedy="convert the file to UTF-8")
+    if len(values) == width:
+        return values
+    if any(values[width:]):
+        found = f"{len(values)} values in a file of {width} columns"
+        raise BadRow(found, remedy=f"quote the text that holds a {separator!r}")
+    return values[:width] + [""] * (width - len(values))
+
+
+def _encoding(path: Path) -> tuple[str, bool]:
+    """UTF-8, UTF-16 or Windows-1252, and whether single bytes of a UTF-8 file are none; reads the file once.
+
+    A file that holds more bytes outside UTF-8 than letters inside it is Windows-1252, of which Latin-1 is a part.
+    """
+    with path.open("rb", buffering=BLOCK) as raw:
+        stream = unpacked(raw, path)
+        start = stream.read(2)
+        if start in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16", False
+        stream = unpacked(raw, path) if not raw.seek(0) else raw
+        text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        good = wrong = 0
+        while some := text.read(BLOCK):
+            if not some.isascii():
+                foreign = len(FOREIGN.findall(some))
+                wrong += foreign
+                good += sum(letter > "\x7f" for letter in some) - foreign
+    if wrong > good:
+        log.info(
+            "%s: read as Windows-1252, as it is not UTF-8; if letters look wrong, convert it to UTF-8", path
+        )
+        return "cp1252", False
+    return "utf-8-sig", wrong > 0
+
+
+# --- JSON lines and parquet
+
+
+def _json_lines(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
+    for some in _batches(RowFile(path, _flat_object).rows(bad)):
+        try:
+            frame = pl.DataFrame([values for _, values in some], infer_schema_length=None, strict=False)
+        except pl.exceptions.PolarsError as error:
+            reason = short(str(error), 120)
+            raise UserError(
+                f"{path}: not readable as JSON lines ({reason}); give every row the same types"
+            ) from error
+        yield frame.with_columns(pl.Series(ROW, [row for row, _ in some]))
+
+
+def _flat_object(line: bytes) -> dict[str, Any]:
+    """A line as an object of numbers and text: lists joined by commas, records as JSON; raises `BadRow`."""
+    found = json_object(line)
+    for column, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRow(f"{value} is no value", column[:50], "fill it or drop the row")
+        if isinstance(value, list):
+            found[column] = ", ".join(str(part) for part in value if part is not None)
+        elif isinstance(value, dict):
+            found[column] = json.dumps(value, ensure_ascii=False)
+        if (
+            isinstance(value := found[column], str)
+            and not value.isascii()
+            and any("\ud800" <= it <= "\udfff" for it in value)
+        ):
+            raise BadRow("half of a surrogate pair", column[:50])
+    return found
+
+
+def _parquet(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
+    try:
+        lazy = pl.scan_parquet(path, glob=False).with_row_index(ROW, offset=1).cast({ROW: pl.Int64})
+        rows = lazy.select(pl.len()).collect().item()
+        for start in range(0, rows, 10 * AT_ONCE):
+            yield lazy.slice(start, 10 * AT_ONCE).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = short(str(error), 120)
+        raise UserError(f"{path}: truncated or not parquet ({reason}); copy it again") from error
+
+
+READERS: Mapping[str, Callable[[Path, BadRows], Iterator[pl.DataFrame]]] = {
+    ".csv": partial(_separated, usual=","),
+    ".tsv": partial(_separated, usual="\t"),
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".parquet": _parquet,
+}
+"""Readers of tables by extension."""

@@ -1,0 +1,86 @@
+"""Numbers and times as shops write them: `4,5`, `1.299,00`, `05.01.2024 10:00`, seconds or milliseconds."""
+
+import polars as pl
+
+from forwhy.errors import UserError
+
+DATES = (
+    "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y",
+    "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
+)  # fmt: skip
+"""Ways to write a day; a time of day may follow."""
+
+TIME_OF_DAY = (
+    r"(?i)[T ,]+(\d{1,2}):(\d{2})(?::(\d{2}))?[.\d]*\s*([ap]m)?\s*(?:z|utc|([+-]\d{2}):?(\d{2}))?\s*$"
+)
+DAY_AS_NUMBER = r"^\s*(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\s*$"
+MILLISECONDS = 100_000_000_000
+"""Times from here on are milliseconds: seconds since 1970 would be a date after the year 5138."""
+DAY = 86_400
+
+
+def numbers(values: pl.Series) -> pl.Series:
+    """A column as numbers, null where it holds none; a decimal comma and marks between thousands are understood."""
+    if values.dtype != pl.String:
+        return values.cast(pl.Float64, strict=False)
+    plain = values.str.strip_chars()
+    if plain.str.contains(",", literal=True).any():
+        # 1,234 alone could be either; a column with 4,5 or 12,50 in it has decimal commas.
+        comma = plain.str.contains(r"^-?[\d.]*\d,(?:\d{1,2}|\d{4,})$").any()
+        plain = plain.str.replace_all("." if comma else ",", "", literal=True)
+        plain = plain.str.replace(",", ".", literal=True)
+    return plain.cast(pl.Float64, strict=False)
+
+
+def date_format(values: pl.Series, column: str, given: str | None = None) -> str | None:
+    """How the days of a column are written; None for numbers of seconds or milliseconds.
+
+    Raises:
+        UserError: day and month could be either, or no way of `DATES` fits; names `column` and a remedy.
+    """
+    if values.dtype != pl.String or given:
+        return given
+    known = values.drop_nulls()
+    if not known.str.contains(DAY_AS_NUMBER).all() and known.cast(pl.Float64, strict=False).null_count() == 0:
+        return None
+    read = {form: _days(known, form) for form in DATES}
+    best = min(read, key=lambda form: read[form].null_count())
+    if read[best].null_count() > len(known) / 2:
+        raise UserError(
+            f"{column}: {known[0]!r} is no time that is known; write 2024-01-31 or seconds since 1970, "
+            "or say how days are written: --date-format '%d.%m.%Y'"
+        )
+    for other in DATES:
+        either = known.filter((read[other] != read[best]).fill_null(False))
+        if len(either) and read[other].null_count() == read[best].null_count():
+            raise UserError(
+                f"{column}: {either[0]!r} is {best} or {other}, and no other row decides; "
+                f"say which, e.g. --date-format '{best}'"
+            )
+    return best
+
+
+def seconds(values: pl.Series, form: str | None) -> pl.Series:
+    """A column as whole seconds since 1970 (UTC where it names no zone), null where it holds no time."""
+    if values.dtype == pl.Date:
+        values = values.cast(pl.Datetime("ms"))
+    if values.dtype == pl.Datetime:
+        return values.dt.epoch("s")
+    if form is None or values.dtype != pl.String:
+        given = pl.lit(numbers(values))
+        whole = pl.when(given.abs() < MILLISECONDS).then(given).otherwise(given / 1000)
+        return pl.select(whole.cast(pl.Int64, strict=False)).to_series()
+    parts = values.str.extract_groups(TIME_OF_DAY).struct.unnest()
+    hour, half = pl.col("1").cast(pl.Int64), pl.col("4").str.to_lowercase()
+    hour = pl.when(half.is_null()).then(hour).otherwise(hour % 12 + 12 * (half == "pm"))
+    minute, second, zone, more = (pl.col(part).cast(pl.Int64) for part in "2356")
+    ahead = zone * 3600 + zone.sign() * more * 60
+    parts = parts.select(hour * 3600 + minute * 60, second, -ahead)
+    time = parts.fill_null(0).sum_horizontal()
+    return _days(values, form) * DAY + time
+
+
+def _days(values: pl.Series, form: str) -> pl.Series:
+    """Days since 1970, null where the text before a time of day is no such date."""
+    day = values.str.replace(TIME_OF_DAY, "").str.strip_chars().str.to_date(form, strict=False)
+    return pl.select(pl.when(day.dt.year() > 1900).then(day.cast(pl.Int64))).to_series()
