@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import one_of, plain
-from forwhy.data.sources.files import READERS
+from forwhy.data.sources.rows import READERS
 from forwhy.errors import UserError
 
 if TYPE_CHECKING:

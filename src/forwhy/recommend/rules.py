@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forwhy.columns import ROW
 from forwhy.data.dataset import Ids
-from forwhy.data.sources.files import read_rows
+from forwhy.data.sources.rows import read_rows
 from forwhy.errors import UserError
 from forwhy.frames import ids_of
 
