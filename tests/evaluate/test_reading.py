@@ -209,7 +209,7 @@ def test_lists_of_different_length(tmp_path: Path) -> None:
         ("a.json", b'{"a": 1}', "holds dict, not a list"),
         ("a.json", b'["a", 5]', "row 2: int, not a text"),
         ("a.txt", b"a\n\xff\n", "not UTF-8"),
-        ("a.csv", b"prediction,reference\na,b\nc,\xff\n", "not UTF-8"),
+        ("a.csv", b"prediction,reference\na,\xc3\xa4\nc,\xff\n", "not UTF-8"),
         ("a.csv", b"prediction,reference\na,b\n", "1 row left"),
         ("a.csv", b"prediction,reference\nnan,b\nNaN,c\n", "no row has both"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -132,13 +132,13 @@ def _blocks(connection: Connection, table: str, query: str, timeout: float) -> I
 
     row, patience = 0, _Patience(connection, timeout)
     try:
-        result = _result(connection, table, query.strip(), patience)
-        names = list(result.keys())
-        while rows := patience.wait_for(lambda: result.fetchmany(AT_ONCE)):
-            if patience.left <= 0:  # rows without end, or a driver that cannot be stopped
-                raise _late(table, timeout)
-            yield _block(names, rows).with_columns(pl.Series(ROW, range(row + 1, row + 1 + len(rows))))
-            row += len(rows)
+        with closing(_result(connection, table, query.strip(), patience)) as result:
+            names = list(result.keys())
+            while rows := patience.wait_for(lambda: result.fetchmany(AT_ONCE)):
+                if patience.left <= 0:  # rows without end, or a driver that cannot be stopped
+                    raise _late(table, timeout)
+                yield _block(names, rows).with_columns(pl.Series(ROW, range(row + 1, row + 1 + len(rows))))
+                row += len(rows)
     except SQLAlchemyError as error:
         if patience.left <= 0:
             raise _late(table, timeout) from None
