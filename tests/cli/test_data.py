@@ -153,3 +153,22 @@ def test_no_control_character_reaches_a_terminal(
     out = capsys.readouterr().out
     assert "boathouse" in out
     assert {letter for letter in out if not letter.isprintable()} == {"\n"}
+
+
+def test_export_to_a_folder_named_either_way(cli: Any, tmp_path: Path) -> None:
+    rows = "user,item,timestamp\n" + "".join(
+        f"u{user},i{step},{step}\n" for user in range(3) for step in range(4)
+    )
+    (tmp_path / "log.csv").write_text(rows)
+    columns = "--map", "interactions.user_id=user", "--map", "interactions.item_id=item"
+    assert (
+        cli.call("data", "import", "tables", "--interactions", tmp_path / "log.csv", *columns, tmp_path / "d")
+        == 0
+    )
+    assert cli.call("data", "export", "recbole", tmp_path / "d", "--out", tmp_path / "one") == 0
+    assert cli.call("data", "export", "recbole", tmp_path / "d", tmp_path / "two") == 0
+    assert (tmp_path / "one" / "one.train.inter").read_text() == (
+        tmp_path / "two" / "two.train.inter"
+    ).read_text()
+    for named in ([], [tmp_path / "one", "--out", tmp_path / "two"]):
+        assert "name one folder to write" in cli.refusal("data", "export", "lcrec", tmp_path / "d", *named)

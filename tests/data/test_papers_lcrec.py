@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources import import_lcrec
+from forwhy.data.sources.papers import export_lcrec
 from forwhy.errors import UserError
 
 
@@ -58,3 +61,49 @@ def test_broken_json_names_the_place(tmp_path: Path) -> None:
     (folder / "Toys.inter.json").unlink()
     with pytest.raises(UserError, match="found none"):
         import_lcrec(folder)
+
+
+def test_export_then_import_changes_nothing(tmp_path: Path) -> None:
+    facts = {
+        str(item): {"title": f"Töy {item}", "description": f'a "big" one,\n{item}', "brand": ""}
+        for item in range(5)
+    }
+    folder = lcrec(tmp_path / "raw", {"0": [3, 1, 3, 2], "1": [0, 4], "7": [4, 4, 1]}, facts)
+    codes = {str(item): [f"<a_{item}>", f"<b_{item % 2}>"] for item in range(5)}
+    (folder / "Toys.index.json").write_text(json.dumps(codes))
+    dataset = import_lcrec(folder)
+    export_lcrec(dataset, tmp_path / "Toys")
+    again = import_lcrec(tmp_path / "Toys")
+    assert again.fingerprint == dataset.fingerprint
+    assert json.loads((tmp_path / "Toys" / "Toys.inter.json").read_text())["0"] == [3, 1, 3, 2]
+    assert json.loads((tmp_path / "Toys" / "Toys.index.json").read_text()) == codes
+    export_lcrec(again, tmp_path / "Toys")  # an earlier export is replaced
+
+
+def log(*rows: tuple[str, str, int, str]) -> Dataset:
+    columns = ["user_id", "item_id", "timestamp", "split"]
+    return make_dataset("x", {"interactions": pl.DataFrame(list(rows), schema=columns, orient="row")})
+
+
+def test_what_the_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = log(
+        ("ann", "b", 5, "valid"), ("ann", "a", 3, "train"), ("ann", "c", 9, "test"), ("bob", "a", 1, "train")
+    )
+    export_lcrec(kept, tmp_path / "it")
+    assert not caplog.records
+    assert json.loads((tmp_path / "it" / "it.inter.json").read_text()) == {
+        "ann": ["a", "b", "c"],
+        "bob": ["a"],
+    }
+    assert not (tmp_path / "it" / "it.item.json").exists()
+    back = import_lcrec(tmp_path / "it").tables["interactions"].select("user_id", "item_id", "split")
+    assert back.sort("user_id", "item_id").equals(
+        kept.tables["interactions"].select("user_id", "item_id", "split").sort("user_id", "item_id")
+    )
+    other = log(("ann", "a", 3, "train"), ("ann", "b", 5, "train"), ("ann", "c", 9, "test"))
+    export_lcrec(other, tmp_path / "other")
+    assert "1 users have other items left out" in caplog.text
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds files that forwhy did not write"):
+        export_lcrec(kept, tmp_path / "notes")

@@ -42,6 +42,7 @@ COMMANDS = {
     "vocabulary": ("ask:vocabulary", "Words with their usage, gloss and nearest words."),
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),
     "tune": ("run:tune", "Try options of a recipe and keep the best by validation."),
+    "export": ("share:export", "Vectors and codes of a run as parquet and .npy."),
     "push": ("share:push", "Upload what a run has learned to a hub, with a card."),
     "fit": ("run:fit_app", "Learn from a dataset with a system's defaults, without a recipe."),
     "indices": ("data:indices_app", "Build, show or export item indices."),

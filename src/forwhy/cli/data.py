@@ -12,12 +12,13 @@ import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
-from forwhy.cli.importing import import_app, summary_table
+from forwhy.cli.importing import Out, import_app, summary_table
 from forwhy.cli.options import Given, takes
 from forwhy.columns import Graph
 from forwhy.data.audit import audit
 from forwhy.data.dataset import Dataset
 from forwhy.data.finding import SEVERITIES, Finding
+from forwhy.data.sources.papers import export_lcrec
 from forwhy.data.sources.recbole import export_recbole
 from forwhy.errors import UserError
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, to_json
@@ -30,6 +31,10 @@ data_app.add_typer(export_app, name="export")
 indices_app = app_of()
 
 Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
+Written = Annotated[Path | None, typer.Argument(help="Folder to write; its name becomes the data set's.")]
+GraphOption = Annotated[
+    Graph, typer.Option("--graph", help="leak-free: no training pair whose explanation is held out.")
+]
 IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
 
 
@@ -43,20 +48,43 @@ def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     emit(summary) if as_json else show(summary_table(summary))
 
 
+def _place(target: Path | None, out: Path | None) -> Path:
+    if (place := target or out) is None or (target and out):
+        raise UserError("data export: name one folder to write, last or with --out")
+    return place
+
+
 @export_app.command("recbole")
 def export_data(
     folder: Folder,
-    target: Annotated[Path, typer.Argument(help="Folder to write; its name becomes RecBole's dataset.")],
+    target: Written = None,
+    out: Out = None,
     single: Annotated[
         bool, typer.Option("--single", help="One .inter without the split; RecBole makes its own.")
     ] = False,
-    graph: Annotated[
-        Graph, typer.Option(help="leak-free: no training pair whose explanation is held out.")
-    ] = "leak-free",
+    graph: GraphOption = "leak-free",
 ) -> None:
     """RecBole's atomic files with our split, and a YAML that names it."""
-    export_recbole(Dataset.load(folder), target, single=single, graph=graph)
-    show(*(str(path) for path in sorted(target.iterdir())))
+    export_recbole(Dataset.load(folder), place := _place(target, out), single=single, graph=graph)
+    show(*(str(path) for path in sorted(place.iterdir())))
+
+
+@export_app.command("lcrec")
+def export_trio(
+    folder: Folder,
+    target: Written = None,
+    out: Out = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Folder of an index; default: the column `index`, if there is one.")
+    ] = None,
+    graph: GraphOption = "leak-free",
+) -> None:
+    """LC-Rec's trio: histories, texts about items and, where there is one, their index."""
+    place, found = _place(target, out), None if index is None else ItemIndex.from_pretrained(index)
+    export_lcrec(Dataset.load(folder), place, graph)
+    if found is not None:
+        to_json(found, place / f"{place.absolute().name}.index.json")
+    show(*(str(path) for path in sorted(place.iterdir())))
 
 
 @data_app.command("audit")

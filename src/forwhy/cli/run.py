@@ -37,6 +37,7 @@ from forwhy.recipe import (
 from forwhy.recipe import run as run_stages
 from forwhy.recipe.schema import make_recipe
 from forwhy.systems import names
+from forwhy.training.tracking import TRACKERS, tracked
 
 fit_app = app_of()
 
@@ -87,15 +88,18 @@ def run(
     until: Annotated[
         str, typer.Option(help="Last stage, such as vocabulary, explainer or recommender.")
     ] = "evaluation",
+    track: Annotated[str | None, typer.Option(help=f"Also follow it with {', '.join(TRACKERS)}.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
     grid = load_grid(recipe, overrides or ())
     if grid is not None:
-        _run_grid(grid, out, until, as_json)
+        with tracked(track):
+            _run_grid(grid, out, until, as_json)
         return
     chosen, started = load_recipe(recipe, overrides or ()), time.perf_counter()
-    reports = run_stages(chosen, out, until)
+    with tracked(track):
+        reports = run_stages(chosen, out, until)
     if as_json:
         emit({"name": chosen.name, "system": chosen.system, **_document(out, reports), **_spent(started)})
     elif until == "evaluation":

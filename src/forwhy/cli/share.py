@@ -12,6 +12,7 @@ from forwhy import hub
 from forwhy.cli import log, show
 from forwhy.cli.ask import Run
 from forwhy.recipe import RunFolder
+from forwhy.recipe.exporting import export_run
 from forwhy.recipe.pushing import write_push
 
 
@@ -35,3 +36,11 @@ def push(
         log.warning("pushing to %s at %s (%s): %d files, %.1f MB", name, hub.host(), seen, len(files), size)
         hub.put(Path(place) / "push", name, private)
     show(f"{hub.host()}/{name}")
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder to write.")],
+) -> None:
+    """Vectors and codes of users and items as parquet and .npy, with codebooks and words where there are such."""
+    show(*(str(out / name) for name in export_run(RunFolder.open(run), out)))

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from forwhy.atomic import atomic_file, full_disk, plain_json
 from forwhy.errors import UserError
+from forwhy.training.tracking import followers
 
 Tensors = dict[str, Tensor]
 
@@ -153,9 +154,13 @@ class MetricsLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line and hand it to the system; a full disk is a :class:`UserError`."""
+        row = plain_json(line)
         with full_disk(self._path):
-            self._stream.write(json.dumps(plain_json(line), allow_nan=False).encode() + b"\n")
+            self._stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
             self._stream.flush()
+        if self._writes:
+            for follow in followers:
+                follow(self._path, row)
 
     def sync(self) -> int:
         """Flush to the disk; the size in bytes."""

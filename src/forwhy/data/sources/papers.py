@@ -4,15 +4,19 @@ XRec: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon). LC-
 order), X.item.json (texts), X.index.json (indices).
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from forwhy.columns import FILE, ROW, SPLITS, Side, Split
+from forwhy.atomic import atomic_folder, refuse_foreign
+from forwhy.columns import FILE, ROW, SPLITS, Graph, Side, Split
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import clean_text, read_json, require_folder, sha256_of
 from forwhy.data.sources.rows import read_rows, with_origin
@@ -30,6 +34,8 @@ NAMES = {
 }
 PAIR_COLUMNS = ("uid", "iid", "title", "user_summary", "item_summary", "explanation")
 NEIGHBOURS = "para_dict.pickle"
+LCREC_MARKER = "forwhy.json"
+"""Tells an export of ours from a folder of somebody else."""
 
 
 def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> Dataset:
@@ -230,3 +236,54 @@ def _objects(path: Path, side: Side, fits: Callable[[object], bool], what: str) 
         if not fits(value):
             raise UserError(f"{path}: row {row}, {side} {id_[:50]!r}: not a {what}; correct or drop it")
     return found
+
+
+def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free") -> None:
+    """Write X.inter.json, X.item.json and, of items with a column `index`, X.index.json; X is the folder's own name.
+
+    The format holds histories in order of time, texts about items, and indices: no ratings, no times, no other tables.
+    `import_lcrec` reads it back equal in these where each user's last two items are left out, one for each split; users
+    of others are counted in a warning.
+
+    Args:
+        dataset: What to write, with one item left out for validation and one for test.
+        folder: Where; replaced when it is an earlier export.
+        graph: ``leak-free`` leaves out training pairs whose explanation is held out, as `Dataset.edges` does.
+
+    Raises:
+        UserError: interactions without an order, or of another split; a folder that holds something else.
+    """
+    path = Path(folder).absolute()
+    refuse_foreign(path, LCREC_MARKER)
+    sequences = Sequences.from_dataset(dataset, graph)
+    whole = sequences.train.extended(sequences.valid).extended(sequences.test)
+    lengths = np.diff(whole.offsets)
+    otherwise = int((((sequences.valid < 0) | (sequences.test < 0)) != (lengths < 3)).sum())
+    if otherwise:
+        log.warning(
+            "%s: %d users have other items left out than their last two, which LC-Rec takes",
+            dataset.name,
+            otherwise,
+        )
+    items = dataset.items.values
+    histories = {
+        str(user): [items[item] for item in whole[row].tolist()]
+        for row, user in enumerate(dataset.users.values)
+    }
+    facts = dataset.table("items").sort("item_id")
+    texts = facts.select(pl.exclude("item_id", "index").cast(pl.String).fill_null(""))
+    ids = [str(item) for item in facts["item_id"]]
+    files: dict[str, object] = {
+        f"{path.name}.inter.json": histories,
+        LCREC_MARKER: {"forwhy": "LC-Rec export"},
+    }
+    if texts.width:
+        files[f"{path.name}.item.json"] = dict(zip(ids, texts.to_dicts(), strict=True))
+    if "index" in facts.columns:
+        tokens = (index.split() for index in facts["index"].fill_null(""))
+        files[f"{path.name}.index.json"] = dict(zip(ids, tokens, strict=True))
+    with atomic_folder(path) as temporary:
+        for name, document in files.items():
+            (temporary / name).write_text(
+                json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            )

@@ -1,0 +1,124 @@
+"""Trackers follow metrics.jsonl: each row that is written there also goes to TensorBoard, MLflow, trackio or wandb.
+
+One that fails is told of once and left alone: a training is worth more than its curve.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from forwhy.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Numbers = Mapping[str, float]
+Opened = tuple[Callable[[Numbers, int], object], Callable[[], object]]
+"""What takes numbers at a step, and what ends the run."""
+
+followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
+"""Called with the file and each row that is written to it."""
+
+
+def _tensorboard(run: Path) -> Opened:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(run / "tensorboard"))
+
+    def send(numbers: Numbers, step: int) -> None:
+        for key, value in numbers.items():
+            writer.add_scalar(key, value, step)
+
+    return send, writer.close
+
+
+def _mlflow(run: Path) -> Opened:
+    mlflow = import_module("mlflow")
+    mlflow.start_run(run_name=run.name)
+
+    def send(numbers: Numbers, step: int) -> None:
+        mlflow.log_metrics({re.sub(r"[^\w./ -]", "_", key): it for key, it in numbers.items()}, step=step)
+
+    return send, mlflow.end_run
+
+
+def _wandb(run: Path, module: str = "wandb") -> Opened:
+    """Each training counts its own steps, so the step is one of the numbers: wandb's own may not fall."""
+    tracker = import_module(module)
+    tracker.init(project="forwhy", name=run.name)
+    return lambda numbers, step: tracker.log({**numbers, "step": step}), tracker.finish
+
+
+TRACKERS: Mapping[str, Callable[[Path], Opened]] = {
+    "trackio": lambda run: _wandb(run, "trackio"),
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "tensorboard": _tensorboard,
+}
+
+
+@contextmanager
+def tracked(name: str | None) -> Iterator[None]:
+    """Let a tracker follow the runs inside, each as a run of its own; None: none.
+
+    Raises:
+        UserError: No such tracker, or its library is not installed.
+    """
+    if name is None:
+        yield
+        return
+    if name not in TRACKERS:
+        raise UserError(f"--track {name}: name one of {', '.join(TRACKERS)}")
+    if find_spec(name) is None:
+        raise UserError(f"--track {name}: not installed; install it with: pip install {name}")
+    following = _Following(name)
+    followers.append(following)
+    try:
+        yield
+    finally:
+        followers.remove(following)
+        following.end()
+
+
+class _Following:
+    """One tracker: a run of its own for each run folder, until its first error."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.failed = name, False
+        self.run: Path | None = None
+        self.opened: Opened | None = None
+
+    def __call__(self, file: Path, row: Mapping[str, Any]) -> None:
+        run = next((it for it in file.resolve().parents if (it / "recipe.toml").is_file()), file.parent)
+        if run != self.run:
+            self.end()
+            self.run, self.opened = run, self._safely(lambda: TRACKERS[self.name](run))
+        numbers = {
+            f"{row['task']}/{part}/{key}": value
+            for part in ("train", "valid")
+            for key, value in (row.get(part) or {}).items()
+            if value is not None
+        }
+        if self.opened is not None:
+            send = self.opened[0]
+            self._safely(lambda: send(numbers, row["step"]))
+
+    def end(self) -> None:
+        """The run of the tracker, not of ours."""
+        if self.opened is not None:
+            self._safely(self.opened[1])
+
+    def _safely(self, action: Callable[[], Any]) -> Any:  # noqa: ANN401
+        try:
+            return None if self.failed else action()
+        except Exception as error:  # whatever a tracker raises
+            self.failed = True
+            log.warning(
+                "%s failed (%s: %s); the run goes on without it", self.name, type(error).__name__, error
+            )
