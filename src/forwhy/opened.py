@@ -40,7 +40,7 @@ def open(path: Path | str, unavailable: Any = None) -> OpenRun:  # noqa: A001, A
     """A run, ready to be asked; any system's.
 
     Args:
-        path: The folder given to `forwhy run --out`.
+        path: The folder given to `forwhy run --out`, or the name of a pushed one, such as `me/model`.
         unavailable: Items that no list holds: ids, a frame with `item_id`, or the `Path` of a file of them.
 
     Raises:

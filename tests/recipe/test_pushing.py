@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
+import forwhy
 from forwhy import Vocabulary, hub
 from forwhy.cli import main
 from forwhy.data.dataset import Dataset
@@ -121,6 +122,7 @@ def test_what_was_fetched_answers_as_the_run(
     user = words.catalogue.users.values[0]
     here, there = RunFolder.open(tiny_run), RunFolder.open("me/model")
     assert here.recommender().recommend(user).equals(there.recommender().recommend(user))
+    assert forwhy.open("me/model").folder.path == tmp_path / "kept"
 
 
 def test_a_base_model_of_the_hub_stands_in_the_front(tiny_run: Path, tmp_path: Path) -> None:

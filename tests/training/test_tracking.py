@@ -15,7 +15,7 @@ import pytest
 from forwhy.errors import UserError
 from forwhy.training import tracking
 from forwhy.training.checkpoint import MetricsLog
-from forwhy.training.tracking import TRACKERS, tracked
+from forwhy.training.tracking import TRACKERS, Tracked
 
 ROWS: list[dict[str, Any]] = [
     {"task": "words", "step": 10, "train": {"loss": 2.5}},
@@ -76,7 +76,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Fake]:
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_like_wandb(name: str, fake: Callable[[str], Fake], tmp_path: Path) -> None:
     module = fake(name)
-    with tracked(name):
+    with Tracked(name):
         write(tmp_path / "one")
         write(tmp_path / "two", ROWS[:1])
     first, second = {"words/train/loss": 2.5, "step": 10}, {"words/valid/hr@20": 0.25, "step": 12}
@@ -87,7 +87,7 @@ def test_like_wandb(name: str, fake: Callable[[str], Fake], tmp_path: Path) -> N
 
 def test_mlflow(fake: Callable[[str], Fake], tmp_path: Path) -> None:
     module = fake("mlflow")
-    with tracked("mlflow"):
+    with Tracked("mlflow"):
         write(tmp_path / "one")
     rows = [({"words/train/loss": 2.5}, 10), ({"words/valid/hr_20": 0.25}, 12)]
     assert module.calls == [("open", "one"), *rows, "end"]
@@ -100,7 +100,7 @@ def test_a_tracker_that_fails_is_told_of_once(
 ) -> None:
     module = fake("wandb")
     module.broken = True
-    with tracked("wandb"):
+    with Tracked("wandb"):
         file = write(tmp_path / "one")
     (warning,) = caplog.messages
     assert warning == "wandb failed (RuntimeError: no connection); the run goes on without it"
@@ -111,7 +111,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="forwhy[track] is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with tracked("tensorboard"):
+    with Tracked("tensorboard"):
         write(tmp_path / "one")
     found = EventAccumulator(str(tmp_path / "one" / "tensorboard"))
     found.Reload()
@@ -120,15 +120,15 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_who_is_followed_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracked(None):
+    with Tracked(None):
         assert not tracking.followers
-    with pytest.raises(UserError, match="name one of trackio, wandb, mlflow, tensorboard"), tracked("aim"):
+    with pytest.raises(UserError, match="name one of trackio, wandb, mlflow, tensorboard"), Tracked("aim"):
         pass
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     for name in TRACKERS:
         with (
             pytest.raises(UserError, match=f"--track {name}: not installed.*pip install {name}"),
-            tracked(name),
+            Tracked(name),
         ):
             pass
     assert not tracking.followers

@@ -37,7 +37,7 @@ from forwhy.recipe import (
 from forwhy.recipe import run as run_stages
 from forwhy.recipe.schema import make_recipe
 from forwhy.systems import names
-from forwhy.training.tracking import TRACKERS, tracked
+from forwhy.training.tracking import TRACKERS, Tracked
 
 fit_app = app_of()
 
@@ -94,11 +94,11 @@ def run(
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
     grid = load_grid(recipe, overrides or ())
     if grid is not None:
-        with tracked(track):
+        with Tracked(track):
             _run_grid(grid, out, until, as_json)
         return
     chosen, started = load_recipe(recipe, overrides or ()), time.perf_counter()
-    with tracked(track):
+    with Tracked(track):
         reports = run_stages(chosen, out, until)
     if as_json:
         emit({"name": chosen.name, "system": chosen.system, **_document(out, reports), **_spent(started)})
@@ -145,7 +145,7 @@ def tune(
         return
     table = Table("trial", found.metric, "options", title=f"best of {len(found.tried)} trials, on validation")
     for it in found.ranked[:BEST]:
-        table.add_row(it.folder, "failed" if it.value is None else f"{it.value:.4f}", it.words)
+        table.add_row(it.folder, "failed" if it.value is None else f"{it.value:.4f}", str(it))
     show(table, f"{out / 'tuning.html'} shows all of them. Measure the best on test rows, once:")
     typer.echo(f"  forwhy run {out / 'best.toml'} --out {out / 'trials' / found.ranked[0].folder}")
 

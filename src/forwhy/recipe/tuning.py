@@ -15,7 +15,8 @@ import json
 import logging
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -45,11 +46,6 @@ class Span(Options):
     """The largest."""
     log: bool = False
     """Whether 1 to 10 is as wide as 10 to 100, as it is for rates."""
-
-    @property
-    def scale(self) -> str:
-        """Of a drawing."""
-        return "log" if self.log else "linear"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -132,22 +128,20 @@ def tune(
     return _Tuning(recipe, [*overrides, where], chosen, out, Dataset.load(base.data.path)).run(trials)
 
 
+@dataclass
 class _Tuning:
     """One call of :func:`tune`."""
 
-    def __init__(
-        self, recipe: Path, overrides: Sequence[str], space: Space, out: Path, dataset: Dataset
-    ) -> None:
-        self.recipe, self.overrides, self.space, self.out, self.dataset = (
-            recipe,
-            overrides,
-            space,
-            out,
-            dataset,
-        )
-        self.base = load_recipe(recipe, overrides)
-        asked = f"{self.base.model_dump_json()}{space.model_dump_json()}{dataset.fingerprint}"
-        self.study = self._study(hashlib.sha256(asked.encode()).hexdigest())
+    recipe: Path
+    overrides: Sequence[str]
+    space: Space
+    out: Path
+    dataset: Dataset
+
+    @cached_property
+    def base(self) -> System:
+        """The recipe with its overrides."""
+        return load_recipe(self.recipe, self.overrides)
 
     def run(self, trials: int) -> Tuned:
         found = self._found()
@@ -155,7 +149,12 @@ class _Tuning:
             while len(found.tried) < trials:
                 self._try(len(found.tried))
                 found = self._found()
-                log.info("trial %d of %d: %s", len(found.tried), trials, found.news)
+                last, best = found.tried[-1], found.best
+                said = f"failed: {last.why}" if last.value is None else f"{last.value:.4f}"
+                kept = f"; best {best.value:.4f} in {best.folder}" if best is not None else ""
+                log.info(
+                    "trial %d of %d: %s %s (%s)%s", len(found.tried), trials, found.metric, said, last, kept
+                )
         finally:
             if found.best is not None:
                 self._keep(found, found.best)
@@ -163,14 +162,16 @@ class _Tuning:
             raise UserError(f"{self.out}: no trial succeeded; the first: {found.tried[0].why}")
         return found
 
-    def _study(self, identity: str) -> Study:
+    @cached_property
+    def study(self) -> Study:
         """The study of the folder; trials that were killed are the next ones."""
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalStorage
         from optuna.trial import TrialState
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        file = self.out / "study.journal"
+        asked = f"{self.base.model_dump_json()}{self.space.model_dump_json()}{self.dataset.fingerprint}"
+        file, identity = self.out / "study.journal", hashlib.sha256(asked.encode()).hexdigest()
         if not file.is_file() and self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
             raise UserError(
                 f"{self.out}: holds something that is no tuning; give --out a new or empty folder"
@@ -192,14 +193,14 @@ class _Tuning:
 
     def _found(self) -> Tuned:
         """The trials that came to an end by themselves."""
-        all_ = self.study.get_trials(deepcopy=False)
-        kept = [it for it in all_ if it.value is not None or "why" in it.user_attrs]
-        tried = [
-            Tried(f"{number:03}", it.params, it.value, it.user_attrs.get("why", ""))
-            for number, it in enumerate(kept)
-        ]
+        ended = [it for it in self.study.get_trials() if it.value is not None or "why" in it.user_attrs]
+        told = ((f"{n:03}", it.params, it.value, it.user_attrs.get("why", "")) for n, it in enumerate(ended))
+        tried = [Tried(*one) for one in told]
         metric, lower = f"{self.space.metric} of {self.space.stage}", self.space.direction == "minimize"
-        scales = {key: getattr(it, "scale", "choices") for key, it in self.space.tries.items()}
+        scales = {
+            key: ("log" if it.log else "linear") if isinstance(it, Span) else "choices"
+            for key, it in self.space.tries.items()
+        }
         return Tuned(self.base.name, metric, lower, tried, scales)
 
     def _try(self, done: int) -> None:
@@ -218,13 +219,8 @@ class _Tuning:
         place, value = self.out / "trials" / f"{done:03}", None
         try:
             recipe = load_recipe(self.recipe, [*self.overrides, *changed])
-            run(
-                recipe,
-                place,
-                self.space.stage,
-                self.dataset,
-                [RunFolder(it) for it in place.parent.glob("*")],
-            )
+            siblings = [RunFolder(it) for it in place.parent.glob("*")]
+            run(recipe, place, self.space.stage, self.dataset, siblings)
             value = self._value(RunFolder(place))
         except (UserError, OutOfMemoryError) as error:
             # Values that make no recipe together, or no training, are a result; a full disk is none.
@@ -258,12 +254,14 @@ class _Tuning:
 
 def own_values(base: System, space: Space) -> dict[str, Any]:
     """A recipe's own values, as far as the space has them."""
-    own: dict[str, Any] = {key: reduce(getattr, key.split("."), base) for key in space.tries}
-    return {
-        key: own[key]
-        for key, it in space.tries.items()
-        if (it.low <= own[key] <= it.high if isinstance(it, Span) else own[key] in it)
-    }
+    found: dict[str, Any] = {}
+    for key, it in space.tries.items():
+        own: Any = base
+        for name in key.split("."):
+            own = getattr(own, name, None)
+        if own is not None and (it.low <= own <= it.high if isinstance(it, Span) else own in it):
+            found[key] = own
+    return found
 
 
 def _set(key: str, value: object) -> str:

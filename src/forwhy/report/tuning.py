@@ -20,8 +20,7 @@ class Tried(NamedTuple):
     value: float | None
     why: str
 
-    @property
-    def words(self) -> str:
+    def __str__(self) -> str:
         """Its options."""
         return ", ".join(f"{key}={shown(value)}" for key, value in self.options.items())
 
@@ -49,13 +48,6 @@ class Tuned:
     def best(self) -> Tried | None:
         """The best trial, if one succeeded."""
         return next((it for it in self.ranked if it.value is not None), None)
-
-    @property
-    def news(self) -> str:
-        """The last trial, and the best."""
-        last, best = self.tried[-1], self.best
-        said = f"failed: {last.why}" if last.value is None else f"{self.metric} {last.value:.4f}"
-        return f"{said} ({last.words})" + (f"; best {best.value:.4f} in {best.folder}" if best else "")
 
 
 def shown(value: object) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,54 +62,45 @@ TRACKERS: Mapping[str, Callable[[Path], Opened]] = {
 }
 
 
-@contextmanager
-def tracked(name: str | None) -> Iterator[None]:
-    """Let a tracker follow the runs inside, each as a run of its own; None: none.
+class Tracked:
+    """While it is open, a tracker follows every run, each as a run of its own, until its first error; None: none."""
 
-    Raises:
-        UserError: No such tracker, or its library is not installed.
-    """
-    if name is None:
-        yield
-        return
-    if name not in TRACKERS:
-        raise UserError(f"--track {name}: name one of {', '.join(TRACKERS)}")
-    if find_spec(name) is None:
-        raise UserError(f"--track {name}: not installed; install it with: pip install {name}")
-    following = _Following(name)
-    followers.append(following)
-    try:
-        yield
-    finally:
-        followers.remove(following)
-        following.end()
+    def __init__(self, name: str | None) -> None:
+        """Look for the library.
 
-
-class _Following:
-    """One tracker: a run of its own for each run folder, until its first error."""
-
-    def __init__(self, name: str) -> None:
+        Raises:
+            UserError: No such tracker, or it is not installed.
+        """
+        if name is not None and name not in TRACKERS:
+            raise UserError(f"--track {name}: name one of {', '.join(TRACKERS)}")
+        if name is not None and find_spec(name) is None:
+            raise UserError(f"--track {name}: not installed; install it with: pip install {name}")
         self.name, self.failed = name, False
         self.run: Path | None = None
         self.opened: Opened | None = None
 
+    def __enter__(self) -> None:
+        if self.name is not None:
+            followers.append(self)
+
+    def __exit__(self, *_: object) -> None:
+        if self.name is not None:
+            followers.remove(self)
+        self._end()
+
     def __call__(self, file: Path, row: Mapping[str, Any]) -> None:
+        """Send a row of a run's metrics.jsonl."""
         run = next((it for it in file.resolve().parents if (it / "recipe.toml").is_file()), file.parent)
         if run != self.run:
-            self.end()
-            self.run, self.opened = run, self._safely(lambda: TRACKERS[self.name](run))
-        numbers = {
-            f"{row['task']}/{part}/{key}": value
-            for part in ("train", "valid")
-            for key, value in (row.get(part) or {}).items()
-            if value is not None
-        }
+            self._end()
+            self.run, self.opened = run, self._safely(lambda: TRACKERS[str(self.name)](run))
+        parts = [(part, row.get(part) or {}) for part in ("train", "valid")]
+        named = {f"{row['task']}/{part}/{key}": it for part, its in parts for key, it in its.items()}
         if self.opened is not None:
             send = self.opened[0]
-            self._safely(lambda: send(numbers, row["step"]))
+            self._safely(lambda: send({key: it for key, it in named.items() if it is not None}, row["step"]))
 
-    def end(self) -> None:
-        """The run of the tracker, not of ours."""
+    def _end(self) -> None:
         if self.opened is not None:
             self._safely(self.opened[1])
 
