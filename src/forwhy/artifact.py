@@ -117,7 +117,7 @@ def _stage(folder: Path, kind: str) -> Path:
     if not (folder / "recipe.toml").is_file():
         return folder
     for path in sorted(folder.glob(f"*/{CONFIG}")):
-        with suppress(ValueError, AttributeError):  # a damaged one is told of when it is asked for
+        with suppress(ValueError, AttributeError):  # a damaged one is no such artifact
             if json.loads(path.read_text(encoding="utf-8")).get("kind") == kind:
                 return path.parent
     raise UserError(

@@ -77,7 +77,6 @@ class OpenRun(Shown):
 
     def __init__(self, folder: RunFolder, unavailable: Any = None) -> None:  # noqa: ANN401 - as `open`
         self.folder, self._unavailable = folder, unavailable
-        self._explainers: dict[str, Explains] = {}
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -85,25 +84,27 @@ class OpenRun(Shown):
         found = self.folder.recommender()
         return found.under(Rules.of(found.catalogue.items, self._unavailable))
 
+    @cached_property
+    def _trained(self) -> Explains:
+        return self.folder.reasons()
+
+    @cached_property
+    def _plain(self) -> Explains:
+        return self.folder.recipe.plain_reasons(self.folder)
+
     def reasoner(self, item: Id | None = None) -> Any:  # noqa: ANN401 - of any system
         """What says why; plain sentences where no explainer is trained, or where it knows nothing of this item."""
-        found = self._explainer("trained", self.folder.reasons)
-        knows = getattr(found.known, "knows_item", None)
-        if item is None or knows is None or knows(found.known.catalogue.items.index(item)):
-            return found
-        return self._explainer("plain", lambda: self.folder.recipe.plain_reasons(self.folder))
-
-    def _explainer(self, name: str, load: Callable[[], Explains]) -> Explains:
-        if name not in self._explainers:
-            self._explainers[name] = load()
-        return self._explainers[name]
+        known = self._trained.known
+        knows = (
+            item is None
+            or not hasattr(known, "knows_item")
+            or known.knows_item(known.catalogue.items.index(item))
+        )
+        return self._trained if knows else self._plain
 
     def _shown(self) -> Mapping[str, int | str]:
-        return {
-            "run": str(self.folder.path),
-            "system": self.folder.recipe.system,
-            **self.recommender._shown(),
-        }
+        told = {"run": str(self.folder.path), "system": self.folder.recipe.system}
+        return {**told, **self.recommender._shown()}
 
     # --- asking
 

@@ -258,7 +258,6 @@ def test_rules_that_cannot_be(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp_
     told = cli.refusal(*asked, "--exclude", tmp_path / "gone.csv")
     assert "gone.csv: row 2: unknown item id 'no-such-thing'; " in told
     assert "absent.csv: no such file" in cli.refusal(*asked, "--only", tmp_path / "absent.csv")
-    assert "give one file, or ids" in cli.refusal(*asked, "--only", tmp_path / "gone.csv", "--only", "x")
     assert "--user and --all" in cli.refusal(*asked, "--all", "--out", tmp_path / "all.csv")
     assert "name the file" in cli.refusal("recommend", tiny_run, "--all")
     changed = ["--without", "<u.macro_1>", "--out", tmp_path / "all.csv"]

@@ -17,7 +17,6 @@ from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plai
 from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, traced, whence
 from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
 from forwhy.errors import UserError
-from forwhy.opened import OpenRun
 from forwhy.opened import open as open_run
 from forwhy.recipe import RunFolder
 
@@ -95,10 +94,13 @@ def recommend(
     wanted: dict[str, Any] = {"k": k, "filter_seen": not with_seen, "boost": boost}
     wanted |= {"exclude": items_or_file(catalogue, exclude), "only": items_or_file(catalogue, only)}
     if everyone or out is not None:
+        if out is None:
+            raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
         if changes:
             raise UserError("--all: --without and --swap are about one person; leave them out, or name one")
-        _everyone(opened, out, explain, as_json, wanted)
-        return
+        users = opened.recommend_all(out, explain=explain, **wanted)
+        told = {"out": str(out), "users": users}
+        return emit(told) if as_json else show("{out}: lists of {users:,} users".format(**told))
     recommender, taken = met(opened.recommender, history, about)
     document = recommendation(recommender, user, taken, **wanted)
     if explain:
@@ -113,19 +115,6 @@ def recommend(
         emit(document if about is None else {"about": about, **document})
     else:
         show(*_recommended(document))
-
-
-def _everyone(
-    opened: OpenRun, out: Path | None, explain: bool, as_json: bool, wanted: Mapping[str, Any]
-) -> None:
-    """Everybody's lists into a file."""
-    if out is None:
-        raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
-    users = opened.recommend_all(out, explain=explain, **wanted)
-    if as_json:
-        emit({"out": str(out), "users": users})
-    else:
-        show(f"{out}: lists of {users:,} users")
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:

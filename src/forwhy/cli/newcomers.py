@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import one_of, plain
 from forwhy.data.sources.rows import READERS
-from forwhy.errors import UserError
 
 if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
@@ -64,16 +63,12 @@ def whence(origins: Sequence[Mapping[str, Any]]) -> str:
 
 
 def items_or_file(catalogue: Catalogue, given: Sequence[str] | None) -> Path | list[str] | None:
-    """What an option for items names: ids, or one file of them."""
+    """What an option for items names: one file of them, or ids."""
     if given is None:
         return None
-    unknown = [Path(text) for text in given if catalogue.items.numbers([text])[0] < 0]
-    files = [path for path in unknown if path.suffix.lower() in READERS or path.is_file()]
-    if not files:
-        return items_named(catalogue, given)
-    if len(given) > 1:
-        raise UserError(f"{files[0]}: give one file, or ids; or put all ids into the file")
-    return files[0]
+    path, is_id = Path(given[0]), len(given) > 1 or catalogue.items.numbers(given)[0] >= 0
+    is_file = not is_id and (path.suffix.lower() in READERS or path.is_file())
+    return path if is_file else items_named(catalogue, given)
 
 
 def items_named(catalogue: Catalogue, given: Sequence[str]) -> list[str]:

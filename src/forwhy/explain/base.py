@@ -328,9 +328,10 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         Raises:
             UserError: Another system's explainer; a base model that is missing or another one.
         """
-        if (system := stored.config.get("system")) != cls.system:
+        if (system := stored.config.get("system")) != getattr(cls, "system", None):
             raise UserError(
-                f"{stored.folder}: holds an explainer of system {system!r}, not {cls.system!r}; fit it again"
+                f"{stored.folder}: holds an explainer of system {system!r}, not a {cls.__name__}; load it with that "
+                "system's class, or open its run with forwhy.open"
             )
         wanted, place = stored.config["base_model"], str(stored.folder / CONFIG)
         update = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
