@@ -105,7 +105,13 @@ class Saved(Shown, ABC):
         `folder` may be the name of a pushed one, `org/name`, and `revision` its commit. `where` goes to
         :meth:`restore`; errors as `load` and `hub.local`.
         """
-        return cls.restore(load(_stage(local(folder, revision), cls.kind), cls.kind), **where)
+        stored = load(_stage(local(folder, revision), cls.kind), cls.kind)
+        try:
+            return cls.restore(stored, **where)
+        except KeyError as error:
+            raise UserError(
+                f"{folder}: another version of forwhy wrote it, without {error}; make it again"
+            ) from error
 
 
 def _stage(folder: Path, kind: str) -> Path:

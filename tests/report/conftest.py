@@ -110,7 +110,10 @@ def examined(name: str, predictions: Sequence[str], precision: float) -> tuple[E
         {"stage": "vocabulary", "step": 0, "valid": {"hr@20": 0.2, "perplexity/user_macro": 7.0}},
         {"stage": "vocabulary", "step": 4, "train": {"loss": 8.1}},
         {"stage": "explainer", "step": 4, "train": {"nll": 8.2}},
-        {"stage": "explainer", "step": 8, "valid": {"nll": 3.25, "gain": None}},
+        *(
+            {"stage": "explainer", "step": step, "valid": {"nll": 26 / step, "gain": None}}
+            for step in (2, 4, 8)
+        ),
     ]
     pairs = samples(predictions, table)
     run = Examined(name, document, pairs, history, {"user_macro": [9, 3, 0, 1]})

@@ -15,6 +15,7 @@ from forwhy.evaluate.judge import Judge, JudgeConfig
 from forwhy.recipe import RunFolder
 from forwhy.recipe.evaluated import Request, recorded
 from forwhy.recipe.examine import examine
+from forwhy.recipe.people import shown_people
 from forwhy.report import write_report
 
 JUDGE = {name: f"judge_{name}" for name in JudgeConfig.model_fields} | {"model": "judge"}
@@ -64,7 +65,8 @@ def evaluate(
     found = examine(asked, learned)
     if report is not None:
         title, command = ", ".join(one.name for one in found.examined), shlex.join(["forwhy", *context.obj])
-        write_report(report, found.examined, found.comparisons, found.bold, title, command)
+        people = shown_people(found)
+        write_report(report, found.examined, found.comparisons, found.bold, title, command, people)
     emit(found.document()) if as_json else show_examination(found)
 
 

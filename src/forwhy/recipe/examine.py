@@ -22,6 +22,7 @@ from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
 from forwhy.recipe.evaluated import Evaluated, Request, read_all
+from forwhy.recipe.runner import RunFolder
 from forwhy.report.tables import shown_ranking
 from forwhy.text.encoder import text_encoder
 
@@ -56,6 +57,8 @@ class Examination:
     """Ranking metrics that are shown and compared."""
     notes: list[str]
     """What a reader must know, a sentence each; names in them come from data and recipes."""
+    runs: dict[str, RunFolder]
+    """Of those examined the runs, by name."""
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -97,6 +100,7 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
         metrics,
         ranking,
         [*_notes(found, comparisons, (*metrics, *ranking)), *refusals],
+        {one.name: one.run for one in found if one.run is not None},
     )
 
 

@@ -28,13 +28,14 @@ WIDTH = 360
 """Of a drawing, in CSS pixels: it fits a phone, and on a desktop three stand beside each other."""
 LABELS, LABEL = 118, 18
 """Pixels left of a drawing whose rows are named, and characters of a row's name."""
-ROW, RIDGE = 17, 26
+ROW = 17
 """Pixels of a row."""
-BINS = 32
 POINTS = 64
 """Words of a codebook that a curve goes through."""
 PANELS = 6
 """Metrics that are drawn."""
+STEPS = 3
+"""Points of a curve, at least: fewer say no more than their numbers do."""
 CURVES = {
     ("vocabulary", "train", "loss"): "Vocabulary: training loss",
     ("vocabulary", "valid", "hr@20"): "Vocabulary: HR@20 on validation pairs",
@@ -66,22 +67,15 @@ class Bar(NamedTuple):
     ends: Sequence[float]
 
 
-class Ridge(NamedTuple):
-    """One row of a distribution drawing: [n] values over pairs."""
-
-    label: str
-    run: int
-    is_control: bool
-    values: Floats
-
-
 # --- what is drawn
 
 
 def interval_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Main text metrics of every run and its controls with their 95% intervals."""
     found = {metric: _bars(runs, metric) for metric in _main([run.text for run in runs])}
-    return [_intervals(metric, bars) for metric, bars in found.items() if bars]
+    return [
+        _intervals(metric, bars) for metric, bars in found.items() if len({bar.value for bar in bars}) > 1
+    ]
 
 
 def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
@@ -95,12 +89,6 @@ def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
             if side in gain
         ]
     return [_intervals("Nats per token, by side", bars, against_zero=True)] if bars else []
-
-
-def distribution_panels(runs: Sequence[Examined]) -> list[Panel]:
-    """Values over pairs of every run, above those of its controls where the samples hold them."""
-    scored = [{name: 0.0 for sample in run.samples for name in sample.scores} for run in runs]
-    return [_ridges(metric, _values(runs, metric)) for metric in _main(scored)]
 
 
 def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
@@ -121,19 +109,14 @@ def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
             for line in run.history
             if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
         )
-        if drawn:
+        if drawn := {run: line for run, line in drawn.items() if len({step for step, _ in line}) >= STEPS}:
             panels.append(_curves(title, [run.name for run in runs], drawn, from_zero="perplexity" in metric))
     return panels
 
 
 def usage_panels(runs: Sequence[Examined]) -> list[Panel]:
-    """Slots that each word of a book fills, from the fullest word to the emptiest."""
+    """How often each word of a book is used, from the fullest to the emptiest, against even use."""
     return [_usage(book, runs) for book in dict.fromkeys(book for run in runs for book in run.usage)]
-
-
-def usage_words(run: Examined) -> str:
-    """Words in use of every book, and the share of the fullest."""
-    return "; ".join(f"{_words(book)}: {_in_use(counts)}" for book, counts in run.usage.items())
 
 
 def _main(tables: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,20 +134,6 @@ def _bars(runs: Sequence[Examined], metric: str) -> list[Bar]:
         for label, values in {run.name: run.text, **run.controls}.items()
         if (values.get("intervals") or {}).get(metric)
     ]
-
-
-def _values(runs: Sequence[Examined], metric: str) -> list[Ridge]:
-    rows = []
-    for position, run in enumerate(runs):
-        scores = {run.name: [sample.scores for sample in run.samples]}
-        for name in dict.fromkeys(name for sample in run.samples for name in sample.control_scores):
-            scores[name] = [sample.control_scores.get(name, {}) for sample in run.samples]
-        for label, of_pairs in scores.items():
-            values = np.array([pair[metric] for pair in of_pairs if metric in pair], dtype=np.float64)
-            values = values[np.isfinite(values)]
-            if len(values):
-                rows.append(Ridge(label, position, label != run.name, values))
-    return rows
 
 
 def _words(book: str) -> str:
@@ -204,36 +173,6 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
         for bar in bars
     ]
     return Panel(metric, svg, "; ".join(words))
-
-
-def _ridges(metric: str, rows: Sequence[Ridge]) -> Panel:
-    """A histogram for each row, all of one scale."""
-    edges = np.histogram_bin_edges(np.concatenate([row.values for row in rows]), BINS)
-    places = np.arange(len(rows)) + 0.4 * np.array([row.run for row in rows])
-    shares = [np.histogram(row.values, edges)[0] / len(row.values) for row in rows]
-    most = max(share.max() for share in shares)
-    with _style(f"scores {metric}"):
-        axes = _axes(38 + round(RIDGE * (places[-1] + 1)), LABELS)
-        for place, share, row in zip(places, shares, rows, strict=True):
-            axes.stairs(
-                place - 0.85 * share / most, edges, baseline=place, fill=True, color=colour(row.run),
-                alpha=0.35 if row.is_control else 0.9, linewidth=0, clip_on=False,
-            )  # fmt: skip
-            middle = float(np.median(row.values))
-            axes.plot([middle, middle], [place, place - 0.42], color=INK, linewidth=1.4)
-        _name_rows(axes, places, [row.label for row in rows], [row.is_control for row in rows])
-        axes.set_ylim(places[-1] + 0.25, -1)
-        svg = _svg(axes)
-    return Panel(metric, svg, "; ".join(f"{row.label}: {_quarters(row.values)}" for row in rows))
-
-
-def _quarters(values: Floats) -> str:
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    decimals = digits([low, high])
-    return (
-        f"median {number(middle, decimals)}, half of the pairs between {number(low, decimals)} "
-        f"and {number(high, decimals)}"
-    )
 
 
 def _short(label: str) -> str:
@@ -276,10 +215,13 @@ def _usage(book: str, runs: Sequence[Examined]) -> Panel:
         axes = _axes(190)
         for position, run in enumerate(runs):
             counts = np.sort(np.asarray(run.usage.get(book, ()), dtype=np.float64))[::-1]
-            if len(counts):
+            if counts.any():
                 at = np.unique(np.linspace(0, len(counts) - 1, POINTS).round().astype(int))
-                axes.plot(at + 1, counts[at], color=colour(position), linewidth=1.8)
+                places = 100 * (at + 0.5) / len(counts)
+                axes.plot(places, counts[at] / counts.mean(), color=colour(position), linewidth=1.8)
                 words.append(f"{run.name}: {_in_use(run.usage[book])}")
+        axes.axhline(1, color=QUIET, linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, 100)
         axes.set_ylim(bottom=0)
         axes.locator_params(nbins=5)
         return Panel(_words(book), _svg(axes), "; ".join(words))

@@ -3,9 +3,6 @@
 matplotlib and Jinja2 are imported when a page is written (`pip install 'forwhy[report]'`).
 """
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +16,7 @@ from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_ove
 from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
 from forwhy.report.figures import RUNS
+from forwhy.report.people import People, from_texts
 from forwhy.report.tables import SHOWN_NEXT_ITEM, SHOWN_TEXT, Bold, Table, measured, shown_ranking
 from forwhy.report.writing import clean, counted, interval, number
 
@@ -58,15 +56,17 @@ TESTED = (
     "Paired permutation tests on the pairs that both runs have; Holm's correction is for all rows together. Faded rows "
     "may be chance (Holm p above 0.05)."
 )
-SCORES = "How many pairs have which score; the stroke is the median. Controls are paler."
 STEPS = "By training step. Perplexity: how many words of a book are in even use."
-USAGE = "Slots that a word fills, words in order from the fullest."
+USAGE = (
+    "Across: the words of a book in percent, the fullest first. Up: how often a word is used, in times of even use, "
+    "the dotted line."
+)
 
 Part = tuple[str, Any]
 """A kind of part that the template knows, and what is in it."""
 KEY: Part = ("key", None)
-Section = tuple[str, str, str, Sequence[Part]]
-"""A part of the page: id, name in the list of sections, a heading that says what was found, and what is in it."""
+Section = tuple[str, str, Sequence[Part]]
+"""A folded part of the page: its id, a heading in plain words, and what is in it."""
 
 
 def write_report(
@@ -76,10 +76,11 @@ def write_report(
     bold: Bold,
     title: str = "Explanations, measured",
     command: str | None = None,
+    people: People | None = None,
 ) -> None:
     """Write one self-contained HTML page about these runs.
 
-    The page loads nothing (its policy forbids it), reads without JavaScript, and is the same bytes for the
+    The page loads and runs nothing (its policy forbids it), and is the same bytes for the
     same input. Parts that were not measured are left out. Of more than 300 pairs so many are shown, evenly
     spaced from best to worst; of a text at most 10,000 characters. Cost: 2 to 5 s, most of it drawing.
 
@@ -90,6 +91,7 @@ def write_report(
         bold: (run, metric) of the cells that may be bold, of `bold_cells`.
         title: Of the page.
         command: What made the page, shown for whoever wants to make it again.
+        people: With whom the page begins; without any, with texts of the runs.
 
     Raises:
         UserError: nothing to show, two runs of one name, or matplotlib or Jinja2 is not installed.
@@ -101,17 +103,16 @@ def write_report(
         )
     for module in ("matplotlib", "jinja2"):
         need(module, "report")
-    shown = samples.cards(examined)
     page = filled(
         "page.html",
         title=title,
         command=command,
         runs=[{"name": run.name, "colour": position % RUNS} for position, run in enumerate(examined)],
+        people=people or from_texts(examined),
         subject=findings.subject(examined),
         findings=findings.findings(examined, comparisons),
         sections=list(_sections(examined, comparisons, bold)),
-        samples=shown,
-        scores=_embedded({name: shown[name] for name in ("metrics", "scores")}),
+        samples=samples.cards(examined),
         protocols=[_protocol(run) for run in examined],
         signatures={name: it for run in examined for name, it in run.text.get("signatures", {}).items()},
     )
@@ -124,31 +125,20 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
     yield from _ranking(runs, bold)
     if gain := tables.gain_table(runs):
         parts = [_note(GAIN), KEY, ("panels", figures.gain_panel(runs)), ("table", gain)]
-        yield "gain", "Gain", findings.gain_heading(runs), parts
+        yield "gain", "What the model owes to the right person and thing", parts
     if grounding := tables.grounding_table(runs):
-        parts = [("table", grounding), _legend([grounding])]
-        yield "grounding", "Grounding", findings.grounding_heading(runs), parts
+        yield "grounding", "Which claims are supported", [("table", grounding), _legend([grounding])]
     if choices := tables.choice_table(runs):
-        yield (
-            "choices",
-            "Whose is it",
-            findings.choice_heading(runs),
-            [("table", choices), _legend([choices])],
-        )
+        yield "choices", "Whose is it, of two people", [("table", choices), _legend([choices])]
     if differences := tables.comparison_table(comparisons):
         parts = [_note(TESTED), ("table", differences), _legend([differences])]
-        yield "comparisons", "Differences", findings.comparison_heading(comparisons), parts
-    if panels := figures.distribution_panels(runs):
-        heading = findings.distribution_heading(runs, panels[-1].title)
-        yield "distributions", "Scores", heading, [_note(SCORES), ("panels", panels)]
+        yield "comparisons", "Which differences between runs are beyond chance", parts
     if panels := figures.curve_panels(runs):
-        parts = [KEY, ("panels", panels), _note(STEPS)]
-        yield "training", "Training", findings.training_heading(runs), parts
+        yield "training", "How training went", [KEY, ("panels", panels), _note(STEPS)]
     panels, health = figures.usage_panels(runs), _shown(tables.health_table(runs))
     if panels or health:
-        words = [("note", ([run.name], f"{figures.usage_words(run)}.")) for run in runs if run.usage]
-        parts = [KEY, ("panels", panels), _note(USAGE), *words] if panels else []
-        yield "usage", "Codebooks", findings.usage_heading(runs), [*parts, *health]
+        parts = [KEY, ("panels", panels), _note(USAGE)] if panels else []
+        yield "usage", "How evenly the words are used", [*parts, *health]
 
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
@@ -176,7 +166,7 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
         _legend([*shown, *folded]),
         ("terms", ("What the controls are", [(name, CONTROLS[name]) for name in controls])),
     ]
-    yield "text", "Text", findings.text_heading(runs), parts
+    yield "text", "How near the texts are to what people wrote", parts
 
 
 def _family(metric: str) -> str:
@@ -202,17 +192,20 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     found = _shown(*(tables.ranking_table(runs, names, bold, f"First {k}") for k, names in at.items()))
     others = _shown(tables.order_table(runs), tables.retrieval_table(runs), tables.words_table(runs))
     if found:
-        heading = findings.ranking_heading(runs, next(iter(at.values()))[0])
-        folded = [table for _, table in found[1:]]
-        parts = [
-            _note(findings.ranking_note(runs)),
-            found[0],
-            ("folded", ("Other list lengths", folded)),
-            *others,
-        ]
-        yield "ranking", "Ranking", heading, [*parts, _legend([found[0][1]])]
+        folded = ("folded", ("Other list lengths", [table for _, table in found[1:]]))
+        parts = [_note(_ranked(runs)), found[0], folded, *others, _legend([found[0][1]])]
+        yield "ranking", "How much of what people took is in their lists", parts
     elif others:
-        yield "ranking", "Ranking", "Own text among all held-out texts", others
+        yield "ranking", "Own text among all held-out texts", others
+
+
+def _ranked(runs: Sequence[Examined]) -> str:
+    """What was ranked, and what was left out of it."""
+    next_item = {run.protocol.get("task") == "next-item" for run in runs if run.ranking}
+    left_out = "nothing left out" if True in next_item else "training items left out"
+    if len(next_item) > 1:
+        left_out += " (of the next item) or training items left out"
+    return f"Every item of the catalogue is ranked for each user, {left_out}, ties counted against the run."
 
 
 def _note(words: str) -> Part:
@@ -269,14 +262,10 @@ def filled(template: str, **content: object) -> str:
         finalize=finalize,
         undefined=StrictUndefined,
     )
-    style, script = (
-        files("forwhy.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
-    )
+    style = files("forwhy.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         content,
         style=Markup(style),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         drawn=Markup,
         counted=counted,
         number=number,
@@ -284,9 +273,3 @@ def filled(template: str, **content: object) -> str:
         hint=hint,
         is_neutral=is_neutral,
     )
-
-
-def _embedded(document: object) -> str:
-    """JSON that holds no character by which an HTML parser could leave the script element."""
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,7 +1,4 @@
-"""Explanations pair by pair, best to worst, each beside its reference and controls.
-
-Shapes: r runs; m metrics; n pairs shown.
-"""
+"""Explanations pair by pair, best to worst, each beside its reference and controls."""
 
 import math
 import re
@@ -46,9 +43,9 @@ class Passage(NamedTuple):
 def cards(runs: Sequence[Examined]) -> dict[str, Any]:
     """The samples of all runs, put together by pair and reference, as the template reads them.
 
-    `cards`; `of`: how many there were before `SHOWN` of them were taken; `metric`: the cards are in its order, best
-    first, "" for the order in which they came; `same`: controls that say the same about every pair; `metrics` and
-    `scores` [r][m][n] for sorting.
+    `cards`; `of`: how many there were before `SHOWN` of them were taken; `metric` and `by`: the cards are in the order
+    of this score of this run, best first, "" for the order in which they came; `same`: controls that say the same about
+    every pair.
     """
     together: dict[object, dict[int, Sample]] = {}
     for position, run in enumerate(runs):
@@ -56,18 +53,16 @@ def cards(runs: Sequence[Examined]) -> dict[str, Any]:
             together.setdefault((sample.pair, sample.reference), {})[position] = sample
     metrics, same = _metrics(runs), _same(runs)
     metric = next(iter(metrics), "")
-    rows = sorted(together.values(), key=lambda row: -_rank(row, metric))
+    by = next((at for at, run in enumerate(runs) if any(metric in it.scores for it in run.samples)), 0)
+    rows = sorted(together.values(), key=lambda row: -_rank(row.get(by), metric))
     spread = np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).round().astype(int)
     chosen = [rows[at] for at in sorted(set(spread.tolist()))]
     return {
         "cards": [_card(row, runs, metrics[:SCORES], same) for row in chosen],
         "of": len(rows),
         "metric": metric,
+        "by": runs[by].name,
         "same": [_voice(name, text, {}) for name, text in same.items()],
-        "metrics": metrics,
-        "scores": [
-            [[_value(row.get(run), name) for row in chosen] for name in metrics] for run, _ in enumerate(runs)
-        ],
     }
 
 
@@ -125,15 +120,10 @@ def _same(runs: Sequence[Examined]) -> dict[str, str]:
     return {name: found[0] for name, found in texts.items() if len(set(found)) == 1 and len(samples) > 1}
 
 
-def _rank(row: Row, metric: str) -> float:
-    """The score of the first run that has this pair; below all when it has none."""
-    value = _value(row[min(row)], metric)
-    return -math.inf if value is None else value
-
-
-def _value(sample: Sample | None, metric: str) -> float | None:
-    value = None if sample is None else sample.scores.get(metric)
-    return round(value, 4) if value is not None and math.isfinite(value) else None
+def _rank(sample: Sample | None, metric: str) -> float:
+    """The score of a sample; below all when it has none."""
+    value = -math.inf if sample is None else sample.scores.get(metric, -math.inf)
+    return value if math.isfinite(value) else -math.inf
 
 
 def _card(
@@ -156,7 +146,6 @@ def _card(
             for run, sample in row.items()
         ],
         "controls": controls,
-        "unsupported": sum(len(sample.unsupported) for sample in row.values()),
     }
 
 

@@ -1,0 +1,104 @@
+"""Three people for a report: what a run lists for them, and reasons that are written now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from forwhy.errors import UserError
+from forwhy.explain.evidence import Explanation
+from forwhy.recipe.examine import Examination
+from forwhy.recipe.runner import RunFolder
+from forwhy.recommend.base import Recommender
+from forwhy.report.people import (
+    LISTED,
+    Id,
+    People,
+    Person,
+    Word,
+    drawn,
+    explained,
+    offer,
+    taken,
+    title_of,
+    words_of,
+)
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+
+def shown_people(examination: Examination) -> People | None:
+    """People of a run that can be asked, one with texts, words and good lists before others; None without any.
+
+    Cost: loads what each run recommends by, and one run's language model, which writes nine texts.
+    """
+    asked = [one for one in examination.examined if one.name in examination.runs]
+    asked.sort(key=lambda one: (not one.samples, not one.usage, -one.ranking.get("recall@20", 0.0)))
+    for one in asked:
+        try:
+            return _people(one.name, examination.runs, [sample.pair[0] for sample in one.samples])
+        except UserError as error:
+            log.warning("%s: shows no people: %s", one.name, error)
+    return None
+
+
+def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> People:
+    recommender = runs[run].recommender()
+    catalogue, known = recommender.catalogue, getattr(recommender, "behaviour", None)
+    users = drawn(catalogue, wanted)
+    names = [catalogue.users.values[user] for user in users]
+    lists = _lists(recommender, names)
+    reasons = _reasons(runs[run], [(name, item) for name in names for item, _ in lists[name]])
+    others = {name: _titles(folder, names) for name, folder in runs.items() if name != run}
+    words, things = list[list[Word]]([] for _ in users), list[list[Word]]()
+    if isinstance(known, Vocabulary):
+        words = [words_of(known, "user", user) for user in users]
+        things = [
+            words_of(known, "item", catalogue.items.index(it)) for name in names for it, _ in lists[name][:1]
+        ]
+    people = [
+        Person(
+            str(name),
+            [offer(title, reasons[name, item]) for item, title in lists[name]],
+            *taken(catalogue, user),
+            own,
+            {other: titles[name] for other, titles in others.items() if name in titles},
+        )
+        for user, name, own in zip(users, names, words, strict=True)
+    ]
+    return People(run, people, {"user": explained(words), "item": explained(things)} if things else {})
+
+
+def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple[Id, str]]]:
+    """Items and titles for each of these."""
+    found: dict[Id, list[tuple[Id, str]]] = {name: [] for name in names}
+    catalogue = recommender.catalogue
+    for user, item in recommender.recommend(names, k=LISTED).select("user_id", "item_id").rows():
+        found[user].append((item, title_of(catalogue, catalogue.items.index(item))))
+    return found
+
+
+def _titles(folder: RunFolder, names: Sequence[Id]) -> dict[Id, list[str]]:
+    """What another run lists for these people; empty where it cannot be asked about them."""
+    try:
+        lists = _lists(folder.recommender(), names)
+    except UserError as error:
+        log.warning("%s: lists nothing here: %s", folder.path, error)
+        return {}
+    return {name: [title for _, title in items] for name, items in lists.items()}
+
+
+def _reasons(folder: RunFolder, pairs: Sequence[tuple[Id, Id]]) -> dict[tuple[Id, Id], Explanation]:
+    """By the explainer where it can be loaded and knows the item, else plain ones."""
+    told: dict[tuple[Id, Id], Explanation] = {}
+    try:
+        explainer = folder.reasons()
+        knows, items = getattr(explainer.known, "knows_item", lambda _: True), explainer.known.catalogue.items
+        own = [pair for pair in pairs if knows(items.index(pair[1]))]
+        told = dict(zip(own, explainer.explain(own), strict=True))
+    except UserError as error:
+        log.warning("%s; plain reasons", error)
+    spare = [pair for pair in pairs if pair not in told]
+    plain = folder.recipe.plain_reasons(folder).explain(spare) if spare else []
+    return told | dict(zip(spare, plain, strict=True))
