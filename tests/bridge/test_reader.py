@@ -304,3 +304,24 @@ def test_token_dropout_hides_tokens_in_training_only(
     assert kept != pytest.approx(dropped, abs=1e-4)
     sums, tokens = reader.nll(rows, 4)
     assert sums.sum() / tokens.sum() == pytest.approx(kept, abs=1e-4)
+
+
+@pytest.mark.parametrize("order", ["user-item", "item-user"])
+def test_attention_is_the_plain_models_where_each_target_is_written(
+    backbone: Backbone, make_reader: Readers, make_rows: Rows, order: str
+) -> None:
+    reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True, order=order))
+    row, model = make_rows(reader, 3)[2], backbone.model
+    usual = model.config._attn_implementation
+    shares, soft = reader.attention(row)
+    assert model.config._attn_implementation == usual, "the model is as it was"
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        layers = model(inputs_embeds=plain_inputs(reader, row), output_attentions=True).attentions
+    model.set_attn_implementation(usual)
+    expected = torch.stack(layers).mean(dim=(0, 1, 2))[-len(row.target) :]
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    layout = reader.prompt.layout(row)
+    before = shares.shape[1] - len(layout) - len(row.target) + 1
+    assert [layout[at - before] for at in soft] == [-1] * 6

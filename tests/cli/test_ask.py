@@ -275,8 +275,3 @@ def test_everybody_into_a_file(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp
     user = tiny_town.users.values[1]
     alone = cli.document("recommend", tiny_run, "--user", user, "-k", 2)["items"]
     assert rows.filter(user_id=user)["item_id"].to_list() == [row["item_id"] for row in alone]
-
-
-def test_who_a_user_is_asks_for_a_run_that_can_say_it(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
-    told = cli.refusal("profile", tiny_run, "--user", tiny_town.users.values[0])
-    assert "only a run of system because" in told

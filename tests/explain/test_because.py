@@ -364,3 +364,11 @@ def test_what_somebody_new_dislikes_is_not_praised_and_gets_a_caveat(
 def test_how_texts_are_chosen_does_not_begin_a_training_anew() -> None:
     same = BecauseConfig(grounding="strict", candidates=2, guidance=0.5, gain=1.0, likeness=0.0)
     assert same.identity() == BecauseConfig().identity() != BecauseConfig(contrast=0.5).identity()
+
+
+def test_what_is_looked_at_tells_statements_from_the_title(because: BecauseExplainer) -> None:
+    view = because.attention((0, 1))
+    assert view.others == ["title", "statements", "rest"]
+    assert view.words == because.explain((0, 1)).text.split()
+    np.testing.assert_allclose(np.sum(view.shares, axis=1), 1, atol=1e-6)
+    assert np.min(view.shares) > 0

@@ -17,8 +17,10 @@ from safetensors.numpy import load_file
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+from forwhy.explain.evidence import Subject
 from forwhy.explain.options import BeatConfig
+from forwhy.explain.xrec import XRecExplainer
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Configs = Callable[..., BeatConfig]
@@ -146,3 +148,54 @@ def test_a_truncated_altered_or_foreign_folder_is_refused(saved: Path) -> None:
         BeatExplainer.from_pretrained(saved)
     with pytest.raises(UserError, match="vocabulary"):
         BeatExplainer.from_pretrained(saved / "vocabulary")
+
+
+# --- what is looked at
+
+
+@pytest.mark.parametrize("order", ["user-item", "item-user"])
+def test_what_is_looked_at_is_counted_once(
+    explainer: BeatExplainer, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each token's column is its own place's, a word's row the mean of its pieces, the rest all else."""
+    prompt = explainer.reader.prompt
+    monkeypatch.setattr(prompt, "config", prompt.config.model_copy(update={"title": True, "order": order}))
+    sides = dict(sorted(prompt._labels.items(), reverse=order == "user-item"))
+    monkeypatch.setattr(prompt, "_labels", sides)
+    text, told = "The quiet terrace, caf\u00e9 and cake.", explainer.explain((0, 1), contributions=True)
+    monkeypatch.setattr(explainer, "_write", lambda subjects: [text] * len(subjects))
+    view = explainer.attention((0, 1))
+    assert (view.user, view.item, view.words, view.others) == (0, 1, text.split(), ["title", "rest"])
+    assert [token.token for token in view.tokens] == [token.token for token in told.tokens]
+    assert None not in [token.contribution for token in view.tokens]
+    np.testing.assert_allclose(np.sum(view.shares, axis=1), 1, atol=1e-6)
+    assert np.min(view.shares) > 0
+    row = explainer._row(Subject(0, 1, "Place 1", text=text))
+    shares, soft = explainer.reader.attention(row)
+    pieces = [len(prompt.decode(row.target[: end + 1]).split()) - 1 for end in range(len(row.target) - 1)]
+    assert len(pieces) > len(view.words), "some word has several pieces"
+    user = soft[:6] if order == "user-item" else soft[6:]
+    for word in range(len(view.words)):
+        of_word = shares[:-1][np.array(pieces) == word].mean(axis=0)
+        np.testing.assert_allclose(view.shares[word][:6], of_word[user], atol=1e-6)
+        layout = prompt.layout(row)
+        start = shares.shape[1] - len(row.target) + 1 - len(layout)
+        title = start + len(layout) - len(prompt.tail_ids) - len(row.shown)
+        assert view.shares[word][12] == pytest.approx(of_word[title : title + len(row.shown)].sum(), abs=1e-6)
+
+
+def test_vectors_are_looked_at_too(xrec: XRecExplainer) -> None:
+    view = xrec.attention((0, 1))
+    assert [token.token for token in view.tokens] == ["<u.vector>", "<i.vector>"]
+    assert view.others[-1] == "rest"
+    np.testing.assert_allclose(np.sum(view.shares, axis=1), 1, atol=1e-6)
+
+
+def test_who_looks_at_no_token_says_so(
+    explainer: BeatExplainer, spoken: BeatWordsExplainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="reads words, no tokens to look at; ask a run of beat"):
+        spoken.attention((0, 1))
+    monkeypatch.setattr(explainer, "_write", lambda subjects: [""] * len(subjects))
+    with pytest.raises(UserError, match="user 0, item 1: the model writes nothing"):
+        explainer.attention((0, 1))

@@ -345,13 +345,28 @@ class Backbone:
         mask_BT = None
         if hidden_BS is not None:
             mask_BT = torch.nn.functional.pad(~hidden_BS, (prefix.length, 0), value=True)
-        return self._run(inputs_BSD.to(self.dtype), shared(prefix), keep_BS, mask_BT).float()
+        out_NV: Tensor = self._run(inputs_BSD.to(self.dtype), shared(prefix), keep_BS, mask_BT).logits
+        return out_NV.float()
+
+    def attention(self, prefix: Prefix, inputs_BSD: Tensor) -> Tensor:
+        """[B, S, P + S] how much each position looks at each other one: mean over layers and heads, sums of one.
+
+        Cost: one pass, and layers x heads x S x (P + S) numbers.
+        """
+        usual = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")  # faster ones never hold these numbers
+        try:
+            read = self._run(inputs_BSD.to(self.dtype), shared(prefix), 1, output_attentions=True)
+        finally:
+            self.model.set_attn_implementation(usual)
+        return torch.stack([layer.float().mean(dim=1) for layer in read.attentions]).mean(dim=0)
 
     def step(
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
-        return self._run(inputs_BSD.to(self.dtype), cache, 1, mask_BT, positions_BS)[:, -1]
+        out_BSV: Tensor = self._run(inputs_BSD.to(self.dtype), cache, 1, mask_BT, positions_BS).logits
+        return out_BSV[:, -1]
 
     def _run(
         self,
@@ -360,13 +375,14 @@ class Backbone:
         keep: int | Tensor,
         mask_BT: Tensor | None = None,
         positions_BS: Tensor | None = None,
-    ) -> Tensor:
-        logits: Tensor = self.model(
+        **asked: bool,
+    ) -> Any:  # noqa: ANN401 - an output of transformers
+        return self.model(
             inputs_embeds=inputs_BSD,
             **taking(self.model, cache),
             use_cache=True,
             attention_mask=mask_BT,
             position_ids=positions_BS,
             logits_to_keep=keep,
-        ).logits
-        return logits
+            **asked,
+        )

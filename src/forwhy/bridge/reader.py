@@ -168,6 +168,20 @@ class Reader(Generic[BridgeT]):
             sums_n[numbers] = sums_B.index_add_(0, batch.row_N, nll_N).cpu().numpy()
         return sums_n, tokens_n
 
+    @torch.inference_mode()
+    def attention(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What the model looks at when it writes each token of a row's text.
+
+        Returns:
+            [N, P + S] shares of all positions, the constant beginning first, that add to one: mean over layers and
+            heads; and [K] the positions of the soft tokens, in prompt order.
+        """
+        batch, prefix = self.prompt.collate([row]).to(self.backbone.device), self.prefix()
+        soft_BKD = self.soft([row])
+        with self.injected(batch, soft_BKD):
+            shares_BST = self.backbone.attention(prefix, self.inputs(batch, soft_BKD))
+        return shares_BST[batch.keep_BS].cpu().numpy(), prefix.length + batch.soft_BK[0].cpu().numpy()
+
     # --- writing ------------------------------------------------------------------------------------------
 
     def prompts(self, rows: Sequence[Row], slots: int, together: int = 1) -> Iterator[PromptBatch]:

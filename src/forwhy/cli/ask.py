@@ -1,4 +1,4 @@
-"""What a finished run is asked: `forwhy recommend`, `forwhy explain` and `forwhy vocabulary`."""
+"""What a finished run is asked: `forwhy recommend` and `forwhy explain`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import typer
 from rich.table import Table
 
@@ -18,12 +17,10 @@ from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, tr
 from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
 from forwhy.errors import UserError
 from forwhy.opened import open as open_run
-from forwhy.recipe import RunFolder
 
 if TYPE_CHECKING:
     from forwhy.explain.evidence import Explanation
     from forwhy.recommend.base import Recommender
-    from forwhy.vocabulary.vocabulary import Vocabulary
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 User = Annotated[str | None, typer.Option("--user", "-u", help="User id, as in your data.")]
@@ -285,7 +282,7 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
         table = Table("token", "gloss", "contribution (nats)")
         for token in explanation.tokens:
             carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
-            table.add_row(token.token, _joined(token.gloss[:GLOSSES]), carried)
+            table.add_row(token.token, plain("; ".join(token.gloss[:GLOSSES])), carried)
         found.append(table)
     if not checked:  # whose lines quote them
         statements = explanation.evidence.statements
@@ -294,66 +291,3 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
         named = ", ".join(f"{item.title or item.item_id} ({item.likeness:.2f})" for item in items)
         found.append(f"most like it in their history: {plain(named)}")
     return found
-
-
-def profile(
-    run: Run,
-    user: Annotated[str, typer.Option("--user", "-u", help="User id, as in your data.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """What kind of person somebody's tokens are, written from these alone."""
-    explainer = RunFolder.open(run).explainer()
-    (text,) = explainer.describe([user])
-    users = explainer.known.catalogue.users
-    number = users.index(user)
-    known = number in explainer.described
-    if as_json:
-        emit({"user": users.values[number], "profile": text, "seen_in_training": known})
-    else:
-        note = "the model learned from a text about this person" if known else ""
-        show(plain(text), *[note] * known)
-
-
-# --- the words
-
-
-def vocabulary(
-    run: Run,
-    token: Annotated[str | None, typer.Option(help="One word, e.g. '<u.macro_17>'.")] = None,
-    top: Annotated[
-        int, typer.Option("--top", "-n", min=1, help="Words shown per book (terminal only).")
-    ] = 10,
-    as_json: JsonFlag = False,
-) -> None:
-    """Words with their usage, gloss and nearest words."""
-    words = RunFolder.open(run).vocabulary()
-    found = (
-        {"health": words.health(), "words": words.words.to_dicts()} if token is None else words.word(token)
-    )
-    if as_json:
-        emit(found)
-    elif token is None:
-        show(_health(words), *(_book(words, book, top) for book in words.codebooks))
-    else:
-        show("\n".join(f"{key}: {_joined(value)}" for key, value in found.items()))
-
-
-def _health(words: Vocabulary) -> Table:
-    table = Table("book", "words", "used", "perplexity", title="health")
-    for book, state in words.health().items():
-        size = len(words.codebooks[book])
-        table.add_row(book, str(size), str(state["used"]), f"{state['perplexity']:.0f}")
-    return table
-
-
-def _book(words: Vocabulary, book: str, top: int) -> Table:
-    """The most used words of one book."""
-    table = Table("token", "used by", "gloss", "nearest", title=book)
-    rows = words.words.filter(pl.col("book") == book).sort("usage", descending=True).head(top)
-    for row in rows.iter_rows(named=True):
-        table.add_row(row["token"], str(row["usage"]), _joined(row["gloss"][:4]), _joined(row["nearest"][:3]))
-    return table
-
-
-def _joined(value: object) -> str:
-    return plain("; ".join(map(str, value)) if isinstance(value, list | tuple) else value)

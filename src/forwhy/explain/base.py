@@ -18,6 +18,7 @@ from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
 from forwhy.explain.asking import AskedPairs, Explains, Person, Who, asked_about
 from forwhy.explain.evidence import (
+    Attention,
     Evidence,
     Explanation,
     ExternalPair,
@@ -262,6 +263,16 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         """
         raise UserError(
             f"{self.title} explainer: only a run of system because writes who a user is; run recipes/because.toml"
+        )
+
+    def attention(self, pair: ExternalPair) -> Attention:
+        """What the model looks at while it writes why; cost: as `explain` with contributions, and one more reading.
+
+        Raises:
+            UserError: As `explain`; a model that reads words in place of tokens; an empty text.
+        """
+        raise UserError(
+            f"{self.title} explainer: it reads words, no tokens to look at; ask a run of beat or because"
         )
 
     def nll(

@@ -144,6 +144,28 @@ def traced(tokens: Sequence[TokenEvidence], newcomers: Iterable[Newcomer]) -> li
     return [replace(token, origins=origins.get(token.token, [])) for token in tokens]
 
 
+@dataclass(frozen=True)
+class Attention:
+    """What a model looks at while it writes why: each word against what stands in the prompt (BEAT, Fig. 5b)."""
+
+    user: str | int
+    item: str | int
+    words: list[str]
+    """Of the text, in order."""
+    tokens: list[TokenEvidence]
+    """The user's first; each with its worth."""
+    others: list[str]
+    """What else is looked at: `title`, `profiles` and `statements`, where the prompt has such, and `rest`: the
+    instruction, what was learned of the task, and the words before."""
+    shares: list[list[float]]
+    """Word by word the share of each of `tokens` and then `others`; they add to one. Mean over all layers and heads,
+    and over the pieces of a word; where a piece is written, not where it is read."""
+
+    def document(self) -> dict[str, Any]:
+        """As plain lists and dictionaries, for JSON."""
+        return asdict(self)
+
+
 def best_phrases(tokens: Sequence[TokenEvidence]) -> list[str]:
     """The first phrase of each token, those of the tokens that carried most first, without repeats; at most six."""
     ranked = sorted(tokens, key=lambda token: -(token.contribution or 0.0))

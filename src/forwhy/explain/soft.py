@@ -12,6 +12,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -24,11 +25,12 @@ from torch.optim import Optimizer
 from forwhy.artifact import Artifact, Content
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import PairBridge
-from forwhy.bridge.prompt import Numbers, Row, buckets
+from forwhy.bridge.prompt import Numbers, Prompt, Row, buckets
 from forwhy.bridge.reader import Reader
 from forwhy.data.dataset import Dataset
+from forwhy.errors import UserError
 from forwhy.explain.base import Explainer, KnownT
-from forwhy.explain.evidence import Subject
+from forwhy.explain.evidence import Attention, ExternalPair, Subject
 from forwhy.explain.options import ExplainerConfig
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.engine import Task
@@ -151,6 +153,35 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
             worth_nK = np.roll(worth_nK, -sides["item"], axis=1)
         return list(worth_nK)
 
+    def attention(self, pair: ExternalPair) -> Attention:
+        """As :meth:`Explainer.attention`; XRec's two vectors are its tokens."""
+        _, (subject,) = self._subjects(pair, {})
+        (told,) = self._told([subject], contributions=True)
+        if not told.text.strip():
+            raise UserError(
+                f"user {pair[0]!r}, item {pair[1]!r}: the model writes nothing, so it looks at nothing"
+            )
+        subject, prompt = replace(subject, text=told.text), self.reader.prompt
+        row = self._row(subject)
+        shares_NT, soft_K = self.reader.attention(row)
+        if prompt.config.order == "item-user":
+            soft_K = np.roll(soft_K, -prompt.slots(row)["item"])
+        title = len(prompt.row((), (), subject.title).shown)
+        said = len(SoftExplainer._row(self, subject).shown)
+        counts = {"title": title, "profiles": said - title, "statements": len(row.shown) - said}
+        after = len(row.shown) + len(prompt.tail_ids) + len(row.target) - 1
+        edges = shares_NT.shape[1] - after + np.cumsum([0, *counts.values()])
+        others = {
+            name: shares_NT[:, start:end].sum(1)
+            for name, (start, end) in zip(counts, pairwise(edges), strict=True)
+            if start < end
+        }
+        columns_NC = np.column_stack([shares_NT[:, soft_K], *others.values()])
+        columns_NC = np.column_stack([columns_NC, 1 - columns_NC.sum(1)])
+        words = _words(prompt, row.target)
+        shares_wC = [columns_NC[tokens].mean(0).tolist() for _, tokens in words]
+        return Attention(*pair, [word for word, _ in words], told.tokens, [*others, "rest"], shares_wC)
+
     # --- keeping
 
     def content(self) -> Content:
@@ -168,6 +199,15 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
                 if name.startswith(_BRIDGE)
             }
         )
+
+
+def _words(prompt: Prompt, target: Sequence[int]) -> list[tuple[str, slice]]:
+    """The words of a text, each with its tokens."""
+    ids = [number for number in target if number != prompt.end_id]
+    begun_N = np.maximum.accumulate([len(prompt.decode(ids[: last + 1]).split()) for last in range(len(ids))])
+    first_w = np.searchsorted(begun_N, 1 + np.arange(begun_N[-1]))
+    end_w = np.maximum([*first_w[1:], len(ids)], first_w + 1)
+    return list(zip(prompt.decode(ids).split(), map(slice, first_w, end_w), strict=False))
 
 
 class ReadingTask(Task[list[Row]]):

@@ -175,10 +175,10 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
     return Panel(metric, svg, "; ".join(words))
 
 
-def _short(label: str) -> str:
-    """A cleaned label on one line of at most `LABEL` characters."""
+def _short(label: str, most: int = LABEL) -> str:
+    """A cleaned label on one line of at most so many characters."""
     line = " ".join(clean(label).split())
-    return line if len(line) <= LABEL else line[: LABEL - 1].rstrip() + "\u2026"
+    return line if len(line) <= most else line[: most - 1].rstrip() + "\u2026"
 
 
 def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Sequence[bool]) -> None:
