@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.explain.evidence import Explanation as Explanation
     from forwhy.explain.base import Explainer as Explainer
     from forwhy.explain.because import BecauseExplainer as BecauseExplainer
-    from forwhy.explain.beat import BeatExplainer as BeatExplainer, BeatWordsExplainer as BeatWordsExplainer
+    from forwhy.explain.beat import BeatExplainer as BeatExplainer
+    from forwhy.explain.codes import BeatWordsExplainer as BeatWordsExplainer
     from forwhy.explain.options import (
         BeatConfig as BeatConfig,
         BecauseConfig as BecauseConfig,

@@ -14,6 +14,9 @@ Type checkers see `torch` itself and `torch.nn.Module`.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -45,4 +48,16 @@ else:
         return type(cls.__name__, (cls, import_module("torch").nn.Module), {"__module__": cls.__module__})
 
 
-__all__ = ["Network", "torch"]
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Load libraries and a model without the garbage collector, which walks all that they make: a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+__all__ = ["Network", "torch", "uncollected"]

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from forwhy.cli import plain
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.recipe import load_recipe
 from forwhy.recipe import run as start
@@ -28,10 +29,13 @@ def test_recommend(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
 def test_recommend_explains_as_explain_does(cli: Any, tiny_run: Path, tiny_town: Dataset) -> None:
     user = tiny_town.users.values[1]
     row = cli.document("recommend", tiny_run, "--user", user, "-k", 1, "--explain")["items"][0]
-    shown = cli.document("explain", tiny_run, "--user", user, "--item", row["item_id"])
+    asked = "explain", tiny_run, "--user", user, "--item", row["item_id"]
+    shown = cli.document(*asked)
     assert shown["text"] == row["explanation"]
     assert shown["title"] == row["title"]
     assert len(shown["tokens"]) == 12
+    assert all(token["contribution"] is None for token in shown["tokens"])
+    shown = cli.document(*asked, "--contributions")
     assert all(isinstance(token["contribution"], float) for token in shown["tokens"])
 
 
@@ -275,3 +279,20 @@ def test_everybody_into_a_file(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp
     user = tiny_town.users.values[1]
     alone = cli.document("recommend", tiny_run, "--user", user, "-k", 2)["items"]
     assert rows.filter(user_id=user)["item_id"].to_list() == [row["item_id"] for row in alone]
+
+
+def test_a_terminal_is_told_once(
+    cli: Any,
+    tiny_run: Path,
+    tiny_town: Dataset,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = "--user", tiny_town.users.values[0], "--item", tiny_town.items.values[0]
+    text = cli.document("explain", tiny_run, *pair)["text"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("forwhy.explain.base.Explainer._write", lambda *_: pytest.fail("written again"))
+    assert cli.call("explain", tiny_run, *pair, "--contributions") == 0
+    shown = capsys.readouterr().out
+    assert " ".join(shown.split()).count(" ".join(plain(text).split())) == 1
+    assert "nats" in shown

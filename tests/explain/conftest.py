@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import tiny_models
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.histories import Catalogue
-from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.options import BeatConfig, XRecConfig
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.representations import CollaborativeVectors

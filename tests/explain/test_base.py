@@ -12,7 +12,8 @@ import pytest
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.base import Explainer
-from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.testing import explainer_laws
 

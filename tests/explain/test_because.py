@@ -287,8 +287,8 @@ def texts_read(because: BecauseExplainer, monkeypatch: pytest.MonkeyPatch) -> li
         title, _, rest = text.partition("\n")
         return replace(found[1], title=title, text=rest)
 
-    monkeypatch.setattr("forwhy.explain.beat.somebody", lambda *_: found[0])
-    monkeypatch.setattr("forwhy.explain.beat.something", something)
+    monkeypatch.setattr("forwhy.explain.codes.somebody", lambda *_: found[0])
+    monkeypatch.setattr("forwhy.explain.codes.something", something)
     monkeypatch.setattr(because, "encoder", "hash")
     return found
 

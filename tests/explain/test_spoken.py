@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,12 +16,12 @@ import pytest
 import torch
 
 import fake_llm
+from forwhy.bridge.reader import TextReader
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
-from forwhy.explain.beat import BeatWordsExplainer
+from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import BeatConfig
-from forwhy.explain.spoken import LocalReader
 from forwhy.systems.beat import Beat
 from forwhy.systems.explaining import EXPLAIN
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -84,8 +86,8 @@ def said(explainer: BeatWordsExplainer, subject: Subject) -> str:
     return local(explainer).prompt.decode(explainer._row(subject).shown)
 
 
-def local(explainer: BeatWordsExplainer) -> LocalReader:
-    assert isinstance(explainer.reader, LocalReader)
+def local(explainer: BeatWordsExplainer) -> TextReader:
+    assert isinstance(explainer.reader, TextReader)
     return explainer.reader
 
 
@@ -153,7 +155,12 @@ def test_a_contribution_is_what_the_text_loses_without_the_phrase(
     own = glosses._described(replace(glosses._subjects((0, 1), {})[1][0], text=found.text))
     for slot, token in enumerate(found.tokens[:6]):
         rest = "; ".join(dict.fromkeys(g for k, g in enumerate(gloss) if g and k != slot))
-        sums, _ = glosses.reader.nll([local(glosses).row(pair) for pair in (own, replace(own, user=rest))])
+        sums, _ = glosses.reader.nll(
+            [
+                local(glosses).row(replace(pair, text=None).limited(), pair.text)
+                for pair in (own, replace(own, user=rest))
+            ]
+        )
         assert token.contribution == pytest.approx(sums[1] - sums[0], abs=1e-4)
 
 
@@ -267,3 +274,8 @@ def test_without_explained_pairs_it_reads_words_and_shows_no_examples(
     for reader, reason in (("words", ""), ("soft", "no explanations to learn from")):
         recipe = Beat.model_validate({"name": "b", "data": {"path": "x"}, "explainer": {"reader": reader}})
         assert recipe.left_out(EXPLAIN, shop) == reason
+
+
+def test_a_model_that_is_asked_needs_no_torch() -> None:
+    code = "import sys, forwhy.explain.codes; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

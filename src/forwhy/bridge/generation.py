@@ -6,7 +6,6 @@ Shapes: B rows still being written, S positions after the prefix, T all position
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from forwhy.bridge.backbone import Backbone, Prefix, roomy
+from forwhy.bridge.options import finish
 
 _PLAUSIBLE = math.log(0.1)
 """Guidance chooses among tokens at least a tenth as likely as the likeliest one."""
@@ -254,22 +254,6 @@ def _places(prefix: Prefix, part: PromptBatch) -> tuple[Tensor | None, Tensor | 
 
 
 # --- The word cap, enforced on the text at a sentence end, and the same text word by word.
-
-
-_SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s|$)")
-
-
-def finish(text: str, ended: bool, max_words: int) -> str:
-    """White space collapsed; a text too long or cut off ends at its last sentence end within the cap.
-
-    Where there is no sentence end the first `max_words` words are kept.
-    """
-    words = text.split()
-    kept = " ".join(words[:max_words])
-    if ended and len(words) <= max_words:
-        return kept
-    ends = [match.end() for match in _SENTENCE_END.finditer(kept)]
-    return kept[: ends[-1]] if ends else kept
 
 
 def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:

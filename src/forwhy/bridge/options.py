@@ -1,5 +1,6 @@
 """Options of the bridge. No torch here."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -146,3 +147,21 @@ class AdapterConfig(Options):
         if self.top > self.experts:
             raise ValueError(f"top = {self.top} of {self.experts} experts; lower it, or 0 for all")
         return self
+
+
+# --- How a text ends
+
+_SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s|$)")
+
+
+def finish(text: str, ended: bool, max_words: int) -> str:
+    """White space collapsed; a text too long or cut off ends at its last sentence end within the cap.
+
+    Where there is no sentence end the first `max_words` words are kept.
+    """
+    words = text.split()
+    kept = " ".join(words[:max_words])
+    if ended and len(words) <= max_words:
+        return kept
+    ends = [match.end() for match in _SENTENCE_END.finditer(kept)]
+    return kept[: ends[-1]] if ends else kept

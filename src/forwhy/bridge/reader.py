@@ -5,7 +5,7 @@ Shapes: B rows, S positions after the prefix, K soft tokens per pair, T task tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,13 +21,12 @@ from forwhy.bridge.generation import (
     Decoding,
     PromptBatch,
     Written,
-    finish,
     most_in_a_pass,
     pieces,
     steps,
 )
 from forwhy.bridge.injection import Injection
-from forwhy.bridge.options import GenerationConfig
+from forwhy.bridge.options import GenerationConfig, PromptConfig, finish
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Prompt, Row, RowBatch, longest_first, reading_parts, sorted_batches
 
@@ -253,3 +252,22 @@ class Reader(Generic[BridgeT]):
 
         limits = self.prompt.stop_ids, config.max_new_tokens
         return Decoding(*limits, enough, config.no_repeat, config.end_bias, guidance)
+
+
+Parts = Sequence[tuple[str, str, int]]
+"""Label, text and most tokens of each part of a prompt in words."""
+
+
+class TextReader(Reader[None]):
+    """Reads words alone; the instruction and the examples are its constant beginning, read once."""
+
+    def __init__(self, backbone: Backbone, config: PromptConfig, examples: Iterable[Parts]) -> None:
+        super().__init__(backbone, Prompt(backbone.tokenizer, config, {"user": 0, "item": 0}), None)
+        self.prompt.prefix_ids += tuple(number for example in examples for number in self._ids(example))
+
+    def _ids(self, parts: Parts) -> list[int]:
+        return [n for label, text, most in parts for n in self.prompt.labelled(f"\n{label}", text, most)]
+
+    def row(self, parts: Parts, text: str | None) -> Row:
+        """A pair as ids; its text, where there is one, becomes the targets."""
+        return Row((), (), tuple(self._ids(parts)), () if text is None else self.prompt.target(text))

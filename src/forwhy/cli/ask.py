@@ -213,6 +213,10 @@ def explain(
     ] = None,
     without: Without = None,
     swap: Swap = None,
+    contributions: Annotated[
+        bool,
+        typer.Option("--contributions", help="Also how many nats the text owes each token: seconds more."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Why this person would want this item; the words stream into a terminal as they come.
@@ -228,14 +232,19 @@ def explain(
         user=user, history=taken, about=about, item=item, item_text=item_text
     )
     streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
+    said = ""
     if streamed:
         show(*_carried(explainer.unsaid(**who)))
         for piece in explainer.stream(**who):
+            said += piece
             sys.stdout.write(plain(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
-    explanation = explainer.explain(**who, contributions=True)
-    after = explainer.explain(**who, contributions=True, **changes) if changes else None
+    if said:  # writing it again would take as long again
+        explanation = explainer.unsaid(**who, said=said, contributions=contributions)
+    else:
+        explanation = explainer.explain(**who, contributions=contributions)
+    after = explainer.explain(**who, contributions=contributions, **changes) if changes else None
     if as_json:
         ids, number = explainer.known.catalogue, explainer.known.catalogue.items.index(who["item"])
         named = {"user": user, "item": ids.items.values[number], "title": ids.titles[number]}
@@ -278,11 +287,12 @@ def _evidence(explanation: Explanation) -> list[Table | str]:
     told, width = explanation.document(), line_width()
     checked = claim_lines(explanation.text, told["claims"], told["evidence"], width - 2)
     found: list[Table | str] = [f"  {line}" for line in checked]
-    if any(token.contribution is not None for token in explanation.tokens):
-        table = Table("token", "gloss", "contribution (nats)")
+    if explanation.tokens:
+        measured = any(token.contribution is not None for token in explanation.tokens)
+        table = Table("token", "gloss", *["contribution (nats)"] * measured)
         for token in explanation.tokens:
             carried = "" if token.contribution is None else f"{token.contribution:+.2f}"
-            table.add_row(token.token, plain("; ".join(token.gloss[:GLOSSES])), carried)
+            table.add_row(token.token, plain("; ".join(token.gloss[:GLOSSES])), *[carried] * measured)
         found.append(table)
     if not checked:  # whose lines quote them
         statements = explanation.evidence.statements

@@ -247,10 +247,18 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         host, subjects = self._subjects(pair, who)
         return host._changed(subjects, without, swap)._streamed(subjects[0])
 
-    def unsaid(self, pair: ExternalPair | None = None, **who: Unpack[Who]) -> Explanation:
-        """What an explanation of one pair rests on, before anything is written: its text is empty."""
-        host, subjects = self._subjects(pair, who)
-        return host._explained(subjects[0], "", None)
+    def unsaid(
+        self,
+        pair: ExternalPair | None = None,
+        *,
+        said: str = "",
+        contributions: bool = False,
+        **who: Unpack[Who],
+    ) -> Explanation:
+        """What an explanation of one pair rests on, writing nothing; `said`: the text that :meth:`stream` gave."""
+        host, (subject,) = self._subjects(pair, who)
+        worth = host._worth([replace(subject, text=said)])[0] if contributions and said else None
+        return host._explained(subject, said, worth)
 
     def _streamed(self, subject: Subject) -> Iterator[str]:
         return self.reader.stream(self._row(subject), self.config.generation)

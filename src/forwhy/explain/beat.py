@@ -6,11 +6,7 @@ Shapes: B rows, T words (padded), C candidates, D model width, P pairs of words.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,83 +22,16 @@ from forwhy.bridge.prompt import Prompt, Row
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
-from forwhy.explain.base import Explainer
-from forwhy.explain.evidence import Subject, TokenEvidence, traced
+from forwhy.explain.codes import CodeExplainer
+from forwhy.explain.evidence import Subject
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.soft import SoftExplainer
-from forwhy.explain.spoken import SpokenExplainer
-from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.newcomers import Newcomer, somebody, something
-from forwhy.vocabulary.vocabulary import Vocabulary, token_name
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 _START = "start."
 
 
-class _CodeExplainer(Explainer[Vocabulary, Any]):
-    """Users and items are rows of codes, whose phrases say what they mean."""
-
-    part, stands = "vocabulary", "behaviour tokens"
-    config_type: ClassVar[type[BeatConfig]] = BeatConfig
-    known_type = Vocabulary
-    config: BeatConfig
-    encoder: str = "minilm"
-    """What reads texts about people and items who come later: that of the vocabulary."""
-    newcomers: Mapping[Side, Newcomer] = MappingProxyType({})
-    """Who came later, a person and an item at most."""
-
-    def _standing(self, subject: Subject) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The codes of the user and of the item, in slot order; -1 where a token was taken out."""
-        return self.known.user_codes(subject.user, subject.seen), self.known.codes["item"][subject.item]
-
-    def _changed(
-        self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
-    ) -> Self:
-        if not (without or swap):
-            return self
-        people = [self.known.user_codes(subject.user, subject.seen) for subject in subjects]
-        changed = copy(self)
-        changed._known = self.known.rewrite(people, without, swap)
-        return changed
-
-    def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
-        items = [self.known.catalogue.items.index(item) for item in history]
-        newcomer, met = somebody(self.known, text_encoder(self.encoder), about, items), copy(self)
-        met._known = self.known.meeting(newcomer.codes)
-        met.newcomers = {**self.newcomers, "user": newcomer}
-        return met
-
-    def _offering(self, text: str) -> Self:
-        item, offering = something(self.known, text_encoder(self.encoder), text), copy(self)
-        offering._known = self.known.offering(item.title, item.codes)
-        offering.newcomers = {**self.newcomers, "item": item}
-        return offering
-
-    def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
-        """Side -> the phrases of each of its codes, the best first."""
-        return {
-            side: [_glosses(self.known)[book][code] if code >= 0 else [] for book, code in named]
-            for side, named in self._named(subject)
-        }
-
-    def _named(self, subject: Subject) -> list[tuple[Side, list[tuple[str, int]]]]:
-        """Book and code of each slot of both sides."""
-        return [
-            (side, list(zip(self.known.slots(side), codes.tolist(), strict=True)))
-            for side, codes in zip(SIDES, self._standing(subject), strict=True)
-        ]
-
-    def _tokens(self, subject: Subject) -> list[TokenEvidence]:
-        phrases = self._phrases(subject)
-        tokens = [
-            TokenEvidence(token_name(book, code) if code >= 0 else "", side, list(gloss))
-            for side, named in self._named(subject)
-            for (book, code), gloss in zip(named, phrases[side], strict=True)
-        ]
-        new = {"user": subject.user is None, "item": subject.item == self.known.offered}
-        return traced(tokens, [one for side, one in self.newcomers.items() if new[side]])
-
-
-class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
+class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
     """Reads behaviour tokens: the codes of stage 1, projected to vectors that stand where words do."""
 
     system, title = "beat", "BEAT"
@@ -170,18 +99,6 @@ class BeatExplainer(_CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
             if name.startswith(_START)
         }
         super()._reopen(stored)
-
-
-class BeatWordsExplainer(_CodeExplainer, SpokenExplainer[Vocabulary]):
-    """Reads codes in words: the phrases of a pair's codes stand in the prompt, nothing is trained."""
-
-    system, title = "beat-words", "BEAT in words"
-
-
-@lru_cache(maxsize=1)
-def _glosses(vocabulary: Vocabulary) -> Mapping[str, list[list[str]]]:
-    """Book -> per code its phrases, the best first."""
-    return {book: vocabulary.glosses(book) for book in vocabulary.codebooks}
 
 
 def _word_starts(vocabulary: Vocabulary, backbone: Backbone, config: BeatConfig) -> dict[str, list[int]]:

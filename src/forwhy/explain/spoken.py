@@ -1,4 +1,7 @@
-"""Explainers whose model only takes text: pairs said in words to a local model, or to one that is asked."""
+"""Explainers whose model only takes text: pairs said in words to a local model, or to one that is asked.
+
+One that is asked needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import finalize
 
 import numpy as np
@@ -15,11 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact, Content
-from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.generation import finish
-from forwhy.bridge.options import GenerationConfig, PromptConfig
-from forwhy.bridge.prompt import Prompt, Row
-from forwhy.bridge.reader import PairReader, Reader
+from forwhy.bridge.options import GenerationConfig, finish
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -31,6 +30,10 @@ from forwhy.text.chat.asking import Inquiry, ask_all
 from forwhy.text.chat.base import Chat, ChatConfig, Message, Question, Tally
 from forwhy.text.chat.client import open_chat
 from forwhy.text.hostile import clean, escaped
+
+if TYPE_CHECKING:
+    from forwhy.bridge.prompt import Row
+    from forwhy.bridge.reader import PairReader, Parts, TextReader
 
 _LABELS = {"user": "User:", "item": "Item:", "title": "Title:", "text": "Explanation:"}
 _TOKENS = {"user": 160, "item": 160, "title": 24, "text": 128}
@@ -52,22 +55,9 @@ class Described:
         """Name, label and text of the parts that say something, in prompt order."""
         return ((name, _LABELS[name], text) for name, text in vars(self).items() if text and text.strip())
 
-
-class LocalReader(Reader[None]):
-    """A frozen model here; the instruction and the examples are its constant beginning, read once."""
-
-    def __init__(self, backbone: Backbone, config: PromptConfig, examples: Sequence[Described]) -> None:
-        super().__init__(backbone, Prompt(backbone.tokenizer, config, {"user": 0, "item": 0}), None)
-        self.prompt.prefix_ids += tuple(number for example in examples for number in self._ids(example))
-
-    def _ids(self, pair: Described) -> list[int]:
-        labelled = self.prompt.labelled
-        return [n for name, label, text in pair.parts() for n in labelled(f"\n{label}", text, _TOKENS[name])]
-
-    def row(self, pair: Described) -> Row:
-        """A pair as ids; its text becomes the targets."""
-        target = () if pair.text is None else self.prompt.target(pair.text)
-        return Row((), (), tuple(self._ids(replace(pair, text=None))), target)
+    def limited(self) -> Parts:
+        """The parts for a local model."""
+        return [(label, text, _TOKENS[name]) for name, label, text in self.parts()]
 
 
 class ChatReader:
@@ -136,7 +126,7 @@ def _lines(pair: Described) -> str:
     )
 
 
-class SpokenExplainer(Explainer[KnownT, Row | Described]):
+class SpokenExplainer(Explainer[KnownT, Any]):
     """Says in words what is known of a user and an item, to `model` or, with `words.chat`, to one that is asked.
 
     `can_score` is False where a model is asked: then there is no NLL, no information gain and no
@@ -148,7 +138,7 @@ class SpokenExplainer(Explainer[KnownT, Row | Described]):
     def __init__(self, config: BeatConfig | None = None) -> None:
         super().__init__(config)
         self.examples: list[Described] = []
-        self._reader: LocalReader | ChatReader | None = None
+        self._reader: TextReader | ChatReader | None = None
         self.can_score = self.config.words.chat is None
 
     @property
@@ -179,19 +169,26 @@ class SpokenExplainer(Explainer[KnownT, Row | Described]):
         self._reader = self._open()
         return self
 
-    def _open(self, stored: Artifact | None = None) -> LocalReader | ChatReader:
+    def _open(self, stored: Artifact | None = None) -> TextReader | ChatReader:
         """The model that reads: asked, or here."""
         words = self.config.words
         if words.chat is not None:
             return ChatReader(words, words.chat, self.examples)
         told = {"instruction": words.instruction, "task_tokens": 0}
-        return LocalReader(self._backbone(stored), self.config.prompt.model_copy(update=told), self.examples)
+        from forwhy.bridge.reader import TextReader
+
+        prompt, examples = self.config.prompt.model_copy(update=told), [it.limited() for it in self.examples]
+        return TextReader(self._backbone(stored), prompt, examples)
 
     # --- what is said
 
     def _row(self, subject: Subject, without: tuple[Side, int] | None = None) -> Row | Described:
-        pair, reader = self._described(subject, without), self.reader
-        return reader.row(pair) if isinstance(reader, LocalReader) else pair
+        pair = self._described(subject, without)
+        if self.config.words.chat is not None:
+            return pair
+        reader: Any = self.reader
+        read: Row = reader.row(replace(pair, text=None).limited(), pair.text)
+        return read
 
     def _described(self, subject: Subject, without: tuple[Side, int] | None = None) -> Described:
         """A pair in words, one token's phrases left out where asked for; each phrase is said once."""

@@ -77,9 +77,13 @@ class Beat(ExplainingSystem):
 
     def new_explainer(self) -> Explainer[Vocabulary, Any]:
         """Stage 2: projected codes, or glosses in the prompt."""
-        from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+        if self.explainer.reader == "words":
+            from forwhy.explain.codes import BeatWordsExplainer
 
-        return (BeatWordsExplainer if self.explainer.reader == "words" else BeatExplainer)(self.explainer)
+            return BeatWordsExplainer(self.explainer)
+        from forwhy.explain.beat import BeatExplainer
+
+        return BeatExplainer(self.explainer)
 
     def load_explainer(self, run: Run) -> Explainer[Vocabulary, Any]:
         """The explainer, which reads texts about newcomers as the vocabulary read texts."""

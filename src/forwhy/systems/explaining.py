@@ -32,6 +32,7 @@ from forwhy.explain.evidence import Explanation
 from forwhy.explain.options import ExplainerConfig
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
+from forwhy.lazy import uncollected
 from forwhy.models import locate
 from forwhy.options import Options
 from forwhy.progress import Progress, track
@@ -118,7 +119,8 @@ class ExplainingSystem(System):
 
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""
-        found = type(self.new_explainer()).from_pretrained(run.output("explainer"))
+        with uncollected():
+            found = type(self.new_explainer()).from_pretrained(run.output("explainer"))
         stage = next(stage for stage in self.stages if stage.name == EXPLAIN.name)
         later = {option: getattr(self.explainer, option) for option in stage.later}
         found.config = found.config.model_copy(update=later)
