@@ -15,7 +15,8 @@ from forwhy.data.dataset import Dataset, make_dataset
 
 def test_data_show(cli: Any, tiny_recipe: Path, tiny_town: Dataset) -> None:
     shown = cli.document("data", "show", tiny_recipe.parent / "town")
-    assert set(shown) == {"name", "users", "items", "interactions", "explanations", "leaks", "fingerprint"}
+    counts = {"users", "items", "interactions", "explanations", "titles", "descriptions", "reviews"}
+    assert set(shown) == {"name", "leaks", "fingerprint"} | counts
     assert shown == tiny_town.summary()
 
 

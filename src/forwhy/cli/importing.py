@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,7 +64,29 @@ def _import(
         return
     if log:
         show(_steps(**log), *(f"bad row: {plain(row)}" for row in log["bad_rows"]["first"]))
-    show(summary_table(summary))
+    show(summary_table(summary), *_outlook(dataset, shlex.quote(str(place))))
+
+
+def _outlook(dataset: Dataset, place: str) -> Iterator[str]:
+    """What can be built from a data set, and the next commands."""
+    counts = dataset.summary()
+    timed = "timestamp" in dataset.table("interactions").columns
+    yield "Rankings: yes. " + (
+        "The next item (SASRec, LLM-BS): yes, there are times."
+        if timed
+        else "The next item (SASRec, LLM-BS): no, interactions have no time."
+    )
+    texts = [f"{counts[name]:,} {name}" for name in ("titles", "descriptions", "reviews") if counts[name]]
+    yield f"Words that say why (BEAT): from {', '.join(texts) or 'nothing yet; give titles with --items'}."
+    told = sum(counts["explanations"].values())
+    if told:
+        yield f"A model that explains: yes, from {told:,} explanations."
+    else:
+        yield "A model that explains: not yet, there are no explanations; until then reasons are plain sentences."
+    if counts["reviews"] and not told:
+        yield f"  from reviews: forwhy mine explanations {place} --llm MODEL --llm-url URL"
+    yield f"Next: forwhy data audit {place}"
+    yield f"Then: forwhy init {place}"
 
 
 def _steps(steps: Sequence[Mapping[str, Any]], bad_rows: Mapping[str, Any]) -> Table:
@@ -77,15 +100,19 @@ def _steps(steps: Sequence[Mapping[str, Any]], bad_rows: Mapping[str, Any]) -> T
     return table
 
 
-def summary_table(summary: dict[str, object]) -> Table:
-    """One row per number."""
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """One row per count; of leaks only those that there are."""
     table = Table("what", "count", title=plain(summary["name"]))
     for key, value in summary.items():
-        if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key}: {inner}", str(number))
+        if key == "leaks":
+            found = {name.replace("_", " "): number for name, number in value.items() if number}
+            for name, number in (found or {"leaks": "none"}).items():
+                table.add_row(name, str(number))
+        elif isinstance(value, dict):
+            parts = ", ".join(f"{number:,} {split}" for split, number in value.items())
+            table.add_row(key, parts if any(value.values()) else "0")
         elif key != "name":
-            table.add_row(key, plain(value))
+            table.add_row(key, f"{value:,}" if isinstance(value, int) else plain(value))
     return table
 
 

@@ -261,6 +261,8 @@ class Dataset(Shown):
             "items": len(self.items),
             "interactions": self._counts("interactions"),
             "explanations": self._counts("explanations"),
+            **{f"{name}s": sum(map(bool, self.item_column(name))) for name in ("title", "description")},
+            "reviews": self.table("reviews").height,
             "leaks": self.leaks(),
             "fingerprint": self.fingerprint,
         }

@@ -18,7 +18,7 @@ from forwhy.data.bad_rows import BadRows
 from forwhy.data.checks import Duplicates, RawTable, about, strangers, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
-from forwhy.data.sources.files import plain_text
+from forwhy.data.sources.files import clean_text
 from forwhy.data.sources.headers import guess, shown
 from forwhy.data.sources.reviews import ReviewFilters, check_filters, digest, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
@@ -34,8 +34,8 @@ NONE = "-"
 LATER = ("split", "rank")
 """Columns that are made here where a file has none."""
 TEXTS = ("title", "description", "categories", "text", "phrase")
-"""Columns that lose their HTML."""
-MARKED = r"<[A-Za-z/!]|&[#A-Za-z]"
+"""Columns that lose their HTML and the brackets of lists."""
+MARKED = r"<[A-Za-z/!]|&[#A-Za-z]|^\s*\["
 
 
 class TableOptions(ReviewFilters):
@@ -237,7 +237,7 @@ def _read(
 
 
 def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
-    """A block under our names: mapped columns, and the caller's own where the table keeps them; texts without HTML."""
+    """A block under our names: mapped columns, and the caller's own where the table keeps them; clean texts."""
     known = {column.name for column in TABLES[table]}
     own = [column for column in block.columns if column not in (*names.values(), *known, ROW)]
     mapped = [pl.col(theirs).alias(ours) for ours, theirs in names.items() if theirs in block.columns]
@@ -246,7 +246,7 @@ def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataF
     marked = [name for name in texts if frame[name].str.contains(MARKED).any()]
     return frame.with_columns(
         pl.when(pl.col(name).str.contains(MARKED))
-        .then(pl.col(name).map_elements(plain_text, return_dtype=pl.String))
+        .then(pl.col(name).map_elements(clean_text, return_dtype=pl.String))
         .otherwise(pl.col(name))
         .alias(name)
         for name in marked
