@@ -122,7 +122,9 @@ def test_item_texts_and_phrases(small: Dataset) -> None:
 
 def test_summary_is_the_documented_json(small: Dataset) -> None:
     summary = json.loads(json.dumps(small.summary()))
-    assert list(summary) == ["name", "users", "items", "interactions", "explanations", "leaks", "fingerprint"]
+    counts = ["users", "items", "interactions", "explanations", "titles", "descriptions", "reviews"]
+    assert list(summary) == ["name", *counts, "leaks", "fingerprint"]
+    assert [summary[name] for name in counts[4:]] == [3, 0, small.table("reviews").height]
     assert summary["users"] == 3
     assert summary["interactions"] == {"train": 4, "valid": 1, "test": 1}
     assert summary["explanations"] == {"train": 2, "valid": 0, "test": 1}
