@@ -30,7 +30,9 @@ def words(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_text_gives_the_words_of_assemble(words: Vocabulary) -> None:
-    recommender, items = BehaviourRecommender(words, "hash"), list(words.catalogue.items.values[:3])
+    """Read by the encoder that the vocabulary was learned with, which it records."""
+    assert words.encoder == text_encoder("hash").name
+    recommender, items = BehaviourRecommender(words), list(words.catalogue.items.values[:3])
     if not words.text_means:
         with pytest.raises(UserError, match=r"vocabulary.text_first = 3"):
             recommender.recommend(about=TEXT)
@@ -52,13 +54,13 @@ def test_a_text_gives_the_words_of_assemble(words: Vocabulary) -> None:
 
 def test_what_they_dislike_makes_no_words(words: Vocabulary) -> None:
     if words.text_means:
-        recommender = BehaviourRecommender(words, "hash")
+        recommender = BehaviourRecommender(words)
         told = recommender.newcomer_of("likes coffee, dislikes live jazz, loud bands. Enjoys novels")
         assert told.tokens == recommender.newcomer_of("likes coffee, Enjoys novels").tokens
 
 
 def test_a_history_alone_is_answered_as_before(words: Vocabulary) -> None:
-    recommender, items = BehaviourRecommender(words, "hash"), list(words.catalogue.items.values[:3])
+    recommender, items = BehaviourRecommender(words), list(words.catalogue.items.values[:3])
     scores = words.representation_for_history([0, 1, 2]) @ words.representation("item").T
     shown = recommender.recommend(history=items, k=3)
     assert shown["score"].to_list() == pytest.approx(sorted(scores[3:], reverse=True)[:3], rel=1e-4)
@@ -71,11 +73,11 @@ def test_a_history_alone_is_answered_as_before(words: Vocabulary) -> None:
 )
 def test_hostile_texts_are_answered(words: Vocabulary, text: str) -> None:
     if words.text_means:
-        assert len(BehaviourRecommender(words, "hash").recommend(about=text, k=3)) == 3
+        assert len(BehaviourRecommender(words).recommend(about=text, k=3)) == 3
 
 
 def test_what_cannot_be_answered_is_refused(words: Vocabulary) -> None:
-    recommender = BehaviourRecommender(words, "hash")
+    recommender = BehaviourRecommender(words)
     for blank in ("", " \n"):
         with pytest.raises(UserError, match="is blank: say what they like"):
             recommender.recommend(about=blank)

@@ -76,6 +76,15 @@ def test_vector_cache_survives_a_full_disk(
     assert list(cache.find(["a", "text 0"])) == ["a"]
 
 
+def test_a_recorded_name_gives_the_same_encoder_and_no_other() -> None:
+    assert text_encoder("hash-12").name == HashEncoder(12).name
+    assert text_encoder("hash").dim == text_encoder(text_encoder("hash").name).dim
+    recorded = text_encoder("minilm").name
+    assert text_encoder(recorded).name == recorded
+    with pytest.raises(UserError, match="revision other was asked for"):
+        text_encoder("minilm@other")
+
+
 def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')

@@ -59,6 +59,7 @@ def test_saved_and_loaded_it_recommends_the_same(vocabulary: Vocabulary, tmp_pat
     ours, theirs = BehaviourRecommender(vocabulary), BehaviourRecommender(loaded)
     assert ours.recommend(users, k=5).equals(theirs.recommend(users, k=5))
     assert loaded.words.equals(vocabulary.words)
+    assert loaded.encoder == vocabulary.encoder
 
 
 def test_the_recommender_obeys_the_laws(vocabulary: Vocabulary) -> None:

@@ -28,8 +28,6 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
     config_type: ClassVar[type[BeatConfig]] = BeatConfig
     known_type = Vocabulary
     config: BeatConfig
-    encoder: str = "minilm"
-    """What reads texts about people and items who come later: that of the vocabulary."""
     newcomers: Mapping[Side, Newcomer] = MappingProxyType({})
     """Who came later, a person and an item at most."""
 
@@ -49,13 +47,13 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
 
     def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
         items = [self.known.catalogue.items.index(item) for item in history]
-        newcomer, met = somebody(self.known, text_encoder(self.encoder), about, items), copy(self)
+        newcomer, met = somebody(self.known, text_encoder(self.known.encoder), about, items), copy(self)
         met._known = self.known.meeting(newcomer.codes)
         met.newcomers = {**self.newcomers, "user": newcomer}
         return met
 
     def _offering(self, text: str) -> Self:
-        item, offering = something(self.known, text_encoder(self.encoder), text), copy(self)
+        item, offering = something(self.known, text_encoder(self.known.encoder), text), copy(self)
         offering._known = self.known.offering(item.title, item.codes)
         offering.newcomers = {**self.newcomers, "item": item}
         return offering

@@ -27,10 +27,10 @@ class BehaviourRecommender(Recommender):
     Serves hot users, and by `history` people never seen in training. Memory: both tables of representations.
     """
 
-    def __init__(self, behaviour: Representations, encoder: str = "minilm") -> None:
-        """Nothing is fitted here: what stage 1 learned is the model. `encoder`: what it read texts with."""
+    def __init__(self, behaviour: Representations) -> None:
+        """Nothing is fitted here: what stage 1 learned is the model."""
         super().__init__(behaviour.catalogue)
-        self.behaviour, self.encoder = behaviour, encoder
+        self.behaviour = behaviour
 
     def scores(self, users: Ints) -> Scores:
         """[B, I] inner products with every item."""
@@ -64,7 +64,7 @@ class BehaviourRecommender(Recommender):
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
         if not isinstance(words := self.behaviour, Vocabulary):
             return super()._newcomer(about, history)
-        return somebody(words, text_encoder(self.encoder), about, history.tolist())
+        return somebody(words, text_encoder(words.encoder), about, history.tolist())
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """As of every recommender; the words of the newcomer score."""
@@ -78,11 +78,11 @@ class BehaviourRecommender(Recommender):
         """As of every recommender; the words of the item score."""
         if not isinstance(words := self.behaviour, Vocabulary):
             return super().offering(text)
-        item = something(words, text_encoder(self.encoder), text)
+        item = something(words, text_encoder(words.encoder), text)
         return self._with(words.offering(item.title, item.codes)), item
 
     def _with(self, words: Vocabulary) -> Self:
-        changed = type(self)(words, self.encoder)
+        changed = type(self)(words)
         changed.newcomer = self.newcomer
         return changed
 

@@ -85,12 +85,6 @@ class Beat(ExplainingSystem):
 
         return BeatExplainer(self.explainer)
 
-    def load_explainer(self, run: Run) -> Explainer[Vocabulary, Any]:
-        """The explainer, which reads texts about newcomers as the vocabulary read texts."""
-        found: Any = super().load_explainer(run)
-        found.encoder = self.encoder.name
-        return found  # type: ignore[no-any-return]
-
     def load_vocabulary(self, run: Run) -> Vocabulary:
         """The words of users and items."""
         return Vocabulary.from_pretrained(run.output("vocabulary"))

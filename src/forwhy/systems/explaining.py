@@ -115,7 +115,7 @@ class ExplainingSystem(System):
 
     def load_recommender(self, run: Run) -> Recommender:
         """Items by the inner product of the representations, the very numbers that are explained."""
-        return BehaviourRecommender(self.load_representations(run), self.encoder.name)
+        return BehaviourRecommender(self.load_representations(run))
 
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""

@@ -55,17 +55,20 @@ def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = 
 
     Args:
         name: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id; or
-            `llm:` and the name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`.
+            `llm:` and the name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`. Also the
+            `name` of an encoder, as artifacts record it, with the revision after the last `@`.
         cache: folder for vectors; by default `vectors` in the cache folder of the models.
         device: where a model runs.
 
     Raises:
         UserError: as `forwhy.models.locate`, or a model that pools otherwise than by mean or first token.
     """
-    if name == "hash":
-        return HashEncoder()
+    if hashing := re.fullmatch(r"hash(?:-(\d+))?", name):
+        return HashEncoder(int(hashing[1] or HASH_DIM))
     kind = LanguageModelEncoder if name.startswith(LLM_PREFIX) else SentenceEncoder
-    source = locate(name.removeprefix(LLM_PREFIX))
+    model = name.removeprefix(LLM_PREFIX)
+    recorded, _, revision = ("", "", "") if Path(model).is_dir() else model.rpartition("@")
+    source = locate(recorded or model, revision if recorded else None)
     return kind(source, cache if cache is not None else cache_folder() / "vectors", device)
 
 

@@ -107,7 +107,7 @@ class BehaviourTokenizer:
         made_of += [hashlib.sha256(rows.tobytes()).hexdigest() for rows in arrays]
         identity = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         result = train_on_graph(task, config, dataset, Path(folder), "vocabulary", identity, config.start)
-        return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result)
+        return self._vocabulary(dataset, bipartite, network.cpu().eval(), book, result, encoder.name)
 
     @torch.no_grad()
     def _vocabulary(
@@ -117,6 +117,7 @@ class BehaviourTokenizer:
         network: TokenizerNetwork,
         phrases: PhraseBook,
         result: TrainingState,
+        encoder: str,
     ) -> Vocabulary:
         found = network.all_words()
         codebooks = {name: book.codebook.numpy() for name, book in network.quantizers.items()}
@@ -130,6 +131,7 @@ class BehaviourTokenizer:
             seen=graph.edges,
             config=network.config.model_dump(mode="json"),
             metrics=result.summary(),
+            encoder=encoder,
             codebooks=codebooks,
             codes=codes,
             words=describe_words(codebooks, codes, heads, phrases),

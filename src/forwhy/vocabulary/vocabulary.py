@@ -45,6 +45,8 @@ class Vocabulary(Representations):
     """[M] weight of each coordinate in q_u·q_i."""
     fold_in: Floats
     """[S·M + 1, S·M] from the mean of a history's item words (and 1) to a user's quantizer input."""
+    encoder: str = "minilm"
+    """The text encoder that it was learned with, by name and revision: what reads texts about newcomers."""
     heads: Mapping[str, Floats] = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
     text_means: Mapping[Side, Floats] = field(default_factory=dict)
@@ -282,7 +284,7 @@ class Vocabulary(Representations):
         tensors |= {f"text_mean.{side}": mean for side, mean in self.text_means.items()}
         tensors |= {f"text_points.{side}": points for side, points in self.text_points.items()}
         return Content(
-            {"options": self.config, "metrics": self.metrics},
+            {"options": self.config, "metrics": self.metrics, "encoder": self.encoder},
             tensors | self.catalogue.tensors(),
             {"words": self.words, **self.catalogue.tables()},
             card("Behaviour vocabulary", text, self.health(), "explainable", "behaviour-tokens"),
@@ -297,6 +299,7 @@ class Vocabulary(Representations):
             seen=tensors["seen"],
             config=stored.config["options"],
             metrics=stored.config["metrics"],
+            encoder=stored.config.get("encoder", "minilm"),  # older folders do not say
             codebooks=dict(sorted(stored.group("codebook.").items(), key=lambda it: _place(it[0]))),
             codes={side: tensors[f"codes.{side}"] for side in SIDES},
             words=stored.tables["words"],
