@@ -69,7 +69,7 @@ class Ids(Shown):
         """
         number = self._numbers.get(self._typed(external))
         if number is None:
-            raise UserError(f"unknown {self.side} id {external!r}; {self._remedy(external)}")
+            raise UserError(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
         return number
 
     def numbers(self, external: pl.Series | Iterable[str | int]) -> NDArray[np.int64]:

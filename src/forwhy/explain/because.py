@@ -202,7 +202,9 @@ class BecauseExplainer(BeatExplainer):
         self.knowledge.remember(subjects)
         asked = [replace(subject, text=None) for subject in subjects]
         parts = zip(*(self._candidates(asked, turn) for turn in range(self.config.candidates)), strict=True)
-        candidates = [list(dict.fromkeys(filter(str.strip, texts))) for texts in parts]
+        candidates = [
+            [text for text in dict.fromkeys(texts) if any(map(str.isalnum, text))] for texts in parts
+        ]
         gains = self._gains(subjects, candidates)
         best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
         caveats = map(_caveat, map(self.knowledge.caveat, subjects))
