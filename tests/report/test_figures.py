@@ -58,6 +58,8 @@ def test_what_says_no_more_than_its_numbers_is_not_drawn(bad: Two) -> None:
     assert curves == {"Explainer: NLL on validation pairs, nats per token"}, (
         "the others have one or two points"
     )
+    flat = [{"stage": "explainer", "step": n, "valid": {"nll": 3 + n / 1000}} for n in range(5)]
+    assert figures.curve_panels([replace(run, history=flat)]) == []
     alone = replace(run, document={**run.document, "controls": {}})
     assert len(figures.interval_panels([run])) > len(figures.interval_panels([alone])) == 0
 

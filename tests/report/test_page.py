@@ -16,6 +16,9 @@ from forwhy.evaluate.compare import Comparison, Scored
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.evaluate.registry import METRICS
 from forwhy.report import write_report
+from forwhy.report.people import Offered, People, Person, Word
+from forwhy.report.samples import passage
+from forwhy.report.writing import clean
 
 Two = tuple[Examined, Scored]
 Compared = tuple[list[Comparison], set[tuple[str, str]]]
@@ -266,6 +269,38 @@ def test_published_outputs_without_ids_or_scores(tmp_path: Path) -> None:
     page, _ = written(tmp_path / "report.html", [Examined("published", {}, samples)])
     assert "said 2" in page.section("samples")
     assert "In order of" not in page.section("samples")
+
+
+def test_people_stand_first_with_all_that_is_known_of_them(good: Two, bad: Two, tmp_path: Path) -> None:
+    words = bad[0].name
+    word = Word("<u.macro_1>", [f"gloss {words}"], 7, [f"owner {words}"], [f"takes {words}"])
+    offered = Offered(
+        f"title {words}",
+        passage(f"text {words}", [])[0],
+        [("claim", [(f"said {words}", "a review")]), ("bare", [])],
+        "they took x",
+    )
+    one = Person(
+        f"name {words}",
+        [offered, offered],
+        [f"took {words}"],
+        1200,
+        [word] * 5,
+        {f"run {words}": [f"other {words}"]},
+    )
+    path = tmp_path / "report.html"
+    write_report(path, [good[0]], [], set(), people=People("all right", [one], {"user": [word]}))
+    page = Page(path.read_text(encoding="utf-8"))
+    assert [section["id"] for section in page.all("section")][:3] == ["people", "words", "findings"]
+    people, shown = page.section("people"), clean(words)
+    for kind in ("name", "took", "gloss", "title", "text", "said", "run", "other"):
+        assert f"{kind} {shown}" in people, kind
+    assert "and 1,200 more before" in people
+    assert "2 further words" in people
+    assert people.count("1 of 2 claims supported") == people.count("nothing known supports this") == 2
+    assert [("open" in fold) for fold in page.all("details", class_="claims")] == [True, False]
+    assert f"7 users, such as owner {shown}; they take takes {shown}" in page.section("words")
+    assert page.all("script") == page.all("img") == []
 
 
 def test_cards_go_by_the_run_that_has_texts(tmp_path: Path) -> None:

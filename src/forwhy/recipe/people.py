@@ -10,19 +10,8 @@ from forwhy.explain.evidence import Explanation
 from forwhy.recipe.examine import Examination
 from forwhy.recipe.runner import RunFolder
 from forwhy.recommend.base import Recommender
-from forwhy.report.people import (
-    LISTED,
-    Id,
-    People,
-    Person,
-    Word,
-    drawn,
-    explained,
-    offer,
-    taken,
-    title_of,
-    words_of,
-)
+from forwhy.report import people
+from forwhy.report.people import Id, People, Person, Word
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -46,36 +35,40 @@ def shown_people(examination: Examination) -> People | None:
 def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> People:
     recommender = runs[run].recommender()
     catalogue, known = recommender.catalogue, getattr(recommender, "behaviour", None)
-    users = drawn(catalogue, wanted)
+    users = people.drawn(catalogue, wanted)
     names = [catalogue.users.values[user] for user in users]
     lists = _lists(recommender, names)
     reasons = _reasons(runs[run], [(name, item) for name in names for item, _ in lists[name]])
     others = {name: _titles(folder, names) for name, folder in runs.items() if name != run}
     words, things = list[list[Word]]([] for _ in users), list[list[Word]]()
     if isinstance(known, Vocabulary):
-        words = [words_of(known, "user", user) for user in users]
+        words = [people.words_of(known, "user", user) for user in users]
         things = [
-            words_of(known, "item", catalogue.items.index(it)) for name in names for it, _ in lists[name][:1]
+            people.words_of(known, "item", catalogue.items.index(it))
+            for name in names
+            for it, _ in lists[name][:1]
         ]
-    people = [
+    shown = [
         Person(
             str(name),
-            [offer(title, reasons[name, item]) for item, title in lists[name]],
-            *taken(catalogue, user),
+            [people.offer(title, reasons[name, item]) for item, title in lists[name]],
+            *people.taken(catalogue, user),
             own,
             {other: titles[name] for other, titles in others.items() if name in titles},
         )
         for user, name, own in zip(users, names, words, strict=True)
     ]
-    return People(run, people, {"user": explained(words), "item": explained(things)} if things else {})
+    return People(
+        run, shown, {"user": people.explained(words), "item": people.explained(things)} if things else {}
+    )
 
 
 def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple[Id, str]]]:
     """Items and titles for each of these."""
     found: dict[Id, list[tuple[Id, str]]] = {name: [] for name in names}
     catalogue = recommender.catalogue
-    for user, item in recommender.recommend(names, k=LISTED).select("user_id", "item_id").rows():
-        found[user].append((item, title_of(catalogue, catalogue.items.index(item))))
+    for user, item in recommender.recommend(names, k=people.LISTED).select("user_id", "item_id").rows():
+        found[user].append((item, people.title_of(catalogue, catalogue.items.index(item))))
     return found
 
 

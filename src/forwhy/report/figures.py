@@ -34,8 +34,8 @@ POINTS = 64
 """Words of a codebook that a curve goes through."""
 PANELS = 6
 """Metrics that are drawn."""
-STEPS = 3
-"""Points of a curve, at least: fewer say no more than their numbers do."""
+STEPS, FLAT = 3, 0.02
+"""Points of a curve, at least, and its least relative change: others say no more than a number does."""
 CURVES = {
     ("vocabulary", "train", "loss"): "Vocabulary: training loss",
     ("vocabulary", "valid", "hr@20"): "Vocabulary: HR@20 on validation pairs",
@@ -109,7 +109,9 @@ def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
             for line in run.history
             if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
         )
-        if drawn := {run: line for run, line in drawn.items() if len({step for step, _ in line}) >= STEPS}:
+        drawn = {run: line for run, line in drawn.items() if len({step for step, _ in line}) >= STEPS}
+        ends = [value for line in drawn.values() for _, value in line]
+        if ends and max(ends) - min(ends) > FLAT * max(map(abs, ends)):
             panels.append(_curves(title, [run.name for run in runs], drawn, from_zero="perplexity" in metric))
     return panels
 

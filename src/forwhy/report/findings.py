@@ -95,10 +95,8 @@ def _lists(runs: Sequence[Examined]) -> Finding | None:
     found = {run.name: run.ranking for run in runs if metric in run.ranking}
     if not found:
         return None
-    said = (
-        f"Of 100 {what} that people took and the system had not seen, {_each(found, metric)} are among the first {k} "
-        "of their lists"
-    )
+    share = _each(found, metric, len(runs))
+    said = f"Of 100 {what} that people took and the system had not seen, {share} are among the first {k} of their lists"
     simple = {name: it for run in runs for name, it in run.part("baselines").items() if metric in it}
     if not simple:
         return Finding("open", f"{said}.")
@@ -129,7 +127,7 @@ def _supported(runs: Sequence[Examined]) -> Finding | None:
     )
     sure = all(_low(it, key) > other for it, other in zip(found.values(), dealt, strict=True))
     others = f"dealt to other people, {_hundred(max(dealt))} would"
-    words = f"Of 100 claims in the texts, {_each(found, key)} {backed}; {others}."
+    words = f"Of 100 claims in the texts, {_each(found, key, len(runs))} {backed}; {others}."
     return Finding("good" if sure else "bad", words)
 
 
@@ -196,13 +194,12 @@ def _hundred(share: float) -> str:
     return number(100 * share, 0 if share >= 0.01 or not share else 1)
 
 
-def _each(found: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    """As in "27", or "58 (xrec) and 27 (town)", the most first; of many runs the most and the least."""
+def _each(found: Mapping[str, Mapping[str, Any]], key: str, of: int) -> str:
+    """As in "27", of several runs "58 (xrec) and 27 (town)", the most first, of many the most and the least."""
     ranked = sorted(((float(it[key]), name) for name, it in found.items()), key=lambda one: -one[0])
-    if len(ranked) == 1:
-        return _hundred(ranked[0][0])
     some = ranked if len(ranked) <= NAMED else [ranked[0], ranked[-1]]
-    return f"{'' if some == ranked else 'between '}{joined([f'{_hundred(value)} ({name})' for value, name in some])}"
+    said = joined([_hundred(value) + (f" ({name})" if of > 1 else "") for value, name in some])
+    return said if some == ranked else f"between {said}"
 
 
 def _some(names: Sequence[str]) -> str:

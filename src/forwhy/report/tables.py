@@ -150,7 +150,7 @@ def group_table(runs: Sequence[Examined]) -> Table | None:
     found = [run.part("groups") for run in runs]
     known = measured(it for groups in found for it in groups.values())
     metrics = [metric for metric in SHOWN_TEXT if metric in known]
-    whole = [run.text if groups else {} for run, groups in zip(runs, found, strict=True)]
+    whole = [run.text if groups and metrics else {} for run, groups in zip(runs, found, strict=True)]
     below = [[group(*one) for one in groups.items()] for groups in found]
     caption, notes = "Explanations by users' training texts", [((), f"- fewer than {LEAST} pairs")]
     return _table(caption, runs, ["texts", "users", "pairs"], metrics, whole, below, notes=notes)
