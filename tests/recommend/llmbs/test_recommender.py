@@ -103,7 +103,7 @@ def test_a_named_backbone_is_extended_trained_and_saved(tiny_model: Path, tmp_pa
 
 
 def test_options_that_contradict_are_refused() -> None:
-    with pytest.raises(ValueError, match="gaps"):
+    with pytest.raises(UserError, match="gaps"):
         LlmBsConfig(window=5, stride=6)
     with pytest.raises(ValueError, match="heads"):
         tiny(backbone={"dims": 30, "heads": 4})
