@@ -95,29 +95,15 @@ def _of_words(traits: Traits) -> dict[str, Any]:
     pairs = min(traits.explained, 2400)
     reading = _within(math.ceil(2400 / max(pairs, 1)), 2, 4)
     why = f"Texts say something of {traits.described:,} people and items: words that rank, and reasons from them"
-    return {
-        "why": why
-        if traits.described
-        else "No text says anything: words of who takes what, and reasons that count",
-        **{
-            "fewer": fewer,
-            "side": "items" if traits.items == fewer else "people",
-            "sharers": round(fewer / codes),
-        },
-        **{
-            "codes": codes,
-            "batch_size": batch,
-            "steps": steps,
-            "epochs": epochs,
-            "all_steps": epochs * steps,
-        },
-        **{"patience": max(3, epochs // 4), "learning_rate": 1e-3 if edges < 100_000 else 5e-4},
-        **{"train_pairs": pairs, "reading_epochs": reading, "reading_steps": math.ceil(pairs / 4) * reading},
-        **{
-            most: _within(traits.explained_test, 1, count)
-            for most, count in (("pairs", 300), ("generate", 100))
-        },
-    }
+    if not traits.described:
+        why = "No text says anything: words of who takes what, and reasons that count"
+    return dict(
+        why=why, fewer=fewer, side="items" if traits.items == fewer else "people", sharers=round(fewer / codes),
+        codes=codes, batch_size=batch, steps=steps, epochs=epochs, all_steps=epochs * steps,
+        patience=max(3, epochs // 4), learning_rate=1e-3 if edges < 100_000 else 5e-4,
+        train_pairs=pairs, reading_epochs=reading, reading_steps=math.ceil(pairs / 4) * reading,
+        pairs=_within(traits.explained_test, 1, 300), generate=_within(traits.explained_test, 1, 100),
+    )  # fmt: skip
 
 
 def _of_sequences(traits: Traits) -> dict[str, Any]:
@@ -130,11 +116,10 @@ def _of_sequences(traits: Traits) -> dict[str, Any]:
 def as_toml(traits: Traits, name: str, path: str, head: Sequence[str]) -> str:
     """The recipe of these values, after lines that say what it is."""
     told = chosen(traits) | {"name": _quoted(name), "path": _quoted(path)}
-    texts = [
-        _TEXTS[traits.system],
-        *([_TEXTS["reasons"]] if traits.explained and traits.system == "because" else []),
-    ]
-    return "".join(f"# {line}".rstrip() + "\n" for line in head) + "".join(texts).format_map(told)
+    text = _TEXTS[traits.system]
+    if traits.explained and traits.system == "because":
+        text += _TEXTS["reasons"]
+    return "".join(f"# {line}".rstrip() + "\n" for line in head) + text.format_map(told)
 
 
 def _power(wanted: float, least: int, most: int) -> int:
