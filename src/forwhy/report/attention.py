@@ -12,7 +12,7 @@ import numpy as np
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError, need
-from forwhy.report.figures import QUIET, Panel, _short, _style, _svg, colour
+from forwhy.report.figures import _short, _style
 from forwhy.report.writing import percent
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ _LEFT, _CELL, _BARS, _ROW, _BELOW, _LINE = 230, 14, 110, 18, 120, 15
 """Pixels: left of the cells, of a cell, of the bars, of a row, below, and of a line of the caption."""
 _LABEL = 36
 """Characters of a token with its gloss."""
-_PAGE = {"user": colour(0), "item": colour(1), "": QUIET}
-_FILE = {"user": "#0072b2", "item": "#d55e00", "": "#555555"}
+_INKS = {"user": "#0072b2", "item": "#d55e00", "": "#555555"}
 
 
 def check_picture(path: Path) -> None:
@@ -41,17 +40,11 @@ def check_picture(path: Path) -> None:
 def write_attention(path: Path, view: Mapping[str, Any]) -> None:
     """Write `Attention.document()` as a picture with its caption, whole or not at all."""
     check_picture(path)
-    lines = textwrap.wrap(said(view), 110)
+    lines = textwrap.wrap(said(view), (_LEFT + _CELL * len(view["words"]) + _BARS) // 6)
     with _style("attention"), atomic_file(path) as temporary:
-        figure = _drawn(view, _FILE, _LINE * len(lines))
-        figure.text(0.01, 0.99, "\n".join(lines), va="top", fontsize=10, color=_FILE[""])
+        figure = _drawn(view, _LINE * len(lines))
+        figure.text(0.01, 0.99, "\n".join(lines), va="top", fontsize=10, color=_INKS[""])
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=144, facecolor="white")
-
-
-def attention_panel(view: Mapping[str, Any]) -> Panel:
-    """The picture for the page."""
-    with _style("attention"):
-        return Panel(f"{view['user']} \u00b7 {view['item']}", _svg(_drawn(view, _PAGE).axes[0]), said(view))
 
 
 def said(view: Mapping[str, Any]) -> str:
@@ -75,8 +68,8 @@ def _most(view: Mapping[str, Any]) -> list[float]:
     return [float(part.max(initial=0)) for part in (shares_wr[:, :tokens], shares_wr[:, tokens:])]
 
 
-def _drawn(view: Mapping[str, Any], paints: Mapping[str, str], above: int = 0) -> "Figure":
-    from matplotlib.colors import to_rgb
+def _drawn(view: Mapping[str, Any], above: int) -> "Figure":
+    from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
 
     tokens, others = view["tokens"], view["others"][:-1]
@@ -84,23 +77,21 @@ def _drawn(view: Mapping[str, Any], paints: Mapping[str, str], above: int = 0) -
     labels = [" ".join([token["token"], *token["gloss"][:1]]) for token in tokens] + others
     scale_r = np.repeat(np.maximum(_most(view), 1e-12), [len(tokens), len(others)])
     strength_rw = np.array(view["shares"])[:, :-1].T / scale_r[:, None]
-    ink_r3 = np.array([to_rgb(paints[side]) for side in sides])
+    inks = [_INKS[side] for side in sides]
     rows, words = strength_rw.shape
     high, wide = _ROW * rows, _CELL * words
     width, height = _LEFT + wide + _BARS, above + 8 + high + _BELOW
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-    figure.patch.set_visible(False)
-    heat = figure.add_axes((_LEFT / width, _BELOW / height, wide / width, high / height), facecolor="none")
-    ink_rw3 = np.broadcast_to(ink_r3[:, None], (rows, words, 3))
-    heat.pcolormesh(np.concatenate([ink_rw3, strength_rw[..., None]], axis=2))
+    heat = figure.add_axes((_LEFT / width, _BELOW / height, wide / width, high / height))
+    heat.pcolormesh(
+        [[to_rgba(ink, share) for share in row] for ink, row in zip(inks, strength_rw, strict=True)]
+    )
     heat.set_xticks(np.arange(words) + 0.5, [_short(word) for word in view["words"]], rotation=90)
     heat.set_yticks(np.arange(rows) + 0.5, [_short(label, _LABEL) for label in labels])
     beside = figure.add_axes(
         ((_LEFT + wide + 12) / width, _BELOW / height, (_BARS - 24) / width, high / height),
         sharey=heat,
-        facecolor="none",
     )
-    inks = [paints[side] for side in sides]
     beside.barh(
         np.arange(rows) + 0.5,
         [token["contribution"] or 0 for token in tokens] + [0] * len(others),
