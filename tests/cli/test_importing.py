@@ -80,6 +80,25 @@ def test_a_remedy_can_be_pasted(cli: Any, shop: Path) -> None:
     assert not [path for path in shop.iterdir() if path.is_dir() and path.name != "out"]
 
 
+@pytest.mark.slow
+def test_orders_with_times_train_a_model_of_the_next_item(cli: Any, shop: Path) -> None:
+    assert cli.call("data", "import", "tables", *FILES, "out") == 0
+    fast = ("--set", "recommender.epochs=1", "--set", "recommender.device=cpu")
+    assert cli.call("fit", "recommender", "sasrec", "out", "--out", "run", *fast) == 0
+    shown = cli.document("recommend", "run", "--history", "0001-GA,0002-BO", "-k", 3)
+    assert len(shown["items"]) == 3
+
+
+def test_half_of_the_users(cli: Any, shop: Path) -> None:
+    half, quarter = (
+        cli.document("data", "import", "tables", *FILES, "--sample", share, f"s{share}")
+        for share in (0.5, 0.25)
+    )
+    assert (half["users"], quarter["users"]) == (20, 10)
+    more, less = (set(Dataset.load(f"s{share}").users.values) for share in (0.5, 0.25))
+    assert less < more
+
+
 def test_a_database(cli: Any, capsys: Capture, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sqlalchemy")
     connection = sqlite3.connect("shop.db")

@@ -20,7 +20,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import clean_text
 from forwhy.data.sources.headers import guess, shown
-from forwhy.data.sources.reviews import ReviewFilters, check_filters, digest, filtered, narrowed, split_rows
+from forwhy.data.sources.reviews import ReviewFilters, check_filters, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
 from forwhy.data.values import date_format
@@ -77,7 +77,7 @@ def import_tables(
     without a split has that of its interaction; if one of them has no interaction, all explanations are split 80/10/10.
     Intents without `rank` are ranked in file order. Ratings may be empty; reviews, explanations and profiles without
     a text are left out. Interactions without ratings take those of the reviews. Memory: see `rows.blocks`, and
-    about 130 bytes for each interaction.
+    about 150 bytes for each interaction.
 
     Args:
         interactions: Who took what; the one table that must be there.
@@ -306,7 +306,7 @@ def _filter(
     rated, timed = ("rating" in edges.columns), ("timestamp" in edges.columns)
     check_filters(options, rated, timed)
     rows = edges.select(
-        *(_numbered(edges[f"{side}_id"], options.share is not None).alias(side) for side in SIDES),
+        *(pl.col(f"{side}_id").hash().alias(side) for side in SIDES),
         (pl.col("rating").fill_null(math.nan) if rated else pl.lit(math.nan)).alias("rating"),
         (pl.col("timestamp") if timed else pl.lit(0, pl.Int64)).alias("time"),
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"),
@@ -328,15 +328,6 @@ def _filter(
         rank = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
         frames["intents"] = frames["intents"].with_columns(rank)
     return steps, how
-
-
-def _numbered(ids: pl.Series, drawn: bool) -> pl.Series:
-    """A number for each id; where users are drawn by it, one that is the same everywhere."""
-    if not drawn:
-        return ids.hash()
-    known = ids.unique()
-    digests = pl.Series([digest(id_) for id_ in known], dtype=pl.UInt64)
-    return ids.replace_strict(known, digests)
 
 
 def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: dict[str, int]) -> None:
