@@ -206,7 +206,7 @@ def _encoding(path: Path) -> tuple[str, bool]:
             if not some.isascii():
                 foreign = len(FOREIGN.findall(some))
                 wrong += foreign
-                good += sum(letter > "\x7f" for letter in some) - foreign
+                good += len(some) - len(some.encode("ascii", "ignore")) - foreign
     if wrong > good:
         log.info(
             "%s: read as Windows-1252, as it is not UTF-8; if letters look wrong, convert it to UTF-8", path
