@@ -71,7 +71,7 @@ def claim_lines(
     if not said or " ".join(said) == text:
         return []
     known = {one["id"]: one for one in evidence["statements"]}
-    most = min(max(map(len, said)), width // 2)
+    most = min(max(map(len, said)), width * 2 // 5)
     lines = []
     for claim in claims:
         start, end = f"{cut(claim['text'], most):<{most}}  <- unsupported", ""

@@ -221,10 +221,10 @@ def demo(
         seconds = round(time.perf_counter() - started, 1)
         emit({"run": str(folder.path), "people": people, "evaluation": evaluation, "seconds": seconds})
         return
+    show_evaluation(evaluation)  # first, so that the last screen is of people
     for person in people:
         show(f"\n{person['user']}: who they are", described(person["tokens"]))
         show("what they might like, and why", items_listed(person))
-    show_evaluation(evaluation)
     show(f"\nThe run is in {folder.path}. Look further:")
     user, item = people[0]["user"], people[0]["items"][0]["item_id"]
     typer.echo(f"  forwhy explain {folder.path} --user {user} --item {item}")  # unwrapped, to be pasted
