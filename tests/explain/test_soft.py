@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.explain.beat import BeatExplainer, BeatWordsExplainer
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.evidence import Subject
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.xrec import XRecExplainer
