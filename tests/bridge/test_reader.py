@@ -237,11 +237,12 @@ def test_guidance_writes_what_is_likelier_than_for_another_prompt(
     reader = make_reader(backbone, PromptConfig(task_tokens=4, title=True))
     rows = make_rows(reader, 7, texts=False)
     pairs = list(zip(rows, [*rows[3:], *rows[:3]], strict=True))
-    free = [led_away(reader, *pair, guidance, set()) for pair in pairs]
+    weights = [0.0, *[guidance] * 5, guidance / 2]
+    free = [led_away(reader, *pair, weight, set()) for pair, weight in zip(pairs, weights, strict=True)]
     stop = {2, *(ids[3 + n] for n, ids in enumerate(free))}
-    expected = [led_away(reader, *pair, guidance, stop) for pair in pairs]
+    expected = [led_away(reader, *pair, weight, stop) for pair, weight in zip(pairs, weights, strict=True)]
     asked = [row for pair in pairs for row in pair]
-    written = ours(reader, asked, Decoding(stop, 12, guidance=guidance), slots)
+    written = ours(reader, asked, Decoding(stop, 12, guidance=weights), slots)
     assert written[::2] == written[1::2] == expected
     assert expected != ours(reader, rows, Decoding(stop, 12))
 

@@ -38,14 +38,15 @@ class Decoding:
     """A row of this many tokens never occurs twice in an answer; 0 = no such rule."""
     end_bias: float = 0.0
     """Added to the logits of the stop tokens, in nats."""
-    guidance: float = 0.0
-    """How far a text is led away from what another prompt would get (contrastive decoding, Li et al. 2023). Where it is
-    not 0, rows come in twos, a row and the one that it is led away from, and both get the first one's tokens."""
+    guidance: Sequence[float] = ()
+    """How far each text is led away from what another prompt would get (contrastive decoding, Li et al. 2023). Where
+    it is given, rows come in twos, a row and the one that it is led away from, and both get the first one's tokens."""
 
     def choose(self, logits_BV: Tensor, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> Tensor:
         """[B] the next token of each of these rows, which has said `texts` so far. Changes the logits."""
         if self.guidance:
-            logits_BV = _guided(logits_BV, rows, self.guidance)
+            weights = [self.guidance[row // 2] for row in rows]
+            logits_BV = _guided(logits_BV, rows, logits_BV.new_tensor(weights)[:, None])
         if self.end_bias:
             logits_BV[:, sorted(self.stop_ids)] += self.end_bias
         for row, ids in enumerate(texts if self.no_repeat else ()):
@@ -208,14 +209,14 @@ class _State:
         return self.decoding.choose(logits_BV, rows, [self.written[row].ids for row in rows])
 
 
-def _guided(logits_BV: Tensor, rows: Sequence[int], guidance: float) -> Tensor:
-    """Log p + guidance (log p - log p of the other one of the two) among plausible tokens; any other is far below."""
+def _guided(logits_BV: Tensor, rows: Sequence[int], weight_B1: Tensor) -> Tensor:
+    """Log p + weight (log p - log p of the other one of the two) among plausible tokens; any other is far below."""
     slots = {row: slot for slot, row in enumerate(rows)}
     own, other = ([slots[2 * (row // 2) + part] for row in rows] for part in (0, 1))
     logs_BV = logits_BV.float().log_softmax(dim=-1)
     own_BV = logs_BV[own]
     plausible_BV = own_BV >= own_BV.amax(dim=-1, keepdim=True) + _PLAUSIBLE
-    led_BV = own_BV + guidance * (own_BV - logs_BV[other])
+    led_BV = own_BV + weight_B1 * (own_BV - logs_BV[other])
     return torch.where(plausible_BV, led_BV, own_BV - _FAR)
 
 

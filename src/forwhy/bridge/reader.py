@@ -206,14 +206,22 @@ class Reader(Generic[BridgeT]):
         return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, reading, self._hidden(rows, batch))
 
     def write(
-        self, rows: Sequence[Row], config: GenerationConfig, others: Sequence[Row] = (), guidance: float = 0.0
+        self,
+        rows: Sequence[Row],
+        config: GenerationConfig,
+        others: Sequence[Row] = (),
+        guidance: Sequence[float] = (),
     ) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`.
 
-        `others`: for each row the one whose text it is led away from, by `guidance`; see `Decoding`. Twice the cost.
+        Args:
+            rows: Pairs without targets.
+            config: How texts are written.
+            others: For each row the one whose text it is led away from; twice the cost.
+            guidance: How far each is; see `Decoding`.
         """
-        texts = [""] * len(rows)
-        order, decoding = longest_first(rows), self._decoding(config, guidance if others else 0.0)
+        texts, order = [""] * len(rows), longest_first(rows)
+        decoding = self._decoding(config, [guidance[number] for number in order] if others else ())
         asked = [row for number in order for row in (rows[number], *others[number : number + 1])]
         written = self.greedy(asked, decoding, config.batch_size)[:: 2 if decoding.guidance else 1]
         for number, row in zip(order, written, strict=True):
@@ -244,7 +252,7 @@ class Reader(Generic[BridgeT]):
         for (written,) in steps(self.backbone, prefix, prompts, decoding, 1):
             yield self.prompt.decode(written.ids), written.ended
 
-    def _decoding(self, config: GenerationConfig, guidance: float = 0.0) -> Decoding:
+    def _decoding(self, config: GenerationConfig, guidance: Sequence[float] = ()) -> Decoding:
         """Stop ids and limits; a row with more words than the cap needs no more tokens."""
 
         def enough(_: int, ids: list[int]) -> bool:

@@ -199,9 +199,8 @@ class BecauseExplainer(BeatExplainer):
         """The best candidate for each pair, held to its statements as far as `grounding` asks."""
         if self.config.grounding == "off":
             return super()._write(subjects)
-        self.knowledge.remember(subjects)
-        asked = [replace(subject, text=None) for subject in subjects]
-        parts = zip(*(self._candidates(asked, turn) for turn in range(self.config.candidates)), strict=True)
+        written, count = self._candidates(subjects), self.config.candidates
+        parts = [written[first : first + count] for first in range(0, len(written), count)]
         candidates = [
             [text for text in dict.fromkeys(texts) if any(map(str.isalnum, text))] for texts in parts
         ]
@@ -210,15 +209,17 @@ class BecauseExplainer(BeatExplainer):
         caveats = map(_caveat, map(self.knowledge.caveat, subjects))
         return [text + caveat for text, caveat in zip(best, caveats, strict=True)]
 
-    def _candidates(self, subjects: Sequence[Subject], turn: int) -> list[str]:
-        """A text for each, in each turn led further away from what another pair would get; in the first not at all."""
-        config, rows = self.config, [self._row(subject, turn) for subject in subjects]
-        if not (turn and config.guidance):
-            return self.reader.write(rows, config.generation)
-        guidance = config.guidance * turn / (config.candidates - 1)
-        strangers = [self._as_stranger(subject) for subject in subjects]
-        self.knowledge.remember(strangers)
-        others = [self._row(stranger, turn) for stranger in strangers]
+    def _candidates(self, subjects: Sequence[Subject]) -> list[str]:
+        """Some texts for each, one after the other, each led further away from what another pair would get."""
+        config, steps = self.config, max(self.config.candidates - 1, 1)
+        asked = [replace(subject, text=None) for subject in subjects]
+        strangers = [self._as_stranger(subject) for subject in asked if config.guidance]
+        self.knowledge.remember([*asked, *strangers])
+        turns = range(config.candidates)
+        rows, others = (
+            [self._row(one, turn) for one in some for turn in turns] for some in (asked, strangers)
+        )
+        guidance = [config.guidance * turn / steps for _ in asked for turn in turns]
         return self.reader.write(rows, config.generation, others, guidance)
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
