@@ -13,6 +13,7 @@ from forwhy.errors import UserError
 
 
 def frame(rows: int = 40) -> "pandas.DataFrame":
+    pandas.set_option("mode.string_storage", "python")  # as the published files; pyarrow's arrays are refused
     return pandas.DataFrame(
         {
             "uid": np.arange(rows) % 8,

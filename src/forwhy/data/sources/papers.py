@@ -77,7 +77,11 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
 
 def _interactions_of_part(path: Path, part: str) -> pl.DataFrame:
     frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
-    frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
+    if missing := [column for column in ("user", "item") if column not in frame.columns]:
+        raise UserError(
+            f"{path}: no column {missing[0]!r} (it has: {', '.join(frame.columns)}); copy XRec's again"
+        )
+    frame = frame.rename({"user": "user_id", "item": "item_id"})
     frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
     if "Time" in frame.columns:
         day = pl.col("Time").str.to_datetime("%m %d, %Y", strict=False).dt.epoch("s")

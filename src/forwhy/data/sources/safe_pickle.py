@@ -132,7 +132,7 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
         found = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except _RefusedError as error:
         raise UserError(
-            f"{path}: refused: it {error}, which no table needs; nothing was executed; ask for CSV"
+            f"{path}: refused: it {error}, which no table needs; nothing was executed; save it as CSV"
         ) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
