@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 import shutil
@@ -14,11 +13,12 @@ from typing import Any
 import polars as pl
 import pytest
 import tomli_w
+from pydantic import BaseModel
 
 from documents import DOCUMENTS, ROOT, Block, Shell, blocks_of
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
-from forwhy.models import cache_folder
+from forwhy.options import inner_model
 from forwhy.recipe import load_recipe, run
 from forwhy.systems import find_system
 
@@ -68,33 +68,98 @@ SMALL: Mapping[str, Any] = {
 """What recipes are made of here: small models, and one look at the data."""
 
 
-def shrunk(section: Mapping[str, Any], small: Mapping[str, Any], fields: Any) -> dict[str, Any]:  # noqa: ANN401
-    """A section with the small values that it knows."""
+def shrunk(kind: type[BaseModel], section: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with the small values of what its model has."""
     found = dict(section)
     for key, value in small.items():
-        below = getattr(fields.get(key), "annotation", None)
-        if isinstance(value, dict):
-            inner = getattr(below, "model_fields", {})
-            if inner and not isinstance(found.get(key), str):
-                found[key] = shrunk(found.get(key, {}), value, inner)
-        elif key in fields:
+        field = kind.model_fields.get(key)
+        if field is None:
+            continue
+        below = inner_model(field.annotation, found.get(key, {}))
+        if below is None:
             found[key] = value
+        elif isinstance(value, dict):
+            found[key] = shrunk(below, found.get(key, {}), value)
     return found
 
 
 def small_recipe(values: dict[str, Any], model: Path) -> dict[str, Any]:
-    """A recipe, or a table of them, whose trainings take seconds."""
+    """A recipe, or a table of them, whose trainings take a second."""
     if "rows" in values:
-        for row in values["rows"].values():
+        for name, row in values["rows"].items():
+            kind = find_system(row.get("system", "beat"))
+            own = {key: SMALL[key] for key in row if key in SMALL}
+            row = values["rows"][name] = shrunk(kind, row, own)
             if "model" in row.get("explainer", {}):
                 row["explainer"]["model"] = str(model)
-            if "system" in row:
-                fields = find_system(row["system"]).model_fields
-                own = {key: SMALL[key] for key in row if key in SMALL}
-                row |= shrunk(row, own, fields)
         return values
-    fields = find_system(values.get("system", "beat")).model_fields
-    values = shrunk(values, SMALL, fields)
+    values = shrunk(find_system(values.get("system", "beat")), values, SMALL)
     if "explainer" in values:
         values["explainer"]["model"] = str(model)
     return values
+
+
+def write_lcrec(folder: Path, dataset: Dataset) -> None:
+    """A trio of LC-Rec's layout, under the path at which the pages expect the published one."""
+    folder.mkdir(parents=True)
+    histories = {
+        str(user): [int(item) % ITEMS for item in rows["item_id"]]
+        for (user,), rows in dataset.tables["interactions"].group_by("user_id", maintain_order=True)
+    }
+    facts = {str(item): {"title": f"Soap {item}", "description": "It smells of oranges"} for item in range(60)}
+    histories["0"] += list(range(60))
+    (folder / "Beauty.inter.json").write_text(json.dumps(histories))
+    (folder / "Beauty.item.json").write_text(json.dumps(facts))
+
+
+def write_tables(folder: Path, town: Dataset) -> None:
+    """The files that the pages call a reader's own."""
+    taken, items = town.tables["interactions"], town.tables["items"]
+    taken.select(customer="user_id", product="item_id").unique(maintain_order=True).write_csv(folder / "ratings.csv")
+    items.select(sku="item_id", name="title").write_ndjson(folder / "products.jsonl")
+    town.tables["explanations"].select("user_id", "item_id", "text").write_csv(folder / "reasons.csv")
+    texts = town.tables["explanations"].filter(pl.col("split") == "test")
+    theirs = texts.select("user_id", "item_id", prediction="text", reference="text")
+    theirs.write_csv(folder / "theirs.csv")
+    for name in ("tst_pred", "tst_ref"):
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(texts["text"].to_list()))
+
+
+def numbered(town: Dataset) -> Dataset:
+    """The town with whole numbers as ids: people from 0, places from 210."""
+    users = {name: number for number, name in enumerate(town.users.values)}
+    items = {name: FIRST_ITEM + number for number, name in enumerate(town.items.values)}
+    tables = {}
+    for name, table in town.tables.items():
+        columns = {
+            column: pl.col(column).replace_strict(ids, return_dtype=pl.Int64)
+            for column, ids in (("user_id", users), ("item_id", items))
+            if column in table.columns
+        }
+        if "entity_id" in table.columns:
+            both = {**users, **items}
+            columns["entity_id"] = pl.col("entity_id").replace_strict(both, return_dtype=pl.Int64)
+        tables[name] = table.with_columns(**columns)
+    return make_dataset("mine", tables)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """What a reader of the pages has: own files, recipes with small models, a data set and a run of it."""
+    folder = tmp_path_factory.mktemp("docs") / "world"
+    town = numbered(little_town(users=USERS, items=ITEMS, visits=8, explanations=(60, 10, 10)))
+    town.save(folder / "out" / "mine")
+    write_tables(folder, town)
+    write_lcrec(folder.parent / "shared" / "data" / "amazon-beauty", town)
+    (folder / "recipes").mkdir()
+    for recipe in sorted((ROOT / "recipes").glob("*.toml")):
+        values = small_recipe(tomllib.loads(recipe.read_text(encoding="utf-8")), tiny_model)
+        (folder / "recipes" / recipe.name).write_text(tomli_w.dumps(values))
+    return folder
+
+
+def world_page(page: Path, world: Path, folder: Path) -> Shell:
+    """A shell for one page in a copy of the world."""
+    shutil.copytree(world, folder / "world")
+    shutil.copytree(world.parent / "shared", folder / "shared")
+    return Shell(folder / "world", {})
