@@ -1,6 +1,7 @@
 # Everything lives in .venv; models are fetched once into FORWHY_CACHE (~/.cache/forwhy).
 #   make demo   the whole way on a generated little town     make lint   ruff, mypy, import contract
 #   make test   all tests                                    make bench  the measurements of docs/results.md
+#   make docs   the site, into site/
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV   := .venv
@@ -20,10 +21,10 @@ JOBS   ?= 2
 BENCH  ?= decoding epoch explainer_speed grounding import_growth index_growth ranking route text_metrics threads vocabulary_growth
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench docs clean
 
 help:
-	@sed -n '2,3s/^# *//p' Makefile
+	@sed -n '2,4s/^# *//p' Makefile
 
 # Models are fetched, verified and converted the first time; afterwards this takes a fraction of a second.
 setup: $(WARM)
@@ -39,7 +40,7 @@ $(STAMP): pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup")'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install $(PIPOPT) "$(TORCH)"
-	@$(PIP) install $(PIPOPT) --editable '.[llm,chat,report,tune,track,dev]'
+	@$(PIP) install $(PIPOPT) --editable '.[llm,chat,report,tune,track,docs,dev]'
 	@touch $@
 
 demo: setup
@@ -57,5 +58,9 @@ lint: $(STAMP)
 bench: setup
 	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
+# Nothing is loaded from elsewhere; a broken link ends it.
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -18,13 +18,14 @@ from forwhy.cli import main
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"(?:<!-- not run: (?P<why>[^>]+) -->\n+)?^(?P<mark>```+)(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=mark)$",
+    r"(?:<!-- not run: (?P<why>[^>]+) -->\n+|(?P<differ><!-- numbers differ -->)\n+)?"
+    r"^(?P<mark>```+)(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=mark)$",
     re.MULTILINE | re.DOTALL,
 )
 ENVIRONMENT = re.compile(
     r"make \w+.*|bash \.ci/run|\. \.venv/bin/activate|(python -m )?pip install .*|cd \S+|export \w+=.*|#.*|"
 )
-"""Lines that make an environment: their targets and extras are looked up (`test_readme.py`), and nothing is installed."""
+"""Lines that make an environment: targets and extras are looked up (`test_readme.py`), nothing is installed."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Block:
     text: str
     why_not: str | None
     """What the comment above says of why it is not run."""
+    numbers_differ: bool
+    """Whether the comment above says that numbers, and what is chosen by them, depend on the machine."""
     start: int
     end: int
     """Where its text is in the page."""
@@ -47,7 +50,10 @@ class Block:
 def blocks_of(text: str) -> Iterator[Block]:
     """The blocks of a page, in order."""
     for found in FENCE.finditer(text):
-        yield Block(found["language"], found["text"], found["why"], found.start("text"), found.end("text"))
+        differ = found["differ"] is not None
+        yield Block(
+            found["language"], found["text"], found["why"], differ, found.start("text"), found.end("text")
+        )
 
 
 class Shell:
@@ -57,6 +63,8 @@ class Shell:
         self.folder, self.stand_ins = folder, dict(stand_ins)
         self.used: set[str] = set()
         self.names: dict[str, Any] = {}
+        self.told = ""
+        """What the last command told on stderr."""
 
     def put(self, text: str) -> str:
         """The text as it is run: what a test can't do replaced."""
@@ -94,7 +102,8 @@ class Shell:
                 main(words)
             except SystemExit as leaving:
                 status = leaving.code
-        assert status in (0, None), (words, told.getvalue()[-3000:])
+        self.told = told.getvalue()
+        assert status in (0, None), (words, self.told[-3000:])
         return out.getvalue()
 
     def python(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""A system of another package: the example of docs/systems.md, installed from a wheel, runs from recipe to report."""
+"""A system of another package: the example of docs/adding.md, installed from a wheel, runs from recipe to report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from forwhy.data.dataset import make_dataset
 
-DOCS = Path(__file__).parents[2] / "docs" / "systems.md"
+DOCS = Path(__file__).parents[2] / "docs" / "adding.md"
 RECIPE = """name = "markov"
 system = "markov"
 data.path = "{data}"

@@ -5,7 +5,7 @@ it learns from the data, and what is measured of it. `beat.py`, `xrec.py` and `l
 others are the baselines of their papers. This file says what a system is, `explaining.py` and `next_item.py` what those
 that explain and those that recommend the next item share. `forwhy.recipe` runs the stages and asks no system's name.
 
-A package of somebody else adds a system by an entry point of the group `forwhy.systems` (docs/systems.md).
+A package of somebody else adds a system by an entry point of the group `forwhy.systems` (docs/adding.md).
 """
 
 from __future__ import annotations
