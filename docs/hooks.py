@@ -68,15 +68,15 @@ A preset changes several defaults at once. The [presets](decisions/0002-presets.
 
 def section_lines(system: str, section: str, field: FieldInfo, told: dict[str, str]) -> Iterator[str]:
     """A section of a system: its table, or where the same table stands."""
-    rows = list(option_rows(field.annotation, section))
+    rows = list(option_rows(field.annotation, ""))
     if not rows or not sections_of(field.annotation):
         return
     text = "\n".join(rows)
-    yield f"### `[{section}]` of {system} {{#{system}-{section}}}\n"
     if text in told:
-        yield f"The same as [{told[text]}](#{told[text]}).\n"
+        yield f"`[{section}]`: the same as that of [{told[text]}](#{told[text]}-{section}).\n"
         return
-    told[text] = f"{system}-{section}"
+    yield f"### `[{section}]` of {system} {{#{system}-{section}}}\n"
+    told[text] = system
     yield "| option | default | what it does |\n|---|---|---|"
     yield text + "\n"
 
@@ -85,10 +85,10 @@ def option_rows(annotation: object, place: str) -> Iterator[str]:
     """A row for each option, those of inner sections behind it."""
     for kind in sections_of(annotation):
         for name, field in kind.model_fields.items():
-            key = f"{place}.{name}"
+            key = f"{place}{name}"
             inner = sections_of(field.annotation)
             if inner and field.annotation is not NoneType:
-                yield from option_rows(field.annotation, key)
+                yield from option_rows(field.annotation, f"{key}.")
             else:
                 yield f"| `{key}` | {default_of(field)} | {described(field)} |"
 

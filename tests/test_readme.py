@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -117,6 +118,17 @@ def test_make_targets_exist() -> None:
     }
     for name in named:
         subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_extras_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    named = {
+        name for found in re.findall(r"(?:forwhy|\.)\[([a-z, ]+)\]", text) for name in re.split(", *", found)
+    }
+    assert {"llm", "report", "tune"} <= named <= set(extras)
 
 
 def differences(config: Preset) -> dict[str, list[str]]:
