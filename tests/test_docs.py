@@ -30,7 +30,7 @@ from forwhy.systems import find_system
 from forwhy.wheels import PACKAGED, state
 
 USERS, ITEMS = 40, 30
-ITEM_IDS = [9, 12, 41, 57, 233, *range(300, 325)]
+ITEM_IDS = [9, 12, 17, 41, 57, 233, *range(300, 324)]
 """Of the town's places; the pages name the first ones."""
 REASONS = ("a GPU", "a server", "a database", "an account", "part of a file", "tests/")
 """What a block that is not run may need, or the test that runs it elsewhere."""
@@ -51,12 +51,14 @@ PREPARED = (
 OWN = "--interactions ratings.csv --map interactions.user_id=customer --out out/mine"
 STAND_INS: Mapping[str, str] = {
     # A file of orders alone would leave the rest of the page without explanations.
-    OWN: f"{OWN} --map interactions.item_id=product --explanations reasons.csv",
+    OWN: f"{OWN} --items products.jsonl --explanations reasons.csv",
     # Its recipe names the real models; the first evening runs such a one.
     "forwhy run recipe.toml --out runs/mine": BECAUSE,
     "--trials 30": "--trials 2",
     "--bertscore minilm": "",
-    "tensorboard --logdir runs/mine/tensorboard": "ls runs/mine/tensorboard/*",
+    # A run that is finished trains nothing, so it has nothing to track.
+    "--out runs/mine --track tensorboard": "--out runs/tracked --track tensorboard",
+    "tensorboard --logdir runs/mine/tensorboard": "ls runs/tracked/tensorboard",
     "push runs/mine me/model --private": "push runs/mine me/model --dry-run runs/again",
     "forwhy recommend me/model": "forwhy recommend runs/pushed",
     "export lcrec out/mine": "export lcrec out/beauty",
@@ -123,6 +125,8 @@ def small_recipe(values: dict[str, Any], model: Path) -> dict[str, Any]:
         for name, row in values["rows"].items():
             kind = find_system(row.get("system", "beat"))
             own = {key: SMALL[key] for key in row if key in SMALL}
+            if "vocabulary" in row:  # without some of its words there is no place for those of text
+                own["vocabulary"] = {**SMALL["vocabulary"], "text_first": 0}
             row = values["rows"][name] = shrunk(kind, row, own)
             if "model" in row.get("explainer", {}):
                 row["explainer"]["model"] = str(model)
@@ -166,7 +170,7 @@ def write_tables(folder: Path, town: Dataset) -> None:
     taken.select(customer="user_id", product="item_id").unique(maintain_order=True).write_csv(
         folder / "ratings.csv"
     )
-    items.select(sku="item_id", name="title").write_ndjson(folder / "products.jsonl")
+    items.select(sku="item_id", label="title").write_ndjson(folder / "products.jsonl")
     town.tables["explanations"].select("user_id", "item_id", "text", "split").write_csv(
         folder / "reasons.csv"
     )
