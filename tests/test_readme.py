@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 Preset = type[TokenizerConfig] | type[BeatConfig] | type[CollaborativeConfig] | type[XRecConfig]
 PRESETS: tuple[Literal["paper", "official", "forwhy"], ...] = ("paper", "official", "forwhy")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = {"options.md", "commands.md"}
+"""Pages that docs/hooks.py makes; their links are checked by `make docs`."""
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -93,13 +95,14 @@ def test_shown_command_parses(path: Path, command: str) -> None:
         fields = [
             kind.model_fields[section] for kind in map(find_system, names()) if section in kind.model_fields
         ]
-        assert any(key in field.annotation.model_fields for field in fields)
+        assert fields
+        assert not key or any(key in field.annotation.model_fields for field in fields)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
-        if "://" not in target:
+        if "://" not in target and Path(target).name not in GENERATED:
             assert (path.parent / target).exists(), target
 
 
