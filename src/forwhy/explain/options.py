@@ -177,7 +177,7 @@ _BECAUSE_INSTRUCTION = (
 )
 _BECAUSE: dict[str, Any] = {
     "prompt": {"instruction": _BECAUSE_INSTRUCTION, "order": "item-user", "title": True},
-    "generation": {"end_bias": -2.0, "no_repeat": 4},
+    "generation": {"end_bias": -4.0, "no_repeat": 4},
     "epochs": 1,
 }
 
