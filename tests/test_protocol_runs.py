@@ -211,6 +211,7 @@ def test_a_run_from_before_protocols_had_names_goes_on(tiny_run: Path, tmp_path:
 
 def test_documents_from_before_groups_are_shown(tiny_run: Path) -> None:
     document = RunFolder.open(tiny_run).evaluation()
+    document["groups"] = {"all": {**document["text"], "pairs": 9, "users": 3, "training_texts": [1, 2]}}
     whole = render(document)
     del document["groups"]
     document["protocol"] = {"dataset": "x", "graph": "leak-free"}

@@ -12,8 +12,10 @@ from forwhy.data.sources import import_xrec
 from forwhy.errors import UserError
 
 
+pandas.set_option("mode.string_storage", "python")  # as in published files; pyarrow's arrays are refused
+
+
 def frame(rows: int = 40) -> "pandas.DataFrame":
-    pandas.set_option("mode.string_storage", "python")  # as the published files; pyarrow's arrays are refused
     return pandas.DataFrame(
         {
             "uid": np.arange(rows) % 8,

@@ -13,6 +13,8 @@ import pytest
 from forwhy.data.sources import safe_pickle
 from forwhy.errors import UserError
 
+pandas.set_option("mode.string_storage", "python")  # as in published files; pyarrow's arrays are refused
+
 
 class Evil:
     def __init__(self, trace: Path) -> None:

@@ -81,8 +81,8 @@ def test_imdb_phrases_of_both_sides() -> None:
     first = dataset.users.index("u0000")
     assert dataset.phrases("user")[first][0] == "Enjoys unexpected twists and turns"
     assert len(dataset.phrases("item")) == 1153
-    assert dataset.source["unknown_ids"]["items in interactions only, kept without facts"] == 251
+    assert dataset.source["notes"]["items in interactions only, kept without facts"] == 251
 
 
 def test_sources_are_registered() -> None:
-    assert set(SOURCES) == {"amazon", "yelp", "google", "recbole", "xrec", "lcrec", "tables"}
+    assert set(SOURCES) == {"amazon", "yelp", "google", "recbole", "xrec", "lcrec", "tables", "sql"}

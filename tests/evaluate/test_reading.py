@@ -91,7 +91,7 @@ def test_references_may_be_a_column_of_another_table(tmp_path: Path) -> None:
 
 def test_a_pickled_frame_and_a_pickled_array_are_read(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    pandas.set_option("mode.string_storage", "python")  # as older files; pyarrow's arrays are refused
+    pandas.set_option("mode.string_storage", "python")  # as in published files; pyarrow's arrays are refused
     frame, array = tmp_path / "frame.pkl", tmp_path / "array.pkl"
     frame.write_bytes(pickle.dumps(pandas.DataFrame({**ROWS, "item_id": [5, 6, 5]})))
     assert read_outputs(frame).keys == [("2", "5"), ("1", "6"), ("3", "5")]
