@@ -11,7 +11,6 @@ import pytest
 from forwhy.data.sources import import_xrec
 from forwhy.errors import UserError
 
-
 pandas.set_option("mode.string_storage", "python")  # as in published files; pyarrow's arrays are refused
 
 
