@@ -15,7 +15,7 @@ from forwhy.errors import UserError
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, to_json, unique_index
 from forwhy.vocabulary.indexing import build_index
 
-SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[4] / "shared")) / "data"
+SHARED = Path(os.environ.get("FORWHY_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 ITEMS = Ids((1, 2, 3, 4), "item")
 SHARING = {"4": ["<a_0>", "<b_7>"], "1": ["<a_2>", "<b_7>"], "2": ["<a_2>", "<b_7>"], "3": ["<a_2>", "<b_7>"]}
 
