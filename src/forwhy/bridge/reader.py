@@ -221,7 +221,7 @@ class Reader(Generic[BridgeT]):
             guidance: How far each is; see `Decoding`.
         """
         texts, order = [""] * len(rows), longest_first(rows)
-        decoding = self._decoding(config, [guidance[number] for number in order] if others else ())
+        decoding = self._decoding(config, [guidance[number] for number in order if guidance])
         asked = [row for number in order for row in (rows[number], *others[number : number + 1])]
         written = self.greedy(asked, decoding, config.batch_size)[:: 2 if decoding.guidance else 1]
         for number, row in zip(order, written, strict=True):

@@ -19,7 +19,7 @@ Person = tuple[int | None, int, list[int]]
 
 
 class Asked(TypedDict, total=False):
-    """How an explainer is asked, beside whom and what about."""
+    """How an explainer is asked, beside whom and what about; inside it, all are given."""
 
     contributions: bool
     without: Sequence[str]
@@ -88,17 +88,12 @@ class Explains(ABC):
                 about somebody or something new that is blank or that cannot be read.
         """
         host, asked = self._asked(pairs, who)
-        told = host._answers(asked, contributions, without, swap)
+        how = Asked(contributions=contributions, without=without, swap=swap)
+        told = host._answers(asked, how)
         return told[0] if pairs is None or is_single(pairs) else told
 
     @abstractmethod
-    def _answers(
-        self,
-        asked: Sequence[Person],
-        contributions: bool,
-        without: Sequence[str],
-        swap: Mapping[str, str] | None,
-    ) -> list[Explanation]:
+    def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
         """An explanation for each, none of whom is new to this explainer."""
 
     def introduced(self, **who: Unpack[Who]) -> tuple[Self, Who]:

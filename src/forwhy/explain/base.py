@@ -16,7 +16,7 @@ from forwhy.artifact import CONFIG, Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
-from forwhy.explain.asking import AskedPairs, Explains, Person, Who, asked_about
+from forwhy.explain.asking import Asked, AskedPairs, Explains, Person, Who, asked_about
 from forwhy.explain.evidence import (
     Attention,
     Evidence,
@@ -195,15 +195,9 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
 
     # --- explaining
 
-    def _answers(
-        self,
-        asked: Sequence[Person],
-        contributions: bool,
-        without: Sequence[str],
-        swap: Mapping[str, str] | None,
-    ) -> list[Explanation]:
+    def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
         subjects = asked_about(self.known, self.stands, asked)
-        return self._changed(subjects, without, swap)._told(subjects, contributions)
+        return self._changed(subjects, how["without"], how["swap"])._told(subjects, how["contributions"])
 
     def _changed(
         self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None

@@ -211,15 +211,15 @@ class BecauseExplainer(BeatExplainer):
 
     def _candidates(self, subjects: Sequence[Subject]) -> list[str]:
         """Some texts for each, one after the other, each led further away from what another pair would get."""
-        config, steps = self.config, max(self.config.candidates - 1, 1)
+        config, steps = self.config, self.config.candidates - 1
         asked = [replace(subject, text=None) for subject in subjects]
-        strangers = [self._as_stranger(subject) for subject in asked if config.guidance]
+        strangers = [self._as_stranger(subject) for subject in asked if steps and config.guidance]
         self.knowledge.remember([*asked, *strangers])
         turns = range(config.candidates)
         rows, others = (
             [self._row(one, turn) for one in some for turn in turns] for some in (asked, strangers)
         )
-        guidance = [config.guidance * turn / steps for _ in asked for turn in turns]
+        guidance = [config.guidance * turn / steps for _ in strangers for turn in turns]
         return self.reader.write(rows, config.generation, others, guidance)
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:

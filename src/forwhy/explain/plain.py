@@ -18,7 +18,7 @@ from forwhy.columns import Side
 from forwhy.data.because import Because, Share
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue
-from forwhy.explain.asking import Explains, Person
+from forwhy.explain.asking import Asked, Explains, Person
 from forwhy.explain.evidence import (
     Claim,
     Evidence,
@@ -106,14 +106,8 @@ class PlainExplainer(Shown, Explains):
     def _shown(self) -> Mapping[str, int | str]:
         return self.known.catalogue._shown()
 
-    def _answers(
-        self,
-        asked: Sequence[Person],
-        contributions: bool,
-        without: Sequence[str],
-        swap: Mapping[str, str] | None,
-    ) -> list[Explanation]:
-        ids, scores = self.known.catalogue, self.known
+    def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
+        ids, scores, without, swap = self.known.catalogue, self.known, how["without"], how["swap"]
         if without or swap:
             users = [ids.users.values[user] for user, _, _ in asked if user is not None]
             new = [[ids.items.values[one] for one in taken] for user, _, taken in asked if user is None]
