@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -323,17 +324,40 @@ def test_unreadable_state_is_named(tiny_run: Path, tmp_path: Path) -> None:
         RunFolder(folder).state()
 
 
+def kill_at(mark: str, recipe: Path, folder: Path, overrides: Sequence[str] = ()) -> bool:
+    """Run until a file is there, then kill -9; whether it was still going."""
+    command = [sys.executable, "-m", "forwhy", "-q", "run", str(recipe), "--out", str(folder)]
+    command += [part for override in overrides for part in ("--set", override)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while process.poll() is None and not any(folder.glob(mark)):
+        time.sleep(0.01)
+    going = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return going
+
+
 def test_killed_run_reaches_the_same_result(tiny_run: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "forwhy", "-q", "run", str(tiny_recipe), "--out", str(folder)]
     for mark in ("work", "vocabulary", "explainer"):
-        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        while process.poll() is None and not (folder / mark).exists():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_at(mark, tiny_recipe, folder)
     run(load_recipe(tiny_recipe), folder)
     assert outputs(folder) == outputs(tiny_run)
+
+
+def test_because_killed_while_it_learns_and_while_it_writes_reaches_the_same_result(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    changes = [
+        "system=because", "vocabulary.text_first=1", "explainer.describe=8", "explainer.evaluate_every=1",
+        "explainer.validation_pairs=2", "explainer.checkpoint_seconds=0", "evaluation.generate=4",
+    ]  # fmt: skip
+    run(load_recipe(tiny_recipe, changes), tmp_path / "whole")
+    folder = tmp_path / "run"
+    assert kill_at("work/explainer-*/checkpoint.safetensors", tiny_recipe, folder, changes)
+    assert kill_at("explainer", tiny_recipe, folder, changes)
+    run(load_recipe(tiny_recipe, changes), folder)
+    assert outputs(folder) == outputs(tmp_path / "whole")
 
 
 def test_a_kill_between_the_mark_and_the_clearing_leaves_nothing_behind(
