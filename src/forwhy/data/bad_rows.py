@@ -42,12 +42,16 @@ class BadRows:
         column = f", column {bad.column!r}" if bad.column else ""
         said = f"{file}: row {row}{column}: {bad.reason}{bad.value}"
         if not self.skip:
-            option = "" if self.skip is None else ", or leave bad rows out with --skip-bad"
-            raise UserError(f"{said}; {bad.remedy}{option}")
+            raise UserError(f"{said}; {bad.remedy}{self.option}")
         self.count += 1
         self.reasons[f"{Path(file).name}{column}: {bad.reason}"] += 1
         if len(self.shown) < SHOWN:
             self.shown.append(said)
+
+    @property
+    def option(self) -> str:
+        """What an error says of the option to skip bad rows."""
+        return "" if self.skip is None else ", or leave bad rows out with --skip-bad"
 
     def document(self) -> dict[str, Any]:
         """Plain JSON values: count, count by reason, the first few."""

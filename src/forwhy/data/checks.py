@@ -1,7 +1,7 @@
 """Every check a table goes through before it is part of a data set; errors name file, row, column, remedy."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import polars as pl
@@ -27,7 +27,7 @@ class RawTable:
     name: str
     frame: pl.DataFrame
     names: Mapping[str, str]
-    bad: BadRows | None = None
+    bad: BadRows = field(default_factory=BadRows)
     """Where rows that cannot be read are counted, if they may be left out."""
     days: str | None = None
     """How days are written (`values.date_format`), when that is known."""
@@ -59,12 +59,11 @@ class RawTable:
         rows = wrong.arg_true()
         if len(rows) == 0:
             return self
-        if self.bad is None or not self.bad.skip:
-            option = "" if self.bad is None else ", or leave bad rows out with --skip-bad"
+        if not self.bad.skip:
             more = f" ({len(rows):,} rows like it)" if len(rows) > 1 else ""
             row = int(rows[0])
             said = message.replace("{}", short(repr(self.frame[column][row])))
-            raise UserError(f"{self.place(row, column)}: {said}{option}{more}")
+            raise UserError(f"{self.place(row, column)}: {said}{self.bad.option}{more}")
         reason, _, remedy = message.partition("; ")
         reason, shows = reason.replace("{} is ", "").replace("{} ", ""), "{}" in message
         for row in rows.to_list():
@@ -74,16 +73,21 @@ class RawTable:
 
     def refuse(self, wrong: pl.Series, column: str, message: str) -> None:
         """Raise for the first row where `wrong` is true or null, whether or not bad rows are skipped."""
-        replace(self, bad=None).without(wrong, column, message)
-
-    def lacking(self, *later: str) -> list[str]:
-        """The columns that it must have and has not, but for those that are made `later`."""
-        there = {*self.frame.columns, *later}
-        return [it.name for it in TABLES[self.name] if it.required and it.name not in there]
+        replace(self, bad=BadRows()).without(wrong, column, message)
 
     def with_column(self, values: pl.Series, column: str) -> "RawTable":
         """This table with one column replaced."""
         return replace(self, frame=self.frame.with_columns(values.alias(column)))
+
+
+def lacking(table: str, columns: Collection[str]) -> list[str]:
+    """The columns that a table must have and that are not among these."""
+    return [it.name for it in TABLES[table] if it.required and it.name not in columns]
+
+
+def own_columns(frame: pl.DataFrame) -> list[str]:
+    """The columns of a frame without those that say where its rows came from."""
+    return [name for name in frame.columns if name not in (FILE, ROW)]
 
 
 def check_tables(
@@ -105,9 +109,9 @@ def check_tables(
 
 
 def _whole(table: RawTable) -> RawTable:
-    if lacking := table.lacking():
-        has = ", ".join(c for c in table.frame.columns if c not in (FILE, ROW)) or "none"
-        names = " and ".join(lacking)
+    if missing := lacking(table.name, table.frame.columns):
+        has = ", ".join(own_columns(table.frame)) or "none"
+        names = " and ".join(missing)
         raise UserError(f"{table.file()}: no column {names} (it has: {has}); rename or add it")
     return typed(table)
 
@@ -250,7 +254,7 @@ def _clean(table: RawTable) -> pl.DataFrame:
     ours = [column.name for column in TABLES[table.name] if column.name in table.frame.columns]
     if table.name not in OPEN_TABLES:
         return table.frame.select(ours).rechunk()
-    theirs = [name for name in table.frame.columns if name not in ours and name not in (FILE, ROW)]
+    theirs = [name for name in own_columns(table.frame) if name not in ours]
     return table.frame.select(*ours, *(_storable(table.frame[name]) for name in theirs)).rechunk()
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from forwhy.atomic import atomic_file
 from forwhy.columns import ROW, SPLITS
-from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, with_ids
+from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, own_columns, with_ids
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import read_json, require_file
@@ -250,7 +250,7 @@ def _with_reference(path: Path, frame: pl.DataFrame, references: Path | None) ->
 def _column(path: Path, frame: pl.DataFrame, name: str, remedy: str = "") -> pl.Series:
     """The texts of a column; what only says "nan" is null."""
     if name not in frame.columns:
-        theirs = [column for column in frame.columns if not column.startswith("__")]
+        theirs = own_columns(frame)
         near = difflib.get_close_matches(name, theirs, n=1)
         hint = f"did you mean {near[0]!r}? rename it" if near else "rename or add one"
         raise UserError(f"{path}: no column {name!r} (it has: {', '.join(theirs)}); {hint}{remedy}")

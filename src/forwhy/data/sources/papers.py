@@ -6,7 +6,7 @@ order), X.item.json (texts), X.index.json (indices).
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 
 from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import FILE, ROW, SPLITS, Graph, Side, Split
+from forwhy.data.checks import own_columns
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
@@ -77,10 +78,7 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
 
 def _interactions_of_part(path: Path, part: str) -> pl.DataFrame:
     frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
-    if missing := [column for column in ("user", "item") if column not in frame.columns]:
-        raise UserError(
-            f"{path}: no column {missing[0]!r} (it has: {', '.join(frame.columns)}); copy XRec's again"
-        )
+    _require(path, frame, ("user", "item"))
     frame = frame.rename({"user": "user_id", "item": "item_id"})
     frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
     if "Time" in frame.columns:
@@ -128,11 +126,16 @@ def _pairs(path: Path) -> pl.DataFrame:
     frame: Any = safe_pickle.load(path)
     if not isinstance(frame, pl.DataFrame):
         raise UserError(f"{path}: holds {type(frame).__name__}, not a table; copy XRec's {path.name} again")
-    for column in PAIR_COLUMNS:
-        if column not in frame.columns:
-            has = ", ".join(frame.columns)
-            raise UserError(f"{path}: no column {column!r} (it has: {has}); copy XRec's {path.name} again")
+    _require(path, frame, PAIR_COLUMNS)
     return with_origin(frame.select(PAIR_COLUMNS), path)
+
+
+def _require(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table without one of these columns."""
+    for column in columns:
+        if column not in frame.columns:
+            has = ", ".join(own_columns(frame))
+            raise UserError(f"{path}: no column {column!r} (it has: {has}); copy XRec's {path.name} again")
 
 
 def _pair_tables(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:

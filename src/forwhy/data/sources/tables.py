@@ -15,7 +15,7 @@ from pydantic import Field
 from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES
 from forwhy.data.bad_rows import BadRows
-from forwhy.data.checks import Duplicates, RawTable, about, strangers, typed
+from forwhy.data.checks import Duplicates, RawTable, about, lacking, own_columns, strangers, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import clean_text
@@ -165,7 +165,7 @@ def _names(
     missing: list[str] = []
     remedies: list[str] = []
     for table, (place, head) in heads.items():
-        columns = [column for column in head.columns if column != ROW]
+        columns = own_columns(head)
         has = ", ".join(columns)
         for ours, theirs in wanted[table].items():
             if theirs not in (*columns, NONE):
@@ -175,11 +175,10 @@ def _names(
         taken = {ours: theirs for other in found.values() for ours, theirs in other.items()}
         named = wanted[table] | guess(table, place, columns, taken, wanted[table])
         found[table] = named = {ours: theirs for ours, theirs in named.items() if theirs != NONE}
-        lacking = [it.name for it in TABLES[table] if it.required and it.name not in (*named, *LATER)]
-        if lacking:
-            missing.append(f"{place}: no column for {' and '.join(lacking)} (it has: {has})")
+        if absent := lacking(table, (*named, *LATER)):
+            missing.append(f"{place}: no column for {' and '.join(absent)} (it has: {has})")
             free = [column for column in columns if column not in named.values()]
-            pairs = zip(lacking, free, strict=False)
+            pairs = zip(absent, free, strict=False)
             remedies += [f"--map {table}.{ours}={shown(theirs)}" for ours, theirs in pairs]
         elif any(ours != theirs for ours, theirs in named.items()):
             read = ", ".join(f"{ours} = {theirs}" for ours, theirs in named.items())
