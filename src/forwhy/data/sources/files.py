@@ -8,6 +8,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
@@ -30,6 +31,7 @@ BLOCK = 1024 * 1024
 
 BOM = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+HALF = re.compile("[\ud800-\udfff]")
 PACKING = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 """What a packed stream raises that is broken or cut short."""
 
@@ -90,6 +92,14 @@ def unpacked(raw: IO[bytes], path: Path) -> IO[bytes]:
     return zipfile.ZipFile(raw).open(inside) if inside else raw
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
+    """The unpacked stream of a file, and what shows how far it is read when it is called now and then."""
+    label, size = f"reading {path.name} (MiB)", path.stat().st_size >> 20
+    with path.open("rb", buffering=BLOCK) as raw, Progress(label, size or None) as bar:
+        yield unpacked(raw, path), lambda: bar.advance((raw.tell() >> 20) - bar.done)
+
+
 # --- Long files one row at a time, with an account of the rows that could not be read.
 
 
@@ -136,11 +146,10 @@ class RowFile(Generic[T]):
             bad.add(self.path, 0, BadRow("empty file", remedy="copy the file again"))
             return
         require_file(self.path)
-        label, size = f"reading {self.path.name} (MiB)", self.path.stat().st_size >> 20
-        with self.path.open("rb", buffering=BLOCK) as raw, Progress(label, size or None) as progress:
-            for row, line in enumerate(_split(unpacked(raw, self.path)), start=1 - self.header):
+        with reading(self.path) as (stream, advance):
+            for row, line in enumerate(_split(stream), start=1 - self.header):
                 if not row & 0x3FFF:
-                    progress.advance((raw.tell() >> 20) - progress.done)
+                    advance()
                 if isinstance(line, BadRow):
                     bad.add(self.path, row, line)
                     continue
@@ -183,6 +192,11 @@ def text_of(line: bytes) -> str:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRow("not UTF-8 text", remedy="convert the file to UTF-8") from error
+
+
+def is_cut(text: str) -> bool:
+    """Whether half of a letter is in a text: JSON writes some in two parts, and a half alone is no text."""
+    return not text.isascii() and HALF.search(text) is not None
 
 
 # --- Strangers' titles, descriptions and reviews as one line of plain text.

@@ -18,12 +18,11 @@ from forwhy.data.bad_rows import BadRow, BadRows
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources.files import RowFile, clean_text, json_object
 from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
+from forwhy.data.values import MILLISECONDS
 from forwhy.errors import UserError
 
 Paths = Sequence[Path | str]
 
-MILLISECONDS = 100_000_000_000
-"""Times from here on are milliseconds: seconds since 1970 would be a date after the year 5138."""
 LATEST = 253_402_300_800
 """Seconds at which the year 10000 begins."""
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
-from itertools import islice
 from typing import Any, Literal
 
 import polars as pl
@@ -20,7 +19,8 @@ from forwhy.columns import FILE, ROW, SIDES, Side
 from forwhy.data.bad_rows import BadRow, BadRows
 from forwhy.data.checks import LONGEST_ID
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.sources.files import RowFile, plain_text
+from forwhy.data.sources.files import RowFile, is_cut, plain_text
+from forwhy.data.sources.rows import batches
 from forwhy.data.split import k_core, one_per, sample_users, split_by_time, split_last, split_pairs
 from forwhy.errors import UserError
 from forwhy.options import Options
@@ -29,9 +29,6 @@ Review = tuple[str, str, float, int, Sequence[str]]
 """User, item, rating (NaN without), Unix time in seconds (0 without), and what was written: unclean, title first."""
 Fact = tuple[str, Callable[[], Mapping[str, Any]]]
 """An item or user, and a function that gives the other columns of its table."""
-
-AT_ONCE = 20_000
-"""Rows of texts held as Python objects before they become columns."""
 
 
 class ReviewFilters(Options):
@@ -180,8 +177,8 @@ def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl
 
 def _table(rows: Iterable[Any], schema: pl.Schema | Mapping[str, Any] | None = None) -> pl.DataFrame:
     """A table of rows (tuples or dicts), of which only some at once are Python objects."""
-    left, frames = iter(rows), [] if schema is None else [pl.DataFrame(schema=schema)]
-    while some := list(islice(left, AT_ONCE)):
+    frames = [] if schema is None else [pl.DataFrame(schema=schema)]
+    for some in batches(rows):
         frames.append(pl.DataFrame(some, schema, orient="row", infer_schema_length=None))
     return pl.concat(frames, how="vertical_relaxed")
 
@@ -196,7 +193,7 @@ def id_of(value: object, column: str) -> str:
         raise BadRow("empty", column)
     if len(value) > LONGEST_ID:
         raise BadRow(f"an id of more than {LONGEST_ID} characters", column, value=value)
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if is_cut(value):
         raise BadRow("half of a surrogate pair in an id", column, value=value)
     return value
 

@@ -24,13 +24,14 @@ from forwhy.data.sources.files import (
     LONGEST_LINE,
     PACKING,
     RowFile,
+    is_cut,
     json_object,
     packed_file,
+    reading,
     require_file,
     unpacked,
 )
 from forwhy.errors import UserError
-from forwhy.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ AT_ONCE = 20_000
 SEPARATORS = ",;\t|"
 FOREIGN = re.compile("[\udc80-\udcff]")
 """A byte that is no UTF-8, as `surrogateescape` decodes it."""
-HALF = re.compile("[\ud800-\udfff]")
-"""Half of a letter that JSON writes in two parts."""
 
 
 def read_rows(path: Path) -> pl.DataFrame:
@@ -95,7 +94,8 @@ def blocks(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
         raise UserError(f"{path}: broken or cut short ({short(str(error))}); copy it again") from error
 
 
-def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+def batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Rows, `AT_ONCE` at a time."""
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         yield some
@@ -108,10 +108,9 @@ def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
     """Blocks of a CSV file; the first line names the columns and tells the separator."""
     encoding, mixed = _encoding(path)
     csv.field_size_limit(LONGEST_LINE)
-    size = path.stat().st_size >> 20
-    with path.open("rb", buffering=BLOCK) as raw, Progress(f"reading {path.name} (MiB)", size or None) as bar:
-        errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-        text = io.TextIOWrapper(unpacked(raw, path), encoding, errors, newline="")
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+    with reading(path) as (stream, advance):
+        text = io.TextIOWrapper(stream, encoding, errors, newline="")
         first = _first_line(text)
         if first.lower().startswith("sep="):  # Excel's own hint
             first = _first_line(text)
@@ -122,8 +121,8 @@ def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
         rows = csv.reader(chain([first], text), delimiter=separator, strict=True)
         names = _header(path, next(rows))
         fit = partial(_fitted, len(names), separator, mixed)
-        for some in _batches(_records(path, rows, fit, bad)):
-            bar.advance((raw.tell() >> 20) - bar.done)
+        for some in batches(_records(path, rows, fit, bad)):
+            advance()
             yield _text_block(names, some)
 
 
@@ -195,12 +194,10 @@ def _encoding(path: Path) -> tuple[str, bool]:
     A file that holds more bytes outside UTF-8 than letters inside it is Windows-1252, of which Latin-1 is a part.
     """
     with path.open("rb", buffering=BLOCK) as raw:
-        stream = unpacked(raw, path)
-        start = stream.read(2)
-        if start in (b"\xff\xfe", b"\xfe\xff"):
+        if unpacked(raw, path).read(2) in (b"\xff\xfe", b"\xfe\xff"):
             return "utf-16", False
-        stream = unpacked(raw, path) if not raw.seek(0) else raw
-        text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        raw.seek(0)
+        text = io.TextIOWrapper(unpacked(raw, path), "utf-8", "surrogateescape", newline="")
         good = wrong = 0
         while some := text.read(BLOCK):
             if not some.isascii():
@@ -219,7 +216,7 @@ def _encoding(path: Path) -> tuple[str, bool]:
 
 
 def _json_lines(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
-    for some in _batches(RowFile(path, _flat_object).rows(bad)):
+    for some in batches(RowFile(path, _flat_object).rows(bad)):
         try:
             frame = pl.DataFrame([values for _, values in some], infer_schema_length=None, strict=False)
         except pl.exceptions.PolarsError as error:
@@ -240,11 +237,7 @@ def _flat_object(line: bytes) -> dict[str, Any]:
             found[column] = ", ".join(str(part) for part in value if part is not None)
         elif isinstance(value, dict):
             found[column] = json.dumps(value, ensure_ascii=False)
-        if (
-            isinstance(value := found[column], str)
-            and not value.isascii()
-            and any("\ud800" <= it <= "\udfff" for it in value)
-        ):
+        if isinstance(value := found[column], str) and is_cut(value):
             raise BadRow("half of a surrogate pair", column[:50])
     return found
 
