@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
-from forwhy.cli.importing import Out, import_app, summary_table
+from forwhy.cli.importing import Out, folder_of, import_app, summary_table
 from forwhy.cli.options import Given, takes
 from forwhy.columns import Graph
 from forwhy.data.audit import audit
@@ -48,12 +48,6 @@ def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     emit(summary) if as_json else show(summary_table(summary))
 
 
-def _place(target: Path | None, out: Path | None) -> Path:
-    if (place := target or out) is None or (target and out):
-        raise UserError("data export: name one folder to write, last or with --out")
-    return place
-
-
 @export_app.command("recbole")
 def export_data(
     folder: Folder,
@@ -65,7 +59,8 @@ def export_data(
     graph: GraphOption = "leak-free",
 ) -> None:
     """RecBole's atomic files with our split, and a YAML that names it."""
-    export_recbole(Dataset.load(folder), place := _place(target, out), single=single, graph=graph)
+    place = folder_of("data export", target, out)
+    export_recbole(Dataset.load(folder), place, single=single, graph=graph)
     show(*(str(path) for path in sorted(place.iterdir())))
 
 
@@ -80,7 +75,8 @@ def export_trio(
     graph: GraphOption = "leak-free",
 ) -> None:
     """LC-Rec's trio: histories, texts about items and, where there is one, their index."""
-    place, found = _place(target, out), None if index is None else ItemIndex.from_pretrained(index)
+    place = folder_of("data export", target, out)
+    found = None if index is None else ItemIndex.from_pretrained(index)
     export_lcrec(Dataset.load(folder), place, graph)
     if found is not None:
         to_json(found, place / f"{place.absolute().name}.index.json")

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,6 +17,7 @@ from forwhy.cli import JsonFlag, app_of, emit, plain, show
 from forwhy.cli.options import Given, pairs, takes
 from forwhy.data import sources
 from forwhy.data.dataset import MARKER, Dataset
+from forwhy.data.sources.recbole import RecBoleFilters
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.data.sources.tables import TableOptions
 from forwhy.errors import UserError
@@ -38,7 +39,6 @@ Columns = Annotated[
         help="OURS=THEIRS or TABLE.OURS=THEIRS, e.g. user_id=customer; THEIRS is - for none; repeatable.",
     ),
 ]
-MAPPING = "user_id=customer"
 NOT_TABLES = frozenset({"identical_texts", "users", "columns"})
 Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
 SHARE = {"share": "sample"}
@@ -51,9 +51,7 @@ def _import(
     target: Path | None, out: Path | None, name: str | None, as_json: bool, read: Callable[..., Dataset]
 ) -> None:
     """Read a dataset, save it, and show counts, splits and leaks; of a log also its steps and bad rows."""
-    place = target or out
-    if place is None or (target and out):
-        raise UserError("data import: name one folder to write, last or with --out")
+    place = folder_of("data import", target, out)
     refuse_foreign(place, MARKER)  # before what may take long
     dataset = read(name=name or place.absolute().name)
     dataset.save(place)
@@ -64,12 +62,19 @@ def _import(
         return
     if log:
         show(_steps(**log), *(f"bad row: {plain(row)}" for row in log["bad_rows"]["first"]))
-    show(summary_table(summary), *_outlook(dataset, shlex.quote(str(place))))
+    show(summary_table(summary), *_outlook(dataset, summary, shlex.quote(str(place))))
 
 
-def _outlook(dataset: Dataset, place: str) -> Iterator[str]:
+def folder_of(command: str, target: Path | None, out: Path | None) -> Path:
+    """The one folder to write that a command was given, last or with `--out`."""
+    place = target or out
+    if place is None or (target and out):
+        raise UserError(f"{command}: name one folder to write, last or with --out")
+    return place
+
+
+def _outlook(dataset: Dataset, counts: Mapping[str, Any], place: str) -> Iterator[str]:
     """What can be built from a data set, and the next commands."""
-    counts = dataset.summary()
     timed = "timestamp" in dataset.table("interactions").columns
     yield "Rankings: yes. " + (
         "The next item (SASRec, LLM-BS): yes, there are times."
@@ -117,12 +122,6 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 # --- raw reviews and logs, filtered
-
-
-class RecBoleFilters(ReviewFilters):
-    """A log without texts stays as it is, unless asked."""
-
-    duplicates: Literal["first", "last", "keep"] = "keep"
 
 
 def _reviews_command(source: str, about: str) -> None:
@@ -207,6 +206,12 @@ def import_lcrec(
     _import(target, out, name, as_json, partial(sources.import_lcrec, folder, prefix=prefix))
 
 
+def _chosen(options: Given[TableOptions], columns: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of `TableOptions` that were given, and the mapping."""
+    mapping = pairs("--map", columns or (), "user_id=customer")
+    return options.model(columns=mapping).model_dump(exclude_unset=True)
+
+
 @import_app.command("tables")
 @takes(TableOptions, SHARE, without=NOT_TABLES)
 def import_tables(
@@ -226,8 +231,8 @@ def import_tables(
 ) -> None:
     """Plain tables with anyone's column names."""
     files = (interactions, items, users, reviews, explanations, intents, profiles)
-    given = options.model(columns=pairs("--map", columns or (), MAPPING)).model_dump(exclude_unset=True)
-    _import(target, out, name, as_json, partial(sources.import_tables, *files, **given))
+    read = partial(sources.import_tables, *files, **_chosen(options, columns))
+    _import(target, out, name, as_json, read)
 
 
 @import_app.command("sql")
@@ -266,5 +271,5 @@ def import_sql(
     asked = {"interactions": interactions, "items": items, "users": users, "reviews": reviews}
     asked |= {"explanations": explanations, "profiles": profiles, "intents": intents}
     queries = {table: query for table, query in asked.items() if query}
-    given = options.model(columns=pairs("--map", columns or (), MAPPING)).model_dump(exclude_unset=True)
-    _import(target, out, name, as_json, partial(sources.import_sql, url, queries, timeout=timeout, **given))
+    read = partial(sources.import_sql, url, queries, timeout=timeout, **_chosen(options, columns))
+    _import(target, out, name, as_json, read)

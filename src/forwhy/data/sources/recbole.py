@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import polars as pl
 
@@ -29,6 +30,12 @@ NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 BREAKING = '[\t\r\n"]'
 """What an id must not hold: RecBole's reader splits at tabs and line breaks and honours quotes."""
+
+
+class RecBoleFilters(ReviewFilters):
+    """A log without texts stays as it is, unless asked."""
+
+    duplicates: Literal["first", "last", "keep"] = "keep"
 
 
 def import_recbole(
@@ -77,8 +84,7 @@ def import_recbole(
         timed="timestamp" in first.fields,
         splits=splits,
     )
-    filters = filters or ReviewFilters(duplicates="keep")
-    return reader.read("recbole", name or label, filters, skip_bad)
+    return reader.read("recbole", name or label, filters or RecBoleFilters(), skip_bad)
 
 
 @dataclass(frozen=True)
