@@ -1,8 +1,10 @@
 """Which of a shop's columns is which of ours."""
 
+import shlex
+
 import pytest
 
-from forwhy.data.sources.headers import guess, shown
+from forwhy.data.sources.headers import guess
 from forwhy.errors import UserError
 
 
@@ -50,4 +52,9 @@ def test_two_that_fit_are_refused_unless_another_table_or_the_caller_decides() -
 
 
 def test_names_that_can_be_pasted() -> None:
-    assert [shown(name) for name in ("a_b", "a b", "it's")] == ["a_b", "'a b'", "'it'\\''s'"]
+    for name, said in (("user_no", "user_no"), ("user no", "'user no'"), ("user'no", """'user'"'"'no'""")):
+        with pytest.raises(UserError, match="both fit user_id") as caught:
+            guess("interactions", "f", [name, "customer_no"], {}, {})
+        remedy = str(caught.value).partition("e.g. ")[2]
+        assert remedy == f"--map interactions.user_id={said}"
+        assert shlex.split(remedy) == ["--map", f"interactions.user_id={name}"]

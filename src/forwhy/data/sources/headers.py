@@ -1,6 +1,7 @@
 """Which of a shop's columns is which of ours, by what it is called."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def guess(
         if taken.get(column.name) in fits:
             fits = [taken[column.name]]
         if len(fits) > 1:
-            remedy = f"--map {table}.{column.name}={shown(fits[0])}"
+            remedy = f"--map {table}.{column.name}={shlex.quote(fits[0])}"
             raise UserError(
                 f"{place}: {' and '.join(fits)} both fit {column.name}; choose one, e.g. {remedy}"
             )
@@ -71,8 +72,3 @@ def _tier(table: str, ours: str, theirs: str) -> int | None:
     if name == "id":
         return 1 if ours == f"{home}_id" else None
     return 1 if AFFIX.sub("", name) in known else None
-
-
-def shown(name: str) -> str:
-    """A name as it can be pasted into a shell."""
-    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "'\\''") + "'"

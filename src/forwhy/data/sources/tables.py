@@ -3,6 +3,7 @@
 import difflib
 import logging
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ from forwhy.data.checks import Duplicates, RawTable, about, lacking, own_columns
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import clean_text
-from forwhy.data.sources.headers import guess, shown
+from forwhy.data.sources.headers import guess
 from forwhy.data.sources.reviews import ReviewFilters, check_filters, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
@@ -179,7 +180,7 @@ def _names(
             missing.append(f"{place}: no column for {' and '.join(absent)} (it has: {has})")
             free = [column for column in columns if column not in named.values()]
             pairs = zip(absent, free, strict=False)
-            remedies += [f"--map {table}.{ours}={shown(theirs)}" for ours, theirs in pairs]
+            remedies += [f"--map {table}.{ours}={shlex.quote(theirs)}" for ours, theirs in pairs]
         elif any(ours != theirs for ours, theirs in named.items()):
             read = ", ".join(f"{ours} = {theirs}" for ours, theirs in named.items())
             log.info("%s: %s (another: --map %s.OURS=THEIRS)", place, read, table)
@@ -331,16 +332,23 @@ def _filter(
 
 def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: dict[str, int]) -> None:
     """Drops rows about pairs, users and items that were in the interactions before and are not any more."""
+    left = frames["interactions"]
+    pairs = before.select(PAIR).join(left, on=PAIR, how="anti")
+    gone = {side: _gone(before[f"{side}_id"], left[f"{side}_id"]) for side in SIDES}
     for table in sorted(frames.keys() - {"interactions"}):
-        frame, left = frames[table], frames["interactions"]
+        frame = frames[table]
         if set(PAIR) <= set(frame.columns):
-            gone = before.select(PAIR).join(left, on=PAIR, how="anti")
-            frame = frame.join(gone, on=PAIR, how="anti", maintain_order="left")
-        for side in SIDES:
-            once = before[f"{side}_id"].unique()
-            frame = frame.filter(~about(frame, side, once.filter(~once.is_in(left[f"{side}_id"].implode()))))
+            frame = frame.join(pairs, on=PAIR, how="anti", maintain_order="left")
+        for side, ids in gone.items():
+            frame = frame.filter(~about(frame, side, ids))
         _note(notes, f"{table}: rows about what the filters dropped", frames[table].height - frame.height)
         frames[table] = frame
+
+
+def _gone(before: pl.Series, left: pl.Series) -> pl.Series:
+    """The ids that are no longer there."""
+    once = before.unique()
+    return once.filter(~once.is_in(left.implode()))
 
 
 def _explained(frames: Mapping[str, pl.DataFrame], options: TableOptions) -> tuple[pl.DataFrame, str]:
