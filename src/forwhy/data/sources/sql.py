@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,9 +64,12 @@ def import_sql(
         raise UserError(f"queries {said}: name them by our tables: {', '.join(TABLES)}")
     bad = BadRows(chosen.skip_bad)
     where = _url(url)
-    with _connected(where) as connection:
+    with _connected(where) as connection, ExitStack() as cursors:  # which must be closed before it
         rows = {
-            table: (f"query {table}", _blocks(connection, table, query, timeout))
+            table: (
+                f"query {table}",
+                cursors.enter_context(closing(_blocks(connection, table, query, timeout))),
+            )
             for table, query in sorted(queries.items(), key=lambda it: list(TABLES).index(it[0]))
         }
         label = name or Path(where.database or "shop").stem
@@ -126,7 +129,9 @@ def _connected(url: URL) -> Iterator[Connection]:
         yield connection
 
 
-def _blocks(connection: Connection, table: str, query: str, timeout: float) -> Iterator[pl.DataFrame]:
+def _blocks(
+    connection: Connection, table: str, query: str, timeout: float
+) -> Generator[pl.DataFrame, None, None]:
     """Blocks of a query's rows, with numbers; a bare name stands for all rows of that table."""
     from sqlalchemy.exc import SQLAlchemyError
 
