@@ -26,7 +26,6 @@ PRAISE = {
     "Baking": ("a crisp crust", "flour from a stone mill", "a slow sourdough rise"),
 }
 SIZES = ("Small", "Large", "Classic", "Deluxe")
-CUSTOMERS, ORDERS, REVIEWS = 300, 6_000, 800
 
 
 def products() -> list[dict[str, str]]:
@@ -44,11 +43,13 @@ def products() -> list[dict[str, str]]:
     ]
 
 
-def orders(things: list[dict[str, str]], chance: random.Random) -> list[dict[str, str]]:
+def orders(
+    things: list[dict[str, str]], chance: random.Random, customers: int = 300, count: int = 6_000
+) -> list[dict[str, str]]:
     """Half of what a customer buys is from one shelf, a quarter from another; some things are bought twice."""
     found = []
-    for number in range(ORDERS):
-        customer = number % CUSTOMERS
+    for number in range(count):
+        customer = number % customers
         first, second = random.Random(customer).sample(sorted(SHELVES), 2)
         shelf = chance.choices((first, second, ""), (2, 1, 1))[0]
         thing = chance.choice([thing for thing in things if shelf in ("", thing["category"])])
@@ -58,12 +59,12 @@ def orders(things: list[dict[str, str]], chance: random.Random) -> list[dict[str
 
 
 def reviews(
-    bought: list[dict[str, str]], things: list[dict[str, str]], chance: random.Random
+    bought: list[dict[str, str]], things: list[dict[str, str]], chance: random.Random, count: int = 800
 ) -> list[dict[str, str]]:
     """Some praise, some say little; a fifth forgets the stars, a tenth the text."""
     shelf = {thing["sku"]: thing["category"] for thing in things}
     found = []
-    for order in chance.sample(bought, REVIEWS):
+    for order in chance.sample(bought, count):
         good = chance.random() < 0.8
         praise = f"I like it for {chance.choice(PRAISE[shelf[order['sku']]])}."
         said = praise if good and chance.random() < 0.6 else "Thanks." if good else "The box was broken."

@@ -1,81 +1,79 @@
-"""The files of a shop as its database exports them: other people's headers, gaps, habits and encodings."""
+"""The files of the shop of `docs/shop.py` as a database exports them: with gaps, repeats, odd prices and encodings."""
 
 import csv
 import io
-from datetime import datetime, timedelta
+import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-import numpy as np
+from forwhy.data.checks import own_columns
+from forwhy.data.sources.rows import read_rows
+from shop import orders, products, reviews
 
-KINDS = {
-    "Tea": ("green tea leaves", "smoky black tea", "a light floral aroma"),
-    "Garden tools": ("a sharp pruning blade", "an ash wood handle", "a spade for heavy soil"),
-    "Board games": ("quick rules for four players", "clever dice rolling", "a cooperative puzzle"),
-    "Knitting": ("soft merino wool", "hand-dyed colours", "yarn for warm socks"),
-    "Running": ("shoes with deep grip", "a light running vest", "dry feet on wet trails"),
-    "Café": ("rye flour from a stone mill", "a slow sourdough rise", "crème brûlée moulds"),
-}
-"""Category -> what its things offer."""
+NO_TYPES: Mapping[str, str] = MappingProxyType({})
+PEOPLE, ITEMS, ORDERS, REVIEWS = 40, 30, 500, 90
 
 
 def write_shop(
-    folder: Path,
-    people: int = 300,
-    items: int = 120,
-    orders: int = 6_000,
-    reviews: int = 800,
-    *,
-    encoding: str = "utf-8",
-    separator: str = ",",
-    euro: str = "€",
-    seed: int = 0,
+    folder: Path, *, encoding: str = "utf-8", separator: str = ",", euro: str = "€"
 ) -> dict[str, Path]:
     """orders.csv, items.csv and reviews.csv; a tenth of the orders repeat one, a fifth of the stars and a tenth of
     the texts are empty. The paths by table."""
-    rng = np.random.default_rng(seed)
-    names, kind = list(KINDS), np.arange(items) % len(KINDS)
-    taste = rng.integers(len(KINDS), size=people)
-    skus = [f"{k:04d}-{names[kind[k]][:2].upper()}" for k in range(items)]
-    start = datetime(2024, 1, 1, 8)
-
-    def order() -> list[object]:
-        who = int(rng.integers(people))
-        liked = np.flatnonzero(kind == taste[who])
-        what = int(rng.choice(liked)) if rng.random() < 0.7 else int(rng.integers(items))
-        when = start + timedelta(minutes=int(rng.integers(500_000)))
-        return [f"C{who:05d}", skus[what], f"{when:%Y-%m-%d %H:%M:%S}", int(rng.integers(1, 4))]
-
-    bought = [order() for _ in range(orders - orders // 10)]
-    bought += [[*bought[int(k)][:2], f"2025-02-{k % 28 + 1:02d} 10:00:00", 1] for k in range(orders // 10)]
-    things = [
-        [
-            skus[k],
-            f"{names[kind[k]]} no. {k}",
-            names[kind[k]],
-            f"It offers {KINDS[names[kind[k]]][k % 3]}.",
-            _price(k, euro),
-        ]
-        for k in range(items)
-    ]
-    said = []
-    for row in rng.choice(len(bought) - orders // 10, reviews, replace=False):
-        who, sku, when, _ = bought[int(row)]
-        offers = KINDS[names[int(str(sku)[:4]) % len(KINDS)]]
-        stars = "" if rng.random() < 0.2 else int(rng.integers(1, 6))
-        text = "" if rng.random() < 0.1 else f'I like {rng.choice(offers)}; "great",\nsays my sister.'
-        said.append([who, sku, stars, when, text])
+    chance, things = random.Random(0), products()[:ITEMS]
+    first = orders(things, chance, PEOPLE, ORDERS - ORDERS // 10)
+    bought = [{**it, "bought_at": f"{it['bought_at']} {_clock(chance)}"} for it in first]
+    again = [{**it, "bought_at": f"2026-02-{1 + k % 28:02d} 10:00:00"} for k, it in enumerate(bought)]
+    said = reviews(bought, things, chance, REVIEWS)
     tables = {
-        "interactions": ("orders", ["customer_id", "sku", "bought_at", "quantity"], bought),
-        "items": ("items", ["sku", "name", "category", "description", "price"], things),
-        "reviews": ("reviews", ["customer_id", "sku", "stars", "bought_at", "review_text"], said),
+        "interactions": ("orders", [_with_quantity(it) for it in bought + again[: ORDERS // 10]]),
+        "items": ("items", [_named(it, _price(k, euro)) for k, it in enumerate(things)]),
+        "reviews": ("reviews", [{**it, "review_text": _quoted(it["review_text"])} for it in said]),
     }
     paths = {}
-    for table, (name, header, rows) in tables.items():
+    for table, (name, rows) in tables.items():
         text = io.StringIO()
-        csv.writer(text, delimiter=separator).writerows([header, *rows])
+        writer = csv.DictWriter(text, list(rows[0]), delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
         paths[table] = folder / f"{name}.csv"
         paths[table].write_bytes(text.getvalue().encode(encoding))
     return paths
+
+
+def write_database(url: str, paths: Iterable[Path], types: Mapping[str, str] = NO_TYPES) -> None:
+    """The files as tables, with the types that a shop would give its columns; text without."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    with engine.begin() as connection:
+        for path in paths:
+            frame = read_rows(path)
+            frame = frame.select(own_columns(frame))
+            typed = {name: types.get(name, "TEXT") for name in frame.columns}
+            columns = ", ".join(f"{name} {kind}" for name, kind in typed.items())
+            connection.execute(sqlalchemy.text(f"CREATE TABLE {path.stem} ({columns})"))
+            lite = engine.name == "sqlite"
+            values = ", ".join(f":{name}" if lite else f"CAST(:{name} AS {typed[name]})" for name in typed)
+            rows = sqlalchemy.text(f"INSERT INTO {path.stem} VALUES ({values})")
+            connection.execute(rows, frame.to_dicts())
+
+
+def _clock(chance: random.Random) -> str:
+    return f"{chance.randrange(24):02d}:{chance.randrange(60):02d}:00"
+
+
+def _with_quantity(order: dict[str, str]) -> dict[str, str]:
+    return {**order, "quantity": str(1 + int(order["sku"][1:]) % 3)}
+
+
+def _named(thing: dict[str, str], price: str) -> dict[str, str]:
+    return {**thing, "name": f"Café {thing['name']}", "price": price}
+
+
+def _quoted(text: str) -> str:
+    """With what a separator, a quote or a line break would cut."""
+    return text and f'{text} "Great",\nsays my sister.'
 
 
 def _price(k: int, euro: str) -> str:

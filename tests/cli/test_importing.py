@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ import pytest
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.finding import SAID
-from forwhy.data.sources.rows import read_rows
-from shop_files import write_shop
+from shop_files import write_database, write_shop
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_shop(tmp_path, people=40, items=30, orders=500, reviews=90)
+    write_shop(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -85,7 +83,7 @@ def test_orders_with_times_train_a_model_of_the_next_item(cli: Any, shop: Path) 
     assert cli.call("data", "import", "tables", *FILES, "out") == 0
     fast = ("--set", "recommender.epochs=1", "--set", "recommender.device=cpu")
     assert cli.call("fit", "recommender", "sasrec", "out", "--out", "run", *fast) == 0
-    shown = cli.document("recommend", "run", "--history", "0001-GA,0002-BO", "-k", 3)
+    shown = cli.document("recommend", "run", "--history", "P001,P002", "-k", 3)
     assert len(shown["items"]) == 3
 
 
@@ -101,14 +99,7 @@ def test_half_of_the_users(cli: Any, shop: Path) -> None:
 
 def test_a_database(cli: Any, capsys: Capture, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sqlalchemy")
-    connection = sqlite3.connect("shop.db")
-    for path in shop.glob("*.csv"):
-        frame = read_rows(path).drop("__file", "__row")
-        connection.execute(f"CREATE TABLE {path.stem} ({', '.join(frame.columns)})")
-        marks = ", ".join("?" * frame.width)
-        connection.executemany(f"INSERT INTO {path.stem} VALUES ({marks})", frame.iter_rows())
-    connection.commit()
-    connection.close()
+    write_database("sqlite:///shop.db", shop.glob("*.csv"))
     asked = ("--query", "SELECT customer_id, sku, bought_at, quantity FROM orders", "--items", "items")
     assert cli.call("data", "import", "sql", "sqlite:///shop.db", "one", *asked, "--reviews", "reviews") == 0
     monkeypatch.setenv("SHOP_DB", "sqlite:///shop.db")

@@ -1,5 +1,6 @@
 """A database as a source: SQLite always, PostgreSQL where its server is on this machine."""
 
+import gc
 import logging
 import os
 import shutil
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from forwhy.data.sources import import_sql, import_tables, rows, sql
+from forwhy.data.sources import import_sql, import_tables, sql
 from forwhy.errors import UserError
-from shop_files import write_shop
+from shop_files import write_database, write_shop
 
-sqlalchemy = pytest.importorskip("sqlalchemy")
+pytest.importorskip("sqlalchemy")
 
 QUERIES = {
     "interactions": "SELECT customer_id, sku, bought_at FROM orders",
@@ -25,34 +26,15 @@ QUERIES = {
 TYPES = {"bought_at": "TIMESTAMP", "stars": "NUMERIC", "quantity": "INTEGER"}
 
 
-def fill(url: str, paths: dict[str, Path]) -> None:
-    """The shop's files as tables, with the types that a shop would give them."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
-    with engine.begin() as connection:
-        for path in paths.values():
-            frame = rows.read_rows(path).drop("__file", "__row")
-            columns = ", ".join(f"{name} {TYPES.get(name, 'TEXT')}" for name in frame.columns)
-            connection.execute(sqlalchemy.text(f"CREATE TABLE {path.stem} ({columns})"))
-            values = ", ".join(f"CAST(:{name} AS {TYPES.get(name, 'TEXT')})" for name in frame.columns)
-            if engine.name == "sqlite":
-                values = ", ".join(f":{name}" for name in frame.columns)
-            connection.execute(
-                sqlalchemy.text(f"INSERT INTO {path.stem} VALUES ({values})"), frame.to_dicts()
-            )
-
-
-SMALL = {"people": 40, "items": 30, "orders": 500, "reviews": 90}
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> dict[str, Path]:
-    return write_shop(tmp_path, **SMALL)  # type: ignore[arg-type]
+    return write_shop(tmp_path)
 
 
 @pytest.fixture
 def lite(tmp_path: Path, shop: dict[str, Path]) -> str:
     url = f"sqlite:///{tmp_path}/shop.db"
-    fill(url, shop)
+    write_database(url, shop.values(), TYPES)
     return url
 
 
@@ -109,6 +91,17 @@ def test_queries_that_fail(lite: str, query: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         import_sql(lite, {"interactions": query})
     assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_while_rows_are_left_says_no_more(
+    lite: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cursor is closed before the connection, or the database's library logs what it could not close."""
+    monkeypatch.setattr(sql, "AT_ONCE", 60)
+    with pytest.raises(UserError, match="no column for user_id"):
+        import_sql(lite, {"interactions": "SELECT quantity, sku FROM orders"})
+    gc.collect()
+    assert not caplog.records
 
 
 def test_urls_that_are_none_and_libraries_that_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +176,7 @@ def test_postgresql(
     server: str, shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    fill(server, shop)
+    write_database(server, shop.values(), TYPES)
     monkeypatch.setattr(sql, "AT_ONCE", 60)
     same(server.replace("+psycopg", ""), shop)
     found = import_sql(server, QUERIES)
