@@ -111,7 +111,7 @@ def test_bonuses_from_anything(tmp_path: Path) -> None:
         rules = Rules.of(ITEMS, boost=given)
         assert rules is not None
         assert rules.bonus_I[[3, 5]].tolist() == [0.5, -2.0]
-        assert rules.boosted().tolist() == [3, 5]
+        assert rules.boosted.tolist() == [3, 5]
     whole = Rules.of(Ids((3, 7), "item"), only=np.array([7]), boost={7: 1})
     assert whole is not None
     assert (whole.open_I.tolist(), whole.bonus_I.tolist()) == ([False, True], [0.0, 1.0])

@@ -19,11 +19,10 @@ from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
-from forwhy.frames import Shown, Table, ids_of
+from forwhy.frames import Id, Shown, Table, ids_of
 from forwhy.recommend.rules import Listed, Rules
 from forwhy.vocabulary.newcomers import Newcomer
 
-Id = str | int
 Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
@@ -115,7 +114,7 @@ class Recommender(Shown, ABC):
     def _rewritten(
         self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
     ) -> Self:
-        """This recommender with words of these users, or histories, taken out or exchanged."""
+        """This recommender, under the same rules, with words of these users, or histories, taken out or exchanged."""
         raise UserError(
             "this recommender has no words of people to take out or to swap; ask a run of beat, which has some"
         )
@@ -160,7 +159,7 @@ class Recommender(Shown, ABC):
             if users is not None:
                 raise UserError("a text is about somebody new: leave out the user, or the text")
             taken = [] if history is None else ids_of(history, "item_id")
-            met = self.meeting(self.newcomer_of(about, taken)).under(ruled.rules)
+            met = ruled.meeting(self.newcomer_of(about, taken))
             return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
         asked = ruled.changed(users, history=history, without=without, swap=swap)
         if history is not None:
@@ -230,9 +229,8 @@ class Recommender(Shown, ABC):
         """This recommender, with these words of these people taken out or exchanged."""
         if not (without or swap):
             return self
-        if history is not None:
-            return self._rewritten([self._items(history)], without, swap or {}).under(self.rules)
-        return self._rewritten(self._users(users).tolist(), without, swap or {}).under(self.rules)
+        people = self._users(users).tolist() if history is None else [self._items(history)]
+        return self._rewritten(people, without, swap or {})
 
     def under(self, rules: Rules | None) -> Self:
         """This recommender, whose lists keep to these rules too."""

@@ -79,11 +79,13 @@ class BehaviourRecommender(Recommender):
         if not isinstance(words := self.behaviour, Vocabulary):
             return super().offering(text)
         item = something(words, text_encoder(words.encoder), text)
-        return self._with(words.offering(item.title, item.codes)), item
+        offered = self._with(words.offering(item.title, item.codes))
+        offered.rules = None  # which are about the items before it
+        return offered, item
 
     def _with(self, words: Vocabulary) -> Self:
         changed = type(self)(words)
-        changed.newcomer = self.newcomer
+        changed.newcomer, changed.rules = self.newcomer, self.rules
         return changed
 
     @cached_property

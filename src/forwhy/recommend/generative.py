@@ -200,14 +200,14 @@ class GenerativeRecommender(Recommender, Saved):
     ) -> list[Listed]:
         """The `k` best items after each history, best first, without those that `hidden` names for it."""
         rules, trie, open_items = self.rules, self._trie, np.arange(len(self.catalogue.items))
-        if rules is not None and self.config.decoding == "legal":
-            # What a code's probability is shared with are the items that exist, so all are scored.
-            return super().lists_after(histories, k, hidden)
-        if rules is not None and len(open_items := rules.plain()):
-            trie = CodeTrie.from_codes(self.index.codes[open_items], self.index.sizes)
+        if rules is not None:
+            if self.config.decoding == "legal":
+                # What a code's probability is shared with are the items that exist, so all are scored.
+                return super().lists_after(histories, k, hidden)
+            if len(open_items := rules.plain):
+                trie = CodeTrie.from_codes(self.index.codes[open_items], self.index.sizes)
         recent = histories.last(self.window)
-        none = [recent.items[:0]] * len(recent)
-        left_out = none if hidden is None else [np.unique(items) for items in hidden]
+        left_out = [recent.items[:0]] * len(recent) if hidden is None else list(map(np.unique, hidden))
         widths = np.array([self._width(k + len(items)) for items in left_out], dtype=np.int64)
         lists: list[Listed] = [(recent.items[:0], np.empty(0, np.float32))] * len(recent)
         for width in np.unique(widths).tolist() if len(open_items) else ():
@@ -218,9 +218,9 @@ class GenerativeRecommender(Recommender, Saved):
                 items, scores = with_gain((open_items[items], scores), recent[row], self.repeat_gain)
                 kept = ~np.isin(items, left_out[row])
                 lists[row] = (items[kept][:k], scores[kept][:k])
-        if rules is None or not len(rules.boosted()):
+        if rules is None or not len(rules.boosted):
             return lists
-        scores_BM = self._scores_of_after(recent, rules.boosted())
+        scores_BM = self._scores_of_after(recent, rules.boosted)
         return [rules.with_boosted(*row, k) for row in zip(lists, scores_BM, left_out, strict=True)]
 
     def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,10 +73,12 @@ class Rules:
             return self
         return replace(self, open_I=self.open_I & other.open_I, bonus_I=self.bonus_I + other.bonus_I)
 
+    @cached_property
     def plain(self) -> NDArray[np.int64]:
         """Open items without a bonus."""
         return np.flatnonzero(self.open_I & (self.bonus_I == 0))
 
+    @cached_property
     def boosted(self) -> NDArray[np.int64]:
         """[M] Open items with a bonus."""
         return np.flatnonzero(self.open_I & (self.bonus_I != 0))
@@ -84,9 +87,9 @@ class Rules:
         self, listed: Listed, scores_M: NDArray[np.float32], hidden: NDArray[np.int64], k: int
     ) -> Listed:
         """The best `k` of a list of plain items and the boosted ones that are not hidden; of equals the listed."""
-        shown = ~np.isin(self.boosted(), hidden)
-        items = np.append(listed[0], self.boosted()[shown])
-        scores = np.append(listed[1], (scores_M + self.bonus_I[self.boosted()])[shown])
+        shown = ~np.isin(self.boosted, hidden)
+        items = np.append(listed[0], self.boosted[shown])
+        scores = np.append(listed[1], (scores_M + self.bonus_I[self.boosted])[shown])
         order = np.argsort(-scores, kind="stable")[:k]
         return items[order], scores[order]
 
