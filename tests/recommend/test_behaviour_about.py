@@ -1,5 +1,7 @@
 """Recommending to somebody new by a text about them: the words of `assemble`, and clear refusals."""
 
+from typing import Any
+
 import pytest
 
 from forwhy.columns import SIDES
@@ -8,6 +10,7 @@ from forwhy.data.texts import entity_texts
 from forwhy.errors import UserError
 from forwhy.recommend.base import PopularityRecommender
 from forwhy.recommend.behaviour import BehaviourRecommender
+from forwhy.recommend.rules import Rules
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.newcomers import assemble
 from forwhy.vocabulary.options import TokenizerConfig
@@ -89,3 +92,21 @@ def test_what_cannot_be_answered_is_refused(words: Vocabulary) -> None:
         recommender.recommend(words.catalogue.users.values[0], about=TEXT)
     with pytest.raises(UserError, match="ask a run of because"):
         PopularityRecommender(words.catalogue).recommend(about=TEXT)
+
+
+def test_rules_stay_with_somebody_new_and_with_other_words(words: Vocabulary) -> None:
+    """An item more leaves none: they are about the items before it."""
+    recommender, own = BehaviourRecommender(words), words.names_of("user", words.codes["user"][0])
+    asked: list[dict[str, Any]] = [{"users": words.catalogue.users.values[0], "without": own[-1:]}]
+    if words.text_means:
+        met = recommender.newcomer_of(TEXT).tokens
+        asked += [{"about": TEXT}, {"about": TEXT, "without": met[-1:]}]
+    for how in asked:
+        first, second = recommender.recommend(k=2, **how)["item_id"]
+        ruled = recommender.under(Rules.of(words.catalogue.items, exclude=first))
+        assert ruled.recommend(k=1, **how)["item_id"].to_list() == [second]
+        assert recommender.recommend(k=1, exclude=first, **how)["item_id"].to_list() == [second]
+        both = ruled.recommend(k=1, boost={second: 2.0}, **how)
+        assert both["boost"].to_list() == [2.0], "once"
+    if words.text_means:
+        assert ruled.offering("Title: A Teapot")[0].rules is None
