@@ -111,6 +111,7 @@ def test_any_system_is_asked_alike(popular: OpenRun, users: list[Any]) -> None:
     assert listed.height == 6
     assert all(text.endswith(".") for text in listed["explanation"])
     assert popular.recommend(history=[], k=1).height == 1
+    assert popular.reasoner().known is popular.recommender, "it is in memory once"
     with pytest.raises(UserError, match="reads no text about people"):
         popular.recommend(about="likes puzzles")
 

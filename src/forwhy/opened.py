@@ -86,21 +86,16 @@ class OpenRun(Shown):
 
     @cached_property
     def _trained(self) -> Explains:
-        return self.folder.reasons()
+        folder = self.folder
+        return folder.explainer() if folder.recipe.explains(folder) else self._plain
 
     @cached_property
     def _plain(self) -> Explains:
-        return self.folder.recipe.plain_reasons(self.folder)
+        return self.folder.recipe.plain_reasons(self.folder, self.recommender)
 
     def reasoner(self, item: Id | None = None) -> Any:  # noqa: ANN401 - of any system
         """What says why; plain sentences where no explainer is trained, or where it knows nothing of this item."""
-        known = self._trained.known
-        knows = (
-            item is None
-            or not hasattr(known, "knows_item")
-            or known.knows_item(known.catalogue.items.index(item))
-        )
-        return self._trained if knows else self._plain
+        return self._trained if item is None or self._trained.knows(item) else self._plain
 
     def _shown(self) -> Mapping[str, int | str]:
         told = {"run": str(self.folder.path), "system": self.folder.recipe.system}

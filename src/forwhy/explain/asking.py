@@ -58,6 +58,15 @@ class Explains(ABC):
     def known(self) -> Any:  # noqa: ANN401 - representations, or a recommender
         """Users and items, with a `catalogue`."""
 
+    def knows(self, item: str | int) -> bool:
+        """Whether there is something to say of an item; plain sentences say something of any.
+
+        Raises:
+            UserError: An unknown id.
+        """
+        number, known = self.known.catalogue.items.index(item), self.known
+        return not isinstance(known, Representations) or known.knows_item(number)
+
     @overload
     def explain(self, pairs: ExternalPair, **how: Unpack[Asked]) -> Explanation: ...
     @overload

@@ -38,7 +38,7 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
     users = people.drawn(catalogue, wanted)
     names = [catalogue.users.values[user] for user in users]
     lists = _lists(recommender, names)
-    reasons = _reasons(runs[run], [(name, item) for name in names for item, _ in lists[name]])
+    reasons = _reasons(runs[run], recommender, [(name, item) for name in names for item, _ in lists[name]])
     others = {name: _titles(folder, names) for name, folder in runs.items() if name != run}
     words, things = list[list[Word]]([] for _ in users), list[list[Word]]()
     if isinstance(known, Vocabulary):
@@ -82,16 +82,18 @@ def _titles(folder: RunFolder, names: Sequence[Id]) -> dict[Id, list[str]]:
     return {name: [title for _, title in items] for name, items in lists.items()}
 
 
-def _reasons(folder: RunFolder, pairs: Sequence[tuple[Id, Id]]) -> dict[tuple[Id, Id], Explanation]:
+def _reasons(
+    folder: RunFolder, recommender: Recommender, pairs: Sequence[tuple[Id, Id]]
+) -> dict[tuple[Id, Id], Explanation]:
     """By the explainer where it can be loaded and knows the item, else plain ones."""
     told: dict[tuple[Id, Id], Explanation] = {}
     try:
-        explainer = folder.reasons()
-        knows, items = getattr(explainer.known, "knows_item", lambda _: True), explainer.known.catalogue.items
-        own = [pair for pair in pairs if knows(items.index(pair[1]))]
-        told = dict(zip(own, explainer.explain(own), strict=True))
+        if folder.recipe.explains(folder):
+            explainer = folder.explainer()
+            own = [pair for pair in pairs if explainer.knows(pair[1])]
+            told = dict(zip(own, explainer.explain(own), strict=True))
     except UserError as error:
         log.warning("%s; plain reasons", error)
     spare = [pair for pair in pairs if pair not in told]
-    plain = folder.recipe.plain_reasons(folder).explain(spare) if spare else []
+    plain = folder.recipe.plain_reasons(folder, recommender).explain(spare) if spare else []
     return told | dict(zip(spare, plain, strict=True))

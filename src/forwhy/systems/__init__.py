@@ -244,12 +244,16 @@ class System(Options, ABC):
         """What says why (loads the language model: seconds, and its size in memory)."""
         raise self._lacks(run, "recommends without explaining", "explain with a run of beat or xrec")
 
+    def explains(self, run: Run) -> bool:
+        """Whether an explainer is trained; otherwise plain sentences say why."""
+        return False
+
     def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
         """What says why, of any run: the explainer where it is trained, else plain sentences."""
-        return self.plain_reasons(run)
+        return self.load_explainer(run) if self.explains(run) else self.plain_reasons(run)
 
-    def plain_reasons(self, run: Run) -> PlainExplainer:
-        """What says in plain sentences what carried a score.
+    def plain_reasons(self, run: Run, recommender: Recommender | None = None) -> PlainExplainer:
+        """What says in plain sentences what carried a score; `recommender`: that of this run, where it is loaded.
 
         Where the data set is gone, these speak of ids, titles and who took what alone.
         """
@@ -258,7 +262,7 @@ class System(Options, ABC):
         except UserError as error:
             log.warning("%s; reasons without what is said of things", error)
             dataset = None
-        return PlainExplainer(self.load_recommender(run), dataset)
+        return PlainExplainer(self.load_recommender(run) if recommender is None else recommender, dataset)
 
     def load_representations(self, run: Run) -> Representations:
         """What ranks and is explained: a vector of each user and item."""

@@ -30,7 +30,6 @@ from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Explanation
 from forwhy.explain.options import ExplainerConfig
-from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.lazy import uncollected
 from forwhy.models import locate
@@ -126,16 +125,15 @@ class ExplainingSystem(System):
         found.config = found.config.model_copy(update=later)
         return found
 
-    def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
-        """The explainer; plain sentences while it is not trained, and where the data has nothing to train it on."""
-        if run.has("explainer"):
-            return self.load_explainer(run)
-        if not self.left_out(EXPLAIN, run.dataset()):
+    def explains(self, run: Run) -> bool:
+        """As of every system; warns where the data has something to train it on."""
+        trained = run.has("explainer")
+        if not (trained or self.left_out(EXPLAIN, run.dataset())):
             command = f"forwhy run {run.path / 'recipe.toml'} --out {run.path}"
             log.warning(
                 "%s: its explainer is not trained yet: plain reasons; train it with: %s", run.path, command
             )
-        return super().load_reasons(run)
+        return trained
 
     def make_evaluation(self, run: Run) -> None:
         """The texts, then the document that says the stage is done; without an explainer the ranking alone."""
