@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import polars as pl
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
-from forwhy.explain.asking import Asked, AskedWho, Explains, is_single
+from forwhy.explain.asking import AskedWho, Explains, is_single, pairs_alone
 from forwhy.explain.evidence import Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of
 from forwhy.progress import track
@@ -140,23 +140,17 @@ class OpenRun(Shown):
             UserError: An unknown id, nobody or nothing named, somebody whom the system cannot serve.
         """
         if pairs is None:
-            if asked.get("history") is not None:
-                asked["history"] = ids_of(asked["history"], "item_id")
-            return self.reasoner(asked.get("item")).explain(**asked)
-        if who := asked.keys() - Asked.__annotations__:
-            raise UserError(f"explain: pairs say whom it is about; leave out {', '.join(who)}, or the pairs")
-        wanted, how = pairs_of([pairs] if is_single(pairs) else pairs), cast("Asked", asked)
-        told = self.reasons([item for _, item in wanted], [user for user, _ in wanted], **how)
+            return self.reasoner(asked.get("item")).explain(**_with_ids(asked))
+        pairs_alone(asked)
+        wanted = pairs_of([pairs] if is_single(pairs) else pairs)
+        told = self.reasons([item for _, item in wanted], [user for user, _ in wanted], **asked)
         return told[0] if is_single(pairs) else Explanations(told, wanted)
 
     def reasons(
         self,
         items: Sequence[Id],
         users: Sequence[Id] | None = None,
-        *,
-        history: Any = None,  # noqa: ANN401
-        about: str | None = None,
-        **how: Unpack[Asked],
+        **asked: Unpack[AskedWho],
     ) -> list[Explanation]:
         """Why each of these users, or else one person with a history or a text, would want each item."""
         found: dict[int, Explanation] = {}
@@ -164,11 +158,10 @@ class OpenRun(Shown):
         for one in {id(reasoner): reasoner for reasoner in reasoners}.values():
             rows = [row for row, reasoner in enumerate(reasoners) if reasoner is one]
             if users is not None:
-                told = one.explain([(users[row], items[row]) for row in rows], **how)
+                told = one.explain([(users[row], items[row]) for row in rows], **asked)
             else:
-                taken = None if history is None else ids_of(history, "item_id")
-                host, who = one.introduced(history=taken, about=about)
-                told = [host.explain(**who, item=items[row], **how) for row in rows]
+                host, who = one.introduced(**_with_ids(asked))
+                told = [host.explain(**who, item=items[row]) for row in rows]
             found |= zip(rows, told, strict=True)
         return [found[row] for row in range(len(items))]
 
@@ -241,6 +234,12 @@ class OpenRun(Shown):
         for other in set(out.parent.glob(f".{out.name}.*.parts")) - {kept}:
             shutil.rmtree(other)
         return kept
+
+
+def _with_ids(asked: AskedWho) -> AskedWho:
+    """The same with a history of any library as ids."""
+    history = asked.get("history")
+    return asked if history is None else {**asked, "history": ids_of(history, "item_id")}
 
 
 def _columns(told: Sequence[Explanation]) -> list[pl.Series]:

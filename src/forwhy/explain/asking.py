@@ -144,17 +144,16 @@ class Explains(ABC):
         Raises:
             UserError: Neither pairs, nor somebody and an item, or both; an unknown id.
         """
-        explainer, who = self.introduced(**who)
-        ids: Catalogue = explainer.known.catalogue
         if pairs is None:
-            return explainer, [_one(ids, who)]
-        if who:
-            raise UserError(f"explain: pairs say whom it is about; leave out {', '.join(who)}, or the pairs")
+            explainer, who = self.introduced(**who)
+            return explainer, [_one(explainer.known.catalogue, who)]
+        pairs_alone(who)
         if isinstance(pairs, Pairs):
             both = zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)
-            return explainer, [(user, item, []) for user, item in both]
+            return self, [(user, item, []) for user, item in both]
         named = cast("Sequence[ExternalPair]", [pairs] if is_single(pairs) else pairs)
-        return explainer, [(ids.users.index(user), ids.items.index(item), []) for user, item in named]
+        ids: Catalogue = self.known.catalogue
+        return self, [(ids.users.index(user), ids.items.index(item), []) for user, item in named]
 
 
 def _one(ids: Catalogue, who: Who) -> Person:
@@ -191,6 +190,12 @@ def asked_about(known: Representations, stands: str, asked: Sequence[Person]) ->
             )
         found.append(Subject(user, item, catalogue.titles[item], seen))
     return found
+
+
+def pairs_alone(asked: Mapping[str, object]) -> None:
+    """Refuses somebody or something named beside pairs."""
+    if who := [name for name, it in asked.items() if it is not None and name not in Asked.__annotations__]:
+        raise UserError(f"explain: pairs say whom it is about; leave out {', '.join(who)}, or the pairs")
 
 
 def is_single(pairs: object) -> bool:
