@@ -101,6 +101,16 @@ class OpenRun(Shown):
         told = {"run": str(self.folder.path), "system": self.folder.recipe.system}
         return {**told, **self.recommender._shown()}
 
+    def under(self, **rules: Any) -> OpenRun:  # noqa: ANN401
+        """This run, whose lists keep to these rules too: `exclude`, `only` and `boost`, as of `Recommender.recommend`.
+
+        Raises:
+            UserError: An unknown id, a bonus that is no number; no item is left.
+        """
+        found = copy(self)
+        found.recommender = self.recommender.under(Rules.of(self.recommender.catalogue.items, **rules))
+        return found
+
     # --- asking
 
     def recommend(
@@ -185,12 +195,11 @@ class OpenRun(Shown):
         *,
         explain: bool = False,
         filter_seen: bool = True,
-        exclude: Any = None,  # noqa: ANN401
-        only: Any = None,  # noqa: ANN401
-        boost: Any = None,  # noqa: ANN401
+        **rules: Any,  # noqa: ANN401
     ) -> int:
         """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`); how many.
 
+        `rules`: `exclude`, `only` and `boost`, as of `Recommender.recommend`.
         Memory is that of a block of users. The file is there whole or not at all; a killed call, made again, goes on.
 
         Raises:
@@ -203,9 +212,7 @@ class OpenRun(Shown):
             )
         if not users:
             raise UserError(f"{self.folder.path}: nobody to recommend to: no user has training interactions")
-        asked, size = copy(self), EXPLAINED_TOGETHER if explain else TOGETHER
-        items = self.recommender.catalogue.items
-        asked.recommender = self.recommender.under(Rules.of(items, exclude, only, boost))
+        asked, size = self.under(**rules), EXPLAINED_TOGETHER if explain else TOGETHER
         parts = asked._kept(out, k, explain, filter_seen, size)
         for start in track(range(0, len(users), size), "recommending"):
             part = parts / f"{start:012}.parquet"

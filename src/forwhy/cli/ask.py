@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,18 +87,19 @@ def recommend(
     With --without or --swap also what they would be if the person had other tokens.
     """
     one_person(user, history, about, everyone or out is not None)
-    changes, opened = _changes(without, swap), open_run(run)
-    catalogue = opened.recommender.catalogue
-    wanted: dict[str, Any] = {"k": k, "filter_seen": not with_seen, "boost": boost}
-    wanted |= {"exclude": items_or_file(catalogue, exclude), "only": items_or_file(catalogue, only)}
-    if everyone or out is not None:
-        if out is None:
-            raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
-        if changes:
-            raise UserError("--all: --without and --swap are about one person; leave them out, or name one")
-        users = opened.recommend_all(out, explain=explain, **wanted)
+    changes = _changes(without, swap)
+    if everyone and out is None:
+        raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
+    if out is not None and changes:
+        raise UserError("--all: --without and --swap are about one person; leave them out, or name one")
+    opened = open_run(run)
+    items = partial(items_or_file, opened.recommender.catalogue)
+    opened = opened.under(exclude=items(exclude), only=items(only), boost=boost)
+    if out is not None:
+        users = opened.recommend_all(out, k, explain=explain, filter_seen=not with_seen)
         told = {"out": str(out), "users": users}
         return emit(told) if as_json else show("{out}: lists of {users:,} users".format(**told))
+    wanted = {"k": k, "filter_seen": not with_seen}
     recommender, taken = met(opened.recommender, history, about)
     document = recommendation(recommender, user, taken, **wanted)
     if explain:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import one_of, plain
-from forwhy.data.sources.rows import READERS
+from forwhy.data.sources.rows import READERS, table_kind
 
 if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
@@ -67,7 +67,7 @@ def items_or_file(catalogue: Catalogue, given: Sequence[str] | None) -> Path | l
     if given is None:
         return None
     path, is_id = Path(given[0]), len(given) > 1 or catalogue.items.numbers(given)[0] >= 0
-    is_file = not is_id and (path.suffix.lower() in READERS or path.is_file())
+    is_file = not is_id and (table_kind(path) in READERS or path.is_file())
     return path if is_file else items_named(catalogue, given)
 
 
