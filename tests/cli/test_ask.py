@@ -261,7 +261,9 @@ def test_rules_that_cannot_be(cli: Any, tiny_run: Path, tiny_town: Dataset, tmp_
     asked = ["recommend", tiny_run, "--user", tiny_town.users.values[1]]
     told = cli.refusal(*asked, "--exclude", tmp_path / "gone.csv")
     assert "gone.csv: row 2: unknown item id 'no-such-thing'; " in told
-    assert "absent.csv: no such file" in cli.refusal(*asked, "--only", tmp_path / "absent.csv")
+    for name in ("absent.csv", "absent.csv.gz"):
+        assert f"{name}: no such file" in cli.refusal(*asked, "--only", tmp_path / name)
+    assert "leave no item to list" in cli.refusal(*asked, "--exclude", ",".join(tiny_town.items.values))
     assert "--user and --all" in cli.refusal(*asked, "--all", "--out", tmp_path / "all.csv")
     assert "name the file" in cli.refusal("recommend", tiny_run, "--all")
     changed = ["--without", "<u.macro_1>", "--out", tmp_path / "all.csv"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ def items_or_file(catalogue: Catalogue, given: Sequence[str] | None) -> Path | l
     if given is None:
         return None
     path, is_id = Path(given[0]), len(given) > 1 or catalogue.items.numbers(given)[0] >= 0
-    is_file = not is_id and (table_kind(path) in READERS or path.is_file())
+    # `path.is_file` raises for a list of ids that is longer than names of files can be.
+    is_file = not is_id and (table_kind(path) in READERS or isfile(path))
     return path if is_file else items_named(catalogue, given)
 
 
