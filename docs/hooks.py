@@ -5,7 +5,6 @@ mkdocs calls `on_files` and `on_page_markdown`; `mkdocs.yml` names this file.
 
 import re
 from collections.abc import Iterator
-from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import typer
@@ -69,7 +68,7 @@ A preset changes several defaults at once. The [presets](decisions/0002-presets.
 def section_lines(system: str, section: str, field: FieldInfo, told: dict[str, str]) -> Iterator[str]:
     """A section of a system: its table, or where the same table stands."""
     rows = list(option_rows(field.annotation, ""))
-    if not rows or not sections_of(field.annotation):
+    if not rows:
         return
     text = "\n".join(rows)
     if text in told:
@@ -86,8 +85,7 @@ def option_rows(annotation: object, place: str) -> Iterator[str]:
     for kind in sections_of(annotation):
         for name, field in kind.model_fields.items():
             key = f"{place}{name}"
-            inner = sections_of(field.annotation)
-            if inner and field.annotation is not NoneType:
+            if sections_of(field.annotation):
                 yield from option_rows(field.annotation, f"{key}.")
             else:
                 yield f"| `{key}` | {default_of(field)} | {described(field)} |"
@@ -97,8 +95,6 @@ def sections_of(annotation: object) -> list[type[BaseModel]]:
     """The option models that a field may hold; several where a choice of them is given."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) is Literal:
-        return []
     return [found for inner in get_args(annotation) for found in sections_of(inner)]
 
 
