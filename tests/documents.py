@@ -47,13 +47,18 @@ class Block:
         return [line for line in self.text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def blocks_of(text: str) -> Iterator[Block]:
+def blocks_of(page: Path) -> Iterator[Block]:
     """The blocks of a page, in order."""
-    for found in FENCE.finditer(text):
+    for found in FENCE.finditer(page.read_text(encoding="utf-8")):
         differ = found["differ"] is not None
         yield Block(
             found["language"], found["text"], found["why"], differ, found.start("text"), found.end("text")
         )
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    """The blocks of a page that are in a language."""
+    return [it for it in blocks_of(page) if it.language == language]
 
 
 class Shell:

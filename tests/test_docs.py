@@ -239,7 +239,7 @@ RUN_PAGES = [page for page in DOCUMENTS if page != EVENING and page.name != "CON
 @pytest.mark.parametrize("page", RUN_PAGES, ids=[str(page.relative_to(ROOT)) for page in RUN_PAGES])
 def test_page_runs(page: Path, world: Path, tmp_path: Path) -> None:
     """Every block of a page, in order: commands, Python with one set of names, TOML and JSON lines that parse."""
-    blocks = list(blocks_of(page.read_text(encoding="utf-8")))
+    blocks = list(blocks_of(page))
     shutil.copytree(world.parent, tmp_path / "all")
     with serving(FakeLLM()) as server:
         server.behave = explained
@@ -268,12 +268,7 @@ RUN: Mapping[str, Callable[[Shell, Block], object]] = {
 
 def test_what_is_not_run_says_why() -> None:
     """Few blocks are left out, each for a reason that is known."""
-    left = [
-        (page.name, block.why_not)
-        for page in DOCUMENTS
-        for block in blocks_of(page.read_text(encoding="utf-8"))
-        if block.why_not
-    ]
+    left = [(page.name, block.why_not) for page in DOCUMENTS for block in blocks_of(page) if block.why_not]
     assert [(page, why) for page, why in left if not any(why.startswith(reason) for reason in REASONS)] == []
     assert len(left) <= MOST_LEFT
 
@@ -311,7 +306,7 @@ def shown(text: str) -> str:
 def test_evening(shop: Path) -> None:
     """Each command of the first evening runs, and prints what stands below it."""
     shell, compared = Shell(shop, {}), []
-    for block in blocks_of(EVENING.read_text(encoding="utf-8")):
+    for block in blocks_of(EVENING):
         assert block.why_not is None
         if block.language == "bash":
             printed = "".join(map(shell.run, block.lines()))

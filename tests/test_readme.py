@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 import typer
 
+from documents import DOCUMENTS, ROOT, Shell, blocks
 from forwhy.cli import app
 from forwhy.columns import TABLES
 from forwhy.explain.options import BeatConfig, XRecConfig
@@ -20,45 +21,35 @@ from forwhy.graph.representations import CollaborativeConfig
 from forwhy.systems import find_system, names
 from forwhy.vocabulary.options import TokenizerConfig
 
-ROOT = Path(__file__).parents[1]
 Preset = type[TokenizerConfig] | type[BeatConfig] | type[CollaborativeConfig] | type[XRecConfig]
 PRESETS: tuple[Literal["paper", "official", "forwhy"], ...] = ("paper", "official", "forwhy")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = {"options.md", "commands.md"}
 """Pages that docs/hooks.py makes; their links are checked by `make docs`."""
 
 
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-
-
 def commands(path: Path) -> list[str]:
     """Every `forwhy …` command of a document, in blocks and in the text, that is more than a name."""
-    joined = "\n".join(blocks(path, "bash")).replace("\\\n", " ")
-    lines = [line for line in joined.splitlines() if line.startswith("forwhy ")]
-    return lines
+    lines = [line for block in blocks(path, "bash") for line in block.lines()]
+    return [line for line in lines if line.startswith("forwhy ")]
 
 
 SHOWN = [(path, command) for path in DOCUMENTS for command in commands(path)]
 
 
-def test_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+def test_tour_runs(tmp_path: Path, tiny_model: Path) -> None:
     """The tour as printed, with a smaller town and tiny stand-ins for the two models."""
     (tour,) = blocks(ROOT / "README.md", "python")
-    assert len([line for line in tour.splitlines() if line.strip()]) <= 20
+    assert len(tour.lines()) <= 20
     stand_ins = {
         "little_town()": "little_town(users=40, items=30, visits=8, explanations=(30, 8, 8))",
         '"minilm"': '"hash"',
         '"smollm2-135m"': repr(str(tiny_model)),
         "codes=64, epochs=10": "codes=8, epochs=1, slot_dim=2, text_dims=4",
     }
-    for printed, stand_in in stand_ins.items():
-        assert printed in tour
-        tour = tour.replace(printed, stand_in)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(tour, names)  # noqa: S102 - our own document
-    assert names["explanation"].tokens
+    shell = Shell(tmp_path, stand_ins)
+    shell.python(tour.text)
+    assert shell.used == set(stand_ins)
+    assert shell.names["explanation"].tokens
     assert (tmp_path / "out" / "explainer" / "config.json").is_file()
 
 
@@ -67,10 +58,11 @@ def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip("pyarrow")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "shop").symlink_to(tiny_run)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    shell = Shell(tmp_path, {})
     for block in blocks(ROOT / "docs" / "python.md", "python"):
-        exec(block, names)  # noqa: S102 - our own document
+        shell.python(block.text)
+    names = shell.names
+    monkeypatch.chdir(tmp_path)
     assert len(names["why"]) == names["top"].height == 15
     assert names["first"] not in names["today"].recommend(names["users"], k=30)["item_id"].to_list()
     assert (tmp_path / "recommendations.parquet").is_file()
@@ -78,7 +70,7 @@ def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_two_commands_come_first() -> None:
     first = blocks(ROOT / "README.md", "bash")[0]
-    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+    assert [line.split("#")[0].strip() for line in first.lines()] == ["make demo", "make test"]
 
 
 @pytest.mark.parametrize(("path", "command"), SHOWN, ids=[command[:60] for _, command in SHOWN])
@@ -117,7 +109,10 @@ def test_formats_name_every_column_and_section() -> None:
 
 def test_make_targets_exist() -> None:
     named = {
-        name for path in DOCUMENTS for name in re.findall(r"\bmake (\w+)\b", "\n".join(blocks(path, "bash")))
+        name
+        for path in DOCUMENTS
+        for block in blocks(path, "bash")
+        for name in re.findall(r"\bmake (\w+)\b", block.text)
     }
     for name in named:
         subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -14,9 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from documents import ROOT, blocks
 from forwhy.data.dataset import make_dataset
 
-DOCS = Path(__file__).parents[2] / "docs" / "adding.md"
+DOCS = ROOT / "docs" / "adding.md"
 RECIPE = """name = "markov"
 system = "markov"
 data.path = "{data}"
@@ -42,7 +42,7 @@ def wheel(folder: Path, name: str, source: str, entry: str) -> Path:
 
 def installed(folder: Path, entry: str) -> dict[str, str]:
     """The environment in which the example's package is installed."""
-    source = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[0]
+    source = blocks(DOCS, "python")[0].text
     made, target = wheel(folder, "forwhy_markov", source, entry), folder / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
     subprocess.run([*pip, "--target", str(target), str(made)], check=True, capture_output=True)
