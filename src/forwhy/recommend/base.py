@@ -155,16 +155,18 @@ class Recommender(Shown, ABC):
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item")
         ruled = self.under(Rules.of(self.catalogue.items, exclude, only, boost))
+        users = None if users is None else ids_of(users, "user_id")
+        taken = None if history is None else ids_of(history, "item_id")
         if about is not None:
             if users is not None:
                 raise UserError("a text is about somebody new: leave out the user, or the text")
-            taken = [] if history is None else ids_of(history, "item_id")
-            met = ruled.meeting(self.newcomer_of(about, taken))
-            return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
-        asked = ruled.changed(users, history=history, without=without, swap=swap)
-        if history is not None:
-            people = [] if users is None else ids_of(users, "user_id")
-            return asked._recommend_after(ids_of(history, "item_id"), people, k, filter_seen)
+            met = ruled.meeting(self.newcomer_of(about, taken or []))
+            return met.recommend(
+                history=taken or [], k=k, filter_seen=filter_seen, without=without, swap=swap
+            )
+        asked = ruled.changed(users, history=taken, without=without, swap=swap)
+        if taken is not None:
+            return asked._recommend_after(taken, users or [], k, filter_seen)
         numbers = self._users(users)
         hidden = [self.catalogue.histories[int(number)] for number in numbers] if filter_seen else None
         return asked._table(numbers.tolist(), asked.lists(numbers, k, hidden))

@@ -103,12 +103,11 @@ def _rows(option: str, given: Any, *columns: str) -> tuple[str, pl.DataFrame]:  
                 f"{option}: no column '{missing[0]}'; a file for this has {' and '.join(columns)}"
             )
         return option, frame.select(pl.col(columns).cast(pl.String).str.strip_chars(), ROW)
-    values: Any = given
-    if isinstance(given, Mapping):
-        values = {"item_id": list(given), "boost": list(given.values())}
-    texts = {name: list(map(str, values[name])) for name in columns[1:]}
-    ids = ids_of(values if hasattr(values, "columns") or not texts else values["item_id"], "item_id")
-    return option, pl.DataFrame({"item_id": list(map(str, ids)), **texts}).with_row_index(ROW, 1)
+    by_item = isinstance(given, Mapping)
+    values = {"item_id": ids_of(list(given) if by_item else given, "item_id")}
+    values |= {name: given.values() if by_item else given[name] for name in columns[1:]}
+    texts = {name: list(map(str, column)) for name, column in values.items()}
+    return option, pl.DataFrame(texts).with_row_index(ROW, 1)
 
 
 def _numbers(items: Ids, place: str, rows: pl.DataFrame) -> NDArray[np.int64]:
