@@ -137,7 +137,7 @@ class RunFolder(Run):
 
     def reasons(self) -> Explainer[Any, Any] | PlainExplainer:
         """What says why, of any run that recommends: the explainer where it is trained, else plain sentences."""
-        return self.recipe.load_reasons(self)
+        return self.explainer() if self.recipe.explains(self) else self.recipe.plain_reasons(self)
 
     def recommender(self) -> Recommender:
         """What lists items for people."""

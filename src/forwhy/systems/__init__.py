@@ -248,10 +248,6 @@ class System(Options, ABC):
         """Whether an explainer is trained; otherwise plain sentences say why."""
         return False
 
-    def load_reasons(self, run: Run) -> Explainer[Any, Any] | PlainExplainer:
-        """What says why, of any run: the explainer where it is trained, else plain sentences."""
-        return self.load_explainer(run) if self.explains(run) else self.plain_reasons(run)
-
     def plain_reasons(self, run: Run, recommender: Recommender | None = None) -> PlainExplainer:
         """What says in plain sentences what carried a score; `recommender`: that of this run, where it is loaded.
 
