@@ -321,7 +321,7 @@ def test_somebody_and_something_new(because: BecauseExplainer, texts_read: list[
         ({"history": [], "item": 0}, "history is empty"),
         ({"about": "likes tea", "user": 1, "item": 0}, "leave out the user or the text"),
         ({"user": 1, "item": 0, "item_text": "tea"}, "leave out the item or the text"),
-        ({"pairs": (0, 1), "about": "likes tea"}, "leave out history, or the pairs"),
+        ({"pairs": (0, 1), "about": "likes tea"}, "leave out about, or the pairs"),
         ({"user": 1, "item": -1}, "unknown item id"),
     ],
 )
