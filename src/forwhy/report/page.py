@@ -15,7 +15,6 @@ from forwhy.evaluate.document import Examined, protocol_in_words
 from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_overlap
 from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
-from forwhy.report.figures import RUNS
 from forwhy.report.people import People, from_texts
 from forwhy.report.tables import SHOWN_NEXT_ITEM, SHOWN_TEXT, Bold, Table, measured, shown_ranking
 from forwhy.report.writing import clean, counted, interval, number
@@ -107,7 +106,7 @@ def write_report(
         "page.html",
         title=title,
         command=command,
-        runs=[{"name": run.name, "colour": position % RUNS} for position, run in enumerate(examined)],
+        runs=examined,
         people=people or from_texts(examined),
         subject=findings.subject(examined),
         findings=findings.findings(examined, comparisons),

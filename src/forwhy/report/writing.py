@@ -36,10 +36,10 @@ def interval(ends: Sequence[float], decimals: int) -> str:
     return f"[{number(ends[0], decimals)}, {number(ends[1], decimals)}]"
 
 
-def with_interval(value: float, ends: Sequence[float], sign: bool = False) -> str:
+def with_interval(value: float, ends: Sequence[float]) -> str:
     """A value in running text."""
     decimals = digits([value, *ends])
-    return f"{number(value, decimals, sign)} {interval(ends, decimals)}"
+    return f"{number(value, decimals)} {interval(ends, decimals)}"
 
 
 def percent(share: float) -> str:
