@@ -8,7 +8,7 @@ import pytest
 from forwhy.evaluate.compare import Scored
 from forwhy.evaluate.document import Examined
 from forwhy.report import figures
-from forwhy.report.figures import Panel
+from forwhy.report.drawing import Panel
 
 Two = tuple[Examined, Scored]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError, need
-from forwhy.report.figures import _short, _style
+from forwhy.report.drawing import shortened, styled
 from forwhy.report.writing import percent
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 KINDS = ("png", "svg", "pdf")
 _LEFT, _CELL, _BARS, _ROW, _BELOW, _LINE = 230, 14, 110, 18, 120, 15
 """Pixels: left of the cells, of a cell, of the bars, of a row, below, and of a line of the caption."""
-_LABEL = 36
-"""Characters of a token with its gloss."""
+_LABEL, _WORD = 36, 18
+"""Characters of a token with its gloss, and of a word of the text."""
 _INKS = {"user": "#0072b2", "item": "#d55e00", "": "#555555"}
 
 
@@ -41,7 +41,7 @@ def write_attention(path: Path, view: Mapping[str, Any]) -> None:
     """Write `Attention.document()` as a picture with its caption, whole or not at all."""
     check_picture(path)
     lines = textwrap.wrap(said(view), (_LEFT + _CELL * len(view["words"]) + _BARS) // 6)
-    with _style("attention"), atomic_file(path) as temporary:
+    with styled("attention"), atomic_file(path) as temporary:
         figure = _drawn(view, _LINE * len(lines))
         figure.text(0.01, 0.99, "\n".join(lines), va="top", fontsize=10, color=_INKS[""])
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=144, facecolor="white")
@@ -86,8 +86,8 @@ def _drawn(view: Mapping[str, Any], above: int) -> "Figure":
     heat.pcolormesh(
         [[to_rgba(ink, share) for share in row] for ink, row in zip(inks, strength_rw, strict=True)]
     )
-    heat.set_xticks(np.arange(words) + 0.5, [_short(word) for word in view["words"]], rotation=90)
-    heat.set_yticks(np.arange(rows) + 0.5, [_short(label, _LABEL) for label in labels])
+    heat.set_xticks(np.arange(words) + 0.5, [shortened(word, _WORD) for word in view["words"]], rotation=90)
+    heat.set_yticks(np.arange(rows) + 0.5, [shortened(label, _LABEL) for label in labels])
     beside = figure.add_axes(
         ((_LEFT + wide + 12) / width, _BELOW / height, (_BARS - 24) / width, high / height),
         sharey=heat,

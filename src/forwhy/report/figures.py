@@ -1,31 +1,22 @@
-"""Small drawings as inline SVG, each with its words for those who cannot see it.
+"""What of the runs is drawn: small drawings, each with its words for those who cannot see it."""
 
-Text stays text, colours come from the page's style, and equal input gives equal bytes. Shapes: n pairs.
-"""
-
-import io
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL, is_overlap
+from forwhy.report.drawing import INK, PAPER, QUIET, Panel, colour, new_axes, shortened, styled, svg_of
 from forwhy.report.tables import SHOWN_TEXT, measured
-from forwhy.report.writing import clean, counted, digits, grouped, number, percent, with_interval
+from forwhy.report.writing import counted, digits, grouped, number, percent, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
-WIDTH = 360
-"""Of a drawing, in CSS pixels: it fits a phone, and on a desktop three stand beside each other."""
 LABELS, LABEL = 118, 18
 """Pixels left of a drawing whose rows are named, and characters of a row's name."""
 ROW = 17
@@ -44,16 +35,6 @@ CURVES = {
     ("explainer", "valid", "gain"): "Explainer: information gain on validation pairs, nats per token",
 }
 """(stage, part, metric) of metrics.jsonl -> title; with these, each book's perplexity is drawn."""
-
-
-class Panel(NamedTuple):
-    """One drawing."""
-
-    title: str
-    svg: str
-    """Markup, escaped."""
-    words: str
-    """What it shows, for a screen reader."""
 
 
 class Bar(NamedTuple):
@@ -156,8 +137,8 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
     """A run filled and thick; its controls open and thin, or its sides, which are named otherwise than it."""
     places = np.arange(len(bars)) + 0.6 * np.array([bar.run for bar in bars])
     controls = [not against_zero and bar.label != bar.name for bar in bars]
-    with _style(f"intervals {metric}"):
-        axes = _axes(30 + round(ROW * (places[-1] + 1)), LABELS)
+    with styled(f"intervals {metric}"):
+        axes = new_axes(30 + round(ROW * (places[-1] + 1)), LABELS)
         for place, bar, control in zip(places, bars, controls, strict=True):
             ink = colour(bar.run)
             axes.plot(bar.ends, [place, place], color=ink, linewidth=1.2 if control else 2.4, clip_on=False)
@@ -169,7 +150,7 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
             axes.axvline(0, color=QUIET, linewidth=1)
         _name_rows(axes, places, [bar.label for bar in bars], controls)
         axes.set_ylim(places[-1] + 0.7, -0.7)
-        svg = _svg(axes)
+        svg = svg_of(axes)
     words = [
         f"{bar.name}{f', {bar.label}' if bar.label != bar.name else ''}: {with_interval(bar.value, bar.ends)}"
         for bar in bars
@@ -177,14 +158,8 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
     return Panel(metric, svg, "; ".join(words))
 
 
-def _short(label: str, most: int = LABEL) -> str:
-    """A cleaned label on one line of at most so many characters."""
-    line = " ".join(clean(label).split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "\u2026"
-
-
 def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Sequence[bool]) -> None:
-    axes.set_yticks(places, [_short(label) for label in labels])
+    axes.set_yticks(places, [shortened(label, LABEL) for label in labels])
     for tick, is_quiet in zip(axes.get_yticklabels(), quiet, strict=True):
         tick.set_color(QUIET if is_quiet else INK)
     axes.grid(False, axis="y")
@@ -196,8 +171,8 @@ def _curves(
 ) -> Panel:
     """A line of steps and values for each of these runs, by position."""
     words = []
-    with _style(title):
-        axes = _axes(190)
+    with styled(title):
+        axes = new_axes(190)
         for run, line in lines.items():
             steps, values = zip(*line, strict=True)
             marker = "o" if len(steps) < 20 else ""
@@ -208,13 +183,13 @@ def _curves(
             axes.set_ylim(0, 1.08 * axes.dataLim.y1)
         axes.locator_params(nbins=5)
         axes.locator_params(axis="x", integer=True)
-        return Panel(title, _svg(axes), "; ".join(words))
+        return Panel(title, svg_of(axes), "; ".join(words))
 
 
 def _usage(book: str, runs: Sequence[Examined]) -> Panel:
     words = []
-    with _style(f"usage {book}"):
-        axes = _axes(190)
+    with styled(f"usage {book}"):
+        axes = new_axes(190)
         for position, run in enumerate(runs):
             counts = np.sort(np.asarray(run.usage.get(book, ()), dtype=np.float64))[::-1]
             if counts.any():
@@ -226,99 +201,4 @@ def _usage(book: str, runs: Sequence[Examined]) -> Panel:
         axes.set_xlim(0, 100)
         axes.set_ylim(bottom=0)
         axes.locator_params(nbins=5)
-        return Panel(_words(book), _svg(axes), "; ".join(words))
-
-
-# --- from matplotlib to the page
-
-RUNS = 6
-"""Colours of runs (Okabe and Ito 2008, told apart by the colour-blind); a seventh run has the first again."""
-
-# Stand-ins that matplotlib takes for colours; the style sheet has one set for light and one for dark.
-INK, QUIET, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
-_VARIABLES = {
-    INK: "var(--ink)",
-    QUIET: "var(--quiet)",
-    LINE: "var(--line)",
-    PAPER: "var(--paper)",
-    "#050500": "var(--run0)",
-    "#050501": "var(--run1)",
-    "#050502": "var(--run2)",
-    "#050503": "var(--run3)",
-    "#050504": "var(--run4)",
-    "#050505": "var(--run5)",
-}
-
-_COLOUR = re.compile(r"((?:fill|stroke): ?)(#\w{6})\b")
-_NUMBERS = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[^"]*')
-_LONG = re.compile(r"(\.\d\d)\d+")
-_UNUSED = re.compile(
-    # The style would hold for the whole page; what nothing refers to needs no id.
-    r'<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|(?<=<g) id="[^"]*"|<g id="[^"]*"/>'
-    r'| transform="rotate\(-0 [^"]*"',
-    re.DOTALL,
-)
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.edgecolor": LINE,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "axes.formatter.useoffset": False,
-}
-
-
-def colour(run: int) -> str:
-    """The colour of a run, the same in every drawing."""
-    return f"#0505{run % RUNS:02x}"
-
-
-@contextmanager
-def _style(name: str) -> Iterator[None]:
-    """Matplotlib's settings while a drawing is made; its name keeps its ids apart from the other drawings'."""
-    import matplotlib
-
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # the browser draws the text, in its own fonts
-        yield
-
-
-def _axes(height: int, left: int = 44) -> "Axes":
-    """Axes `WIDTH` wide and `height` high, in CSS pixels, with `left` of it for the labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-    figure.patch.set_visible(False)
-    bottom = 22 / height
-    place = (left / WIDTH, bottom, 1 - (left + 14) / WIDTH, 1 - bottom - 8 / height)
-    return figure.add_axes(place, facecolor="none")
-
-
-def _svg(axes: "Axes") -> str:
-    """The `<svg>` element in the page's fonts and colours."""
-    stream = io.StringIO()
-    cast("Figure", axes.figure).savefig(
-        stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
-    text = stream.getvalue()
-    text = _UNUSED.sub("", text[text.index("<svg ") :])
-    text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)
-    text = re.sub(r"\s*\n\s*", " ", text).replace("xlink:href=", "href=")
-    text = _NUMBERS.sub(lambda found: _LONG.sub(r"\1", found[0]), text)
-    return _COLOUR.sub(lambda found: found[1] + _VARIABLES.get(found[2], found[2]), text).strip()
+        return Panel(_words(book), svg_of(axes), "; ".join(words))

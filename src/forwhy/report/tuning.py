@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from forwhy.atomic import write_text
-from forwhy.report.figures import QUIET, Panel, _axes, _style, _svg, colour
+from forwhy.report.drawing import QUIET, Panel, colour, new_axes, styled, svg_of
 from forwhy.report.page import filled
 
 
@@ -67,8 +67,8 @@ def write_tuning(path: Path, found: Tuned) -> None:
 def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], best: Tried | None) -> Panel:
     """The metric over the values of an option; the best trial is large."""
     choices = sorted(set(given), key=lambda value: (str(type(value)), value))
-    with _style(title):
-        axes = _axes(190)
+    with styled(title):
+        axes = new_axes(190)
         for it, value in zip(good, given, strict=True):
             ink, size = (colour(0), 8) if it == best else (QUIET, 4)
             place = choices.index(value) if scale == "choices" else value
@@ -85,4 +85,4 @@ def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], 
         else:
             axes.locator_params(axis="x", nbins=5, integer=isinstance(given[0], int))
         values = [it.value or 0.0 for it in good]
-        return Panel(title, _svg(axes), f"{len(good)} trials from {min(values):.4f} to {max(values):.4f}")
+        return Panel(title, svg_of(axes), f"{len(good)} trials from {min(values):.4f} to {max(values):.4f}")
