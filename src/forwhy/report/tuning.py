@@ -58,10 +58,10 @@ def shown(value: object) -> str:
 def write_tuning(path: Path, found: Tuned) -> None:
     """Write one self-contained page, whole or not at all; it loads nothing and has no script."""
     good = [it for it in found.tried if it.value is not None]
-    panels = [_panel("trial", "linear", [int(it.folder) for it in good], good, found.best)]
+    drawings = [_panel("trial", "linear", [int(it.folder) for it in good], good, found.best)]
     for key, scale in found.scales.items():
-        panels.append(_panel(key, scale, [it.options[key] for it in good], good, found.best))
-    write_text(path, filled("tuning.html", found=found, panels=panels, shown=shown))
+        drawings.append(_panel(key, scale, [it.options[key] for it in good], good, found.best))
+    write_text(path, filled("tuning.html", found=found, drawings=drawings, shown=shown))
 
 
 def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], best: Tried | None) -> Panel:
