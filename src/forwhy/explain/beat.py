@@ -84,20 +84,14 @@ class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
 
     def content(self) -> Content:
         """Also the word that each code starts at, as a number and, to be read, as text."""
-        whole, decode = super().content(), self.reader.prompt.decode
-        ids = {f"{_START}{book}": np.asarray(starts, np.int32) for book, starts in self.starts.items()}
-        words = {
-            book: [decode([number]).strip() if number >= 0 else "" for number in starts]
-            for book, starts in self.starts.items()
-        }
+        whole, decode, ids, words = super().content(), self.reader.prompt.decode, {}, {}
+        for book, starts in self.starts.items():
+            ids[f"{_START}{book}"] = np.asarray(starts, np.int32)
+            words[book] = [decode([number]).strip() if number >= 0 else "" for number in starts]
         return replace(whole, config={**whole.config, "start_words": words}, tensors={**whole.tensors, **ids})
 
     def _reopen(self, stored: Artifact) -> None:
-        self.starts = {
-            name.removeprefix(_START): ids.tolist()
-            for name, ids in stored.tensors.items()
-            if name.startswith(_START)
-        }
+        self.starts = {book: ids.tolist() for book, ids in stored.group(_START).items()}
         super()._reopen(stored)
 
 

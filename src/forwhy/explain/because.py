@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from forwhy.artifact import Artifact, Content
-from forwhy.bridge.prompt import Row, buckets
+from forwhy.bridge.prompt import Row
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig
@@ -45,8 +45,6 @@ _NAMED = 4
 """Statements in a sentence that is made of them, at most."""
 _SHARP = 10.0
 """How sharply a margin ends, per nat."""
-_DESCRIBING = 1 << 16
-"""A number that no epoch has: the order of descriptions is drawn with it."""
 
 
 class BecauseExplainer(BeatExplainer):
@@ -101,17 +99,13 @@ class BecauseExplainer(BeatExplainer):
         task = super()._task(dataset)
         if self.config.contrast:
             pairs = self._usable(dataset, "train", self.config.train_pairs)
-            order = np.random.default_rng(self.config.seed).permutation(len(pairs))
-            others = np.empty_like(order)
-            others[order] = np.roll(order, 1)
-            dealt = self._rows(self._scored(pairs, pairs.users[others], pairs.items[others]))
-            self._others = dict(zip(task.train, dealt, strict=True))
-        return _BecauseTask(self, task.train, task.valid, task.strangers, self._descriptions(dataset))
+            self._others = dict(zip(task.train, self._rows(self._as_others(pairs)), strict=True))
+        task.descriptions = self._descriptions(dataset)
+        return task
 
     def _identity(self, dataset: Dataset, task: ReadingTask) -> str:
         """Also of the texts that describe."""
-        descriptions = task.descriptions if isinstance(task, _BecauseTask) else ()
-        return hashlib.sha256(f"{super()._identity(dataset, task)}{descriptions!r}".encode()).hexdigest()
+        return hashlib.sha256(f"{super()._identity(dataset, task)}{task.descriptions!r}".encode()).hexdigest()
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """As of BEAT; with `contrast` also how much of the margin a text lacks before another pair's prompt."""
@@ -340,27 +334,6 @@ class BecauseExplainer(BeatExplainer):
         halves = (stored.group(f"expected.{half}.") for half in (0, 1))
         self._knowledge.expected = [LinearMap(**parts) for parts in halves if parts]
         super()._reopen(stored)
-
-
-class _BecauseTask(ReadingTask):
-    """Descriptions in the first epoch, then the explained pairs in every one."""
-
-    def __init__(
-        self,
-        explainer: BecauseExplainer,
-        train: Sequence[Row],
-        valid: Sequence[Row],
-        strangers: Sequence[Row],
-        descriptions: Sequence[Row],
-    ) -> None:
-        super().__init__(explainer, train, valid, strangers)
-        self.descriptions = descriptions
-
-    def batches(self, epoch: int) -> list[list[Row]]:
-        """Batches of similar length; those of descriptions come first."""
-        described = self.descriptions if epoch == 0 else ()
-        config = self.config
-        return buckets(described, config.batch_size, config.seed, _DESCRIBING) + super().batches(epoch)
 
 
 def _caveat(told: Sequence[StatementEvidence]) -> str:

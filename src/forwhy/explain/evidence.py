@@ -172,19 +172,11 @@ def best_phrases(tokens: Sequence[TokenEvidence]) -> list[str]:
     return list(dict.fromkeys(token.gloss[0] for token in ranked if token.gloss))[:_PHRASES]
 
 
-def most_alike(vectors_nW: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-    """The rows after the first whose cosine with the first is largest: (row, cosine), the best first."""
-    unit_nW = vectors_nW / np.maximum(np.linalg.norm(vectors_nW, axis=1, keepdims=True), 1e-12)
-    likeness = unit_nW[1:] @ unit_nW[0]
-    best = np.argsort(-likeness, kind="stable")[:count]
-    return [(int(row) + 1, float(likeness[row])) for row in best]
-
-
 def nearest(known: Representations, subject: Subject) -> list[ItemEvidence]:
-    """Items of the history whose vectors are most like that of the explained item."""
+    """Items of the history whose vectors are most like that of the explained item, the best first."""
     things = list(dict.fromkeys([subject.item, *subject.seen]))
-    if len(things) == 1:
-        return []
-    ids, titles = known.catalogue.items.values, known.catalogue.titles
-    alike = most_alike(known.item_vectors(things), _ITEMS)
-    return [ItemEvidence(ids[things[row]], titles[things[row]], cosine) for row, cosine in alike]
+    ids, titles, vectors_nW = known.catalogue.items.values, known.catalogue.titles, known.item_vectors(things)
+    unit_nW = vectors_nW / np.maximum(np.linalg.norm(vectors_nW, axis=1, keepdims=True), 1e-12)
+    cosines = (unit_nW[1:] @ unit_nW[0]).tolist()
+    best = sorted(zip(things[1:], cosines, strict=True), key=lambda pair: -pair[1])[:_ITEMS]
+    return [ItemEvidence(ids[item], titles[item], cosine) for item, cosine in best]

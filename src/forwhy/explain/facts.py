@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from forwhy.data.histories import Catalogue
 from forwhy.data.intents import GENERIC, phrases_from_profile, telling_words
 from forwhy.text.hostile import clean
 from forwhy.text.statements import KnownStatements, PairStatements, Statement
-from forwhy.vocabulary.newcomers import Newcomer
 
 _STEM = 6
 """Letters that words of one stem share, roughly: "visual" and "visually"."""
@@ -28,16 +26,7 @@ class Facts:
 
     def __init__(self, catalogue: Catalogue, known: KnownStatements) -> None:
         """Who took what stands in the catalogue; `known` is what is said."""
-        self.catalogue, self._known = catalogue, known
-
-    def meeting(self, about: str) -> Self:
-        """Also of a newcomer, by a text about them."""
-        return type(self)(self.catalogue, self._known.meeting(about))
-
-    def offering(self, catalogue: Catalogue, item: Newcomer) -> Self:
-        """Also of an item more, the last one of `catalogue`."""
-        last = len(catalogue.items) - 1
-        return type(self)(catalogue, self._known.told_of(last, item.title, item.text))
+        self.catalogue, self.known = catalogue, known
 
     @cached_property
     def takers(self) -> list[NDArray[np.int64]]:
@@ -56,15 +45,10 @@ class Facts:
     @lru_cache(maxsize=4096)  # noqa: B019 - an item is asked about again and again, and facts live with their explainer
     def of(self, user: int | None, item: int) -> PairStatements:
         """Statements about both sides but titles, and but those about the item that are of what the user dislikes."""
-        known, averse = self._known.of(user, item), self.dislikes(user)
-        return PairStatements(
-            [
-                one
-                for one in known.item
-                if one.source != "title" and not any(_is_about(thing, one.text) for thing in averse)
-            ],
-            known.user,
-        )
+        known, averse = self.known.of(user, item), self.known.dislikes("user", user)
+        told = (one for one in known.item if one.source != "title")
+        kept = [one for one in told if not any(_is_about(thing, one.text) for thing in averse)]
+        return PairStatements(kept, known.user)
 
     def rarity(self, statement: str) -> float:
         """How much it tells that something is said of an item: less, the more items it is said of."""
@@ -73,31 +57,25 @@ class Facts:
     @cached_property
     def _owners(self) -> Counter[str]:
         """Statement -> how many items it is said of."""
-        return Counter(map(str.casefold, self._known.table.filter(side="item")["text"]))
+        return Counter(map(str.casefold, self.known.table.filter(side="item")["text"]))
 
     @cached_property
     def _rarity(self) -> dict[str, float]:
         """How much a word that two statements have in common tells: less, the more statements about items have it."""
-        counts: Counter[str] = Counter()
-        told = self._known.table.filter(side="item")["text"].to_list()
-        for text in told:
-            counts.update(stems(text))
+        told = self.known.table.filter(side="item")["text"].to_list()
+        counts = Counter(word for text in told for word in stems(text))
         return {word: float(np.log(len(told) / count)) for word, count in counts.items()}
 
     def common(self, one: str, other: str) -> float:
         """How much two texts have in common; 0: nothing."""
         return sum(self._rarity.get(word, 0.0) for word in stems(one) & stems(other))
 
-    def dislikes(self, user: int | None) -> list[str]:
-        """What a user dislikes."""
-        return self._known.dislikes("user", user)
-
     def caveat(self, user: int | None, item: int) -> tuple[str, str] | None:
         """What the user dislikes, and what others dislike in the item, that share most words and are of one thing."""
         pairs = [
             (len(stems(mine) & stems(theirs)), mine, theirs)
-            for mine in self.dislikes(user)
-            for theirs in self._known.dislikes("item", item)
+            for mine in self.known.dislikes("user", user)
+            for theirs in self.known.dislikes("item", item)
         ]
         _, mine, theirs = max(pairs, key=lambda pair: pair[0], default=(0, "", ""))
         return (mine, theirs) if _is_about(mine, theirs) else None
@@ -105,10 +83,9 @@ class Facts:
     def name(self, items: Sequence[int]) -> str:
         """Titles between quotation marks, or ids where there are none."""
         ids, titles = self.catalogue.items.values, self.catalogue.titles
-        names = [
-            quoted(titles[one], _TITLE) if titles[one].strip() else clean(str(ids[one]), _TITLE)
-            for one in items
-        ]
+        names = (
+            quoted(it, _TITLE) if (it := titles[n]).strip() else clean(str(ids[n]), _TITLE) for n in items
+        )
         return " and ".join(names)
 
 

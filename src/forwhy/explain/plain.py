@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import polars as pl
@@ -60,11 +60,9 @@ class Scores(Protocol):
         self, user: str | int | None, item: str | int, *, history: Sequence[str | int] | None = None
     ) -> Because:
         """What carries the score of an item."""
-        ...
 
     def newcomer_of(self, about: str, history: Sequence[str | int] = ()) -> Newcomer:
         """Words of somebody new, by a text about them."""
-        ...
 
     def changed(
         self,
@@ -75,15 +73,12 @@ class Scores(Protocol):
         swap: Mapping[str, str] | None = None,
     ) -> Self:
         """The recommender with words of people taken out or exchanged."""
-        ...
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """The recommender, to whom any history is that of a newcomer."""
-        ...
 
     def offering(self, text: str) -> tuple[Self, Newcomer]:
         """The recommender with an item more, and its words."""
-        ...
 
 
 class PlainExplainer(Shown, Explains):
@@ -116,15 +111,16 @@ class PlainExplainer(Shown, Explains):
 
     def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
         newcomer = self.known.newcomer_of(about, history)
-        return self._with(newcomer, self.known.meeting(newcomer), self._facts.meeting(about))
+        return self._with(newcomer, self.known.meeting(newcomer), self._facts.known.meeting(about))
 
     def _offering(self, text: str) -> Self:
         scores, item = self.known.offering(text)
-        return self._with(item, scores, self._facts.offering(scores.catalogue, item))
+        last = len(scores.catalogue.items) - 1
+        return self._with(item, scores, self._facts.known.told_of(last, item.title, item.text))
 
-    def _with(self, newcomer: Newcomer, scores: Scores, facts: Facts) -> Self:
+    def _with(self, newcomer: Newcomer, scores: Scores, told: KnownStatements) -> Self:
         found = type(self)(scores, self._dataset)
-        found.newcomers, found._facts = (*self.newcomers, newcomer), facts
+        found.newcomers, found._facts = (*self.newcomers, newcomer), Facts(scores.catalogue, told)
         return found
 
     def stream(self, pair: ExternalPair | None = None, **how: Any) -> Iterator[str]:  # noqa: ANN401 - as `explain`
@@ -140,9 +136,8 @@ class PlainExplainer(Shown, Explains):
     def _explained(self, scores: Scores, user: int | None, item: int, history: list[int]) -> Explanation:
         ids, known = scores.catalogue, getattr(scores, "behaviour", None)
         if user is None:
-            because = scores.because(
-                None, ids.items.values[item], history=[ids.items.values[one] for one in history]
-            )
+            taken = [ids.items.values[one] for one in history]
+            because = scores.because(None, ids.items.values[item], history=taken)
         else:
             because = scores.because(ids.users.values[user], ids.items.values[item])
             history = ids.histories[user].tolist()
@@ -168,8 +163,7 @@ def tokens_of(because: Because, known: object) -> list[TokenEvidence]:
     return [TokenEvidence(name, side, list(glosses[name])) for name, side in sides.items()]
 
 
-@dataclass(frozen=True)
-class _Shared:
+class _Shared(NamedTuple):
     """Something that is said of an item and of these items of a history, which has so many as a whole."""
 
     said: Statement
@@ -202,25 +196,19 @@ class _Told:
 
     def _rest_on(self, text: str, source: str, item: int | None) -> str:
         """The id of a statement about an item, or (None) about the user; each is kept once."""
-        ids = self.facts.catalogue
-        about = (
-            ids.items.values[item]
-            if item is not None
-            else ""
-            if self.user is None
-            else ids.users.values[self.user]
-        )
         side: Side = "user" if item is None else "item"
-        same = (one.id for one in self.statements if (one.side, one.text, one.about) == (side, text, about))
-        name = next(same, f"{side[0]}{1 + sum(one.side == side for one in self.statements)}")
-        if all(one.id != name for one in self.statements):
-            self.statements.append(StatementEvidence(name, side, text, source, about, 1.0))
+        number = self.user if item is None else item
+        about = "" if number is None else self.facts.catalogue.ids(side).values[number]
+        for one in self.statements:
+            if (one.side, one.text, one.about) == (side, text, about):
+                return one.id
+        name = f"{side[0]}{1 + sum(one.side == side for one in self.statements)}"
+        self.statements.append(StatementEvidence(name, side, text, source, about, 1.0))
         return name
 
     def _say(self, sentence: str, *evidence: str) -> None:
-        self.claims.append(
-            Claim(f"{sentence[:1].upper()}{sentence[1:]}.", list(dict.fromkeys(evidence)), 1.0)
-        )
+        text = f"{sentence[:1].upper()}{sentence[1:]}."
+        self.claims.append(Claim(text, list(dict.fromkeys(evidence)), 1.0))
 
     def _name(self, items: list[int]) -> str:
         """Names of items of the history, or, where they were just named, a word for them."""
@@ -232,10 +220,7 @@ class _Told:
     # --- who took what
 
     def _behind(self, because: Because, seen: list[int]) -> list[int]:
-        """At most two items of the history that carried the score, those first that others took with the item.
-
-        Where nothing of the history carried it, those that most people took with the item.
-        """
+        """At most two items that carried the score or, where none did, that most people took with the item."""
         index = self.facts.catalogue.items.index
         both = {one: len(self.facts.together([one, self.item], self.user)) for one in seen}
         ranked = [one for one in (index(share.item_id) for share in because.items) if one in both][:_BEHIND]
@@ -269,10 +254,8 @@ class _Told:
         """What of the history carried the score, where hardly anybody took both."""
         if not behind:
             return False
-        names = self.facts.name(behind)
-        does = ("shares words" if len(behind) == 1 else "share words") + " with it"
-        if because.kind != "words":
-            does = "speaks for it" if len(behind) == 1 else "speak for it"
+        names, s = self.facts.name(behind), "s" if len(behind) == 1 else ""
+        does = f"share{s} words with it" if because.kind == "words" else f"speak{s} for it"
         sentence = f"you took {self._name(behind)}, which {does}"
         self._say(sentence, self._rest_on(f"took {names}", "interactions", None))
         return True
@@ -308,27 +291,19 @@ class _Told:
         return best if best is not None and best.items else None
 
     def _liking(self, glosses: set[str], shared: _Shared | None) -> bool:
-        """Says what has most in common with what the user likes; else what is shared, or what the words stand for.
-
-        Returns:
-            Whether that is what it shares with what the user took.
-        """
+        """Says what has most in common with what the user likes, else what words stand for; whether it is `shared`."""
         known = self.facts.of(self.user, self.item)
-        likes: list[Statement | None] = [*known.user, None]
-        pairs = [
-            (
-                0.0 if one is None else self.facts.common(one.text, said.text),
-                shared is not None and said == shared.said,
-                said.text.casefold() in glosses,
-                one,
-                said,
-            )
-            for said in known.item
-            for one in likes
-        ]
+        pairs: list[tuple[Statement, Statement | None]]
+        pairs = [(said, one) for said in known.item for one in (*known.user, None)]
         if not pairs:
             return False
-        common, is_shared, _, liked, said = max(pairs, key=lambda pair: pair[:3])
+
+        def worth(said: Statement, liked: Statement | None) -> tuple[float, bool, bool]:
+            common = 0.0 if liked is None else self.facts.common(liked.text, said.text)
+            return common, shared is not None and said == shared.said, said.text.casefold() in glosses
+
+        said, liked = max(pairs, key=lambda pair: worth(*pair))
+        common, is_shared, _ = worth(said, liked)
         self._say_of(said, shared if is_shared else None, liked if common else None)
         return is_shared
 
@@ -341,14 +316,11 @@ class _Told:
             sentence = f"{liking(liked)}, and {sentence}"
         if shared is not None:
             count, whole = len(shared.items), shared.whole
-            things = (
-                f"{count} of the {whole} things you took" if count < whole else f"all {whole} things you took"
-            )
-            if count == 1:
-                things = f"{self._name(shared.items)}, which you took"
+            some = f"{count} of the" if count < whole else "all"
+            things = f"{self._name(shared.items)}, which" if count == 1 else f"{some} {whole} things"
             verb = "of" if said.source == "item" else "is" if count == 1 else "are"
             evidence += [self._rest_on(said.text, said.source, one) for one in shared.items[-_BEHIND:]]
-            sentence += f", as {verb} {things}"
+            sentence += f", as {verb} {things} you took"
         self._say(sentence, *evidence)
 
     def _caveat(self) -> None:

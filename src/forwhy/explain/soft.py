@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -27,7 +28,7 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Numbers, Prompt, Row, buckets
 from forwhy.bridge.reader import Reader
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
 from forwhy.explain.base import Explainer, KnownT
 from forwhy.explain.evidence import Attention, ExternalPair, Subject
@@ -41,6 +42,8 @@ _BRIDGE = "bridge."
 _HIDDEN_TOGETHER = 39
 """Rows per batch of texts with a token hidden."""
 _OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
+_DESCRIBING = 1 << 16
+"""A number that no epoch has: the order of descriptions is drawn with it."""
 
 
 class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
@@ -99,16 +102,14 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         self._reader.bridge.eval()
 
     def _identity(self, dataset: Dataset, task: ReadingTask) -> str:
-        """A hash of all that the result depends on: a checkpoint of anything else is not continued.
-
-        The data, options and model; the rows, in which codes or vectors, titles, profiles and texts stand; and the
-        start of the bridge, in which the books stand. Its task tokens follow from the options.
-        """
+        """A hash of all that the result depends on: a checkpoint of anything else is not continued."""
         whole = f"{dataset.fingerprint}{self.config.identity()}{self.reader.identity()}"
         digest = hashlib.sha256(whole.encode())
         for row in (*task.train, *task.valid, *task.strangers):
             digest.update(repr(row).encode())
-        bridge = self.reader.bridge
+        bridge = (
+            self.reader.bridge
+        )  # its start, in which the books stand; task tokens follow from the options
         for name, tensor in (*bridge.named_parameters(), *bridge.named_buffers()):
             if name != "task_TD":
                 digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
@@ -121,12 +122,16 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         valid = self._usable(dataset, "valid", config.validation_pairs)
         strangers: list[Subject] = []
         if config.validation_gain:
-            order = np.random.default_rng(config.seed).permutation(len(valid))
-            others = np.empty_like(order)
-            others[order] = np.roll(order, 1)
-            strangers = self._scored(valid, valid.users[others], valid.items[others])
+            strangers = self._as_others(valid)
         rows = [self._rows(part) for part in (self._scored(train_pairs), self._scored(valid), strangers)]
         return ReadingTask(self, *rows)
+
+    def _as_others(self, pairs: Pairs) -> list[Subject]:
+        """Each pair's text read as another pair's, dealt by the seed."""
+        order = np.random.default_rng(self.config.seed).permutation(len(pairs))
+        others = np.empty_like(order)
+        others[order] = np.roll(order, 1)
+        return self._scored(pairs, pairs.users[others], pairs.items[others])
 
     def _row(self, subject: Subject) -> Row:
         user, item = self._standing(subject)
@@ -135,10 +140,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
     # --- explaining
 
     def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
-        """What each text loses with a token hidden: its place stays, the model may not look at it.
-
-        Cost: K + 1 readings of each text.
-        """
+        """What each text loses with a token hidden, whose place stays: K + 1 readings of each text."""
         rows, prompt = self._rows(subjects), self.reader.prompt
         if not rows:
             return []
@@ -158,9 +160,8 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         _, (subject,) = self._subjects(pair, {})
         (told,) = self._told([subject], contributions=True)
         if not told.text.strip():
-            raise UserError(
-                f"user {pair[0]!r}, item {pair[1]!r}: the model writes nothing, so it looks at nothing"
-            )
+            who = f"user {pair[0]!r}, item {pair[1]!r}"
+            raise UserError(f"{who}: the model writes nothing, so it looks at nothing")
         subject, prompt = replace(subject, text=told.text), self.reader.prompt
         row = self._row(subject)
         shares_NT, soft_K = self.reader.attention(row)
@@ -192,13 +193,8 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
 
     def _reopen(self, stored: Artifact) -> None:
         self._open(self._backbone(stored))
-        self.reader.bridge.load_state_dict(
-            {
-                name.removeprefix(_BRIDGE): torch.from_numpy(value)
-                for name, value in stored.tensors.items()
-                if name.startswith(_BRIDGE)
-            }
-        )
+        state = {name: torch.from_numpy(value) for name, value in stored.group(_BRIDGE).items()}
+        self.reader.bridge.load_state_dict(state)
 
 
 def _words(prompt: Prompt, target: Sequence[int]) -> list[tuple[str, slice]]:
@@ -213,36 +209,32 @@ def _words(prompt: Prompt, target: Sequence[int]) -> list[tuple[str, slice]]:
 class ReadingTask(Task[list[Row]]):
     """What an explainer's loss asks for, minimised over its bridge only."""
 
-    def __init__(
-        self,
-        explainer: SoftExplainer[Any, Any],
-        train: Sequence[Row],
-        valid: Sequence[Row],
-        strangers: Sequence[Row],
-    ) -> None:
-        """`strangers`: the validation texts, read as other pairs; empty where the gain is not asked for."""
+    descriptions: Sequence[Row] = ()
+    """Rows that are read once, before the explained pairs."""
+
+    def __init__(self, explainer: SoftExplainer[Any, Any], *rows: Sequence[Row]) -> None:
+        """`rows`: of training, of validation, and of validation read as other pairs', for the gain."""
         self.explainer, self.reader, self.config = explainer, explainer.reader, explainer.config
         self.module = self.reader.bridge
-        self.train, self.valid, self.strangers = train, valid, strangers
+        self.train, self.valid, self.strangers = rows
 
     def optimizer(self) -> Optimizer:
         """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
-        config = self.config
-        groups: dict[str, dict[str, Any]] = {}
+        config, groups = self.config, defaultdict[str, list[Tensor]](list)
         for name, parameter in self.module.named_parameters():
-            kind = _kind(name, parameter)
-            decay = config.weight_decay if kind == "matrix" else 0.0
-            group = {
-                "params": [],
-                "lr": config.lr * getattr(config, f"{kind}_rate", 1.0),
-                "weight_decay": decay,
-            }
-            groups.setdefault(kind, group)["params"].append(parameter)
-        return torch.optim.AdamW(groups.values())
+            groups[_kind(name, parameter)].append(parameter)
+        rates = {kind: config.lr * getattr(config, f"{kind}_rate", 1.0) for kind in groups}
+        decays = {"matrix": config.weight_decay}
+        return torch.optim.AdamW(
+            {"params": those, "lr": rates[kind], "weight_decay": decays.get(kind, 0.0)}
+            for kind, those in groups.items()
+        )
 
     def batches(self, epoch: int) -> list[list[Row]]:
-        """Batches of similar length."""
-        return buckets(self.train, self.config.batch_size, self.config.seed, epoch)
+        """Batches of similar length; those of descriptions come first."""
+        size, seed = self.config.batch_size, self.config.seed
+        described = buckets(self.descriptions if epoch == 0 else (), size, seed, _DESCRIBING)
+        return described + buckets(self.train, size, seed, epoch)
 
     def weight(self, batch: list[Row]) -> float:
         """Target tokens: the loss is a mean over them."""
