@@ -156,7 +156,7 @@ def test_an_exchanged_token_reads_as_the_other(kind: str, request: pytest.Fixtur
 def test_the_model_cannot_see_what_is_taken_out(explainer: BeatExplainer, town: Dataset) -> None:
     """Whatever stood at the hidden place, the model says the same of it, alone or in a batch."""
     tokens = explainer.known.token_names("user", 2)
-    changed = explainer._changed(explainer._subjects((2, 4), {})[1], [tokens[3]], None)
+    changed = explainer._changed(explainer._subjects((2, 4), {})[1], {"without": [tokens[3]], "swap": None})
     row = changed._row(changed._subjects((2, 4), {})[1][0])
     assert row.hidden == (3,)
     others = [replace(row, user=(*row.user[:3], code, *row.user[4:])) for code in range(8)]

@@ -85,7 +85,7 @@ class Explains(ABC):
         """Why each user would like the item; greedy, so a pair gets the same text in any batch.
 
         Args:
-            pairs: One (user, item) of external ids, several, or `Pairs` of internal numbers.
+            pairs: See :data:`AskedPairs`.
             contributions: Also measure each token's worth, where a model reads tokens: one more reading of each text
                 per token and one of all.
             without: Tokens of the users that the model may not look at and that count nothing in the score.
@@ -126,24 +126,17 @@ class Explains(ABC):
 
     def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
         """This explainer, to which any history, also an empty one, is that of somebody with these items and words."""
-        raise self._reads_none()
+        return self._offering(about)
 
     def _offering(self, text: str) -> Self:
         """This explainer with an item more, the catalogue's last one, which nobody took."""
-        raise self._reads_none()
-
-    def _reads_none(self) -> UserError:
-        return UserError(
+        raise UserError(
             f"{self.stands} are not made from texts: name an item and a user or a history, or ask a run of because, or "
             "of beat with vocabulary.text_first = 3"
         )
 
     def _asked(self, pairs: AskedPairs | None, who: Who) -> tuple[Self, list[Person]]:
-        """Who is asked about, and an explainer that knows them.
-
-        Raises:
-            UserError: Neither pairs, nor somebody and an item, or both; an unknown id.
-        """
+        """Who is asked about, and an explainer that knows them."""
         if pairs is None:
             explainer, who = self.introduced(**who)
             return explainer, [_one(explainer.known.catalogue, who)]

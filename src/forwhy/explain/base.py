@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 KnownT = TypeVar("KnownT", bound=Representations)
 RowT = TypeVar("RowT")
 PartT = TypeVar("PartT")
+Numbers = NDArray[np.int64] | None
+"""[n] internal numbers that are read in place of the pairs' own."""
 _DTYPES: Mapping[str, DType] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     """Says in words why a user would like an item, and what that rests on.
 
-    A user is known from training, or comes with a history of items; a user or item without any training interaction is
-    refused with the remedy. A new explainer begins with :class:`SoftExplainer`, whose model reads vectors, or
-    :class:`SpokenExplainer`, whose model reads words; they leave it a handful of methods.
+    A new explainer begins with :class:`SoftExplainer`, whose model reads vectors, or :class:`SpokenExplainer`, whose
+    model reads words; they leave it a handful of methods.
     """
 
     kind = "explainer"
@@ -100,8 +101,7 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
         """Learn from explained training pairs; begins with :meth:`_take_up`.
 
-        `known` was learned on the same users and items; `folder` is for metrics.jsonl and the checkpoint: run again
-        with it, a killed training continues. Profiles are read where the prompt shows them.
+        `folder` is for metrics.jsonl and the checkpoint: run again with it, a killed training continues.
 
         Raises:
             UserError: Other users or items than those known, no explanations, or no model.
@@ -161,22 +161,14 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         return pairs.select(np.sort(drawn))
 
     def _scored(
-        self,
-        pairs: Pairs,
-        user_rows: NDArray[np.int64] | None = None,
-        item_rows: NDArray[np.int64] | None = None,
-        titled: bool = False,
+        self, pairs: Pairs, user_rows: Numbers = None, item_rows: Numbers = None, titled: bool = False
     ) -> list[Subject]:
-        """Pairs with their texts, read as these users and items; titles stay the pairs' own unless `titled`."""
+        """Pairs with their texts; see :meth:`nll`."""
         users = pairs.users if user_rows is None else user_rows
         items = pairs.items if item_rows is None else item_rows
-        named = items if titled else pairs.items
-        return [
-            Subject(user, item, self.known.catalogue.titles[own], text=text)
-            for user, item, own, text in zip(
-                users.tolist(), items.tolist(), named.tolist(), pairs.texts, strict=True
-            )
-        ]
+        named, titles = (items if titled else pairs.items).tolist(), self.known.catalogue.titles
+        read = zip(users.tolist(), items.tolist(), named, pairs.texts, strict=True)
+        return [Subject(user, item, titles[own], text=text) for user, item, own, text in read]
 
     def _profiles(self, subject: Subject) -> dict[Side, str]:
         """Who they are in words; "" where nothing is known, as of a newcomer."""
@@ -197,13 +189,11 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
 
     def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
         subjects = asked_about(self.known, self.stands, asked)
-        return self._changed(subjects, how["without"], how["swap"])._told(subjects, how["contributions"])
+        return self._changed(subjects, how)._told(subjects, how["contributions"])
 
-    def _changed(
-        self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
-    ) -> Self:
+    def _changed(self, subjects: Sequence[Subject], how: Asked) -> Self:
         """This explainer as it reads these users with tokens taken out or exchanged; itself without any."""
-        if without or swap:
+        if how["without"] or how["swap"]:
             raise UserError(
                 f"{self.stands} are no tokens to take out or to swap; ask a run of beat, which has tokens"
             )
@@ -239,7 +229,7 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     ) -> Iterator[str]:
         """The text of one pair in pieces as they come; joined they equal the text of :meth:`explain`."""
         host, subjects = self._subjects(pair, who)
-        return host._changed(subjects, without, swap)._streamed(subjects[0])
+        return host._changed(subjects, Asked(without=without, swap=swap))._streamed(subjects[0])
 
     def unsaid(
         self,
@@ -278,21 +268,12 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         )
 
     def nll(
-        self,
-        pairs: Pairs,
-        user_rows: NDArray[np.int64] | None = None,
-        item_rows: NDArray[np.int64] | None = None,
-        titled: bool = False,
+        self, pairs: Pairs, user_rows: Numbers = None, item_rows: Numbers = None, titled: bool = False
     ) -> NllResult:
-        """NLL of the pairs' texts.
+        """NLL of the pairs' texts, also of pairs that :meth:`explain` refuses. Cost: one reading of each text.
 
-        Takes any pair, also one that :meth:`explain` refuses. Cost: one reading of each text.
-
-        Args:
-            pairs: Internal numbers and the texts to be scored.
-            user_rows: [n] Users who stand in the prompts, profiles and all, in place of the pairs' own.
-            item_rows: [n] Items in place of the pairs' own.
-            titled: A title, where the prompt shows one, is that of the item in place; else it stays the pair's own.
+        `user_rows` and `item_rows` stand in the prompts, profiles and all, in place of the pairs' own; a title stays
+        the pair's own unless `titled`.
 
         Raises:
             UserError: The model tells no probabilities (`can_score`).
@@ -333,10 +314,7 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     ) -> Self:
         """Make it again from its folder, with the frozen model that it was trained with.
 
-        Args:
-            stored: The folder's content.
-            model: Where that model lies, when not where it was (a folder); another model is refused.
-            device: Where to run, when not where it was trained.
+        `model`: the folder where that model lies, when not where it was; `device`: when not where it was trained.
 
         Raises:
             UserError: Another system's explainer; a base model that is missing or another one.

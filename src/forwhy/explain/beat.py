@@ -117,23 +117,16 @@ def _filled(ids_K: NDArray[np.int64], codewords_KM: NDArray[np.float32]) -> list
 
 # --- Semantic alignment regularisation, BEAT eq. 10 and 11.
 #
-# Each word of the explanation is matched with its nearest behaviour token (eq. 10); the cosine between two words'
-# matches should be the cosine between the words (eq. 11). Differences to the released code: only words of the
-# explanation count, each pair i < j once and none with itself, the mean is over pairs that exist, all in float32.
+# Differences to the released code: only words of the explanation count, each pair i < j once and none with itself, the
+# mean is over pairs that exist, all in float32.
 
 
 def sar_loss(words_BTD: Tensor, valid_BT: Tensor, candidates: Tensor, config: SarConfig) -> Tensor:
-    """Mean squared difference of relations over pairs of the batch; 0 where no row has two words.
+    """How far the cosines between words are from those of their nearest tokens: mean squared difference over pairs.
 
-    With `config.average = "sum"` the sum over pairs, by the number of words and ends (the NLL's targets).
-
-    Args:
-        words_BTD: Word embeddings of the explanations (no gradient is taken to them).
-        valid_BT: True at words; each row's words come first.
-        candidates: Projected tokens, [B, C, D] per row or [C, D] for all.
-        config: Metric and sampling; pairs are drawn from torch's global generator.
-
-    Cost: B x T x C x D for matching, B x T x T x D for the relations.
+    0 where no row has two words; with `config.average = "sum"` the sum, by the number of words and ends (the NLL's
+    targets). A row's words come first in `valid_BT`; `candidates` are projected tokens, [B, C, D] per row or [C, D].
+    Pairs are drawn from torch's global generator. Cost: B x T x C x D for matching, B x T x T x D for the relations.
     """
     words_BTD = words_BTD.detach().float()
     matched_BTD = _matched(words_BTD, candidates.float(), config.metric)

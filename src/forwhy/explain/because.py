@@ -1,8 +1,7 @@
 """`because`: a frozen model reads behaviour tokens and what is known in words, and what it says is tied to that.
 
-Statements about the item and of the user stand in the prompt, the nearest to the pair first, never those of the pair's
-own text. The model learns to read the tokens from texts that say who people are and what things are, then from
-explained pairs. A text is cut into claims, and each claim comes back with the statements that support it.
+Statements about the item and of the user stand in the prompt. The model learns to read the tokens from texts that say
+who people are and what things are, then from explained pairs. A text's claims come back with what supports them.
 """
 
 from __future__ import annotations
@@ -178,9 +177,8 @@ class BecauseExplainer(BeatExplainer):
         """A pair as ids; with each turn another statement about the item stands first."""
         shown, ids = self.config.shown, list[int]()
         said = _said(self.knowledge.of(subject))
-        limits = {"item": shown.item, "user": shown.user, "taken": shown.taken}
         for kind, label in _LISTED.items():
-            listed = said[kind][: limits[kind]]
+            listed = said[kind][: getattr(shown, kind)]
             first = turn % len(listed) if kind == "item" and listed else 0
             tokens = shown.tokens if kind == "item" else shown.tokens // 2
             ids += self.reader.prompt.labelled(label, "; ".join(listed[first:] + listed[:first]), tokens)
@@ -218,20 +216,14 @@ class BecauseExplainer(BeatExplainer):
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
         """The candidate that is supported best and nearest to its pair, held to the statements where asked for."""
-        known = self.knowledge.of(subject)
+        known, config = self.knowledge.of(subject), self.config
         liked = [not self.knowledge.praises_dislike(claims(text), subject.user).any() for text in texts]
-        support = [self.knowledge.support(text, known) for text in texts]
-        likeness = self.knowledge.likeness(texts, subject).tolist()
-        scores = [
-            (float(found.mean()) if len(found) else 0.0)
-            + self.config.gain * gain
-            + self.config.likeness * alike
-            if fits
-            else -np.inf
-            for found, gain, alike, fits in zip(support, gains, likeness, liked, strict=True)
-        ]
-        best = texts[int(np.argmax(scores))] if any(liked) else ""
-        return best if best and self.config.grounding == "prefer" else self._held(best, known, subject)
+        found = [self.knowledge.support(text, known) for text in texts]
+        support = np.array([one.mean() if len(one) else 0.0 for one in found], np.float64)
+        alike = self.knowledge.likeness(texts, subject).astype(np.float64)
+        scores = np.where(liked, support + config.gain * np.array(gains) + config.likeness * alike, -np.inf)
+        best = texts[int(scores.argmax())] if any(liked) else ""
+        return best if best and config.grounding == "prefer" else self._held(best, known, subject)
 
     def _gains(self, subjects: Sequence[Subject], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
         """Nats per token by which each candidate is likelier for its pair than for another one with its title."""
@@ -254,10 +246,7 @@ class BecauseExplainer(BeatExplainer):
         return replace(subject, user=user, item=item, seen=())
 
     def _held(self, text: str, known: Sequence[StatementEvidence], subject: Subject) -> str:
-        """A text as it is where its claims stand in statements word for word; else the statements say it; never empty.
-
-        A claim that only means what a statement says gets the statement's words, one without support is left out.
-        """
+        """A text as it is where its claims stand in statements word for word, else what those say; never empty."""
         checked, told = self.knowledge.checked(text, known), {one.id: one.text for one in known}
         found = [_worded(claim.text, told[claim.evidence[0]]) for claim in checked if claim.evidence]
         if checked and found == [claim.text for claim in checked]:
@@ -305,24 +294,14 @@ class BecauseExplainer(BeatExplainer):
     def content(self) -> Content:
         """Also the statements, the threshold of support, and with what encoder it was fitted."""
         whole, knowledge = super().content(), self.knowledge
-        config = {
-            "encoder": self.encoder,
-            "threshold": knowledge.threshold,
-            "intents": self.intents.model_dump(mode="json"),
-        }
-        strangers = {"strangers": np.array(self.strangers, np.int64).reshape(-1, 2)}
-        strangers["described"] = np.array(sorted(self.described), np.int64)
-        expected = {
-            f"expected.{half}.{name}": part
-            for half, learned in enumerate(knowledge.expected)
-            for name, part in learned._asdict().items()
-        }
-        return replace(
-            whole,
-            config={**whole.config, **config},
-            tensors={**whole.tensors, **strangers, **expected},
-            tables={**whole.tables, "statements": knowledge.statements.table},
-        )
+        config = {**whole.config, "encoder": self.encoder, "threshold": knowledge.threshold}
+        config["intents"] = self.intents.model_dump(mode="json")
+        tensors = {**whole.tensors, "strangers": np.array(self.strangers, np.int64).reshape(-1, 2)}
+        tensors["described"] = np.array(sorted(self.described), np.int64)
+        for half, learned in enumerate(knowledge.expected):
+            tensors |= {f"expected.{half}.{name}": part for name, part in learned._asdict().items()}
+        tables = {**whole.tables, "statements": knowledge.statements.table}
+        return replace(whole, config=config, tensors=tensors, tables=tables)
 
     def _reopen(self, stored: Artifact) -> None:
         self.intents = IntentsConfig.model_validate(stored.config["intents"])

@@ -1,8 +1,7 @@
 """What may be said of a pair, and which part of it supports each claim of a text. No torch.
 
-Statements about the item (catalogue text, profile, what others said) and of the user (own phrases, what they took) are
-ranked by nearness to what is said of such pairs, never with those of the pair's own text. A claim is supported by a
-statement whose cosine with it is at least a threshold, fitted on training pairs.
+Statements about the item and of the user are ranked by nearness to what is said of such pairs, never with those of the
+pair's own text. A claim is supported by a statement whose cosine with it is at least a threshold.
 
 Shapes: s statements, c claims, D width of the text encoder's vectors.
 """
@@ -112,11 +111,10 @@ class PairKnowledge:
         """[n, 3 D] what is known of the items, their titles, and what is known of the users."""
         found = []
         for subject in subjects:
-            sides = [
-                self._vectors([one.text for one, _ in told]) for told in self._gathered(subject).values()
-            ]
-            parts = (sides[0].sum(0), self._vectors([subject.title])[0], sides[1].sum(0))
-            found.append(np.concatenate([unit(part) for part in parts]))
+            told = ([one.text for one, _ in side] for side in self._gathered(subject).values())
+            item_D, user_D = (self._vectors(texts).sum(0) for texts in told)
+            title_D = self._vectors([subject.title])[0]
+            found.append(np.concatenate([unit(item_D), unit(title_D), unit(user_D)]))
         return np.array(found, np.float32)
 
     def expects(self, subject: Subject) -> Vectors:
@@ -133,21 +131,17 @@ class PairKnowledge:
 
     def of(self, subject: Subject) -> list[StatementEvidence]:
         """What may be said of a pair: its title, statements about the item, those of the user, and what they took."""
-        gathered, expected_D = self._gathered(subject), self.expects(subject)
-        vectors = {
-            side: self._vectors([statement.text for statement, _ in told]) for side, told in gathered.items()
-        }
-        found: list[StatementEvidence] = []
-        for side in ("item", "user"):
-            nearness = vectors[side] @ expected_D
+        expected_D, found = self.expects(subject), list[StatementEvidence]()
+        for side, told in self._gathered(subject).items():
+            texts = [statement.text for statement, _ in told]
+            vectors = self._vectors(texts)
+            nearness = vectors @ expected_D
             if side == "item":
-                texts = [statement.text for statement, _ in gathered[side]]
                 nearness = np.where(self.praises_dislike(texts, subject.user), -np.inf, nearness)
-            best = _distinct(vectors[side], nearness, MOST_SHOWN[side])
-            titles = [row for row, (one, _) in enumerate(gathered[side]) if one.source == "title"]
+            best = _distinct(vectors, nearness, MOST_SHOWN[side])
+            titles = [row for row, (one, _) in enumerate(told) if one.source == "title"]
             for row in dict.fromkeys([*titles, *best]):
-                statement, of = gathered[side][row]
-                found.append(self._evidence(side, statement, of, float(nearness[row]), found))
+                found.append(self._evidence(side, *told[row], float(nearness[row]), found))
         for item in self._taken_like(subject):
             title = self.known.catalogue.titles[item]
             found.append(self._evidence("user", Statement(title, "title"), item, 1.0, found))
@@ -164,15 +158,10 @@ class PairKnowledge:
         self, side: Side, statement: Statement, of: int, nearness: float, before: Sequence[StatementEvidence]
     ) -> StatementEvidence:
         """A statement with the next number of its side."""
-        number = 1 + sum(one.side == side for one in before)
-        ids = self.known.catalogue
-        owner: str | int = ""
-        if of >= 0:
-            of_user = side == "user" and statement.source != "title"
-            owner = ids.users.values[of] if of_user else ids.items.values[of]
-        return StatementEvidence(
-            f"{side[0]}{number}", side, statement.text, statement.source, owner, nearness
-        )
+        name = f"{side[0]}{1 + sum(one.side == side for one in before)}"
+        ids = self.known.catalogue.ids("item" if statement.source == "title" else side)
+        owner = ids.values[of] if of >= 0 else ""
+        return StatementEvidence(name, side, statement.text, statement.source, owner, nearness)
 
     def praises_dislike(self, said: Sequence[str], user: int | None) -> NDArray[np.bool_]:
         """[n] whether these statements or claims are about what a user dislikes."""
@@ -192,14 +181,14 @@ class PairKnowledge:
         cosines = self._vectors(mine) @ self._vectors(theirs).T
         row, column = np.unravel_index(int(cosines.argmax()), cosines.shape)
         nearness, ids = float(cosines[row, column]), self.known.catalogue
-        if nearness < _DISLIKED:
-            return []
         user = "" if subject.user is None else ids.users.values[subject.user]
-        item = ids.items.values[subject.item]
-        return [
+        found = [
             StatementEvidence("u0", "user", mine[row], "dislike", user, nearness),
-            StatementEvidence("i0", "item", theirs[column], "dislike", item, nearness),
+            StatementEvidence(
+                "i0", "item", theirs[column], "dislike", ids.items.values[subject.item], nearness
+            ),
         ]
+        return found if nearness >= _DISLIKED else []
 
     def remember(self, subjects: Iterable[Subject]) -> None:
         """Encode what is known of several pairs in one go."""
@@ -212,27 +201,23 @@ class PairKnowledge:
 
     def support(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
         """[c] the best cosine of each claim; 0 without statements."""
-        best_c: Vectors = self._cosines(claims(text), known).max(1, initial=0.0)
-        return best_c
+        return np.asarray(self._cosines(claims(text), known).max(1, initial=0.0), np.float32)
 
     def checked(self, text: str, known: Sequence[StatementEvidence]) -> list[Claim]:
         """The claims of a text with the statements that support each."""
-        said = claims(text)
-        found = []
+        said, found = claims(text), []
         for claim, cosines in zip(said, self._cosines(said, known), strict=True):
-            best = [
-                row for row in np.argsort(-cosines)[:_SUPPORTED_BY].tolist() if cosines[row] >= self.threshold
-            ]
-            found.append(Claim(claim, [known[row].id for row in best], float(cosines.max(initial=0.0))))
+            best = np.argsort(-cosines)[:_SUPPORTED_BY].tolist()
+            names = [known[row].id for row in best if cosines[row] >= self.threshold]
+            found.append(Claim(claim, names, float(cosines.max(initial=0.0))))
         return found
 
     def calibrate(self, subjects: Sequence[Subject]) -> None:
         """Fit the threshold: where a text's own statements are told best from those of another pair."""
         known, grid = [self.of(subject) for subject in subjects], np.arange(0.3, 0.8, 0.02)
         texts = [subject.text or "" for subject in subjects]
-        right = np.concatenate([self.support(*parts) for parts in zip(texts, known, strict=True)])
-        others = [*known[1:], *known[:1]]
-        wrong = np.concatenate([self.support(*parts) for parts in zip(texts, others, strict=True)])
+        both = (known, [*known[1:], *known[:1]])
+        right, wrong = (np.concatenate(list(map(self.support, texts, told))) for told in both)
         if len(right):
             gaps = [(right >= at).mean() - (wrong >= at).mean() for at in grid]
             self.threshold = float(grid[int(np.argmax(gaps))])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.columns import SIDES, Side
+from forwhy.explain.asking import Asked
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Subject, TokenEvidence, traced
 from forwhy.explain.options import BeatConfig
@@ -35,14 +36,12 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
         """The codes of the user and of the item, in slot order; -1 where a token was taken out."""
         return self.known.user_codes(subject.user, subject.seen), self.known.codes["item"][subject.item]
 
-    def _changed(
-        self, subjects: Sequence[Subject], without: Sequence[str], swap: Mapping[str, str] | None
-    ) -> Self:
-        if not (without or swap):
+    def _changed(self, subjects: Sequence[Subject], how: Asked) -> Self:
+        if not (how["without"] or how["swap"]):
             return self
         people = [self.known.user_codes(subject.user, subject.seen) for subject in subjects]
         changed = copy(self)
-        changed._known = self.known.rewrite(people, without, swap)
+        changed._known = self.known.rewrite(people, how["without"], how["swap"])
         return changed
 
     def _meeting(self, about: str, history: Sequence[str | int]) -> Self:
@@ -80,7 +79,7 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
             for (book, code), gloss in zip(named, phrases[side], strict=True)
         ]
         new = {"user": subject.user is None, "item": subject.item == self.known.offered}
-        return traced(tokens, [one for side, one in self.newcomers.items() if new[side]])
+        return traced(tokens, (one for side, one in self.newcomers.items() if new[side]))
 
 
 class BeatWordsExplainer(CodeExplainer, SpokenExplainer[Vocabulary]):

@@ -1,7 +1,4 @@
-"""Explainers whose model reads vectors: what they share, from training to the saved folder.
-
-BEAT's behaviour tokens and XRec's graph vectors differ in what stands for a user and an item, in the bridge that turns
-it into the model's vectors, and in what an explanation says it rests on.
+"""Explainers whose model reads vectors, as of BEAT's tokens or XRec's graph: what they share, from training to saving.
 
 Shapes: n rows, K soft tokens of a pair.
 """
@@ -79,8 +76,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
         """Learn to read what is known from explained training pairs; validation NLL picks the state.
 
-        Cost: about epochs x pairs x (prompt + text after the cached prefix) positions, forward and back, of the
-            language model, whose memory and activations of one batch are what is needed.
+        Cost: about epochs x pairs x (prompt + text after the cached prefix) positions, forward and back.
         """
         self._take_up(dataset, known)
         self._open(self._backbone())
@@ -172,11 +168,8 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         counts = {"title": title, "profiles": said - title, "statements": len(row.shown) - said}
         after = len(row.shown) + len(prompt.tail_ids) + len(row.target) - 1
         edges = shares_NT.shape[1] - after + np.cumsum([0, *counts.values()])
-        others = {
-            name: shares_NT[:, start:end].sum(1)
-            for name, (start, end) in zip(counts, pairwise(edges), strict=True)
-            if start < end
-        }
+        spans = zip(counts, pairwise(edges), strict=True)
+        others = {name: shares_NT[:, start:end].sum(1) for name, (start, end) in spans if start < end}
         columns_NC = np.column_stack([shares_NT[:, soft_K], *others.values()])
         columns_NC = np.column_stack([columns_NC, 1 - columns_NC.sum(1)])
         words = _words(prompt, row.target)

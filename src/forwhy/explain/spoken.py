@@ -91,8 +91,7 @@ class ChatReader:
         replies = ask_all(self._model, tasks, self._kept, self._chat.asks, "explaining", self._chat.cost)
         self._used += replies.asked.used + replies.asked.kept
         self._answered += len(rows)
-        missing = [reply.reason for reply in replies if not reply.value]
-        if missing:
+        if missing := [reply.reason for reply in replies if not reply.value]:
             raise UserError(
                 f"LLM {self._chat.model!r}: {len(missing)} of {len(rows)} pairs got no explanation "
                 f"({missing[0] or 'an empty answer'}); raise explainer.generation.max_new_tokens or ask another model"
@@ -127,11 +126,7 @@ def _lines(pair: Described) -> str:
 
 
 class SpokenExplainer(Explainer[KnownT, Any]):
-    """Says in words what is known of a user and an item, to `model` or, with `words.chat`, to one that is asked.
-
-    `can_score` is False where a model is asked: then there is no NLL, no information gain and no
-    contribution of a token.
-    """
+    """Says in words what is known of a user and an item, to `model` or, with `words.chat`, to one that is asked."""
 
     config: BeatConfig
 

@@ -19,29 +19,18 @@ from forwhy.graph.representations import CollaborativeVectors
 
 
 class XRecExplainer(SoftExplainer[CollaborativeVectors, PairBridge]):
-    """Reads two graph vectors, each adapted by a mixture of experts, beside title and profiles in words.
-
-    Ma et al. 2024, sections 3.2 and 3.3. A user known only by a history is folded into the graph; their
-    profile is then left out.
-    """
+    """Reads two graph vectors, adapted by a mixture of experts, beside title and profiles (Ma et al. 2024, 3.2-3)."""
 
     system, title, part, stands = "xrec", "XRec", "collaborative", "graph vectors"
     config_type, known_type = XRecConfig, CollaborativeVectors
     config: XRecConfig
 
     def _build(self, backbone: Backbone) -> Reader[PairBridge]:
-        """Adapters at their start.
-
-        Raises:
-            UserError: A model into which nothing can be injected.
-        """
-        config = self.config
+        """Adapters at their start."""
+        config, size = self.config, (backbone.width, backbone.word_norm)
         prompt = Prompt(backbone.tokenizer, config.prompt, {"user": 1, "item": 1})
         vectors = (torch.from_numpy(self.known.vectors[side]) for side in SIDES)
-        user, item = (
-            ExpertAdapter(config.adapter, vectors_Nd, backbone.width, backbone.word_norm)
-            for vectors_Nd in vectors
-        )
+        user, item = (ExpertAdapter(config.adapter, vectors_Nd, *size) for vectors_Nd in vectors)
         bridge = PairBridge.at_start(user, item, prompt, backbone)
         injection = None if config.injection == "none" else backbone.injection(config.injection)
         return Reader(backbone, prompt, bridge, injection)
@@ -51,10 +40,9 @@ class XRecExplainer(SoftExplainer[CollaborativeVectors, PairBridge]):
         return {"loss": self.reader.loss(rows)}
 
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
-        known = self.known
-        if subject.user is None:
-            return known.representation_for_history(subject.seen), known.vectors["item"][subject.item]
-        return known.vectors["user"][subject.user], known.vectors["item"][subject.item]
+        vectors, new = self.known.vectors, subject.user is None
+        user = self.known.representation_for_history(subject.seen) if new else vectors["user"][subject.user]
+        return user, vectors["item"][subject.item]
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
         return [TokenEvidence(f"<{side[0]}.vector>", side, []) for side in SIDES]

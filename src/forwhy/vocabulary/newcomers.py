@@ -1,7 +1,7 @@
 """Words of people and items that come later: from a history, from a text, or from both, and from whom each came.
 
-As in BEAT's Fig. 4: semantic neighbours, who have a similar text, say first which graph words fit; then collaborative
-ones, who have similar graph words, refine them. Text words are those of the text itself. No torch.
+As in BEAT's Fig. 4: semantic neighbours, of similar text, say first which graph words fit; then collaborative ones, of
+similar graph words, refine them. Text words are those of the text itself. No torch.
 
 Legend: N entities of a side, n neighbours, S slots, M codeword width, V encoder width, T text coordinates.
 """
@@ -76,9 +76,7 @@ class _Voices(NamedTuple):
 def somebody(
     vocabulary: Vocabulary, encoder: TextEncoder, about: str, history: Sequence[int] = ()
 ) -> Newcomer:
-    """Words of a person by a text about themselves, alone or beside internal items that they took.
-
-    What they dislike makes no words: a vector hardly tells praise of a thing from blame.
+    """Words of a person by a text about themselves, alone or beside internal items; what they dislike makes no words.
 
     Raises:
         UserError: A text that is blank or only says what they dislike; a vocabulary without text-first words.
@@ -120,28 +118,23 @@ def assemble(
 ) -> Newcomer:
     """Words of a person by the items of their history, by a text about themselves or by both; of an item by its text.
 
-    From a history alone they are those of `Vocabulary.codes_for_history`. O(N·(T + S·M)).
-
-    Args:
-        vocabulary: For texts one with text-first words.
-        side: What comes: `user` or `item`.
-        history: Internal items that a person took.
-        text: [V] vector of the text, by the encoder that the vocabulary was learned with.
+    From a history alone they are those of `Vocabulary.codes_for_history`. `text`: its vector [V], by the encoder of the
+    vocabulary, which must have text-first words. O(N·(T + S·M)).
 
     Raises:
-        UserError: Neither a history nor a text; a history of an item; a text for a vocabulary without text-first words,
-            or one that knows no text to compare it with.
+        UserError: Neither a history nor a text; a history of an item; no text-first words, or no text to compare with.
     """
     if side == "item" and len(history):
         raise UserError("an item has no history; give the text of the item")
     if text is not None:
         _check_reads_texts(vocabulary)
-    if text is not None and not np.abs(text).sum() > 0:
-        text = None  # a blank text has a vector of zeros
+        text = text if np.abs(text).sum() > 0 else None  # a blank text has a vector of zeros
     if text is None and not len(history):
         raise UserError(f"nothing is known of the new {side}: give a text or, of a person, a history")
-    share = 0.0 if text is None else TEXT_COUNTS / (TEXT_COUNTS + len(history))
-    voices = [_taken(vocabulary, history, 1 - share)] if len(history) else []
+    share, voices = 0.0 if text is None else TEXT_COUNTS / (TEXT_COUNTS + len(history)), []
+    if len(history):
+        added_nSM = _folded(vocabulary, history) * ((1 - share) / len(history))
+        voices.append(_Voices("history", "item", list(history), added_nSM))
     if text is not None:
         voices += _told(vocabulary, side, text, share)
         if not len(history):  # a history is collaborative itself
@@ -149,11 +142,6 @@ def assemble(
     wanted_SM = np.sum([part.added_nSM.sum(0) for part in voices], axis=0)
     codes = vocabulary.nearest(side, wanted_SM)
     return Newcomer(codes, vocabulary.names_of(side, codes), _origins(vocabulary, side, codes, voices))
-
-
-def _taken(vocabulary: Vocabulary, items: Sequence[int], share: float) -> _Voices:
-    """What items of a history say, by `fold_in`."""
-    return _Voices("history", "item", list(items), _folded(vocabulary, items) * (share / len(items)))
 
 
 def _folded(vocabulary: Vocabulary, items: Sequence[int]) -> Floats:
@@ -177,9 +165,10 @@ def _told(vocabulary: Vocabulary, side: Side, text_V: Floats, share: float) -> I
     if known == side:
         said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
     else:
-        # They stand for a history, in which what many take is likelier.
         taken_N = np.bincount(vocabulary.seen[:, 1], minlength=len(points_NT))
-        weights = weights * np.maximum(taken_N[numbers], 1)
+        weights = weights * np.maximum(
+            taken_N[numbers], 1
+        )  # as of a history, in which what many take is likelier
         said_nSM = _folded(vocabulary, numbers.tolist()) * (weights / weights.sum())[:, None, None]
     said_nSM[:, :levels] = 0
     yield _Voices("semantic", known, numbers.tolist(), said_nSM * share)
@@ -201,7 +190,7 @@ def _refined(vocabulary: Vocabulary, side: Side, voices: Sequence[_Voices]) -> I
 
 @lru_cache(maxsize=2)
 def _graph_points(vocabulary: Vocabulary, side: Side) -> Floats:
-    """[N, graph slots · M] of everybody, kept: they are too many to be made for each newcomer."""
+    """[N, graph slots · M] of everybody."""
     whole, slots = vocabulary.representation(side), len(vocabulary.slots(side))
     return np.ascontiguousarray(whole[:, whole.shape[1] // slots * vocabulary.config["text_first"] :])
 
@@ -220,20 +209,19 @@ def _levelled(words_nSM: Floats, weights_n: Floats) -> Floats:
     """Weighted, at the mean size of the words: a mean of different directions is short, as if it were unpopular."""
     added_nSM = words_nSM * weights_n[:, None, None]
     sizes_S = (np.linalg.norm(words_nSM, axis=2) * weights_n[:, None]).sum(0)
-    return np.asarray(
-        added_nSM * (sizes_S / np.maximum(np.linalg.norm(added_nSM.sum(0), axis=1), 1e-9))[:, None]
-    )
+    scale_S = sizes_S / np.maximum(np.linalg.norm(added_nSM.sum(0), axis=1), 1e-9)
+    return np.asarray(added_nSM * scale_S[:, None])
 
 
 def _origins(
     vocabulary: Vocabulary, side: Side, codes: NDArray[np.int32], voices: Sequence[_Voices]
 ) -> list[list[Origin]]:
     """By slot: everybody who pulled towards the word, by how much."""
-    levels, found = vocabulary.config.get("text_first", 0), []
+    levels, ids, found = vocabulary.config.get("text_first", 0), vocabulary.catalogue.ids, []
     for slot, word_M in enumerate(vocabulary.codewords(side, codes[None])[0]):
         read = 0 if slot < levels else slot
         pulls = [
-            Origin(part.kind, part.side, _id(vocabulary, part.side, number), pull)
+            Origin(part.kind, part.side, None if number is None else ids(part.side).values[number], pull)
             for part in voices
             for number, pull in zip(part.numbers, (part.added_nSM[:, read] @ word_M).tolist(), strict=True)
             if pull > 0
@@ -242,7 +230,3 @@ def _origins(
         pulls = [replace(origin, weight=origin.weight / whole) for origin in pulls]
         found.append(sorted(pulls, key=lambda origin: -origin.weight))
     return found
-
-
-def _id(vocabulary: Vocabulary, side: Side, number: int | None) -> str | int | None:
-    return None if number is None else vocabulary.catalogue.ids(side).values[number]

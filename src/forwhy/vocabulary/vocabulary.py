@@ -137,8 +137,7 @@ class Vocabulary(Representations):
             raise UserError("history: empty; give at least one item id")
         features = np.append(self.item_vectors(items).mean(0), 1.0)
         wanted = (features @ self.fold_in).reshape(len(self.slots("user")), -1)
-        found: NDArray[np.int32] = self._rewrite(self.nearest("user", wanted)[None])[0]
-        return found
+        return np.asarray(self._rewrite(self.nearest("user", wanted)[None])[0])
 
     def nearest(self, side: Side, wanted_SM: Floats) -> NDArray[np.int32]:
         """[S] the word nearest to what each slot should hold; of text-first slots the first holds the whole text."""
@@ -163,9 +162,8 @@ class Vocabulary(Representations):
     def offering(self, title: str, codes: NDArray[np.int32]) -> Self:
         """This vocabulary with an item more, the last one, which nobody took: its title and its [S] words."""
         words = {**self.codes, "item": np.concatenate([self.codes["item"], codes[None]])}
-        return replace(
-            self, catalogue=self.catalogue.offering(title), codes=words, offered=len(words["item"]) - 1
-        )
+        offered, catalogue = len(self.codes["item"]), self.catalogue.offering(title)
+        return replace(self, catalogue=catalogue, codes=words, offered=offered)
 
     def knows_item(self, item: int) -> bool:
         """Also what is offered."""
@@ -182,8 +180,8 @@ class Vocabulary(Representations):
     def shares(self, user_codes: NDArray[np.integer], item_codes: NDArray[np.integer]) -> list[Share]:
         """What each pair of words adds to q_u·q_i, by slot: exactly, as q is made of their codewords.
 
-        Under `representation = "sum"`, where the macro word is added to each micro word, a macro word also meets each
-        micro word of the other side. Words that were taken out add nothing and are left out.
+        Under `representation = "sum"` a macro word also meets each micro word of the other side. Words that were taken
+        out are left out.
         """
         names, vectors = [], []
         for side, codes in zip(SIDES, (user_codes, item_codes), strict=True):
@@ -194,10 +192,7 @@ class Vocabulary(Representations):
         return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
 
     def rewrite(
-        self,
-        people: Sequence[NDArray[np.integer]],
-        without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
+        self, people: Sequence[NDArray[np.integer]], without: Sequence[str], swap: Mapping[str, str] | None
     ) -> Self:
         """This vocabulary with some user words taken out, and some standing as other words of their book.
 
@@ -237,22 +232,19 @@ class Vocabulary(Representations):
             raise UserError(
                 "macro words are off in this vocabulary, so no text is tied to pairs; learn it with macro on"
             )
-        found = []
-        for side, entities in zip(SIDES, (users, items), strict=True):
-            for slot, book in enumerate(self.slots(side)[: max(self.config.get("text_first", 0), 1)]):
-                words = self.codebooks[book][self.codes[side][entities, slot]]
-                found.append(words @ self.heads[book].T if book in self.heads else words)
-        return np.asarray(sum(found[1:], found[0]))
+        levels = max(self.config.get("text_first", 0), 1)
+        of_users = self._in_text("user", self.codes["user"][users, :levels])
+        return _added([*of_users, *self._in_text("item", self.codes["item"][items, :levels])])
 
     def said(self, side: Side) -> Floats:
         """[N, V] the words of everybody on a side, added, in the text encoder's space: what they say in all."""
-        parts = [
-            self.codebooks[book][own] @ self.heads[book].T
-            if book in self.heads
-            else self.codebooks[book][own]
-            for book, own in zip(self.slots(side), self.codes[side].T, strict=True)
-        ]
-        return np.asarray(sum(parts[1:], parts[0]))
+        return _added(self._in_text(side, self.codes[side]))
+
+    def _in_text(self, side: Side, codes_nS: NDArray[np.int32]) -> list[Floats]:
+        """By slot, of the first ones of a side, [n, V] the words in the text encoder's space."""
+        named = zip(self.slots(side), codes_nS.T, strict=False)
+        read = ((book, self.codebooks[book][own]) for book, own in named)
+        return [words @ self.heads[book].T if book in self.heads else words for book, words in read]
 
     def text_point(self, side: Side, text_V: Floats) -> Floats:
         """[T] a text's vector as a unit point of the space of text words."""
@@ -273,12 +265,11 @@ class Vocabulary(Representations):
             f"{len(self.catalogue.users):,} users and {len(self.catalogue.items):,} items written in discrete words "
             "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`."
         )
-        tensors: dict[str, NDArray[Any]] = {
-            "score_weights": self.score_weights,
-            "fold_in": self.fold_in,
+        tensors: dict[str, NDArray[Any]] = {"score_weights": self.score_weights, "fold_in": self.fold_in}
+        tensors |= {
             "seen": self.seen,
+            **{f"codebook.{book}": words for book, words in self.codebooks.items()},
         }
-        tensors |= {f"codebook.{book}": words for book, words in self.codebooks.items()}
         tensors |= {f"codes.{side}": self.codes[side] for side in SIDES}
         tensors |= {f"head.{book}": head for book, head in self.heads.items()}
         tensors |= {f"text_mean.{side}": mean for side, mean in self.text_means.items()}
@@ -309,6 +300,10 @@ class Vocabulary(Representations):
             text_means=cast("Mapping[Side, Floats]", stored.group("text_mean.")),
             text_points=cast("Mapping[Side, NDArray[np.float16]]", stored.group("text_points.")),
         )
+
+
+def _added(parts: Sequence[Floats]) -> Floats:
+    return np.asarray(sum(parts[1:], parts[0]))
 
 
 def by_book(codes: Mapping[Side, NDArray[np.int32]], books: Collection[str]) -> dict[str, NDArray[np.int32]]:
