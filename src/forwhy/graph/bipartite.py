@@ -27,10 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bipartite:
-    """A user-item graph without weights; repeated edges count once.
-
-    Memory: 3 arrays of E numbers per cached matrix.
-    """
+    """A user-item graph without weights; repeated edges count once. Memory: 3 arrays of E numbers per cached matrix."""
 
     edges: Ints
     """[E, 2] internal (user, item)."""
@@ -135,9 +132,8 @@ def right_vectors(graph: Bipartite, dims: int, seed: int, iterations: int = 5) -
 def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Floats, Floats]:
     """User vectors [U, D] and item vectors [I, D] whose dot product is GF-CF's low-pass score; D = min(dims, U, I).
 
-    A user's vector is the sum of its items' right singular vectors over sqrt(item degree), an item's is its own times
-    sqrt(item degree). A user's ranking does not depend on its norm, so users have norm 1: a codebook then spends its
-    words on directions. Entities without edges get zeros.
+    A user's ranking does not depend on its norm, so users have norm 1: a codebook then spends its words on directions.
+    Entities without edges get zeros.
     """
     right = right_vectors(graph, dims, seed)
     root = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)[:, None]
@@ -150,12 +146,7 @@ def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Flo
 
 
 def hits_and_recall(
-    users_UW: NDArray[np.float32],
-    items_IW: NDArray[np.float32],
-    graph: Bipartite,
-    valid: NDArray[np.int64],
-    k: int,
-    mask_train: bool = True,
+    users_UW: Floats, items_IW: Floats, graph: Bipartite, valid: Ints, k: int, mask_train: bool = True
 ) -> tuple[float, float]:
     """Share of users with a validation item among their first k, and the mean share of their items found there.
 

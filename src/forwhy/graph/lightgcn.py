@@ -112,11 +112,9 @@ class CollaborativeNetwork(nn.Module):
         self._propagation = Propagation(graph)
         self._share = 1.0 if config.combine == "sum" else 1 / (config.layers + 1)
         tables = _spectral(graph, config) if config.start == "spectral" else _xavier(graph, config)
-        degrees = graph.user_degrees, graph.item_degrees
-        starts = [
-            table * torch.from_numpy(own > 0)[:, None] for table, own in zip(tables, degrees, strict=True)
-        ]
-        self.tables = nn.ParameterDict(dict(zip(SIDES, map(nn.Parameter, starts), strict=True)))
+        degrees = zip(tables, (graph.user_degrees, graph.item_degrees), strict=True)
+        starts = [nn.Parameter(table * torch.from_numpy(own > 0)[:, None]) for table, own in degrees]
+        self.tables = nn.ParameterDict(dict(zip(SIDES, starts, strict=True)))
 
     def forward(self, layers: int | None = None) -> dict[str, Tensor]:
         """Side -> [N, D] final vectors (eq. 7, 8), or the share that layers 0 to `layers` have in them.
@@ -136,12 +134,10 @@ def _xavier(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
 
 
 def _spectral(graph: Bipartite, config: CollaborativeConfig) -> list[Tensor]:
-    """Spectral vectors, padded with zeros beyond the graph's dimensions.
-
-    Their root mean square norm, 6 on each side, decides how sharply BPR sees their scores.
-    """
+    """Spectral vectors, padded with zeros beyond the graph's dimensions."""
     start = []
     for vectors in spectral_embeddings(graph, config.dims, config.seed):
+        # Their root mean square norm, 6 on each side, decides how sharply BPR sees their scores.
         scale = 6.0 / max(float(np.sqrt((vectors**2).sum(1).mean())), 1e-12)
         padded = np.pad(vectors * scale, ((0, 0), (0, config.dims - vectors.shape[1])))
         start.append(torch.from_numpy(padded))
@@ -207,17 +203,10 @@ class BprTask(Task[BprBatch]):
         bpr = bpr_loss(positive_B, negative_BJ)
         own = self.config.regulariser == "layer-0"
         user_ND, item_ND = (self.network.tables[side] if own else final[side] for side in SIDES)
-        norms = (
-            _norms(user_ND, users_B)
-            + _norms(item_ND, items_B)
-            + _norms(item_ND, negatives_BJ.flatten()) / negatives_BJ.shape[1]
-        )
-        norm = norms / max(len(users_B), 1)
-        return {
-            "loss": bpr + self.config.regulariser_weight * norm,
-            "bpr": bpr.detach(),
-            "norm": norm.detach(),
-        }
+        drawn = _norms(item_ND, negatives_BJ.flatten()) / negatives_BJ.shape[1]
+        norm = (_norms(user_ND, users_B) + _norms(item_ND, items_B) + drawn) / max(len(users_B), 1)
+        loss = bpr + self.config.regulariser_weight * norm
+        return {"loss": loss, "bpr": bpr.detach(), "norm": norm.detach()}
 
     def evaluate(self) -> Mapping[str, float]:
         """Recall@20 and HR@20 of the final vectors on validation interactions; without any, BPR on training ones."""
@@ -225,9 +214,8 @@ class BprTask(Task[BprBatch]):
             losses = [self.loss(batch)["bpr"] for batch in self.batches(0)]
             return {"train_bpr": float(torch.stack(losses).mean())}
         final = {side: table.cpu().numpy() for side, table in self.network().items()}
-        hit, recall = hits_and_recall(
-            final["user"], final["item"], self.graph, self._valid, 20, self.config.mask_train
-        )
+        told = self.graph, self._valid, 20, self.config.mask_train
+        hit, recall = hits_and_recall(final["user"], final["item"], *told)
         return {"recall@20": recall, "hr@20": hit}
 
 
@@ -239,9 +227,8 @@ def learn_vectors(
 ) -> CollaborativeVectors:
     """Vectors from interactions, what XRec calls its collaborative tokenizer; a killed run continues from `folder`.
 
-    Reads no text. `folder` is for checkpoints and metrics.jsonl, `graph` says which training edges count (see
-    `Dataset.edges`), :func:`train_on_graph` which epoch is kept. Time per epoch O(steps · K·E·D + E·J·D), and one
-    truncated SVD for a spectral start; memory of a step O((U+I)·K·D + batch·J·D).
+    `folder` is for checkpoints and metrics.jsonl, `graph`: see `Dataset.edges`; :func:`train_on_graph` says which epoch
+    is kept. Time per epoch O(steps · K·E·D + E·J·D), memory of a step O((U+I)·K·D + batch·J·D).
 
     Raises:
         UserError: nothing to learn from; training diverged.
@@ -268,10 +255,7 @@ def learn_vectors(
 
 @torch.no_grad()
 def propagated(network: CollaborativeNetwork, graph: Bipartite) -> tuple[dict[str, Floats], Floats]:
-    """Side -> final vectors, and what each item adds to a new user (`CollaborativeVectors.fold_in`).
-
-    The network must be on the CPU.
-    """
+    """Side -> final vectors, and `CollaborativeVectors.fold_in`, of a network on the CPU."""
     final: dict[str, Floats] = {side: table.numpy() for side, table in network().items()}
     roots = np.sqrt(np.maximum(graph.item_degrees, 1)).astype(np.float32)
     inner: Floats = network(network.layers - 1)["item"].numpy()  # what one more aggregation reads

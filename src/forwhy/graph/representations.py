@@ -164,8 +164,7 @@ class CollaborativeVectors(Representations):
 
             e = 1/(K+1) · sum over i in N of (e_i^(0) + … + e_i^(K-1)) / (sqrt|N| sqrt|N_i|)
 
-        (without 1/(K+1) when layers are summed). For a training user it is their own vector less its share of layer
-        0, e_u^(0)/(K+1), which a newcomer does not have. |N_i| of an item without interactions counts as 1.
+        (without 1/(K+1) when layers are summed): a training user's own vector less its share of layer 0.
 
         Raises:
             UserError: no item, or one that does not exist.
@@ -174,8 +173,7 @@ class CollaborativeVectors(Representations):
         if not len(rows):
             raise UserError("history: empty; give at least one item id")
         last = len(self.catalogue.items) - 1
-        unknown = rows[(rows < 0) | (rows > last)]
-        if len(unknown):
+        if len(unknown := rows[(rows < 0) | (rows > last)]):
             raise UserError(f"history: item numbers run from 0 to {last}, got {unknown[0]}")
         return np.asarray(self.fold_in[rows].sum(0) / np.sqrt(len(rows)), np.float32)
 

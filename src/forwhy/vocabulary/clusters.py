@@ -143,11 +143,7 @@ def _raise_prices(cost_GNK: Floats, prices_GK: Floats, heat_G: Floats) -> Floats
 
 
 def _round(cost_GNK: Floats) -> Ints:
-    """[G, N] clusters of floor/ceil size, by bids; overwrites `cost_GNK`.
-
-    Each point asks for its cheapest cluster. Where too many ask, those stay that would lose most, and the others ask
-    again for the cheapest that has room.
-    """
+    """[G, N] clusters of floor/ceil size, by bids; overwrites `cost_GNK`."""
     groups, points, k = cost_GNK.shape
     cost_MK, group_M = cost_GNK.reshape(-1, k), np.repeat(np.arange(groups), points)
     room = _capacity(cost_MK, group_M, groups).ravel()
@@ -197,8 +193,8 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 
 # --- Hierarchical codes: items split into k clusters, these into k again, until a cluster's items fit into one level.
 #
-# Source: LLM-BS section on DKI ("each cluster divided into k children until a single item"). The released code fills
-# its tree by duplicating items, this one by clusters of equal size: no item has two leaves, no code collides.
+# Source: LLM-BS section on DKI. The released code fills its tree by duplicating items, this one by clusters of equal
+# size: no item has two leaves, no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
 
 Codes = NDArray[np.int32]
@@ -283,10 +279,7 @@ def hierarchical_codes(
 
 
 def random_codes(items: int, width: int, depth: int, seed: int = 0) -> Codes:
-    """Codes [N, depth] that say nothing about the items; every row once.
-
-    Levels beyond those that N items need repeat the draw, so that random and unit indices of one length are alike in
-    everything but meaning.
+    """Codes [N, depth] that say nothing about the items; every row once. Levels beyond those needed repeat the draw.
 
     Raises:
         UserError: more items than codes.
@@ -303,10 +296,7 @@ def random_codes(items: int, width: int, depth: int, seed: int = 0) -> Codes:
 
 
 def _equal_clusters(cluster_N: Ints, width: int, dims: int) -> Iterator[Ints]:
-    """Items by cluster, [G, n], arrays of clusters of one size n: two sizes at most, as they differ by one.
-
-    Cut so that the distances (or Gram matrices) of an array stay in the cache.
-    """
+    """[G, n] items of clusters of one size n, cut so that an array's distances (or Gram matrices) stay in the cache."""
     order_N, sizes_C = cluster_N.argsort(kind="stable"), np.bincount(cluster_N)
     starts_C = np.cumsum(sizes_C) - sizes_C
     for size in np.unique(sizes_C).tolist():

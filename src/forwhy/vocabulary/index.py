@@ -168,10 +168,8 @@ class ItemIndex(Saved):
             f"{len(self):,} items, {self.levels} tokens each, no two alike. Load with "
             "`forwhy.ItemIndex.from_pretrained(folder)`."
         )
-        levels = [
-            {"level": letter, **entry}
-            for letter, entry in zip(LETTERS, self.metrics.get("levels", ()), strict=False)
-        ]
+        named = zip(LETTERS, self.metrics.get("levels", ()), strict=False)
+        levels = [{"level": letter, **entry} for letter, entry in named]
         front = card("Item indices", text, levels, "generative-retrieval", "item-indices")
         return Content(config, {"codes": self.codes}, {"items": items}, front)
 
@@ -187,16 +185,13 @@ def _check_shape(index: ItemIndex) -> None:
     shape = index.codes.shape
     if len(shape) != 2 or not all(shape):
         raise UserError(f"index: codes of shape {shape}; give one row of at least one code per item")
-    if shape[1] > len(LETTERS):
-        raise UserError(
-            f"index: {shape[1]} levels, but tokens have letters for {len(LETTERS)}; use a larger width"
-        )
-    if len(index.items) != shape[0]:
-        raise UserError(
-            f"index: {shape[0]:,} rows of codes for {len(index.items):,} items; give one row per item"
-        )
-    if not len(index.sizes) == len(index.sources) == shape[1]:
-        raise UserError(f"index: {shape[1]} levels; give as many sizes ({len(index.sizes)}) and sources")
+    rows, levels, items = *shape, len(index.items)
+    if levels > (most := len(LETTERS)):
+        raise UserError(f"index: {levels} levels, but tokens have letters for {most}; use a larger width")
+    if items != rows:
+        raise UserError(f"index: {rows:,} rows of codes for {items:,} items; give one row per item")
+    if not len(index.sizes) == len(index.sources) == levels:
+        raise UserError(f"index: {levels} levels; give as many sizes ({len(index.sizes)}) and sources")
 
 
 def _check_codes(index: ItemIndex) -> None:
@@ -228,9 +223,7 @@ def unique_index(
     """The index of these codes. O(N log N).
 
     Where items share codes, `report` refuses them, and `extend` adds a level and logs it under `name`: 0 for an item
-    alone on its codes, else its place among the sharers, in the order of items. Every item gets the level, as decoding
-    runs a fixed number of steps. (LC-Rec's other way, reassigning the last level, would move items away from the codes
-    that a published model was trained on.)
+    alone on its codes, else its place among the sharers. Every item gets it, as decoding runs a fixed number of steps.
 
     Raises:
         UserError: collisions with `report`; counts and examples are named.
@@ -258,9 +251,7 @@ def unique_index(
 
 
 def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"] = "extend") -> ItemIndex:
-    """Read a published index of these items, all of them and no others.
-
-    Items that share an index are told apart by one more level (`extend`), or the file is refused (`report`).
+    """Read a published index of these items, all of them and no others; `resolve` as of :func:`unique_index`.
 
     Raises:
         UserError: broken file, foreign tokens, missing or extra items, or collisions with `report`; counts and
@@ -321,10 +312,8 @@ def _row(where: str, tokens: object, levels: int) -> list[int]:
     """The codes of one item's tokens; `levels` of them, unless it is 0."""
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
         raise UserError(f'{where}: not a list of tokens like ["<a_183>", "<b_7>"]; correct it')
-    if levels and len(tokens) != levels:
-        raise UserError(
-            f"{where}: {len(tokens)} tokens where the items before have {levels}; make them equal"
-        )
+    if levels and (count := len(tokens)) != levels:
+        raise UserError(f"{where}: {count} tokens where the items before have {levels}; make them equal")
     if len(tokens) > len(LETTERS):
         raise UserError(f"{where}: {len(tokens)} tokens, but at most {len(LETTERS)} levels can be named")
     codes = []

@@ -29,10 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def semantic_vectors(dataset: Dataset, encoder: TextEncoder) -> NDArray[np.float32]:
-    """[N, D] vectors of `dataset.item_texts()`.
-
-    Items without text get the mean of the others, so that they neither form a group far from everything nor pull a
-    cluster; their number is logged.
+    """[N, D] vectors of `dataset.item_texts()`; items without text get the mean of the others, which is logged.
 
     Raises:
         UserError: no item has text.
@@ -82,12 +79,11 @@ def build_index(
 ) -> ItemIndex:
     """Make the index of all items that `config` describes, with its health report.
 
-    `semantic`, [N, D], is what items say, `behaviour` who takes them; those that `config.source` does not need are
-    only compared with the index in the report.
+    `semantic`, [N, D], is what items say, `behaviour` who takes them; what `config.source` does not need is only
+    compared with the index in the report.
 
     Raises:
-        UserError: vectors missing, of other items or not finite; more items than codes; no items; or as
-            `index.from_json`.
+        UserError: vectors missing, of other items or not finite; more items than codes; no items; as `from_json`.
     """
     if not len(items):
         raise UserError("index: the data set has no items; import one that has")
@@ -114,12 +110,10 @@ def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]
     wanted = list(config.reads)
     if config.order == "behaviour_first":
         wanted.reverse()
-    parts = [(name, *_part(name, vectors.get(name), config)) for name in wanted]
-    levels = [
-        (level, name, width, codes_N)
-        for name, codes_NL, width in parts
-        for level, codes_N in enumerate(codes_NL.T)
-    ]
+    levels = []
+    for name in wanted:
+        codes_NL, width = _part(name, vectors.get(name), config)
+        levels += [(level, name, width, codes_N) for level, codes_N in enumerate(codes_NL.T)]
     if config.order == "interleave":
         levels.sort(key=lambda column: column[0])
     _, names, sizes, codes = zip(*levels, strict=True)
@@ -139,12 +133,9 @@ def _part(name: str, table: Vectors | None, config: IndexConfig) -> tuple[NDArra
         depth = 3 if config.depth == "auto" else config.depth
         settings = RqVaeConfig(width, depth, epochs=config.epochs, seed=config.seed)
         return rqvae_codes(table, settings, f"{name} vectors"), width
-    width, depth = tree_shape(len(table), config.width, config.depth)
+    shape, told = tree_shape(len(table), config.width, config.depth), f"{name} vectors"
     seed = 2 * config.seed + (name == "behaviour")  # two sources with the same vectors still get unlike draws
-    codes_NL = hierarchical_codes(
-        table, width, depth, config.leaf_order, seed, config.iterations, f"{name} vectors"
-    )
-    return codes_NL, width
+    return hierarchical_codes(table, *shape, config.leaf_order, seed, config.iterations, told), shape[0]
 
 
 # --- The health report.
@@ -165,17 +156,10 @@ def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> di
         above_N, prefixes_N = nodes_N, nodes_N * (int(codes_N.max()) + 1) + codes_N
         _, first, nodes_N = np.unique(prefixes_N, return_index=True, return_inverse=True)
         children = np.bincount(above_N[first])
-        levels.append(
-            {
-                "source": source,
-                "size": size,
-                "used": len(np.unique(codes_N)),
-                "perplexity": perplexity(codes_N, size),
-                "nodes": len(first),
-                "branching": float(children.mean()),
-                "forced": float((children == 1).mean()),
-            }
-        )
+        level = {"source": source, "size": size, "used": len(np.unique(codes_N))}
+        level |= {"perplexity": perplexity(codes_N, size), "nodes": len(first)}
+        level |= {"branching": float(children.mean()), "forced": float((children == 1).mean())}
+        levels.append(level)
     sources = [source for source in index.sources if source != "extra"]
     firsts = {source: index.codes[:, index.sources.index(source)] for source in sources}
     purity = {
@@ -186,12 +170,10 @@ def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> di
 
 
 def neighbour_purity(labels_N: NDArray[np.integer], vectors_ND: Vectors) -> dict[str, float]:
-    """How far items that share a label lie near each other.
+    """How far items that share a label lie near each other. Time O(2,000 · N · D).
 
-    Returns:
-        `neighbours`: the share of an item's 10 nearest items (by Euclidean distance; 2,000 evenly spaced items are
-        asked when there are more) that have its label; `chance`: the share of all pairs that have one label. Both
-        are 0 for a single item. Time O(2,000 · N · D).
+    `neighbours`: the share of an item's 10 nearest (Euclidean) that have its label, asked of 2,000 evenly spaced items
+    at most; `chance`: the share of all pairs that have one label. Both are 0 for a single item.
     """
     x_ND = checked_vectors(vectors_ND, "vectors")
     items, near = len(x_ND), min(NEIGHBOURS, len(x_ND) - 1)

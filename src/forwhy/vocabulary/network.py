@@ -89,10 +89,8 @@ class MaskedIntents(nn.Module):
         """Mean over hidden intents of their squared distance from the reconstruction, summed or averaged over V."""
         hidden_BL = draw_mask(present_BL, self.ratio)
         seen_BLV = torch.where(hidden_BL[..., None], self.mask_token, intents_BLV)
-        context_BLV = self.context(
-            seen_BLV, seen_BLV, seen_BLV, key_padding_mask=~present_BL, need_weights=False
-        )[0]
-        rebuilt_BLV = self.cross(context_BLV, words_BAV, words_BAV, need_weights=False)[0]
+        context_BLV, _ = self.context(*[seen_BLV] * 3, key_padding_mask=~present_BL, need_weights=False)
+        rebuilt_BLV, _ = self.cross(context_BLV, words_BAV, words_BAV, need_weights=False)
         summed = F.mse_loss(rebuilt_BLV[hidden_BL], intents_BLV[hidden_BL], reduction="sum") / hidden_BL.sum()
         return summed if self.distance == "sum" else summed / intents_BLV.shape[2]
 
@@ -162,14 +160,11 @@ class TokenizerNetwork(nn.Module):
             for side in SIDES:
                 read = [text.books[book] for book in config.text_books(side)]
                 words_LKM = F.pad(torch.from_numpy(np.stack(read)), (self.width, 0)) * config.text_weight
+                codes_NL = torch.from_numpy(text.codes[side])
                 self.register_buffer(f"text_words_{side}", words_LKM, persistent=False)
-                self.register_buffer(
-                    f"text_codes_{side}", torch.from_numpy(text.codes[side]), persistent=False
-                )
-        frequency = np.log(np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1))
-        self.register_buffer(
-            "log_frequency", torch.from_numpy(frequency.astype(np.float32)), persistent=False
-        )
+                self.register_buffer(f"text_codes_{side}", codes_NL, persistent=False)
+        share_I = np.log(np.maximum(graph.item_degrees, 1) / max(len(graph.edges), 1)).astype(np.float32)
+        self.register_buffer("log_frequency", torch.from_numpy(share_I), persistent=False)
         if config.codebook_start == "kmeans":
             self._start_codebooks(torch.Generator().manual_seed(config.seed))
         self._start_scale(graph.edges)
@@ -189,9 +184,8 @@ class TokenizerNetwork(nn.Module):
         head = nn.Linear(self.code_dim, text_width, bias=False)
         if text_basis_VT is not None:
             nn.init.zeros_(head.weight)
-            head.weight.data[:, self.config.slot_dim :] = (
-                torch.from_numpy(text_basis_VT) / self.config.text_weight
-            )
+            back_VT = torch.from_numpy(text_basis_VT) / self.config.text_weight
+            head.weight.data[:, self.config.slot_dim :] = back_VT
         return head
 
     @torch.no_grad()
@@ -225,16 +219,12 @@ class TokenizerNetwork(nn.Module):
         cut = rows.view(len(rows), self._table_slots, self.width)
         own_macro = int(self.config.macro and not self._full and self.text is None)
         cut = F.pad(cut, (0, self.code_dim - self.width)) if self.text else cut
-        parts = {
-            f"{side}_macro": cut[:, :1] if own_macro else rows[:, None],
-            f"{side}_micro": cut[:, own_macro:],
-        }
-        projected = {
-            name: self.projections[name](part) for name, part in parts.items() if name in self.quantizers
-        }
+        macro = cut[:, :1] if own_macro else rows[:, None]
+        parts = {f"{side}_macro": macro, f"{side}_micro": cut[:, own_macro:]}
+        read = {name: self.projections[name](parts[name]) for name in parts if name in self.quantizers}
         if self.config.unit_inputs:
-            projected = {name: F.normalize(slots, dim=2) for name, slots in projected.items()}
-        return projected
+            return {name: F.normalize(slots, dim=2) for name, slots in read.items()}
+        return read
 
     def words(
         self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False

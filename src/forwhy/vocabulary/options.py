@@ -113,9 +113,8 @@ class TokenizerConfig(TrainingOptions):
         if not (self.macro or self.micro):
             raise ValueError("macro and micro are both off: no word would be left; switch one on")
         if self.start == "xavier" and self.propagate == "closed-form":
-            raise ValueError(
-                'propagate = "closed-form" needs start = "spectral"; use "every-step" with "xavier"'
-            )
+            remedy = 'use "every-step" with "xavier"'
+            raise ValueError(f'propagate = "closed-form" needs start = "spectral"; {remedy}')
         if self.macro_source == "full" and not self.micro:
             raise ValueError('macro_source = "full" reads the micro slots; use "slot" when micro is off')
         if self.macro_source == "full" and (self.start == "spectral" or self.code_dim is None):
@@ -145,13 +144,9 @@ class TokenizerConfig(TrainingOptions):
     @property
     def books(self) -> tuple[str, ...]:
         """The names of the codebooks."""
-        micro = ["micro"] * self.micro
-        macro = ["macro"] * (self.macro and not self.text_first)
-        return tuple(
-            book
-            for side in SIDES
-            for book in (*self.text_books(side), *(f"{side}_{kind}" for kind in macro + micro))
-        )
+        kinds = ["macro"] * (self.macro and not self.text_first) + ["micro"] * self.micro
+        of = {side: (*self.text_books(side), *(f"{side}_{kind}" for kind in kinds)) for side in SIDES}
+        return of["user"] + of["item"]
 
     def text_books(self, side: Side) -> tuple[str, ...]:
         """The codebooks of the text-first slots, one per level: `item_macro`, `item_text2`, `item_text3` and so on."""

@@ -25,6 +25,8 @@ from forwhy.vocabulary.vocabulary import by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Phrases = Mapping[int, Sequence[str]]
+"""Internal number -> phrases."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,7 @@ class PhraseBook:
 
 
 def read_phrases(
-    phrases: Mapping[str, Mapping[int, Sequence[str]]],
-    counts: Mapping[Side, int],
-    encoder: TextEncoder,
-    limit: int,
+    phrases: Mapping[str, Phrases], counts: Mapping[Side, int], encoder: TextEncoder, limit: int
 ) -> PhraseBook:
     """Encode the distinct phrases of both sides; an entity keeps its first `limit` distinct ones."""
     numbers: dict[str, int] = {}
@@ -74,29 +73,21 @@ def spectral_start(
         encoder's space, None where slots carry no text.
     """
     blocks = _graph_slots(graph, config)
-    if (
-        config.text_first
-        or not (config.text_dims and config.text_weight)
-        or len(book.phrases) <= config.micro_slots
-    ):
+    told = config.text_dims and config.text_weight and not config.text_first
+    if not told or len(book.phrases) <= config.micro_slots:
         return blocks, None
     basis, coordinates, aspects = _text_space(book, config.text_dims, config.micro_slots, config.seed)
     own = {side: _text_slots(book, side, coordinates, aspects, config.macro) for side in SIDES}
     if not config.micro:
         own = {side: slots[:, :1] for side, slots in own.items()}
-    text = guessed(own, graph)
-    tables = {
-        side: np.concatenate([blocks[side], config.text_weight * text[side]], axis=2) for side in blocks
-    }
-    return tables, basis
+    text = {side: config.text_weight * slots for side, slots in guessed(own, graph).items()}
+    return {side: np.concatenate([blocks[side], text[side]], axis=2) for side in SIDES}, basis
 
 
 def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """The principal components of the phrases, phrases in them, and the aspects they fall into. O(P·V·dims).
+    """The phrases' principal components [V, T], phrases in them [P, T], and aspects [A, T]. O(P·V·dims).
 
-    Returns:
-        [V, T] orthonormal columns; [P, T] unit coordinates of the phrases; and [A, T] unit centres by spherical
-        k-means: what micro slot a is about (food, place, service, …).
+    An aspect, a centre by spherical k-means, is what a micro slot is about: food, place, service, …
     """
     rng = np.random.default_rng(seed)
     sample = book.vectors[rng.permutation(len(book.vectors))[:8192]]
@@ -117,8 +108,8 @@ def _text_slots(
 ) -> Floats:
     """[N, S, T] unit text coordinates of every slot; zeros for entities without phrases.
 
-    The macro slot holds the mean of all phrases. Micro slot a holds the phrase assigned to aspect a by an optimal
-    one-to-one assignment; aspects that no phrase is left for hold the mean. O(entities with phrases · L·A·min(L,A)).
+    The macro slot holds the mean of all phrases, and so do micro slots that none is left for; each other one the phrase
+    that is assigned to its aspect. O(entities with phrases · L·A·min(L,A)).
     """
     rows = book.rows[side]
     slots = np.zeros((len(rows), int(macro) + len(aspects_AT), aspects_AT.shape[1]), np.float32)
@@ -151,14 +142,11 @@ def guessed(own: Mapping[Side, Floats], graph: Bipartite) -> dict[Side, Floats]:
     Means are centred first, so that a guess says how the neighbourhood differs from everybody. Guesses have norm 0.7.
     """
     known = {side: (np.abs(slots).sum((1, 2)) > 0)[:, None, None] for side, slots in own.items()}
-    from_items = _average(graph.to_users, own["item"])
-    from_users = _average(graph.to_items, own["user"])
+    from_items, from_users = _average(graph.to_users, own["item"]), _average(graph.to_items, own["user"])
     guesses: dict[Side, Floats] = {"user": from_items + _average(graph.to_users, from_users)}
     guesses["item"] = from_users + _average(graph.to_items, from_items)
-    return {
-        side: np.where(known[side], own[side], 0.7 * unit(guess - guess.mean(0))).astype(np.float32)
-        for side, guess in guesses.items()
-    }
+    centred = {side: 0.7 * unit(guess - guess.mean(0)) for side, guess in guesses.items()}
+    return {side: np.where(known[side], own[side], centred[side]).astype(np.float32) for side in SIDES}
 
 
 def _average(matrix: object, slots: Floats) -> Floats:
@@ -221,9 +209,8 @@ def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
     A word is a name if it is written large inside phrases more often than small, and then stands in few phrases or
     beside another name; or if it has an 's and is never written small. All are fit where none is. O(characters).
     """
-    split = [
-        [re.sub(r"['’]s$", "", word) for word in re.findall(r"[^\W\d_]+(?:['’]s\b)?", it)] for it in phrases
-    ]
+    found = (re.findall(r"[^\W\d_]+(?:['’]s\b)?", phrase) for phrase in phrases)
+    split = [[re.sub(r"['’]s$", "", word) for word in words] for words in found]
     large = Counter(word.lower() for words in split for word in words[1:] if word[0].isupper())
     small = Counter(word for words in split for word in words if word.islower())
     held = Counter(word for words in split for word in {word.lower() for word in words})
@@ -241,8 +228,8 @@ def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
         names_a_thing = telling_words(phrase) and not _CLAUSE.search(phrase)
         return bool(short and names_a_thing and not (rare or couple or owner))
 
-    found = np.array([fit(phrase, words) for phrase, words in zip(phrases, split, strict=True)], bool)
-    return found if found.any() else ~found
+    fit_P = np.array([*map(fit, phrases, split)], bool)
+    return fit_P if fit_P.any() else ~fit_P
 
 
 def _glosses(
@@ -287,10 +274,9 @@ def _different(best: Sequence[int], vectors_PV: Floats) -> list[int]:
 def _scores(
     counts: Counter[int], expected_P: NDArray[np.float64], closeness_P: Floats, centred_PV: Floats
 ) -> dict[int, float]:
-    """Phrase -> how telling it is: near the word in text, near its owners' mean, had by more of them than by chance.
+    """Phrase -> how telling it is: near the word in text, near its owners' mean, had by more of them than `expected_P`.
 
-    `counts`: how many owners of the word have each phrase; where none has any, only the nearness to the word counts.
-    `expected_P`: how many would if they were drawn from everybody.
+    `counts`: how many owners have each phrase; where none has any, only the nearness to the word counts.
     """
     if not counts:
         top = np.argsort(-closeness_P)[:_CANDIDATES]

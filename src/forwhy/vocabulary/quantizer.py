@@ -7,7 +7,8 @@ Legend: B vectors, K codewords, M their width, N items, D width of their vectors
 
 import logging
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -183,10 +184,8 @@ class RqVae(nn.Module):
         super().__init__()
         widths = [dim, *config.hidden, config.code_dim]
         self.encoder, self.decoder = _layers(widths), _layers(widths[::-1])
-        books = (
-            Quantizer(config.width, config.code_dim, commitment=0.25, restart_after=restart_after)
-            for _ in range(config.depth)
-        )
+        options: dict[str, Any] = {"commitment": 0.25, "restart_after": restart_after}
+        books = (Quantizer(config.width, config.code_dim, **options) for _ in range(config.depth))
         self.books = cast("Sequence[Quantizer]", nn.ModuleList(books))
 
     def forward(self, x_BD: Tensor) -> Tensor:
@@ -217,8 +216,7 @@ def rqvae_codes(
 ) -> NDArray[np.int32]:
     """Train on these vectors and give their codes, [N, L]; items may share one (see `index.unique_index`).
 
-    The same input and seed give the same codes on one machine. 12,101 items of 384 coordinates take about a minute on
-    one core at the defaults.
+    Deterministic on one machine; 12,101 items of 384 coordinates take about a minute on one core at the defaults.
 
     Raises:
         UserError: vectors that are no table of finite numbers (`name` in the message).
@@ -249,7 +247,5 @@ def rqvae_codes(
 
 
 def _layers(widths: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+    layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])

@@ -6,7 +6,7 @@ Legend: B pairs, N entities, I items, E edges, S slots, M codeword width, L phra
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from forwhy.vocabulary.network import (
     reconstruction_softmax,
 )
 from forwhy.vocabulary.options import TokenizerConfig
-from forwhy.vocabulary.phrases import PhraseBook, describe_words, read_phrases
+from forwhy.vocabulary.phrases import PhraseBook, Phrases, describe_words, read_phrases
 from forwhy.vocabulary.texts import TextWords, text_vectors, text_words
 from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
 
@@ -52,16 +52,16 @@ class BehaviourTokenizer:
     def fit(
         self,
         dataset: Dataset,
-        phrases: Mapping[str, Mapping[int, Sequence[str]]],
+        phrases: Mapping[str, Phrases],
         encoder: TextEncoder,
         folder: Path | str,
         graph: Graph = "leak-free",
-        texts: Mapping[Side, Mapping[int, Sequence[str]]] | None = None,
+        texts: Mapping[Side, Phrases] | None = None,
     ) -> Vocabulary:
         """Learn the vocabulary; a killed run continues from `folder` if data, phrases, encoder and options are equal.
 
         Time per epoch O(E·(batch + K)·S·M) with the preset `forwhy`, plus one SVD at the start. Which epoch is kept:
-        see :func:`forwhy.graph.lightgcn.train_on_graph`.
+        see :func:`forwhy.graph.bipartite.train_on_graph`.
 
         Args:
             dataset: interactions, and explanations of training pairs.
@@ -69,17 +69,16 @@ class BehaviourTokenizer:
             encoder: frozen text encoder.
             folder: for checkpoints and metrics.jsonl.
             graph: which training edges (see `Dataset.edges`).
-            texts: side -> internal number -> whole texts, which text-first words are made from; by default
-                `data.texts.entity_texts`. Without any text there are no such words, and the log says so.
+            texts: as `phrases`, whole texts for text-first words; by default `data.texts.entity_texts`. Without any
+                there are no such words, and the log says so.
 
         Raises:
             UserError: no training interaction; training diverged.
         """
         config, edges = self.config, dataset.edges("train", graph)
         if not len(edges):
-            raise UserError(
-                f"data set '{dataset.name}': no training interaction; import one with a train split"
-            )
+            name = dataset.name
+            raise UserError(f"data set '{name}': no training interaction; import one with a train split")
         counts: dict[Side, int] = {"user": len(dataset.users), "item": len(dataset.items)}
         bipartite = Bipartite(edges, counts["user"], counts["item"])
         book = read_phrases(phrases, counts, encoder, config.max_phrases)
@@ -96,11 +95,10 @@ class BehaviourTokenizer:
         with torch.random.fork_rng(devices=[]):  # the caller's generators are left alone
             torch.manual_seed(config.seed)
             network = TokenizerNetwork(bipartite, config, book, text)
-        supervised = (
-            pairs.select([]) if text else pairs
-        )  # text-first words may know nothing of any pair's text
-        vectors = encoder.encode(supervised.texts)
-        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, supervised, vectors)
+        if text:  # text-first words may know nothing of any pair's text
+            pairs = pairs.select([])
+        vectors = encoder.encode(pairs.texts)
+        task = TokenizerTask(network, bipartite, dataset.edges("valid"), book, pairs, vectors)
         # What a checkpoint is of: one made from anything else is not continued.
         made_of = [config.identity(), dataset.fingerprint, graph, encoder.name, *book.phrases]
         arrays = [*book.rows.values(), *(text.points.values() if text else ())]
@@ -236,12 +234,10 @@ class TokenizerTask(Task[TokenizerBatch]):
         if self.config.reconstruction == "softmax":
             reconstruction = self._softmax(q_users, q_items, batch.items.to(q_items.device))
         else:
-            q_negatives = self.network.represent(
-                self.network.words(batch.negatives, "item", states).words_BSM
-            )
-            positive, negative = (q_users * q_items).sum(1), (q_users * q_negatives).sum(1)
+            drawn = self.network.words(batch.negatives, "item", states)
+            negative = (q_users * self.network.represent(drawn.words_BSM)).sum(1)
             scaled = self.config.reconstruction == "minmax_rmse"
-            reconstruction = reconstruction_rmse(positive, negative, scaled)
+            reconstruction = reconstruction_rmse((q_users * q_items).sum(1), negative, scaled)
         parts = {"reconstruction": reconstruction, "vq": of_users.loss + of_items.loss}
         total = reconstruction + parts["vq"]
         if self.config.macro and self.config.alpha and len(batch.pairs) > 1:
@@ -281,9 +277,8 @@ class TokenizerTask(Task[TokenizerBatch]):
         phrases_BL = self._phrase_rows[side][entities]
         present_BL = (phrases_BL >= 0).to(words.device)
         intents_BLV = self._phrase_vectors[phrases_BL.clamp_min(0)].to(words.device)
-        loss: Tensor = self.network.masked(
-            self.network.heads[f"{side}_micro"](words), intents_BLV, present_BL
-        )
+        told_BAV = self.network.heads[f"{side}_micro"](words)
+        loss: Tensor = self.network.masked(told_BAV, intents_BLV, present_BL)
         return loss
 
     def evaluate(self) -> Mapping[str, float]:
