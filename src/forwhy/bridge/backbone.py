@@ -1,9 +1,7 @@
 """The frozen language model, used as it is: embeddings in, logits at chosen positions out; and its key-value caches.
 
-Nothing here depends on a model's family: embeddings are taken through the model's own embedding layer (which may
-scale them), masks and positions are made by the model, and its head is applied by its own `forward`. One constant
-prefix is shared by every row of a batch; every layer shows all positions to the model's own mask code, which applies
-sliding windows where a layer has one.
+Nothing here depends on a model's family: embeddings, masks, positions, sliding windows and the head are left to the
+model's own code. One constant prefix is shared by every row of a batch.
 
 Shapes: B rows, S positions after the prefix, P prefix positions, C capacity, H key-value heads, E head width, D model
 width, V vocabulary, N chosen positions, I inputs and O outputs of a linear layer.
@@ -57,27 +55,20 @@ class BegunLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class SharedLayer(BegunLayer):
-    """A prefix in front of whatever is passed; keeps nothing of it.
-
-    The prefix is expanded over the batch inside the concatenation: no copy of it per row, and gradients to a
-    trained prefix are summed over the rows.
-    """
+    """A prefix in front of whatever is passed; keeps nothing of it. Its gradients are summed over the rows."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> KeyValue:
         """Prefix and new states, [B, H, P + S, E]."""
-        rows = key_states.shape[0]
-        return (
-            torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2),
-            torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2),
-        )
+        shape = len(key_states), -1, -1, -1
+        keys = torch.cat([self.keys.expand(shape), key_states], dim=-2)
+        return keys, torch.cat([self.values.expand(shape), value_states], dim=-2)
 
 
 class DecodingLayer(DynamicLayer):  # type: ignore[misc]
     """Room for a whole generation, allocated once; new states are written in place, finished rows dropped.
 
-    A shorter prompt is padded before the prefix, not behind it: distances between real positions, which
-    sliding windows count, stay true. So the prefix of a padded row is shifted, and where its first new states
-    are padding they do not overwrite it.
+    A shorter prompt is padded before the prefix, so that distances between real positions, which sliding windows count,
+    stay true. So the prefix of a padded row is shifted, and where its new states are padding they do not overwrite it.
     """
 
     def __init__(self, prefix: KeyValue, pads: Sequence[int], capacity: int) -> None:
@@ -141,10 +132,7 @@ class DecodingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def roomy(prefix: Prefix, pads: Sequence[int], capacity: int) -> Cache:
-    """A cache in which rows with one prefix are read a few at a time, then written to all together.
-
-    One row per entry of `pads`, the empty columns before it, with room for `capacity` columns each.
-    """
+    """A cache with a row for each of `pads`, the empty columns before it, with room for `capacity` columns each."""
     return Cache(layers=[DecodingLayer(states, pads, capacity) for states in prefix.layers])
 
 
@@ -161,23 +149,14 @@ def recorded(cache: Cache) -> Prefix:
 
 
 def moved(prefix: Prefix, shifts: Iterable[Tensor]) -> Prefix:
-    """The prefix with something added to its last keys and values, layer by layer.
+    """The prefix with `shifts`, one [2, H, T, E] per layer, added to the keys and values of its last T positions."""
 
-    Args:
-        prefix: At least T positions.
-        shifts: One [2, H, T, E] per layer, for keys and values.
-    """
-    return Prefix(
-        tuple(
-            (_added(keys, shift[0]), _added(values, shift[1]))
-            for (keys, values), shift in zip(prefix.layers, shifts, strict=True)
-        )
-    )
+    def added(states: Tensor, shift_HTE: Tensor) -> Tensor:
+        last = states[:, :, -shift_HTE.shape[1] :] + shift_HTE[None].to(states.dtype)
+        return torch.cat([states[:, :, : -shift_HTE.shape[1]], last], dim=2)
 
-
-def _added(states: Tensor, shift_HTE: Tensor) -> Tensor:
-    count = shift_HTE.shape[1]
-    return torch.cat([states[:, :, :-count], states[:, :, -count:] + shift_HTE[None].to(states.dtype)], dim=2)
+    pairs = (zip(states, shift, strict=True) for states, shift in zip(prefix.layers, shifts, strict=True))
+    return Prefix(tuple((added(*keys), added(*values)) for keys, values in pairs))
 
 
 def shared(prefix: Prefix) -> Cache:
@@ -197,9 +176,8 @@ def taking(model: nn.Module, cache: Cache | None) -> dict[str, Cache | None]:
 class PackedLinears:
     """A second copy of a model's linear weights in oneDNN's own layout, made at first use.
 
-    At a few rows per step a matrix product spends its time on reading and repacking the weights. Packed once they make
-    decoding about 1.3x faster on two cores, and reading the prompts 1.1 to 1.2x (docs/results.md). Only float32
-    weights on a CPU, at most 2 GiB of them, with a torch built with oneDNN; otherwise nothing happens.
+    It makes decoding about 1.3x faster on two cores, and reading the prompts 1.1 to 1.2x (docs/results.md). Only
+    float32 weights on a CPU, at most 2 GiB of them, with a torch built with oneDNN; otherwise nothing happens.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -328,24 +306,21 @@ class Backbone:
         if not len(inputs_SD):
             return prefix
         cache = recording(prefix)
-        self._run(inputs_SD[None].to(self.dtype), cache, keep=1)
+        self._run(inputs_SD[None], cache, keep=1)
         return recorded(cache)
 
     def logits(
         self, prefix: Prefix, inputs_BSD: Tensor, keep_BS: Tensor, hidden_BS: Tensor | None = None
     ) -> Tensor:
-        """Logits [N, V] in float32 at the positions where `keep_BS`, row by row.
+        """Logits [N, V] in float32 of the tokens after the positions in `keep_BS`, row by row, all after one prefix.
 
-        Args:
-            prefix: What every row begins with.
-            inputs_BSD: The rest, padded on the right; padding needs no mask, as nothing after it is kept.
-            keep_BS: True at positions whose next token is wanted.
-            hidden_BS: True at positions that no other may look at (their numbers stay counted).
+        `inputs_BSD`: padded on the right; padding needs no mask, as nothing after it is kept. `hidden_BS`: True at
+        positions that no other may look at (their numbers stay counted).
         """
         mask_BT = None
         if hidden_BS is not None:
             mask_BT = torch.nn.functional.pad(~hidden_BS, (prefix.length, 0), value=True)
-        out_NV: Tensor = self._run(inputs_BSD.to(self.dtype), shared(prefix), keep_BS, mask_BT).logits
+        out_NV: Tensor = self._run(inputs_BSD, shared(prefix), keep_BS, attention_mask=mask_BT).logits
         return out_NV.float()
 
     def attention(self, prefix: Prefix, inputs_BSD: Tensor) -> Tensor:
@@ -356,7 +331,7 @@ class Backbone:
         usual = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")  # faster ones never hold these numbers
         try:
-            read = self._run(inputs_BSD.to(self.dtype), shared(prefix), 1, output_attentions=True)
+            read = self._run(inputs_BSD, shared(prefix), 1, output_attentions=True)
         finally:
             self.model.set_attn_implementation(usual)
         return torch.stack([layer.float().mean(dim=1) for layer in read.attentions]).mean(dim=0)
@@ -365,24 +340,11 @@ class Backbone:
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
-        out_BSV: Tensor = self._run(inputs_BSD.to(self.dtype), cache, 1, mask_BT, positions_BS).logits
+        out_BSV: Tensor
+        out_BSV = self._run(inputs_BSD, cache, 1, attention_mask=mask_BT, position_ids=positions_BS).logits
         return out_BSV[:, -1]
 
-    def _run(
-        self,
-        inputs_BSD: Tensor,
-        cache: Cache,
-        keep: int | Tensor,
-        mask_BT: Tensor | None = None,
-        positions_BS: Tensor | None = None,
-        **asked: bool,
-    ) -> Any:  # noqa: ANN401 - an output of transformers
-        return self.model(
-            inputs_embeds=inputs_BSD,
-            **taking(self.model, cache),
-            use_cache=True,
-            attention_mask=mask_BT,
-            position_ids=positions_BS,
-            logits_to_keep=keep,
-            **asked,
-        )
+    def _run(self, inputs_BSD: Tensor, cache: Cache, keep: int | Tensor, **more: Any) -> Any:  # noqa: ANN401 - of transformers
+        """The model's output; `more`: its other arguments."""
+        read = {"inputs_embeds": inputs_BSD.to(self.dtype), **taking(self.model, cache)}
+        return self.model(**read, use_cache=True, logits_to_keep=keep, **more)

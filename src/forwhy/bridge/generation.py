@@ -89,17 +89,11 @@ def steps(
     """One token further for every open row at each step; yields all rows so far, the same list each time.
 
     At most `slots` rows are open. A row that ends leaves at once, and when a quarter of the slots is free the next
-    prompts are read into them, so that steps pay for themselves until the prompts run out: on a CPU one for 4 rows
-    costs nearly as much as one for 16. The open rows then move into a new cache that begins where the longest of
-    them does. The head is applied to the last position only.
+    prompts are read into them, as on a CPU a step for 4 rows costs nearly as much as one for 16. The open rows then
+    move into a new cache that begins where the longest of them does.
 
-    Args:
-        backbone: The model.
-        prefix: What all rows begin with.
-        prompts: The rest of each prompt, the longest first; no more rows in one pass than :func:`most_in_a_pass`, or
-            two, which are never parted where there is guidance.
-        decoding: When a row is over; rows are numbered as they come.
-        slots: Rows written together.
+    `prompts`: what follows the prefix, the longest first; no more rows in one pass than :func:`most_in_a_pass`, or two,
+    which are never parted where there is guidance. Rows are numbered as they come.
     """
     waiting = iter(prompts)
     state = _State(backbone, prefix, decoding, slots)
@@ -260,11 +254,8 @@ def _places(prefix: Prefix, part: PromptBatch) -> tuple[Tensor | None, Tensor | 
 def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:
     """A growing text in pieces that are never taken back; joined they equal `finish` of the last one.
 
-    Words of the first sentence come one by one; later sentences come whole, as the cap may still drop them.
-
-    Args:
-        texts: The text after each token, and whether it has ended (on the last one).
-        max_words: The cap.
+    `texts`: the text after each token, and whether it has ended (on the last one). Words of the first sentence come one
+    by one; later sentences come whole, as the cap may still drop them.
     """
     sent, text, ended = 0, "", False
     for text, ended in texts:  # noqa: B007 - the last one counts
@@ -273,6 +264,5 @@ def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:
         if len(safe) > sent:
             yield safe[sent:]
             sent = len(safe)
-    rest = finish(text, ended, max_words)[sent:]
-    if rest:
+    if rest := finish(text, ended, max_words)[sent:]:
         yield rest

@@ -6,13 +6,12 @@ Shapes: B rows, S positions being fed, K injected positions of a row, D model wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from forwhy.bridge.options import InjectionMode
 from forwhy.errors import UserError
@@ -30,58 +29,48 @@ _injecting: WeakSet[nn.Module] = WeakSet()
 class Injection:
     """The query, key and value projections of every layer of a causal language model.
 
-    Nothing of the model is replaced: inside :meth:`at` its projections carry hooks, outside of it they carry
-    none. So quantised and adapted linear layers work, as do those of :mod:`forwhy.bridge.backbone`.
+    Nothing of the model is replaced: inside :meth:`at` its projections carry hooks, outside of it they carry none. So
+    quantised and adapted linear layers work.
 
-    `projected` is the paper's equation: each projection reads x + a, which gives W(x + a) + b whatever the
-    layout of its heads. `identity` is what the released code does: a is added to each projection's output,
-    before rotary positions and before a model's norms of queries and keys. The code needs projections as wide
-    as the model. Here, for every model alike, a is brought to another width W by one rule: into a narrower
-    one goes the mean over a's pieces of W coordinates, the last padded with zeros; into a wider one goes a
-    repeated and cut. At equal width it is the code's formula.
+    `projected` is the paper's equation: each projection reads x + a. `identity` is what the released code does: a is
+    added to each projection's output, before rotary positions and a model's norms of queries and keys. Where that is
+    not as wide as the model, which the code needs, a is brought to its width W by one rule: the mean over a's pieces of
+    W coordinates, the last padded with zeros; or, into a wider one, a repeated and cut.
 
-    Cost: `projected` copies the input of a layer's projections once, [B, S, D]; `identity` copies the output
-    of each. Of a pass of SmolLM2-135M on one core that is 0.3% and 0.7% for a row of 100 positions, 0.1% and
-    0.2% for 16 rows, and 0.2 ms for each block; outside of blocks nothing.
+    Cost: `projected` copies the input of a layer's projections once, [B, S, D]; `identity` copies the output of each:
+    0.1% to 0.7% of a pass of SmolLM2-135M on one core, and 0.2 ms for each block.
     """
 
     def __init__(self, model: PreTrainedModel, mode: InjectionMode = "projected") -> None:
         """Find the projections; the model is left as it is.
 
         Raises:
-            UserError: a layer without such projections, or `identity` for a model whose queries, keys and
-                values come from one projection.
+            UserError: a layer without such projections, or `identity` where queries, keys and values come from one.
         """
         self.mode: InjectionMode = mode
         self._model = model
         self._projections: list[nn.Module] = []
-        name = type(model).__name__
         for number, layer in enumerate(_layers(model)):
+            where = f"model {type(model).__name__}: layer {number} ({type(layer).__name__})"
             found = _projections(layer)
             if found is None:
                 raise UserError(
-                    f"model {name}: layer {number} ({type(layer).__name__}) has no single attention with "
-                    f"{', '.join(SEPARATE)} or with one of {', '.join(FUSED)}; use another model, or leave "
-                    "injection out"
+                    f"{where} has no single attention with {', '.join(SEPARATE)} or with one of {', '.join(FUSED)}; "
+                    "use another model, or leave injection out"
                 )
             if mode == "identity" and len(found) == 1:
                 raise UserError(
-                    f"model {name}: layer {number} ({type(layer).__name__}) makes queries, keys and values "
-                    'in one projection, which mode "identity" cannot tell apart; use mode "projected"'
+                    f'{where} makes queries, keys and values in one projection, which mode "identity" cannot tell '
+                    'apart; use mode "projected"'
                 )
             self._projections += found
 
     @contextmanager
     def at(self, vectors_BKD: Tensor, positions_BK: Tensor) -> Iterator[None]:
-        """Inside the block every pass through the model has the vectors injected.
+        """Inside the block every pass through the model has vectors a injected; gradients reach them.
 
-        Gradients reach the vectors; they are cast to what each layer computes in. Decoding steps read what
-        was injected from the key-value cache, so they belong outside the block. A backward pass that
-        recomputes activations belongs inside.
-
-        Args:
-            vectors_BKD: What is added, a. Zeros change no bit of the logits.
-            positions_BK: Where, counted in the positions being fed: a cached beginning does not count.
+        Positions are those being fed: a cached beginning does not count. Decoding steps read what was injected from the
+        key-value cache, so they belong outside the block; a backward pass that recomputes activations belongs inside.
 
         Raises:
             RuntimeError: the model is being injected already.
@@ -95,19 +84,15 @@ class Injection:
         if self._model in _injecting:
             raise RuntimeError("this model is being injected already; blocks cannot be nested")
         addition = _Addition(vectors_BKD, positions_BK)
-        handles: list[RemovableHandle] = []
-        _injecting.add(self._model)
-        try:
+        with ExitStack() as block:
+            _injecting.add(self._model)
+            block.callback(_injecting.discard, self._model)
             for projection in self._projections:
                 if self.mode == "projected":
-                    handles.append(projection.register_forward_pre_hook(addition.before))
+                    block.enter_context(projection.register_forward_pre_hook(addition.before))
                 else:
-                    handles.append(projection.register_forward_hook(addition.after))
+                    block.enter_context(projection.register_forward_hook(addition.after))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            _injecting.discard(self._model)
 
 
 class _Addition:

@@ -35,15 +35,9 @@ class PairBridge(nn.Module):
         word_norm: float,
         states: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
-        """Task tokens start at `task_TD`.
+        """`user` and `item` map ids or vectors to the model's width; task tokens start at word embeddings `task_TD`.
 
-        Args:
-            user: Ids or vectors of users to vectors of the model's width.
-            item: Ids or vectors of items to vectors of the model's width.
-            task_TD: Word embeddings.
-            order: `user-item` or `item-user`.
-            word_norm: Mean norm of the model's word embeddings.
-            states: Keys and values [1, H, P, E] of each layer, where task tokens are trained in all of them.
+        `states`: keys and values [1, H, P, E] of each layer, where task tokens are trained in all of them.
         """
         super().__init__()
         self.user, self.item = user, item
@@ -111,12 +105,7 @@ class SideProjector(nn.Module):
     ) -> None:
         """The codes C are those of the books that slots name, one book after the other as they are first named.
 
-        Args:
-            books: Name -> codewords [codes, M].
-            slots: The book of each slot.
-            config: Options.
-            start_CD: The word vector that each code starts at; 0 for none.
-            word_norm: Mean norm of the model's word embeddings.
+        `start_CD`: the word vector that each code starts at; 0 for none.
         """
         super().__init__()
         self.config, self.word_norm = config, word_norm
@@ -125,9 +114,8 @@ class SideProjector(nn.Module):
         first = dict(zip(read, np.cumsum([0, *sizes[:-1]]), strict=True))
         offset_L = np.array([first[name] for name in slots], dtype=np.int64)
         reads_CL = (np.repeat(list(first.values()), sizes)[:, None] == offset_L).astype(np.float32)
-        codewords_CM = np.concatenate(
-            [_standardised(book) if config.standardise else book for book in read.values()]
-        )
+        books_KM = [_standardised(book) if config.standardise else book for book in read.values()]
+        codewords_CM = np.concatenate(books_KM)
         given = {
             "codewords_CM": torch.from_numpy(codewords_CM),
             "start_CD": start_CD.float(),
@@ -209,24 +197,15 @@ def _standardised(book_KM: NDArray[np.float32]) -> NDArray[np.float32]:
 class ExpertAdapter(nn.Module):
     """sum_k g_k W_k (dropout(x) - b_k), with a gate g that is noisy in training. One for users, one for items.
 
-    The gate is the softmax of x G, plus, in training, normal noise of size softplus(x H) + floor. G and H
-    start at zero, so all experts begin with equal shares and noise of 0.70 in the logits. No loss asks for a
-    balanced load. Parameters: E x d x (D + 3), less where the gate has no noise: 2.1 million for 8 experts
-    from 64 to 4096.
+    The gate is the softmax of x G, plus, in training, normal noise of size softplus(x H) + floor. G and H start at
+    zero, so all experts begin with equal shares. Parameters: E x d x (D + 3), 2.1 million for 8 from 64 to 4096.
     """
 
     mean_d: Tensor
     deviation: Tensor
 
     def __init__(self, config: AdapterConfig, vectors_Nd: Tensor, width: int, word_norm: float) -> None:
-        """Draws the experts from torch's generator.
-
-        Args:
-            config: Options.
-            vectors_Nd: Vectors of all entities; their mean and deviation are kept in the state.
-            width: D.
-            word_norm: Mean norm of the model's word embeddings.
-        """
+        """Draws the experts from torch's generator; the mean and deviation of `vectors_Nd` are kept in the state."""
         super().__init__()
         self.config, inner = config, vectors_Nd.shape[1]
         self._size = 1.0 if config.scale == "raw" else word_norm / width**0.5

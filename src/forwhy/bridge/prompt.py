@@ -102,16 +102,12 @@ class Prompt:
             self.prefix_ids = tuple(own_ids(tokenizer, head))
         else:
             tail, self._lead = "\nExplanation:", " "
-            head_ids = list(
-                tokenizer(f"{config.instruction}\n")["input_ids"]
-            )  # with what the tokenizer puts first
+            head_ids = tokenizer(f"{config.instruction}\n")["input_ids"]  # with what the tokenizer puts first
             self.prefix_ids = tuple(head_ids[:-1] if head_ids[-1] == tokenizer.eos_token_id else head_ids)
         self.tail_ids = tuple(own_ids(tokenizer, tail))
-        end = answer_end(tokenizer)
-        if end is None:
-            raise UserError(
-                "model: its tokenizer has no end-of-text token; use a model whose tokenizer names one"
-            )
+        if (end := answer_end(tokenizer)) is None:
+            remedy = "use a model whose tokenizer names one"
+            raise UserError(f"model: its tokenizer has no end-of-text token; {remedy}")
         self.end_id = end
         words = own_ids(tokenizer, f" {config.task_words.strip()}")
         self.task_ids = tuple((words * config.task_tokens)[: config.task_tokens])
@@ -195,9 +191,8 @@ class Prompt:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids as text, control tokens left out."""
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        spaces = {"clean_up_tokenization_spaces": False}
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, **spaces)
         return text
 
 

@@ -17,14 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone, Prefix, moved
-from forwhy.bridge.generation import (
-    Decoding,
-    PromptBatch,
-    Written,
-    most_in_a_pass,
-    pieces,
-    steps,
-)
+from forwhy.bridge.generation import Decoding, PromptBatch, Written, most_in_a_pass, pieces, steps
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.options import GenerationConfig, PromptConfig, finish
 from forwhy.bridge.projectors import PairBridge
@@ -42,23 +35,18 @@ class PairReader(Protocol[ReadT]):
 
     def write(self, rows: Sequence[ReadT], config: GenerationConfig) -> list[str]:
         """An explanation for each."""
-        ...
 
     def stream(self, row: ReadT, config: GenerationConfig) -> Iterator[str]:
         """The explanation of one in pieces; joined they are what `write` gives."""
-        ...
 
     def nll(self, rows: Sequence[ReadT]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """[n] nats of each row's text, and its target tokens."""
-        ...
 
     def prompt_length(self, rows: Sequence[ReadT]) -> float | None:
         """Mean tokens of the prompts; None where there are none."""
-        ...
 
     def identity(self) -> dict[str, Any]:
         """What names the model: `id`, `revision` and more."""
-        ...
 
 
 class Reader(Generic[BridgeT]):
@@ -116,10 +104,7 @@ class Reader(Generic[BridgeT]):
     ) -> tuple[Tensor, RowBatch]:
         """Logits [N, V] for every target of the rows, and the batch that tells which target is which.
 
-        Args:
-            rows: Pairs with targets.
-            hidden_BK: Soft tokens (prompt order) that the model may not look at.
-            prefix: What :meth:`prefix` returned, to share it among batches.
+        `hidden_BK`: soft tokens (prompt order) that the model may not look at; `prefix`: to share it among batches.
         """
         batch = self.prompt.collate(rows).to(self.backbone.device)
         hidden_BS = self._hidden(rows, batch, hidden_BK)
@@ -151,10 +136,7 @@ class Reader(Generic[BridgeT]):
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """NLL of each row's explanation, summed over its targets, in nats, and how many targets it has.
 
-        Args:
-            rows: Pairs with targets; batches are made by length, the order of the result is that of `rows`.
-            batch_size: Rows read together.
-            hidden: [n, K] True at soft tokens to be left out of a row.
+        `batch_size`: rows read together; `hidden`: [n, K] True at soft tokens to be left out of a row.
         """
         sums_n = np.zeros(len(rows))
         tokens_n = np.array([len(row.target) for row in rows], dtype=np.int64)
@@ -171,9 +153,8 @@ class Reader(Generic[BridgeT]):
     def attention(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """What the model looks at when it writes each token of a row's text.
 
-        Returns:
-            [N, P + S] shares of all positions, the constant beginning first, that add to one: mean over layers and
-            heads; and [K] the positions of the soft tokens, in prompt order.
+        [N, P + S] shares of all positions, the constant beginning first: mean over layers and heads; and [K] the
+        positions of the soft tokens, in prompt order.
         """
         batch, prefix = self.prompt.collate([row]).to(self.backbone.device), self.prefix()
         soft_BKD = self.soft([row])
@@ -184,14 +165,9 @@ class Reader(Generic[BridgeT]):
     # --- writing ------------------------------------------------------------------------------------------
 
     def prompts(self, rows: Sequence[Row], slots: int, together: int = 1) -> Iterator[PromptBatch]:
-        """The rows' prompts in their order, as many in a pass as keep the machine busy.
+        """The rows' prompts in their order, best the longest first, as many in a pass as keep the machine busy.
 
-        A pass is padded to its longest prompt, so neighbours should be of similar length.
-
-        Args:
-            rows: Pairs without targets, the longest first.
-            slots: Rows that will be written together.
-            together: Neighbours that are never read apart.
+        `slots`: rows that will be written together; `together`: neighbours that are never read apart.
         """
         groups = [rows[first : first + together] for first in range(0, len(rows), together)]
         lengths = [together * max(len(self.prompt.layout(row)) for row in group) for group in groups]
@@ -214,11 +190,7 @@ class Reader(Generic[BridgeT]):
     ) -> list[str]:
         """An explanation for each row, greedily, in the order of `rows`.
 
-        Args:
-            rows: Pairs without targets.
-            config: How texts are written.
-            others: For each row the one whose text it is led away from; twice the cost.
-            guidance: How far each is; see `Decoding`.
+        `others`: for each row the one whose text it is led away from, at twice the cost; `guidance`: see `Decoding`.
         """
         texts, order = [""] * len(rows), longest_first(rows)
         decoding = self._decoding(config, [guidance[number] for number in order if guidance])
