@@ -1,8 +1,7 @@
-"""A folder that loads alone: config.json + model.safetensors + NAME.parquet + a card, each file hashed.
+"""A folder that loads alone: config.json + model.safetensors + NAME.parquet + a card, each file hashed. No torch.
 
-``config.json`` is written last and holds the library version, the format, the kind, the caller's config and
-the size and SHA-256 of every other file, itself covered by a digest. So a folder is whole or refused, and
-the refusal names the file. Nothing is pickled; this module imports no torch.
+``config.json`` is written last and holds the library version, the format, the kind, the caller's config and the size
+and SHA-256 of every other file, itself covered by a digest. So a folder is whole or refused. Nothing is pickled.
 """
 
 import json
@@ -115,11 +114,7 @@ class Saved(Shown, ABC):
 
 
 def _stage(folder: Path, kind: str) -> Path:
-    """The folder itself; of a run's folder the one inside that holds such an artifact.
-
-    Raises:
-        UserError: The run has none, or not yet.
-    """
+    """The folder itself; of a run's folder the one inside that holds such an artifact."""
     if not (folder / "recipe.toml").is_file():
         return folder
     for path in sorted(folder.glob(f"*/{CONFIG}")):
@@ -146,13 +141,8 @@ def save(folder: Path, kind: str, content: Content) -> None:
         (temporary / CARD).write_text(content.card, encoding="utf-8")
         for name, source in content.parts.items():
             _write_part(temporary, name, source)
-        document = {
-            "forwhy": _library_version(),
-            "format": FORMAT,
-            "kind": kind,
-            "config": plain_json(content.config),
-            "files": stamps(temporary, CONFIG),
-        }
+        document = {"forwhy": _library_version(), "format": FORMAT, "kind": kind}
+        document |= {"config": plain_json(content.config), "files": stamps(temporary, CONFIG)}
         write_signed(temporary, CONFIG, document)
 
 
@@ -182,11 +172,9 @@ def load(folder: Path, kind: str) -> Artifact:
     document = read_signed(folder, CONFIG, "an artifact", FORMAT, "forwhy run")
     path, found = folder / CONFIG, document.get("kind")
     if document["format"] < FORMAT:
-        run = folder.parent
-        is_stage = (run / "recipe.toml").is_file()
-        command = (
-            f"`forwhy run {run / 'recipe.toml'} --out {run}`" if is_stage else "the command that made it"
-        )
+        recipe, command = folder.parent / "recipe.toml", "the command that made it"
+        if recipe.is_file():
+            command = f"`forwhy run {recipe} --out {folder.parent}`"
         raise UserError(
             f"{path}: format {document['format']} of forwhy {document['forwhy']}, this library reads format {FORMAT}; "
             f"make it again with {command}"
@@ -195,12 +183,11 @@ def load(folder: Path, kind: str) -> Artifact:
         raise UserError(
             f"{path}: holds an artifact of kind {found!r}, but {kind!r} was asked for; give its folder"
         )
+    weights = folder / WEIGHTS
     try:
-        tensors = dict(load_file(folder / WEIGHTS))
+        tensors = dict(load_file(weights))
     except SafetensorError as error:  # right hash, wrong content: a folder made by hand
-        raise UserError(
-            f"{folder / WEIGHTS}: not readable as safetensors ({error}); save it again"
-        ) from error
+        raise UserError(f"{weights}: not readable as safetensors ({error}); save it again") from error
     names = [name for name in document["files"] if name.endswith(".parquet") and "/" not in name]
     tables = {name.removesuffix(".parquet"): pl.read_parquet(folder / name) for name in names}
     return Artifact(kind, document["config"], tensors, tables, folder)
@@ -213,14 +200,9 @@ def card(
     *tags: str,
     **front: object,
 ) -> str:
-    """The card of an artifact, a README.md as model hubs show it.
+    """The card of an artifact, a README.md as model hubs show it, with what they find it by and read in front.
 
-    Args:
-        title: What it is.
-        text: Paragraphs about it: what it does, how it is loaded, its limits.
-        measured: Name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell.
-        *tags: What hubs find it by, besides `recommendation`.
-        **front: Further values that hubs read, such as `datasets`.
+    `measured`: name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell.
     """
     if isinstance(measured, Mapping):
         measured = [{"measured in training": name, "": value} for name, value in _flat(measured)]

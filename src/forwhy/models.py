@@ -61,10 +61,8 @@ def cache_folder() -> Path:
 def locate(model: str, revision: str | None = None) -> ModelSource:
     """Return where a model's files lie, fetching them the first time.
 
-    Args:
-        model: an alias (`smollm2-135m`, `gemma3-270m`, `minilm`), a local folder, or a Hub id (`org/name`).
-        revision: for a Hub id any branch, tag or commit. For the others the revision that a saved artifact
-            was made with: a different one is refused.
+    `model`: an alias (`smollm2-135m`, `gemma3-270m`, `minilm`), a local folder, or a Hub id (`org/name`). `revision`:
+    of a Hub id any branch, tag or commit; of the others the one an artifact was made with: another is refused.
 
     Raises:
         UserError: unknown name, other revision, damaged folder, or nothing cached and no network.
@@ -75,12 +73,11 @@ def locate(model: str, revision: str | None = None) -> ModelSource:
         folder = Path(model)
         model, found = str(folder), _fingerprint(folder)
     elif model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return _locate_hub(model, revision)
+        path = fetch_files(model, revision, _HUB_FILES)
+        return ModelSource(model, path.name, path)
     else:
-        known = ", ".join(PACKAGED)
-        raise UserError(
-            f"model '{model}': no such folder; use a folder, a Hub id (org/name) or one of {known}"
-        )
+        known = f"a folder, a Hub id (org/name) or one of {', '.join(PACKAGED)}"
+        raise UserError(f"model '{model}': no such folder; use {known}")
     if revision not in (None, found):
         raise UserError(
             f"model '{model}': revision {revision} was asked for but this is {found}; "
@@ -92,13 +89,11 @@ def locate(model: str, revision: str | None = None) -> ModelSource:
 def _fingerprint(folder: Path) -> str:
     """Hash names, sizes and both ends of a model's files: takes milliseconds and tells models apart."""
     if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder}: no config.json; a model folder is what `save_pretrained` of transformers writes"
-        )
+        remedy = "a model folder is what `save_pretrained` of transformers writes"
+        raise UserError(f"{folder}: no config.json; {remedy}")
     if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{folder}: no *.safetensors; save the weights as safetensors (pickled weights are not read)"
-        )
+        remedy = "save the weights as safetensors (pickled weights are not read)"
+        raise UserError(f"{folder}: no *.safetensors; {remedy}")
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}:
@@ -111,18 +106,12 @@ def _fingerprint(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()[:24]}"
 
 
-def _locate_hub(model: str, revision: str | None) -> ModelSource:
-    path = fetch_files(model, revision, _HUB_FILES)
-    return ModelSource(model, path.name, path)
-
-
 def load_causal_lm(
     model: str, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
 ) -> LoadedModel:
-    """Load a frozen causal LM and its tokenizer.
+    """Load a frozen causal LM and its tokenizer; `dtype="int8"`: 8-bit weights through bitsandbytes (extra `gpu`).
 
-    Cost: 0.5 GB and about a second for `smollm2-135m` in float32. `dtype="int8"` loads 8-bit weights through
-    bitsandbytes (extra `gpu`).
+    Cost: 0.5 GB and about a second for `smollm2-135m` in float32.
 
     Raises:
         UserError: as `locate`, or weights that cannot be read.
@@ -138,10 +127,7 @@ def load_text_encoder(
 
 
 def load_lm(model: str, device: str = "cpu") -> LoadedModel:
-    """Load a causal or, where the model's configuration says so, a sequence-to-sequence LM in float32.
-
-    Errors as `load_causal_lm`.
-    """
+    """Load a causal or, where its configuration says so, a sequence-to-sequence LM in float32; errors as above."""
     source = locate(model)
     seq2seq = _config(source).is_encoder_decoder
     return _load("AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM", source, "float32", device)
@@ -154,11 +140,9 @@ def load_regressor(model: str, device: str = "cpu") -> LoadedModel:
         UserError: as `load_causal_lm`, or a head of more than one output.
     """
     source = locate(model)
-    outputs = _config(source).num_labels
-    if outputs != 1:
-        raise UserError(
-            f"model '{model}': its head has {outputs} outputs; name a regression checkpoint (num_labels 1)"
-        )
+    if (outputs := _config(source).num_labels) != 1:
+        remedy = "name a regression checkpoint (num_labels 1)"
+        raise UserError(f"model '{model}': its head has {outputs} outputs; {remedy}")
     return _load("AutoModelForSequenceClassification", source, "float32", device)
 
 

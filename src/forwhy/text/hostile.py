@@ -109,10 +109,7 @@ def framed(
 ) -> list[str]:
     """The rendered chat template around texts, one in each turn: one piece more than turns.
 
-    Args:
-        tokenizer: With a chat template.
-        turns: Role of each, and our own words before its text.
-        answer: Whether the template ends with the header of an answer.
+    `turns`: the role of each, and our own words before its text; `answer`: whether an answer's header ends it.
 
     Raises:
         UserError: the template refuses such turns, or does not hold each text once.

@@ -271,10 +271,8 @@ class KnownStatements:
     ) -> Self:
         """Item texts, phrases, and training texts of pairs held out nowhere and not rated low. Cost: linear.
 
-        Args:
-            dataset: Where they stand.
-            phrases: Which intents or profiles may be read. By default no profiles, which may leak held-out text.
-            people: The same of users, where it differs.
+        `phrases`: which intents or profiles may be read, by default no profiles, which may leak held-out text;
+        `people`: the same of users, where it differs.
         """
         rows: list[tuple[object, ...]] = []
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
@@ -312,9 +310,8 @@ class KnownStatements:
 
     def told_of(self, item: int, title: str, text: str) -> Self:
         """Also with an item of which only its title and a text are known."""
-        told: tuple[tuple[Source, str], ...]
-        found, told = copy(self), (("title", title), ("item", text))
-        said = [Statement(claim, source, None) for source, whole in told for claim in self._claims(whole)]
+        found, said = copy(self), [Statement(claim, "title") for claim in self._claims(title)]
+        said += [Statement(claim, "item") for claim in self._claims(text)]
         found._of = defaultdict(list, {**self._of, ("item", item): said})
         return found
 

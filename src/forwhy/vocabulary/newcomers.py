@@ -166,9 +166,7 @@ def _told(vocabulary: Vocabulary, side: Side, text_V: Floats, share: float) -> I
         said_nSM = _levelled(vocabulary.codewords(side, vocabulary.codes[side][numbers]), weights)
     else:
         taken_N = np.bincount(vocabulary.seen[:, 1], minlength=len(points_NT))
-        weights = weights * np.maximum(
-            taken_N[numbers], 1
-        )  # as of a history, in which what many take is likelier
+        weights = weights * np.maximum(taken_N[numbers], 1)  # what many take is likelier to be in a history
         said_nSM = _folded(vocabulary, numbers.tolist()) * (weights / weights.sum())[:, None, None]
     said_nSM[:, :levels] = 0
     yield _Voices("semantic", known, numbers.tolist(), said_nSM * share)

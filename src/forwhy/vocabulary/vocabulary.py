@@ -266,10 +266,7 @@ class Vocabulary(Representations):
             "(BEAT stage 1). Load with `forwhy.Vocabulary.from_pretrained(folder)`."
         )
         tensors: dict[str, NDArray[Any]] = {"score_weights": self.score_weights, "fold_in": self.fold_in}
-        tensors |= {
-            "seen": self.seen,
-            **{f"codebook.{book}": words for book, words in self.codebooks.items()},
-        }
+        tensors |= {"seen": self.seen} | {f"codebook.{book}": it for book, it in self.codebooks.items()}
         tensors |= {f"codes.{side}": self.codes[side] for side in SIDES}
         tensors |= {f"head.{book}": head for book, head in self.heads.items()}
         tensors |= {f"text_mean.{side}": mean for side, mean in self.text_means.items()}
