@@ -1,7 +1,4 @@
-"""Explainers whose model only takes text: pairs said in words to a local model, or to one that is asked.
-
-One that is asked needs no torch.
-"""
+"""Explainers whose model only takes text: pairs said in words to a local one, or to one that is asked (no torch)."""
 
 from __future__ import annotations
 
@@ -82,11 +79,7 @@ class ChatReader:
         return Inquiry(question, lambda answer: finish(answer, True, config.max_words))
 
     def write(self, rows: Sequence[Described], config: GenerationConfig) -> list[str]:
-        """An explanation for each, by one question for each pair that was not asked before.
-
-        Raises:
-            UserError: The model cannot be asked, or has no explanation for a pair.
-        """
+        """An explanation for each, by a question for each pair that was not asked before; refused where none comes."""
         tasks = [self._asked(pair, config) for pair in rows]
         replies = ask_all(self._model, tasks, self._kept, self._chat.asks, "explaining", self._chat.cost)
         self._used += replies.asked.used + replies.asked.kept

@@ -81,10 +81,9 @@ def _inverse_root(degrees: Ints) -> Floats:
 
 
 class Negatives:
-    """Draws items that are no edge of a user. Memory: one array of E numbers.
+    """Draws items that are no edge of a user, by one binary search for all draws together.
 
-    With a user's items sorted, n_0 < n_1 < …, item n_k has n_k - k absent items before it. So the r-th absent item is
-    r plus the number of k with n_k - k <= r: one binary search for all draws together.
+    With a user's items sorted, n_0 < n_1 < …, the r-th absent item is r plus the number of k with n_k - k <= r.
     """
 
     def __init__(self, graph: Bipartite) -> None:
@@ -97,10 +96,7 @@ class Negatives:
         self._keys = rows * (graph.items + 1) + before
 
     def draw(self, users_B: Ints, rng: np.random.Generator) -> Ints:
-        """[B] one item for each user, uniform over those they did not take; each must have one.
-
-        O(B log E), fastest when `users_B` is sorted.
-        """
+        """[B] one item for each user, uniform over those they did not take; each must have one. O(B log E)."""
         ranks = rng.integers(0, self.absent[users_B])
         found = np.searchsorted(self._keys, users_B * (self._items + 1) + ranks, side="right")
         return np.asarray(ranks + found - self._starts[users_B])
@@ -175,10 +171,7 @@ def train_on_graph(
     identity: str,
     start: str,
 ) -> TrainingState:
-    """Train a first stage; the best epoch on validation interactions is kept, and a spectral start may be the best.
-
-    Without validation interactions nothing can be selected: the last epoch is kept, and the log says so.
-    """
+    """Train a first stage; the best epoch on validation interactions, a spectral start included, or the last stays."""
     validates = bool(len(dataset.edges("valid")))
     loop = config.loop(validates, evaluate_first=validates and start == "spectral")
     result = train(task, loop, folder, name, identity)

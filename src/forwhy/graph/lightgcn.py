@@ -60,8 +60,7 @@ class _Propagate(Function):
 class Propagation:
     """The sum over layers 0 to K of both tables propagated over a fixed graph; differentiable in both tables.
 
-    No weights, no self loops, no dropout. One call costs O(K · E · D) time and 2 · (U + I) · D numbers of memory, its
-    gradient as much again.
+    One call costs O(K · E · D) time and 2 · (U + I) · D numbers of memory, its gradient as much again.
     """
 
     def __init__(self, graph: Bipartite) -> None:
@@ -117,10 +116,7 @@ class CollaborativeNetwork(nn.Module):
         self.tables = nn.ParameterDict(dict(zip(SIDES, starts, strict=True)))
 
     def forward(self, layers: int | None = None) -> dict[str, Tensor]:
-        """Side -> [N, D] final vectors (eq. 7, 8), or the share that layers 0 to `layers` have in them.
-
-        O(K·E·D), and as much again for the gradient.
-        """
+        """Side -> [N, D] final vectors (eq. 7, 8), or the share that layers 0 to `layers` have in them."""
         depth = self.layers if layers is None else layers
         user, item = self._propagation(self.tables["user"], self.tables["item"], depth, self._share)
         return {"user": user, "item": item}

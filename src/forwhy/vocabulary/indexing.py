@@ -55,11 +55,7 @@ def spectral_vectors(dataset: Dataset, dims: int = 64, seed: int = 0) -> NDArray
 
 
 def read_vectors(path: Path) -> Vectors:
-    """A `.npy` table of numbers, [N, D], row n for internal item n; pickled objects are refused.
-
-    Raises:
-        UserError: missing, broken, or not a table of numbers.
-    """
+    """A `.npy` table of numbers, [N, D], row n for internal item n; anything else is refused by a `UserError`."""
     try:
         found = np.load(path, allow_pickle=False)
     except OSError as error:

@@ -108,10 +108,7 @@ class EntityWords(NamedTuple):
 
 
 class TokenizerNetwork(nn.Module):
-    """Tables → (propagation) → slots → projection → nearest words: entity tables, four codebooks, text heads.
-
-    Starts as `config` says, with draws from torch's global generator.
-    """
+    """Tables → (propagation) → slots → projection → nearest words, from a start drawn from torch's global generator."""
 
     log_frequency: Tensor
     """[I] log share of training interactions that an item has; items without any count as having one."""
@@ -229,10 +226,7 @@ class TokenizerNetwork(nn.Module):
     def words(
         self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False
     ) -> EntityWords:
-        """The words of some entities; with `learn`, in training mode, they move the codebooks.
-
-        Without propagation only the rows of these entities get a gradient.
-        """
+        """The words of some entities; with `learn`, in training mode, they move the codebooks."""
         lone = self._propagation is None and not torch.distributed.is_initialized()
         rows = F.embedding(entities.to(states[side].device), states[side], sparse=lone)
         return self._quantise(rows, side, entities, learn)
@@ -280,11 +274,7 @@ class TokenizerNetwork(nn.Module):
 
 
 class LazyAdam(Optimizer):
-    """Adam for dense gradients, and its lazy form (torch's SparseAdam) for sparse ones, in one optimiser.
-
-    Rows that a step does not touch keep their moments as they are. So a step costs O(R·D) for a table [N, D] with a
-    sparse gradient, and an epoch over E interactions O(E·D) whatever N is.
-    """
+    """Adam for dense gradients, and its lazy form (torch's SparseAdam) for sparse ones: O(R·D) for a table [N, D]."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})

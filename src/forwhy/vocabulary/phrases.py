@@ -21,7 +21,7 @@ from forwhy.data.intents import GENERIC, LONGEST_PHRASE, telling_words
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder, unit
 from forwhy.vocabulary.options import TokenizerConfig
-from forwhy.vocabulary.vocabulary import by_book, token_name
+from forwhy.vocabulary.vocabulary import Books, by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -174,10 +174,7 @@ _CLAUSE = re.compile(
 
 
 def describe_words(
-    codebooks: Mapping[str, Floats],
-    codes: Mapping[Side, NDArray[np.int32]],
-    heads: Mapping[str, Floats],
-    book: PhraseBook,
+    codebooks: Books, codes: Mapping[Side, NDArray[np.int32]], heads: Books, book: PhraseBook
 ) -> pl.DataFrame:
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
     counts = Counter(word for phrase in book.phrases for word in _telling(phrase))

@@ -84,10 +84,9 @@ def _with_guesses(
 ) -> dict[Side, Floats]:
     """Texts and guesses, which are means of many and so all alike: spread along each axis as widely as texts are."""
     spread_T = np.concatenate([own[side][known[side]] for side in SIDES]).std(0)
-    found: dict[Side, Floats] = {}
+    found = {side: own[side].copy() for side in SIDES}
     for side, slots in guessed({side: own[side][:, None] for side in SIDES}, graph).items():
-        found[side], silent = own[side].copy(), ~known[side]
-        if silent.any():
+        if (silent := ~known[side]).any():
             guesses = slots[silent, 0]
             found[side][silent] = unit(guesses / np.maximum(guesses.std(0), 1e-6) * spread_T)
     return found

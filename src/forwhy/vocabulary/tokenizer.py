@@ -35,12 +35,9 @@ from forwhy.vocabulary.network import (
 from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import PhraseBook, Phrases, describe_words, read_phrases
 from forwhy.vocabulary.texts import TextWords, text_vectors, text_words
-from forwhy.vocabulary.vocabulary import Vocabulary, by_book, perplexity
+from forwhy.vocabulary.vocabulary import Books, Floats, Ints, Vocabulary, by_book, perplexity
 
 log = logging.getLogger(__name__)
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 class BehaviourTokenizer:
@@ -283,8 +280,7 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def evaluate(self) -> Mapping[str, float]:
         """HR@20 and Recall@20 of the quantised representations on validation interactions, if any, and book health."""
-        found = self.network.all_words()
-        metrics = {}
+        found, metrics = self.network.all_words(), {}
         if len(self._valid):
             q = {side: self.network.represent(part.words_BSM).cpu().numpy() for side, part in found.items()}
             hit, recall = hits_and_recall(q["user"], q["item"], self.graph, self._valid, 20)
@@ -320,14 +316,10 @@ def _ridge(features_NF: NDArray[np.floating], wanted_NW: NDArray[np.floating]) -
 
 @torch.no_grad()
 def _with_text(
-    network: TokenizerNetwork,
-    text: TextWords,
-    learnt: Mapping[str, Floats],
-    found: Mapping[Side, EntityWords],
+    network: TokenizerNetwork, text: TextWords, learnt: Books, found: Mapping[Side, EntityWords]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """All codebooks in slot order, and heads: back from text coordinates; of graph words the text that owners share."""
-    books: dict[str, Floats] = {}
-    heads: dict[str, Floats] = {}
+    books, heads = dict[str, Floats](), dict[str, Floats]()
     back_VT = text.basis / network.config.text_weight
     for side in SIDES:
         words_LKM = getattr(network, f"text_words_{side}").numpy()

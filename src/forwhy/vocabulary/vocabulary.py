@@ -20,6 +20,7 @@ from forwhy.graph.representations import Representations
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
 Floats = NDArray[np.float32]
+Books = Mapping[str, Floats]
 Ints = NDArray[np.int64]
 
 
@@ -35,7 +36,7 @@ class Vocabulary(Representations):
 
     kind = "vocabulary"
 
-    codebooks: Mapping[str, Floats]
+    codebooks: Books
     """book -> [K, M]; a book is absent when macro or micro words are off."""
     codes: Mapping[Side, NDArray[np.int32]]
     """side -> [N, S]: macro first, then micro."""
@@ -47,7 +48,7 @@ class Vocabulary(Representations):
     """[S·M + 1, S·M] from the mean of a history's item words (and 1) to a user's quantizer input."""
     encoder: str = "minilm"
     """The text encoder that it was learned with, by name and revision: what reads texts about newcomers."""
-    heads: Mapping[str, Floats] = field(default_factory=dict)
+    heads: Books = field(default_factory=dict)
     """book -> [V, M] from codewords to the text encoder's space; absent when words lie in it already."""
     text_means: Mapping[Side, Floats] = field(default_factory=dict)
     """side -> [V] the mean text, which text-first words leave out; empty without such words."""
