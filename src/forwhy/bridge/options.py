@@ -155,10 +155,7 @@ _SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s|$)")
 
 
 def finish(text: str, ended: bool, max_words: int) -> str:
-    """White space collapsed; a text too long or cut off ends at its last sentence end within the cap.
-
-    Where there is no sentence end the first `max_words` words are kept.
-    """
+    """White space collapsed; a text too long or cut off ends at its last sentence end within the cap, where one is."""
     words = text.split()
     kept = " ".join(words[:max_words])
     if ended and len(words) <= max_words:

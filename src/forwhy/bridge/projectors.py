@@ -85,10 +85,7 @@ _SMALL = 1e-8
 
 
 class SideProjector(nn.Module):
-    """One side's two-layer network, on the codeword (plus the slot's vector), added to the code's start word.
-
-    Codewords and start words are not part of the state: they come from the vocabulary and the model.
-    """
+    """One side's two-layer network, on the codeword (plus the slot's vector), added to the code's start word."""
 
     codewords_CM: Tensor
     start_CD: Tensor

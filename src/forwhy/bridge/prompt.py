@@ -5,9 +5,8 @@
      constant: cached once       trained        soft tokens    optional texts     tail
          targets
 
-Soft tokens have no spelling: their vectors are written between two runs of ids, so no text can contain one.
-The prompt ends where the answer begins, in training as in use, and nothing but the text and its end is a
-target.
+Soft tokens have no spelling: their vectors are written between two runs of ids, so no text can contain one. The prompt
+ends where the answer begins, in training as in use, and nothing but the text and its end is a target.
 
 Shapes: B rows, S positions, K soft tokens per pair, N targets of a batch.
 """
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Numbers = Sequence[float] | NDArray[np.integer] | NDArray[np.floating]
+Slots = Mapping[Side, int]
 
 _SOFT, _PAD = -1, -2
 _POOLS = 32
@@ -88,10 +88,7 @@ class Prompt:
     """The fixed parts of the prompt for one tokenizer, and what turns pairs into rows of ids."""
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        config: PromptConfig,
-        slots: Mapping[Side, int] | None = None,
+        self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, slots: Slots | None = None
     ) -> None:
         """`slots`: positions that each side's soft tokens take; None: one for each number of a row."""
         self.tokenizer, self.config, self._slots = tokenizer, config, slots

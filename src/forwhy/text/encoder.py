@@ -163,10 +163,7 @@ class SentenceEncoder:
 
 
 class LanguageModelEncoder(SentenceEncoder):
-    """A causal language model's last hidden states, averaged over a text's tokens (LLM-BS, section on DKI).
-
-    At most 512 tokens of a text are read. Vectors have norm 1, as everywhere here; the paper leaves them as they are.
-    """
+    """A causal language model's last hidden states, averaged over the first 512 tokens (LLM-BS, section on DKI)."""
 
     prefix, batch, longest = LLM_PREFIX, LLM_BATCH, LLM_TOKENS
 

@@ -6,8 +6,7 @@ sides stand alone: "warm and friendly staff" is one claim, "friendly staff and a
 is no claim.
 
 The rules are not those of `data.intents`, so that tuning a vocabulary moves no metric. They are English, tuned on
-training explanations of XRec-Yelp; other scripts are cut at their own punctuation. Cost: linear in characters, as
-spaces are single before a pattern runs and repetition is bounded.
+training explanations of XRec-Yelp; other scripts are cut at their own punctuation. Cost: linear in characters.
 """
 
 import re

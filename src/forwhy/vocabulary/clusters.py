@@ -246,9 +246,9 @@ def hierarchical_codes(
 ) -> Codes:
     """Codes [N, depth], every row once. The same input and seed give the same bytes.
 
-    A cluster of at most `width` items numbers them at once, by `leaf_order`; levels below are 0. All clusters of a
-    level are split together. Time of N·width distances and 3 exponentials per iteration and level; 10^6 items of
-    64 coordinates take a few minutes on two cores, and memory for 3 copies of the vectors and a few 64 MiB blocks.
+    A cluster of at most `width` items numbers them at once, by `leaf_order`; levels below are 0. Time of N·width
+    distances and 3 exponentials per iteration and level (10^6 items of 64 coordinates: a few minutes on two cores),
+    memory for 3 copies of the vectors and a few 64 MiB blocks.
 
     Raises:
         UserError: more items than codes, or vectors that are no table of finite numbers (`name` in the message).
@@ -305,10 +305,10 @@ def _equal_clusters(cluster_N: Ints, width: int, dims: int) -> Iterator[Ints]:
         yield from np.array_split(rows_Gn, min(len(rows_Gn), -(-numbers // TOGETHER)))
 
 
-def _first_axis(x_ND: Floats, steps: int = 20) -> Floats:
+def _first_axis(x_ND: Floats) -> Floats:
     """The first principal axis by power iteration: only which of its two ways is up matters."""
     axis_D: Floats = x_ND.std(0)
-    for _ in range(steps):
+    for _ in range(20):
         length = float(np.linalg.norm(axis_D))
         if not length:
             break

@@ -76,13 +76,11 @@ def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
 class MaskedIntents(nn.Module):
     """Visible intents ask the behaviour words for the hidden ones; one module for both sides."""
 
-    def __init__(
-        self, width: int, ratio: float, distance: Literal["sum", "mean"] = "sum", heads: int = 4
-    ) -> None:
+    def __init__(self, width: int, ratio: float, distance: Literal["sum", "mean"] = "sum") -> None:
         super().__init__()
         self.ratio, self.distance = ratio, distance
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.context = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.context = nn.MultiheadAttention(width, 4, batch_first=True)
         self.cross = nn.MultiheadAttention(width, 1, batch_first=True)
 
     def forward(self, words_BAV: Tensor, intents_BLV: Tensor, present_BL: Tensor) -> Tensor:

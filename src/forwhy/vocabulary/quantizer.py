@@ -41,16 +41,13 @@ def nearest(x_BM: Tensor, codebook_KM: Tensor, block: int = 65536) -> Tensor:
 
 
 @torch.no_grad()
-def kmeans(x_BM: Tensor, codes: int, generator: torch.Generator, iterations: int = 15) -> Tensor:
-    """[K, M] centres by Lloyd's iterations from random members; empty centres restart at random members.
-
-    With fewer vectors than codes the spare centres are slightly moved copies. Time O(iterations·B·K·M).
-    """
+def kmeans(x_BM: Tensor, codes: int, generator: torch.Generator) -> Tensor:
+    """[K, M] centres by 15 of Lloyd's iterations; those without members restart at random ones. Time O(B·K·M)."""
     rows = torch.randperm(len(x_BM), generator=generator)
     rows = rows.repeat(-(-codes // len(rows)))[:codes]
     noise = torch.randn(codes, x_BM.shape[1], generator=generator) * 1e-4
     centres = x_BM[rows] + noise.to(x_BM) * x_BM.std()
-    for _ in range(iterations):
+    for _ in range(15):
         members = nearest(x_BM, centres)
         counts = torch.bincount(members, minlength=codes)
         sums = torch.zeros_like(centres).index_add_(0, members, x_BM)
@@ -175,8 +172,7 @@ class RqVaeConfig(NamedTuple):
 class RqVae(nn.Module):
     """An autoencoder whose middle is a sum of codewords, one per level, each quantising what is left.
 
-    Settings as LC-Rec's, but codewords follow exponential means and dead ones restart, because gradient codebooks
-    collapse on small catalogues.
+    Settings as LC-Rec's, but with living codebooks, as gradient ones collapse on small catalogues.
     """
 
     def __init__(self, dim: int, config: RqVaeConfig, restart_after: int) -> None:
@@ -200,10 +196,7 @@ class RqVae(nn.Module):
 
     @torch.no_grad()
     def codes(self, x_ND: Tensor, start: torch.Generator | None = None) -> Tensor:
-        """[N, L] the codeword of every level.
-
-        With `start` each level's codewords first move to k-means centres of what the levels above leave.
-        """
+        """[N, L] the codeword of every level; with `start` codewords first move to centres of what is left for them."""
         left_NM, codes = self.encoder(x_ND), []
         for book in self.books:
             codes.append(book.start_at(left_NM, start) if start else nearest(left_NM, book.codebook))
