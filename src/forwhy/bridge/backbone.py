@@ -170,9 +170,6 @@ def taking(model: nn.Module, cache: Cache | None) -> dict[str, Cache | None]:
     return {"cache" if renamed else "past_key_values": cache}
 
 
-# --- The model
-
-
 class PackedLinears:
     """A second copy of a model's linear weights in oneDNN's own layout, made at first use.
 
@@ -255,13 +252,9 @@ class Backbone:
         weight = self.words.weight.detach()
         # 64 of them in bfloat16: the same in every precision that the model is loaded in.
         rows = weight[:: max(1, len(weight) // 64)][:64].to(torch.bfloat16).cpu().view(torch.int16).numpy()
-        return {
-            "id": self.source.id,
-            "revision": self.source.revision,
-            "tokenizer": tokenizer_hash(self.tokenizer),
-            "embeddings": hashlib.sha256(rows.tobytes()).hexdigest(),
-            "width": self.width,
-        }
+        found = {"id": self.source.id, "revision": self.source.revision}
+        found |= {"tokenizer": tokenizer_hash(self.tokenizer)}
+        return found | {"embeddings": hashlib.sha256(rows.tobytes()).hexdigest(), "width": self.width}
 
     @torch.no_grad()
     def _mean_word_norm(self) -> float:

@@ -44,9 +44,8 @@ class PairBridge(nn.Module):
         self._size = word_norm / task_TD.shape[1] ** 0.5
         self.task_TD = nn.Parameter(task_TD.detach().float() / self._size)
         self._order = order.split("-")
-        self.deep = nn.ParameterList(
-            torch.zeros(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states
-        )
+        shapes = [(2, keys.shape[1], len(task_TD), keys.shape[3]) for keys, _ in states]
+        self.deep = nn.ParameterList(map(torch.zeros, shapes))
         self._spreads = [[float(part.float().std()) for part in layer] for layer in states]
 
     @classmethod
@@ -60,10 +59,8 @@ class PairBridge(nn.Module):
 
     def shifts(self) -> list[Tensor]:
         """What is added to the task tokens' keys and values, [2, H, T, E] per layer."""
-        return [
-            deep * deep.new_tensor(spread)[:, None, None, None]
-            for deep, spread in zip(self.deep, self._spreads, strict=True)
-        ]
+        sized = zip(self.deep, self._spreads, strict=True)
+        return [deep * deep.new_tensor(spread)[:, None, None, None] for deep, spread in sized]
 
     def task(self) -> Tensor:
         """Task tokens [T, D]. The parameter is in units of a word's coordinate, alike for every model."""
@@ -238,10 +235,7 @@ class ExpertAdapter(nn.Module):
         return self._size * out_BD
 
 
-# --- Which real word each code starts at: a keyword of its gloss that is one token of the model.
-#
-# Not a mean of several: a vector between words is foreign to a frozen model (design §5: the information
-# survives, the NLL doubles).
+# --- Which real word each code starts at. Not a mean of several, which is foreign to a frozen model (design §5).
 
 
 _TRIED = 30

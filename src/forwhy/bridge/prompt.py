@@ -193,9 +193,6 @@ class Prompt:
         return text
 
 
-# --- Batches of similar length.
-
-
 def buckets(rows: Sequence[Row], batch_size: int, seed: int, epoch: int) -> list[list[Row]]:
     """An epoch's batches, in an order decided by the seed and the epoch. Cost: n log n."""
     lengths = np.array([row.length for row in rows])

@@ -64,8 +64,6 @@ class Reader(Generic[BridgeT]):
         """What names the model; see :meth:`Backbone.identity`."""
         return self.backbone.identity()
 
-    # --- reading ------------------------------------------------------------------------------------------
-
     def prefix(self) -> Prefix:
         """The constant beginning with the task tokens; differentiable in those. Cost: the task tokens."""
         prefix, bridge = self.backbone.prefix(self.prompt.prefix_ids), self.bridge
@@ -161,8 +159,6 @@ class Reader(Generic[BridgeT]):
         with self.injected(batch, soft_BKD):
             shares_BST = self.backbone.attention(prefix, self.inputs(batch, soft_BKD))
         return shares_BST[batch.keep_BS].cpu().numpy(), prefix.length + batch.soft_BK[0].cpu().numpy()
-
-    # --- writing ------------------------------------------------------------------------------------------
 
     def prompts(self, rows: Sequence[Row], slots: int, together: int = 1) -> Iterator[PromptBatch]:
         """The rows' prompts in their order, best the longest first, as many in a pass as keep the machine busy.

@@ -131,13 +131,10 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     def _reopen(self, stored: Artifact) -> None:
         """Take back the rest of what :meth:`content` saved, and load the model."""
 
-    # --- pairs
-
     def _take_up(self, dataset: Dataset, known: KnownT) -> None:
         """Keep what is known and the profiles that are shown, after checking that both speak of the same people."""
-        catalogue = known.catalogue
-        ids = (("user", dataset.users, catalogue.users), ("item", dataset.items, catalogue.items))
-        for side, ours, theirs in ids:
+        for side in SIDES:
+            ours, theirs = dataset.ids(side), known.catalogue.ids(side)
             if ours.values != theirs.values:
                 raise UserError(
                     f"explainer: the {side}s of data set '{dataset.name}' ({len(ours):,}) are not those of the "
@@ -181,11 +178,9 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         return np.isin(pairs.users, users) & np.isin(pairs.items, items)
 
     def _subjects(self, pairs: AskedPairs | None, who: Who) -> tuple[Self, list[Subject]]:
-        """What is asked about, with the history behind it, and who knows it; refused where there is none."""
+        """What is asked about, with the history behind it, and who knows it."""
         host, asked = self._asked(pairs, who)
         return host, asked_about(host.known, host.stands, asked)
-
-    # --- explaining
 
     def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
         subjects = asked_about(self.known, self.stands, asked)
@@ -284,24 +279,16 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         """Mean tokens of the pairs' prompts; of a model that is asked, of those it was asked so far."""
         return self.reader.prompt_length(self._rows(self._scored(pairs)))
 
-    # --- keeping
-
     def content(self) -> Content:
         """What is known, profiles, options and the name of the model; never the model's weights."""
         rows = [(side, number, text) for side in SIDES for number, text in self.profiles[side].items()]
         schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
         base = self.reader.identity()
-        return Content(
-            {
-                "system": self.system,
-                "options": self.config.model_dump(mode="json"),
-                "base_model": base,
-                "metrics": self.metrics,
-            },
-            tables={"profiles": pl.DataFrame(rows, schema=schema, orient="row")},
-            card=self._card(base),
-            parts={self.part: self.known},
-        )
+        profiles = pl.DataFrame(rows, schema=schema, orient="row")
+        config: dict[str, Any] = {"system": self.system, "options": self.config.model_dump(mode="json")}
+        config |= {"base_model": base, "metrics": self.metrics}
+        parts = {self.part: self.known}
+        return Content(config, tables={"profiles": profiles}, card=self._card(base), parts=parts)
 
     @classmethod
     def restore(

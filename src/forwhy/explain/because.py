@@ -73,8 +73,6 @@ class BecauseExplainer(BeatExplainer):
         """What may be said of a pair."""
         return self._fitted(self._knowledge)
 
-    # --- learning
-
     def fit(self, dataset: Dataset, known: Vocabulary, folder: Path) -> Self:
         """As :meth:`SoftExplainer.fit`; then the threshold from which on a statement supports a claim."""
         super().fit(dataset, known, folder)
@@ -132,12 +130,12 @@ class BecauseExplainer(BeatExplainer):
         rng = np.random.default_rng(self.config.seed)
         takers = self.known.seen[rng.permutation(len(self.known.seen))]
         partners = {"user": dict(takers.tolist()), "item": dict(takers[:, ::-1].tolist())}
-        every: list[tuple[Side, int, str]] = [
-            (side, entity, max(told, key=len))
-            for side in SIDES
-            for entity, told in entity_texts(dataset, side, self.intents).items()
-            if entity in partners[side]
-        ]
+        every: list[tuple[Side, int, str]] = []
+        for side in SIDES:
+            told = entity_texts(dataset, side, self.intents).items()
+            every += [
+                (side, entity, max(texts, key=len)) for entity, texts in told if entity in partners[side]
+            ]
         drawn = [every[number] for number in rng.permutation(len(every))[: self.config.describe]]
         self.described = frozenset(entity for side, entity, _ in drawn if side == "user")
         if self.described and self.config.shown.user:  # what the people of the pairs like stands in prompts
@@ -150,8 +148,6 @@ class BecauseExplainer(BeatExplainer):
         user, item = (entity, partner) if side == "user" else (partner, entity)
         row = super()._row(Subject(user, item, "", text=text))
         return replace(row, shown=tuple(self.reader.prompt.labelled("\n", _DESCRIBED[side], 16)))
-
-    # --- the prompt
 
     def _rows(self, subjects: Iterable[Subject]) -> list[Row]:
         """What is known of all is encoded together first."""
@@ -193,9 +189,7 @@ class BecauseExplainer(BeatExplainer):
             return super()._write(subjects)
         written, count = self._candidates(subjects), self.config.candidates
         parts = [written[first : first + count] for first in range(0, len(written), count)]
-        candidates = [
-            [text for text in dict.fromkeys(texts) if any(map(str.isalnum, text))] for texts in parts
-        ]
+        candidates = [[it for it in dict.fromkeys(texts) if any(map(str.isalnum, it))] for texts in parts]
         gains = self._gains(subjects, candidates)
         best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
         caveats = map(_caveat, map(self.knowledge.caveat, subjects))
@@ -208,9 +202,8 @@ class BecauseExplainer(BeatExplainer):
         strangers = [self._as_stranger(subject) for subject in asked if steps and config.guidance]
         self.knowledge.remember([*asked, *strangers])
         turns = range(config.candidates)
-        rows, others = (
-            [self._row(one, turn) for one in some for turn in turns] for some in (asked, strangers)
-        )
+        rows = [self._row(one, turn) for one in asked for turn in turns]
+        others = [self._row(one, turn) for one in strangers for turn in turns]
         guidance = [config.guidance * turn / steps for _ in strangers for turn in turns]
         return self.reader.write(rows, config.generation, others, guidance)
 
@@ -288,8 +281,6 @@ class BecauseExplainer(BeatExplainer):
             )
         rows = [self._describing("user", number, taken[number][0]) for number in numbers]
         return self.reader.write(rows, self.config.generation)
-
-    # --- keeping
 
     def content(self) -> Content:
         """Also the statements, the threshold of support, and with what encoder it was fitted."""

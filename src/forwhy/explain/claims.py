@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from typing import Self
@@ -182,13 +183,9 @@ class PairKnowledge:
         row, column = np.unravel_index(int(cosines.argmax()), cosines.shape)
         nearness, ids = float(cosines[row, column]), self.known.catalogue
         user = "" if subject.user is None else ids.users.values[subject.user]
-        found = [
-            StatementEvidence("u0", "user", mine[row], "dislike", user, nearness),
-            StatementEvidence(
-                "i0", "item", theirs[column], "dislike", ids.items.values[subject.item], nearness
-            ),
-        ]
-        return found if nearness >= _DISLIKED else []
+        own = StatementEvidence("u0", "user", mine[row], "dislike", user, nearness)
+        other = replace(own, id="i0", side="item", text=theirs[column], about=ids.items.values[subject.item])
+        return [own, other] if nearness >= _DISLIKED else []
 
     def remember(self, subjects: Iterable[Subject]) -> None:
         """Encode what is known of several pairs in one go."""

@@ -223,7 +223,7 @@ class _Told:
         """At most two items that carried the score or, where none did, that most people took with the item."""
         index = self.facts.catalogue.items.index
         both = {one: len(self.facts.together([one, self.item], self.user)) for one in seen}
-        ranked = [one for one in (index(share.item_id) for share in because.items) if one in both][:_BEHIND]
+        ranked = [one for share in because.items if (one := index(share.item_id)) in both][:_BEHIND]
         if not ranked and because.kind != "popularity":
             ranked = [one for one in sorted(seen, key=lambda one: -both[one]) if both[one] > 1]
         return sorted(ranked, key=lambda one: both[one] < _NAMED)[:_NAMED]
@@ -231,13 +231,11 @@ class _Told:
     def _takers(self, behind: list[int]) -> bool:
         """Of others who took what the user took, how many also took the item; best of both things, and two at least."""
         some = [items for items in (behind, behind[:1], behind[1:]) if items]
-        counts = [len(self.facts.together([*items, self.item], self.user)) for items in some]
-        for least in (2, 1):
-            for items, also in zip(some, counts, strict=True):
-                if also >= least:
-                    self._say_took(items, also)
-                    return True
-        return False
+        taken = [(len(self.facts.together([*items, self.item], self.user)), items) for items in some]
+        also, items = max(taken, key=lambda pair: min(pair[0], 2), default=(0, behind))
+        if also:
+            self._say_took(items, also)
+        return also > 0
 
     def _say_took(self, items: list[int], also: int) -> None:
         whole = len(self.facts.together(items, self.user))
@@ -252,13 +250,12 @@ class _Told:
 
     def _carried(self, because: Because, behind: list[int]) -> bool:
         """What of the history carried the score, where hardly anybody took both."""
-        if not behind:
-            return False
-        names, s = self.facts.name(behind), "s" if len(behind) == 1 else ""
-        does = f"share{s} words with it" if because.kind == "words" else f"speak{s} for it"
-        sentence = f"you took {self._name(behind)}, which {does}"
-        self._say(sentence, self._rest_on(f"took {names}", "interactions", None))
-        return True
+        if behind:
+            s = "s" if len(behind) == 1 else ""
+            does = f"share{s} words with it" if because.kind == "words" else f"speak{s} for it"
+            own = self._rest_on(f"took {self.facts.name(behind)}", "interactions", None)
+            self._say(f"you took {self._name(behind)}, which {does}", own)
+        return bool(behind)
 
     def _counted(self) -> None:
         """How many took it."""
@@ -325,8 +322,7 @@ class _Told:
 
     def _caveat(self) -> None:
         """What the user dislikes and others dislike in the item."""
-        if (found := self.facts.caveat(self.user, self.item)) is None:
-            return
-        mine, theirs = found
-        evidence = self._rest_on(mine, "phrase", None), self._rest_on(theirs, "phrase", self.item)
-        self._say(f"a caveat, as you avoid {quoted(mine)}: some say {quoted(theirs)} of it", *evidence)
+        if found := self.facts.caveat(self.user, self.item):
+            mine, theirs = found
+            evidence = self._rest_on(mine, "phrase", None), self._rest_on(theirs, "phrase", self.item)
+            self._say(f"a caveat, as you avoid {quoted(mine)}: some say {quoted(theirs)} of it", *evidence)

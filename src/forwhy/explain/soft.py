@@ -71,8 +71,6 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         """What stands for the user and for the item in the prompt."""
 
-    # --- fitting
-
     def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
         """Learn to read what is known from explained training pairs; validation NLL picks the state.
 
@@ -131,8 +129,6 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         user, item = self._standing(subject)
         return self.reader.prompt.row(user, item, subject.title, subject.text, self._profiles(subject))
 
-    # --- explaining
-
     def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
         """What each text loses with a token hidden, whose place stays: K + 1 readings of each text."""
         rows, prompt = self._rows(subjects), self.reader.prompt
@@ -173,8 +169,6 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         words = _words(prompt, row.target)
         shares_wC = [columns_NC[tokens].mean(0).tolist() for _, tokens in words]
         return Attention(*pair, [word for word, _ in words], told.tokens, [*others, "rest"], shares_wC)
-
-    # --- keeping
 
     def content(self) -> Content:
         """The bridge, what is known, profiles, options and the name of the model, not its weights."""

@@ -168,8 +168,6 @@ class SpokenExplainer(Explainer[KnownT, Any]):
         prompt, examples = self.config.prompt.model_copy(update=told), [it.limited() for it in self.examples]
         return TextReader(self._backbone(stored), prompt, examples)
 
-    # --- what is said
-
     def _row(self, subject: Subject, without: tuple[Side, int] | None = None) -> Row | Described:
         pair = self._described(subject, without)
         if self.config.words.chat is not None:
@@ -199,8 +197,6 @@ class SpokenExplainer(Explainer[KnownT, Any]):
             sums, _ = self.reader.nll([self._row(subject, token) for token in (None, *left_out)])
             worth.append(sums[1:] - sums[0])
         return worth
-
-    # --- keeping
 
     def content(self) -> Content:
         """What is known, profiles and examples; nothing is trained."""

@@ -83,9 +83,6 @@ def _sparse(matrix: Any) -> Tensor:  # noqa: ANN401
         return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
 
 
-# --- The training.
-
-
 def bpr_loss(positive_B: Tensor, negative_BJ: Tensor) -> Tensor:
     """Equation 9 as a mean: -ln sigmoid(y_ui - y_uj), which never overflows."""
     return F.softplus(negative_BJ - positive_B[:, None]).mean()
@@ -213,9 +210,6 @@ class BprTask(Task[BprBatch]):
         told = self.graph, self._valid, 20, self.config.mask_train
         hit, recall = hits_and_recall(final["user"], final["item"], *told)
         return {"recall@20": recall, "hr@20": hit}
-
-
-# --- From a data set to vectors.
 
 
 def learn_vectors(

@@ -193,8 +193,7 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 
 # --- Hierarchical codes: items split into k clusters, these into k again, until a cluster's items fit into one level.
 #
-# Source: LLM-BS section on DKI. The released code fills its tree by duplicating items, this one by clusters of equal
-# size: no item has two leaves, no code collides.
+# Source: LLM-BS section on DKI, but by clusters of equal size, so that no item has two leaves and no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
 
 Codes = NDArray[np.int32]

@@ -164,10 +164,8 @@ class ItemIndex(Saved):
             "fingerprint": self.fingerprint, "metrics": self.metrics,
         }  # fmt: skip
         items = pl.DataFrame({"item_id": list(self.items.values)})
-        text = (
-            f"{len(self):,} items, {self.levels} tokens each, no two alike. Load with "
-            "`forwhy.ItemIndex.from_pretrained(folder)`."
-        )
+        said = f"{len(self):,} items, {self.levels} tokens each, no two alike."
+        text = f"{said} Load with `forwhy.ItemIndex.from_pretrained(folder)`."
         named = zip(LETTERS, self.metrics.get("levels", ()), strict=False)
         levels = [{"level": letter, **entry} for letter, entry in named]
         front = card("Item indices", text, levels, "generative-retrieval", "item-indices")
@@ -245,9 +243,6 @@ def unique_index(
     parted_NL = np.column_stack([codes_NL, places]).astype(codes_NL.dtype)
     metrics = {"collision_items": count, "collision_groups": len(shared)}
     return ItemIndex(parted_NL, (*sizes, largest), (*sources, "extra"), items, {}, metrics)
-
-
-# --- LC-Rec's files.
 
 
 def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"] = "extend") -> ItemIndex:

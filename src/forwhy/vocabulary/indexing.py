@@ -25,8 +25,6 @@ QUESTIONS = 2000
 Vectors = NDArray[np.floating]
 log = logging.getLogger(__name__)
 
-# --- Item vectors.
-
 
 def semantic_vectors(dataset: Dataset, encoder: TextEncoder) -> NDArray[np.float32]:
     """[N, D] vectors of `dataset.item_texts()`; items without text get the mean of the others, which is logged.
@@ -65,9 +63,6 @@ def read_vectors(path: Path) -> Vectors:
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
         raise UserError(f"{path}: not a .npy table of numbers; write it with numpy.save, one row per item")
     return found
-
-
-# --- From vectors to an index.
 
 
 def build_index(
@@ -134,9 +129,6 @@ def _part(name: str, table: Vectors | None, config: IndexConfig) -> tuple[NDArra
     return hierarchical_codes(table, *shape, config.leaf_order, seed, config.iterations, told), shape[0]
 
 
-# --- The health report.
-
-
 def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> dict[str, Any]:
     """The report, JSON values only.
 
@@ -158,10 +150,9 @@ def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> di
         levels.append(level)
     sources = [source for source in index.sources if source != "extra"]
     firsts = {source: index.codes[:, index.sources.index(source)] for source in sources}
-    purity = {
-        name: {source: neighbour_purity(codes_N, table) for source, codes_N in firsts.items()}
-        for name, table in (vectors or {}).items()
-    }
+    purity: dict[str, dict[str, Any]] = {name: {} for name in vectors or {}}
+    for name, table in (vectors or {}).items():
+        purity[name] = {source: neighbour_purity(codes_N, table) for source, codes_N in firsts.items()}
     return {"items": len(index), "levels": levels, "purity": purity}
 
 

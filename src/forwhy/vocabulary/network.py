@@ -93,9 +93,6 @@ class MaskedIntents(nn.Module):
         return summed if self.distance == "sum" else summed / intents_BLV.shape[2]
 
 
-# --- The network.
-
-
 class EntityWords(NamedTuple):
     """The words of B entities."""
 
@@ -266,9 +263,6 @@ class TokenizerNetwork(nn.Module):
         if self.config.representation == "sum":
             weighted = weighted[:, 1:] + weighted[:, :1]
         return weighted.flatten(1)
-
-
-# --- Its optimiser.
 
 
 class LazyAdam(Optimizer):

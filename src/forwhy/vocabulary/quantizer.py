@@ -147,9 +147,6 @@ def _rotate(x_BM: Tensor, words_BM: Tensor) -> Tensor:
     return torch.mul(turned, scale)
 
 
-# --- The RQ-VAE.
-
-
 class RqVaeConfig(NamedTuple):
     """How an RQ-VAE is trained."""
 

@@ -138,9 +138,6 @@ class BehaviourTokenizer:
         )
 
 
-# --- The training.
-
-
 class TokenizerBatch(NamedTuple):
     """One step's numbers; tensors of rows."""
 
