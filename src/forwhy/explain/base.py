@@ -133,9 +133,8 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
 
     def _take_up(self, dataset: Dataset, known: KnownT) -> None:
         """Keep what is known and the profiles that are shown, after checking that both speak of the same people."""
-        for side in SIDES:
-            ours, theirs = dataset.ids(side), known.catalogue.ids(side)
-            if ours.values != theirs.values:
+        for side, ours in (("user", dataset.users), ("item", dataset.items)):
+            if ours.values != (theirs := known.catalogue.ids(side)).values:
                 raise UserError(
                     f"explainer: the {side}s of data set '{dataset.name}' ({len(ours):,}) are not those of the "
                     f"{self.part} ({len(theirs):,}); use the data set that it was learned on"
