@@ -93,9 +93,13 @@ class Reader(Generic[BridgeT]):
         row_B1 = torch.arange(len(words_BSD), device=words_BSD.device)[:, None]
         return words_BSD.index_put((row_B1, batch.soft_BK), soft_BKD)
 
-    def injected(self, batch: RowBatch, soft_BKD: Tensor) -> AbstractContextManager[object]:
-        """In which the prompts of a batch are read: the soft tokens enter every layer, where asked for."""
-        return nullcontext() if self.injection is None else self.injection.at(soft_BKD, batch.soft_BK)
+    def _begun(
+        self, rows: Sequence[Row], left: bool = False
+    ) -> tuple[RowBatch, Tensor, AbstractContextManager[object]]:
+        """A batch, its `inputs`, and in what it is read: the soft tokens enter every layer, where asked for."""
+        batch, soft_BKD = self.prompt.collate(rows, left).to(self.backbone.device), self.soft(rows)
+        reading = nullcontext() if self.injection is None else self.injection.at(soft_BKD, batch.soft_BK)
+        return batch, self.inputs(batch, soft_BKD), reading
 
     def logits(
         self, rows: Sequence[Row], hidden_BK: Tensor | None = None, prefix: Prefix | None = None
@@ -104,12 +108,10 @@ class Reader(Generic[BridgeT]):
 
         `hidden_BK`: soft tokens (prompt order) that the model may not look at; `prefix`: to share it among batches.
         """
-        batch = self.prompt.collate(rows).to(self.backbone.device)
-        hidden_BS = self._hidden(rows, batch, hidden_BK)
         start = self.prefix() if prefix is None else prefix
-        soft_BKD = self.soft(rows)
-        inputs_BSD = self.inputs(batch, soft_BKD)
-        with self.injected(batch, soft_BKD):
+        batch, inputs_BSD, reading = self._begun(rows)
+        hidden_BS = self._hidden(rows, batch, hidden_BK)
+        with reading:
             return self.backbone.logits(start, inputs_BSD, batch.keep_BS, hidden_BS), batch
 
     def _hidden(self, rows: Sequence[Row], batch: RowBatch, more_BK: Tensor | None = None) -> Tensor | None:
@@ -154,10 +156,9 @@ class Reader(Generic[BridgeT]):
         [N, P + S] shares of all positions, the constant beginning first: mean over layers and heads; and [K] the
         positions of the soft tokens, in prompt order.
         """
-        batch, prefix = self.prompt.collate([row]).to(self.backbone.device), self.prefix()
-        soft_BKD = self.soft([row])
-        with self.injected(batch, soft_BKD):
-            shares_BST = self.backbone.attention(prefix, self.inputs(batch, soft_BKD))
+        prefix, (batch, inputs_BSD, reading) = self.prefix(), self._begun([row])
+        with reading:
+            shares_BST = self.backbone.attention(prefix, inputs_BSD)
         return shares_BST[batch.keep_BS].cpu().numpy(), prefix.length + batch.soft_BK[0].cpu().numpy()
 
     def prompts(self, rows: Sequence[Row], slots: int, together: int = 1) -> Iterator[PromptBatch]:
@@ -172,10 +173,8 @@ class Reader(Generic[BridgeT]):
         return (self._read_together([*chain.from_iterable(groups[part])]) for part in parts)
 
     def _read_together(self, rows: Sequence[Row]) -> PromptBatch:
-        batch = self.prompt.collate(rows, left=True).to(self.backbone.device)
-        soft_BKD = self.soft(rows)
-        reading = self.injected(batch, soft_BKD)
-        return PromptBatch(self.inputs(batch, soft_BKD), batch.pad_B, reading, self._hidden(rows, batch))
+        batch, inputs_BSD, reading = self._begun(rows, left=True)
+        return PromptBatch(inputs_BSD, batch.pad_B, reading, self._hidden(rows, batch))
 
     def write(
         self,

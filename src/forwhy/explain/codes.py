@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -19,7 +18,7 @@ from forwhy.explain.options import BeatConfig
 from forwhy.explain.spoken import SpokenExplainer
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.newcomers import Newcomer, somebody, something
-from forwhy.vocabulary.vocabulary import Vocabulary, token_name
+from forwhy.vocabulary.vocabulary import Vocabulary
 
 
 class CodeExplainer(Explainer[Vocabulary, Any]):
@@ -59,25 +58,17 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
 
     def _phrases(self, subject: Subject) -> dict[Side, list[list[str]]]:
         """Side -> the phrases of each of its codes, the best first."""
-        return {
-            side: [_glosses(self.known)[book][code] if code >= 0 else [] for book, code in named]
-            for side, named in self._named(subject)
-        }
+        phrases, named = self.known.phrases, self._named(subject)
+        return {side: [phrases.get(name, []) for name in names] for side, names in named.items()}
 
-    def _named(self, subject: Subject) -> list[tuple[Side, list[tuple[str, int]]]]:
-        """Book and code of each slot of both sides."""
-        return [
-            (side, list(zip(self.known.slots(side), codes.tolist(), strict=True)))
-            for side, codes in zip(SIDES, self._standing(subject), strict=True)
-        ]
+    def _named(self, subject: Subject) -> dict[Side, list[str]]:
+        """Side -> the name of each of its tokens; "" where one was taken out."""
+        standing = zip(SIDES, self._standing(subject), strict=True)
+        return {side: self.known.slot_names(side, codes) for side, codes in standing}
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
-        phrases = self._phrases(subject)
-        tokens = [
-            TokenEvidence(token_name(book, code) if code >= 0 else "", side, list(gloss))
-            for side, named in self._named(subject)
-            for (book, code), gloss in zip(named, phrases[side], strict=True)
-        ]
+        phrases, named = self.known.phrases, self._named(subject)
+        tokens = [TokenEvidence(it, side, list(phrases.get(it, []))) for side in SIDES for it in named[side]]
         new = {"user": subject.user is None, "item": subject.item == self.known.offered}
         return traced(tokens, (one for side, one in self.newcomers.items() if new[side]))
 
@@ -86,9 +77,3 @@ class BeatWordsExplainer(CodeExplainer, SpokenExplainer[Vocabulary]):
     """Reads codes in words: the phrases of a pair's codes stand in the prompt, nothing is trained."""
 
     system, title = "beat-words", "BEAT in words"
-
-
-@lru_cache(maxsize=1)
-def _glosses(vocabulary: Vocabulary) -> Mapping[str, list[list[str]]]:
-    """Book -> per code its phrases, the best first."""
-    return {book: vocabulary.glosses(book) for book in vocabulary.codebooks}

@@ -159,8 +159,7 @@ def tokens_of(because: Because, known: object) -> list[TokenEvidence]:
     shares = [share for share in because.shares if isinstance(share, Share)]
     sides: dict[str, Side] = {share.user: "user" for share in shares}
     sides |= {share.item: "item" for share in shares}
-    glosses = dict(known.words.select("token", "gloss").iter_rows())
-    return [TokenEvidence(name, side, list(glosses[name])) for name, side in sides.items()]
+    return [TokenEvidence(name, side, list(known.phrases[name])) for name, side in sides.items()]
 
 
 class _Shared(NamedTuple):

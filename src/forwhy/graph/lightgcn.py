@@ -89,14 +89,11 @@ def bpr_loss(positive_B: Tensor, negative_BJ: Tensor) -> Tensor:
 
 
 class BprBatch(NamedTuple):
-    """One step's interactions."""
+    """One step's interactions: users and items [B], negatives [B, J]."""
 
     users: Tensor
-    """[B]"""
     items: Tensor
-    """[B]"""
     negatives: Tensor
-    """[B, J]"""
 
 
 class CollaborativeNetwork(nn.Module):

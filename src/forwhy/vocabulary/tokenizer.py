@@ -170,8 +170,8 @@ class TokenizerTask(Task[TokenizerBatch]):
     ) -> None:
         self.module, self.network, self.config = network, network, network.config
         self.graph, self._valid = graph, valid
-        ends: dict[Side, Ints] = {"user": pairs.users, "item": pairs.items}
-        self._pair_ends = {side: torch.from_numpy(numbers) for side, numbers in ends.items()}
+        self._pair_ends: dict[Side, Tensor]
+        self._pair_ends = {"user": torch.from_numpy(pairs.users), "item": torch.from_numpy(pairs.items)}
         self._pair_vectors = torch.from_numpy(pair_vectors)
         self._phrase_vectors = torch.from_numpy(book.vectors)
         self._phrase_rows = {side: torch.from_numpy(book.rows[side]) for side in SIDES}

@@ -5,6 +5,7 @@ Legend: U users, I items, N entities of a side, n rows asked for, S slots, M cod
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -74,8 +75,17 @@ class Vocabulary(Representations):
 
     def names_of(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The names of S codes, without those of words that were taken out."""
+        return list(filter(None, self.slot_names(side, codes)))
+
+    def slot_names(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """The names of S codes; "" for a word that was taken out."""
         named = zip(self.slots(side), codes, strict=True)
-        return [token_name(book, int(code)) for book, code in named if code >= 0]
+        return [token_name(book, int(code)) if code >= 0 else "" for book, code in named]
+
+    @cached_property
+    def phrases(self) -> Mapping[str, list[str]]:
+        """Token -> its `gloss`."""
+        return dict(self.words.select("token", "gloss").iter_rows())
 
     def word(self, token: str) -> dict[str, Any]:
         """The row of `words` about a token.
@@ -186,8 +196,7 @@ class Vocabulary(Representations):
         """
         names, vectors = [], []
         for side, codes in zip(SIDES, (user_codes, item_codes), strict=True):
-            words = zip(self.slots(side), codes.tolist(), strict=True)
-            names.append([token_name(book, code) if code >= 0 else "" for book, code in words])
+            names.append(self.slot_names(side, codes))
             vectors.append(self.codewords(side, codes[None])[0] * np.sqrt(self.score_weights))
         added_SS = vectors[0].astype(np.float64) @ vectors[1].T
         return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
