@@ -43,6 +43,8 @@ class Recommender(Shown, ABC):
     """Who is met, see `meeting`; None: nobody."""
     rules: Rules | None = None
     """What a shop wants of the lists, see `under`; scores know nothing of it."""
+    window: int | None = None
+    """Items of a history that are read in order, the latest ones; None: order says nothing to it."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
@@ -51,10 +53,10 @@ class Recommender(Shown, ABC):
     def _shown(self) -> Mapping[str, int | str]:
         return self.catalogue._shown()
 
-    @property
-    def window(self) -> int | None:
-        """Items of a history that are read in order, the latest ones; None: order says nothing to it."""
-        return None
+    def _read_and_loaded(self) -> str:
+        """How a card's first sentence ends, and how the folder is loaded."""
+        loader = f"{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)"
+        return f"the last {self.window} of a history. Load with `{loader}`."
 
     # --- what a method adds
 

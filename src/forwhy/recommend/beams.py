@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from forwhy.bridge.backbone import Prefix
 from forwhy.errors import UserError
-from forwhy.recommend.causal import TreeModel, evaluating
-from forwhy.recommend.head import CodeHead, Normalise
+from forwhy.recommend.causal import ReadPrompts, TreeModel, TreeReader, evaluating
+from forwhy.recommend.head import Normalise
 from forwhy.recommend.trie import CodeTrie
 
 SHARED_TOKENS = 256
@@ -26,58 +25,6 @@ SHARED_TOKENS = 256
 
 LOWEST = -1e30
 """Log-probability of a legal code that the model gives none: still above any that does not exist."""
-
-
-class ReadPrompts(Protocol):
-    """A batch of prompts that was read, and the tree of tokens behind them."""
-
-    lengths_B: Tensor
-    last: Tensor
-    """States [B, ...] that predict the first code."""
-
-    def prune(self) -> None:
-        """Forget the tree, keep the prompts."""
-
-
-class TreeReader(Protocol):
-    """A model that reads prompts once and lets all beams of a user share them."""
-
-    @property
-    def model(self) -> nn.Module:
-        """Whose dropout is off while it reads."""
-
-    @property
-    def head(self) -> CodeHead:
-        """From states to log-probabilities of codes."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that it knows."""
-
-    @property
-    def longest(self) -> int | None:
-        """Positions that it has, prompt and codes together; None: any number."""
-
-    def prefix(self, ids: Sequence[int]) -> Prefix | None:
-        """What all prompts begin with, read once; None where prompts can only be read whole."""
-
-    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> ReadPrompts:
-        """Prompts, without the beginning that `prefix` holds; the tree may come to `room` tokens."""
-
-    def grow(self, prompts: Any, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:  # noqa: ANN401
-        """States [B, T, ...] of new tokens of the tree behind `prompts`, which `read` gave.
-
-        Args:
-            prompts: What is read already.
-            ids_BT: The tokens.
-            depths_T: How far behind the prompt each stands, from 0.
-            seen_BTn: True where a new token sees a token of the tree; n counts the new ones, last. The first
-                dimension may be 1.
-        """
 
 
 class Beams(NamedTuple):
@@ -105,12 +52,12 @@ class BeamDecoder:
     """Finds each user's best items by the codes a causal language model would write after a prompt.
 
     Exact beam search of fixed length, without end token or length penalty; a score is the sum of the codes'
-    log-probabilities (see `head.Normalise`). Items that do not exist can't be found. Ties go to the lower
-    code. The result does not depend on the batch, but for rounding.
-    Cost per user: one pass over the prompt, then one over K tokens per level but the first, and at each level
-    the head's rows of its codes (all rows under `vocab`). Once all beams of a batch have one item left, the
-    remaining codes take one pass together (none under `legal`). A common beginning of all prompts is read
-    once. Memory: keys and values of `batch` prompts and their beams.
+    log-probabilities (see `head.Normalise`). Items that do not exist can't be found. Ties go to the lower code. The
+    result does not depend on the batch, but for rounding.
+    Cost per user: one pass over the prompt, then one over K tokens per level but the first, and at each level the
+    head's rows of its codes (all rows under `vocab`). Once all beams of a batch have one item left, the remaining codes
+    take one pass together (none under `legal`). A common beginning of all prompts is read once. Memory: keys and values
+    of `batch` prompts and their beams.
     """
 
     def __init__(
@@ -130,8 +77,7 @@ class BeamDecoder:
             level_token_ids: Per level, the token that stands for each code.
             normalise: What a code's probability is shared with.
             beam: Beams per user, K; no more are kept than there are nodes.
-            batch: Users in one pass; prompts of similar length go together. More only help where a processor
-                is not yet busy.
+            batch: Users in one pass; prompts of similar length go together.
 
         Raises:
             UserError: tokens and trie disagree, tokens are not the model's, or the model can't be used.
@@ -147,15 +93,11 @@ class BeamDecoder:
 
     @torch.no_grad()
     def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
-        """The best `k` items of each prompt; all of them where the catalogue is smaller.
-
-        Args:
-            prompts: Token ids of each user's prompt.
-            k: At most `beam`; `beam` where None.
+        """The best `k` (`beam` where None) items of each prompt of token ids; all where the catalogue is smaller.
 
         Raises:
-            UserError: an empty prompt, a token that the model lacks, a prompt too long for it, `k` above
-                `beam` or below 1, or a model whose output is not a number.
+            UserError: an empty prompt, a token that the model lacks, a prompt too long for it, `k` above `beam` or
+                below 1, or a model whose output is not a number.
         """
         k = self.beam if k is None else k
         if not 1 <= k <= self.beam:
@@ -330,13 +272,9 @@ TREE_TOKENS = 256
 
 
 def exact_scores(decoder: BeamDecoder, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """[B, N] scores of all items in the order of their numbers, float32 on the CPU.
+    """[B, N] scores of all items by number, float32 on the CPU: what a search with as many beams finds; errors alike.
 
-    What a search with as many beams as items finds.
     Cost per user: one pass over the prompt and over every node of the trie but leaves; 4 bytes per user and item.
-
-    Raises:
-        UserError: as `BeamDecoder.search`.
     """
     trie = decoder.trie
     inner = max(1, trie.levels - 1)

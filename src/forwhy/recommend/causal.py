@@ -9,9 +9,11 @@ of the tree, n tokens of the tree so far, H key-value heads, E head width, V voc
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from forwhy.bridge.backbone import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
-from forwhy.recommend.head import Head, LlamaHead, OwnHead, PlainHead
+from forwhy.recommend.head import CodeHead, Head, LlamaHead, OwnHead, PlainHead
 
 _KINDS = {"full_attention", "sliding_attention"}
 
@@ -56,14 +58,58 @@ class RoomLayer(DynamicLayer):  # type: ignore[misc]
 
 
 @dataclass
-class Prompts:
-    """A batch of prompts that was read, and the tree behind them."""
+class ReadPrompts:
+    """A batch of prompts that was read, and the tree of tokens behind them."""
+
+    lengths_B: Tensor
+    last: Tensor
+    """States [B, ...] that predict the first code."""
+
+    @abstractmethod
+    def prune(self) -> None:
+        """Forget the tree, keep the prompts."""
+
+
+class TreeReader:
+    """A model that reads prompts once and lets all beams of a user share them."""
+
+    model: nn.Module
+    """Whose dropout is off while it reads."""
+    head: CodeHead
+    """From states to log-probabilities of codes."""
+    vocabulary: int
+    """Tokens that it knows."""
+    longest: int | None = None
+    """Positions that it has, prompt and codes together; None: any number."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def prefix(self, ids: Sequence[int]) -> Prefix | None:
+        """What all prompts begin with, read once; None where prompts can only be read whole."""
+        return None
+
+    @abstractmethod
+    def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Any:  # noqa: ANN401
+        """A pass over prompts without the beginning in `prefix`: `ReadPrompts`; the tree may come to `room` tokens."""
+
+    @abstractmethod
+    def grow(self, prompts: Any, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:  # noqa: ANN401
+        """States [B, T, ...] of new tokens of the tree behind `prompts`, which `read` gave.
+
+        `depths_T`: how far behind the prompt each stands, from 0. `seen_BTn`: True where a new token sees a token of
+        the tree; n counts the new ones, last; the first dimension may be 1.
+        """
+
+
+@dataclass
+class Prompts(ReadPrompts):
+    """What a causal model has read."""
 
     cache: Cache
-    lengths_B: Tensor
     width: int
-    last: Tensor
-    """States [B, ...] at each prompt's last token."""
     depths_n: Tensor
     """How far behind the prompt each token of the tree stands, from 0."""
 
@@ -74,7 +120,7 @@ class Prompts:
             layer.length = self.width
 
 
-class TreeModel:
+class TreeModel(TreeReader):
     """A causal language model that reads prompts and trees.
 
     At construction a short prompt with two beams is read both this way and plainly, and both must agree: so a
@@ -84,21 +130,17 @@ class TreeModel:
         UserError: the model has other than causal attention, or the check fails.
     """
 
+    model: PreTrainedModel
+
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         config = model.config.get_text_config()
         self.layers = int(config.num_hidden_layers)
-        self.longest: int | None = getattr(config, "max_position_embeddings", None)
+        self.longest = getattr(config, "max_position_embeddings", None)
         self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
         self.windows = _windows(model)
         with evaluating(model):
             self.head: Head = self._checked_head()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self.model.device
-        return device
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Keys and values of a beginning that all prompts share."""
@@ -107,7 +149,7 @@ class TreeModel:
         return recorded(cache)
 
     def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: Prefix | None = None) -> Prompts:
-        """One pass over a batch of prompts of at least one token; the arguments are `beams.TreeReader`'s."""
+        """One pass over a batch of prompts of at least one token."""
         begun = 0 if prefix is None else prefix.length
         longest, shortest = max(map(len, prompts)), min(map(len, prompts))
         ids_BP = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in prompts])
@@ -118,10 +160,10 @@ class TreeModel:
         states = self.head.states(keep, input_ids=ids_BP.to(self.device), past_key_values=cache)
         last = states[torch.arange(len(prompts), device=self.device), lengths_B - shortest]
         none = torch.empty(0, dtype=torch.long, device=self.device)
-        return Prompts(cache, lengths_B + begun, longest + begun, last, none)
+        return Prompts(lengths_B + begun, last, cache, longest + begun, none)
 
     def grow(self, prompts: Prompts, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
-        """States [B, T, ...] of new tokens of the tree behind `prompts` (arguments: see `beams.TreeReader`)."""
+        """By positions and a mask."""
         prompts.depths_n = torch.cat([prompts.depths_n, depths_T])
         positions_BT = prompts.lengths_B[:, None] + depths_T
         behind_P = torch.arange(prompts.width, device=self.device)

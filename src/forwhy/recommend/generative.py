@@ -24,7 +24,8 @@ from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints, Recommender, Scores
-from forwhy.recommend.beams import BeamDecoder, TreeReader, exact_scores
+from forwhy.recommend.beams import BeamDecoder, exact_scores
+from forwhy.recommend.causal import TreeReader
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.recommend.repeats import likeliest_gain, with_gain
 from forwhy.recommend.rules import Listed
@@ -35,6 +36,8 @@ from forwhy.training.loop import train
 from forwhy.vocabulary.index import ItemIndex
 
 Batch = TypeVar("Batch")
+Own = Any
+"""The model's own options."""
 Vectors = Mapping[str, NDArray[np.floating]]
 
 
@@ -100,6 +103,7 @@ class GenerativeRecommender(Recommender, Saved):
     options: ClassVar[type[GenerativeOptions]]
     """The model of `config`."""
     config: Any
+    window: int
 
     def __init__(
         self,
@@ -117,14 +121,13 @@ class GenerativeRecommender(Recommender, Saved):
         """
         super().__init__(catalogue)
         check_items(index, catalogue.items)
-        if not torch.equal(
-            network.tokens.items_NL, torch.from_numpy(index.token_rows + network.tokens.first)
-        ):
+        own_NL = torch.from_numpy(index.token_rows + network.tokens.first)
+        if not torch.equal(network.tokens.items_NL, own_NL):
             raise UserError(
                 "index and model disagree: the model was trained on other codes; load its own index"
             )
         self.index, self.network, self.config = index, network.eval(), config
-        self.metrics, self.repeat_gain = dict(metrics or {}), repeat_gain
+        self.metrics, self.repeat_gain, self.window = dict(metrics or {}), repeat_gain, config.window
         self._trie = CodeTrie.from_codes(index.codes, index.sizes)
 
     # --- learning
@@ -154,8 +157,7 @@ class GenerativeRecommender(Recommender, Saved):
             vectors: `semantic` and `behaviour`, [N, E] each, what the index was made from: for LLM-BS's contrast.
 
         Raises:
-            UserError: no order, no training items, an index of other items, a model that can't be used; training
-                diverged.
+            UserError: no order, no training items, an index of others, a model that can't be used, divergence.
         """
         config, vectors = config or cls.options(), vectors or {}
         sequences = sequences or Sequences.from_dataset(dataset, graph)
@@ -176,11 +178,7 @@ class GenerativeRecommender(Recommender, Saved):
     @classmethod
     @abstractmethod
     def _begun(
-        cls,
-        dataset: Dataset,
-        index: ItemIndex,
-        config: Any,  # noqa: ANN401 (the model's own options)
-        vectors: Vectors,
+        cls, dataset: Dataset, index: ItemIndex, config: Own, vectors: Vectors
     ) -> tuple[GenerativeNetwork, dict[str, Any]]:
         """The untrained network, from torch's generator, and what else the constructor takes."""
 
@@ -189,11 +187,6 @@ class GenerativeRecommender(Recommender, Saved):
         """Train the network, and keep what was measured of each stage in `metrics`."""
 
     # --- lists
-
-    @property
-    def window(self) -> int:
-        """Items of a history that are read."""
-        return int(self.config.window)
 
     def lists_after(
         self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
@@ -274,11 +267,8 @@ class GenerativeRecommender(Recommender, Saved):
             "repeat_gain": self.repeat_gain,
         }
         weights = {name: value.detach().cpu().numpy() for name, value in self._weights().items()}
-        text = (
-            f"Writes the codes of the next of {len(self.catalogue.items):,} items after the last {self.window} of a "
-            f"history. Load with `{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`."
-            f"{self._origin()}"
-        )
+        what = f"Writes the codes of the next of {len(self.catalogue.items):,} items after"
+        text = f"{what} {self._read_and_loaded()}{self._origin()}"
         return Content(
             config,
             self.catalogue.tensors() | weights,
@@ -317,11 +307,7 @@ class GenerativeRecommender(Recommender, Saved):
     @classmethod
     @abstractmethod
     def _restored(
-        cls,
-        stored: Artifact,
-        index: ItemIndex,
-        config: Any,  # noqa: ANN401 (the model's own options)
-        device: torch.device,
+        cls, stored: Artifact, index: ItemIndex, config: Own, device: torch.device
     ) -> tuple[GenerativeNetwork, dict[str, Any]]:
         """The network with its weights, and what else the constructor takes."""
 
@@ -352,9 +338,8 @@ class GenerativeTask(Task[Batch]):
             return {"train_log_likelihood": -float(parts.get("generation", parts["loss"]))}
         # Beams are compared to rounding; autocast's is too coarse for that.
         with torch.autocast(self.network.reader.device.type, enabled=False):
-            found = self.network.beams(self.trie, self.config, max(self.config.beam, 10)).search(
-                self._prompts, 10
-            )
+            decoder = self.network.beams(self.trie, self.config, max(self.config.beam, 10))
+            found = decoder.search(self._prompts, 10)
         hits = found.items == self._targets_B1
         gains = hits / torch.log2(torch.arange(hits.shape[1]) + 2.0)
         return {"ndcg@10": float(gains.sum() / len(hits)), "recall@10": float(hits.sum() / len(hits))}

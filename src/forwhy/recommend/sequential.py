@@ -98,7 +98,8 @@ class NextItemRecommender(Recommender, Saved):
     ) -> None:
         """`metrics`: of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
         super().__init__(catalogue)
-        self.network, self.config, self.metrics = network.eval(), config, dict(metrics or {})
+        self.network, self.config, self.window = network.eval(), config, config.window
+        self.metrics = dict(metrics or {})
 
     @classmethod
     def fit(
@@ -140,11 +141,6 @@ class NextItemRecommender(Recommender, Saved):
             log.warning(words, dataset.name, result.best_epoch)
         return cls(Catalogue.of(dataset, sequences.train), task.network.cpu(), config, result.summary())
 
-    @property
-    def window(self) -> int:
-        """Items of a history that are read."""
-        return self.config.window
-
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] as the network scores."""
         return self.network.scores_after(histories)
@@ -160,10 +156,7 @@ class NextItemRecommender(Recommender, Saved):
     def content(self) -> Content:
         """Weights, options, and what was taken in training."""
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
-        text = (
-            f"The next of {len(self.catalogue.items):,} items from the last {self.window} of a history. Load with "
-            f"`{type(self).__module__}.{type(self).__name__}.from_pretrained(folder)`."
-        )
+        text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
         return Content(
             {"options": self.config.model_dump(mode="json"), "metrics": self.metrics},
             self.catalogue.tensors() | weights,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from forwhy.artifact import Artifact
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
 from forwhy.recommend.base import Ints
+from forwhy.recommend.causal import ReadPrompts, TreeReader
 from forwhy.recommend.generative import (
     GenerativeNetwork,
     GenerativeRecommender,
@@ -42,13 +44,10 @@ BEGIN = 0
 
 
 @dataclass
-class ReadHistories:
+class ReadHistories(ReadPrompts):
     """Encoded histories, and the tree of codes that is being written after them."""
 
     encoded: Encoded
-    lengths_B: Tensor
-    last: Tensor
-    """[B, D] states at the begin token of what is written."""
     written: list[KeyValue]
     """Keys and values [B, H, 1 + n, E] of the begin token and the tree."""
     places_n: Tensor
@@ -60,20 +59,20 @@ class ReadHistories:
         self.written = [(keys[:, :, :1], values[:, :, :1]) for keys, values in self.written]
 
 
-class TigerNetwork(GenerativeNetwork):
+class TigerNetwork(GenerativeNetwork, TreeReader):
     """Reads codes both ways, writes codes from left to right; read and written tokens share a table.
 
     For beam search (`TreeReader`) all beams of a user look at the one encoded history, which is never repeated: they
-    are the queries' axis of the cross-attention. A mask keeps them apart where they look at what was written.
+    are the queries' axis of the cross-attention. A mask keeps them apart where they look at what was written. It has no
+    `prefix`: an encoder's states at the beginning depend on what follows.
     """
-
-    longest = None
 
     def __init__(self, index: ItemIndex, config: TigerConfig) -> None:
         """Random weights from torch's generator, spread as T5's."""
         super().__init__()
         self.tokens, self.config = IndexTokens.of(index, BEGIN + 1, (BEGIN,)), config
-        self.table = nn.Embedding(BEGIN + 1 + self.tokens.count, config.dims)
+        self.vocabulary = BEGIN + 1 + self.tokens.count
+        self.table = nn.Embedding(self.vocabulary, config.dims)
         self.encoder, self.decoder = Stack(config, reads=True), Stack(config, reads=False)
         self.head = CodesHead(self.table)
 
@@ -92,12 +91,10 @@ class TigerNetwork(GenerativeNetwork):
     def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> Encoded:
         """One pass over histories of tokens, padded behind; the lengths count tokens."""
         places_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
-        unread = None
+        bias, unread = self.encoder.distances(places_S, places_S), None
         if int(lengths_B.min()) < ids_BS.shape[1]:
-            behind_BS = places_S >= lengths_B[:, None]
-            unread = torch.zeros_like(behind_BS, dtype=torch.float32).masked_fill_(behind_BS, -torch.inf)
-            unread = unread[:, None, None]
-        bias = self.encoder.distances(places_S, places_S)
+            behind_B11S = (places_S >= lengths_B[:, None])[:, None, None]
+            unread = torch.zeros_like(behind_B11S, dtype=torch.float32).masked_fill_(behind_B11S, -torch.inf)
         states_BSD, _ = self.encoder(self.table(ids_BS), bias if unread is None else bias + unread)
         return [block.cross.pair(states_BSD) for block in self.decoder.blocks], unread
 
@@ -109,14 +106,10 @@ class TigerNetwork(GenerativeNetwork):
         seen_BTn: Tensor,
         written: Sequence[KeyValue] = (),
     ) -> tuple[Tensor, list[KeyValue]]:
-        """States [B, T, D] that predict what follows each token, and keys and values of all tokens so far.
+        """States [B, T, D] that predict what follows each new token, and keys and values of all tokens so far.
 
-        Args:
-            encoded: What was read.
-            ids_BT: New tokens.
-            places_n: How far from the beginning each token so far stands, the new ones last.
-            seen_BTn: True where a new token sees another. The first dimension may be 1.
-            written: Keys and values of the tokens before.
+        `places_n`: how far from the beginning each token so far stands, the new ones last. `seen_BTn`: True where a new
+        token sees another; the first dimension may be 1. `written`: keys and values of the tokens before.
         """
         bias = self.decoder.distances(places_n[-ids_BT.shape[1] :], places_n)
         bias = bias.masked_fill(~seen_BTn[:, None], -torch.inf)
@@ -144,19 +137,6 @@ class TigerNetwork(GenerativeNetwork):
 
     model = reader
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.table.weight.device
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that it knows."""
-        return self.table.num_embeddings
-
-    def prefix(self, ids: Sequence[int]) -> None:
-        """None: an encoder's states at the beginning depend on what follows."""
-
     def read(self, prompts: Sequence[Sequence[int]], room: int, prefix: object = None) -> ReadHistories:
         """One pass over a batch of histories, and one over the begin token; room and prefix mean nothing here."""
         lengths_B = torch.tensor([len(row) for row in prompts], device=self.device)
@@ -167,10 +147,10 @@ class TigerNetwork(GenerativeNetwork):
         here_1 = torch.zeros(1, dtype=torch.long, device=self.device)
         seen_111 = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device)
         states_B1D, written = self.write(encoded, begin_B1, here_1, seen_111)
-        return ReadHistories(encoded, lengths_B, states_B1D[:, 0], written, here_1)
+        return ReadHistories(lengths_B, states_B1D[:, 0], encoded, written, here_1)
 
     def grow(self, prompts: ReadHistories, ids_BT: Tensor, depths_T: Tensor, seen_BTn: Tensor) -> Tensor:
-        """States [B, T, D] of new tokens of the tree behind `prompts` (arguments: see `TreeReader`)."""
+        """States [B, T, D]: the decoder goes on from what was written."""
         prompts.places_n = torch.cat([prompts.places_n, depths_T + 1])
         begin_BT1 = seen_BTn.new_ones(*seen_BTn.shape[:2], 1)
         seen_BTn = torch.cat([begin_BT1, seen_BTn], dim=2)
@@ -188,15 +168,11 @@ class CodesHead:
 
     def vocabulary(self, states: Tensor) -> Tensor:
         """Logits [..., V] of all tokens."""
-        return self._logits(states, self.table.weight)
+        return self.rows(states, ...)
 
-    def rows(self, states: Tensor, ids_W: Tensor) -> Tensor:
+    def rows(self, states: Tensor, ids_W: Tensor | EllipsisType) -> Tensor:
         """Logits [..., W] of some tokens."""
-        return self._logits(states, self.table.weight[ids_W])
-
-    def _logits(self, states: Tensor, rows_WD: Tensor) -> Tensor:
-        scale: float = self.table.embedding_dim**-0.5
-        return F.linear(states * scale, rows_WD).float()
+        return F.linear(states * self.table.embedding_dim**-0.5, self.table.weight[ids_W]).float()
 
 
 # --- its training: one encoder pass per target

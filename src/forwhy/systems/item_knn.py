@@ -48,6 +48,7 @@ class ItemKnnRecommender(Recommender):
         """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
         super().__init__(catalogue)
         self.config = config or KnnConfig()
+        self.window = self.config.window
         self._similar = _similarities(catalogue.histories, len(catalogue.items), self.config)
 
     @classmethod
@@ -56,11 +57,6 @@ class ItemKnnRecommender(Recommender):
     ) -> ItemKnnRecommender:
         """Count a data set's training interactions."""
         return cls(Catalogue.of(dataset, Sequences.from_dataset(dataset, graph).train), config)
-
-    @property
-    def window(self) -> int:
-        """Items of a history that are read."""
-        return self.config.window
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] sums of similarities; memory of the scores and O(window·K) per person."""

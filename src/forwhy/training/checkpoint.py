@@ -56,10 +56,7 @@ class TrainingState:
 
 
 def write_checkpoint(path: Path, state: TrainingState, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write state and tensor groups ("module", "optimizer", …) atomically.
-
-    Costs one write of all tensors. A full disk is a :class:`UserError`; the old checkpoint stays.
-    """
+    """Write state and tensor groups ("module", "optimizer", …) atomically; on a full disk the old ones stay."""
     tensors = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
     with atomic_file(path) as temporary:
         save_file(_separate(tensors), temporary, metadata={"forwhy": json.dumps(asdict(state))})
@@ -119,24 +116,17 @@ def unpack_optimizer(optimizer: Optimizer, packed: Mapping[str, Tensor]) -> None
 
 def _separate(tensors: Mapping[str, Tensor]) -> Tensors:
     """CPU tensors that share no memory, as the format demands (tied weights do share)."""
-    seen: set[int] = set()
-    separate: Tensors = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        address = plain.untyped_storage().data_ptr()
-        separate[name] = plain.clone() if address in seen else plain
-        seen.add(address)
-    return separate
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    first = {it.untyped_storage().data_ptr(): name for name, it in reversed(plain.items())}
+    kept = set(first.values())
+    return {name: it if name in kept else it.clone() for name, it in plain.items()}
 
 
 # --- metrics.jsonl: one JSON document per line, never one twice.
 
 
 class MetricsLog:
-    """An open metrics.jsonl, cut back on entry to ``size`` bytes: what the checkpoint knew of.
-
-    A process that does not write (``writes`` false) keeps nothing.
-    """
+    """An open metrics.jsonl, cut back on entry to ``size`` bytes: what the checkpoint knew of; kept if it `writes`."""
 
     def __init__(self, path: Path, size: int, writes: bool) -> None:
         self._path, self._size, self._writes = path, size, writes
@@ -158,9 +148,8 @@ class MetricsLog:
         with full_disk(self._path):
             self._stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
             self._stream.flush()
-        if self._writes:
-            for follow in followers:
-                follow(self._path, row)
+        for follow in followers if self._writes else ():
+            follow(self._path, row)
 
     def sync(self) -> int:
         """Flush to the disk; the size in bytes."""

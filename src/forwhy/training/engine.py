@@ -47,10 +47,7 @@ class Task(ABC, Generic[Batch]):
 
     @abstractmethod
     def batches(self, epoch: int) -> Sequence[Batch]:
-        """The batches of an epoch (from 0), in an order decided by the seed and the epoch only.
-
-        Anything with a length that can be iterated will do; called again for the same epoch on resume.
-        """
+        """The batches of an epoch (from 0), in an order decided by seed and epoch only; asked anew on resume."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -76,10 +73,7 @@ class Task(ABC, Generic[Batch]):
 
 
 class Epoch(Sequence[Batch]):
-    """The batches of one epoch, each made when it is asked for: `make(i)` for i in 0..count-1, always the same.
-
-    Usually cut from rows in an order that (seed, epoch) decides: see :meth:`shuffled`.
-    """
+    """The batches of one epoch, each made when it is asked for: `make(i)` for i in 0..count-1, always the same."""
 
     def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
         self._count, self._make = count, make
@@ -263,8 +257,7 @@ class _Step(nn.Module):
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.module = module
-        self._loss = loss
+        self.module, self._loss = module, loss
 
     def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
         return dict(self._loss(batch))
@@ -276,13 +269,12 @@ def _accelerator(config: LoopConfig, device: torch.device) -> Any:  # noqa: ANN4
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state()  # keeps the process group, forgets the precision
-    # A shard may leave a parameter without gradient (a rare code's book), which DDP has to be told of.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         device_placement=False,  # the loop has put the module where the config says
         mixed_precision="no" if config.precision == "fp32" else config.precision,
-        kwargs_handlers=[unused],
+        # A shard may leave a parameter without gradient (a rare code's book), which DDP has to be told of.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None:  # asked for because the loop hands over no data loader

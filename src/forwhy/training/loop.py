@@ -8,42 +8,21 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from forwhy.errors import UserError
 from forwhy.options import LoopConfig
 from forwhy.progress import Progress
-from forwhy.training.checkpoint import (
-    MetricsLog,
-    Tensors,
-    TrainingState,
-    pack_optimizer,
-    read_checkpoint,
-    snapshot,
-    unpack_optimizer,
-    write_checkpoint,
-)
-from forwhy.training.engine import (
-    Engine,
-    Signals,
-    Task,
-    deterministic,
-    is_main,
-    kept_generators,
-    pack_generators,
-    resolve_device,
-    seed_everything,
-    unpack_generators,
-)
+from forwhy.training import checkpoint, engine
+from forwhy.training.checkpoint import Tensors, TrainingState
+from forwhy.training.engine import Task, is_main, seed_everything
 
 Batch = TypeVar("Batch")
-
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 log = logging.getLogger(__name__)
 
@@ -60,44 +39,33 @@ def train(
     ``folder`` gets ``metrics.jsonl`` and ``checkpoint.safetensors``; run again with the same options and
     ``identity`` (say, a hash of the data), the training continues, or returns at once if it had finished.
     On one CPU process the result is the same to the bit however often it was interrupted. Ctrl-C and SIGTERM
-    save a checkpoint first; a second Ctrl-C does not wait.
-
-    Memory beside the task's own: one copy of the module's state on the CPU. The caller's random generators
-    are left as they were. Raises :class:`Diverged` on a loss that is not finite, :class:`UserError` on a full
-    disk or an epoch without batches.
+    save a checkpoint first; a second Ctrl-C does not wait. Memory beside the task's own: one copy of the module's
+    state on the CPU. The caller's generators are left as they were. Raises :class:`Diverged` on a loss that is not
+    finite, :class:`UserError` on a full disk or an epoch without batches.
     """
-    device = resolve_device(config.device)
-    with kept_generators(), deterministic(device):
-        return _Training(task, config, Path(folder), description, identity, device).run()
+    with engine.kept_generators():
+        return _Training(task, config, Path(folder), description, identity).run()
 
 
 class _Training:
     """One call of :func:`train`."""
 
-    def __init__(
-        self,
-        task: Task[Any],
-        config: LoopConfig,
-        folder: Path,
-        name: str,
-        identity: str,
-        device: torch.device,
-    ) -> None:
-        self.task, self.config, self.name, self.device = task, config, name, device
-        self.path = folder / CHECKPOINT
+    def __init__(self, task: Task[Any], config: LoopConfig, folder: Path, name: str, identity: str) -> None:
+        self.task, self.config, self.name, self.path = task, config, name, folder / CHECKPOINT
+        self.device = engine.resolve_device(config.device)
         shapes = {key: list(value.shape) for key, value in task.module.state_dict().items()}
         self.state = TrainingState({"options": config.identity(), "data": identity, "module": shapes})
         self.best: Tensors = {}
         self.generators: Tensors = {}
         seed_everything(config.seed)
         stored = self._read()
-        task.module.to(device)
+        task.module.to(self.device)
         self.optimizer = task.optimizer()
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.engine = Engine(config, task.module, task.loss, self.optimizer, device)
+        self.engine = engine.Engine(config, task.module, task.loss, self.optimizer, self.device)
         self._restore(stored)
-        self.metrics = MetricsLog(folder / METRICS, self.state.log_bytes, is_main())
-        self.sums = {key: torch.tensor(value, device=device) for key, value in self.state.sums.items()}
+        self.metrics = checkpoint.MetricsLog(folder / METRICS, self.state.log_bytes, is_main())
+        self.sums = {key: torch.tensor(value, device=self.device) for key, value in self.state.sums.items()}
         self.spent, self.started = self.state.seconds, time.monotonic()
         self.saved = self.started
 
@@ -105,7 +73,7 @@ class _Training:
 
     def _read(self) -> dict[str, Tensors]:
         """The tensors of a checkpoint made under the same options; the module's are put in place at once."""
-        stored = read_checkpoint(self.path)
+        stored = checkpoint.read_checkpoint(self.path)
         if stored is None:
             return {}
         state, groups = stored
@@ -120,7 +88,7 @@ class _Training:
     def _restore(self, groups: dict[str, Tensors]) -> None:
         """Optimiser, loss scale and generators; the latter wait until the batches are laid out again."""
         if groups.get("optimizer"):
-            unpack_optimizer(self.optimizer, groups["optimizer"])
+            checkpoint.unpack_optimizer(self.optimizer, groups["optimizer"])
         elif self.state.step and not self.state.finished:
             log.warning("%s: under DeepSpeed the optimiser's moments start anew", self.name)
         if self.engine.scaler is not None and self.state.scaler:
@@ -140,10 +108,10 @@ class _Training:
         state.sums = {key: float(value) for key, value in self.sums.items()}
         if not state.finished:
             groups["module"] = self.task.module.state_dict()
-            groups["generators"] = pack_generators()
+            groups["generators"] = engine.pack_generators()
             if self.engine.keeps_optimizer:
-                groups["optimizer"] = pack_optimizer(self.optimizer)
-        write_checkpoint(self.path, state, groups)
+                groups["optimizer"] = checkpoint.pack_optimizer(self.optimizer)
+        checkpoint.write_checkpoint(self.path, state, groups)
         self.saved = time.monotonic()
 
     # --- the loop
@@ -151,7 +119,7 @@ class _Training:
     def run(self) -> TrainingState:
         """Train until over, then put the best state into the module."""
         state = self.state
-        with self.metrics, Signals() as self.signals:
+        with engine.deterministic(self.device), self.metrics, engine.Signals() as self.signals:
             if not state.finished:
                 with Progress(self.name, state.total_steps or None, state.step) as self.progress:
                     self._train()
@@ -172,8 +140,7 @@ class _Training:
 
     def _is_over(self) -> bool:
         state, config = self.state, self.config
-        is_stale = bool(config.patience) and state.stale >= config.patience
-        return state.epoch >= config.epochs or is_stale
+        return state.epoch >= config.epochs or 0 < config.patience <= state.stale
 
     def _epoch(self) -> None:
         """The rest of the current epoch, from the batch where the state stands."""
@@ -183,7 +150,7 @@ class _Training:
         self._plan(size)
         rest = islice(iter(batches), self.state.batch, None)
         if self.generators:  # after the batches, so that whatever these drew is undone
-            unpack_generators(self.generators)
+            engine.unpack_generators(self.generators)
             self.generators = {}
         self.task.module.train()
         state = self.state
@@ -208,20 +175,22 @@ class _Training:
 
     def _step(self, group: list[Any]) -> None:
         """One update from the weighted mean of the losses of a group of batches, over all processes."""
-        state, engine = self.state, self.engine
-        if engine.world > 1:  # each process its own draws, the same again after a resume
-            seed_everything(self.config.seed, state.step, engine.rank)
+        state, running = self.state, self.engine
+        if running.world > 1:  # each process its own draws, the same again after a resume
+            seed_everything(self.config.seed, state.step, running.rank)
         rate = self.config.rate(state.step, state.total_steps)
         for options, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             options["lr"] = full * rate
         loss = torch.zeros((), device=self.device)
         for position, (batch, scale) in enumerate(self._shares(group), start=1):
-            parts = engine.accumulate(batch, scale, last=position == len(group))
-            self._add(parts, scale)
+            parts = running.accumulate(batch, scale, last=position == len(group))
+            for key, value in parts.items():  # of what the next training line will show
+                part = value.detach().float() * scale
+                self.sums[key] = self.sums[key] + part if key in self.sums else part
             loss = loss + parts["loss"].detach() * scale
         if self.device.type == "cpu":  # elsewhere reading it each step would stall the device
             self._check(float(loss))
-        engine.update(self.config.gradient_clip)
+        running.update(self.config.gradient_clip)
         state.summed += 1
 
     def _shares(self, group: list[Any]) -> Iterator[tuple[Any, float]]:
@@ -230,24 +199,18 @@ class _Training:
         With units w of all shards of all batches summing to W, the factor is ``world * w / W``: processes are
         averaged, so the gradient is the mean over all units, as in one process with one large batch.
         """
-        task, engine = self.task, self.engine
-        if engine.world == 1 and len(group) == 1:
+        task, world = self.task, self.engine.world
+        if world == 1 and len(group) == 1:
             yield group[0], 1.0
             return
         total = sum(task.weight(batch) for batch in group)
         for batch in group:
-            shard = batch if engine.world == 1 else task.shard(batch, engine.rank, engine.world)
+            shard = batch if world == 1 else task.shard(batch, self.engine.rank, world)
             weight = task.weight(shard)
             if not total:
                 yield shard, 1.0 / len(group)
             else:  # an empty shard still takes part in the exchange: any batch, counted zero times
-                yield (shard if weight else batch), engine.world * weight / total
-
-    def _add(self, parts: Mapping[str, Tensor], scale: float) -> None:
-        """Sum what the next training line will show."""
-        for key, value in parts.items():
-            part = value.detach().float() * scale
-            self.sums[key] = self.sums[key] + part if key in self.sums else part
+                yield (shard if weight else batch), world * weight / total
 
     def _check(self, loss: float) -> None:
         if math.isfinite(loss):
@@ -291,7 +254,6 @@ class _Training:
         self.sums, state.summed = {}, 0
 
     def _seconds(self) -> float:
-        """Training time so far, of all runs."""
         return self.spent + time.monotonic() - self.started
 
     def _where(self) -> dict[str, Any]:
@@ -314,7 +276,7 @@ class _Training:
         state.stale = 0 if is_best else state.stale + 1
         if is_best:
             state.best_epoch, state.best_step, state.best_metrics = state.epoch, state.step, metrics
-            self.best = snapshot(module.state_dict())
+            self.best = checkpoint.snapshot(module.state_dict())
         entry = {**self._where(), "valid": metrics, "best": is_best}
         state.history.append(entry)
         self.metrics.write(entry)
