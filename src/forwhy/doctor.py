@@ -26,8 +26,8 @@ FREE_DISK_GIB = 4.0
 def examine(verify: bool = False) -> Findings:
     """Return a JSON-ready account of interpreter, packages, machine, disk and models; fetches nothing.
 
-    Takes 2 s where torch is installed (it is imported to ask about its devices). `verify` also reads every
-    packaged model and compares its SHA-256 with what was written (a second per gigabyte).
+    Takes 2 s where torch is installed. `verify` also compares the SHA-256 of every packaged model (a second per
+    gigabyte).
     """
     cache, models = _cache(cache_folder()), {}
     for alias, model in PACKAGED.items():

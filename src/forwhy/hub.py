@@ -58,11 +58,7 @@ def host() -> str:
 
 
 def put(folder: Path, name: str, private: bool) -> None:
-    """Make the repository where there is none, and upload a folder in one commit.
-
-    Raises:
-        UserError: No token in the environment; it is public although `private` was asked; the hub's refusal.
-    """
+    """Make the repository where there is none, and upload a folder in one commit; a UserError if the hub refuses."""
     token = os.environ.get(TOKEN)
     if not token:
         raise UserError(

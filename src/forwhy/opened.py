@@ -102,11 +102,7 @@ class OpenRun(Shown):
         return {**told, **self.recommender._shown()}
 
     def under(self, **rules: Any) -> OpenRun:  # noqa: ANN401
-        """This run, whose lists keep to these rules too: `exclude`, `only` and `boost`, as of `Recommender.recommend`.
-
-        Raises:
-            UserError: An unknown id, a bonus that is no number; no item is left.
-        """
+        """This run, whose lists keep to these rules too: `exclude`, `only`, `boost`, as of `Recommender.recommend`."""
         found = copy(self)
         found.recommender = self.recommender.under(Rules.of(self.recommender.catalogue.items, **rules))
         return found
@@ -125,11 +121,9 @@ class OpenRun(Shown):
     ) -> Table:
         """The `k` best items of each user, or of somebody new with a history or a text about them.
 
-        Arguments as of `Recommender.recommend` (`rules`: `exclude`, `only`, `boost`, `filter_seen`, `without`, `swap`).
-        `explain`: also why, in `explanation`, and in `because` which items of the history carried the score most.
-
-        Raises:
-            UserError: An unknown id, nobody named, somebody whom the system cannot serve.
+        Arguments and errors as of `Recommender.recommend` (`rules`: `exclude`, `only`, `boost`, `filter_seen`,
+        `without`, `swap`). `explain`: also why, in `explanation`, and in `because` the items of the history that
+        carried the score most.
         """
         table = self.recommender.recommend(users, history=history, about=about, k=k, **rules)
         if not explain:
@@ -199,11 +193,9 @@ class OpenRun(Shown):
     ) -> int:
         """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`); how many.
 
-        `rules`: `exclude`, `only` and `boost`, as of `Recommender.recommend`.
-        Memory is that of a block of users. The file is there whole or not at all; a killed call, made again, goes on.
-
-        Raises:
-            UserError: Another extension, a full disk, nobody to serve, as `recommend`.
+        `rules`: `exclude`, `only` and `boost`, as of `Recommender.recommend`; memory is that of a block of users. The
+        file is there whole or not at all; a killed call, made again, goes on. Refuses another extension, and nobody to
+        serve.
         """
         out, users = Path(out), self.recommender.served()
         if out.suffix not in SINKS or out.is_dir():

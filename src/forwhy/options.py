@@ -45,11 +45,7 @@ class Options(BaseModel):
     presets: ClassVar[Presets] = {}
 
     def __init__(self, /, **values: Any) -> None:  # noqa: ANN401 - of any field
-        """Options by name.
-
-        Raises:
-            UserError: Everything that does not fit, in one line, with the nearest known name.
-        """
+        """Options by name; a UserError tells everything that does not fit, in one line, with the nearest known name."""
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -160,14 +156,10 @@ def checked(
     spelled: Callable[[str], str] = "'{}'".format,
     remedy: str = "",
 ) -> Model:
-    """The values as a model.
+    """The values (field -> value, sections inside sections) as a model.
 
-    Args:
-        kind: The model.
-        values: Field -> value, sections inside sections.
-        place: Where the values came from; begins the message. May be empty.
-        spelled: A dotted field as the caller knows it, such as `--min-rating`.
-        remedy: Ends the message.
+    `place`: where the values came from; begins the message, may be empty. `spelled`: a dotted field as the caller
+    knows it, such as `--min-rating`. `remedy`: ends the message.
 
     Raises:
         UserError: Everything that does not fit, in one line, unknown names first since they often cause the rest.
@@ -213,10 +205,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _place(kind: type[BaseModel], location: Iterable[int | str]) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys of a location and the section of the last of them; None where it leads nowhere.
-
-    Of a field of several kinds the location also names the kind, which is no key.
-    """
+    """The keys of a location, without names of kinds, and the section of the last; None where it leads nowhere."""
     keys: list[str] = []
     section: type[BaseModel] | None = None
     inner: type[BaseModel] | None = kind

@@ -38,9 +38,9 @@ SAFE_SUFFIXES = {".json", ".safetensors", ".parquet", ".md", ".toml", ".jsonl", 
 def artifact_laws(make: Callable[[], Saved], folder: Path) -> None:
     """An artifact loads alone, whole, or not at all.
 
-    Saving what was loaded gives the same bytes; saving over it works; nothing in it is executable; moved
-    elsewhere it still loads; missing, or with any file removed, truncated or altered, it is refused with that
-    file's name. ``folder`` is an empty place to work in. Cost: a load per file, thrice, each refused early.
+    Saving what was loaded gives the same bytes; saving over it works; nothing in it is executable; moved elsewhere it
+    still loads; missing, or with any file removed, truncated or altered, it is refused with that file's name.
+    ``folder`` is an empty place to work in. Cost: a load per file, thrice, each refused early.
     """
     made = make()
     load = type(made).from_pretrained
@@ -74,10 +74,7 @@ def artifact_laws(make: Callable[[], Saved], folder: Path) -> None:
 
 
 def forge(folder: Path, **changes: object) -> None:
-    """Change entries of an artifact's config.json and sign all of its files, as somebody who knows how would.
-
-    For tests of checks beyond the hashes.
-    """
+    """Change entries of an artifact's config.json and sign its files, as one who knows how would; to test checks."""
     document = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     write_signed(folder, CONFIG, document | {"files": stamps(folder, CONFIG)} | changes)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from typer import Option
 from typer.core import TyperGroup
 
 from forwhy import __version__
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forwhy.cli")
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+JsonFlag = Annotated[bool, Option("--json", help="One JSON document on stdout.")]
 FILE_WIDTH, FILE_LINE = 120, 80
 """Columns of tables, and of lines of text that are cut, which go into a file or a pipe."""
 
@@ -127,9 +128,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def set_up(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Warnings and errors only.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Version.")
     ] = False,
 ) -> None:
     """Recommendations with a because."""
@@ -199,11 +200,7 @@ def _say(status: int, message: str) -> int:
 
 
 def one_of(options: Mapping[str, object]) -> None:
-    """Refuses a command that got none of these options, or several.
-
-    Raises:
-        UserError: Naming them.
-    """
+    """Refuses, naming them, a command that got none of these options, or several."""
     given = [name for name, value in options.items() if value]
     if len(given) != 1:
         raise UserError(f"{' and '.join(given) or 'nobody named'}: give one of {', '.join(options)}")

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plain, show
 from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, traced, whence
@@ -23,31 +23,27 @@ if TYPE_CHECKING:
     from forwhy.explain.evidence import Explanation
     from forwhy.recommend.base import Recommender
 
-Run = Annotated[Path, typer.Argument(help="Run folder.")]
-User = Annotated[str | None, typer.Option("--user", "-u", help="User id, as in your data.")]
+Run = Annotated[Path, Argument(help="Run folder.")]
+User = Annotated[str | None, Option("--user", "-u", help="User id, as in your data.")]
 Without = Annotated[
     list[str] | None,
-    typer.Option(help="Also what would be without a token of theirs, e.g. '<u.micro_35>'; repeatable."),
+    Option(help="Also what would be without a token of theirs, e.g. '<u.micro_35>'; repeatable."),
 ]
 Swap = Annotated[
     list[str] | None,
-    typer.Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
+    Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
 ]
-About = Annotated[
-    str | None, typer.Option(help="Instead of a user, alone or beside --history: a text about them.")
-]
+About = Annotated[str | None, Option(help="Instead of a user, alone or beside --history: a text about them.")]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Items that no list holds, such as unavailable ones: ids with commas, repeatable, or a file with item_id."
     ),
 ]
-Only = Annotated[list[str] | None, typer.Option(help="The only items that a list may hold, given alike.")]
+Only = Annotated[list[str] | None, Option(help="The only items that a list may hold, given alike.")]
 Boost = Annotated[
     Path | None,
-    typer.Option(
-        help="File with item_id and boost: what is added to an item's score, below zero to lower it."
-    ),
+    Option(help="File with item_id and boost: what is added to an item's score, below zero to lower it."),
 ]
 GLOSSES = 3
 """Phrases of a token that are shown."""
@@ -61,20 +57,18 @@ def recommend(
     user: User = None,
     history: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--history", help="Instead of a user: items they took, oldest first, with commas; repeatable."
         ),
     ] = None,
     about: About = None,
-    everyone: Annotated[
-        bool, typer.Option("--all", help="Instead of a user: all of them, into --out.")
-    ] = False,
+    everyone: Annotated[bool, Option("--all", help="Instead of a user: all of them, into --out.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")
+        Path | None, Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why, item by item.")] = False,
-    with_seen: Annotated[bool, typer.Option("--with-seen", help="Also items the user already took.")] = False,
+    k: Annotated[int, Option("-k", min=1, help="How many items.")] = 10,
+    explain: Annotated[bool, Option("--explain", help="Say why, item by item.")] = False,
+    with_seen: Annotated[bool, Option("--with-seen", help="Also items the user already took.")] = False,
     exclude: Exclude = None,
     only: Only = None,
     boost: Boost = None,
@@ -117,11 +111,7 @@ def recommend(
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
-    """What the two options ask for, as arguments of `recommend` and `explain`; empty without any.
-
-    Raises:
-        UserError: A swap that is not written OLD=NEW.
-    """
+    """What the two options ask for, as arguments of `recommend` and `explain`; empty without any."""
     pairs = [text.partition("=") for text in swap or ()]
     for old, _, new in pairs:
         if not (old and new):
@@ -203,21 +193,21 @@ def described(tokens: list[dict[str, Any]]) -> str:
 
 def explain(
     run: Run,
-    item: Annotated[str | None, typer.Option("--item", "-i", help="Item id, as in your data.")] = None,
+    item: Annotated[str | None, Option("--item", "-i", help="Item id, as in your data.")] = None,
     user: User = None,
     history: Annotated[
-        list[str] | None, typer.Option("--history", help="Instead of a user: an item they like; repeatable.")
+        list[str] | None, Option("--history", help="Instead of a user: an item they like; repeatable.")
     ] = None,
     about: About = None,
     item_text: Annotated[
         str | None,
-        typer.Option(help="Instead of an item: text of one that nobody took, its title in the first line."),
+        Option(help="Instead of an item: text of one that nobody took, its title in the first line."),
     ] = None,
     without: Without = None,
     swap: Swap = None,
     contributions: Annotated[
         bool,
-        typer.Option("--contributions", help="Also how many nats the text owes each token: seconds more."),
+        Option("--contributions", help="Also how many nats the text owes each token: seconds more."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:

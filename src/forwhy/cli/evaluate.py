@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from forwhy.cli import JsonFlag, emit, show_evaluation, show_examination
 from forwhy.cli.options import Given, prices, takes
@@ -27,22 +28,22 @@ def evaluate(
     context: typer.Context,
     request: Given[Request],
     judge: Given[JudgeConfig],
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN…", help="Run folders.")] = None,
+    runs: Annotated[list[Path] | None, Argument(metavar="RUN…", help="Run folders.")] = None,
     outputs: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="[NAME=]FILE",
             help="Texts from elsewhere: a table with prediction, reference[, user_id, item_id, features], "
             "or a list of predictions; repeatable.",
         ),
     ] = None,
     judge_votes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keeps each vote; a killed run goes on.")
+        Path | None, Option(metavar="FILE", help="Keeps each vote; a killed run goes on.")
     ] = None,
     judge_prices: Annotated[
-        str | None, typer.Option(metavar="IN,OUT", help="Of a million tokens, read and written.")
+        str | None, Option(metavar="IN,OUT", help="Of a million tokens, read and written.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with everything.")] = None,
+    report: Annotated[Path | None, Option(metavar="FILE", help="Write a page with everything.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show evaluations of runs and of texts from elsewhere; measure what is missing.

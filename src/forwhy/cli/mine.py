@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from forwhy.atomic import refuse_foreign
 from forwhy.cli import JsonFlag, app_of, emit, log, one_line, show
@@ -33,32 +33,30 @@ EXAMPLES = 5
 def mine(
     kind: Annotated[
         Kind,
-        typer.Argument(
-            help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs."
-        ),
+        Argument(help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs."),
     ],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset folder.")],
+    dataset: Annotated[Path, Argument(metavar="DATASET", help="Dataset folder.")],
     mining: Given[MiningConfig],
     chat: Given[ChatConfig],
     extractive: Annotated[
-        bool, typer.Option("--extractive", help="Ask no model: cut phrases and sentences out of the texts.")
+        bool, Option("--extractive", help="Ask no model: cut phrases and sentences out of the texts.")
     ] = False,
     prompt: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Instead of ours; see docs/formats.md.")
+        Path | None, Option(metavar="FILE", help="Instead of ours; see docs/formats.md.")
     ] = None,
     of_tokens: Annotated[
         str | None,
-        typer.Option("--prices", metavar="IN,OUT", help="Of a million tokens, read and written, for costs."),
+        Option("--prices", metavar="IN,OUT", help="Of a million tokens, read and written, for costs."),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keeps each answer; if not given, OUT.replies.db beside OUT."),
+        Option(metavar="FILE", help="Keeps each answer; if not given, OUT.replies.db beside OUT."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Questions, tokens, cost and time; asks nothing.")
+        bool, Option("--dry-run", help="Questions, tokens, cost and time; asks nothing.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write; if not given, DATASET itself.")
+        Path | None, Option("--out", "-o", help="Folder to write; if not given, DATASET itself.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -154,10 +152,8 @@ def _listed(counts: Any) -> str:  # noqa: ANN401
 
 
 answers_app = app_of()
-Database = Annotated[Path, typer.Argument(metavar="FILE.db", help="As given to --cache or --judge-votes.")]
-Lines = Annotated[
-    Path, typer.Argument(metavar="FILE.jsonl", help="One JSON object per line; see docs/formats.md.")
-]
+Database = Annotated[Path, Argument(metavar="FILE.db", help="As given to --cache or --judge-votes.")]
+Lines = Annotated[Path, Argument(metavar="FILE.jsonl", help="One JSON object per line; see docs/formats.md.")]
 
 
 @answers_app.command("export")

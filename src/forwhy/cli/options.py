@@ -35,11 +35,7 @@ class Given(Generic[Model]):
         return [_option(self.options[field]) for field in self.values]
 
     def model(self, **more: object) -> Model:
-        """The options as a model; `more` are fields that the command line does not give.
-
-        Raises:
-            UserError: Everything that does not fit, by option, with the nearest choice.
-        """
+        """The options as a model, or all that does not fit; `more` are fields that the command line does not give."""
 
         def spelled(field: str) -> str:
             return f"'{_option(self.options.get(field, field))}'"
@@ -52,10 +48,7 @@ def takes(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command an option per field of a model, in the place of its parameter of type `Given[kind]`.
 
-    Args:
-        kind: The model; a field's description is the help of its option.
-        renamed: Field -> parameter of another name.
-        without: Fields that the command line does not give.
+    `renamed`: field -> parameter of another name. `without`: fields that the command line does not give.
     """
     options = {name: (renamed or {}).get(name, name) for name in kind.model_fields if name not in without}
 
@@ -110,11 +103,7 @@ def _metavar(annotation: object) -> str:
 
 
 def prices(option: str, text: str | None) -> dict[str, str]:
-    """`IN,OUT` of a million tokens as fields of a model that asks.
-
-    Raises:
-        UserError: Not two prices with a comma.
-    """
+    """`IN,OUT` of a million tokens, refused without its comma, as fields of a model that asks."""
     if text is None:
         return {}
     read, comma, written = text.partition(",")
@@ -124,11 +113,7 @@ def prices(option: str, text: str | None) -> dict[str, str]:
 
 
 def pairs(option: str, entries: Collection[str], example: str) -> dict[str, str]:
-    """`OURS=THEIRS` of an option that may be repeated.
-
-    Raises:
-        UserError: An entry that is not so.
-    """
+    """`OURS=THEIRS` of an option that may be repeated; an entry that is not so is refused."""
     found: dict[str, str] = {}
     for entry in entries:
         ours, _, theirs = (part.strip() for part in entry.partition("="))

@@ -63,10 +63,7 @@ def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
 def claim_lines(
     text: str, claims: Sequence[Mapping[str, Any]], evidence: Mapping[str, Any], width: int
 ) -> list[str]:
-    """Each claim beside the statement that supports it best, in lines cut to a width.
-
-    None where the text is made of its claims, as a plain reason is: it quotes what they rest on.
-    """
+    """Each claim beside the statement that supports it best, in lines cut to a width; none for a plain reason."""
     said = [claim["text"] for claim in claims]
     if not said or " ".join(said) == text:
         return []

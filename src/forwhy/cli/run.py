@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 import forwhy.doctor
 from forwhy.atomic import write_text
@@ -46,17 +47,17 @@ PEOPLE, ITEMS = 3, 3
 BEST = 5
 """Trials of a tuning that are shown."""
 
-RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run folder, new or begun.")]
+RunOut = Annotated[Path, Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable."),
+    Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable."),
 ]
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help="Dataset folder, as `forwhy data import` writes it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Recipe to write.")] = Path("recipe.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    data: Annotated[Path, Argument(help="Dataset folder, as `forwhy data import` writes it.")],
+    out: Annotated[Path, Option("--out", "-o", help="Recipe to write.")] = Path("recipe.toml"),
+    force: Annotated[bool, Option("--force", help="Write over a recipe that is there.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a recipe that fits a dataset, each value with its reason, and say what it takes here and on more data."""
@@ -82,13 +83,13 @@ def init(
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
+    recipe: Annotated[Path, Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
     out: RunOut,
     overrides: Overrides = None,
     until: Annotated[
-        str, typer.Option(help="Last stage, such as vocabulary, explainer or recommender.")
+        str, Option(help="Last stage, such as vocabulary, explainer or recommender.")
     ] = "evaluation",
-    track: Annotated[str | None, typer.Option(help=f"Also follow it with {', '.join(TRACKERS)}.")] = None,
+    track: Annotated[str | None, Option(help=f"Also follow it with {', '.join(TRACKERS)}.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
@@ -126,11 +127,11 @@ def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
 
 
 def tune(
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe of one run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tuning, new or begun.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all; those that are done count.")] = 30,
+    recipe: Annotated[Path, Argument(help="A TOML recipe of one run.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder of the tuning, new or begun.")],
+    trials: Annotated[int, Option(min=1, help="Trials in all; those that are done count.")] = 30,
     space: Annotated[
-        Path | None, typer.Option(help="TOML of what is tried; default: a few options of the system.")
+        Path | None, Option(help="TOML of what is tried; default: a few options of the system.")
     ] = None,
     overrides: Overrides = None,
     as_json: JsonFlag = False,
@@ -154,8 +155,8 @@ def _fit_command(about: str, until: str | None) -> Callable[..., None]:
     """`forwhy fit` of the stages up to `until`; without it of the first."""
 
     def command(
-        system: Annotated[str, typer.Argument(help=f"Which system: {', '.join(names())}.")],
-        dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+        system: Annotated[str, Argument(help=f"Which system: {', '.join(names())}.")],
+        dataset: Annotated[Path, Argument(help="Dataset folder.")],
         out: RunOut,
         overrides: Overrides = None,
         as_json: JsonFlag = False,
@@ -205,7 +206,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the town and its run.")] = Path("demo"),
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the town and its run.")] = Path("demo"),
     as_json: JsonFlag = False,
 ) -> None:
     """Make a little town, learn its vocabulary, teach a small model to read it, and show what comes out."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from forwhy import hub
 from forwhy.cli import log, show
@@ -18,9 +18,9 @@ from forwhy.recipe.pushing import write_push
 
 def push(
     run: Run,
-    name: Annotated[str, typer.Argument(help="Repository on the hub, as me/model.")],
-    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    dry_run: Annotated[Path | None, typer.Option(help="Write this folder, and upload nothing.")] = None,
+    name: Annotated[str, Argument(help="Repository on the hub, as me/model.")],
+    private: Annotated[bool, Option("--private", help="Only you can see it.")] = False,
+    dry_run: Annotated[Path | None, Option(help="Write this folder, and upload nothing.")] = None,
 ) -> None:
     """Upload what a run has learned, with a card; the token is read from HF_TOKEN."""
     folder = RunFolder.open(run)
@@ -40,7 +40,7 @@ def push(
 
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder to write.")],
+    out: Annotated[Path, Option("--out", "-o", help="New folder to write.")],
 ) -> None:
     """Vectors and codes of users and items as parquet and .npy, with codebooks and words where there are such."""
     show(*(str(out / name) for name in export_run(RunFolder.open(run), out)))

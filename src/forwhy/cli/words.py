@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
-import typer
 from rich.table import Table
+from typer import Option
 
 from forwhy.cli import JsonFlag, emit, plain, show
 from forwhy.cli.ask import GLOSSES, Run
@@ -16,7 +16,7 @@ from forwhy.recipe import RunFolder
 if TYPE_CHECKING:
     from forwhy.vocabulary.vocabulary import Vocabulary
 
-Somebody = Annotated[str, typer.Option("--user", "-u", help="User id, as in your data.")]
+Somebody = Annotated[str, Option("--user", "-u", help="User id, as in your data.")]
 
 
 def profile(
@@ -39,11 +39,11 @@ def profile(
 
 def attention(
     run: Run,
-    item: Annotated[str, typer.Option("--item", "-i", help="Item id, as in your data.")],
+    item: Annotated[str, Option("--item", "-i", help="Item id, as in your data.")],
     user: Somebody,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Also a picture, word by word: .png, .svg, .pdf."),
+        Option("--out", "-o", metavar="FILE", help="Also a picture, word by word: .png, .svg, .pdf."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -69,10 +69,8 @@ def attention(
 
 def vocabulary(
     run: Run,
-    token: Annotated[str | None, typer.Option(help="One word, e.g. '<u.macro_17>'.")] = None,
-    top: Annotated[
-        int, typer.Option("--top", "-n", min=1, help="Words shown per book (terminal only).")
-    ] = 10,
+    token: Annotated[str | None, Option(help="One word, e.g. '<u.macro_17>'.")] = None,
+    top: Annotated[int, Option("--top", "-n", min=1, help="Words shown per book (terminal only).")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
     """Words with their usage, gloss and nearest words."""

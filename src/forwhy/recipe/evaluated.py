@@ -93,11 +93,7 @@ class Evaluated:
 
 
 def read_all(request: Request) -> list[Evaluated]:
-    """Runs, then files of outputs, each matched with its data set and not yet scored.
-
-    Raises:
-        UserError: An unreadable run, file or data set; no pairs in common where these were asked for.
-    """
+    """Runs, then files of outputs, each matched with its data set and not yet scored."""
     runs, files = named(request)
     found = [_read_run(name, RunFolder.open(path), request.again) for name, path in runs.items()]
     sets = {run.dataset.fingerprint: run.dataset for run in found if run.dataset is not None}
@@ -116,11 +112,7 @@ def read_all(request: Request) -> list[Evaluated]:
 
 
 def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
-    """The recorded evaluation, one made now, or that of what is learned so far.
-
-    Raises:
-        UserError: A stage is not made yet.
-    """
+    """The recorded evaluation, one made now, or that of what is learned so far; a UserError if a stage is not made."""
     if again:
         (folder.path / "evaluation.json").unlink(missing_ok=True)
     if folder.has("evaluation"):
@@ -138,11 +130,7 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
 
 
 def named(request: Request) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Runs and files by name: what is given before `=`, else the folder's name or the file's stem, longer where equal.
-
-    Raises:
-        UserError: A name that is empty or given twice, a path given twice.
-    """
+    """Runs and files by name: what is given before `=`, else the folder's name or file's stem, longer where equal."""
     chosen, files = {}, []
     for given in request.outputs:
         name, equals, file = given.partition("=")

@@ -74,9 +74,7 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
     """Score every run and file beside its controls (with a `judge` by GPTScore too), and compare every two of them.
 
     Cost: `text_table` for each, vectors of all distinct texts, grounding, and 10,000 permutations for every two.
-
-    Raises:
-        UserError: What `read_all` refuses; a metric that none of them has; grounding was demanded and is not possible.
+    Refuses what `read_all` does, a metric that none of them has, and grounding that is demanded and not possible.
     """
     refusals: list[str] = []
     found = read_all(request)
@@ -156,11 +154,7 @@ def _score(
 def _ground(
     one: Evaluated, encoder: Encoder | None, seed: int, grounders: dict[str, Grounder]
 ) -> GroundingTable:
-    """Which claims of the texts of held-out pairs are supported.
-
-    Raises:
-        UserError: No encoder or data set, fewer than two such pairs, or a data set that says too little.
-    """
+    """Which claims of the texts of held-out pairs are supported; refused where too little is known."""
     if encoder is None:
         raise UserError("grounding: needs vectors; give an --encoder other than none")
     if one.dataset is None:

@@ -16,14 +16,11 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 
 
 def export_run(run: RunFolder, target: Path) -> list[str]:
-    """Write what a run has learned of users and items; the files' names.
+    """Write what a run has learned of users and items into a new folder; the files' names.
 
-    users.parquet, items.parquet: ids (titles) and, where the system has such, the code of each `slot_N`, their `tokens`
-    and a `vector`. users.npy, items.npy: the vectors alone, row n of row n. codebook.BOOK.npy: the vectors of a book's
-    codes. words.parquet: gloss, usage and neighbours of each word.
-
-    Raises:
-        UserError: The run has neither vectors nor codes; the target holds files.
+    users.parquet, items.parquet: ids (titles) and, where the system has such, the code of each `slot_N`, their
+    `tokens` and a `vector`. users.npy, items.npy: the vectors alone, row n of row n. codebook.BOOK.npy: the vectors of
+    a book's codes. words.parquet: gloss, usage and neighbours of each word.
     """
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"{target}: holds something already; give --out a new or empty folder")

@@ -32,10 +32,7 @@ WRITTEN = "Texts are generated and can be wrong about an item. "
 def write_push(run: RunFolder, target: Path, name: str) -> None:
     """Write the folder that is uploaded as `name`: finished stages, the recipe without paths, metrics and a card.
 
-    Evaluations and outputs stay here, as they quote people.
-
-    Raises:
-        UserError: No name of a repository; the run has learned nothing; the folder holds something else.
+    Evaluations and outputs stay here, as they quote people. Refuses a run that has learned nothing.
     """
     if not NAME.fullmatch(name):
         raise UserError(f"{name}: no name of a repository; write it as me/model")

@@ -1,18 +1,16 @@
 """A run on disk: its folder, which stages are done, what can be loaded, and how a killed run goes on.
 
-A stage is skipped when the hash of what it reads (dataset fingerprint, its sections, the stages before it) is
-the one in `state.json` and its output is there. A stage's working folder is named by that hash, so a changed
-recipe never resumes another recipe's checkpoint.
+A stage is skipped when the hash of what it reads (dataset fingerprint, its sections, the stages before it) is the one
+in `state.json` and its output is there. Its working folder is named by that hash, so a changed recipe never resumes
+another recipe's checkpoint.
 
-RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run
-RUN/state.json        stage -> hash of everything it read, seconds, when
-RUN/STAGE/            artifact of a stage (loads alone), named as the system names its stages
-RUN/evaluation.json   the last stage
-RUN/outputs.parquet   its texts: user_id, item_id, prediction, reference; absent without explanations
-RUN/outputs-warm.parquet  texts of test pairs that a zero-shot protocol set aside
-RUN/ranking.parquet   of systems of the next item: user_id, item_id left out, rank, metrics of each user
-RUN/metrics.jsonl     one line per training evaluation, all stages
-RUN/work/             checkpoints and caches of what is under way; safe to delete, at the price of time
+RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run RUN/state.json
+stage -> hash of everything it read, seconds, when RUN/STAGE/            artifact of a stage (loads alone), named as
+the system names its stages RUN/evaluation.json   the last stage RUN/outputs.parquet   its texts: user_id, item_id,
+prediction, reference; absent without explanations RUN/outputs-warm.parquet  texts of test pairs that a zero-shot
+protocol set aside RUN/ranking.parquet   of systems of the next item: user_id, item_id left out, rank, metrics of each
+user RUN/metrics.jsonl     one line per training evaluation, all stages RUN/work/             checkpoints and caches of
+what is under way; safe to delete, at the price of time
 """
 
 from __future__ import annotations
@@ -56,22 +54,13 @@ class RunFolder(Run):
     """A run on disk: reads what is finished, says what to do about what is not."""
 
     def __init__(self, path: Path | str, dataset: Dataset | None = None) -> None:
-        """Opens nothing yet.
-
-        Args:
-            path: The folder given to `--out`.
-            dataset: The whole dataset, when it is already in memory.
-        """
+        """Opens nothing yet; `dataset`: the whole one, when it is already in memory."""
         self.path = Path(path)
         self._whole = dataset
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """An existing run.
-
-        Raises:
-            UserError: The folder is missing or is not a run.
-        """
+        """An existing run; a UserError where there is none."""
         folder = cls(local(path))
         if not folder._is_run():
             if folder.path.is_dir() and any(folder.path.iterdir()):
@@ -101,11 +90,7 @@ class RunFolder(Run):
     # --- what stages left
 
     def output(self, stage: str) -> Path:
-        """Where a stage's output lies.
-
-        Raises:
-            UserError: The stage is not finished, or its data gives it nothing to learn from.
-        """
+        """Where the output of a finished stage lies; a UserError where it is not finished or left out."""
         if self.has(stage):
             return self.path / output_of(stage)
         steps = [step for step in self.recipe.stages if step.name == stage]
@@ -155,11 +140,7 @@ class RunFolder(Run):
     # --- what is done
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Stage -> {inputs, seconds, finished}; empty for a new folder.
-
-        Raises:
-            UserError: `state.json` cannot be read.
-        """
+        """Stage -> {inputs, seconds, finished}; empty for a new folder."""
         file = self.path / "state.json"
         if not file.exists():
             return {}
@@ -188,11 +169,7 @@ class RunFolder(Run):
         write_text(self.path / "state.json", json.dumps(document, indent=2) + "\n")
 
     def start(self, recipe: System) -> None:
-        """Makes the folder and writes the resolved recipe.
-
-        Raises:
-            UserError: The folder holds something that is not a run.
-        """
+        """Makes the folder, unless it holds something that is no run, and writes the resolved recipe."""
         if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not self._is_run()):
             raise UserError(
                 f"{self.path}: holds something that is not a run; give --out a new or empty folder"
@@ -241,7 +218,7 @@ def run(
     dataset: Dataset | None = None,
     siblings: Sequence[RunFolder] = (),
 ) -> list[StageReport]:
-    """Brings a run folder up to `until`, doing only what is not done yet.
+    """Brings a run folder, new or begun, up to `until`, doing only what is not done yet.
 
     Killed at any point and called again, it goes on from the last checkpoint to the same result. A stage that the data
     gives nothing to learn from is left out, with the reason. Under `accelerate launch` every process trains, and the
@@ -249,7 +226,7 @@ def run(
 
     Args:
         recipe: What to do.
-        folder: The run folder, new or begun.
+        folder: The run folder.
         until: The last stage wanted.
         dataset: The dataset, when it is already in memory; otherwise `recipe.data.path` is loaded.
         siblings: Other runs. A training that one of them has finished with the same inputs is copied.
@@ -276,10 +253,8 @@ def run(
 def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list[StageReport]]:
     """Brings every row's run folder `out/ROW` up to `until`; a row that fails does not stop the others.
 
-    A finished row is skipped, a killed one goes on, and a training that two rows share is done once.
-
-    Raises:
-        UserError: After all rows: those that failed, and why.
+    A finished row is skipped, a killed one goes on, and a training that two rows share is done once. Raises a
+    UserError after all rows: those that failed, and why.
     """
     if (out / "recipe.toml").is_file():
         raise UserError(f"{out}: is the folder of a run; give --out another one for a table of several")

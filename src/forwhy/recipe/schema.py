@@ -29,25 +29,20 @@ FORMER: Mapping[str, object] = {
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
-    """Reads a TOML recipe and applies overrides like `vocabulary.epochs=10`, later ones winning.
+    """Reads a TOML recipe and applies overrides, later ones winning.
 
     Args:
         path: The recipe file.
         overrides: `a.b=value`; the value is TOML (`3`, `true`, `[5, 20]`) and, where it is not, plain text.
 
     Raises:
-        UserError: The file is missing or not TOML; a key is unknown (the nearest known one is named); a value
-            does not fit its field.
+        UserError: No such file, not TOML, an unknown key (the nearest is named), a value that does not fit its field.
     """
     return make_recipe(_overridden(_read_toml(Path(path)), overrides), path)
 
 
 def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> System:
-    """A system's recipe on a dataset, with its defaults.
-
-    Raises:
-        UserError: A key is unknown or a value does not fit its field.
-    """
+    """A system's recipe on a dataset, with its defaults; errors as `make_recipe`."""
     values: dict[str, Any] = {
         "name": dataset.name,
         "system": system,
@@ -58,11 +53,7 @@ def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) ->
 
 
 def make_recipe(values: Mapping[str, Any], path: Path | str) -> System:
-    """The recipe of these values; `path` is where they came from, for messages.
-
-    Raises:
-        UserError: A key is unknown or a value does not fit its field.
-    """
+    """The recipe of these values, which have to fit; `path` is where they came from, for messages."""
     name = values.get("system", "beat")
     try:
         kind = find_system(str(name))
@@ -100,11 +91,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The values, changed in place by each `a.b=value`.
-
-    Raises:
-        UserError: An override is something else, or goes through a value as if it were a section.
-    """
+    """The values, changed in place by each `a.b=value`, which may not go through a value as if it were a section."""
     for override in overrides:
         dotted, equals, text = override.partition("=")
         keys = dotted.strip().split(".")
@@ -160,11 +147,7 @@ SHARED = ("name", "seed", "data", "encoder", "evaluation")
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of one table: a base recipe, and what each row changes.
-
-    Rows share data, seed and evaluation, so that their numbers may stand side by side; what each may spend is in
-    :meth:`budget`.
-    """
+    """The runs of one table: a base recipe, and what each row changes; data, seed and evaluation are the same."""
 
     name: str
     rows: Mapping[str, System]
@@ -179,15 +162,10 @@ class Grid:
 
 
 def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid | None:
-    """The grid in a TOML file; None when the file is a recipe of one run.
-
-    Args:
-        path: The file.
-        overrides: `a.b=value` for every row, as for `load_recipe`; rows win over them.
+    """The grid in a TOML file, with overrides for every row, which rows win over; None when it is a recipe of one run.
 
     Raises:
-        UserError: The file or its base cannot be read; a row has no usable name, changes what rows share, or
-            makes no valid recipe.
+        UserError: The file or its base cannot be read; a row without a usable name, with what rows share, or not valid.
     """
     values = _read_toml(Path(path))
     if not {"base", "rows"} & set(values):

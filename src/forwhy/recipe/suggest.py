@@ -152,8 +152,7 @@ TEXTS, WORDS, SEQUENCE_EPOCHS, GIB = 4, 512, 30, 1 << 30
 def costs(traits: Traits, measured: float) -> list[dict[str, float]]:
     """Of this data set, and of the same shop grown, at a speed that `speed` has measured.
 
-    `interactions`, `people`, `items`; `seconds`, within a factor of two, nothing cached, nothing else running; `gib`,
-    peak memory.
+    `interactions`, `people`, `items`; `seconds`, within a factor of two, nothing cached; `gib`, peak memory.
     """
     found = []
     for one in (traits, *(traits.grown(count) for count in GROWN if count > traits.interactions)):

@@ -68,11 +68,7 @@ class Space(Options):
 
     @classmethod
     def read(cls, system: str, file: Path | None) -> Space:
-        """A system's own, with what the file says in its place.
-
-        Raises:
-            UserError: No TOML, unknown keys; a system without a space of its own needs one.
-        """
+        """A system's own, with what the file says in its place; a system without one needs a file."""
         own = tomllib.loads((Path(__file__).parent / "spaces.toml").read_text(encoding="utf-8")).get(system)
         if own is None and file is None:
             raise UserError(

@@ -144,12 +144,11 @@ class Recommender(Shown, ABC):
         """The `k` best items of each person: user_id, item_id, score, rank; title when known, boost when given.
 
         `users`: ids, also of a frame's `user_id`. `history`: item ids of one person, used instead of what training
-        knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or
-        beside a history (`newcomer_of`). `filter_seen` leaves out training items and the history. `without`: words of
-        these people that count as none; `swap`: words that count as another one of their book. `exclude`, `only`,
-        `boost`: items left out, the only ones, and what is added to an item's score (`Rules.of`), before a list is cut
-        to `k`. Best first; equal scores in catalogue order; fewer rows when the catalogue ends.
-        Cost: one pass over the catalogue per person.
+        knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or beside a
+        history (`newcomer_of`). `filter_seen` leaves out training items and the history. `without`: words of these
+        people that count as none; `swap`: words that count as another one of their book. `exclude`, `only`, `boost`:
+        as of `Rules.of`, before a list is cut to `k`. Best first; equal scores in catalogue order. Cost: a pass over
+        the catalogue per person.
 
         Raises:
             UserError: unknown id, a user this recommender can't serve, nobody named, k below 1, a word that they lack.
@@ -264,12 +263,9 @@ class Recommender(Shown, ABC):
         )
 
     def offering(self, text: str) -> tuple[Self, Newcomer]:
-        """This recommender with an item more, the catalogue's last one, which nobody took; and its words by its text.
+        """This recommender with an item more, the catalogue's last, which nobody took; and its words by its text.
 
-        The first line of the text is its title.
-
-        Raises:
-            UserError: a blank text, a recommender without text-first words.
+        The first line of the text is its title. Raises as `newcomer_of`.
         """
         raise _reads_no("things: name an item")
 

@@ -1,7 +1,7 @@
 """Beam search over the items that exist, and exact scores of all of them.
 
-Shapes: B users, K beams, N items, L levels, W codes of a level, M most children of a node, T tokens of the tree,
-n tokens so far.
+Shapes: B users, K beams, N items, L levels, W codes of a level, M most children of a node, T tokens of the tree, n
+tokens so far.
 """
 
 from __future__ import annotations
@@ -219,11 +219,7 @@ class BeamDecoder:
 
 
 def best(total_BC: Tensor, count: int) -> Tensor:
-    """Positions [B, count] of the greatest numbers, ascending; the earlier of equals.
-
-    torch.topk leaves open which of equals it takes; here all above the last of them are taken, and as many at
-    it as fit, from the left. No number of the host is needed.
-    """
+    """Positions [B, count] of the greatest numbers, ascending; the earlier of equals, which torch.topk leaves open."""
     if count == total_BC.shape[1]:
         return torch.arange(count, device=total_BC.device).expand(len(total_BC), -1)
     last_B1 = total_BC.topk(count, dim=1).values[:, -1:]

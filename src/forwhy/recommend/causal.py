@@ -1,10 +1,9 @@
 """A causal language model with prompts read once and trees of tokens behind them.
 
 All tokens of a user's tree are positions of one row: a four-dimensional mask lets each see the prompt, its own
-ancestors and itself, and position ids say how deep it is. So beams share the prompt's keys and values as they
-are, nothing is repeated or reordered, and any Hugging Face model that takes such masks will do.
-Shapes: B users, P prompt positions (padded on the right, where causal attention needs no mask), T new tokens
-of the tree, n tokens of the tree so far, H key-value heads, E head width, V vocabulary.
+ancestors and itself, and position ids say how deep it is. So beams share the prompt's keys and values as they are.
+Shapes: B users, P prompt positions (padded on the right, where causal attention needs no mask), T new tokens of the
+tree, n tokens of the tree so far, H key-value heads, E head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -121,13 +120,10 @@ class Prompts(ReadPrompts):
 
 
 class TreeModel(TreeReader):
-    """A causal language model that reads prompts and trees.
+    """A causal language model that reads prompts and trees; other attention than causal is refused.
 
-    At construction a short prompt with two beams is read both this way and plainly, and both must agree: so a
-    model that ignores masks or positions is refused instead of giving wrong scores.
-
-    Raises:
-        UserError: the model has other than causal attention, or the check fails.
+    At construction a short prompt with two beams is read both this way and plainly, and both must agree: so a model
+    that ignores masks or positions is refused instead of giving wrong scores.
     """
 
     model: PreTrainedModel
@@ -180,10 +176,7 @@ class TreeModel(TreeReader):
         )
 
     def masks(self, seen_BTn: Tensor, positions_BT: Tensor, places_Bn: Tensor) -> Tensor | dict[str, Tensor]:
-        """What is added to attention, [B, 1, T, n], by kind of layer where there are several.
-
-        0 where a token at `positions_BT` sees one at `places_Bn` that its kind of layer reaches, else the least number.
-        """
+        """What is added to attention [B, 1, T, n], 0 where a token sees another; by kind of layer if several."""
         masks, dtype = {}, self.model.dtype
         for kind, window in self.windows.items():
             near = seen_BTn

@@ -114,11 +114,7 @@ class GenerativeRecommender(Recommender, Saved):
         metrics: Mapping[str, Any] | None = None,
         repeat_gain: float = 0.0,
     ) -> None:
-        """Put together what was fitted or read; `metrics` by stage, `repeat_gain` as `learn_repeats` sets it.
-
-        Raises:
-            UserError: the index is of other items, or the model has other tokens.
-        """
+        """Put together what was fitted or read; `metrics` by stage. Index, items and model have to agree."""
         super().__init__(catalogue)
         check_items(index, catalogue.items)
         own_NL = torch.from_numpy(index.token_rows + network.tokens.first)
@@ -287,11 +283,7 @@ class GenerativeRecommender(Recommender, Saved):
 
     @classmethod
     def restore(cls, stored: Artifact, device: str = "auto", **_: Any) -> Self:  # noqa: ANN401
-        """Make it again, on a device.
-
-        Raises:
-            UserError: index and model disagree.
-        """
+        """Make it again, on a device; refuses an index that the model was not trained on."""
         index = ItemIndex.from_pretrained(stored.part("index"))
         if index.fingerprint != stored.config["index"]:
             raise UserError(

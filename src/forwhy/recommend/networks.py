@@ -42,11 +42,7 @@ SCALE = 10.0
 
 
 def kind(name: str) -> type[SequentialOptions]:
-    """The options of a network by its name, which also build it.
-
-    Raises:
-        UserError: no system of that name defines one.
-    """
+    """The options of a network by its name, which also build it; a UserError where no system defines one."""
     # A system's module defines its network; systems stand above, hence the late import.
     if name not in _networks():
         import_module("forwhy.systems").find_system(name)
@@ -198,10 +194,9 @@ class SoftmaxNetwork(NextItemNetwork):
 class RepeatBias(Network):
     """Adds to the score of each item of a history a number that depends on how long ago it was taken.
 
-    A table that is both read and predicted cannot say whether people take an item again: a vector is nearest to itself,
-    so the last item comes out first where nobody takes anything twice (docs/log.md). RepeatNet (Ren et al. 2019) calls
-    it repeat consumption. An item that stands at several places gets the sum. Begins as no change; W + 1 parameters:
-    one that all places share, for those that training seldom sees, and what each place has of its own.
+    A table that is both read and predicted cannot say whether people take an item again: a vector is nearest to
+    itself, so the last item comes first even where nobody takes anything twice (docs/log.md; Ren et al. 2019). An item
+    at several places gets the sum. Begins as no change; W + 1 parameters: one that all places share, and one for each.
     """
 
     def __init__(self, window: int) -> None:
@@ -252,10 +247,7 @@ class CandidateNetwork(NextItemNetwork):
         """[B, M] scores of all items, some at a time, in catalogue order."""
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Each target among itself and the step's negatives.
-
-        Uniform draws need no correction (log Q is the same for all). Memory O(N·M) times what `forward` needs of each.
-        """
+        """Each target among itself and the step's negatives, drawn uniformly, so without correction. Memory O(N·M)."""
         places_L = torch.arange(items_BL.shape[1] - 1, device=items_BL.device)
         rows_N, ends_N = torch.nonzero(places_L < lengths_B[:, None] - 1, as_tuple=True)
         reading = self.read(items_BL[rows_N, :-1], ends_N[:, None] - places_L)

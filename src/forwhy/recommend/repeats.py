@@ -1,8 +1,7 @@
 """What a written item gains for standing in the history already. Shapes: B people.
 
-A model that writes codes knows little of it: two codes of an item may each be likely where the item is not. One number,
-added to the log-probability of every item of the history, makes taking again as frequent in the lists as it is among
-validation items: none where nobody does it.
+A model that writes codes knows little of it. One number, added to the log-probability of every item of the history,
+makes taking again as frequent in the lists as it is among validation items: none where nobody does it.
 """
 
 import numpy as np

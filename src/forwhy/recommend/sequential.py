@@ -112,9 +112,9 @@ class NextItemRecommender(Recommender, Saved):
     ) -> NextItemRecommender:
         """Learn to predict each training item from those before it; a killed run continues from `folder`.
 
-        Gradients come from training items alone; validation items choose the epoch. Without any the last epoch is
-        kept, and the log says so. Time per epoch O(N·I·D) for N training items under the softmax over the catalogue;
-        of a candidate network only the optimiser's O(I·D) a step and the validations grow with the catalogue.
+        Gradients come from training items alone; validation items choose the epoch, without any the last one is kept.
+        Time per epoch O(N·I·D) for N training items under the softmax over the catalogue; of a candidate network only
+        the optimiser's O(I·D) a step and the validations grow with the catalogue.
 
         Args:
             dataset: interactions with timestamps, one validation and one test item per user.
@@ -146,11 +146,7 @@ class NextItemRecommender(Recommender, Saved):
         return self.network.scores_after(histories)
 
     def item_vectors(self) -> NDArray[np.float32]:
-        """[I, D] of each item, read and predicted alike: what LLM-BS's behaviour indices are made from.
-
-        Validation and test items never had a gradient as anybody's next item: the validation item only chose the
-        epoch. An item that nobody took in training was only ever pushed away.
-        """
+        """[I, D] of each item, read and predicted alike; validation and test items never had a gradient as targets."""
         return self.network.table.detach().numpy().copy()
 
     def content(self) -> Content:
@@ -186,8 +182,7 @@ def made(n_items: int, config: SequentialOptions) -> NextItemNetwork:
 def pieces(train: Histories, window: int) -> Histories:
     """Training histories cut so that every item but a history's first is a target once, after at most `window` items.
 
-    Neighbouring pieces share one item: the last target of the earlier is the first context of the later. Cuts are
-    counted from the end, so that the latest targets have the longest context.
+    Neighbouring pieces share an item. Cuts are counted from the end: the latest targets have the longest context.
     """
     counts = np.maximum(-(-(train.lengths - 1) // window), 0)
     rows = np.repeat(np.arange(len(train)), counts)

@@ -81,10 +81,7 @@ class _CrossEntropy(Function):
 
 
 def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """The sum of the chunk's losses, and [C, 1] what the logits' gradients, which replace them, are to be divided by.
-
-    Not divided here: what they are multiplied with is narrow, they are wide.
-    """
+    """The chunk's losses, summed, and [C, 1] what the logits' gradients, which replace them, are to be divided by."""
     own_C1 = logits_CI.gather(1, targets_C[:, None])
     mean = logits_CI.mean(1).double().sum() if smoothing else 0.0
     top_C1 = logits_CI.amax(1, keepdim=True)

@@ -57,10 +57,7 @@ class Stack(nn.Module):
         read: Sequence[KeyValue] = (),
         unread: Tensor | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """New states, and each block's keys and values with those of `written` before them.
-
-        `read`, `unread`: the two parts of `Encoded`, which a decoder looks at.
-        """
+        """New states, and each block's keys and values after those of `written`; `read`, `unread`: as of `Encoded`."""
         states_BTD, pairs = self.dropout(states_BTD), []
         none = [None] * len(self.blocks)
         for block, before, other in zip(self.blocks, written or none, read or none, strict=True):
@@ -130,10 +127,7 @@ class Attention(nn.Module):
 
 
 def buckets(distance: Tensor, both: bool) -> Tensor:
-    """The bucket of each distance: near ones have their own, farther ones share, the wider the farther.
-
-    With `both` ways the upper half is for what lies behind, else what lies behind counts as near.
-    """
+    """The bucket of each distance: near ones have their own, far ones share; with `both`, half for each way."""
     count = BUCKETS // 2 if both else BUCKETS
     size = distance.abs() if both else (-distance).clamp_min(0)
     near = count // 2

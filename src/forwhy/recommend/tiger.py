@@ -234,9 +234,8 @@ def drawn(train: Histories, count: int, rng: np.random.Generator) -> Ints:
 class TigerRecommender(GenerativeRecommender):
     """An encoder and a decoder that know the items' codes; what it lists and how: see `GenerativeRecommender`.
 
-    Without the hashed user token of the paper, as in LETTER's code: so people never seen are served as all others.
-    An epoch costs a pass of the encoder over its window for every target (see `TigerConfig.targets`).
-    The paper's codes come from an RQ-VAE (`IndexConfig(method="rqvae", source="semantic")`), but any index will do.
+    Without the hashed user token of the paper, as in LETTER's code: so people never seen are served as all others. The
+    paper's codes come from an RQ-VAE (`IndexConfig(method="rqvae", source="semantic")`), but any index will do.
     """
 
     kind: ClassVar[str] = "tiger"

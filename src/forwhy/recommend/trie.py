@@ -1,8 +1,7 @@
 """The items that exist, as a tree of codes held in a few tensors.
 
-Nodes of one depth are numbered in the order of their prefixes, so the children of a node are neighbours and
-one number, where they begin, holds all edges. A node's number also orders ties: lower prefix first.
-Shapes: N items, L levels, W codes of a level, B users, K beams, M most children of a node of that depth.
+Nodes of one depth are numbered in the order of their prefixes, so a node's children are neighbours, and ties go to the
+lower prefix. Shapes: N items, L levels, W codes of a level, B users, K beams, M most children of a node of that depth.
 """
 
 from __future__ import annotations
@@ -66,11 +65,7 @@ class CodeTrie:
 
     @classmethod
     def from_codes(cls, codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int]) -> CodeTrie:
-        """Build from the codes of all items, row = item number; one sort, then a pass per level.
-
-        `sizes`: codes per level. An `ItemIndex` has checked that no two items have the same codes and none is beyond
-        its level.
-        """
+        """Build from the codes of all items, row = item number, no two alike; `sizes`: codes per level."""
         order_N = np.lexsort(codes_NL.T[::-1])
         sorted_NL = codes_NL[order_N]
         # Whether a sorted row differs from the one before in one of its first codes.

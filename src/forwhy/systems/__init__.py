@@ -112,18 +112,10 @@ class Run(ABC):
 
     @abstractmethod
     def output(self, stage: str) -> Path:
-        """The folder of a finished stage.
-
-        Raises:
-            UserError: It is not finished, with the command that goes on.
-        """
+        """The folder of a finished stage; a UserError with the command that goes on where it is not finished."""
 
     def history(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl: one for each validation of each training; none before a stage is finished.
-
-        Raises:
-            UserError: The file cannot be read.
-        """
+        """Lines of metrics.jsonl: one for each validation of each training; none before a stage is finished."""
         file = self.path / METRICS
         if not file.exists():
             return []
@@ -187,11 +179,7 @@ class System(Options, ABC):
         return {}
 
     def find_models(self, stages: Collection[str]) -> None:
-        """Find the models that these stages load, before the first begins; what is not here is fetched.
-
-        Raises:
-            UserError: A model, a folder or a server that is not there, by its key of the recipe.
-        """
+        """Find the models that these stages load, before the first begins; a UserError names the recipe's key."""
         for key, find in self.models(stages).items():
             try:
                 find()
@@ -203,11 +191,7 @@ class System(Options, ABC):
         return ""
 
     def plan(self, until: str = "evaluation") -> tuple[Stage, ...]:
-        """The stages up to `until`.
-
-        Raises:
-            UserError: The system has no such stage.
-        """
+        """The stages up to `until`, which has to be one of them."""
         steps = self.needed()
         found = [place for place, step in enumerate(steps) if until in (step.name, step.known_as)]
         if not found:
@@ -249,10 +233,7 @@ class System(Options, ABC):
         return False
 
     def plain_reasons(self, run: Run, recommender: Recommender | None = None) -> PlainExplainer:
-        """What says in plain sentences what carried a score; `recommender`: that of this run, where it is loaded.
-
-        Where the data set is gone, these speak of ids, titles and who took what alone.
-        """
+        """What says in plain sentences what carried a score; `recommender`: that of this run, where it is loaded."""
         try:
             dataset = run.dataset()
         except UserError as error:

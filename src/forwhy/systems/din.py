@@ -96,10 +96,9 @@ class AttentionUnit(Network):
 
 
 class DinNetwork(CandidateNetwork):
-    """Pools a history anew for every candidate.
+    """Pools a history anew for every candidate, by the unit's weights, places of like age in a group of their own.
 
-    A history's places are pooled by the unit's weights, those of like age in a group of their own, and a candidate is
-    scored by an MLP of the pools and its vector, or by the inner product of both.
+    A candidate is scored by an MLP of the pools and its vector, or by the inner product of both.
     """
 
     groups_L: Tensor

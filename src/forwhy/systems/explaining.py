@@ -165,8 +165,7 @@ class ExplainingSystem(System):
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
         """Every number on test pairs beside its controls, and the generated texts by file name.
 
-        The keys are those of `evaluation_document`. What the data has no test pairs for is null, and so is all text
-        without an explainer.
+        The keys are those of `evaluation_document`; what there are no test pairs or no explainer for is null.
         """
         encoder = text_encoder(self.encoder.name)
         pairs = self._drawn(dataset.pairs("test"), explainer)
@@ -215,11 +214,7 @@ class ExplainingSystem(System):
     def _measure_texts(
         self, dataset: Dataset, pairs: Pairs, explainer: Explainer[Any, Any], encoder: TextEncoder
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
-        """`text`, `grounding`, `gain` and `groups` of an evaluation document, and the texts by file name.
-
-        Texts stand beside their controls, in groups by sparsity of the user, and of the warm pairs that a zero-shot
-        protocol set aside.
-        """
+        """`text`, `grounding`, `gain` and `groups` of an evaluation document, and the texts by file name."""
         parts = {TEXTS: pairs, WARM_TEXTS: self._drawn(dataset.warm_pairs(), explainer)}
         chosen = {
             name: some.select(np.arange(len(some))[: self.evaluation.generate])

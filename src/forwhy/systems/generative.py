@@ -121,9 +121,6 @@ class GenerativeSystem(NextItemSystem):
         """`semantic` and `behaviour`, [I, E] each: those that are read, and that there are.
 
         No semantic ones where no item has text, unless the index is of nothing else.
-
-        Raises:
-            UserError: A network that is not trained yet, a file that cannot be read, no text for an index of it.
         """
         dataset = run.dataset()
         found: dict[str, NDArray[np.floating]] = {}

@@ -40,8 +40,8 @@ class KnnConfig(Options):
 class ItemKnnRecommender(Recommender):
     """Score of an item: the sum of its similarities to the history's items, later ones weighing more.
 
-    similarity(i, j) = |U_i and U_j| / (sqrt(|U_i| |U_j|) + shrink), 0 to itself, where U_i are the users who took i
-    in training; of each item j the K most similar i are kept. An item of age a counts decay^a.
+    similarity(i, j) = |U_i and U_j| / (sqrt(|U_i| |U_j|) + shrink), 0 to itself, where U_i are the users who took i in
+    training; of each item j the K most similar i are kept. An item of age a counts decay^a.
     """
 
     def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:

@@ -83,11 +83,7 @@ class NextItemSystem(System):
         write_evaluation(run.path, document)
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
-        """As the evaluation kept them.
-
-        Raises:
-            UserError: The file cannot be read.
-        """
+        """As the evaluation kept them."""
         run.output("evaluation")
         try:
             frame = pl.read_parquet(run.path / RANKS)
@@ -105,10 +101,7 @@ class NextItemSystem(System):
         sequences: Sequences,
         names: Sequence[str] = (AS_IT_IS,),
     ) -> dict[str, RankingResult]:
-        """The left-out items among the whole catalogue after these histories of all users, or in lists of `max(ks)`.
-
-        `SEEN_OUT` among `names`: also without the items of the history, as `recommend` leaves them out by default.
-        """
+        """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`."""
         split, ks = self.evaluation.split, self.evaluation.ks
         if recommender.writes_lists:
             hidden = {AS_IT_IS: None, SEEN_OUT: sequences.histories(split)}

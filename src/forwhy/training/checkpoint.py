@@ -87,10 +87,7 @@ def snapshot(state_dict: Mapping[str, Tensor]) -> Tensors:
 
 
 def pack_optimizer(optimizer: Optimizer) -> Tensors:
-    """The optimiser's state as tensors named ``PARAMETER/NAME``; scalars become 0-d float64 or int64.
-
-    Knows flat states (Adam, AdamW, SGD, Adagrad, 8-bit kinds, …); options are not state and not kept.
-    """
+    """The optimiser's flat state as tensors named ``PARAMETER/NAME``; scalars become 0-d float64 or int64."""
     packed: Tensors = {}
     for index, entries in optimizer.state_dict()["state"].items():
         for name, value in entries.items():

@@ -66,8 +66,7 @@ class Task(ABC, Generic[Batch]):
     def weight(self, batch: Batch) -> float:
         """Over how many units the loss of this batch is a mean; by default its number of samples.
 
-        Shards and accumulated batches are averaged by it, so that they equal one large batch. A loss per
-        target token returns the number of target tokens.
+        Shards and accumulated batches are averaged by it. A loss per target token returns the number of target tokens.
         """
         return float(count(batch))
 
@@ -159,11 +158,7 @@ def wait_for_everyone() -> None:
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """The device a task puts its tensors on: `auto` is this process's GPU, else the CPU.
-
-    Raises:
-        UserError: there is no device of this name here.
-    """
+    """The device a task puts its tensors on: `auto` is this process's GPU, else the CPU; a UserError without it."""
     if device != "auto":
         try:
             torch.empty(0, device=device)
@@ -186,11 +181,7 @@ class Engine:
     def __init__(
         self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
     ) -> None:
-        """`loss` gives the loss of a batch and parts worth logging; `module` lies on `device`.
-
-        Raises:
-            UserError: fp16 on a CPU, or accumulation under DeepSpeed.
-        """
+        """`loss` gives the loss of a batch and parts worth logging; `module` lies on `device`. No fp16 on a CPU."""
         if config.precision == "fp16" and device.type == "cpu":
             raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
         if _deepspeed() and config.accumulation > 1:

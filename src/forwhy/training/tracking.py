@@ -66,11 +66,7 @@ class Tracked:
     """While it is open, a tracker follows every run, each as a run of its own, until its first error; None: none."""
 
     def __init__(self, name: str | None) -> None:
-        """Look for the library.
-
-        Raises:
-            UserError: No such tracker, or it is not installed.
-        """
+        """Look for the library; a UserError where there is no such tracker, or it is not installed."""
         if name is not None and name not in TRACKERS:
             raise UserError(f"--track {name}: name one of {', '.join(TRACKERS)}")
         if name is not None and find_spec(name) is None:

@@ -106,10 +106,7 @@ class Packed:
 
 
 def cut(train: Histories, window: int, stride: int) -> Pieces:
-    """Pieces of at most window + 1 items; the first of a history has all its items as targets.
-
-    Histories without items give none.
-    """
+    """Pieces of at most window + 1 items; the first of a history has all its items as targets; none without items."""
     beyond = np.maximum(train.lengths - window - 1, 0)
     counts = (train.lengths > 0) + -(-beyond // stride)
     rows = np.repeat(np.arange(len(train)), counts)
@@ -151,11 +148,7 @@ class Contrast(nn.Module):
     def __init__(
         self, width: int, items: int, vectors: Mapping[str, NDArray[np.floating]], config: ContrastConfig
     ) -> None:
-        """`vectors`: source -> [N, E]; those of weight 0 are left out.
-
-        Raises:
-            UserError: not one row per item, or a number that is not finite.
-        """
+        """`vectors`: source -> [N, E], finite, a row per item; those of weight 0 are left out."""
         super().__init__()
         self.config = config
         self.weights = {source: weight for source, weight in config.weights.items() if source in vectors}
@@ -218,11 +211,7 @@ class LlmBsNetwork(GenerativeNetwork):
         softmax: Literal["level", "vocab"],
         contrast: Contrast | None = None,
     ) -> None:
-        """`contrast`: what reads CON; None: there is no CON token.
-
-        Raises:
-            UserError: the model can't be decoded (see `TreeModel`), or its head is no linear layer.
-        """
+        """`contrast`: what reads CON, if anything does. Refuses a model without beams or a linear head."""
         super().__init__()
         self.reader: TreeModel = TreeModel(lm.eval())
         if not isinstance(self.reader.head, PlainHead):
@@ -236,10 +225,7 @@ class LlmBsNetwork(GenerativeNetwork):
     ) -> dict[str, Tensor]:
         """Equation 7: `loss`, the mean over all predicted tokens, with `generation` and CON's parts.
 
-        Args:
-            packed: Histories; every target's codes are predicted from the items before it.
-            negatives_M: Items that CON tells targets apart from; needed with `contrast`.
-            texts: Examples of the text tasks, as `text_rows` gives them.
+        `negatives_M`: items that CON tells targets apart from. `texts`: examples of the text tasks, of `text_rows`.
         """
         device = self.lm.device
         packed = packed.to(device)

@@ -62,14 +62,9 @@ class LlmBsRecommender(GenerativeRecommender):
         base: Mapping[str, Any] | None = None,
         **more: Any,  # noqa: ANN401
     ) -> None:
-        """Put together what was fitted or read; the other arguments are those of every generative recommender.
+        """Put together what was fitted or read; `parts`, `more`: as of every generative recommender.
 
-        Args:
-            parts: Catalogue, index, network and config.
-            tokenizer: Of a model that knows text.
-            adapter: The annealing adapter inside the model.
-            base: Name and revision of the model that training began with, and its licence where known.
-            more: Metrics and `repeat_gain`.
+        `base`: name and revision of the model that training began with, and its licence where known.
         """
         super().__init__(*parts, **more)
         self.tokenizer, self.adapter, self.base = tokenizer, adapter, dict(base or {})

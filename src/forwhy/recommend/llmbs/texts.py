@@ -50,12 +50,9 @@ def learn_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction: str) -> Tokens:
-    """Add CON and the index tokens (and a begin or end token where there is none) behind a tokenizer's last id.
+    """Add CON and the index tokens (and begin or end where there is none) behind a tokenizer's last id.
 
-    `instruction` follows the begin token in every history.
-
-    Raises:
-        UserError: the tokenizer knows some of the index tokens already.
+    `instruction` follows the begin token in every history. Refuses a tokenizer that knows some of them already.
     """
     for slot, name in (("bos_token", BEGIN), ("eos_token", END)):
         if getattr(tokenizer, f"{slot}_id") is None:
@@ -70,11 +67,7 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction
 
 
 def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction: str) -> Tokens:
-    """The index's tokens from a tokenizer that has them.
-
-    Raises:
-        UserError: it lacks some, or has them in another order.
-    """
+    """The index's tokens from a tokenizer that has them, in their order, else a UserError."""
     ids = tokenizer.convert_tokens_to_ids(index.tokens)
     if ids != list(range(ids[0] or 0, (ids[0] or 0) + len(ids))):
         raise UserError("the tokenizer does not have the index's tokens in a row: index and model differ")
@@ -84,10 +77,7 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instructio
 
 
 def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
-    """Give a model rows for the index tokens and CON, near the mean of the rows it has; the others stay.
-
-    The rows are as far from the mean as others are (a tenth of that), so that none stands out before training.
-    """
+    """Give a model rows for the index tokens and CON, near the mean of the rows it has; the others stay."""
     old = model.get_input_embeddings().weight.shape[0]
     if tokens.size > old:
         model.resize_token_embeddings(tokens.size, mean_resizing=False)

@@ -1,9 +1,7 @@
 """The annealing adapter: what is trained last, and can be switched off (LLM-BS section 3.4.2).
 
-LoRA on the linear layers, by peft, and rows of their own for the index tokens. The first stage's weights stay as they
-are; switched off, the model computes what it computed before, bit for bit.
-
-Shapes: V vocabulary, D model width, n index tokens.
+LoRA on the linear layers, by peft, and rows of their own for the index tokens. The first stage's weights stay; switched
+off, the model computes what it computed before, bit for bit. Shapes: V vocabulary, D model width, n index tokens.
 """
 
 from __future__ import annotations
