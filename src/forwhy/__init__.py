@@ -33,24 +33,17 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.explain.because import BecauseExplainer as BecauseExplainer
     from forwhy.explain.beat import BeatExplainer as BeatExplainer
     from forwhy.explain.codes import BeatWordsExplainer as BeatWordsExplainer
-    from forwhy.explain.options import (
-        BeatConfig as BeatConfig,
-        BecauseConfig as BecauseConfig,
-        XRecConfig as XRecConfig,
-    )
+    from forwhy.explain.options import BeatConfig as BeatConfig, BecauseConfig as BecauseConfig
+    from forwhy.explain.options import XRecConfig as XRecConfig
     from forwhy.explain.plain import PlainExplainer as PlainExplainer
     from forwhy.explain.xrec import XRecExplainer as XRecExplainer
-    from forwhy.graph.representations import (
-        CollaborativeConfig as CollaborativeConfig,
-        CollaborativeVectors as CollaborativeVectors,
-    )
+    from forwhy.graph.representations import CollaborativeConfig as CollaborativeConfig
+    from forwhy.graph.representations import CollaborativeVectors as CollaborativeVectors
     from forwhy.frames import Table as Table
     from forwhy.opened import Explanations as Explanations, OpenRun as OpenRun, open as open
     from forwhy.recipe import Recipe as Recipe, RunFolder as RunFolder, load_recipe as load_recipe, run as run
-    from forwhy.recommend.base import (
-        PopularityRecommender as PopularityRecommender,
-        Recommender as Recommender,
-    )
+    from forwhy.recommend.base import PopularityRecommender as PopularityRecommender
+    from forwhy.recommend.base import Recommender as Recommender
     from forwhy.recommend.behaviour import BehaviourRecommender as BehaviourRecommender
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
     from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
@@ -61,11 +54,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.because import Because as Because, BecauseTokens as BecauseTokens
     from forwhy.systems.din import Din as Din, DinConfig as DinConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
-    from forwhy.systems.item_knn import (
-        ItemKnn as ItemKnn,
-        ItemKnnRecommender as ItemKnnRecommender,
-        KnnConfig as KnnConfig,
-    )
+    from forwhy.systems.item_knn import ItemKnn as ItemKnn, ItemKnnRecommender as ItemKnnRecommender
+    from forwhy.systems.item_knn import KnnConfig as KnnConfig
     from forwhy.systems.llm_bs import LlmBs as LlmBs
     from forwhy.systems.popularity import Popularity as Popularity
     from forwhy.systems.sasrec import SasRec as SasRec, SasRecConfig as SasRecConfig
@@ -80,7 +70,6 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
 
 
 def _public() -> dict[str, str]:
-    """Public name -> its module, as listed above."""
     return {
         alias.name: str(node.module)
         for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))

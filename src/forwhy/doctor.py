@@ -87,9 +87,8 @@ def _advice(has_torch: bool, cache: Findings, models: Mapping[str, Findings]) ->
     if not cache["writable"]:
         advice.append(f"{cache['folder']} cannot be written: set FORWHY_CACHE to a folder that can")
     elif cache["free_gib"] < FREE_DISK_GIB:
-        advice.append(
-            f"{cache['folder']}: {cache['free_gib']} GiB free; {FREE_DISK_GIB:.0f} are needed for the models"
-        )
+        free, needed = cache["free_gib"], f"{FREE_DISK_GIB:.0f}"
+        advice.append(f"{cache['folder']}: {free} GiB free; {needed} are needed for the models")
     missing = [alias for alias, model in models.items() if model["state"] != "ready"]
     if missing:
         advice.append(f"models not at hand: `python -m forwhy.models {' '.join(missing)}` fetches them")
@@ -105,9 +104,8 @@ def render(findings: Mapping[str, object]) -> RenderableType:
     for name, value in findings.items():
         entries = value.items() if isinstance(value, dict) else [("", value)]
         for position, (key, entry) in enumerate(entries):
-            table.add_row(
-                Text(name if position == 0 else "", style="bold"), Text(str(key)), Text(_plain(entry))
-            )
+            named = Text("" if position else name, style="bold")
+            table.add_row(named, Text(str(key)), Text(_plain(entry)))
     return table
 
 

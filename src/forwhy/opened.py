@@ -20,7 +20,7 @@ from forwhy.explain.evidence import Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of
 from forwhy.progress import track
 from forwhy.recipe import RunFolder
-from forwhy.recommend.base import Recommender
+from forwhy.recommend.base import Given, Recommender
 from forwhy.recommend.rules import Rules
 
 SINKS: Mapping[str, Callable[..., object]] = {
@@ -86,8 +86,7 @@ class OpenRun(Shown):
 
     @cached_property
     def _trained(self) -> Explains:
-        folder = self.folder
-        return folder.explainer() if folder.recipe.explains(folder) else self._plain
+        return self.folder.explainer() if self.folder.recipe.explains(self.folder) else self._plain
 
     @cached_property
     def _plain(self) -> Explains:
@@ -98,10 +97,10 @@ class OpenRun(Shown):
         return self._trained if item is None or self._trained.knows(item) else self._plain
 
     def _shown(self) -> Mapping[str, int | str]:
-        told = {"run": str(self.folder.path), "system": self.folder.recipe.system}
-        return {**told, **self.recommender._shown()}
+        run = str(self.folder.path)
+        return {"run": run, "system": self.folder.recipe.system, **self.recommender._shown()}
 
-    def under(self, **rules: Any) -> OpenRun:  # noqa: ANN401
+    def under(self, **rules: Given) -> OpenRun:
         """This run, whose lists keep to these rules too: `exclude`, `only`, `boost`, as of `Recommender.recommend`."""
         found = copy(self)
         found.recommender = self.recommender.under(Rules.of(self.recommender.catalogue.items, **rules))
@@ -111,13 +110,13 @@ class OpenRun(Shown):
 
     def recommend(
         self,
-        users: Any = None,  # noqa: ANN401
+        users: Given = None,
         k: int = 10,
         *,
-        history: Any = None,  # noqa: ANN401
+        history: Given = None,
         about: str | None = None,
         explain: bool = False,
-        **rules: Any,  # noqa: ANN401
+        **rules: Given,
     ) -> Table:
         """The `k` best items of each user, or of somebody new with a history or a text about them.
 
@@ -151,10 +150,7 @@ class OpenRun(Shown):
         return told[0] if is_single(pairs) else Explanations(told, wanted)
 
     def reasons(
-        self,
-        items: Sequence[Id],
-        users: Sequence[Id] | None = None,
-        **asked: Unpack[AskedWho],
+        self, items: Sequence[Id], users: Sequence[Id] | None = None, **asked: Unpack[AskedWho]
     ) -> list[Explanation]:
         """Why each of these users, or else one person with a history or a text, would want each item."""
         found: dict[int, Explanation] = {}
@@ -183,13 +179,7 @@ class OpenRun(Shown):
     # --- everybody
 
     def recommend_all(
-        self,
-        out: Path | str,
-        k: int = 10,
-        *,
-        explain: bool = False,
-        filter_seen: bool = True,
-        **rules: Any,  # noqa: ANN401
+        self, out: Path | str, k: int = 10, *, explain: bool = False, filter_seen: bool = True, **rules: Given
     ) -> int:
         """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`); how many.
 
@@ -236,13 +226,11 @@ class OpenRun(Shown):
 
 
 def _with_ids(asked: AskedWho) -> AskedWho:
-    """The same with a history of any library as ids."""
     history = asked.get("history")
     return asked if history is None else {**asked, "history": ids_of(history, "item_id")}
 
 
 def _columns(told: Sequence[Explanation]) -> list[pl.Series]:
-    """Texts, and the items of the history that carried each score most."""
     behind = [[] if one.because is None else one.because.items[:BEHIND] for one in told]
     ids = [[str(share.item_id) for share in shares] for shares in behind]
     texts = pl.Series("explanation", [one.text for one in told], pl.String)

@@ -64,7 +64,6 @@ class Options(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: object) -> object:
-        """Puts the preset's values where none are given."""
         if not isinstance(values, Mapping):
             return values
         return merged(cls.presets.get(str(values.get("preset", "forwhy")), {}), values)

@@ -22,9 +22,8 @@ LINE_SECONDS = 15.0
 """Seconds between two plain lines when stderr is not a terminal."""
 
 _DRAW_SECONDS = 0.1  # steps may be far faster than a terminal is worth redrawing
-_open_bars: "Bars | None" = (
-    None  # rich draws one live display at a time: an inner progress is a row of the open one
-)
+# Rich draws one live display at a time: an inner progress is a row of the open one.
+_open_bars: "Bars | None" = None
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

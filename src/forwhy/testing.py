@@ -92,7 +92,6 @@ def _assert_refused(name: str, call: Callable[..., object], *given: object, **na
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Relative name and bytes of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

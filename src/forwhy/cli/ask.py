@@ -111,7 +111,6 @@ def recommend(
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
-    """What the two options ask for, as arguments of `recommend` and `explain`; empty without any."""
     pairs = [text.partition("=") for text in swap or ()]
     for old, _, new in pairs:
         if not (old and new):
@@ -167,7 +166,6 @@ def recommendation(
 
 
 def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str, Any]]:
-    """Tokens and glosses of a user by number, or of a history of items."""
     from forwhy.vocabulary.vocabulary import Vocabulary
 
     words = getattr(recommender, "behaviour", None)
@@ -220,9 +218,8 @@ def explain(
         one_of({"--item": item, "--item-text": item_text})
     changes, explainer = _changes(without, swap), open_run(run).reasoner(item)
     taken = None if history is None else items_named(explainer.known.catalogue, history)
-    explainer, who = explainer.introduced(
-        user=user, history=taken, about=about, item=item, item_text=item_text
-    )
+    thing = {"item": item, "item_text": item_text}
+    explainer, who = explainer.introduced(user=user, history=taken, about=about, **thing)
     streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
     said = ""
     if streamed:
@@ -242,15 +239,11 @@ def explain(
         named = {"user": user, "item": ids.items.values[number], "title": ids.titles[number]}
         named |= {} if about is None else {"about": about}
         named |= {} if item_text is None else {"item": None}
-        emit(
-            named
-            | explanation.document()
-            | ({} if after is None else {"changed": changes | after.document()})
-        )
+        changed = {} if after is None else {"changed": changes | after.document()}
+        emit(named | explanation.document() | changed)
     elif after is None:
-        show(
-            *([] if streamed else [*_carried(explanation), plain(explanation.text)]), *_evidence(explanation)
-        )
+        text = [] if streamed else [*_carried(explanation), plain(explanation.text)]
+        show(*text, *_evidence(explanation))
         if about is not None:
             show("their words", described([asdict(one) for one in explanation.tokens if one.side == "user"]))
     else:
@@ -269,13 +262,11 @@ def _told(explanation: Explanation) -> str:
     """Score, shares and text, for half a page."""
     told = explanation.document()
     score = "" if explanation.because is None else f"score {explanation.because.score:.3f}"
-    return "\n".join(
-        [score, *because_lines(told["because"], told["tokens"], half_width()), "", plain(explanation.text)]
-    )
+    carried = because_lines(told["because"], told["tokens"], half_width())
+    return "\n".join([score, *carried, "", plain(explanation.text)])
 
 
 def _evidence(explanation: Explanation) -> list[Table | str]:
-    """The claims of a sentence, the tokens behind it and what each did, statements, and items of the history."""
     told, width = explanation.document(), line_width()
     checked = claim_lines(explanation.text, told["claims"], told["evidence"], width - 2)
     found: list[Table | str] = [f"  {line}" for line in checked]

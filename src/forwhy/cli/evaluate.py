@@ -53,13 +53,8 @@ def evaluate(
     """
     asked = request.model(runs=runs or (), outputs=outputs or ())
     learned = _judge(judge, judge_votes, judge_prices)
-    if (
-        len(asked.runs) == 1
-        and not outputs
-        and set(request.names) <= {"--again"}
-        and not learned
-        and not report
-    ):
+    more = [outputs, set(request.names) - {"--again"}, learned, report]
+    if len(asked.runs) == 1 and not any(more):
         document = recorded(RunFolder.open(asked.runs[0]), asked.again)
         emit(document) if as_json else show_evaluation(document)
         return

@@ -112,7 +112,6 @@ def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, p
 def _estimate(
     dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, prompt: Path | None, as_json: bool
 ) -> None:
-    """What asking would take; no file is made."""
     with KeptAnswers(kept if kept.exists() else None) as cache:
         found = estimates(dataset, config, chat, cache, prompt)
     if as_json:

@@ -24,19 +24,10 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.opened import OpenRun
-from forwhy.recipe import (
-    Grid,
-    RunFolder,
-    StageReport,
-    default_recipe,
-    load_grid,
-    load_recipe,
-    packaged_recipe,
-    run_grid,
-    suggest,
-)
-from forwhy.recipe import run as run_stages
-from forwhy.recipe.schema import make_recipe
+from forwhy.recipe import suggest
+from forwhy.recipe.runner import RunFolder, StageReport, run_grid
+from forwhy.recipe.runner import run as run_stages
+from forwhy.recipe.schema import Grid, default_recipe, load_grid, load_recipe, make_recipe, packaged_recipe
 from forwhy.systems import names
 from forwhy.training.tracking import TRACKERS, Tracked
 
@@ -163,10 +154,7 @@ def _fit_command(about: str, until: str | None) -> Callable[..., None]:
     ) -> None:
         recipe = default_recipe(system, dataset, overrides or ())
         reports = run_stages(recipe, out, until or recipe.plan()[0].name)
-        if as_json:
-            emit(_document(out, reports))
-        else:
-            show(_line(out, reports))
+        emit(_document(out, reports)) if as_json else show(_line(out, reports))
 
     command.__doc__ = about
     return command
@@ -181,7 +169,6 @@ for name, last, about in (
 
 
 def _document(out: Path, reports: Sequence[StageReport]) -> dict[str, object]:
-    """The folder of a run, and what happened to each stage."""
     stages = {report.stage: {"action": report.action, "seconds": report.seconds} for report in reports}
     return {"run": str(out), "stages": stages}
 
@@ -192,7 +179,6 @@ def _spent(started: float) -> dict[str, float]:
 
 
 def _line(out: Path, reports: Sequence[StageReport]) -> str:
-    """What happened to each stage, for a reader."""
     return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"
 
 
@@ -233,7 +219,6 @@ def demo(
 
 
 def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:
-    """A few people of the test split, each with what they are offered and why."""
     opened = OpenRun(folder)
     served, tested = set(opened.recommender.served()), town.external(town.pairs("test"))
     users = list(dict.fromkeys(user for user, _ in tested if user in served))[:PEOPLE]

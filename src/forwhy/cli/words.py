@@ -95,7 +95,6 @@ def _health(words: Vocabulary) -> Table:
 
 
 def _book(words: Vocabulary, book: str, top: int) -> Table:
-    """The most used words of one book."""
     table = Table("token", "used by", "gloss", "nearest", title=book)
     rows = words.words.filter(pl.col("book") == book).sort("usage", descending=True).head(top)
     for row in rows.iter_rows(named=True):

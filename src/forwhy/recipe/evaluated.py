@@ -57,13 +57,11 @@ class Request(Options):
     @field_validator("metrics", mode="before")
     @classmethod
     def _by_commas(cls, given: object) -> object:
-        return (
-            [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
-        )
+        names = given.split(",") if isinstance(given, str) else ()
+        return [name.strip() for name in names if name.strip()] if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        """Refuses what cannot be done before anything is loaded."""
         if self.references is not None and not self.outputs:
             raise UserError("--references: no outputs that these belong to; give --outputs FILE too")
         if not self.runs and not self.outputs:
@@ -165,7 +163,6 @@ def _read_run(name: str, folder: RunFolder, again: bool) -> Evaluated:
 
 
 def _keep_common(found: Sequence[Evaluated], dataset: Dataset | None) -> None:
-    """Leaves each only the pairs that all of them have."""
     keys = [set(one.texts.keys) for one in found if len(one.texts)]
     if dataset is not None:
         keys.append(held_out_keys(dataset))

@@ -106,7 +106,6 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
 
 
 def _measures(request: Request, judge: Judge | None) -> list[Measure]:
-    """Metrics beyond words that were asked for; models are loaded here."""
     asked: list[Measure] = []
     if request.bertscore or request.bartscore or request.bleurt:
         from forwhy.evaluate.bartscore import BartScore, Bleurt
@@ -118,22 +117,17 @@ def _measures(request: Request, judge: Judge | None) -> list[Measure]:
 
 
 def _encoder_name(request: Request, found: Sequence[Evaluated]) -> str:
-    """The encoder that was asked for, else that of the first run which compares texts."""
     protocols = [one.document.get("protocol") or {} for one in found if one.run is not None]
     used = [it["encoder"] for it in protocols if it.get("encoder") and it.get("task") != "next-item"]
     return request.encoder or (used or ["minilm"])[0]
 
 
 def _score(
-    request: Request,
-    found: Sequence[Evaluated],
-    encoder: str,
-    measures: Sequence[Measure],
-    refusals: list[str],
+    request: Request, found: Sequence[Evaluated], name: str, measures: Sequence[Measure], refusals: list[str]
 ) -> None:
     """Scores all texts; the catalogue of features is that of all files, evidence is fitted once for a data set."""
     features = {word for one in found for row in one.texts.features or [] for word in row}
-    vectors = None if encoder == "none" else RememberingEncoder(text_encoder(encoder))
+    vectors = None if name == "none" else RememberingEncoder(text_encoder(name))
     grounders: dict[str, Grounder] = {}
     for one in track(found, "scoring texts"):
         if not len(one.texts):
@@ -151,17 +145,15 @@ def _score(
             refusals.append(f"{one.name}: not measured: {error}")
 
 
-def _ground(
-    one: Evaluated, encoder: Encoder | None, seed: int, grounders: dict[str, Grounder]
-) -> GroundingTable:
+def _ground(one: Evaluated, encoder: Encoder | None, seed: int, known: dict[str, Grounder]) -> GroundingTable:
     """Which claims of the texts of held-out pairs are supported; refused where too little is known."""
     if encoder is None:
         raise UserError("grounding: needs vectors; give an --encoder other than none")
     if one.dataset is None:
         raise UserError("grounding: nothing is known of the pairs; give --data FOLDER")
-    if one.dataset.fingerprint not in grounders:
-        grounders[one.dataset.fingerprint] = fitted(one.dataset, encoder, seed)
-    return ground(one.texts, one.dataset, grounders[one.dataset.fingerprint], seed)
+    if one.dataset.fingerprint not in known:
+        known[one.dataset.fingerprint] = fitted(one.dataset, encoder, seed)
+    return ground(one.texts, one.dataset, known[one.dataset.fingerprint], seed)
 
 
 def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:
@@ -208,9 +200,8 @@ def _compare(
 
 def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | None) -> Examined:
     """Everything measured of it; `settings`: how the texts were scored now, which the run may have done otherwise."""
-    about = (
-        {} if one.dataset is None else {"dataset": one.dataset.name, "fingerprint": one.dataset.fingerprint}
-    )
+    data = one.dataset
+    about = {} if data is None else {"dataset": data.name, "fingerprint": data.fingerprint}
     document = dict(one.document) or evaluation_document(protocol=about)
     if one.table is not None:
         document["protocol"] = {**document["protocol"], "texts": dict(settings)}
@@ -224,7 +215,6 @@ def _examined(one: Evaluated, settings: Mapping[str, object], judge: Judge | Non
 
 
 def _samples(one: Evaluated) -> list[Sample]:
-    """Every pair beside its controls."""
     if one.table is None:
         return []
     unsupported: dict[int, Sequence[str]] = {}

@@ -25,19 +25,18 @@ def export_run(run: RunFolder, target: Path) -> list[str]:
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"{target}: holds something already; give --out a new or empty folder")
     recommender: Any = run.recommender()
-    words = getattr(recommender, "behaviour", None)
+    words, arrays = getattr(recommender, "behaviour", None), {}
     if words is not None:
         arrays = {f"{side}s": words.representation(side) for side in SIDES}
-    else:
-        arrays = {"items": recommender.item_vectors()} if hasattr(recommender, "item_vectors") else {}
+    elif hasattr(recommender, "item_vectors"):
+        arrays = {"items": recommender.item_vectors()}
     tables = {f"{side}s": _table(recommender, side, arrays.get(f"{side}s")) for side in SIDES}
     if isinstance(words, Vocabulary):
         tables["words"] = words.words
         arrays |= {f"codebook.{book}": vectors for book, vectors in words.codebooks.items()}
     if not arrays and "tokens" not in tables["items"].columns:
-        raise UserError(
-            f"{run.path}: a run of system '{run.recipe.system}' has neither vectors nor codes to export"
-        )
+        system = run.recipe.system
+        raise UserError(f"{run.path}: a run of system '{system}' has neither vectors nor codes to export")
     with atomic_folder(target) as folder:
         for name, table in tables.items():
             table.write_parquet(folder / f"{name}.parquet")
@@ -51,9 +50,8 @@ def _table(recommender: Any, side: Side, vectors: Any) -> pl.DataFrame:  # noqa:
     catalogue = recommender.catalogue
     words: Any = getattr(recommender, "behaviour", None)
     index = getattr(recommender, "index", None) if side == "item" else None
-    columns: dict[str, Any] = {
-        f"{side}_id": list((catalogue.users if side == "user" else catalogue.items).values)
-    }
+    ids = catalogue.users if side == "user" else catalogue.items
+    columns: dict[str, Any] = {f"{side}_id": list(ids.values)}
     if side == "item":
         columns["title"] = list(catalogue.titles)
     codes = words.codes[side] if isinstance(words, Vocabulary) else None if index is None else index.codes

@@ -43,11 +43,8 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
     words, things = list[list[Word]]([] for _ in users), list[list[Word]]()
     if isinstance(known, Vocabulary):
         words = [people.words_of(known, "user", user) for user in users]
-        things = [
-            people.words_of(known, "item", catalogue.items.index(it))
-            for name in names
-            for it, _ in lists[name][:1]
-        ]
+        first = [catalogue.items.index(item) for name in names for item, _ in lists[name][:1]]
+        things = [people.words_of(known, "item", item) for item in first]
     shown = [
         Person(
             str(name),
@@ -58,13 +55,12 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
         )
         for user, name, own in zip(users, names, words, strict=True)
     ]
-    return People(
-        run, shown, {"user": people.explained(words), "item": people.explained(things)} if things else {}
-    )
+    if not things:
+        return People(run, shown, {})
+    return People(run, shown, {"user": people.explained(words), "item": people.explained(things)})
 
 
 def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple[Id, str]]]:
-    """Items and titles for each of these."""
     found: dict[Id, list[tuple[Id, str]]] = {name: [] for name in names}
     catalogue = recommender.catalogue
     for user, item in recommender.recommend(names, k=people.LISTED).select("user_id", "item_id").rows():
@@ -73,7 +69,6 @@ def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple
 
 
 def _titles(folder: RunFolder, names: Sequence[Id]) -> dict[Id, list[str]]:
-    """What another run lists for these people; empty where it cannot be asked about them."""
     try:
         lists = _lists(folder.recommender(), names)
     except UserError as error:

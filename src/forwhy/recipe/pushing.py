@@ -39,11 +39,8 @@ def write_push(run: RunFolder, target: Path, name: str) -> None:
     learned = [step.name for step in run.recipe.plan()[:-1] if run.has(step.name)]
     if not learned:
         raise UserError(f"{run.path}: holds nothing that was learned; push a run of a system that trains")
-    if (
-        target.exists()
-        and (target.is_file() or any(target.iterdir()))
-        and not (target / "recipe.toml").is_file()
-    ):
+    taken = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if taken and not (target / "recipe.toml").is_file():
         raise UserError(f"{target}: holds something else; give a new or empty folder")
     recipe, dataset = run.recipe, run.dataset()
     hidden = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": dataset.name})})
@@ -64,11 +61,8 @@ def _card(run: RunFolder, folder: Path, name: str) -> str:
     rows, samples = list(_results(document)), list(_samples(run, document))
     configs = [json.loads(file.read_text(encoding="utf-8"))["config"] for file in folder.glob(f"*/{CONFIG}")]
     bases = sorted({config["base_model"]["id"] for config in configs if config.get("base_model")})
-    for base in bases:
-        if Path(base).is_dir():
-            log.warning(
-                "%s is a folder of this machine: who loads this gives their own, as model=FOLDER", base
-            )
+    for base in (base for base in bases if Path(base).is_dir()):
+        log.warning("%s is a folder of this machine: who loads this gives their own, as model=FOLDER", base)
     about = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
     text = about.format(
         bases=", ".join(bases) or "none",

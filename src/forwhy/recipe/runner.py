@@ -55,23 +55,22 @@ class RunFolder(Run):
 
     def __init__(self, path: Path | str, dataset: Dataset | None = None) -> None:
         """Opens nothing yet; `dataset`: the whole one, when it is already in memory."""
-        self.path = Path(path)
-        self._whole = dataset
+        self.path, self._whole = Path(path), dataset
+        self._seen: Dataset | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
         """An existing run; a UserError where there is none."""
         folder = cls(local(path))
-        if not folder._is_run():
-            if folder.path.is_dir() and any(folder.path.iterdir()):
-                raise UserError(
-                    f"{path}: not a run folder: no recipe.toml in it; name the folder that `forwhy run` was given "
-                    "with --out, of a table of runs one of the folders in it"
-                )
-            raise UserError(
-                f"{path}: not a run folder: nothing there; make one with: forwhy run RECIPE --out {path}"
+        if folder._is_run():
+            return folder
+        why = f"nothing there; make one with: forwhy run RECIPE --out {path}"
+        if folder.path.is_dir() and any(folder.path.iterdir()):
+            why = (
+                "no recipe.toml in it; name the folder that `forwhy run` was given with --out, of a table of runs one "
+                "of the folders in it"
             )
-        return folder
+        raise UserError(f"{path}: not a run folder: {why}")
 
     @cached_property
     def recipe(self) -> System:
@@ -80,12 +79,10 @@ class RunFolder(Run):
 
     def dataset(self) -> Dataset:
         """The dataset of the run, from where the recipe says it is, as its protocol lets it be seen."""
+        if self._seen is None:
+            whole = Dataset.load(Path(self.recipe.data.path)) if self._whole is None else self._whole
+            self._seen = apply_protocol(whole, self.recipe.data)
         return self._seen
-
-    @cached_property
-    def _seen(self) -> Dataset:
-        whole = Dataset.load(Path(self.recipe.data.path)) if self._whole is None else self._whole
-        return apply_protocol(whole, self.recipe.data)
 
     # --- what stages left
 
@@ -144,19 +141,17 @@ class RunFolder(Run):
         file = self.path / "state.json"
         if not file.exists():
             return {}
+        why = f"{file}: not readable as a run's state; delete it to do every stage again"
         try:
             stages: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["stages"]
         except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{file}: not readable as a run's state; delete it to do every stage again"
-            ) from None
+            raise UserError(why) from None
         return stages
 
     def holds(self, inputs: str) -> str | None:
         """The stage that was finished with exactly these inputs and whose output is still there."""
-        return next(
-            (name for name, it in self.state().items() if it["inputs"] == inputs and self.has(name)), None
-        )
+        fitting = (name for name, it in self.state().items() if it["inputs"] == inputs)
+        return next(filter(self.has, fitting), None)
 
     def mark(self, stage: str, inputs: str, seconds: float) -> None:
         """Records a finished stage and forgets the later ones, which read an output that is gone."""
@@ -178,17 +173,17 @@ class RunFolder(Run):
         # The folder may be read from elsewhere, hence the absolute path.
         path = str(Path(recipe.data.path).resolve())
         resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
-        written = dump_model(resolved, "every value of this run, defaults included")
-        write_text(self.path / "recipe.toml", written)
+        write_text(
+            self.path / "recipe.toml", dump_model(resolved, "every value of this run, defaults included")
+        )
 
     def _is_run(self) -> bool:
         return (self.path / "recipe.toml").is_file()
 
-    def enter(self, stage: str, inputs: str) -> Path:
+    def enter(self, stage: str, inputs: str) -> None:
         """Makes the working folder of a stage with these inputs and works there."""
         self.work = self._work(stage, inputs)
         self.work.mkdir(parents=True, exist_ok=True)
-        return self.work
 
     def clear_work(self, stage: str, inputs: str) -> None:
         """Removes the working folder of a finished stage."""
@@ -239,10 +234,8 @@ def run(
     home.recipe = recipe
     data = home.dataset()
     others = [other for other in siblings if other.path != home.path]
-    hashes = [_hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))]
-    for step in steps:
-        hashes.append(_stage_inputs(hashes[-1], recipe, step, steps))
-    known = list(zip(steps, hashes[1:], strict=True))
+    inputs = _hash(STAGE_FORMAT, data.fingerprint, recipe.data.graph, *map(_content, recipe.files()))
+    known = [(step, inputs := _stage_inputs(inputs, recipe, step, steps)) for step in steps]
     made = {step.name: inputs for step, inputs in known if not recipe.left_out(step, data)}
     if any(home.holds(inputs) != name for name, inputs in made.items()):
         recipe.find_models(made)
@@ -273,7 +266,6 @@ def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list
 
 
 def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stage]) -> str:
-    """The hash of all that a stage reads: what the stage before read, and its own sections."""
     without = NO_RESULT | step.later
     read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=without) for it in step.reads]
     if step.name == "evaluation":
@@ -291,7 +283,6 @@ def _content(file: Path) -> str:
 
 
 def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunFolder]) -> StageReport:
-    """Does a stage, copies it, or skips it and says so."""
     reason = home.recipe.left_out(step, home.dataset())
     if reason:
         log.info("%s: dataset '%s' has %s; left out", step.name, home.dataset().name, reason)
@@ -319,7 +310,6 @@ def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunF
 
 
 def _copy(home: RunFolder, donor: RunFolder, step: Stage, inputs: str) -> float:
-    """Takes over a sibling's result; the seconds that it took there."""
     theirs = donor.holds(inputs) or step.name
     seconds = float(donor.state()[theirs]["seconds"])
 

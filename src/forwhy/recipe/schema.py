@@ -43,12 +43,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
 
 def default_recipe(system: str, dataset: Path, overrides: Sequence[str] = ()) -> System:
     """A system's recipe on a dataset, with its defaults; errors as `make_recipe`."""
-    values: dict[str, Any] = {
-        "name": dataset.name,
-        "system": system,
-        "seed": 0,
-        "data": {"path": str(dataset)},
-    }
+    values = {"name": dataset.name, "system": system, "seed": 0, "data": {"path": str(dataset)}}
     return make_recipe(_overridden(values, overrides), f"defaults of {system}")
 
 
@@ -70,12 +65,10 @@ def _without_former(values: Mapping[str, Any], path: Path | str) -> Mapping[str,
         table: Any = kept
         for section in sections:
             table = table.get(section) if isinstance(table, dict) else None
-        if isinstance(table, dict) and key in table:
-            if table[key] != always:
-                raise UserError(
-                    f"{path}: '{dotted}' is no option any more, it is always {always!r}; leave it out"
-                )
-            del table[key]
+        if isinstance(table, dict) and table.pop(key, always) != always:
+            raise UserError(
+                f"{path}: '{dotted}' is no option any more, it is always {always!r}; leave it out"
+            )
     return kept
 
 

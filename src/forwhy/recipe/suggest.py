@@ -123,7 +123,6 @@ def as_toml(traits: Traits, name: str, path: str, head: Sequence[str]) -> str:
 
 
 def _power(wanted: float, least: int, most: int) -> int:
-    """The nearest power of two within limits."""
     return _within(2 ** round(math.log2(max(wanted, 1))), least, most)
 
 
@@ -202,10 +201,10 @@ def holds(traits: Traits, data: Path) -> list[str]:
     )
     found = [f"{counts}, {traits.reviews:,} reviews, {traits.explained:,} explanations."]
     if traits.reviews and not traits.explained:
-        found.append(
-            "Without explanations reasons are plain sentences. To have a language model write them, first:"
-        )
-        found.append(f"  forwhy mine explanations {data} --llm MODEL")
+        found += [
+            "Without explanations reasons are plain sentences. To have a language model write them, first:",
+            f"  forwhy mine explanations {data} --llm MODEL",
+        ]
     return found
 
 

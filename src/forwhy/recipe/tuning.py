@@ -148,9 +148,8 @@ class _Tuning:
                 last, best = found.tried[-1], found.best
                 said = f"failed: {last.why}" if last.value is None else f"{last.value:.4f}"
                 kept = f"; best {best.value:.4f} in {best.folder}" if best is not None else ""
-                log.info(
-                    "trial %d of %d: %s %s (%s)%s", len(found.tried), trials, found.metric, said, last, kept
-                )
+                place = f"trial {len(found.tried)} of {trials}"
+                log.info("%s: %s %s (%s)%s", place, found.metric, said, last, kept)
         finally:
             if found.best is not None:
                 self._keep(found, found.best)
@@ -173,10 +172,8 @@ class _Tuning:
                 f"{self.out}: holds something that is no tuning; give --out a new or empty folder"
             )
         self.out.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(file)))
-        study = optuna.create_study(
-            storage=storage, study_name="forwhy", direction=self.space.direction, load_if_exists=True
-        )
+        storage, way = JournalStorage(JournalFileBackend(str(file))), self.space.direction
+        study = optuna.create_study(storage=storage, study_name="forwhy", direction=way, load_if_exists=True)
         if study.user_attrs.get("identity", identity) != identity:
             raise UserError(f"{self.out}: tunes another recipe, data set or space; give --out another folder")
         if not study.get_trials(deepcopy=False):
@@ -188,7 +185,6 @@ class _Tuning:
         return study
 
     def _found(self) -> Tuned:
-        """The trials that came to an end by themselves."""
         ended = [it for it in self.study.get_trials() if it.value is not None or "why" in it.user_attrs]
         told = ((f"{n:03}", it.params, it.value, it.user_attrs.get("why", "")) for n, it in enumerate(ended))
         tried = [Tried(*one) for one in told]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Graph
 from forwhy.data.because import Because, leave_one_out
-from forwhy.data.dataset import Dataset, Ids
+from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Capabilities, Catalogue, Histories
 from forwhy.errors import UserError
 from forwhy.frames import Id, Shown, Table, ids_of
@@ -25,6 +25,11 @@ from forwhy.vocabulary.newcomers import Newcomer
 
 Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
+Given = Any
+"""One id, or several in a list, array, series or frame; of items also as `Rules.of` takes them."""
+Swap = Mapping[str, str] | None
+Hidden = Sequence[Ints] | None
+"""For each person, internal items that the list leaves out."""
 
 BLOCK_SCORES = 1 << 22
 """Scores held at once (4 bytes each): 16 MiB, whatever the catalogue."""
@@ -68,20 +73,15 @@ class Recommender(Shown, ABC):
         """[B, I] scores of every item for internal users, in new memory: what full ranking asks for."""
         return self.scores_after(self.catalogue.histories.take(users))
 
-    def lists_after(
-        self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
-    ) -> list[Listed]:
-        """The `k` best items after each history, best first; fewer where the catalogue ends.
-
-        Equal scores in catalogue order. `hidden`: for each history, internal items that its list leaves out.
-        """
+    def lists_after(self, histories: Histories, k: int = 10, hidden: Hidden = None) -> list[Listed]:
+        """The `k` best items after each history, best first, equal ones as in the catalogue; fewer where it ends."""
         return self._best(len(histories), lambda rows: self.scores_after(histories.take(rows)), k, hidden)
 
-    def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
+    def lists(self, users: Ints, k: int = 10, hidden: Hidden = None) -> list[Listed]:
         """The `k` best items of each internal user, best first, without those that `hidden` names for them."""
         return self._best(len(users), lambda rows: self.scores(users[rows]), k, hidden)
 
-    def items_after(self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None) -> Ints:
+    def items_after(self, histories: Histories, k: int = 10, hidden: Hidden = None) -> Ints:
         """[B, k] the items of `lists_after`, -1 where a list has ended: what `evaluate.ranking.rank_lists` reads."""
         items_BK = np.full((len(histories), k), -1, dtype=np.int64)
         for row, (items, _) in enumerate(self.lists_after(histories, k, hidden)):
@@ -89,15 +89,12 @@ class Recommender(Shown, ABC):
         return items_BK
 
     def _has_history(self) -> NDArray[np.bool_]:
-        """[users] whether there is something to know each by."""
         return self.catalogue.has_history["user"]
 
     def _scores_of(self, users: Ints, items: Ints) -> Scores:
-        """[B, M] scores of some items."""
         return self.scores(users)[:, items]
 
     def _scores_of_after(self, histories: Histories, items: Ints) -> Scores:
-        """[B, M] scores of some items after histories."""
         return self.scores_after(histories)[:, items]
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
@@ -122,24 +119,23 @@ class Recommender(Shown, ABC):
         )
 
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
-        """Words of a person by a text, and by internal items."""
         raise _reads_no("people: give a history of items")
 
     # --- what people ask
 
     def recommend(
         self,
-        users: Any = None,  # noqa: ANN401 - an id, or several in a list, array, series or frame
+        users: Given = None,
         *,
-        history: Any = None,  # noqa: ANN401 - alike
+        history: Given = None,
         about: str | None = None,
         k: int = 10,
         filter_seen: bool = True,
-        exclude: Any = None,  # noqa: ANN401 - as of `Rules.of`
-        only: Any = None,  # noqa: ANN401
-        boost: Any = None,  # noqa: ANN401
+        exclude: Given = None,
+        only: Given = None,
+        boost: Given = None,
         without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
+        swap: Swap = None,
     ) -> Table:
         """The `k` best items of each person: user_id, item_id, score, rank; title when known, boost when given.
 
@@ -161,10 +157,8 @@ class Recommender(Shown, ABC):
         if about is not None:
             if users is not None:
                 raise UserError("a text is about somebody new: leave out the user, or the text")
-            met = ruled.meeting(self.newcomer_of(about, taken or []))
-            return met.recommend(
-                history=taken or [], k=k, filter_seen=filter_seen, without=without, swap=swap
-            )
+            met, taken = ruled.meeting(self.newcomer_of(about, taken or [])), taken or []
+            return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
         asked = ruled.changed(users, history=taken, without=without, swap=swap)
         if taken is not None:
             return asked._recommend_after(taken, users or [], k, filter_seen)
@@ -222,12 +216,7 @@ class Recommender(Shown, ABC):
         return self._because(person, number, self.catalogue.histories[person])
 
     def changed(
-        self,
-        users: Any = None,  # noqa: ANN401 - as of `recommend`
-        *,
-        history: Any = None,  # noqa: ANN401
-        without: Sequence[str] = (),
-        swap: Mapping[str, str] | None = None,
+        self, users: Given = None, *, history: Given = None, without: Sequence[str] = (), swap: Swap = None
     ) -> Self:
         """This recommender, with these words of these people taken out or exchanged."""
         if not (without or swap):
@@ -271,7 +260,7 @@ class Recommender(Shown, ABC):
 
     # --- how it is answered
 
-    def _users(self, users: Any) -> Ints:  # noqa: ANN401 - as of `recommend`
+    def _users(self, users: Given) -> Ints:
         if users is None:
             raise UserError("nobody to recommend to: name a user, or give a history (a list of item ids)")
         users = ids_of(users, "user_id")
@@ -284,15 +273,10 @@ class Recommender(Shown, ABC):
                 )
         return np.array(numbers, dtype=np.int64)
 
-    def _items(self, items: Any) -> Ints:  # noqa: ANN401 - as of `recommend`
-        return np.array(
-            [self.catalogue.items.index(item) for item in ids_of(items, "item_id")], dtype=np.int64
-        )
+    def _items(self, items: Given) -> Ints:
+        return np.array([self.catalogue.items.index(it) for it in ids_of(items, "item_id")], dtype=np.int64)
 
-    def _best(
-        self, people: int, score: Callable[[Ints], Scores], k: int, hidden: Sequence[Ints] | None
-    ) -> list[Listed]:
-        """The lists of so many people, whose rows `score` scores."""
+    def _best(self, people: int, score: Callable[[Ints], Scores], k: int, hidden: Hidden) -> list[Listed]:
         none = np.empty(0, dtype=np.int64)
         return [
             _top(scores, k, none if hidden is None else hidden[row], self.rules)
@@ -307,9 +291,10 @@ class Recommender(Shown, ABC):
             for person, (found, scores) in zip(people, lists, strict=True)
             for rank, (item, score) in enumerate(zip(found.tolist(), scores.tolist(), strict=True), start=1)
         ]
-        types = (_dtype(users), _dtype(items), pl.Float32, pl.Int64, pl.String)
-        names = ("user_id", "item_id", "score", "rank", "title")
-        table = Table(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+        user, item = (pl.Int64 if ids.whole else pl.String for ids in (users, items))
+        named = {"user_id": user, "item_id": item}
+        schema = named | {"score": pl.Float32, "rank": pl.Int64, "title": pl.String}
+        table = Table(rows, schema=schema, orient="row")
         table = table if any(titles) else Table(table.drop("title"))
         if self.rules is not None and self.rules.bonus_I.any():
             listed = np.concatenate([np.empty(0, np.int64), *(found for found, _ in lists)])
@@ -342,10 +327,6 @@ def _reads_no(remedy: str) -> UserError:
         f"this recommender reads no text about {remedy}, or ask a run of because, or of beat with "
         "vocabulary.text_first = 3"
     )
-
-
-def _dtype(ids: Ids) -> type[pl.DataType]:
-    return pl.Int64 if ids.whole else pl.String
 
 
 # --- Recommenders with nothing to train

@@ -160,7 +160,6 @@ class BeamDecoder:
         return values.log_softmax(dim=-1) if self.normalise == "legal" else values
 
     def _leaves(self, read: ReadPrompts) -> tuple[Tensor, Tensor]:
-        """Leaves [B, K] in the order of their codes, and their scores."""
         root_B1 = torch.zeros(len(read.lengths_B), 1, dtype=torch.long, device=self.lm.device)
         none_B10 = torch.zeros(*root_B1.shape, 0, dtype=torch.bool, device=self.lm.device)
         search, states = _Search(root_B1, root_B1.float(), root_B1, none_B10), read.last[:, None]
@@ -288,7 +287,6 @@ def exact_scores(decoder: BeamDecoder, prompts: Sequence[Sequence[int]]) -> Tens
 
 
 def _scored(decoder: BeamDecoder, read: ReadPrompts, first: int, last: int) -> Tensor:
-    """[B, last - first] scores of a run of leaves."""
     # From the root down: the first node above the run at each depth and the one behind the last [L + 1], and for
     # each depth below the root the place of every node's parent in its span [L].
     spans, parents = [(first, last)], list[Tensor]()

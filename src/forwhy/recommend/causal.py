@@ -237,7 +237,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:
-    """Equal within what the model's arithmetic gives."""
     allowed = 1e-3 if dtype in (torch.float32, torch.float64) else 5e-2
     return bool((found - wanted).abs().max() <= allowed * wanted.abs().max())
 

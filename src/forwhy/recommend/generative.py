@@ -23,7 +23,7 @@ from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Recommender, Scores
+from forwhy.recommend.base import Hidden, Ints, Recommender, Scores
 from forwhy.recommend.beams import BeamDecoder, exact_scores
 from forwhy.recommend.causal import TreeReader
 from forwhy.recommend.options import GenerativeOptions
@@ -184,9 +184,7 @@ class GenerativeRecommender(Recommender, Saved):
 
     # --- lists
 
-    def lists_after(
-        self, histories: Histories, k: int = 10, hidden: Sequence[Ints] | None = None
-    ) -> list[Listed]:
+    def lists_after(self, histories: Histories, k: int = 10, hidden: Hidden = None) -> list[Listed]:
         """The `k` best items after each history, best first, without those that `hidden` names for it."""
         rules, trie, open_items = self.rules, self._trie, np.arange(len(self.catalogue.items))
         if rules is not None:
@@ -212,7 +210,7 @@ class GenerativeRecommender(Recommender, Saved):
         scores_BM = self._scores_of_after(recent, rules.boosted)
         return [rules.with_boosted(*row, k) for row in zip(lists, scores_BM, left_out, strict=True)]
 
-    def lists(self, users: Ints, k: int = 10, hidden: Sequence[Ints] | None = None) -> list[Listed]:
+    def lists(self, users: Ints, k: int = 10, hidden: Hidden = None) -> list[Listed]:
         """The `k` best items of each internal user, after what they took in training."""
         return self.lists_after(self.catalogue.histories.take(users), k, hidden)
 
@@ -244,7 +242,6 @@ class GenerativeRecommender(Recommender, Saved):
         return self._exact(some, histories, items)
 
     def _exact(self, trie: CodeTrie, histories: Histories, items: Ints) -> Scores:
-        """`items`: those of the trie."""
         recent = histories.last(self.window)
         again_BI = np.zeros((len(recent), len(self.catalogue.items)), dtype=bool)
         again_BI[recent.rows, recent.items] = True
@@ -278,7 +275,6 @@ class GenerativeRecommender(Recommender, Saved):
         return {f"network.{name}": value for name, value in self.network.state_dict().items()}
 
     def _origin(self) -> str:
-        """A paragraph of the card on what training began with."""
         return ""
 
     @classmethod

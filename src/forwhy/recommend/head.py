@@ -158,8 +158,6 @@ class LlamaHead(PlainHead):
 
 @dataclass(frozen=True)
 class _Pass:
-    """What all layers of a pass share."""
-
     turns: tuple[Tensor, Tensor]
     mask: Tensor | None
     past: Cache
@@ -184,7 +182,6 @@ class _Pass:
         return states_BTD + self._linear(mlp.down_proj, gate * self._linear(mlp.up_proj, normed_BTD))
 
     def _heads(self, attention: Any, module: nn.Module, states_BTD: Tensor) -> Tensor:  # noqa: ANN401
-        """[B, T, H, E]."""
         return self._linear(module, states_BTD).view(*states_BTD.shape[:2], -1, attention.head_dim)
 
     def _turned(self, attention: Any, module: nn.Module, states_BTD: Tensor) -> Tensor:  # noqa: ANN401
@@ -195,7 +192,6 @@ class _Pass:
         return torch.addcmul(heads_BTHE * cos, swapped_BTHE, signed).transpose(1, 2)
 
     def _linear(self, module: nn.Module, states: Tensor) -> Tensor:
-        """The module's output, its hooks included."""
         plain = type(module) is nn.Linear and "forward" not in vars(module)
         if not plain or module._forward_pre_hooks or module._forward_hooks_with_kwargs:
             return module(states)  # type: ignore[no-any-return]

@@ -53,7 +53,6 @@ def kind(name: str) -> type[SequentialOptions]:
 
 
 def _networks() -> dict[str, type[SequentialOptions]]:
-    """Name -> options of every network whose module was imported."""
     kinds = SequentialOptions.__subclasses__()
     for above in kinds:  # grows by what is found
         kinds += above.__subclasses__()
@@ -134,6 +133,16 @@ class NextItemNetwork(Network):
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] scores of every item after each history's last items; zeros after an empty one."""
 
+    def in_blocks(self, histories: Histories) -> Iterator[tuple[Tensor, ...]]:
+        """Rows, last items [B, L] and lengths of histories that are not empty, those of like lengths together."""
+        recent = histories.last(self.options.window)
+        filled = np.flatnonzero(recent.lengths)
+        order = filled[np.argsort(recent.lengths[filled], kind="stable")]
+        for start in range(0, len(order), BLOCK):
+            part = recent.take(order[start : start + BLOCK])
+            arrays = (order[start : start + BLOCK], part.padded(), part.lengths)
+            yield tuple(torch.from_numpy(array).to(self.table.device) for array in arrays)
+
 
 class SoftmaxNetwork(NextItemNetwork):
     """Score of an item: state · vector, and what it gains where it stands in the history (`repeats`).
@@ -172,10 +181,8 @@ class SoftmaxNetwork(NextItemNetwork):
     def scores_after(self, histories: Histories) -> Scores:
         """O(B·I·D), and the network once per history."""
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        states_BD, vectors_ID = (
-            part.detach().double().numpy() for part in (self.states_after(histories), self.table)
-        )
-        scores_BI = (states_BD @ vectors_ID.T).astype(np.float32)
+        wide = (part.detach().double().numpy() for part in (self.states_after(histories), self.table.T))
+        scores_BI = np.matmul(*wide).astype(np.float32)
         if self.repeats is not None:
             self.repeats.add(torch.from_numpy(scores_BI), histories.last(self.options.window))
         return np.asarray(scores_BI)
@@ -184,9 +191,7 @@ class SoftmaxNetwork(NextItemNetwork):
         """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""
         states_BD = self.table.new_zeros(len(histories), self.table.shape[1])
         with torch.no_grad():
-            for block, items_BL, lengths_B in in_blocks(
-                histories.last(self.options.window), states_BD.device
-            ):
+            for block, items_BL, lengths_B in self.in_blocks(histories):
                 states_BD[block] = self(items_BL)[torch.arange(len(block)), lengths_B - 1]
         return states_BD
 
@@ -274,20 +279,7 @@ class CandidateNetwork(NextItemNetwork):
     def _scored(self, histories: Histories) -> Tensor:
         scores_BI = self.table.new_zeros(len(histories), len(self.table))
         with torch.no_grad():
-            for block, items_BL, lengths_B in in_blocks(
-                histories.last(self.options.window), scores_BI.device
-            ):
+            for block, items_BL, lengths_B in self.in_blocks(histories):
                 ages_BL = lengths_B[:, None] - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)
                 scores_BI[block] = torch.cat(list(self.catalogue(self.read(items_BL, ages_BL))), dim=1)
         return scores_BI
-
-
-def in_blocks(recent: Histories, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows, items [B, L] and lengths of histories that are not empty, those of like lengths together."""
-    filled = np.flatnonzero(recent.lengths)
-    order = filled[np.argsort(recent.lengths[filled], kind="stable")]
-    for start in range(0, len(order), BLOCK):
-        part = recent.take(order[start : start + BLOCK])
-        arrays = (order[start : start + BLOCK], part.padded(), part.lengths)
-        block, items_BL, lengths_B = (torch.from_numpy(array).to(device) for array in arrays)
-        yield block, items_BL, lengths_B

@@ -149,7 +149,6 @@ class System(Options, ABC):
     @model_validator(mode="before")
     @classmethod
     def _hand_down_the_seed(cls, values: object) -> object:
-        """Gives the recipe's seed to each section that has a `seed` field and leaves it unset."""
         if not isinstance(values, Mapping) or "seed" not in values:
             return values
         return _seeded(cls, values, values["seed"])

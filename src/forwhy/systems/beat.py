@@ -47,15 +47,12 @@ class Beat(ExplainingSystem):
         from forwhy.vocabulary.tokenizer import BehaviourTokenizer
 
         dataset, encoder = run.dataset(), text_encoder(self.encoder.name)
-        phrases: dict[str, dict[int, list[str]]] = {
-            side: entity_phrases(dataset, side, self._phrases_read()) for side in SIDES
-        }
-        texts = None
+        read, texts = self._phrases_read(), None
+        phrases = {str(side): entity_phrases(dataset, side, read) for side in SIDES}
         if self.vocabulary.text_first:
             texts = {side: entity_texts(dataset, side, self.intents) for side in SIDES}
-        return BehaviourTokenizer(self.vocabulary).fit(
-            dataset, phrases, encoder, run.work, self.data.graph, texts
-        )
+        tokenizer = BehaviourTokenizer(self.vocabulary)
+        return tokenizer.fit(dataset, phrases, encoder, run.work, self.data.graph, texts)
 
     def _phrases_read(self) -> IntentsConfig:
         """With text-first words nothing of a pair's explanation stands behind its words, nor in their phrases."""

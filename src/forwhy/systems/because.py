@@ -44,11 +44,7 @@ class Because(Beat):
     vocabulary: BecauseTokens = Field(default_factory=BecauseTokens)
     explainer: BecauseConfig = Field(default_factory=BecauseConfig)
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Beat.stages[0],
-        Stage("explainer", ("explainer",), LATER),
-        MEASURE,
-    )
+    stages: ClassVar[tuple[Stage, ...]] = (Beat.stages[0], Stage("explainer", ("explainer",), LATER), MEASURE)
 
     def new_explainer(self) -> Explainer[Vocabulary, Any]:
         """Stage 2: projected codes beside statements."""

@@ -152,7 +152,6 @@ class DinNetwork(CandidateNetwork):
             yield self(reading, items_I[start : start + size])
 
     def _head(self, pooled: Tensor, vectors: Tensor) -> Tensor:
-        """[...] of pools [..., H] and candidates [..., D]."""
         if self.inner:
             return (pooled * vectors).sum(-1)
         hidden = pooled + self.candidate(vectors)

@@ -42,6 +42,7 @@ from forwhy.text.encoder import TextEncoder, text_encoder
 
 log = logging.getLogger(__name__)
 
+Reads = Explainer[Any, Any] | None
 EXPLAINED_TOGETHER = 32
 """Pairs between two steps of the progress bar; texts do not depend on it."""
 EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
@@ -102,11 +103,8 @@ class ExplainingSystem(System):
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
         """Without explanations there is nothing for the language model to learn from."""
-        return (
-            "no explanations to learn from"
-            if stage.name == EXPLAIN.name and not len(dataset.pairs("train"))
-            else ""
-        )
+        learns = stage.name != EXPLAIN.name or len(dataset.pairs("train"))
+        return "" if learns else "no explanations to learn from"
 
     def make_explainer(self, run: Run) -> Explainer[Any, Any]:
         """Stage 2: a frozen language model learns to read the representations, from explained training pairs."""
@@ -129,10 +127,10 @@ class ExplainingSystem(System):
         """As of every system; warns where the data has something to train it on."""
         trained = run.has("explainer")
         if not (trained or self.left_out(EXPLAIN, run.dataset())):
-            command = f"forwhy run {run.path / 'recipe.toml'} --out {run.path}"
-            log.warning(
-                "%s: its explainer is not trained yet: plain reasons; train it with: %s", run.path, command
+            words = (
+                "%s: its explainer is not trained yet: plain reasons; train it with: forwhy run %s --out %s"
             )
+            log.warning(words, run.path, run.path / "recipe.toml", run.path)
         return trained
 
     def make_evaluation(self, run: Run) -> None:
@@ -161,7 +159,7 @@ class ExplainingSystem(System):
         return [str(dataset.users.values[user]) for user in found.users.tolist()], found.per_user
 
     def measure(
-        self, dataset: Dataset, representations: Representations, explainer: Explainer[Any, Any] | None
+        self, dataset: Dataset, representations: Representations, explainer: Reads
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
         """Every number on test pairs beside its controls, and the generated texts by file name.
 
@@ -173,12 +171,11 @@ class ExplainingSystem(System):
         texts: dict[str, Outputs] = {}
         if explainer is not None and len(pairs) > 1:
             measured, texts = self._measure_texts(dataset, pairs, explainer, encoder)
+        chooser = explainer if measured.get("gain") else None
         document = evaluation_document(
             ranking=self._ranked(dataset, representations),
             baselines=self._baselines(dataset),
-            two_choice=two_choice(
-                dataset, encoder, explainer if measured.get("gain") else None, seed=self.evaluation.seed
-            ),
+            two_choice=two_choice(dataset, encoder, chooser, seed=self.evaluation.seed),
             protocol=self._protocol(dataset, representations, explainer, pairs),
             **self.measure_words(dataset, representations, encoder),
             **measured,
@@ -203,7 +200,7 @@ class ExplainingSystem(System):
         counts = len(dataset.users), len(dataset.items)
         return {"popularity": rank_scores(scores, *counts, seen, test, self.evaluation.ks)}
 
-    def _drawn(self, pairs: Pairs, explainer: Explainer[Any, Any] | None) -> Pairs:
+    def _drawn(self, pairs: Pairs, explainer: Reads) -> Pairs:
         """As many as are measured, of those whose user and item are known from training: there is something to read."""
         if explainer is not None:
             pairs = pairs.select(np.flatnonzero(explainer.supported(pairs)))
@@ -214,12 +211,9 @@ class ExplainingSystem(System):
     def _measure_texts(
         self, dataset: Dataset, pairs: Pairs, explainer: Explainer[Any, Any], encoder: TextEncoder
     ) -> tuple[dict[str, Any], dict[str, Outputs]]:
-        """`text`, `grounding`, `gain` and `groups` of an evaluation document, and the texts by file name."""
         parts = {TEXTS: pairs, WARM_TEXTS: self._drawn(dataset.warm_pairs(), explainer)}
-        chosen = {
-            name: some.select(np.arange(len(some))[: self.evaluation.generate])
-            for name, some in parts.items()
-        }
+        most = self.evaluation.generate
+        chosen = {name: some.select(np.arange(len(some))[:most]) for name, some in parts.items()}
         texts = {name: _written(dataset, explainer, some) for name, some in chosen.items() if len(some) > 1}
         gain = self._gain(explainer, pairs)
         if TEXTS not in texts:
@@ -244,13 +238,8 @@ class ExplainingSystem(System):
         return {}
 
     def _protocol(
-        self,
-        dataset: Dataset,
-        representations: Representations,
-        explainer: Explainer[Any, Any] | None,
-        pairs: Pairs,
+        self, dataset: Dataset, representations: Representations, explainer: Reads, pairs: Pairs
     ) -> dict[str, object]:
-        """What the numbers are about."""
         prompts = None if explainer is None else explainer.prompt_length(pairs)
         return {
             **self.origin(dataset),

@@ -156,12 +156,9 @@ class GenerativeSystem(NextItemSystem):
     def more_protocol(self, recommender: GenerativeRecommender) -> dict[str, object]:
         """The index, the width of the search, and what taking again gains."""
         index = recommender.index
+        shape = {"sources": list(index.sources), "sizes": list(index.sizes)}
         return {
-            "index": {
-                "sources": list(index.sources),
-                "sizes": list(index.sizes),
-                "fingerprint": index.fingerprint,
-            },
+            "index": {**shape, "fingerprint": index.fingerprint},
             "beam": recommender.config.beam,
             "repeat_gain": recommender.repeat_gain,
             "encoder": self.encoder.name if "semantic" in index.sources else None,

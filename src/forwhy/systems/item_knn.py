@@ -67,7 +67,6 @@ class ItemKnnRecommender(Recommender):
         return np.asarray((wanted @ self._similar).toarray(), dtype=np.float32)
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
-        """The sum itself: what each item of the history adds."""
         recent = Histories.of([history]).last(self.config.window)
         taken, places = np.unique(recent.items, return_inverse=True)
         weights = np.bincount(places, self.config.decay**recent.ages)

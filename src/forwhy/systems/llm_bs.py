@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -44,13 +44,10 @@ class LlmBs(GenerativeSystem):
 
     def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
         """Also the language model, where one is named."""
-        backbone = self.recommender.backbone
-        if backbone.name == "scratch" or "recommender" not in stages:
-            return super().models(stages)
-        return {
-            **super().models(stages),
-            "recommender.backbone.name": partial(locate, backbone.name, backbone.revision),
-        }
+        found, backbone = dict(super().models(stages)), self.recommender.backbone
+        if not backbone.scratch and "recommender" in stages:
+            found["recommender.backbone.name"] = partial(locate, backbone.name, backbone.revision)
+        return found
 
     def recommender_class(self) -> type[LlmBsRecommender]:
         """The language model with its adapter."""
@@ -65,10 +62,7 @@ class LlmBs(GenerativeSystem):
         return model.fit(run.dataset(), index, run.work, self.recommender, graph, vectors=vectors)
 
     def rank_variants(
-        self,
-        recommender: Any,  # noqa: ANN401 (what the subclass loads)
-        histories: Histories,
-        sequences: Sequences,
+        self, recommender: LlmBsRecommender, histories: Histories, sequences: Sequences
     ) -> dict[str, RankingResult]:
         """The first training's model, where an annealing adapter came after it."""
         if recommender.adapter is None:

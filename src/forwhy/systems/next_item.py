@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +32,8 @@ from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 if TYPE_CHECKING:
     from forwhy.recommend.sequential import NextItemRecommender
 
+Loaded = Any
+"""The recommender that the subclass loads."""
 AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
 LISTED_TOGETHER = 512
 """Users between two steps of the progress bar; lists do not depend on it."""
@@ -69,17 +72,11 @@ class NextItemSystem(System):
             costs=_costs(run, recommender, seconds / len(result.users)),
             protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
         )
-        left_out = sequences.targets(split)[result.users]
-        table = pl.DataFrame(
-            {
-                "user_id": [dataset.users.values[user] for user in result.users.tolist()],
-                "item_id": [dataset.items.values[item] for item in left_out.tolist()],
-                "rank": result.ranks,
-                **result.per_user,
-            }
-        )
+        users, left_out = result.users.tolist(), sequences.targets(split)[result.users].tolist()
+        ids = {"user_id": [dataset.users.values[user] for user in users]}
+        ids["item_id"] = [dataset.items.values[item] for item in left_out]
         with atomic_file(run.path / RANKS) as temporary:
-            table.write_parquet(temporary)
+            pl.DataFrame({**ids, "rank": result.ranks, **result.per_user}).write_parquet(temporary)
         write_evaluation(run.path, document)
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
@@ -111,16 +108,13 @@ class NextItemSystem(System):
         def scores(users: NDArray[np.int64]) -> NDArray[np.float32]:
             return recommender.scores_after(histories.take(users))
 
+        ranked = partial(rank_sequences, scores, sequences, split, ks)
         with Progress("ranking the catalogue"):
-            return {
-                name: rank_sequences(scores, sequences, split, ks, filter_seen=name == SEEN_OUT)
-                for name in names
-            }
+            return {name: ranked(filter_seen=name == SEEN_OUT) for name in names}
 
     def _lists(
         self, recommender: Recommender, histories: Histories, sequences: Sequences, hidden: Histories | None
     ) -> NDArray[np.int64]:
-        """[users with a left-out item, K], without what is hidden from each user's list."""
         users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
         found = [np.empty((0, most), np.int64)]
         for start in track(range(0, len(users), LISTED_TOGETHER), "writing lists"):
@@ -130,10 +124,7 @@ class NextItemSystem(System):
         return np.concatenate(found)
 
     def rank_variants(
-        self,
-        recommender: Any,  # noqa: ANN401 (what the subclass loads)
-        histories: Histories,
-        sequences: Sequences,
+        self, recommender: Loaded, histories: Histories, sequences: Sequences
     ) -> dict[str, RankingResult]:
         """Rankings of the same model asked otherwise, by name."""
         return {}
@@ -161,14 +152,13 @@ class NextItemSystem(System):
         shuffled = self.rank(recommender, histories.last(window).shuffled(settings.seed), only)
         return {"given": given, "shuffled": shuffled[AS_IT_IS]}
 
-    def more_protocol(self, recommender: Any) -> dict[str, object]:  # noqa: ANN401 (what the subclass loads)
+    def more_protocol(self, recommender: Loaded) -> dict[str, object]:
         """What else the numbers are about."""
         return {}
 
     def _protocol(
         self, dataset: Dataset, sequences: Sequences, recommender: Recommender
     ) -> dict[str, object]:
-        """What the numbers are about."""
         split = self.evaluation.split
         return {
             **self.origin(dataset),

@@ -98,7 +98,6 @@ class _Training:
             log.info("%s: continuing at step %d (epoch %d)", self.name, self.state.step, self.state.epoch)
 
     def _save(self) -> None:
-        """Write the checkpoint; a finished training keeps only its best state."""
         self.state.seconds = self._seconds()
         if not is_main():
             return
@@ -166,7 +165,6 @@ class _Training:
             self._after_step()
 
     def _plan(self, size: int) -> None:
-        """Fix the number of steps at the first epoch; the schedule needs it."""
         if not size:
             raise UserError(f"{self.name}: nothing to train on; check that the training split is not empty")
         if not self.state.total_steps:
@@ -222,7 +220,6 @@ class _Training:
         )
 
     def _after_step(self) -> None:
-        """Log, evaluate, save, stop: whatever is due at this step boundary."""
         state = self.state
         if state.step % self.config.log_every == 0:
             self._log_step()
@@ -243,7 +240,6 @@ class _Training:
         return state.batch == 0 and state.epoch % every == 0
 
     def _log_step(self) -> None:
-        """Write the mean loss and parts since the last line."""
         state = self.state
         values = self.engine.mean(torch.stack(list(self.sums.values()))) / state.summed
         means = dict(zip(self.sums, values.tolist(), strict=True))
@@ -282,7 +278,6 @@ class _Training:
         self.metrics.write(entry)
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
-        """Whether the first metric beats the best so far (an equal one does not)."""
         name, value = next(iter(metrics.items()))
         if math.isnan(value):
             raise Diverged(f"{self.name}: {name} is nan at step {self.state.step}; lower the learning rate")

@@ -256,7 +256,6 @@ class LlmBsNetwork(GenerativeNetwork):
         return self._summed(states_NLD.flatten(0, 1), codes_NL.flatten()), codes_NL.numel()
 
     def _of_texts(self, ids_BT: Tensor, answers_BT: Tensor) -> Tensor:
-        """The sum of the losses of all response tokens."""
         positions_T = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
         states_ND = self._states(ids_BT[:, :-1], positions_T, None)[answers_BT[:, 1:]]
         return self._summed(states_ND, ids_BT[:, 1:][answers_BT[:, 1:]])
@@ -276,7 +275,6 @@ class LlmBsNetwork(GenerativeNetwork):
         return total
 
     def _states(self, ids_BT: Tensor, positions_T: Tensor, seen_TT: Tensor | None) -> Tensor:
-        """Last hidden states [B, T, D]."""
         places_1T = positions_T[None]
         masks = None if seen_TT is None else self.reader.masks(seen_TT[None], places_1T, places_1T)
         states: Tensor = self._head.base(

@@ -119,7 +119,6 @@ class PreferenceWords:
 
 
 def _texts(dataset: Dataset) -> list[str]:
-    """Title and categories of each internal item."""
     texts = dataset.titles()
     frame = dataset.tables.get("items")
     if frame is None or "categories" not in frame.columns:
