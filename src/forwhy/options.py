@@ -10,17 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.functional_validators import model_validator
+from pydantic_core import ErrorDetails, ValidationError
 
 from forwhy.errors import UserError
 
@@ -36,12 +28,7 @@ class Options(BaseModel):
     A field that is declared again to change its default keeps the description of the one it replaces.
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     presets: ClassVar[Presets] = {}
 
     def __init__(self, /, **values: Any) -> None:  # noqa: ANN401 - of any field
@@ -166,8 +153,8 @@ def checked(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        found = _refusal(kind, error, spelled)
-        raise UserError(f"{place}{': ' if place else ''}{found}{'; ' if remedy else ''}{remedy}") from None
+        begin, end = f"{place}: " if place else "", f"; {remedy}" if remedy else ""
+        raise UserError(f"{begin}{_refusal(kind, error, spelled)}{end}") from None
 
 
 def _refusal(

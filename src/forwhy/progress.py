@@ -1,7 +1,4 @@
-"""Progress of long steps: a bar with the time left on a terminal or in a notebook, else a line on stderr every 15 s.
-
-Progress never touches results: it draws nothing random and is safe to leave out.
-"""
+"""Progress of long steps, a bar or else a line on stderr every 15 s. It never touches results."""
 
 import os
 import sys

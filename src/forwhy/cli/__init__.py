@@ -260,8 +260,5 @@ def show_examination(found: Examination) -> None:
     """Writes several evaluations as one table each of texts, rankings, gain and grounding."""
     from forwhy.report import render_examined
 
-    show(
-        *render_examined(
-            found.examined, found.comparisons, found.bold, found.metrics, found.ranking, found.notes
-        )
-    )
+    compared = found.comparisons, found.bold, found.metrics, found.ranking
+    show(*render_examined(found.examined, *compared, found.notes))

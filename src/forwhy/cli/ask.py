@@ -21,7 +21,8 @@ from forwhy.opened import open as open_run
 
 if TYPE_CHECKING:
     from forwhy.explain.evidence import Explanation
-    from forwhy.recommend.base import Recommender
+    from forwhy.frames import Id
+    from forwhy.recommend.base import Given, Recommender
 
 Run = Annotated[Path, Argument(help="Run folder.")]
 User = Annotated[str | None, Option("--user", "-u", help="User id, as in your data.")]
@@ -145,10 +146,7 @@ def _said_changes(changed: Mapping[str, Any]) -> str:
 
 
 def recommendation(
-    recommender: Recommender,
-    user: str | int | None,
-    history: Sequence[str | int] | None,
-    **wanted: Any,  # noqa: ANN401 - as `Recommender.recommend`
+    recommender: Recommender, user: Id | None, history: Sequence[Id] | None, **wanted: Given
 ) -> dict[str, Any]:
     """A person's tokens (none where the run's system has no vocabulary) and top items as a document."""
     catalogue = recommender.catalogue

@@ -81,10 +81,9 @@ def _option(parameter: str) -> str:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """An option that stays None where it is not given; its text is read by the model."""
-    shown = (
-        "" if field.is_required() or field.default in (None, False, ()) else f" [default: {field.default}]"
-    )
-    about = " ".join((field.description or "").split()) + shown
+    about = " ".join((field.description or "").split())
+    if not (field.is_required() or field.default in (None, False, ())):
+        about += f" [default: {field.default}]"
     if field.annotation in (bool, bool | None):
         annotation: object = Annotated[bool | None, typer.Option(help=about)]
     else:

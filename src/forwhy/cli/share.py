@@ -38,9 +38,6 @@ def push(
     show(f"{hub.host()}/{name}")
 
 
-def export(
-    run: Run,
-    out: Annotated[Path, Option("--out", "-o", help="New folder to write.")],
-) -> None:
+def export(run: Run, out: Annotated[Path, Option("--out", "-o", help="New folder to write.")]) -> None:
     """Vectors and codes of users and items as parquet and .npy, with codebooks and words where there are such."""
     show(*(str(out / name) for name in export_run(RunFolder.open(run), out)))

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 Somebody = Annotated[str, Option("--user", "-u", help="User id, as in your data.")]
 
 
-def profile(
-    run: Run,
-    user: Somebody,
-    as_json: JsonFlag = False,
-) -> None:
+def profile(run: Run, user: Somebody, as_json: JsonFlag = False) -> None:
     """What kind of person somebody's tokens are, written from these alone."""
     explainer = RunFolder.open(run).explainer()
     (text,) = explainer.describe([user])
@@ -75,15 +71,15 @@ def vocabulary(
 ) -> None:
     """Words with their usage, gloss and nearest words."""
     words = RunFolder.open(run).vocabulary()
-    found = (
-        {"health": words.health(), "words": words.words.to_dicts()} if token is None else words.word(token)
-    )
-    if as_json:
-        emit(found)
-    elif token is None:
-        show(_health(words), *(_book(words, book, top) for book in words.codebooks))
+    if token is not None:
+        found = words.word(token)
+        emit(found) if as_json else show(
+            "\n".join(f"{key}: {_joined(value)}" for key, value in found.items())
+        )
+    elif as_json:
+        emit({"health": words.health(), "words": words.words.to_dicts()})
     else:
-        show("\n".join(f"{key}: {_joined(value)}" for key, value in found.items()))
+        show(_health(words), *(_book(words, book, top) for book in words.codebooks))
 
 
 def _health(words: Vocabulary) -> Table:

@@ -1,8 +1,4 @@
-"""A run from one TOML: the machinery. Which stages there are, and what they do, is each system's (`forwhy.systems`).
-
-`schema` reads recipes and tables of recipes, `runner` is a run on disk: which stages are done, skipped or copied, and
-how a killed run goes on.
-"""
+"""A run from one TOML: the machinery. Which stages there are, and what they do, is each system's (`forwhy.systems`)."""
 
 from forwhy.recipe.runner import RunFolder, StageReport, run, run_grid
 from forwhy.recipe.schema import Grid, default_recipe, load_grid, load_recipe, packaged_recipe

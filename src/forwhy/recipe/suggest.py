@@ -1,7 +1,7 @@
 """A recipe that fits a data set: each value with its reason, what it takes here, and what on more data. No torch here.
 
-The rules are few and come from measurements (docs/log.md, "Which recipe fits a small shop"); what they can't know, such
-as how alike people are, validation tells: every training stops by itself. The words are those of `suggest.toml`.
+The rules come from measurements (docs/log.md, "Which recipe fits a small shop"); what they can't know, validation
+tells: every training stops by itself. The words are those of `suggest.toml`.
 """
 
 from __future__ import annotations

@@ -36,10 +36,7 @@ BLOCK_SCORES = 1 << 22
 
 
 class Recommender(Shown, ABC):
-    """Scores the items of a catalogue for people and lists the best.
-
-    A method says how it scores after a history. Hot users' history is what they took in training; others bring theirs.
-    """
+    """Scores the items of a catalogue for people and lists the best; a method says how it scores after a history."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True)
     writes_lists: ClassVar[bool] = False
@@ -98,10 +95,7 @@ class Recommender(Shown, ABC):
         return self.scores_after(histories)[:, items]
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
-        """What carries the score of an internal item after a history; `user`: whose it is, None for a newcomer.
-
-        Here: what the score loses without each item that is read, left out wherever it stands in the history.
-        """
+        """What carries an internal item's score: here what it loses without each item read. No user: a newcomer's."""
 
         def score(histories: Histories) -> Scores:
             return self._scores_of_after(histories, np.array([item]))[:, 0]

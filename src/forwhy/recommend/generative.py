@@ -159,9 +159,8 @@ class GenerativeRecommender(Recommender, Saved):
         sequences = sequences or Sequences.from_dataset(dataset, graph)
         check_items(index, dataset.items)
         if not len(sequences.train.items):
-            raise UserError(
-                f"data set '{dataset.name}' has no training interactions, so there is nothing to learn from"
-            )
+            named = f"data set '{dataset.name}'"
+            raise UserError(f"{named} has no training interactions, so there is nothing to learn from")
         with kept_generators():
             seed_everything(config.seed)
             network, more = cls._begun(dataset, index, config, vectors)
@@ -262,13 +261,9 @@ class GenerativeRecommender(Recommender, Saved):
         weights = {name: value.detach().cpu().numpy() for name, value in self._weights().items()}
         what = f"Writes the codes of the next of {len(self.catalogue.items):,} items after"
         text = f"{what} {self._read_and_loaded()}{self._origin()}"
-        return Content(
-            config,
-            self.catalogue.tensors() | weights,
-            self.catalogue.tables(),
-            card(self.title, text, self.metrics, "generative-recommendation"),
-            {"index": self.index},
-        )
+        about = card(self.title, text, self.metrics, "generative-recommendation")
+        tensors, tables = self.catalogue.tensors() | weights, self.catalogue.tables()
+        return Content(config, tensors, tables, about, {"index": self.index})
 
     def _weights(self) -> Mapping[str, Tensor]:
         """Tensors by the names under which `_restored` reads them."""

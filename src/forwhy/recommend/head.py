@@ -48,9 +48,8 @@ class PlainHead:
         self.linear: nn.Module = model.get_output_embeddings()
         config = model.config.get_text_config()
         self.cap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.factor = float(getattr(config, "logit_scale", 1.0)) / float(
-            getattr(config, "logits_scaling", 1.0)
-        )
+        scale, share = (float(getattr(config, name, 1.0)) for name in ("logit_scale", "logits_scaling"))
+        self.factor = scale / share
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
         """Last hidden states [B, keep, D]."""
@@ -113,13 +112,10 @@ _SHAPES_CHANGE = {"dynamic", "longrope"}
 
 
 class LlamaHead(PlainHead):
-    """A plain head over a Llama, whose layers are passed through here; equal to rounding.
+    """A plain head over a Llama, whose layers are passed through here; equal to rounding. A TypeError for other models.
 
-    Linear layers that are more than their weights (adapters, parametrizations) are called as they are. While a hook
-    or another forward sits on a whole layer, and where gradients are wanted, the model itself is called.
-
-    Raises:
-        TypeError: the model is no Llama.
+    Linear layers that are more than their weights (adapters, parametrizations) are called as they are. While a hook or
+    another forward sits on a whole layer, and where gradients are wanted, the model itself is called.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:

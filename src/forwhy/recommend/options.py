@@ -40,26 +40,17 @@ class GenerativeOptions(TrainingOptions):
         return self.softmax if self.normalise == "auto" else self.normalise
 
 
+# Sizes: Rajput et al. 2023, section 4. Training: LETTER's released code.
+TIGER_SIZES = {"layers": 4, "dims": 128, "heads": 6, "head_dims": 64, "feedforward": 1024, "dropout": 0.1}
+TIGER_LOOP = {"epochs": 200, "patience": 20, "learning_rate": 5e-4, "batch_size": 512}
+
+
 class TigerConfig(GenerativeOptions):
     """How the encoder and the decoder learn to recommend, and how they are asked."""
 
     presets: ClassVar[Presets] = {
         "forwhy": {},
-        # Sizes: Rajput et al. 2023, section 4. Training: LETTER's released code.
-        "paper": {
-            "layers": 4,
-            "dims": 128,
-            "heads": 6,
-            "head_dims": 64,
-            "feedforward": 1024,
-            "dropout": 0.1,
-            "softmax": "vocab",
-            "targets": 0,
-            "epochs": 200,
-            "patience": 20,
-            "learning_rate": 5e-4,
-            "batch_size": 512,
-        },
+        "paper": {**TIGER_SIZES, **TIGER_LOOP, "softmax": "vocab", "targets": 0},
     }
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper`: the published sizes."""

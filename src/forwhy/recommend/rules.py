@@ -29,8 +29,7 @@ Listed = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Rules:
     """Which items may be listed and what is added to their scores, before a list is cut to its length.
 
-    A bonus is added, in units of the score, and no factor: scores are inner products or log-probabilities, which may be
-    below zero, where a factor would lower what it should lift.
+    A bonus is added and no factor: scores may be below zero, where a factor would lower what it should lift.
     """
 
     open_I: NDArray[np.bool_]
@@ -42,13 +41,9 @@ class Rules:
     def of(cls, items: Ids, exclude: Any = None, only: Any = None, boost: Any = None) -> Self | None:  # noqa: ANN401
         """Rules as people give them; None without any.
 
-        Args:
-            items: The catalogue's ids.
-            exclude: Items that no list holds, such as unavailable ones: ids, a frame with `item_id`, or the `Path` of a
-                CSV, TSV, JSONL or parquet file of such.
-            only: The only items that a list may hold, given alike.
-            boost: Item -> what is added to its score, below zero to lower it; or a frame or file with `item_id` and
-                `boost`.
+        `exclude`: items that no list holds, such as unavailable ones: ids, a frame with `item_id`, or the `Path` of a
+        CSV, TSV, JSONL or parquet file of such. `only`: the only ones that it may hold, given alike. `boost`: item ->
+        what is added to its score, below zero to lower it; or a frame or file with `item_id` and `boost`.
 
         Raises:
             UserError: An unknown id or a bonus that is no number, with its file and row; no item is left.

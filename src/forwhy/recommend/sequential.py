@@ -28,6 +28,7 @@ from forwhy.training.loop import train
 log = logging.getLogger(__name__)
 
 
+Metrics = Mapping[str, Any] | None
 Batch = tuple[Tensor, Tensor]
 """One step's pieces of histories: items [B, L + 1], padded behind, and how many there are of each [B], at least 2."""
 
@@ -94,7 +95,7 @@ class NextItemRecommender(Recommender, Saved):
         catalogue: Catalogue,
         network: NextItemNetwork,
         config: SequentialOptions,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Metrics = None,
     ) -> None:
         """`metrics`: of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
         super().__init__(catalogue)
@@ -153,12 +154,9 @@ class NextItemRecommender(Recommender, Saved):
         """Weights, options, and what was taken in training."""
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
-        return Content(
-            {"options": self.config.model_dump(mode="json"), "metrics": self.metrics},
-            self.catalogue.tensors() | weights,
-            self.catalogue.tables(),
-            card(self.config.network, text, self.metrics, "sequential"),
-        )
+        about = card(self.config.network, text, self.metrics, "sequential")
+        config = {"options": self.config.model_dump(mode="json"), "metrics": self.metrics}
+        return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about)
 
     @classmethod
     def restore(cls, stored: Artifact, **where: Any) -> NextItemRecommender:  # noqa: ANN401

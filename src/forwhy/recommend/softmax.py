@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+Context = Any
+"""Where autograd keeps tensors."""
 CHUNK_LOGITS = 1 << 20
 """Logits held at once (4 bytes each): 4 MiB, so that a chunk stays in a core's cache from product to gradient."""
 
@@ -40,7 +42,7 @@ class _CrossEntropy(Function):
 
     @staticmethod
     def forward(  # noqa: PLR0913 (what autograd's functions get is positional)
-        context: Any,  # noqa: ANN401
+        context: Context,
         states: Tensor,
         table: Tensor,
         targets: Tensor,
@@ -48,11 +50,8 @@ class _CrossEntropy(Function):
         items: Tensor,
         gains: Tensor,
     ) -> Tensor:
-        to_states, to_table, to_gains = (
-            torch.empty_like(states),
-            torch.zeros_like(table),
-            torch.empty_like(gains),
-        )
+        to_states, to_gains = torch.empty_like(states), torch.empty_like(gains)
+        to_table = torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
         size = max(1, CHUNK_LOGITS // len(table))
         # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
@@ -71,12 +70,8 @@ class _CrossEntropy(Function):
         return (total / count).to(states.dtype)
 
     @staticmethod
-    def backward(
-        context: Any,  # noqa: ANN401
-        *gradients: Tensor,
-    ) -> tuple[Tensor, Tensor, None, None, None, Tensor]:
+    def backward(context: Context, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None, Tensor]:
         to_states, to_table, to_gains = context.saved_tensors
-        scale = gradients[0]
         return scale * to_states, scale * to_table, None, None, None, scale * to_gains
 
 
@@ -87,9 +82,8 @@ def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tens
     top_C1 = logits_CI.amax(1, keepdim=True)
     weights_CI = logits_CI.sub_(top_C1).exp_()
     sums_C1 = weights_CI.sum(1, keepdim=True)
-    loss = (
-        (top_C1 + sums_C1.log()).double().sum() - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
-    )
+    all_ = (top_C1 + sums_C1.log()).double().sum()
+    loss = all_ - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
     weights_CI.scatter_add_(1, targets_C[:, None], (smoothing - 1) * sums_C1)
     if smoothing:
         weights_CI.sub_(sums_C1 * (smoothing / logits_CI.shape[1]))

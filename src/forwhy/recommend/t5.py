@@ -21,6 +21,8 @@ BUCKETS, FARTHEST = 32, 128
 """Distances told apart, and the one from which on all are alike (T5's)."""
 
 KeyValue = tuple[Tensor, Tensor]
+Pairs = Sequence[KeyValue]
+Pair = KeyValue | None
 
 
 Encoded = tuple[list[KeyValue], Tensor | None]
@@ -53,8 +55,8 @@ class Stack(nn.Module):
         self,
         states_BTD: Tensor,
         bias: Tensor,
-        written: Sequence[KeyValue] = (),
-        read: Sequence[KeyValue] = (),
+        written: Pairs = (),
+        read: Pairs = (),
         unread: Tensor | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """New states, and each block's keys and values after those of `written`; `read`, `unread`: as of `Encoded`."""
@@ -80,12 +82,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        bias: Tensor,
-        before: KeyValue | None,
-        read: KeyValue | None,
-        unread: Tensor | None,
+        self, x_BTD: Tensor, bias: Tensor, before: Pair, read: Pair, unread: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
         """New states, and keys and values of all tokens so far."""
         normed_BTD = self.own_norm(x_BTD)

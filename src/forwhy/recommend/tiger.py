@@ -20,18 +20,12 @@ from torch.nn import functional as F
 from forwhy.artifact import Artifact
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
+from forwhy.recommend import generative
 from forwhy.recommend.base import Ints
 from forwhy.recommend.causal import ReadPrompts, TreeReader
-from forwhy.recommend.generative import (
-    GenerativeNetwork,
-    GenerativeRecommender,
-    GenerativeTask,
-    IndexTokens,
-    Vectors,
-    decayed_adamw,
-)
+from forwhy.recommend.generative import GenerativeNetwork, GenerativeRecommender, GenerativeTask, Vectors
 from forwhy.recommend.options import TigerConfig
-from forwhy.recommend.t5 import Encoded, KeyValue, Stack
+from forwhy.recommend.t5 import Encoded, KeyValue, Pairs, Stack
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.engine import Epoch, batches_of
 from forwhy.vocabulary.index import ItemIndex
@@ -70,7 +64,7 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
     def __init__(self, index: ItemIndex, config: TigerConfig) -> None:
         """Random weights from torch's generator, spread as T5's."""
         super().__init__()
-        self.tokens, self.config = IndexTokens.of(index, BEGIN + 1, (BEGIN,)), config
+        self.tokens, self.config = generative.IndexTokens.of(index, BEGIN + 1, (BEGIN,)), config
         self.vocabulary = BEGIN + 1 + self.tokens.count
         self.table = nn.Embedding(self.vocabulary, config.dims)
         self.encoder, self.decoder = Stack(config, reads=True), Stack(config, reads=False)
@@ -99,12 +93,7 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
         return [block.cross.pair(states_BSD) for block in self.decoder.blocks], unread
 
     def write(
-        self,
-        encoded: Encoded,
-        ids_BT: Tensor,
-        places_n: Tensor,
-        seen_BTn: Tensor,
-        written: Sequence[KeyValue] = (),
+        self, encoded: Encoded, ids_BT: Tensor, places_n: Tensor, seen_BTn: Tensor, written: Pairs = ()
     ) -> tuple[Tensor, list[KeyValue]]:
         """States [B, T, D] that predict what follows each new token, and keys and values of all tokens so far.
 
@@ -154,9 +143,8 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
         prompts.places_n = torch.cat([prompts.places_n, depths_T + 1])
         begin_BT1 = seen_BTn.new_ones(*seen_BTn.shape[:2], 1)
         seen_BTn = torch.cat([begin_BT1, seen_BTn], dim=2)
-        states_BTD, prompts.written = self.write(
-            prompts.encoded, ids_BT, prompts.places_n, seen_BTn, prompts.written
-        )
+        given = prompts.encoded, ids_BT, prompts.places_n, seen_BTn, prompts.written
+        states_BTD, prompts.written = self.write(*given)
         return states_BTD
 
 
@@ -198,7 +186,7 @@ class TigerTask(GenerativeTask[Batch]):
         """AdamW; weight decay on matrices but those of tokens and distances."""
         network, config = self.network, self.config
         tables = [part.weight for part in (network.table, network.encoder.bias, network.decoder.bias)]
-        return decayed_adamw(network, tables, config.learning_rate, config.weight_decay)
+        return generative.decayed_adamw(network, tables, config.learning_rate, config.weight_decay)
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """Every training target once, or the epoch's draw of each history's."""

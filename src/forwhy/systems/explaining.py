@@ -50,11 +50,7 @@ EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
 
 
 class EvaluationConfig(Options):
-    """What is measured on held-out pairs.
-
-    Cost: four NLL passes over `pairs`, `generate` generated texts, and vectors of some thousand short statements and
-    profiles, once for a data set.
-    """
+    """What is measured on held-out pairs; four NLL passes over `pairs`, and `generate` generated texts."""
 
     pairs: PositiveInt = 300
     """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""

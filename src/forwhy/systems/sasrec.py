@@ -87,13 +87,10 @@ class _Block(Network):
 
     def _attend(self, x_BLD: Tensor) -> Tensor:
         batch, length, dims = x_BLD.shape
-        queries, keys, values = (
-            self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        rate = self.rate if self.training else 0.0
-        mixed = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, dropout_p=rate, is_causal=True
-        )
+        split = self.qkv(x_BLD).view(batch, length, 3, self.heads, dims // self.heads).permute(2, 0, 3, 1, 4)
+        (queries, keys, values), rate = split, self.rate if self.training else 0.0
+        attention = torch.nn.functional.scaled_dot_product_attention
+        mixed = attention(queries, keys, values, dropout_p=rate, is_causal=True)
         joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dims))
         return joined
 

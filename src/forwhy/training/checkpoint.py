@@ -1,7 +1,4 @@
-"""The state of a training as one safetensors file: tensors by prefix, everything else as JSON in its header.
-
-One file, so that one rename replaces it: a kill leaves the old state or the new one, never a mixture.
-"""
+"""The state of a training as one safetensors file, replaced by one rename: tensors, and the rest as JSON in its head."""
 
 import json
 import os

@@ -30,9 +30,8 @@ Rows = NDArray[np.int64]
 class Task(ABC, Generic[Batch]):
     """A model to train, its batches, loss and evaluation.
 
-    To be resumable to the bit, whatever changes during training lives in ``module`` (parameters and buffers),
-    in the optimiser, or in the global torch, numpy and python generators; ``batches`` depends on nothing but
-    the epoch (and the task's own seed).
+    To be resumable to the bit, whatever changes during training lives in ``module`` (parameters and buffers), in the
+    optimiser, or in the global generators; ``batches`` depends on nothing but the epoch (and the task's own seed).
     """
 
     module: nn.Module
@@ -172,11 +171,7 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 class Engine:
-    """Forward, backward and update of one process among `world`.
-
-    A single process in full precision is plain torch; anything else goes through accelerate, which costs some 0.3 ms
-    per step. Both compute the same bits.
-    """
+    """Forward, backward and update of one process among `world`: plain torch, or accelerate, which gives the same bits."""
 
     def __init__(
         self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device

@@ -1,8 +1,4 @@
-"""The training loop.
-
-Position, generators, optimiser and best state are saved together, so a killed run continues to the very
-state it would have reached.
-"""
+"""The training loop: position, generators, optimiser and best state are saved together, so a kill loses nothing."""
 
 import json
 import logging

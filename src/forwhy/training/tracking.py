@@ -1,7 +1,4 @@
-"""Trackers follow metrics.jsonl: each row that is written there also goes to TensorBoard, MLflow, trackio or wandb.
-
-One that fails is told of once and left alone: a training is worth more than its curve.
-"""
+"""Trackers follow metrics.jsonl: TensorBoard, MLflow, trackio or wandb; of one that fails nothing more is asked."""
 
 from __future__ import annotations
 
@@ -105,6 +102,5 @@ class Tracked:
             return None if self.failed else action()
         except Exception as error:  # whatever a tracker raises
             self.failed = True
-            log.warning(
-                "%s failed (%s: %s); the run goes on without it", self.name, type(error).__name__, error
-            )
+            kind = type(error).__name__
+            log.warning("%s failed (%s: %s); the run goes on without it", self.name, kind, error)

@@ -1,10 +1,9 @@
 """LLM-BS's language model under training: packed histories, text examples, and what CON's state says of an item.
 
 All prefixes of a history are learnt in one pass, with the loss that they have one by one. A history is one row: the
-prompt, then the codes of its items. Under causal attention the states that predict item i's codes have read what a row
-of their own would hold, the prompt and the items before i, at the same positions. Beyond the window that fails: item
-i's row would begin later. Those targets get rows of the last window + 1 items, `stride` targets each; with stride 1
-every target has its full window.
+prompt, then the codes of its items; the states that predict item i's codes have read what a row of their own would
+hold, at the same positions. Beyond the window that fails: item i's row would begin later. Those targets get rows of
+the last window + 1 items, `stride` targets each; with stride 1 every target has its full window.
 
 CON tokens stand behind the longest row of a batch, one per target: each sees the prompt and all codes up to its
 target's, and is seen by nobody, at the position behind these codes.
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -156,9 +154,8 @@ class Contrast(nn.Module):
         for source in self.weights:
             table = vectors[source]
             if len(table) != items:
-                raise UserError(
-                    f"contrast: {len(table):,} {source} vectors for {items:,} items; give one row per item"
-                )
+                found = f"{len(table):,} {source} vectors for {items:,} items"
+                raise UserError(f"contrast: {found}; give one row per item")
             if not np.isfinite(table).all():
                 item = int(np.argwhere(~np.isfinite(table))[0, 0])
                 raise UserError(
@@ -205,11 +202,7 @@ class LlmBsNetwork(GenerativeNetwork):
     tokens: Tokens
 
     def __init__(
-        self,
-        lm: PreTrainedModel,
-        tokens: Tokens,
-        softmax: Literal["level", "vocab"],
-        contrast: Contrast | None = None,
+        self, lm: PreTrainedModel, tokens: Tokens, softmax: str, contrast: Contrast | None = None
     ) -> None:
         """`contrast`: what reads CON, if anything does. Refuses a model without beams or a linear head."""
         super().__init__()
@@ -249,8 +242,7 @@ class LlmBsNetwork(GenerativeNetwork):
         levels = len(self.tokens.levels)
         first, places = len(self.tokens.prompt) - 1, packed.items_BI.shape[1] * levels
         # The state before each code, whichever token it stands at: the prompt's last or the code before.
-        before = states_BTD[:, first : first + places]
-        targets_BI = packed.targets_BI
+        before, targets_BI = states_BTD[:, first : first + places], packed.targets_BI
         states_NLD = before.reshape(len(before), -1, levels, before.shape[2])[targets_BI]
         codes_NL = self.tokens.items_NL.to(states_BTD.device)[packed.items_BI[targets_BI]]
         return self._summed(states_NLD.flatten(0, 1), codes_NL.flatten()), codes_NL.numel()

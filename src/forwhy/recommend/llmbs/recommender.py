@@ -160,9 +160,8 @@ class LlmBsRecommender(GenerativeRecommender):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokens = read_tokens(tokenizer, index, config.spoken_instruction)
         shape = dict(stored.config["model"])
-        lm = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(shape.pop("model_type"), **shape), dtype=torch.float32
-        )
+        known = AutoConfig.for_model(shape.pop("model_type"), **shape)
+        lm = AutoModelForCausalLM.from_config(known, dtype=torch.float32)
         absent, unknown = lm.load_state_dict(_tensors(stored, "network."), strict=False)
         # An embedding that is also the head has two names and was saved once.
         if unknown or len(absent) > lm.config.tie_word_embeddings:
@@ -195,9 +194,8 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         loaded.model.requires_grad_(True)
         tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
         extend(loaded.model, tokens, config.seed)
-        packaged = PACKAGED.get(loaded.source.id)
         base = {"id": loaded.source.id, "revision": loaded.source.revision}
-        if packaged:
+        if packaged := PACKAGED.get(loaded.source.id):
             base["licence"] = packaged.licence
         return loaded.model, tokens, loaded.tokenizer, base
     tokens, tokenizer = bare_tokens(index), None

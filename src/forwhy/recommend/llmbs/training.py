@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,12 +57,8 @@ class Annealing(nn.Module):
         lm.requires_grad_(False)
         names = {name.rpartition(".")[2] for name, _ in lm.named_modules()}
         targets = [name for name in PARTS if name in names]
-        lora = LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,  # type: ignore[arg-type]
-            lora_dropout=config.dropout,
-            target_modules=targets or "all-linear",
-        )
+        sizes: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
+        lora = LoraConfig(**sizes, target_modules=targets or "all-linear")
         inject_adapter_in_model(lora, lm, adapter_name="annealing")
         self._tables = _own_rows(lm, tokens)
         self._layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
