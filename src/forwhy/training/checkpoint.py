@@ -1,4 +1,4 @@
-"""The state of a training as one safetensors file, replaced by one rename: tensors, and the rest as JSON in its head."""
+"""The state of a training as one safetensors file, replaced by one rename: tensors, and the rest as JSON."""
 
 import json
 import os

@@ -171,7 +171,7 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 class Engine:
-    """Forward, backward and update of one process among `world`: plain torch, or accelerate, which gives the same bits."""
+    """Forward, backward and update of one process among `world`: plain torch, or accelerate with the same bits."""
 
     def __init__(
         self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
