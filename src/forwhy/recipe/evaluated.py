@@ -57,8 +57,9 @@ class Request(Options):
     @field_validator("metrics", mode="before")
     @classmethod
     def _by_commas(cls, given: object) -> object:
-        names = given.split(",") if isinstance(given, str) else ()
-        return [name.strip() for name in names if name.strip()] if isinstance(given, str) else given
+        if not isinstance(given, str):
+            return given
+        return [name.strip() for name in given.split(",") if name.strip()]
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
