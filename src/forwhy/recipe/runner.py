@@ -180,10 +180,11 @@ class RunFolder(Run):
     def _is_run(self) -> bool:
         return (self.path / "recipe.toml").is_file()
 
-    def enter(self, stage: str, inputs: str) -> None:
+    def enter(self, stage: str, inputs: str) -> Path:
         """Makes the working folder of a stage with these inputs and works there."""
         self.work = self._work(stage, inputs)
         self.work.mkdir(parents=True, exist_ok=True)
+        return self.work
 
     def clear_work(self, stage: str, inputs: str) -> None:
         """Removes the working folder of a finished stage."""
