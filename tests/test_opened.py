@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,32 @@ def test_artifacts_are_found_in_the_run(tiny_run: Path, tiny_town: Dataset) -> N
     pair = tiny_town.external(tiny_town.pairs("train").select([0]))[0]
     explainer = forwhy.BeatExplainer.from_pretrained(tiny_run)
     assert explainer.explain(pair) == forwhy.open(tiny_run).explain(pair)
+
+
+def test_lists_for_people_hold_nothing_that_they_took_in_any_split(popular: OpenRun, tmp_path: Path) -> None:
+    """The held-out purchases of everybody; where the data set is gone those of training alone."""
+    town = Dataset.load(popular.folder.recipe.data.path)
+    bought = town.tables["interactions"].select("user_id", "item_id")
+    assert set(town.tables["interactions"]["split"]) == {"train", "valid", "test"}
+    users = popular.recommender.served()
+    everything = popular.recommend(users, k=10**6)
+    assert everything.join(bought, on=["user_id", "item_id"]).height == 0
+    popular.recommend_all(tmp_path / "all.parquet", k=10**6)
+    assert pl.read_parquet(tmp_path / "all.parquet").equals(everything)
+    seen = popular.recommend(users, k=10**6, filter_seen=False)
+    assert seen.join(bought, on=["user_id", "item_id"], how="semi").height == bought.unique().height
+    person, item = bought.row(-1)
+    assert item not in popular.recommend(person, 10**6, history=[bought["item_id"][0]])["item_id"].to_list()
+    assert item in popular.recommend(history=[bought["item_id"][0]], k=10**6)["item_id"].to_list()
+
+
+def test_without_its_data_set_a_run_hides_what_it_learned_from(
+    tiny_run: Path, opened: OpenRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(opened.folder.recipe.data.path, str(tmp_path / "gone")))
+    moved = forwhy.open(tmp_path / "run")
+    users = moved.recommender.served()
+    assert "lists leave out only what people took in training" in caplog.text
+    assert moved.recommend(users, k=10**6).height > opened.recommend(users, k=10**6).height

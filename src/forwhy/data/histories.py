@@ -276,6 +276,13 @@ class Catalogue(Shown):
         offsets = np.searchsorted(self.taken[:, 0], np.arange(len(self.users) + 1))
         return Histories(np.ascontiguousarray(self.taken[:, 1]), offsets)
 
+    def histories_in(self, pairs: pl.DataFrame) -> Histories:
+        """[users] what each took of a table with user_id and item_id, by users and items that are known here."""
+        users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
+        known = np.flatnonzero((users >= 0) & (items >= 0))
+        known = known[np.argsort(users[known], kind="stable")]
+        return Histories(items[known], _offsets(np.bincount(users[known], minlength=len(self.users))))
+
     @cached_property
     def has_history(self) -> dict[str, NDArray[np.bool_]]:
         """Side -> [n] whether each user or item has training interactions."""

@@ -122,8 +122,13 @@ class RunFolder(Run):
         return self.explainer() if self.recipe.explains(self) else self.recipe.plain_reasons(self)
 
     def recommender(self) -> Recommender:
-        """What lists items for people."""
-        return self.recipe.load_recommender(self)
+        """What lists items for people: none that its data set says they took, in any split, while that is at hand."""
+        found = self.recipe.load_recommender(self)
+        try:
+            found.held_out = found.catalogue.histories_in(self.dataset().tables["interactions"])
+        except UserError as error:
+            log.warning("%s; lists leave out only what people took in training", error)
+        return found
 
     def evaluation(self) -> dict[str, Any]:
         """The evaluation document."""

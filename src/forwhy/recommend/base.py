@@ -47,6 +47,8 @@ class Recommender(Shown, ABC):
     """What a shop wants of the lists, see `under`; scores know nothing of it."""
     window: int | None = None
     """Items of a history that are read in order, the latest ones; None: order says nothing to it."""
+    held_out: Histories | None = None
+    """What each user took beside training, which `filter_seen` hides too; a run fills it, evaluation never asks."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
@@ -135,10 +137,10 @@ class Recommender(Shown, ABC):
 
         `users`: ids, also of a frame's `user_id`. `history`: item ids of one person, used instead of what training
         knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or beside a
-        history (`newcomer_of`). `filter_seen` leaves out training items and the history. `without`: words of these
-        people that count as none; `swap`: words that count as another one of their book. `exclude`, `only`, `boost`:
-        as of `Rules.of`, before a list is cut to `k`. Best first; equal scores in catalogue order. Cost: a pass over
-        the catalogue per person.
+        history (`newcomer_of`). `filter_seen` leaves out training items, the history and, of a run, held-out items.
+        `without`: words of these people that count as none; `swap`: words that count as another one of their book.
+        `exclude`, `only`, `boost`: as of `Rules.of`, before a list is cut to `k`. Best first; equal scores in catalogue
+        order. Cost: a pass over the catalogue per person.
 
         Raises:
             UserError: unknown id, a user this recommender can't serve, nobody named, k below 1, a word that they lack.
@@ -157,7 +159,7 @@ class Recommender(Shown, ABC):
         if taken is not None:
             return asked._recommend_after(taken, users or [], k, filter_seen)
         numbers = self._users(users)
-        hidden = [self.catalogue.histories[int(number)] for number in numbers] if filter_seen else None
+        hidden = [self._taken_by(number) for number in numbers.tolist()] if filter_seen else None
         return asked._table(numbers.tolist(), asked.lists(numbers, k, hidden))
 
     def _recommend_after(
@@ -173,7 +175,7 @@ class Recommender(Shown, ABC):
         if not (len(items) or self.capabilities.cold or self.newcomer):
             raise UserError("the history is empty: give at least one item id")
         numbers = [self.catalogue.users.index(user) for user in users]
-        hidden = np.concatenate([items, *(self.catalogue.histories[number] for number in numbers)])
+        hidden = np.concatenate([items, *map(self._taken_by, numbers)])
         lists = self.lists_after(Histories.of([items]), k, [hidden] if filter_seen else None)
         return self._table(numbers or [None], lists)
 
@@ -253,6 +255,10 @@ class Recommender(Shown, ABC):
         raise _reads_no("things: name an item")
 
     # --- how it is answered
+
+    def _taken_by(self, user: int) -> Ints:
+        known = [self.catalogue.histories, *([] if self.held_out is None else [self.held_out])]
+        return np.concatenate([histories[user] for histories in known])
 
     def _users(self, users: Given) -> Ints:
         if users is None:

@@ -85,7 +85,7 @@ class BehaviourRecommender(Recommender):
 
     def _with(self, words: Vocabulary) -> Self:
         changed = type(self)(words)
-        changed.newcomer, changed.rules = self.newcomer, self.rules
+        changed.newcomer, changed.rules, changed.held_out = self.newcomer, self.rules, self.held_out
         return changed
 
     @cached_property
