@@ -17,7 +17,41 @@ from forwhy.errors import UserError
             "user_id=customer_id item_id=sku timestamp=bought_at",
         ),
         ("interactions", "customerId,productId,order_id", "user_id=customerId item_id=productId"),
-        ("interactions", "Kunden-Nr,Artikelnummer,Datum", "user_id=Kunden-Nr timestamp=Datum"),
+        (
+            "interactions",
+            "Kunden-Nr,Artikelnummer,Datum",
+            "user_id=Kunden-Nr item_id=Artikelnummer timestamp=Datum",
+        ),
+        (
+            "interactions",
+            "Kundennummer;Artikel-Nr;Bestelldatum",
+            "user_id=Kundennummer item_id=Artikel-Nr timestamp=Bestelldatum",
+        ),
+        (
+            "interactions",
+            "Kd.-Nr.;Art.-Nr.;Zeitpunkt",
+            "user_id=Kd.-Nr. item_id=Art.-Nr. timestamp=Zeitpunkt",
+        ),
+        (
+            "reviews",
+            "Käufer;ArtikelNr;Meinung;Sterne",
+            "user_id=Käufer item_id=ArtikelNr text=Meinung rating=Sterne",
+        ),
+        (
+            "interactions",
+            "N° client;Réf. produit;Date d'achat",
+            "user_id=N° client;item_id=Réf. produit;timestamp=Date d'achat",
+        ),
+        (
+            "interactions",
+            "Número de cliente;Código artículo;Fecha compra",
+            "user_id=Número de cliente;item_id=Código artículo;timestamp=Fecha compra",
+        ),
+        (
+            "items",
+            "Artikelcode;Artikelbezeichnung;Warengruppe",
+            "item_id=Artikelcode title=Artikelbezeichnung categories=Warengruppe",
+        ),
         ("interactions", "userid,user,item_id,sku", "user_id=userid item_id=item_id"),
         ("interactions", "id,customer_name,sku", "item_id=sku"),
         (
@@ -39,8 +73,8 @@ from forwhy.errors import UserError
     ],
 )
 def test_names(table: str, columns: str, found: str) -> None:
-    wanted = dict(pair.split("=") for pair in found.split())
-    assert guess(table, "f", columns.split(","), {}, {}) == wanted
+    wanted = dict(pair.split("=") for pair in (found.split(";") if ";" in found else found.split()))
+    assert guess(table, "f", columns.split(";" if ";" in columns else ","), {}, {}) == wanted
 
 
 def test_two_that_fit_are_refused_unless_another_table_or_the_caller_decides() -> None:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources import import_tables
+from forwhy.data.sources import import_tables, rows
 from forwhy.errors import UserError
 from shop_files import write_shop
 
@@ -44,6 +44,24 @@ def test_every_format_reads_the_same(tmp_path: Path) -> None:
         ]
         == 0
     )
+
+
+def test_how_numbers_are_written_is_decided_for_a_whole_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "AT_ONCE", 2)
+    days = ("03/04/2024", "05/06/2024", "07/08/2024", "25/12/2024")
+    ratings = ("1,250", "2,500", "4,5", "3")
+    table = "\n".join(
+        f"a;i{k};{rating};{day}" for k, (rating, day) in enumerate(zip(ratings, days, strict=True))
+    )
+    paths = write(tmp_path, interactions_csv=f"user_id;item_id;rating;date\n{table}\n")
+    found = import_tables(paths["interactions"]).table("interactions")
+    assert found["rating"].to_list() == [1.25, 2.5, 4.5, 3.0]
+    assert found["timestamp"].to_list()[0] == 1712102400
+    paths = write(tmp_path, interactions_csv=f"user_id;item_id;rating;date\n{table}\nb;i1;4.5;25/12/2024\n")
+    with pytest.raises(UserError, match=r"row 5, column 'rating': '4\.5' is not a number"):
+        import_tables(paths["interactions"])
 
 
 def test_without_a_split_everybody_keeps_a_training_row(tmp_path: Path) -> None:

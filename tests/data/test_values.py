@@ -53,10 +53,19 @@ def test_numbers_of_seconds_milliseconds_and_days() -> None:
         read("soon")
 
 
+def test_days_as_excel_counts_them_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert read("45505", None, "45505.5") == [1722470400, None, 1722513600]
+    assert "x: numbers like 45505 are read as days since 1899-12-30" in caplog.text
+    assert seconds(pl.Series([45505]), date_format(pl.Series([45505]), "x")).to_list() == [1722470400]
+    assert read("45505", "5") == [45505, 5], "then they are seconds"
+
+
 def test_commas() -> None:
     def of(*values: str) -> list[float | None]:
         return numbers(pl.Series(values)).to_list()
 
     assert of("4,5", "5", " 1.299,00", "1,234") == [4.5, 5.0, 1299.0, 1.234]
+    assert of("4,5", "-4,5", "4.5", ",5") == [4.5, -4.5, None, 0.5], "no 45"
     assert of("1,234", "1,500.5", "-3") == [1234.0, 1500.5, -3.0]
     assert of("€ 5", "") == [None, None]

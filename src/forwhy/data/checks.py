@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
-from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Side
+from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Kind, Side
 from forwhy.data.bad_rows import BadRow, BadRows, short
 from forwhy.data.values import date_format, numbers, seconds
 from forwhy.errors import UserError
@@ -116,10 +116,13 @@ def _whole(table: RawTable) -> RawTable:
     return typed(table)
 
 
-def typed(table: RawTable) -> RawTable:
-    """The table with our column types; a row with a value that does not fit is bad."""
+COUNTED: tuple[Kind, ...] = ("integer", "number")
+
+
+def typed(table: RawTable, kinds: Collection[Kind] = get_args(Kind)) -> RawTable:
+    """The table with our column types, of these kinds; a row with a value that does not fit is bad."""
     for column in TABLES[table.name]:
-        if column.name in table.frame.columns:
+        if column.name in table.frame.columns and column.kind in kinds:
             table = _typed_column(table, column)
     return table
 
@@ -128,7 +131,7 @@ def _typed_column(table: RawTable, column: Column) -> RawTable:
     name = column.name
     if column.kind in ("user", "item", "entity"):
         return with_ids(table, name)
-    if column.kind in ("integer", "number"):
+    if column.kind in COUNTED:
         return _with_numbers(table, column)
     table = table.with_column(as_text(table.frame[name]), name)
     if column.filled:
@@ -182,7 +185,9 @@ def _with_numbers(table: RawTable, column: Column) -> RawTable:
         table = table.with_column(table.frame[name].fill_nan(None), name)  # pandas' empty value
     values = table.frame[name]
     if name == "timestamp":
-        form = date_format(values, table.place(0, name), table.days)
+        form = table.days
+        if values.dtype == pl.String:
+            form = date_format(values, table.place(0, name), form)
         found, what = seconds(values, form), "a time like the first ones"
     else:
         found, what = numbers(values), "a number"

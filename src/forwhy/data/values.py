@@ -1,8 +1,12 @@
 """Numbers and times as shops write them: `4,5`, `1.299,00`, `05.01.2024 10:00`, seconds or milliseconds."""
 
+import logging
+
 import polars as pl
 
 from forwhy.errors import UserError
+
+log = logging.getLogger(__name__)
 
 DATES = (
     "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y",
@@ -17,32 +21,47 @@ DAY_AS_NUMBER = r"^\s*(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\s*$
 MILLISECONDS = 100_000_000_000
 """Times from here on are milliseconds: seconds since 1970 would be a date after the year 5138."""
 DAY = 86_400
+EXCEL, EXCEL_DAYS, EXCEL_1970 = "Excel's days", (20_000, 80_000), 25_569
+"""The form of days since 1899-12-30, those that are taken for such (1954 to 2119), and that of 1970-01-01."""
+COMMA = r"^[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)?(?:,\d*)?$"
+"""A number in a column of decimal commas: points only mark thousands."""
 
 
 def numbers(values: pl.Series) -> pl.Series:
-    """A column as numbers, null where it holds none; a decimal comma and marks between thousands are understood."""
+    """A whole column as numbers, null where it holds none; decimal commas and marks of thousands are understood."""
     if values.dtype != pl.String:
         return values.cast(pl.Float64, strict=False)
     plain = values.str.strip_chars()
     if plain.str.contains(",", literal=True).any():
         # 1,234 alone could be either; a column with 4,5 or 12,50 in it has decimal commas.
         comma = plain.str.contains(r"^-?[\d.]*\d,(?:\d{1,2}|\d{4,})$").any()
+        if comma:
+            plain = pl.select(pl.when(plain.str.contains(COMMA)).then(plain)).to_series()
         plain = plain.str.replace_all("." if comma else ",", "", literal=True)
         plain = plain.str.replace(",", ".", literal=True)
     return plain.cast(pl.Float64, strict=False)
 
 
 def date_format(values: pl.Series, column: str, given: str | None = None) -> str | None:
-    """How the days of a column are written; None for numbers of seconds or milliseconds.
+    """How the days of a whole column are written; None for times, and for numbers of seconds or milliseconds.
 
     Raises:
         UserError: day and month could be either, or no way of `DATES` fits; names `column` and a remedy.
     """
-    if values.dtype != pl.String or given:
+    if given or not (values.dtype == pl.String or values.dtype.is_numeric()):
         return given
     known = values.drop_nulls()
-    if not known.str.contains(DAY_AS_NUMBER).all() and known.cast(pl.Float64, strict=False).null_count() == 0:
+    counted = known.cast(pl.Float64, strict=False)
+    if len(known) and counted.is_between(*EXCEL_DAYS).fill_null(False).all():
+        log.info(
+            "%s: numbers like %s are read as days since 1899-12-30, as Excel counts them", column, known[0]
+        )
+        return EXCEL
+    if values.dtype != pl.String:
         return None
+    if not known.str.contains(DAY_AS_NUMBER).all() and counted.null_count() == 0:
+        return None
+    known = known.str.replace(TIME_OF_DAY, "").unique(maintain_order=True)
     read = {form: _days(known, form) for form in DATES}
     best = min(read, key=lambda form: read[form].null_count())
     if read[best].null_count() > len(known) / 2:
@@ -66,8 +85,10 @@ def seconds(values: pl.Series, form: str | None) -> pl.Series:
         values = values.cast(pl.Datetime("ms"))
     if values.dtype == pl.Datetime:
         return values.dt.epoch("s")
-    if form is None or values.dtype != pl.String:
+    if form in (None, EXCEL) or values.dtype != pl.String:
         given = pl.lit(numbers(values))
+        if form == EXCEL:
+            given = ((given - EXCEL_1970) * DAY).round()
         whole = pl.when(given.abs() < MILLISECONDS).then(given).otherwise(given / 1000)
         return pl.select(whole.cast(pl.Int64, strict=False)).to_series()
     parts = values.str.extract_groups(TIME_OF_DAY).struct.unnest()

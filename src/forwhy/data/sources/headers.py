@@ -5,6 +5,7 @@ import shlex
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 from forwhy.columns import TABLES
 from forwhy.errors import UserError
@@ -14,8 +15,9 @@ KNOWN: Mapping[str, list[str]] = tomllib.loads(
 )
 """Other names by our column, or by table and column."""
 
-CODE = r"(?:id|no|nr|num|number|nummer|code|key|uuid|guid|hash|ref)"
-AFFIX = re.compile(rf"^{CODE}_|_{CODE}$|(?<=.)id$")
+CODE = r"(?:id|n|no|nr|num|number|nummer|numero|code|codigo|key|uuid|guid|hash|ref|reference|referencia)"
+AFFIX = re.compile(rf"^{CODE}_(?:de_|del_|du_)?|_{CODE}$|(?<=.)(?:id|nr|nummer|code)$")
+ACCENTS = re.compile("[\u0300-\u036f]")
 WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
 
 
@@ -35,7 +37,7 @@ def guess(
         if column.name in given:
             continue
         free = [it for it in columns if it not in (*found.values(), *given.values())]
-        fits = _best(table, column.name, free)
+        fits = best(table, column.name, free)
         if taken.get(column.name) in fits:
             fits = [taken[column.name]]
         if len(fits) > 1:
@@ -48,8 +50,8 @@ def guess(
     return found
 
 
-def _best(table: str, ours: str, columns: Collection[str]) -> list[str]:
-    """The columns that fit best."""
+def best(table: str, ours: str, columns: Collection[str]) -> list[str]:
+    """Their columns that fit one of ours best; several where they fit alike."""
     tiers: tuple[list[str], ...] = ([], [], [])
     for theirs in columns:
         tier = _tier(table, ours, theirs)
@@ -60,7 +62,8 @@ def _best(table: str, ours: str, columns: Collection[str]) -> list[str]:
 
 def _tier(table: str, ours: str, theirs: str) -> int | None:
     """How well a name fits: 0 ours, 1 surely, 2 likely; None not at all."""
-    name = WORDS.sub("_", theirs.strip()).strip("_").lower()
+    plain = ACCENTS.sub("", normalize("NFKD", theirs))
+    name = WORDS.sub("_", plain.strip()).strip("_").lower()
     if name == ours:
         return 0
     known = KNOWN.get(f"{table}.{ours}", KNOWN.get(ours, []))

@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES
+from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES, Kind
 from forwhy.data.bad_rows import BadRows
-from forwhy.data.checks import Duplicates, RawTable, about, lacking, own_columns, strangers, typed
+from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, lacking, own_columns, strangers, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import clean_text
@@ -36,6 +36,7 @@ LATER = ("split", "rank")
 """Columns that are made here where a file has none."""
 TEXTS = ("title", "description", "categories", "text", "phrase")
 """Columns that lose their HTML and the brackets of lists."""
+UNCOUNTED: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in COUNTED)
 MARKED = r"<[A-Za-z/!]|&[#A-Za-z]|^\s*\["
 
 
@@ -219,7 +220,7 @@ def _read(
     bad: BadRows,
     notes: dict[str, int],
 ) -> pl.DataFrame:
-    """A table's good rows under our names and with our types."""
+    """A table's good rows under our names and with our types; how numbers are written is decided for whole columns."""
     form, parts = options.date_format, []
     for block in rows:
         frame = _ours(table, block, names)
@@ -227,10 +228,11 @@ def _read(
             told = frame.filter(pl.col("text").cast(pl.String).str.contains(r"\S"))
             _note(notes, f"{table}: rows without a text, left out", frame.height - told.height)
             frame = told
-        if "timestamp" in frame.columns:
-            form = form or date_format(frame["timestamp"], f"{place}: column {names['timestamp']!r}")
-        parts.append(typed(RawTable(table, with_origin(frame, place), names, bad, form)).frame)
+        parts.append(typed(RawTable(table, with_origin(frame, place), names, bad), UNCOUNTED).frame)
     whole = pl.concat(parts, how="diagonal_relaxed").rechunk()
+    if "timestamp" in whole.columns:
+        form = date_format(whole["timestamp"], f"{place}: column {names['timestamp']!r}", form)
+    whole = typed(RawTable(table, whole, names, bad, form), COUNTED).frame
     if whole.is_empty():
         raise UserError(f"{place}: no row is left; give a file with at least one good row")
     return whole
