@@ -64,6 +64,14 @@ def test_ids_are_numbered_by_value_not_by_row(small: Dataset) -> None:
     assert small.users.index("10") == small.users.index(10) == 2
 
 
+def test_an_id_without_its_leading_zeros_names_the_whole_one() -> None:
+    ids = Ids(("0021", "0042", "0420", "4200", "0024", "x42"), "user")
+    with pytest.raises(UserError, match=r"unknown user id '42'; nearest: 0042"):
+        ids.index("42")
+    with pytest.raises(UserError, match=r"nearest: 007"):
+        Ids(("001", "007", "017"), "item").index(7)
+
+
 def test_unknown_id_names_the_nearest() -> None:
     ids = Ids(("anna", "bert", "berta"), "user")
     with pytest.raises(UserError, match=r"unknown user id 'berd'; nearest: bert"):

@@ -123,7 +123,7 @@ def test_bonuses_from_anything(tmp_path: Path) -> None:
     [
         ("item_id\ni03\nx99\n", "exclude", r"rules\.csv: row 2: unknown item id 'x99'; use one of"),
         ("item_id\ni03\ni0\n", "only", r"rules\.csv: row 2: unknown item id 'i0'; nearest: i"),
-        ("sku\ni03\n", "exclude", r"rules\.csv: no column 'item_id'; a file for this has item_id"),
+        ("article_title\ni03\n", "exclude", r"rules\.csv: no column 'item_id'; a file for this has item_id"),
         ("item_id\ni03\n", "boost", r"rules\.csv: no column 'boost'; a file for this has item_id and boost"),
         ("item_id,boost\ni03,much\n", "boost", r"rules\.csv: row 1: 'much' is no boost"),
         (
@@ -140,11 +140,26 @@ def test_what_is_no_rule_is_told_by_its_row(tmp_path: Path, content: str, option
         Rules.of(ITEMS, **{option: tmp_path / "rules.csv"})
 
 
+def test_files_as_shops_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "schub.csv"
+    path.write_text("Artikel-Nr;boost\ni03;0,5\ni05;-1,25\n", encoding="cp1252")
+    rules = Rules.of(ITEMS, boost=path, only=path)
+    assert rules is not None
+    assert rules.bonus_I[[3, 5]].tolist() == [0.5, -1.25]
+    with pytest.raises(UserError, match=r"exclude: '.*schub\.csv' is an id here; .* exclude=Path\("):
+        Rules.of(ITEMS, exclude=str(path))
+
+
 def test_what_is_no_rule_in_python() -> None:
     with pytest.raises(UserError, match="exclude: row 2: unknown item id 'x99'"):
         Rules.of(ITEMS, exclude=["i03", "x99"])
     with pytest.raises(UserError, match="boost: row 1: 'nan' is no boost"):
         Rules.of(ITEMS, boost={"i03": float("nan")})
+    for wrong in (["i03"], "i03", pl.DataFrame({"item_id": ["i03"]})):
+        with pytest.raises(
+            UserError, match=r"boost: give numbers by item, .* or a frame with item_id and boost"
+        ):
+            Rules.of(ITEMS, boost=wrong)
     with pytest.raises(UserError, match="leave no item to list"):
         Rules.of(ITEMS, only=["i03"], exclude=["i03"])
     with pytest.raises(UserError, match=r"nowhere\.csv: no such file"):

@@ -96,7 +96,9 @@ class Ids(Shown):
             return "the data set has none"
         span = f"{len(self):,} known, {self.values[0]!r} to {self.values[-1]!r}"
         names = [] if self.whole else [str(value) for value in self.values]
-        near = difflib.get_close_matches(str(external)[:100], names, n=3)
+        told = str(external)[:100]
+        near = [name for name in names if name.lstrip("0") == told.lstrip("0")]  # 42 is 0042 in a spreadsheet
+        near = list(dict.fromkeys(near + difflib.get_close_matches(told, names, n=3)))[:3]
         return (
             f"nearest: {', '.join(near)} ({span})" if near else f"use one of the data set's own ids ({span})"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os.path import isfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import ROW
+from forwhy.data.checks import own_columns
 from forwhy.data.dataset import Ids
+from forwhy.data.sources.headers import best
 from forwhy.data.sources.rows import read_rows
+from forwhy.data.values import numbers
 from forwhy.errors import UserError
 from forwhy.frames import ids_of
 
@@ -93,12 +97,23 @@ def _rows(option: str, given: Any, *columns: str) -> tuple[str, pl.DataFrame]:  
     """Where rules stand, for messages, and their rows as text, numbered."""
     if isinstance(given, Path):
         frame, option = read_rows(given), str(given)
+        theirs = best("items", "item_id", own_columns(frame))
+        if len(theirs) == 1:
+            frame = frame.rename({theirs[0]: "item_id"})
         if missing := [name for name in columns if name not in frame.columns]:
             raise UserError(
                 f"{option}: no column '{missing[0]}'; a file for this has {' and '.join(columns)}"
             )
         return option, frame.select(pl.col(columns).cast(pl.String).str.strip_chars(), ROW)
+    if isinstance(given, str) and isfile(given):
+        raise UserError(
+            f"{option}: {given!r} is an id here; of a file give its path: {option}=Path({given!r})"
+        )
     by_item = isinstance(given, Mapping)
+    if len(columns) > 1 and not by_item and "boost" not in getattr(given, "columns", ()):
+        raise UserError(
+            f"{option}: give numbers by item, such as {{'A1': 0.5}}, or a frame with {' and '.join(columns)}"
+        )
     values = {"item_id": ids_of(list(given) if by_item else given, "item_id")}
     values |= {name: given.values() if by_item else given[name] for name in columns[1:]}
     texts = {name: list(map(str, column)) for name, column in values.items()}
@@ -118,7 +133,7 @@ def _numbers(items: Ids, place: str, rows: pl.DataFrame) -> NDArray[np.int64]:
 
 def _bonuses(place: str, rows: pl.DataFrame) -> NDArray[np.float32]:
     """[rows] what is added; a row that is no number, or an item's second one, is told."""
-    bonuses = rows["boost"].cast(pl.Float32, strict=False).fill_null(np.nan).to_numpy()
+    bonuses = numbers(rows["boost"]).cast(pl.Float32).fill_null(np.nan).to_numpy()
     if len(wrong := rows.filter(~np.isfinite(bonuses) | ~rows["item_id"].is_first_distinct().to_numpy())):
         row = wrong.row(0, named=True)
         raise UserError(
