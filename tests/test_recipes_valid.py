@@ -24,3 +24,18 @@ def test_the_named_recipes_are_there() -> None:
 
 def test_packaged_recipe_is_found() -> None:
     assert packaged_recipe("demo.toml").read_text() == RECIPES[0].parent.joinpath("demo.toml").read_text()
+
+
+def test_a_recipe_that_is_not_here_is_the_one_that_came_with_forwhy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the documentation, for somebody who has no source tree."""
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        assert load_recipe("recipes/popularity.toml", ["data.path=x"]).system == "popularity"
+    assert (
+        "recipes/popularity.toml: not here, so the recipe of this name that came with forwhy" in caplog.text
+    )
+    assert load_grid("beat-ablations.toml") is not None, "and the base beside it"
+    (tmp_path / "popularity.toml").write_text('name = "mine"\nsystem = "item-knn"\n[data]\npath = "x"\n')
+    assert load_recipe("popularity.toml").name == "mine"

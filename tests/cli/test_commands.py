@@ -40,7 +40,17 @@ def test_tables_for_readers_are_plain_text(
     [
         (["dance"], "No such command 'dance'"),
         (["run", "x.toml"], "Missing option '--out'"),
-        (["run", "no.toml", "--out", "x"], "no.toml: no such recipe"),
+        (
+            ["run", "no.toml", "--out", "x"],
+            "no.toml: no such recipe; write one with `forwhy init DATA`, or name one of ",
+        ),
+        (["run", "popularity", "--out", "x"], ", popularity.toml, "),
+        (
+            ["fit", "recommender", "item-knn", "my data", "--out", "x"],
+            "system 'item-knn' has no recommender to fit; use `forwhy run recipes/popularity.toml "
+            "--set system=item-knn --set data.path='my data' --out x`",
+        ),
+        (["fit", "recommender", "beat", "d", "--out", "x"], "use `forwhy fit explainer beat d --out x` or `"),
         (["evaluate", "nowhere"], "nowhere: not a run folder"),
         (["data", "show", "nowhere"], "nowhere: no such folder"),
         (["data", "import", "xrec", "nowhere", "--out", "x"], "nowhere"),

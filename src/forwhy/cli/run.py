@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from forwhy.recipe import suggest
 from forwhy.recipe.runner import RunFolder, StageReport, run_grid
 from forwhy.recipe.runner import run as run_stages
 from forwhy.recipe.schema import Grid, default_recipe, load_grid, load_recipe, make_recipe, packaged_recipe
-from forwhy.systems import names
+from forwhy.systems import System, names
 from forwhy.training.tracking import TRACKERS, Tracked
 
 fit_app = app_of()
@@ -74,7 +75,9 @@ def init(
 
 
 def run(
-    recipe: Annotated[Path, Argument(help="A TOML recipe, e.g. recipes/xrec-yelp.toml.")],
+    recipe: Annotated[
+        Path, Argument(help="A TOML recipe, yours or one of forwhy's, e.g. recipes/xrec-yelp.toml.")
+    ],
     out: RunOut,
     overrides: Overrides = None,
     until: Annotated[
@@ -153,11 +156,23 @@ def _fit_command(about: str, until: str | None) -> Callable[..., None]:
         as_json: JsonFlag = False,
     ) -> None:
         recipe = default_recipe(system, dataset, overrides or ())
-        reports = run_stages(recipe, out, until or recipe.plan()[0].name)
+        reports = run_stages(recipe, out, _fitted(recipe, until, out))
         emit(_document(out, reports)) if as_json else show(_line(out, reports))
 
     command.__doc__ = about
     return command
+
+
+def _fitted(recipe: System, until: str | None, out: Path) -> str:
+    """The stage to fit; what a system does not learn is told with the commands that bring its run."""
+    stage, learned = until or recipe.plan()[0].name, [step.name for step in recipe.plan()[:-1]]
+    if stage in learned:
+        return stage
+    system, data, run = recipe.system, shlex.quote(str(recipe.data.path)), shlex.quote(str(out))
+    fits = [f"forwhy fit {it} {system} {data}" for it in ("explainer", "recommender") if it in learned]
+    whole = f"forwhy run recipes/popularity.toml --set system={system} --set data.path={data}"
+    commands = "` or `".join(f"{command} --out {run}" for command in (*fits, whole))
+    raise UserError(f"fit: system '{system}' has no {stage} to fit; use `{commands}`")
 
 
 for name, last, about in (

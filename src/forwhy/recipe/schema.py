@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from pydantic import BaseModel
 from forwhy.errors import UserError
 from forwhy.options import checked, merged
 from forwhy.systems import System, find_system
+
+log = logging.getLogger(__name__)
 
 FORMER: Mapping[str, object] = {
     "explainer.projector.distinct_start": False,
@@ -32,7 +35,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> System:
     """Reads a TOML recipe and applies overrides, later ones winning.
 
     Args:
-        path: The recipe file.
+        path: The recipe file; one of forwhy's own recipes needs its name only (``popularity.toml``).
         overrides: `a.b=value`; the value is TOML (`3`, `true`, `[5, 20]`) and, where it is not, plain text.
 
     Raises:
@@ -73,10 +76,17 @@ def _without_former(values: Mapping[str, Any], path: Path | str) -> Mapping[str,
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    """A file's values; where it is not there, those of the recipe of that name that came with forwhy."""
+    ours = _packaged()
+    if not path.exists() and path.name in ours:
+        log.info("%s: not here, so the recipe of this name that came with forwhy is read", path)
+        path = ours[path.name]
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe; look in recipes/ or write one (docs/formats.md)") from None
+        raise UserError(
+            f"{path}: no such recipe; write one with `forwhy init DATA`, or name one of {', '.join(ours)}"
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: {error.strerror}; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -115,12 +125,16 @@ def dump_model(model: BaseModel, comment: str) -> str:
 
 def packaged_recipe(name: str) -> Path:
     """A recipe that comes with forwhy: inside the installed package, or in the source tree beside it."""
-    package = Path(__file__).resolve().parents[1]
-    places = (package / "recipes" / name, package.parents[1] / "recipes" / name)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    if name not in (ours := _packaged()):
         raise UserError(f"{name}: no such recipe came with forwhy; install it again")
-    return found
+    return ours[name]
+
+
+def _packaged() -> dict[str, Path]:
+    """All of them by file name."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package.parents[1] / "recipes", package / "recipes")
+    return {path.name: path for place in places for path in sorted(place.glob("*.toml"))}
 
 
 # --- several runs of one table
