@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from forwhy.cli import app
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
-from forwhy.recipe import RunFolder, load_grid, load_recipe, run, run_grid
+from forwhy.recipe import RunFolder, default_recipe, load_grid, load_recipe, run, run_grid
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 
 ITEMS = 12
@@ -361,3 +361,40 @@ def test_files_that_a_recipe_reads_belong_to_its_inputs(recipe: Path, tmp_path: 
     vectors.unlink()
     with pytest.raises(UserError, match=r"vectors\.npy: cannot be read"):
         run(load_recipe(path), tmp_path / "run", until="index")
+
+
+def test_beside_another_task_the_next_item_is_asked_as_that_is(
+    recipe: Path, knn: Path, tmp_path: Path
+) -> None:
+    """Popularity is the witness: as a run of the next item it gets what it has as a baseline of the other run."""
+    data, small = recipe.parent / "data", ["vocabulary.epochs=1", "vocabulary.codes=4", "encoder.name=hash"]
+    for system, options in (("because", [*small, "vocabulary.device=cpu"]), ("popularity", [])):
+        run(default_recipe(system, data, options), tmp_path / system)
+    document = told("evaluate", tmp_path / "because", tmp_path / "popularity", knn)
+    runs = document["runs"]
+    expected = runs["because"]["baselines"]["popularity"]
+    found = runs["popularity"]["ranking"]
+    assert {name: found[name] for name in ("recall@20", "ndcg@20", "users")} == {
+        name: expected[name] for name in ("recall@20", "ndcg@20", "users")
+    }
+    assert not runs["popularity"]["baselines"]
+    assert any(note.startswith("popularity: ranked as the others are") for note in document["notes"])
+    assert {(one["a"], one["b"]) for one in document["comparisons"]} >= {("because", "popularity")}
+    alone = told("evaluate", tmp_path / "popularity", knn)
+    assert alone["runs"]["popularity"]["ranking"]["users"] == expected["users"]
+    assert "seen items left out" in alone["runs"]["popularity"]["variants"], "runs alike stay as they are"
+
+
+def test_a_validation_item_is_unknown_and_a_repeated_item_does_not_count(tmp_path: Path) -> None:
+    rows = [("a", item, time, split) for time, (item, split) in enumerate(
+        [("i1", "train"), ("i2", "train"), ("i3", "valid"), ("i4", "test")])]  # fmt: skip
+    rows += [("b", item, time, split) for time, (item, split) in enumerate(
+        [("i1", "train"), ("i3", "train"), ("i2", "valid"), ("i1", "test")])]  # fmt: skip
+    frame = pl.DataFrame(rows, ["user_id", "item_id", "timestamp", "split"], orient="row")
+    make_dataset("four", {"interactions": frame}, duplicates="keep").save(tmp_path / "data")
+    run(default_recipe("popularity", tmp_path / "data"), tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    result = folder.recipe.rank_after_training(folder)
+    assert result is not None
+    assert result.users.tolist() == [0], "b takes i1 again"
+    assert result.ranks.tolist() == [2], "behind i3, which nobody told of; i1 and i2 are not offered"

@@ -8,7 +8,7 @@ import pytest
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.significance import Interval
-from forwhy.report import findings
+from forwhy.report import findings, tables
 from forwhy.report.findings import Finding
 
 
@@ -72,6 +72,26 @@ def test_next_items_are_said_of_ten_places() -> None:
     (one,) = said(replace(run, document={"ranking": ranking, "protocol": {"task": "next-item"}}))
     assert "Of 100 next things" in one.words
     assert "10 are among the first 10" in one.words
+
+
+@pytest.mark.parametrize(
+    ("protocol", "why"),
+    [
+        ({"task": "next-item", "evaluated": "test"}, "after different histories"),
+        ({"fingerprint": "other"}, "on different data"),
+        ({"evaluated": "valid"}, "on different held-out items"),
+    ],
+)
+def test_what_cannot_be_compared_is_not(protocol: dict[str, str], why: str) -> None:
+    ours, theirs = ranked(0.2, 0.1), ranked(0.3, 0.2, "theirs")
+    theirs = replace(theirs, document={**theirs.document, "protocol": protocol})
+    (one,) = said(ours, theirs)
+    assert one == Finding(
+        "open", f"The lists of ours and theirs cannot be compared: they were measured {why}."
+    )
+    table = tables.ranking_table([ours, theirs], ["recall@20"])
+    assert table is not None
+    assert table.notes == [((), one.words)]
 
 
 def test_three_training_steps_are_no_success() -> None:

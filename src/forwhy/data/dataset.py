@@ -149,6 +149,11 @@ class Dataset(Shown):
         counts = {name: frame.height for name, frame in self.tables.items()}
         return {"name": self.name, "users": len(self.users), "items": len(self.items), **counts}
 
+    @property
+    def who_took_what(self) -> str:
+        """sha256 (hex) over the interactions alone: what rankings are about, whatever texts there are."""
+        return content_hash({"interactions": self.tables["interactions"]})
+
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""
         return table(self.tables, name)

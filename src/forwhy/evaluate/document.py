@@ -1,6 +1,6 @@
 """The evaluation of a run as one JSON document, and its protocol in sentences."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -71,6 +71,28 @@ class Examined:
     def protocol(self) -> Mapping[str, Any]:
         """What the numbers are about."""
         return self.part("protocol")
+
+
+def ranked_as(document: Mapping[str, Any]) -> tuple[object, ...]:
+    """Of which data, how, and on which items: the lists of two runs can be compared where these are equal."""
+    protocol = document.get("protocol") or {}
+    data = protocol.get("interactions", protocol.get("fingerprint"))
+    return data, protocol.get("asked", protocol.get("task")), protocol.get("evaluated", "test")
+
+
+def apart(runs: Iterable[Examined]) -> str:
+    """Why the lists of these runs cannot be compared, in a sentence; "" where they can."""
+    ranked = [run for run in runs if run.ranking]
+    for part, why in enumerate(
+        ("on different data", "after different histories", "on different held-out items")
+    ):
+        groups: dict[object, list[str]] = {}
+        for run in ranked:
+            groups.setdefault(ranked_as(run.document)[part], []).append(run.name)
+        if len(groups) > 1:
+            named = " and ".join(", ".join(names) for names in groups.values())
+            return f"The lists of {named} cannot be compared: they were measured {why}."
+    return ""
 
 
 def evaluation_document(

@@ -49,6 +49,10 @@ class RankingResult:
     coverage: dict[str, float]
     """coverage@k: share of the catalogue in the lists of all these users."""
 
+    def by_user(self, ids: Sequence[str | int]) -> tuple[list[str], dict[str, Floats]]:
+        """Users by their external ids, and the metrics of each."""
+        return [str(ids[user]) for user in self.users.tolist()], self.per_user
+
     def mean(self) -> dict[str, float]:
         """Metric -> mean over users."""
         return {metric: float(values.mean()) for metric, values in self.per_user.items()}

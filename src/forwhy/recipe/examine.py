@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import LEVEL, Comparison, Scored, bold_cells, compare, corrected
 from forwhy.evaluate.controls import RememberingEncoder, known_table
-from forwhy.evaluate.document import Examined, Sample, evaluation_document
+from forwhy.evaluate.document import Examined, Sample, evaluation_document, ranked_as
 from forwhy.evaluate.grounding import Grounder, GroundingTable, fitted, ground
 from forwhy.evaluate.judge import Judge
 from forwhy.evaluate.reading import COLUMNS
@@ -30,6 +30,9 @@ COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf
 COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
 """Text metrics that are shown and compared where none were asked for; the learned ones where they were measured."""
 COMPARED_RANKING = ("recall@20", "ndcg@20")
+ASKED_ANEW = "ranked as the others are, by training items alone, which are not offered"
+ByUser = tuple[Sequence[str], Mapping[str, NDArray[np.float64]]]
+"""Users, and what a ranking gave each, by metric."""
 PERMUTATIONS = 10_000
 REASONS = {
     "no_prediction": "without a prediction",
@@ -82,9 +85,10 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
         judge.check([text for one in found for text in one.texts.references])
     measures, encoder = _measures(request, judge), _encoder_name(request, found)
     _score(request, found, encoder, measures, refusals)
+    lists = _lists(found, refusals)
     metrics = _metrics(request, found)
     ranking = shown_ranking([one.document for one in found], COMPARED_RANKING)
-    comparisons = _compare(found, (*metrics, *ranking), request.seed, refusals)
+    comparisons = _compare(found, lists, (*metrics, *ranking), request.seed, refusals)
     settings = {
         "encoder": encoder,
         "measures": [measure.signature for measure in measures],
@@ -171,8 +175,43 @@ def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:
 # --- comparisons
 
 
+def _lists(found: Sequence[Evaluated], notes: list[str]) -> dict[str, ByUser]:
+    """What lists gave each user, by run, of runs that can be compared by them.
+
+    A run of the next item beside one of another task is ranked anew as that is, and its document then says so.
+    """
+    ranked = {
+        one.name: (one, one.run) for one in found if one.run is not None and one.document.get("ranking")
+    }
+    ways = {name: ranked_as(one.document) for name, (one, _) in ranked.items()}
+    if len(ranked) < 2 or len({(data, items) for data, _, items in ways.values()}) > 1:
+        return {}
+    if len(set(ways.values())) == 1:
+        kept = {name: run.recipe.user_metrics(run) for name, (_, run) in ranked.items()}
+        return {name: of_users for name, of_users in kept.items() if of_users is not None}
+    lists: dict[str, ByUser] = {}
+    for name, (one, run) in ranked.items():
+        data, task, _ = ways[name]
+        result = run.recipe.rank_after_training(run)
+        if result is None or data not in (run.dataset().who_took_what, run.dataset().fingerprint):
+            continue  # the data set was made anew since
+        lists[name] = result.by_user(run.dataset().users.values)
+        if task is not None:
+            protocol = {**one.document["protocol"], "asked": None}
+            anew = evaluation_document(ranking=result, protocol=protocol)
+            one.document |= {
+                name: anew[name] for name in ("ranking", "baselines", "variants", "order", "protocol")
+            }
+            notes.append(f"{name}: {ASKED_ANEW}; its own figures: forwhy evaluate {run.path}.")
+    return lists
+
+
 def _compare(
-    found: Sequence[Evaluated], metrics: Sequence[str], seed: int, refusals: list[str]
+    found: Sequence[Evaluated],
+    lists: Mapping[str, ByUser],
+    metrics: Sequence[str],
+    seed: int,
+    refusals: list[str],
 ) -> list[Comparison]:
     """All comparisons that are possible, corrected together; what is not possible is said in `refusals`."""
     texts = [
@@ -180,9 +219,7 @@ def _compare(
         for one in found
         if one.table is not None
     ]
-    runs = {one.name: one.run for one in found if one.run is not None}
-    ranked = {name: run.recipe.user_metrics(run) for name, run in runs.items()} if len(runs) > 1 else {}
-    rankings = [Scored(name, *of_users) for name, of_users in ranked.items() if of_users is not None]
+    rankings = [Scored(name, *of_users) for name, of_users in lists.items()]
     twos = [*combinations(texts, 2), *combinations(rankings, 2)]
     # The least p is 1 / (draws + 1): times all comparisons it must still be well below the level.
     draws = max(PERMUTATIONS, round(2 * len(twos) * len(metrics) / LEVEL))
@@ -260,7 +297,7 @@ def _notes(
     for one in found:
         yield from (f"{one.name}: {words}" for words in _said(one))
     if len({one.dataset.fingerprint for one in found if one.dataset is not None}) > 1:
-        yield "These are about different data sets: only pairs and users of equal ids are compared."
+        yield "These are about different data sets: only texts of pairs of equal ids are compared."
     for a, b, pairs, (of_a, of_b) in dict.fromkeys((it.a, it.b, it.pairs, it.left_out) for it in comparisons):
         if of_a or of_b:
             yield (

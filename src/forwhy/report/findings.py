@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.document import Examined
+from forwhy.evaluate.document import Examined, apart, ranked_as
 from forwhy.evaluate.registry import is_neutral
 from forwhy.report.tables import Said, alike, by_reason, standing
 from forwhy.report.writing import counted, grouped, joined, number
@@ -89,7 +89,9 @@ def _little(run: Examined) -> Iterator[str]:
 
 def _lists(runs: Sequence[Examined]) -> Finding | None:
     """What people took, in their lists and in those of the best simple method."""
-    next_item = [run.protocol.get("task") == "next-item" for run in runs if run.ranking]
+    if why := apart(runs):
+        return Finding("open", why)
+    next_item = [ranked_as(run.document)[1] == "next-item" for run in runs if run.ranking]
     k, what = 10 if any(next_item) else 20, "next things" if all(next_item) else "things"
     metric = f"recall@{k}"
     found = {run.name: run.ranking for run in runs if metric in run.ranking}

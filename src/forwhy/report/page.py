@@ -11,7 +11,7 @@ from typing import Any
 from forwhy.atomic import write_text
 from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
-from forwhy.evaluate.document import Examined, protocol_in_words
+from forwhy.evaluate.document import Examined, protocol_in_words, ranked_as
 from forwhy.evaluate.registry import CONTROLS, NEUTRAL, hint, is_neutral, is_overlap
 from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
@@ -200,7 +200,7 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 
 def _ranked(runs: Sequence[Examined]) -> str:
     """What was ranked, and what was left out of it."""
-    next_item = {run.protocol.get("task") == "next-item" for run in runs if run.ranking}
+    next_item = {ranked_as(run.document)[1] == "next-item" for run in runs if run.ranking}
     left_out = "nothing left out" if True in next_item else "training items left out"
     if len(next_item) > 1:
         left_out += " (of the next item) or training items left out"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.document import Examined
+from forwhy.evaluate.document import Examined, apart, ranked_as
 from forwhy.evaluate.gain import LEAST
 from forwhy.evaluate.registry import CHOICES, CONTROLS, METRICS, hint, is_neutral
 from forwhy.report.writing import counted, digits, grouped, joined, number, percent
@@ -94,7 +94,7 @@ def shown_ranking(
 ) -> tuple[str, ...]:
     """Ranking metrics to show: those of the next item where all these evaluations are about it."""
     ranked = [document for document in documents if document.get("ranking")]
-    next_item = [(document.get("protocol") or {}).get("task") == "next-item" for document in ranked]
+    next_item = [ranked_as(document)[1] == "next-item" for document in ranked]
     return SHOWN_NEXT_ITEM if ranked and all(next_item) else usual
 
 
@@ -170,7 +170,8 @@ def ranking_table(
         ]
         for run in runs
     ]
-    return _table(caption, runs, ["users"], metrics, [run.ranking for run in runs], others, bold)
+    notes = [((), why)] if (why := apart(runs)) else ()
+    return _table(caption, runs, ["users"], metrics, [run.ranking for run in runs], others, bold, notes)
 
 
 def order_table(runs: Sequence[Examined]) -> Table | None:

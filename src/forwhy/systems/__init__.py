@@ -39,6 +39,8 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from forwhy.evaluate.ranking import RankingResult
+
 
 GROUP = "forwhy.systems"
 """Entry points of other packages' systems."""
@@ -165,6 +167,10 @@ class System(Options, ABC):
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """Users and what the ranking gave each, by metric; None where nothing was ranked."""
 
+    def rank_after_training(self, run: Run) -> RankingResult | None:
+        """Test items by training items alone, which are not offered, as any run can be asked; None: not measured."""
+        return None
+
     def budget(self) -> str:
         """What its training may spend, in words: rows of one table should spend alike."""
         return "nothing to train"
@@ -214,6 +220,7 @@ class System(Options, ABC):
             "system": self.system,
             "dataset": dataset.name,
             "fingerprint": dataset.fingerprint,
+            "interactions": dataset.who_took_what,
             "split": dataset.source.get("split"),
         }
 

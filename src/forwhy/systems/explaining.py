@@ -148,11 +148,12 @@ class ExplainingSystem(System):
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """Ranked again: the evaluation keeps only means."""
-        dataset = run.dataset()
-        found = self._ranked(dataset, self.load_representations(run))
-        if found is None:
-            return None
-        return [str(dataset.users.values[user]) for user in found.users.tolist()], found.per_user
+        found = self.rank_after_training(run)
+        return None if found is None else found.by_user(run.dataset().users.values)
+
+    def rank_after_training(self, run: Run) -> RankingResult | None:
+        """As it is evaluated."""
+        return self._ranked(run.dataset(), self.load_representations(run))
 
     def measure(
         self, dataset: Dataset, representations: Representations, explainer: Reads
