@@ -1,8 +1,6 @@
 """BARTScore and BLEURT, and what neural measures share: token ids within a model's limit, batches of like length.
 
-The name of a special token in a text is plain characters, as texts are hostile. What is longer than the model reads is
-cut, and such pairs are counted.
-
+The name of a special token in a text is plain characters. What is longer than the model reads is cut and counted.
 Shapes: n pairs; b pairs at once; S, T tokens of source and target; V words of the model.
 """
 
@@ -10,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -123,10 +121,9 @@ def padded(rows: Sequence[Sequence[int]], fill: int, device: str) -> tuple[torch
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    ids_bT = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], True, fill)
-    lengths_b = torch.tensor([len(row) for row in rows])
-    mask_bT = (torch.arange(ids_bT.shape[1]) < lengths_b[:, None]).long()
-    return ids_bT.to(device), mask_bT.to(device)
+    ids_b = [torch.tensor(row, dtype=torch.long) for row in rows]
+    mask_bT = pad_sequence([torch.ones_like(ids) for ids in ids_b], batch_first=True)
+    return pad_sequence(ids_b, True, fill).to(device), mask_bT.to(device)
 
 
 # --- BARTScore (Yuan et al. 2021): how probable a model finds one text after it has read the other.
@@ -160,9 +157,7 @@ class BartScore(NeuralMeasure):
     """
 
     def __init__(self, model: str, directions: Sequence[Direction] = DIRECTIONS, device: str = "cpu") -> None:
-        """Load a seq2seq or causal language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder.
-
-        One of the `directions` halves the cost; F needs both.
+        """Load a language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder. F needs both directions.
 
         Raises:
             UserError: No such model, or an unknown direction or none.
@@ -190,11 +185,9 @@ class BartScore(NeuralMeasure):
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
         ours, theirs = (self._tokens(texts, frame=not self._causal) for texts in (predictions, references))
-        found: dict[str, Floats] = {}
-        if "precision" in self._directions:
-            found["bartscore_p"] = self._score(theirs, ours)
-        if "recall" in self._directions:
-            found["bartscore_r"] = self._score(ours, theirs)
+        read = {"precision": (theirs, ours), "recall": (ours, theirs)}
+        asked = [direction for direction in DIRECTIONS if direction in self._directions]
+        found = {f"bartscore_{direction[0]}": self._score(*read[direction]) for direction in asked}
         if len(found) == 2:
             found["bartscore_f"] = (found["bartscore_p"] + found["bartscore_r"]) / 2
         cut = sum(p.cut or r.cut for p, r in zip(ours, theirs, strict=True))
@@ -227,12 +220,8 @@ class BartScore(NeuralMeasure):
         ids_bT, mask_bT = padded([p + e for p, e in zip(prefixes, endings, strict=True)], 0, self._device)
         labels = [[IGNORED] * (len(p) - first) + e for p, e in zip(prefixes, endings, strict=True)]
         labels_bT, _ = padded(labels, IGNORED, self._device)
-        logits_bTV = self._model(
-            input_ids=ids_bT,
-            attention_mask=mask_bT,
-            use_cache=False,
-            logits_to_keep=ids_bT.shape[1] - first + 1,
-        ).logits
+        kept = {"use_cache": False, "logits_to_keep": ids_bT.shape[1] - first + 1}
+        logits_bTV = self._model(input_ids=ids_bT, attention_mask=mask_bT, **kept).logits
         return _mean_log_probability(logits_bTV[:, :-1], labels_bT)
 
 
@@ -253,18 +242,13 @@ BATCH_TOKENS = 4096
 class Bleurt(NeuralMeasure):
     """The number that a regression checkpoint gives for "reference, prediction", as `bleurt`.
 
-    Order and longest-first cutting are those of google-research/bleurt. Checkpoints differ in scale (BLEURT-20 lies
-    mostly in 0..1, `bleurt-tiny` around 0 and below): only numbers of one checkpoint compare, and there is no default.
-    Any transformers sequence classification folder with one output and safetensors works. `bleurt_cut` counts the
-    pairs longer than the model reads. Cost: one forward pass over both texts per pair.
+    Order and longest-first cutting are those of google-research/bleurt. Only numbers of one checkpoint compare
+    (BLEURT-20 lies mostly in 0..1, `bleurt-tiny` around 0 and below), so there is no default: any transformers sequence
+    classification folder with one output and safetensors. `bleurt_cut`: pairs longer than it reads. Cost: a pass each.
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
-        """Load the checkpoint, a Hub id or a folder.
-
-        Raises:
-            UserError: Not found, no safetensors, or a head of another shape.
-        """
+        """Load the checkpoint, a Hub id or a folder; a UserError without safetensors or a head of one output."""
         super().__init__(load_regressor(model, device=device), device)
 
     @property
@@ -282,8 +266,7 @@ class Bleurt(NeuralMeasure):
         def score(rows: list[int]) -> torch.Tensor:
             some = {key: [inputs[key][row] for row in rows] for key in inputs}
             batch = self._tokenizer.pad(some, return_tensors="pt").to(self._device)
-            ratings_b: torch.Tensor = self._model(**batch).logits[:, 0]
-            return ratings_b
+            return cast("torch.Tensor", self._model(**batch).logits[:, 0])
 
         lengths_n = [len(ids) for ids in inputs["input_ids"]]
         scores_n = self._in_batches("BLEURT", lengths_n, BATCH_TOKENS, score)

@@ -1,9 +1,8 @@
 """BERTScore (Zhang et al. 2020): each token is matched with the most similar token of the other text.
 
-Equal to bert-score 0.3.13 on the same encoder and layer (tests), but for four things: bert-score raises a negative
-best cosine to 0 beside a longer text of the batch; special tokens named in a text are plain characters here; an idf
-that weighs all tokens of a text 0 gives 0; a text is empty when it has no token of its own.
-
+Equal to bert-score 0.3.13 on the same encoder and layer (tests), except that there a negative best cosine is 0 beside
+a longer text of the batch; here special tokens named in a text are plain characters, an idf that weighs all tokens of a
+text 0 gives 0, and a text is empty when it has no token of its own.
 Shapes: n pairs; b texts at once; T, S tokens of predictions and references; D dimensions.
 """
 
@@ -67,14 +66,12 @@ class BertScore(NeuralMeasure):
         """Load the encoder.
 
         Args:
-            model: `minilm`, a Hub id or a folder; of an encoder-decoder the encoder is used. Published
-                numbers (XRec, BEAT) use `FacebookAI/roberta-large` at layer 17 without idf, rescaled.
-            idf: weigh tokens by how few of the call's references have them, log((n + 1) / (df + 1)).
-            layer: which layer's vectors; the last by default, 0 for the word embeddings. Layers above it
-                are not computed.
-            baseline: rescale with these; see `fit_baseline`. bert-score ships them for some 30 models, none
-                of them MiniLM (roberta-large at layer 17: 0.8315, 0.8315, 0.8312).
-            device: where the model runs.
+            model: `minilm`, a Hub id or a folder; of an encoder-decoder the encoder is used. Published numbers (XRec,
+                BEAT) use `FacebookAI/roberta-large` at layer 17 without idf, rescaled.
+            idf: Weigh tokens by how few of the call's references have them, log((n + 1) / (df + 1)).
+            layer: Whose vectors; the last by default, 0 for the word embeddings. Layers above it are not computed.
+            baseline: Rescale with these; see `fit_baseline`. Of roberta-large at layer 17: 0.8315, 0.8315, 0.8312.
+            device: Where the model runs.
 
         Raises:
             UserError: as `forwhy.models.locate`; no such layer; a baseline that is not below 1.
@@ -95,9 +92,8 @@ class BertScore(NeuralMeasure):
     @property
     def signature(self) -> str:
         """What must be the same for two numbers to be comparable."""
-        scale = "raw"
-        if self.baseline is not None:
-            scale = "rescaled:" + ",".join(f"{value:.4f}" for value in self.baseline)
+        rescaled = ",".join(f"{value:.4f}" for value in self.baseline or ())
+        scale = f"rescaled:{rescaled}" if rescaled else "raw"
         return f"{self._name}|L{self.layer}|{'idf' if self.idf else 'no-idf'}|{scale}"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
@@ -112,8 +108,7 @@ class BertScore(NeuralMeasure):
     def fit_baseline(self, texts: Sequence[str], pairs: int = 1000, seed: int = 0) -> Baseline:
         """Rescale from now on by the mean scores of random pairs of different `texts`, and return them.
 
-        Of training texts the baseline is what any two explanations of this data have in common. (Published baselines
-        are of random Common Crawl sentences.) Cost: `pairs` texts encoded.
+        Of training texts this is what any two explanations of this data have in common. Cost: `pairs` texts encoded.
 
         Raises:
             UserError: fewer than two different texts, or texts that cannot be told apart.
@@ -136,10 +131,7 @@ class BertScore(NeuralMeasure):
         return {text: self._read[text] for text in distinct}
 
     def vectors(self, texts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """[T, D] of norm 1 for each distinct text that has tokens, kept as long as they fit `MEMORY_BYTES`.
-
-        In float16: a cosine differs by some 1e-5 from float32, for half the memory.
-        """
+        """[T, D] float16 of norm 1 for each distinct text that has tokens, kept while they fit `MEMORY_BYTES`."""
         import torch
 
         tokens = self.tokens(texts)
@@ -147,8 +139,8 @@ class BertScore(NeuralMeasure):
         new = [text for text in tokens if text not in found and tokens[text].ids]
         for rows in batches([len(tokens[text].ids) for text in new], BATCH_TOKENS):
             batch = [new[row] for row in rows]
-            ids = [tokens[text].ids for text in batch]
-            ids_bT, mask_bT = padded(ids, self._tokenizer.pad_token_id or 0, self._device)
+            fill = self._tokenizer.pad_token_id or 0
+            ids_bT, mask_bT = padded([tokens[text].ids for text in batch], fill, self._device)
             with torch.inference_mode():
                 hidden_bTD = self._model(input_ids=ids_bT, attention_mask=mask_bT)[0].float()
                 unit_bTD = torch.nn.functional.normalize(hidden_bTD, dim=-1).half()
@@ -182,16 +174,12 @@ class BertScore(NeuralMeasure):
                             scores_n3[row, column] = (best_T * weights_T).sum() / weights_T.sum()
                 progress.advance(len(chunk))
         precision_n, recall_n, f1_n = scores_n3.T
-        np.divide(
-            2 * precision_n * recall_n, precision_n + recall_n, out=f1_n, where=precision_n + recall_n > 0
-        )
+        sum_n = precision_n + recall_n
+        np.divide(2 * precision_n * recall_n, sum_n, out=f1_n, where=sum_n > 0)
         return scores_n3
 
     def _weights(self, references: Sequence[TextTokens]) -> tuple[Mapping[int, float], float]:
-        """Token id -> its weight, and the weight of any other.
-
-        With idf log((n + 1) / (df + 1)) over the n references; else 1, and 0 for [CLS] and [SEP].
-        """
+        """Token id -> its weight, and the weight of any other."""
         if not self.idf:
             return dict.fromkeys((self._tokenizer.cls_token_id, self._tokenizer.sep_token_id), 0.0), 1.0
         times = Counter(token for reference in references for token in set(reference.ids))

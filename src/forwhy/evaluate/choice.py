@@ -1,10 +1,8 @@
 """Two-choice accuracy: whose text is it, whose like is it? By chance .5; a tie counts half.
 
-It asks for people alone: two people's explanations of one item differ by who wrote them, and a like stands beside a
-stranger's. Both texts are held against both people, and the right way round must fit better than the wrong one. So
-neither a text that is likely anyway nor a person whom everything fits decides it.
-
-Shapes: c choices, V dimensions of the text vectors.
+It asks for people alone: two people's explanations of one item, or a like beside a stranger's. Both texts are held
+against both people, so neither a text that is likely anyway nor a person whom everything fits decides it.
+Shapes: c choices, k people, V dimensions of the text vectors, W width of a representation.
 """
 
 from collections import defaultdict
@@ -55,8 +53,7 @@ def two_choice(
         encoder: Of texts.
         explainer: One that can score.
         representations: What made words of histories.
-        unread: Users (internal numbers) whose likes it was not shown, about whom alone likes are asked: who saw a like
-            in training gives it back, in words of the history too.
+        unread: Users (internal numbers) whose likes it was not shown: who saw a like in training gives it back.
         seed: Who is asked beside whom.
     """
     found = {} if explainer is None else {"text by model": _by_model(dataset, explainer, seed)}
@@ -101,12 +98,10 @@ def couples(pairs: Pairs, seed: int = 0) -> tuple[Ints, Ints]:
     of_item: defaultdict[int, list[int]] = defaultdict(list)
     for row, item in enumerate(pairs.items.tolist()):
         of_item[item].append(row)
-    found: Ints = np.array(
-        [two for rows in of_item.values() for two in combinations(rows, 2)], dtype=np.int64
-    )
-    one, other = found.reshape(-1, 2).T
-    differ = [pairs.texts[a] != pairs.texts[b] for a, b in found.tolist()]
-    kept = np.flatnonzero((pairs.users[one] != pairs.users[other]) & np.array(differ, dtype=bool))
+    twos = [two for rows in of_item.values() for two in combinations(rows, 2)]
+    differ = np.array([pairs.texts[a] != pairs.texts[b] for a, b in twos], dtype=bool)
+    one, other = np.array(twos, dtype=np.int64).reshape(-1, 2).T
+    kept = np.flatnonzero((pairs.users[one] != pairs.users[other]) & differ)
     kept = np.random.default_rng(seed).permutation(kept)[:MOST_COUPLES]
     return one[kept], other[kept]
 
@@ -142,7 +137,7 @@ def _by_profile(dataset: Dataset, encoder: Encoder, seed: int) -> Floats:
     return chosen(((of_users[0] - of_users[1]) * (of_texts[0] - of_texts[1])).sum(axis=1).astype(np.float64))
 
 
-# --- Likes. Shapes: k people, W width of a representation.
+# --- Likes
 
 
 def _likes(
@@ -159,15 +154,12 @@ def _likes(
     stranger_k = np.concatenate([fold[deal(len(fold), seed)] for fold in folds])
 
     def right(known: Callable[[list[int]], NDArray[np.floating]]) -> Floats:
-        """By what is known of a history: of a fold the map is learnt from the others."""
+        """By what is known of a history; a fold's map is learnt from the others."""
         known_kW = np.stack([known(histories[user]) for user in people])
         known_kW /= np.maximum(np.linalg.norm(known_kW, axis=1, keepdims=True), 1e-12)
         mean_kV = np.stack([likes.mean(axis=0) for likes in likes_k])
-        expected = []
-        for fold in folds:
-            others = np.setdiff1d(np.arange(len(people)), fold)
-            expected.append(ridge(known_kW[others], mean_kV[others])(known_kW[fold]))
-        expected_kV = np.concatenate(expected)
+        maps = [ridge(np.delete(known_kW, fold, axis=0), np.delete(mean_kV, fold, axis=0)) for fold in folds]
+        expected_kV = np.concatenate([of(known_kW[fold]) for of, fold in zip(maps, folds, strict=True)])
         shares = []
         for own, other in enumerate(stranger_k.tolist()):
             both = zip(likes_k[own], likes_k[other], strict=False)
@@ -180,10 +172,8 @@ def _likes(
         taken[items] = 1
         return taken
 
-    return {
-        "like by history": right(representations.representation_for_history),
-        "like by items": right(as_set),
-    }
+    history = representations.representation_for_history
+    return {"like by history": right(history), "like by items": right(as_set)}
 
 
 def _histories(dataset: Dataset) -> dict[int, list[int]]:

@@ -72,13 +72,10 @@ class Comparison:
 
     def document(self) -> dict[str, object]:
         """As plain JSON values; an infinite effect is null."""
-        return {
-            **vars(self),
-            "difference": self.difference.mean,
-            "interval": [self.difference.low, self.difference.high],
-            "effect": self.effect if np.isfinite(self.effect) else None,
-            "left_out": list(self.left_out),
-        }
+        mean, *ends = self.difference
+        effect = self.effect if np.isfinite(self.effect) else None
+        told = {"difference": mean, "interval": ends, "effect": effect, "left_out": list(self.left_out)}
+        return {**vars(self), **told}
 
 
 def compare(
@@ -87,20 +84,17 @@ def compare(
     """Compare every two runs on the keys they share, and correct for all of these comparisons together.
 
     By a metric that leaves pairs out (`PARTIAL`), on the pairs that count for both, if there are any. A BLEU name is
-    shared only by two runs with counts, or two without.
+    shared only by two runs with counts, or two without. `metrics`: those that will be shown; the fewer, the more can
+    survive the correction. `n`: permutations; more are drawn where n could not reach significance.
     Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
-
-    `metrics`: those that will be shown; the fewer, the more can survive the correction. `n`: permutations; more are
-    drawn where the comparisons are so many that n could not reach significance.
 
     Raises:
         UserError: Fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.
     """
     names = [run.name for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
-        raise UserError(
-            f"cannot compare {', '.join(names) or 'nothing'}: give two runs or more, each its own name"
-        )
+        given = ", ".join(names) or "nothing"
+        raise UserError(f"cannot compare {given}: give two runs or more, each its own name")
     twos = [(a, b, _shared(a, b, metrics)) for a, b in combinations(runs, 2)]
     # The least p is 1 / (n + 1): multiplied by the family it must still be well below the level.
     draws = max(n, round(2 * sum(len(shared) for _, _, shared in twos) / LEVEL))
@@ -114,10 +108,7 @@ def corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 
 def bold_cells(comparisons: Iterable[Comparison], neutral: Collection[str]) -> set[tuple[str, str]]:
-    """(run, metric) where the run beats every other one that it was compared with, after correction.
-
-    `neutral`: metrics that are never bold, without their "@k".
-    """
+    """(run, metric) where the run beats all others, after correction; `neutral` metrics (no "@k") never."""
     beaten: dict[tuple[str, str], list[bool]] = {}
     for one in comparisons:
         counts = one.p_holm <= LEVEL and one.metric.partition("@")[0] not in neutral
@@ -132,9 +123,8 @@ def _shared(a: Scored, b: Scored, metrics: Sequence[str] | None) -> list[str]:
     found = [metric for metric in ours.names() if metric in both and (metrics is None or metric in metrics)]
     if not found:
         asked = "" if metrics is None else f" of {', '.join(metrics)}"
-        raise UserError(
-            f"runs {a.name!r} and {b.name!r} share no metric{asked}; score both with the same ones"
-        )
+        two = f"runs {a.name!r} and {b.name!r}"
+        raise UserError(f"{two} share no metric{asked}; score both with the same ones")
     return found
 
 
@@ -151,19 +141,11 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
     intervals = ours.margins(theirs, seed)
     found = permute(ours.rows(), theirs.rows(), ours.values, seed, n)
     p = dict(zip(ours.names(), found.tolist(), strict=True))
-    left_out = len(a.keys) - len(common), len(b.keys) - len(common)
-    return [
-        Comparison(
-            a.name,
-            b.name,
-            metric,
-            intervals[metric],
-            effect_size(ours.pseudo_values(metric), theirs.pseudo_values(metric)),
-            p[metric],
-            p[metric],
-            len(common),
-            left_out,
-        )
-        for metric in metrics
-        if metric in intervals
-    ]
+    pairs, left_out = len(common), (len(a.keys) - len(common), len(b.keys) - len(common))
+
+    def of(metric: str) -> Comparison:
+        effect = effect_size(ours.pseudo_values(metric), theirs.pseudo_values(metric))
+        at = p[metric]
+        return Comparison(a.name, b.name, metric, intervals[metric], effect, at, at, pairs, left_out)
+
+    return [of(metric) for metric in metrics if metric in intervals]

@@ -74,14 +74,11 @@ def text_table(
         ValueError: A control lacks a text and there is no constant.
     """
     memory = None if encoder is None else RememberingEncoder(encoder)
-    score = partial(
-        score_texts,
-        references=references,
-        encoder=memory,
-        features=features,
-        splitter=Splitter(),
-        measures=measures,
-    )
+    splitter = Splitter()
+
+    def score(texts: Sequence[str]) -> TextScores:
+        return score_texts(texts, references, memory, features, splitter, measures)
+
     method = score(predictions)  # first: a measure's budget must not end before it
     sentences = {"constant": best_constant(train_texts, seed=seed)} if train_texts else {}
     if train_texts and memory is not None:
@@ -118,14 +115,12 @@ def best_constant(
     Raises:
         UserError: no training text has a word.
     """
-    texts: list[str] = list(dict.fromkeys(text for text in train_texts if text.strip()))
+    texts = list(dict.fromkeys(text for text in train_texts if text.strip()))
     if not texts:
         raise UserError("no constant control: the training split has no explanations; give it some texts")
-    order = np.random.default_rng(seed).permutation(len(texts))
-    tried = [texts[row] for row in order[:candidates]]
-    judges = [texts[row] for row in order[::-1][:references]]
-    best: str = tried[int(np.argmax((score or bleu1_score)(tried, judges)))]
-    return best
+    drawn: list[str] = [texts[row] for row in np.random.default_rng(seed).permutation(len(texts))]
+    tried, judges = drawn[:candidates], drawn[::-1][:references]
+    return tried[int(np.argmax((score or bleu1_score)(tried, judges)))]
 
 
 def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
@@ -138,12 +133,11 @@ def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
         raise UserError(f"{len(references)} pair cannot be halved for a constant; evaluate at least two")
     order = np.random.default_rng(seed).permutation(len(references))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
-    texts = [""] * len(references)
+    texts = np.empty(len(references), dtype=object)
     for half, other in (halves, halves[::-1]):
-        sentence = best_constant([references[row] for row in other], seed=seed)
-        for row in half:
-            texts[row] = sentence
-    return texts
+        texts[half] = best_constant([references[row] for row in other], seed=seed)
+    found: list[str] = texts.tolist()
+    return found
 
 
 def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
@@ -203,7 +197,6 @@ class RememberingEncoder:
     """An encoder that encodes each distinct text once and keeps its vector."""
 
     def __init__(self, encoder: Encoder) -> None:
-        """Wrap `encoder`."""
         self._encoder = encoder
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
@@ -238,18 +231,14 @@ def known_table(
         users, items = outputs.frame.select("user", "item").fill_null(-1).to_numpy().T
         measures = [Specificity(dataset, users, items, memory, seed), *measures]
         others = known_controls(dataset, users, items, memory, seed) if training else None
-    return text_table(
-        outputs.predictions, outputs.references, training, memory, seed, features, measures, others
-    )
+    texts = outputs.predictions, outputs.references
+    return text_table(*texts, training, memory, seed, features, measures, others)
 
 
 def known_controls(
     dataset: Dataset, users: Ints, items: Ints, encoder: Encoder | None = None, seed: int = 0
 ) -> dict[str, Texts]:
-    """`nearest_item`, `nearest_user`, `profile` and, with an encoder, `lookup` of n pairs in internal numbers.
-
-    None where a pair has no such text.
-    """
+    """`nearest_item`, `nearest_user`, `profile` and, with an encoder, `lookup`; None where a pair has no such text."""
     return {
         "nearest_item": nearest_texts(dataset, users, items),
         "nearest_user": nearest_texts(dataset, users, items, by_user=True),
@@ -262,8 +251,7 @@ def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = Fa
     """The training explanation of each pair's item by the user who is most like the pair's; None without any.
 
     Likeness is the cosine of two users' sets of training items (leak-free graph); the smallest id wins among equals.
-    `by_user`: the explanation by the pair's user of the item that is most like the pair's, by their sets of users.
-    Cost: the interactions once, and the sets of all explained neighbours.
+    `by_user`: the explanation by the pair's user of the item most like the pair's. Cost: the interactions once.
     """
     edges, train = dataset.edges("train"), dataset.pairs("train")
     train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
@@ -292,10 +280,8 @@ def nearest_texts(dataset: Dataset, users: Ints, items: Ints, by_user: bool = Fa
 def profile_texts(dataset: Dataset, items: Ints) -> Texts:
     """The profile of each pair's item, or its title, categories and description; None where nothing is known."""
     # A profile may have been written from held-out text: that makes the control stronger, not weaker.
-    profiles, texts = dataset.profiles("item"), dataset.item_texts()
-    return [
-        None if item < 0 else (profiles.get(item) or texts[item]).strip() or None for item in items.tolist()
-    ]
+    known = dict(enumerate(dataset.item_texts())) | {it: p for it, p in dataset.profiles("item").items() if p}
+    return [known.get(item, "").strip() or None for item in items.tolist()]
 
 
 # --- A control that learns, without a language model: from an item's title straight to a training explanation.
@@ -311,18 +297,14 @@ def lookup_texts(dataset: Dataset, items: Ints, encoder: Encoder, seed: int = 0)
     known = zip(dataset.titles(), dataset.item_texts(), strict=True)
     said = [title or text or profiles.get(item, "") for item, (title, text) in enumerate(known)]
     told = dataset.pairs("train")
-    usable = [bool(said[item].strip()) for item in told.items.tolist()] & ~dataset.is_heldout(
-        told.users, told.items
-    )
-    told = told.select(np.random.default_rng(seed).permutation(np.flatnonzero(usable))[:LOOKUP_PAIRS])
+    unsaid = np.array([not said[item].strip() for item in told.items.tolist()], dtype=bool)
+    usable = np.flatnonzero(~unsaid & ~dataset.is_heldout(told.users, told.items))
+    told = told.select(np.random.default_rng(seed).permutation(usable)[:LOOKUP_PAIRS])
     asked = [row for row, item in enumerate(items.tolist()) if item >= 0 and said[item].strip()]
     found: Texts = [None] * len(items)
     if len(told) < 2 or not asked:
         return found
-    titles_nD, told_nV = (
-        encoder.encode([said[item] for item in told.items.tolist()]),
-        encoder.encode(told.texts),
-    )
+    titles_nD, told_nV = map(encoder.encode, ([said[item] for item in told.items.tolist()], told.texts))
     expected_aV = ridge(titles_nD, told_nV)(encoder.encode([said[items[row]] for row in asked]))
     for row, nearest in zip(asked, (expected_aV @ told_nV.T).argmax(axis=1).tolist(), strict=True):
         found[row] = told.texts[nearest]

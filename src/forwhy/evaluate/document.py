@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from forwhy.evaluate.controls import Control, TextTable
@@ -20,19 +20,16 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair as a reader of the report sees it."""
+    """One pair as a reader of the report sees it: the text beside those of controls, each with its metrics."""
 
     pair: Pair
     reference: str
     prediction: str
     controls: Mapping[str, str] = field(default_factory=dict)
-    """Control -> its text for this pair."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Metric -> value for this pair."""
     unsupported: Sequence[str] = ()
     """Claims of the prediction that nothing known supports."""
     control_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Control -> metric -> value of its text for this pair, where measured."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +131,16 @@ def evaluation_document(
         "ranking": None if ranking is None else _ranking(ranking),
         "baselines": each(baselines or {}, _ranking),
         "health": each(health, dict),
-        "text": None
-        if text is None
-        else {**_text(text.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
-        "controls": None if text is None else each(text.controls, partial(_control, text.method)),
-        "specificity": None if text is None else _specificity(text.method),
+        **(dict.fromkeys(("text", "controls", "specificity")) if text is None else _texts(text)),
         "grounding": None if grounding is None else grounding.document(),
-        "two_choice": None if two_choice is None else dict(two_choice),
+        "two_choice": two_choice,
         **(gain or dict.fromkeys(("information_gain", "nll", "nll_interval"))),
-        "text_retrieval": None if retrieval is None else dict(retrieval),
-        "words": None if explained is None else {"explained_variance": dict(explained)},
+        "text_retrieval": retrieval,
+        "words": None if explained is None else {"explained_variance": explained},
         "groups": each(groups, _group),
         "variants": each(variants or {}, _ranking),
         "order": each(order, _ranking),
-        "costs": None if costs is None else dict(costs),
+        "costs": costs,
         "protocol": dict(protocol or {}),
     }
 
@@ -161,6 +154,14 @@ def _text(scores: TextScores) -> Document:
     measured = flatten(scores.intervals())
     counted = {metric: value for metric, value in scores.corpus.items() if metric not in measured}
     return {**measured, **counted, "std": scores.stds(), "pairs": len(scores)}
+
+
+def _texts(table: TextTable) -> Document:
+    return {
+        "text": {**_text(table.method), "signatures": {"sacrebleu": SACREBLEU_SIGNATURE}},
+        "controls": {name: _control(table.method, it) for name, it in table.controls.items()},
+        "specificity": _specificity(table.method),
+    }
 
 
 def _specificity(scores: TextScores) -> Document | None:
@@ -187,13 +188,8 @@ def _control(method: TextScores, control: Control) -> Document:
 # --- what the numbers are about, in sentences
 
 
-REMOVED = {
-    "train_explanations": "training explanations",
-    "valid_explanations": "validation explanations",
-    "reviews": "reviews",
-    "profiles": "profiles",
-    "intents": "intents",
-}
+REMOVED = {"train_explanations": "training explanations", "valid_explanations": "validation explanations"}
+"""Table of a zero-shot draw -> its name, where that is another."""
 
 
 def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
@@ -201,14 +197,8 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
 
     Names in them come from data and recipes: escape them in markup and HTML.
     """
-    sentences = (
-        *_data(protocol),
-        *_graph(protocol),
-        *_next_item(protocol),
-        *_drawn(protocol.get("zero_shot") or {}),
-        *_leaks(protocol),
-        *_reading(protocol),
-    )
+    parts = (_data, _graph, _next_item, _drawn, _leaks, _reading)
+    sentences = chain.from_iterable(part(protocol) for part in parts)
     return ["".join(letter if letter.isprintable() else " " for letter in line) for line in sentences]
 
 
@@ -258,8 +248,8 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
     yield f"Training: {protocol['budget']}."
 
 
-def _drawn(draw: Mapping[str, Any]) -> Iterator[str]:
-    if not draw:
+def _drawn(protocol: Mapping[str, Any]) -> Iterator[str]:
+    if not (draw := protocol.get("zero_shot")):
         return
     who = " and ".join(
         f"{draw[f'{side}s_drawn']:,} of {draw[f'{side}s_among']:,} {side}s"
@@ -267,7 +257,7 @@ def _drawn(draw: Mapping[str, Any]) -> Iterator[str]:
         if draw[f"{side}s_drawn"]
     )
     yield f"Zero-shot: {who} that are tested and have text lost all of it (seed {draw['settings']['seed']})."
-    removed = [f"{count:,} {REMOVED[table]}" for table, count in draw["removed"].items() if count]
+    removed = [f"{count:,} {REMOVED.get(table, table)}" for table, count in draw["removed"].items() if count]
     yield f"Removed: {', '.join(removed)}. Titles, and profiles of others, stay."
     yield f"Tested on their {draw['test_pairs']:,} pairs; {draw['warm_pairs']:,} test pairs are warm."
 

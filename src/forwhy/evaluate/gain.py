@@ -13,18 +13,11 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset, Pairs
+from forwhy.evaluate import significance
 from forwhy.evaluate.controls import LOOKUP_PAIRS, deal
 from forwhy.evaluate.overlap import words
 from forwhy.evaluate.reading import Outputs
-from forwhy.evaluate.significance import (
-    Floats,
-    Interval,
-    Ints,
-    bootstrap,
-    bootstrap_means,
-    bootstrap_median,
-    flatten,
-)
+from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_means, flatten
 from forwhy.evaluate.text import Encoder, TextScores, score_texts, variety
 from forwhy.progress import track
 from forwhy.ridge import ridge
@@ -57,11 +50,10 @@ class Scorer(Protocol):
 
 
 def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0, titles: bool = False) -> dict[str, object]:
-    """Score pairs four times: with their own user and item, with a stranger's user, item, and both.
+    """`information_gain`, `nll` and `nll_interval` of an evaluation document, in nats per target token.
 
-    The parts `information_gain`, `nll` and `nll_interval` of an evaluation document, in nats per target token.
-    Cost: four passes of the language model over the pairs. `titles`: prompts show titles, which stay the pairs' own in
-    these; a fifth pass deals them too, and `everything` is what that costs.
+    Cost: four passes of the language model over the pairs: with their own user and item, a stranger's user, item, and
+    both. `titles`: prompts show titles, the pairs' own in these; a fifth pass deals them too (`everything`).
     """
     users = pairs.users[deal(len(pairs), seed, pairs.users)]
     items = pairs.items[deal(len(pairs), seed + 1, pairs.items)]
@@ -70,19 +62,14 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0, titles: bool = 
     passes = track(shown, "scoring test pairs, right and shuffled")
     true, *shuffled = [explainer.nll(pairs, **rows) for rows in passes]
     nll = per_token(true.sum, true.tokens)
-    return {
-        "information_gain": {**flatten(information_gain(true, *shuffled)), "pairs": len(pairs)},
-        "nll": nll.mean,
-        "nll_interval": [nll.low, nll.high],
-    }
+    gain = {**flatten(information_gain(true, *shuffled)), "pairs": len(pairs)}
+    return {"information_gain": gain, "nll": nll.mean, "nll_interval": [nll.low, nll.high]}
 
 
 def information_gain(
     true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll, all_shuffled: Nll | None = None
 ) -> dict[str, Interval]:
-    """Nats per target token lost when `user`, `item`, `both` or, with titles, `everything` are shuffled.
-
-    Means over all tokens.
+    """Nats per target token lost, in the mean over all, when `user`, `item`, `both` or `everything` are shuffled.
 
     Raises:
         ValueError: The shuffled runs scored other texts (their token counts differ).
@@ -92,16 +79,14 @@ def information_gain(
         shuffled["everything"] = all_shuffled
     if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
         raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
-    return {
-        side: per_token(other.sum.astype(np.float64) - true.sum, true.tokens)
-        for side, other in shuffled.items()
-    }
+    lost = {side: other.sum.astype(np.float64) - true.sum for side, other in shuffled.items()}
+    return {side: per_token(sums_n, true.tokens) for side, sums_n in lost.items()}
 
 
 def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> Interval:
     """Nats per target token with the bootstrap 95% interval over pairs."""
     rows_n2 = np.stack([sums_n, tokens_n], axis=1).astype(np.float64)
-    return bootstrap(rows_n2, lambda sums: sums[..., :1] / sums[..., 1:])[0]
+    return significance.bootstrap(rows_n2, lambda sums: sums[..., :1] / sums[..., 1:])[0]
 
 
 # --- Texts by how much the method could know of the user: XRec's sparsity groups (section 4.4, its issue 6).
@@ -131,8 +116,8 @@ class TextGroup:
 def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
     """Group -> its users (internal numbers). Each user of a test pair is in exactly one; O(E log E).
 
-    Ties in training explanations are broken by training interactions, fewest first, then by number. In a small data
-    set most users tie, as `TextGroup.training_texts` shows; of fewer than five users the last groups are empty.
+    Ties in training explanations are broken by training interactions, fewest first, then by number. Of fewer than five
+    users the last groups are empty.
     """
     tested = np.unique(dataset.pairs("test").users)
     told = _training_texts(dataset)[tested]
@@ -145,13 +130,9 @@ def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
 def text_groups(
     dataset: Dataset, outputs: Outputs, scores: TextScores, least: int = LEAST
 ) -> dict[str, TextGroup]:
-    """The texts of each of `sparsity_groups` with their metrics; pairs of other users are in none.
+    """The texts of each of `sparsity_groups` with their metrics, with `least` pairs or more; of `features` only `fmr`.
 
-    Args:
-        dataset: As the run saw it: what a protocol removed counts as unseen.
-        outputs: Texts with their pairs.
-        scores: Of these outputs, row by row; of `features` the groups have `fmr` only.
-        least: Pairs that a group must have for its numbers to be given.
+    `dataset`: as the run saw it, so that what a protocol removed is unseen. `scores`: of these outputs, row by row.
     """
     users = dataset.users.numbers(outputs.frame["user_id"])
     found = {}
@@ -213,7 +194,8 @@ def text_retrieval(
     """Median rank, mean reciprocal rank and hit@10 of `text_ranks`, with intervals and what chance gives, as JSON."""
     ranks = text_ranks(queries, texts)
     values = {"mrr": 1.0 / ranks, "hit@10": (ranks <= 10).astype(np.float64)}
-    found = {"median_rank": bootstrap_median(ranks.astype(np.float64), seed), **bootstrap_means(values, seed)}
+    median = significance.bootstrap_median(ranks.astype(np.float64), seed)
+    found = {"median_rank": median, **bootstrap_means(values, seed)}
     return {**flatten(found), "chance": chance(len(ranks)), "pairs": len(ranks)}
 
 
@@ -231,19 +213,11 @@ def explained_variance(
 ) -> dict[str, object] | None:
     """Share of the variance of test explanations' vectors that a linear map from what the words say explains.
 
-    Maps are fitted by ridge regression on at most `LOOKUP_PAIRS` training pairs; 0 is the mean training text, 1 the
-    text itself. Keys: `item`, `user` and `both`, `intervals`, and `controls` on the same pairs, each under the key that
-    it is held against: the vectors of titles (with categories and description) and of profiles, where there are any,
-    and `shuffled`, the words of another pair.
-
-    Args:
-        dataset: Training pairs to fit on, test pairs to measure on.
-        said: `user` and `item` -> [N, D] what the words of each say.
-        encoder: Gives texts their vectors.
-        seed: Which pairs are taken, and dealt.
-
-    Returns:
-        Values with their intervals, as JSON; None with fewer than two pairs to fit or to measure on.
+    Maps from `said` (`user` and `item` -> [N, D]) are fitted by ridge regression on at most `LOOKUP_PAIRS` training
+    pairs and measured on test pairs; 0 is the mean training text, 1 the text itself. Keys, as JSON: `item`, `user` and
+    `both`, `intervals`, and `controls` on the same pairs, each under the key that it is held against: the vectors of
+    titles (with categories and description) and of profiles, where there are any, and `shuffled`, the words of another
+    pair. None with fewer than two pairs to fit or to measure on.
     """
     train, test = dataset.pairs("train"), dataset.pairs("test")
     train = train.select(np.flatnonzero(~dataset.is_heldout(train.users, train.items)))
@@ -252,19 +226,15 @@ def explained_variance(
     if min(len(train), len(test)) < 2:
         return None
     told, wanted = encoder.encode(train.texts), encoder.encode(test.texts)
-    profiles = dataset.profiles("item")
-    texts = {
-        "title": dataset.item_texts(),
-        "profile": [profiles.get(it, "") for it in range(len(dataset.items))],
-    }
+    profiles, titles = dataset.profiles("item"), dataset.item_texts()
+    texts = {"title": titles, "profile": [profiles.get(item, "") for item in range(len(titles))]}
 
     def known(name: str, pairs: Pairs) -> Vectors:
         if name in texts:
             return encoder.encode([texts[name][item] for item in pairs.items.tolist()])
-        if name in ("user", "item"):
-            return said["user"][pairs.users] if name == "user" else said["item"][pairs.items]
-        both = np.concatenate([known("user", pairs), known("item", pairs)], axis=1)
-        return both if name == "both" else both[draw.permutation(len(both))]
+        own = {"user": said["user"][pairs.users], "item": said["item"][pairs.items]}
+        both = np.concatenate([*own.values()], axis=1)
+        return (own | {"both": both})[name] if name != "shuffled" else both[draw.permutation(len(both))]
 
     total = np.square(wanted - told.mean(0)).sum(1)
 

@@ -1,11 +1,10 @@
 """Grounding: which statements of an explanation are supported by what is known of the item and the user.
 
-An explanation is cut into claims (`claims.py`), and each is matched with the statements about its pair
-(`evidence.py`). The support of a claim is how well the best statement matches it: a cosine of embeddings, corrected
-for chance, or the probability of a caller's entailment model. The threshold is fitted on training explanations: their
-claims are *right* beside the other texts of their user and item, *wrong* beside those of a random other pair. Both
-error rates are reported. They bound the matcher's own error from above: other texts need not mention what is true,
-and "friendly staff" is true of many places.
+An explanation is cut into claims, and each is matched with the statements about its pair (`text.statements`). The
+support of a claim is how well the best statement matches it: a cosine of embeddings, corrected for chance, or the
+probability of a caller's entailment model. The threshold is fitted on training explanations: their claims are *right*
+beside the other texts of their user and item, *wrong* beside those of a random other pair. Both error rates bound the
+matcher's own from above: other texts need not mention what is true, and "friendly staff" is true of many places.
 
 Shapes: n pairs; c claims of one text, C of all; s statements; D dimensions.
 """
@@ -122,8 +121,8 @@ class Grounder:
         chosen = pairs.select(list(islice(told, limit)))
         if len(chosen) < 2:
             raise UserError(
-                "grounding: the threshold needs two training explanations whose user or item has other "
-                f"text, found {len(chosen)}; add reviews, item descriptions or intents"
+                f"grounding: the threshold needs two training explanations whose user or item has other text, found "
+                f"{len(chosen)}; add reviews, item descriptions or intents"
             )
         return cls(known, support, _calibrate(known, chosen, support, seed), word_support(pairs.texts))
 
@@ -142,15 +141,12 @@ class Grounder:
             raise ValueError(f"{len(texts)} texts for {len(pairs)} pairs")
         said, wanted = [claims(text) for text in texts], [claims(text) for text in pairs.texts]
         scores, has = _scored(self.support, said, self.known.of_pairs(pairs))
-        held = {side: scores_C >= self.calibration.threshold for side, scores_C in scores.items()}
+        threshold, every = self.calibration.threshold, np.ones(len(pairs), dtype=bool)
+        held = {side: scores_C >= threshold for side, scores_C in scores.items()}
         per_pair = {name: _shares(held[side], said, has[side]) for side, name in PRECISIONS.items()}
-        recalled_C = np.concatenate([np.empty(0), *self.support(list(zip(wanted, said, strict=True)))])
-        per_pair["recall"] = _shares(
-            recalled_C >= self.calibration.threshold, wanted, np.ones(len(pairs), dtype=bool)
-        )
+        per_pair["recall"] = _shares(_best(self.support, wanted, said) >= threshold, wanted, every)
         if shown is not None:
-            found_C = np.concatenate([np.empty(0), *self.judge(list(zip(said, shown, strict=True)))])
-            per_pair["supported"] = _shares(found_C >= SUPPORTED, said, np.ones(len(pairs), dtype=bool))
+            per_pair["supported"] = _shares(_best(self.judge, said, shown) >= SUPPORTED, said, every)
         per_pair["claims"] = np.array([len(row) for row in said], dtype=np.float64)
         unsupported: list[list[str]] = [[] for _ in said]
         for row, claim, yes in zip(_rows(said), chain(*said), held["either"], strict=True):
@@ -186,14 +182,15 @@ class GroundingTable:
         own, margins = self.method.intervals(), self.method.margins(self.controls["dealt"])
         short: dict[str, Interval] = {name: own[name] for name in ("precision", "supported") if name in own}
         short |= {"margin": margins["precision"]} if "precision" in margins else {}
+        controls = {
+            name: {**control.document(), "margin": flatten(self.method.margins(control))}
+            for name, control in self.controls.items()
+        }
         return {
             **dict.fromkeys(("precision", "margin", "supported")),
             **flatten(short),
             "method": self.method.document(),
-            "controls": {
-                name: {**control.document(), "margin": flatten(self.method.margins(control))}
-                for name, control in self.controls.items()
-            },
+            "controls": controls,
             "sentence": self.sentence,
             "calibration": vars(self.calibration),
         }
@@ -227,10 +224,8 @@ def ground(outputs: Outputs, dataset: Dataset, grounder: Grounder, seed: int = 0
     rows, pairs = outputs.held_out()
     if len(rows) < 2:
         raise UserError(f"grounding: {len(rows)} rows are held-out pairs of {dataset.name!r}; two are needed")
-    held = outputs.take(rows)
-    return grounding_table(
-        held.predictions, pairs, grounder, dataset.pairs("train").texts, seed, held.evidence
-    )
+    held, told = outputs.take(rows), dataset.pairs("train").texts
+    return grounding_table(held.predictions, pairs, grounder, told, seed, held.evidence)
 
 
 def fitted(dataset: Dataset, encoder: Encoder, seed: int = 0) -> Grounder:
@@ -246,10 +241,9 @@ def fitted(dataset: Dataset, encoder: Encoder, seed: int = 0) -> Grounder:
 def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
     """Support as the best cosine, or with a `background` the probability that it is no accident.
 
-    Among many statements one is always near, and a vague claim is near everything: by the cosine alone a constant
-    sentence beats the references (docs/results.md). Of the background statements the share p is nearer than the best
-    of the pair's m statements; the score is (1 - p)^m, the probability that none of m random statements is nearer.
-    Cost: for each claim its statements and the background; every distinct text is encoded once.
+    By the cosine alone a constant sentence beats the references (docs/results.md). Of the background statements the
+    share p is nearer than the best of the pair's m statements; the score is (1 - p)^m, the probability that none of m
+    random ones is nearer. Cost: for each claim its statements and the background; each text is encoded once.
     """
     memory = RememberingEncoder(encoder)
 
@@ -282,24 +276,23 @@ def word_support(texts: Sequence[str]) -> Support:
 
     Words are compared without their endings; synonyms are not seen, so true claims are missed, but hardly one is
     accepted by accident: on XRec-Yelp 2.6% of claims beside another item's profile reach `SUPPORTED`, where 14.5% have
-    a MiniLM cosine of that size. Averaged hidden states of a small language model tell nothing there (AUC .53).
+    a MiniLM cosine of that size.
     """
     idf = TfIdf(texts)
 
-    def best(said: Sequence[str], known: Sequence[str]) -> Floats:
-        stems = [set(map(_stem, name_words(text))) for text in known]
-        return np.array([max((_weight(claim, there) for there in stems), default=-np.inf) for claim in said])
+    def stem(word: str) -> str:
+        return ENDING.sub("", word) if len(word) > 4 else word
 
-    def _weight(claim: str, there: Collection[str]) -> float:
-        weights = [(idf.weight(word), _stem(word) in there) for word in name_words(claim)]
+    def share(claim: str, there: Collection[str]) -> float:
+        weights = [(idf.weight(word), stem(word) in there) for word in name_words(claim)]
         whole = sum(weight for weight, _ in weights)
         return sum(weight for weight, held in weights if held) / whole if whole else 0.0
 
+    def best(said: Sequence[str], known: Sequence[str]) -> Floats:
+        stems = [set(map(stem, name_words(text))) for text in known]
+        return np.array([max((share(claim, there) for there in stems), default=-np.inf) for claim in said])
+
     return lambda groups: [best(*group) for group in groups]
-
-
-def _stem(word: str) -> str:
-    return ENDING.sub("", word) if len(word) > 4 else word
 
 
 def entailment_support(entails: Entails) -> Support:
@@ -352,26 +345,24 @@ def _calibrate(known: KnownStatements, pairs: Pairs, support: Support, seed: int
         )
     threshold = balanced_threshold(right["either"], wrong["either"])
     sides = [side for side in PRECISIONS if len(right[side]) and len(wrong[side])]
-    return Calibration(
-        threshold,
-        {side: float((right[side] < threshold).mean()) for side in sides},
-        {side: float((wrong[side] >= threshold).mean()) for side in sides},
-        {side: len(right[side]) for side in sides},
-    )
+    missed: dict[str, float] = {side: float((right[side] < threshold).mean()) for side in sides}
+    accepted: dict[str, float] = {side: float((wrong[side] >= threshold).mean()) for side in sides}
+    return Calibration(threshold, missed, accepted, {side: len(right[side]) for side in sides})
 
 
 def _scored(
     support: Support, said: Sequence[Sequence[str]], known: Sequence[PairStatements]
 ) -> tuple[dict[Sides, Floats], dict[Sides, Flags]]:
     """Side -> [C] support of all claims, one pair after another; side -> [n] whether the pair has it."""
-    groups = [
-        (row, [statement.text for statement in pair[side]])
-        for side in (0, 1)
-        for row, pair in zip(said, known, strict=True)
-    ]
-    item_C, user_C = np.split(np.concatenate([np.empty(0), *support(groups)]), 2)
+    texts = [[statement.text for statement in pair[side]] for side in (0, 1) for pair in known]
+    item_C, user_C = np.split(_best(support, [*said, *said], texts), 2)
     scores: dict[Sides, Floats] = {"either": np.maximum(item_C, user_C), "item": item_C, "user": user_C}
     return scores, {side: np.array([pair.has(side) for pair in known], dtype=bool) for side in scores}
+
+
+def _best(support: Support, said: Sequence[Sequence[str]], known: Sequence[Sequence[str]]) -> Floats:
+    """[C] support of all claims, each by the statements of its row."""
+    return np.concatenate([np.empty(0), *support(list(zip(said, known, strict=True)))])
 
 
 def _rows(said: Sequence[Sequence[str]]) -> Ints:

@@ -1,8 +1,7 @@
 """GPTScore: how much of each reference's meaning the text has, graded from 0 to 100 by a language model.
 
-XRec's GPTScore (Ma et al. 2024) is one call to gpt-3.5-turbo at its default temperature, whose answer is read as a
-number whatever it is. Here the wording is fixed and named, the temperature 0, an answer is a grade or none, and every
-answer is kept. Grades of two judges, or of XRec's tables and ours, can't be compared.
+After XRec's (Ma et al. 2024), which reads any answer as a number; here the wording is fixed and named, the temperature
+0, an answer is a grade or none, and is kept. Grades of two judges, or of XRec's tables and ours, can't be compared.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from forwhy.evaluate.significance import bootstrap_interval, flatten
 from forwhy.evaluate.text import TextScores
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry, Malformed, Reply
-from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question, Tally
+from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question
 from forwhy.text.chat.client import Client
 
 log = logging.getLogger(__name__)
@@ -108,10 +107,7 @@ def _fenced(tag: str, text: str) -> str:
 class JudgeConfig(AskingConfig):
     """Who judges (`url` or FORWHY_JUDGE_URL, key in FORWHY_JUDGE_KEY), and what it may cost."""
 
-    who = "judge"
-    url_name = "FORWHY_JUDGE_URL"
-    key_name = "FORWHY_JUDGE_KEY"
-    schema_name = "grade"
+    who, url_name, key_name, schema_name = "judge", "FORWHY_JUDGE_URL", "FORWHY_JUDGE_KEY", "grade"
 
     budget: float | None = Field(default=None, gt=0)
     """Most that the votes of one evaluation may cost, whenever they were bought: in the currency of the
@@ -125,7 +121,7 @@ class JudgeConfig(AskingConfig):
 
 
 def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
-    """What `Judge.check` finds, from the counts [n, 2] of both rounds, row by row the same reference."""
+    """What `Judge.check` finds, from the counts [n, 2] of both rounds."""
     both = (same[:, 1] > 0) & (other[:, 1] > 0)
     right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
     grades = {"identical": right, "dealt": wrong, "difference": right - wrong}
@@ -140,9 +136,8 @@ def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, An
 class Judge:
     """The metric `gptscore`, a `Measure`: its counts are [n, 2] = grade | 1, or 0 | 0 for a pair without one.
 
-    Every distinct (prediction, reference) is asked for once, whoever asks: a method, a control, a run killed
-    halfway. `votes` is the file that remembers; without one votes last as long as this object. Pairs without
-    a grade are left out of the mean and counted by reason in `exclusions`.
+    Every distinct (prediction, reference) is asked for once, whoever asks. `votes` is the file that remembers; without
+    one votes last as long as this object. Pairs without a grade are left out of the mean and counted in `exclusions`.
     """
 
     def __init__(self, config: JudgeConfig, votes: Path | None = None) -> None:
@@ -171,9 +166,8 @@ class Judge:
     def check(self, references: Sequence[str], seed: int = 0, pairs: int = CHECKED) -> dict[str, Any]:
         """Grade some references against themselves and dealt to other pairs; `document` holds the result too.
 
-        It has the mean grades and intervals of each reference against itself (`identical`, near 100), of another
-        pair's against it (`dealt`, low, but not 0 where all explanations are alike), and of the paired
-        `difference`, near 0 for a judge that tells nothing apart. `auc` is the chance that an identical text is
+        Mean grades with intervals: `identical`, near 100; `dealt`, low, but not 0 where all explanations are alike; the
+        paired `difference`, near 0 for a judge that tells nothing apart. `auc`: the chance that an identical text is
         graded above a dealt one, a tie counting half. `pairs` have both grades, `excluded` lack one.
         Cost: two calls for each of `pairs` distinct references, drawn with `seed`.
 
@@ -190,8 +184,8 @@ class Judge:
             raise UserError(f"{self._name}: no reference got both grades of the check; {self._remedy()}")
         self.found = _compared(same, other)
         if self.found["intervals"]["difference"][0] <= 0:
-            said = "does not tell a reference from another pair's; its scores say nothing"
-            log.warning("%s: %s", self._name, said)
+            said = "%s: does not tell a reference from another pair's; its scores say nothing"
+            log.warning(said, self._name)
         return self.found
 
     @property
@@ -210,8 +204,9 @@ class Judge:
         `pairs` are distinct; `bought` is what this process paid for, `cached` what the votes that it found
         took when they were bought. `cost` is null without prices, `check` without a check.
         """
-        config = self._config
+        config, ledger = self._config, self._ledger
         prices = [config.input_price, config.output_price]
+        spent = {"bought": ledger.bought, "cached": ledger.cached}
         return {
             "model": config.model,
             "prompt": VERSION,
@@ -220,8 +215,7 @@ class Judge:
             "pairs": len(self._votes),
             "votes": sum(vote.value is not None for vote in self._votes.values()),
             "excluded": self.exclusions,
-            "bought": self._spent(self._ledger.bought),
-            "cached": self._spent(self._ledger.cached),
+            **{name: {**asdict(tally), "cost": config.cost(tally)} for name, tally in spent.items()},
             "prices_per_million": None if prices == [None, None] else prices,
             "budget": config.budget,
             "check": self.found,
@@ -250,16 +244,12 @@ class Judge:
             return f"see to its server ({self._detail}) and run again{kept}"
         return "take another judge"
 
-    def _spent(self, tally: Tally) -> dict[str, Any]:
-        return {**asdict(tally), "cost": self._config.cost(tally)}
-
     def _costs(self) -> str:
-        """What all votes took so far, for a reader."""
+        """What all votes took so far."""
         cached = self._ledger.cached
         total = self._ledger.bought + cached
         note = f" ({cached.calls} of them cached)" if cached.calls else ""
-        cost = self._config.cost(total)
-        money = "" if cost is None else f", cost {cost:.4f}"
+        money = "" if (cost := self._config.cost(total)) is None else f", cost {cost:.4f}"
         return f"{total.calls} calls{note}, {total.input_tokens} + {total.output_tokens} tokens{money}"
 
 
@@ -269,7 +259,6 @@ def _reasons(votes: Collection[Reply[int]]) -> dict[str, int]:
 
 
 def _told(votes: Collection[Reply[int]]) -> str:
-    """How many pairs have a grade, and why the others have none."""
     reasons = _reasons(votes)
     left_out = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
     graded = f"{len(votes) - sum(reasons.values())} of {len(votes)} pairs graded"

@@ -34,20 +34,20 @@ BLOCK_SCORES = 1 << 23
 
 @dataclass(frozen=True)
 class RankingResult:
-    """Ranks of all test items, and the metrics of each user that has some."""
+    """Ranks of all test items, and the metrics of each user that has some.
+
+    `users` [V]: internal ids, ascending. `rows`, `ranks` [pairs]: position in `users` of each test pair, ascending, and
+    its rank from 1, ascending within a user. `dropped`: test pairs left out because they are training pairs.
+    `coverage`: coverage@k, the share of the catalogue in the lists of all these users.
+    """
 
     users: Ints
-    """[V] internal ids, ascending."""
     per_user: dict[str, Floats]
     """metric@k -> [V], aligned with `users`: what paired tests need."""
     rows: Ints
-    """[pairs] position in `users` of each test pair, ascending."""
     ranks: Ints
-    """[pairs] rank of each test pair from 1, ascending within a user."""
     dropped: int
-    """Test pairs left out because they are training pairs."""
     coverage: dict[str, float]
-    """coverage@k: share of the catalogue in the lists of all these users."""
 
     def by_user(self, ids: Sequence[str | int]) -> tuple[list[str], dict[str, Floats]]:
         """Users by their external ids, and the metrics of each."""
@@ -171,8 +171,7 @@ def _rank_block(scores_bi: Scores, test_cells: Cells, tests_b: Ints) -> Ints:
 
 def _blocks(tests_v: Ints, n_items: int) -> Iterator[Ints]:
     """Positions of users, busiest first, so that a block's users have about equally many test items."""
-    order = np.argsort(-tests_v, kind="stable")
-    size = max(1, BLOCK_SCORES // n_items)
+    order, size = np.argsort(-tests_v, kind="stable"), max(1, BLOCK_SCORES // n_items)
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
@@ -192,10 +191,9 @@ def _ranges(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
 def _keys(pairs: Ints, n_users: int, n_items: int) -> Ints:
     """Unique user x I + item, ascending."""
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    if len(pairs) and (pairs.min() < 0 or (pairs.max(axis=0) >= (n_users, n_items)).any()):
-        raise ValueError(
-            f"id out of range: {n_users} users, {n_items} items, but {pairs.max(axis=0)} is used"
-        )
+    most = pairs.max(axis=0, initial=-1)
+    if len(pairs) and (pairs.min() < 0 or (most >= (n_users, n_items)).any()):
+        raise ValueError(f"id out of range: {n_users} users, {n_items} items, but {most} is used")
     return np.unique(pairs[:, 0] * n_items + pairs[:, 1])
 
 
@@ -284,9 +282,8 @@ def _running_mean(values_i: Floats, lists_vk: Lists) -> Floats:
 
 # --- Leave-one-out: the rank of each user's next item in the catalogue, or in a list of the best.
 #
-# "Seen items left out": nothing of the user's history is offered, as `recommend` does it, whether a model scores every
-# item or writes a list. A user who takes something again is a miss and still counts: to offer that item alone of the
-# history would tell every model which one it is.
+# "Seen items left out": nothing of the user's history is offered, as `recommend` does it. A user who takes something
+# again is a miss and still counts: to offer that item alone of the history would tell every model which one it is.
 
 
 def rank_sequences(
@@ -319,20 +316,17 @@ def rank_lists(
     """Metrics of `rank_sequences` but `mrr` (which needs all ranks) from each user's best K items [V, K].
 
     Rows follow `sequences.evaluated(split)`. A list that ends early holds -1 from there on. An item outside the list
-    is a miss: its rank is one behind the catalogue and every k. To leave seen items out, give lists for which the
-    model hid `sequences.histories(split)`.
+    is a miss, one behind the catalogue and every k.
 
     Raises:
         UserError: no user has an item left out; a k beyond the lists.
-        ValueError: not one row per user; a row that repeats an item, names one that does not exist, or goes
-            on after its end.
+        ValueError: not one row per user; a row that repeats an item, names an unknown one, or goes on after its end.
     """
     users, pairs = _targets(sequences, split)
     _check_lists(lists_vk, len(users), sequences.n_items)
-    if max(ks) > lists_vk.shape[1] < sequences.n_items:
-        raise UserError(
-            f"k = {max(ks)}: the lists end at {lists_vk.shape[1]} items; ask for less or widen the beam"
-        )
+    longest = lists_vk.shape[1]
+    if max(ks) > longest < sequences.n_items:
+        raise UserError(f"k = {max(ks)}: the lists end at {longest} items; ask for less or widen the beam")
     hits_vk = lists_vk == pairs[:, 1:]
     missed = max(sequences.n_items, *ks) + 1
     ranks = np.where(hits_vk.any(axis=1), hits_vk.argmax(axis=1) + 1, missed)
@@ -369,6 +363,5 @@ def _check_lists(lists_vk: Ints, users: int, n_items: int) -> None:
     wrong |= ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(
-            f"list {row} is no list of distinct items below {n_items}: {lists_vk[row][:20].tolist()}"
-        )
+        found = lists_vk[row][:20].tolist()
+        raise ValueError(f"list {row} is no list of distinct items below {n_items}: {found}")

@@ -1,10 +1,8 @@
 """What a method wrote, pair by pair: outputs of a run or from elsewhere, matched with a data set's held-out pairs.
 
-Outputs from elsewhere are a table, or two lists of texts. A row without a prediction or a reference (null, NaN) is left
-out and counted; a prediction without a word stays and scores 0; equal rows about one pair count once; two different
-rows about one pair are refused, since only their author knows which one is meant.
-
-Shapes: n rows that are kept.
+A row without a prediction or a reference (null, NaN) is left out and counted; a prediction without a word stays and
+scores 0; equal rows about one pair count once; two different ones are refused, as only their author knows which is
+meant. Shapes: n rows that are kept.
 """
 
 import difflib
@@ -69,9 +67,10 @@ class Outputs:
         evidence: Sequence[Sequence[str]] = (),
     ) -> "Outputs":
         """Texts that were just written, row by row; `evidence`: what is shown beside each, if a system does that."""
-        users, items = [user for user, _ in pairs], [item for _, item in pairs]
-        columns = (users, items, list(predictions), list(references))
-        frame = pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        texts = {"prediction": list(predictions), "reference": list(references)}
+        frame = pl.DataFrame(
+            {"user_id": [user for user, _ in pairs], "item_id": [item for _, item in pairs], **texts}
+        )
         if any(evidence):
             frame = frame.with_columns(evidence=pl.Series([*map(list, evidence)], dtype=pl.List(pl.String)))
         return cls(_ordered(frame))
@@ -99,9 +98,8 @@ class Outputs:
     @property
     def evidence(self) -> list[list[str]] | None:
         """[n] statements that are shown beside each text; None where the system shows none."""
-        if self.frame.schema.get("evidence") != pl.List(pl.String):
-            return None
-        return self.frame["evidence"].fill_null([]).to_list()
+        shown = self.frame.schema.get("evidence") == pl.List(pl.String)
+        return self.frame["evidence"].fill_null([]).to_list() if shown else None
 
     @property
     def keys(self) -> list[Key]:
@@ -115,9 +113,8 @@ class Outputs:
     def held_out(self) -> tuple[list[int], Pairs]:
         """The rows that are held-out pairs of the data set, and these pairs with their references."""
         rows = self.frame.with_row_index(ROW).drop_nulls("user")
-        return rows[ROW].to_list(), Pairs(
-            rows["user"].to_numpy(), rows["item"].to_numpy(), tuple(rows["reference"])
-        )
+        pairs = Pairs(rows["user"].to_numpy(), rows["item"].to_numpy(), tuple(rows["reference"]))
+        return rows[ROW].to_list(), pairs
 
     def save(self, path: Path) -> None:
         """Write a parquet file with `COLUMNS` and perhaps `evidence`, whole or not at all."""
@@ -126,17 +123,12 @@ class Outputs:
 
     @classmethod
     def load(cls, path: Path) -> "Outputs":
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: No such file, or not one that `save` wrote.
-        """
+        """Read what `save` wrote; a UserError where it is not that."""
         try:
             return cls(_ordered(pl.read_parquet(path)))
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise UserError(
-                f"{path}: not readable as outputs of a run ({error}); evaluate the run again"
-            ) from None
+            why = f"not readable as outputs of a run ({error})"
+            raise UserError(f"{path}: {why}; evaluate the run again") from None
 
 
 def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:
@@ -167,16 +159,18 @@ def read_outputs(path: Path, references: Path | None = None) -> Outputs:
     if has_ids:
         frame, exclusions["duplicates"] = _one_row_each(path, _with_ids(path, frame))
     if frame.height < 2:
-        left_out = ", ".join(f"{count} {reason}" for reason, count in exclusions.items() if count)
-        raise UserError(
-            f"{path}: {frame.height} row left{f' ({left_out})' * bool(left_out)}; give two or more"
-        )
+        why = f" ({left_out})" if (left_out := _listed(exclusions)) else ""
+        raise UserError(f"{path}: {frame.height} row left{why}; give two or more")
     if "features" in frame.columns:
         frame = frame.with_columns(_features(frame))
     if not has_ids:
         frame = frame.with_columns(user_id=pl.lit("row"), item_id=pl.col(ROW).cast(pl.String))
     frame = _ordered(frame, PAIR_KEY if has_ids else TEXT_KEY)
     return Outputs(frame, has_ids, has_references, exclusions)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
 
 
 def _frame(path: Path, column: str) -> pl.DataFrame:
@@ -193,9 +187,8 @@ def _frame(path: Path, column: str) -> pl.DataFrame:
         raise UserError(f"{path}: extension {path.suffix!r} is not one of {known}; convert or rename it")
     require_file(path)
     found = LISTS[suffix](path)
-    return with_origin(
-        found if isinstance(found, pl.DataFrame) else pl.DataFrame({column: _checked(path, found)}), path
-    )
+    frame = found if isinstance(found, pl.DataFrame) else pl.DataFrame({column: _checked(path, found)})
+    return with_origin(frame, path)
 
 
 def _lines(path: Path) -> list[str]:
@@ -224,9 +217,8 @@ def _checked(path: Path, found: object) -> pl.Series:
         raise UserError(f"{path}: an empty list; copy it again or leave the option out")
     for number, value in enumerate(found, start=1):
         if not (value is None or isinstance(value, str) or value != value):
-            raise UserError(
-                f"{path}: row {number}: {type(value).__name__}, not a text; give one text per row"
-            )
+            kind = type(value).__name__
+            raise UserError(f"{path}: row {number}: {kind}, not a text; give one text per row")
     try:
         return pl.Series([value if isinstance(value, str) else None for value in found], dtype=pl.String)
     except UnicodeEncodeError as error:
@@ -293,10 +285,8 @@ def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 
 def _features(frame: pl.DataFrame) -> pl.Series:
-    features = [
-        [word for word in BETWEEN_FEATURES.split(text) if word]
-        for text in as_text(frame["features"]).fill_null("")
-    ]
+    texts = as_text(frame["features"]).fill_null("")
+    features = [[word for word in BETWEEN_FEATURES.split(text) if word] for text in texts]
     wrong = pl.Series([any(len(words(word)) != 1 for word in row) for row in features])
     message = "{} has a feature that is no single word; split or drop it"
     RawTable("outputs", frame, {}).refuse(wrong, "features", message)
@@ -309,11 +299,8 @@ def _features(frame: pl.DataFrame) -> pl.Series:
 def match(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
     """Give rows the internal numbers of their held-out pair, and its ids as text.
 
-    Rows with ids that are no held-out pair are left out and counted. Rows without ids all stay; those whose reference
-    is the text of exactly one held-out pair get its ids.
-
-    Raises:
-        UserError: Rows with ids, of which fewer than two are held-out pairs.
+    Rows with ids that are no held-out pair are left out and counted (a UserError with fewer than two others). Rows
+    without ids all stay; those whose reference is the text of exactly one held-out pair get its ids.
     """
     matched = _by_ids(name, outputs, dataset) if outputs.has_ids else _by_reference(outputs, dataset)
     known = {
@@ -344,22 +331,20 @@ def _by_ids(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
         "not_held_out": int((known & ~held).sum()),
     }
     if held.sum() < 2:
-        why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         raise UserError(
-            f"{name}: {held.sum()} of {len(outputs)} rows are held-out pairs of data set {dataset.name!r} ({why}); "
-            "give the data set that they were made from"
+            f"{name}: {held.sum()} of {len(outputs)} rows are held-out pairs of data set {dataset.name!r} "
+            f"({_listed(counts)}); give the data set that they were made from"
         )
     frame = outputs.frame.with_columns(user=users, item=items).filter(held)
     return replace(outputs, frame=frame, exclusions={**outputs.exclusions, **counts})
 
 
 def _by_reference(outputs: Outputs, dataset: Dataset) -> Outputs:
-    pairs = {split: dataset.pairs(split) for split in SPLITS}
     told = pl.concat(
-        pl.DataFrame({"reference": some.texts, "user": some.users, "item": some.items}, TOLD).with_columns(
+        pl.DataFrame({"reference": it.texts, "user": it.users, "item": it.items}, TOLD).with_columns(
             part=pl.lit(split)
         )
-        for split, some in pairs.items()
+        for split, it in ((split, dataset.pairs(split)) for split in SPLITS)
     )
     told = told.group_by("reference").agg(pl.all().first(), owners=pl.len())
     frame = outputs.frame.drop("user", "item").join(told, "reference", how="left", maintain_order="left")

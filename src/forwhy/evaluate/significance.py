@@ -26,9 +26,8 @@ class Interval(NamedTuple):
 
 def flatten(intervals: Mapping[str, Interval]) -> dict[str, object]:
     """`{name: value, ..., "intervals": {name: [low, high]}}`, the form of every table of a report."""
-    values: dict[str, object] = {name: interval.mean for name, interval in intervals.items()}
-    values["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
-    return values
+    ends = {name: [low, high] for name, (_, low, high) in intervals.items()}
+    return {**{name: interval.mean for name, interval in intervals.items()}, "intervals": ends}
 
 
 def bootstrap_interval(values: NDArray[np.floating], seed: int = 0, n: int = 2000) -> Interval:
@@ -73,11 +72,10 @@ def bootstrap_median(values: NDArray[np.floating], seed: int = 0, n: int = 2000)
 def permute(
     a_nm: Floats, b_nm: Floats, statistic: Callable[[Floats], Floats], seed: int = 0, n: int = 10_000
 ) -> Floats:
-    """[k] two-sided p of the differences of any statistic of column sums, under random swaps within pairs.
+    """[k] two-sided p of the differences of any statistic of column sums, under random swaps of a pair's whole rows.
 
-    `statistic` maps sums [..., m] to values [..., k]. A swap exchanges a pair's whole rows, so that the counts behind
-    corpus BLEU stay together. The observed assignment counts as one of the permutations, so p is never 0 (Phipson and
-    Smyth 2010). Cost: n x m sums per permutation.
+    `statistic` maps sums [..., m] to values [..., k]. The observed assignment counts as one of the permutations, so p
+    is never 0 (Phipson and Smyth 2010). Cost: n x m sums per permutation.
     """
     a_nm, b_nm = _matrix(a_nm), _matrix(b_nm)
     sums_a, sums_b = a_nm.sum(axis=0), b_nm.sum(axis=0)
@@ -102,20 +100,15 @@ def holm(p: Sequence[float] | Floats) -> Floats:
     """
     raw = np.asarray(p, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
-    steps = np.maximum.accumulate((len(raw) - np.arange(len(raw))) * raw[order])
-    corrected = np.empty_like(raw)
-    corrected[order] = np.minimum(steps, 1.0)
-    return corrected
+    steps = np.maximum.accumulate(np.arange(len(raw), 0, -1) * raw[order])
+    return np.asarray(np.minimum(steps, 1.0)[np.argsort(order)])
 
 
 def effect_size(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Cohen's d_z of paired values [n]: mean of `a - b` over its standard deviation.
+    """Cohen's d_z of paired values [n]: mean of `a - b` over its standard deviation; 0.2 is small, 0.8 large.
 
-    How steady a difference is, not how large; unlike p it doesn't grow with n. Cohen's marks are 0.2 small, 0.5
-    medium, 0.8 large. 0 where all pairs are equal; infinite where all differ by the same amount.
-
-    Raises:
-        ValueError: Fewer than two pairs, or not as many on either side.
+    How steady a difference is; unlike p it doesn't grow with n. 0 where all pairs are equal; infinite where all differ
+    by the same amount. A ValueError with fewer than two pairs, or not as many on either side.
     """
     if a.shape != b.shape or len(a) < 2:
         raise ValueError(f"an effect size needs two pairs or more: {a.shape} and {b.shape} are given")

@@ -1,8 +1,7 @@
 """Specificity: does a text say what only its own pair's reference says, once the item's name is taken out of both?
 
-A text that copies the name is told from every other one by that name alone, and a constant sentence is near every
-reference. So the name goes first, and then the own reference is looked for among others: its rank by the cosine of
-vectors, and the tf-idf cosine with it, which no encoder can bend.
+A text that copies the name is told from others by that alone, so the name goes first; then the own reference is looked
+for among others: its rank by the cosine of vectors, and the tf-idf cosine with it, which no encoder can bend.
 
 Shapes: n rows, D dimensions of the text vectors.
 """
@@ -48,11 +47,10 @@ class Names:
 
     Taken out are, whatever their case and possessive: the title; its parts ("Livery" of "Livery - Indianapolis"); how
     a part begins ("Milk & Honey" of "Milk & Honey Tapas"); and single words that training texts about other items
-    hardly have ("Drago's" of "Drago's Seafood Restaurant", where "seafood" stays).
+    (`told`) hardly have ("Drago's" of "Drago's Seafood Restaurant", where "seafood" stays). Cost: linear in words.
     """
 
     def __init__(self, titles: Sequence[str], told: Pairs) -> None:
-        """Titles by internal item, and the training texts that show which words are common. Cost: linear in words."""
         self._titles, self._texts = titles, max(FEWEST, len(told))
         self._found: Counter[str] = Counter()
         for item, text in zip(told.items.tolist(), told.texts, strict=True):
@@ -66,13 +64,12 @@ class Names:
 
     def _compiled(self, item: int) -> re.Pattern[str] | None:
         runs = set(self._runs(self._titles[item][:LONGEST]))
-        # The longest first: of "Drago" and "Drago's" the whole is taken.
-        ordered = sorted(runs, key=lambda run: (len(run), len("".join(run)), run), reverse=True)
         if not runs:
             return None
-        one_of = "|".join(
-            BETWEEN.join(re.escape(word).replace("'", "['’]?") for word in run) for run in ordered
-        )
+        # The longest first: of "Drago" and "Drago's" the whole is taken.
+        ordered = sorted(runs, key=lambda run: (len(run), len("".join(run)), run), reverse=True)
+        escaped = ([re.escape(word).replace("'", "['’]?") for word in run] for run in ordered)
+        one_of = "|".join(map(BETWEEN.join, escaped))
         return re.compile(rf"(?<!\w)(?:{one_of})(?:['’]s?)?(?!\w)", re.IGNORECASE)
 
     def _runs(self, title: str) -> Iterator[Words]:
@@ -83,12 +80,8 @@ class Names:
             for end in range(2, len(part) + 1):
                 if sum(self._share(word) < USUAL for word in part[:end]) > 1:
                     yield part[:end]
-        for word in whole:
-            yield from (
-                (form,)
-                for form in {word, word.removesuffix("'s")}
-                if len(form) > 1 and self._share(form) <= RARE
-            )
+        forms = {form for word in whole for form in (word, word.removesuffix("'s"))}
+        yield from ((form,) for form in forms if len(form) > 1 and self._share(form) <= RARE)
 
     def _share(self, word: str) -> float:
         return self._found[word] / self._texts
@@ -103,16 +96,12 @@ def _bare(words: Sequence[str]) -> Words:
 class TfIdf:
     """Words of texts weighed by how few texts have them: times in the text x ln((1 + n) / (1 + texts with it)).
 
-    scikit-learn's smooth idf without its "+ 1", so that a word of every text weighs nothing; a word that none of the n
-    texts has weighs most.
+    scikit-learn's smooth idf without its "+ 1": a word of every text weighs nothing. Cost: linear in words.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Count in how many texts each word is. Cost: linear in words."""
         self._texts = len(texts)
-        self._with: Counter[str] = Counter()
-        for text in texts:
-            self._with.update(set(name_words(text)))
+        self._with = Counter(word for text in texts for word in set(name_words(text)))
 
     def weight(self, word: str) -> float:
         """Idf of a word."""

@@ -17,24 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
-from forwhy.evaluate.overlap import (
-    ORDERS,
-    Splitter,
-    Text,
-    bleu_counts,
-    grams,
-    lengths,
-    mteval_words,
-    nltk_bleu,
-    peter_bleu,
-    peter_rouge,
-    peter_words,
-    rouge_l,
-    rouge_n,
-    rouge_words,
-    sacrebleu,
-    words,
-)
+from forwhy.evaluate import overlap
+from forwhy.evaluate.overlap import ORDERS, Splitter, Text, bleu_counts, lengths, nltk_bleu, rouge_l, words
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap
 
 
@@ -47,13 +31,9 @@ Counts = NDArray[Any]
 OWN = ("own_mrr", "own_hit@10", "own_tfidf")
 """Metrics of `specificity`, which leave out rows that are no pair of the data set."""
 OF_COUNTS: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
-    "bleu1": ("bleu", partial(nltk_bleu, order=1)),
-    "bleu2": ("bleu", partial(nltk_bleu, order=2)),
-    "bleu3": ("bleu", partial(nltk_bleu, order=3)),
-    "bleu4": ("bleu", partial(nltk_bleu, order=4)),
-    "peter_bleu1": ("peter_bleu", partial(peter_bleu, order=1)),
-    "peter_bleu4": ("peter_bleu", partial(peter_bleu, order=4)),
-    "sacrebleu": ("sacrebleu", sacrebleu),
+    **{f"bleu{order}": ("bleu", partial(nltk_bleu, order=order)) for order in ORDERS},
+    **{f"peter_bleu{order}": ("peter_bleu", partial(overlap.peter_bleu, order=order)) for order in (1, 4)},
+    "sacrebleu": ("sacrebleu", overlap.sacrebleu),
     "fmr": ("features", _share),
     "gptscore": ("gptscore", _share),
     **{metric: (metric, _share) for metric in OWN},
@@ -69,13 +49,11 @@ class TextScores:
     """Metrics of n predictions against their references, or some of these metrics."""
 
     per_pair: Mapping[str, Floats]
-    """Metric -> [n], finite: sentence `bleu1`..`bleu4`; and those whose mean is the value of the whole set: `rouge*`,
-    `peter_rouge*`, `length`, `similarity` (with an encoder) and what measures add."""
+    """Metric -> [n], finite: sentence `bleu1`..`bleu4`; and those whose mean is the value of the whole set."""
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """[n, c] each, what `OF_COUNTS` reads: three BLEUs, and those of `PARTIAL` that were measured."""
     of_all: Mapping[str, float] = field(default_factory=dict)
-    """What has no value per pair: `distinct1`, `distinct2`, `usr`, `empty`; with features `fcr`, `div`,
-    `without_features`; and what measures count, as cut or ungraded texts."""
+    """What has no value per pair: `variety`, of features `fcr`, `div`, `without_features`; what measures count."""
 
     def __len__(self) -> int:
         return len(next(iter((*self.counts.values(), *self.per_pair.values()))))
@@ -105,9 +83,7 @@ class TextScores:
         return values
 
     def margins(self, other: "TextScores", seed: int = 0) -> dict[str, Interval]:
-        """Our metrics minus the other's, with paired bootstrap intervals, on the pairs that count for both.
-
-        A metric without such pairs is left out.
+        """Our metrics minus the other's, with paired bootstrap intervals, on the pairs that count for both, if any.
 
         Raises:
             ValueError: Not as many pairs, or other metrics (an encoder or features on one side only).
@@ -224,21 +200,18 @@ def score_texts(
     splitter = splitter or Splitter()
     treebank, mteval, rouge, peter = (
         (splitter.read(split, predictions), splitter.read(split, references))
-        for split in (words, mteval_words, rouge_words, peter_words)
+        for split in (words, overlap.mteval_words, overlap.rouge_words, overlap.peter_words)
     )
-    counts = {
-        "bleu": bleu_counts(*treebank, least=1),
-        "peter_bleu": bleu_counts(*peter),
-        "sacrebleu": bleu_counts(*mteval),
-    }
-    rouge1, rouge2 = rouge_n(*rouge).T
+    counts = {"bleu": bleu_counts(*treebank, least=1), "peter_bleu": bleu_counts(*peter)}
+    counts["sacrebleu"] = bleu_counts(*mteval)
+    rouge1, rouge2 = overlap.rouge_n(*rouge).T
     per_pair = {
         **{f"bleu{order}": nltk_bleu(counts["bleu"], order) for order in ORDERS},
         "rouge1": rouge1,
         "rouge2": rouge2,
         "rougeL": _each(rouge_l, *rouge),
-        "peter_rouge1_f": _each(partial(peter_rouge, order=1), *peter),
-        "peter_rouge2_f": _each(partial(peter_rouge, order=2), *peter),
+        "peter_rouge1_f": _each(partial(overlap.peter_rouge, order=1), *peter),
+        "peter_rouge2_f": _each(partial(overlap.peter_rouge, order=2), *peter),
         "length": lengths(treebank[0]).astype(np.float64),
     }
     if encoder is not None:
@@ -266,17 +239,18 @@ def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -
 
 def variety(texts: Sequence[str], split: Sequence[Sequence[object]]) -> dict[str, float]:
     """What texts have as a set and not one by one; `split`: the words of each."""
+    empty = float(sum(not text for text in split))
     return {
         "distinct1": distinct(split, 1),
         "distinct2": distinct(split, 2),
         "usr": usr(texts),
-        "empty": float(sum(not text for text in split)),
+        "empty": empty,
     }
 
 
 def distinct(texts: Sequence[Sequence[object]], order: int) -> float:
     """Different n-grams of all texts over their number (Li et al. 2016, distinct-n); 0 without any."""
-    kinds = {gram for text in texts for gram in grams(text, order)}
+    kinds = {gram for text in texts for gram in overlap.grams(text, order)}
     return len(kinds) / max(1, sum(max(0, len(text) - order + 1) for text in texts))
 
 
@@ -293,11 +267,8 @@ def feature_scores(
 ) -> tuple[Ints, dict[str, float]]:
     """Counts behind FMR, [n, 2] = names a feature of its pair | its pair has one; FCR, DIV and pairs without any.
 
-    `splitter` must have made the numbers of `texts`, from treebank words.
-
-    Raises:
-        UserError: Not as many sets of features as texts; a string for a set; an empty catalogue; a feature that is not
-            one word.
+    `splitter` made the numbers of `texts`, from treebank words. A UserError says what does not fit of the features:
+    their number, a string for a set, an empty catalogue, or one that is not one word.
     """
     if len(features.of_pairs) != len(texts):
         raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
@@ -327,7 +298,6 @@ def _numbers(features: Collection[str], splitter: Splitter) -> set[int]:
     found = dict(zip(features, splitter.read(words, [*features]), strict=True))
     for feature, split in found.items():
         if len(split) != 1:
-            raise UserError(
-                f"feature {feature!r} is {len(split)} words; features are single words: split or drop it"
-            )
+            n = len(split)
+            raise UserError(f"feature {feature!r} is {n} words; features are single words: split or drop it")
     return set(chain(*found.values()))

@@ -13,7 +13,7 @@ import numpy as np
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError, need
 from forwhy.report.drawing import shortened, styled
-from forwhy.report.writing import percent
+from forwhy.report.writing import grouped, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,11 +27,7 @@ _INKS = {"user": "#0072b2", "item": "#d55e00", "": "#555555"}
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a file that :func:`write_attention` cannot write, before anything is computed for it.
-
-    Raises:
-        UserError: Another ending than those of `KINDS`, or matplotlib is not installed.
-    """
+    """A UserError for a file that `write_attention` cannot write: another ending than `KINDS`, or no matplotlib."""
     if path.suffix[1:].lower() not in KINDS:
         raise UserError(f"--out {path}: no such kind of picture; end it in .{', .'.join(KINDS)}")
     need("matplotlib", "report")
@@ -51,10 +47,8 @@ def said(view: Mapping[str, Any]) -> str:
     """The caption: where the attention of all words goes, and what the picture's shades and bars are."""
     mean = np.mean(view["shares"], axis=0).tolist()
     names = [*(f"the {token['side']}'s tokens" for token in view["tokens"]), *view["others"]]
-    found = {
-        name: sum(v for v, at in zip(mean, names, strict=True) if at == name) for name in dict.fromkeys(names)
-    }
-    parts = [f"{percent(value)} on {name}" for name, value in found.items() if name != "rest"]
+    found = grouped(zip(names, mean, strict=True))
+    parts = [f"{percent(sum(shares))} on {name}" for name, shares in found.items() if name != "rest"]
     return (
         f"Attention while writing, mean over all layers and heads: {', '.join(parts)}; the rest on the instruction and "
         f"the words before. Darkest: {' and '.join(percent(most) for most in _most(view) if most)} of a word's "
@@ -83,20 +77,14 @@ def _drawn(view: Mapping[str, Any], above: int) -> "Figure":
     width, height = _LEFT + wide + _BARS, above + 8 + high + _BELOW
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     heat = figure.add_axes((_LEFT / width, _BELOW / height, wide / width, high / height))
-    heat.pcolormesh(
-        [[to_rgba(ink, share) for share in row] for ink, row in zip(inks, strength_rw, strict=True)]
-    )
+    shaded = zip(inks, strength_rw, strict=True)
+    heat.pcolormesh([[to_rgba(ink, share) for share in row] for ink, row in shaded])
     heat.set_xticks(np.arange(words) + 0.5, [shortened(word, _WORD) for word in view["words"]], rotation=90)
     heat.set_yticks(np.arange(rows) + 0.5, [shortened(label, _LABEL) for label in labels])
-    beside = figure.add_axes(
-        ((_LEFT + wide + 12) / width, _BELOW / height, (_BARS - 24) / width, high / height),
-        sharey=heat,
-    )
-    beside.barh(
-        np.arange(rows) + 0.5,
-        [token["contribution"] or 0 for token in tokens] + [0] * len(others),
-        color=inks,
-    )
+    place = (_LEFT + wide + 12) / width, _BELOW / height, (_BARS - 24) / width, high / height
+    beside = figure.add_axes(place, sharey=heat)
+    worth = [token["contribution"] or 0 for token in tokens] + [0] * len(others)
+    beside.barh(np.arange(rows) + 0.5, worth, color=inks)
     beside.tick_params(labelleft=False)
     beside.locator_params(axis="x", nbins=2)
     beside.set_xlabel("worth (nats)")

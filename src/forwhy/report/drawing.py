@@ -23,18 +23,8 @@ RUNS = 6
 
 # Stand-ins that matplotlib takes for colours; the style sheet has one set for light and one for dark.
 INK, QUIET, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
-_VARIABLES = {
-    INK: "var(--ink)",
-    QUIET: "var(--quiet)",
-    LINE: "var(--line)",
-    PAPER: "var(--paper)",
-    "#050500": "var(--run0)",
-    "#050501": "var(--run1)",
-    "#050502": "var(--run2)",
-    "#050503": "var(--run3)",
-    "#050504": "var(--run4)",
-    "#050505": "var(--run5)",
-}
+_VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", LINE: "var(--line)", PAPER: "var(--paper)"}
+_VARIABLES |= {f"#0505{run:02x}": f"var(--run{run})" for run in range(RUNS)}
 
 _COLOUR = re.compile(r"((?:fill|stroke): ?)(#\w{6})\b")
 _NUMBERS = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[^"]*')
@@ -72,13 +62,11 @@ _STYLE: dict[Any, Any] = {
 
 
 class Panel(NamedTuple):
-    """One drawing."""
+    """One drawing: its title, escaped markup, and what it shows in words, for a screen reader."""
 
     title: str
     svg: str
-    """Markup, escaped."""
     words: str
-    """What it shows, for a screen reader."""
 
 
 def colour(run: int) -> str:
@@ -110,9 +98,8 @@ def new_axes(height: int, left: int = 44) -> "Axes":
 def svg_of(axes: "Axes") -> str:
     """The `<svg>` element in the page's fonts and colours."""
     stream = io.StringIO()
-    cast("Figure", axes.figure).savefig(
-        stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    cast("Figure", axes.figure).savefig(stream, format="svg", metadata=no_metadata)
     text = stream.getvalue()
     text = _UNUSED.sub("", text[text.index("<svg ") :])
     text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)

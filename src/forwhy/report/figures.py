@@ -13,7 +13,7 @@ from forwhy.report.tables import SHOWN_TEXT, measured
 from forwhy.report.writing import counted, digits, grouped, number, percent, with_interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 Floats = NDArray[np.float64]
 
@@ -38,11 +38,10 @@ CURVES = {
 
 
 class Bar(NamedTuple):
-    """One row of an interval drawing: a value and its interval."""
+    """One row of an interval drawing: a value and its interval; name and position are the run's."""
 
     label: str
     name: str
-    """Of the run."""
     run: int
     value: float
     ends: Sequence[float]
@@ -53,22 +52,19 @@ class Bar(NamedTuple):
 
 def interval_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Main text metrics of every run and its controls with their 95% intervals."""
-    found = {metric: _bars(runs, metric) for metric in _main([run.text for run in runs])}
-    return [
-        _intervals(metric, bars) for metric, bars in found.items() if len({bar.value for bar in bars}) > 1
-    ]
+    found = [(metric, _bars(runs, metric)) for metric in _main([run.text for run in runs])]
+    return [_intervals(metric, bars) for metric, bars in found if len({bar.value for bar in bars}) > 1]
 
 
 def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
     """Information gain of every run by side, against the line at 0."""
-    bars = []
-    for position, run in enumerate(runs):
-        gain = run.part("information_gain")
-        bars += [
-            Bar(side, run.name, position, gain[side], gain["intervals"][side])
-            for side in ("item", "user")
-            if side in gain
-        ]
+    gains = [(position, run.name, run.part("information_gain")) for position, run in enumerate(runs)]
+    bars = [
+        Bar(side, name, position, gain[side], gain["intervals"][side])
+        for position, name, gain in gains
+        for side in ("item", "user")
+        if side in gain
+    ]
     return [_intervals("Nats per token, by side", bars, against_zero=True)] if bars else []
 
 
@@ -124,10 +120,8 @@ def _words(book: str) -> str:
 
 
 def _in_use(counts: Sequence[int]) -> str:
-    used, total = sum(count > 0 for count in counts), max(1, sum(counts))
-    return (
-        f"{used:,} of {counted(len(counts), 'word')} in use, the fullest fills {percent(max(counts) / total)}"
-    )
+    used, most = sum(count > 0 for count in counts), max(counts) / max(1, sum(counts))
+    return f"{used:,} of {counted(len(counts), 'word')} in use, the fullest fills {percent(most)}"
 
 
 # --- how
@@ -142,13 +136,17 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
         for place, bar, control in zip(places, bars, controls, strict=True):
             ink = colour(bar.run)
             axes.plot(bar.ends, [place, place], color=ink, linewidth=1.2 if control else 2.4, clip_on=False)
+            size, fill = (5, PAPER) if control else (7, ink)
             axes.plot(
-                [bar.value], [place], "o", color=ink, markersize=5 if control else 7,
-                markerfacecolor=PAPER if control else ink, clip_on=False,
-            )  # fmt: skip
+                [bar.value], [place], "o", color=ink, markersize=size, markerfacecolor=fill, clip_on=False
+            )
         if against_zero:
             axes.axvline(0, color=QUIET, linewidth=1)
-        _name_rows(axes, places, [bar.label for bar in bars], controls)
+        axes.set_yticks(places, [shortened(bar.label, LABEL) for bar in bars])
+        for tick, control in zip(axes.get_yticklabels(), controls, strict=True):
+            tick.set_color(QUIET if control else INK)
+        axes.grid(False, axis="y")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(places[-1] + 0.7, -0.7)
         svg = svg_of(axes)
     words = [
@@ -156,14 +154,6 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
         for bar in bars
     ]
     return Panel(metric, svg, "; ".join(words))
-
-
-def _name_rows(axes: "Axes", places: Floats, labels: Sequence[str], quiet: Sequence[bool]) -> None:
-    axes.set_yticks(places, [shortened(label, LABEL) for label in labels])
-    for tick, is_quiet in zip(axes.get_yticklabels(), quiet, strict=True):
-        tick.set_color(QUIET if is_quiet else INK)
-    axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=5)
 
 
 def _curves(

@@ -16,9 +16,7 @@ NAMED = 3
 FEW = 30
 """Steps of a training, or measured texts, below which a run is called a trial: of it nothing good is claimed."""
 TRICKS = {
-    "constant": "one sentence for everybody",
-    "constant_similar": "one sentence for everybody",
-    "constant_halves": "one sentence for everybody",
+    **dict.fromkeys(("constant", "constant_similar", "constant_halves"), "one sentence for everybody"),
     "dealt": "the same texts dealt to other people",
     "nearest_item": "repeating what others were told about the same thing",
     "nearest_user": "repeating what the same person was told before",
@@ -122,11 +120,8 @@ def _supported(runs: Sequence[Examined]) -> Finding | None:
     if not found:
         return None
     dealt = [grounded[name]["controls"].get("dealt", {}).get(key, 0.0) for name in found]
-    backed = (
-        "are backed by what is shown beside them"
-        if shown
-        else "fit what is known of the person and the thing"
-    )
+    beside, known = "are backed by what is shown beside them", "fit what is known of the person and the thing"
+    backed = beside if shown else known
     sure = all(_low(it, key) > other for it, other in zip(found.values(), dealt, strict=True))
     others = f"dealt to other people, {_hundred(max(dealt))} would"
     words = f"Of 100 claims in the texts, {_each(found, key, len(runs))} {backed}; {others}."
@@ -139,11 +134,10 @@ def _read(runs: Sequence[Examined]) -> Finding | None:
     read = grouped(((_low(it, "item") > 0, _low(it, "user") > 0), name) for name, it in gains.items())
     if not read:
         return None
-    said = [
-        f"{DEPEND[sides]}{f' ({_some(names)})' if len(runs) > 1 else ''}" for sides, names in read.items()
-    ]
+    whose = {sides: f" ({_some(names)})" if len(runs) > 1 else "" for sides, names in read.items()}
+    said = joined([f"{DEPEND[sides]}{names}" for sides, names in whose.items()])
     return Finding(
-        "good" if list(read) == [(True, True)] else "open", f"What the model writes depends {joined(said)}."
+        "good" if list(read) == [(True, True)] else "open", f"What the model writes depends {said}."
     )
 
 
@@ -158,16 +152,12 @@ def _close(runs: Sequence[Examined]) -> Finding | None:
     stands = grouped((standing(best.text, it, metric), name) for name, it in values.items())
     rivals = stands.get("above", stands.get("level", list(values)))
     rival = max(rivals, key=lambda name: float(values[name][metric]))
-    whose = f"texts of {best.name}" if len(held) > 1 else "texts"
+    whose, trick = f"texts of {best.name}" if len(held) > 1 else "texts", TRICKS[rival]
     if "above" in stands:
-        return Finding(
-            "bad", f"What people wrote themselves is met better by {TRICKS[rival]} than by the {whose}."
-        )
+        return Finding("bad", f"What people wrote themselves is met better by {trick} than by the {whose}.")
     if "level" in stands:
-        return Finding(
-            "open", f"The {whose} are not provably nearer to what people wrote than {TRICKS[rival]}."
-        )
-    words = f"The {whose} are nearer to what people wrote than any simple trick, such as {TRICKS[rival]}."
+        return Finding("open", f"The {whose} are not provably nearer to what people wrote than {trick}.")
+    words = f"The {whose} are nearer to what people wrote than any simple trick, such as {trick}."
     return Finding("good", words)
 
 
@@ -178,10 +168,8 @@ def _between(comparisons: Sequence[Comparison]) -> Finding | None:
         return None
     ahead = grouped((one.a if one.difference.mean > 0 else one.b, one) for one in told if one.p_holm <= LEVEL)
     said = [f"{name} is ahead in {len(won)}" for name, won in list(ahead.items())[:NAMED]]
-    of = f"Of {counted(len(told), 'comparison')} between the runs"
-    return Finding(
-        "open", f"{of}, {joined(said)}, beyond chance." if said else f"{of}, none is beyond chance."
-    )
+    found = f"{joined(said)}, beyond chance" if said else "none is beyond chance"
+    return Finding("open", f"Of {counted(len(told), 'comparison')} between the runs, {found}.")
 
 
 # --- numbers in sentences

@@ -17,7 +17,7 @@ from forwhy.evaluate.text import OWN
 from forwhy.report import figures, findings, samples, tables
 from forwhy.report.people import People, from_texts
 from forwhy.report.tables import SHOWN_NEXT_ITEM, SHOWN_TEXT, Bold, Table, measured, shown_ranking
-from forwhy.report.writing import clean, counted, interval, number
+from forwhy.report.writing import clean, counted, grouped, interval, number
 
 NAMES = {
     "graph": "protocol",
@@ -77,11 +77,10 @@ def write_report(
     command: str | None = None,
     people: People | None = None,
 ) -> None:
-    """Write one self-contained HTML page about these runs.
+    """Write one self-contained HTML page about these runs, which loads and runs nothing; equal input, equal bytes.
 
-    The page loads and runs nothing (its policy forbids it), and is the same bytes for the
-    same input. Parts that were not measured are left out. Of more than 300 pairs so many are shown, evenly
-    spaced from best to worst; of a text at most 10,000 characters. Cost: 2 to 5 s, most of it drawing.
+    Parts that were not measured are left out. Of more than 300 pairs so many are shown, evenly spaced from best to
+    worst; of a text at most 10,000 characters. Cost: 2 to 5 s, most of it drawing.
 
     Args:
         path: Where the page goes.
@@ -89,7 +88,7 @@ def write_report(
         comparisons: Of `compare`, shown in full.
         bold: (run, metric) of the cells that may be bold, of `bold_cells`.
         title: Of the page.
-        command: What made the page, shown for whoever wants to make it again.
+        command: What made the page.
         people: With whom the page begins; without any, with texts of the runs.
 
     Raises:
@@ -97,9 +96,8 @@ def write_report(
     """
     names = [run.name for run in examined]
     if not names or len(set(names)) < len(names):
-        raise UserError(
-            f"{path}: the runs are {', '.join(names) or 'none'}; give one or more, each its own name"
-        )
+        given = ", ".join(names) or "none"
+        raise UserError(f"{path}: the runs are {given}; give one or more, each its own name")
     for module in ("matplotlib", "jinja2"):
         need(module, "report")
     page = filled(
@@ -142,14 +140,12 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     """The main tables in view, the others folded."""
-    families: dict[str, list[str]] = {caption: [] for caption in (*IN_VIEW, *FOLDED)}
-    for metric in measured(run.text for run in runs):
-        families[_family(metric)].append(metric)
+    families = grouped((_family(metric), metric) for metric in measured(run.text for run in runs))
     shown, folded = (
         [
-            table
+            it
             for name in names
-            if families[name] and (table := tables.text_table(runs, families[name], bold, name))
+            if name in families and (it := tables.text_table(runs, families[name], bold, name))
         ]
         for names in (IN_VIEW, FOLDED)
     )
@@ -184,10 +180,8 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     metrics = measured(run.ranking for run in runs)
     ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
     usual = PLACES_NEXT_ITEM if shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM else PLACES
-    at = {
-        k: [metric for metric in metrics if metric.endswith(f"@{k}")]
-        for k in sorted(ks, key=lambda k: k != usual)
-    }
+    ks.sort(key=lambda k: k != usual)
+    at = {k: [metric for metric in metrics if metric.endswith(f"@{k}")] for k in ks}
     found = _shown(*(tables.ranking_table(runs, names, bold, f"First {k}") for k, names in at.items()))
     others = _shown(tables.order_table(runs), tables.retrieval_table(runs), tables.words_table(runs))
     if found:

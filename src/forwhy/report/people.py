@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.data.histories import Catalogue
-from forwhy.evaluate.document import Examined
+from forwhy.evaluate.document import Examined, Sample
 from forwhy.explain.evidence import Explanation, Share
 from forwhy.report.samples import Passage, passage
-from forwhy.report.writing import joined, percent
+from forwhy.report.writing import grouped, joined, percent
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Id = str | int
@@ -46,11 +46,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Offered:
-    """An item in somebody's list, with its reason."""
+    """An item in somebody's list, with its reason, in which claims that nothing supports are marked."""
 
     title: str
     reason: Passage
-    """The text, in which claims that nothing supports are marked."""
     claims: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
     """A claim -> statements that support it, each with its source in words."""
     carried: str = ""
@@ -83,9 +82,8 @@ class People:
 def drawn(catalogue: Catalogue, wanted: Sequence[Id]) -> list[int]:
     """Internal numbers of `PEOPLE` users with a history, of those `wanted` where so many are; always the same."""
     known, texts = catalogue.has_history["user"], set(map(str, wanted))
-    asked = [
-        number for number, name in enumerate(catalogue.users.values) if known[number] and str(name) in texts
-    ]
+    users = enumerate(catalogue.users.values)
+    asked = [number for number, name in users if known[number] and str(name) in texts]
     some = asked if len(asked) >= PEOPLE else np.flatnonzero(known).tolist()
     return sorted(np.random.default_rng(0).choice(some, min(PEOPLE, len(some)), replace=False).tolist())
 
@@ -93,17 +91,16 @@ def drawn(catalogue: Catalogue, wanted: Sequence[Id]) -> list[int]:
 def from_texts(runs: Sequence[Examined]) -> People | None:
     """People with the texts that were written about them, where no run can be asked for more."""
     for run in runs:
-        texts: dict[str, list[Offered]] = {}
-        for (user, item), text, unsupported in (
-            (it.pair, it.prediction, it.unsupported) for it in run.samples
-        ):
-            texts.setdefault(str(user), []).append(Offered(str(item), passage(text, unsupported)[0]))
+        texts = grouped((str(it.pair[0]), it) for it in run.samples)
         if texts and "row" not in texts:  # so are texts without ids called
             some = sorted(set(np.linspace(0, len(texts) - 1, PEOPLE).astype(int).tolist()))
-            return People(
-                run.name, [Person(name, texts[name][:LISTED]) for name in np.array([*texts])[some].tolist()]
-            )
+            return People(run.name, [_written(*[*texts.items()][at]) for at in some])
     return None
+
+
+def _written(name: str, samples: Sequence[Sample]) -> Person:
+    about = [(str(it.pair[1]), passage(it.prediction, it.unsupported)[0]) for it in samples[:LISTED]]
+    return Person(name, [Offered(*one) for one in about])
 
 
 def title_of(catalogue: Catalogue, item: int) -> str:
@@ -137,13 +134,9 @@ def _carried(reason: Explanation) -> str:
             words = gloss.get(one.user, one.user), gloss.get(one.item, one.item)
             met[words] = met.get(words, 0.0) + one.share
     (user, item), share = max(met.items(), key=lambda it: it[1], default=(("", ""), 0.0))
-    said = (
-        [f"their \u201c{user}\u201d meets its \u201c{item}\u201d ({percent(share)} of the score)"]
-        if met
-        else []
-    )
+    said = f"their \u201c{user}\u201d meets its \u201c{item}\u201d ({percent(share)} of the score)"
     behind = joined([str(one.title or one.item_id) for one in because.items[:2]])
-    return joined([*said, f"they took {behind}"] if behind else said)
+    return joined([said] * bool(met) + [f"they took {behind}"] * bool(behind))
 
 
 def words_of(vocabulary: Vocabulary, side: Side, entity: int) -> list[Word]:
@@ -162,16 +155,13 @@ def _word(vocabulary: Vocabulary, side: Side, token: str) -> Word:
     theirs = np.bincount(catalogue.taken[has[catalogue.taken[:, 0]], 1], minlength=len(often))
     items = np.flatnonzero(theirs)
     names = [str(catalogue.users.values[one]) for one in owners[:EXAMPLES]]
-    return Word(
-        token, gloss, len(owners), names, _titles(catalogue, items, (theirs / np.sqrt(often + 1))[items])
-    )
+    takes = _titles(catalogue, items, (theirs / np.sqrt(often + 1))[items])
+    return Word(token, gloss, len(owners), names, takes)
 
 
 def _titles(catalogue: Catalogue, items: NDArray[np.int64], worth: NDArray[np.number[Any]]) -> list[str]:
-    """Titles of the items worth most."""
-    return [
-        title_of(catalogue, item) for item in items[np.argsort(-worth, kind="stable")][:EXAMPLES].tolist()
-    ]
+    best = items[np.argsort(-worth, kind="stable")][:EXAMPLES]
+    return [title_of(catalogue, item) for item in best.tolist()]
 
 
 def explained(found: Sequence[Sequence[Word]]) -> list[Word]:

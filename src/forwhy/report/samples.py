@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,27 +43,20 @@ class Passage(NamedTuple):
 def cards(runs: Sequence[Examined]) -> dict[str, Any]:
     """The samples of all runs, put together by pair and reference, as the template reads them.
 
-    `cards`; `of`: how many there were before `SHOWN` of them were taken; `metric` and `by`: the cards are in the order
-    of this score of this run, best first, "" for the order in which they came; `same`: controls that say the same about
-    every pair.
+    `cards`; `of`: how many before `SHOWN` were taken; `metric` and `by`: cards are in the order of this score of this
+    run, best first, "" for the order in which they came; `same`: controls that say the same about every pair.
     """
-    together: dict[object, dict[int, Sample]] = {}
-    for position, run in enumerate(runs):
-        for sample in run.samples:
-            together.setdefault((sample.pair, sample.reference), {})[position] = sample
+    said = [(at, sample) for at, run in enumerate(runs) for sample in run.samples]
+    together = grouped(((sample.pair, sample.reference), (at, sample)) for at, sample in said)
     metrics, same = _metrics(runs), _same(runs)
     metric = next(iter(metrics), "")
-    by = next((at for at, run in enumerate(runs) if any(metric in it.scores for it in run.samples)), 0)
-    rows = sorted(together.values(), key=lambda row: -_rank(row.get(by), metric))
+    by = next((at for at, sample in said if metric in sample.scores), 0)
+    rows = sorted(map(dict, together.values()), key=lambda row: -_rank(row.get(by), metric))
     spread = np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).round().astype(int)
     chosen = [rows[at] for at in sorted(set(spread.tolist()))]
-    return {
-        "cards": [_card(row, runs, metrics[:SCORES], same) for row in chosen],
-        "of": len(rows),
-        "metric": metric,
-        "by": runs[by].name,
-        "same": [_voice(name, text, {}) for name, text in same.items()],
-    }
+    found = [_card(row, runs, metrics[:SCORES], same) for row in chosen]
+    alike = [_voice(name, text, {}) for name, text in same.items()]
+    return {"cards": found, "of": len(rows), "metric": metric, "by": runs[by].name, "same": alike}
 
 
 def passage(text: str, claims: Sequence[str] = ()) -> tuple[Passage, list[str]]:
@@ -100,10 +93,8 @@ def _cut(text: str, marked: NDArray[np.bool_]) -> int:
 
 def _segments(text: str, marked: NDArray[np.bool_]) -> list[Segment]:
     """Pieces that are marked or not, in turn."""
-    letters = zip(text, marked.tolist(), strict=True)
-    return [
-        ("".join(letter for letter, _ in piece), yes) for yes, piece in groupby(letters, lambda it: it[1])
-    ]
+    ends = [0, *(np.flatnonzero(np.diff(marked)) + 1).tolist(), len(text)]
+    return [(text[a:b], bool(marked[a])) for a, b in pairwise(ends) if a < b]
 
 
 def _metrics(runs: Sequence[Examined]) -> list[str]:
@@ -137,16 +128,13 @@ def _card(
         if name not in same:
             label = name if len(of) == len(row) else f"{name}: {', '.join(runs[run].name for run in of)}"
             controls.append(_voice(label, text, row[of[0]].control_scores.get(name, {}), metrics))
-    return {
-        "user": str(first.pair[0]),
-        "item": str(first.pair[1]),
-        "reference": passage(first.reference)[0],
-        "runs": [
-            _voice(runs[run].name, sample.prediction, sample.scores, metrics, sample.unsupported, run)
-            for run, sample in row.items()
-        ],
-        "controls": controls,
-    }
+    user, item = map(str, first.pair)
+    voices = [
+        _voice(runs[run].name, it.prediction, it.scores, metrics, it.unsupported, run)
+        for run, it in row.items()
+    ]
+    reference = passage(first.reference)[0]
+    return {"user": user, "item": item, "reference": reference, "runs": voices, "controls": controls}
 
 
 def _voice(
@@ -161,6 +149,5 @@ def _voice(
     cut, unplaced = passage(text, claims)
     found = {name: scores[name] for name in metrics if name in scores}
     shown = [f"{name} {number(value, 1 if abs(value) >= 10 else 2)}" for name, value in found.items()]
-    return {
-        "label": label, "passage": cut, "scores": " \u00b7 ".join(shown), "run": run, "unplaced": unplaced,
-    }  # fmt: skip
+    scored = " \u00b7 ".join(shown)
+    return {"label": label, "passage": cut, "scores": scored, "run": run, "unplaced": unplaced}

@@ -6,6 +6,7 @@ nothing of it was measured.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
@@ -162,14 +163,9 @@ def ranking_table(
     """Full ranking of each run and, below it, of its variants and the baselines."""
     splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
     caption = caption or f"Full ranking on {' and '.join(sorted(splits))}"
-    others = [
-        [
-            Below(name, it, can_win=kind == "baselines")
-            for kind in ("variants", "baselines")
-            for name, it in run.part(kind).items()
-        ]
-        for run in runs
-    ]
+    variants = [[Below(*one, can_win=False) for one in run.part("variants").items()] for run in runs]
+    baselines = [[Below(*one) for one in run.part("baselines").items()] for run in runs]
+    others = list(map(add, variants, baselines))
     notes = [((), why)] if (why := apart(runs)) else ()
     return _table(caption, runs, ["users"], metrics, [run.ranking for run in runs], others, bold, notes)
 
@@ -179,9 +175,7 @@ def order_table(runs: Sequence[Examined]) -> Table | None:
     orders = [run.part("order") for run in runs]
     metrics = [it for it in SHOWN_NEXT_ITEM if all(it in order["given"] for order in orders if order)]
     given = [order.get("given") for order in orders]
-    shuffled = [
-        [Below("in random order", order["shuffled"], can_win=False)] if order else [] for order in orders
-    ]
+    shuffled = _one_below("in random order", [order.get("shuffled") for order in orders])
     caption = "What order is worth: histories as they are and, below each, in random order"
     return _table(caption, runs, ["users"], metrics, given, shuffled)
 
@@ -189,39 +183,36 @@ def order_table(runs: Sequence[Examined]) -> Table | None:
 def gain_table(runs: Sequence[Examined]) -> Table | None:
     """NLL, and what the right user and item are worth."""
 
-    def gain(run: Examined) -> Values | None:
-        found, nll = run.part("information_gain"), run.document.get("nll")
+    def gain(run: Examined) -> Values:
+        found = run.part("information_gain")
         if not found:
-            return None
+            return {}
         of_sides = {f"gain: {side}": found[side] for side in found["intervals"]}
         ends = {f"gain: {side}": it for side, it in found["intervals"].items()}
         ends["NLL"] = run.document["nll_interval"]
-        return {"pairs": found["pairs"], "NLL": nll, **of_sides, "intervals": ends}
+        return {"pairs": found["pairs"], "NLL": run.document.get("nll"), **of_sides, "intervals": ends}
 
     caption = "Language model: NLL, and what the right tokens are worth, in nats per token"
     models = {run.protocol.get("model") for run in runs if run.part("information_gain")}
     notes = [((), "different models count different tokens: compare gains, not NLLs")] * (len(models) > 1)
     found = [gain(run) for run in runs]
-    metrics = [name for name in DECIMALS if any(values and name in values for values in found)]
+    metrics = [name for name in DECIMALS if any(name in values for values in found)]
     return _table(caption, runs, ["pairs"], metrics, found, notes=notes)
 
 
 def grounding_table(runs: Sequence[Examined]) -> Table | None:
     """Shares of supported claims, controls under their run; the notes say how sure the matcher is."""
+
+    def control(name: str, it: Values) -> Below:
+        return Below(name, it, CONTROLS.get(name, ""), can_win=name != "reference")
+
     grounded = [run.part("grounding") for run in runs]
-    methods = [it.get("method") for it in grounded]
-    controls = [
-        [
-            Below(name, control, CONTROLS.get(name, ""), can_win=name != "reference")
-            for name, control in it.get("controls", {}).items()
-        ]
-        for it in grounded
-    ]
-    notes = alike(
-        (run.name, words) for run, it in zip(runs, grounded, strict=True) if it for words in _calibrated(it)
-    )
+    methods: list[Values] = [it.get("method", {}) for it in grounded]
+    controls = [[control(*one) for one in it.get("controls", {}).items()] for it in grounded]
+    told = [(run.name, it) for run, it in zip(runs, grounded, strict=True) if it]
+    notes = alike((name, words) for name, it in told for words in _calibrated(it))
     caption = "Grounding: share of claims that something known supports"
-    shown = ["supported"] * any("supported" in (method or {}) for method in methods)
+    shown = ["supported"] * any("supported" in method for method in methods)
     metrics = ("precision", "precision_item", "precision_user", "recall", *shown, "claims")
     return _table(caption, runs, [], metrics, methods, controls, notes=notes)
 
@@ -230,10 +221,9 @@ def choice_table(runs: Sequence[Examined]) -> Table | None:
     """Whose text, whose like: shares of right choices beside chance."""
     found = [run.part("two_choice") for run in runs]
     metrics = [name for name in CHOICES if any(name in it for it in found)]
-    chance = [[Below("chance", dict.fromkeys(metrics, 0.5), can_win=False)] if it else [] for it in found]
-    notes = alike(
-        (run.name, f"choices: {by_reason(it['choices'])}.") for run, it in zip(runs, found, strict=True) if it
-    )
+    chance = _one_below("chance", [dict.fromkeys(metrics, 0.5)] * len(runs))
+    told = [(run.name, it["choices"]) for run, it in zip(runs, found, strict=True) if it]
+    notes = alike((name, f"choices: {by_reason(choices)}.") for name, choices in told)
     return _table("Whose is it, of two?", runs, [], metrics, found, chance, notes=notes)
 
 
@@ -241,25 +231,18 @@ def profile_table(runs: Sequence[Examined]) -> Table | None:
     """Likeness of written profiles to people's own ones, above other people's; below it, of another person's."""
     found = [run.part("profiles") for run in runs]
     dealt = [
-        [
-            Below(
-                "of another person",
-                {"right": it["shuffled"], "intervals": {"right": it["intervals"]["shuffled"]}},
-            )
-        ]
-        if it
-        else []
-        for it in found
+        it and {"right": it["shuffled"], "intervals": {"right": it["intervals"]["shuffled"]}} for it in found
     ]
+    below = _one_below("of another person", dealt, can_win=True)
     caption = "Who people are, written from their words: more like their own profile than like others'"
-    return _table(caption, runs, ["people"], ["right"], found, dealt)
+    return _table(caption, runs, ["people"], ["right"], found, below)
 
 
 def retrieval_table(runs: Sequence[Examined]) -> Table | None:
     """Own text among all held-out texts, given the macro words, beside chance."""
     found = [run.part("text_retrieval") for run in runs]
     own = [it and {**it, "texts": it["pairs"]} for it in found]
-    chance = [[Below("chance", it["chance"], can_win=False)] if it else [] for it in found]
+    chance = _one_below("chance", [it.get("chance") for it in found])
     caption = "Own text among all held-out texts, given the macro words"
     return _table(caption, runs, ["texts"], ["median_rank", "mrr", "hit@10"], own, chance)
 
@@ -270,6 +253,11 @@ def words_table(runs: Sequence[Examined]) -> Table | None:
     controls = [[Below(*one) for one in it.get("controls", {}).items()] for it in found]
     caption = "Share of the variance of held-out explanations that follows from the words"
     return _table(caption, runs, ["pairs"], ["item", "user", "both"], found, controls)
+
+
+def _one_below(label: str, values: Sequence[Values | None], can_win: bool = False) -> list[list[Below]]:
+    """The same row below each run that has values for it."""
+    return [[Below(label, it, can_win=can_win)] if it else [] for it in values]
 
 
 def _table(
@@ -290,10 +278,8 @@ def _table(
         cells = [_cell(method, it, _decimals(it, method), bold=(run.name, it) in bold) for it in metrics]
         rows.append(TableRow(run.name, [*_counts(method, counts), *cells], position))
         for other in below[position] if below else ():
-            cells = [
-                _cell(other.values, it, _decimals(it, method, other), _mark(method, other, it))
-                for it in metrics
-            ]
+            known = [(it, _decimals(it, method, other), _mark(method, other, it)) for it in metrics]
+            cells = [_cell(other.values, *one) for one in known]
             rows.append(TableRow(other.label, [*_counts(other.values, counts), *cells], hint=other.hint))
     return Table(caption, [*counts, *metrics], rows, notes) if rows else None
 
@@ -373,6 +359,5 @@ def _calibrated(grounding: Values) -> Iterator[str]:
         f"claims that are right and accepts {percent(accepted)} of claims beside another pair's evidence, so a "
         "precision is read by its margin over the dealt row, not by itself."
     )
-    excluded = by_reason(grounding["method"].get("excluded"))
-    if excluded:
+    if excluded := by_reason(grounding["method"].get("excluded")):
         yield f"pairs that do not count: {excluded}."

@@ -52,10 +52,7 @@ def render_examined(
     ranking: Sequence[str],
     notes: Sequence[str],
 ) -> list[RenderableType]:
-    """Tables of texts, rankings, gain and grounding of several runs, then what survives and the notes.
-
-    Bold are the cells of `bold` only; a star marks a control that is at least as good, and the metric it wins.
-    """
+    """Tables of several runs, then what survives and the notes; a star marks a control that is at least as good."""
     return [
         *_drawn(tables.text_table(examined, metrics, bold), FILLED),
         *_drawn(tables.ranking_table(examined, ranking, bold)),
@@ -131,11 +128,9 @@ def _survivors(comparisons: Sequence[Comparison]) -> list[str]:
 def _in_words(one: Comparison) -> str:
     first, second = (one.a, one.b) if one.difference.mean > 0 else (one.b, one.a)
     mean, low, high = one.difference
-    low, high = (low, high) if mean > 0 else (-high, -low)
-    return (
-        f"  {one.metric}: {first} is above {second} by {_number(abs(mean))} [{_number(low)}, {_number(high)}] on "
-        f"{one.pairs:,} (p {one.p_holm:.2g}, effect {abs(one.effect):.2f})"
-    )
+    ends = ", ".join(map(_number, (low, high) if mean > 0 else (-high, -low)))
+    by = f"by {_number(abs(mean))} [{ends}] on {one.pairs:,} (p {one.p_holm:.2g}, effect {abs(one.effect):.2f})"
+    return f"  {one.metric}: {first} is above {second} {by}"
 
 
 def _lines(lines: Iterable[str], style: str = "dim") -> list[RenderableType]:

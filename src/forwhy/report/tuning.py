@@ -78,9 +78,8 @@ def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], 
         elif scale == "log":
             axes.set_xscale("log")
             ticks = np.geomspace(min(given), max(given), 4)
-            axes.set_xticks(
-                ticks, [f"{tick:.2g}" if tick < 10 else f"{tick:,.0f}" for tick in ticks], minor=False
-            )
+            labels = [f"{tick:.2g}" if tick < 10 else f"{tick:,.0f}" for tick in ticks]
+            axes.set_xticks(ticks, labels, minor=False)
             axes.minorticks_off()
         else:
             axes.locator_params(axis="x", nbins=5, integer=isinstance(given[0], int))
