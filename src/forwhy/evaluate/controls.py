@@ -33,11 +33,10 @@ LOOKUP_PAIRS = 5000
 
 @dataclass(frozen=True)
 class Control:
-    """A control's scores on the method's pairs."""
+    """A control's scores on the method's pairs, and its answer to each."""
 
     scores: TextScores
     texts: Sequence[str]
-    """[n] its answer to each pair."""
     sentence: str | None = None
     """The constant, where there is one."""
     fallbacks: int | None = None
@@ -50,9 +49,8 @@ class TextTable:
 
     method: TextScores
     controls: dict[str, Control]
-    """`constant`: the training sentence that is best by BLEU-1; `constant_similar` (with an encoder): best by
-    similarity; without training texts `constant_halves`: for each half of the pairs the sentence that is best among
-    the references of the other half; `dealt`: the method's outputs, each given to another pair; and `others`."""
+    """As `registry.CONTROLS` says: `constant` and (with an encoder) `constant_similar`, or `constant_halves` without
+    training texts; `dealt`; and `others`."""
 
 
 def text_table(
@@ -68,10 +66,7 @@ def text_table(
     """Score predictions and all their controls. Cost: `score_texts` for each; a text is split and encoded once.
 
     Constants are picked on `train_texts`. `others`: further controls, each with one text per pair or None, for which
-    the constant is taken.
-
-    Raises:
-        ValueError: A control lacks a text and there is no constant.
+    the constant is taken; a ValueError where there is none.
     """
     memory = None if encoder is None else RememberingEncoder(encoder)
     splitter = Splitter()
@@ -88,15 +83,14 @@ def text_table(
     if not answers:
         answers["constant_halves"] = crossed_constants(references, seed)
     answers["dealt"] = [predictions[row] for row in deal(len(predictions), seed)]
-    fallbacks = {}
+    fallbacks = {name: list(given).count(None) for name, given in (others or {}).items()}
     for name, given in (others or {}).items():
-        fallbacks[name] = list(given).count(None)
         if fallbacks[name] and not sentences:
             raise ValueError(f"control {name}: a pair has no text, and there is no constant to stand for it")
         answers[name] = [sentences["constant"] if text is None else text for text in given]
+    scored = [(name, texts, score(texts)) for name, texts in answers.items()]
     controls = {
-        name: Control(score(texts), texts, sentences.get(name), fallbacks.get(name))
-        for name, texts in answers.items()
+        name: Control(it, texts, sentences.get(name), fallbacks.get(name)) for name, texts, it in scored
     }
     return TextTable(method, controls)
 
@@ -108,12 +102,9 @@ def best_constant(
     score: Score | None = None,
     seed: int = 0,
 ) -> str:
-    """The training sentence that scores best as the one answer to all of them; the earliest drawn of equals.
+    """The training sentence that scores best as the one answer to all of them; a UserError without any.
 
     At most `candidates` sentences are tried on at most `references`, both drawn; `score` is corpus BLEU-1 by default.
-
-    Raises:
-        UserError: no training text has a word.
     """
     texts = list(dict.fromkeys(text for text in train_texts if text.strip()))
     if not texts:
@@ -124,11 +115,7 @@ def best_constant(
 
 
 def crossed_constants(references: Sequence[str], seed: int = 0) -> list[str]:
-    """A constant for each of two random halves of the pairs, picked on the references of the other half.
-
-    Raises:
-        UserError: fewer than two references, or a half without a word.
-    """
+    """A constant for each of two random halves of the pairs (two or more), picked on the other half's references."""
     if len(references) < 2:
         raise UserError(f"{len(references)} pair cannot be halved for a constant; evaluate at least two")
     order = np.random.default_rng(seed).permutation(len(references))
@@ -175,10 +162,7 @@ def deal(n: int, seed: int, labels: Ints | None = None) -> Ints:
     """A random permutation [n] that leaves no row in place.
 
     With `labels` [n], such as the pairs' users, row k gets a row of another label. Where one label holds more than
-    half of the rows, as few as possible keep theirs.
-
-    Raises:
-        UserError: fewer than two pairs.
+    half of the rows, as few as possible keep theirs. A UserError with fewer than two pairs.
     """
     if n < 2:
         raise UserError(f"{n} pair cannot be dealt to other pairs; evaluate at least two")

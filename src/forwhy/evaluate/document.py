@@ -38,7 +38,7 @@ class Examined:
 
     name: str
     document: Mapping[str, Any]
-    """As `evaluation_document` makes it; `grounding` as `GroundingTable.document` where it was measured."""
+    """As `evaluation_document` makes it."""
     samples: Sequence[Sample] = ()
     history: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl: `stage`, `step`, and what was measured then."""
@@ -109,19 +109,10 @@ def evaluation_document(
     costs: Mapping[str, object] | None = None,
     protocol: Mapping[str, object] | None = None,
 ) -> Document:
-    """Everything measured, as plain JSON values; what was not measured is null.
+    """Everything measured, as plain JSON values under the keys of docs/formats.md; what was not measured is null.
 
-    Keys: `ranking` and each of `baselines` (metric@k, `intervals`, `users`, `dropped`); `health` (book -> perplexity,
-    used); `text` (all of `registry.METRICS` that apply, `intervals`, `std` over pairs, `pairs`, `signatures`);
-    `controls` (name -> metrics as in `text`, `sentence` of a constant, `fallbacks`: pairs that got the constant, and
-    `margin`: the method minus the control on the same pairs); `specificity` (`mrr`, `hit@10` and `tfidf` of the own
-    reference with the item's name taken out, `intervals`, `pairs` that count, `among` how many, by `chance`);
-    `grounding` (see `GroundingTable.document`); `two_choice` (see `choice.two_choice`); `information_gain` (user,
-    item, both: nats per token, `intervals`); `nll` with `nll_interval`; `text_retrieval`; `words`
-    (`explained_variance`: see `gain.explained_variance`); `groups` (name -> `pairs`, `users`, `training_texts` [fewest,
-    most], and of enough pairs the metrics as in `text`); `variants` (name -> ranking of the same model asked
-    otherwise); `order` (`given` and `shuffled` -> ranking after the histories in that order); `costs` and `protocol`:
-    whatever was given. Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
+    Beside them: of each ranking `users` and `dropped`; of a control `sentence` (a constant's) and `fallbacks` (pairs
+    that got the constant). Every interval is a bootstrap 95% interval `[low, high]` under the value's name.
     """
 
     def each(found: Mapping[str, T] | None, document: Callable[[T], Document]) -> Document | None:

@@ -43,10 +43,7 @@ class Scorer(Protocol):
     def nll(
         self, pairs: Pairs, user_rows: Ints | None = None, item_rows: Ints | None = None, titled: bool = False
     ) -> Nll:
-        """NLL of the pairs' texts; `user_rows[k]` (`item_rows[k]`) is shown in place of pair k's own.
-
-        `titled`: the title is that of the item that is shown; else it stays the pair's own.
-        """
+        """NLL of the pairs' texts; `user_rows[k]` (`item_rows[k]`), `titled` with its title, is shown for pair k's."""
 
 
 def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0, titles: bool = False) -> dict[str, object]:
@@ -103,14 +100,13 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class TextGroup:
-    """Test pairs of similar users, and the metrics of their texts."""
+    """Test pairs of similar users, and the metrics of their texts, if they are `LEAST` or more."""
 
     pairs: int
     users: int
     training_texts: tuple[int, int]
     """Fewest and most training explanations of a user in the group; (0, 0) without pairs."""
     scores: TextScores | None
-    """None with fewer than `LEAST` pairs."""
 
 
 def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
@@ -140,7 +136,7 @@ def text_groups(
         rows = np.flatnonzero(np.isin(users, members))
         part = None
         if len(rows) >= least:
-            texts = [outputs.predictions[row] for row in rows.tolist()]
+            texts = outputs.take(rows.tolist()).predictions
             part = replace(scores.take(rows), of_all=variety(texts, [words(text) for text in texts]))
         found[name] = _group(dataset, users[rows], part)
     return found
@@ -154,7 +150,6 @@ def warm_group(dataset: Dataset, outputs: Outputs, encoder: Encoder | None = Non
 
 
 def _group(dataset: Dataset, users: Ints, scores: TextScores | None) -> TextGroup:
-    """Pairs whose users are `users` [pairs]."""
     told = _training_texts(dataset)[np.unique(users)].tolist()
     return TextGroup(len(users), len(told), (min(told, default=0), max(told, default=0)), scores)
 

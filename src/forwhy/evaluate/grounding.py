@@ -50,15 +50,16 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold of support and how often it is wrong, by side of the evidence."""
+    """A threshold of support and how often it is wrong, by side of the evidence (that some training pair has).
+
+    `missed`: share of right claims below it; `accepted`: of claims that another pair's evidence supports; `claims`:
+    right ones behind the shares.
+    """
 
     threshold: float
     missed: dict[str, float]
-    """Side (`either`, `item`, `user`; absent where no training pair has it) -> share of right claims below."""
     accepted: dict[str, float]
-    """Side -> share of claims that another pair's evidence supports."""
     claims: dict[str, int]
-    """Side -> right claims behind the shares."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,8 @@ class Grounding:
     """Grounding of n explanations."""
 
     per_pair: dict[str, Floats]
-    """[n] each, NaN where a pair does not count: `precision` (share of claims that either side supports),
-    `precision_item`, `precision_user`, `recall` (share of the reference's claims that some claim of the text
-    supports), `claims` (their number) and, of texts with evidence beside them, `supported` (share of claims that one of
-    these statements supports, by `word_support`)."""
+    """[n] each, NaN where a pair does not count: what `registry.OTHERS` says of `precision`, `precision_item`,
+    `precision_user`, `recall`, `claims` and, of texts with evidence beside them, `supported` (by `word_support`)."""
     unsupported: list[list[str]]
     """[n] claims that neither side supports; empty where `precision` is NaN."""
     excluded: dict[str, int]
@@ -129,13 +128,10 @@ class Grounder:
     def score(
         self, texts: Sequence[str], pairs: Pairs, shown: Sequence[Sequence[str]] | None = None
     ) -> Grounding:
-        """Ground `texts[k]` as the explanation of pair k, whose own text is the reference.
+        """Ground `texts[k]` as the explanation of pair k, whose own text is the reference; a ValueError for fewer.
 
         `shown`: the evidence beside each text, from which `supported` follows.
         Cost: claims times statements of each pair, and one encoding per distinct statement.
-
-        Raises:
-            ValueError: Not as many texts as pairs.
         """
         if len(texts) != len(pairs):
             raise ValueError(f"{len(texts)} texts for {len(pairs)} pairs")
@@ -152,10 +148,9 @@ class Grounder:
         for row, claim, yes in zip(_rows(said), chain(*said), held["either"], strict=True):
             if has["either"][row] and not yes:
                 unsupported[row].append(claim)
-        empty = per_pair["claims"] == 0
         excluded = {
             "no_evidence": int((~has["either"]).sum()),
-            "no_claims": int((empty & has["either"]).sum()),
+            "no_claims": int((has["either"] & (per_pair["claims"] == 0)).sum()),
             "no_reference_claims": sum(not row for row in wanted),
         }
         return Grounding(per_pair, unsupported, excluded)
@@ -167,10 +162,9 @@ class GroundingTable:
 
     method: Grounding
     controls: dict[str, Grounding]
-    """`reference`: the pairs' own texts, as a perfect writer would give; `constant`: one training sentence for all;
-    `dealt`: the method's outputs, each given to a pair of another item."""
+    """`reference`: the pairs' own texts, as a perfect writer would give; `constant`: `sentence` for all; `dealt`: the
+    method's outputs, each given to a pair of another item."""
     sentence: str
-    """The constant."""
     calibration: Calibration
 
     def document(self) -> dict[str, Any]:

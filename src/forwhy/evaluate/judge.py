@@ -81,11 +81,7 @@ def question(prediction: str, reference: str, max_tokens: int) -> Question:
 
 
 def parse(answer: str) -> int:
-    """The grade of an answer: `{"score": N}` or N alone, N from 0 to 100.
-
-    Raises:
-        Malformed: it is anything else, or there is anything else around it.
-    """
+    """The grade of an answer: `{"score": N}` or N alone, N from 0 to 100; Malformed for anything else, or around it."""
     found = _ANSWER.fullmatch(answer)
     if found is None:
         raise Malformed("no grade alone")
@@ -222,7 +218,6 @@ class Judge:
         }
 
     def _vote(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Find or buy these votes; what was found counts towards the budget too."""
         if not pairs:
             return
         inquiries = [Inquiry(question(*pair, self._config.max_tokens), parse, REMINDER) for pair in pairs]
@@ -245,7 +240,6 @@ class Judge:
         return "take another judge"
 
     def _costs(self) -> str:
-        """What all votes took so far."""
         cached = self._ledger.cached
         total = self._ledger.bought + cached
         note = f" ({cached.calls} of them cached)" if cached.calls else ""

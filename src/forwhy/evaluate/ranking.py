@@ -100,8 +100,8 @@ def rank_scores(
     catalogue and every k. Ties are counted against us: a test item ranks behind every other item of its score.
 
     `recall@k` = hits / the user's test items; `ndcg@k` with binary gains; `hr@k` = any hit; `mrr@k` = 1 / rank of the
-    first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), divided by min(k, the user's test
-    items), so that a perfect list has 1. Of the lists, with equal scores in catalogue order: see `list_metrics`.
+    first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), over min(k, the user's test items).
+    Of the lists, equal scores in catalogue order: see `list_metrics`.
     Cost: three blocks of scores in memory, a comparison per (test pair, item), and max(ks) places per user.
 
     Raises:
@@ -183,7 +183,7 @@ def _cells(keys: Ints, users_b: Ints, n_items: int) -> Cells:
 
 
 def _ranges(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
-    """All positions start..start+length of each row, with the row they belong to."""
+    """The row and position of all of start..start+length of each row."""
     rows = np.repeat(np.arange(len(starts)), lengths)
     return rows, np.arange(len(rows)) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
 
@@ -293,15 +293,11 @@ def rank_sequences(
     ks: Sequence[int] = NEXT_ITEM_KS,
     filter_seen: bool = False,
 ) -> RankingResult:
-    """Rank the item that a split leaves out of each history among the whole catalogue.
+    """Rank the item that a split leaves out of each history among the whole catalogue; errors as `rank_scores`.
 
     `scores`: internal users [B] -> [B, I] scores after `sequences.histories(split)`, which for test include the
     validation item. With `filter_seen` no item of that history is offered, and one that is taken again is a miss.
     Metrics are those of `rank_scores` that differ with one test item, and `mrr`, the mean of 1 / rank.
-
-    Raises:
-        UserError: no user has an item left out.
-        ValueError: a score that is not finite.
     """
     _, pairs = _targets(sequences, split)
     hidden = _pairs(sequences.histories(split)) if filter_seen else pairs[:0]

@@ -139,13 +139,12 @@ def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:
 
 
 def read_outputs(path: Path, references: Path | None = None) -> Outputs:
-    """Read a table or a list of predictions.
+    """Read a table or a list of predictions, as docs/formats.md says.
 
     A table (CSV, TSV, JSONL, parquet) has `prediction`, `reference`, both or none of `user_id` and `item_id`, and
-    perhaps `evidence` (a list of texts that are shown beside it) and `features`: single words, a list or text with
-    commas or spaces between them. An empty cell of CSV or TSV is an empty prediction. Lists are .pkl (read without
-    running anything in it), .json and .txt (a text per line).
-    `references`: a list, or a table with a `reference` column, row by row, for a `path` that has none.
+    perhaps `evidence` (a list of texts shown beside it) and `features` (words). Lists are .pkl (read without running
+    anything in it), .json and .txt (a text per line). `references`: a list, or a table with a `reference` column, row
+    by row, for a `path` that has none.
 
     Raises:
         UserError: Unreadable or empty files, missing columns, lists of different length, values that are no text,

@@ -113,10 +113,8 @@ class TextScores:
         """Some pairs in this order, and of the metrics those named; without `of_all`."""
         wanted = self.per_pair if metrics is None else [name for name in metrics if not self.counted(name)]
         kinds = [kind for metric, (kind, _) in OF_COUNTS.items() if metrics is None or metric in metrics]
-        return TextScores(
-            {metric: self.per_pair[metric][rows] for metric in wanted},
-            {kind: self.counts[kind][rows] for kind in kinds if kind in self.counts},
-        )
+        counts = {kind: self.counts[kind][rows] for kind in kinds if kind in self.counts}
+        return TextScores({metric: self.per_pair[metric][rows] for metric in wanted}, counts)
 
     def counted(self, metric: str) -> bool:
         """Whether the metric is computed from summed counts."""
@@ -158,24 +156,25 @@ class Encoder(Protocol):
 
 
 class Measure(Protocol):
-    """Metrics that need more than words: a neural model or a judge."""
+    """Metrics that need more than words: a neural model or a judge. Called again for each control."""
 
     @property
     def signature(self) -> str:
         """What was run and how, in one line."""
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
-        """Of `predictions[k]` against `references[k]`; called again for each control."""
+        """Of `predictions[k]` against `references[k]`."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the references: single words such as "pizza" or "wi-fi", compared as lower-cased treebank words."""
+    """Features of the references: single words such as "pizza" or "wi-fi", compared as lower-cased treebank words.
+
+    `of_pairs`: those of each pair's reference, if any; `catalogue`: all of the data, training included.
+    """
 
     of_pairs: Sequence[Collection[str]]
-    """The features of each pair's reference; none where it has none."""
     catalogue: Collection[str]
-    """Every feature of the data, training included."""
 
 
 def score_texts(
@@ -189,11 +188,7 @@ def score_texts(
     """Every text metric of `predictions[k]` against `references[k]`; `measures` add theirs.
 
     Cost: linear in words (ROUGE-L: the product of two lengths over 64), which `splitter` keeps for further calls; two
-    encodings per pair with an encoder.
-
-    Raises:
-        ValueError: No pairs, or not as many predictions as references.
-        UserError: Features that do not fit (`feature_scores`).
+    encodings per pair with an encoder. Raises what `feature_scores` does, and ValueError for no pairs or unlike sides.
     """
     if not predictions or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
