@@ -184,12 +184,10 @@ def _clip(keys: Ints, is_ours: NDArray[np.bool_]) -> tuple[Ints, Floats]:
 
 # --- Three BLEUs: one formula (Papineni et al. 2002) on counts that add up over pairs.
 #
-# They differ in words, in what a precision of zero becomes, and in scale:
 # `nltk_bleu` (BEAT): treebank words, method 1, 0 to 1. `peter_bleu` (PETER, PEPLER, NRT, Att2Seq as their authors run
 # them: tensorflow/nmt's): 15 words, no smoothing, 0 to 100. `sacrebleu` (Post 2018): 13a words, exponential smoothing,
 # 0 to 100.
 # Shapes: n pairs; counts [..., 10] = matches of order 1..4 | n-grams of order 1..4 | words | reference's words.
-
 
 Counts = NDArray[np.floating] | NDArray[np.integer]
 

@@ -3,8 +3,7 @@
 METEOR is not here: it needs WordNet, which no library that we keep has offline.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from forwhy.evaluate.overlap import SACREBLEU_SIGNATURE
 
@@ -13,15 +12,14 @@ PETER = "PETER's code: first 15 words between spaces, case kept"
 ROUGE_SCORE = "rouge-score, no stemmer (Lin 2004)"
 OWN = "forwhy.evaluate.specificity; vectors by the text encoder of the run"
 NETE = "Li et al. 2020 (NETE), PETER's code"
+GPTSCORE = "the judge and wording named beside it, after XRec's GPTScore (Ma et al. 2024)"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One metric in words."""
+class Metric(NamedTuple):
+    """One metric in words; `source`: the convention, paper or package that it equals."""
 
     meaning: str
     source: str
-    """Convention, paper or package that it equals."""
     top: float | None
     """The most it can be; none for counts and unbounded scores. The least is 0; -1 of `similarity` and `bertscore_*`
     (less when rescaled); none of `bartscore_*` and `bleurt`."""
@@ -41,6 +39,7 @@ def _cut(name: str) -> Metric:
 
 BERTSCORE = "Zhang et al. 2020; equal to bert-score 0.3.13 on the same encoder and layer"
 BARTSCORE = "Yuan et al. 2021 (section 3.3), under the language model named"
+BLEURT = "Sellam et al. 2020, the checkpoint named"
 
 NEURAL: dict[str, Metric] = {
     "bertscore_p": Metric("best cosine of each of its tokens with one of the reference, mean", BERTSCORE, 1),
@@ -51,11 +50,7 @@ NEURAL: dict[str, Metric] = {
     "bartscore_r": Metric("log p(reference | text), nats per token; what XRec and BEAT report", BARTSCORE, 0),
     "bartscore_f": Metric("mean of bartscore_p and bartscore_r", BARTSCORE, 0),
     "bartscore_cut": _cut("BARTScore"),
-    "bleurt": Metric(
-        "people's rating of it beside the reference, as a model predicts it",
-        "Sellam et al. 2020, the checkpoint named",
-        None,
-    ),
+    "bleurt": Metric("people's rating of it beside the reference, as a model predicts it", BLEURT, None),
     "bleurt_cut": _cut("BLEURT"),
 }
 """What BERTScore, BARTScore and BLEURT give."""
@@ -83,9 +78,7 @@ METRICS: dict[str, Metric] = {
         "feature matching ratio: share of the pairs with features whose text names one of them", NETE, 1
     ),
     "gptscore": Metric(
-        "how much of the reference's meaning the text has, graded by a language model",
-        "the judge and wording named beside it, after XRec's GPTScore (Ma et al. 2024)",
-        100,
+        "how much of the reference's meaning the text has, graded by a language model", GPTSCORE, 100
     ),
     "fcr": Metric("feature coverage ratio: share of all features that some text names", NETE, 1, "neutral"),
     "div": Metric("features that two texts share, mean over all pairs of texts", NETE, None, "neutral"),

@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.evaluate.significance import Floats, Ints
+from forwhy.evaluate.significance import Ints
 from forwhy.evaluate.text import Encoder, TextScores
 
 AMONG = 100
@@ -122,9 +122,9 @@ class TfIdf:
 class Specificity:
     """A `text.Measure` of the rows of one method: `own_mrr` and `own_hit@10` (with an encoder), `own_tfidf`.
 
-    A pair's own reference is ranked among 99 others, drawn from the test pairs of the data set by seed, user and item:
-    the same ones whichever method is measured, on however many pairs. Equal texts stand once; ties count against us.
-    Rows that are no held-out pair have no title and do not count.
+    A pair's own reference is ranked among 99 others, drawn from the test pairs of the data set by seed, user and item,
+    so whichever method is measured the same. Equal texts stand once; ties count against us; rows that are no held-out
+    pair do not count.
     """
 
     signature = (
@@ -139,8 +139,8 @@ class Specificity:
         self._names = Names(dataset.titles(), told)
         self._rows = list(zip(users.tolist(), items.tolist(), strict=True))
         self._encoder, self._seed = encoder, seed
-        pool = map(self._names.without, test.texts, test.items.tolist())
-        self._pool = list(dict.fromkeys(pool))
+        self._pool = list(dict.fromkeys(map(self._names.without, test.texts, test.items.tolist())))
+        self._among = min(AMONG, len(self._pool))
         self._tfidf = TfIdf(told.texts or test.texts)
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
@@ -158,16 +158,15 @@ class Specificity:
             rank_k = self._ranks(self._encoder, known, ours, right)
             found = {"own_mrr": 1 / rank_k, "own_hit@10": (rank_k <= 10).astype(np.float64), **found}
             of_all["own_among"] = float(self._among)
-        return TextScores({}, {name: self._counted(known, values) for name, values in found.items()}, of_all)
-
-    @property
-    def _among(self) -> int:
-        return min(AMONG, len(self._pool))
+        counts = {name: np.zeros((len(self._rows), 2)) for name in found}
+        for name, values in found.items():  # value | 1, or 0 | 0 for a row that does not count
+            counts[name][known] = np.column_stack([values, np.ones(len(known))])
+        return TextScores({}, counts, of_all)
 
     def _ranks(
         self, encoder: Encoder, known: Sequence[int], ours: Sequence[str], right: Sequence[str]
     ) -> Ints:
-        """[k] rank from 1 of the own reference, for each of the known rows."""
+        """[k] rank from 1 of the own reference of each known row."""
         place = {text: position for position, text in enumerate(self._pool)}
         pool_pD, ours_kD, right_kD = map(encoder.encode, (self._pool, ours, right))
         ranks = []
@@ -176,9 +175,3 @@ class Specificity:
             others = drawn[drawn != place.get(text, -1)][: self._among - 1]
             ranks.append(1 + int((pool_pD[others] @ our_D >= our_D @ right_D - ROUNDING).sum()))
         return np.array(ranks)
-
-    def _counted(self, known: Sequence[int], values: Floats) -> Floats:
-        """[n, 2] value | 1, or 0 | 0 for a row that does not count."""
-        counts = np.zeros((len(self._rows), 2))
-        counts[known] = np.column_stack([values, np.ones(len(known))])
-        return counts

@@ -233,10 +233,8 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
         name = f"{before}{key.replace('_', ' ')}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name} ")
-        elif isinstance(value, list | tuple):
-            yield name, ", ".join(map(str, value))
         elif value is not None:
-            yield name, str(value)
+            yield name, ", ".join(map(str, value if isinstance(value, list | tuple) else [value]))
 
 
 def filled(template: str, **content: object) -> str:
@@ -256,13 +254,5 @@ def filled(template: str, **content: object) -> str:
         undefined=StrictUndefined,
     )
     style = files("forwhy.report").joinpath("page.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(
-        content,
-        style=Markup(style),
-        drawn=Markup,
-        counted=counted,
-        number=number,
-        interval=interval,
-        hint=hint,
-        is_neutral=is_neutral,
-    )
+    environment.globals |= {it.__name__: it for it in (counted, number, interval, hint, is_neutral)}
+    return environment.get_template(template).render(content, style=Markup(style), drawn=Markup)
