@@ -52,7 +52,6 @@ class NeuralMeasure:
     """A frozen model with its tokenizer that scores pairs of texts, in batches of nearly equal length."""
 
     def __init__(self, loaded: LoadedModel, device: str) -> None:
-        """Read with `loaded`, which is on `device`, at most the tokens that both its parts allow."""
         self._tokenizer, self._model, self._device = loaded.tokenizer, loaded.model, device
         self._name = f"{loaded.source.id}@{loaded.source.revision}"
         said = (loaded.tokenizer.model_max_length, _positions(loaded.model))

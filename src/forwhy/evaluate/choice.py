@@ -177,7 +177,6 @@ def _likes(
 
 
 def _histories(dataset: Dataset) -> dict[int, list[int]]:
-    """User -> their training items."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for user, item in dataset.edges("train").tolist():
         found[user].append(item)

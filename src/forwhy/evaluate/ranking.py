@@ -334,7 +334,6 @@ def rank_lists(
 
 
 def _pairs(histories: Histories) -> Ints:
-    """[N, 2] (user, item) of every item of all users' histories."""
     return np.stack([histories.rows, histories.items], axis=1)
 
 

@@ -73,7 +73,6 @@ class Names:
         return re.compile(rf"(?<!\w)(?:{one_of})(?:['’]s?)?(?!\w)", re.IGNORECASE)
 
     def _runs(self, title: str) -> Iterator[Words]:
-        """Runs of words that name the item."""
         whole, *parts = (_bare(name_words(part)) for part in (title, *PART.split(title)))
         yield from [whole] * bool(whole)
         for part in parts:

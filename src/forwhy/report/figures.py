@@ -159,7 +159,6 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
 def _curves(
     title: str, names: Sequence[str], lines: Mapping[int, Sequence[tuple[int, float]]], from_zero: bool
 ) -> Panel:
-    """A line of steps and values for each of these runs, by position."""
     words = []
     with styled(title):
         axes = new_axes(190)

@@ -129,7 +129,6 @@ def _supported(runs: Sequence[Examined]) -> Finding | None:
 
 
 def _read(runs: Sequence[Examined]) -> Finding | None:
-    """Whether texts depend on the thing and on the person."""
     gains = {run.name: run.part("information_gain") for run in runs if run.part("information_gain")}
     read = grouped(((_low(it, "item") > 0, _low(it, "user") > 0), name) for name, it in gains.items())
     if not read:
@@ -193,5 +192,4 @@ def _each(found: Mapping[str, Mapping[str, Any]], key: str, of: int) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Names, or how many there are."""
     return joined(names) if len(names) <= NAMED else f"{len(names)} runs"

@@ -117,7 +117,6 @@ def write_report(
 
 
 def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold: Bold) -> Iterator[Section]:
-    """Those of which something was measured."""
     yield from _text(runs, bold)
     yield from _ranking(runs, bold)
     if gain := tables.gain_table(runs):
@@ -165,7 +164,6 @@ def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 
 
 def _family(metric: str) -> str:
-    """The caption of a text metric's table."""
     if metric in (*SHOWN_TEXT, *OWN):
         return IN_VIEW[0]
     if metric in NEUTRAL:
@@ -210,7 +208,6 @@ def _shown(*found: Table | None) -> list[Part]:
 
 
 def _legend(shown: Sequence[Table]) -> Part:
-    """Each described column of these tables once."""
     columns = dict.fromkeys(column for table in shown for column in table.columns if hint(column))
     return "terms", ("What the columns mean", [(column, hint(column)) for column in columns])
 

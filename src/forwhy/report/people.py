@@ -37,9 +37,8 @@ class Word:
     token: str
     gloss: Sequence[str]
     used: int
-    """People or items that have it."""
+    """People or items that have it; `owners`: some of them, of an item's word those that most people took."""
     owners: Sequence[str]
-    """Some of them; of an item's word those that most people took."""
     takes: Sequence[str] = ()
     """Of a person's word: what its owners take more than others do."""
 
@@ -94,7 +93,8 @@ def from_texts(runs: Sequence[Examined]) -> People | None:
         texts = grouped((str(it.pair[0]), it) for it in run.samples)
         if texts and "row" not in texts:  # so are texts without ids called
             some = sorted(set(np.linspace(0, len(texts) - 1, PEOPLE).astype(int).tolist()))
-            return People(run.name, [_written(*[*texts.items()][at]) for at in some])
+            people = list(texts.items())
+            return People(run.name, [_written(*people[at]) for at in some])
     return None
 
 

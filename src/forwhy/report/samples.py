@@ -92,7 +92,6 @@ def _cut(text: str, marked: NDArray[np.bool_]) -> int:
 
 
 def _segments(text: str, marked: NDArray[np.bool_]) -> list[Segment]:
-    """Pieces that are marked or not, in turn."""
     ends = [0, *(np.flatnonzero(np.diff(marked)) + 1).tolist(), len(text)]
     return [(text[a:b], bool(marked[a])) for a, b in pairwise(ends) if a < b]
 

@@ -90,14 +90,12 @@ def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
 
 
 def _blocks(rows: Sequence[TableRow]) -> Iterator[list[TableRow]]:
-    """Each run's row with those below it."""
     starts = [at for at, row in enumerate(rows) if row.run is not None]
     for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
         yield list(rows[start:end])
 
 
 def _shown(cell: Cell, starred: bool) -> Text:
-    """A value above its interval."""
     if cell.value is None or isinstance(cell.value, str):
         return Text("-" if cell.value is None else cell.value)
     shown = f"{_number(cell.value)}{'*' * starred}"
@@ -113,7 +111,6 @@ def _number(value: float, digits: int = 4) -> str:
 
 
 def _constants(runs: Sequence[Examined]) -> list[str]:
-    """The sentence of each constant control, once."""
     controls = [(name, it.get("sentence")) for run in runs for name, it in run.controls.items()]
     return list(dict.fromkeys(f"{name}: {sentence}" for name, sentence in controls if sentence is not None))
 

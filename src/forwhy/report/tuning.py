@@ -21,7 +21,6 @@ class Tried(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        """Its options."""
         return ", ".join(f"{key}={shown(value)}" for key, value in self.options.items())
 
 
