@@ -201,10 +201,8 @@ def _data(protocol: Mapping[str, Any]) -> Iterator[str]:
     parts = [f"{part} {split[part]}" for part in ("interactions", "explanations") if split.get(part)]
     if parts:
         yield f"Split: {'; '.join(parts)}."
-    counts = protocol.get("explanations")
-    if counts:
-        listed = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-        yield f"Explained pairs: {listed}."
+    if counts := protocol.get("explanations"):
+        yield f"Explained pairs: {', '.join(f'{count:,} {split}' for split, count in counts.items())}."
 
 
 def _graph(protocol: Mapping[str, Any]) -> Iterator[str]:
@@ -229,8 +227,7 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
         f"Next item: the {held} of each of {protocol['users']:,} users among all {protocol['items']:,}{window}; "
         f"{protocol['users_without']:,} users have too few to leave one out."
     )
-    if protocol.get("index"):
-        index = protocol["index"]
+    if index := protocol.get("index"):
         levels = ", ".join(map("{} {}".format, index["sources"], index["sizes"]))
         yield (
             f"Index {index['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
@@ -242,11 +239,8 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
 def _drawn(protocol: Mapping[str, Any]) -> Iterator[str]:
     if not (draw := protocol.get("zero_shot")):
         return
-    who = " and ".join(
-        f"{draw[f'{side}s_drawn']:,} of {draw[f'{side}s_among']:,} {side}s"
-        for side in ("user", "item")
-        if draw[f"{side}s_drawn"]
-    )
+    sides = [(draw[f"{side}s_drawn"], draw[f"{side}s_among"], f"{side}s") for side in ("user", "item")]
+    who = " and ".join(f"{drawn:,} of {among:,} {side}" for drawn, among, side in sides if drawn)
     yield f"Zero-shot: {who} that are tested and have text lost all of it (seed {draw['settings']['seed']})."
     removed = [f"{count:,} {REMOVED.get(table, table)}" for table, count in draw["removed"].items() if count]
     yield f"Removed: {', '.join(removed)}. Titles, and profiles of others, stay."
@@ -254,8 +248,7 @@ def _drawn(protocol: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
-    leaks = protocol.get("leaks")
-    if leaks:
+    if leaks := protocol.get("leaks"):
         inside, held = leaks["heldout_pairs_in_train_graph"], leaks["heldout_pairs"]
         share = f"{leaks['heldout_pairs_in_train_graph_share']:.0%}"
         if inside and protocol.get("graph") == "as-published":
@@ -264,10 +257,9 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
             yield f"Cut from the graph: {inside:,} of {held:,} held-out explained pairs ({share})."
         if leaks["explanations_in_train_and_heldout"]:
             yield f"LEAK: {leaks['explanations_in_train_and_heldout']:,} pairs are explained in train and held out."
-        told = leaks["train_explanations_in_heldout_interactions"]
-        if told:
-            read = protocol.get("interaction_texts_read")
+        if told := leaks["train_explanations_in_heldout_interactions"]:
             about = f"{told:,} training explanations are about interactions that the ranking is tested on"
+            read = protocol.get("interaction_texts_read")
             yield f"LEAK: {about}, and were read." if read else f"{about}; the vocabulary did not read them."
     leaking = (leaks or {}).get("profiles_possibly_leaking", True)
     if protocol.get("profiles_read") and leaking:
@@ -278,12 +270,11 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reading(protocol: Mapping[str, Any]) -> Iterator[str]:
-    if protocol.get("model"):
+    if model := protocol.get("model"):
         length = protocol.get("prompt_tokens")
-        yield f"Texts by {protocol['model']}{f', prompts of {length:g} tokens on average' if length else ''}."
-    if protocol.get("encoder"):
-        yield f"Vectors of texts by {protocol['encoder']}."
-    seeds = {"seed": "training", "evaluation_seed": "evaluation"}
-    known = [f"{name} {protocol[key]}" for key, name in seeds.items() if protocol.get(key) is not None]
-    if known:
+        yield f"Texts by {model}{f', prompts of {length:g} tokens on average' if length else ''}."
+    if encoder := protocol.get("encoder"):
+        yield f"Vectors of texts by {encoder}."
+    seeds = {"training": protocol.get("seed"), "evaluation": protocol.get("evaluation_seed")}
+    if known := [f"{name} {seed}" for name, seed in seeds.items() if seed is not None]:
         yield f"Seeds: {', '.join(known)}."

@@ -350,7 +350,6 @@ def _by_reference(outputs: Outputs, dataset: Dataset) -> Outputs:
     one = (pl.col("owners") == 1) & (pl.len().over("reference") == 1)
     part = pl.when(one).then("part").when(pl.col("owners") > 0).then(pl.lit("ambiguous"))
     frame = frame.with_columns(part=part.otherwise(pl.lit("unknown")))
-    held = pl.col("part").is_in(["valid", "test"])
-    numbers = {side: pl.when(held).then(side) for side in ("user", "item")}
     found = dict.fromkeys((*SPLITS, "ambiguous", "unknown"), 0) | dict(frame["part"].value_counts().rows())
-    return replace(outputs, frame=frame.with_columns(**numbers).drop("part", "owners"), found=found)
+    numbers = pl.when(pl.col("part").is_in(["valid", "test"])).then(pl.col("user", "item"))
+    return replace(outputs, frame=frame.with_columns(numbers).drop("part", "owners"), found=found)

@@ -70,20 +70,18 @@ def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
 
 def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Losses, validation metrics and codebook perplexities over training, one line a run."""
+    lines = [(position, line) for position, run in enumerate(runs) for line in run.history]
+    names = [name for _, line in lines for name in line.get("valid") or {} if "perplexity/" in name]
     books = {
         ("vocabulary", "valid", name): f"Perplexity of the book {_words(name.removeprefix('perplexity/'))}"
-        for run in runs
-        for line in run.history
-        for name in line.get("valid") or {}
-        if "perplexity/" in name
+        for name in names
     }
     panels = []
     for (stage, part, metric), title in (CURVES | books).items():
         # Lines without the metric, or with null for it, are passed over.
         drawn = grouped(
             (position, (line["step"], line[part][metric]))
-            for position, run in enumerate(runs)
-            for line in run.history
+            for position, line in lines
             if line.get("stage") == stage and (line.get(part) or {}).get(metric) is not None
         )
         drawn = {run: line for run, line in drawn.items() if len({step for step, _ in line}) >= STEPS}

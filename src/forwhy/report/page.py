@@ -140,14 +140,8 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
     """The main tables in view, the others folded."""
     families = grouped((_family(metric), metric) for metric in measured(run.text for run in runs))
-    shown, folded = (
-        [
-            it
-            for name in names
-            if name in families and (it := tables.text_table(runs, families[name], bold, name))
-        ]
-        for names in (IN_VIEW, FOLDED)
-    )
+    found = {name: tables.text_table(runs, metrics, bold, name) for name, metrics in families.items()}
+    shown, folded = ([it for name in names if (it := found.get(name))] for names in (IN_VIEW, FOLDED))
     if not shown and not folded:
         return
     panels = figures.interval_panels(runs)

@@ -81,12 +81,8 @@ class Below(NamedTuple):
 
 def measured(parts: Iterable[Values]) -> list[str]:
     """Metrics that some part holds: those of the registry in its order, then others as they came."""
-    found = dict.fromkeys(
-        name
-        for part in parts
-        for name, value in part.items()
-        if name not in ("pairs", "users", "dropped") and type(value) in (int, float)
-    )
+    numbers = [name for part in parts for name, value in part.items() if type(value) in (int, float)]
+    found = dict.fromkeys(name for name in numbers if name not in ("pairs", "users", "dropped"))
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
 
 
@@ -102,8 +98,8 @@ def shown_ranking(
 def standing(method: Values, control: Values, metric: str) -> str:
     """How a control stands to its run: "above" it beyond chance, "level", "below" beyond chance.
 
-    Beyond chance: the paired 95% interval of the difference, not corrected for the number of metrics, leaves
-    out 0. Without an interval a control that is at least as good is "level".
+    Beyond chance: the paired 95% interval of the difference, uncorrected, leaves out 0. Without an interval a control
+    that is at least as good is "level".
     """
     ends = (control.get("margin") or {}).get("intervals", {}).get(metric)
     if ends is not None:
@@ -291,10 +287,10 @@ def health_table(runs: Sequence[Examined]) -> Table | None:
     """How evenly and how fully each codebook is used."""
     rows: list[TableRow] = []
     for position, run in enumerate(runs):
-        books = run.part("health")
-        rows += [TableRow(run.name, [], position)] * bool(books)
-        for book, it in books.items():
-            rows.append(TableRow(book, [Cell(f"{it[name]:.0f}") for name in ("perplexity", "used")]))
+        if books := run.part("health"):
+            rows.append(TableRow(run.name, [], position))
+            for book, it in books.items():
+                rows.append(TableRow(book, [Cell(f"{it[name]:.0f}") for name in ("perplexity", "used")]))
     return Table("Codebooks", ["perplexity", "words in use"], rows) if rows else None
 
 
@@ -305,12 +301,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table | None:
         rows.append(TableRow(f"{a} \u2212 {b}", []))
         for one in together:
             (mean, *ends), decimals = one.difference, digits(one.difference)
-            cells = [
-                Cell(number(mean, decimals, sign=True), decimals, ends),
-                Cell(number(one.effect, 2, sign=True)),
-                *(Cell("< 0.001" if p < 0.001 else f"{p:.3f}") for p in (one.p, one.p_holm)),
-                Cell(f"{one.pairs:,}"),
-            ]
+            ps = ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in (one.p, one.p_holm)]
+            said = [number(one.effect, 2, sign=True), *ps, f"{one.pairs:,}"]
+            cells = [Cell(number(mean, decimals, sign=True), decimals, ends), *map(Cell, said)]
             rows.append(TableRow(one.metric, cells, hint=hint(one.metric), faded=one.p_holm > LEVEL))
     columns = ["difference", "effect", "p", "Holm p", "shared"]
     return Table("Differences between runs", columns, rows) if rows else None
