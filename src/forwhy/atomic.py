@@ -21,8 +21,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write; on success it is synced and renamed to ``path``, else removed.
 
-    A full disk becomes a :class:`UserError` that names ``path``. One writer per file: what an earlier, killed writer
-    left is overwritten.
+    A full disk becomes a :class:`UserError`. One writer per file: what an earlier, killed writer left is overwritten.
     """
     path = _real(path)
     with full_disk(path):
@@ -48,9 +47,8 @@ def write_text(path: Path, text: str) -> None:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling to fill; on success it takes the place of ``folder``, else it goes.
 
-    The old folder is set aside for the moment of the swap; should the process die in between, :func:`recover` brings
-    it back before the folder is next read or written. One writer per folder: what an earlier, killed writer left is
-    removed first.
+    Should the process die in the moment of the swap, :func:`recover` brings the old folder back before it is next read
+    or written. One writer per folder: what an earlier, killed writer left is removed first.
     """
     folder = _real(folder)
     recover(folder)
@@ -72,11 +70,9 @@ def recover(folder: Path) -> None:
     """Finish a swap that a kill cut in two: bring the old folder back, or drop it if the new one is there."""
     folder = _real(folder)
     aside = folder.with_name(f".{folder.name}.previous")
-    if not aside.is_dir():
-        return
-    if folder.exists():
+    if aside.is_dir() and folder.exists():
         shutil.rmtree(aside, ignore_errors=True)
-    else:
+    elif aside.is_dir():
         aside.rename(folder)
 
 
@@ -90,9 +86,8 @@ def refuse_foreign(folder: Path, marker: str) -> None:
         with suppress(OSError, ValueError):  # an unreadable marker is not ours
             document = json.loads((folder / marker).read_text(encoding="utf-8"))
         if not isinstance(document, dict) or "forwhy" not in document:
-            raise UserError(
-                f"{folder}: holds files that forwhy did not write; choose another or an empty folder"
-            )
+            wrong = "holds files that forwhy did not write"
+            raise UserError(f"{folder}: {wrong}; choose another or an empty folder")
 
 
 @contextmanager
@@ -167,12 +162,9 @@ def file_sha256(path: Path) -> str:
 
 def stamps(folder: Path, marker: str) -> dict[str, dict[str, Any]]:
     """Size in bytes and SHA-256 of every file under ``folder`` but the marker, by relative name."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in sorted(names)
-        if name != marker
-    }
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    found = [(name, path) for name, path in sorted(files.items()) if name != marker]
+    return {name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in found}
 
 
 def write_signed(folder: Path, marker: str, document: Mapping[str, Any]) -> None:
@@ -183,14 +175,10 @@ def write_signed(folder: Path, marker: str, document: Mapping[str, Any]) -> None
 
 
 def read_signed(folder: Path, marker: str, what: str, newest: int, made_by: str) -> dict[str, Any]:
-    """The document of a folder, after checking every file that it lists.
+    """The document of a folder, which `marker` names, after checking every file that it lists.
 
-    Args:
-        folder: The folder.
-        marker: Name of the document.
-        what: What the folder should be, for messages.
-        newest: The highest `format` that can be read.
-        made_by: The command that makes such a folder, for messages.
+    `newest` is the highest `format` that can be read; messages say `what` it should be and the command that it is
+    `made_by`.
 
     Raises:
         UserError: The file and the reason: missing, foreign, truncated, altered, written by a newer library.

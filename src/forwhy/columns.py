@@ -1,13 +1,11 @@
 """The names and types of every table column (polars frames in memory, parquet on disk).
 
-Ids are the user's own, text or whole numbers. ``entity_id`` is always text, because one column holds
-users and items. Columns that are not listed here are kept as they are in `items`, `users` and
-`interactions`, and dropped elsewhere.
+Ids are the user's own, text or whole numbers; ``entity_id``, which holds users and items, is always text. Columns that
+are not listed here are kept as they are in `items`, `users` and `interactions`, and dropped elsewhere.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Split = Literal["train", "valid", "test"]
@@ -17,20 +15,10 @@ Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "nu
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SIDES: tuple[Side, ...] = ("user", "item")
-SPLIT_ALIASES: Mapping[str, Split] = MappingProxyType(
-    {
-        "train": "train",
-        "training": "train",
-        "trn": "train",
-        "valid": "valid",
-        "validation": "valid",
-        "val": "valid",
-        "dev": "valid",
-        "test": "test",
-        "testing": "test",
-        "tst": "test",
-    }
-)
+_CALLED = ("train training trn", "valid validation val dev", "test testing tst")
+SPLIT_ALIASES: Mapping[str, Split] = {
+    alias: split for split, names in zip(SPLITS, _CALLED, strict=True) for alias in names.split()
+}
 """What others call a split -> our name of it."""
 
 
@@ -49,48 +37,30 @@ class Column:
 
 _USER, _ITEM, _ENTITY = Column("user_id", "user"), Column("item_id", "item"), Column("entity_id", "entity")
 _RATING = Column("rating", "number", required=False, filled=False)
+_FACT, _RANK = Column("fact", "text", required=False, filled=False), Column("rank", "integer")
 _SIDE, _SPLIT, _TEXT = Column("side", "side"), Column("split", "split"), Column("text", "text")
-TABLES: Mapping[str, tuple[Column, ...]] = MappingProxyType(
-    {
-        "interactions": (
-            _USER,
-            _ITEM,
-            _RATING,
-            Column("timestamp", "integer", required=False),
-            _SPLIT,
-        ),
-        "items": (
-            _ITEM,
-            Column("title", "text", required=False, filled=False),
-            Column("description", "text", required=False, filled=False),
-            Column("categories", "text", required=False, filled=False),
-        ),
-        "users": (_USER,),
-        "reviews": (_USER, _ITEM, _TEXT, _RATING),
-        "explanations": (_USER, _ITEM, _TEXT, _SPLIT),
-        "withheld": (_USER, _ITEM, Column("text", "text", filled=False)),
-        "profiles": (_SIDE, _ENTITY, _TEXT),
-        "intents": (
-            _SIDE,
-            _ENTITY,
-            Column("rank", "integer"),
-            Column("phrase", "text"),
-            Column("attitude", "text", required=False, filled=False),
-        ),
-        "mined": (
-            Column("table", "text"),
-            Column("side", "text"),
-            _ENTITY,
-            Column("pair_item", "text", filled=False),
-            Column("model", "text"),
-            Column("prompt", "text", filled=False),
-            Column("read", "text", filled=False),
-            Column("sources", "text"),
-            Column("profiles", "text"),
-            Column("shipped", "integer"),
-        ),
-    }
-)
+TABLES: Mapping[str, tuple[Column, ...]] = {
+    "interactions": (_USER, _ITEM, _RATING, Column("timestamp", "integer", required=False), _SPLIT),
+    "items": (_ITEM, *(replace(_FACT, name=name) for name in ("title", "description", "categories"))),
+    "users": (_USER,),
+    "reviews": (_USER, _ITEM, _TEXT, _RATING),
+    "explanations": (_USER, _ITEM, _TEXT, _SPLIT),
+    "withheld": (_USER, _ITEM, Column("text", "text", filled=False)),
+    "profiles": (_SIDE, _ENTITY, _TEXT),
+    "intents": (_SIDE, _ENTITY, _RANK, Column("phrase", "text"), replace(_FACT, name="attitude")),
+    "mined": (
+        Column("table", "text"),
+        Column("side", "text"),
+        _ENTITY,
+        Column("pair_item", "text", filled=False),
+        Column("model", "text"),
+        Column("prompt", "text", filled=False),
+        Column("read", "text", filled=False),
+        Column("sources", "text"),
+        Column("profiles", "text"),
+        Column("shipped", "integer"),
+    ),
+}
 
 OPEN_TABLES = frozenset({"interactions", "items", "users"})
 """Tables that keep columns of the user's own."""
@@ -98,16 +68,12 @@ OPEN_TABLES = frozenset({"interactions", "items", "users"})
 FILE, ROW = "__file", "__row"
 """Where a row came from, while a table is being checked; importers add them, no saved table has them."""
 
-KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "interactions": ("user_id", "item_id"),
-        "items": ("item_id",),
-        "users": ("user_id",),
-        "explanations": ("user_id", "item_id"),
-        "withheld": ("user_id", "item_id"),
-        "profiles": ("side", "entity_id"),
-        "mined": ("table", "side", "entity_id", "pair_item"),
-    }
-)
+KEYS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("interactions", "explanations", "withheld"), ("user_id", "item_id")),
+    "items": ("item_id",),
+    "users": ("user_id",),
+    "profiles": ("side", "entity_id"),
+    "mined": ("table", "side", "entity_id", "pair_item"),
+}
 """What one row of a table is about; two rows about the same thing are duplicates. A person may review a
 thing twice, and intents repeat an entity, so those tables have no key."""

@@ -17,11 +17,7 @@ class Table(pl.DataFrame):
     """A polars frame that also becomes a pandas one."""
 
     def to_pandas(self, *args: Any, **how: Any) -> Any:  # noqa: ANN401 - as of polars
-        """As a pandas frame.
-
-        Raises:
-            UserError: pandas or pyarrow is not installed, with the command that installs both.
-        """
+        """As a pandas frame; a `UserError` says how to install pandas and pyarrow where one is missing."""
         for library in ("pandas", "pyarrow"):
             need(library, "pandas")
         return super().to_pandas(*args, **how)
@@ -30,10 +26,7 @@ class Table(pl.DataFrame):
 def ids_of(given: Any, column: str) -> list[Id]:  # noqa: ANN401 - of any library
     """Ids as they are handed in: one, a list, an array or a series; of a pandas or polars frame those of a column.
 
-    Whole numbers that a gap in a column has made decimals (`17.0`) are whole again.
-
-    Raises:
-        UserError: The frame has no such column, or a row has no id; the row is named.
+    Whole numbers that a gap in a column has made decimals (`17.0`) are whole again; a row without an id is named.
     """
     if isinstance(given, pl.LazyFrame):
         given = given.collect()
@@ -78,17 +71,13 @@ class Shown:
         return {"entries": len(self)} if isinstance(self, Sized) else {}
 
     def __repr__(self) -> str:
-        """One line."""
-        told = [
-            f"{value:,} {name}" if isinstance(value, int) else f"{name} {value!r}"
-            for name, value in self._shown().items()
-        ]
+        shown = self._shown().items()
+        told = [f"{it:,} {name}" if isinstance(it, int) else f"{name} {it!r}" for name, it in shown]
         return f"<{type(self).__name__}{': ' if told else ''}{', '.join(told)}>"
 
     def _repr_html_(self) -> str:
         """As notebooks ask for it: two columns of text, which may be anybody's."""
-        texts = (
-            (name, f"{value:,}" if isinstance(value, int) else value) for name, value in self._shown().items()
-        )
+        shown = self._shown().items()
+        texts = [(name, f"{it:,}" if isinstance(it, int) else it) for name, it in shown]
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in texts)
         return f"<table><caption>{escape(type(self).__name__)}</caption>{rows}</table>"

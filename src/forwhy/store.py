@@ -24,16 +24,9 @@ _BEGINNING = b"SQLite format 3\x00"
 class Store:
     """One table of an SQLite file, whose first column is the key; of two rows with one key the first stays.
 
-    What `write` returned from survives a kill and a power cut: it is in the write-ahead log and synced.
-
-    Args:
-        path: The file, made where there is none; None keeps the rows in memory.
-        table: Name of the table.
-        columns: Their names and SQL types, the key first.
-        what: Names the content in errors, such as "kept answers".
-
-    Raises:
-        UserError: a file of something else, a damaged one, or a place that can't be written to.
+    What `write` returned from survives a kill and a power cut: it is in the write-ahead log and synced. Without a path
+    rows stay in memory. `columns` are names and SQL types; `what` names the content in errors. Refused are a file of
+    something else, a damaged one, and a place that can't be written to.
     """
 
     def __init__(self, path: Path | None, table: str, columns: Sequence[str], what: str) -> None:
@@ -105,10 +98,7 @@ class Store:
             return "the disk is full; free space or choose another place"
         if code == sqlite3.SQLITE_BUSY:
             return f"another process has been writing to it for {PATIENCE:g} s; wait for it and run again"
-        if (
-            code is None
-            and isinstance(error, sqlite3.Error)
-            or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        ):
+        broken = (None, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        if isinstance(error, sqlite3.Error) and code in broken:
             return f"no file of {self._what}, or a damaged one ({error}); give another file"
         return f"cannot write ({error}); choose another place for {self._what}"

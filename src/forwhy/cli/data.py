@@ -33,8 +33,16 @@ indices_app = app_of()
 Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
 Written = Annotated[Path | None, typer.Argument(help="Folder to write; its name becomes the data set's.")]
 GraphOption = Annotated[
-    Graph, typer.Option("--graph", help="leak-free: no training pair whose explanation is held out.")
+    Graph, typer.Option(help="leak-free: no training pair whose explanation is held out.")
 ]
+Single = Annotated[
+    bool, typer.Option("--single", help="One .inter without the split; RecBole makes its own.")
+]
+_INDEX = "Folder of an index; default: the column `index`, if there is one."
+OtherIndex = Annotated[Path | None, typer.Option(help=_INDEX)]
+Semantic = Annotated[str, typer.Option(help="FILE.npy with a row per item, or a text encoder's name.")]
+_BEHAVIOUR = "FILE.npy with a row per item, or spectral: from the training graph."
+Behaviour = Annotated[str, typer.Option(help=_BEHAVIOUR)]
 IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
 
 
@@ -53,9 +61,7 @@ def export_data(
     folder: Folder,
     target: Written = None,
     out: Out = None,
-    single: Annotated[
-        bool, typer.Option("--single", help="One .inter without the split; RecBole makes its own.")
-    ] = False,
+    single: Single = False,
     graph: GraphOption = "leak-free",
 ) -> None:
     """RecBole's atomic files with our split, and a YAML that names it."""
@@ -69,9 +75,7 @@ def export_trio(
     folder: Folder,
     target: Written = None,
     out: Out = None,
-    index: Annotated[
-        Path | None, typer.Option(help="Folder of an index; default: the column `index`, if there is one.")
-    ] = None,
+    index: OtherIndex = None,
     graph: GraphOption = "leak-free",
 ) -> None:
     """LC-Rec's trio: histories, texts about items and, where there is one, their index."""
@@ -110,11 +114,8 @@ def _audit_table(name: str, findings: list[Finding]) -> Table:
         count = f"{finding.count:,} of {finding.of:,} ({finding.count / finding.of:.1%})"
         said = [finding.meaning, f"Remedy: {finding.remedy}."]
         for case in finding.examples:
-            values = (
-                f'{key} "{one_line(it)}"' if isinstance(it, str) else f"{key} {it}"
-                for key, it in case.items()
-            )
-            said.append(f"- {', '.join(values)}")
+            values = [f'"{one_line(it)}"' if isinstance(it, str) else str(it) for it in case.values()]
+            said.append(f"- {', '.join(map(' '.join, zip(case, values, strict=True)))}")
         table.add_row(f"{finding.severity}: {finding.id}\n{count}", "\n".join(said))
     return table
 
@@ -128,12 +129,8 @@ def write_index(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the index to.")],
     options: Given[IndexConfig],
-    semantic: Annotated[
-        str, typer.Option(help="FILE.npy with a row per item, or a text encoder's name.")
-    ] = "minilm",
-    behaviour: Annotated[
-        str, typer.Option(help="FILE.npy with a row per item, or spectral: from the training graph.")
-    ] = "spectral",
+    semantic: Semantic = "minilm",
+    behaviour: Behaviour = "spectral",
     as_json: JsonFlag = False,
 ) -> None:
     """Gives every item its index, writes them, and says how healthy they are."""
@@ -148,9 +145,8 @@ def write_index(
     if "behaviour" in config.reads:
         named = behaviour.endswith(".npy")
         if not named and behaviour != "spectral":
-            raise UserError(
-                f"--behaviour: {behaviour!r} is neither a FILE.npy nor spectral; give one of them"
-            )
+            wrong = f"{behaviour!r} is neither a FILE.npy nor spectral"
+            raise UserError(f"--behaviour: {wrong}; give one of them")
         taken = read_vectors(Path(behaviour)) if named else spectral_vectors(data, seed=config.seed)
     index = build_index(data.items, config, says, taken)
     index.save_pretrained(target)

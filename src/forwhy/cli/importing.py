@@ -15,6 +15,7 @@ from rich.table import Table
 from forwhy.atomic import refuse_foreign
 from forwhy.cli import JsonFlag, app_of, emit, plain, show
 from forwhy.cli.options import Given, pairs, takes
+from forwhy.columns import TABLES
 from forwhy.data import sources
 from forwhy.data.dataset import MARKER, Dataset
 from forwhy.data.sources.recbole import RecBoleFilters
@@ -32,15 +33,14 @@ SkipBad = Annotated[
 ]
 TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet, plain, .gz or .zip.")]
 Query = Annotated[str | None, typer.Option(help="A query, or the name of a table.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        help="OURS=THEIRS or TABLE.OURS=THEIRS, e.g. user_id=customer; THEIRS is - for none; repeatable.",
-    ),
+_MAP = "OURS=THEIRS or TABLE.OURS=THEIRS, e.g. user_id=customer; THEIRS is - for none; repeatable."
+Columns = Annotated[list[str] | None, typer.Option("--map", help=_MAP)]
+Interactions = Annotated[
+    str, typer.Option("--query", "--interactions", help="Query, or table, of who took what.")
 ]
+Url = Annotated[str | None, typer.Argument(help="sqlite:///shop.db, postgresql+psycopg://user@host/shop, …")]
+UrlName = Annotated[str | None, typer.Option(help="Environment variable that holds the URL instead.")]
 NOT_TABLES = frozenset({"identical_texts", "users", "columns"})
-Seed = Annotated[int, typer.Option(help="Seed of the splits that have to be made.")]
 SHARE = {"share": "sample"}
 
 
@@ -76,18 +76,13 @@ def folder_of(command: str, target: Path | None, out: Path | None) -> Path:
 def _outlook(dataset: Dataset, counts: Mapping[str, Any], place: str) -> Iterator[str]:
     """What can be built from a data set, and the next commands."""
     timed = "timestamp" in dataset.table("interactions").columns
-    yield "Rankings: yes. " + (
-        "The next item (SASRec, LLM-BS): yes, there are times."
-        if timed
-        else "The next item (SASRec, LLM-BS): no, interactions have no time."
-    )
+    order = "yes, there are times" if timed else "no, interactions have no time"
+    yield f"Rankings: yes. The next item (SASRec, LLM-BS): {order}."
     texts = [f"{counts[name]:,} {name}" for name in ("titles", "descriptions", "reviews") if counts[name]]
     yield f"Words that say why (BEAT): from {', '.join(texts) or 'nothing yet; give titles with --items'}."
     told = sum(counts["explanations"].values())
-    if told:
-        yield f"A model that explains: yes, from {told:,} explanations."
-    else:
-        yield "A model that explains: not yet, there are no explanations; until then reasons are plain sentences."
+    none = "not yet, there are no explanations; until then reasons are plain sentences"
+    yield f"A model that explains: {f'yes, from {told:,} explanations' if told else none}."
     if counts["reviews"] and not told:
         yield f"  from reviews: forwhy mine explanations {place} --llm MODEL --llm-url URL"
     yield f"Next: forwhy data audit {place}"
@@ -123,6 +118,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 # --- raw reviews and logs, filtered
 
+Reviews = Annotated[list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")]
+Facts = Annotated[list[Path] | None, typer.Option(help="Facts about the items, as the reviews; repeatable.")]
+
 
 def _reviews_command(source: str, about: str) -> None:
     """One command; the sources differ in their field names only."""
@@ -130,16 +128,11 @@ def _reviews_command(source: str, about: str) -> None:
     @import_app.command(source, help=about)
     @takes(ReviewFilters, SHARE)
     def command(
-        reviews: Annotated[
-            list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")
-        ],
+        reviews: Reviews,
         filters: Given[ReviewFilters],
         target: Target = None,
         out: Out = None,
-        meta: Annotated[
-            list[Path] | None,
-            typer.Option("--meta", help="Facts about the items, as the reviews; repeatable."),
-        ] = None,
+        meta: Facts = None,
         skip_bad: SkipBad = False,
         name: Name = None,
         as_json: JsonFlag = False,
@@ -186,7 +179,7 @@ def import_xrec(
     target: Target = None,
     out: Out = None,
     name: Name = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the splits that have to be made.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""
@@ -239,17 +232,11 @@ def import_tables(
 @takes(TableOptions, SHARE, without=NOT_TABLES)
 def import_sql(
     options: Given[TableOptions],
-    interactions: Annotated[
-        str, typer.Option("--query", "--interactions", help="Query, or table, of who took what.")
-    ],
-    url: Annotated[
-        str | None, typer.Argument(help="sqlite:///shop.db, postgresql+psycopg://user@host/shop, …")
-    ] = None,
+    interactions: Interactions,
+    url: Url = None,
     target: Target = None,
     out: Out = None,
-    url_env: Annotated[
-        str | None, typer.Option("--url-env", help="Environment variable that holds the URL instead.")
-    ] = None,
+    url_env: UrlName = None,
     items: Query = None,
     users: Query = None,
     reviews: Query = None,
@@ -268,8 +255,7 @@ def import_sql(
             raise UserError(f"--url-env {url_env}: no such environment variable; export {url_env}=URL first")
     if url is None:
         raise UserError("data import sql: no database; give its URL, or --url-env NAME")
-    asked = {"interactions": interactions, "items": items, "users": users, "reviews": reviews}
-    asked |= {"explanations": explanations, "profiles": profiles, "intents": intents}
-    queries = {table: query for table, query in asked.items() if query}
+    given = locals()  # the parameters that are called as tables are
+    queries = {table: given[table] for table in TABLES if given.get(table)}
     read = partial(sources.import_sql, url, queries, timeout=timeout, **_chosen(options, columns))
     _import(target, out, name, as_json, read)

@@ -5,6 +5,7 @@ Legend: E interactions, P explained pairs, U users, I items, W words of all text
 
 from collections.abc import Iterator
 from math import factorial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,8 @@ from forwhy.data.finding import (
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.leaks import PAIR, vouched
 from forwhy.data.sources.files import LONGEST_TEXT
+
+Ints = NDArray[np.int64]
 
 # --- Interactions: pairs in two splits, orders that are none, popularity
 
@@ -82,21 +85,18 @@ def cold(dataset: Dataset) -> Iterator[Finding]:
     held = dataset.table("explanations").filter(~TRAIN)
     rows = dataset.table("interactions")
     train = rows.filter(TRAIN).join(held, on=PAIR, how="anti")
-    test = pl.concat([rows.filter(TEST).select(PAIR), held.filter(TEST).select(PAIR)])
-    test = test.unique(maintain_order=True)
+    test = pl.concat([table.filter(TEST).select(PAIR) for table in (rows, held)]).unique(maintain_order=True)
     for side in SIDES:
         unseen = test.join(train, on=f"{side}_id", how="anti").select(PAIR)
         yield found("cold-test-{side}s", unseen, test.height, side=side)
-    catalogue = pl.DataFrame({"item_id": dataset.items.values})
-    untaken = catalogue.join(train, on="item_id", how="anti")
+    untaken = pl.DataFrame({"item_id": dataset.items.values}).join(train, on="item_id", how="anti")
     yield found("items-without-training", untaken, len(dataset.items))
 
 
 def order(dataset: Dataset) -> Iterator[Finding]:
-    """Sequences sorted by item id; O(E log E).
+    """Sequences of 4 items or more that never descend in time, ties put in descending order; O(E log E).
 
-    With timestamps: users of 4 interactions or more whose item ids never descend in time; equal times
-    are put in descending order, so that ties can't look sorted. Without: the same on each user's training rows.
+    Without timestamps: the same on each user's training rows.
     """
     rows = dataset.table("interactions")
     timed = "timestamp" in rows.columns
@@ -120,7 +120,7 @@ def order(dataset: Dataset) -> Iterator[Finding]:
         yield found(name, cases, sequences.height, way=way, chance=chance, shortest=SHORTEST_SEQUENCE)
 
 
-def _ways(dataset: Dataset, items: pl.Series) -> dict[str, NDArray[np.int64]]:
+def _ways(dataset: Dataset, items: pl.Series) -> dict[str, Ints]:
     """Places of the items when ids are sorted by value, and, for whole numbers, as text (10 before 9)."""
     numbers = dataset.items.numbers(items)
     if not dataset.items.whole:
@@ -155,10 +155,9 @@ def times(dataset: Dataset) -> Iterator[Finding]:
 
 
 def popularity(dataset: Dataset) -> Iterator[Finding]:
-    """How concentrated training interactions are, and what the most popular items alone reach; O(E log E).
+    """Gini coefficient of item degrees (1: one item has all), and what popularity alone reaches; O(E log E).
 
-    Gini coefficient of item degrees (0: all alike, 1: one item has all); Recall@20 as in
-    `PopularityRecommender`, mean over users with test items, training items masked, ties counted against it.
+    Recall@20 as in `PopularityRecommender`: mean over users, training items masked, ties counted against it.
     """
     train, test = dataset.edges("train", "as-published"), dataset.edges("test")
     degrees = np.bincount(train[:, 1], minlength=len(dataset.items))
@@ -169,9 +168,7 @@ def popularity(dataset: Dataset) -> Iterator[Finding]:
     yield found("popularity-alone", pl.DataFrame(), len(hits), count, top=TOP, recall=recall, gini=gini)
 
 
-def _popular_hits(
-    train: NDArray[np.int64], test: NDArray[np.int64], degrees: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], float]:
+def _popular_hits(train: Ints, test: Ints, degrees: Ints) -> tuple[NDArray[np.bool_], float]:
     """Per test pair that is no training pair: does popularity hit it; and the mean recall of users."""
     items = len(degrees)
     test = test[~np.isin(test @ (items, 1), train @ (items, 1))]
@@ -188,10 +185,7 @@ def _popular_hits(
 
 
 def ids(dataset: Dataset) -> Iterator[Finding]:
-    """Whole-number ids that are positions in somebody's list, with or without holes; O(U + I).
-
-    Numbers that fill less than half of their span say nothing and are left alone.
-    """
+    """Whole-number ids that are positions in somebody's list and fill at least half of their span; O(U + I)."""
     for side in SIDES:
         known = dataset.ids(side)
         if not known.whole or len(known) < 2:
@@ -228,25 +222,18 @@ PHRASE_RUN = 6
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""
 
-ABOUT = {
-    "explanations": PAIR,
-    "reviews": PAIR,
-    "profiles": ["side", "entity_id"],
-    "intents": ["side", "entity_id"],
-    "items": ["item_id"],
-    "users": ["user_id"],
-}
+ABOUT = {"explanations": PAIR, "reviews": PAIR}
+ABOUT |= dict.fromkeys(("profiles", "intents"), ["side", "entity_id"])
+ABOUT |= {"items": ["item_id"], "users": ["user_id"]}
 """Tables with texts, and who or what a row of each is about."""
 TEXTS = {"explanations": "text", "reviews": "text", "profiles": "text", "intents": "phrase"}
 """The text column of those tables that have one."""
 
 
 def copied(dataset: Dataset) -> Iterator[Finding]:
-    """Held-out explanations that are, whole or in good part, in texts that training may read; O(W).
+    """Held-out explanations that are, whole or in good part (`nearest`), in texts that training may read; O(W).
 
-    A near-duplicate shares at least half of its runs of 8 words with one other text (`nearest`). Texts of
-    fewer than 8 words are compared as a whole, with training explanations only, and are a warning: short
-    sentences are repeated by chance.
+    Shorter texts than a run are compared as a whole, with training explanations, and are a warning: chance does it.
     """
     explained = dataset.table("explanations")
     held, taught = explained.filter(~TRAIN).select(*PAIR, "text"), explained.filter(TRAIN)["text"]
@@ -313,12 +300,10 @@ def spread(dataset: Dataset) -> Iterator[Finding]:
         for split in SPLITS[1:]:
             part = rows.filter(pl.col("split") == split)
             counts = part.group_by(key).len("explanations")
-            least = max(2.0, LARGE_SHARE * part.height)
-            large = counts.filter(pl.col("explanations") >= least)
+            large = counts.filter(pl.col("explanations") >= max(2.0, LARGE_SHARE * part.height))
             large = large.sort("explanations", key, descending=[True, False])
-            count, share, capital = counts.height, LARGE_SHARE, side.capitalize()
-            name = "few-{side}s-fill-{split}"
-            yield found(name, large, count, side=side, Side=capital, split=split, share=share)
+            fields: dict[str, Any] = {"side": side, "Side": side.capitalize(), "split": split}
+            yield found("few-{side}s-fill-{split}", large, counts.height, **fields, share=LARGE_SHARE)
 
 
 def doubles(dataset: Dataset) -> Iterator[Finding]:
@@ -370,7 +355,7 @@ def dirt(dataset: Dataset) -> Iterator[Finding]:
     """HTML (tags, entities) and Python lists written as text, in any text column; O(characters)."""
     for name, about in ABOUT.items():
         rows = dataset.table(name)
-        own = [column for column, kind in rows.schema.items() if kind == pl.String and column not in about]
+        own = rows.select(pl.col(pl.String).exclude(about)).columns
         columns = [TEXTS[name]] if name in TEXTS else own
         for slug, pattern in (("html", HTML), ("list", LIST)):
             cells = [pl.when(pl.col(column).str.contains(pattern)).then(column) for column in columns]
@@ -385,10 +370,9 @@ CHECKS = (
 
 
 def audit(dataset: Dataset) -> list[Finding]:
-    """What was found, leaks first, then warnings, then notes; what was not found is absent.
+    """What was found, leaks first, then warnings, then notes. Reads held-out text, for counting only.
 
-    Reads held-out text, for counting only. O(E log E + words of all texts): some 7 s for a million
-    interactions with timestamps, 10 s for 25 MB of text.
+    O(E log E + W): some 7 s for a million interactions with timestamps, 10 s for 25 MB of text.
     """
     findings = [finding for check in CHECKS for finding in check(dataset) if finding.count]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -34,11 +34,7 @@ class BadRows:
     """The first few, with file, row and column."""
 
     def add(self, file: Path | str, row: int, bad: BadRow) -> None:
-        """Count a row (the first line of data is 1).
-
-        Raises:
-            UserError: it is not to be skipped; names file, row, column and remedy.
-        """
+        """Count a row (the first line of data is 1), or raise a UserError with file, row, column and remedy."""
         column = f", column {bad.column!r}" if bad.column else ""
         said = f"{file}: row {row}{column}: {bad.reason}{bad.value}"
         if not self.skip:

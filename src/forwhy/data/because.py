@@ -15,12 +15,10 @@ from forwhy.errors import UserError
 
 @dataclass(frozen=True)
 class Share:
-    """A pair of words, one of the user and one of the item, and what it adds to their score."""
+    """A pair of words by name, one of the user and one of the item, and what it adds to their score."""
 
     user: str
-    """Name of the user's word."""
     item: str
-    """Name of the item's word."""
     contribution: float
     """The product of both words' vectors; over all pairs these add to the score exactly."""
     share: float
@@ -75,11 +73,8 @@ def shares_of(
         whole_SS[0, 0] *= len(slots) - 1
         pairs += [pair for slot in slots[1:] for pair in ((0, slot), (slot, 0))]
     score = sum(whole_SS[pair] for pair in pairs) or 1.0
-    return [
-        Share(user[u], item[i], float(whole_SS[u, i]), float(whole_SS[u, i] / score))
-        for u, i in pairs
-        if user[u]
-    ]
+    added = [(user[u], item[i], float(whole_SS[u, i])) for u, i in pairs if user[u]]
+    return [Share(ours, theirs, part, float(part / score)) for ours, theirs, part in added]
 
 
 def of_words(shares: list[Share], catalogue: Catalogue, words: Mapping[int, Sequence[str]]) -> Because:
@@ -101,27 +96,16 @@ def of_history(
     contributions: NDArray[np.floating],
     score: float,
 ) -> Because:
-    """The because of a score to which each of these distinct items of a history adds `contributions`.
-
-    Shares add to one: of the sum, or, of what was left out, of the losses.
-    """
-    if kind == "leave-one-out":
-        counted = np.maximum(contributions, 0.0)
-        rest = 0.0
-    else:
-        counted = contributions
-        rest = score - float(contributions.sum())
+    """The because of a score to which each of these distinct items adds `contributions`; shares add to one."""
+    alone = kind == "leave-one-out"
+    rest = 0.0 if alone else score - float(contributions.sum())
+    counted = np.maximum(contributions, 0.0) if alone else contributions
     shares = counted / (counted.sum() or 1.0)
-    order = np.argsort(-contributions, kind="stable")
     found = [
-        ItemShare(
-            catalogue.items.values[items[row]],
-            catalogue.titles[items[row]],
-            float(contributions[row]),
-            float(shares[row]),
-        )
-        for row in order.tolist()
+        ItemShare(catalogue.items.values[item], catalogue.titles[item], float(added), float(share))
+        for item, added, share in zip(items, contributions, shares, strict=True)
     ]
+    found.sort(key=lambda one: -one.contribution)
     return Because(kind, score, found, [one for one in found if one.contribution > 0], rest)
 
 
@@ -131,10 +115,7 @@ def leave_one_out(
     window: int | None,
     score: Callable[[Histories], NDArray[np.floating]],
 ) -> Because:
-    """What the score of an item after a history loses without each item that is read, left out wherever it stands.
-
-    `window`: how many items are read, the latest; `score`: [B] of the item after histories. Cost: one history per item.
-    """
+    """What the score [B] of an item after histories loses without each of the last `window` items, wherever it is."""
     read = history if window is None else history[-window:]
     taken = list(dict.fromkeys(read.tolist()))
     scores = score(Histories.of([history, *(history[history != one] for one in taken)])).astype(np.float64)

@@ -50,10 +50,9 @@ class RawTable:
         return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
 
     def without(self, wrong: pl.Series, column: str, message: str) -> "RawTable":
-        """The rows where `wrong` is false; ``{}`` in the message (``reason; remedy``) shows the value.
+        """The rows where `wrong` is false, not null; others are refused, or counted where bad rows are skipped.
 
-        Raises:
-            UserError: there is a wrong row (null counts as wrong), and the table does not skip bad ones.
+        ``{}`` in the message (``reason; remedy``) shows the value.
         """
         wrong = wrong.fill_null(True)
         rows = wrong.arg_true()
@@ -110,9 +109,8 @@ def check_tables(
 
 def _whole(table: RawTable) -> RawTable:
     if missing := lacking(table.name, table.frame.columns):
-        has = ", ".join(own_columns(table.frame)) or "none"
-        names = " and ".join(missing)
-        raise UserError(f"{table.file()}: no column {names} (it has: {has}); rename or add it")
+        wrong = f"no column {' and '.join(missing)} (it has: {', '.join(own_columns(table.frame)) or 'none'})"
+        raise UserError(f"{table.file()}: {wrong}; rename or add it")
     return typed(table)
 
 
@@ -134,10 +132,8 @@ def _typed_column(table: RawTable, column: Column) -> RawTable:
     if column.kind in COUNTED:
         return _with_numbers(table, column)
     table = table.with_column(as_text(table.frame[name]), name)
-    if column.filled:
-        # A search instead of strip_chars, which would copy every text.
-        empty = ~table.frame[name].str.contains(r"\S")
-        table = table.without(empty, name, "empty; fill it or drop the row")
+    if column.filled:  # a search, as strip_chars would copy every text
+        table = table.without(~table.frame[name].str.contains(r"\S"), name, "empty; fill it or drop the row")
     if column.kind == "split":
         table = table.with_column(table.frame[name].str.strip_chars().str.to_lowercase(), name)
         unknown = ~table.frame[name].is_in(list(SPLIT_ALIASES))
@@ -161,16 +157,16 @@ def as_text(values: pl.Series) -> pl.Series:
 
 def with_ids(table: RawTable, name: str) -> RawTable:
     """The table with an id column as text; empty, NaN, fractional and overlong ids are bad."""
+    missing = "NaN is not an id; fill it or drop the row"
     if table.frame[name].dtype.is_float():
-        table = table.without(table.frame[name].is_nan(), name, "NaN is not an id; fill it or drop the row")
+        table = table.without(table.frame[name].is_nan(), name, missing)
         broken = table.frame[name] != table.frame[name].round(0)
         table = table.without(broken, name, "{} is not an id; use whole numbers or text")
         table = table.with_column(table.frame[name].cast(pl.Int64), name)
     table = table.with_column(as_text(table.frame[name]), name)
     empty = table.frame[name].str.strip_chars() == ""
     table = table.without(empty, name, "empty id; fill it or drop the row")
-    missing = table.frame[name].str.to_lowercase() == "nan"
-    table = table.without(missing, name, "NaN is not an id; fill it or drop the row")
+    table = table.without(table.frame[name].str.to_lowercase() == "nan", name, missing)
     long = table.frame[name].str.len_chars() > LONGEST_ID
     return table.without(long, name, f"an id of more than {LONGEST_ID} characters; use a shorter one")
 
@@ -226,13 +222,11 @@ def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
 def _refuse_strangers(tables: Mapping[str, RawTable], side: Side) -> None:
     home = tables.get(f"{side}s", tables["interactions"])
     known = home.frame[f"{side}_id"].unique()
+    remedy = "add it there or drop the row (plain tables: or allow such rows with --unknown-ids allow)"
+    message = f"{side} {{}} is not in {home.file()} ({len(known):,} {side}s); {remedy}"
     for table in tables.values():
-        table.refuse(
-            strangers(table.frame, side, known),
-            f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id",
-            f"{side} {{}} is not in {home.file()} ({len(known):,} {side}s); add it there "
-            "or drop the row (plain tables: or allow such rows with --unknown-ids allow)",
-        )
+        column = f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id"
+        table.refuse(strangers(table.frame, side, known), column, message)
 
 
 def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:
@@ -248,10 +242,9 @@ def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:
     same = pl.all_horizontal(pl.col(key) == table.frame[key][row] for key in keys)
     first = int(table.frame.select(same).to_series().arg_true()[0])
     ids = ", ".join(f"{table.theirs(key)} {table.frame[key][row]!r}" for key in keys)
-    raise UserError(
-        f"{table.place(row, keys[-1])}: duplicate of row {table.number(first)} of {table.file(first)} ({ids}); "
-        f"drop one, or keep the first of each with --duplicates first ({int(again.sum()):,} such rows)"
-    )
+    same_as = f"duplicate of row {table.number(first)} of {table.file(first)} ({ids})"
+    remedy = "drop one, or keep the first of each with --duplicates first"
+    raise UserError(f"{table.place(row, keys[-1])}: {same_as}; {remedy} ({int(again.sum()):,} such rows)")
 
 
 def _clean(table: RawTable) -> pl.DataFrame:

@@ -20,36 +20,24 @@ from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, write_signed
 from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
+from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
-from forwhy.data.leaks import (
-    PAIR,
-    disliked_pairs,
-    distinct_pairs,
-    heldout_pairs,
-    known_entities,
-    leaks,
-    table,
-    unreadable_pairs,
-    vouched,
-)
+from forwhy.data.leaks import PAIR
 from forwhy.errors import UserError
 from forwhy.frames import Shown
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
 class Ids(Shown):
-    """The user's own ids of one side; position in `values` is the internal number.
-
-    Values are sorted (whole numbers by size, text by code point), so the numbering does not depend on
-    the order of rows in any file.
-    """
+    """The user's own ids of one side, sorted by size or code point; position in `values` is the internal number."""
 
     values: tuple[str, ...] | tuple[int, ...]
     side: str = "entity"
     """``user`` or ``item``: only for messages."""
 
     def __len__(self) -> int:
-        """How many ids there are; internal numbers run from 0 to one less."""
         return len(self.values)
 
     @cached_property
@@ -62,17 +50,13 @@ class Ids(Shown):
         return bool(self.values) and isinstance(self.values[0], int)
 
     def index(self, external: str | int) -> int:
-        """Internal number of an external id; ``"12"`` and ``12`` name the same id.
-
-        Raises:
-            UserError: no such id; the message names the nearest ones or the range.
-        """
+        """Internal number of an external id (``"12"`` and ``12`` are one); of an unknown one the nearest are named."""
         number = self._numbers.get(self._typed(external))
         if number is None:
             raise UserError(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
         return number
 
-    def numbers(self, external: pl.Series | Iterable[str | int]) -> NDArray[np.int64]:
+    def numbers(self, external: pl.Series | Iterable[str | int]) -> Ints:
         """Internal numbers of a whole column, one hash join; -1 where an id is unknown."""
         dtype = pl.Int64 if self.whole else pl.String
         wanted = external if isinstance(external, pl.Series) else pl.Series(list(external))
@@ -99,24 +83,22 @@ class Ids(Shown):
         told = str(external)[:100]
         near = [name for name in names if name.lstrip("0") == told.lstrip("0")]  # 42 is 0042 in a spreadsheet
         near = list(dict.fromkeys(near + difflib.get_close_matches(told, names, n=3)))[:3]
-        return (
-            f"nearest: {', '.join(near)} ({span})" if near else f"use one of the data set's own ids ({span})"
-        )
+        said = f"nearest: {', '.join(near)}" if near else "use one of the data set's own ids"
+        return f"{said} ({span})"
 
 
 @dataclass(frozen=True, repr=False)
 class Pairs(Shown):
     """Explained pairs in internal numbers: row k is `users[k]`, `items[k]`, `texts[k]`."""
 
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
+    users: Ints
+    items: Ints
     texts: tuple[str, ...]
 
     def __len__(self) -> int:
-        """How many pairs."""
         return len(self.texts)
 
-    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "Pairs":
+    def select(self, rows: Sequence[int] | Ints) -> "Pairs":
         """The pairs at these rows, in this order (rows may repeat)."""
         chosen = np.asarray(rows, dtype=np.int64)
         return Pairs(self.users[chosen], self.items[chosen], tuple(self.texts[int(row)] for row in chosen))
@@ -156,53 +138,52 @@ class Dataset(Shown):
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""
-        return table(self.tables, name)
+        return leaks.table(self.tables, name)
 
-    def edges(self, split: Split, graph: Graph = "leak-free") -> NDArray[np.int64]:
+    def edges(self, split: Split, graph: Graph = "leak-free") -> Ints:
         """Distinct interactions of a split as internal numbers, [E, 2], sorted by user, then item.
 
         ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
         ``as-published`` keeps them, as the papers do. The graph changes no other split. O(E log E).
         """
-        pairs = distinct_pairs(self.tables, "interactions", split)
+        pairs = leaks.distinct_pairs(self.tables, "interactions", split)
         if split == "train" and graph == "leak-free":
-            pairs = pairs.join(heldout_pairs(self.tables), on=PAIR, how="anti")
+            pairs = pairs.join(leaks.heldout_pairs(self.tables), on=PAIR, how="anti")
         return self._numbers(pairs)
 
     def pairs(self, split: Split, clear_of_interactions: bool = False) -> Pairs:
         """Explained pairs of a split, in table order.
 
-        `clear_of_interactions` leaves out pairs that are valid or test *interactions*: supervising the
-        vocabulary with their text would show it which items the user will visit.
+        `clear_of_interactions` leaves out valid or test *interactions*: their text shows what the user will visit.
         """
         rows = self.table("explanations").filter(split=split)
         if clear_of_interactions:
-            return self._texts(rows, distinct_pairs(self.tables, "interactions", "valid", "test"))
+            return self._texts(rows, leaks.distinct_pairs(self.tables, "interactions", "valid", "test"))
         return self._texts(rows)
 
     def warm_pairs(self) -> Pairs:
         """Test pairs that a protocol set aside because nobody in them lost text (see `data.protocols`)."""
         return self._texts(self.table("withheld").filter(pl.col("text") != ""))
 
-    def heldout_pairs(self) -> NDArray[np.int64]:
+    def heldout_pairs(self) -> Ints:
         """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
-        return self._numbers(heldout_pairs(self.tables))
+        return self._numbers(leaks.heldout_pairs(self.tables))
 
-    def is_heldout(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def is_heldout(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """[n] whether each pair of internal numbers is one of `heldout_pairs`."""
         return self._among(users, items, self.heldout_pairs())
 
-    def is_disliked(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def is_disliked(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """[n] whether each pair was rated low (`leaks.disliked_pairs`); what is said of it is no praise."""
-        return self._among(users, items, self._numbers(disliked_pairs(self.tables)))
+        return self._among(users, items, self._numbers(leaks.disliked_pairs(self.tables)))
 
-    def heldout_entities(self, side: Side) -> NDArray[np.int64]:
+    def heldout_entities(self, side: Side) -> Ints:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
         return np.unique(self.heldout_pairs()[:, 0 if side == "user" else 1])
 
     def training_texts(self, name: Literal["reviews", "explanations"]) -> Pairs:
         """Texts of pairs that are held out nowhere, in table order: neither as explanation nor interaction."""
-        return self._texts(self.table(name), unreadable_pairs(self.tables))
+        return self._texts(self.table(name), leaks.unreadable_pairs(self.tables))
 
     def training_reviews(self) -> Pairs:
         """Reviews of pairs that are held out nowhere: neither as explanation nor as interaction."""
@@ -239,18 +220,14 @@ class Dataset(Shown):
         return dict(frame.group_by("number", maintain_order=True).agg("phrase").iter_rows())
 
     def profiles(self, side: Side) -> dict[int, str]:
-        """Profiles by internal number; shipped ones may have been written from held-out reviews.
-
-        `vouched` says which were not.
-        """
+        """Profiles by internal number; those that are not `vouched` may have been written from held-out reviews."""
         chosen = self.table("profiles").filter(side=side)
         numbers = self.ids(side).numbers(chosen["entity_id"]).tolist()
         return dict(sorted(zip(numbers, chosen["text"], strict=True)))
 
     def vouched(self, kind: Literal["intents", "profiles"], side: Side) -> set[int]:
         """Internal numbers of those whose `kind` of rows is known to be written from training text only."""
-        known = vouched(self.tables, kind, side)
-        return set(self.ids(side).numbers(known).tolist()) - {-1}
+        return set(self.ids(side).numbers(leaks.vouched(self.tables, kind, side)).tolist()) - {-1}
 
     def ids(self, side: Side) -> Ids:
         """The ids of users or items."""
@@ -258,7 +235,7 @@ class Dataset(Shown):
 
     def leaks(self) -> dict[str, int | float | bool]:
         """Counts of what could leak, by the names that `data.leaks.leaks` explains."""
-        return leaks(self.tables)
+        return leaks.leaks(self.tables)
 
     def summary(self) -> dict[str, Any]:
         """Name, counts, leaks and fingerprint as plain JSON values (``forwhy data show --json``)."""
@@ -279,12 +256,7 @@ class Dataset(Shown):
         return _assemble(self.name, tables, content_hash(tables), source)
 
     def save(self, folder: Path | str) -> None:
-        """Write the folder (dataset.json and one parquet file per table) whole or not at all.
-
-        Raises:
-            UserError: the path holds something that is not a data set, or the disk is full; what was
-                there is untouched.
-        """
+        """Write the folder (dataset.json, a parquet file per table) whole or not at all; replaces a data set only."""
         refuse_foreign(Path(folder), MARKER)
         with atomic_folder(Path(folder)) as temporary:
             for name, frame in self.tables.items():
@@ -302,19 +274,13 @@ class Dataset(Shown):
 
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":
-        """Read a folder that `save` wrote.
-
-        Raises:
-            UserError: a file is missing, truncated, altered or of a newer format, named with the reason.
-        """
+        """Read a folder that `save` wrote; a missing, truncated, altered or newer file is named with the reason."""
         document = read_signed(Path(folder), MARKER, "a data set", FORMAT, "forwhy data import")
         present = [name for name in TABLES if f"{name}.parquet" in document["files"]]
         tables = {name: pl.read_parquet(Path(folder) / f"{name}.parquet") for name in present}
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
-    def _among(
-        self, users: NDArray[np.int64], items: NDArray[np.int64], pairs: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
         """[n] whether each pair is one of these, [P, 2]."""
         width = len(self.items)
         return np.isin(users * width + items, pairs @ (width, 1))
@@ -330,7 +296,7 @@ class Dataset(Shown):
         users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
         return Pairs(users, items, tuple(rows["text"]))
 
-    def _numbers(self, pairs: pl.DataFrame) -> NDArray[np.int64]:
+    def _numbers(self, pairs: pl.DataFrame) -> Ints:
         """[E, 2] pairs as internal numbers, sorted by user, then item."""
         users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
         return np.stack([users, items], axis=1)[np.lexsort((items, users))]
@@ -372,9 +338,9 @@ def make_dataset(
 def _assemble(
     name: str, tables: Mapping[str, pl.DataFrame], fingerprint: str, source: Mapping[str, Any]
 ) -> Dataset:
-    users, items = (tuple(known_entities(tables, side).sort()) for side in SIDES)
+    users, items = (Ids(tuple(leaks.known_entities(tables, side).sort()), side) for side in SIDES)
     held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
-    return Dataset(name, Ids(users, "user"), Ids(items, "item"), *held)
+    return Dataset(name, users, items, *held)
 
 
 # --- The folder

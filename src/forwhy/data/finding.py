@@ -34,15 +34,13 @@ LONGEST_EXAMPLE = 80
 
 @dataclass(frozen=True)
 class Finding:
-    """One leak or oddity."""
+    """One leak or oddity: `count` cases of `of`."""
 
     id: str
     """A short name that stays the same between versions."""
     severity: Severity
     count: int
-    """How many cases there are."""
     of: int
-    """Out of how many."""
     meaning: str
     """What it does to numbers."""
     remedy: str
@@ -62,22 +60,16 @@ def found(
     warns: bool = False,
     **fields: str | float,
 ) -> Finding:
-    """A finding by its name in `SAID`, with our own values for the fields of its texts.
+    """A finding by its name in `SAID`, with values for the fields of its texts; `warns` makes a warning of a note.
 
     `cases` has one row per case, or, where a `count` is given, the rows to show; its columns are what examples show.
-    `warns` makes a warning of a note.
     """
-    said = SAID[name]
-    rows = cases.head(EXAMPLES).iter_rows(named=True)
-    return Finding(
-        name.format(**fields),
-        "warning" if warns else said["severity"],
-        cases.height if count is None else count,
-        of,
-        said["meaning"].format(**fields),
-        said["remedy"].format(**fields),
-        tuple({column: _shown(column, value) for column, value in row.items()} for row in rows),
-    )
+    said, rows = SAID[name], cases.head(EXAMPLES).iter_rows(named=True)
+    severity: Severity = "warning" if warns else said["severity"]
+    meaning, remedy = (said[part].format(**fields) for part in ("meaning", "remedy"))
+    shown = tuple({column: _shown(column, value) for column, value in row.items()} for row in rows)
+    count = cases.height if count is None else count
+    return Finding(name.format(**fields), severity, count, of, meaning, remedy, shown)
 
 
 def _shown(column: str, value: str | int) -> str | int:
@@ -91,10 +83,8 @@ def _shown(column: str, value: str | int) -> str | int:
 # --- Texts that repeat another. Runs of words are hashed and joined, so no pair of texts is compared.
 #
 # A *run* is N words in a row, lower-cased, without punctuation. A text repeats a source by the share of its distinct
-# runs that this one source holds too (containment): 1 for a copy and for a part, below 1 where words were
-# changed; one changed word breaks up to N runs. The runs are kept whole instead of sampled (MinHash): that is exact
-# but for collisions of 64-bit hashes, and explanations are short.
-
+# runs that this one source holds too (containment): 1 for a copy and for a part; one changed word breaks up to N runs.
+# The runs are kept whole instead of sampled (MinHash): exact but for collisions of 64-bit hashes.
 
 RUN = 8
 """Words: long enough that two people seldom write the same ones in a row."""
@@ -123,16 +113,12 @@ def plain_words(texts: pl.Series) -> pl.Series:
 
 
 def nearest(
-    texts: pl.Series,
-    sources: pl.Series,
-    run: int = RUN,
-    about: tuple[pl.Series, pl.Series] | None = None,
+    texts: pl.Series, sources: pl.Series, run: int = RUN, about: tuple[pl.Series, pl.Series] | None = None
 ) -> pl.DataFrame:
     """The source that holds most of each text: columns `row`, `source` (positions) and `share` (0, 1].
 
-    Texts that share no run with any source, and those of fewer than `run` words, are absent. With `about`, keys of
-    the texts and of the sources (as text), runs match only between equal keys. O(W): at most 20 sources are
-    looked at for each run, so the share is a lower bound for a text whose runs all have more sources.
+    Texts that share no run are absent. With `about`, keys of the texts and of the sources (as text), runs match only
+    between equal keys. O(W): `HOLDERS` are looked at for each run, so of frequent runs the share is a lower bound.
     """
     keys = about or (None, None)
     ours, theirs = _runs(texts, run, keys[0]), _runs(sources, run, keys[1])

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact
-from forwhy.columns import SPLITS, Graph
+from forwhy.columns import SIDES, SPLITS, Graph
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.frames import Shown
@@ -44,11 +44,9 @@ class Histories:
         return cls(np.concatenate([np.empty(0, np.int64), *arrays]), _offsets([len(row) for row in arrays]))
 
     def __len__(self) -> int:
-        """Rows, empty ones included."""
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> Ints:
-        """Items of one row, oldest first."""
         return self.items[self.offsets[row] : self.offsets[row + 1]]
 
     @cached_property
@@ -82,10 +80,7 @@ class Histories:
         return Histories(self.items[kept], _offsets(np.minimum(self.lengths, window)))
 
     def shuffled(self, seed: int) -> Histories:
-        """The same items of each row in random order: what is left of a result then owes nothing to order.
-
-        Shuffle after `last`, so that the window holds the same items.
-        """
+        """The same items of each row in random order; shuffle after `last`, so that the window holds the same."""
         draws = np.random.default_rng(seed).random(len(self.items))
         return Histories(self.items[np.lexsort((draws, self.rows))], self.offsets)
 
@@ -126,9 +121,8 @@ class Sequences:
         """
         frame = dataset.tables["interactions"]
         if "timestamp" not in frame.columns:
-            raise UserError(
-                f"data set '{dataset.name}': interactions have no timestamp, so no order; import them with one"
-            )
+            wrong = "interactions have no timestamp, so no order; import them with one"
+            raise UserError(f"data set '{dataset.name}': {wrong}")
         splits = frame["split"].cast(pl.Enum(SPLITS)).to_physical().to_numpy().astype(np.int64)
         users = dataset.users.numbers(frame["user_id"])
         order = np.lexsort((splits, frame["timestamp"].to_numpy(), users))
@@ -184,17 +178,15 @@ def _check_leave_one_out(dataset: Dataset, users: Ints, splits: Ints) -> None:
         counts = np.bincount(users[splits == number], minlength=1)
         if counts.max(initial=0) > 1:
             user = dataset.users.values[int(counts.argmax())]
-            raise UserError(
-                f"user {user!r} has {counts.max()} {split} interactions, and next-item recommendation leaves one "
-                "out; split by leave-one-out (as `forwhy data import lcrec` does)"
-            )
+            rule = "next-item recommendation leaves one out; split by leave-one-out"
+            said = f"{counts.max()} {split} interactions, and {rule}"
+            raise UserError(f"user {user!r} has {said} (as `forwhy data import lcrec` does)")
     wrong = np.flatnonzero((users[1:] == users[:-1]) & (splits[1:] < splits[:-1]))
     if len(wrong):
-        user, split = dataset.users.values[users[wrong[0]]], SPLITS[splits[wrong[0]]]
-        raise UserError(
-            f"user {user!r} has a {split} interaction before a {SPLITS[splits[wrong[0] + 1]]} one; next-item "
-            "recommendation leaves the last ones out (as `forwhy data import lcrec` does)"
-        )
+        user, (split, later) = dataset.users.values[users[wrong[0]]], splits[wrong[0] : wrong[0] + 2]
+        said = f"user {user!r} has a {SPLITS[split]} interaction before a {SPLITS[later]} one"
+        rule = "next-item recommendation leaves the last ones out"
+        raise UserError(f"{said}; {rule} (as `forwhy data import lcrec` does)")
 
 
 # --- Who and what a fitted thing speaks of
@@ -214,10 +206,7 @@ class Capabilities:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Catalogue(Shown):
-    """Users, items and their history, as every recommender, vocabulary and explainer keeps them.
-
-    Ids outside are the user's own (text or whole numbers); inside they are 0..n-1 in the order of `users` and `items`.
-    """
+    """Users, items and their history, as every recommender, vocabulary and explainer keeps them; inside 0..n-1."""
 
     users: Ids
     items: Ids
@@ -239,13 +228,8 @@ class Catalogue(Shown):
     @classmethod
     def read(cls, stored: Artifact) -> Catalogue:
         """Back from the artifact that :meth:`tables` and :meth:`tensors` went into."""
-        users, items = stored.tables["users"], stored.tables["items"]
-        return cls(
-            Ids(tuple(users["user_id"]), "user"),
-            Ids(tuple(items["item_id"]), "item"),
-            list(items["title"]),
-            stored.tensors["taken"],
-        )
+        users, items = (Ids(tuple(stored.tables[f"{side}s"][f"{side}_id"]), side) for side in SIDES)
+        return cls(users, items, list(stored.tables["items"]["title"]), stored.tensors["taken"])
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Ids and titles as tables of an artifact."""
@@ -286,7 +270,7 @@ class Catalogue(Shown):
     @cached_property
     def has_history(self) -> dict[str, NDArray[np.bool_]]:
         """Side -> [n] whether each user or item has training interactions."""
-        found = {"user": np.zeros(len(self.users), bool), "item": np.zeros(len(self.items), bool)}
-        found["user"][self.taken[:, 0]] = True
-        found["item"][self.taken[:, 1]] = True
-        return found
+        return {
+            side: np.bincount(taken, minlength=len(self.ids(side))) > 0
+            for side, taken in zip(SIDES, self.taken.T, strict=True)
+        }

@@ -38,30 +38,26 @@ LISTED = re.compile(
 )
 CONNECTIVE = re.compile(r"\s+(?:and|with|for|that|while|in|from|through|where|when|at)\s+")
 PREFACE = re.compile(
-    r"^(?:based on [^,]{0,120},\s*|(?:overall|additionally|lastly|in addition|in general),\s*)*"
-    r"(?:it (?:can be|is) (?:inferred|concluded|likely|evident|clear) that\s+|it seems (?:that\s+)?)?",
-    re.IGNORECASE,
+    r"(?i)^(?:based on [^,]{0,120},\s*|(?:overall|additionally|lastly|in addition|in general),\s*)*"
+    r"(?:it (?:can be|is) (?:inferred|concluded|likely|evident|clear) that\s+|it seems (?:that\s+)?)?"
 )
 END = r"(?![-'’\w])\s*"
 SUBJECT = re.compile(
-    r"^(?:(?:this|the|a)\s+)?"
+    r"(?i)^(?:(?:this|the|a)\s+)?"
     r"(?:users?|readers?|customers?|person|business|book|place|restaurant|they|he|she|it|you)"
     + END
     + r"(?:(?:would|will|may|might|can|could|seems?|appears?|is|are|has|have|also|likely|probably|been)\s+)*"
-    r"(?:to\s+)?(?:also\s+)?",
-    re.IGNORECASE,
+    r"(?:to\s+)?(?:also\s+)?"
 )
 VERB = re.compile(
-    r"^(?:(?:be|being)\s+(?:interested in|drawn to|a fan of|fond of)"
+    r"(?i)^(?:(?:be|being)\s+(?:interested in|drawn to|a fan of|fond of)"
     r"|(?:enjoy|appreciat|lik|lov|valu|prefer|favou?r|buy|seek|offer|provid|featur|contain|explor|find|look"
     r"|fans? of|visit|involv|creat|includ)(?:e|es|s|ed|ing)?"
-    r"(?: (?:for|out))?)" + END,
-    re.IGNORECASE,
+    r"(?: (?:for|out))?)" + END
 )
 OBJECT = re.compile(
-    r"^(?:(?:the|this|any)\s+)?(?:business(?:es)?|books?|places?|restaurants?|establishments|stories|novels|those"
-    r"|people|individuals|readers|anyone)\s+(?:that|which|who|with|where|offering|for|interested in)" + END,
-    re.IGNORECASE,
+    r"(?i)^(?:(?:the|this|any)\s+)?(?:business(?:es)?|books?|places?|restaurants?|establishments|stories|novels|those"
+    r"|people|individuals|readers|anyone)\s+(?:that|which|who|with|where|offering|for|interested in)" + END
 )
 SMALL = (
     "and|or|but|with|the|a|an|that|which|who|also|especially|particularly|specifically|for|its|their|as|of|in|on|by"
@@ -78,23 +74,20 @@ WORD = re.compile(
 )
 """A word of at least three letters; in scripts without spaces two signs are enough."""
 COMPLAINT = re.compile(
-    r"\b(?:not|never|however|unfortunately|lack(?:s|ed|ing)?|inconsisten\w*|disappoint\w*|frustrat\w*|complain\w*"
+    r"(?i)\b(?:not|never|however|unfortunately|lack(?:s|ed|ing)?|inconsisten\w*|disappoint\w*|frustrat\w*|complain\w*"
     r"|rude|dirty|filthy|awful|horribl[ey]|terribl[ey]|poor(?:ly)?|worse|worst|broken?|refund\w*|overpriced|mediocre"
-    r"|bland|stale|wast(?:e|ed|ing)|overrated|avoid(?:ed|ing)?)\b|n['’]t\b",
-    re.IGNORECASE,
+    r"|bland|stale|wast(?:e|ed|ing)|overrated|avoid(?:ed|ing)?)\b|n['’]t\b"
 )
 """What a text regrets is no reason to take the thing."""
 AVERSE = re.compile(
-    r"^(?:strong(?:ly)? )?(?:dislik\w*|hat(?:es?|red|ing)|avoid(?:s|ing|ance)?|aversion|disappoint\w*|frustrat\w*"
+    r"(?i)^(?:strong(?:ly)? )?(?:dislik\w*|hat(?:es?|red|ing)|avoid(?:s|ing|ance)?|aversion|disappoint\w*|frustrat\w*"
     r"|critici[sz]\w*|critical|disapprov\w*|displeas\w*|(?:dis|un)comfort\w*|disgust\w*|irritat\w*|annoy\w*"
     r"|complaints?|not (?:a fan|fond|interested)|do(?:es)?(?: not|n['’]t) (?:like|enjoy|appreciate|care))"
-    r"(?: (?:of|for|with|about|at|in|by|towards?|to))?\s+(?=\w)",
-    re.IGNORECASE,
+    r"(?: (?:of|for|with|about|at|in|by|towards?|to))?\s+(?=\w)"
 )
 FOND = re.compile(
-    r"^(?:enjoy(?:s|ment)?|appreciat(?:es?|ion|ive)|likes?|loves?|values?|prefer(?:s|ence)?|seeks?|fondness|affinity"
-    r"|desires?|(?:is )?interest(?:ed)?)(?: (?:of|for|in))?\s+(?!(?:when|that|how|to|it)\b)(?=\w)",
-    re.IGNORECASE,
+    r"(?i)^(?:enjoy(?:s|ment)?|appreciat(?:es?|ion|ive)|likes?|loves?|values?|prefer(?:s|ence)?|seeks?|fondness|affinity"
+    r"|desires?|(?:is )?interest(?:ed)?)(?: (?:of|for|in))?\s+(?!(?:when|that|how|to|it)\b)(?=\w)"
 )
 _LISTS = tomllib.loads(Path(__file__).with_name("filler.toml").read_text(encoding="utf-8"))
 FUNCTION_WORDS = frozenset(_LISTS["function_words"].split())
@@ -151,9 +144,8 @@ class IntentsConfig(Options):
 def entity_phrases(dataset: Dataset, side: Side, config: IntentsConfig | None = None) -> dict[int, list[str]]:
     """Phrases by internal number, best first, each once; entities without any are absent.
 
-    Intents and profiles come first, then the catalogue, then what was mined without a language model, then training
-    explanations. Never reads the text of a held-out pair, nor takes for a reason what somebody dislikes or rated low.
-    Of spellings that differ in their capitals the most frequent stands for all. O(characters).
+    Intents and profiles come first, then the catalogue, what was mined without a language model, training explanations.
+    Never reads the text of a held-out pair, nor takes for a reason what somebody dislikes or rated low. O(characters).
     """
     config = config or IntentsConfig()
     found: defaultdict[int, list[str]] = defaultdict(list)
@@ -177,11 +169,8 @@ def _sources(dataset: Dataset, side: Side, config: IntentsConfig) -> Iterator[di
     if read in ("auto", "intents"):
         table = {number: list(map(_intent, said)) for number, said in dataset.phrases(side).items()}
         mined = _extracted(dataset, "intents", side)
-        yield {
-            number: distinct_phrases(said, config.intents)
-            for number, said in table.items()
-            if number not in mined
-        }
+        ranked = {number: said for number, said in table.items() if number not in mined}
+        yield {number: distinct_phrases(said, config.intents) for number, said in ranked.items()}
         cut = {number: said for number, said in table.items() if number in mined}
     if read in ("auto", "profiles"):
         readable = readable_profiles(dataset, side, config)
@@ -217,10 +206,7 @@ def _extracted(dataset: Dataset, kind: Literal["intents", "profiles"], side: Sid
 
 
 def readable_profiles(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int, str]:
-    """Profiles by internal number: those that we mined from training text and, where asked for, shipped ones.
-
-    Shipped profiles of entities in held-out pairs are left out unless `config` reads them too.
-    """
+    """Profiles by internal number: those that we mined from training text and the shipped ones that `config` reads."""
     profiles, readable = dataset.profiles(side), dataset.vouched("profiles", side)
     if config.reads_shipped:
         read_all = config.heldout_people if side == "user" else config.heldout_items
@@ -244,9 +230,8 @@ def _explained(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int,
 def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:
     """Categories as they stand, or what the title shares with others where there is none; then the description."""
     kinds, texts = _categories(dataset), dataset.item_column("description")
-    titles = dataset.titles()
+    titles, found = dataset.titles(), {}
     spread = Counter(word for title in titles for word in telling_words(title))
-    found = {}
     for number, (names, text) in enumerate(zip(kinds, texts, strict=True)):
         named = names or distinct_phrases(_kinds(titles[number], spread), limit)
         found[number] = [*named, *(it for it in phrases_from_profile(text) if " " in it or not named)][:limit]
@@ -255,10 +240,9 @@ def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:
 
 def _categories(dataset: Dataset) -> list[list[str]]:
     """The categories of each item, without those that most items have."""
-    rows = [
-        list(dict.fromkeys(filter(None, (part.strip(" []'\"") for part in CATEGORY.split(text)))))
-        for text in dataset.item_column("categories")
-    ]
+    told = dataset.item_column("categories")
+    split = ((part.strip(" []'\"") for part in CATEGORY.split(text)) for text in told)
+    rows = [list(dict.fromkeys(filter(None, parts))) for parts in split]
     counts = Counter(name for row in rows for name in row)
     most = EVERYWHERE * len(rows) if len(counts) > 1 else len(rows)
     return [[name for name in row if counts[name] <= most] for row in rows]
@@ -272,9 +256,8 @@ def _kinds(title: str, spread: Counter[str]) -> Iterator[str]:
         if word.lower() in FUNCTION_WORDS or (telling and all(spread[part] >= SHARED for part in telling)):
             run.append(word)
         else:
-            if (
-                len(telling_words(" ".join(run))) > 1
-            ):  # one word of a title may be anything: "The Blue Castle"
+            # One word of a title may be anything: "The Blue Castle".
+            if len(telling_words(" ".join(run))) > 1:
                 yield _bare(" ".join(run[:LONGEST_PHRASE]))
             run = []
 
@@ -291,13 +274,9 @@ def _says_name(phrase: str, title: str) -> bool:
 
 def _spellings(phrases: Iterable[str]) -> dict[str, str]:
     """Case-folded phrase -> its most frequent spelling; among equals the one with fewest capitals."""
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for phrase in phrases:
-        counts[phrase.casefold()][phrase] += 1
-    return {
-        key: min(found, key=lambda it: (-found[it], sum(map(str.isupper, it)), it))
-        for key, found in counts.items()
-    }
+    counts = Counter(phrases)
+    best = sorted(counts, key=lambda it: (-counts[it], sum(map(str.isupper, it)), it), reverse=True)
+    return {phrase.casefold(): phrase for phrase in best}  # the last of a spelling stays
 
 
 def telling_words(phrase: str) -> set[str]:
@@ -354,9 +333,8 @@ def _short(piece: str) -> list[str]:
     if len(piece.split()) <= LONGEST_PHRASE:
         return [piece]
     parts = [_bare(part) for part in CONNECTIVE.split(piece)]
-    return [part for part in parts if len(part.split()) <= LONGEST_PHRASE] or [
-        " ".join(parts[0].split()[:LONGEST_PHRASE])
-    ]
+    short = [part for part in parts if len(part.split()) <= LONGEST_PHRASE]
+    return short or [" ".join(parts[0].split()[:LONGEST_PHRASE])]
 
 
 def distinct_phrases(phrases: Iterable[str], limit: int) -> list[str]:

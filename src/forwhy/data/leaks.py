@@ -39,10 +39,7 @@ def unreadable_pairs(tables: Tables) -> pl.DataFrame:
 
 
 def disliked_pairs(tables: Tables) -> pl.DataFrame:
-    """Distinct pairs that were rated low: below halfway between the user's own mean and the middle of the scale.
-
-    Pairs without a rating are none of them. O(interactions).
-    """
+    """Distinct pairs rated low: below halfway between the user's own mean and the middle of the scale. O(rows)."""
     rated, rating = tables["interactions"], pl.col("rating").cast(pl.Float64)
     if "rating" not in rated.columns:
         return rated.select(PAIR).clear()
@@ -66,11 +63,14 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
     training interactions too. ``profiles_possibly_leaking``: of some profile nobody knows what it was written from
     (`vouched`). ``*_without_training_edges``: cold after the leak-free cut.
     """
-    held = heldout_pairs(tables)
+    held, profiles = heldout_pairs(tables), table(tables, "profiles")
     published = distinct_pairs(tables, "interactions", "train")
     tested = distinct_pairs(tables, "interactions", "valid", "test")
     explained = distinct_pairs(tables, "explanations", "train")
     inside = _both(held, published)
+    told = {side: set(profiles.filter(side=side)["entity_id"]) for side in SIDES}
+    train = published.join(held, on=PAIR, how="anti")
+    cold = {side: set(known_entities(tables, side)) - set(train[f"{side}_id"]) for side in SIDES}
     return {
         "heldout_pairs": held.height,
         "heldout_pairs_in_train_graph": inside,
@@ -80,11 +80,13 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
         "explanations_in_train_and_heldout": _both(explained, held),
         "heldout_interactions_seen_in_train": _both(tested, published),
         "profiles_possibly_leaking": any(
-            set(table(tables, "profiles").filter(side=side)["entity_id"])
-            - set(vouched(tables, "profiles", side))
-            for side in SIDES
+            told[side] - set(vouched(tables, "profiles", side)) for side in SIDES
         ),
-        **_cold(tables, held, published),
+        **{f"{side}s_without_training_edges": len(cold[side]) for side in SIDES},
+        **{
+            f"heldout_{side}s_without_training_edges": len(cold[side] & set(held[f"{side}_id"]))
+            for side in SIDES
+        },
     }
 
 
@@ -93,34 +95,21 @@ def _both(pairs: pl.DataFrame, others: pl.DataFrame) -> int:
     return pairs.join(others, on=PAIR, how="semi").height
 
 
-def _cold(tables: Tables, held: pl.DataFrame, published: pl.DataFrame) -> dict[str, int]:
-    """How many users and items have no training edge, and how many of those are in held-out pairs."""
-    train = published.join(held, on=PAIR, how="anti")
-    cold = {side: set(known_entities(tables, side)) - set(train[f"{side}_id"]) for side in SIDES}
-    of_held = {side: cold[side] & set(held[f"{side}_id"]) for side in SIDES}
-    return {f"{side}s_without_training_edges": len(cold[side]) for side in SIDES} | {
-        f"heldout_{side}s_without_training_edges": len(of_held[side]) for side in SIDES
-    }
-
-
 def vouched(tables: Tables, kind: Literal["intents", "profiles"], side: Side) -> pl.Series:
     """Ids, as text, of those whose `kind` of rows is known to have been written from training text only.
 
-    The table `mined` says of each row that `forwhy mine` wrote which rows it was written from. They are compared
-    with what training may read *now*, so that a later split or protocol is noticed. Known is a row that names its
-    sources, of which each is a text of a pair held out nowhere, and that read no profile but known ones. Shipped
-    texts never are. O(rows of `mined` and sources).
+    The table `mined` says which rows each was written from. They are compared with what training may read *now*, so
+    that a later split or protocol is noticed. Known is a row of which each source is a text of a pair held out nowhere,
+    and that read no profile but known ones. Shipped texts never are. O(rows of `mined` and sources).
     """
     rows = table(tables, "mined").filter(table=kind, side=side, shipped=0)
-    sources = _listed(rows, "sources").join(
-        _readable(tables, side), on=["read", "entity_id", "other"], how="anti"
-    )
-    wrong = [sources["entity_id"]]
+    wrong = _listed(rows, "sources").join(_readable(tables, side), ["read", "entity_id", "other"], "anti")
+    rows = rows.join(wrong, on="entity_id", how="anti", maintain_order="left")
     if side == "user":
-        profiles = _listed(rows, "profiles")
-        known = vouched(tables, "profiles", "item")
-        wrong.append(profiles.filter(~pl.col("other").is_in(known.implode()))["entity_id"])
-    return rows.filter(~pl.col("entity_id").is_in(pl.concat(wrong).implode()))["entity_id"]
+        known = vouched(tables, "profiles", "item").alias("other").to_frame()
+        wrong = _listed(rows, "profiles").join(known, on="other", how="anti")
+        rows = rows.join(wrong, on="entity_id", how="anti", maintain_order="left")
+    return rows["entity_id"]
 
 
 def _listed(rows: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -133,13 +122,8 @@ def _readable(tables: Tables, side: Side) -> pl.DataFrame:
     """Pairs whose text training may read: columns `read` (the table), `entity_id` and `other`, of this side."""
     ours, theirs = PAIR if side == "user" else PAIR[::-1]
     hidden = unreadable_pairs(tables)
-    return pl.concat(
-        distinct_pairs(tables, name)
-        .join(hidden, on=PAIR, how="anti")
-        .select(
-            pl.lit(name).alias("read"),
-            pl.col(ours).cast(pl.String).alias("entity_id"),
-            pl.col(theirs).cast(pl.String).alias("other"),
-        )
-        for name in ("reviews", "explanations")
-    )
+    ends = [pl.col(key).cast(pl.String).alias(name) for key, name in ((ours, "entity_id"), (theirs, "other"))]
+    read = {
+        name: distinct_pairs(tables, name).join(hidden, PAIR, "anti") for name in ("reviews", "explanations")
+    }
+    return pl.concat(pairs.select(pl.lit(name).alias("read"), *ends) for name, pairs in read.items())

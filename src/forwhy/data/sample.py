@@ -65,9 +65,8 @@ class TownTruth:
         taste = self.shared_taste(user, item)
         if taste is None:
             raise KeyError(f"user {user} and item {item} share no taste")
-        opening = MOMENTS[self.users["moment"][user]]["openings"][taste % 2].format(
-            want=TASTES[taste]["want"]
-        )
+        opening = MOMENTS[self.users["moment"][user]]["openings"][taste % 2]
+        opening = opening.format(want=TASTES[taste]["want"])
         quarter = self.items["quarter"][item]
         home = "near you " if self.users["quarter"][user] == quarter else ""
         offer = TASTES[taste]["offers"][self.items["moment"][item]]
@@ -97,21 +96,13 @@ def little_town(
 ) -> Dataset:
     """Generate the town: interactions, items, users, reviews, explanations and intents.
 
-    Explanations of train, valid and test are about interactions of the same split, so nothing leaks. Sizes
-    are upper bounds: a small town may have fewer pairs that share a taste. Same arguments, same bytes.
-    Cost: O(users x items) time, a second at the default size.
-
-    Args:
-        seed: Of everything.
-        users: People, at least 4.
-        items: Places, at least 12.
-        visits: Mean number of places that a person visits (at most a third of the town).
-        explanations: Explained pairs in train, valid, test.
+    At least 4 `users` and 12 `items`; `visits` is the mean of a user's, at most a third of the town. `explanations` in
+    train, valid and test are about interactions of the same split, so nothing leaks; a small town may have fewer. Same
+    arguments, same bytes. O(users x items), a second at the default size.
     """
     if users < 4 or items < 12 or visits < 4:
-        raise UserError(
-            f"little town of {users} users, {items} items, {visits} visits: needs at least 4, 12 and 4"
-        )
+        town = f"little town of {users} users, {items} items, {visits} visits"
+        raise UserError(f"{town}: needs at least 4, 12 and 4")
     rng = np.random.default_rng(seed)
     truth = TownTruth(_hidden(rng, users), _hidden(rng, items))
     visited = _visits(rng, truth, min(visits, items // 3))
@@ -129,19 +120,13 @@ def little_town(
     titled = map(capwords, kinds)
     names["item"] = [f"{name} {kind}" for name, kind in zip(names["item"], titled, strict=True)]
     visited, explained = (_with_ids(frame, names) for frame in (visited, explained))
+    quarters = [QUARTERS[quarter]["name"] for quarter in truth.items["quarter"]]
+    about = [f"{kind}, {quarter} quarter" for kind, quarter in zip(kinds, quarters, strict=True)]
+    facts = {"item_id": map(_slug, names["item"]), "title": names["item"], "categories": about}
     tables = {
         "interactions": visited.drop("user", "item"),
         "users": pl.DataFrame({"user_id": map(_slug, names["user"]), "name": names["user"]}),
-        "items": pl.DataFrame(
-            {
-                "item_id": map(_slug, names["item"]),
-                "title": names["item"],
-                "categories": [
-                    f"{kind}, {QUARTERS[quarter]['name']} quarter"
-                    for kind, quarter in zip(kinds, truth.items["quarter"], strict=True)
-                ],
-            }
-        ),
+        "items": pl.DataFrame(facts),
         "reviews": explained.with_columns(pl.Series("text", written, dtype=pl.String)),
         "explanations": explained,
         "intents": pl.concat(
@@ -149,21 +134,20 @@ def little_town(
             for side, hidden in zip(SIDES, (truth.users, truth.items), strict=True)
         ),
     }
-    options = {"seed": seed, "users": users, "items": items, "visits": visits}
-    source = {
-        "importer": "little_town",
-        "options": {**options, "explanations": list(explanations)},
-        "split": {"interactions": "80/10/10 by user, seeded", "explanations": "that of their interaction"},
+    options = {
+        "seed": seed,
+        "users": users,
+        "items": items,
+        "visits": visits,
+        "explanations": [*explanations],
     }
+    how = {"interactions": "80/10/10 by user, seeded", "explanations": "that of their interaction"}
+    source = {"importer": "little_town", "options": options, "split": how}
     return make_dataset("little-town", tables, source)
 
 
 def town_truth(dataset: Dataset) -> TownTruth:
-    """The hidden attributes behind a little town, in the internal numbers of `dataset`.
-
-    Raises:
-        UserError: `dataset` is not a little town.
-    """
+    """The hidden attributes behind a little town, in the internal numbers of `dataset`; a UserError for others."""
     if dataset.source.get("importer") != "little_town":
         raise UserError(f"data set {dataset.name!r}: not a little town, so nobody knows its truth")
     options = dataset.source["options"]
@@ -180,10 +164,8 @@ def _hidden(rng: np.random.Generator, n: int) -> Hidden:
     second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
     found = np.empty(n, [("quarter", int), ("moment", int), ("tastes", int, 2)])
     found["tastes"] = np.stack([first, second], axis=1)
-    found["quarter"], found["moment"] = (
-        rng.integers(len(QUARTERS), size=n),
-        rng.integers(len(MOMENTS), size=n),
-    )
+    found["quarter"] = rng.integers(len(QUARTERS), size=n)
+    found["moment"] = rng.integers(len(MOMENTS), size=n)
     return found
 
 
@@ -205,11 +187,9 @@ def _visits(rng: np.random.Generator, truth: TownTruth, mean: int) -> pl.DataFra
         wish += CHANCE * rng.gumbel(size=wish.shape).astype(np.float32)
         most = int(counts[rows].max())
         best = np.argsort(-wish, axis=1)[:, :most]
-        taken = np.arange(most)[None, :] < counts[rows][:, None]
+        item = best[np.arange(most)[None, :] < counts[rows][:, None]]
         splits = [split for count in counts[rows].tolist() for split in _user_splits(rng, count)]
-        frames.append(
-            pl.DataFrame({"user": np.repeat(rows, counts[rows]), "item": best[taken], "split": splits})
-        )
+        frames.append(pl.DataFrame({"user": np.repeat(rows, counts[rows]), "item": item, "split": splits}))
     return pl.concat(frames)
 
 
@@ -223,10 +203,7 @@ def _user_splits(rng: np.random.Generator, count: int) -> list[str]:
 def _explained(
     rng: np.random.Generator, truth: TownTruth, visits: pl.DataFrame, count: int, told: Set[str]
 ) -> pl.DataFrame:
-    """Visits that a shared taste explains in words not yet `told`, at most `count`, in random order.
-
-    A held-out text that training holds too would measure memory.
-    """
+    """Visits that a shared taste explains in words not yet `told` (these would measure memory), in random order."""
     users, items = visits["user"].to_numpy(), visits["item"].to_numpy()
     shared = truth.users["tastes"][users][:, :, None] == truth.items["tastes"][items][:, None, :]
     pairs = visits[rng.permutation(np.flatnonzero(shared.any(axis=(1, 2))))]
@@ -244,19 +221,14 @@ def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: S
     """Six phrases each, strongest first: two of the first taste, quarter, two of the second, moment."""
     rows = []
     for number, name in enumerate(names):
-        first, second = (TASTES[taste] for taste in hidden["tastes"][number])
-        told_of = (
-            (first, 2),
-            (QUARTERS[hidden["quarter"][number]], 1),
-            (second, 2),
-            (MOMENTS[hidden["moment"][number]], 1),
-        )
-        phrases = [
-            about[side][place]
-            for about, count in told_of
-            for place in rng.permutation(len(about[side]))[:count]
+        first, second = (TASTES[taste][side] for taste in hidden["tastes"][number])
+        quarter, moment = QUARTERS[hidden["quarter"][number]][side], MOMENTS[hidden["moment"][number]][side]
+        drawn = [
+            pool[place]
+            for pool, count in ((first, 2), (quarter, 1), (second, 2), (moment, 1))
+            for place in rng.permutation(len(pool))[:count]
         ]
-        rows += [(side, _slug(name), rank, phrase) for rank, phrase in enumerate(phrases, start=1)]
+        rows += [(side, _slug(name), rank, phrase) for rank, phrase in enumerate(drawn, start=1)]
     return pl.DataFrame(rows, schema=["side", "entity_id", "rank", "phrase"], orient="row")
 
 

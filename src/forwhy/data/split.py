@@ -1,13 +1,11 @@
 """Who is trained and tested on what: seeded splits of rows, which rows of a log stay, and the protocols of runs.
 
-The same rows and seed give the same choice on every machine. A split is a column of names, `split`, with a row for
-each row it was asked about. A protocol says what a run may know of its data set:
+The same rows and seed give the same choice on every machine. A protocol says what a run may know of its data set:
 
 ``leak-free``: the training graph without held-out explained pairs; text of held-out pairs is nobody's to read.
 ``as-published``: that graph with them, as BEAT and XRec have it.
 ``zero-shot``: leak-free, and some users and items lose all their text but keep their interactions; the test is
-what can still be said of them (BEAT, "users or items that have interaction data but lack any explicit textual
-reviews"; its split is not published, so the draw is ours).
+what can still be said of them (BEAT; its split is not published, so the draw is ours).
 """
 
 from collections import Counter
@@ -35,8 +33,7 @@ def split_pairs(
 ) -> pl.Series:
     """A split name for each of n rows; sizes are the rounded fractions.
 
-    With `keep`, the owner of each row, every owner's first row in the shuffled order stays in train, so
-    nobody is left without a training row; valid and test may then be smaller than asked for.
+    With `keep`, the owner of each row, a row of each owner stays in train, at the cost of valid and test.
     """
     valid, test = _sizes(n, fractions)
     order = np.random.default_rng(seed).permutation(n)
@@ -46,10 +43,7 @@ def split_pairs(
 
 
 def split_last(users_n: Ints, times_n: Ints) -> pl.Series:
-    """Leave one out: each user's latest row is test, the one before valid, the rest train.
-
-    Users with fewer than three rows are train only. Ties in time go by row order. O(n log n).
-    """
+    """Each user's latest row is test, the one before valid, the rest train, as all of fewer than three; ties by row."""
     order = np.lexsort((times_n, users_n))
     users = users_n[order]
     ends = np.flatnonzero(np.append(users[1:] != users[:-1], True))[: len(users)]
@@ -94,10 +88,9 @@ def _named(n: int, valid: Ints, test: Ints) -> pl.Series:
 
 
 def k_core(rows: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest set of rows in which every `user` and every `item` has at least `k` rows.
+    """The largest set of rows in which every `user` and every `item` has at least `k` rows; it may be empty.
 
-    It is unique, so it does not depend on the order of rows; it may be empty. Rows are counted, repeated
-    pairs too. O(n) per round; a round takes away everybody who has too few rows.
+    It is unique, whatever the order of rows. Repeated pairs count. O(n) per round, which takes away all with too few.
     """
     left, count = rows.select(SIDES).with_row_index(), -1
     while count != left.height:
@@ -110,21 +103,19 @@ def one_per(rows: pl.DataFrame, keys: Sequence[str], which: Literal["first", "la
     """Whether a row is the earliest (latest) by `time` of its combination of `keys`; ties go by row order."""
     # numpy sorts in a third of the memory that polars takes
     order = np.lexsort([rows[name].to_numpy() for name in ("time", *reversed(keys))])
-    edge = np.zeros(len(order) + 1, dtype=bool)
+    edge, stays = np.zeros(len(order) + 1, dtype=bool), np.zeros(len(order), dtype=bool)
     edge[[0, -1]] = True
     for key in keys:
         ordered = rows[key].to_numpy()[order]
         edge[1:-1] |= ordered[1:] != ordered[:-1]
-    stays = np.zeros(len(order), dtype=bool)
     stays[order[edge[:-1] if which == "first" else edge[1:]]] = True
     return pl.Series(stays)
 
 
 def sample_users(users_U: pl.Series, count: int, seed: int) -> pl.Series:
-    """`count` users (all, when there are fewer) by their ids' digests alone.
+    """`count` users (all, when there are fewer) by their ids' digests alone; a larger sample holds a smaller one.
 
-    The same seed draws the same people whatever the order of rows, and a larger sample holds a smaller one: users
-    are sorted by SplitMix64's finaliser (Steele, Lea and Flood, 2014) over digest plus a seeded odd step.
+    They are sorted by SplitMix64's finaliser (Steele, Lea and Flood, 2014) over digest plus a seeded odd step.
     """
     step = np.random.default_rng(seed).integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     mixed = users_U.to_numpy() + step
@@ -163,9 +154,8 @@ class ProtocolConfig(Options):
     @model_validator(mode="after")
     def _somebody_is_drawn(self) -> "ProtocolConfig":
         if self.protocol == "zero-shot" and not self.zero_shot_users + self.zero_shot_items:
-            raise ValueError(
-                "zero-shot draws nobody; give zero_shot_users or zero_shot_items a share above 0"
-            )
+            remedy = "give zero_shot_users or zero_shot_items a share above 0"
+            raise ValueError(f"zero-shot draws nobody; {remedy}")
         return self
 
     @property
@@ -177,32 +167,25 @@ class ProtocolConfig(Options):
 def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
     """The data set as the protocol lets a run see it; unchanged unless the protocol is ``zero-shot``.
 
-    Drawn users and items lose the training explanations and reviews they are part of, their profiles and
-    their intents; titles and other columns of the `items` table are no reviews and stay. Test holds the test
-    pairs with someone drawn. Validation loses its pairs with someone drawn; these, and test pairs with
-    nobody drawn (`Dataset.warm_pairs`), are withheld: in no split, and still cut from the graph. So edges
-    are those of the whole data set. `source["protocol"]` says who was drawn and what was removed, in counts.
-
-    Applied again it gives the same data set. O(rows).
+    Drawn users and items lose the training explanations and reviews they are part of, their profiles and their intents;
+    the `items` table stays. Test holds the test pairs with someone drawn. Validation pairs with someone drawn, and test
+    pairs with nobody drawn (`Dataset.warm_pairs`), are withheld: in no split, and still cut from the graph, so edges
+    are those of the whole data set. `source["protocol"]` has counts of who was drawn and what was removed. O(rows).
 
     Raises:
         UserError: nobody to draw, nothing left to learn or to select from, or another protocol was applied.
     """
     settings = config.model_dump(include=set(ProtocolConfig.model_fields))
-    applied = dataset.source.get("protocol")
+    applied, name = dataset.source.get("protocol"), f"data set '{dataset.name}'"
     if applied is not None:
         if applied["settings"] == settings:
             return dataset
-        raise UserError(
-            f"data set '{dataset.name}': made by protocol {applied['settings']}; apply another to the whole one"
-        )
+        raise UserError(f"{name}: made by protocol {applied['settings']}; apply another to the whole one")
     if config.protocol != "zero-shot":
         return dataset
     if not len(dataset.pairs("test")):
-        raise UserError(
-            f"data set '{dataset.name}': no test explanations, so zero-shot has nothing to test; "
-            "use protocol = 'leak-free' or add explanations"
-        )
+        remedy = "use protocol = 'leak-free' or add explanations"
+        raise UserError(f"{name}: no test explanations, so zero-shot has nothing to test; {remedy}")
     could: dict[Side, list[str | int]] = {side: _with_text(dataset, side) for side in SIDES}
     shares = {"user": config.zero_shot_users, "item": config.zero_shot_items}
     drawn = {side: _drawn(dataset, side, could[side], shares[side], config.seed) for side in SIDES}
@@ -216,10 +199,8 @@ def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
     stripped = dataset.derive(tables, {**dataset.source, "protocol": record})
     for split in ("train", "valid"):
         if len(dataset.pairs(split)) and not len(stripped.pairs(split)):
-            raise UserError(
-                f"data set '{dataset.name}': zero-shot leaves no {split} explanation; "
-                "draw smaller shares with data.zero_shot_users and data.zero_shot_items"
-            )
+            remedy = "draw smaller shares with data.zero_shot_users and data.zero_shot_items"
+            raise UserError(f"{name}: zero-shot leaves no {split} explanation; {remedy}")
     return stripped
 
 
@@ -237,10 +218,8 @@ def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, s
     if not share:
         return []
     if not could:
-        raise UserError(
-            f"data set '{dataset.name}': no {side} of a test pair has text to lose; "
-            f"set data.zero_shot_{side}s = 0 or use protocol = 'leak-free'"
-        )
+        remedy = f"set data.zero_shot_{side}s = 0 or use protocol = 'leak-free'"
+        raise UserError(f"data set '{dataset.name}': no {side} of a test pair has text to lose; {remedy}")
     order = np.random.default_rng((seed, SIDES.index(side))).permutation(len(could))
     return [could[place] for place in order[: max(1, round(share * len(could)))]]
 
@@ -255,9 +234,8 @@ def _without_text(
         for side in SIDES
     )
     touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
-    found = {
-        name: frame.filter(~touched[name]) if name in touched else frame for name, frame in tables.items()
-    }
+    found = dict(tables)
+    found |= {name: found[name].filter(~rows) for name, rows in touched.items() if name in found}
     split, told = pl.col("split"), tables["explanations"]
     found["explanations"] = told.filter(of_pair == (split == "test"))
     # Validation text of the drawn goes; test text of the others is kept for comparison.

@@ -16,11 +16,10 @@ def entity_texts(dataset: Dataset, side: Side, config: IntentsConfig | None = No
     """Texts by internal number; entities without any are absent.
 
     Of an item: title, categories and description; intents; profile. Of a user: intents and profile. Who has no more
-    than a title has up to five reviews too, but people only where no item is described: most of a review could be
-    said of anything, and what people took tells more of them (docs/log.md). Shipped profiles only where `config`
-    asks for them. Never the explanation or the review of an explained pair, nor any held-out text: no text here can be
-    the target that is learned from or tested on. People of training and test follow one policy: where the profile of
-    some person in a held-out pair may not be read, nobody's is. O(characters).
+    than a title has up to five reviews too, but people only where no item is described: what they took tells more of
+    them (docs/log.md). Shipped profiles only where `config` asks for them. Never the explanation or the review of an
+    explained pair, nor any held-out text: none can be the target. People of training and test follow one policy: where
+    the profile of some person in a held-out pair may not be read, nobody's is. O(characters).
     """
     config = config or IntentsConfig()
     found: defaultdict[int, list[str]] = defaultdict(list)

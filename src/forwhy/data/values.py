@@ -45,8 +45,7 @@ def numbers(values: pl.Series) -> pl.Series:
 def date_format(values: pl.Series, column: str, given: str | None = None) -> str | None:
     """How the days of a whole column are written; None for times, and for numbers of seconds or milliseconds.
 
-    Raises:
-        UserError: day and month could be either, or no way of `DATES` fits; names `column` and a remedy.
+    Refused, by `column`, where day and month could be either, or no way of `DATES` fits.
     """
     if given or not (values.dtype == pl.String or values.dtype.is_numeric()):
         return given
@@ -65,17 +64,13 @@ def date_format(values: pl.Series, column: str, given: str | None = None) -> str
     read = {form: _days(known, form) for form in DATES}
     best = min(read, key=lambda form: read[form].null_count())
     if read[best].null_count() > len(known) / 2:
-        raise UserError(
-            f"{column}: {known[0]!r} is no time that is known; write 2024-01-31 or seconds since 1970, "
-            "or say how days are written: --date-format '%d.%m.%Y'"
-        )
+        wrong = f"{known[0]!r} is no time that is known; write 2024-01-31 or seconds since 1970"
+        raise UserError(f"{column}: {wrong}, or say how days are written: --date-format '%d.%m.%Y'")
     for other in DATES:
         either = known.filter((read[other] != read[best]).fill_null(False))
         if len(either) and read[other].null_count() == read[best].null_count():
-            raise UserError(
-                f"{column}: {either[0]!r} is {best} or {other}, and no other row decides; "
-                f"say which, e.g. --date-format '{best}'"
-            )
+            wrong = f"{either[0]!r} is {best} or {other}, and no other row decides"
+            raise UserError(f"{column}: {wrong}; say which, e.g. --date-format '{best}'")
     return best
 
 

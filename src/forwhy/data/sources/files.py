@@ -27,7 +27,6 @@ LONGEST_LINE = 4 * 1024 * 1024
 """Bytes of one row; a longer one is a file without line breaks, or no review, and is never held in memory."""
 
 BLOCK = 1024 * 1024
-"""Bytes that are read at once."""
 
 BOM = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -122,11 +121,7 @@ class RowFile(Generic[T]):
                 bad.add(self.path, row, wrong)
 
     def pick(self, wanted: NDArray[np.int64]) -> Iterator[T]:
-        """The rows with these rising numbers, which were good before; reads no further than the last.
-
-        Raises:
-            UserError: one of them is no longer there, or no longer good.
-        """
+        """The rows with these rising numbers; refused where one is no longer there, or no longer good."""
         left = wanted.tolist()[::-1]
         for row, line in self._lines(BadRows(skip=True)) if left else ():
             if row == left[-1]:
@@ -200,7 +195,6 @@ def is_cut(text: str) -> bool:
 
 
 # --- Strangers' titles, descriptions and reviews as one line of plain text.
-
 
 LONGEST_TEXT = 20_000
 """Characters of a text that are kept: more than any encoder or prompt reads."""

@@ -10,68 +10,60 @@ from unicodedata import normalize
 from forwhy.columns import TABLES
 from forwhy.errors import UserError
 
-KNOWN: Mapping[str, list[str]] = tomllib.loads(
-    Path(__file__).with_name("headers.toml").read_text(encoding="utf-8")
-)
+KNOWN: Mapping[str, list[str]] = tomllib.loads(Path(__file__).with_name("headers.toml").read_text("utf-8"))
 """Other names by our column, or by table and column."""
 
 CODE = r"(?:id|n|no|nr|num|number|nummer|numero|code|codigo|key|uuid|guid|hash|ref|reference|referencia)"
 AFFIX = re.compile(rf"^{CODE}_(?:de_|del_|du_)?|_{CODE}$|(?<=.)(?:id|nr|nummer|code)$")
 ACCENTS = re.compile("[\u0300-\u036f]")
 WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
+NOT = 3
+"""How well a name fits that does not."""
 
 
 def guess(
     table: str, place: str, columns: Collection[str], taken: Mapping[str, str], given: Mapping[str, str]
 ) -> dict[str, str]:
-    """Their column by ours, for those that no name of `given` (theirs by ours) speaks of.
+    """Their column by ours, for those that `given` (theirs by ours) does not name.
 
-    Our own names win, then an id's noun with `id` or the like, then other names of `headers.toml`. Of several that fit
-    alike, the one that another table called so (`taken`) wins.
-
-    Raises:
-        UserError: two names fit one column; says how to choose.
+    Our own names win, then an id's noun with `id` or the like, then other names of `headers.toml`; of several that fit
+    alike, the one that another table called so (`taken`). Where two still fit, the error says how to choose.
     """
     found: dict[str, str] = {}
     for column in TABLES[table]:
         if column.name in given:
             continue
-        free = [it for it in columns if it not in (*found.values(), *given.values())]
-        fits = best(table, column.name, free)
-        if taken.get(column.name) in fits:
-            fits = [taken[column.name]]
+        ours = column.name
+        fits = best(table, ours, [it for it in columns if it not in (*found.values(), *given.values())])
+        if taken.get(ours) in fits:
+            fits = [taken[ours]]
         if len(fits) > 1:
-            remedy = f"--map {table}.{column.name}={shlex.quote(fits[0])}"
-            raise UserError(
-                f"{place}: {' and '.join(fits)} both fit {column.name}; choose one, e.g. {remedy}"
-            )
+            remedy = f"choose one, e.g. --map {table}.{ours}={shlex.quote(fits[0])}"
+            raise UserError(f"{place}: {' and '.join(fits)} both fit {ours}; {remedy}")
         if fits:
-            found[column.name] = fits[0]
+            found[ours] = fits[0]
     return found
 
 
 def best(table: str, ours: str, columns: Collection[str]) -> list[str]:
     """Their columns that fit one of ours best; several where they fit alike."""
-    tiers: tuple[list[str], ...] = ([], [], [])
-    for theirs in columns:
-        tier = _tier(table, ours, theirs)
-        if tier is not None:
-            tiers[tier].append(theirs)
-    return next((fits for fits in tiers if fits), [])
+    tiers = [_tier(table, ours, theirs) for theirs in columns]
+    least = min(tiers, default=NOT)
+    return [theirs for theirs, tier in zip(columns, tiers, strict=True) if tier == least < NOT]
 
 
-def _tier(table: str, ours: str, theirs: str) -> int | None:
-    """How well a name fits: 0 ours, 1 surely, 2 likely; None not at all."""
+def _tier(table: str, ours: str, theirs: str) -> int:
+    """How well a name fits: 0 ours, 1 surely, 2 likely, `NOT` at all."""
     plain = ACCENTS.sub("", normalize("NFKD", theirs))
     name = WORDS.sub("_", plain.strip()).strip("_").lower()
     if name == ours:
         return 0
     known = KNOWN.get(f"{table}.{ours}", KNOWN.get(ours, []))
     if not ours.endswith("_id"):
-        return 1 if name in known else None
+        return 1 if name in known else NOT
     if name in known:
         return 1 if name in KNOWN["codes"] else 2
     home = "entity" if ours == "entity_id" else table.removesuffix("s")
     if name == "id":
-        return 1 if ours == f"{home}_id" else None
-    return 1 if AFFIX.sub("", name) in known else None
+        return 1 if ours == f"{home}_id" else NOT
+    return 1 if AFFIX.sub("", name) in known else NOT

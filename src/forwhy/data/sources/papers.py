@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,6 @@ from forwhy.errors import UserError
 log = logging.getLogger(__name__)
 
 PARTS = dict(zip(("trn", "val", "tst"), SPLITS, strict=True))
-"""Their name of a split by ours."""
 
 NAMES = {
     "interactions": {"user_id": "user", "item_id": "item"},
@@ -92,25 +91,24 @@ def _from_neighbours(path: Path, part: str) -> pl.DataFrame:
     """Edges from the lists of each user's items."""
     found = safe_pickle.load(path)
     lists = found.get(f"{part}_user_nb") if isinstance(found, dict) else None
-    if not isinstance(lists, list) or not all(_is_whole_numbers(items) for items in lists):
-        raise UserError(
-            f"{path}: no '{part}_user_nb' list of lists of whole numbers in it; add total_{part}.csv to the folder"
-        )
+    if not _is_list(lists) or not all(_is_list(items, int) for items in lists):
+        wrong = f"no '{part}_user_nb' list of lists of whole numbers in it"
+        raise UserError(f"{path}: {wrong}; add total_{part}.csv to the folder")
     columns = {"user": range(len(lists)), "item": pl.Series(lists, dtype=pl.List(pl.Int64))}
     frame = pl.DataFrame(columns).explode("item").drop_nulls("item")
     return with_origin(frame.cast(pl.String), path)  # text, as in the CSV files, so that the parts stack
 
 
-def _is_whole_numbers(items: object) -> bool:
-    return isinstance(items, list) and all(type(item) is int for item in items)
+def _is_list(value: object, *kinds: type) -> TypeGuard[list[Any]]:
+    """Whether this is a list, of values of these types alone where some are given."""
+    return isinstance(value, list) and (not kinds or all(type(item) in kinds for item in value))
 
 
 def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str]:
     """Explained pairs with a split, and how they got it."""
     frames = [_pairs(path).with_columns(pl.lit(split).alias("split")) for split, path in told.items()]
-    pairs = pl.concat(frames, how="vertical_relaxed").unique(
-        ("uid", "iid"), keep="first", maintain_order=True
-    )
+    pairs = pl.concat(frames, how="vertical_relaxed")
+    pairs = pairs.unique(("uid", "iid"), keep="first", maintain_order=True)
     if len(frames) == 1:
         names = split_pairs(pairs.height, seed)
         recipe = f"one file split {'/'.join(f'{share:.0%}' for share in FRACTIONS)} with seed {seed}"
@@ -139,16 +137,11 @@ def _require(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _pair_tables(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    profiles = pl.concat(
-        pairs.select(
-            pl.lit(side).alias("side"),
-            pl.col(key).cast(pl.String).alias("entity_id"),
-            pl.col(f"{side}_summary").alias("text"),
-            FILE,
-            ROW,
-        )
-        for side, key in (("user", "uid"), ("item", "iid"))
-    ).filter(pl.col("text").str.strip_chars() != "")
+    sides = []
+    for side, key in (("user", "uid"), ("item", "iid")):
+        told = (pl.col(key).cast(pl.String).alias("entity_id"), pl.col(f"{side}_summary").alias("text"))
+        sides.append(pairs.select(pl.lit(side).alias("side"), *told, FILE, ROW))
+    profiles = pl.concat(sides).filter(pl.col("text").str.strip_chars() != "")
     return {
         "explanations": pairs.rename({"uid": "user_id", "iid": "item_id", "explanation": "text"}),
         "profiles": profiles.unique(("side", "entity_id"), keep="first", maintain_order=True),
@@ -183,24 +176,18 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
     tables = {"interactions": _interactions_of_histories(path)}
     facts: dict[str, dict[str, str]] = {}
     if index.is_file():
-        for item, tokens in _objects(
-            index, "item", lambda value: isinstance(value, list), "JSON list"
-        ).items():
+        for item, tokens in _objects(index, "item", "JSON list", _is_list).items():
             facts[item] = {"index": " ".join(str(token) for token in tokens)}
     if texts.is_file():
-        for item, fields in _objects(
-            texts, "item", lambda value: isinstance(value, dict), "JSON dict"
-        ).items():
+        for item, fields in _objects(texts, "item", "JSON dict", lambda it: isinstance(it, dict)).items():
             facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
     if facts:
         rows = [{**fields, "item_id": item} for item, fields in facts.items()]
         items = pl.DataFrame(rows, infer_schema_length=None).fill_null("")
         tables["items"] = items.select(sorted(items.columns))
-    source = {
-        "importer": "lcrec",
-        "files": sha256_of([file for file in (path, texts, index) if file.is_file()]),
-        "split": {"interactions": "last item test, the one before valid", "explanations": "none"},
-    }
+    files = sha256_of([file for file in (path, texts, index) if file.is_file()])
+    split = {"interactions": "last item test, the one before valid", "explanations": "none"}
+    source = {"importer": "lcrec", "files": files, "split": split}
     return make_dataset(name or label, tables, source, duplicates="keep")
 
 
@@ -216,16 +203,12 @@ def _find(folder: Path, prefix: str | None) -> Path:
 
 
 def _interactions_of_histories(path: Path) -> pl.DataFrame:
-    histories = _objects(path, "user", _is_history, "list of item ids")
+    histories = _objects(path, "user", "list of item ids", lambda value: _is_list(value, int, str))
     items = [[str(item) for item in history] for history in histories.values()]
     columns = {"user_id": list(histories), "item_id": pl.Series(items, dtype=pl.List(pl.String))}
     frame = with_origin(pl.DataFrame(columns), path).explode("item_id").drop_nulls("item_id")
     frame = frame.with_columns(pl.int_range(pl.len()).over(ROW).alias("timestamp"))
     return frame.with_columns(split_last(frame[ROW].to_numpy(), frame["timestamp"].to_numpy()))
-
-
-def _is_history(value: object) -> bool:
-    return isinstance(value, list) and all(type(item) in (int, str) for item in value)
 
 
 def _field(value: object) -> str:
@@ -234,7 +217,7 @@ def _field(value: object) -> str:
     return clean_text(value)
 
 
-def _objects(path: Path, side: Side, fits: Callable[[object], bool], what: str) -> dict[str, Any]:
+def _objects(path: Path, side: Side, what: str, fits: Callable[[object], bool]) -> dict[str, Any]:
     """A file of one value for each user or item; a value that does not fit is refused by its row."""
     found = read_json(path)
     if not isinstance(found, dict) or not found:
@@ -250,12 +233,7 @@ def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free
 
     The format holds histories in order of time, texts about items, and indices: no ratings, no times, no other tables.
     `import_lcrec` reads it back equal in these where each user's last two items are left out, one for each split; users
-    of others are counted in a warning.
-
-    Args:
-        dataset: What to write, with one item left out for validation and one for test.
-        folder: Where; replaced when it is an earlier export.
-        graph: ``leak-free`` leaves out training pairs whose explanation is held out, as `Dataset.edges` does.
+    of others are counted in a warning. An earlier export is replaced. `graph` as in `Dataset.edges`.
 
     Raises:
         UserError: interactions without an order, or of another split; a folder that holds something else.
@@ -267,23 +245,15 @@ def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free
     lengths = np.diff(whole.offsets)
     otherwise = int((((sequences.valid < 0) | (sequences.test < 0)) != (lengths < 3)).sum())
     if otherwise:
-        log.warning(
-            "%s: %d users have other items left out than their last two, which LC-Rec takes",
-            dataset.name,
-            otherwise,
-        )
-    items = dataset.items.values
-    histories = {
-        str(user): [items[item] for item in whole[row].tolist()]
-        for row, user in enumerate(dataset.users.values)
-    }
+        said = "%s: %d users have other items left out than their last two, which LC-Rec takes"
+        log.warning(said, dataset.name, otherwise)
+    users, items = dataset.users.values, dataset.items.values
+    histories = {str(user): [items[item] for item in whole[row].tolist()] for row, user in enumerate(users)}
     facts = dataset.table("items").sort("item_id")
     texts = facts.select(pl.exclude("item_id", "index").cast(pl.String).fill_null(""))
     ids = [str(item) for item in facts["item_id"]]
-    files: dict[str, object] = {
-        f"{path.name}.inter.json": histories,
-        LCREC_MARKER: {"forwhy": "LC-Rec export"},
-    }
+    files: dict[str, object] = {f"{path.name}.inter.json": histories}
+    files[LCREC_MARKER] = {"forwhy": "LC-Rec export"}
     if texts.width:
         files[f"{path.name}.item.json"] = dict(zip(ids, texts.to_dicts(), strict=True))
     if "index" in facts.columns:
@@ -291,6 +261,5 @@ def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free
         files[f"{path.name}.index.json"] = dict(zip(ids, tokens, strict=True))
     with atomic_folder(path) as temporary:
         for name, document in files.items():
-            (temporary / name).write_text(
-                json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-            )
+            text = json.dumps(document, ensure_ascii=False, indent=1)
+            (temporary / name).write_text(f"{text}\n", encoding="utf-8")

@@ -67,11 +67,12 @@ class Layout:
     def _clean(self, row: Mapping[str, Any]) -> dict[str, str]:
         """`title`, `description`, `categories` and own columns as plain text."""
         description = (clean_text(row.get(column)) for column in self.description)
-        named = (name for column in self.categories for name in _names(row.get(column)))
+        kinds = [row.get(column) for column in self.categories]
+        named = [clean_text(name) for kind in kinds for name in (kind if isinstance(kind, list) else [kind])]
         return {
             "title": clean_text(row.get(self.title)),
-            "description": " ".join(part for part in description if part),
-            "categories": ", ".join(dict.fromkeys(named)),
+            "description": " ".join(filter(None, description)),
+            "categories": ", ".join(filter(None, dict.fromkeys(named))),
             **{ours: clean_text(row.get(theirs)) for ours, theirs in self.own.items()},
         }
 
@@ -87,16 +88,11 @@ def import_reviews(
 ) -> Dataset:
     """Read raw review files and, if there are any, files of facts about the items (JSON lines, plain or gzip).
 
-    Two passes: one over all rows as numbers (100 bytes each at most), one for the texts and ids of the rows that
-    stay. About 12 us a row.
+    Two passes: over all rows as numbers (100 bytes each), and for texts and ids of those that stay; 12 us a row.
 
-    Args:
-        edition: A table of `layouts.toml`, or ``amazon``: 2023 or 2018, the first row tells which.
-        reviews: Files of reviews. An item of Amazon is a `parent_asin` (2023) or `asin` (2018).
-        meta: Files of item facts (Yelp: businesses); when given, reviews of items they lack are bad rows.
-        filters: Which reviews stay, and the split.
-        name: Label; the first file's by default.
-        skip_bad: Count bad rows, name the first few in `source`, and leave them out.
+    `edition` is a table of `layouts.toml`, or ``amazon``: 2023 or 2018, the first row tells which. Amazon's item is a
+    `parent_asin` (2023) or `asin` (2018). Reviews of items that `meta` lacks are bad rows. `filters` say which reviews
+    stay, and the split; with `skip_bad`, bad rows are counted, the first few named in `source`, and left out.
 
     Raises:
         UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
@@ -119,11 +115,8 @@ def import_reviews(
 
 
 import_amazon = partial(import_reviews, "amazon")
-"""Read Amazon Reviews 2023 or 2018."""
 import_yelp = partial(import_reviews, "yelp")
-"""Read Yelp's review and business files."""
 import_google = partial(import_reviews, "google")
-"""Read Google Local's review and meta files."""
 
 
 # --- Values of a row. One that cannot be read is a `BadRow`.
@@ -170,9 +163,3 @@ def _is_text(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_text(part) for part in value)
     return value is None or isinstance(value, str)
-
-
-def _names(value: object) -> list[str]:
-    """Category names: of a list, or one text with commas of its own."""
-    parts = value if isinstance(value, list) else [value]
-    return [name for part in parts if (name := clean_text(part))]

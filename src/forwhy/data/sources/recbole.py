@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -26,7 +26,6 @@ from forwhy.errors import UserError
 TYPES = ("token", "token_seq", "float", "float_seq")
 OURS = ("user_id", "item_id", "rating", "timestamp")
 MAPPED = (*OURS, "title", "description", "categories")
-NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 BREAKING = '[\t\r\n"]'
 """What an id must not hold: RecBole's reader splits at tabs and line breaks and honours quotes."""
@@ -41,7 +40,7 @@ class RecBoleFilters(ReviewFilters):
 def import_recbole(
     folder: Path | str,
     *,
-    names: Mapping[str, str] = NO_NAMES,
+    names: Mapping[str, str] = MappingProxyType({}),
     filters: ReviewFilters | None = None,
     name: str | None = None,
     skip_bad: bool = False,
@@ -50,14 +49,9 @@ def import_recbole(
 
     Files named by split (RecBole's `benchmark_filename`) give the split. Facts of `.item` and `.user` keep
     their names; titles, descriptions and categories are those columns that are called so. Times are kept as
-    they are, cut to whole numbers. Memory and time as in `published.import_reviews`.
-
-    Args:
-        folder: Where the files of one data set are.
-        names: Their field by our column (`user_id`, `item_id`, `rating`, `timestamp`, or a column of `items`).
-        filters: Which rows stay, and the split; without filters all rows stay, repeated pairs too.
-        name: Label; the files' name by default.
-        skip_bad: Count bad rows, name the first few in `source`, and leave them out.
+    they are, cut to whole numbers. Memory, time and `skip_bad` as in `published.import_reviews`. `names` are their
+    field by our column (`user_id`, `item_id`, `rating`, `timestamp`, or a column of `items`); without `filters` all
+    rows stay, repeated pairs too.
 
     Raises:
         UserError: missing or foreign files, the first bad row (file, row, column, remedy).
@@ -104,10 +98,8 @@ class _Atomic:
             head = stream.readline(1 << 20).removeprefix(BOM).decode("utf-8", "replace").rstrip("\r\n")
         fields = [part.partition(":") for part in head.split("\t")]
         if not head or any(kind not in TYPES for _, _, kind in fields):
-            raise UserError(
-                f"{path}: row 0: {head[:60]!r} is no header of atomic files; write fields as name:type, "
-                f"tabs between, with types {', '.join(TYPES)}"
-            )
+            remedy = f"write fields as name:type, tabs between, with types {', '.join(TYPES)}"
+            raise UserError(f"{path}: row 0: {head[:60]!r} is no header of atomic files; {remedy}")
         ours = {theirs: our for our, theirs in names.items()}
         return cls(path, {ours.get(field, field): kind for field, _, kind in fields}, names)
 
@@ -115,11 +107,8 @@ class _Atomic:
         """Refuse a header without these columns."""
         for column in columns:
             if column not in self.fields:
-                has = ", ".join(self.fields)
-                raise UserError(
-                    f"{self.path}: no field {self.theirs.get(column, column)!r} (it has: {has}); "
-                    f"map it: --map {column}=THEIRS"
-                )
+                wrong = f"no field {self.theirs.get(column, column)!r} (it has: {', '.join(self.fields)})"
+                raise UserError(f"{self.path}: {wrong}; map it: --map {column}=THEIRS")
 
     def review(self, line: bytes) -> Review:
         """A row of an .inter file; raises `BadRow`."""
@@ -134,17 +123,12 @@ class _Atomic:
         """A row of an .item or .user file; raises `BadRow`."""
         cells = self._cells(line)
         key = f"{self.path.suffix[1:]}_id"
-        values = {
-            column: cells[column]
-            if kind != "float"
-            else self._number(cells, column)
-            if cells[column]
-            else None
-            for column, kind in self.fields.items()
-            if column != key
-        }
+        told: dict[str, Any] = {column: cell for column, cell in cells.items() if column != key}
+        for column in told:
+            if self.fields[column] == "float":
+                told[column] = self._number(cells, column) if cells[column] else None
         return self._id(cells, key), lambda: {
-            column: plain_text(value) if isinstance(value, str) else value for column, value in values.items()
+            column: plain_text(value) if isinstance(value, str) else value for column, value in told.items()
         }
 
     def _cells(self, line: bytes) -> dict[str, str]:
@@ -188,10 +172,8 @@ def _inter_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...] | None]
     if len(stems) == 1 and part not in SPLITS:
         return stems[0], found, None
     names = ", ".join(path.name for path in found) or "none"
-    raise UserError(
-        f"{folder}: found {names} where NAME.inter, or NAME.train.inter, NAME.valid.inter and "
-        "NAME.test.inter, are needed; leave one data set in the folder"
-    )
+    wanted = "NAME.inter, or NAME.train.inter, NAME.valid.inter and NAME.test.inter,"
+    raise UserError(f"{folder}: found {names} where {wanted} are needed; leave one data set in the folder")
 
 
 def export_recbole(
@@ -199,15 +181,10 @@ def export_recbole(
 ) -> None:
     """Write FOLDER/NAME.train.inter, .valid.inter, .test.inter, NAME.item, NAME.user and NAME.yaml.
 
-    NAME is the folder's own, as RecBole wants it. The YAML names the splits (`benchmark_filename`) and the
-    columns to load. Text loses tabs, line breaks and double quotes. Interactions come back equal from
-    `import_recbole`; of other tables only items' and users' facts are written.
-
-    Args:
-        dataset: What to write.
-        folder: Where; replaced when it is an earlier export.
-        single: One NAME.inter without split: RecBole splits it by its own settings.
-        graph: ``leak-free`` leaves out training pairs whose explanation is held out, as `Dataset.edges` does.
+    NAME is the folder's own, as RecBole wants it; an earlier export is replaced. The YAML names the splits
+    (`benchmark_filename`) and the columns to load. Text loses tabs, line breaks and double quotes. Interactions come
+    back equal from `import_recbole`; of other tables only items' and users' facts are written. `single` writes one
+    NAME.inter without split, which RecBole splits by its own settings; `graph` as in `Dataset.edges`.
 
     Raises:
         UserError: an id with a tab, line break or double quote; a folder that holds something else.
@@ -241,10 +218,8 @@ def _column(values: pl.Series) -> pl.Series:
         ids = values.cast(pl.String)
         wrong = ids.filter(ids.str.contains(BREAKING))
         if len(wrong):
-            raise UserError(
-                f"{values.name} {wrong[0]!r}: RecBole's files cannot hold an id with a tab, line break or "
-                "double quote; rename it"
-            )
+            why = "RecBole's files cannot hold an id with a tab, line break or double quote"
+            raise UserError(f"{values.name} {wrong[0]!r}: {why}; rename it")
         return ids.alias(f"{values.name}:token")
     if values.dtype == pl.Boolean:
         values = values.cast(pl.Int64)

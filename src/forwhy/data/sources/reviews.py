@@ -1,13 +1,12 @@
 """A log of who took what, of any length, to a data set: scan it, choose rows, split them, fetch the chosen texts.
 
-The first pass takes every row as a few numbers (52 bytes; 8 of them the text's digest), so that the filters see the
-whole log at once; the second pass fetches texts and ids of the rows that stay. Polars' own readers of JSON lines
-hold a file at once, convert types in silence and name no row, so rows are read by `files.RowFile`.
+The first pass takes every row as a few numbers (52 bytes), so that the filters see the whole log at once; the second
+fetches texts and ids of the rows that stay. Polars' own readers of JSON lines name no row, hence `files.RowFile`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from pydantic import Field
 from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, ROW, SIDES, Side
 from forwhy.data.bad_rows import BadRow, BadRows
-from forwhy.data.checks import LONGEST_ID
+from forwhy.data.checks import LONGEST_ID, Duplicates
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources.files import RowFile, is_cut, plain_text
 from forwhy.data.sources.rows import batches
@@ -94,9 +93,8 @@ class ReviewLog:
             "split": {"interactions": how, "seed": filters.seed},
         }
         del rows, known  # before the tables are checked: half of the memory
-        return make_dataset(
-            name, tables, source, duplicates="keep" if filters.duplicates == "keep" else "error"
-        )
+        repeated: Duplicates = "keep" if filters.duplicates == "keep" else "error"
+        return make_dataset(name, tables, source, duplicates=repeated)
 
     def _steps(
         self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows
@@ -133,24 +131,14 @@ class ReviewLog:
 
 # --- The first pass. A scanned row is: file (position among the files), row, user, item (digests), rating, time.
 
-
 SCANNED = {
-    "file": pl.Int32,
-    "row": pl.Int64,
-    "user": pl.UInt64,
-    "item": pl.UInt64,
-    "rating": pl.Float64,
-    "time": pl.Int64,
+    "file": pl.Int32, "row": pl.Int64, "user": pl.UInt64, "item": pl.UInt64, "rating": pl.Float64, "time": pl.Int64,
     "text": pl.UInt64,
-}
+}  # fmt: skip
 
 
 def digest(text: str) -> int:
-    """64 bits of BLAKE2b.
-
-    Ten million ids share one with a chance of 3 in a million; two such users would be filtered as one. Tables
-    hold the ids themselves.
-    """
+    """64 bits of BLAKE2b: ten million ids share one, and are then filtered as one, with a chance of 3 in a million."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
@@ -178,8 +166,7 @@ def _scan_facts(files: Sequence[RowFile[Fact]], column: str, bad: BadRows) -> pl
 def _table(rows: Iterable[Any], schema: pl.Schema | Mapping[str, Any] | None = None) -> pl.DataFrame:
     """A table of rows (tuples or dicts), of which only some at once are Python objects."""
     frames = [] if schema is None else [pl.DataFrame(schema=schema)]
-    for some in batches(rows):
-        frames.append(pl.DataFrame(some, schema, orient="row", infer_schema_length=None))
+    frames += [pl.DataFrame(some, schema, orient="row", infer_schema_length=None) for some in batches(rows)]
     return pl.concat(frames, how="vertical_relaxed")
 
 
@@ -236,10 +223,11 @@ def split_rows(rows: pl.DataFrame, filters: ReviewFilters, timed: bool) -> tuple
 
 def filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, pl.DataFrame]]:
     """Every filter that is asked for, in the order of its field, with the rows that it leaves."""
+    time = pl.col("time")
     if filters.since is not None:
-        yield f"since {filters.since}", (rows := rows.filter(pl.col("time") >= _start(filters.since)))
+        yield f"since {filters.since}", (rows := rows.filter(time >= pl.lit(filters.since).dt.epoch("s")))
     if filters.until is not None:
-        yield f"until {filters.until}", (rows := rows.filter(pl.col("time") < _start(filters.until)))
+        yield f"until {filters.until}", (rows := rows.filter(time < pl.lit(filters.until).dt.epoch("s")))
     if (which := filters.duplicates) in ("first", "last"):
         yield f"{which} of each pair", (rows := rows.filter(one_per(rows, SIDES, which)))
     if filters.identical_texts != "keep":
@@ -255,11 +243,6 @@ def filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, 
         yield "sample of users", (rows := rows.filter(pl.col("user").is_in(drawn.implode())))
     if filters.core > 1:
         yield f"{filters.core}-core", k_core(rows, filters.core)
-
-
-def _start(day: date) -> float:
-    """The first second of a day (UTC)."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
 # --- The second pass.

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -19,22 +19,11 @@ import polars as pl
 
 from forwhy.columns import FILE, ROW
 from forwhy.data.bad_rows import BadRow, BadRows, short
-from forwhy.data.sources.files import (
-    BLOCK,
-    LONGEST_LINE,
-    PACKING,
-    RowFile,
-    is_cut,
-    json_object,
-    packed_file,
-    reading,
-    require_file,
-    unpacked,
-)
+from forwhy.data.sources import files
+from forwhy.data.sources.files import BLOCK, LONGEST_LINE
 from forwhy.errors import UserError
 
 log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 AT_ONCE = 20_000
@@ -46,11 +35,7 @@ FOREIGN = re.compile("[\udc80-\udcff]")
 
 
 def read_rows(path: Path) -> pl.DataFrame:
-    """The rows of a table file, with their file and numbers.
-
-    Raises:
-        UserError: no such file, unknown extension, empty, no rows, or a row that cannot be read, named.
-    """
+    """The rows of a table file, with their file and numbers; refused as by `blocks`, bad rows too."""
     return with_origin(pl.concat(blocks(path, BadRows()), how="diagonal_relaxed"), path)
 
 
@@ -64,7 +49,7 @@ def with_origin(frame: pl.DataFrame, path: Path | str) -> pl.DataFrame:
 def table_kind(path: Path) -> str:
     """The extension that names the format: of the file, or of what is packed in it."""
     name = path.name
-    if path.suffix.lower() == ".zip" and path.is_file() and (inside := packed_file(path)):
+    if path.suffix.lower() == ".zip" and path.is_file() and (inside := files.packed_file(path)):
         name = inside.filename
     return Path(name.removesuffix(".gz")).suffix.lower()
 
@@ -73,24 +58,20 @@ def blocks(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
     """Some rows at a time, with their numbers (`ROW`; the first row of data is 1); there is at least one.
 
     Every value of a CSV file is text, and an empty one null. Memory: some megabytes, whatever the file's length.
-
-    Raises:
-        UserError: as `read_rows`; bad rows go to `bad`.
+    Refused are a missing or empty file, an unknown extension, and one without rows; bad rows go to `bad`.
     """
     kind = table_kind(path)
     if kind not in READERS:
-        raise UserError(
-            f"{path}: extension {path.suffix!r} is not one of {', '.join(READERS)}, plain, .gz or .zip; "
-            "convert or rename it"
-        )
-    require_file(path)
+        known = f"{', '.join(READERS)}, plain, .gz or .zip"
+        raise UserError(f"{path}: extension {path.suffix!r} is not one of {known}; convert or rename it")
+    files.require_file(path)
     left = iter(READERS[kind](path, bad))
     try:
         first = next((block for block in left if block.height), None)
         if first is None:
             raise UserError(f"{path}: no rows; give a file with at least one, or leave the option out")
         yield from (block for block in chain([first], left) if block.height)
-    except PACKING as error:
+    except files.PACKING as error:
         raise UserError(f"{path}: broken or cut short ({short(str(error))}); copy it again") from error
 
 
@@ -109,7 +90,7 @@ def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
     encoding, mixed = _encoding(path)
     csv.field_size_limit(LONGEST_LINE)
     errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-    with reading(path) as (stream, advance):
+    with files.reading(path) as (stream, advance):
         text = io.TextIOWrapper(stream, encoding, errors, newline="")
         first = _first_line(text)
         if first.lower().startswith("sep="):  # Excel's own hint
@@ -129,12 +110,8 @@ def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
 def _text_block(names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
     """Columns of text without empty ones and blank rows; a list of one column keeps its blanks."""
     columns = zip(*(values for _, values in rows), strict=True)
-    frame = pl.DataFrame(
-        {name: pl.Series(values, dtype=pl.String) for name, values in zip(names, columns, strict=True)}
-    )
-    frame = frame.with_columns(pl.all().replace("", None)).with_columns(
-        pl.Series(ROW, [row for row, _ in rows])
-    )
+    frame = pl.DataFrame(dict(zip(names, columns, strict=True)), dict.fromkeys(names, pl.String))
+    frame = frame.with_columns(pl.all().replace("", None), pl.Series(ROW, [row for row, _ in rows]))
     return frame if len(names) == 1 else frame.filter(~pl.all_horizontal(pl.col(names).is_null()))
 
 
@@ -153,15 +130,10 @@ def _header(path: Path, values: list[str]) -> list[str]:
 
 
 def _records(
-    path: Path,
-    rows: Any,  # noqa: ANN401 - csv's reader has no type of its own
-    fit: Callable[[list[str]], list[str]],
-    bad: BadRows,
+    path: Path, rows: Iterator[list[str]], fit: Callable[[list[str]], list[str]], bad: BadRows
 ) -> Iterator[tuple[int, list[str]]]:
     """Every good row with its number; blank lines of several columns are none."""
-    row = 0
-    while True:
-        row += 1
+    for row in count(1):
         try:
             yield row, fit(next(rows))
         except StopIteration:
@@ -189,15 +161,12 @@ def _fitted(width: int, separator: str, mixed: bool, values: list[str]) -> list[
 
 
 def _encoding(path: Path) -> tuple[str, bool]:
-    """UTF-8, UTF-16 or Windows-1252, and whether single bytes of a UTF-8 file are none; reads the file once.
-
-    A file that holds more bytes outside UTF-8 than letters inside it is Windows-1252, of which Latin-1 is a part.
-    """
+    """UTF-8, UTF-16 or, with more bytes outside UTF-8 than letters in it, Windows-1252; and whether bytes are none."""
     with path.open("rb", buffering=BLOCK) as raw:
-        if unpacked(raw, path).read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        if files.unpacked(raw, path).read(2) in (b"\xff\xfe", b"\xfe\xff"):
             return "utf-16", False
         raw.seek(0)
-        text = io.TextIOWrapper(unpacked(raw, path), "utf-8", "surrogateescape", newline="")
+        text = io.TextIOWrapper(files.unpacked(raw, path), "utf-8", "surrogateescape", newline="")
         good = wrong = 0
         while some := text.read(BLOCK):
             if not some.isascii():
@@ -205,9 +174,8 @@ def _encoding(path: Path) -> tuple[str, bool]:
                 wrong += foreign
                 good += len(some) - len(some.encode("ascii", "ignore")) - foreign
     if wrong > good:
-        log.info(
-            "%s: read as Windows-1252, as it is not UTF-8; if letters look wrong, convert it to UTF-8", path
-        )
+        remedy = "if letters look wrong, convert it to UTF-8"
+        log.info("%s: read as Windows-1252, as it is not UTF-8; %s", path, remedy)
         return "cp1252", False
     return "utf-8-sig", wrong > 0
 
@@ -216,20 +184,18 @@ def _encoding(path: Path) -> tuple[str, bool]:
 
 
 def _json_lines(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
-    for some in batches(RowFile(path, _flat_object).rows(bad)):
+    for some in batches(files.RowFile(path, _flat_object).rows(bad)):
         try:
             frame = pl.DataFrame([values for _, values in some], infer_schema_length=None, strict=False)
         except pl.exceptions.PolarsError as error:
-            reason = short(str(error), 120)
-            raise UserError(
-                f"{path}: not readable as JSON lines ({reason}); give every row the same types"
-            ) from error
+            wrong = f"not readable as JSON lines ({short(str(error), 120)})"
+            raise UserError(f"{path}: {wrong}; give every row the same types") from error
         yield frame.with_columns(pl.Series(ROW, [row for row, _ in some]))
 
 
 def _flat_object(line: bytes) -> dict[str, Any]:
     """A line as an object of numbers and text: lists joined by commas, records as JSON; raises `BadRow`."""
-    found = json_object(line)
+    found = files.json_object(line)
     for column, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRow(f"{value} is no value", column[:50], "fill it or drop the row")
@@ -237,7 +203,7 @@ def _flat_object(line: bytes) -> dict[str, Any]:
             found[column] = ", ".join(str(part) for part in value if part is not None)
         elif isinstance(value, dict):
             found[column] = json.dumps(value, ensure_ascii=False)
-        if isinstance(value := found[column], str) and is_cut(value):
+        if isinstance(value := found[column], str) and files.is_cut(value):
             raise BadRow("half of a surrogate pair", column[:50])
     return found
 
@@ -260,4 +226,3 @@ READERS: Mapping[str, Callable[[Path, BadRows], Iterator[pl.DataFrame]]] = {
     ".ndjson": _json_lines,
     ".parquet": _parquet,
 }
-"""Readers of tables by extension."""

@@ -1,8 +1,7 @@
 """Read other people's pickles without running anything that is in them.
 
-A pickle is a program. This reader runs it on Python's own interpreter of the format, but with every name
-looked up in a fixed list of stand-ins that only remember what they were given; no module is imported and no
-object of pandas or numpy is built by the file. The frame or array is then rebuilt here from what they hold.
+A pickle is a program. This reader runs it on Python's own interpreter of the format, but every name is looked up in a
+fixed list of stand-ins that only remember what they were given. The frame or array is then rebuilt from what they hold.
 """
 
 import io
@@ -24,30 +23,21 @@ NAMES = {
     "manager": ("pandas.core.internals.managers.BlockManager", "pandas.core.internals.BlockManager"),
     "block": ("pandas._libs.internals._unpickle_block",),
     "index": (
-        "pandas.core.indexes.base._new_Index",
-        "pandas.core.indexes.base.Index",
-        "pandas.Index",
-        "pandas.core.indexes.numeric.Int64Index",
-        "pandas.core.indexes.range.RangeIndex",
-        "pandas.RangeIndex",
+        "pandas.core.indexes.base._new_Index", "pandas.core.indexes.base.Index", "pandas.Index",
+        "pandas.core.indexes.numeric.Int64Index", "pandas.core.indexes.range.RangeIndex", "pandas.RangeIndex",
     ),
     "text": (
-        "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked",
-        "pandas.core.arrays.string_.StringArray",
+        "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked", "pandas.core.arrays.string_.StringArray",
         "pandas.arrays.StringArray",
     ),
     "type of text": ("pandas.core.arrays.string_.StringDtype", "pandas.StringDtype"),
-    "array": (
-        "numpy.ndarray",
-        "numpy.core.multiarray._reconstruct",
-        "numpy._core.multiarray._reconstruct",
-    ),
+    "array": ("numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
     "buffer": ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"),
     "scalar": ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
     "dtype": ("numpy.dtype",),
     "slice": ("builtins.slice", "__builtin__.slice"),
     "bytes": ("_codecs.encode",),
-}
+}  # fmt: skip
 """What a frame, an array or a list needs, by what it is; anything else is refused by name."""
 
 
@@ -55,16 +45,10 @@ class _StandIn:
     """Remembers what the pickle would have passed to the real class."""
 
     kind: ClassVar[str]
-    args: tuple[Any, ...]
-    state: Any
 
-    def __new__(cls, *args: object) -> "_StandIn":
-        self = object.__new__(cls)
-        self.args, self.state = args, None
-        return self
-
-    def __init__(self, *args: object) -> None:
-        """Nothing: `__new__` remembered."""
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - what the pickle held
+        self.args = args
+        self.state: Any = None
 
 
 class _RefusedError(pickle.UnpicklingError):
@@ -120,30 +104,23 @@ class _Reader(pickle._Unpickler):
 def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several kinds
     """A pickled pandas frame as a polars frame, an array as numpy, plain containers as they are.
 
-    Cost: about a second per million objects in the file. Containers are not searched: what lies deeper than
-    the top may be a stand-in, so check types before use.
-
-    Raises:
-        UserError: missing, empty or truncated file, or one that asks for anything beyond `NAMES`; nothing
-            in it has been executed.
+    A second per million objects. Containers are not searched: what lies deeper may be a stand-in, so check types.
+    A file that is broken or asks for anything beyond `NAMES` is refused.
     """
     require_file(path)
     try:
         found = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except _RefusedError as error:
-        raise UserError(
-            f"{path}: refused: it {error}, which no table needs; nothing was executed; save it as CSV"
-        ) from error
+        wrong = f"refused: it {error}, which no table needs; nothing was executed"
+        raise UserError(f"{path}: {wrong}; save it as CSV") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(f"{path}: truncated or altered pickle ({reason}); copy it again") from error
     try:
         return _frame(found) if _is(found, "frame") else _array(found) if _is(found) else found
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise UserError(
-            f"{path}: a frame this reader cannot rebuild ({reason}); save it as CSV or parquet instead"
-        ) from error
+        wrong = f"a frame this reader cannot rebuild ({f'{type(error).__name__}: {error}'[:200]})"
+        raise UserError(f"{path}: {wrong}; save it as CSV or parquet instead") from error
 
 
 def _is(found: object, *kinds: str) -> TypeGuard[_StandIn]:

@@ -46,8 +46,7 @@ def import_sql(
     `import_tables`. Needs ``forwhy[sql]``.
 
     Args:
-        url: SQLAlchemy's, such as ``sqlite:///shop.db`` or ``postgresql+psycopg://user:password@host/shop``. The
-            password is in no message and not kept.
+        url: SQLAlchemy's, as ``postgresql+psycopg://user:password@host/shop``; the password is in no message, nor kept.
         queries: A query, or the name of a table, by our table's name; `interactions` must be there.
         timeout: Seconds that each query may take.
         name: Label; the database's name by default.
@@ -65,19 +64,13 @@ def import_sql(
     bad = BadRows(chosen.skip_bad)
     where = _url(url)
     with _connected(where) as connection, ExitStack() as cursors:  # which must be closed before it
-        rows = {
-            table: (
-                f"query {table}",
-                cursors.enter_context(closing(_blocks(connection, table, query, timeout))),
-            )
-            for table, query in sorted(queries.items(), key=lambda it: list(TABLES).index(it[0]))
-        }
+        rows: dict[str, tuple[str, Iterator[pl.DataFrame]]] = {}
+        for table in filter(queries.__contains__, TABLES):
+            read = closing(_blocks(connection, table, queries[table], timeout))
+            rows[table] = f"query {table}", cursors.enter_context(read)
+        shown = where.render_as_string(hide_password=True)
+        source = {"importer": "sql", "url": shown, "queries": dict(queries)}
         label = name or Path(where.database or "shop").stem
-        source = {
-            "importer": "sql",
-            "url": where.render_as_string(hide_password=True),
-            "queries": dict(queries),
-        }
         return read_tables(label, rows, chosen, bad, lambda: source)
 
 
@@ -89,9 +82,8 @@ def _url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise UserError(
-            "the database's URL is none; write sqlite:///shop.db or postgresql://user@host/shop"
-        ) from None
+        remedy = "write sqlite:///shop.db or postgresql://user@host/shop"
+        raise UserError(f"the database's URL is none; {remedy}") from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
@@ -115,9 +107,8 @@ def _connected(url: URL) -> Iterator[Connection]:
         package = DRIVERS.get(error.name or "", error.name)
         raise UserError(f"{shown}: its driver is not installed; pip install '{package}'") from None
     except NoSuchModuleError:
-        raise UserError(
-            f"{shown}: no database of this kind; write sqlite:///FILE or postgresql://…"
-        ) from None
+        remedy = "write sqlite:///FILE or postgresql://…"
+        raise UserError(f"{shown}: no database of this kind; {remedy}") from None
     except SQLAlchemyError as error:
         reason = _reason(error, url)
         raise UserError(f"{shown}: no connection ({reason}); check address, name and password") from None
@@ -147,9 +138,8 @@ def _blocks(
     except SQLAlchemyError as error:
         if patience.left <= 0:
             raise _late(table, timeout) from None
-        raise UserError(
-            f"query {table}: {_reason(error, connection.engine.url)}; correct the query"
-        ) from None
+        reason = _reason(error, connection.engine.url)
+        raise UserError(f"query {table}: {reason}; correct the query") from None
     if not row:
         raise UserError(f"query {table}: gives no rows; correct it, or leave the option out")
 
@@ -197,14 +187,9 @@ class _Patience:
 
 def _block(names: list[str], rows: Sequence[Any]) -> pl.DataFrame:
     """Rows as columns: what polars has no type for as text, without pictures and the like."""
-    frame = pl.DataFrame(
-        [tuple(row) for row in rows], names, orient="row", infer_schema_length=None, strict=False
-    )
-    strange = [
-        pl.Series(name, [None if it is None else str(it) for it in frame[name]], dtype=pl.String)
-        for name, dtype in frame.schema.items()
-        if dtype == pl.Object
-    ]
+    cells = [tuple(row) for row in rows]
+    frame = pl.DataFrame(cells, names, orient="row", infer_schema_length=None, strict=False)
+    strange = pl.col(pl.Object).map_elements(str, return_dtype=pl.String)
     return frame.with_columns(strange).select(pl.exclude(pl.Binary))
 
 

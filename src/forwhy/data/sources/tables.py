@@ -4,6 +4,7 @@ import difflib
 import logging
 import math
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 from numpy.typing import NDArray
+from polars import selectors
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
@@ -81,16 +83,8 @@ def import_tables(
     a text are left out. Interactions without ratings take those of the reviews. Memory: see `rows.blocks`, and
     about 150 bytes for each interaction.
 
-    Args:
-        interactions: Who took what; the one table that must be there.
-        items: Titles and facts. When given, it says which items exist.
-        users: When given, it says which users exist.
-        reviews: Texts about pairs.
-        explanations: Texts to learn from and to be tested on.
-        intents: Short phrases by `side`, `entity_id`, `rank`.
-        profiles: One text by `side`, `entity_id`.
-        name: Label; the interactions' folder by default.
-        options: Fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``.
+    `items` and `users`, when given, say which exist. The label is the interactions' folder by default; `options` are
+    fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``.
 
     Raises:
         UserError: names file, row (the first row of data is 1), column and remedy.
@@ -100,12 +94,12 @@ def import_tables(
     chosen = checked(TableOptions, options, "")
     bad = BadRows(chosen.skip_bad)
     rows = {table: (str(path), blocks(path, bad)) for table, path in paths.items()}
-    label = name or paths["interactions"].resolve().parent.name
-    return read_tables(label, rows, chosen, bad, lambda: {"importer": "tables", "files": _hashes(paths)})
 
+    def source() -> dict[str, Any]:
+        files = {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
+        return {"importer": "tables", "files": files}
 
-def _hashes(paths: Mapping[str, Path]) -> dict[str, Any]:
-    return {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
+    return read_tables(name or paths["interactions"].resolve().parent.name, rows, chosen, bad, source)
 
 
 def read_tables(
@@ -115,31 +109,24 @@ def read_tables(
     bad: BadRows,
     source: Callable[[], Mapping[str, Any]],
 ) -> Dataset:
-    """A data set of rows by table: where they come from, and blocks of them with numbers (`rows.blocks`).
+    """A data set of `rows` by table: where they come from, and blocks of them with numbers (`rows.blocks`).
 
-    Args:
-        name: Label of the data set.
-        rows: At least `interactions`.
-        options: How they are read, filtered and split.
-        bad: Where rows are counted that could not be read.
-        source: Where the data come from, asked for when all are read.
-
-    Raises:
-        UserError: as `import_tables`.
+    `source` says where the data come from and is asked for when all are read. Raises UserError as `import_tables`.
     """
     heads = {table: (place, next(left), left) for table, (place, left) in rows.items()}
     names = _names(options.columns, {table: (place, head) for table, (place, head, _) in heads.items()})
-    notes: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     frames = {
-        table: _read(table, place, chain([head], left), names[table], options, bad, notes)
+        table: _read(table, place, chain([head], left), names[table], options, bad, counts)
         for table, (place, head, left) in heads.items()
     }
     _rate(frames)
     if options.duplicates != "error":
-        _once(frames, notes)
+        _once(frames, counts)
     if options.unknown_ids == "allow":
-        _allow_unknown(frames, notes)
-    steps, how = _filter(frames, options, notes)
+        _allow_unknown(frames, counts)
+    steps, how = _filter(frames, options, counts)
+    notes = {note: count for note, count in counts.items() if count}
     for note, count in notes.items():
         log.warning("%s: %d", note, count)
     record = {
@@ -164,16 +151,14 @@ def _names(
     """Their names by table and ours, given or guessed; what is missing in all tables is told at once."""
     wanted = _wanted(given, list(heads))
     found: dict[str, dict[str, str]] = {}
-    missing: list[str] = []
-    remedies: list[str] = []
+    missing, remedies = list[str](), list[str]()
     for table, (place, head) in heads.items():
         columns = own_columns(head)
         has = ", ".join(columns)
         for ours, theirs in wanted[table].items():
             if theirs not in (*columns, NONE):
-                raise UserError(
-                    f"{place}: no column {theirs!r} to read as {ours} (it has: {has}); correct the mapping"
-                )
+                wrong = f"no column {theirs!r} to read as {ours} (it has: {has})"
+                raise UserError(f"{place}: {wrong}; correct the mapping")
         taken = {ours: theirs for other in found.values() for ours, theirs in other.items()}
         named = wanted[table] | guess(table, place, columns, taken, wanted[table])
         found[table] = named = {ours: theirs for ours, theirs in named.items() if theirs != NONE}
@@ -201,9 +186,8 @@ def _wanted(given: Mapping[str, str], tables: list[str]) -> dict[str, dict[str, 
         if concerned:
             names |= {it: names[it] | {ours: theirs} for it in concerned}
         elif key in known:
-            raise UserError(
-                f"column mapping {key!r}: no file given for {table}; give one or drop the mapping"
-            )
+            wrong = f"no file given for {table}; give one or drop the mapping"
+            raise UserError(f"column mapping {key!r}: {wrong}")
         else:
             near = difflib.get_close_matches(key, [*known, *(it.partition(".")[2] for it in known)], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"write OURS=THEIRS, e.g. {known[0]}=user"
@@ -218,7 +202,7 @@ def _read(
     names: Mapping[str, str],
     options: TableOptions,
     bad: BadRows,
-    notes: dict[str, int],
+    notes: Counter[str],
 ) -> pl.DataFrame:
     """A table's good rows under our names and with our types; how numbers are written is decided for whole columns."""
     form, parts = options.date_format, []
@@ -226,7 +210,7 @@ def _read(
         frame = _ours(table, block, names)
         if "text" in names:
             told = frame.filter(pl.col("text").cast(pl.String).str.contains(r"\S"))
-            _note(notes, f"{table}: rows without a text, left out", frame.height - told.height)
+            notes[f"{table}: rows without a text, left out"] += frame.height - told.height
             frame = told
         parts.append(typed(RawTable(table, with_origin(frame, place), names, bad), UNCOUNTED).frame)
     whole = pl.concat(parts, how="diagonal_relaxed").rechunk()
@@ -244,15 +228,11 @@ def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataF
     own = [column for column in block.columns if column not in (*names.values(), *known, ROW)]
     mapped = [pl.col(theirs).alias(ours) for ours, theirs in names.items() if theirs in block.columns]
     frame = block.select(ROW, *mapped, *(own if table in OPEN_TABLES else ()))
-    texts = [name for name in TEXTS if name in frame.columns and frame[name].dtype == pl.String]
-    marked = [name for name in texts if frame[name].str.contains(MARKED).any()]
-    return frame.with_columns(
-        pl.when(pl.col(name).str.contains(MARKED))
-        .then(pl.col(name).map_elements(clean_text, return_dtype=pl.String))
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name in marked
-    )
+    for text in frame.select(selectors.string() & selectors.by_name(*TEXTS, require_all=False)):
+        marked = text.str.contains(MARKED).fill_null(False)
+        cleaned = pl.Series(map(clean_text, text.filter(marked)), dtype=pl.String)
+        frame = frame.with_columns(text.clone().scatter(marked.arg_true(), cleaned))
+    return frame
 
 
 # --- What becomes of the tables together; all of these change `frames`
@@ -268,17 +248,15 @@ def _rate(frames: dict[str, pl.DataFrame]) -> None:
             frames["interactions"] = edges.join(ratings, on=PAIR, how="left", maintain_order="left")
 
 
-def _once(frames: dict[str, pl.DataFrame], notes: dict[str, int]) -> None:
+def _once(frames: dict[str, pl.DataFrame], notes: Counter[str]) -> None:
     """Keeps the first of repeated rows of every table but the interactions."""
     for table in frames.keys() & KEYS.keys() - {"interactions"}:
         once = frames[table].unique(list(KEYS[table]), keep="first", maintain_order=True)
-        _note(
-            notes, f"{table}: repeated rows, of which the first is kept", frames[table].height - once.height
-        )
+        notes[f"{table}: repeated rows, of which the first is kept"] += frames[table].height - once.height
         frames[table] = once
 
 
-def _allow_unknown(frames: dict[str, pl.DataFrame], notes: dict[str, int]) -> None:
+def _allow_unknown(frames: dict[str, pl.DataFrame], notes: Counter[str]) -> None:
     """Completes `items` and `users`, drops rows about strangers."""
     for side in SIDES:
         key, home = f"{side}_id", f"{side}s"
@@ -287,23 +265,19 @@ def _allow_unknown(frames: dict[str, pl.DataFrame], notes: dict[str, int]) -> No
             missing = seen.join(frames[home].select(key), on=key, how="anti", maintain_order="left")
             if missing.height < seen.height:
                 frames[home] = pl.concat([frames[home], missing], how="diagonal_relaxed")
-                _note(notes, f"{home} in interactions only, kept without facts", missing.height)
+                notes[f"{home} in interactions only, kept without facts"] += missing.height
         known = frames.get(home, seen)[key].unique()
         for table in sorted(frames.keys() - {home, "interactions"}):
             strange = strangers(frames[table], side, known)
             if not strange.all():
                 frames[table] = frames[table].filter(~strange)
-                _note(notes, f"{table}: rows about unknown {side}s, dropped", int(strange.sum()))
+                notes[f"{table}: rows about unknown {side}s, dropped"] += int(strange.sum())
 
 
 def _filter(
-    frames: dict[str, pl.DataFrame], options: TableOptions, notes: dict[str, int]
+    frames: dict[str, pl.DataFrame], options: TableOptions, notes: Counter[str]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Drops interactions, and other tables' rows about whom and what is gone with them; splits what is left.
-
-    Returns:
-        An account of the steps, and how each table was split.
-    """
+    """Filters all tables and splits what is left; an account of the steps, and how each table was split."""
     edges = frames["interactions"]
     rated, timed = ("rating" in edges.columns), ("timestamp" in edges.columns)
     check_filters(options, rated, timed)
@@ -332,25 +306,20 @@ def _filter(
     return steps, how
 
 
-def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: dict[str, int]) -> None:
+def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: Counter[str]) -> None:
     """Drops rows about pairs, users and items that were in the interactions before and are not any more."""
     left = frames["interactions"]
     pairs = before.select(PAIR).join(left, on=PAIR, how="anti")
-    gone = {side: _gone(before[f"{side}_id"], left[f"{side}_id"]) for side in SIDES}
+    keys = {side: f"{side}_id" for side in SIDES}
+    gone = {side: before.select(key).unique().join(left, key, "anti")[key] for side, key in keys.items()}
     for table in sorted(frames.keys() - {"interactions"}):
         frame = frames[table]
         if set(PAIR) <= set(frame.columns):
             frame = frame.join(pairs, on=PAIR, how="anti", maintain_order="left")
         for side, ids in gone.items():
             frame = frame.filter(~about(frame, side, ids))
-        _note(notes, f"{table}: rows about what the filters dropped", frames[table].height - frame.height)
+        notes[f"{table}: rows about what the filters dropped"] += frames[table].height - frame.height
         frames[table] = frame
-
-
-def _gone(before: pl.Series, left: pl.Series) -> pl.Series:
-    """The ids that are no longer there."""
-    once = before.unique()
-    return once.filter(~once.is_in(left.implode()))
 
 
 def _explained(frames: Mapping[str, pl.DataFrame], options: TableOptions) -> tuple[pl.DataFrame, str]:
@@ -371,8 +340,3 @@ def _as_given(splits: pl.Series, options: TableOptions, owners: NDArray[Any] | N
         return splits, "as given"
     names = carve_valid(splits, options.validation, options.seed, owners)
     return names, f"as given, {options.validation:.0%} of train carved out as valid"
-
-
-def _note(notes: dict[str, int], what: str, count: int) -> None:
-    if count:
-        notes[what] = notes.get(what, 0) + count

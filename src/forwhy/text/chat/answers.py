@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import write_text
 from forwhy.errors import UserError
 from forwhy.store import Row, Store
 from forwhy.text.chat.base import FINAL, Answer, Tally
@@ -25,14 +25,12 @@ COLUMNS = (
     "calls INTEGER", "input_tokens INTEGER", "output_tokens INTEGER", "estimated INTEGER",
 )  # fmt: skip
 _START = b'{"key":"'
-"""How a file of JSON lines begins."""
 _CUT = re.compile(rb'\{"key":"[0-9a-f]{0,64}')
 _LINE = (
     "'key', key, 'model', model, 'text', text, 'reason', reason, 'used', json_object('calls', calls, "
     "'input_tokens', input_tokens, 'output_tokens', output_tokens, 'estimated', estimated), 'seconds', seconds"
 )
 _NAMED = 5
-"""Foreign lines that an error names."""
 _POLL = 0.05
 """Seconds between two looks at a question that another process is asking."""
 
@@ -40,9 +38,8 @@ _POLL = 0.05
 class KeptAnswers(Store):
     """All answers in a file, found by `Question.key`, of any number of runs, models and kinds of question.
 
-    Processes may share a file while they ask (`alone`). A file of JSON lines, in which earlier versions kept
-    answers and a judge's votes, is taken over into the file of the same name with the ending `.db`, which is
-    then used; a line that is no answer is refused. Without a path answers last as long as this object.
+    Processes may share a file while they ask (`alone`). A file of JSON lines, in which earlier versions kept answers
+    and votes, is taken over into one ending in `.db`. Without a path answers last as long as this object.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -63,11 +60,9 @@ class KeptAnswers(Store):
 
     def get(self, key: str) -> Answer | None:
         """The answer with this key."""
-        found = self.read("SELECT * FROM answers WHERE key = ?", key)
-        if not found:
-            return None
-        _, _, text, reason, _, *used = found[0]
-        return Answer(text, reason, used=Tally(*used))
+        for _, _, text, reason, _, *used in self.read("SELECT * FROM answers WHERE key = ?", key):
+            return Answer(text, reason, used=Tally(*used))
+        return None
 
     def add(self, key: str, model: str, answer: Answer, seconds: float) -> None:
         """Keep a final answer, on the disk before this returns; any other is passed over."""
@@ -136,11 +131,7 @@ class AnswerLine(BaseModel):
 
 
 def import_answers(source: Path, target: Path) -> int:
-    """Add the JSON lines of a file to the answers kept in another; how many are new.
-
-    Raises:
-        UserError: a line that is no answer, with its number; no such file; a target that is no file of answers.
-    """
+    """Add the JSON lines of a file to the answers kept in another; how many are new. Other lines are refused."""
     if not _is_lines(source):
         raise UserError(f"{source}: no file of answers as JSON lines; see docs/formats.md")
     with KeptAnswers(target) as kept:
@@ -150,21 +141,13 @@ def import_answers(source: Path, target: Path) -> int:
 
 
 def export_answers(source: Path, target: Path) -> int:
-    """Write all kept answers as JSON lines, in the order in which they came; how many.
-
-    Raises:
-        UserError: no such file of answers, or a place that can't be written to.
-    """
+    """Write all kept answers as JSON lines, in the order in which they came; how many."""
     if not source.is_file():
         raise UserError(f"{source}: no such file; name the file in which answers are kept")
-    with (
-        KeptAnswers(source) as kept,
-        atomic_file(target) as partial,
-        partial.open("w", encoding="utf-8") as lines,
-    ):
-        rows = kept.read(f"SELECT json_object({_LINE}) || char(10) FROM answers ORDER BY rowid")
-        lines.writelines(line for (line,) in rows)
-    return len(rows)
+    with KeptAnswers(source) as kept:
+        lines = kept.read(f"SELECT json_object({_LINE}) FROM answers ORDER BY rowid")
+    write_text(target, "".join(f"{line}\n" for (line,) in lines))
+    return len(lines)
 
 
 def _is_lines(path: Path) -> bool:
@@ -184,10 +167,8 @@ def _read(path: Path) -> list[Row]:
         wrong.append("last")
     if wrong:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise UserError(
-            f"{path}, line {', '.join(wrong[:_NAMED])}{more}: not a kept answer; delete it, so that its question "
-            "is asked again, or give another file"
-        )
+        remedy = "delete it, so that its question is asked again, or give another file"
+        raise UserError(f"{path}, line {', '.join(wrong[:_NAMED])}{more}: not a kept answer; {remedy}")
     return [row for row in (*rows, end) if row is not None]
 
 

@@ -18,7 +18,6 @@ from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, ChatConfig, Question, Reason, Tally
 
 log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 GIVE_UP = 10
@@ -104,6 +103,10 @@ class Asked:
         return f"{', '.join(parts)}; {self.used}{cost}"
 
 
+Course = Generator[Question, Answer, Reply[T]]
+"""Yields what is asked next, is sent the answer to it, and returns the reply in the end."""
+
+
 class Replies(list[Reply[T]]):
     """Replies in the order of their inquiries, with the account of how they were had."""
 
@@ -124,20 +127,11 @@ def ask_all(
 
     Every final answer is kept before the next is asked for, also one of the wrong form: a second run asks
     nothing twice and goes on with its re-asks. An answer of the wrong form is asked for again with what was
-    wrong with it, `asks` answers in all; one cut short with twice the tokens, twice at most.
-    Cost: `chat.concurrency` threads; a killed process loses the answers under way.
-
-    Args:
-        chat: Who is asked.
-        inquiries: Equal questions must have equal parsers.
-        kept: Open.
-        asks: Answers read for one question until one has a value.
-        title: Of the progress bar.
-        cost: `ChatConfig.cost`, for `Replies.asked`.
+    wrong with it, `asks` answers in all; one cut short with twice the tokens, twice at most. Equal questions must have
+    equal parsers; `cost` is `ChatConfig.cost`. Takes `chat.concurrency` threads; a kill loses the answers under way.
 
     Raises:
-        UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk;
-            answers so far are kept.
+        UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk.
     """
     run = Inquiries(chat.model, inquiries, kept, asks)
     run.ask(chat, title)
@@ -148,8 +142,7 @@ def ask_all(
     return replies
 
 
-def _course(inquiry: Inquiry[T], asks: int) -> Generator[Question, Answer, Reply[T]]:
-    """Yields what is asked next, is sent the answer to it, and returns the reply in the end."""
+def _course(inquiry: Inquiry[T], asks: int) -> Course[T]:
     complaints: list[str] = []
     doublings = answers = 0
     while True:
@@ -183,19 +176,15 @@ def _asked_again(inquiry: Inquiry[T], complaints: Sequence[str], doublings: int)
     if inquiry.reminder:
         said = [inquiry.reminder] if complaints else []
     *before, last = own.messages
-    return replace(
-        own,
-        messages=(*before, replace(last, content="\n\n".join([last.content, *said]))),
-        max_tokens=own.max_tokens << doublings,
-        identity=own.identity and (*own.identity, f"{len(complaints)} {doublings}"),
-    )
+    messages = (*before, replace(last, content="\n\n".join([last.content, *said])))
+    identity = own.identity and (*own.identity, f"{len(complaints)} {doublings}")
+    return replace(own, messages=messages, max_tokens=own.max_tokens << doublings, identity=identity)
 
 
 class Inquiries(Generic[T]):
     """Inquiries to one model. What kept answers settle is settled when this is made; `ask` does the rest.
 
-    Inquiries with equal questions are one. At most `asks` answers are read for each until one has a value;
-    `who` is what errors call the model.
+    Those with equal questions are one, for which `asks` answers are read at most; errors call the model `who`.
     """
 
     def __init__(
@@ -210,7 +199,7 @@ class Inquiries(Generic[T]):
         self._counting, self._silence, self._heard = Lock(), 0, False
         self._keys = [inquiry.question.key(model) for inquiry in inquiries]
         self._found: dict[str, Reply[T]] = {}
-        self._left: dict[str, tuple[Question, Generator[Question, Answer, Reply[T]]]] = {}
+        self._left: dict[str, tuple[Question, Course[T]]] = {}
         self.used, self.kept = Tally(), Tally()
         """Bought, and found among the kept answers."""
         self.detail = ""
@@ -225,12 +214,9 @@ class Inquiries(Generic[T]):
         return [question for question, _ in self._left.values()]
 
     def ask(self, chat: Chat, title: str) -> None:
-        """Ask what is left, `chat.concurrency` questions side by side.
+        """Ask what is left, `chat.concurrency` questions side by side; refused as by `ask_all`.
 
         An error or Ctrl-C stops the chat; what is under way is paid for, so it is waited for.
-
-        Raises:
-            UserError: as `ask_all`.
         """
         with Progress(title, len(self._left)) as progress, ThreadPoolExecutor(chat.concurrency) as pool:
             left = iter(self._left.items())
@@ -269,13 +255,7 @@ class Inquiries(Generic[T]):
         )
         return Replies([self._found[key] for key in self._keys], asked)
 
-    def _follow(
-        self,
-        key: str,
-        question: Question,
-        course: Generator[Question, Answer, Reply[T]],
-        chat: Chat | None = None,
-    ) -> None:
+    def _follow(self, key: str, question: Question, course: Course[T], chat: Chat | None = None) -> None:
         """To the reply, through as many answers as it takes; without a chat through the kept ones only."""
         asked = False
         try:
@@ -315,10 +295,8 @@ class Inquiries(Generic[T]):
             if not self._is_over(answer):
                 return answer, True
         place = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
-        raise UserError(
-            f"{self._who} {self._model!r}: no answer to {GIVE_UP} questions in a row ({self.detail}); see to it "
-            f"and run again{place}"
-        )
+        wrong = f"no answer to {GIVE_UP} questions in a row ({self.detail})"
+        raise UserError(f"{self._who} {self._model!r}: {wrong}; see to it and run again{place}")
 
     def _is_over(self, answer: Answer) -> bool:
         """Whether the server is at fault. Some rejected questions do not end it, once it has spoken."""

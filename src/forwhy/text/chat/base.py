@@ -16,13 +16,11 @@ from forwhy.options import Options
 
 
 class Ledger:
-    """What was bought, and what may be; safe from several threads.
+    """What was bought, and what may be: at most `budget` (None: no limit) of what `counted` counts; safe from threads.
 
-    A call is held at an upper bound before it is made and booked at what it took afterwards. When the next
-    one may not fit, it waits for those under way, and if it still does not, nothing is bought any more: what
-    is answered is then the first of what was asked (up to the order of those under way), not the short ones.
-
-    `budget` is the most that may be bought, in what `counted` counts; None: no limit.
+    A call is held at an upper bound before it is made and booked at what it took. When the next one may not fit, it
+    waits for those under way, and if it still does not, nothing is bought any more: what is answered is then the
+    first of what was asked, not the short ones.
     """
 
     def __init__(self, budget: float | None, counted: Callable[[Tally], float]) -> None:
@@ -61,7 +59,6 @@ class Ledger:
 
 # --- A question in, an answer or the reason for none out.
 
-
 Role = Literal["system", "user", "assistant"]
 Reason = Literal["refused", "truncated", "malformed", "rejected", "timeout", "server", "budget"]
 """Why there is no value: the model declined; did not come to its end; gave no answer of the form asked for; its
@@ -86,7 +83,6 @@ class Question:
 
     messages: tuple[Message, ...]
     max_tokens: int = 512
-    """Most tokens of the answer."""
     schema: Mapping[str, Any] | None = None
     """JSON schema of the answer, for servers that can hold a model to one; None asks for plain text."""
     identity: tuple[str, ...] = ()
@@ -113,7 +109,6 @@ class Tally:
         return Tally(*map(add, vars(self).values(), vars(other).values()))
 
     def __str__(self) -> str:
-        """For a reader."""
         return f"{self.calls} calls, {self.input_tokens} + {self.output_tokens} tokens"
 
 
@@ -137,19 +132,12 @@ class Chat(Protocol):
     model: str
     """Names the model (and its revision, where known) in caches and in the provenance of what it wrote."""
     concurrency: int
-    """Questions that it takes at once."""
 
     def ask(self, question: Question) -> Answer:
-        """The answer at temperature 0, after as many attempts as it takes and the options allow.
-
-        Raises:
-            UserError: no question can succeed: wrong key, model or address.
-        """
-        ...
+        """The answer at temperature 0, after as many attempts as the options allow; a UserError where none can be."""
 
     def stop(self) -> None:
         """End all waiting; what is not under way is not asked any more."""
-        ...
 
     def __enter__(self) -> Self: ...
 

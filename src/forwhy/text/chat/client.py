@@ -18,21 +18,10 @@ from pydantic import HttpUrl
 
 from forwhy.errors import UserError, need
 from forwhy.models import locate
+from forwhy.text.chat import base
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry
-from forwhy.text.chat.base import (
-    FINAL,
-    STOPPED,
-    Answer,
-    AskingConfig,
-    Chat,
-    ChatConfig,
-    Ledger,
-    Message,
-    Question,
-    Reason,
-    Tally,
-)
+from forwhy.text.chat.base import FINAL, STOPPED, Answer, AskingConfig, ChatConfig, Question, Tally
 
 if TYPE_CHECKING:
     from httpx2 import Request
@@ -44,7 +33,7 @@ LONGEST_WAIT = 300.0
 LARGEST_ANSWER = 1 << 20
 TEMPLATE_TOKENS = 64
 """What a server may wrap around the messages."""
-_AGAIN: frozenset[Reason | None] = frozenset({"timeout", "server"})
+_AGAIN: frozenset[base.Reason | None] = frozenset({"timeout", "server"})
 _SECRET = 16
 """Letters of the shortest key that is looked for in answers; a shorter one is a word such as `none`."""
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
@@ -57,10 +46,7 @@ _HEADERS = frozenset(
 
 
 class Pace:
-    """At most so many calls a minute (0: no limit), evenly spaced, none while the server has asked for rest.
-
-    Safe from several threads; `stopped` ends all waiting.
-    """
+    """At most so many calls a minute (0: no limit), evenly spaced, none while the server has asked for rest."""
 
     def __init__(self, per_minute: float, stopped: Event) -> None:
         self._gap = 60.0 / per_minute if per_minute else 0.0
@@ -72,10 +58,9 @@ class Pace:
         while not self._stopped.is_set():
             with self._lock:
                 now = time.monotonic()
-                if self._next <= now:
+                if (left := self._next - now) <= 0:
                     self._next = now + self._gap
                     return
-                left = self._next - now
             self._stopped.wait(left)
 
     def rest(self, seconds: float) -> None:
@@ -87,14 +72,11 @@ class Pace:
 class Client:
     """One model's server, a `Chat`; safe from several threads, to be closed.
 
-    The `openai` client carries the calls. Attempts are ours: each is held in the ledger before it is made, all
-    threads rest when the server is busy, and a stop ends every wait.
-
-    Raises:
-        UserError: openai is missing, no address, or a key or an address that cannot be used.
+    The `openai` client carries the calls. Attempts are ours: each is held in the ledger before it is made, all threads
+    rest when the server is busy, and a stop ends every wait. No address, and what can't be used, is refused.
     """
 
-    def __init__(self, config: AskingConfig, ledger: Ledger) -> None:
+    def __init__(self, config: AskingConfig, ledger: base.Ledger) -> None:
         need("openai", "chat")
         from openai import DefaultHttpxClient, OpenAI
 
@@ -124,10 +106,8 @@ class Client:
     def ask(self, question: Question) -> Answer:
         """The answer, after as many attempts as it takes and the options allow; `used` is of all of them.
 
-        With the schema, and where this is rejected without; what works for one question is kept for all.
-
-        Raises:
-            UserError: the server says that no call can succeed: wrong key, model or address.
+        With the schema, and where this is rejected without; what works for one question is kept for all. A UserError
+        where the server says that no call can succeed: wrong key, model or address.
         """
         used, attempt, structured = Tally(), 0, self._structured and question.schema is not None
         while True:
@@ -179,8 +159,7 @@ class Client:
         detail = f"{'no connection' if unsent else 'connection broken'}: {cause}"
         if late and not unsent:
             detail = f"no answer within {self._config.timeout:g} s"
-        used = Tally(1) if unsent else most
-        return Answer(reason="timeout" if late else "server", detail=detail, used=used)
+        return Answer("", "timeout" if late else "server", detail, Tally(1) if unsent else most)
 
     def _post(self, body: dict[str, Any]) -> bytes:
         """Little more than `LARGEST_ANSWER` bytes of the answer at most, all within the time allowed."""
@@ -197,11 +176,7 @@ class Client:
         return bytes(content)
 
     def _refusal(self, error: APIStatusError) -> Answer:
-        """What a status other than 200 means for this question.
-
-        Raises:
-            UserError: that it means the same for every other.
-        """
+        """What a status other than 200 means for this question; a UserError where it is the same for all others."""
         status, config = error.status_code, self._config
         message = error.body.get("message") if isinstance(error.body, dict) else None
         text = self._scrubbed(str(message or error.response.text))
@@ -222,7 +197,7 @@ class Client:
 
 
 def bound(question: Question, config: AskingConfig) -> Tally:
-    """Most that one call can take: a token is at least one byte of what is sent."""
+    """Most that one call can take."""
     return _request(question, config, config.structured and question.schema is not None)[1]
 
 
@@ -243,11 +218,7 @@ def _encodable(text: str) -> str:
 
 
 def endpoint(config: AskingConfig) -> str:
-    """Where to post, from the address of the interface or, without one, from the environment.
-
-    Raises:
-        UserError: no address, not one of the web, or one that holds a name and a password.
-    """
+    """Where to post, from the address of the interface or the environment; one with a password is refused."""
     given = (config.url or os.environ.get(config.url_name, "")).strip().rstrip("/")
     given = given.removesuffix("/chat/completions")
     who, remedy = f"{config.who} URL", "such as http://127.0.0.1:8000/v1"
@@ -267,9 +238,8 @@ def endpoint(config: AskingConfig) -> str:
 def _key(config: AskingConfig) -> str:
     key = os.environ.get(config.key_name, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise UserError(
-            f"{config.key_name}: holds letters that no HTTP header carries; set the key as its server gave it"
-        )
+        remedy = "set the key as its server gave it"
+        raise UserError(f"{config.key_name}: holds letters that no HTTP header carries; {remedy}")
     return key
 
 
@@ -288,9 +258,8 @@ def _read(content: bytes, most: Tally) -> Answer:
     used = Tally(1, *told) if len(told) == 2 else most
     if refusal or choice.finish_reason == "content_filter":
         return Answer(reason="refused", used=used)
-    if choice.finish_reason == "length":
-        return Answer(reason="truncated", used=used)
-    return Answer(text, used=used)
+    cut = choice.finish_reason == "length"
+    return Answer(reason="truncated", used=used) if cut else Answer(text, used=used)
 
 
 def _seconds(retry_after: str) -> float:
@@ -306,13 +275,10 @@ def _seconds(retry_after: str) -> float:
 # --- From options to a model that answers, and what a run would ask and cost, without asking
 
 
-def open_chat(config: ChatConfig) -> Chat:
-    """The model of these options, to be used in a `with`: on a server where there is an address, else local.
+def open_chat(config: ChatConfig) -> base.Chat:
+    """The model of these options, to be used in a `with`: on a server where there is an address, else loaded here.
 
-    Cost: a local model is loaded here.
-
-    Raises:
-        UserError: an address or key that cannot be used, a local model that cannot be had, a missing extra.
+    Refused: an address or key that cannot be used, a local model that cannot be had, a missing extra.
     """
     if not is_local(config):
         return Client(config, config.ledger())
@@ -323,15 +289,12 @@ def open_chat(config: ChatConfig) -> Chat:
 
 
 def reach(config: ChatConfig) -> None:
-    """Ask a model one short question, so that a wrong name, key or address is known before any work.
-
-    A local one is only located. Raises UserError as `open_chat`, or where the server does not answer.
-    """
+    """Ask a server one short question, so that a wrong name, key or address is known now; find a local model."""
     if is_local(config):
         model_name(config)
         return
     with Client(config.model_copy(update={"attempts": 2}), config.ledger()) as client:
-        told = client.ask(Question((Message("user", "Say yes."),), 16))
+        told = client.ask(Question((base.Message("user", "Say yes."),), 16))
     if told.reason in {"server", "timeout", "rejected"}:
         remedy = "check the model's name and the address, or start the server"
         raise UserError(f"{config.who} {config.model!r} at {client.url}: {told.detail}; {remedy}")
@@ -343,30 +306,22 @@ def is_local(config: ChatConfig) -> bool:
 
 
 def model_name(config: ChatConfig) -> str:
-    """`Chat.model` of these options, without opening it; a local model is fetched if it is not here.
-
-    A local model has its name and revision: a folder its own name and the hash of its files, wherever it lies.
-
-    Raises:
-        UserError: a local model that cannot be had.
-    """
+    """`Chat.model` of these options, without opening it; a local model, with its revision, is fetched if not here."""
     if not is_local(config):
         return config.model
     try:
         source = locate(config.model)
     except UserError as error:
-        remedy = f"for a model on a server give its URL or set {config.url_name}"
-        raise UserError(f"{error}; {remedy}") from error
+        raise UserError(f"{error}; for a model on a server give its URL or set {config.url_name}") from error
     return f"{source.path.name if Path(source.id).is_dir() else source.id}@{source.revision}"
 
 
 def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAnswers) -> dict[str, Any]:
     """What `ask_all` would ask now, given what is kept, as plain JSON values. Asks nothing and needs no server.
 
-    `questions` are different ones, `cached` those of them whose answers are all kept. The others send at most
-    `input_tokens` (a token is at least one byte; English text takes about a quarter) and are answered with at
-    most `output_tokens`. `cost` is of those tokens, null without prices. `seconds` may be null too; `pace` says
-    what they rest on. An answer that has to be asked for again comes on top.
+    `questions` are different ones, `cached` those whose answers are all kept. The others send at most `input_tokens`
+    (one a byte; English takes a quarter) and are answered with at most `output_tokens`. `cost` is null without prices;
+    `seconds` may be null too, `pace` says what they rest on. What is asked again comes on top.
     """
     model = model_name(config)
     left = Inquiries(model, inquiries, kept, config.asks).left
@@ -387,13 +342,11 @@ def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAn
 def _duration(questions: int, config: ChatConfig, mean: float | None) -> tuple[float | None, str]:
     """Seconds for so many questions, and what that rests on."""
     limit = 60.0 * questions / config.requests_per_minute if config.requests_per_minute else 0.0
+    side_by_side = 1 if is_local(config) else config.concurrency
     if not questions:
         return 0.0, "nothing is left to ask"
-    if mean is not None:
-        side_by_side = 1 if is_local(config) else config.concurrency
-        taken = mean * questions / side_by_side
-        if taken >= limit:
-            return taken, f"{mean:.3g} s per answer kept so far, {side_by_side} at a time"
+    if mean is not None and (taken := mean * questions / side_by_side) >= limit:
+        return taken, f"{mean:.3g} s per answer kept so far, {side_by_side} at a time"
     if limit:
         return limit, f"at least: {config.requests_per_minute:g} requests a minute"
     return None, "unknown: no answer of this model is kept yet, and no requests per minute are set"

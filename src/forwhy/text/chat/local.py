@@ -8,7 +8,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from forwhy.errors import UserError
-from forwhy.models import load_causal_lm
+from forwhy.models import DType, load_causal_lm
 from forwhy.text.chat.base import STOPPED, Answer, ChatConfig, Message, Question, Tally
 from forwhy.text.hostile import PlainText, answer_end, framed, own_ids
 
@@ -23,8 +23,8 @@ _ANSWER = "\nAnswer:"
 class Turns:
     """Conversations as ids: the template's own control tokens count, what is written in messages never does.
 
-    Where the template has no system role, the system text is put in front of the first user turn; where there is
-    no template, the texts follow each other, a blank line between two. One that drops texts is refused.
+    Where the template has no system role, the system text is in front of the first user turn; without a template the
+    texts follow each other, a blank line between two. One that drops texts is refused.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -61,11 +61,7 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 class LocalChat:
-    """A local model as a `Chat`; takes one question at a time. Schemas are not enforced.
-
-    Cost: the model is loaded when this is made; an answer takes one step of the model per token. A chat template
-    that drops text is refused.
-    """
+    """A local model as a `Chat`, loaded when this is made; one step of it per token. Schemas are not enforced."""
 
     concurrency = 1
 
@@ -73,9 +69,8 @@ class LocalChat:
         from forwhy.training.engine import resolve_device
 
         device = resolve_device(config.device)
-        loaded = load_causal_lm(
-            config.model, dtype="float32" if device.type == "cpu" else "bfloat16", device=str(device)
-        )
+        dtype: DType = "float32" if device.type == "cpu" else "bfloat16"
+        loaded = load_causal_lm(config.model, dtype=dtype, device=str(device))
         self.model = name
         self._lm, self._tokenizer, self._ledger = loaded.model, loaded.tokenizer, config.ledger()
         self._turns, self._asking, self._stopped = Turns(loaded.tokenizer), Lock(), Event()
@@ -117,10 +112,8 @@ class LocalChat:
             return Answer(reason="server", detail=STOPPED, used=used)
         if not written or written[-1] not in self._ends():
             return Answer(reason="truncated", used=used)
-        text = self._tokenizer.decode(
-            written[:-1], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Answer(str(text).strip(), used=used)
+        how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return Answer(str(self._tokenizer.decode(written[:-1], **how)).strip(), used=used)
 
     def _ends(self) -> list[int]:
         own: Any = self._lm.generation_config.eos_token_id
@@ -135,15 +128,12 @@ class LocalChat:
             return torch.full((len(ids_BS),), self._stopped.is_set(), device=ids_BS.device)
 
         ends, ids_1S = self._ends(), torch.tensor([ids], device=self._lm.device)
-        config = GenerationConfig(
-            do_sample=False, max_new_tokens=most, eos_token_id=ends, pad_token_id=ends[0]
-        )
+        ending = {"eos_token_id": ends, "pad_token_id": ends[0]}
+        config = GenerationConfig(do_sample=False, max_new_tokens=most, **ending)
+        stops, mask_1S = StoppingCriteriaList([stopped]), torch.ones_like(ids_1S)
         with torch.inference_mode():
             out_1T = self._lm.generate(
-                input_ids=ids_1S,
-                attention_mask=torch.ones_like(ids_1S),
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([stopped]),
+                input_ids=ids_1S, attention_mask=mask_1S, generation_config=config, stopping_criteria=stops
             )
         written: list[int] = out_1T[0, len(ids) :].tolist()
         return written

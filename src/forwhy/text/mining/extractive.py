@@ -13,7 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import polars as pl
@@ -76,10 +76,7 @@ def _found(entity: Entity, weight: Weight, config: MiningConfig) -> Values:
 
 
 def _weights(dataset: Dataset, config: MiningConfig) -> Weight:
-    """Rarity of a word among all texts that training may read, whomever a stage is about.
-
-    0 for a mark, a number, a single letter, and a word that is everywhere.
-    """
+    """Rarity of a word among all texts of training; 0 for a mark, number, single letter, and what is everywhere."""
     told, described = dataset.training_texts(source_table(dataset)), filter(None, dataset.item_texts())
     texts = [text[: config.characters] for text in (*told.texts, *described)]
     items = pl.Series("item", [*told.items.tolist(), *[None] * (len(texts) - len(told))], dtype=pl.Int64)
@@ -98,11 +95,8 @@ def _weights(dataset: Dataset, config: MiningConfig) -> Weight:
         if word in FUNCTION_WORDS or not any(letter.isalpha() for letter in word):
             return 0.0
         everywhere = len(texts) >= ENOUGH and counts[word] > FREQUENT * len(texts)
-        if (
-            everywhere
-            or (len(word) == 1 and not is_sign(word))
-            or (telling is not None and word not in telling)
-        ):
+        letter = len(word) == 1 and not is_sign(word)
+        if everywhere or letter or (telling is not None and word not in telling):
             return 0.0
         return math.log1p(max(len(texts), 1) / max(counts[word], 1))
 
@@ -174,11 +168,7 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
     """One plain sentence; says where the phrases are from."""
     if not phrases:
         return ()
-    of_item, of_description, of_user, of_items = OPENINGS
-    if entity.side == "item":
-        opening = of_item if entity.reviews else of_description
-    else:
-        opening = of_user if entity.reviews else of_items
+    opening = OPENINGS[2 * (entity.side != "item") + (not entity.reviews)]
     shorter = (f"{opening}: {'; '.join(phrases[:count])}." for count in range(len(phrases), 0, -1))
     sentence = next((text for text in shorter if count_words(text) <= words), f"{opening}: {phrases[0]}.")
     return (first_words(sentence, words),)
@@ -187,11 +177,11 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
 def _central(text: str, weight: Weight, words: int) -> Values:
     """The sentence nearest (cosine) to all of them, and further ones while there is room, in the text's order."""
     sentences = [part.strip() for part in SENTENCE.split(text) if part.strip()]
-    vectors = [_vector(tokens, weight) for tokens in _tokens(sentences, lower=True)]
+    words_of = [Counter(tokens).items() for tokens in _tokens(sentences, lower=True)]
+    vectors = [{word: n * weight(word) for word, n in counts if weight(word)} for counts in words_of]
     total: dict[str, float] = defaultdict(float)
-    for vector in vectors:
-        for word, weighed in vector.items():
-            total[word] += weighed
+    for word, weighed in chain.from_iterable(vector.items() for vector in vectors):
+        total[word] += weighed
     order = sorted(range(len(vectors)), key=lambda row: (-_cosine(vectors[row], total), row))
     if not order or not vectors[order[0]]:
         return ()
@@ -201,11 +191,6 @@ def _central(text: str, weight: Weight, words: int) -> Values:
             chosen.append(row)
             room -= count_words(sentences[row])
     return (first_words(" ".join(sentences[row] for row in sorted(chosen)), words),)
-
-
-def _vector(tokens: Sequence[str], weight: Weight) -> dict[str, float]:
-    counts = Counter(tokens)
-    return {word: count * weight(word) for word, count in counts.items() if weight(word)}
 
 
 def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -1,10 +1,8 @@
 """Mining by asking a language model: prompts from files in, checked replies out.
 
-A prompt file is an instruction, a line `---`, and a question with named places for data. A place is `{name}`. Places
-are filled in one pass over the file's own text, so nothing in the data is ever read as a place. Data may come
-into the question only; the numbers (`{most}`, `{words}`) anywhere.
-
-A reply is a value that is checked: JSON broken in form is mended, anything else is asked again, nothing guessed.
+A prompt file is an instruction, a line `---`, and a question with places (`{name}`) for data, which are filled in one
+pass over the file's own text, so nothing in the data is ever read as a place. The numbers (`{most}`, `{words}`) may
+stand anywhere. A reply's JSON that is broken in form is mended, anything else is asked again, nothing guessed.
 """
 
 from __future__ import annotations
@@ -50,11 +48,8 @@ def json_reply(text: str, model: type[M]) -> tuple[M, bool]:
     """The value in a reply, and whether its JSON had to be mended first.
 
     Mended are code fences and prose around one JSON value, a `<think>` block before it, trailing and missing
-    commas, single quotes and Python's literals: what leaves every name, text, number and bracket as the reply
-    has it, in that order. A value that is not closed is not closed here.
-
-    Raises:
-        Malformed: anything else; it names the first field that does not fit.
+    commas, single quotes and Python's literals: what leaves every name, text, number and bracket as it stands. Anything
+    else is `Malformed`, which names the first field that does not fit.
     """
     try:
         from_json(text.encode())
@@ -187,16 +182,9 @@ REPLIES: Mapping[Kind, type[BaseModel]] = {
 
 
 class MiningPrompt:
-    """What is asked about each entity of a stage, and how a reply is read.
+    """What is asked about each entity of a stage, and how a reply is read; `path` is a prompt of the user's own.
 
-    Args:
-        config: What is mined.
-        side: Of whom; no matter for explanations.
-        path: A prompt of the user's own in the place of the packaged one.
-
-    Raises:
-        UserError: the file cannot be read, has no line `---`, or a place is unknown, missing, repeated or
-            outside the question; names the file and the place.
+    It is refused, with the place, where it cannot be read, or a place is unknown, missing, repeated or misplaced.
     """
 
     def __init__(self, config: MiningConfig, side: Side, path: Path | None = None) -> None:
@@ -204,10 +192,9 @@ class MiningPrompt:
         kinds = {"intents": f"intents-{side}", "profiles": f"profile-{side}", "explanations": "explanation"}
         name = kinds[config.kind]
         self._places = DATA[name]
-        numbers = {"most": config.phrases} if config.kind == "intents" else {}
-        numbers["words"] = config.words
-        system, question = _parts(path or f"{name}.md", self._places, tuple(numbers))
-        filled = {key: str(number) for key, number in numbers.items()}
+        filled = {"most": str(config.phrases)} if config.kind == "intents" else {}
+        filled["words"] = str(config.words)
+        system, question = _parts(path or f"{name}.md", self._places, tuple(filled))
         self.system = f"{_filled(system, filled)}\n\n{RULE}"
         """The file's instruction and `RULE`."""
         self._question = _filled(question, filled | {place: f"{{{place}}}" for place in self._places})
@@ -230,11 +217,7 @@ class MiningPrompt:
         return Message("system", self.system), Message("user", _filled(self._question, data))
 
     def values(self, reply: BaseModel) -> Values:
-        """Phrases in order, or one text.
-
-        Raises:
-            Malformed: the reply does not fit, in words that quote nothing of it.
-        """
+        """Phrases in order, or one text; `Malformed` where it does not fit, in words that quote nothing of it."""
         (listed,) = vars(reply).values()
         if isinstance(listed, str):
             return (self._text(listed),)
@@ -270,8 +253,7 @@ def _parts(file: Path | str, data: Sequence[str], numbers: Sequence[str]) -> lis
     parts = [part.strip() for part in _LINE.split(text)]
     if len(parts) != 2 or not all(parts):
         raise UserError(f"{file}: needs an instruction, one line `---`, and a question; see docs/formats.md")
-    wrong = next(_misplaced(parts[0], parts[1], data, numbers), None)
-    if wrong:
+    for wrong in _misplaced(parts[0], parts[1], data, numbers):
         raise UserError(f"{file}: {wrong}")
     return parts
 
@@ -296,10 +278,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 class LanguageMiner:
-    """Asks an open chat model, each question at most `asks` times; every answer is kept before the next.
-
-    `prompt` is a file in the place of the packaged one, of one kind and side; `cost` is `ChatConfig.cost`.
-    """
+    """Asks an open chat model, each question at most `asks` times, by the packaged `prompt` or another file."""
 
     def __init__(
         self,
@@ -316,8 +295,7 @@ class LanguageMiner:
     def find(self, stage: MiningStage) -> tuple[Outcomes, str, Asked]:
         """Replies to all questions of a stage; see `ask_all`."""
         prompt = MiningPrompt(stage.config, stage.side, self._prompt)
-        title = f"{stage.config.kind} of {stage.about}"
-        inquiries = prompt.inquiries(stage.entities)
+        inquiries, title = prompt.inquiries(stage.entities), f"{stage.config.kind} of {stage.about}"
         replies = ask_all(self._chat, inquiries, self._kept, self._asks, title, self._cost)
         return [reply.value or reply.reason or "malformed" for reply in replies], prompt.sha256, replies.asked
 
@@ -325,13 +303,7 @@ class LanguageMiner:
 def estimates(
     dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: KeptAnswers, prompt: Path | None = None
 ) -> list[dict[str, Any]]:
-    """What each stage would ask, as plain JSON values (`estimate` and `about`); asks nothing.
-
-    User profiles are counted with the item profiles there are by now.
-
-    Raises:
-        UserError: as mining itself, before it asks.
-    """
+    """What each stage would ask, with the item profiles of now, as plain JSON values (`estimate` and `about`)."""
     found = []
     for side in config.sides:
         stage = stage_of(dataset, side, config)

@@ -18,7 +18,6 @@ Values = tuple[str, ...]
 Outcomes = Sequence[Values | str]
 """By entity, what was mined, or the reason for nothing."""
 Rows = list[tuple[Entity, Values]]
-"""What was mined, about whom."""
 ENTITY = ["side", "entity_id"]
 LISTED = 20
 """Failures named in a report."""
@@ -31,12 +30,7 @@ class Miner(Protocol):
     """Written beside every row, as who it comes from."""
 
     def find(self, stage: MiningStage) -> tuple[Outcomes, str, Asked | None]:
-        """What each entity's texts hold; SHA-256 of what was asked but the data (empty: nothing); the account.
-
-        Raises:
-            UserError: a prompt that is none, or a model that cannot be asked.
-        """
-        ...
+        """What each entity's texts hold; SHA-256 of what was asked but the data (empty: nothing); the account."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +53,9 @@ class Mining:
 def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
     """Mine one kind of text for the configured sides, items first.
 
-    Nothing about a pair that is held out is read, except that an explanation is written from its pair's own
-    review (`stage`). What cannot be mined is counted and left as it was. Cost: one question per entity,
-    or for an extractive miner O(words).
-
-    Raises:
-        UserError: nothing to read, nothing mined at all, a prompt file that is none, or what the miner raises.
+    Nothing about a held-out pair is read, except that an explanation is written from its pair's own review (`stage`).
+    What cannot be mined is counted and left as it was; where that is all, it is refused. Cost: one question per entity;
+    extractive: O(words).
     """
     reports: list[dict[str, Any]] = []
     for side in config.sides:
@@ -110,23 +101,22 @@ def _with_mined(stage: MiningStage, rows: Rows, model: str, report: Mapping[str,
     pairwise = kind == "explanations"
     written = _explanations(dataset, rows) if pairwise else _about(rows, kind)
     read = "reviews" if pairwise else source_table(dataset)
-    mined = pl.DataFrame(
-        [
-            {
-                "table": kind,
-                "side": one.side,
-                "entity_id": one.id,
-                "pair_item": one.item,
-                "model": model,
-                "prompt": report["prompt"],
-                "read": read if one.sources else "",
-                "sources": json.dumps(one.sources, ensure_ascii=False),
-                "profiles": json.dumps(one.profiles, ensure_ascii=False),
-                "shipped": one.shipped,
-            }
-            for one, _ in rows
-        ]
-    )
+    sources = [
+        {
+            "table": kind,
+            "side": one.side,
+            "entity_id": one.id,
+            "pair_item": one.item,
+            "model": model,
+            "prompt": report["prompt"],
+            "read": read if one.sources else "",
+            "sources": json.dumps(one.sources, ensure_ascii=False),
+            "profiles": json.dumps(one.profiles, ensure_ascii=False),
+            "shipped": one.shipped,
+        }
+        for one, _ in rows
+    ]
+    mined = pl.DataFrame(sources)
     tables = {
         **dataset.tables,
         kind: _replaced(dataset.tables.get(kind), written, PAIR if pairwise else ENTITY),

@@ -65,11 +65,8 @@ class MiningConfig(Options):
 
 # --- Words of texts in any script: in those written without spaces each sign is one.
 
-
-_SIGNS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003134f"
-)
+_SIGNS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_SIGNS += "\U00020000-\U0003134f"
 """Thai, Lao, Burmese, Khmer, kana and Han."""
 _WORD = re.compile(rf"[{_SIGNS}]|[^\s{_SIGNS}]+")
 _SIGN = re.compile(rf"[{_SIGNS}]")
@@ -93,14 +90,12 @@ def first_words(text: str, count: int) -> str:
 
 # --- Who is asked about, and all that a question about them may show. Nothing held out leaks into it.
 #
-# Texts of users and items come from `Dataset.training_texts`, which has none of a pair that is held out, as
-# explanation or as interaction; those of pairs that were rated low say no preference and are left out. Items of a
-# user come from the leak-free training graph. Titles, categories and descriptions are shown too. An explanation is
-# the one exception: it is the reference of its pair, so it is written from that pair's own review, held out or not,
-# which no other question shows.
+# Texts of users and items come from `Dataset.training_texts`, which has none of a held-out pair; those of pairs that
+# were rated low say no preference and are left out. Items of a user come from the leak-free training graph. An
+# explanation is the one exception: it is the reference of its pair, so it is written from that pair's own review, held
+# out or not, which no other question shows.
 #
 # Legend: R rows.
-
 
 Ints = NDArray[np.int64]
 
@@ -163,11 +158,7 @@ def source_table(dataset: Dataset) -> Literal["reviews", "explanations"]:
 
 
 def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage:
-    """Every user (item), or `config.limit` of them, with a sample of their texts.
-
-    Items without a review have their description. For profiles, users have their training items: of each its
-    profile where its sources are known (or `use_profiles`), else its description.
-    """
+    """Every user (item), or `config.limit` of them, with a sample of their texts; user profiles read items'."""
     pairs, texts = dataset.training_texts(source_table(dataset)), dataset.item_texts()
     pairs = pairs.select(np.flatnonzero(~dataset.is_disliked(pairs.users, pairs.items)))
     ids = {"user": dataset.users.values, "item": dataset.items.values}
@@ -183,23 +174,21 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
         edges = dataset.edges("train")
         beside = _grouped(*edges[known[edges[:, 1]]].T)
     told = np.array([n for n, text in enumerate(described) if n in rows or text or n in beside], np.int64)
-    found = []
+    found, most = list[Entity](), config.characters
     asked = _sample(_order(side, config), told, config.limit).tolist()
     for number in asked:
         rng = np.random.default_rng((config.seed, SIDES.index(side), number))
         shown = _sample(rng, rows.get(number, NOBODY), config.reviews)
-        cleaned = [
-            (clean(pairs.texts[row], config.characters), str(ids[other][ends[other][row]])) for row in shown
-        ]
+        cleaned = [(clean(pairs.texts[row], most), str(ids[other][ends[other][row]])) for row in shown]
         read = [(text, end) for text, end in cleaned if text]
         chosen = _sample(rng, beside.get(number, NOBODY), config.items).tolist()
-        items = (clean(profiles.get(item, texts[item]), config.characters) for item in chosen)
+        items = (clean(profiles.get(item, texts[item]), most) for item in chosen)
         entity = Entity(
             side,
             str(ids[side][number]),
             reviews=tuple(text for text, _ in read),
             sources=tuple(end for _, end in read),
-            metadata=tuple(filter(None, [clean(described[number], config.characters)])),
+            metadata=tuple(filter(None, [clean(described[number], most)])),
             items=tuple(filter(None, items)),
             profiles=tuple(str(ids["item"][item]) for item in chosen if item in profiles),
             shipped=sum(item in profiles and item not in vouched for item in chosen),
@@ -211,26 +200,18 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
 
 
 def _pairs(dataset: Dataset, config: MiningConfig) -> MiningStage:
-    """Every reviewed pair, or `config.limit` of them, with its first review and its split.
-
-    The split is that of the pair's explanation where it has one, else of its interaction (of a repeated one
-    the last: test before valid before train). Pairs that a protocol withheld and pairs without an
-    interaction have none and are left out.
-    """
+    """Every reviewed pair that has a split (`_splits`), or `config.limit` of them, with its first review."""
     frame = dataset.tables.get("reviews")
     if frame is None:
-        raise UserError(
-            f"data set '{dataset.name}': no table reviews, so there is nothing to write explanations from; "
-            "import the reviews with it"
-        )
+        wrong = "no table reviews, so there is nothing to write explanations from"
+        raise UserError(f"data set '{dataset.name}': {wrong}; import the reviews with it")
     first = frame.unique(PAIR, keep="first", maintain_order=True)
     known = first.join(_splits(dataset.tables), on=PAIR, how="left", maintain_order="left")
     kept = known.filter(pl.col("split").is_not_null() & (pl.col("split") != "withheld"))
     kept = kept[_sample(_order("pair", config), np.arange(kept.height), config.limit)]
+    most = config.characters
     found = [
-        Entity(
-            "pair", str(user), (clean(text, config.characters),), (str(item),), item=str(item), split=split
-        )
+        Entity("pair", str(user), (clean(text, most),), (str(item),), item=str(item), split=split)
         for user, item, text, split in kept.select(*PAIR, "text", "split").iter_rows()
     ]
     skipped = {
@@ -262,7 +243,7 @@ def _sample(rng: np.random.Generator, rows: Ints, most: int | None) -> Ints:
 
 
 def _splits(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The split of each pair that has one: `user_id`, `item_id`, `split`; `withheld` for those set aside."""
+    """The split of each pair that has one: `withheld`, else of its explanation, else of its last interaction."""
     order = pl.col("split").replace_strict({split: place for place, split in enumerate(SPLITS)})
     last_first = tables["interactions"].sort(order, descending=True, maintain_order=True)
     found = [tables[name] for name in ("withheld", "explanations") if name in tables]
