@@ -64,8 +64,7 @@ def shares_of(
 ) -> list[Share]:
     """Shares by slot of words that add `added_SS` where they meet.
 
-    Each meets the other side's word of its slot; `summed`: the first word is added to each of the others, so that it
-    meets them all. A word without a name is none.
+    Each meets the other side's word of its slot; `summed`: the first one meets all. A word without a name is none.
     """
     slots, whole_SS = range(len(added_SS)), added_SS.copy()
     pairs = [(slot, slot) for slot in slots]

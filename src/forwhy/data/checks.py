@@ -50,10 +50,7 @@ class RawTable:
         return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
 
     def without(self, wrong: pl.Series, column: str, message: str) -> "RawTable":
-        """The rows where `wrong` is false, not null; others are refused, or counted where bad rows are skipped.
-
-        ``{}`` in the message (``reason; remedy``) shows the value.
-        """
+        """The rows where `wrong` is false, not null; others are bad. ``{}`` in ``reason; remedy`` shows the value."""
         wrong = wrong.fill_null(True)
         rows = wrong.arg_true()
         if len(rows) == 0:

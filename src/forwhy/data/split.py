@@ -88,10 +88,7 @@ def _named(n: int, valid: Ints, test: Ints) -> pl.Series:
 
 
 def k_core(rows: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest set of rows in which every `user` and every `item` has at least `k` rows; it may be empty.
-
-    It is unique, whatever the order of rows. Repeated pairs count. O(n) per round, which takes away all with too few.
-    """
+    """The largest set of rows, maybe none, in which every `user` and `item` has `k` rows; O(n) per round."""
     left, count = rows.select(SIDES).with_row_index(), -1
     while count != left.height:
         count = left.height

@@ -109,10 +109,7 @@ def read_tables(
     bad: BadRows,
     source: Callable[[], Mapping[str, Any]],
 ) -> Dataset:
-    """A data set of `rows` by table: where they come from, and blocks of them with numbers (`rows.blocks`).
-
-    `source` says where the data come from and is asked for when all are read. Raises UserError as `import_tables`.
-    """
+    """A data set of `rows` by table: their place and numbered blocks of them; `source` is asked for in the end."""
     heads = {table: (place, next(left), left) for table, (place, left) in rows.items()}
     names = _names(options.columns, {table: (place, head) for table, (place, head, _) in heads.items()})
     counts: Counter[str] = Counter()
