@@ -134,6 +134,11 @@ def test_something_new_and_popular_things_are_told_as_such() -> None:
     told = popular.explain([("ann", "pot"), ("eve", "jug")])
     assert [one.because.kind for one in told if one.because] == ["popularity"] * 2
     assert "".join(popular.stream(("ann", "pot"))) == told[0].text
+    pot, dan = catalogue.items.index("pot"), catalogue.users.index("dan")
+    tied = Catalogue.of(dataset, catalogue.taken[(catalogue.taken != (dan, pot)).any(axis=1)])
+    level = PlainExplainer(PopularityRecommender(tied), dataset)
+    for item in ("pot", "pan", "cup"):
+        assert level.explain(("ann", item)).text == "3 people took it, as much as anything else."
 
 
 def test_a_history_of_unknown_items_is_named() -> None:

@@ -264,7 +264,8 @@ class _Told:
         if not count:
             sentence = "nobody has taken it yet, so it is something new"
         elif more < _OFTEN * len(counts):
-            place = f": number {more + 1} of {len(counts):,}" if more else ", more than anything else"
+            most = "as much as anything" if (counts == count).sum() > 1 else "more than anything"
+            place = f": number {more + 1} of {len(counts):,}" if more else f", {most} else"
             sentence = f"{people} took it{place}"
         else:
             sentence = f"{people} took it so far"
