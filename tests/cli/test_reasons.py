@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forwhy.cli.reasons import claim_lines, item_lines
+from forwhy.cli.reasons import because_lines, claim_lines, item_lines
 
 TEXT = "You love fresh oysters and a long walk on the beach."
 CLAIMS: list[dict[str, Any]] = [
@@ -52,3 +52,45 @@ def test_claims_stand_below_the_sentence_and_not_in_half_a_page() -> None:
         "unsupported",
     ]
     assert not any("<-" in line for line in item_lines(row, 56))
+
+
+def because(*contributions: float) -> dict[str, Any]:
+    score = sum(contributions)
+    shares = [
+        {"user": f"<u.{n}>", "item": f"<i.{n}>", "contribution": one, "share": one / score}
+        for n, one in enumerate(contributions)
+    ]
+    return {"kind": "words", "score": score, "shares": shares, "items": []}
+
+
+def test_shares_are_percents_while_they_are_part_of_the_score() -> None:
+    assert because_lines(because(0.4, 0.3, 0.2, 0.1), [], 80) == [
+        " 40%  <u.0> meets <i.0>",
+        " 30%  <u.1> meets <i.1>",
+        " 20%  <u.2> meets <i.2>",
+    ]
+
+
+def test_where_they_are_more_than_all_it_is_said_what_speaks_against_it() -> None:
+    assert because_lines(because(0.7, 0.3, 0.2, -0.05, -0.15), [], 80) == [
+        " 70%  <u.0> meets <i.0>",
+        " 30%  <u.1> meets <i.1>",
+        " 20%  <u.2> meets <i.2>",
+        "-15%  <u.4> meets <i.4>  speaks against it",
+    ]
+
+
+@pytest.mark.parametrize("contributions", [(0.42, -0.4), (0.3, 0.3, 0.3, -0.3, -0.3)])
+def test_a_score_near_zero_is_told_by_what_adds_to_it(contributions: tuple[float, ...]) -> None:
+    first, *lines = because_lines(because(*contributions), [], 80)
+    assert first == f"its score of {sum(contributions):.3f} is the sum of much for it and against it:"
+    assert lines[0] == f"+{contributions[0]:.3f}  <u.0> meets <i.0>"
+    assert lines[-1].startswith("-")
+    assert lines[-1].endswith("speaks against it")
+    assert not any("%" in line for line in lines)
+
+
+def test_words_that_meet_twice_are_one_line() -> None:
+    twice = because(0.5, 0.5)
+    twice["shares"][1] |= {"user": "<u.0>", "item": "<i.0>"}
+    assert because_lines(twice, [], 80) == ["100%  <u.0> meets <i.0>"]

@@ -65,6 +65,9 @@ def test_what_carried_the_score_adds_up_over_slots() -> None:
         offer("x", reason(because)).carried
         == "their “spice” meets its “<i.macro_2>” (40% of the score) and they took 3"
     )
+    quarrel = [Share("<u.macro_1>", "<i.macro_2>", 0.5, 50.0), Share("<u.x>", "<i.y>", -0.49, -49.0)]
+    small = offer("x", reason(replace(because, score=0.01, shares=quarrel))).carried
+    assert small.startswith("their “spice” meets its “<i.macro_2>” (+0.50 to a score of 0.01)")
     assert offer("x", reason(replace(because, score=-1.0))).carried == "", "nothing spoke for it"
     assert offer("x", reason(Because("history", 1.0, [], because.items))).carried == "they took 3"
     assert offer("x", reason(Because("popularity", 9.0, []))).carried == ""

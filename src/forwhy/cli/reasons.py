@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import cut, line_width, plain
+from forwhy.data.because import tells_in_percent
 
 if TYPE_CHECKING:
     from forwhy.opened import OpenRun
@@ -83,7 +84,11 @@ def claim_lines(
 def because_lines(
     because: Mapping[str, Any] | None, tokens: Sequence[Mapping[str, Any]], width: int
 ) -> list[str]:
-    """What carried a score, a line for each of the largest shares, cut to a width."""
+    """What carried a score, a line for each of the largest shares, cut to a width.
+
+    Where these are more than all of it, also the largest that speaks against it; where shares would mislead, the score
+    and what each adds to it.
+    """
     if because is None or not because["shares"]:
         return []
     if because["kind"] in ("words", "history") and because["score"] <= 0:
@@ -92,16 +97,23 @@ def because_lines(
     merged: dict[tuple[object, ...], dict[str, Any]] = {}
     for one in because["shares"]:  # a pair of words can meet in two slots
         key = tuple(one[name] for name in one if name not in ("contribution", "share"))
-        merged[key] = {**one, "share": one["share"] + merged.get(key, {"share": 0.0})["share"]}
-    best = sorted((one for one in merged.values() if one["share"] > 0), key=lambda one: -one["share"])
-    lines = []
-    for one in best[:SHARES]:
+        before = merged.get(key, {})
+        merged[key] = one | {name: one[name] + before.get(name, 0.0) for name in ("contribution", "share")}
+    ranked = sorted(merged.values(), key=lambda one: -one["share"])
+    shown = [one for one in ranked if one["share"] > 0][:SHARES]
+    shown += [one for one in ranked[-1:] if one["share"] < -0.005 and sum(it["share"] for it in shown) > 1]
+    percents = tells_in_percent([one["share"] for one in ranked])
+    lines = (
+        [] if percents else [f"its score of {because['score']:.3f} is the sum of much for it and against it:"]
+    )
+    for one in shown:
         if because["kind"] == "words":
             meets = " meets " if width > HALF else " "
             what = f"{one['user']}{meets}{one['item']}  {gloss.get(one['item'], '')}"
         else:
             what = f"{VERBS[because['kind']]} {one['title'] or one['item_id']}"
-        lines.append(f"{one['share']:>4.0%}  {what}".rstrip())
+        part = f"{one['share']:>4.0%}" if percents else f"{one['contribution']:+.3f}"
+        lines.append(f"{part}  {what}".rstrip() + "  speaks against it" * (one["share"] < 0))
     behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
     if because["kind"] == "words" and behind:
         lines.append(f"because you took {behind}")

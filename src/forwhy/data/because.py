@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 
+QUARREL = 3
+"""Up to so many times the score what speaks for it and against it may add to, and shares still say something."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -57,6 +60,11 @@ class Because:
     explained item: their share is that of these words, so they add to more than one where they have the same."""
     rest: float = 0.0
     """Part of the score that no share accounts for: 0 where the sum is exact."""
+
+
+def tells_in_percent(shares: Sequence[float]) -> bool:
+    """Whether shares of a score are readable: none above all of it, as where the score is the rest of a quarrel."""
+    return max(shares) <= 1 and sum(map(abs, shares)) <= QUARREL
 
 
 def shares_of(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.columns import Side
+from forwhy.data.because import tells_in_percent
 from forwhy.data.histories import Catalogue
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.explain.evidence import Explanation, Share
@@ -134,7 +135,10 @@ def _carried(reason: Explanation) -> str:
             words = gloss.get(one.user, one.user), gloss.get(one.item, one.item)
             met[words] = met.get(words, 0.0) + one.share
     (user, item), share = max(met.items(), key=lambda it: it[1], default=(("", ""), 0.0))
-    said = f"their \u201c{user}\u201d meets its \u201c{item}\u201d ({percent(share)} of the score)"
+    told = f"{percent(share)} of the score"
+    if not tells_in_percent([share, *met.values()]):
+        told = f"{share * because.score:+.2f} to a score of {because.score:.2f}"
+    said = f"their \u201c{user}\u201d meets its \u201c{item}\u201d ({told})"
     behind = joined([str(one.title or one.item_id) for one in because.items[:2]])
     return joined([said] * bool(met) + [f"they took {behind}"] * bool(behind))
 
