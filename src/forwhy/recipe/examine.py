@@ -180,30 +180,25 @@ def _lists(found: Sequence[Evaluated], notes: list[str]) -> dict[str, ByUser]:
 
     A run of the next item beside one of another task is ranked anew as that is, and its document then says so.
     """
-    ranked = {
-        one.name: (one, one.run) for one in found if one.run is not None and one.document.get("ranking")
-    }
-    ways = {name: ranked_as(one.document) for name, (one, _) in ranked.items()}
-    if len(ranked) < 2 or len({(data, items) for data, _, items in ways.values()}) > 1:
-        return {}
-    if len(set(ways.values())) == 1:
-        kept = {name: run.recipe.user_metrics(run) for name, (_, run) in ranked.items()}
-        return {name: of_users for name, of_users in kept.items() if of_users is not None}
-    lists: dict[str, ByUser] = {}
-    for name, (one, run) in ranked.items():
-        data, task, _ = ways[name]
-        result = run.recipe.rank_after_training(run)
-        if result is None or data not in (run.dataset().who_took_what, run.dataset().fingerprint):
-            continue  # the data set was made anew since
-        lists[name] = result.by_user(run.dataset().users.values)
-        if task is not None:
-            protocol = {**one.document["protocol"], "asked": None}
-            anew = evaluation_document(ranking=result, protocol=protocol)
-            one.document |= {
-                name: anew[name] for name in ("ranking", "baselines", "variants", "order", "protocol")
-            }
-            notes.append(f"{name}: {ASKED_ANEW}; its own figures: forwhy evaluate {run.path}.")
-    return lists
+    ranked = [one for one in found if one.run is not None and one.document.get("ranking")]
+    ways = {ranked_as(one.document) for one in ranked}
+    lists: dict[str, ByUser | None] = {}
+    for one in ranked if len(ranked) > 1 and len({(data, items) for data, _, items in ways}) == 1 else ():
+        assert one.run is not None
+        (data, task, _), run, dataset = ranked_as(one.document), one.run, one.run.dataset()
+        if len(ways) == 1:
+            lists[one.name] = run.recipe.user_metrics(run)
+        elif data in (dataset.who_took_what, dataset.fingerprint):  # else it was made anew since
+            result = run.recipe.rank_after_training(run)
+            lists[one.name] = result and result.by_user(dataset.users.values)
+            if result and task is not None:
+                anew = evaluation_document(
+                    ranking=result, protocol={**one.document["protocol"], "asked": None}
+                )
+                kept = ("ranking", "baselines", "variants", "order", "protocol")
+                one.document |= {part: anew[part] for part in kept}
+                notes.append(f"{one.name}: {ASKED_ANEW}; its own figures: forwhy evaluate {run.path}.")
+    return {name: of_users for name, of_users in lists.items() if of_users is not None}
 
 
 def _compare(
