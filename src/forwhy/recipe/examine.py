@@ -189,9 +189,10 @@ def _lists(found: Sequence[Evaluated], notes: list[str]) -> dict[str, ByUser]:
         if len(ways) == 1:
             lists[one.name] = run.recipe.user_metrics(run)
         elif data in (dataset.who_took_what, dataset.fingerprint):  # else it was made anew since
-            result = run.recipe.rank_after_training(run)
-            lists[one.name] = result and result.by_user(dataset.users.values)
-            if result and task is not None:
+            if (result := run.recipe.rank_after_training(run)) is None:
+                continue
+            lists[one.name] = result.by_user(dataset.users.values)
+            if task is not None:
                 anew = evaluation_document(
                     ranking=result, protocol={**one.document["protocol"], "asked": None}
                 )
