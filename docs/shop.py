@@ -1,6 +1,7 @@
 """Writes a little shop to try forwhy on: orders.csv, products.csv and reviews.csv in the folder that you name.
 
-python docs/shop.py shop
+python docs/shop.py shop        in the source tree
+python -m forwhy.shop shop      with an installed wheel
 """
 
 import csv

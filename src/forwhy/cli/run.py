@@ -28,7 +28,15 @@ from forwhy.opened import OpenRun
 from forwhy.recipe import suggest
 from forwhy.recipe.runner import RunFolder, StageReport, run_grid
 from forwhy.recipe.runner import run as run_stages
-from forwhy.recipe.schema import Grid, default_recipe, load_grid, load_recipe, make_recipe, packaged_recipe
+from forwhy.recipe.schema import (
+    Grid,
+    default_recipe,
+    load_grid,
+    load_recipe,
+    make_recipe,
+    packaged_recipe,
+    recipe_file,
+)
 from forwhy.systems import System, names
 from forwhy.training.tracking import TRACKERS, Tracked
 
@@ -87,6 +95,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
+    recipe = recipe_file(recipe)
     grid = load_grid(recipe, overrides or ())
     if grid is not None:
         with Tracked(track):

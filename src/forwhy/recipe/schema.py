@@ -76,16 +76,12 @@ def _without_former(values: Mapping[str, Any], path: Path | str) -> Mapping[str,
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    """A file's values; where it is not there, those of the recipe of that name that came with forwhy."""
-    ours = _packaged()
-    if not path.exists() and path.name in ours:
-        log.info("%s: not here, so the recipe of this name that came with forwhy is read", path)
-        path = ours[path.name]
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(recipe_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        known = ", ".join(_packaged())
         raise UserError(
-            f"{path}: no such recipe; write one with `forwhy init DATA`, or name one of {', '.join(ours)}"
+            f"{path}: no such recipe; write one with `forwhy init DATA`, or name one of {known}"
         ) from None
     except (IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: {error.strerror}; a recipe is one TOML file") from None
@@ -121,6 +117,14 @@ def _toml_value(text: str) -> object:
 def dump_model(model: BaseModel, comment: str) -> str:
     """A model as TOML that reads back to an equal one; `None` is left out, as TOML has no null."""
     return f"# {comment}\n{tomli_w.dumps(model.model_dump(mode='json', exclude_none=True))}"
+
+
+def recipe_file(path: Path) -> Path:
+    """A recipe's file; where it is not there, that of the recipe of its name that came with forwhy."""
+    if path.exists() or path.name not in (ours := _packaged()):
+        return path
+    log.info("%s: not here, so the recipe of this name that came with forwhy is read", path)
+    return ours[path.name]
 
 
 def packaged_recipe(name: str) -> Path:

@@ -27,7 +27,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError, need
 from forwhy.options import Options, checked
 from forwhy.recipe.runner import RunFolder, run
-from forwhy.recipe.schema import dump_model, load_recipe
+from forwhy.recipe.schema import dump_model, load_recipe, recipe_file
 from forwhy.report.tuning import Tried, Tuned, write_tuning
 from forwhy.systems import System
 
@@ -111,6 +111,7 @@ def tune(
     """
     for module in ("optuna", "matplotlib", "jinja2"):
         need(module, "tune")
+    recipe = recipe_file(recipe)
     base = load_recipe(recipe, overrides)
     chosen = Space.read(base.system, space)
     chosen = chosen.model_copy(update={"stage": base.plan(chosen.stage)[-1].name})
