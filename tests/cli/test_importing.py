@@ -87,6 +87,49 @@ def test_orders_with_times_train_a_model_of_the_next_item(cli: Any, shop: Path) 
     assert len(shown["items"]) == 3
 
 
+def test_what_was_mined_and_goes_with_an_import_is_told(cli: Any, capsys: Capture, shop: Path) -> None:
+    again = ("data", "import", "tables", *FILES, "out")
+    assert cli.call(*again) == 0
+    assert cli.call("mine", "intents", "out", "--extractive") == 0
+    intents = cli.document("data", "show", "out")["intents"]
+    assert intents > 0
+    capsys.readouterr()
+    assert cli.call(*again) == 0
+    told = re.search(
+        r"out: [\d,]+ mined intents go with the old rows; .*: forwhy (mine .*)", capsys.readouterr().err
+    )
+    assert told
+    assert "intents" not in cli.document("data", "show", "out")
+    assert cli.call(*shlex.split(told[1])) == 0
+    assert cli.document("data", "show", "out")["intents"] == intents
+
+
+def test_all_rows_as_training_for_live_use(cli: Any, shop: Path) -> None:
+    shown = cli.document("data", "import", "tables", *FILES, "--split", "none", "out")
+    assert {name: bool(count) for name, count in shown["interactions"].items()} == {
+        "train": True,
+        "valid": False,
+        "test": False,
+    }
+    run = (
+        "run",
+        "recipes/popularity.toml",
+        "--set",
+        "data.path=out",
+        "--set",
+        "system=item-knn",
+        "--out",
+        "run",
+    )
+    assert cli.call(*run) == 0
+    assert cli.document("evaluate", "run")["ranking"] is None
+    orders = Dataset.load("out").tables["interactions"]
+    user = orders["user_id"][0]
+    taken = set(orders.filter(user_id=user)["item_id"])
+    items = cli.document("recommend", "run", "--user", user, "-k", 3)["items"]
+    assert not taken & {row["item_id"] for row in items}
+
+
 def test_half_of_the_users(cli: Any, shop: Path) -> None:
     half, quarter = (
         cli.document("data", "import", "tables", *FILES, "--sample", share, f"s{share}")

@@ -72,6 +72,16 @@ def test_without_a_split_everybody_keeps_a_training_row(tmp_path: Path) -> None:
     assert set(dataset.edges("train")[:, 0].tolist()) == set(range(50))
 
 
+def test_nothing_is_held_out_where_all_rows_are_training(tmp_path: Path) -> None:
+    told = "who,what,part,text\nu1,i1,test,fine\nu2,i2,valid,good\n"
+    paths = write(tmp_path, interactions_csv=VISITS, explanations_csv=told)
+    names = {ours: theirs for key, theirs in VISIT_NAMES.items() for ours in [key.partition(".")[2]]}
+    found = import_tables(**paths, columns=names, split="none")
+    assert found.summary()["interactions"] == {"train": 45, "valid": 0, "test": 0}
+    assert found.summary()["explanations"] == {"train": 2, "valid": 0, "test": 0}
+    assert found.source["split"]["interactions"] == "none: all rows are training"
+
+
 def test_explanations_follow_their_interaction(tmp_path: Path) -> None:
     rows = pl.read_csv(VISITS.encode()).rename({"who": "user_id", "what": "item_id", "part": "split"})
     rows.write_csv(tmp_path / "v.csv")

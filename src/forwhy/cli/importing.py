@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from forwhy.atomic import refuse_foreign
-from forwhy.cli import JsonFlag, app_of, emit, plain, show
+from forwhy.atomic import read_signed, refuse_foreign
+from forwhy.cli import JsonFlag, app_of, emit, log, plain, show
 from forwhy.cli.options import Given, pairs, takes
 from forwhy.columns import TABLES
 from forwhy.data import sources
-from forwhy.data.dataset import MARKER, Dataset
+from forwhy.data.dataset import FORMAT, MARKER, Dataset
 from forwhy.data.sources.recbole import RecBoleFilters
 from forwhy.data.sources.reviews import ReviewFilters
 from forwhy.data.sources.tables import TableOptions
@@ -54,15 +54,33 @@ def _import(
     place = folder_of("data import", target, out)
     refuse_foreign(place, MARKER)  # before what may take long
     dataset = read(name=name or place.absolute().name)
+    _tell_lost(place, dataset)
     dataset.save(place)
     summary = dataset.summary()
-    log = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
+    account = {key: value for key, value in dataset.source.items() if key in ("steps", "bad_rows")}
     if as_json:
-        emit(summary | log)
+        emit(summary | account)
         return
-    if log:
-        show(_steps(**log), *(f"bad row: {plain(row)}" for row in log["bad_rows"]["first"]))
+    if account:
+        show(_steps(**account), *(f"bad row: {plain(row)}" for row in account["bad_rows"]["first"]))
     show(summary_table(summary), *_outlook(dataset, summary, shlex.quote(str(place))))
+
+
+def _tell_lost(place: Path, dataset: Dataset) -> None:
+    """Says what was mined of the data set that is there and goes with it, and how to mine it again."""
+    try:
+        source = read_signed(place, MARKER, "a data set", FORMAT, "forwhy data import")["source"]
+    except UserError:
+        return
+    mined: dict[tuple[str, str], int] = {}
+    for about, entry in source.get("mined", {}).items():
+        made = about.partition(" ")[0], entry["model"]
+        mined[made] = mined.get(made, 0) + entry["mined"]
+    for (kind, model), count in mined.items():
+        if kind not in dataset.tables:
+            how = "--extractive" if model == "extractive" else f"--llm {shlex.quote(model)}"
+            said = "%s: %s mined %s go with the old rows; mine them again (kept answers are used): forwhy mine %s %s %s"
+            log.warning(said, place, f"{count:,}", kind, kind, shlex.quote(str(place)), how)
 
 
 def folder_of(command: str, target: Path | None, out: Path | None) -> Path:

@@ -247,6 +247,7 @@ class Dataset(Shown):
             "explanations": self._counts("explanations"),
             **{f"{name}s": sum(map(bool, self.item_column(name))) for name in ("title", "description")},
             "reviews": self.table("reviews").height,
+            **{name: self.tables[name].height for name in ("intents", "profiles") if name in self.tables},
             "leaks": self.leaks(),
             "fingerprint": self.fingerprint,
         }

@@ -5,6 +5,8 @@ A subclass says which sections it has and how its recommender is made and loaded
 
 from __future__ import annotations
 
+import json
+import logging
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,8 @@ from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 if TYPE_CHECKING:
     from forwhy.recommend.sequential import NextItemRecommender
 
+log = logging.getLogger(__name__)
+
 Loaded = Any
 """The recommender that the subclass loads."""
 AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
@@ -58,9 +62,14 @@ class NextItemSystem(System):
     evaluation: NextItemEvaluation = Field(default_factory=NextItemEvaluation)
 
     def make_evaluation(self, run: Run) -> None:
-        """Rank and metrics of each user, then the document that says the stage is done."""
+        """Rank and metrics of each user, then the document that says the stage is done; nothing held out: that only."""
         dataset, recommender, split = run.dataset(), self.load_recommender(run), self.evaluation.split
         sequences = Sequences.from_dataset(dataset, self.data.graph)
+        if not len(sequences.evaluated(split)):
+            log.warning("data set '%s' has no %s items, so nothing is measured", dataset.name, split)
+            return write_evaluation(
+                run.path, evaluation_document(protocol=self._protocol(dataset, sequences, recommender))
+            )
         histories, started = sequences.histories(split), time.perf_counter()
         ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT))
         seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
@@ -79,9 +88,10 @@ class NextItemSystem(System):
             pl.DataFrame({**ids, "rank": result.ranks, **result.per_user}).write_parquet(temporary)
         write_evaluation(run.path, document)
 
-    def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]]:
+    def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """As the evaluation kept them."""
-        run.output("evaluation")
+        if json.loads(run.output("evaluation").read_bytes())["ranking"] is None:
+            return None
         try:
             frame = pl.read_parquet(run.path / RANKS)
         except (OSError, pl.exceptions.PolarsError) as error:

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, ROW, SIDES, Side
+from forwhy.columns import FILE, ROW, SIDES, SPLITS, Side
 from forwhy.data.bad_rows import BadRow, BadRows
 from forwhy.data.checks import LONGEST_ID, Duplicates
 from forwhy.data.dataset import Dataset, make_dataset
@@ -51,9 +51,10 @@ class ReviewFilters(Options):
     core: int = Field(default=1, ge=1)
     """Least number of rows of each user and item in what is left, taken away round by round; the last filter, so
     fewer than the drawn users may remain."""
-    split: Literal["leave-one-out", "time", "random"] | None = None
+    split: Literal["leave-one-out", "time", "random", "none"] | None = None
     """Each user's last row is test and the one before valid; or one cut through time for all, 80/10/10; or at
-    random, 80/10/10. None: as the files say, else leave-one-out, or random when there are no times."""
+    random, 80/10/10; or `none`: all rows are training, for live use once the recipe is measured, whatever the files
+    say. Not given: as the files say, else leave-one-out, or random when there are no times."""
     seed: int = Field(default=0, ge=0)
     """Of the sample of users and of the random split."""
 
@@ -214,6 +215,8 @@ def narrowed(steps: Iterable[tuple[str, pl.DataFrame]]) -> tuple[pl.DataFrame, l
 def split_rows(rows: pl.DataFrame, filters: ReviewFilters, timed: bool) -> tuple[pl.Series, str]:
     """A split for each row by user and time, and how it was made."""
     users, times = rows["user"].to_numpy(), rows["time"].to_numpy()
+    if filters.split == "none":
+        return pl.repeat(SPLITS[0], rows.height, eager=True).alias("split"), "none: all rows are training"
     if filters.split == "random" or (filters.split is None and not timed):
         return split_pairs(len(users), filters.seed, keep=users), "80/10/10, seeded"
     if filters.split == "time":

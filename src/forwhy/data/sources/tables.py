@@ -322,9 +322,11 @@ def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: Counte
 def _explained(frames: Mapping[str, pl.DataFrame], options: TableOptions) -> tuple[pl.DataFrame, str]:
     """The explanations with a split, and how they got it."""
     told, splits = frames["explanations"], frames["interactions"].select(*PAIR, "split")
-    if "split" in told.columns:
+    if "split" in told.columns and options.split != "none":
         names, how = _as_given(told["split"], options, None)
         return told.with_columns(names), how
+    if options.split == "none":
+        return told.with_columns(split=pl.lit("train")), "none: all rows are training"
     followed = told.join(splits.unique(PAIR, keep="first"), on=PAIR, how="left", maintain_order="left")
     if followed["split"].null_count():
         return told.with_columns(split_pairs(told.height, options.seed)), "80/10/10, seeded"
