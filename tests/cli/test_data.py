@@ -15,7 +15,16 @@ from forwhy.data.dataset import Dataset, make_dataset
 
 def test_data_show(cli: Any, tiny_recipe: Path, tiny_town: Dataset) -> None:
     shown = cli.document("data", "show", tiny_recipe.parent / "town")
-    counts = {"users", "items", "interactions", "explanations", "titles", "descriptions", "reviews"}
+    counts = {
+        "users",
+        "items",
+        "interactions",
+        "explanations",
+        "titles",
+        "descriptions",
+        "reviews",
+        "intents",
+    }
     assert set(shown) == {"name", "leaks", "fingerprint"} | counts
     assert shown == tiny_town.summary()
 
