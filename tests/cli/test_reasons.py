@@ -83,7 +83,7 @@ def test_where_they_are_more_than_all_it_is_said_what_speaks_against_it() -> Non
 @pytest.mark.parametrize("contributions", [(0.42, -0.4), (0.3, 0.3, 0.3, -0.3, -0.3)])
 def test_a_score_near_zero_is_told_by_what_adds_to_it(contributions: tuple[float, ...]) -> None:
     first, *lines = because_lines(because(*contributions), [], 80)
-    assert first == f"its score of {sum(contributions):.3f} is the sum of much for it and against it:"
+    assert first == f"score {sum(contributions):.3f}, the sum of much for it and against it:"
     assert lines[0] == f"+{contributions[0]:.3f}  <u.0> meets <i.0>"
     assert lines[-1].startswith("-")
     assert lines[-1].endswith("speaks against it")

@@ -86,9 +86,7 @@ def test_what_cannot_be_compared_is_not(protocol: dict[str, str], why: str) -> N
     ours, theirs = ranked(0.2, 0.1), ranked(0.3, 0.2, "theirs")
     theirs = replace(theirs, document={**theirs.document, "protocol": protocol})
     (one,) = said(ours, theirs)
-    assert one == Finding(
-        "open", f"The lists of ours and theirs cannot be compared: they were measured {why}."
-    )
+    assert one == Finding("open", f"The lists of ours, theirs cannot be compared: they were measured {why}.")
     table = tables.ranking_table([ours, theirs], ["recall@20"])
     assert table is not None
     assert table.notes == [((), one.words)]

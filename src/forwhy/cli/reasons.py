@@ -84,11 +84,7 @@ def claim_lines(
 def because_lines(
     because: Mapping[str, Any] | None, tokens: Sequence[Mapping[str, Any]], width: int
 ) -> list[str]:
-    """What carried a score, a line for each of the largest shares, cut to a width.
-
-    Where these are more than all of it, also the largest that speaks against it; where shares would mislead, the score
-    and what each adds to it.
-    """
+    """What carried a score and, where this is more than all of it, what speaks against it most, in lines of a width."""
     if because is None or not because["shares"]:
         return []
     if because["kind"] in ("words", "history") and because["score"] <= 0:
@@ -103,9 +99,7 @@ def because_lines(
     shown = [one for one in ranked if one["share"] > 0][:SHARES]
     shown += [one for one in ranked[-1:] if one["share"] < -0.005 and sum(it["share"] for it in shown) > 1]
     percents = tells_in_percent([one["share"] for one in ranked])
-    lines = (
-        [] if percents else [f"its score of {because['score']:.3f} is the sum of much for it and against it:"]
-    )
+    lines = [] if percents else [f"score {because['score']:.3f}, the sum of much for it and against it:"]
     for one in shown:
         if because["kind"] == "words":
             meets = " meets " if width > HALF else " "

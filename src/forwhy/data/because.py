@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 
-QUARREL = 3
-"""Up to so many times the score what speaks for it and against it may add to, and shares still say something."""
-
 
 @dataclass(frozen=True)
 class Share:
@@ -63,8 +60,8 @@ class Because:
 
 
 def tells_in_percent(shares: Sequence[float]) -> bool:
-    """Whether shares of a score are readable: none above all of it, as where the score is the rest of a quarrel."""
-    return max(shares) <= 1 and sum(map(abs, shares)) <= QUARREL
+    """Whether shares of a score are readable: none above all of it, for and against three times it at most."""
+    return max(shares) <= 1 and sum(map(abs, shares)) <= 3
 
 
 def shares_of(

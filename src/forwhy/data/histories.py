@@ -262,10 +262,9 @@ class Catalogue(Shown):
 
     def histories_in(self, pairs: pl.DataFrame) -> Histories:
         """[users] what each took of a table with user_id and item_id, by users and items that are known here."""
-        users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
-        known = np.flatnonzero((users >= 0) & (items >= 0))
-        known = known[np.argsort(users[known], kind="stable")]
-        return Histories(items[known], _offsets(np.bincount(users[known], minlength=len(self.users))))
+        taken = np.stack([self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])], axis=1)
+        taken = taken[(taken >= 0).all(axis=1)]
+        return replace(self, taken=taken[np.argsort(taken[:, 0], kind="stable")]).histories
 
     @cached_property
     def has_history(self) -> dict[str, NDArray[np.bool_]]:

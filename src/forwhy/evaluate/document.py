@@ -79,17 +79,12 @@ def ranked_as(document: Mapping[str, Any]) -> tuple[object, ...]:
 
 def apart(runs: Iterable[Examined]) -> str:
     """Why the lists of these runs cannot be compared, in a sentence; "" where they can."""
-    ranked = [run for run in runs if run.ranking]
-    for part, why in enumerate(
-        ("on different data", "after different histories", "on different held-out items")
-    ):
-        groups: dict[object, list[str]] = {}
-        for run in ranked:
-            groups.setdefault(ranked_as(run.document)[part], []).append(run.name)
-        if len(groups) > 1:
-            named = " and ".join(", ".join(names) for names in groups.values())
-            return f"The lists of {named} cannot be compared: they were measured {why}."
-    return ""
+    ways = {run.name: ranked_as(run.document) for run in runs if run.ranking}
+    why = [said for said, *parts in zip(_APART, *ways.values(), strict=True) if len(set(parts)) > 1]
+    return f"The lists of {', '.join(ways)} cannot be compared: they were measured {why[0]}." if why else ""
+
+
+_APART = ("on different data", "after different histories", "on different held-out items")
 
 
 def evaluation_document(

@@ -49,10 +49,6 @@ class RankingResult:
     dropped: int
     coverage: dict[str, float]
 
-    def by_user(self, ids: Sequence[str | int]) -> tuple[list[str], dict[str, Floats]]:
-        """Users by their external ids, and the metrics of each."""
-        return [str(ids[user]) for user in self.users.tolist()], self.per_user
-
     def mean(self) -> dict[str, float]:
         """Metric -> mean over users."""
         return {metric: float(values.mean()) for metric, values in self.per_user.items()}

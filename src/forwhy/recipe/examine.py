@@ -30,9 +30,8 @@ COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf
 COMPARED_LEARNED = ("bertscore_f", "bartscore_f", "bleurt", "gptscore")
 """Text metrics that are shown and compared where none were asked for; the learned ones where they were measured."""
 COMPARED_RANKING = ("recall@20", "ndcg@20")
-ASKED_ANEW = "ranked as the others are, by training items alone, which are not offered"
-ByUser = tuple[Sequence[str], Mapping[str, NDArray[np.float64]]]
-"""Users, and what a ranking gave each, by metric."""
+Lists = Mapping[str, tuple[Sequence[str], Mapping[str, NDArray[np.float64]]]]
+"""Run -> users, and what their lists gave each, by metric."""
 PERMUTATIONS = 10_000
 REASONS = {
     "no_prediction": "without a prediction",
@@ -175,39 +174,29 @@ def _metrics(request: Request, found: Sequence[Evaluated]) -> tuple[str, ...]:
 # --- comparisons
 
 
-def _lists(found: Sequence[Evaluated], notes: list[str]) -> dict[str, ByUser]:
-    """What lists gave each user, by run, of runs that can be compared by them.
-
-    A run of the next item beside one of another task is ranked anew as that is, and its document then says so.
-    """
+def _lists(found: Sequence[Evaluated], notes: list[str]) -> Lists:
+    """Of runs that can be compared by them; one of the next item is ranked anew beside others, which it then says."""
     ranked = [one for one in found if one.run is not None and one.document.get("ranking")]
     ways = {ranked_as(one.document) for one in ranked}
-    lists: dict[str, ByUser | None] = {}
+    lists: dict[str, Any] = {}
     for one in ranked if len(ranked) > 1 and len({(data, items) for data, _, items in ways}) == 1 else ():
         assert one.run is not None
         (data, task, _), run, dataset = ranked_as(one.document), one.run, one.run.dataset()
-        if len(ways) == 1:
+        if task is None or len(ways) == 1:
             lists[one.name] = run.recipe.user_metrics(run)
-        elif data in (dataset.who_took_what, dataset.fingerprint):  # else it was made anew since
-            if (result := run.recipe.rank_after_training(run)) is None:
-                continue
-            lists[one.name] = result.by_user(dataset.users.values)
-            if task is not None:
-                anew = evaluation_document(
-                    ranking=result, protocol={**one.document["protocol"], "asked": None}
-                )
-                kept = ("ranking", "baselines", "variants", "order", "protocol")
-                one.document |= {part: anew[part] for part in kept}
-                notes.append(f"{one.name}: {ASKED_ANEW}; its own figures: forwhy evaluate {run.path}.")
+        elif data not in (dataset.who_took_what, dataset.fingerprint):
+            continue  # it was made anew since
+        elif result := run.recipe.rank_after_training(run):
+            lists[one.name] = [str(dataset.users.values[user]) for user in result.users], result.per_user
+            anew = evaluation_document(ranking=result, protocol=one.document["protocol"] | {"asked": None})
+            one.document |= {part: it for part, it in anew.items() if it is not None}
+            way = "ranked as the others are, by training items alone, which are not offered"
+            notes.append(f"{one.name}: {way}; its own figures: forwhy evaluate {run.path}.")
     return {name: of_users for name, of_users in lists.items() if of_users is not None}
 
 
 def _compare(
-    found: Sequence[Evaluated],
-    lists: Mapping[str, ByUser],
-    metrics: Sequence[str],
-    seed: int,
-    refusals: list[str],
+    found: Sequence[Evaluated], lists: Lists, metrics: Sequence[str], seed: int, refusals: list[str]
 ) -> list[Comparison]:
     """All comparisons that are possible, corrected together; what is not possible is said in `refusals`."""
     texts = [

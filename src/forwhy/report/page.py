@@ -187,9 +187,8 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 def _ranked(runs: Sequence[Examined]) -> str:
     """What was ranked, and what was left out of it."""
     next_item = {ranked_as(run.document)[1] == "next-item" for run in runs if run.ranking}
-    left_out = "nothing left out" if True in next_item else "training items left out"
-    if len(next_item) > 1:
-        left_out += " (of the next item) or training items left out"
+    left_out = "nothing left out" if next_item == {True} else "training items left out"
+    left_out += " (of the next item nothing)" * (len(next_item) > 1)
     return f"Every item of the catalogue is ranked for each user, {left_out}, ties counted against the run."
 
 

@@ -168,7 +168,7 @@ class System(Options, ABC):
         """Users and what the ranking gave each, by metric; None where nothing was ranked."""
 
     def rank_after_training(self, run: Run) -> RankingResult | None:
-        """Test items by training items alone, which are not offered, as any run can be asked; None: not measured."""
+        """Test items as systems of other tasks rank them: training items alone are known, and not offered; None: no."""
         return None
 
     def budget(self) -> str:

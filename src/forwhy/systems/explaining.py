@@ -148,12 +148,8 @@ class ExplainingSystem(System):
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """Ranked again: the evaluation keeps only means."""
-        found = self.rank_after_training(run)
-        return None if found is None else found.by_user(run.dataset().users.values)
-
-    def rank_after_training(self, run: Run) -> RankingResult | None:
-        """As it is evaluated."""
-        return self._ranked(run.dataset(), self.load_representations(run))
+        users, found = run.dataset().users.values, self._ranked(run.dataset(), self.load_representations(run))
+        return None if found is None else ([str(users[user]) for user in found.users], found.per_user)
 
     def measure(
         self, dataset: Dataset, representations: Representations, explainer: Reads

@@ -102,15 +102,12 @@ class NextItemSystem(System):
         return list(map(str, frame["user_id"])), {column.name: column.to_numpy() for column in metrics}
 
     def rank_after_training(self, run: Run) -> RankingResult | None:
-        """The validation item is unknown then, and an item that is taken again does not count."""
-        if self.evaluation.split != "test":
-            return None
-        dataset = run.dataset()
-        whole = Sequences.from_dataset(dataset, "as-published")
+        """Without validation items, and without test items that are taken again."""
+        whole = Sequences.from_dataset(run.dataset(), "as-published")
         again = whole.train.rows[whole.train.items == whole.test[whole.train.rows]]
         new = np.where(np.isin(np.arange(len(whole.test)), again), -1, whole.test)
         alike = replace(whole, valid=np.full_like(new, -1), test=new)
-        known = Sequences.from_dataset(dataset, self.data.graph).train
+        known = Sequences.from_dataset(run.dataset(), self.data.graph).train
         return self.rank(self.load_recommender(run), known, alike, (SEEN_OUT,))[SEEN_OUT]
 
     def rank(
