@@ -271,6 +271,11 @@ def test_nobody_left_out_is_nobody_to_rank(tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "run").evaluation()["ranking"] is None
     assert load_recipe(path).user_metrics(RunFolder(tmp_path / "run")) is None
     run(load_recipe(path, [*changes, "evaluation.split=valid"]), tmp_path / "run")
+    whole = data.tables["interactions"].with_columns(split=pl.lit("train"))
+    (tmp_path / "live").mkdir()
+    path = written(tmp_path / "live", TINY, make_dataset("live", {"interactions": whole}, duplicates="keep"))
+    run(load_recipe(path, changes), tmp_path / "live" / "run")
+    assert told("recommend", tmp_path / "live" / "run", "--history", "i00", "-k", 2)["items"]
 
 
 @pytest.mark.parametrize("items", [1, 3])

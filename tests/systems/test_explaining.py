@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import polars as pl
 import pytest
 
-from forwhy.data.dataset import Dataset, Pairs
+import forwhy
+from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.explain.evidence import Evidence, Explanation, StatementEvidence
+from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.systems import explaining
 from forwhy.text.encoder import HashEncoder
 
@@ -36,3 +41,21 @@ def test_evidence_stands_beside_its_text_and_is_judged(tiny_town: Dataset, shows
     assert document["supported"] == (1.0 if shows else None)
     if shows:
         assert document["controls"]["dealt"]["supported"] < 1
+
+
+@pytest.mark.parametrize("system", ["beat", "because"])
+def test_a_data_set_that_holds_nothing_out_is_learned_to_the_end_and_not_measured(
+    system: str, tiny_recipe: Path, tiny_town: Dataset, tmp_path: Path
+) -> None:
+    """As `--split none` imports it for live use."""
+    tables = {
+        name: frame.with_columns(split=pl.lit("train")) if "split" in frame.columns else frame
+        for name, frame in tiny_town.tables.items()
+    }
+    make_dataset("live", tables, duplicates="keep").save(tmp_path / "live")
+    run(load_recipe(tiny_recipe, [f"data.path={tmp_path / 'live'}", f"system={system}"]), tmp_path / "run")
+    document = RunFolder(tmp_path / "run").evaluation()
+    assert (document["ranking"], document["text"]) == (None, None)
+    opened = forwhy.open(tmp_path / "run")
+    user = opened.recommender.served()[0]
+    assert opened.recommend(user, k=2, explain=True)["explanation"].str.len_chars().min() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ from forwhy.options import checked
 if TYPE_CHECKING:
     from forwhy.bridge.backbone import Backbone
     from forwhy.bridge.reader import PairReader
+
+log = logging.getLogger(__name__)
 
 KnownT = TypeVar("KnownT", bound=Representations)
 RowT = TypeVar("RowT")
@@ -147,6 +150,11 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         """At most `wanted` supported pairs of a split, drawn by the seed, in their order; 0 = all."""
         pairs = dataset.pairs(split)
         pairs = pairs.select(np.flatnonzero(self.supported(pairs)))
+        if split == "valid" and not len(pairs):
+            log.warning(
+                "data set '%s' has no validation explanations; training ones choose the state", dataset.name
+            )
+            return self._usable(dataset, "train", wanted)
         if not len(pairs):
             raise UserError(
                 f"data set '{dataset.name}': no usable explanations in split '{split}'; add some or re-split"
