@@ -93,6 +93,15 @@ def test_the_catalogue_says_what_they_have_in_common() -> None:
     )
 
 
+def test_what_others_wrote_is_not_what_the_catalogue_says() -> None:
+    dataset = shop({"categories": ["crockery", "crockery", "crockery", "cookware", "garden", "tools"]})
+    reviews = pl.DataFrame([("ben", "pot", "cookware")], ["user_id", "item_id", "text"], orient="row")
+    told = make_dataset("shop", {**dataset.tables, "reviews": reviews})
+    assert neighbours(told).explain(("dan", "pan")).text.startswith(
+        "The catalogue says “cookware” of it. You took"
+    )
+
+
 def test_likes_meet_what_is_said_and_dislikes_are_never_praised() -> None:
     intents = [
         ("user", "dan", "like", "Enjoys sturdy enamel"),

@@ -276,11 +276,15 @@ class _Told:
     def _shared(self, seen: list[int]) -> _Shared | None:
         """What the catalogue or others say of the item and of most of what the user took; rare things count more."""
         some = {
-            one: {said.text.casefold() for said in self.facts.of(self.user, one).item}
+            one: {(said.source, said.text.casefold()) for said in self.facts.of(self.user, one).item}
             for one in seen[-_READ:]
         }
         found = [
-            _Shared(said, [one for one, texts in some.items() if said.text.casefold() in texts], len(some))
+            _Shared(
+                said,
+                [one for one, told in some.items() if (said.source, said.text.casefold()) in told],
+                len(some),
+            )
             for said in self.facts.of(self.user, self.item).item
             if said.source in ("item", "phrase")
         ]
