@@ -28,7 +28,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Remarks for the tests, and for readers of the plain files, are not shown."""
-    return re.sub(r"<!-- (not run: [^>]+|numbers differ) -->\n|, on a page that `make docs` makes", "", markdown)
+    return re.sub(
+        r"<!-- (not run: [^>]+|numbers differ) -->\n|, on a page that `make docs` makes", "", markdown
+    )
 
 
 # --- options

@@ -97,8 +97,10 @@ def test_what_others_wrote_is_not_what_the_catalogue_says() -> None:
     dataset = shop({"categories": ["crockery", "crockery", "crockery", "cookware", "garden", "tools"]})
     reviews = pl.DataFrame([("ben", "pot", "cookware")], ["user_id", "item_id", "text"], orient="row")
     told = make_dataset("shop", {**dataset.tables, "reviews": reviews})
-    assert neighbours(told).explain(("dan", "pan")).text.startswith(
-        "The catalogue says “cookware” of it. You took"
+    assert (
+        neighbours(told)
+        .explain(("dan", "pan"))
+        .text.startswith("The catalogue says “cookware” of it. You took")
     )
 
 
