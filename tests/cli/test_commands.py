@@ -50,7 +50,6 @@ def test_tables_for_readers_are_plain_text(
             "system 'item-knn' has no recommender to fit; use `forwhy run recipes/popularity.toml "
             "--set system=item-knn --set data.path='my data' --out x`",
         ),
-        (["fit", "recommender", "beat", "d", "--out", "x"], "use `forwhy fit explainer beat d --out x` or `"),
         (["evaluate", "nowhere"], "nowhere: not a run folder"),
         (["data", "show", "nowhere"], "nowhere: no such folder"),
         (["data", "import", "xrec", "nowhere", "--out", "x"], "nowhere"),

@@ -72,15 +72,12 @@ def _tell_lost(place: Path, dataset: Dataset) -> None:
         source = read_signed(place, MARKER, "a data set", FORMAT, "forwhy data import")["source"]
     except UserError:
         return
-    mined: dict[tuple[str, str], int] = {}
-    for about, entry in source.get("mined", {}).items():
-        made = about.partition(" ")[0], entry["model"]
-        mined[made] = mined.get(made, 0) + entry["mined"]
-    for (kind, model), count in mined.items():
-        if kind not in dataset.tables:
-            how = "--extractive" if model == "extractive" else f"--llm {shlex.quote(model)}"
-            said = "%s: %s mined %s go with the old rows; mine them again (kept answers are used): forwhy mine %s %s %s"
-            log.warning(said, place, f"{count:,}", kind, kind, shlex.quote(str(place)), how)
+    mined = {about.partition(" ")[0]: entry["model"] for about, entry in source.get("mined", {}).items()}
+    for kind in sorted(mined.keys() - dataset.tables.keys()):
+        how = "--extractive" if mined[kind] == "extractive" else f"--llm {shlex.quote(mined[kind])}"
+        again = f"forwhy mine {kind} {shlex.quote(str(place))} {how}"
+        said = "%s: the mined %s go with the old rows; mine them again (kept answers are used): %s"
+        log.warning(said, place, kind, again)
 
 
 def folder_of(command: str, target: Path | None, out: Path | None) -> Path:

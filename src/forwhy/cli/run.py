@@ -25,18 +25,10 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.errors import UserError
 from forwhy.opened import OpenRun
-from forwhy.recipe import suggest
+from forwhy.recipe import schema, suggest
 from forwhy.recipe.runner import RunFolder, StageReport, run_grid
 from forwhy.recipe.runner import run as run_stages
-from forwhy.recipe.schema import (
-    Grid,
-    default_recipe,
-    load_grid,
-    load_recipe,
-    make_recipe,
-    packaged_recipe,
-    recipe_file,
-)
+from forwhy.recipe.schema import Grid, default_recipe, load_grid, load_recipe, make_recipe, packaged_recipe
 from forwhy.systems import System, names
 from forwhy.training.tracking import TRACKERS, Tracked
 
@@ -95,8 +87,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a run, or a table of runs, up to date: unchanged stages are skipped, a killed run goes on."""
-    recipe = recipe_file(recipe)
-    grid = load_grid(recipe, overrides or ())
+    grid = load_grid(recipe := schema.recipe_file(recipe), overrides or ())
     if grid is not None:
         with Tracked(track):
             _run_grid(grid, out, until, as_json)
@@ -177,11 +168,9 @@ def _fitted(recipe: System, until: str | None, out: Path) -> str:
     stage, learned = until or recipe.plan()[0].name, [step.name for step in recipe.plan()[:-1]]
     if stage in learned:
         return stage
-    system, data, run = recipe.system, shlex.quote(str(recipe.data.path)), shlex.quote(str(out))
-    fits = [f"forwhy fit {it} {system} {data}" for it in ("explainer", "recommender") if it in learned]
-    whole = f"forwhy run recipes/popularity.toml --set system={system} --set data.path={data}"
-    commands = "` or `".join(f"{command} --out {run}" for command in (*fits, whole))
-    raise UserError(f"fit: system '{system}' has no {stage} to fit; use `{commands}`")
+    run = f"--set data.path={shlex.quote(recipe.data.path)} --out {shlex.quote(str(out))}"
+    whole = f"forwhy run recipes/popularity.toml --set system={recipe.system} {run}"
+    raise UserError(f"fit: system '{recipe.system}' has no {stage} to fit; use `{whole}`")
 
 
 for name, last, about in (

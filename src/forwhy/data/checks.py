@@ -178,9 +178,8 @@ def _with_numbers(table: RawTable, column: Column) -> RawTable:
         table = table.with_column(table.frame[name].fill_nan(None), name)  # pandas' empty value
     values = table.frame[name]
     if name == "timestamp":
-        form = table.days
-        if values.dtype == pl.String:
-            form = date_format(values, table.place(0, name), form)
+        text = values.dtype == pl.String
+        form = date_format(values, table.place(0, name), table.days) if text else table.days
         found, what = seconds(values, form), "a time like the first ones"
     else:
         found, what = numbers(values), "a number"

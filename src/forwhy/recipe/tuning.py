@@ -111,8 +111,7 @@ def tune(
     """
     for module in ("optuna", "matplotlib", "jinja2"):
         need(module, "tune")
-    recipe = recipe_file(recipe)
-    base = load_recipe(recipe, overrides)
+    base = load_recipe(recipe := recipe_file(recipe), overrides)
     chosen = Space.read(base.system, space)
     chosen = chosen.model_copy(update={"stage": base.plan(chosen.stage)[-1].name})
     for key, values in chosen.tries.items():
