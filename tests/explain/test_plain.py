@@ -260,3 +260,56 @@ def test_something_new_is_told_by_its_text() -> None:
     found = told.explain(user="ann", item_text="Copper Kettle\nwhistles a tune, polished copper").text
     assert "The catalogue says “" in found
     assert "Nobody has taken it yet" in found
+
+
+def rated(ratings: dict[tuple[str, str], float], reviews: Sequence[tuple[str, str, str, float]] = ()) -> Dataset:
+    """The shop with stars: 5 but for those given here; reviews have stars of their own."""
+    tables = shop().tables
+    rows = tables["interactions"]
+    stars = [ratings.get((user, item), 5.0) for user, item in rows.select("user_id", "item_id").iter_rows()]
+    found = {**tables, "interactions": rows.with_columns(rating=pl.Series(stars, dtype=pl.Float64))}
+    if reviews:
+        columns = ["user_id", "item_id", "text", "rating"]
+        found["reviews"] = pl.DataFrame(list(reviews), columns, orient="row")
+    return make_dataset("shop", found)
+
+
+def test_what_somebody_rated_low_is_no_reason() -> None:
+    dataset = rated({("ann", "pan"): 1.0, ("ben", "saw"): 1.0})
+    found = neighbours(dataset).explain(("ann", "cup"))
+    assert found.text == "You took pot, and 2 of the 3 others who did also took this."
+    assert found.because is not None
+    assert "pan" not in [share.item_id for share in found.because.items]
+    assert "pan" in [share.item_id for share in found.because.shares]  # which are exact all the same
+    assert "pan" in neighbours(rated({})).explain(("ann", "cup")).text
+
+
+@pytest.mark.parametrize(
+    ("text", "stars", "told"),
+    [
+        ("The glaze is smooth.", 5.0, True),
+        ("The glaze is smooth.", 1.0, False),
+        ("The glaze arrived damaged.", 5.0, False),
+        ("Kam beschädigt an.", 5.0, False),
+        ("The lid is missing screws.", 5.0, False),
+    ],
+)
+def test_complaints_and_low_stars_are_no_praise(text: str, stars: float, told: bool) -> None:
+    others = [("cleo", "pan", "It shines.", 5.0), ("dan", "pot", "It rusts.", 1.0)]
+    dataset = rated({}, [("ben", "cup", text, stars), *others])
+    assert ("Somebody wrote" in neighbours(dataset).explain(("ann", "cup")).text) is told
+
+
+def test_what_is_counted_was_said_in_the_same_place() -> None:
+    """What somebody wrote of a thing is nothing that the catalogue says of it."""
+    kinds = ["smooth glaze", "", "", "cookware", "", "tools"]
+    dataset = shop({"categories": kinds})
+    reviews = pl.DataFrame(
+        [("ben", "pot", "smooth glaze"), ("cleo", "pan", "smooth glaze")],
+        ["user_id", "item_id", "text"],
+        orient="row",
+    )
+    dataset = make_dataset("shop", {**dataset.tables, "reviews": reviews})
+    assert neighbours(dataset).explain(("ann", "cup")).text.startswith(
+        "The catalogue says “smooth glaze” of it. You took"
+    )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwhy.evaluate.overlap import words
-from forwhy.text.statements import claims
+from forwhy.text.statements import claims, likes_and_dislikes
 
 SENTENCES = {
     "You would enjoy Lola because of its friendly service, tasty tacos and a cozy patio.":
@@ -101,3 +101,20 @@ def test_long_text_takes_linear_time(piece: str) -> None:
     start = time.perf_counter()
     claims(text)
     assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("about", "likes", "dislikes"),
+    [
+        ("likes slow novels, dislikes gore", ["likes slow novels"], ["gore"]),
+        ("I do not like garden furniture. I like seeds.", ["seeds"], ["garden furniture"]),
+        ("I can't stand loud bars but I love jazz", ["jazz"], ["loud bars"]),
+        ("Loves jazz. She doesn't eat meat.", ["jazz"], ["meat"]),
+        ("I'm not a big fan of horror, however I enjoy thrillers", ["thrillers"], ["horror"]),
+        ("Ich mag keine Gartenmöbel, aber ich mag Saatgut", ["likes Saatgut"], ["Gartenmöbel"]),
+        ("quiet cafés and live jazz", ["quiet cafés", "live jazz"], []),
+        ("hates crowds", [], ["crowds"]),
+    ],
+)
+def test_what_is_denied_is_disliked(about: str, likes: list[str], dislikes: list[str]) -> None:
+    assert likes_and_dislikes(about) == (likes, dislikes)

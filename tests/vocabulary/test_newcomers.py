@@ -11,7 +11,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.texts import entity_texts
 from forwhy.errors import UserError
 from forwhy.text.encoder import text_encoder
-from forwhy.vocabulary.newcomers import Newcomer, assemble
+from forwhy.vocabulary.newcomers import Newcomer, assemble, somebody
 from forwhy.vocabulary.texts import text_vectors
 from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -125,3 +125,16 @@ def test_what_cannot_be_answered_is_refused(textual: Vocabulary, vocabulary: Voc
         assemble(textual, "item", history=[1], text=text)
     with pytest.raises(UserError, match="text_first"):
         assemble(vocabulary, "user", text=text)
+
+
+def test_a_dislike_moves_the_words_away(textual: Vocabulary) -> None:
+    """What is disliked is less like the person than it would be unsaid."""
+    encoder = text_encoder("hash")
+    about = "live music and fresh oysters"
+    (disliked_V,) = encoder.encode(["live music"])
+
+    def nearness(text: str) -> float:
+        codes = somebody(textual, encoder, text).codes
+        return float(sum(textual._in_text("user", codes[None])[:LEVELS])[0] @ disliked_V)
+
+    assert nearness(f"likes {about}, dislikes live music") < nearness(about)

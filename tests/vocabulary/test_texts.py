@@ -140,3 +140,9 @@ def test_few_texts_are_enough(learn: Learn, town: Dataset, tmp_path: Path) -> No
     found = learn(tmp_path, dataset=few, epochs=1, **TEXT_FIRST)
     assert len(np.unique(found.codes["item"][: len(titles), 0])) == len(titles)
     assert all(np.isfinite(book).all() for book in found.codebooks.values())
+
+
+def test_few_interactions_get_few_coordinates() -> None:
+    wide = TokenizerConfig(text_first=3, micro_slots=7)
+    assert [wide.fitting(count).slot_dim for count in (0, 4_500, 9_400, 40_000, 10**7)] == [2, 2, 3, 16, 16]
+    assert wide.model_copy(update={"slot_dim": 1}).fitting(4_500).slot_dim == 1

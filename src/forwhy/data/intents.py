@@ -76,13 +76,16 @@ WORD = re.compile(
 COMPLAINT = re.compile(
     r"(?i)\b(?:not|never|however|unfortunately|lack(?:s|ed|ing)?|inconsisten\w*|disappoint\w*|frustrat\w*|complain\w*"
     r"|rude|dirty|filthy|awful|horribl[ey]|terribl[ey]|poor(?:ly)?|worse|worst|broken?|refund\w*|overpriced|mediocre"
-    r"|bland|stale|wast(?:e|ed|ing)|overrated|avoid(?:ed|ing)?)\b|n['’]t\b"
+    r"|bland|stale|wast(?:e|ed|ing)|overrated|avoid(?:ed|ing)?|damaged|defective|cracked|flimsy|regret\w*"
+    r"|(?:parts?|pieces?|screws?|pages?) (?:\w+ )?missing|missing (?:parts?|pieces?|screws?|pages?)|fell apart"
+    r"|kaputt|defekt\w*|beschädig\w*|enttäusch\w*|leider|schlecht\w*|mangelhaft|fehlt\w*|nie wieder|nicht|keine?[mnrs]?"
+    r"|déçu\w*|cassée?s?|abîmée?s?|mauvaise?s?|roto|rota|malo|mala|decepcion\w*)\b|n['’]t\b"
 )
-"""What a text regrets is no reason to take the thing."""
+"""What a text regrets is no reason to take the thing. English, with the commonest words of a few other languages."""
 AVERSE = re.compile(
     r"(?i)^(?:strong(?:ly)? )?(?:dislik\w*|hat(?:es?|red|ing)|avoid(?:s|ing|ance)?|aversion|disappoint\w*|frustrat\w*"
     r"|critici[sz]\w*|critical|disapprov\w*|displeas\w*|(?:dis|un)comfort\w*|disgust\w*|irritat\w*|annoy\w*"
-    r"|complaints?|not (?:a fan|fond|interested)|do(?:es)?(?: not|n['’]t) (?:like|enjoy|appreciate|care))"
+    r"|complaints?|not (?:a (?:big )?fan|fond|interested)|do(?:es)?(?: not|n['’]t) (?:like|enjoy|appreciate|care))"
     r"(?: (?:of|for|with|about|at|in|by|towards?|to))?\s+(?=\w)"
 )
 FOND = re.compile(

@@ -39,14 +39,19 @@ def unreadable_pairs(tables: Tables) -> pl.DataFrame:
 
 
 def disliked_pairs(tables: Tables) -> pl.DataFrame:
-    """Distinct pairs rated low: below halfway between the user's own mean and the middle of the scale. O(rows)."""
-    rated, rating = tables["interactions"], pl.col("rating").cast(pl.Float64)
-    if "rating" not in rated.columns:
-        return rated.select(PAIR).clear()
-    given = rated.filter(rating.is_finite())
+    """Distinct pairs that were rated low, as an interaction or in a review.
+
+    Low: below halfway between the user's own mean and the middle of the scale. Pairs without a rating are none of them.
+    O(interactions).
+    """
+    rating, lows = pl.col("rating").cast(pl.Float64), [tables["interactions"].select(PAIR).clear()]
     middle = (rating.min() + rating.max()) / 2
-    low = given.filter(rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2)
-    return low.select(PAIR).unique(maintain_order=True)
+    for table in (tables[name] for name in ("interactions", "reviews") if name in tables):
+        if "rating" in table.columns:
+            given = table.filter(rating.is_finite())
+            low = given.filter(rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2)
+            lows.append(low.select(PAIR))
+    return pl.concat(lows).unique(maintain_order=True)
 
 
 def known_entities(tables: Tables, side: Side) -> pl.Series:

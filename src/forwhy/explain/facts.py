@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -24,9 +24,11 @@ _MARKS = str.maketrans({"“": "'", "”": "'", '"': "'"})
 class Facts:
     """Facts by internal numbers of users and items; a user of None is a newcomer."""
 
-    def __init__(self, catalogue: Catalogue, known: KnownStatements) -> None:
-        """Who took what stands in the catalogue; `known` is what is said."""
-        self.catalogue, self.known = catalogue, known
+    def __init__(
+        self, catalogue: Catalogue, known: KnownStatements, disliked: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        """Who took what stands in the catalogue; `known` is what is said, `disliked`: pairs that were rated low."""
+        self.catalogue, self.known, self.disliked = catalogue, known, frozenset(disliked)
 
     @cached_property
     def takers(self) -> list[NDArray[np.int64]]:

@@ -7,7 +7,7 @@ what the person took; what they like and what is said of it, from phrases and re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -120,7 +120,7 @@ class PlainExplainer(Shown, Explains):
 
     def _with(self, newcomer: Newcomer, scores: Scores, told: KnownStatements) -> Self:
         found = type(self)(scores, self._dataset)
-        found.newcomers, found._facts = (*self.newcomers, newcomer), Facts(scores.catalogue, told)
+        found.newcomers, found._facts = (*self.newcomers, newcomer), Facts(scores.catalogue, told, self._facts.disliked)
         return found
 
     def stream(self, pair: ExternalPair | None = None, **how: Any) -> Iterator[str]:  # noqa: ANN401 - as `explain`
@@ -131,7 +131,8 @@ class PlainExplainer(Shown, Explains):
     def _facts(self) -> Facts:
         nothing = KnownStatements(pl.DataFrame(schema=STATEMENTS))
         told = nothing if self._dataset is None else KnownStatements.read(self._dataset)
-        return Facts(self.known.catalogue, told)
+        disliked = () if self._dataset is None else self._dataset.disliked()
+        return Facts(self.known.catalogue, told, disliked)
 
     def _explained(self, scores: Scores, user: int | None, item: int, history: list[int]) -> Explanation:
         ids, known = scores.catalogue, getattr(scores, "behaviour", None)
@@ -141,7 +142,11 @@ class PlainExplainer(Shown, Explains):
         else:
             because = scores.because(ids.users.values[user], ids.items.values[item])
             history = ids.histories[user].tolist()
-        seen = [one for one in dict.fromkeys(history) if one != item]
+        low = self._facts.disliked
+        seen = [one for one in dict.fromkeys(history) if one != item and (user, one) not in low]
+        index = ids.items.index
+        behind = [share for share in because.items if (user, index(share.item_id)) not in low]
+        because = replace(because, items=behind)
         tokens = traced(tokens_of(because, known), self.newcomers)
         told = _Told(self._facts, user, item)
         glosses = {gloss.casefold() for token in tokens if token.side == "item" for gloss in token.gloss}

@@ -21,7 +21,7 @@ import polars as pl
 
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.data.intents import AVERSE, FOND, IntentsConfig, disliked_thing, entity_phrases
+from forwhy.data.intents import AVERSE, COMPLAINT, FOND, IntentsConfig, disliked_thing, entity_phrases
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 ABBREVIATION = re.compile(
@@ -233,21 +233,38 @@ STATEMENTS = {
 """Columns of `KnownStatements.table`."""
 
 
+_NEGATED = re.compile(
+    r"\b(?:(?:i|you|he|she|we|they|user|customer|reader)(?:['’]m| am| is| are)? )?(?:"
+    r"(?:(?:do|does|did|would|will|can|could)(?: not|n['’]t)|cannot|can['’]t|never) (?:\w+ly |much )?"
+    r"(?:like|love|enjoy|want|need|care for|stand|bear|appreciate|eat|drink|read|watch|buy|likes|loves|enjoys|wants)"
+    r"|not (?:really )?(?:a (?:big )?fan of|fond of|interested in|keen on|into)|no fan of|hates?|(?:ich )?hasse"
+    r"|(?:ich )?mag (?:gar )?(?:kein(?:e[mnrs]?)?|nicht(?: gern)?)|je n['’]aime pas|no me gustan?) ",
+    re.IGNORECASE,
+)
+_TURN = re.compile(r"[.;!?\n]+\s*|,? (?:but|however|aber|sondern|mais|pero),? ", re.IGNORECASE)
+_OWN = re.compile(r"\b(?:ich (?:mag|liebe)(?: gern)?|j['’]aime|me gustan?) ", re.IGNORECASE)
+
+
 def likes_and_dislikes(about: str) -> tuple[list[str], list[str]]:
     """What a text about somebody says that they like, and the things that they dislike.
 
-    Where a list goes on after a dislike it is not clear which it is, so it is neither.
+    Where a list goes on after a dislike it is not clear which it is, so it is neither; a new sentence, or "but", begins
+    anew. English, with the plainest words of German, French and Spanish.
 
     >>> likes_and_dislikes("likes slow novels, dislikes gore")
     (['likes slow novels'], ['gore'])
+    >>> likes_and_dislikes("I don't like garden furniture. I like seeds.")
+    (['seeds'], ['garden furniture'])
     """
-    likes, dislikes, averse = list[str](), list[str](), False
-    for claim in claims(about[:MOST_SAID]):
-        averse = not FOND.match(claim) and (averse or bool(AVERSE.match(claim)))
-        if AVERSE.match(claim):
-            dislikes.append(disliked_thing(claim))
-        elif not averse:
-            likes.append(claim)
+    likes, dislikes = list[str](), list[str]()
+    for part in _TURN.split(about[:MOST_SAID]):
+        averse = False
+        for claim in claims(_OWN.sub("likes ", _NEGATED.sub(", dislikes ", part))):
+            averse = not FOND.match(claim) and (averse or bool(AVERSE.match(claim)))
+            if AVERSE.match(claim):
+                dislikes.append(disliked_thing(claim))
+            elif not averse:
+                likes.append(claim)
     return likes, dislikes
 
 
@@ -334,7 +351,12 @@ class KnownStatements:
         own = self._of.get((side, entity), [])
         facts = (statement for statement in own if statement.pair is None and statement.source != "dislike")
         others = [text for text in own if text.pair not in (None, pair)][:MOST_TEXTS]
-        said = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
+        said = (
+            text._replace(text=claim)
+            for text in others
+            for claim in self._claims(text.text)
+            if text.source != "review" or not COMPLAINT.search(claim)
+        )
         found: dict[str, Statement] = {}
         for statement in chain(facts, said):
             found.setdefault(statement.text.casefold(), statement)

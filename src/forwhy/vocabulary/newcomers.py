@@ -64,6 +64,10 @@ class Newcomer:
     """Of an item: the first line of its text."""
 
 
+_AWAY = 0.5
+"""How far a person's text is moved away from what they dislike."""
+
+
 class _Voices(NamedTuple):
     """What some neighbours add to what the slots should hold."""
 
@@ -87,7 +91,8 @@ def somebody(
     likes, dislikes = likes_and_dislikes(about)
     if dislikes and not likes:
         raise UserError("the text about the person only says what they dislike: say what they like, too")
-    (text_V,) = encoder.encode([", ".join(likes) if dislikes else about])
+    text_V, *away = encoder.encode([", ".join(likes) if dislikes else about, *dislikes])
+    text_V = text_V - _AWAY * np.sum(away, axis=0) / max(1, len(away))
     return replace(assemble(vocabulary, "user", history=history, text=text_V), text=about)
 
 

@@ -1,6 +1,6 @@
 """Options of how behaviour becomes words, with the presets. No torch."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -22,6 +22,9 @@ _PRESETS: Presets = {
     },
 }  # fmt: skip
 """What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
+
+_OF_A_COORDINATE = 500
+"""Interactions that a graph coordinate beside text-first words stands on."""
 
 
 class TokenizerConfig(TrainingOptions):
@@ -46,7 +49,8 @@ class TokenizerConfig(TrainingOptions):
     start: Literal["spectral", "xavier"] = "spectral"
     """Entity tables start from spectral (and text) coordinates, or from noise."""
     slot_dim: PositiveInt = 16
-    """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed."""
+    """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed. Beside
+    text-first words fewer where interactions are few, see `fitting`."""
     text_dims: NonNegativeInt = 48
     """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
     start only."""
@@ -147,6 +151,13 @@ class TokenizerConfig(TrainingOptions):
         kinds = ["macro"] * (self.macro and not self.text_first) + ["micro"] * self.micro
         of = {side: (*self.text_books(side), *(f"{side}_{kind}" for kind in kinds)) for side in SIDES}
         return of["user"] + of["item"]
+
+    def fitting(self, interactions: int) -> Self:
+        """For so many interactions: of text-first words no more graph coordinates than one for every 500, as further
+        ones hold chance (docs/log.md), but two a slot.
+        """
+        most = max(2, interactions // (_OF_A_COORDINATE * max(1, self.slots - self.text_first)))
+        return self.model_copy(update={"slot_dim": min(self.slot_dim, most)})
 
     def text_books(self, side: Side) -> tuple[str, ...]:
         """The codebooks of the text-first slots, one per level: `item_macro`, `item_text2`, `item_text3` and so on."""

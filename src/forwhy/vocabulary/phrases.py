@@ -162,7 +162,7 @@ _GLOSS, _KEYWORDS, _NEAREST, _CANDIDATES = 5, 8, 3, 40
 _ALIKE = 0.85
 """Cosine from which on two phrases say the same."""
 _KNOWN = 3
-"""Phrases that must hold a capitalised word before it is more than somebody's name."""
+"""Phrases that must hold a capitalised word, or items that a phrase is said of, before it is more than a name."""
 _OF_A_PLACE = re.compile(r"(?:an|ese|ish|ern|ic)s?$")
 """Ends of words that are written large and are nobody's name: Italian, Chinese, Spanish, Southern, Nordic."""
 _CLAUSE = re.compile(
@@ -179,7 +179,9 @@ def describe_words(
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
     counts = Counter(word for phrase in book.phrases for word in _telling(phrase))
     rarity = {word: float(np.log(1 + len(book.phrases) / count)) for word, count in counts.items()}
-    frames, fit_P = [], _fit_to_read(book.phrases)
+    owned = book.rows["item"]
+    spread_P = np.bincount(owned[owned >= 0], minlength=len(book.phrases))
+    frames, fit_P = [], _fit_to_read(book.phrases, spread_P)
     for name, own_NS in by_book(codes, codebooks).items():
         words_KM, side = codebooks[name], cast("Side", name.split("_")[0])
         cosines = unit(words_KM) @ unit(words_KM).T
@@ -200,11 +202,12 @@ def describe_words(
     return pl.concat(frames)
 
 
-def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
+def _fit_to_read(phrases: Sequence[str], spread_P: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[P] which phrases can be read aloud: not too long, telling something, without a name of one person or thing.
 
     A word is a name if it is written large inside phrases more often than small, and then stands in few phrases or
-    beside another name; or if it has an 's and is never written small. All are fit where none is. O(characters).
+    beside another name; or if it has an 's and is never written small. What is said of several items (`spread_P`) names
+    none of them, as a category in title case or German nouns. All are fit where none is. O(characters).
     """
     found = (re.findall(r"[^\W\d_]+(?:['’]s\b)?", phrase) for phrase in phrases)
     split = [[re.sub(r"['’]s$", "", word) for word in words] for words in found]
@@ -216,16 +219,16 @@ def _fit_to_read(phrases: Sequence[str]) -> NDArray[np.bool_]:
         often = large[word.lower()] > small[word.lower()]
         return word.istitle() and often and not _OF_A_PLACE.search(word)
 
-    def fit(phrase: str, words: list[str]) -> bool:
+    def fit(phrase: str, words: list[str], shared: np.bool_) -> bool:
         names = list(map(name, words))
         rare = any(named and held[word.lower()] < _KNOWN for named, word in zip(names, words, strict=True))
         couple = any(one and other for one, other in pairwise(names))
         owner = any(not small[word.lower()] for word in re.findall(r"\b([A-Z]\w+)['’]s\b", phrase))
         short = len(phrase.split()) <= LONGEST_PHRASE
         names_a_thing = telling_words(phrase) and not _CLAUSE.search(phrase)
-        return bool(short and names_a_thing and not (rare or couple or owner))
+        return bool(short and names_a_thing and (shared or not (rare or couple or owner)))
 
-    fit_P = np.array([*map(fit, phrases, split)], bool)
+    fit_P = np.array([*map(fit, phrases, split, spread_P >= _KNOWN)], bool)
     return fit_P if fit_P.any() else ~fit_P
 
 

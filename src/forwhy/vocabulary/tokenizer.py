@@ -81,12 +81,13 @@ class BehaviourTokenizer:
         book = read_phrases(phrases, counts, encoder, config.max_phrases)
         text = None
         if config.text_first:
+            config = config.fitting(len(edges))
             read = texts or {side: entity_texts(dataset, side) for side in SIDES}
             of_texts = {side: text_vectors(read[side], counts[side], encoder) for side in SIDES}
             text = text_words(of_texts, bipartite, config)
         if config.text_first and text is None:
             log.warning("vocabulary: fewer than two users or items have a text, so no word is made from text")
-            config = config.model_copy(update={"text_first": 0})
+            config = self.config.model_copy(update={"text_first": 0})
         # Texts of held-out interactions would show the words which items a user will take.
         pairs = dataset.pairs("train", clear_of_interactions=True)
         with torch.random.fork_rng(devices=[]):  # the caller's generators are left alone

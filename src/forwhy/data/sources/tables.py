@@ -239,7 +239,6 @@ def _rate(frames: dict[str, pl.DataFrame]) -> None:
     """Gives interactions without ratings those that stand in the reviews."""
     said, edges = frames.get("reviews", pl.DataFrame()), frames["interactions"]
     if "rating" in said.columns:
-        frames["reviews"] = said.drop("rating")
         ratings = said.drop_nulls("rating").unique(PAIR, keep="last").select(*PAIR, "rating")
         if "rating" not in edges.columns:
             frames["interactions"] = edges.join(ratings, on=PAIR, how="left", maintain_order="left")

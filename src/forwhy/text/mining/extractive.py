@@ -175,8 +175,11 @@ def _profile(entity: Entity, phrases: Values, words: int) -> Values:
 
 
 def _central(text: str, weight: Weight, words: int) -> Values:
-    """The sentence nearest (cosine) to all of them, and further ones while there is room, in the text's order."""
-    sentences = [part.strip() for part in SENTENCE.split(text) if part.strip()]
+    """The sentence nearest (cosine) to all of them, and further ones while there is room, in the text's order.
+
+    Complaints are left out: they are no reason.
+    """
+    sentences = [part.strip() for part in SENTENCE.split(text) if part.strip() and not COMPLAINT.search(part)]
     words_of = [Counter(tokens).items() for tokens in _tokens(sentences, lower=True)]
     vectors = [{word: n * weight(word) for word, n in counts if weight(word)} for counts in words_of]
     total: dict[str, float] = defaultdict(float)
