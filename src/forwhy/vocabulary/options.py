@@ -153,8 +153,9 @@ class TokenizerConfig(TrainingOptions):
         return of["user"] + of["item"]
 
     def fitting(self, interactions: int) -> Self:
-        """For so many interactions: of text-first words no more graph coordinates than one for every 500, as further
-        ones hold chance (docs/log.md), but two a slot.
+        """For so many interactions: beside text-first words one graph coordinate for every 500, and two a slot at least.
+
+        More hold chance (docs/log.md).
         """
         most = max(2, interactions // (_OF_A_COORDINATE * max(1, self.slots - self.text_first)))
         return self.model_copy(update={"slot_dim": min(self.slot_dim, most)})
