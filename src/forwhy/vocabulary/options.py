@@ -153,7 +153,7 @@ class TokenizerConfig(TrainingOptions):
         return of["user"] + of["item"]
 
     def fitting(self, interactions: int) -> Self:
-        """For so many interactions: beside text-first words one graph coordinate for every 500, and two a slot at least.
+        """For so many interactions: beside text-first words a graph coordinate for every 500, two a slot at least.
 
         More hold chance (docs/log.md).
         """
