@@ -262,7 +262,9 @@ def test_something_new_is_told_by_its_text() -> None:
     assert "Nobody has taken it yet" in found
 
 
-def rated(ratings: dict[tuple[str, str], float], reviews: Sequence[tuple[str, str, str, float]] = ()) -> Dataset:
+def rated(
+    ratings: dict[tuple[str, str], float], reviews: Sequence[tuple[str, str, str, float]] = ()
+) -> Dataset:
     """The shop with stars: 5 but for those given here; reviews have stars of their own."""
     tables = shop().tables
     rows = tables["interactions"]
@@ -310,6 +312,8 @@ def test_what_is_counted_was_said_in_the_same_place() -> None:
         orient="row",
     )
     dataset = make_dataset("shop", {**dataset.tables, "reviews": reviews})
-    assert neighbours(dataset).explain(("ann", "cup")).text.startswith(
-        "The catalogue says “smooth glaze” of it. You took"
+    assert (
+        neighbours(dataset)
+        .explain(("ann", "cup"))
+        .text.startswith("The catalogue says “smooth glaze” of it. You took")
     )

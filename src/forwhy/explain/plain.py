@@ -120,7 +120,10 @@ class PlainExplainer(Shown, Explains):
 
     def _with(self, newcomer: Newcomer, scores: Scores, told: KnownStatements) -> Self:
         found = type(self)(scores, self._dataset)
-        found.newcomers, found._facts = (*self.newcomers, newcomer), Facts(scores.catalogue, told, self._facts.disliked)
+        found.newcomers, found._facts = (
+            (*self.newcomers, newcomer),
+            Facts(scores.catalogue, told, self._facts.disliked),
+        )
         return found
 
     def stream(self, pair: ExternalPair | None = None, **how: Any) -> Iterator[str]:  # noqa: ANN401 - as `explain`
