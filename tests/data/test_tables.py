@@ -224,7 +224,7 @@ def test_a_shop_is_read_as_it_is_whatever_its_files_look_like(tmp_path: Path) ->
     assert shop.source["steps"][-1] == {
         "step": "first of each pair", "rows": edges.height, "dropped": 500 - edges.height, "users": 40, "items": 30,
     }  # fmt: skip
-    assert reviews.columns == ["user_id", "item_id", "text"]
+    assert reviews.columns == ["user_id", "item_id", "text", "rating"]
     assert reviews.height + shop.source["notes"]["reviews: rows without a text, left out"] == 90
     assert 0 < edges["rating"].null_count() < edges.height  # stars of the reviews, where there are any
     assert {"Café Small Loaf Tin"} < set(shop.titles())
