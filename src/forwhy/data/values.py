@@ -56,9 +56,7 @@ def date_format(values: pl.Series, column: str, given: str | None = None) -> str
             "%s: numbers like %s are read as days since 1899-12-30, as Excel counts them", column, known[0]
         )
         return EXCEL
-    if values.dtype != pl.String:
-        return None
-    if not known.str.contains(DAY_AS_NUMBER).all() and counted.null_count() == 0:
+    if values.dtype != pl.String or not (known.str.contains(DAY_AS_NUMBER).all() or counted.null_count()):
         return None
     known = known.str.replace(TIME_OF_DAY, "").unique(maintain_order=True)
     read = {form: _days(known, form) for form in DATES}

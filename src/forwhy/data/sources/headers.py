@@ -54,8 +54,7 @@ def best(table: str, ours: str, columns: Collection[str]) -> list[str]:
 
 def _tier(table: str, ours: str, theirs: str) -> int:
     """How well a name fits: 0 ours, 1 surely, 2 likely, `NOT` at all."""
-    plain = ACCENTS.sub("", normalize("NFKD", theirs))
-    name = WORDS.sub("_", plain.strip()).strip("_").lower()
+    name = WORDS.sub("_", ACCENTS.sub("", normalize("NFKD", theirs)).strip()).strip("_").lower()
     if name == ours:
         return 0
     known = KNOWN.get(f"{table}.{ours}", KNOWN.get(ours, []))
