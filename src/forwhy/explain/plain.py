@@ -145,11 +145,9 @@ class PlainExplainer(Shown, Explains):
         else:
             because = scores.because(ids.users.values[user], ids.items.values[item])
             history = ids.histories[user].tolist()
-        low = self._facts.disliked
-        seen = [one for one in dict.fromkeys(history) if one != item and (user, one) not in low]
-        index = ids.items.index
-        behind = [share for share in because.items if (user, index(share.item_id)) not in low]
-        because = replace(because, items=behind)
+        seen, index = [one for one in dict.fromkeys(history) if one != item], ids.items.index
+        liked = [it for it in because.items if (user, index(it.item_id)) not in self._facts.disliked]
+        because = replace(because, items=liked)
         tokens = traced(tokens_of(because, known), self.newcomers)
         told = _Told(self._facts, user, item)
         glosses = {gloss.casefold() for token in tokens if token.side == "item" for gloss in token.gloss}
@@ -194,7 +192,8 @@ class _Told:
         """All that there is to say; never nothing. `glosses`: what the item's words stand for, in small letters."""
         if because.kind == "popularity":
             self._counted()
-        behind, shared = self._behind(because, seen), self._shared(seen)
+        liked = [one for one in seen if (self.user, one) not in self.facts.disliked]
+        behind, shared = self._behind(because, liked), self._shared(seen, liked)
         if not self._liking(glosses, shared) and shared is not None:
             self._say_of(shared.said, shared)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
@@ -281,11 +280,14 @@ class _Told:
 
     # --- what is said of it
 
-    def _shared(self, seen: list[int]) -> _Shared | None:
-        """What the catalogue or others say of the item and of most of what the user took; rare things count more."""
+    def _shared(self, seen: list[int], liked: list[int]) -> _Shared | None:
+        """What the catalogue or others say of the item and of most of what the user took; rare things count more.
+
+        All that they took is counted, and something that they liked must be among it, which is named.
+        """
         some = {
             one: {(said.source, said.text.casefold()) for said in self.facts.of(self.user, one).item}
-            for one in seen[-_READ:]
+            for one in sorted(seen[-_READ:], key=lambda one: one in liked)
         }
         found = [
             _Shared(
@@ -297,7 +299,7 @@ class _Told:
             if said.source in ("item", "phrase")
         ]
         best = max(found, key=lambda one: len(one.items) * self.facts.rarity(one.said.text), default=None)
-        return best if best is not None and best.items else None
+        return best if best is not None and best.items and best.items[-1] in liked else None
 
     def _liking(self, glosses: set[str], shared: _Shared | None) -> bool:
         """Says what has most in common with what the user likes, else what words stand for; whether it is `shared`."""
@@ -320,6 +322,8 @@ class _Told:
         """A statement about the item, with what of the user's it goes with."""
         evidence = [self._rest_on(said.text, said.source, self.item)]
         sentence = _SAID[said.source].format(quoted(said.text))
+        if said.source == "item" and any("the catalogue says" in it.text.casefold() for it in self.claims):
+            sentence = sentence.replace("says", "also says", 1)
         if liked is not None:
             evidence.append(self._rest_on(liked.text, liked.source, None))
             sentence = f"{liking(liked)}, and {sentence}"
