@@ -324,7 +324,9 @@ def test_all_that_they_took_is_counted_and_only_what_they_liked_is_named() -> No
     tables = rated({("ann", "pan"): 1.0}).tables
     items = tables["items"].with_columns(categories=pl.Series(kinds))
     text = neighbours(make_dataset("shop", {**tables, "items": items})).explain(("ann", "cup")).text
-    assert text.startswith("The catalogue says “crockery” of it, as of lid, which you took. You took pot, and")
+    assert text.startswith(
+        "The catalogue says “crockery” of it, as of lid, which you took. You took pot, and"
+    )
     low = rated({("ann", "lid"): 1.0}).tables
     said = neighbours(make_dataset("shop", {**low, "items": items})).explain(("ann", "cup")).text
     assert said.startswith("The catalogue says “crockery” of it. You took pot and pan, and")
