@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHARES = 3
 """Shares of a score that are shown."""
+_TOLD = 0.01
+"""Smaller shares, for or against, are not shown in percent."""
 HALF = 60
 """Up to so many columns of a text stand beside another, where words are spared."""
 VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
@@ -96,9 +98,9 @@ def because_lines(
         before = merged.get(key, {})
         merged[key] = one | {name: one[name] + before.get(name, 0.0) for name in ("contribution", "share")}
     ranked = sorted(merged.values(), key=lambda one: -one["share"])
-    shown = [one for one in ranked if one["share"] > 0][:SHARES]
-    shown += [one for one in ranked[-1:] if one["share"] < -0.005 and sum(it["share"] for it in shown) > 1]
     percents = tells_in_percent([one["share"] for one in ranked])
+    shown = [one for one in ranked if one["share"] > (_TOLD if percents else 0)][:SHARES]
+    shown += [one for one in ranked[-1:] if one["share"] < -_TOLD and sum(it["share"] for it in shown) > 1]
     lines = [] if percents else [f"score {because['score']:.3f}, the sum of much for it and against it:"]
     for one in shown:
         if because["kind"] == "words":

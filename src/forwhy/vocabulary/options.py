@@ -24,7 +24,7 @@ _PRESETS: Presets = {
 """What each preset changes against the defaults of :class:`TokenizerConfig` (see docs/decisions/0002)."""
 
 _OF_A_COORDINATE = 500
-"""Interactions that a graph coordinate beside text-first words stands on."""
+"""Interactions for each graph coordinate beside text-first words."""
 
 
 class TokenizerConfig(TrainingOptions):
@@ -50,7 +50,7 @@ class TokenizerConfig(TrainingOptions):
     """Entity tables start from spectral (and text) coordinates, or from noise."""
     slot_dim: PositiveInt = 16
     """d of the paper: graph coordinates per slot; with a spectral start (N+1)·d singular vectors are computed. Beside
-    text-first words fewer where interactions are few, see `fitting`."""
+    text-first words fewer, in fewer slots, where interactions are few: see `fitting`."""
     text_dims: NonNegativeInt = 48
     """Principal components of phrase vectors that each slot carries beside its graph coordinates; with a spectral
     start only."""
@@ -153,12 +153,14 @@ class TokenizerConfig(TrainingOptions):
         return of["user"] + of["item"]
 
     def fitting(self, interactions: int) -> Self:
-        """For so many interactions: beside text-first words a graph coordinate for every 500, two a slot at least.
+        """For so many interactions: beside text-first words a graph coordinate for every 500, in as many whole words.
 
-        More hold chance (docs/log.md).
+        One word at least, of two coordinates at least: more hold chance, and say nothing of a thing (docs/log.md).
         """
-        most = max(2, interactions // (_OF_A_COORDINATE * max(1, self.slots - self.text_first)))
-        return self.model_copy(update={"slot_dim": min(self.slot_dim, most)})
+        most, wanted = interactions // _OF_A_COORDINATE, self.slots - self.text_first
+        words = min(wanted, max(1, most // self.slot_dim))
+        dims = min(self.slot_dim, max(2, most // max(1, words)))
+        return self.model_copy(update={"micro_slots": self.micro_slots - wanted + words, "slot_dim": dims})
 
     def text_books(self, side: Side) -> tuple[str, ...]:
         """The codebooks of the text-first slots, one per level: `item_macro`, `item_text2`, `item_text3` and so on."""
