@@ -15,9 +15,10 @@ Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "nu
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SIDES: tuple[Side, ...] = ("user", "item")
-_CALLED = ("train training trn", "valid validation val dev", "test testing tst")
 SPLIT_ALIASES: Mapping[str, Split] = {
-    alias: split for split, names in zip(SPLITS, _CALLED, strict=True) for alias in names.split()
+    **dict.fromkeys(("train", "training", "trn"), SPLITS[0]),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), SPLITS[1]),
+    **dict.fromkeys(("test", "testing", "tst"), SPLITS[2]),
 }
 """What others call a split -> our name of it."""
 
@@ -37,11 +38,11 @@ class Column:
 
 _USER, _ITEM, _ENTITY = Column("user_id", "user"), Column("item_id", "item"), Column("entity_id", "entity")
 _RATING = Column("rating", "number", required=False, filled=False)
-_FACT, _RANK = Column("fact", "text", required=False, filled=False), Column("rank", "integer")
+_FACT, _RANK = Column("title", "text", required=False, filled=False), Column("rank", "integer")
 _SIDE, _SPLIT, _TEXT = Column("side", "side"), Column("split", "split"), Column("text", "text")
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "interactions": (_USER, _ITEM, _RATING, Column("timestamp", "integer", required=False), _SPLIT),
-    "items": (_ITEM, *(replace(_FACT, name=name) for name in ("title", "description", "categories"))),
+    "items": (_ITEM, _FACT, replace(_FACT, name="description"), replace(_FACT, name="categories")),
     "users": (_USER,),
     "reviews": (_USER, _ITEM, _TEXT, _RATING),
     "explanations": (_USER, _ITEM, _TEXT, _SPLIT),

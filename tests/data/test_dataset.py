@@ -130,9 +130,11 @@ def test_item_texts_and_phrases(small: Dataset) -> None:
 
 def test_summary_is_the_documented_json(small: Dataset) -> None:
     summary = json.loads(json.dumps(small.summary()))
-    counts = ["users", "items", "interactions", "explanations", "titles", "descriptions", "reviews"]
+    counts = ["users", "items", "interactions", "explanations", "titles", "descriptions"]
+    counts += ["reviews", "intents", "profiles"]
     assert list(summary) == ["name", *counts, "leaks", "fingerprint"]
-    assert [summary[name] for name in counts[4:]] == [3, 0, small.table("reviews").height]
+    rows = [small.table(name).height for name in ("reviews", "intents", "profiles")]
+    assert [summary[name] for name in counts[4:]] == [3, 0, *rows]
     assert summary["users"] == 3
     assert summary["interactions"] == {"train": 4, "valid": 1, "test": 1}
     assert summary["explanations"] == {"train": 2, "valid": 0, "test": 1}

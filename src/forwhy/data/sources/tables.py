@@ -5,8 +5,8 @@ import logging
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,7 +38,7 @@ LATER = ("split", "rank")
 """Columns that are made here where a file has none."""
 TEXTS = ("title", "description", "categories", "text", "phrase")
 """Columns that lose their HTML and the brackets of lists."""
-UNCOUNTED: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in COUNTED)
+UNCOUNTED: Sequence[Kind] = [*filterfalse(COUNTED.__contains__, get_args(Kind))]
 MARKED = r"<[A-Za-z/!]|&[#A-Za-z]|^\s*\["
 
 
