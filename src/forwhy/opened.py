@@ -215,8 +215,8 @@ class OpenRun(Shown):
         """Where finished blocks of just this question lie; those of others are removed."""
         rules = self.recommender.rules
         digest = hashlib.sha256(self.recommender.catalogue.taken.tobytes())
-        if (held_out := self.recommender.held_out) is not None:
-            digest.update(held_out.items.tobytes() + held_out.offsets.tobytes())
+        if (also_taken := self.recommender.also_taken) is not None:
+            digest.update(also_taken.items.tobytes() + also_taken.offsets.tobytes())
         if rules is not None:
             digest.update(rules.open_I.tobytes() + rules.bonus_I.tobytes())
         known = [out.suffix, question, self.folder.state(), self.folder.recipe.model_dump(mode="json")]

@@ -177,10 +177,6 @@ class Dataset(Shown):
         """[n] whether each pair was rated low (`leaks.disliked_pairs`); what is said of it is no praise."""
         return self._among(users, items, self._numbers(leaks.disliked_pairs(self.tables)))
 
-    def disliked(self) -> list[tuple[int, int]]:
-        """Internal (user, item) of all pairs that were rated low."""
-        return [(user, item) for user, item in self._numbers(leaks.disliked_pairs(self.tables)).tolist()]
-
     def heldout_entities(self, side: Side) -> Ints:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
         return np.unique(self.heldout_pairs()[:, 0 if side == "user" else 1])

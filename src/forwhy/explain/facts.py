@@ -30,6 +30,10 @@ class Facts:
         """Who took what stands in the catalogue; `known` is what is said, `disliked`: pairs that were rated low."""
         self.catalogue, self.known, self.disliked = catalogue, known, frozenset(disliked)
 
+    def liked(self, user: int | None, items: Iterable[int]) -> list[int]:
+        """Those of the items that the user did not rate low."""
+        return [item for item in items if (user, item) not in self.disliked]
+
     @cached_property
     def takers(self) -> list[NDArray[np.int64]]:
         """[I] the distinct users who took each item in training, ascending."""

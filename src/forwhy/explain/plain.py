@@ -132,10 +132,12 @@ class PlainExplainer(Shown, Explains):
 
     @cached_property
     def _facts(self) -> Facts:
-        nothing = KnownStatements(pl.DataFrame(schema=STATEMENTS))
-        told = nothing if self._dataset is None else KnownStatements.read(self._dataset)
-        disliked = () if self._dataset is None else self._dataset.disliked()
-        return Facts(self.known.catalogue, told, disliked)
+        catalogue = self.known.catalogue
+        if self._dataset is None:
+            return Facts(catalogue, KnownStatements(pl.DataFrame(schema=STATEMENTS)))
+        taken = catalogue.taken
+        low = taken[self._dataset.is_disliked(taken[:, 0], taken[:, 1])]
+        return Facts(catalogue, KnownStatements.read(self._dataset), map(tuple, low.tolist()))
 
     def _explained(self, scores: Scores, user: int | None, item: int, history: list[int]) -> Explanation:
         ids, known = scores.catalogue, getattr(scores, "behaviour", None)
@@ -146,8 +148,8 @@ class PlainExplainer(Shown, Explains):
             because = scores.because(ids.users.values[user], ids.items.values[item])
             history = ids.histories[user].tolist()
         seen, index = [one for one in dict.fromkeys(history) if one != item], ids.items.index
-        liked = [it for it in because.items if (user, index(it.item_id)) not in self._facts.disliked]
-        because = replace(because, items=liked)
+        liked = self._facts.liked(user, history)
+        because = replace(because, items=[it for it in because.items if index(it.item_id) in liked])
         tokens = traced(tokens_of(because, known), self.newcomers)
         told = _Told(self._facts, user, item)
         glosses = {gloss.casefold() for token in tokens if token.side == "item" for gloss in token.gloss}
@@ -192,7 +194,7 @@ class _Told:
         """All that there is to say; never nothing. `glosses`: what the item's words stand for, in small letters."""
         if because.kind == "popularity":
             self._counted()
-        liked = [one for one in seen if (self.user, one) not in self.facts.disliked]
+        liked = self.facts.liked(self.user, seen)
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
         if not self._liking(glosses, shared) and shared is not None:
             self._say_of(shared.said, shared)

@@ -125,7 +125,7 @@ class RunFolder(Run):
         """What lists items for people: none that its data set says they took, in any split, while that is at hand."""
         found = self.recipe.load_recommender(self)
         try:
-            found.held_out = found.catalogue.histories_in(self.dataset().tables["interactions"])
+            found.also_taken = found.catalogue.histories_in(self.dataset().tables["interactions"])
         except UserError as error:
             log.warning("%s; lists leave out only what people took in training", error)
         return found

@@ -47,8 +47,8 @@ class Recommender(Shown, ABC):
     """What a shop wants of the lists, see `under`; scores know nothing of it."""
     window: int | None = None
     """Items of a history that are read in order, the latest ones; None: order says nothing to it."""
-    held_out: Histories | None = None
-    """What each user took beside training, which `filter_seen` hides too; a run fills it, evaluation never asks."""
+    also_taken: Histories | None = None
+    """What each user took by the data set, in any split: `filter_seen` hides it too; a run fills it, not evaluation."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         """`catalogue`: whom and what it knows; what was taken is left out of lists under `filter_seen`."""
@@ -257,7 +257,7 @@ class Recommender(Shown, ABC):
     # --- how it is answered
 
     def _taken_by(self, user: int) -> Ints:
-        known = [self.catalogue.histories, *([] if self.held_out is None else [self.held_out])]
+        known = [self.catalogue.histories, *([] if self.also_taken is None else [self.also_taken])]
         return np.concatenate([histories[user] for histories in known])
 
     def _users(self, users: Given) -> Ints:

@@ -85,7 +85,7 @@ class BehaviourRecommender(Recommender):
 
     def _with(self, words: Vocabulary) -> Self:
         changed = type(self)(words)
-        changed.newcomer, changed.rules, changed.held_out = self.newcomer, self.rules, self.held_out
+        changed.newcomer, changed.rules, changed.also_taken = self.newcomer, self.rules, self.also_taken
         return changed
 
     @cached_property
