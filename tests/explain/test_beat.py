@@ -215,6 +215,37 @@ def test_summed_sar_weighs_pairs_over_targets() -> None:
     assert float(summed) == pytest.approx(float(mean) * 36 / 10)
 
 
+def test_sar_on_last_states_compares_what_the_model_makes_of_words_and_tokens(
+    town: Dataset, vocabulary: Vocabulary, make_config: Configs, tmp_path: Path
+) -> None:
+    """By hand: ids and vectors read by the model itself, without a cache, after the prompt's first word."""
+    made = BeatExplainer(make_config(epochs=1, train_pairs=8, validation_pairs=4)).fit(
+        town, vocabulary, tmp_path
+    )
+    pairs = town.pairs("train").select(np.arange(2))
+    rows = made._rows(made._scored(pairs))
+    backbone, first = made.reader.backbone, torch.tensor(made.reader.prompt.prefix_ids[:1])
+
+    def read(vectors_KD: Tensor) -> Tensor:
+        inputs = torch.cat([backbone.embed(first), vectors_KD])[None]
+        return backbone.model(inputs_embeds=inputs, output_hidden_states=True).hidden_states[-1][0, 1:]
+
+    for candidates in ("sample", "codebook"):
+        config = {"gamma": 1.0, "pairs": 0, "metric": "cosine", "candidates": candidates, "states": "last"}
+        made.config = make_config(sar=config)
+        found = made._aligned(rows)
+        assert found.requires_grad
+        soft = made.reader.soft(rows).detach()
+        errors = []
+        for row, soft_KD in zip(rows, soft, strict=True):
+            words = read(backbone.embed(torch.tensor(row.target[:-1])))
+            every = [read(code[None])[0] for code in made.reader.bridge.every().detach()]
+            near = read(soft_KD) if candidates == "sample" else torch.stack(every)
+            errors.append(sar_by_hand(words[None], [len(words)], near, "cosine"))
+        pairs_of = [(len(row.target) - 1) * (len(row.target) - 2) / 2 for row in rows]
+        assert float(found.detach()) == pytest.approx(np.average(errors, weights=pairs_of), abs=1e-5)
+
+
 def test_sar_is_zero_when_the_words_are_the_tokens() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(5, 8)

@@ -43,6 +43,10 @@ def test_lists_and_reasons_are_the_runs_own(people: People, tiny_run: Path) -> N
         first = one.offered[0]
         assert text(first.reason) == clean(explainer.explain((one.name, rows["item_id"][0])).text).strip()
         assert first.carried.startswith("their “")
+    assert people.looked is not None
+    assert people.people[0].name in people.looked.title
+    assert people.people[0].offered[0].title in people.looked.title
+    assert people.looked.words.startswith("Attention while writing, mean over all layers and heads: ")
 
 
 def test_words_have_owners_who_have_them(people: People, tiny_run: Path) -> None:
@@ -85,5 +89,6 @@ def test_a_run_without_a_vocabulary_lists_and_says_why(tiny_run: Path, tmp_path:
     assert both.run == "run", "the one with texts and words"
     assert all(len(one.others["mf"]) == LISTED for one in both.people)
     alone = shown(tmp_path / "mf")
+    assert alone.looked is None, "nothing is written, so nothing is looked at"
     assert not alone.words
     assert all(text(it.reason) for one in alone.people for it in one.offered)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from forwhy.errors import UserError
-from forwhy.report.attention import check_picture, said, write_attention
+from forwhy.report.attention import attention_panel, check_picture, said, write_attention
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \x1b[31m \u202e \u4e2d\u6587"
 
@@ -44,6 +44,15 @@ def test_a_picture_is_written_whole(view: dict[str, Any], tmp_path: Path, kind: 
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind.lower()]
     assert path.read_bytes().startswith(begins)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_pages_picture_has_its_colours_and_nothing_of_a_strangers(view: dict[str, Any]) -> None:
+    panel = attention_panel(view, "A picture")
+    assert panel.words == said(view)
+    assert panel == attention_panel(view, "A picture")
+    assert all(f"fill: var(--run{side})" in panel.svg for side in (0, 1))
+    assert "<script" not in panel.svg
+    assert "#" not in panel.svg.replace("url(#", ""), "no colour but the page's"
 
 
 def test_another_ending_is_refused(view: dict[str, Any], tmp_path: Path) -> None:

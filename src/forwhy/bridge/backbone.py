@@ -307,6 +307,12 @@ class Backbone:
         out_NV: Tensor = self._run(inputs_BSD, shared(prefix), keep_BS, attention_mask=mask_BT).logits
         return out_NV.float()
 
+    def states(self, prefix: Prefix, inputs_BSD: Tensor) -> Tensor:
+        """[B, S, D] what the last layer makes of the inputs, each of the positions before it."""
+        read = self._run(inputs_BSD, shared(prefix), 1, output_hidden_states=True)
+        last_BSD: Tensor = read.hidden_states[-1]
+        return last_BSD
+
     def attention(self, prefix: Prefix, inputs_BSD: Tensor) -> Tensor:
         """[B, S, P + S] how much positions look at each other: mean over layers and heads, all of them in memory."""
         usual = self.model.config._attn_implementation

@@ -96,6 +96,9 @@ class SarConfig(Options):
     average: Literal["mean", "sum"] = "mean"
     """`sum`: over an explanation's pairs, as eq. 11 says, beside the NLL's sum over tokens (eq. 12). In units of the
     mean NLL, SAR then weighs pairs / tokens times as much: 5.7 times with 256 pairs and 45 tokens."""
+    states: Literal["input", "last"] = "input"
+    """Vectors of words and tokens that are compared: those that the model is given, or what its last layer makes of
+    them ("encoded by the LLM"), at the cost of reading the text and the candidates once more."""
 
 
 class GenerationConfig(Options):

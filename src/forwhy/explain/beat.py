@@ -79,8 +79,18 @@ class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
         texts = [torch.tensor(row.target[:-1], dtype=torch.long) for row in rows]
         padded_BT = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-1)
         ids_BT = padded_BT.to(reader.backbone.device)
+        words_BTD = reader.backbone.embed(ids_BT.clamp_min(0))
         candidates = reader.bridge.every() if sar.candidates == "codebook" else reader.soft(rows)
-        return sar_loss(reader.backbone.embed(ids_BT.clamp_min(0)), ids_BT >= 0, candidates, sar)
+        if sar.states == "last":
+            words_BTD, candidates = self._encoded(words_BTD), self._encoded(candidates)
+        return sar_loss(words_BTD, ids_BT >= 0, candidates, sar)
+
+    def _encoded(self, vectors: Tensor) -> Tensor:
+        """Last states of [B, K, D] read in order, or of each of [C, D] alone; first, where all look, stands a word."""
+        backbone, alone = self.reader.backbone, vectors.dim() == 2
+        start = backbone.prefix(self.reader.prompt.prefix_ids[:1])
+        states = backbone.states(start, vectors[:, None] if alone else vectors)
+        return states[:, 0] if alone else states
 
     def content(self) -> Content:
         """Also the word that each code starts at, as a number and, to be read, as text."""

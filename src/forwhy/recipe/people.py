@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from forwhy.errors import UserError
+from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Explanation
 from forwhy.recipe.examine import Examination
 from forwhy.recipe.runner import RunFolder
 from forwhy.recommend.base import Recommender
 from forwhy.report import people
+from forwhy.report.attention import attention_panel
+from forwhy.report.drawing import Panel
 from forwhy.report.people import Id, People, Person, Word
 from forwhy.vocabulary.vocabulary import Vocabulary
 
@@ -38,7 +42,9 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
     users = people.drawn(catalogue, wanted)
     names = [catalogue.users.values[user] for user in users]
     lists = _lists(recommender, names)
-    reasons = _reasons(runs[run], recommender, [(name, item) for name in names for item, _ in lists[name]])
+    reasons, looked = _reasons(
+        runs[run], recommender, [(name, item) for name in names for item, _ in lists[name]]
+    )
     others = {name: _titles(folder, names) for name, folder in runs.items() if name != run}
     words, things = list[list[Word]]([] for _ in users), list[list[Word]]()
     if isinstance(known, Vocabulary):
@@ -55,9 +61,8 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
         )
         for user, name, own in zip(users, names, words, strict=True)
     ]
-    if not things:
-        return People(run, shown, {})
-    return People(run, shown, {"user": people.explained(words), "item": people.explained(things)})
+    meant = {"user": people.explained(words), "item": people.explained(things)} if things else {}
+    return People(run, shown, meant, looked)
 
 
 def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple[Id, str]]]:
@@ -79,16 +84,30 @@ def _titles(folder: RunFolder, names: Sequence[Id]) -> dict[Id, list[str]]:
 
 def _reasons(
     folder: RunFolder, recommender: Recommender, pairs: Sequence[tuple[Id, Id]]
-) -> dict[tuple[Id, Id], Explanation]:
-    """By the explainer where it can be loaded and knows the item, else plain ones."""
+) -> tuple[dict[tuple[Id, Id], Explanation], Panel | None]:
+    """By the explainer where it can be loaded and knows the item, with what it looked at for the first; else plain."""
     told: dict[tuple[Id, Id], Explanation] = {}
+    looked = None
     try:
         if folder.recipe.explains(folder):
             explainer = folder.explainer()
             own = [pair for pair in pairs if explainer.knows(pair[1])]
             told = dict(zip(own, explainer.explain(own), strict=True))
+            looked = _looked(explainer, *own[0]) if own else None
     except UserError as error:
         log.warning("%s; plain reasons", error)
     spare = [pair for pair in pairs if pair not in told]
     plain = folder.recipe.plain_reasons(folder, recommender).explain(spare) if spare else []
-    return told | dict(zip(spare, plain, strict=True))
+    return told | dict(zip(spare, plain, strict=True)), looked
+
+
+def _looked(explainer: Explainer[Any, Any], user: Id, item: Id) -> Panel | None:
+    """What it looked at while it wrote; None where it reads words or wrote nothing."""
+    catalogue = explainer.known.catalogue
+    title = people.title_of(catalogue, catalogue.items.index(item))
+    try:
+        view = explainer.attention((user, item)).document()
+    except UserError as error:
+        log.info("%s", error)
+        return None
+    return attention_panel(view, f"What the model looked at while it wrote to {user} about {title}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError, need
-from forwhy.report.drawing import shortened, styled
+from forwhy.report.drawing import QUIET, Panel, colour, shortened, styled, svg_of
 from forwhy.report.writing import grouped, percent
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ def write_attention(path: Path, view: Mapping[str, Any]) -> None:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=144, facecolor="white")
 
 
+def attention_panel(view: Mapping[str, Any], title: str) -> Panel:
+    """The picture for a page, in its colours; its words are the caption."""
+    need("matplotlib", "report")
+    with styled("attention"):
+        figure = _drawn(view, 0, {"user": colour(0), "item": colour(1), "": QUIET})
+        for part in (figure, *figure.axes):
+            part.patch.set_visible(False)
+        return Panel(title, svg_of(figure.axes[0]), said(view))
+
+
 def said(view: Mapping[str, Any]) -> str:
     """The caption: where the attention of all words goes, and what the picture's shades and bars are."""
     mean = np.mean(view["shares"], axis=0).tolist()
@@ -62,7 +72,7 @@ def _most(view: Mapping[str, Any]) -> list[float]:
     return [float(part.max(initial=0)) for part in (shares_wr[:, :tokens], shares_wr[:, tokens:])]
 
 
-def _drawn(view: Mapping[str, Any], above: int) -> "Figure":
+def _drawn(view: Mapping[str, Any], above: int, ink_of: Mapping[str, str] = _INKS) -> "Figure":
     from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
 
@@ -71,7 +81,7 @@ def _drawn(view: Mapping[str, Any], above: int) -> "Figure":
     labels = [" ".join([token["token"], *token["gloss"][:1]]) for token in tokens] + others
     scale_r = np.repeat(np.maximum(_most(view), 1e-12), [len(tokens), len(others)])
     strength_rw = np.array(view["shares"])[:, :-1].T / scale_r[:, None]
-    inks = [_INKS[side] for side in sides]
+    inks = [ink_of[side] for side in sides]
     rows, words = strength_rw.shape
     high, wide = _ROW * rows, _CELL * words
     width, height = _LEFT + wide + _BARS, above + 8 + high + _BELOW

@@ -15,6 +15,7 @@ from forwhy.data.because import tells_in_percent
 from forwhy.data.histories import Catalogue
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.explain.evidence import Explanation, Share
+from forwhy.report.drawing import Panel
 from forwhy.report.samples import Passage, passage
 from forwhy.report.writing import grouped, joined, percent
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -77,6 +78,8 @@ class People:
     run: str
     people: Sequence[Person]
     words: Mapping[Side, Sequence[Word]] = field(default_factory=dict)
+    looked: Panel | None = None
+    """What the model looked at while it wrote the first reason."""
 
 
 def drawn(catalogue: Catalogue, wanted: Sequence[Id]) -> list[int]:
