@@ -61,8 +61,9 @@ def _people(run: str, runs: Mapping[str, RunFolder], wanted: Sequence[Id]) -> Pe
         )
         for user, name, own in zip(users, names, words, strict=True)
     ]
-    meant = {"user": people.explained(words), "item": people.explained(things)} if things else {}
-    return People(run, shown, meant, looked)
+    if not things:
+        return People(run, shown, {}, looked)
+    return People(run, shown, {"user": people.explained(words), "item": people.explained(things)}, looked)
 
 
 def _lists(recommender: Recommender, names: Sequence[Id]) -> dict[Id, list[tuple[Id, str]]]:

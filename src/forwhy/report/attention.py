@@ -48,8 +48,8 @@ def attention_panel(view: Mapping[str, Any], title: str) -> Panel:
     need("matplotlib", "report")
     with styled("attention"):
         figure = _drawn(view, 0, {"user": colour(0), "item": colour(1), "": QUIET})
-        for part in (figure, *figure.axes):
-            part.patch.set_visible(False)
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_visible(False)
         return Panel(title, svg_of(figure.axes[0]), said(view))
 
 
