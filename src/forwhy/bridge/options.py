@@ -22,8 +22,7 @@ class PromptConfig(Options):
         ),
         min_length=1,
     )
-    """Constant and first in the prompt, so its keys and values are computed once: its length costs almost
-    nothing."""
+    """Constant and first in the prompt, so its keys and values are computed once: its length costs almost nothing."""
     order: Literal["user-item", "item-user"] = "user-item"
     """Which side's tokens stand nearer to the explanation: the second one."""
     labels: bool = False
@@ -40,12 +39,10 @@ class PromptConfig(Options):
     task_tokens: NonNegativeInt = 8
     """Shared trainable tokens before the behaviour tokens, the same for every pair (a soft instruction)."""
     task_depth: Literal["input", "every-layer"] = "every-layer"
-    """Where the task tokens are trained: as input vectors only, or their keys and values in each layer too
-    (prefix tuning, Li and Liang 2021; layers x 2 x task tokens x key-value width numbers). The model's
-    weights stay frozen."""
+    """Where the task tokens are trained: as input vectors only, or their keys and values in each layer too (prefix
+    tuning, Li and Liang 2021; layers x 2 x task tokens x key-value width numbers). The model's weights stay frozen."""
     task_words: str = "Explain in one or two short sentences why this user would enjoy this item"
-    """The task tokens start at the embeddings of these words, repeated when there are fewer than
-    `task_tokens`."""
+    """The task tokens start at the embeddings of these words, repeated when there are fewer than `task_tokens`."""
     target_tokens: PositiveInt = 128
     """Longest explanation trained on or scored, in tokens of the model, end token excluded."""
 
@@ -61,9 +58,8 @@ class ProjectorConfig(Options):
     """`words`: each code starts at the embedding of a real word, a keyword of the code that is one token of
     the model, and the network learns what to add. `none`: the network alone, from random."""
     scale: Literal["word-norm", "word-size", "raw"] = "word-norm"
-    """`word-norm`: every output is brought to the mean norm of the model's word embeddings. `word-size`: the
-    network's output is multiplied by the size of a word embedding's coordinate, the norm is free. `raw`: as
-    is."""
+    """`word-norm`: every output is brought to the mean norm of the model's word embeddings. `word-size`: the network's
+    output is multiplied by the size of a word embedding's coordinate, the norm is free. `raw`: as is."""
     alpha: PositiveFloat = 1.0
     """Factor on what the network adds to the start, in units of a word embedding."""
     zero_last: bool = True
@@ -73,8 +69,7 @@ class ProjectorConfig(Options):
     slot_embedding: bool = True
     """Add a trained vector per slot, so that one code may mean different things in different slots."""
     code_offsets: bool = False
-    """A trained vector per code, starting at zero, added to its output: 4 x 512 x model width more
-    numbers."""
+    """A trained vector per code, starting at zero, added to its output: 4 x 512 x model width more numbers."""
     train_codebooks: bool = False
     """Train the codewords too, as the released code does; the vocabulary itself stays as it was."""
     token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
