@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup")'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install $(PIPOPT) "$(TORCH)"
-	@$(PIP) install $(PIPOPT) --editable '.[llm,chat,report,tune,track,docs,dev]'
+	@$(PIP) install $(PIPOPT) --editable '.[llm,chat,report,tune,track,serve,docs,dev]'
 	@touch $@
 
 demo: setup

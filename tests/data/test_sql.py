@@ -2,9 +2,6 @@
 
 import gc
 import logging
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +11,7 @@ import pytest
 
 from forwhy.data.sources import import_sql, import_tables, sql
 from forwhy.errors import UserError
+from postgres import Server
 from shop_files import write_database, write_shop
 
 pytest.importorskip("sqlalchemy")
@@ -125,50 +123,12 @@ def test_urls_that_are_none_and_libraries_that_are_absent(monkeypatch: pytest.Mo
 # --- PostgreSQL, a server of our own
 
 
-def binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda it: int(it.parts[-3]))
-    return found[-1].parent if found else Path(it).parent if (it := shutil.which("initdb")) else None
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of an empty database whose password is `s3cr3t`."""
-    pytest.importorskip("psycopg")
-    place = binaries()
-    if place is None:
-        pytest.skip("no PostgreSQL server on this machine (apt-get install postgresql)")
-    # The server refuses to run as root; another user must reach its folder.
-    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-    folder = Path("/tmp") / f"forwhy-postgres-{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    (folder / "password").write_text("s3cr3t")
-    if as_user:
-        subprocess.run(["chown", "-R", "nobody", folder], check=True)
-    port = 20_000 + os.getpid() % 20_000
-    start = [place / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log"]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    made = [
-        place / "initdb",
-        "-D",
-        folder / "data",
-        "-U",
-        "shop",
-        "--pwfile",
-        folder / "password",
-        "-A",
-        "scram-sha-256",
-    ]
-    try:
-        subprocess.run([*as_user, *made], check=True, capture_output=True, cwd="/")
-        subprocess.run(
-            [*as_user, *start, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd="/"
-        )
-        yield f"postgresql+psycopg://shop:s3cr3t@127.0.0.1:{port}/postgres"
-        subprocess.run(
-            [*as_user, *start, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/"
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    found = Server("-c fsync=off")
+    yield found.url
+    found.close()
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""A service and a page that give reasons: `forwhy serve`. Needs ``forwhy[serve]``; only `forwhy.cli` imports it."""

@@ -1,0 +1,189 @@
+"""What a service keeps: the tables of its database, the same on SQLite and PostgreSQL.
+
+Times are text, always as long as ``2026-11-28T12:56:36.000000Z``, so that they sort, and go through JSON as they are.
+Outside, a row has the names that Python code uses (`key` of a column: ``user``); inside, columns have those of our
+data sets (``user_id``), so that ``forwhy data import sql`` reads them back. ``migrations/`` makes these tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    Label,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    and_,
+    exists,
+    or_,
+    select,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from forwhy.errors import UserError
+
+LONGEST = 1000
+"""Bytes of an id or a key: what an index of PostgreSQL holds of two of them."""
+
+
+class Words(TypeDecorator[str]):
+    """Text that both databases hold and sort alike; what only one would take is refused on both."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int | None = None) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Sorted by code point, as Python does."""
+        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ANN401
+        """The value, where a database can hold it.
+
+        Raises:
+            UserError: no text, a NUL, half a character, or too long.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, str) or "\0" in value or any("\ud800" <= it <= "\udfff" for it in value):
+            raise UserError(f"{ascii(value)[:60]}: no text that a database can hold; write plain text")
+        if self.longest and len(value.encode()) > self.longest:
+            raise UserError(f"{ascii(value[:40])}…: longer than {self.longest:,} bytes; give a shorter one")
+        return value
+
+
+BIG = BigInteger().with_variant(Integer(), "sqlite")
+metadata = MetaData()
+
+
+def _id(name: str, key: str | None = None, **more: Any) -> Column[str]:  # noqa: ANN401 - of Column
+    return Column(name, Words(LONGEST), key=key or name, **{"nullable": False, **more})
+
+
+def _maybe(name: str, key: str | None = None, **more: Any) -> Column[str]:  # noqa: ANN401 - of Column
+    return _id(name, key, nullable=True, **more)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Words(), nullable=False)
+
+
+def _document(name: str) -> Column[Any]:
+    return Column(name, JSON(), nullable=False)
+
+
+def _numbered(name: str, *parts: Any) -> Table:  # noqa: ANN401 - of Table
+    """A table in the order of writing; a number is never given twice."""
+    return Table(name, metadata, Column("seq", BIG, primary_key=True), *parts, sqlite_autoincrement=True)
+
+
+users = Table("users", metadata, _id("user_id", "id", primary_key=True), _document("data"), _id("at"))
+items = Table(
+    "items",
+    metadata,
+    _id("item_id", "id", primary_key=True),
+    _text("title"),
+    _text("text"),
+    Column("available", Boolean, nullable=False),
+    _document("data"),
+    _id("at"),
+)
+events = _numbered(
+    "events",
+    _id("key", unique=True),
+    _id("user_id", "user"),
+    _id("item_id", "item", index=True),
+    _id("kind"),
+    Column("value", Float),
+    _id("time"),
+    Index("ix_events_user_id_time", "user", "time"),
+)
+impressions = Table(
+    "impressions",
+    metadata,
+    _id("id", primary_key=True),
+    _id("run"),
+    _maybe("experiment", index=True),
+    _maybe("arm"),
+    _maybe("user_id", "user", index=True),
+    _document("asked"),
+    _document("items"),
+    _id("at"),
+)
+feedback = _numbered(
+    "feedback",
+    _id("id", unique=True),
+    _maybe("impression", index=True),
+    _maybe("explanation", index=True),
+    _maybe("item_id", "item"),
+    _maybe("user_id", "user", index=True),
+    _id("kind"),
+    _id("at"),
+)
+answers = Table(
+    "answers",
+    metadata,
+    _id("key", primary_key=True),
+    _id("run", index=True),
+    _maybe("user_id", "user", index=True),
+    _maybe("item_id", "item"),
+    _document("document"),
+    _id("at"),
+)
+renames = _numbered("renames", _id("run", index=True), _id("token"), _text("gloss"), _id("who"), _id("at"))
+experiments = Table(
+    "experiments", metadata, _id("name", primary_key=True), _document("arms"), _id("at"), _maybe("ended")
+)
+jobs = _numbered(
+    "jobs",
+    _id("id", unique=True),
+    _document("asked"),
+    _id("state"),
+    _document("detail"),
+    _id("at"),
+    _id("changed"),
+)
+audits = _numbered("audits", _id("who"), _id("action"), _document("what"), _id("at"))
+keys = Table(
+    "keys",
+    metadata,
+    _id("name", primary_key=True),
+    _id("role"),
+    _id("hash", unique=True),
+    _id("at"),
+    _maybe("revoked"),
+)
+
+TAKEN, BACK = "take", "untake"
+"""Kinds of events: a person takes an item, and takes that back. Other kinds are kept for whoever reads them."""
+
+
+def taken() -> Select[Any]:
+    """Events by which a person has an item: those of kind "take" that no later "untake" takes back.
+
+    The view `interactions` of the first migration is the same, for ``forwhy data import sql``.
+    """
+    back = events.alias()
+    later = or_(back.c.time > events.c.time, and_(back.c.time == events.c.time, back.c.seq > events.c.seq))
+    undone = exists().where(
+        back.c.user == events.c.user, back.c.item == events.c.item, back.c.kind == BACK, later
+    )
+    return select(events.c.item).where(events.c.kind == TAKEN, ~undone)
+
+
+def shown(table: Table) -> list[Label[Any]]:
+    """A table's columns under their outer names."""
+    return [column.label(column.key) for column in table.c]
