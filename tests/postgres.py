@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ class Server:
             raise
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
         self._control("-w", "-l", self.folder / "log", "-o", " ".join([options, *self.options]), "start")
 
     def stop(self) -> None:
@@ -55,6 +56,8 @@ class Server:
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         for process in (first, *map(int, children)):
             subprocess.run(["kill", "-9", str(process)], stderr=subprocess.DEVNULL)
+        # In a container nobody may collect the dead, whose number would then look alive.
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def close(self) -> None:
         try:
@@ -68,3 +71,19 @@ class Server:
     def _call(self, program: str, *arguments: str | Path) -> None:
         command = [*self.as_user, self.place / program, *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+NUMBERS = count()
+
+
+def new_url(kind: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables."""
+    if kind == "sqlite":
+        folder: Path = request.getfixturevalue("tmp_path")
+        return f"sqlite:///{folder}/serve-{next(NUMBERS)}.db"
+    import psycopg
+
+    url, name = request.getfixturevalue("server").url, f"serve{next(NUMBERS)}"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+    return f"{url.rpartition('/')[0]}/{name}"

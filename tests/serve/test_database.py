@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,31 +103,44 @@ def test_history_is_by_time_and_can_be_taken_back(database: Database) -> None:
 def test_the_data_set_comes_back(database: Database) -> None:
     database.add_events([event(it, f"u{it % 7}", f"i{it % 5}", time=1_700_000_000 + it) for it in range(35)])
     database.add_events([event("back", "u0", "i0", time=1_800_000_000, kind="untake")])
-    found = import_sql(str(database.url.render_as_string(hide_password=False)), {"interactions": "interactions"})
+    found = import_sql(
+        str(database.url.render_as_string(hide_password=False)), {"interactions": "interactions"}
+    )
     edges = found.tables["interactions"]
     assert edges.height == 34
-    assert found.tables.keys() >= {"interactions", "items"}
     assert edges["timestamp"].min() == 1_700_000_001
 
 
 def test_feedback_and_outcomes(database: Database) -> None:
-    arms = {"a": {"run": "r", "options": {}, "share": 0.5}, "b": {"run": "s", "options": {"k": 3}, "share": 0.5}}
+    arms = {
+        "a": {"run": "r", "options": {}, "share": 0.5},
+        "b": {"run": "s", "options": {"k": 3}, "share": 0.5},
+    }
     database.put_experiment({"name": "x", "arms": arms})
-    shown = {"run": "r", "experiment": "x", "user": "ann", "items": [{"item": "tea", "score": 0.1, "rank": 1}]}
+    shown = {
+        "run": "r",
+        "experiment": "x",
+        "user": "ann",
+        "items": [{"item": "tea", "score": 0.1, "rank": 1}],
+    }
     database.add_impressions([{**shown, "id": f"i{it}", "arm": "a", "asked": {"k": 10}} for it in range(3)])
     database.add_impressions([{"id": "other", "run": "r"}, {**shown, "id": "i0", "arm": "a"}])
     found = database.impression("i1")
     assert found
     assert found["items"] == shown["items"]
     assert found["asked"] == {"k": 10}
-    for key, (impression, kind) in enumerate([("i0", "clicked"), ("i0", "clicked"), ("i1", "clicked"), ("i1", "wrong")]):
+    for key, (impression, kind) in enumerate(
+        [("i0", "clicked"), ("i0", "clicked"), ("i1", "clicked"), ("i1", "wrong")]
+    ):
         for _ in range(2):
             database.add_feedback({"id": str(key), "impression": impression, "kind": kind, "user": "ann"})
     none = {"impressions": 0, "clicked": 0, "helpful": 0, "wrong": 0, "not_me": 0}
     assert database.outcomes("x") == {"a": {**none, "impressions": 3, "clicked": 2, "wrong": 1}, "b": none}
     assert database.outcomes("nothing") == {}
     assert len(database.feedback(9)[0]) == 4
-    with pytest.raises(UserError, match="feedback 'loved': no such kind; say clicked, helpful, wrong, not_me"):
+    with pytest.raises(
+        UserError, match="feedback 'loved': no such kind; say clicked, helpful, wrong, not_me"
+    ):
         database.add_feedback({"id": "z", "kind": "loved"})
     database.end_experiment("x")
     assert database.experiments()[0]["ended"]
@@ -164,9 +178,13 @@ def test_everything_about_a_person(database: Database) -> None:
     secret = "zanzibar"
     database.put_users([{"id": secret, "data": {"name": secret}}, {"id": "bob"}])
     database.add_events([event(1, secret), event(2, "bob"), event(3, "bob", secret + "-tea")])
-    database.add_impressions([{"id": "i", "run": "r", "user": secret}, {"id": "j", "run": "r", "user": "bob"}])
+    database.add_impressions(
+        [{"id": "i", "run": "r", "user": secret}, {"id": "j", "run": "r", "user": "bob"}]
+    )
     database.keep_answer("k", "r", secret, "tea", {"text": secret})
-    for key, about in enumerate([{"impression": "i"}, {"explanation": "k"}, {"user": secret}, {"impression": "j"}]):
+    for key, about in enumerate(
+        [{"impression": "i"}, {"explanation": "k"}, {"user": secret}, {"impression": "j"}]
+    ):
         database.add_feedback({"id": str(key), "kind": "helpful", **about})
     database.audit("me", "look", {"user": secret})
     wanted = {"users": 1, "events": 1, "impressions": 1, "answers": 1, "feedback": 3}
@@ -210,10 +228,11 @@ def test_questions_that_no_database_understands(database: Database) -> None:
     for ask in (database.user, database.history, database.impression, database.answer):
         with pytest.raises(UserError, match="no text that a database can hold"):
             ask("\0")
+    for value in (float("inf"), {1, 2}):
+        with pytest.raises(UserError, match=r"\{'y': .*\}: no JSON document \(.*\); correct it"):
+            database.put_users([{"id": "x", "data": {"y": value}}])
     with pytest.raises(UserError, match="a value that a database can't hold"):
-        database.put_users([{"id": "x", "data": {"y": float("inf")}}])
-    with pytest.raises(UserError, match="a value that a database can't hold"):
-        database.put_users([{"id": "x", "data": {"y": {1, 2}}}])
+        database.events_after(2**70, 3)
     assert database.users(0)[0] == []
     database.put_users([{"id": "'; DROP TABLE users; --", "data": {}}])
     assert len(database.users(10**9)[0]) == 1
@@ -233,10 +252,8 @@ def test_many_threads(database: Database) -> None:
         given = [[event(f"{batch}-{it}", f"u{writer}") for it in range(3)] for batch in range(10)]
         found = 0
         for rows in given:
-            try:
+            with suppress(Conflict):
                 found += sum(database.add_events(rows))
-            except Conflict:
-                pass
             database.put_users([{"id": f"u{it}"} for it in (writer, 1, 2, 3)])
         return found
 
@@ -252,7 +269,7 @@ def test_many_threads(database: Database) -> None:
 
 
 def test_many_processes_start_at_once(url: str) -> None:
-    code = f"from forwhy.serve.database import Database; d = Database({url!r}); d.upgrade(); d.put_users([{{'id': 'x'}}])"
+    code = f"from forwhy.serve.database import Database as D; d = D({url!r}); d.upgrade(); d.put_users([{{'id': 'x'}}])"
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [it.wait(120) for it in started] == [0, 0, 0]
     with Database(url) as database:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from forwhy.atomic import atomic_file
 from forwhy.errors import UserError
-from forwhy.serve.connection import Connected
+from forwhy.serve.connection import Conflict, Connected, known_schema
 
 KIND = "forwhy serve: backup"
 AT_ONCE = 1000
@@ -63,14 +63,16 @@ def restore(database: Connected, path: Path) -> int:
             first = json.loads(file.readline())
             if not isinstance(first, dict) or first.get("kind") != KIND:
                 raise ValueError("another file")
-            database.upgrade(str(first["schema"]))
+            database.upgrade(schema := known_schema(first["schema"], path))
+            if database.schema() != schema:
+                raise UserError(f"{database.where}: has newer tables than {path}; name an empty database")
             with database.writing("forwhy serve: events") as connection:
                 count = _fill(connection, map(json.loads, file), database.where)
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _damaged(path, error) from None
         raise UserError(f"{path}: {error.strerror}; name a file of `forwhy serve backup`") from None
-    except (EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
+    except (Conflict, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise _damaged(path, error) from None
     database.upgrade()
     return count
@@ -103,6 +105,8 @@ def _fill(connection: Connection, lines: Iterator[Any], where: str) -> int:
             last = next(group)["rows"]
             continue
         for rows in _batches(row for _, row in group):
+            if any(row.keys() != set(tables[name].c.keys()) for row in rows):
+                raise ValueError(f"other columns of {name}")
             connection.execute(insert(tables[name]), rows)
             count += len(rows)
     if last != count:

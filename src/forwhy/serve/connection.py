@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -16,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
 from forwhy.data.bad_rows import short
 from forwhy.errors import UserError, need
@@ -27,7 +25,6 @@ WAIT = 10
 LONGEST = 60
 """Seconds that PostgreSQL may take for one statement."""
 WRITING = {"forwhy_writes": True}
-_DUMPS = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
 class DatabaseDown(UserError):
@@ -121,7 +118,7 @@ class Connected:
         """
         if self.lite and not Path(self.url.database or "").exists():
             self._make_file()
-        if self.schema() == self._known()[0]:
+        if self.schema() == _schemas()[0]:
             return  # also where it can only be read
         with self.writing("forwhy serve: schema") as connection:
             self._refuse_foreign(connection)
@@ -133,17 +130,7 @@ class Connected:
         """The revision of the tables; None where there are none."""
         with self.reading() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in (known := self._known()):
-            raise NewerSchema(
-                f"{self.where}: made by a newer forwhy (schema {found}, here {known[0]}); "
-                "`pip install --upgrade forwhy`, or name another database"
-            )
-        return found
-
-    @staticmethod
-    def _known() -> list[str]:
-        """All revisions, the newest first."""
-        return [it.revision for it in ScriptDirectory.from_config(_alembic()).walk_revisions()]
+        return found and known_schema(found, self.where)
 
     def _refuse_foreign(self, connection: Connection) -> None:
         there = set(inspect(connection).get_table_names())
@@ -174,15 +161,34 @@ class Connected:
         cause = getattr(error, "orig", None) or error
         if isinstance(cause, UserError):
             return cause
-        said = str(cause).replace(str(self.url.password), "***") if self.url.password else str(cause)
+        said = str(cause).strip().partition("\n")[0]  # what follows may quote rows
+        said = said.replace(str(self.url.password), "***") if self.url.password else said
         if isinstance(error, IntegrityError):
             return Conflict(f"{self.where}: {short(said, 200)}; such a row is there already")
-        ours = type(error) is StatementError or not isinstance(error, SQLAlchemyError)
-        if ours or isinstance(error, DataError):
+        if isinstance(error, DataError | OverflowError | UnicodeError):
             return UserError(f"a value that a database can't hold ({short(said, 120)}); correct it")
         state = getattr(cause, "sqlstate", None) or ""
         what, remedy = next(it[1:] for it in _PROBLEMS if re.search(it[0], f"{state} {said}"))
         return DatabaseDown(f"{self.where}: {what} ({short(said, 160)}); {remedy}")
+
+
+def known_schema(found: str, where: object) -> str:
+    """The revision that was found.
+
+    Raises:
+        NewerSchema: This forwhy has none of that name.
+    """
+    if found in (known := _schemas()):
+        return found
+    raise NewerSchema(
+        f"{where}: made by a newer forwhy (schema {found}, here {known[0]}); "
+        "`pip install --upgrade forwhy`, or name another"
+    )
+
+
+def _schemas() -> list[str]:
+    """All revisions, the newest first."""
+    return [it.revision for it in ScriptDirectory.from_config(_alembic()).walk_revisions()]
 
 
 def _alembic() -> Config:
@@ -210,7 +216,7 @@ def _url(given: str) -> URL:
 
 
 def _lite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": WAIT}, pool_timeout=WAIT, json_serializer=_DUMPS)
+    engine = create_engine(url, connect_args={"timeout": WAIT}, pool_timeout=WAIT)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's
@@ -236,5 +242,4 @@ def _postgres(url: URL) -> Engine:
         pool_timeout=WAIT,
         pool_pre_ping=True,
         pool_size=10,
-        json_serializer=_DUMPS,
     )

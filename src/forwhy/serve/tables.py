@@ -7,6 +7,7 @@ data sets (``user_id``), so that ``forwhy data import sql`` reads them back. ``m
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import (
@@ -65,6 +66,25 @@ class Words(TypeDecorator[str]):
         return value
 
 
+class Document(TypeDecorator[Any]):
+    """A JSON document; one that JSON can't hold is refused before a driver sees it."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ANN401
+        """The document as it is.
+
+        Raises:
+            UserError: NaN, infinity, or no JSON at all.
+        """
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{ascii(value)[:60]}: no JSON document ({error}); correct it") from None
+        return value
+
+
 BIG = BigInteger().with_variant(Integer(), "sqlite")
 metadata = MetaData()
 
@@ -82,7 +102,7 @@ def _text(name: str) -> Column[str]:
 
 
 def _document(name: str) -> Column[Any]:
-    return Column(name, JSON(), nullable=False)
+    return Column(name, Document(), nullable=False)
 
 
 def _numbered(name: str, *parts: Any) -> Table:  # noqa: ANN401 - of Table
