@@ -199,6 +199,7 @@ def test_sqlite_only_read(tmp_path: Path) -> None:
         refused(only, "it can only be read .*; allow writing to it")
         assert len(only.users(9)[0]) == 1
         only.upgrade()
+    assert not Path("file:").exists()
 
 
 def test_sqlite_is_no_database(tmp_path: Path) -> None:

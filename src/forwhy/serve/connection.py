@@ -116,7 +116,7 @@ class Connected:
             NewerSchema: They are of a newer forwhy.
             UserError: The database is used by something else.
         """
-        if self.lite and not Path(self.url.database or "").exists():
+        if self.lite:
             self._make_file()
         if self.schema() == _schemas()[0]:
             return  # also where it can only be read
@@ -143,6 +143,8 @@ class Connected:
     def _make_file(self) -> None:
         """An empty file that only its owner reads: it will hold what people do."""
         path = Path(self.url.database or "")
+        if path.exists() or "uri" in self.url.query:
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)

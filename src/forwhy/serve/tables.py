@@ -16,7 +16,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
-    Float,
+    Double,
     Index,
     Integer,
     Label,
@@ -49,7 +49,7 @@ class Words(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Sorted by code point, as Python does."""
-        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+        return Text(collation="C") if dialect.name == "postgresql" else Text()
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ANN401
         """The value, where a database can hold it.
@@ -127,7 +127,7 @@ events = _numbered(
     _id("user_id", "user"),
     _id("item_id", "item", index=True),
     _id("kind"),
-    Column("value", Float),
+    Column("value", Double),
     _id("time"),
     Index("ix_events_user_id_time", "user", "time"),
 )

@@ -34,7 +34,7 @@ def _people_and_items() -> None:
     available: sa.Column[bool] = sa.Column("available", sa.Boolean(), nullable=False)
     words = (_text("title"), _text("text"))
     op.create_table("items", _key("item_id"), *words, available, _document("data"), _text("at"))
-    value: sa.Column[float] = sa.Column("value", sa.Float())
+    value: sa.Column[float] = sa.Column("value", sa.Double())
     who = map(_text, ("user_id", "item_id", "kind"))
     _numbered("events", _unique("key"), *who, value, _text("time"))
     op.create_index("ix_events_item_id", "events", ["item_id"])
