@@ -12,20 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Table,
-    case,
-    delete,
-    distinct,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+import sqlalchemy as sa
 
 from forwhy.errors import UserError
 from forwhy.serve import tables as t
@@ -81,7 +70,7 @@ class Database(Records):
     def unavailable_items(self) -> set[str]:
         """Ids of items that must not be recommended."""
         with self.reading() as connection:
-            return set(connection.scalars(select(t.items.c.id).where(~t.items.c.available)))
+            return set(connection.scalars(sa.select(t.items.c.id).where(~t.items.c.available)))
 
     # --- events
 
@@ -115,7 +104,7 @@ class Database(Records):
                         f"event {row['key']!r}: its key stands for another {different[0]} already; give it a new key"
                     )
             if fresh:
-                connection.execute(insert(t.events), list(fresh.values()))
+                connection.execute(sa.insert(t.events), list(fresh.values()))
         return new
 
     def events(
@@ -129,14 +118,14 @@ class Database(Records):
         """Events in the order in which they came."""
         c = t.events.c
         asked = [(c.user, user), (c.item, item)]
-        chosen: list[ColumnElement[bool]] = [column == it for column, it in asked if it is not None]
+        chosen: list[sa.ColumnElement[bool]] = [column == it for column, it in asked if it is not None]
         if since is not None:
             chosen.append(c.time >= moment(since))
         return self._page(t.events, c.seq, limit, cursor, *chosen)
 
     def events_after(self, seq: int, limit: int) -> list[Row]:
         """Events with a higher number, in order: whoever remembers the last `seq` misses none."""
-        chosen = select(*t.shown(t.events)).where(t.events.c.seq > seq).order_by(t.events.c.seq)
+        chosen = sa.select(*t.shown(t.events)).where(t.events.c.seq > seq).order_by(t.events.c.seq)
         return self._rows(chosen.limit(min(limit, MOST)))
 
     def history(self, user: str) -> list[str]:
@@ -173,9 +162,11 @@ class Database(Records):
     def outcomes(self, experiment: str) -> dict[str, dict[str, int]]:
         """Per arm, how many lists were shown, and how many of them got each kind of feedback at least once."""
         shown, said = t.impressions.c, t.feedback.c
-        counts = [func.count(distinct(case((said.kind == kind, shown.id)))).label(kind) for kind in KINDS]
+        counts = [
+            sa.func.count(sa.distinct(sa.case((said.kind == kind, shown.id)))).label(kind) for kind in KINDS
+        ]
         chosen = (
-            select(shown.arm, func.count(distinct(shown.id)).label("impressions"), *counts)
+            sa.select(shown.arm, sa.func.count(sa.distinct(shown.id)).label("impressions"), *counts)
             .select_from(t.impressions.outerjoin(t.feedback, said.impression == shown.id))
             .where(shown.experiment == experiment)
             .group_by(shown.arm)
@@ -197,7 +188,7 @@ class Database(Records):
     def forget_answers(self, run: str) -> None:
         """Drop the explanations of a run, which was replaced."""
         with self.writing() as connection:
-            connection.execute(delete(t.answers).where(t.answers.c.run == run))
+            connection.execute(sa.delete(t.answers).where(t.answers.c.run == run))
 
     # --- words and experiments
 
@@ -208,7 +199,7 @@ class Database(Records):
     def renamed(self, run: str) -> dict[str, Row]:
         """The latest ``{"gloss", "who", "at"}`` by token."""
         c = t.renames.c
-        chosen = select(c.token, c.gloss, c.who, c.at).where(c.run == run).order_by(c.seq)
+        chosen = sa.select(c.token, c.gloss, c.who, c.at).where(c.run == run).order_by(c.seq)
         return {row.pop("token"): row for row in self._rows(chosen)}
 
     def put_experiment(self, row: Row) -> None:
@@ -220,7 +211,7 @@ class Database(Records):
         name = row["name"]
         with self.writing("forwhy serve: experiments") as connection:
             found = connection.execute(
-                select(t.experiments.c.ended).where(t.experiments.c.name == name)
+                sa.select(t.experiments.c.ended).where(t.experiments.c.name == name)
             ).first()
             if found and found.ended:
                 raise Conflict(f"experiment {name!r}: ended at {found.ended}; give the new one another name")
@@ -229,12 +220,12 @@ class Database(Records):
 
     def experiments(self) -> list[Row]:
         """All experiments, by name; `ended` is None while one runs."""
-        return self._rows(select(*t.shown(t.experiments)).order_by(t.experiments.c.name))
+        return self._rows(sa.select(*t.shown(t.experiments)).order_by(t.experiments.c.name))
 
     def end_experiment(self, name: str) -> None:
         """End one; its results stay."""
         c = t.experiments.c
-        self._change(update(t.experiments).where(c.name == name, c.ended.is_(None)).values(ended=now()))
+        self._change(sa.update(t.experiments).where(c.name == name, c.ended.is_(None)).values(ended=now()))
 
     # --- everything about a person
 
@@ -248,19 +239,19 @@ class Database(Records):
         """
         with self.writing("forwhy serve: events") as connection:
             gone = {
-                table.name: connection.execute(delete(table).where(theirs)).rowcount
+                table.name: connection.execute(sa.delete(table).where(theirs)).rowcount
                 for table, theirs in _about(id).items()
             }
         if self.lite:  # the log in front of the file has copies
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            with closing(self.engine.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def export_user(self, id: str) -> dict[str, list[Row]]:
         """All that is kept about a person, per table."""
         with self.reading() as connection:
             found = {
-                table.name: connection.execute(select(*t.shown(table)).where(theirs)).mappings().all()
+                table.name: connection.execute(sa.select(*t.shown(table)).where(theirs)).mappings().all()
                 for table, theirs in _about(id).items()
             }
         return {name: [dict(row) for row in rows] for name, rows in found.items()}
@@ -274,7 +265,7 @@ class Database(Records):
     def update_job(self, id: str, state: str, detail: Row) -> None:
         """Say where a job stands."""
         changed = {"state": state, "detail": detail, "changed": now()}
-        self._change(update(t.jobs).where(t.jobs.c.id == id).values(changed))
+        self._change(sa.update(t.jobs).where(t.jobs.c.id == id).values(changed))
 
     def job(self, id: str) -> Row | None:
         """One job."""
@@ -282,7 +273,7 @@ class Database(Records):
 
     def jobs(self) -> list[Row]:
         """The last hundred jobs, the newest first."""
-        return self._rows(select(*t.shown(t.jobs)).order_by(t.jobs.c.seq.desc()).limit(100))
+        return self._rows(sa.select(*t.shown(t.jobs)).order_by(t.jobs.c.seq.desc()).limit(100))
 
     def audit(self, who: str, action: str, what: Row) -> None:
         """Write down who did what; ids under ``user`` and ``users`` are kept as hashes only."""
@@ -311,7 +302,7 @@ class Database(Records):
     def keys(self) -> list[Row]:
         """All keys by name, revoked ones too, without their hashes."""
         c = t.keys.c
-        return self._rows(select(c.name, c.role, c.at, c.revoked).order_by(c.name))
+        return self._rows(sa.select(c.name, c.role, c.at, c.revoked).order_by(c.name))
 
     def revoke_key(self, name: str) -> None:
         """End a key.
@@ -320,14 +311,16 @@ class Database(Records):
             UserError: There is none of this name, or it was revoked.
         """
         c = t.keys.c
-        if not self._change(update(t.keys).where(c.name == name, c.revoked.is_(None)).values(revoked=now())):
+        if not self._change(
+            sa.update(t.keys).where(c.name == name, c.revoked.is_(None)).values(revoked=now())
+        ):
             raise UserError(f"key {name!r}: none is in use; `forwhy serve keys list` shows them")
 
     @staticmethod
-    def _by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Row]:
+    def _by_key(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Row]:
         found: dict[str, Row] = {}
         for start in range(0, len(keys), AT_ONCE):
-            chosen = select(*t.shown(t.events)).where(t.events.c.key.in_(keys[start : start + AT_ONCE]))
+            chosen = sa.select(*t.shown(t.events)).where(t.events.c.key.in_(keys[start : start + AT_ONCE]))
             found |= {row["key"]: dict(row) for row in connection.execute(chosen).mappings()}
         return found
 
@@ -349,12 +342,12 @@ def _event(row: Row) -> Row:
     }
 
 
-def _about(user: str) -> dict[Table, ColumnElement[bool]]:
+def _about(user: str) -> dict[sa.Table, sa.ColumnElement[bool]]:
     """Which rows of which tables are about a person, what depends on others first."""
-    lists = select(t.impressions.c.id).where(t.impressions.c.user == user)
-    texts = select(t.answers.c.key).where(t.answers.c.user == user)
+    lists = sa.select(t.impressions.c.id).where(t.impressions.c.user == user)
+    texts = sa.select(t.answers.c.key).where(t.answers.c.user == user)
     said = t.feedback.c
-    theirs = or_(said.user == user, said.impression.in_(lists), said.explanation.in_(texts))
+    theirs = sa.or_(said.user == user, said.impression.in_(lists), said.explanation.in_(texts))
     alone = {it: it.c.user == user for it in (t.impressions, t.answers, t.events)}
     return {t.feedback: theirs, **alone, t.users: t.users.c.id == user}
 

@@ -10,25 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Double,
-    Index,
-    Integer,
-    Label,
-    MetaData,
-    Select,
-    Table,
-    Text,
-    and_,
-    exists,
-    or_,
-    select,
-)
+import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from forwhy.errors import UserError
@@ -40,23 +22,19 @@ LONGEST = 1000
 class Words(TypeDecorator[str]):
     """Text that both databases hold and sort alike; what only one would take is refused on both."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
     def __init__(self, longest: int | None = None) -> None:
         super().__init__()
         self.longest = longest
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
         """Sorted by code point, as Python does."""
-        return Text(collation="C") if dialect.name == "postgresql" else Text()
+        return sa.Text(collation="C") if dialect.name == "postgresql" else sa.Text()
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ANN401
-        """The value, where a database can hold it.
-
-        Raises:
-            UserError: no text, a NUL, half a character, or too long.
-        """
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:  # noqa: ANN401
+        """The value; UserError where it is no text, has a NUL or half a character, or is too long."""
         if value is None:
             return None
         if not isinstance(value, str) or "\0" in value or any("\ud800" <= it <= "\udfff" for it in value):
@@ -69,10 +47,10 @@ class Words(TypeDecorator[str]):
 class Document(TypeDecorator[Any]):
     """A JSON document; one that JSON can't hold is refused before a driver sees it."""
 
-    impl = JSON
+    impl = sa.JSON
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ANN401
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ANN401
         """The document as it is.
 
         Raises:
@@ -85,39 +63,41 @@ class Document(TypeDecorator[Any]):
         return value
 
 
-BIG = BigInteger().with_variant(Integer(), "sqlite")
-metadata = MetaData()
+BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+metadata = sa.MetaData()
 
 
-def _id(name: str, key: str | None = None, **more: Any) -> Column[str]:  # noqa: ANN401 - of Column
-    return Column(name, Words(LONGEST), key=key or name, **{"nullable": False, **more})
+def _id(name: str, key: str | None = None, **more: Any) -> sa.Column[str]:  # noqa: ANN401 - of sa.Column
+    return sa.Column(name, Words(LONGEST), key=key or name, **{"nullable": False, **more})
 
 
-def _maybe(name: str, key: str | None = None, **more: Any) -> Column[str]:  # noqa: ANN401 - of Column
+def _maybe(name: str, key: str | None = None, **more: Any) -> sa.Column[str]:  # noqa: ANN401 - of sa.Column
     return _id(name, key, nullable=True, **more)
 
 
-def _text(name: str) -> Column[str]:
-    return Column(name, Words(), nullable=False)
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, Words(), nullable=False)
 
 
-def _document(name: str) -> Column[Any]:
-    return Column(name, Document(), nullable=False)
+def _document(name: str) -> sa.Column[Any]:
+    return sa.Column(name, Document(), nullable=False)
 
 
-def _numbered(name: str, *parts: Any) -> Table:  # noqa: ANN401 - of Table
+def _numbered(name: str, *parts: Any) -> sa.Table:  # noqa: ANN401 - of sa.Table
     """A table in the order of writing; a number is never given twice."""
-    return Table(name, metadata, Column("seq", BIG, primary_key=True), *parts, sqlite_autoincrement=True)
+    return sa.Table(
+        name, metadata, sa.Column("seq", BIG, primary_key=True), *parts, sqlite_autoincrement=True
+    )
 
 
-users = Table("users", metadata, _id("user_id", "id", primary_key=True), _document("data"), _id("at"))
-items = Table(
+users = sa.Table("users", metadata, _id("user_id", "id", primary_key=True), _document("data"), _id("at"))
+items = sa.Table(
     "items",
     metadata,
     _id("item_id", "id", primary_key=True),
     _text("title"),
     _text("text"),
-    Column("available", Boolean, nullable=False),
+    sa.Column("available", sa.Boolean, nullable=False),
     _document("data"),
     _id("at"),
 )
@@ -127,11 +107,11 @@ events = _numbered(
     _id("user_id", "user"),
     _id("item_id", "item", index=True),
     _id("kind"),
-    Column("value", Double),
+    sa.Column("value", sa.Double),
     _id("time"),
-    Index("ix_events_user_id_time", "user", "time"),
+    sa.Index("ix_events_user_id_time", "user", "time"),
 )
-impressions = Table(
+impressions = sa.Table(
     "impressions",
     metadata,
     _id("id", primary_key=True),
@@ -153,7 +133,7 @@ feedback = _numbered(
     _id("kind"),
     _id("at"),
 )
-answers = Table(
+answers = sa.Table(
     "answers",
     metadata,
     _id("key", primary_key=True),
@@ -164,7 +144,7 @@ answers = Table(
     _id("at"),
 )
 renames = _numbered("renames", _id("run", index=True), _id("token"), _text("gloss"), _id("who"), _id("at"))
-experiments = Table(
+experiments = sa.Table(
     "experiments", metadata, _id("name", primary_key=True), _document("arms"), _id("at"), _maybe("ended")
 )
 jobs = _numbered(
@@ -177,7 +157,7 @@ jobs = _numbered(
     _id("changed"),
 )
 audits = _numbered("audits", _id("who"), _id("action"), _document("what"), _id("at"))
-keys = Table(
+keys = sa.Table(
     "keys",
     metadata,
     _id("name", primary_key=True),
@@ -191,19 +171,21 @@ TAKEN, BACK = "take", "untake"
 """Kinds of events: a person takes an item, and takes that back. Other kinds are kept for whoever reads them."""
 
 
-def taken() -> Select[Any]:
+def taken() -> sa.Select[Any]:
     """Events by which a person has an item: those of kind "take" that no later "untake" takes back.
 
     The view `interactions` of the first migration is the same, for ``forwhy data import sql``.
     """
     back = events.alias()
-    later = or_(back.c.time > events.c.time, and_(back.c.time == events.c.time, back.c.seq > events.c.seq))
-    undone = exists().where(
+    later = sa.or_(
+        back.c.time > events.c.time, sa.and_(back.c.time == events.c.time, back.c.seq > events.c.seq)
+    )
+    undone = sa.exists().where(
         back.c.user == events.c.user, back.c.item == events.c.item, back.c.kind == BACK, later
     )
-    return select(events.c.item).where(events.c.kind == TAKEN, ~undone)
+    return sa.select(events.c.item).where(events.c.kind == TAKEN, ~undone)
 
 
-def shown(table: Table) -> list[Label[Any]]:
+def shown(table: sa.Table) -> list[sa.Label[Any]]:
     """A table's columns under their outer names."""
     return [column.label(column.key) for column in table.c]
