@@ -15,6 +15,10 @@ class UserError(Exception):
         return " ".join(super().__str__().split())
 
 
+class Unknown(UserError):
+    """An id, a word or a name that is not there."""
+
+
 def need(module: str, extra: str) -> None:
     """Refuse where an optional library is absent; `extra` of forwhy brings it.
 

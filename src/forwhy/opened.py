@@ -86,15 +86,16 @@ class OpenRun(Shown):
 
     @cached_property
     def _trained(self) -> Explains:
-        return self.folder.explainer() if self.folder.recipe.explains(self.folder) else self._plain
+        return self.folder.explainer() if self.folder.recipe.explains(self.folder) else self.plain
 
     @cached_property
-    def _plain(self) -> Explains:
+    def plain(self) -> Explains:
+        """Sentences of what was counted and read, without a model."""
         return self.folder.recipe.plain_reasons(self.folder, self.recommender)
 
     def reasoner(self, item: Id | None = None) -> Any:  # noqa: ANN401 - of any system
         """What says why; plain sentences where no explainer is trained, or where it knows nothing of this item."""
-        return self._trained if item is None or self._trained.knows(item) else self._plain
+        return self._trained if item is None or self._trained.knows(item) else self.plain
 
     def _shown(self) -> Mapping[str, int | str]:
         run = str(self.folder.path)

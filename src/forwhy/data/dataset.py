@@ -23,7 +23,7 @@ from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.leaks import PAIR
-from forwhy.errors import UserError
+from forwhy.errors import Unknown, UserError
 from forwhy.frames import Shown
 
 Ints = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Ids(Shown):
         """Internal number of an external id (``"12"`` and ``12`` are one); of an unknown one the nearest are named."""
         number = self._numbers.get(self._typed(external))
         if number is None:
-            raise UserError(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
+            raise Unknown(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
         return number
 
     def numbers(self, external: pl.Series | Iterable[str | int]) -> Ints:

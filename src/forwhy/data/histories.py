@@ -5,6 +5,7 @@ Shapes: U users, N items of all histories together, B histories of a block, L pl
 
 from __future__ import annotations
 
+import re
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -242,13 +243,26 @@ class Catalogue(Shown):
         """What was taken, as a tensor of an artifact."""
         return {"taken": self.taken}
 
-    def offering(self, title: str) -> Catalogue:
-        """With an item more, the last one, which nobody took; its id is a new one."""
+    def offering(self, title: str, named: str | None = None) -> Catalogue:
+        """With an item more, the last one, which nobody took; its id is `named`, or else a new one.
+
+        Raises:
+            UserError: The id is in the catalogue, or no whole number where all others are.
+        """
         values: Any = self.items.values
         new: Any = min(0, *values) - 1 if self.items.whole else "(new)"
         while new in values:
             new += "+"
+        if named is not None:
+            new = self._new_id(named)
         return replace(self, items=Ids((*values, new), "item"), titles=[*self.titles, title])
+
+    def _new_id(self, named: str) -> str | int:
+        if self.items.numbers([named])[0] >= 0:
+            raise UserError(f"item {named!r}: already in the catalogue; give it another id")
+        if self.items.whole and not re.fullmatch(r"-?[0-9]{1,18}", named):
+            raise UserError(f"item {named!r}: the ids of this catalogue are whole numbers; give it one")
+        return int(named) if self.items.whole else named
 
     def ids(self, side: str) -> Ids:
         """External ids of a side, `user` or `item`."""

@@ -247,10 +247,10 @@ class Recommender(Shown, ABC):
             "this recommender has no words of people; ask a run of beat or because, which has some"
         )
 
-    def offering(self, text: str) -> tuple[Self, Newcomer]:
+    def offering(self, text: str, named: str | None = None) -> tuple[Self, Newcomer]:
         """This recommender with an item more, the catalogue's last, which nobody took; and its words by its text.
 
-        The first line of the text is its title. Raises as `newcomer_of`.
+        The first line of the text is its title; `named`: its id, else a new one. Raises as `newcomer_of`.
         """
         raise _reads_no("things: name an item")
 

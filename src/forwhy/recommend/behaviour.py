@@ -74,12 +74,12 @@ class BehaviourRecommender(Recommender):
         met.newcomer = newcomer
         return met
 
-    def offering(self, text: str) -> tuple[Self, Newcomer]:
+    def offering(self, text: str, named: str | None = None) -> tuple[Self, Newcomer]:
         """As of every recommender; the words of the item score."""
         if not isinstance(words := self.behaviour, Vocabulary):
-            return super().offering(text)
+            return super().offering(text, named)
         item = something(words, text_encoder(words.encoder), text)
-        offered = self._with(words.offering(item.title, item.codes))
+        offered = self._with(words.offering(item.title, item.codes, named))
         offered.rules = None  # which are about the items before it
         return offered, item
 

@@ -16,7 +16,7 @@ from forwhy.artifact import Artifact, Content, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.because import Because, Share, check_changes, of_words, shares_of
 from forwhy.data.histories import Catalogue
-from forwhy.errors import UserError
+from forwhy.errors import Unknown, UserError
 from forwhy.graph.representations import Representations
 
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
@@ -60,7 +60,7 @@ class Vocabulary(Representations):
     met: NDArray[np.int32] | None = None
     """[S] words of a newcomer, who stands for any history; see `meeting`. Not saved."""
     offered: int | None = None
-    """An item that nobody took and that has words; see `offering`. Not saved."""
+    """The first of the items that nobody took and that have words; see `offering`. Not saved."""
 
     def _shown(self) -> Mapping[str, int | str]:
         return {**super()._shown(), "books": len(self.codebooks), "words": self.words.height}
@@ -96,7 +96,7 @@ class Vocabulary(Representations):
         rows = self.words.filter(pl.col("token") == token)
         if rows.is_empty():
             some = ", ".join(self.words["token"].head(2))
-            raise UserError(f"token {token[:60]!r}: not in this vocabulary; names look like {some}")
+            raise Unknown(f"token {token[:60]!r}: not in this vocabulary; names look like {some}")
         return rows.row(0, named=True)
 
     def item_vectors(self, items: Sequence[int]) -> Floats:
@@ -170,15 +170,16 @@ class Vocabulary(Representations):
         """This vocabulary, to which any history, also an empty one, is that of a newcomer with these [S] words."""
         return replace(self, met=codes)
 
-    def offering(self, title: str, codes: NDArray[np.int32]) -> Self:
-        """This vocabulary with an item more, the last one, which nobody took: its title and its [S] words."""
+    def offering(self, title: str, codes: NDArray[np.int32], named: str | None = None) -> Self:
+        """This vocabulary with an item more, the last one, which nobody took: its title, [S] words and id."""
         words = {**self.codes, "item": np.concatenate([self.codes["item"], codes[None]])}
-        offered, catalogue = len(self.codes["item"]), self.catalogue.offering(title)
+        catalogue = self.catalogue.offering(title, named)
+        offered = len(self.codes["item"]) if self.offered is None else self.offered
         return replace(self, catalogue=catalogue, codes=words, offered=offered)
 
     def knows_item(self, item: int) -> bool:
         """Also what is offered."""
-        return item == self.offered or super().knows_item(item)
+        return (self.offered is not None and item >= self.offered) or super().knows_item(item)
 
     # --- why: a score as the sum of its pairs of words, and what it would be with other words
 

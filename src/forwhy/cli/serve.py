@@ -1,0 +1,147 @@
+"""`forwhy serve`: finished runs over HTTP, their keys and backups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forwhy.cli import Group, JsonFlag, app_of, emit, show
+from forwhy.errors import UserError, need
+
+if TYPE_CHECKING:
+    from forwhy.serve.database import Database
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database", help="sqlite:///FILE or postgresql://USER@HOST/NAME; serve.db if left out."),
+]
+DEFAULT = "sqlite:///serve.db"
+
+
+class _Serve(Group):
+    """Words that are no command are run folders."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's own types are private to typer
+        """`forwhy serve runs/a` is `forwhy serve run runs/a`."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
+        """Options before any folder are those of `run`, too."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+serve_app = app_of(cls=_Serve, help="Serve finished runs over HTTP, with a page.")
+keys_app = app_of(help="Who may ask: keys are shown once and kept hashed.")
+serve_app.add_typer(keys_app, name="keys")
+
+
+@serve_app.command("run")
+def serve(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; the first answers by default.")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Serve the run of `forwhy demo`, made first if need be.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; off this machine only with keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    database: DatabaseUrl = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes; more than one needs PostgreSQL or patience.")
+    ] = 1,
+    per_minute: Annotated[int, typer.Option(min=1, help="Requests a minute of one key.")] = 6_000,
+) -> None:
+    """Serve finished runs: API at /v1, its description at /docs, a page at /."""
+    need("fastapi", "serve")
+    need("sqlalchemy", "serve")
+    from forwhy.serve.server import listen
+
+    folders = [*(runs or []), *([_demo()] if demo else [])]
+    if not folders:
+        raise UserError("serve: name a run folder, as in `forwhy serve runs/mine`, or give --demo")
+    listen(folders, database or DEFAULT, host, port, workers, per_minute)
+
+
+def _demo() -> Path:
+    from forwhy.cli.run import demo
+    from forwhy.recipe import RunFolder
+
+    folder = Path("demo/run")
+    if not (folder / "recipe.toml").is_file() or not RunFolder.open(folder).has("vocabulary"):
+        demo()
+    return folder
+
+
+def _database(url: str | None) -> Database:
+    need("sqlalchemy", "serve")
+    from forwhy.serve.database import Database
+
+    found = Database(url or DEFAULT)
+    found.upgrade()
+    return found
+
+
+@keys_app.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    role: Annotated[
+        str, typer.Option(help="read, write or admin; each may do what those before may.")
+    ] = "read",
+    database: DatabaseUrl = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a key and show it: it is not shown again."""
+    need("sqlalchemy", "serve")
+    from forwhy.serve.keys import ROLES, new_key
+
+    if role not in ROLES:
+        raise UserError(f"--role {role}: one of {', '.join(ROLES)}")
+    key, digest = new_key()
+    _database(database).add_key(name, role, digest)
+    emit({"name": name, "role": role, "key": key}) if as_json else show(key)
+
+
+@keys_app.command("list")
+def list_keys(database: DatabaseUrl = None, as_json: JsonFlag = False) -> None:
+    """Names and roles of all keys."""
+    keys = _database(database).keys()
+    emit(keys) if as_json else show(
+        *[f"{one['name']}  {one['role']}  {one['created']}" for one in keys] or ["no keys"]
+    )
+
+
+@keys_app.command("revoke")
+def revoke_key(name: str, database: DatabaseUrl = None) -> None:
+    """Let a key in no more."""
+    _database(database).revoke_key(name)
+    show(f"{name}: let in no more")
+
+
+@serve_app.command("backup")
+def backup(
+    file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")], database: DatabaseUrl = None
+) -> None:
+    """Write all that the database holds into one file, while it is in use."""
+    need("sqlalchemy", "serve")
+    from forwhy.serve.backup import write_backup
+
+    rows = write_backup(_database(database), file)
+    show(f"{file}: {rows:,} rows")
+
+
+@serve_app.command("restore")
+def restore(
+    file: Annotated[Path, typer.Argument(help="File that `backup` wrote.")], database: DatabaseUrl = None
+) -> None:
+    """Read a backup into an empty database."""
+    need("sqlalchemy", "serve")
+    from forwhy.serve.backup import read_backup
+
+    rows = read_backup(_database(database), file)
+    show(f"{file}: {rows:,} rows are back")

@@ -1,0 +1,156 @@
+"""The service as an ASGI application: routes, problems, the page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from forwhy import __version__
+from forwhy.errors import Unknown, UserError
+from forwhy.serve import asking, keeping
+from forwhy.serve.database import Conflict, Database, DatabaseDown
+from forwhy.serve.guard import Guard, Metrics, Refused, problem
+from forwhy.serve.service import Limits, Service
+from forwhy.serve.writing import Full
+
+PAGE = Path(__file__).parent / "page"
+PROBLEM = "application/problem+json"
+VIEWS = ("people", "words", "test", "items", "runs", "experiments", "events")
+"""First parts of the page's own paths."""
+
+
+def create_app(
+    folders: Sequence[Path],
+    database: Database,
+    *,
+    loopback: bool = True,
+    limits: Limits | None = None,
+    per_minute: int = 6_000,
+) -> FastAPI:
+    """The service over finished runs.
+
+    Args:
+        folders: Run folders; the first answers where none is named.
+        database: What the shop knows since then; its schema is brought up to date.
+        loopback: Whether it listens on this machine alone; else every request needs a key.
+        limits: Of lines and seconds.
+        per_minute: Requests of one key.
+
+    Raises:
+        UserError: A folder is no run, or the database cannot be used.
+    """
+    database.upgrade()
+    service, metrics = Service(folders, database, limits), Metrics()
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.stop()
+
+    app = FastAPI(
+        title="forwhy",
+        version=__version__,
+        description="Recommendations with a because.",
+        lifespan=life,
+        responses={"4XX": {"description": "A problem (RFC 9457), with the remedy in `detail`."}},
+    )
+    app.state.service = service
+    app.include_router(asking.router)
+    app.include_router(keeping.router)
+    _watched(app, service, metrics)
+    _problems(app)
+    _page(app)
+    app.add_middleware(Guard, database=database, metrics=metrics, loopback=loopback, per_minute=per_minute)
+    return app
+
+
+def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    """Whether it lives, whether it can answer, and what it counted."""
+
+    @app.get("/live")
+    def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "alive"}
+
+    @app.get("/ready", response_model=None)
+    def ready() -> dict[str, Any] | JSONResponse:
+        """The database answers and the runs are the newest."""
+        failed = {name: run.failed for name, run in service.runs.items() if run.latest() and run.failed}
+        try:
+            service.database.ping()
+        except UserError as error:
+            return _said(503, "Not ready", str(error))
+        return {"status": "ready", "runs": list(service.runs), **({"stale": failed} if failed else {})}
+
+    @app.get("/metrics", response_class=Response)
+    def counted() -> Response:
+        """For Prometheus."""
+        for name, writer in service.writers.items():
+            metrics.waiting.labels(name).set(writer.waiting)
+        metrics.lost.set(service.lost)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _said(status: int, title: str, detail: str, **headers: str) -> JSONResponse:
+    return JSONResponse(problem(status, title, detail), status, headers=headers, media_type=PROBLEM)
+
+
+def _problems(app: FastAPI) -> None:
+    """Every mistake as a problem with a remedy."""
+
+    @app.exception_handler(UserError)
+    def mistaken(_: Request, error: UserError) -> JSONResponse:
+        if isinstance(error, DatabaseDown):
+            return _said(503, "Database down", str(error), **{"retry-after": "5"})
+        if isinstance(error, Conflict):
+            return _said(409, "Conflict", str(error))
+        return (
+            _said(404, "Unknown", str(error))
+            if isinstance(error, Unknown)
+            else _said(422, "Not possible", str(error))
+        )
+
+    @app.exception_handler(Full)
+    def busy(_: Request, error: Full) -> JSONResponse:
+        detail = f"so many wait for a reason that yours would be late; ask again in {error.seconds} s"
+        return _said(429, "Busy", detail, **{"retry-after": str(error.seconds)})
+
+    @app.exception_handler(Refused)
+    def refused(_: Request, error: Refused) -> JSONResponse:
+        return _said(error.status, error.title, error.detail, **error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
+        broken = any(one["type"] == "json_invalid" for one in found)
+        parts = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in found[:5]]
+        return _said(400 if broken else 422, "Malformed JSON" if broken else "Invalid", "; ".join(parts))
+
+    @app.exception_handler(HTTPException)
+    def other(request: Request, error: HTTPException) -> JSONResponse:
+        detail = f"{request.url.path[:200]}: {error.detail}; /docs lists what there is"
+        return _said(error.status_code, str(error.detail), detail, **(error.headers or {}))
+
+
+def _page(app: FastAPI) -> None:
+    """The page: one document for all its paths, and its files."""
+    if not PAGE.is_dir():
+        return
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+    def document() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+    app.get("/", include_in_schema=False)(document)
+    for view in VIEWS:
+        app.get(f"/{view}", include_in_schema=False)(document)
+        app.get(f"/{view}/{{rest:path}}", include_in_schema=False)(document)

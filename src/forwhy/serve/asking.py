@@ -1,0 +1,192 @@
+"""Routes of questions: lists, reasons, what if, similar items, words of a text, chat."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
+
+from forwhy.errors import Unknown, UserError
+from forwhy.serve.schemas import Chat, Explain, Light, Name, Recommend, WhatIf
+from forwhy.serve.service import Service, event
+from forwhy.serve.writing import Question
+
+router = APIRouter(prefix="/v1")
+RunName = Annotated[Name | None, Query(description="Which run; the first one, if left out.")]
+
+
+def service_of(request: Request) -> Service:
+    """What all requests share."""
+    found: Service = request.app.state.service
+    return found
+
+
+Shared = Annotated[Service, Depends(service_of)]
+
+
+@router.post("/recommend")
+def recommend(body: Recommend, service: Shared) -> dict[str, Any]:
+    """The best items for a person, each with what carried its score."""
+    return service.recommend(body)
+
+
+@router.post("/what-if")
+def what_if(body: WhatIf, service: Shared) -> dict[str, Any]:
+    """The list and reasons with other words of the person, beside what they are."""
+    return service.what_if(body)
+
+
+@router.post("/explain", response_model=None)
+def explain(body: Explain, request: Request, service: Shared) -> StreamingResponse | dict[str, Any]:
+    """Why this person would want this item; as server-sent events where these are asked for."""
+    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    if not streamed:
+        return service.explain(body)
+    asked = body.model_copy(update={"stream": True})
+    question, key = service.question(asked)
+    kept = service.database.answer(key)
+    if kept is None:
+        service.writers[question.run.name].ask(question)
+    return StreamingResponse(
+        _streamed(service, asked, question, key, kept),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+def _streamed(
+    service: Service, body: Explain, question: Question, key: str, kept: dict[str, Any] | None
+) -> Iterator[str]:
+    """What carried the score, evidence, words as they come, claims with what supports them, the end."""
+    try:
+        plain = service.plainly(question) if kept is None else kept
+        yield event("because", {name: plain[name] for name in ("because", "tokens")})
+        yield event("evidence", plain["evidence"])
+        document = {**kept, "written": "kept"} if kept is not None else None
+        if document is None:
+            for piece in question.words(service.limits.write_seconds):
+                yield event("words", {"text": piece})
+            document = _ended(service, body, question, key, plain)
+        if document["written"] != "model":
+            yield event("text", {"text": document["text"]})
+        yield event(
+            "claims",
+            {name: document[name] for name in ("id", "text", "claims", "evidence", "because", "tokens")},
+        )
+        yield event("end", {"written": document["written"]})
+    finally:  # also when the client leaves: nobody waits for the rest
+        question.until = time.monotonic()
+        question.told.cancel()
+
+
+def _ended(
+    service: Service, body: Explain, question: Question, key: str, plain: dict[str, Any]
+) -> dict[str, Any]:
+    """The whole reason after its last word; the plain one where the model is late or failed."""
+    try:
+        return service.keep(question, key, question.told.result(0.5), body)
+    except Exception:  # told by the writer's log
+        return plain
+
+
+@router.get("/items/{item}/similar")
+def similar(
+    item: Name, service: Shared, run: RunName = None, k: Annotated[int, Query(ge=1, le=100)] = 10
+) -> dict[str, Any]:
+    """Items most like this one, with the words they share."""
+    return {"items": service.loaded(run).similar(item, k)}
+
+
+@router.post("/words/light")
+def light(body: Light, service: Shared) -> dict[str, Any]:
+    """The words that a history or a few sentences light up, and from whom each comes."""
+    run = service.loaded(body.run)
+    if not body.history and not body.text.strip():
+        raise UserError("give a `history`, a `text`, or both")
+    about = body.text if body.text.strip() else None
+    return {"run": run.name, "tokens": run.person(run.asking(None, body.history, about, ()))}
+
+
+@router.post("/chat/completions")
+def chat(body: Chat, service: Shared) -> dict[str, Any]:
+    """OpenAI's interface: the last message of the user is `{"user": …, "item": …}`, and the answer says why."""
+    if body.stream:
+        raise UserError("stream: not for chat; ask /v1/explain with stream")
+    said = next((one.content for one in reversed(body.messages) if one.role == "user"), "")
+    try:
+        asked = json.loads(said)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise UserError(
+            'messages: the last one of the user must be JSON such as {"user": "17", "item": "233"}'
+        )
+    names = ("user", "history", "about", "item", "item_text")
+    run = body.model if body.model in service.runs else None
+    told = service.explain(Explain(**{name: asked[name] for name in names if name in asked}, run=run))
+    answer = {"index": 0, "message": {"role": "assistant", "content": told["text"]}, "finish_reason": "stop"}
+    words = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    shared = {"created": int(time.time()), "model": run or next(iter(service.runs))}
+    kind = {"id": f"forwhy-{told['id']}", "object": "chat.completion", "usage": words}
+    return {**kind, **shared, "choices": [answer], "forwhy": told}
+
+
+# --- people and things, as a run knows them
+
+
+@router.get("/users/{user}")
+def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
+    """A person's words and history."""
+    loaded = service.loaded(run)
+    live = service.database.history(user)
+    known = service.database.user(user)
+    if not (loaded.trained(user) or live or known):
+        raise Unknown(f"unknown user {user[:80]!r}: neither training nor an event knows them")
+    asking, catalogue = loaded.asking(user, None, None, live), loaded.catalogue
+    taken: list[str] = list(live)
+    if loaded.trained(user):
+        numbers = catalogue.histories[catalogue.users.index(user)].tolist()
+        taken = list(dict.fromkeys([*(str(catalogue.items.values[number]) for number in numbers), *live]))
+    titles = _titles(loaded, taken)
+    return {
+        "id": user,
+        "tokens": loaded.person(asking),
+        "history": [{"item_id": item, "title": titles[item]} for item in taken],
+        "live": bool(live),
+        "source": asking.source,
+        "data": known["data"] if known else {},
+    }
+
+
+@router.get("/items/{item}")
+def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
+    """An item's words, text, and how many took it."""
+    loaded = service.loaded(run)
+    stored = service.database.item(item) or {}
+    number = int(loaded.catalogue.items.numbers([item])[0])
+    if number < 0 and not stored:
+        raise Unknown(f"unknown item {item[:80]!r}: neither training nor the database knows it")
+    tokens: list[dict[str, Any]] = []
+    if number >= 0 and loaded.has_words:
+        names = loaded.words.token_names("item", number)
+        tokens = [{"token": name, "gloss": loaded.glosses[name]} for name in names]
+    inside = number >= 0
+    return {
+        "id": item,
+        "title": stored.get("title") or (loaded.catalogue.titles[number] if inside else ""),
+        "text": stored.get("text", ""),
+        "available": stored.get("available", True),
+        "tokens": tokens,
+        "takers": loaded.takers(number) if inside else 0,
+        "trained": inside and item not in loaded.offered,
+    }
+
+
+def _titles(loaded: Any, items: list[str]) -> dict[str, str]:  # noqa: ANN401 - `Loaded`
+    numbers = loaded.catalogue.items.numbers(items).tolist() if items else []
+    titles = loaded.catalogue.titles
+    return {item: titles[number] if number >= 0 else "" for item, number in zip(items, numbers, strict=True)}

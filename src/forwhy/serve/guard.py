@@ -1,0 +1,245 @@
+"""What every request passes: who may ask, how much, from where, and what is counted and noted of it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from forwhy.errors import UserError
+from forwhy.serve.database import Database
+from forwhy.serve.keys import ROLES, RateLimit
+
+CSP = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "frame-src 'self'; base-uri 'none'; form-action 'none'; object-src 'none'; frame-ancestors 'self'"
+)
+"""Content security policy: nothing inline, nothing from elsewhere."""
+_DOCS = CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+"""Of a run's report, which is one page with its style in it and no script."""
+HEADERS = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+MOST = 8 << 20
+"""Bytes of a body."""
+OPEN = ("/live", "/ready")
+"""Paths that ask for no key, beside the page."""
+ADMIN = ("/v1/jobs", "/v1/experiments", "/v1/audit", "/v1/keys")
+"""Where writing is for admins."""
+READING = ("/v1/recommend", "/v1/explain", "/v1/what-if", "/v1/words/light", "/v1/chat/completions")
+"""Questions, which are posted and yet only read."""
+_KEY_SECONDS = 5.0
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A problem as RFC 9457 wants it."""
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Metrics:
+    """Counters in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "forwhy_requests", "Answered requests.", ["method", "path", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "forwhy_seconds", "Seconds until a request is answered.", ["path"], registry=self.registry
+        )
+        self.waiting = Gauge(
+            "forwhy_waiting", "Requests in line for a model.", ["run"], registry=self.registry
+        )
+        self.lost = Gauge("forwhy_lost_records", "Lists whose record was lost.", registry=self.registry)
+
+
+class Refused(Exception):
+    """A request that is not let in."""
+
+    def __init__(
+        self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.headers = status, title, detail, dict(headers or {})
+
+
+class Guard:
+    """ASGI middleware around the whole service."""
+
+    def __init__(
+        self, app: ASGIApp, database: Database, metrics: Metrics, loopback: bool, per_minute: int
+    ) -> None:
+        """`loopback`: listens on this machine alone, where no keys are needed as long as there are none."""
+        self.app, self.database, self.metrics, self.loopback = app, database, metrics, loopback
+        self.limit = RateLimit(per_minute)
+        self._known: dict[str, tuple[float, dict[str, Any] | None]] = {}
+        self._any: tuple[float, bool] = (0.0, False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request through, or answers it with a problem."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun, status = time.perf_counter(), 500
+        scope["state"]["who"], scope["state"]["role"] = "nobody", None
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if headers.get("content-type", "").startswith("text/html") and "/report" in scope["path"]:
+                    headers["content-security-policy"] = _DOCS
+            await send(message)
+
+        try:
+            from starlette.concurrency import run_in_threadpool
+
+            await run_in_threadpool(self._check, scope)
+            await self.app(scope, _Bounded(receive, Headers(scope=scope)), sending)
+        except Refused as refused:
+            await _answer(refused, sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(scope["method"], route, status).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def _check(self, scope: Scope) -> None:
+        headers, path = Headers(scope=scope), scope["path"]
+        self._same_origin(headers)
+        if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json", "/docs")):
+            return
+        self._let_in(scope, headers, path)
+
+    def _same_origin(self, headers: Headers) -> None:
+        """No page from elsewhere asks, also not by a name that was bent to this address."""
+        host = headers.get("host", "")
+        name = urlsplit(f"//{host}").hostname or ""
+        if self.loopback and not is_loopback(name) and name != "testserver":
+            raise Refused(
+                421, "Misdirected", f"host {name[:80]!r}: this service listens on this machine alone"
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise Refused(
+                403, "Forbidden", "pages of other origins may not ask; call from a server, or from /"
+            )
+
+    def _let_in(self, scope: Scope, headers: Headers, path: str) -> None:
+        key = self._key(headers)
+        if key is None:
+            if not (self.loopback and not self._keys_exist()):
+                raise Refused(
+                    401,
+                    "Unauthorized",
+                    "send `Authorization: Bearer KEY`; make one with: forwhy serve keys add NAME --role read",
+                    {"www-authenticate": "Bearer"},
+                )
+            key = {"name": "this machine", "role": "admin"}
+        needed = needed_role(scope["method"], path)
+        if ROLES.index(key["role"]) < ROLES.index(needed):
+            raise Refused(
+                403,
+                "Forbidden",
+                f"this needs a key of role {needed}; key {key['name']!r} has role {key['role']}",
+            )
+        if wait := self.limit.wait(key["name"]):
+            raise Refused(429, "Too many requests", f"ask again in {wait} s", {"retry-after": str(wait)})
+        scope["state"]["who"], scope["state"]["role"] = key["name"], key["role"]
+
+    def _key(self, headers: Headers) -> dict[str, Any] | None:
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        if not text:
+            return None
+        digest, now = hashlib.sha256(text.strip().encode()).hexdigest(), time.monotonic()
+        until, found = self._known.get(digest, (0.0, None))
+        if now > until:
+            found = (
+                self._asked(lambda: self.database.key_by_hash(digest)) if scheme.lower() == "bearer" else None
+            )
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[digest] = (now + _KEY_SECONDS, found)
+        if found is None:
+            raise Refused(
+                401, "Unauthorized", "this key is unknown or revoked", {"www-authenticate": "Bearer"}
+            )
+        return found
+
+    def _keys_exist(self) -> bool:
+        until, there = self._any
+        if time.monotonic() > until:
+            there = self._asked(lambda: bool(self.database.keys()))
+            self._any = (time.monotonic() + _KEY_SECONDS, there)
+        return there
+
+    @staticmethod
+    def _asked(read: Any) -> Any:  # noqa: ANN401 - what it reads
+        try:
+            return read()
+        except UserError as error:
+            raise Refused(503, "Database down", str(error), {"retry-after": "5"}) from None
+
+
+def needed_role(method: str, path: str) -> str:
+    """Which role a request needs."""
+    if method in ("GET", "HEAD", "OPTIONS"):
+        secret = path.startswith(("/v1/audit", "/v1/keys")) or path.endswith("/export")
+        return "admin" if secret else "read"
+    if path in READING:
+        return "read"
+    admin = path.startswith(ADMIN) or (method == "DELETE" and path.startswith("/v1/users"))
+    return "admin" if admin else "write"
+
+
+class _Bounded:
+    """A body that ends with a refusal when it is too large."""
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive, self._read = receive, 0
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MOST:
+            raise _too_large()
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        if self._read > MOST:
+            raise _too_large()
+        return message
+
+
+def _too_large() -> Refused:
+    return Refused(413, "Too large", f"a body may have {MOST >> 20} MiB; send events in several calls")
+
+
+async def _answer(refused: Refused, send: Send) -> None:
+    body = json.dumps(problem(refused.status, refused.title, refused.detail)).encode()
+    headers = {**refused.headers, "content-type": "application/problem+json"}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refused.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,347 @@
+"""Routes of what is kept: people, items, events, feedback, words and their names, experiments, jobs, the record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from forwhy import __version__
+from forwhy.errors import Unknown
+from forwhy.serve import words as book
+from forwhy.serve.asking import RunName, Shared
+from forwhy.serve.jobs import retrain
+from forwhy.serve.outcomes import compared
+from forwhy.serve.schemas import (
+    Event,
+    Events,
+    Experiment,
+    Feedback,
+    Gloss,
+    ItemData,
+    Name,
+    Retrain,
+    UserData,
+)
+from forwhy.serve.service import event as sent
+
+router = APIRouter(prefix="/v1")
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+Cursor = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
+Search = Annotated[str | None, Query(max_length=200)]
+_LIVE_SECONDS, _PING = 0.5, 15.0
+
+
+def _noted(request: Request, service: Any, action: str, **what: Any) -> None:  # noqa: ANN401
+    """A line of the record of what was written, and by whom."""
+    service.database.audit(request.state.who, action, what)
+
+
+# --- the service itself
+
+
+@router.get("/status")
+def status(request: Request, service: Shared) -> dict[str, Any]:
+    """Version, runs, experiments, and the role of the caller."""
+    names = [one["name"] for one in service.experiments.get()]
+    return {
+        "version": __version__,
+        "runs": service.status(),
+        "experiments": names,
+        "role": request.state.role,
+    }
+
+
+@router.get("/runs")
+def runs(service: Shared) -> dict[str, Any]:
+    """The runs that are served."""
+    return {"runs": service.status()}
+
+
+@router.get("/runs/{run}/health")
+def health(run: Name, service: Shared) -> dict[str, Any]:
+    """How its words are used, and what training measured."""
+    loaded = service.loaded(run)
+    books = {}
+    if loaded.has_words:
+        sizes = loaded.words.codebooks
+        books = {name: {**it, "size": len(sizes[name])} for name, it in loaded.words.health().items()}
+    return {"books": books, "document": loaded.document()}
+
+
+@router.get("/runs/{run}/report", response_class=FileResponse)
+def report(run: Name, service: Shared) -> FileResponse:
+    """The report of its evaluation, where one was written into its folder."""
+    file = service.served(run).folder / "report.html"
+    if not file.is_file():
+        raise Unknown(
+            f"run {run}: no report yet; write one with: forwhy evaluate {file.parent} --report {file}"
+        )
+    return FileResponse(file, media_type="text/html")
+
+
+# --- people
+
+
+@router.get("/users")
+def users(
+    service: Shared, run: RunName = None, q: Search = None, limit: Limit = 50, cursor: Cursor = None
+) -> Any:  # noqa: ANN401
+    """People that training or the database knows, by the beginning of an id."""
+    return book.people(service, run, q or "", limit, cursor)
+
+
+@router.put("/users/{user}", status_code=204)
+def put_user(user: Name, body: UserData, request: Request, service: Shared) -> None:
+    """Keeps what a shop knows of a person."""
+    service.database.put_users([{"id": user, "data": body.data}])
+    _noted(request, service, "put user", id=user)
+
+
+@router.delete("/users/{user}")
+def delete_user(user: Name, request: Request, service: Shared) -> dict[str, Any]:
+    """Forgets a person: rows, events, lists, feedback and answers."""
+    service.flush()
+    deleted = service.database.delete_user(user)
+    _noted(request, service, "delete user", rows=sum(deleted.values()))
+    inside = [name for name in service.runs if service.loaded(name).trained(user)]
+    remains = (
+        f"The runs {', '.join(inside)} were trained with this person's interactions; what was learned stays in them."
+        if inside
+        else "No run that is served was trained with this person."
+    )
+    remedy = (
+        "Take the person out of the data set and train again: see “delete a person” in docs/production.md."
+    )
+    return {"deleted": deleted, "remains": remains, "remedy": remedy if inside else None}
+
+
+@router.get("/users/{user}/export")
+def export_user(user: Name, service: Shared) -> dict[str, Any]:
+    """All that the database holds of a person."""
+    service.flush()
+    return service.database.export_user(user)
+
+
+# --- items
+
+
+@router.get("/items")
+def items(
+    service: Shared, run: RunName = None, q: Search = None, limit: Limit = 50, cursor: Cursor = None
+) -> Any:  # noqa: ANN401
+    """Items that training or the database knows, by a part of a title or an id."""
+    return book.things(service, run, q or "", limit, cursor)
+
+
+@router.put("/items/{item}", status_code=204)
+def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> None:
+    """Keeps an item: a new one is listed by its text, one that is not available by no list."""
+    service.database.put_items([{"id": item, **body.model_dump()}])
+    service.new_items.forget()
+    service.unavailable.forget()
+    _noted(request, service, "put item", id=item)
+
+
+# --- events
+
+
+@router.post("/events", status_code=201)
+def events(body: Event | Events, service: Shared) -> dict[str, int]:
+    """Keeps what people did; answered when it is on disk. An event sent again by its key counts once."""
+    rows = [body] if isinstance(body, Event) else body.events
+    now = datetime.now(UTC)
+    kept = service.database.add_events(
+        [{**row.model_dump(), "time": _utc(row.time) if row.time else now} for row in rows]
+    )
+    return {"accepted": sum(kept), "known": len(kept) - sum(kept)}
+
+
+def _utc(time: datetime) -> datetime:
+    """With a zone; one without is taken as UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+@router.get("/events")
+def list_events(
+    service: Shared,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    user: Name | None = None,
+    item: Name | None = None,
+) -> dict[str, Any]:
+    """Events in the order in which they came."""
+    rows, after = service.database.events(limit, cursor, user=user, item=item)
+    return {"events": rows, "next": after}
+
+
+@router.get("/events/live", response_class=StreamingResponse)
+def live(
+    request: Request, service: Shared, after: Annotated[int | None, Query(ge=0)] = None
+) -> StreamingResponse:
+    """Events as they come, as server-sent events; `Last-Event-ID` goes on where a connection was cut."""
+    last = request.headers.get("last-event-id", "")
+    begin = int(last) if last.isdigit() else after
+    return StreamingResponse(
+        _live(service, begin), media_type="text/event-stream", headers={"cache-control": "no-store"}
+    )
+
+
+def _live(service: Any, begin: int | None) -> Iterator[str]:  # noqa: ANN401 - `Service`
+    seen = service.database.last_event() if begin is None else begin
+    heard = time.monotonic()
+    yield ": listening\n\n"
+    while not service.stopping.is_set():
+        rows = service.database.events_after(seen, 100)
+        for row in rows:
+            seen = row["seq"]
+            yield sent("event", row, seen)
+        if rows:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > _PING:
+            heard = time.monotonic()
+            yield ": still here\n\n"
+        else:
+            service.stopping.wait(_LIVE_SECONDS)
+
+
+# --- feedback and experiments
+
+
+@router.post("/feedback", status_code=201)
+def feedback(body: Feedback, service: Shared) -> dict[str, str]:
+    """Keeps what a person thinks of a list or of a reason."""
+    if body.impression is not None and service.database.impression(body.impression) is None:
+        service.flush()
+        if service.database.impression(body.impression) is None:
+            raise Unknown(
+                f"unknown impression {body.impression[:80]!r}; it is named in the answer of /v1/recommend"
+            )
+    number = uuid.uuid4().hex
+    service.database.add_feedback({"id": number, **body.model_dump(), "at": datetime.now(UTC)})
+    return {"id": number}
+
+
+@router.get("/experiments")
+def experiments(service: Shared) -> dict[str, Any]:
+    """Each experiment with what its arms brought, and the difference with its interval."""
+    service.flush()
+    return {
+        "experiments": [
+            compared(one, service.database.outcomes(one["name"])) for one in service.experiments.get()
+        ]
+    }
+
+
+@router.put("/experiments/{name}", status_code=204)
+def put_experiment(name: Name, body: Experiment, request: Request, service: Shared) -> None:
+    """Begins an experiment over runs or rules."""
+    for arm in body.arms.values():
+        service.served(arm.run)
+    service.database.put_experiment({"name": name, "arms": body.model_dump()["arms"]})
+    service.experiments.forget()
+    _noted(request, service, "put experiment", name=name)
+
+
+@router.delete("/experiments/{name}", status_code=204)
+def end_experiment(name: Name, request: Request, service: Shared) -> None:
+    """Ends an experiment; what was recorded stays."""
+    if name not in [one["name"] for one in service.experiments.get()]:
+        raise Unknown(f"unknown experiment {name[:80]!r}; GET /v1/experiments lists them")
+    service.database.end_experiment(name)
+    service.experiments.forget()
+    _noted(request, service, "end experiment", name=name)
+
+
+# --- words
+
+
+@router.get("/words")
+def words(
+    service: Shared,
+    run: RunName = None,
+    q: Search = None,
+    book_name: Annotated[str | None, Query(alias="book", max_length=40)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Words by a part of their name or meaning, the most used first."""
+    return book.listed(service, run, q or "", book_name, limit, cursor)
+
+
+@router.get("/words/map")
+def words_map(service: Shared, run: RunName = None) -> dict[str, Any]:
+    """Where the words lie, book by book, in two dimensions."""
+    return {"points": book.points(service.loaded(run))}
+
+
+@router.get("/words/{token}")
+def word(token: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
+    """One word: meaning, use, owners, neighbours."""
+    return book.one(service, run, token)
+
+
+@router.get("/words/{token}/owners.csv", response_class=Response)
+def owners(token: Name, service: Shared, run: RunName = None) -> Response:
+    """Who has a word, as a table."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["id", "title"])
+    for row in book.owners(service.loaded(run), token):
+        table.writerow([_safe(row["id"]), _safe(row.get("title", ""))])
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
+
+
+def _safe(cell: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    text = str(cell)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+@router.put("/words/{token}/gloss", status_code=204)
+def rename(token: Name, body: Gloss, request: Request, service: Shared) -> None:
+    """Names a word's meaning; who and when is kept."""
+    run = service.loaded(body.run)
+    run.words.word(token)
+    service.database.rename_word(run.name, token, body.gloss, request.state.who)
+    _noted(request, service, "rename word", run=run.name, token=token, gloss=body.gloss)
+
+
+# --- jobs and the record
+
+
+@router.post("/jobs/retrain", status_code=202)
+def retrain_run(body: Retrain, request: Request, service: Shared) -> dict[str, str]:
+    """Trains a run again on what is known now, and swaps it in if validation is not worse."""
+    job = retrain(service, service.served(body.run))
+    _noted(request, service, "retrain", run=body.run, job=job)
+    return {"id": job}
+
+
+@router.get("/jobs")
+def jobs(service: Shared) -> dict[str, Any]:
+    """Trainings, the newest first."""
+    return {"jobs": service.database.jobs()}
+
+
+@router.get("/jobs/{job}")
+def job(job: Name, service: Shared) -> dict[str, Any]:
+    """One training."""
+    found = service.database.job(job)
+    if found is None:
+        raise Unknown(f"unknown job {job[:80]!r}; GET /v1/jobs lists them")
+    return found
+
+
+@router.get("/audit")
+def audit(service: Shared, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
+    """Who wrote what, and when."""
+    rows, after = service.database.audited(limit, cursor)
+    return {"record": rows, "next": after}

@@ -1,0 +1,373 @@
+"""A finished run as it is served: who asks, what is listed, what carried it, and the run changed on disk.
+
+A run stays as it was loaded until another one lies in its folder; then that is loaded beside it and takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwhy.data.histories import Catalogue
+from forwhy.errors import UserError
+from forwhy.explain.asking import Explains
+from forwhy.explain.plain import PlainExplainer
+from forwhy.opened import OpenRun
+from forwhy.recipe import RunFolder
+from forwhy.recommend.base import PopularityRecommender, Recommender
+from forwhy.recommend.rules import Rules
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+Source = Literal["behaviour", "history", "text", "popular"]
+"""By what a list was made: what training knows of the person, what they took, what they say, or what most people take."""
+_LOOK = 1.0
+"""Seconds between two looks at a run's folder."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who asks, as a run can know them."""
+
+    source: Source
+    user: str | int | None = None
+    """A user of the training data."""
+    history: Sequence[str] = ()
+    """Items of the catalogue that somebody else took, oldest first."""
+    about: str | None = None
+    seen: Sequence[str] = ()
+    """Items taken since training, which no list holds."""
+
+    def who(self) -> dict[str, Any]:
+        """As an explainer is asked."""
+        if self.user is not None:
+            return {"user": self.user}
+        return {"history": list(self.history), **({} if self.about is None else {"about": self.about})}
+
+
+class Loaded:
+    """A run in memory. Nothing in it changes, so that any thread may read it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Reads what lists items; what says why is read when first asked."""
+        self.name, self.opened = name, OpenRun(RunFolder.open(folder))
+        self.identity = identity(folder)
+        self.recommender: Recommender = self.opened.recommender
+        self.offered: Mapping[str, str] = {}
+        """Items that nobody took in training -> their text, title first."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Whom and what it knows."""
+        return self.recommender.catalogue
+
+    @property
+    def words(self) -> Vocabulary:
+        """Its vocabulary.
+
+        Raises:
+            UserError: The run's system has none.
+        """
+        words = getattr(self.recommender, "behaviour", None)
+        if not isinstance(words, Vocabulary):
+            raise UserError(f"run {self.name}: its system has no words; ask a run of because or beat")
+        return words
+
+    @cached_property
+    def has_words(self) -> bool:
+        """Whether it has a vocabulary."""
+        return isinstance(getattr(self.recommender, "behaviour", None), Vocabulary)
+
+    @cached_property
+    def explains(self) -> bool:
+        """Whether a model says why; else sentences of what was counted and read."""
+        return self.opened.folder.recipe.explains(self.opened.folder)
+
+    @cached_property
+    def popular(self) -> Recommender:
+        """What most people take."""
+        return PopularityRecommender(self.opened.recommender.catalogue)
+
+    @cached_property
+    def _popular_reasons(self) -> Explains:
+        return PlainExplainer(self.popular, self.opened.folder.dataset())
+
+    @cached_property
+    def glosses(self) -> Mapping[str, list[str]]:
+        """Word -> what it stands for."""
+        if not self.has_words:
+            return {}
+        return {name: list(gloss) for name, gloss in self.words.words.select("token", "gloss").iter_rows()}
+
+    def offering(self, items: Mapping[str, str]) -> Loaded:
+        """This run with these items too, by their texts; itself where it reads no texts.
+
+        Cost: one text encoded and the item words copied for each.
+        """
+        found = copy(self)
+        found.__dict__.pop("popular", None)
+        found.recommender, found.offered = self.opened.recommender, dict(items)
+        for item, text in items.items():
+            found.recommender = found.recommender.offering(text, item)[0]
+        return found
+
+    # --- who asks
+
+    def asking(
+        self, user: str | None, history: Sequence[str] | None, about: str | None, live: Sequence[str]
+    ) -> Asking:
+        """Who that is; `live`: what the user took since training. Unknown items of a live history are left out.
+
+        Raises:
+            UserError: An unknown item of a history that was given.
+        """
+        if about is not None or history is not None:
+            for item in history or ():
+                self.catalogue.items.index(item)
+            source: Source = "text" if about is not None else "history" if history else "popular"
+            return Asking(source, None, list(history or ()), about)
+        known = [item for item in live if self.catalogue.items.numbers([item])[0] >= 0]
+        if user is not None and self.trained(user):
+            return Asking("behaviour", user, seen=known)
+        taken = [item for item in known if item not in self.offered] or known
+        warm = bool(taken) and self.recommender.capabilities.warm
+        return Asking("history" if warm else "popular", None, taken, seen=known)
+
+    def trained(self, user: str) -> bool:
+        """Whether training knows this user by anything."""
+        number = int(self.catalogue.users.numbers([user])[0])
+        return number >= 0 and bool(self.recommender._has_history()[number])
+
+    def _asked(self, asking: Asking) -> Recommender:
+        if asking.source == "popular":
+            return self.popular
+        if asking.about is None:
+            return self.recommender
+        newcomer = self.recommender.newcomer_of(asking.about, list(asking.history))
+        return self.recommender.meeting(newcomer)
+
+    # --- what is listed
+
+    def listed(
+        self,
+        asking: Asking,
+        k: int,
+        rules: Mapping[str, Any],
+        unavailable: Iterable[str] = (),
+        without: Sequence[str] = (),
+        swap: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """`tokens` of the person, and `items`, best first, each with what carried its score.
+
+        Raises:
+            UserError: An unknown item in a rule, no item left, a word that the person lacks.
+        """
+        asked = self._asked(asking)
+        items = asked.catalogue.items
+        hidden = [one for one in {*unavailable, *asking.seen} if items.numbers([one])[0] >= 0]
+        asked = asked.under(Rules.of(items, **rules))
+        if hidden:
+            asked = asked.under(Rules.of(items, exclude=hidden))
+        who: dict[str, Any] = (
+            {"users": asking.user} if asking.user is not None else {"history": asking.history}
+        )
+        if asking.source == "popular":
+            table = asked.recommend(history=list(asking.history), k=k)
+        else:
+            asked = asked.changed(**who, without=without, swap=swap)
+            table = asked.recommend(**who, k=k)
+        rows = table.drop("user_id").to_dicts()
+        for row in rows:
+            row["title"] = row.get("title") or ""
+            row["source"] = asking.source
+            row["because"] = asdict(asked.because(asking.user, row["item_id"], history=self._history(asking)))
+        return {"tokens": self.tokens(asked, asking), "items": rows}
+
+    @staticmethod
+    def _history(asking: Asking) -> list[str] | None:
+        return None if asking.user is not None else list(asking.history)
+
+    def tokens(self, asked: Recommender, asking: Asking) -> list[dict[str, Any]]:
+        """The person's words, each with its gloss and, of somebody new, from whom it came."""
+        words = getattr(asked, "behaviour", None)
+        if not isinstance(words, Vocabulary) or asking.source == "popular":
+            return []
+        taken = [self.catalogue.items.index(item) for item in asking.history]
+        number = None if asking.user is None else self.catalogue.users.index(asking.user)
+        names = words.names_of("user", words.user_codes(number, taken))
+        newcomer = asked.newcomer
+        origins = {} if newcomer is None else dict(zip(newcomer.tokens, newcomer.origins, strict=True))
+        return [
+            {
+                "token": name,
+                "gloss": self.glosses[name],
+                "origins": [asdict(one) for one in origins.get(name, ())],
+            }
+            for name in names
+        ]
+
+    def person(self, asking: Asking) -> list[dict[str, Any]]:
+        """The words of somebody; none where they are unknown or the run has no words."""
+        return self.tokens(self._asked(asking), asking)
+
+    # --- what is said
+
+    def reasoner(self, asking: Asking, item: str | None) -> Explains:
+        """What says why: the model where it knows this person and item, else plain sentences."""
+        if asking.source == "popular":
+            return self.plain(asking)
+        found: Explains = self.opened.reasoner(item)
+        return found
+
+    def plain(self, asking: Asking) -> Explains:
+        """Sentences of what was counted and read."""
+        if asking.source == "popular":
+            return self._popular_reasons
+        return self.opened.plain
+
+    def is_plain(self, asking: Asking, item: str) -> bool:
+        """Whether no model says why this item."""
+        return self.reasoner(asking, item) is self.plain(asking)
+
+    def item_asked(self, item: str | None, item_text: str | None) -> dict[str, Any]:
+        """An item as an explainer is asked about it; one that came later is known by its text."""
+        if item is not None and item in self.offered:
+            return {"item_text": self.offered[item]}
+        return {"item": item} if item_text is None else {"item_text": item_text}
+
+    def takers(self, number: int) -> int:
+        """How many took an item in training."""
+        return int(self._takers[number]) if number < len(self._takers) else 0
+
+    @cached_property
+    def _takers(self) -> NDArray[np.int64]:
+        return np.bincount(self.catalogue.taken[:, 1], minlength=len(self.catalogue.items))
+
+    def similar(self, item: str, k: int) -> list[dict[str, Any]]:
+        """The items most like this one by their words, and the words they share.
+
+        Raises:
+            UserError: An unknown item, or a run without words.
+        """
+        words, ids = self.words, self.catalogue.items
+        number = ids.index(item)
+        vectors_IW = words.item_vectors(range(len(ids)))
+        unit_IW = vectors_IW / np.maximum(np.linalg.norm(vectors_IW, axis=1, keepdims=True), 1e-12)
+        likeness_I = unit_IW @ unit_IW[number]
+        likeness_I[number] = -np.inf
+        own = words.token_names("item", number)
+        return [
+            {
+                "item_id": ids.values[other],
+                "title": self.catalogue.titles[other],
+                "likeness": float(likeness_I[other]),
+                "shared": [name for name in words.token_names("item", other) if name in own],
+            }
+            for other in np.argsort(-likeness_I, kind="stable")[:k].tolist()
+            if other != number
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """What it is, for a reader."""
+        recipe, state = self.opened.folder.recipe, self.opened.folder.state()
+        return {
+            "name": self.name,
+            "system": recipe.system,
+            "users": len(self.catalogue.users),
+            "items": len(self.catalogue.items),
+            "words": self.has_words,
+            "explains": self.explains,
+            "trained": max((stage["finished"] for stage in state.values()), default=None),
+            "identity": self.identity,
+        }
+
+
+class ServedRun:
+    """A run by its folder: always the newest that could be loaded."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.current = Loaded(folder, name)
+        self.failed = ""
+        """Why the newest could not be loaded; "" where it was."""
+        self._items: Mapping[str, str] = {}
+        self._lock, self._looked = threading.Lock(), time.monotonic()
+
+    def latest(self, items: Mapping[str, str] | None = None) -> Loaded:
+        """The run as it lies on disk, with items that came later; looks once a second, one thread at a time.
+
+        What is there stays in use while another is loaded, and where it cannot be loaded.
+        """
+        due = time.monotonic() - self._looked > _LOOK or (items is not None and items != self._items)
+        if due and self._lock.acquire(blocking=False):
+            try:
+                self._look(items if items is not None else self._items)
+            finally:
+                self._looked = time.monotonic()
+                self._lock.release()
+        return self.current
+
+    def _look(self, items: Mapping[str, str]) -> None:
+        try:
+            found = self.current
+            if identity(self.folder) != found.identity:
+                found = Loaded(self.folder, self.name)
+                log.info("run %s: another one lies there and is served now", self.name)
+            self.failed = ""
+        except (UserError, OSError) as error:
+            if not self.failed:
+                log.warning("run %s: kept as it was: %s", self.name, error)
+            self.failed = str(error)
+            return
+        new = {
+            item: text
+            for item, text in items.items()
+            if item not in found.opened.recommender.catalogue.items.values
+        }
+        if new != found.offered:
+            found = self._offered(found, new)
+        self._items, self.current = dict(items), found
+
+    def _offered(self, found: Loaded, items: Mapping[str, str]) -> Loaded:
+        try:
+            return found.offering(items)
+        except UserError as error:
+            log.warning("run %s: items that came after training are not listed: %s", self.name, error)
+            return found
+
+
+def identity(folder: Path) -> str:
+    """What a run is made of, in 16 letters.
+
+    Raises:
+        UserError: It is gone.
+    """
+    digest = hashlib.sha256()
+    for name in ("recipe.toml", "state.json"):
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError:
+            raise UserError(
+                f"{folder}: {name} is gone; make the run again with `forwhy run RECIPE --out {folder}`"
+            ) from None
+    return digest.hexdigest()[:16]
+
+
+def answer_key(run: Loaded, asking: Asking, question: Mapping[str, Any]) -> str:
+    """Under what an answer is kept: the run, whose words, and what is asked."""
+    who = replace(asking, seen=())
+    whole = json.dumps([run.identity, asdict(who), question], sort_keys=True, default=str)
+    return hashlib.sha256(whole.encode()).hexdigest()

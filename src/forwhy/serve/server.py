@@ -1,0 +1,68 @@
+"""Listening: one process, or several that each load the runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from forwhy.errors import UserError
+from forwhy.serve.app import create_app
+from forwhy.serve.database import Database
+from forwhy.serve.guard import is_loopback
+
+log = logging.getLogger(__name__)
+_ASKED = "FORWHY_SERVE"
+"""How a worker process is told what to serve."""
+_LEAVE = 15
+"""Seconds that open requests are given when the service is stopped."""
+
+
+def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int, per_minute: int) -> None:
+    """Serves until it is stopped; open requests are answered first.
+
+    Raises:
+        UserError: A folder is no run, the port is in use, the database cannot be used, or nobody has a key and others
+            than this machine could ask.
+    """
+    loopback = is_loopback(host)
+    database = Database(url)
+    database.upgrade()
+    if not loopback and not database.keys():
+        raise UserError(
+            f"--host {host}: others could ask, and there are no keys; make one first: forwhy serve keys add NAME --role read"
+        )
+    _check_port(host, port)
+    settings = {"host": host, "port": port, "timeout_graceful_shutdown": _LEAVE, "log_level": "warning"}
+    asked = {"folders": list(map(str, folders)), "url": url, "loopback": loopback, "per_minute": per_minute}
+    os.environ[_ASKED] = json.dumps(asked)
+    log.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    if workers > 1:
+        uvicorn.run("forwhy.serve.server:application", factory=True, workers=workers, **settings)
+    else:
+        app = create_app(folders, database, loopback=loopback, per_minute=per_minute)
+        uvicorn.run(app, **settings)
+
+
+def application() -> FastAPI:
+    """The service as a worker process makes it."""
+    asked = json.loads(os.environ[_ASKED])
+    folders, database = map(Path, asked["folders"]), Database(asked["url"])
+    return create_app(list(folders), database, loopback=asked["loopback"], per_minute=asked["per_minute"])
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuses an address that cannot be listened on, before models are loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--host {host} --port {port}: {error}; choose another with --port") from None
