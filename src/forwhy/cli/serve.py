@@ -97,13 +97,10 @@ def add_key(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key and show it: it is not shown again."""
-    need("sqlalchemy", "serve")
-    from forwhy.serve.keys import ROLES, new_key
+    opened = _database(database)
+    from forwhy.serve import keys
 
-    if role not in ROLES:
-        raise UserError(f"--role {role}: one of {', '.join(ROLES)}")
-    key, digest = new_key()
-    _database(database).add_key(name, role, digest)
+    key = keys.add_key(opened, name, role)
     emit({"name": name, "role": role, "key": key}) if as_json else show(key)
 
 
@@ -112,7 +109,7 @@ def list_keys(database: DatabaseUrl = None, as_json: JsonFlag = False) -> None:
     """Names and roles of all keys."""
     keys = _database(database).keys()
     emit(keys) if as_json else show(
-        *[f"{one['name']}  {one['role']}  {one['created']}" for one in keys] or ["no keys"]
+        *[f"{one['name']}  {one['role']}  {one['at']}" for one in keys] or ["no keys"]
     )
 
 
@@ -129,9 +126,9 @@ def backup(
 ) -> None:
     """Write all that the database holds into one file, while it is in use."""
     need("sqlalchemy", "serve")
-    from forwhy.serve.backup import write_backup
+    from forwhy.serve.backup import backup as write
 
-    rows = write_backup(_database(database), file)
+    rows = write(_database(database), file)
     show(f"{file}: {rows:,} rows")
 
 
@@ -141,7 +138,8 @@ def restore(
 ) -> None:
     """Read a backup into an empty database."""
     need("sqlalchemy", "serve")
-    from forwhy.serve.backup import read_backup
+    from forwhy.serve.backup import restore as read
+    from forwhy.serve.database import Database
 
-    rows = read_backup(_database(database), file)
+    rows = read(Database(database or DEFAULT), file)
     show(f"{file}: {rows:,} rows are back")

@@ -23,7 +23,7 @@ from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.leaks import PAIR
-from forwhy.errors import Unknown, UserError
+from forwhy.errors import Unknown
 from forwhy.frames import Shown
 
 Ints = NDArray[np.int64]

@@ -5,8 +5,8 @@ Shapes: U users, N items of all histories together, B histories of a block, L pl
 
 from __future__ import annotations
 
-import re
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -55,6 +55,17 @@ class Database(Records):
         chosen = [t.users.c.id >= prefix, t.users.c.id < prefix + chr(0x10FFFF)] if prefix else []
         return self._page(t.users, t.users.c.id, limit, cursor, *chosen)
 
+    def people(self, prefix: str = "") -> list[str]:
+        """Ids of people who are kept or did something, by id; at most `MOST`."""
+        both = sa.union(
+            *(sa.select(column.label("id")) for column in (t.users.c.id, t.events.c.user))
+        ).subquery()
+        chosen = [both.c.id >= prefix, both.c.id < prefix + chr(0x10FFFF)] if prefix else []
+        return [
+            row["id"]
+            for row in self._rows(sa.select(both.c.id).where(*chosen).order_by(both.c.id).limit(MOST))
+        ]
+
     def items(self, limit: int, cursor: str | None = None) -> Page:
         """Items by id, and the cursor of the next page or None."""
         return self._page(t.items, t.items.c.id, limit, cursor)
@@ -127,6 +138,10 @@ class Database(Records):
         """Events with a higher number, in order: whoever remembers the last `seq` misses none."""
         chosen = sa.select(*t.shown(t.events)).where(t.events.c.seq > seq).order_by(t.events.c.seq)
         return self._rows(chosen.limit(min(limit, MOST)))
+
+    def last_event(self) -> int:
+        """The number of the newest event; 0 where there is none."""
+        return int(self._rows(sa.select(sa.func.max(t.events.c.seq).label("seq")))[0]["seq"] or 0)
 
     def history(self, user: str) -> list[str]:
         """Items that a person has taken and not taken back, the oldest first."""

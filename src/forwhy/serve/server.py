@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -36,10 +37,11 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     database.upgrade()
     if not loopback and not database.keys():
         raise UserError(
-            f"--host {host}: others could ask, and there are no keys; make one first: forwhy serve keys add NAME --role read"
+            f"--host {host}: others could ask, and there are no keys; make one first: "
+            "forwhy serve keys add NAME --role read"
         )
     _check_port(host, port)
-    settings = {"host": host, "port": port, "timeout_graceful_shutdown": _LEAVE, "log_level": "warning"}
+    settings: Any = {"host": host, "port": port, "timeout_graceful_shutdown": _LEAVE, "log_level": "warning"}
     asked = {"folders": list(map(str, folders)), "url": url, "loopback": loopback, "per_minute": per_minute}
     os.environ[_ASKED] = json.dumps(asked)
     log.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)

@@ -144,17 +144,17 @@ class Service:
     def _known(self, user: str) -> bool:
         return self.database.user(user) is not None
 
-    def arm(self, run: str | None, user: str | None) -> tuple[str | None, str | None, Mapping[str, Any]]:
-        """Run, name of the arm and rules of who takes part in an experiment; as asked for where there is none."""
+    def arm(self, run: str | None, user: str | None) -> tuple[str | None, dict[str, str], Mapping[str, Any]]:
+        """Run, experiment with its arm, and rules of who takes part; as asked for where there is none."""
         if run is None and user is not None:
-            for one in self.experiments.get():
+            for one in (it for it in self.experiments.get() if it["ended"] is None):
                 name, arms = one["name"], one["arms"]
                 share = int(hashlib.sha256(f"{name}\0{user}".encode()).hexdigest()[:12], 16) / 16**12
                 for arm, it in arms.items():
                     share -= it["share"]
                     if share < 0 and it["run"] in self.runs:
-                        return it["run"], f"{name}/{arm}", it["options"]
-        return run, None, {}
+                        return it["run"], {"experiment": name, "arm": arm}, it["options"]
+        return run, {}, {}
 
     # --- what is asked
 
@@ -176,9 +176,9 @@ class Service:
         ]
         asked = {"k": body.k, "about": body.about is not None, "history": len(body.history or ())}
         self.record(
-            {"id": impression, "run": run.name, "arm": arm, "user": body.user, "asked": asked, "items": shown}
+            {"id": impression, "run": run.name, **arm, "user": body.user, "asked": asked, "items": shown}
         )
-        return {"impression": impression, "run": run.name, "arm": arm, **found}
+        return {"impression": impression, "run": run.name, "experiment": None, "arm": None, **arm, **found}
 
     def what_if(self, body: WhatIf) -> dict[str, Any]:
         """The list as it is, and with other words of the person."""
