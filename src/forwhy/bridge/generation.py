@@ -71,10 +71,11 @@ class PromptBatch:
 
 @dataclass
 class Written:
-    """One row's tokens; `ended` when a stop token closed it."""
+    """One row's tokens; `ended` when a stop token closed it, `over` when it gets no further one."""
 
     ids: list[int]
     ended: bool = False
+    over: bool = False
 
 
 def most_in_a_pass(slots: int) -> int:
@@ -84,7 +85,7 @@ def most_in_a_pass(slots: int) -> int:
 
 @torch.inference_mode()
 def steps(
-    backbone: Backbone, prefix: Prefix, prompts: Iterable[PromptBatch], decoding: Decoding, slots: int
+    backbone: Backbone, prefix: Prefix, prompts: Iterable[PromptBatch | None], decoding: Decoding, slots: int
 ) -> Iterator[list[Written]]:
     """One token further for every open row at each step; yields all rows so far, the same list each time.
 
@@ -92,8 +93,9 @@ def steps(
     prompts are read into them, as on a CPU a step for 4 rows costs nearly as much as one for 16. The open rows then
     move into a new cache that begins where the longest of them does.
 
-    `prompts`: what follows the prefix, the longest first; no more rows in one pass than :func:`most_in_a_pass`, or two,
-    which are never parted where there is guidance. Rows are numbered as they come.
+    `prompts`: what follows the prefix, best the longest first; no more rows in one pass than :func:`most_in_a_pass`, or
+    two, which are never parted where there is guidance. None: nothing now, perhaps at the next step. Rows are numbered
+    as they come.
     """
     waiting = iter(prompts)
     state = _State(backbone, prefix, decoding, slots)
@@ -118,7 +120,7 @@ class _State:
         self.hidden: dict[int, Tensor] = {}
         """Row -> its own positions, counted from its first one, that may not be looked at."""
 
-    def refill(self, waiting: Iterator[PromptBatch]) -> bool:
+    def refill(self, waiting: Iterator[PromptBatch | None]) -> bool:
         """Read prompts into free slots when a quarter is free; whether any row is open then."""
         parts: list[PromptBatch] = []
         open_rows = len(self.rows)
@@ -168,8 +170,9 @@ class _State:
             row.ended = token in decoding.stop_ids
             if not row.ended:
                 row.ids.append(token)
-            is_over = row.ended or len(row.ids) >= decoding.limit
-            if is_over or (decoding.enough and decoding.enough(number, row.ids)):
+            row.over = row.ended or len(row.ids) >= decoding.limit
+            row.over = row.over or bool(decoding.enough and decoding.enough(number, row.ids))
+            if row.over:
                 over.append(slot)
         return over
 
@@ -259,10 +262,14 @@ def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:
     """
     sent, text, ended = 0, "", False
     for text, ended in texts:  # noqa: B007 - the last one counts
-        whole_words = text.rstrip() if text[-1:].isspace() else text.rpartition(" ")[0]
-        safe = finish(whole_words, False, max_words)
+        safe = standing(text, max_words)
         if len(safe) > sent:
             yield safe[sent:]
             sent = len(safe)
     if rest := finish(text, ended, max_words)[sent:]:
         yield rest
+
+
+def standing(text: str, max_words: int) -> str:
+    """What of a growing text is never taken back."""
+    return finish(text.rstrip() if text[-1:].isspace() else text.rpartition(" ")[0], False, max_words)

@@ -5,8 +5,9 @@ Shapes: B rows, S positions after the prefix, K soft tokens per pair, T task tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,7 +18,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from forwhy.bridge.backbone import Backbone, Prefix, moved
-from forwhy.bridge.generation import Decoding, PromptBatch, Written, most_in_a_pass, pieces, steps
+from forwhy.bridge.generation import (
+    Decoding,
+    PromptBatch,
+    Written,
+    most_in_a_pass,
+    pieces,
+    standing,
+    steps,
+)
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.options import GenerationConfig, PromptConfig, finish
 from forwhy.bridge.projectors import PairBridge
@@ -47,6 +56,27 @@ class PairReader(Protocol[ReadT]):
 
     def identity(self) -> dict[str, Any]:
         """What names the model: `id`, `revision` and more."""
+
+
+@dataclass(eq=False)
+class Draft:
+    """Rows that are written beside each other for one answer; `others` and `guidance` as of :meth:`Reader.write`."""
+
+    reader: Reader[Any]
+    """Of these rows; its frozen model and task tokens are those of whoever writes them."""
+    rows: Sequence[Row]
+    others: Sequence[Row] = ()
+    guidance: Sequence[float] = ()
+    watched: bool = False
+    """Whether its text is told as it grows."""
+    wanted: Callable[[], bool] = lambda: True
+    """Asked at each step; where nobody waits for it any more, its rows end at once."""
+    over: bool = False
+    """Set when all of it is written."""
+
+    def asked(self) -> list[Row]:
+        """The rows, each with the one that it is led away from."""
+        return [it for number, row in enumerate(self.rows) for it in (row, *self.others[number : number + 1])]
 
 
 class Reader(Generic[BridgeT]):
@@ -192,7 +222,7 @@ class Reader(Generic[BridgeT]):
         asked = [row for number in order for row in (rows[number], *others[number : number + 1])]
         written = self.greedy(asked, decoding, config.batch_size)[:: 2 if decoding.guidance else 1]
         for number, row in zip(order, written, strict=True):
-            texts[number] = finish(self.prompt.decode(row.ids), row.ended, config.max_words)
+            texts[number] = self._finished(row, config)
         return texts
 
     @torch.inference_mode()
@@ -208,6 +238,45 @@ class Reader(Generic[BridgeT]):
                 pass
         return written
 
+    @torch.inference_mode()
+    def flow(
+        self, drafts: Iterator[Draft | None], config: GenerationConfig, slots: int
+    ) -> Iterator[tuple[Draft, list[str]]]:
+        """The texts of each draft when all of them are written, of a watched one also as they grow.
+
+        `drafts` is asked at each step, so that a slot that gets free is filled at once: None is nothing now. Ends when
+        nothing is being written and nothing is there. All drafts are guided, or none.
+        """
+        owners: list[Draft] = []
+        begun: dict[Draft, slice] = {}
+        guidance: list[float] = []
+
+        def prompts() -> Iterator[PromptBatch | None]:
+            for draft in drafts:
+                if draft is None:
+                    yield None
+                    continue
+                asked = draft.asked()
+                begun[draft] = slice(len(owners), len(owners) + len(asked))
+                owners.extend([draft] * len(asked))
+                guidance.extend(draft.guidance)
+                yield from draft.reader.prompts(asked, slots, len(asked) // len(draft.rows))
+
+        decoding = self._decoding(config, guidance, lambda number: not owners[number].wanted())
+        with self.backbone.packed.used(slots):
+            for written in steps(self.backbone, self.prefix(), prompts(), decoding, slots):
+                for draft, rows in list(begun.items()):
+                    mine = written[rows][:: len(draft.asked()) // len(draft.rows)]
+                    if len(written) >= rows.stop and all(row.over for row in mine):
+                        del begun[draft]
+                        draft.over = True
+                        yield draft, [self._finished(row, config) for row in mine]
+                    elif draft.watched and mine:
+                        yield draft, [standing(self.prompt.decode(row.ids), config.max_words) for row in mine]
+
+    def _finished(self, row: Written, config: GenerationConfig) -> str:
+        return finish(self.prompt.decode(row.ids), row.ended, config.max_words)
+
     def stream(self, row: Row, config: GenerationConfig) -> Iterator[str]:
         """The explanation of one row in pieces as they come; joined they are what :meth:`write` returns."""
         return pieces(self._growing(row, config), config.max_words)
@@ -219,11 +288,17 @@ class Reader(Generic[BridgeT]):
         for (written,) in steps(self.backbone, prefix, prompts, decoding, 1):
             yield self.prompt.decode(written.ids), written.ended
 
-    def _decoding(self, config: GenerationConfig, guidance: Sequence[float] = ()) -> Decoding:
-        """Stop ids and limits; a row with more words than the cap needs no more tokens."""
+    def _decoding(
+        self,
+        config: GenerationConfig,
+        guidance: Sequence[float] = (),
+        dropped: Callable[[int], bool] = lambda _: False,
+    ) -> Decoding:
+        """Stop ids and limits; a row with more words than the cap, or a dropped one, needs no more tokens."""
 
-        def enough(_: int, ids: list[int]) -> bool:
-            return len(ids) > config.max_words and len(self.prompt.decode(ids).split()) > config.max_words
+        def enough(row: int, ids: list[int]) -> bool:
+            long = len(ids) > config.max_words and len(self.prompt.decode(ids).split()) > config.max_words
+            return long or dropped(row)
 
         limits = self.prompt.stop_ids, config.max_new_tokens
         return Decoding(*limits, enough, config.no_repeat, config.end_bias, guidance)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any, Self, TypedDict, Unpack, cast, overload
 
 from forwhy.data.dataset import Pairs
@@ -42,6 +44,17 @@ class Who(TypedDict, total=False):
 
 class AskedWho(Who, Asked):
     """Who is asked about, and how."""
+
+
+@dataclass(eq=False)
+class Question:
+    """Why one person would want one item, asked while others are answered; see :meth:`Explains.flow`."""
+
+    asked: AskedWho
+    watched: bool = False
+    """Whether the text is told as it grows."""
+    dropped: bool = False
+    """Set when nobody waits for the answer any more."""
 
 
 class Explains(ABC):
@@ -100,6 +113,21 @@ class Explains(ABC):
         how = Asked(contributions=contributions, without=without, swap=swap)
         told = host._answers(asked, how)
         return told[0] if pairs is None or is_single(pairs) else told
+
+    def flow(
+        self, questions: Iterator[Question | None], together: int
+    ) -> Iterator[tuple[Question, str | Explanation | UserError]]:
+        """Each question with its answer or why there is none, in the order in which they are answered.
+
+        `questions` is asked for more as long as fewer than `together` texts are being written; None is nothing now. Of
+        a watched one the text so far is told too, where it is written word by word. Ends when nothing is left.
+        """
+        while waiting := list(takewhile(bool, islice(questions, together))):
+            for question in filter(None, waiting):
+                try:
+                    yield question, self.explain(**question.asked)
+                except UserError as error:
+                    yield question, error
 
     @abstractmethod
     def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from forwhy.artifact import Artifact, Content
 from forwhy.bridge.prompt import Row
+from forwhy.bridge.reader import Draft
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.data.intents import IntentsConfig
@@ -187,25 +189,49 @@ class BecauseExplainer(BeatExplainer):
         """The best candidate for each pair, held to its statements as far as `grounding` asks."""
         if self.config.grounding == "off":
             return super()._write(subjects)
-        written, count = self._candidates(subjects), self.config.candidates
-        parts = [written[first : first + count] for first in range(0, len(written), count)]
+        asked = [replace(subject, text=None) for subject in subjects]
+        self.knowledge.remember([*asked, *(self._as_stranger(subject) for subject in asked if self._guided)])
+        parts = self._candidates([self._draft(subject) for subject in asked])
+        return self._best_of(subjects, parts)
+
+    @property
+    def _guided(self) -> bool:
+        return self.config.candidates > 1 and self.config.guidance > 0
+
+    def _best_of(self, subjects: Sequence[Subject], parts: Sequence[Sequence[str]]) -> list[str]:
+        """The best of each one's candidates, with a caveat where there is one."""
         candidates = [[it for it in dict.fromkeys(texts) if any(map(str.isalnum, it))] for texts in parts]
         gains = self._gains(subjects, candidates)
         best = [self._best(*those) for those in zip(subjects, candidates, gains, strict=True)]
         caveats = map(_caveat, map(self.knowledge.caveat, subjects))
         return [text + caveat for text, caveat in zip(best, caveats, strict=True)]
 
-    def _candidates(self, subjects: Sequence[Subject]) -> list[str]:
-        """Some texts for each, one after the other, each led further away from what another pair would get."""
-        config, steps = self.config, self.config.candidates - 1
-        asked = [replace(subject, text=None) for subject in subjects]
-        strangers = [self._as_stranger(subject) for subject in asked if steps and config.guidance]
-        self.knowledge.remember([*asked, *strangers])
-        turns = range(config.candidates)
-        rows = [self._row(one, turn) for one in asked for turn in turns]
-        others = [self._row(one, turn) for one in strangers for turn in turns]
-        guidance = [config.guidance * turn / steps for _ in strangers for turn in turns]
-        return self.reader.write(rows, config.generation, others, guidance)
+    def _candidates(self, drafts: Sequence[Draft]) -> list[list[str]]:
+        """The texts of each, written together."""
+        parts = (
+            [*chain.from_iterable(getattr(it, name) for it in drafts)]
+            for name in ("rows", "others", "guidance")
+        )
+        rows, others, guidance = parts
+        written = iter(self.reader.write(rows, self.config.generation, others, guidance))
+        return [[*islice(written, len(draft.rows))] for draft in drafts]
+
+    def _draft(self, subject: Subject) -> Draft:
+        """Some texts for a pair, each led further away from what another pair would get."""
+        if self.config.grounding == "off":
+            return super()._draft(subject)
+        asked, steps = replace(subject, text=None), self.config.candidates - 1
+        turns = range(self.config.candidates)
+        draft = Draft(self.reader, [self._row(asked, turn) for turn in turns])
+        if self._guided:
+            stranger = self._as_stranger(asked)
+            draft.others = [self._row(stranger, turn) for turn in turns]
+            draft.guidance = [self.config.guidance * turn / steps for turn in turns]
+        return draft
+
+    def _chosen(self, subject: Subject, texts: Sequence[str]) -> str:
+        off = self.config.grounding == "off"
+        return super()._chosen(subject, texts) if off else self._best_of([subject], [texts])[0]
 
     def _best(self, subject: Subject, texts: Sequence[str], gains: Sequence[float]) -> str:
         """The candidate that is supported best and nearest to its pair, held to the statements where asked for."""

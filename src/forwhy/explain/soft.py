@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,11 +25,12 @@ from forwhy.artifact import Artifact, Content
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Numbers, Prompt, Row, buckets
-from forwhy.bridge.reader import Reader
+from forwhy.bridge.reader import Draft, Reader
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
+from forwhy.explain.asking import Asked, Question, Who
 from forwhy.explain.base import Explainer, KnownT
-from forwhy.explain.evidence import Attention, ExternalPair, Subject
+from forwhy.explain.evidence import Attention, Explanation, ExternalPair, Subject
 from forwhy.explain.options import ExplainerConfig
 from forwhy.training.checkpoint import TrainingState
 from forwhy.training.engine import Task
@@ -129,6 +131,55 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         user, item = self._standing(subject)
         return self.reader.prompt.row(user, item, subject.title, subject.text, self._profiles(subject))
 
+    def _draft(self, subject: Subject) -> Draft:
+        """What is written for a pair; :meth:`_chosen` makes one text of it."""
+        return Draft(self.reader, [self._row(subject)])
+
+    def _chosen(self, subject: Subject, texts: Sequence[str]) -> str:
+        return texts[0]
+
+    def flow(
+        self, questions: Iterator[Question | None], together: int
+    ) -> Iterator[tuple[Question, str | Explanation | UserError]]:
+        """As of all; a text begins when a slot gets free, whatever is being written beside it."""
+        begun: dict[Draft, tuple[Question, Any, Subject]] = {}
+        refused: list[tuple[Question, UserError]] = []
+
+        def drafts() -> Iterator[Draft | None]:
+            for question in questions:
+                if question is None:
+                    yield None
+                    continue
+                try:
+                    host, subject = self._host_of(question)
+                    draft = host._draft(subject)
+                except UserError as error:
+                    refused.append((question, error))
+                    continue
+                draft.watched = question.watched and len(draft.rows) == 1
+                draft.wanted = partial(_is_wanted, question)
+                begun[draft] = question, host, subject
+                yield draft
+
+        for draft, texts in self.reader.flow(drafts(), self.config.generation, together):
+            question, host, subject = begun[draft]
+            if not draft.over:
+                yield question, texts[0]
+                continue
+            del begun[draft]
+            text = host._chosen(subject, texts) if draft.wanted() else texts[0]
+            yield question, host._explained(replace(subject, text=text), text, None)
+            while refused:
+                yield refused.pop()
+        yield from refused
+
+    def _host_of(self, question: Question) -> tuple[Self, Subject]:
+        """What is asked about, and an explainer that knows it with these changes."""
+        who = cast("Who", {name: it for name, it in question.asked.items() if name in Who.__annotations__})
+        host, subjects = self._subjects(None, who)
+        how = Asked(without=question.asked.get("without") or (), swap=question.asked.get("swap"))
+        return host._changed(subjects, how), subjects[0]
+
     def _worth(self, subjects: Sequence[Subject]) -> Sequence[NDArray[np.float64] | None]:
         """What each text loses with a token hidden, whose place stays: K + 1 readings of each text."""
         rows, prompt = self._rows(subjects), self.reader.prompt
@@ -189,6 +240,10 @@ def _words(prompt: Prompt, target: Sequence[int]) -> list[tuple[str, slice]]:
     first_w = np.searchsorted(begun_N, 1 + np.arange(begun_N[-1]))
     end_w = np.maximum([*first_w[1:], len(ids)], first_w + 1)
     return list(zip(prompt.decode(ids).split(), map(slice, first_w, end_w), strict=False))
+
+
+def _is_wanted(question: Question) -> bool:
+    return not question.dropped
 
 
 class ReadingTask(Task[list[Row]]):

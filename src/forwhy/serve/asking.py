@@ -11,9 +11,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from forwhy.errors import Unknown, UserError
+from forwhy.serve.guard import problem
 from forwhy.serve.schemas import Chat, Explain, Light, Name, Recommend, WhatIf
-from forwhy.serve.service import Service, event
-from forwhy.serve.writing import Question
+from forwhy.serve.service import Service, Why, event
+from forwhy.serve.writing import Waiting
 
 router = APIRouter(prefix="/v1")
 RunName = Annotated[Name | None, Query(description="Which run; the first one, if left out.")]
@@ -43,54 +44,41 @@ def what_if(body: WhatIf, service: Shared) -> dict[str, Any]:
 @router.post("/explain", response_model=None)
 def explain(body: Explain, request: Request, service: Shared) -> StreamingResponse | dict[str, Any]:
     """Why this person would want this item; as server-sent events where these are asked for."""
-    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    if not streamed:
+    if not (body.stream or "text/event-stream" in request.headers.get("accept", "")):
         return service.explain(body)
-    asked = body.model_copy(update={"stream": True})
-    question, key = service.question(asked)
-    kept = service.database.answer(key)
-    if kept is None:
-        service.writers[question.run.name].ask(question)
+    why = service.why(body)
+    kept = service.database.answer(why.key)
+    waiting = service.begin(why, watched=True) if kept is None else None
     return StreamingResponse(
-        _streamed(service, asked, question, key, kept),
+        _streamed(service, body, why, waiting, kept),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
 def _streamed(
-    service: Service, body: Explain, question: Question, key: str, kept: dict[str, Any] | None
+    service: Service, body: Explain, why: Why, waiting: Waiting | None, kept: dict[str, Any] | None
 ) -> Iterator[str]:
     """What carried the score, evidence, words as they come, claims with what supports them, the end."""
     try:
-        plain = service.plainly(question) if kept is None else kept
-        yield event("because", {name: plain[name] for name in ("because", "tokens")})
-        yield event("evidence", plain["evidence"])
-        document = {**kept, "written": "kept"} if kept is not None else None
-        if document is None:
-            for piece in question.words(service.limits.write_seconds):
+        told = service.plainly(why) if kept is None else {**kept, "written": "kept"}
+        yield event("because", {name: told[name] for name in ("because", "tokens")})
+        yield event("evidence", told["evidence"])
+        if waiting is None:
+            yield event("words", {"text": told["text"]})
+        else:
+            for piece in waiting.words():
                 yield event("words", {"text": piece})
-            document = _ended(service, body, question, key, plain)
-        if document["written"] != "model":
-            yield event("text", {"text": document["text"]})
+            told = service.ended(why, waiting, body, 0.5)
         yield event(
-            "claims",
-            {name: document[name] for name in ("id", "text", "claims", "evidence", "because", "tokens")},
+            "claims", {name: told[name] for name in ("id", "text", "claims", "evidence", "because", "tokens")}
         )
-        yield event("end", {"written": document["written"]})
-    finally:  # also when the client leaves: nobody waits for the rest
-        question.until = time.monotonic()
-        question.told.cancel()
-
-
-def _ended(
-    service: Service, body: Explain, question: Question, key: str, plain: dict[str, Any]
-) -> dict[str, Any]:
-    """The whole reason after its last word; the plain one where the model is late or failed."""
-    try:
-        return service.keep(question, key, question.told.result(0.5), body)
-    except Exception:  # told by the writer's log
-        return plain
+        yield event("end", {name: told[name] for name in ("written", "note") if name in told})
+    except UserError as error:
+        yield event("problem", problem(422, "Not possible", str(error)))
+    finally:  # also when the client leaves: its slot is free for others
+        if waiting is not None:
+            waiting.leave()
 
 
 @router.get("/items/{item}/similar")

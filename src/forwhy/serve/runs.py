@@ -33,7 +33,7 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 Source = Literal["behaviour", "history", "text", "popular"]
-"""By what a list was made: what training knows of the person, what they took, what they say, or what most people take."""
+"""By what a list was made: what training knows of somebody, what they took, what they say, or what most people take."""
 _LOOK = 1.0
 """Seconds between two looks at a run's folder."""
 
@@ -238,7 +238,7 @@ class Loaded:
             return self._popular_reasons
         return self.opened.plain
 
-    def is_plain(self, asking: Asking, item: str) -> bool:
+    def is_plain(self, asking: Asking, item: str | None) -> bool:
         """Whether no model says why this item."""
         return self.reasoner(asking, item) is self.plain(asking)
 

@@ -10,17 +10,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from forwhy.errors import Unknown, UserError
-from forwhy.explain.evidence import Explanation
+from forwhy.explain.asking import AskedWho
 from forwhy.serve.database import Database
 from forwhy.serve.runs import Asking, Loaded, ServedRun, answer_key
 from forwhy.serve.schemas import Explain, Person, Recommend, WhatIf
-from forwhy.serve.writing import Question, Writer
+from forwhy.serve.writing import Waiting, Writer
 
 log = logging.getLogger(__name__)
 KeptT = TypeVar("KeptT")
@@ -61,6 +62,24 @@ class Kept(Generic[KeptT]):
     def forget(self) -> None:
         """It is read again when next asked for."""
         self._until = 0.0
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why somebody would want something, as a run is asked."""
+
+    run: Loaded
+    asking: Asking
+    item: Mapping[str, Any]
+    """`item` or `item_text`."""
+    changes: Mapping[str, Any]
+    """`without` and `swap`, where there are such."""
+    key: str
+    """Under what the answer is kept."""
+
+    def asked(self) -> AskedWho:
+        """As an explainer is asked."""
+        return cast("AskedWho", {**self.asking.who(), **self.item, **self.changes})
 
 
 class Service:
@@ -168,7 +187,7 @@ class Service:
         found = run.listed(asking, body.k, rules, self.unavailable.get())
         if body.explain:
             for row in found["items"]:
-                row |= self._plainly(run, asking, {"item": str(row["item_id"])})
+                row |= self._plainly(run, asking, str(row["item_id"]))
         impression = uuid.uuid4().hex
         shown = [
             {"item": str(row["item_id"]), "score": row["score"], "rank": row["rank"], "source": row["source"]}
@@ -192,17 +211,14 @@ class Service:
         for side, change in (("before", nothing), ("after", changes)):
             sides[side] = run.listed(asking, body.k, {}, self.unavailable.get(), **change)
             if body.item is not None:
-                sides[side]["reason"] = self._plainly(run, asking, {"item": body.item}, change)
+                sides[side]["reason"] = self._plainly(run, asking, body.item, change)
         return {"run": run.name, **changes, **sides}
 
     def _plainly(
-        self, run: Loaded, asking: Asking, item: Mapping[str, Any], changes: Mapping[str, Any] | None = None
+        self, run: Loaded, asking: Asking, item: str, changes: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """A sentence made of what was counted and read, without a model."""
-        name = item.get("item")
-        plain = run.plain(asking)
-        asked = run.item_asked(name, item.get("item_text"))
-        told = plain.explain(**asking.who(), **asked, **(changes or {})).document()
+        told = self.plainly(Why(run, asking, run.item_asked(item, None), changes or {}, ""))
         return {
             "explanation": told["text"],
             **{part: told[part] for part in ("because", "evidence", "claims")},
@@ -210,8 +226,12 @@ class Service:
 
     # --- reasons
 
-    def question(self, body: Explain) -> tuple[Question, str]:
-        """What a writer is asked, and under what its answer is kept."""
+    def why(self, body: Explain) -> Why:
+        """What a reason is asked about, and under what it is kept.
+
+        Raises:
+            Unknown: No such run, user or item.
+        """
         name, _, _ = self.arm(body.run, body.user)
         run = self.loaded(name)
         asking = self.asking(run, body)
@@ -219,43 +239,62 @@ class Service:
             run.catalogue.items.index(body.item)
         item = run.item_asked(body.item, body.item_text)
         changes = {part: it for part, it in (("without", body.without), ("swap", body.swap)) if it}
-        pieces: queue.SimpleQueue[str | None] | None = queue.SimpleQueue() if body.stream else None
-        question = Question(run, asking, item, changes, pieces, time.monotonic() + self.limits.write_seconds)
-        return question, answer_key(run, asking, {**item, **changes})
+        return Why(run, asking, item, changes, answer_key(run, asking, {**item, **changes}))
 
     def explain(self, body: Explain) -> dict[str, Any]:
-        """A reason, whole: a kept one, a new one, or a plain one where the model is late.
+        """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late.
 
         Raises:
             Full: Too many wait.
         """
-        question, key = self.question(body)
-        if kept := self.database.answer(key):
+        why = self.why(body)
+        if kept := self.database.answer(why.key):
             return {**kept, "written": "kept"}
-        told = self.writers[question.run.name].ask(question)
+        waiting = self.begin(why)
+        return (
+            self.plainly(why)
+            if waiting is None
+            else self.ended(why, waiting, body, self.limits.write_seconds)
+        )
+
+    def begin(self, why: Why, watched: bool = False) -> Waiting | None:
+        """The question in line; None where no model says why.
+
+        Raises:
+            Full: Too many wait.
+        """
+        if why.run.is_plain(why.asking, why.item.get("item")):
+            return None
+        reasoner, until = (
+            why.run.reasoner(why.asking, why.item.get("item")),
+            self.limits.write_seconds + time.monotonic(),
+        )
+        asked = Waiting(why.asked(), watched, reasoner=reasoner, until=until)
+        return self.writers[why.run.name].ask(asked)
+
+    def ended(self, why: Why, waiting: Waiting, body: Explain, seconds: float) -> dict[str, Any]:
+        """The answer, kept; the plain one where it is late or the model failed."""
         try:
-            return self.keep(question, key, told.result(self.limits.write_seconds), body)
+            told = waiting.told.result(seconds)
         except UserError:
             raise
         except Exception as error:  # late, or the model failed: what is counted still answers
-            question.told.cancel()
+            waiting.leave()
             log.warning("explain: a plain sentence instead: %s %s", type(error).__name__, error)
-            return self.plainly(question)
-
-    def keep(self, question: Question, key: str, told: Explanation, body: Explain) -> dict[str, Any]:
-        """A reason as it is answered, and kept."""
-        document = {"id": key[:32], **told.document(), "written": written(question)}
-        asked = question.asking
-        user = body.user if asked.user is None else str(asked.user)
-        self.database.keep_answer(key, question.run.name, user, body.item, document)
+            late = isinstance(error, TimeoutError | CancelledError)
+            note = (
+                f"the model {'is late' if late else 'failed'}, so this is made of what was counted; ask again"
+            )
+            return {**self.plainly(why), "note": note}
+        document = {"id": why.key[:32], **told.document(), "written": "model"}
+        user = body.user if why.asking.user is None else str(why.asking.user)
+        self.database.keep_answer(why.key, why.run.name, user, body.item, document)
         return document
 
-    def plainly(self, question: Question) -> dict[str, Any]:
+    def plainly(self, why: Why) -> dict[str, Any]:
         """The plain sentence about a question."""
-        told = question.run.plain(question.asking).explain(
-            **question.asking.who(), **question.item, **question.changes
-        )
-        return {"id": None, **told.document(), "written": "plain"}
+        told = why.run.plain(why.asking).explain(**why.asked())
+        return {"id": why.key[:32], **told.document(), "written": "plain"}
 
     # --- records of lists, written by the way
 
@@ -306,14 +345,6 @@ class Service:
     def status(self) -> list[dict[str, Any]]:
         """All runs."""
         return [{**run.latest().document(), "failed": run.failed} for run in self.runs.values()]
-
-
-def written(question: Question) -> str:
-    """Who writes: a model, or plain sentences."""
-    run = question.run
-    item = question.item.get("item")
-    model = run.explains and question.asking.source != "popular"
-    return "model" if model and (item is None or not run.is_plain(question.asking, item)) else "plain"
 
 
 def event(name: str, data: Any, number: int | None = None) -> str:  # noqa: ANN401 - what JSON holds

@@ -1,7 +1,7 @@
-"""Reasons written together: requests wait in a bounded line, and whatever waits is written in one batch.
+"""Reasons written side by side: requests wait in a bounded line, and a slot that gets free is filled at once.
 
-A batch of sixteen costs a model little more than one text, so that a busy service gets faster and no request waits for
-a full batch. One thread writes for each run; models and tokenizers are used by it alone.
+A step for sixteen texts costs a model little more than a step for one, so that a busy service gets faster and nobody
+waits for others to end. One thread writes for each run; its model and tokenizer are used by that thread alone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
+from forwhy.explain.asking import Explains, Question
 from forwhy.explain.evidence import Explanation
-from forwhy.serve.runs import Asking, Loaded
 
 log = logging.getLogger(__name__)
+_DRAINED = 1_000
+"""Texts after which what is being written ends before more begins: the tokens of all are held until then."""
 
 
 class Full(Exception):
@@ -30,52 +31,67 @@ class Full(Exception):
 
 
 @dataclass(eq=False)
-class Question:
-    """Why this person would want this item."""
+class Waiting(Question):
+    """A question with who answers it, and where its answer goes."""
 
-    run: Loaded
-    asking: Asking
-    item: Mapping[str, Any]
-    """`item` or `item_text`."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """`without` and `swap`, where there are such."""
-    pieces: queue.SimpleQueue[str | None] | None = None
-    """Where words go as they come, None at their end; None: the text is wanted whole."""
+    reasoner: Explains = field(kw_only=True)
     until: float = float("inf")
     """When nobody waits for it any more, on the monotonic clock."""
     told: Future[Explanation] = field(default_factory=Future)
+    pieces: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
+    """Of a watched one: the words as they come, None at their end."""
+    begun: float = 0.0
+    """When writing began."""
+    said: int = 0
+    """Letters of the text that went out."""
 
-    @property
-    def alone(self) -> bool:
-        """Whether it can stand in no batch."""
-        pair = self.asking.user is not None and "item" in self.item
-        return not pair or bool(self.changes) or self.pieces is not None
-
-    def words(self, limit: float) -> Iterator[str]:
-        """The words as they come; ends where the text ends, or fails, or after so many seconds."""
-        end = time.monotonic() + limit
-        assert self.pieces is not None
-        while time.monotonic() < end:
+    def words(self) -> Iterator[str]:
+        """The words as they come; ends where the text ends, or fails, or is late."""
+        while (left := self.until - time.monotonic()) > 0:
             try:
-                piece = self.pieces.get(timeout=max(0.01, end - time.monotonic()))
+                piece = self.pieces.get(timeout=left)
             except queue.Empty:
                 return
             if piece is None:
                 return
             yield piece
 
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        self.dropped = True
+        self.told.cancel()
+
+    def say(self, text: str) -> None:
+        """Tells what is new in a text that grows."""
+        if len(text) > self.said:
+            self.pieces.put(text[self.said :])
+            self.said = len(text)
+
+    def end(self, answer: Explanation | Exception) -> None:
+        """Tells the answer to whoever still waits."""
+        if isinstance(answer, Explanation):
+            self.say(answer.text)
+        if self.told.set_running_or_notify_cancel():
+            done = self.told.set_result if isinstance(answer, Explanation) else self.told.set_exception
+            done(answer)  # type: ignore[arg-type]
+        self.pieces.put(None)
+
 
 class Writer:
     """Writes for one run."""
 
     def __init__(self, name: str, together: int = 16, waiting: int = 64) -> None:
-        """`together`: most texts of a batch; `waiting`: most requests in line."""
-        self._line: queue.Queue[Question | None] = queue.Queue(waiting)
-        self.together, self._seconds = together, 1.0
+        """`together`: texts that are written side by side; `waiting`: most requests in line."""
+        self._line: queue.Queue[Waiting | None] = queue.Queue(waiting)
+        self.together, self._seconds = together, 1.0  # that a text takes
+        self._next: Waiting | None = None
+        """The first of the line that another explainer answers than the one that is writing."""
+        self._open: set[Waiting] = set()
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
         self._thread.start()
 
-    def ask(self, question: Question) -> Future[Explanation]:
+    def ask(self, question: Waiting) -> Waiting:
         """Puts a question in line.
 
         Raises:
@@ -84,9 +100,8 @@ class Writer:
         try:
             self._line.put_nowait(question)
         except queue.Full:
-            batches = -(-self._line.maxsize // self.together)
-            raise Full(max(1, round(batches * self._seconds))) from None
-        return question.told
+            raise Full(max(1, round(self._line.maxsize * self._seconds / self.together))) from None
+        return question
 
     @property
     def waiting(self) -> int:
@@ -94,88 +109,57 @@ class Writer:
         return self._line.qsize()
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Ends after the batch that is being written; what still waits is refused."""
-        while True:
-            try:
-                question = self._line.get_nowait()
-            except queue.Empty:
-                break
-            if question is not None:
-                question.told.cancel()
+        """Ends after the texts that are being written; what still waits is refused."""
+        self._stopped = True
+        for question in iter(self._now, None):
+            question.leave()
         self._line.put(None)
         self._thread.join(seconds)
 
+    def _now(self) -> Waiting | None:
+        """The next of the line; None where nobody waits at this moment."""
+        try:
+            return self._line.get_nowait()
+        except queue.Empty:
+            return None
+
     def _work(self) -> None:
-        while (first := self._line.get()) is not None:
-            asked = [first, *self._more()]
-            begun = time.monotonic()
-            self._write([one for one in asked if self._wanted(one)])
-            self._seconds = 0.8 * self._seconds + 0.2 * (time.monotonic() - begun)
+        while not self._stopped:
+            self._next = self._next or self._line.get()
+            if self._next is not None:
+                self._write(self._next.reasoner)
 
-    def _more(self) -> Iterator[Question]:
-        """What else waits by now, as far as it fits a batch."""
-        for _ in range(self.together - 1):
-            try:
-                question = self._line.get_nowait()
-            except queue.Empty:
+    def _write(self, reasoner: Explains) -> None:
+        """Answers what one explainer is asked, until nobody asks it."""
+        failed: Exception = RuntimeError("nothing was written")
+        try:
+            for question, answer in reasoner.flow(self._asked(reasoner), self.together):
+                assert isinstance(question, Waiting)
+                if isinstance(answer, str):
+                    question.say(answer)
+                    continue
+                self._open.discard(question)
+                question.end(answer)
+                self._seconds += 0.1 * (time.monotonic() - question.begun - self._seconds)
+        except Exception as error:  # whoever asked is told, and the next are served
+            log.warning("reasons could not be written: %s: %s", type(error).__name__, error)
+            failed = error
+        for question in self._open:
+            question.end(failed)
+        self._open.clear()
+
+    def _asked(self, reasoner: Explains) -> Iterator[Waiting | None]:
+        """What stands in line for this explainer; None where nothing does at this moment."""
+        given = 0
+        while given < _DRAINED:
+            question, self._next = self._next or self._now(), None
+            while question is not None and (question.dropped or question.until < time.monotonic()):
+                question.end(TimeoutError("late"))
+                question = self._now()
+            if question is not None and question.reasoner is not reasoner:
+                self._next = question
                 return
-            if question is None:  # it is over after this batch
-                self._line.put(None)
-                return
+            if question is not None:
+                given, question.begun = given + 1, time.monotonic()
+                self._open.add(question)
             yield question
-
-    @staticmethod
-    def _wanted(question: Question) -> bool:
-        """Whether somebody still waits for it."""
-        if question.until < time.monotonic():
-            question.told.cancel()
-        return question.told.set_running_or_notify_cancel()
-
-    def _write(self, asked: Sequence[Question]) -> None:
-        groups: dict[tuple[int, int], list[Question]] = {}
-        for question in asked:
-            key = (id(question.run), id(question) if question.alone else 0)
-            groups.setdefault(key, []).append(question)
-        for group in groups.values():
-            try:
-                told = [_streamed(group[0])] if group[0].pieces is not None else _together(group)
-            except Exception as error:  # whoever asked is told, and the next are served
-                log.warning("a reason could not be written: %s: %s", type(error).__name__, error)
-                for question in group:
-                    question.told.set_exception(error)
-            else:
-                for question, one in zip(group, told, strict=True):
-                    question.told.set_result(one)
-            for question in group:
-                if question.pieces is not None:
-                    question.pieces.put(None)
-
-
-def _together(group: Sequence[Question]) -> list[Explanation]:
-    """The reasons of questions about one run; one alone is asked as it is."""
-    first = group[0]
-    if first.alone:
-        reasoner = first.run.reasoner(first.asking, first.item.get("item"))
-        return [reasoner.explain(**first.asking.who(), **first.item, **first.changes)]
-    items, users = zip(*((one.item["item"], one.asking.user) for one in group), strict=True)
-    return first.run.opened.reasons(items, users)
-
-
-def _streamed(question: Question) -> Explanation:
-    """One reason, whose words go out as they come."""
-    reasoner = question.run.reasoner(question.asking, question.item.get("item"))
-    host, who = reasoner.introduced(**question.asking.who(), **question.item)
-    if question.changes or not hasattr(host, "unsaid"):
-        told: Explanation = host.explain(**who, **question.changes)
-        assert question.pieces is not None
-        question.pieces.put(told.text)
-        return told
-    said = []
-    for piece in host.stream(**who):
-        assert question.pieces is not None
-        if question.told.cancelled() or question.until < time.monotonic():
-            break
-        said.append(piece)
-        question.pieces.put(piece)
-    found: Explanation = host.unsaid(**who, said="".join(said))
-    return found
