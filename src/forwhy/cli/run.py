@@ -229,6 +229,7 @@ def demo(
     user, item = people[0]["user"], people[0]["items"][0]["item_id"]
     typer.echo(f"  forwhy explain {folder.path} --user {user} --item {item}")  # unwrapped, to be pasted
     typer.echo(f"  forwhy vocabulary {folder.path} --token '{people[0]['tokens'][0]['token']}'")
+    typer.echo(f"  forwhy serve {folder.path}")
 
 
 def _people(folder: RunFolder, town: Dataset) -> list[dict[str, Any]]:

@@ -70,11 +70,10 @@ def serve(
 
 def _demo() -> Path:
     from forwhy.cli.run import demo
-    from forwhy.recipe import RunFolder
 
     folder = Path("demo/run")
-    if not (folder / "recipe.toml").is_file() or not RunFolder.open(folder).has("vocabulary"):
-        demo()
+    if not (folder / "evaluation.json").is_file():  # what is there of it is not made again
+        demo(folder.parent)
     return folder
 
 

@@ -91,10 +91,14 @@ def _health(words: Vocabulary) -> Table:
 
 
 def _book(words: Vocabulary, book: str, top: int) -> Table:
-    table = Table("token", "used by", "gloss", "nearest", title=book)
+    table = Table("token", "used by", "gloss", "fit", "nearest", title=book)
     rows = words.words.filter(pl.col("book") == book).sort("usage", descending=True).head(top)
     for row in rows.iter_rows(named=True):
-        table.add_row(row["token"], str(row["usage"]), _joined(row["gloss"][:4]), _joined(row["nearest"][:3]))
+        fit = (
+            "" if row.get("fit") is None else f"{row['fit']:.2f}"
+        )  # of an older vocabulary it was not measured
+        gloss, nearest = _joined(row["gloss"][:4]), _joined(row["nearest"][:3])
+        table.add_row(row["token"], str(row["usage"]), gloss, fit, nearest)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from forwhy import __version__
-from forwhy.errors import Unknown, UserError
+from forwhy.errors import Unknown, UserError, need
 from forwhy.serve import asking, keeping
 from forwhy.serve.database import Conflict, Database, DatabaseDown
 from forwhy.serve.guard import Guard, Metrics, Refused, problem
@@ -64,6 +65,7 @@ def create_app(
         responses={"4XX": {"description": "A problem (RFC 9457), with the remedy in `detail`."}},
     )
     app.state.service = service
+    _traced(app)
     app.include_router(asking.router)
     app.include_router(keeping.router)
     _watched(app, service, metrics)
@@ -71,6 +73,23 @@ def create_app(
     _page(app)
     app.add_middleware(Guard, database=database, metrics=metrics, loopback=loopback, per_minute=per_minute)
     return app
+
+
+def _traced(app: FastAPI) -> None:
+    """A span for every request, sent to where OTEL_EXPORTER_OTLP_ENDPOINT says; nothing without it."""
+    if not any(os.environ.get(f"OTEL_EXPORTER_OTLP_{it}ENDPOINT") for it in ("", "TRACES_")):
+        return
+    need("opentelemetry", "otel")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    name = os.environ.get("OTEL_SERVICE_NAME", "forwhy")
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider, exclude_spans=["receive", "send"])
 
 
 def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:

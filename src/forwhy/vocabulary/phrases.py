@@ -7,7 +7,7 @@ T text coordinates per slot, D = G + T, V encoder width, K codes, M codeword wid
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import cast
 
@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.stats import rankdata
 
 from forwhy.columns import SIDES, Side
 from forwhy.data.intents import GENERIC, LONGEST_PHRASE, telling_words
@@ -159,6 +161,8 @@ def _average(matrix: object, slots: Floats) -> Floats:
 
 
 _GLOSS, _KEYWORDS, _NEAREST, _CANDIDATES = 5, 8, 3, 40
+_MEASURED = 20_000
+"""Entities among whom the fit of glosses is measured, at most."""
 _ALIKE = 0.85
 """Cosine from which on two phrases say the same."""
 _KNOWN = 3
@@ -196,6 +200,7 @@ def describe_words(
             "usage": np.bincount(own_NS.ravel(), minlength=len(words_KM)),
             "gloss": pl.Series([glosses for glosses, _ in told], dtype=pl.List(pl.String)),
             "keywords": pl.Series([keywords for _, keywords in told], dtype=pl.List(pl.String)),
+            "fit": pl.Series(_fits(text_KV, own_NS, book, side, rarity, fit_P), dtype=pl.Float64),
             "nearest": [[token_name(name, code) for code in row] for row in near],
         }
         frames.append(pl.DataFrame(columns))
@@ -260,6 +265,43 @@ def _glosses(
         keywords = _keywords({book.phrases[phrase]: scores[phrase] for phrase in best}, rarity)
         told.append(([book.phrases[phrase] for phrase in _different(best, book.vectors)], keywords))
     return told
+
+
+def _fits(
+    text_KV: Floats,
+    own_NS: NDArray[np.integer],
+    book: PhraseBook,
+    side: Side,
+    rarity: Mapping[str, float],
+    fit_P: NDArray[np.bool_],
+) -> list[float | None]:
+    """How well each gloss fits those who did not help to make it: a gloss is made from every second entity's phrases.
+
+    The chance that the phrases of an owner among the others are nearer to it than those of one who lacks the word, .5
+    where it says nothing (area under the curve); None below three such owners or others.
+    """
+    known = np.flatnonzero(book.known(side))
+    asked = np.isin(np.arange(len(own_NS)), known[::2])
+    half = replace(book, rows={**book.rows, side: np.where(asked[:, None], book.rows[side], -1)})
+    glosses = [gloss for gloss, _ in _glosses(text_KV, own_NS, half, side, rarity, fit_P)]
+    number, rest = {phrase: at for at, phrase in enumerate(book.phrases)}, known[1::2][:_MEASURED]
+    said_BL = book.rows[side][rest]
+    row, column = np.nonzero(said_BL >= 0)
+    said_BP = csr_array(
+        (np.ones(len(row), np.float32), (row, said_BL[row, column])), (len(rest), len(number))
+    )
+    vectors_BV = unit(said_BP @ book.vectors)
+    found: list[float | None] = []
+    for code, gloss in enumerate(glosses):
+        has_B = (own_NS[rest] == code).any(1)
+        owners, others = int(has_B.sum()), int((~has_B).sum())
+        if not gloss or min(owners, others) < _KNOWN:
+            found.append(None)
+            continue
+        near_B = vectors_BV @ book.vectors[[number[phrase] for phrase in gloss]].mean(0)
+        above = rankdata(near_B)[has_B].sum() - owners * (owners + 1) / 2
+        found.append(float(above / (owners * others)))
+    return found
 
 
 def _different(best: Sequence[int], vectors_PV: Floats) -> list[int]:
