@@ -50,7 +50,8 @@ def test_a_request_becomes_a_span_at_the_collector(monkeypatch: pytest.MonkeyPat
         server.shutdown()
     path, body = _Collector.got[0]
     assert path == "/v1/traces"
-    assert b"GET /live" in body and b"forwhy" in body
+    assert b"GET /live" in body
+    assert b"forwhy" in body
 
 
 def test_without_an_endpoint_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,10 +254,11 @@ class Catalogue(Shown):
         while new in values:
             new += "+"
         if named is not None:
-            new = self._new_id(named)
+            new = self.new_id(named)
         return replace(self, items=Ids((*values, new), "item"), titles=[*self.titles, title])
 
-    def _new_id(self, named: str) -> str | int:
+    def new_id(self, named: str) -> str | int:
+        """The id of an item that comes later, as the others are; refused where it is there, or of another kind."""
         if self.items.numbers([named])[0] >= 0:
             raise UserError(f"item {named!r}: already in the catalogue; give it another id")
         if self.items.whole and not re.fullmatch(r"-?[0-9]{1,18}", named):

@@ -103,7 +103,7 @@ def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/ready", response_model=None)
     def ready() -> dict[str, Any] | JSONResponse:
         """The database answers and the runs are the newest."""
-        failed = {name: run.failed for name, run in service.runs.items() if run.latest() and run.failed}
+        failed = {name: run.failed for name, run in service.runs.items() if run.failed}
         try:
             service.database.ping()
         except UserError as error:

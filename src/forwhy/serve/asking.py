@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from forwhy.errors import Unknown, UserError
-from forwhy.serve.guard import problem
 from forwhy.serve.schemas import Chat, Explain, Light, Name, Recommend, WhatIf
-from forwhy.serve.service import Service, Why, event
-from forwhy.serve.writing import Waiting
+from forwhy.serve.service import Service
 
 router = APIRouter(prefix="/v1")
 RunName = Annotated[Name | None, Query(description="Which run; the first one, if left out.")]
+
+
+UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 def service_of(request: Request) -> Service:
@@ -42,43 +42,11 @@ def what_if(body: WhatIf, service: Shared) -> dict[str, Any]:
 
 
 @router.post("/explain", response_model=None)
-def explain(body: Explain, request: Request, service: Shared) -> StreamingResponse | dict[str, Any]:
+async def explain(body: Explain, request: Request, service: Shared) -> StreamingResponse | dict[str, Any]:
     """Why this person would want this item; as server-sent events where these are asked for."""
     if not (body.stream or "text/event-stream" in request.headers.get("accept", "")):
-        return service.explain(body)
-    why = service.why(body)
-    kept = service.database.answer(why.key)
-    waiting = service.begin(why, watched=True) if kept is None else None
-    return StreamingResponse(
-        _streamed(service, body, why, waiting, kept),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
-
-
-def _streamed(
-    service: Service, body: Explain, why: Why, waiting: Waiting | None, kept: dict[str, Any] | None
-) -> Iterator[str]:
-    """What carried the score, evidence, words as they come, claims with what supports them, the end."""
-    try:
-        told = service.plainly(why) if kept is None else {**kept, "written": "kept"}
-        yield event("because", {name: told[name] for name in ("because", "tokens")})
-        yield event("evidence", told["evidence"])
-        if waiting is None:
-            yield event("words", {"text": told["text"]})
-        else:
-            for piece in waiting.words():
-                yield event("words", {"text": piece})
-            told = service.ended(why, waiting, body, 0.5)
-        yield event(
-            "claims", {name: told[name] for name in ("id", "text", "claims", "evidence", "because", "tokens")}
-        )
-        yield event("end", {name: told[name] for name in ("written", "note") if name in told})
-    except UserError as error:
-        yield event("problem", problem(422, "Not possible", str(error)))
-    finally:  # also when the client leaves: its slot is free for others
-        if waiting is not None:
-            waiting.leave()
+        return await service.explain(body)
+    return StreamingResponse(await service.streamed(body), media_type="text/event-stream", headers=UNBUFFERED)
 
 
 @router.get("/items/{item}/similar")
@@ -100,7 +68,7 @@ def light(body: Light, service: Shared) -> dict[str, Any]:
 
 
 @router.post("/chat/completions")
-def chat(body: Chat, service: Shared) -> dict[str, Any]:
+async def chat(body: Chat, service: Shared) -> dict[str, Any]:
     """OpenAI's interface: the last message of the user is `{"user": …, "item": …}`, and the answer says why."""
     if body.stream:
         raise UserError("stream: not for chat; ask /v1/explain with stream")
@@ -115,7 +83,7 @@ def chat(body: Chat, service: Shared) -> dict[str, Any]:
         )
     names = ("user", "history", "about", "item", "item_text")
     run = body.model if body.model in service.runs else None
-    told = service.explain(Explain(**{name: asked[name] for name in names if name in asked}, run=run))
+    told = await service.explain(Explain(**{name: asked[name] for name in names if name in asked}, run=run))
     answer = {"index": 0, "message": {"role": "assistant", "content": told["text"]}, "finish_reason": "stop"}
     words = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     shared = {"created": int(time.time()), "model": run or next(iter(service.runs))}

@@ -78,10 +78,11 @@ class Database(Records):
         """One item."""
         return self._one(t.items, t.items.c.id == id)
 
-    def unavailable_items(self) -> set[str]:
-        """Ids of items that must not be recommended."""
-        with self.reading() as connection:
-            return set(connection.scalars(sa.select(t.items.c.id).where(~t.items.c.available)))
+    def items_stamp(self) -> tuple[int, str]:
+        """How many items there are, and when one was last written: it changes with them."""
+        chosen = sa.select(sa.func.count().label("count"), sa.func.max(t.items.c.at).label("at"))
+        row = self._rows(chosen.select_from(t.items))[0]
+        return int(row["count"]), row["at"] or ""
 
     # --- events
 
@@ -149,6 +150,11 @@ class Database(Records):
         with self.reading() as connection:
             taken = t.taken().where(c.user == user).order_by(c.time, c.seq)
             return list(dict.fromkeys(connection.scalars(taken)))
+
+    def taken(self) -> list[Row]:
+        """Who has taken what and not taken it back, and when: `user`, `item`, `time`; the oldest first."""
+        c = t.events.c
+        return self._rows(t.taken().with_only_columns(c.user, c.item, c.time).order_by(c.time, c.seq))
 
     # --- what was shown and said
 

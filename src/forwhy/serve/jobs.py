@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -18,10 +21,12 @@ import polars as pl
 from forwhy.data.dataset import make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
+from forwhy.serve.database import Conflict, Database
 from forwhy.serve.runs import ServedRun, identity
 from forwhy.serve.service import Service
 
 log = logging.getLogger(__name__)
+_OPEN = ("waiting", "running")
 _WORSE = 0.02
 """Validation may be lower by so much, by chance, relative to the old one."""
 
@@ -32,26 +37,28 @@ def retrain(service: Service, run: ServedRun) -> str:
     Raises:
         UserError: One is being trained already.
     """
-    if not service.training.acquire(blocking=False):
-        raise UserError("a run is being trained; GET /v1/jobs tells when it is done")
+    if any(job["state"] in _OPEN for job in service.database.jobs()):
+        raise Conflict("a run is being trained; GET /v1/jobs tells when it is done")
     job = uuid.uuid4().hex
-    try:
-        service.database.add_job(job, {"run": run.name, "recipe": "recipe.toml of the run"})
-        threading.Thread(
-            target=_work, args=(service, run, job), name=f"retrain {run.name}", daemon=True
-        ).start()
-    except BaseException:
-        service.training.release()
-        raise
+    service.database.add_job(job, {"run": run.name})
+    threading.Thread(target=_work, args=(service, run, job), name=f"retrain {run.name}", daemon=True).start()
     return job
 
 
+def recover(folder: Path, database: Database) -> None:
+    """Ends what a service that was killed left open: jobs, and a run that was taken out and not replaced."""
+    for job in database.jobs():
+        if job["state"] in _OPEN:
+            database.update_job(job["id"], "failed", {"error": "the service ended meanwhile; ask again"})
+    if not folder.exists() and (kept := _kept(folder)):
+        kept[-1].rename(folder)
+
+
 def _work(service: Service, run: ServedRun, job: str) -> None:
-    new = run.folder.with_name(f"{run.folder.name}.new")
+    new, data = (run.folder.with_name(f"{run.folder.name}.{it}-{job[:8]}") for it in ("new", "data"))
     try:
         service.database.update_job(job, "running", {})
-        data = gathered(service, run, new.with_name(f"{run.folder.name}.data"))
-        _train(run.folder / "recipe.toml", data, new)
+        _train(service, run.folder / "recipe.toml", gathered(service, run, data), new)
         detail = decided(run.folder, new)
         if detail["taken"]:
             swap(run.folder, new)
@@ -61,20 +68,22 @@ def _work(service: Service, run: ServedRun, job: str) -> None:
         log.warning("retraining %s: %s", run.name, error)
         service.database.update_job(job, "failed", {"error": str(error)[:2_000]})
     finally:
-        service.training.release()
+        _clear(run.folder)
 
 
 def gathered(service: Service, run: ServedRun, folder: Path) -> Path:
     """The run's data set with the events since then, and items that came later, in a folder of its own."""
     old = RunFolder.open(run.folder).dataset()
-    new = {"interactions": _taken(service).with_columns(split=pl.lit("train")), "items": _said(service)}
+    taken = pl.DataFrame(service.database.taken(), schema=dict.fromkeys(("user", "item", "time"), pl.String))
+    moment = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ").dt.epoch("s")
+    took = taken.select(user_id="user", item_id="item", timestamp=moment, split=pl.lit("train"))
+    new = {"interactions": took, "items": _said(service)}
     new["users"] = new["interactions"].select("user_id").unique(maintain_order=True)
     tables = dict(old.tables)
     for name, rows in new.items():
         if name in tables and rows.height:
             tables[name] = _appended(tables[name], rows)
     source = {**old.source, "events": new["interactions"].height}
-    shutil.rmtree(folder, ignore_errors=True)
     make_dataset(old.name, tables, source, duplicates="first").save(folder)
     return folder
 
@@ -89,47 +98,30 @@ def _appended(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _said(service: Service) -> pl.DataFrame:
     """Items of the database that say something."""
-    split = {item: text.partition("\n") for item, text in service.new_items.get().items()}
+    split = {item: text.partition("\n") for item, text in service.items.get().texts.items()}
     rows = [(item, title, text) for item, (title, _, text) in split.items()]
     return pl.DataFrame(
         rows, schema=dict.fromkeys(("item_id", "title", "description"), pl.String), orient="row"
     )
 
 
-def _taken(service: Service) -> pl.DataFrame:
-    rows: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        page, cursor = service.database.events(1_000, cursor)
-        rows += [{"user_id": one["user"], "item_id": one["item"]} for one in page if one["kind"] == "take"]
-        if cursor is None:
-            return pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String}).unique(
-                maintain_order=True
-            )
-
-
-def _train(recipe: Path, data: Path, out: Path) -> None:
+def _train(service: Service, recipe: Path, data: Path, out: Path) -> None:
     """`forwhy run` in a process of its own, so that a training that fails takes nothing with it."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "forwhy",
-        "-q",
-        "run",
-        str(recipe),
-        "--set",
-        f"data.path={data}",
-        "--out",
-        str(out),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    if done.returncode:
-        raise UserError(
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"
-        )
+    place = f"data.path={json.dumps(str(data), ensure_ascii=False)}"
+    command = [sys.executable, "-m", "forwhy", "-q", "run", str(recipe), "--set", place, "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=said, stderr=said, env=environment, text=True) as training,
+    ):
+        while training.poll() is None:
+            if service.stopping.wait(0.5):
+                training.terminate()
+                raise UserError("the service ended; ask again")
+        if training.returncode:
+            said.seek(0)
+            lines = said.read().strip().splitlines()
+            raise UserError(lines[-1] if lines else f"forwhy run: exit {training.returncode}")
 
 
 def decided(old: Path, new: Path) -> dict[str, Any]:
@@ -154,6 +146,23 @@ def _validation(folder: Path) -> dict[str, float]:
 
 def swap(old: Path, new: Path) -> None:
     """The new run takes the old one's place; the old one is kept beside it, by when it was replaced."""
-    kept = old.with_name(f"{old.name}.before-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    kept = old.with_name(f"{old.name}.before-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}")
     old.rename(kept)
     new.rename(old)
+
+
+def _kept(folder: Path) -> list[Path]:
+    """Runs that were replaced, the oldest first."""
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.before-*"))
+
+
+def _clear(folder: Path) -> None:
+    """Removes what neither the run nor the one before it needs: older runs, refused ones, their data."""
+    for old in _kept(folder)[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+    recipes = [it / "recipe.toml" for it in (folder, *_kept(folder))]
+    read = "".join(it.read_text() for it in recipes if it.is_file())
+    for kind in ("new", "data"):
+        for other in folder.parent.glob(f"{glob.escape(folder.name)}.{kind}-*"):
+            if str(other) not in read:
+                shutil.rmtree(other, ignore_errors=True)

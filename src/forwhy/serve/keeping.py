@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from forwhy import __version__
 from forwhy.errors import Unknown
 from forwhy.serve import words as book
-from forwhy.serve.asking import RunName, Shared
+from forwhy.serve.asking import UNBUFFERED, RunName, Shared
 from forwhy.serve.jobs import retrain
 from forwhy.serve.outcomes import compared
 from forwhy.serve.schemas import (
@@ -30,6 +32,7 @@ from forwhy.serve.schemas import (
     Retrain,
     UserData,
 )
+from forwhy.serve.service import Service
 from forwhy.serve.service import event as sent
 
 router = APIRouter(prefix="/v1")
@@ -144,9 +147,10 @@ def items(
 @router.put("/items/{item}", status_code=204)
 def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> None:
     """Keeps an item: a new one is listed by its text, one that is not available by no list."""
+    service.check_new(item)
     service.database.put_items([{"id": item, **body.model_dump()}])
-    service.new_items.forget()
-    service.unavailable.forget()
+    service.items.forget()
+    service.look()
     _noted(request, service, "put item", id=item)
 
 
@@ -188,28 +192,26 @@ def live(
 ) -> StreamingResponse:
     """Events as they come, as server-sent events; `Last-Event-ID` goes on where a connection was cut."""
     last = request.headers.get("last-event-id", "")
-    begin = int(last) if last.isdigit() else after
-    return StreamingResponse(
-        _live(service, begin), media_type="text/event-stream", headers={"cache-control": "no-store"}
-    )
+    begin = int(last) if last.isdecimal() and len(last) < 19 else after
+    return StreamingResponse(_live(service, begin), media_type="text/event-stream", headers=UNBUFFERED)
 
 
-def _live(service: Any, begin: int | None) -> Iterator[str]:  # noqa: ANN401 - `Service`
-    seen = service.database.last_event() if begin is None else begin
+async def _live(service: Service, seen: int | None) -> AsyncIterator[str]:
+    if seen is None:
+        seen = await run_in_threadpool(service.database.last_event)
     heard = time.monotonic()
     yield ": listening\n\n"
     while not service.stopping.is_set():
-        rows = service.database.events_after(seen, 100)
+        rows = await run_in_threadpool(service.database.events_after, seen, 100)
         for row in rows:
             seen = row["seq"]
             yield sent("event", row, seen)
-        if rows:
+        if rows or time.monotonic() - heard > _PING:
             heard = time.monotonic()
-        elif time.monotonic() - heard > _PING:
-            heard = time.monotonic()
-            yield ": still here\n\n"
-        else:
-            service.stopping.wait(_LIVE_SECONDS)
+            if not rows:
+                yield ": still here\n\n"
+        if not rows:
+            await asyncio.sleep(_LIVE_SECONDS)
 
 
 # --- feedback and experiments

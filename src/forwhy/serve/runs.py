@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 Source = Literal["behaviour", "history", "text", "popular"]
 """By what a list was made: what training knows of somebody, what they took, what they say, or what most people take."""
-_LOOK = 1.0
-"""Seconds between two looks at a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,9 @@ class Loaded:
     def __init__(self, folder: Path, name: str) -> None:
         """Reads what lists items; what says why is read when first asked."""
         self.name, self.opened = name, OpenRun(RunFolder.open(folder))
-        self.identity = identity(folder)
+        self.identity, self._loading = identity(folder), threading.Lock()
         self.recommender: Recommender = self.opened.recommender
-        self.offered: Mapping[str, str] = {}
+        self.offered: dict[str, str] = {}
         """Items that nobody took in training -> their text, title first."""
 
     @property
@@ -113,15 +110,21 @@ class Loaded:
         return {name: list(gloss) for name, gloss in self.words.words.select("token", "gloss").iter_rows()}
 
     def offering(self, items: Mapping[str, str]) -> Loaded:
-        """This run with these items too, by their texts; itself where it reads no texts.
+        """This run with these items too, by their texts; those that it cannot read are left out.
 
-        Cost: one text encoded and the item words copied for each.
+        Cost: one text encoded and the item words copied for each that is not offered yet.
         """
+        kept = self.offered if self.offered.items() <= items.items() else {}
         found = copy(self)
-        found.__dict__.pop("popular", None)
-        found.recommender, found.offered = self.opened.recommender, dict(items)
+        found.recommender, found.offered = self.recommender if kept else self.opened.recommender, dict(kept)
         for item, text in items.items():
-            found.recommender = found.recommender.offering(text, item)[0]
+            if item in kept or found.catalogue.items.numbers([item])[0] >= 0:
+                continue
+            try:
+                found.recommender = found.recommender.offering(text, item)[0]
+                found.offered[item] = text
+            except UserError as error:
+                log.warning("run %s: item %r is not listed: %s", self.name, item, error)
         return found
 
     # --- who asks
@@ -225,22 +228,33 @@ class Loaded:
 
     # --- what is said
 
-    def reasoner(self, asking: Asking, item: str | None) -> Explains:
-        """What says why: the model where it knows this person and item, else plain sentences."""
+    def warm(self) -> None:
+        """Loads what says why.
+
+        Raises:
+            UserError: It cannot be loaded, or another run lies there by now.
+        """
+        with self._loading:
+            if "plain" in self.opened.__dict__ and "_trained" in self.opened.__dict__:
+                return
+            if identity(self.opened.folder.path) != self.identity:
+                raise UserError(f"run {self.name}: another one took its place; ask again")
+            _ = self.opened.plain, self.opened.reasoner()
+
+    def writes(self, asking: Asking, item: str | None) -> Explains | None:
+        """The model that says why this item; None where none does, or knows nothing of it."""
         if asking.source == "popular":
-            return self.plain(asking)
+            return None
+        self.warm()
         found: Explains = self.opened.reasoner(item)
-        return found
+        return None if found is self.opened.plain else found
 
     def plain(self, asking: Asking) -> Explains:
         """Sentences of what was counted and read."""
         if asking.source == "popular":
             return self._popular_reasons
+        self.warm()
         return self.opened.plain
-
-    def is_plain(self, asking: Asking, item: str | None) -> bool:
-        """Whether no model says why this item."""
-        return self.reasoner(asking, item) is self.plain(asking)
 
     def item_asked(self, item: str | None, item_text: str | None) -> dict[str, Any]:
         """An item as an explainer is asked about it; one that came later is known by its text."""
@@ -304,49 +318,28 @@ class ServedRun:
         self.failed = ""
         """Why the newest could not be loaded; "" where it was."""
         self._items: Mapping[str, str] = {}
-        self._lock, self._looked = threading.Lock(), time.monotonic()
+        self._looking = threading.Lock()
 
-    def latest(self, items: Mapping[str, str] | None = None) -> Loaded:
-        """The run as it lies on disk, with items that came later; looks once a second, one thread at a time.
+    def look(self, items: Mapping[str, str]) -> None:
+        """Takes the run as it lies on disk, with items that came later.
 
         What is there stays in use while another is loaded, and where it cannot be loaded.
         """
-        due = time.monotonic() - self._looked > _LOOK or (items is not None and items != self._items)
-        if due and self._lock.acquire(blocking=False):
+        with self._looking:
             try:
-                self._look(items if items is not None else self._items)
-            finally:
-                self._looked = time.monotonic()
-                self._lock.release()
-        return self.current
-
-    def _look(self, items: Mapping[str, str]) -> None:
-        try:
-            found = self.current
-            if identity(self.folder) != found.identity:
-                found = Loaded(self.folder, self.name)
-                log.info("run %s: another one lies there and is served now", self.name)
-            self.failed = ""
-        except (UserError, OSError) as error:
-            if not self.failed:
-                log.warning("run %s: kept as it was: %s", self.name, error)
-            self.failed = str(error)
-            return
-        new = {
-            item: text
-            for item, text in items.items()
-            if item not in found.opened.recommender.catalogue.items.values
-        }
-        if new != found.offered:
-            found = self._offered(found, new)
-        self._items, self.current = dict(items), found
-
-    def _offered(self, found: Loaded, items: Mapping[str, str]) -> Loaded:
-        try:
-            return found.offering(items)
-        except UserError as error:
-            log.warning("run %s: items that came after training are not listed: %s", self.name, error)
-            return found
+                found = self.current
+                if identity(self.folder) != found.identity:
+                    found = Loaded(self.folder, self.name)
+                    found.warm()
+                    log.info("run %s: another one lies there and is served now", self.name)
+                self.failed = ""
+            except (UserError, OSError) as error:
+                if not self.failed:
+                    log.warning("run %s: kept as it was: %s", self.name, error)
+                self.failed = str(error)
+                return
+            if items != self._items or found is not self.current:
+                self._items, self.current = dict(items), found.offering(items)
 
 
 def identity(folder: Path) -> str:

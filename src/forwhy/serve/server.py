@@ -17,6 +17,7 @@ from forwhy.errors import UserError
 from forwhy.serve.app import create_app
 from forwhy.serve.database import Database
 from forwhy.serve.guard import is_loopback
+from forwhy.serve.jobs import recover
 
 log = logging.getLogger(__name__)
 _ASKED = "FORWHY_SERVE"
@@ -35,6 +36,8 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     loopback = is_loopback(host)
     database = Database(url)
     database.upgrade()
+    for folder in folders:
+        recover(folder, database)
     if not loopback and not database.keys():
         raise UserError(
             f"--host {host}: others could ask, and there are no keys; make one first: "

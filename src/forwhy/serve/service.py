@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -9,16 +10,20 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from starlette.concurrency import run_in_threadpool
+
 from forwhy.errors import Unknown, UserError
 from forwhy.explain.asking import AskedWho
 from forwhy.serve.database import Database
+from forwhy.serve.guard import problem
 from forwhy.serve.runs import Asking, Loaded, ServedRun, answer_key
 from forwhy.serve.schemas import Explain, Person, Recommend, WhatIf
 from forwhy.serve.writing import Waiting, Writer
@@ -28,6 +33,8 @@ KeptT = TypeVar("KeptT")
 
 _FRESH = 1.0
 """Seconds for which what the database says of items and experiments is taken as it was; our own writes end them."""
+_LOOK = 1.0
+"""Seconds between two looks at the runs' folders."""
 _QUEUED = 10_000
 """Lists whose record waits to be written, at most."""
 
@@ -45,9 +52,9 @@ class Limits:
 
 
 class Kept(Generic[KeptT]):
-    """A value that is read again when it is older than a second."""
+    """A value that is read again when it is older than a second; `read` gets the one before."""
 
-    def __init__(self, read: Callable[[], KeptT]) -> None:
+    def __init__(self, read: Callable[[KeptT | None], KeptT]) -> None:
         self._read, self._lock = read, threading.Lock()
         self._value: KeptT | None = None
         self._until = 0.0
@@ -56,12 +63,22 @@ class Kept(Generic[KeptT]):
         """The value."""
         with self._lock:
             if self._value is None or time.monotonic() > self._until:
-                self._value, self._until = self._read(), time.monotonic() + _FRESH
+                self._value, self._until = self._read(self._value), time.monotonic() + _FRESH
             return self._value
 
     def forget(self) -> None:
         """It is read again when next asked for."""
         self._until = 0.0
+
+
+@dataclass(frozen=True)
+class Items:
+    """What the database says of items."""
+
+    stamp: tuple[int, str]
+    texts: Mapping[str, str]
+    """Title first; of those that say something."""
+    unavailable: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -94,15 +111,15 @@ class Service:
             name = name if name not in self.runs else f"{name}-{len(self.runs) + 1}"
             self.runs[name] = ServedRun(folder, name)
         self.writers = {name: Writer(name, self.limits.together, self.limits.waiting) for name in self.runs}
-        self.new_items = Kept(self._read_items)
-        self.unavailable = Kept(database.unavailable_items)
-        self.experiments = Kept(database.experiments)
+        self.items = Kept(self._read_items)
+        self.experiments = Kept(lambda _: database.experiments())
         self._records: queue.Queue[dict[str, Any] | threading.Event | None] = queue.Queue(_QUEUED)
-        self.training, self.stopping = threading.Lock(), threading.Event()
+        self.stopping = threading.Event()
         self.lost = 0
         """Records of lists that could not be written."""
         self._recorder = threading.Thread(target=self._record, name="recorder", daemon=True)
         self._recorder.start()
+        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
 
     def stop(self) -> None:
         """Ends those who write; what was recorded is written."""
@@ -111,6 +128,39 @@ class Service:
         self._recorder.join(10)
         for writer in self.writers.values():
             writer.stop()
+
+    def _watch(self) -> None:
+        """Loads what says why, so that the first who ask need not wait for it; then looks for what was replaced."""
+        for run in self.runs.values():
+            try:
+                run.current.warm()
+            except UserError as error:
+                log.warning("run %s: %s", run.name, error)
+        while not self.stopping.wait(_LOOK):
+            with suppress(UserError):  # the database is down; requests say so
+                self.look()
+
+    def check_new(self, item: str) -> None:
+        """Refuses an id that no run could list.
+
+        Raises:
+            UserError: The catalogues have whole numbers, and this is none.
+        """
+        refused = []
+        for run in self.runs.values():
+            try:
+                if run.current.catalogue.items.numbers([item])[0] < 0:
+                    run.current.catalogue.new_id(item)
+                return
+            except UserError as error:
+                refused.append(error)
+        raise refused[0]
+
+    def look(self) -> None:
+        """Takes runs and items as they are now."""
+        items = self.items.get().texts
+        for run in self.runs.values():
+            run.look(items)
 
     # --- runs and people
 
@@ -127,22 +177,31 @@ class Service:
         return self.runs[name]
 
     def loaded(self, name: str | None) -> Loaded:
-        """The newest of a run, with items that came later."""
-        return self.served(name).latest(self.new_items.get())
+        """A run as it is now, with items that came later."""
+        return self.served(name).current
 
-    def _read_items(self) -> Mapping[str, str]:
-        """Items of the database that say something, title first."""
-        found: dict[str, str] = {}
-        cursor = None
-        while True:
+    @property
+    def unavailable(self) -> frozenset[str]:
+        """Items that no list holds."""
+        return self.items.get().unavailable
+
+    def _read_items(self, before: Items | None) -> Items:
+        """Items of the database; what was read before, where none has changed."""
+        stamp = self.database.items_stamp()
+        if before is not None and before.stamp == stamp:
+            return before
+        texts: dict[str, str] = {}
+        unavailable: set[str] = set()
+        more, cursor = True, None
+        while more:
             rows, cursor = self.database.items(1_000, cursor)
-            found |= {
-                row["id"]: f"{row['title']}\n{row['text']}".strip()
-                for row in rows
-                if row["title"] or row["text"]
-            }
-            if cursor is None:
-                return found
+            for row in rows:
+                if row["title"] or row["text"]:
+                    texts[row["id"]] = f"{row['title']}\n{row['text']}".strip()
+                if not row["available"]:
+                    unavailable.add(row["id"])
+            more = cursor is not None
+        return Items(stamp, texts, frozenset(unavailable))
 
     def asking(self, run: Loaded, person: Person) -> Asking:
         """Who asks, as this run knows them."""
@@ -184,7 +243,7 @@ class Service:
         asking = self.asking(run, body)
         rules = {"exclude": body.exclude or None, "only": body.only, "boost": body.boost or None}
         rules |= {rule: it for rule, it in options.items() if rules[rule] is None}
-        found = run.listed(asking, body.k, rules, self.unavailable.get())
+        found = run.listed(asking, body.k, rules, self.unavailable)
         if body.explain:
             for row in found["items"]:
                 row |= self._plainly(run, asking, str(row["item_id"]))
@@ -209,7 +268,7 @@ class Service:
         nothing: Mapping[str, Any] = {}
         sides = {}
         for side, change in (("before", nothing), ("after", changes)):
-            sides[side] = run.listed(asking, body.k, {}, self.unavailable.get(), **change)
+            sides[side] = run.listed(asking, body.k, {}, self.unavailable, **change)
             if body.item is not None:
                 sides[side]["reason"] = self._plainly(run, asking, body.item, change)
         return {"run": run.name, **changes, **sides}
@@ -241,55 +300,106 @@ class Service:
         changes = {part: it for part, it in (("without", body.without), ("swap", body.swap)) if it}
         return Why(run, asking, item, changes, answer_key(run, asking, {**item, **changes}))
 
-    def explain(self, body: Explain) -> dict[str, Any]:
+    async def explain(self, body: Explain) -> dict[str, Any]:
         """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late.
 
         Raises:
             Full: Too many wait.
         """
-        why = self.why(body)
-        if kept := self.database.answer(why.key):
-            return {**kept, "written": "kept"}
-        waiting = self.begin(why)
-        return (
-            self.plainly(why)
-            if waiting is None
-            else self.ended(why, waiting, body, self.limits.write_seconds)
-        )
+        why, kept = await run_in_threadpool(self.asked, body)
+        if kept is not None:
+            return kept
+        waiting = await run_in_threadpool(self.begin, why, None)
+        return await self.ended(why, waiting, body) if waiting else await run_in_threadpool(self.plainly, why)
 
-    def begin(self, why: Why, watched: bool = False) -> Waiting | None:
-        """The question in line; None where no model says why.
+    def asked(self, body: Explain) -> tuple[Why, dict[str, Any] | None]:
+        """What is asked, and the answer where one was kept."""
+        why = self.why(body)
+        kept = self.database.answer(why.key)
+        return why, None if kept is None else {**kept, "written": "kept"}
+
+    def begin(self, why: Why, heard: Callable[[str | None], object] | None) -> Waiting | None:
+        """The question in line; None where no model says why. `heard`: gets the words as they come.
 
         Raises:
             Full: Too many wait.
         """
-        if why.run.is_plain(why.asking, why.item.get("item")):
+        reasoner = why.run.writes(why.asking, why.item.get("item"))
+        if reasoner is None:
             return None
-        reasoner, until = (
-            why.run.reasoner(why.asking, why.item.get("item")),
-            self.limits.write_seconds + time.monotonic(),
-        )
-        asked = Waiting(why.asked(), watched, reasoner=reasoner, until=until)
-        return self.writers[why.run.name].ask(asked)
+        waiting = Waiting(why.asked(), heard is not None, reasoner=reasoner)
+        waiting.until = time.monotonic() + self.limits.write_seconds
+        waiting.heard = heard or waiting.heard
+        return self.writers[why.run.name].ask(waiting)
 
-    def ended(self, why: Why, waiting: Waiting, body: Explain, seconds: float) -> dict[str, Any]:
+    async def ended(self, why: Why, waiting: Waiting, body: Explain) -> dict[str, Any]:
         """The answer, kept; the plain one where it is late or the model failed."""
         try:
-            told = waiting.told.result(seconds)
+            async with asyncio.timeout(max(0.1, waiting.until - time.monotonic())):
+                told = await asyncio.wrap_future(waiting.told)
+        except (TimeoutError, CancelledError):
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # who asked has left
+            return await self._instead(why, "is late")
         except UserError:
             raise
-        except Exception as error:  # late, or the model failed: what is counted still answers
+        except Exception as error:  # what is counted still answers
+            log.warning("explain: a plain sentence instead: %s: %s", type(error).__name__, error)
+            return await self._instead(why, "failed")
+        finally:
             waiting.leave()
-            log.warning("explain: a plain sentence instead: %s %s", type(error).__name__, error)
-            late = isinstance(error, TimeoutError | CancelledError)
-            note = (
-                f"the model {'is late' if late else 'failed'}, so this is made of what was counted; ask again"
-            )
-            return {**self.plainly(why), "note": note}
         document = {"id": why.key[:32], **told.document(), "written": "model"}
         user = body.user if why.asking.user is None else str(why.asking.user)
-        self.database.keep_answer(why.key, why.run.name, user, body.item, document)
+        await run_in_threadpool(self.database.keep_answer, why.key, why.run.name, user, body.item, document)
         return document
+
+    async def _instead(self, why: Why, what: str) -> dict[str, Any]:
+        note = f"the model {what}, so this is made of what was counted and read; ask again"
+        return {**await run_in_threadpool(self.plainly, why), "note": note}
+
+    async def streamed(self, body: Explain) -> AsyncIterator[str]:
+        """The same as server-sent events: what carried the score, evidence, words as they come, claims, the end.
+
+        Raises:
+            Full: Too many wait; as of `explain`, before the first event.
+        """
+        why, kept = await run_in_threadpool(self.asked, body)
+        words: asyncio.Queue[str | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def heard(piece: str | None) -> None:
+            with suppress(RuntimeError):  # the service has ended meanwhile
+                loop.call_soon_threadsafe(words.put_nowait, piece)
+
+        waiting = await run_in_threadpool(self.begin, why, heard) if kept is None else None
+        plain = await run_in_threadpool(self.plainly, why) if kept is None else kept
+        return self._events(body, why, waiting, words, plain)
+
+    async def _events(
+        self,
+        body: Explain,
+        why: Why,
+        waiting: Waiting | None,
+        words: asyncio.Queue[str | None],
+        told: dict[str, Any],
+    ) -> AsyncIterator[str]:
+        try:
+            yield event("because", {name: told[name] for name in ("because", "tokens")})
+            yield event("evidence", told["evidence"])
+            if waiting is None:
+                yield event("words", {"text": told["text"]})
+            else:
+                async for piece in _pieces(words, waiting):
+                    yield event("words", {"text": piece})
+                told = await self.ended(why, waiting, body)
+            claims = ("id", "text", "claims", "evidence", "because", "tokens")
+            yield event("claims", {name: told[name] for name in claims})
+            yield event("end", {name: told[name] for name in ("written", "note") if name in told})
+        except UserError as error:
+            yield event("problem", problem(422, "Not possible", str(error)))
+        finally:  # also when the client leaves: its slot is free for others
+            if waiting is not None:
+                waiting.leave()
 
     def plainly(self, why: Why) -> dict[str, Any]:
         """The plain sentence about a question."""
@@ -344,7 +454,19 @@ class Service:
 
     def status(self) -> list[dict[str, Any]]:
         """All runs."""
-        return [{**run.latest().document(), "failed": run.failed} for run in self.runs.values()]
+        return [{**run.current.document(), "failed": run.failed} for run in self.runs.values()]
+
+
+async def _pieces(words: asyncio.Queue[str | None], waiting: Waiting) -> AsyncIterator[str]:
+    """Words as they come; ends where the text ends, or fails, or is late."""
+    while (left := waiting.until - time.monotonic()) > 0:
+        try:
+            piece = await asyncio.wait_for(words.get(), left)
+        except TimeoutError:
+            return
+        if piece is None:
+            return
+        yield piece
 
 
 def event(name: str, data: Any, number: int | None = None) -> str:  # noqa: ANN401 - what JSON holds

@@ -63,7 +63,7 @@ def people(service: Service, run: str | None, q: str, limit: int, cursor: str | 
 def things(service: Service, run: str | None, q: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """Items with a part of a title or an id: what came later first."""
     loaded, wanted = service.loaded(run), q.casefold()
-    catalogue, unavailable = loaded.catalogue, service.unavailable.get()
+    catalogue, unavailable = loaded.catalogue, service.unavailable
     offered = list(loaded.offered)
     rows = [
         (str(one), title)
@@ -114,7 +114,7 @@ def one(service: Service, run: str | None, token: str) -> dict[str, Any]:
     row = words.word(token)
     have = owners(loaded, token)
     side: Side = "user" if row["book"].startswith("user") else "item"
-    stocked = side == "user" or any(str(it["id"]) not in service.unavailable.get() for it in have)
+    stocked = side == "user" or any(str(it["id"]) not in service.unavailable for it in have)
     glosses = loaded.glosses
     return {
         **_row(row, renamed),

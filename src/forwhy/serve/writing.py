@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -38,23 +38,12 @@ class Waiting(Question):
     until: float = float("inf")
     """When nobody waits for it any more, on the monotonic clock."""
     told: Future[Explanation] = field(default_factory=Future)
-    pieces: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
-    """Of a watched one: the words as they come, None at their end."""
+    heard: Callable[[str | None], object] = field(default=lambda _: None)
+    """Gets the words of a watched one as they come, and None at their end, in the thread that writes."""
     begun: float = 0.0
     """When writing began."""
     said: int = 0
     """Letters of the text that went out."""
-
-    def words(self) -> Iterator[str]:
-        """The words as they come; ends where the text ends, or fails, or is late."""
-        while (left := self.until - time.monotonic()) > 0:
-            try:
-                piece = self.pieces.get(timeout=left)
-            except queue.Empty:
-                return
-            if piece is None:
-                return
-            yield piece
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -64,17 +53,18 @@ class Waiting(Question):
     def say(self, text: str) -> None:
         """Tells what is new in a text that grows."""
         if len(text) > self.said:
-            self.pieces.put(text[self.said :])
+            self.heard(text[self.said :])
             self.said = len(text)
 
     def end(self, answer: Explanation | Exception) -> None:
         """Tells the answer to whoever still waits."""
-        if isinstance(answer, Explanation):
-            self.say(answer.text)
         if self.told.set_running_or_notify_cancel():
-            done = self.told.set_result if isinstance(answer, Explanation) else self.told.set_exception
-            done(answer)  # type: ignore[arg-type]
-        self.pieces.put(None)
+            if isinstance(answer, Explanation):
+                self.say(answer.text)
+                self.told.set_result(answer)
+            else:
+                self.told.set_exception(answer)
+        self.heard(None)
 
 
 class Writer:
