@@ -114,6 +114,8 @@ def _train(service: Service, recipe: Path, data: Path, out: Path) -> None:
         tempfile.TemporaryFile("w+") as said,
         subprocess.Popen(command, stdout=said, stderr=said, env=environment, text=True) as training,
     ):
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, training.pid, 10)  # answers go before it
         while training.poll() is None:
             if service.stopping.wait(0.5):
                 training.terminate()
