@@ -27,6 +27,7 @@ from forwhy.serve.guard import problem
 from forwhy.serve.runs import Asking, Loaded, ServedRun, answer_key
 from forwhy.serve.schemas import Explain, Person, Recommend, WhatIf
 from forwhy.serve.writing import Waiting, Writer
+from forwhy.text.encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
 KeptT = TypeVar("KeptT")
@@ -105,6 +106,7 @@ class Service:
     def __init__(self, folders: Sequence[Path], database: Database, limits: Limits | None = None) -> None:
         """Loads all runs; names are those of their folders, numbered where two are alike."""
         self.database, self.limits = database, limits or Limits()
+        SentenceEncoder.keeps = False
         self.runs: dict[str, ServedRun] = {}
         for folder in folders:
             name = folder.resolve().name

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -104,6 +105,8 @@ class SentenceEncoder:
     """
 
     prefix, batch, longest = "", BATCH, sys.maxsize
+    keeps = True
+    """Whether vectors are kept on disk; a service turns it off, where strangers say what is encoded."""
 
     def __init__(self, source: ModelSource, cache: Path, device: str = "cpu") -> None:
         self.dim = int(_read_json(source.path / "config.json")["hidden_size"])
@@ -112,6 +115,7 @@ class SentenceEncoder:
         self._limit = min(_token_limit(source.path), self.longest)
         self._source, self._device = source, device
         self._loaded: LoadedModel | None = None
+        self._turn = threading.Lock()  # a fast tokenizer can't be used by two threads
         key = hashlib.sha256(self.name.encode()).hexdigest()[:16]
         self._cache = VectorCache(cache / f"{key}.db", self.dim)
 
@@ -121,9 +125,11 @@ class SentenceEncoder:
         known = self._cache.find(distinct)
         # In this order a killed run has stored whole batches, so the rest is cut into the same ones again.
         missing = sorted((text for text in distinct if text not in known), key=lambda text: (len(text), text))
-        for chunk, vectors in self._encode_missing(missing):
-            self._cache.add(chunk, vectors)
-            known.update(zip(chunk, vectors, strict=True))
+        with self._turn:
+            for chunk, vectors in self._encode_missing(missing):
+                if self.keeps:
+                    self._cache.add(chunk, vectors)
+                known.update(zip(chunk, vectors, strict=True))
         zero = np.zeros(self.dim, dtype=np.float32)
         return np.array([known.get(text, zero) for text in texts], np.float32).reshape(-1, self.dim)
 
