@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from forwhy.errors import Unknown, UserError
 from forwhy.serve.schemas import Chat, Explain, Light, Name, Recommend, WhatIf
@@ -45,8 +46,9 @@ def what_if(body: WhatIf, service: Shared) -> dict[str, Any]:
 async def explain(body: Explain, request: Request, service: Shared) -> StreamingResponse | dict[str, Any]:
     """Why this person would want this item; as server-sent events where these are asked for."""
     if not (body.stream or "text/event-stream" in request.headers.get("accept", "")):
-        return await service.explain(body)
-    return StreamingResponse(await service.streamed(body), media_type="text/event-stream", headers=UNBUFFERED)
+        return await service.reasons.whole(await run_in_threadpool(service.why, body))
+    events = await service.reasons.streamed(await run_in_threadpool(service.why, body))
+    return StreamingResponse(events, media_type="text/event-stream", headers=UNBUFFERED)
 
 
 @router.get("/items/{item}/similar")
@@ -83,7 +85,8 @@ async def chat(body: Chat, service: Shared) -> dict[str, Any]:
         )
     names = ("user", "history", "about", "item", "item_text")
     run = body.model if body.model in service.runs else None
-    told = await service.explain(Explain(**{name: asked[name] for name in names if name in asked}, run=run))
+    question = Explain(**{name: asked[name] for name in names if name in asked}, run=run)
+    told = await service.reasons.whole(await run_in_threadpool(service.why, question))
     answer = {"index": 0, "message": {"role": "assistant", "content": told["text"]}, "finish_reason": "stop"}
     words = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     shared = {"created": int(time.time()), "model": run or next(iter(service.runs))}

@@ -21,6 +21,7 @@ from forwhy.serve import words as book
 from forwhy.serve.asking import UNBUFFERED, RunName, Shared
 from forwhy.serve.jobs import retrain
 from forwhy.serve.outcomes import compared
+from forwhy.serve.reasons import event as sent
 from forwhy.serve.schemas import (
     Event,
     Events,
@@ -33,7 +34,6 @@ from forwhy.serve.schemas import (
     UserData,
 )
 from forwhy.serve.service import Service
-from forwhy.serve.service import event as sent
 
 router = APIRouter(prefix="/v1")
 Limit = Annotated[int, Query(ge=1, le=1_000)]

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import logging
 import queue
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
-
-from starlette.concurrency import run_in_threadpool
+from typing import Any, Generic, TypeVar
 
 from forwhy.errors import Unknown, UserError
-from forwhy.explain.asking import AskedWho
 from forwhy.serve.database import Database
-from forwhy.serve.guard import problem
+from forwhy.serve.reasons import Reasons, Why, plainly
 from forwhy.serve.runs import Asking, Loaded, ServedRun, answer_key
 from forwhy.serve.schemas import Explain, Person, Recommend, WhatIf
-from forwhy.serve.writing import Waiting, Writer
+from forwhy.serve.writing import Writer
 from forwhy.text.encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
@@ -82,24 +76,6 @@ class Items:
     unavailable: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Why:
-    """Why somebody would want something, as a run is asked."""
-
-    run: Loaded
-    asking: Asking
-    item: Mapping[str, Any]
-    """`item` or `item_text`."""
-    changes: Mapping[str, Any]
-    """`without` and `swap`, where there are such."""
-    key: str
-    """Under what the answer is kept."""
-
-    def asked(self) -> AskedWho:
-        """As an explainer is asked."""
-        return cast("AskedWho", {**self.asking.who(), **self.item, **self.changes})
-
-
 class Service:
     """Runs over a database."""
 
@@ -113,6 +89,7 @@ class Service:
             name = name if name not in self.runs else f"{name}-{len(self.runs) + 1}"
             self.runs[name] = ServedRun(folder, name)
         self.writers = {name: Writer(name, self.limits.together, self.limits.waiting) for name in self.runs}
+        self.reasons = Reasons(database, self.writers, self.limits.write_seconds)
         self.items = Kept(self._read_items)
         self.experiments = Kept(lambda _: database.experiments())
         self._records: queue.Queue[dict[str, Any] | threading.Event | None] = queue.Queue(_QUEUED)
@@ -279,7 +256,7 @@ class Service:
         self, run: Loaded, asking: Asking, item: str, changes: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """A sentence made of what was counted and read, without a model."""
-        told = self.plainly(Why(run, asking, run.item_asked(item, None), changes or {}, ""))
+        told = plainly(Why(run, asking, run.item_asked(item, None), changes or {}))
         return {
             "explanation": told["text"],
             **{part: told[part] for part in ("because", "evidence", "claims")},
@@ -300,113 +277,8 @@ class Service:
             run.catalogue.items.index(body.item)
         item = run.item_asked(body.item, body.item_text)
         changes = {part: it for part, it in (("without", body.without), ("swap", body.swap)) if it}
-        return Why(run, asking, item, changes, answer_key(run, asking, {**item, **changes}))
-
-    async def explain(self, body: Explain) -> dict[str, Any]:
-        """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late.
-
-        Raises:
-            Full: Too many wait.
-        """
-        why, kept = await run_in_threadpool(self.asked, body)
-        if kept is not None:
-            return kept
-        waiting = await run_in_threadpool(self.begin, why, None)
-        return await self.ended(why, waiting, body) if waiting else await run_in_threadpool(self.plainly, why)
-
-    def asked(self, body: Explain) -> tuple[Why, dict[str, Any] | None]:
-        """What is asked, and the answer where one was kept."""
-        why = self.why(body)
-        kept = self.database.answer(why.key)
-        return why, None if kept is None else {**kept, "written": "kept"}
-
-    def begin(self, why: Why, heard: Callable[[str | None], object] | None) -> Waiting | None:
-        """The question in line; None where no model says why. `heard`: gets the words as they come.
-
-        Raises:
-            Full: Too many wait.
-        """
-        reasoner = why.run.writes(why.asking, why.item.get("item"))
-        if reasoner is None:
-            return None
-        waiting = Waiting(why.asked(), heard is not None, reasoner=reasoner)
-        waiting.until = time.monotonic() + self.limits.write_seconds
-        waiting.heard = heard or waiting.heard
-        return self.writers[why.run.name].ask(waiting)
-
-    async def ended(self, why: Why, waiting: Waiting, body: Explain) -> dict[str, Any]:
-        """The answer, kept; the plain one where it is late or the model failed."""
-        try:
-            async with asyncio.timeout(max(0.1, waiting.until - time.monotonic())):
-                told = await asyncio.wrap_future(waiting.told)
-        except (TimeoutError, CancelledError):
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise  # who asked has left
-            return await self._instead(why, "is late")
-        except UserError:
-            raise
-        except Exception as error:  # what is counted still answers
-            log.warning("explain: a plain sentence instead: %s: %s", type(error).__name__, error)
-            return await self._instead(why, "failed")
-        finally:
-            waiting.leave()
-        document = {"id": why.key[:32], **told.document(), "written": "model"}
-        user = body.user if why.asking.user is None else str(why.asking.user)
-        await run_in_threadpool(self.database.keep_answer, why.key, why.run.name, user, body.item, document)
-        return document
-
-    async def _instead(self, why: Why, what: str) -> dict[str, Any]:
-        note = f"the model {what}, so this is made of what was counted and read; ask again"
-        return {**await run_in_threadpool(self.plainly, why), "note": note}
-
-    async def streamed(self, body: Explain) -> AsyncIterator[str]:
-        """The same as server-sent events: what carried the score, evidence, words as they come, claims, the end.
-
-        Raises:
-            Full: Too many wait; as of `explain`, before the first event.
-        """
-        why, kept = await run_in_threadpool(self.asked, body)
-        words: asyncio.Queue[str | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def heard(piece: str | None) -> None:
-            with suppress(RuntimeError):  # the service has ended meanwhile
-                loop.call_soon_threadsafe(words.put_nowait, piece)
-
-        waiting = await run_in_threadpool(self.begin, why, heard) if kept is None else None
-        plain = await run_in_threadpool(self.plainly, why) if kept is None else kept
-        return self._events(body, why, waiting, words, plain)
-
-    async def _events(
-        self,
-        body: Explain,
-        why: Why,
-        waiting: Waiting | None,
-        words: asyncio.Queue[str | None],
-        told: dict[str, Any],
-    ) -> AsyncIterator[str]:
-        try:
-            yield event("because", {name: told[name] for name in ("because", "tokens")})
-            yield event("evidence", told["evidence"])
-            if waiting is None:
-                yield event("words", {"text": told["text"]})
-            else:
-                async for piece in _pieces(words, waiting):
-                    yield event("words", {"text": piece})
-                told = await self.ended(why, waiting, body)
-            claims = ("id", "text", "claims", "evidence", "because", "tokens")
-            yield event("claims", {name: told[name] for name in claims})
-            yield event("end", {name: told[name] for name in ("written", "note") if name in told})
-        except UserError as error:
-            yield event("problem", problem(422, "Not possible", str(error)))
-        finally:  # also when the client leaves: its slot is free for others
-            if waiting is not None:
-                waiting.leave()
-
-    def plainly(self, why: Why) -> dict[str, Any]:
-        """The plain sentence about a question."""
-        told = why.run.plain(why.asking).explain(**why.asked())
-        return {"id": why.key[:32], **told.document(), "written": "plain"}
+        user = body.user if asking.user is None else str(asking.user)
+        return Why(run, asking, item, changes, answer_key(run, asking, {**item, **changes}), user)
 
     # --- records of lists, written by the way
 
@@ -457,21 +329,3 @@ class Service:
     def status(self) -> list[dict[str, Any]]:
         """All runs."""
         return [{**run.current.document(), "failed": run.failed} for run in self.runs.values()]
-
-
-async def _pieces(words: asyncio.Queue[str | None], waiting: Waiting) -> AsyncIterator[str]:
-    """Words as they come; ends where the text ends, or fails, or is late."""
-    while (left := waiting.until - time.monotonic()) > 0:
-        try:
-            piece = await asyncio.wait_for(words.get(), left)
-        except TimeoutError:
-            return
-        if piece is None:
-            return
-        yield piece
-
-
-def event(name: str, data: Any, number: int | None = None) -> str:  # noqa: ANN401 - what JSON holds
-    """A server-sent event."""
-    head = "" if number is None else f"id: {number}\n"
-    return f"{head}event: {name}\ndata: {json.dumps(data, ensure_ascii=False, default=str)}\n\n"

@@ -45,10 +45,14 @@ class Waiting(Question):
     said: int = 0
     """Letters of the text that went out."""
 
+    late: bool = False
+    """Whether who asked was answered otherwise; it is written to its end and kept, for when it is asked again."""
+
     def leave(self) -> None:
         """Nobody waits for it any more."""
-        self.dropped = True
-        self.told.cancel()
+        if not self.late:
+            self.dropped = True
+            self.told.cancel()
 
     def say(self, text: str) -> None:
         """Tells what is new in a text that grows."""
