@@ -29,12 +29,15 @@ class _Serve(Group):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
         """Options before any folder are those of `run`, too."""
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
-serve_app = app_of(cls=_Serve, help="Serve finished runs over HTTP, with a page.")
+serve_app = app_of(
+    cls=_Serve,
+    help="Serve finished runs over HTTP, with a page: forwhy serve runs/mine. Its options: forwhy serve run --help.",
+)
 keys_app = app_of(help="Who may ask: keys are shown once and kept hashed.")
 serve_app.add_typer(keys_app, name="keys")
 

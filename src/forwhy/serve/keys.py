@@ -39,7 +39,7 @@ def add_key(database: Database, name: str, role: str) -> str:
         Conflict: There is or was a key of this name.
     """
     if role not in ROLES:
-        raise UserError(f"role {role!r}: none; choose {', '.join(ROLES)}")
+        raise UserError(f"--role {role!r}: none; choose {', '.join(ROLES)}")
     if not name.strip() or not name.isprintable():
         raise UserError(f"name {name!r}: none; choose plain letters that say whose key it is")
     text, hash = new_key()

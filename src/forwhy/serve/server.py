@@ -47,11 +47,13 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     settings: Any = {"host": host, "port": port, "timeout_graceful_shutdown": _LEAVE, "log_level": "warning"}
     asked = {"folders": list(map(str, folders)), "url": url, "loopback": loopback, "per_minute": per_minute}
     os.environ[_ASKED] = json.dumps(asked)
-    log.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if workers > 1:
+        log.info("%s: page, API and, at /docs, its description; Ctrl-C stops it", place)
         uvicorn.run("forwhy.serve.server:application", factory=True, workers=workers, **settings)
     else:
         app = create_app(folders, database, loopback=loopback, per_minute=per_minute)
+        log.info("%s: page, API and, at /docs, its description; Ctrl-C stops it", place)
         uvicorn.run(app, **settings)
 
 
@@ -70,4 +72,5 @@ def _check_port(host: str, port: int) -> None:
         try:
             tried.bind((host, port))
         except (OSError, OverflowError) as error:
-            raise UserError(f"--host {host} --port {port}: {error}; choose another with --port") from None
+            told = getattr(error, "strerror", None) or error
+            raise UserError(f"--host {host} --port {port}: {told}; choose another") from None
