@@ -42,7 +42,10 @@ COMMANDS = {
     "profile": ("words:profile", "What kind of person somebody's tokens are."),
     "attention": ("words:attention", "What the model looks at while it writes why."),
     "vocabulary": ("words:vocabulary", "Words with their usage, gloss and nearest words."),
-    "serve": ("serve:serve_app", "Serve finished runs over HTTP, with a page."),
+    "serve": (
+        "serve:serve_app",
+        "Serve finished runs over HTTP, with a page; options: forwhy serve run --help.",
+    ),
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),
     "tune": ("run:tune", "Try options of a recipe and keep the best by validation."),
     "export": ("share:export", "Vectors and codes of a run as parquet and .npy."),

@@ -36,7 +36,7 @@ class _Serve(Group):
 
 serve_app = app_of(
     cls=_Serve,
-    help="Serve finished runs over HTTP, with a page: forwhy serve runs/mine. Its options: forwhy serve run --help.",
+    help="Serve finished runs over HTTP, with a page; options: forwhy serve run --help.",
 )
 keys_app = app_of(help="Who may ask: keys are shown once and kept hashed.")
 serve_app.add_typer(keys_app, name="keys")
