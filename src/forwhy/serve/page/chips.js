@@ -8,12 +8,11 @@ export const phrases = (word) => [word?.renamed?.gloss, ...(word?.gloss ?? [])].
 export const called = (word) => phrases(word)[0] ?? "a word without a phrase yet";
 export const bare = (token) => token.replace(/^<|>$/g, "");
 
-const LAYERS = { macro: "broad", micro: "fine", text: "from texts" };
 
 /** A book by a name that can be read: `user_text2` -> "people, from texts 2". */
 export function bookName(book) {
   const [, side, layer, place] = /^(user|item)_([a-z]+)(\d*)$/.exec(book) ?? [];
-  return side ? `${side === "user" ? "people" : "things"}, ${LAYERS[layer] ?? layer}${place && ` ${place}`}` : book;
+  return side ? `${side === "user" ? "people" : "things"}, ${TASTES[layer] ?? layer}${place && ` ${place}`}` : book;
 }
 
 /** How well a phrase that was held out finds its word, where that was measured. */
@@ -30,12 +29,22 @@ function whence(origins) {
   return first.kind === "history" ? `from ${first.id}${more}` : `from people like ${first.id}${more}`;
 }
 
+const TASTES = { macro: "broad", micro: "fine", text: "from texts" };
+/** How broad a word is, by its name: two words may share their first phrase. */
+export const breadth = (token) => TASTES[/^<?[ui]\.([a-z]+)/.exec(token)?.[1]] ?? "";
+
+/** What is said of a word on a chip. */
+export function Label({ word }) {
+  const [first = called(word), ...more] = phrases(word);
+  return html`${breadth(word.token) && html`<span class="chip-kind">${breadth(word.token)}</span>`}
+    <span class="chip-name">${first}</span>
+    ${more.length > 0 && html`<span class="chip-more">${more.slice(0, 2).join(" · ")}</span>`}`;
+}
+
 /** A word that can be looked up. */
 export function Chip({ word, colour = "w0", lit }) {
-  const [first = called(word), ...more] = phrases(word);
   return html`<a class=${`chip ${colour} ${lit ? "lit" : ""}`} href=${wordPath(word.token)}>
-    <span class="chip-name">${first}</span>
-    ${more.length > 0 && html`<span class="chip-more">${more.slice(0, 2).join(" · ")}</span>`}
+    <${Label} word=${word} />
     ${whence(word.origins) && html`<span class="chip-origin">${whence(word.origins)}</span>`}
     <span class="token">${bare(word.token)}</span>
   </a>`;

@@ -43,7 +43,7 @@ function Send() {
   };
   return html`<form class="card inline" onSubmit=${send}>
     <label class="field"><span class="label">Person</span><input required maxlength="200" value=${row.user} onInput=${field("user")} placeholder="anybody, also somebody new" /></label>
-    <label class="field"><span class="label">took</span><input required maxlength="200" value=${row.item} onInput=${field("item")} placeholder="id of an item" /></label>
+    <label class="field"><span class="label">Took</span><input required maxlength="200" value=${row.item} onInput=${field("item")} placeholder="id of an item" /></label>
     <button class="quiet">Send</button>
     <p class="note" role="status">${state.kept ? html`Kept. <a href=${href(["people", state.kept])}>See what that changes for ${state.kept}</a>` : "An event counts at once: see how somebody new gets words."}</p>
     ${state.problem && html`<${Mistake} problem=${state.problem} />`}</form>`;

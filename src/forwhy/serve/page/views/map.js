@@ -1,11 +1,19 @@
 // Maps of words in SVG: small ones of all books, and one to come nearer to, with wheel, buttons, drag or keys.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { bare, bookName, called } from "../chips.js";
+import { bare, bookName, called, phrases } from "../chips.js";
 import { counted } from "../parts.js";
 import { wordPath } from "../router.js";
 
 const WIDE = 1000, HIGH = 640, EDGE = 60;
-const at = (point) => [EDGE + ((point.x + 1) / 2) * (WIDE - 2 * EDGE), EDGE + ((1 - point.y) / 2) * (HIGH - 2 * EDGE)];
+
+/** Where the points of a book are drawn: as large as the sheet takes them, both directions on one scale. */
+function placed(points) {
+  const range = (values) => [Math.min(...values), Math.max(...values)];
+  const [left, right] = range(points.map((point) => point.x)), [low, high] = range(points.map((point) => point.y));
+  const scale = Math.min((WIDE - 2 * EDGE) / (right - left || 1), (HIGH - 2 * EDGE) / (high - low || 1));
+  return new Map(points.map((point) => [point.token, [
+    WIDE / 2 + (point.x - (left + right) / 2) * scale, HIGH / 2 - (point.y - (low + high) / 2) * scale]]));
+}
 const radius = (point, most) => 3 + 11 * Math.sqrt(point.usage / Math.max(most, 1));
 const mostOf = (points) => Math.max(...points.map((point) => point.usage), 1);
 
@@ -13,25 +21,29 @@ const mostOf = (points) => Math.max(...points.map((point) => point.usage), 1);
 export function Maps({ points, lit, pick }) {
   const books = [...new Set(points.map((point) => point.book))];
   return html`<ul class="maps">${books.map((book, place) => {
-    const own = points.filter((point) => point.book === book), most = mostOf(own);
+    const own = points.filter((point) => point.book === book), most = mostOf(own), at = placed(own);
     return html`<li key=${book}><button class="map-small" onClick=${() => pick(book)}>
-      <svg viewBox=${`0 0 ${WIDE} ${HIGH}`} aria-hidden="true">${own.map((point) => html`<circle key=${point.token} cx=${at(point)[0]} cy=${at(point)[1]}
+      <svg viewBox=${`0 0 ${WIDE} ${HIGH}`} aria-hidden="true">${own.map((point) => html`<circle key=${point.token} cx=${at.get(point.token)[0]} cy=${at.get(point.token)[1]}
         r=${2 * radius(point, most)} class=${`point w${place % 8} ${lit && !lit.has(point.token) ? "dim" : ""}`} />`)}</svg>
       <span>${bookName(book)}</span><span class="chip-more">${counted(own.length, "word")}</span></button></li>`;
   })}</ul>`;
 }
 
-/** Which points have room for their phrase: the most used first, none over another. */
-function labelled(points, scale) {
-  const taken = [], shown = new Set();
+const over = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
+
+/** The phrases that there is room for: [{token, text, x, y}], the most used first, none over another and none twice. */
+function labels(points, at, scale) {
+  const taken = [], found = new Map();
   for (const point of [...points].sort((one, other) => other.usage - one.usage)) {
-    const [x, y] = at(point), wide = called(point).length * 9.5 / scale, high = 26 / scale;
-    const box = { left: x - wide / 2, right: x + wide / 2, top: y - high * 1.6, bottom: y };
-    if (box.left < 0 || box.right > WIDE || taken.some((one) => one.left < box.right && box.left < one.right && one.top < box.bottom && box.top < one.bottom)) continue;
+    const text = phrases(point).find((phrase) => !found.has(phrase));
+    if (!text) continue;
+    const [x, y] = at.get(point.token), wide = (text.length * 8.5) / scale, high = 24 / scale, foot = y - radius(point, mostOf(points)) / scale;
+    const box = { left: x - wide / 2, right: x + wide / 2, top: foot - high, bottom: foot };
+    if (box.left < 0 || box.right > WIDE || taken.some((one) => over(one, box))) continue;
     taken.push(box);
-    shown.add(point.token);
+    found.set(text, { token: point.token, text, x, y: foot - 5 / scale });
   }
-  return shown;
+  return [...found.values()];
 }
 
 const WHOLE = { x: 0, y: 0, scale: 1 };
@@ -83,17 +95,17 @@ function useWindow(drawing) {
 export function OneMap({ points, lit }) {
   const drawing = useRef();
   const [view, set] = useWindow(drawing);
-  const most = mostOf(points), shown = labelled(points, view.scale);
   const { x, y, scale } = view;
+  const most = mostOf(points), at = placed(points);
   return html`<div class="map">
     <svg ref=${drawing} class="map-one" viewBox=${`${x} ${y} ${WIDE / scale} ${HIGH / scale}`} role="group" aria-label="Words by likeness" data-list>
       ${points.map((point) => {
-        const [cx, cy] = at(point), dim = lit && !lit.has(point.token);
+        const [cx, cy] = at.get(point.token), dim = lit && !lit.has(point.token);
         return html`<a key=${point.token} class=${`spot ${dim ? "dim" : ""}`} data-row href=${wordPath(point.token)} aria-label=${`${called(point)}, ${point.usage} owners`}>
           <title>${`${called(point)} — ${counted(point.usage, "owner")} (${bare(point.token)})`}</title>
-          <circle class="point w0" cx=${cx} cy=${cy} r=${radius(point, most) / Math.sqrt(scale)} />
-          ${shown.has(point.token) && html`<text x=${cx} y=${cy - (radius(point, most) + 5) / scale} font-size=${17 / scale} text-anchor="middle">${called(point)}</text>`}</a>`;
-      })}</svg>
+          <circle class="point w0" cx=${cx} cy=${cy} r=${radius(point, most) / Math.sqrt(scale)} /></a>`;
+      })}
+      <g aria-hidden="true">${labels(points.filter((point) => !lit || lit.has(point.token)), at, scale).map((one) => html`<text key=${one.token} x=${one.x} y=${one.y} font-size=${17 / scale} text-anchor="middle">${one.text}</text>`)}</g></svg>
     <div class="map-buttons"><button class="quiet" aria-label="Come nearer" onClick=${() => set((old) => nearer(old, 1.5))}>+</button>
       <button class="quiet" aria-label="Step back" onClick=${() => set((old) => nearer(old, 1 / 1.5))}>−</button>
       <button class="quiet small" onClick=${() => set(WHOLE)}>Whole</button></div></div>`;

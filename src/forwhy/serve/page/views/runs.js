@@ -1,6 +1,6 @@
 // The runs that answer: what they are, how their words are used, their report.
 import { html, useState } from "../vendor/htm-preact.js";
-import { ask, get } from "../api.js";
+import { ask, get, key } from "../api.js";
 import { bookName } from "../chips.js";
 import { counted, Loaded, Mistake, number, Page, Section, useLoad, useShared, Waiting, when } from "../parts.js";
 import { href } from "../router.js";
@@ -16,11 +16,24 @@ function Books({ books }) {
     <p class="note">A book is healthy when most of its words are used and use is even. The last column is the number of words that, all used alike, would tell as much.</p>`;
 }
 
-/** The report, once it is known to be there. With a key it cannot be framed, so that it is offered as a link. */
+/** A frame sends no key: with one, the report comes as a file. */
+async function saved(response, name) {
+  const file = URL.createObjectURL(await response.blob());
+  Object.assign(document.createElement("a"), { href: file, download: `${name}.html` }).click();
+  setTimeout(() => URL.revokeObjectURL(file), 10_000);
+  return null;
+}
+
+/** The report, once it is known to be there. */
+async function reportOf(path, name, signal) {
+  const response = await ask("GET", path, { signal });
+  return key.get() ? saved(response, name) : response.url;
+}
+
 function Report({ name }) {
   const [open, show] = useState(false);
   const path = `/v1/runs/${encodeURIComponent(name)}/report`;
-  const there = useLoad(async (signal) => (open ? (await ask("GET", path, { signal })).url : null), [open]);
+  const there = useLoad(async (signal) => (open ? reportOf(path, name, signal) : null), [open]);
   return html`<div class="report"><button class="quiet" aria-expanded=${open} onClick=${() => show(!open)}>${open ? "Close the report" : "Report"}</button>
     ${open && there.waiting && html`<${Waiting} />`}
     ${open && there.problem && html`<${Mistake} problem=${there.problem} />`}

@@ -1,7 +1,7 @@
 // Steering: a word left out or swapped, and the list, the shares and the sentence beside what they were.
 import { html, useState } from "../vendor/htm-preact.js";
 import { get, post } from "../api.js";
-import { Bar, bare, barColour, called, Carried, phrases } from "../chips.js";
+import { Bar, bare, barColour, breadth, called, Carried, Label, phrases } from "../chips.js";
 import { Loaded, Search, Section, useLoad, useShared } from "../parts.js";
 import { Claims } from "../reason.js";
 import { go, href, wordPath } from "../router.js";
@@ -40,16 +40,14 @@ export function Words({ id, tokens, changes }) {
 
 function Switch({ word, colour, changes, set, swapping, swapFor }) {
   const off = changes.without.includes(word.token), to = changes.swap[word.token];
-  const [first = called(word), ...more] = phrases(word);
   return html`<div class=${`chip ${colour} ${off ? "off" : ""} ${to ? "swapped" : ""}`}>
     <button class="chip-main" aria-pressed=${!off && !to} onClick=${() => set(word.token, off || to ? undefined : null)}
       title=${off || to ? "Put it back" : "Leave it out"}>
-      <span class="chip-name">${first}</span>
-      ${more.length > 0 && html`<span class="chip-more">${more.slice(0, 2).join(" · ")}</span>`}
+      <${Label} word=${word} />
       <span class="chip-state">${off ? "left out — put it back" : to ? html`now: <${Named} token=${to} />` : "leave it out"}</span>
     </button>
     <span class="chip-foot"><a class="token" href=${wordPath(word.token)} aria-label=${`About the word ${bare(word.token)}`}>${bare(word.token)}</a>
-      <button class="link" aria-expanded=${swapping} aria-label=${`Swap ${first}`} onClick=${() => swapFor(swapping ? null : word.token)}>swap</button></span>
+      <button class="link" aria-expanded=${swapping} aria-label=${`Swap ${called(word)}`} onClick=${() => swapFor(swapping ? null : word.token)}>swap</button></span>
   </div>`;
 }
 
@@ -87,6 +85,11 @@ function moved(item, before) {
   return by > 0 ? { mark: "up", text: `↑${by}`, means: `up by ${by}` } : { mark: "down", text: `↓${-by}`, means: `down by ${-by}` };
 }
 
+function titleOf(item, ...sides) {
+  const found = sides.flatMap((side) => side.items).find((one) => String(one.item_id) === item);
+  return found?.title || item;
+}
+
 function Side({ side, other, title, item, pick, after }) {
   const colourOf = barColour(after ? other.tokens : side.tokens);
   const gone = (one) => !after && !other.items.some((it) => it.item_id === one.item_id);
@@ -98,15 +101,14 @@ function Side({ side, other, title, item, pick, after }) {
         ${to && html`<span class=${`moved ${to.mark}`} title=${to.means}>${to.text ?? to.mark}<span class="unseen"> ${to.means}</span></span>`}
         <${Bar} thin shares=${one.because.shares ?? []} colourOf=${colourOf} /></button></li>`;
     })}</ol>
-    <${Why} side=${side} item=${item} colourOf=${colourOf} /></section>`;
+    <${Why} side=${side} title=${titleOf(item, side, other)} colourOf=${colourOf} /></section>`;
 }
 
 /** The sentence and the shares of the item that is looked at, on one side. */
-function Why({ side, item, colourOf }) {
+function Why({ side, title, colourOf }) {
   if (!side.reason) return null;
   const { explanation, claims, because } = side.reason;
-  const title = side.items.find((one) => String(one.item_id) === item)?.title ?? "This one";
-  return html`<div class="card side-why"><h3>Why ${title || item}</h3>
+  return html`<div class="card side-why"><h3>Why ${title}</h3>
     <${Claims} text=${explanation} claims=${claims} />
     <${Carried} because=${because} names=${side.names} colourOf=${colourOf} /></div>`;
 }
@@ -123,10 +125,21 @@ async function withNames(found, run, signal) {
   return found;
 }
 
+/** The best that stays in the list, since there the two reasons differ most; else the best. */
+const telling = ({ before, after }) => after.items.find((one) => before.items.some((it) => it.item_id === one.item_id)) ?? after.items[0];
+
 async function compared({ id, run, changes, item }, signal) {
   const asked = { user: id, k: 8, ...changes, ...(run ? { run } : {}) };
-  const chosen = item ?? String((await post("/v1/what-if", asked, signal)).after.items[0]?.item_id);
+  const chosen = item ?? String(telling(await post("/v1/what-if", asked, signal))?.item_id);
   return { ...await withNames(await post("/v1/what-if", { ...asked, item: chosen }, signal), run, signal), chosen };
+}
+
+/** Changes in words; two words may share a phrase, so their kind is said, too. */
+function spoken(changes, tokens) {
+  const names = new Map(tokens.map((word) => [word.token, `“${called(word)}” (${breadth(word.token) || bare(word.token)})`]));
+  const name = (token) => names.get(token) ?? bare(token);
+  return [...changes.without.map((token) => `without ${name(token)}`),
+    ...Object.keys(changes.swap).map((token) => `with another word for ${name(token)}`)].join(", ");
 }
 
 /** Both lists, side by side. */
@@ -134,9 +147,7 @@ export function Steered({ id, run, changes, query, tokens }) {
   const item = query.get("item");
   const found = useLoad((signal) => compared({ id, run, changes, item }, signal), [id, run, JSON.stringify(changes), item]);
   const pick = (one) => go(address(id, changes, one), { replace: true });
-  const names = new Map(tokens.map((word) => [word.token, called(word)]));
-  const said = [...changes.without.map((token) => `without “${names.get(token) ?? bare(token)}”`),
-    ...Object.keys(changes.swap).map((token) => `with another word for “${names.get(token) ?? bare(token)}”`)].join(", ");
+  const said = spoken(changes, tokens);
   return html`<${Section} title="What changes" note=${`${id}, ${said}. The address of this page holds the change: send it to somebody.`}
       aside=${html`<button class="strong" onClick=${() => go(href(["people", id]))}>Put everything back</button>`}>
     <${Loaded} of=${found} lines=${10}>${({ before, after, chosen }) => html`<div class="sides" aria-busy=${Boolean(found.waiting)}>

@@ -14,13 +14,13 @@ const ANSWERS = {
   named: (word) => Boolean(word.renamed),
 };
 
-function Row({ word, most }) {
+function Row({ word, most, fits }) {
   const [first = called(word), ...more] = phrases(word);
   return html`<tr><th scope="row"><a data-row href=${wordPath(word.token)}>${first}</a>
       <span class="chip-more">${more.slice(0, 3).join(" · ")}</span></th>
     <td class="book">${bookName(word.book)}</td>
     <td class="use"><svg class="use-bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="w0" width=${Math.max(1, (100 * word.usage) / most)} height="6" /></svg>${number(word.usage)}</td>
-    <td class="fit">${fitOf(word.fit)}</td>
+    ${fits && html`<td class="fit">${fitOf(word.fit)}</td>`}
     <td class="token">${bare(word.token)}</td></tr>`;
 }
 
@@ -30,11 +30,13 @@ function Table({ words, q }) {
     return html`<${Empty} title="No word says that">${q ? "Search for a part of a phrase, such as a dish or a mood." : "All words are in order: this question has no answer, which is good."}</${Empty}>`;
   }
   const most = Math.max(...words.map((word) => word.usage), 1);
+  const fits = words.some((word) => typeof word.fit === "number");
   const shown = all ? words : words.slice(0, FEW);
   return html`<table class="words"><caption class="unseen">Words, the most used first</caption>
-    <thead><tr><th scope="col">What it stands for</th><th scope="col">Of</th><th scope="col">Used by</th><th scope="col">Fit</th><th scope="col">Token</th></tr></thead>
-    <tbody data-list>${shown.map((word) => html`<${Row} key=${word.token} word=${word} most=${most} />`)}</tbody></table>
-    ${words.length > shown.length && html`<button class="quiet" onClick=${() => showAll(true)}>All ${number(words.length)}</button>`}`;
+    <thead><tr><th scope="col">What it stands for</th><th scope="col" class="book">Of</th><th scope="col">Used by</th>${fits && html`<th scope="col" class="fit">Fit</th>`}<th scope="col" class="token">Token</th></tr></thead>
+    <tbody data-list>${shown.map((word) => html`<${Row} key=${word.token} word=${word} most=${most} fits=${fits} />`)}</tbody></table>
+    ${words.length > shown.length && html`<button class="quiet" onClick=${() => showAll(true)}>All ${number(words.length)}</button>`}
+    <p class="note">${fits ? "Fit: how much better a phrase that was held out finds its word than a word by chance." : "How well the phrases fit their words was not measured in this run."}</p>`;
 }
 
 /** All words of a search: the service gives a thousand at a time. */
