@@ -25,7 +25,7 @@ from forwhy.serve.writing import Full
 
 PAGE = Path(__file__).parent / "page"
 PROBLEM = "application/problem+json"
-VIEWS = ("people", "words", "test", "items", "runs", "experiments", "events")
+VIEWS = ("people", "words", "test", "items", "runs", "experiments", "events", "docs")
 """First parts of the page's own paths."""
 
 
@@ -62,6 +62,8 @@ def create_app(
         version=__version__,
         description="Recommendations with a because.",
         lifespan=life,
+        docs_url=None,  # the page draws the description: FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
         responses={"4XX": {"description": "A problem (RFC 9457), with the remedy in `detail`."}},
     )
     app.state.service = service

@@ -131,7 +131,7 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope["path"]
         self._same_origin(headers)
-        if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json", "/docs")):
+        if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json")):
             return
         self._let_in(scope, headers, path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,23 @@ def listed(
     table, renamed = loaded.words.words, service.database.renamed(loaded.name)
     if book is not None:
         table = table.filter(pl.col("book") == book)
+    stocked = in_stock(loaded, service.unavailable.get())
     rows = [
-        _row(row, renamed) for row in table.sort("usage", descending=True, maintain_order=True).to_dicts()
+        _row(row, renamed) | {"in_stock": row["book"].startswith("user") or row["token"] in stocked}
+        for row in table.sort("usage", descending=True, maintain_order=True).to_dicts()
     ]
     wanted = q.casefold()
     rows = [row for row in rows if wanted in _said(row)]
     page, after = _page(rows, limit, cursor)
     return {"books": list(loaded.words.codebooks), "words": page, "next": after}
+
+
+def in_stock(loaded: Loaded, unavailable: Iterable[str]) -> set[str]:
+    """The words that some available item has."""
+    words, items = loaded.words, loaded.catalogue.items
+    gone = items.numbers(list(unavailable))
+    there = np.setdiff1d(np.arange(len(words.codes["item"])), gone)
+    return {name for number in there.tolist() for name in words.token_names("item", number)}
 
 
 def _row(row: Mapping[str, Any], renamed: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,11 @@ const SILENT = {
   remedy: "Start it again with “forwhy serve RUN”, then try again here.",
 };
 
+const FAILED = {
+  title: "The service failed at this", detail: "That is a mistake of the service, not yours.",
+  remedy: "Try again; if it comes back, its log says why.",
+};
+
 let asksForKey = () => {};
 /** `listener` is called when a key is needed. */
 export function whenKeyIsNeeded(listener) { asksForKey = listener; }
@@ -40,7 +45,8 @@ function address(path, query = {}) {
 
 async function problemOf(response) {
   const said = await response.json().catch(() => ({}));
-  return new Problem({ title: response.statusText, ...said, status: response.status });
+  const failed = response.status >= 500 ? FAILED : {};
+  return new Problem({ title: response.statusText, ...failed, ...said, status: response.status });
 }
 
 /** The response, if all is well; a Problem is thrown otherwise. */

@@ -4,6 +4,7 @@ import { get, key, whenKeyIsNeeded } from "./api.js";
 import { listenToKeys } from "./keys.js";
 import { Mistake, Page, Shared, useLoad, Waiting } from "./parts.js";
 import { followLinks, go, href, partsOf, useRoute } from "./router.js";
+import { Docs } from "./views/docs.js";
 import { Events } from "./views/events.js";
 import { Experiments } from "./views/experiments.js";
 import { Item, Items } from "./views/items.js";
@@ -22,6 +23,7 @@ const ROLES = ["read", "write", "admin"];
 
 function viewOf(path) {
   const [first, ...rest] = partsOf(path);
+  if (first === "docs") return { View: Docs };
   if (!first) return { View: Start };
   const [, , All, One] = VIEWS.find(([name]) => name === first) ?? [];
   if (rest.length && One) return { View: One, id: rest.join("/") };

@@ -58,10 +58,10 @@ export function Chips({ words, lit }) {
 /** Whether shares read well as percent: as `tells_in_percent` of forwhy.data.because. */
 const readable = (shares) => Math.max(...shares) <= 1.0001 && shares.reduce((sum, one) => sum + Math.abs(one), 0) <= 3;
 
-/** One row of shares, drawn: what speaks for it side by side; what speaks against is in the legend alone. */
+/** One row of shares, drawn: what speaks for it side by side; what stays empty speaks against it. */
 export function Bar({ shares, colourOf, thin }) {
-  const ahead = shares.map((one) => Math.max(0, one.share));
-  const whole = ahead.reduce((sum, one) => sum + one, 0) || 1;
+  const ahead = shares.map((one) => Math.max(0, one.contribution));
+  const whole = shares.reduce((sum, one) => sum + Math.abs(one.contribution), 0) || 1;
   let at = 0;
   return html`<svg class=${thin ? "bar thin" : "bar"} viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true">
     <rect class="bar-ground" width="1000" height="10" />
@@ -79,6 +79,9 @@ export const barColour = (tokens) => {
   return (share, place) => known.get(share.user) ?? `w${place % 8}`;
 };
 
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const few = (count) => (count === 1 ? "One more adds" : `${count} more add`);
+
 const NOTES = {
   words: "A score is a sum: each of the person’s words meets a word of this. These are all its parts.",
   history: "A score is a sum over what the person took.",
@@ -88,18 +91,19 @@ const NOTES = {
 /** What carried a score, in words first and numbers second. `names`: token -> word. */
 export function Carried({ because, names, colourOf }) {
   if (!because?.shares?.length) return html`<p class="note">Nothing about the person carried this: it is what most people take.</p>`;
-  const told = readable(because.shares.map((one) => one.share));
-  const rows = because.shares.map((share, place) => ({ share, place })).sort((one, other) => other.share.share - one.share.share);
-  const shown = rows.filter(({ share }) => Math.abs(share.share) >= 0.01);
+  const told = because.score > 0 && readable(because.shares.map((one) => one.share));
+  const rows = because.shares.map((share, place) => ({ share, place })).sort((one, other) => other.share.contribution - one.share.contribution);
+  const shown = rows.filter(({ share }) => (told ? Math.abs(share.share) >= 0.01 : Math.abs(share.contribution) >= 0.005));
   return html`<div class="carried">
     <${Bar} shares=${because.shares} colourOf=${colourOf} />
     <ul class="legend">${shown.map(({ share, place }) => html`<li key=${place}>
       <span class=${`dot ${colourOf(share, place)}`} aria-hidden="true"></span>
       <span class="legend-text">${isWords(because) ? html`<${Meeting} share=${share} names=${names} />` : html`<a href=${href(["items", share.item_id])}>${share.title || share.item_id}</a>`}
-      ${share.share < 0 && html` <em class="against">speaks against it</em>`}</span>
-      <span class="legend-number">${told ? percent(share.share) : share.contribution.toFixed(2)}</span>
+      ${share.contribution < 0 && html` <em class="against">speaks against it</em>`}</span>
+      <span class="legend-number">${told ? percent(share.share) : signed(share.contribution)}</span>
     </li>`)}</ul>
-    ${rows.length > shown.length && html`<p class="note">${rows.length - shown.length === 1 ? "One more adds" : `${rows.length - shown.length} more add`} under 1%.</p>`}
+    ${rows.length > shown.length && html`<p class="note">${few(rows.length - shown.length)} next to nothing.</p>`}
+    ${because.score < 0 && html`<p class="note">All in all, they speak against it.</p>`}
     <p class="note">${NOTES[because.kind] ?? ""}</p>
   </div>`;
 }

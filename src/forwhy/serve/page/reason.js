@@ -117,7 +117,7 @@ export function Reason({ who, item, run, tokens, plain, changes = {}, impression
       ${state.problem && html`<${Mistake} problem=${state.problem} />`}
     </div>
     <${Legend} claims=${state.claims} />
-    ${state.written && html`<p class="written">${WRITTEN[state.written]}</p>`}
+    ${state.written && html`<p class="written">${WRITTEN[state.written]} ${state.note ? `(${state.note})` : ""}</p>`}
     ${state.ended && html`<${Feedback} about=${reason} kinds=${["helpful", "wrong", "not_me"]} label="This reason is" />`}
     <div class="reason-parts">
       <div><h4>What carried it</h4>${state.because

@@ -43,7 +43,7 @@ export const partsOf = (path) => path.split("/").filter(Boolean).map((part) => {
 export const wordPath = (token, query) => href(["words", token.replace(/^<|>$/g, "")], query);
 export const tokenOf = (part) => (part.startsWith("<") ? part : `<${part}>`);
 
-const OURS = /^\/($|(people|words|test|items|runs|experiments|events)(\/|$))/;
+const OURS = /^\/($|(people|words|test|items|runs|experiments|events|docs)(\/|$))/;
 
 /** Links within the page are followed without loading it again. */
 export function followLinks() {

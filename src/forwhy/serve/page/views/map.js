@@ -32,12 +32,12 @@ export function Maps({ points, lit, pick }) {
 const over = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 
 /** The phrases that there is room for: [{token, text, x, y}], the most used first, none over another and none twice. */
-function labels(points, at, scale) {
-  const taken = [], found = new Map();
+function labels(points, at, scale, unit) {
+  const taken = [], found = new Map(), most = mostOf(points);
   for (const point of [...points].sort((one, other) => other.usage - one.usage)) {
     const text = phrases(point).find((phrase) => !found.has(phrase));
     if (!text) continue;
-    const [x, y] = at.get(point.token), wide = (text.length * 8.5) / scale, high = 24 / scale, foot = y - radius(point, mostOf(points)) / scale;
+    const [x, y] = at.get(point.token), wide = (text.length * 8 * unit) / scale, high = (22 * unit) / scale, foot = y - (radius(point, most) * Math.sqrt(unit)) / Math.sqrt(scale);
     const box = { left: x - wide / 2, right: x + wide / 2, top: foot - high, bottom: foot };
     if (box.left < 0 || box.right > WIDE || taken.some((one) => over(one, box))) continue;
     taken.push(box);
@@ -91,10 +91,21 @@ function useWindow(drawing) {
   return [view, set];
 }
 
+/** How many units of the sheet make a pixel, so that phrases can be read on a phone, too. */
+function useUnit(drawing) {
+  const [unit, set] = useState(1);
+  useEffect(() => {
+    const watcher = new ResizeObserver(([{ contentRect }]) => set(Math.min(3, Math.max(1, WIDE / (contentRect.width || WIDE)))));
+    watcher.observe(drawing.current);
+    return () => watcher.disconnect();
+  }, []);
+  return unit;
+}
+
 /** One book, to come nearer to. */
 export function OneMap({ points, lit }) {
   const drawing = useRef();
-  const [view, set] = useWindow(drawing);
+  const [view, set] = useWindow(drawing), unit = useUnit(drawing);
   const { x, y, scale } = view;
   const most = mostOf(points), at = placed(points);
   return html`<div class="map">
@@ -103,9 +114,9 @@ export function OneMap({ points, lit }) {
         const [cx, cy] = at.get(point.token), dim = lit && !lit.has(point.token);
         return html`<a key=${point.token} class=${`spot ${dim ? "dim" : ""}`} data-row href=${wordPath(point.token)} aria-label=${`${called(point)}, ${point.usage} owners`}>
           <title>${`${called(point)} — ${counted(point.usage, "owner")} (${bare(point.token)})`}</title>
-          <circle class="point w0" cx=${cx} cy=${cy} r=${radius(point, most) / Math.sqrt(scale)} /></a>`;
+          <circle class="point w0" cx=${cx} cy=${cy} r=${(radius(point, most) * Math.sqrt(unit)) / Math.sqrt(scale)} /></a>`;
       })}
-      <g aria-hidden="true">${labels(points.filter((point) => !lit || lit.has(point.token)), at, scale).map((one) => html`<text key=${one.token} x=${one.x} y=${one.y} font-size=${17 / scale} text-anchor="middle">${one.text}</text>`)}</g></svg>
+      <g aria-hidden="true">${labels(points.filter((point) => !lit || lit.has(point.token)), at, scale, unit).map((one) => html`<text key=${one.token} x=${one.x} y=${one.y} font-size=${(16 * unit) / scale} text-anchor="middle">${one.text}</text>`)}</g></svg>
     <div class="map-buttons"><button class="quiet" aria-label="Come nearer" onClick=${() => set((old) => nearer(old, 1.5))}>+</button>
       <button class="quiet" aria-label="Step back" onClick=${() => set((old) => nearer(old, 1 / 1.5))}>−</button>
       <button class="quiet small" onClick=${() => set(WHOLE)}>Whole</button></div></div>`;
