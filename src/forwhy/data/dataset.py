@@ -51,10 +51,14 @@ class Ids(Shown):
 
     def index(self, external: str | int) -> int:
         """Internal number of an external id (``"12"`` and ``12`` are one); of an unknown one the nearest are named."""
-        number = self._numbers.get(self._typed(external))
-        if number is None:
+        number = self.find(external)
+        if number < 0:
             raise Unknown(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
         return number
+
+    def find(self, external: str | int) -> int:
+        """Internal number of an external id; -1 where it is unknown."""
+        return self._numbers.get(self._typed(external), -1)
 
     def numbers(self, external: pl.Series | Iterable[str | int]) -> Ints:
         """Internal numbers of a whole column, one hash join; -1 where an id is unknown."""
@@ -73,7 +77,7 @@ class Ids(Shown):
         if not self.whole:
             return str(external)
         text = str(external).strip()
-        return int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 20 else text
+        return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20 else text
 
     def _remedy(self, external: str | int) -> str:
         if not self.values:

@@ -259,7 +259,7 @@ class Catalogue(Shown):
 
     def new_id(self, named: str) -> str | int:
         """The id of an item that comes later, as the others are; refused where it is there, or of another kind."""
-        if self.items.numbers([named])[0] >= 0:
+        if self.items.find(named) >= 0:
             raise UserError(f"item {named!r}: already in the catalogue; give it another id")
         if self.items.whole and not re.fullmatch(r"-?[0-9]{1,18}", named):
             raise UserError(f"item {named!r}: the ids of this catalogue are whole numbers; give it one")

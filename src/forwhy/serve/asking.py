@@ -126,7 +126,7 @@ def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """An item's words, text, and how many took it."""
     loaded = service.loaded(run)
     stored = service.database.item(item) or {}
-    number = int(loaded.catalogue.items.numbers([item])[0])
+    number = loaded.catalogue.items.find(item)
     if number < 0 and not stored:
         raise Unknown(f"unknown item {item[:80]!r}: neither training nor the database knows it")
     tokens: list[dict[str, Any]] = []

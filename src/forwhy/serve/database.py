@@ -26,6 +26,9 @@ KINDS = ("clicked", "helpful", "wrong", "not_me")
 AT_ONCE = 500
 """Keys looked up in one statement."""
 
+_HISTORY = t.taken().where(t.events.c.user == sa.bindparam("whose")).order_by(t.events.c.time, t.events.c.seq)
+"""Made once: it is asked with every list."""
+
 
 class Database(Records):
     """The service's database; `Connected` says how it is reached.
@@ -146,10 +149,8 @@ class Database(Records):
 
     def history(self, user: str) -> list[str]:
         """Items that a person has taken and not taken back, the oldest first."""
-        c = t.events.c
         with self.reading() as connection:
-            taken = t.taken().where(c.user == user).order_by(c.time, c.seq)
-            return list(dict.fromkeys(connection.scalars(taken)))
+            return list(dict.fromkeys(connection.scalars(_HISTORY, {"whose": user})))
 
     def taken(self) -> list[Row]:
         """Who has taken what and not taken it back, and when: `user`, `item`, `time`; the oldest first."""

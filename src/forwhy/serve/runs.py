@@ -118,7 +118,7 @@ class Loaded:
         found = copy(self)
         found.recommender, found.offered = self.recommender if kept else self.opened.recommender, dict(kept)
         for item, text in items.items():
-            if item in kept or found.catalogue.items.numbers([item])[0] >= 0:
+            if item in kept or found.catalogue.items.find(item) >= 0:
                 continue
             try:
                 found.recommender = found.recommender.offering(text, item)[0]
@@ -142,7 +142,7 @@ class Loaded:
                 self.catalogue.items.index(item)
             source: Source = "text" if about is not None else "history" if history else "popular"
             return Asking(source, None, list(history or ()), about)
-        known = [item for item in live if self.catalogue.items.numbers([item])[0] >= 0]
+        known = [item for item in live if self.catalogue.items.find(item) >= 0]
         if user is not None and self.trained(user):
             return Asking("behaviour", user, seen=known)
         taken = [item for item in known if item not in self.offered] or known
@@ -151,7 +151,7 @@ class Loaded:
 
     def trained(self, user: str) -> bool:
         """Whether training knows this user by anything."""
-        number = int(self.catalogue.users.numbers([user])[0])
+        number = self.catalogue.users.find(user)
         return number >= 0 and bool(self.recommender._has_history()[number])
 
     def _asked(self, asking: Asking) -> Recommender:
@@ -180,7 +180,7 @@ class Loaded:
         """
         asked = self._asked(asking)
         items = asked.catalogue.items
-        hidden = [one for one in {*unavailable, *asking.seen} if items.numbers([one])[0] >= 0]
+        hidden = [one for one in {*unavailable, *asking.seen} if items.find(one) >= 0]
         asked = asked.under(Rules.of(items, **rules))
         if hidden:
             asked = asked.under(Rules.of(items, exclude=hidden))
@@ -192,11 +192,14 @@ class Loaded:
         else:
             asked = asked.changed(**who, without=without, swap=swap)
             table = asked.recommend(**who, k=k)
-        rows = table.drop("user_id").to_dicts()
+        rows = table.to_dicts()
         for row in rows:
+            del row["user_id"]
             row["title"] = row.get("title") or ""
             row["source"] = asking.source
-            row["because"] = asdict(asked.because(asking.user, row["item_id"], history=self._history(asking)))
+            because = asked.because(asking.user, row["item_id"], history=self._history(asking))
+            parts = {part: [vars(one) for one in getattr(because, part)] for part in ("shares", "items")}
+            row["because"] = {**vars(because), **parts}
         return {"tokens": self.tokens(asked, asking), "items": rows}
 
     @staticmethod

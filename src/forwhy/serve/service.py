@@ -128,7 +128,7 @@ class Service:
         refused = []
         for run in self.runs.values():
             try:
-                if run.current.catalogue.items.numbers([item])[0] < 0:
+                if run.current.catalogue.items.find(item) < 0:
                     run.current.catalogue.new_id(item)
                 return
             except UserError as error:

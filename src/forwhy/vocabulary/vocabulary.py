@@ -5,7 +5,7 @@ Legend: U users, I items, N entities of a side, n rows asked for, S slots, M cod
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -25,6 +25,7 @@ Books = Mapping[str, Floats]
 Ints = NDArray[np.int64]
 
 
+@cache
 def token_name(book: str, code: int) -> str:
     """`<u.macro_17>` for code 17 of the book `user_macro`."""
     side, kind = book.split("_")
@@ -67,7 +68,11 @@ class Vocabulary(Representations):
 
     def slots(self, side: Side) -> list[str]:
         """The book of each slot."""
-        return slot_books(side, self.codebooks, self.codes[side].shape[1])
+        return self._slots[side]
+
+    @cached_property
+    def _slots(self) -> Mapping[Side, list[str]]:
+        return {side: slot_books(side, self.codebooks, own.shape[1]) for side, own in self.codes.items()}
 
     def token_names(self, side: Side, entity: int) -> list[str]:
         """The words of one entity, by internal number."""
@@ -79,8 +84,8 @@ class Vocabulary(Representations):
 
     def slot_names(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The names of S codes; "" for a word that was taken out."""
-        named = zip(self.slots(side), codes, strict=True)
-        return [token_name(book, int(code)) if code >= 0 else "" for book, code in named]
+        named = zip(self.slots(side), np.asarray(codes).tolist(), strict=True)
+        return [token_name(book, code) if code >= 0 else "" for book, code in named]
 
     @cached_property
     def phrases(self) -> Mapping[str, list[str]]:
