@@ -87,7 +87,7 @@ def listed(
     table, renamed = loaded.words.words, service.database.renamed(loaded.name)
     if book is not None:
         table = table.filter(pl.col("book") == book)
-    stocked = in_stock(loaded, service.unavailable.get())
+    stocked = in_stock(loaded, service.unavailable)
     rows = [
         _row(row, renamed) | {"in_stock": row["book"].startswith("user") or row["token"] in stocked}
         for row in table.sort("usage", descending=True, maintain_order=True).to_dicts()
