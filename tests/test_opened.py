@@ -87,7 +87,7 @@ def test_an_item_that_nobody_took_has_a_plain_reason(tiny_run: Path, users: list
     explainer = opened.folder.explainer()
     known = explainer.known
     explainer._known = replace(known, seen=known.seen[known.seen[:, 1] != 0])
-    opened._trained = explainer
+    opened.trained = explainer
     new, other = known.catalogue.items.values[:2]
     told = opened.explain([(users[0], new), (users[0], other), (users[1], new)])
     assert [bool(one.claims) for one in told] == [True, False, True]

@@ -85,7 +85,8 @@ class OpenRun(Shown):
         return found.under(Rules.of(found.catalogue.items, self._unavailable))
 
     @cached_property
-    def _trained(self) -> Explains:
+    def trained(self) -> Explains:
+        """What says why: an explainer; plain sentences where none is trained."""
         return self.folder.explainer() if self.folder.recipe.explains(self.folder) else self.plain
 
     @cached_property
@@ -95,7 +96,7 @@ class OpenRun(Shown):
 
     def reasoner(self, item: Id | None = None) -> Any:  # noqa: ANN401 - of any system
         """What says why; plain sentences where no explainer is trained, or where it knows nothing of this item."""
-        return self._trained if item is None or self._trained.knows(item) else self.plain
+        return self.trained if item is None or self.trained.knows(item) else self.plain
 
     def _shown(self) -> Mapping[str, int | str]:
         run = str(self.folder.path)

@@ -41,7 +41,8 @@ def retrain(service: Service, run: ServedRun) -> str:
         raise Conflict("a run is being trained; GET /v1/jobs tells when it is done")
     job = uuid.uuid4().hex
     service.database.add_job(job, {"run": run.name})
-    threading.Thread(target=_work, args=(service, run, job), name=f"retrain {run.name}", daemon=True).start()
+    service.training = threading.Thread(target=_work, args=(service, run, job), daemon=True)
+    service.training.start()
     return job
 
 
@@ -52,6 +53,7 @@ def recover(folder: Path, database: Database) -> None:
             database.update_job(job["id"], "failed", {"error": "the service ended meanwhile; ask again"})
     if not folder.exists() and (kept := _kept(folder)):
         kept[-1].rename(folder)
+    _clear(folder)
 
 
 def _work(service: Service, run: ServedRun, job: str) -> None:

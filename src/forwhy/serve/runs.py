@@ -61,7 +61,8 @@ class Loaded:
     def __init__(self, folder: Path, name: str) -> None:
         """Reads what lists items; what says why is read when first asked."""
         self.name, self.opened = name, OpenRun(RunFolder.open(folder))
-        self.identity, self._loading = identity(folder), threading.Lock()
+        self.identity = identity(folder)
+        self._loading = {"plain": threading.Lock(), "trained": threading.Lock()}
         self.recommender: Recommender = self.opened.recommender
         self.offered: dict[str, str] = {}
         """Items that nobody took in training -> their text, title first."""
@@ -232,32 +233,32 @@ class Loaded:
     # --- what is said
 
     def warm(self) -> None:
-        """Loads what says why.
+        """Loads what says why: plain sentences, then the model.
 
         Raises:
             UserError: It cannot be loaded, or another run lies there by now.
         """
-        with self._loading:
-            if "plain" in self.opened.__dict__ and "_trained" in self.opened.__dict__:
-                return
-            if identity(self.opened.folder.path) != self.identity:
+        self._load("plain")
+        self._load("trained")
+
+    def _load(self, part: str) -> Explains:
+        """A part of the run, read once; whoever needs it meanwhile waits."""
+        with self._loading[part]:
+            if part not in self.opened.__dict__ and identity(self.opened.folder.path) != self.identity:
                 raise UserError(f"run {self.name}: another one took its place; ask again")
-            _ = self.opened.plain, self.opened.reasoner()
+            found: Explains = getattr(self.opened, part)
+            return found
 
     def writes(self, asking: Asking, item: str | None) -> Explains | None:
         """The model that says why this item; None where none does, or knows nothing of it."""
-        if asking.source == "popular":
+        if asking.source == "popular" or not self.explains:
             return None
-        self.warm()
-        found: Explains = self.opened.reasoner(item)
-        return None if found is self.opened.plain else found
+        model = self._load("trained")
+        return model if item is None or model.knows(item) else None
 
     def plain(self, asking: Asking) -> Explains:
         """Sentences of what was counted and read."""
-        if asking.source == "popular":
-            return self._popular_reasons
-        self.warm()
-        return self.opened.plain
+        return self._popular_reasons if asking.source == "popular" else self._load("plain")
 
     def item_asked(self, item: str | None, item_text: str | None) -> dict[str, Any]:
         """An item as an explainer is asked about it; one that came later is known by its text."""

@@ -94,6 +94,7 @@ class Service:
         self.experiments = Kept(lambda _: database.experiments())
         self._records: queue.Queue[dict[str, Any] | threading.Event | None] = queue.Queue(_QUEUED)
         self.stopping = threading.Event()
+        self.training: threading.Thread | None = None
         self.lost = 0
         """Records of lists that could not be written."""
         self._recorder = threading.Thread(target=self._record, name="recorder", daemon=True)
@@ -107,6 +108,8 @@ class Service:
         self._recorder.join(10)
         for writer in self.writers.values():
             writer.stop()
+        if self.training is not None:
+            self.training.join(10)
 
     def _watch(self) -> None:
         """Loads what says why, so that the first who ask need not wait for it; then looks for what was replaced."""
