@@ -58,7 +58,7 @@ class Served:
             )
         for _ in range(600):
             if self.process.poll() is not None:
-                pytest.fail(f"the service ended: {self.log.read_text()[-2000:]}")
+                pytest.fail(f"the service ended {self.process.returncode}: {self.log.read_text()[-2000:]}")
             try:
                 urllib.request.urlopen(f"{self.url}/ready", timeout=1).close()
                 return

@@ -43,8 +43,14 @@ function address(path, query = {}) {
   return text ? `${path}?${text}` : path;
 }
 
+/** The service says what is wrong and, after a semicolon, what helps. */
+function apart(said) {
+  const [, detail, remedy] = /^(.*?); (.*)$/s.exec(said.detail ?? "") ?? [];
+  return said.remedy || !remedy ? said : { ...said, detail, remedy };
+}
+
 async function problemOf(response) {
-  const said = await response.json().catch(() => ({}));
+  const said = apart(await response.json().catch(() => ({})));
   const failed = response.status >= 500 ? FAILED : {};
   return new Problem({ title: response.statusText, ...failed, ...said, status: response.status });
 }

@@ -66,7 +66,7 @@ export function Mistake({ problem, again }) {
   if (problem.status === 401) return null;
   return html`<div class="mistake" role="alert">
     <p class="mistake-title">${problem.title}</p>
-    <p>${problem.detail || problem.message}</p>
+    <p>${upper(problem.detail || problem.message)}</p>
     ${problem.remedy && html`<p class="remedy"><strong>What helps:</strong> ${problem.remedy}</p>`}
     ${again && html`<button class="quiet" onClick=${again}>Try again</button>`}
   </div>`;

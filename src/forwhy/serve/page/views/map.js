@@ -39,7 +39,7 @@ function labels(points, at, scale, unit) {
     if (!text) continue;
     const [x, y] = at.get(point.token), wide = (text.length * 8 * unit) / scale, high = (22 * unit) / scale, foot = y - (radius(point, most) * Math.sqrt(unit)) / Math.sqrt(scale);
     const box = { left: x - wide / 2, right: x + wide / 2, top: foot - high, bottom: foot };
-    if (box.left < 0 || box.right > WIDE || taken.some((one) => over(one, box))) continue;
+    if (box.left < 0 || box.top < 0 || box.right > WIDE || taken.some((one) => over(one, box))) continue;
     taken.push(box);
     found.set(text, { token: point.token, text, x, y: foot - 5 / scale });
   }

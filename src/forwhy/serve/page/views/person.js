@@ -78,7 +78,7 @@ export function Person({ id, query }) {
   const { run } = useShared();
   const person = useLoad((signal) => get(`/v1/users/${encodeURIComponent(id)}`, { run }, signal), [id, run]);
   const lead = person.data && KNOWN[person.data.source]?.(person.data);
-  return html`<${Page} title=${id} kicker="A person" lead=${lead}>
+  return html`<${Page} title=${id} kicker=${html`<a href=${href([])}>People</a>`} lead=${lead}>
     <${Loaded} of=${person} lines=${12}>${(found) => html`<${Known} id=${id} query=${query} person=${found} />`}</${Loaded}>
   </${Page}>`;
 }
