@@ -35,7 +35,7 @@ WIDTHS = (1400, 390)
 EVIL = "<img src=x onerror=\"document.title='taken'\"> </script><script>document.title='taken'</script>"
 ODD = "o'brien & <b>søn</b>"
 VIEWS = ("/", "/words", "/words?view=map", "/test?text=fresh+fish+and+quiet+mornings", "/items", "/runs", "/experiments")
-VIEWS += ("/events", "/docs", "/nowhere/at/all")
+VIEWS += ("/events", "/docs", "/runs/at/all")
 
 
 class Served:
@@ -88,10 +88,11 @@ def hostile_run(tiny_recipe: Path, tiny_town: Dataset, tmp_path_factory: pytest.
         for name, frame in tables.items()
         for column in [next((it for it in ("user_id", "entity_id") if it in frame.columns), "item_id")]
     }
-    first = pl.int_range(pl.len()) == 0
-    for name, column in (("items", "title"), ("reviews", "text"), ("intents", "phrase")):
-        evil = pl.when(first).then(pl.lit(EVIL)).otherwise(pl.col(column))
-        tables[name] = tables[name].with_columns(evil.alias(column))
+    first = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(EVIL)).otherwise(pl.col("title"))
+    usual = tables["intents"]["phrase"].value_counts(sort=True)["phrase"][0]
+    tables["items"] = tables["items"].with_columns(first.alias("title"))
+    tables["reviews"] = tables["reviews"].with_columns(pl.lit(EVIL).alias("text"))
+    tables["intents"] = tables["intents"].with_columns(pl.col("phrase").replace(usual, EVIL))
     place = tmp_path_factory.mktemp("hostile")
     make_dataset("hostile", tables, duplicates="keep").save(place / "town")
     run(load_recipe(tiny_recipe, [f"data.path={place / 'town'}", "system=because"]), place / "run")
@@ -363,6 +364,8 @@ def test_what_others_wrote_is_text(opener: Opener, served: Served, tiny_town: Da
         page.wait_for_timeout(1500)
         assert page.title().endswith("forwhy")
         assert page.locator("main img, main script, main b").count() == 0
+        if path.startswith(f"/people/{reviewer}"):
+            expect(page.locator(".evidence")).to_contain_text("<img src=x")
     expect(page.locator("table.words")).to_contain_text("<img src=x")
 
 
@@ -423,7 +426,7 @@ def test_everybody_can_use_it(opener: Opener, served: Served, width: int, scheme
         expect(page.locator(".waiting")).to_have_count(0)
         found += serious(page)
         assert fits(page), path
-    assert found == []
+    assert "\n".join(found) == ""
 
 
 def serious(page: Page) -> list[str]:
