@@ -34,7 +34,15 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 WIDTHS = (1400, 390)
 EVIL = "<img src=x onerror=\"document.title='taken'\"> </script><script>document.title='taken'</script>"
 ODD = "o'brien & <b>søn</b>"
-VIEWS = ("/", "/words", "/words?view=map", "/test?text=fresh+fish+and+quiet+mornings", "/items", "/runs", "/experiments")
+VIEWS = (
+    "/",
+    "/words",
+    "/words?view=map",
+    "/test?text=fresh+fish+and+quiet+mornings",
+    "/items",
+    "/runs",
+    "/experiments",
+)
 VIEWS += ("/events", "/docs", "/runs/at/all")
 
 
@@ -70,9 +78,11 @@ class Served:
         self.process.send_signal(how)
         self.process.wait(20)
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(f"{self.url}{path}", data, {"content-type": "application/json"}, method=method)
+        asked = urllib.request.Request(
+            f"{self.url}{path}", data, {"content-type": "application/json"}, method=method
+        )
         with urllib.request.urlopen(asked, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
@@ -133,9 +143,15 @@ def opener(browser: Browser, served: Served) -> Iterator[Opener]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("request", lambda asked: asked.url.startswith((of.url, "blob:", "data:")) or elsewhere.append(asked.url))
+        page.on(
+            "request",
+            lambda asked: asked.url.startswith((of.url, "blob:", "data:")) or elsewhere.append(asked.url),
+        )
         page.on("pageerror", lambda error: failed.append(str(error)))
-        page.on("console", lambda said: failed.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on(
+            "console",
+            lambda said: failed.append(said.text) if "Content Security Policy" in said.text else None,
+        )
         page.goto(f"{of.url}{path}")
         expect(page.locator("h1")).to_be_visible()
         return page
@@ -147,7 +163,11 @@ def opener(browser: Browser, served: Served) -> Iterator[Opener]:
 
 
 def someone(served: Served) -> str:
-    return next(one["id"] for one in served.ask("GET", "/v1/users")["users"] if one["id"].isascii() and "'" not in one["id"])
+    return next(
+        one["id"]
+        for one in served.ask("GET", "/v1/users")["users"]
+        if one["id"].isascii() and "'" not in one["id"]
+    )
 
 
 def fits(page: Page) -> bool:
@@ -223,6 +243,8 @@ def test_steering(opener: Opener, served: Served, width: int) -> None:
     expect(page.locator(".chip-main").first).to_have_attribute("aria-pressed", "false")
     assert "without=" in page.url
     assert fits(page)
+    page.get_by_role("button", name="Let the model say it, too").click()
+    expect(page.locator(".side-why .written")).to_have_count(2, timeout=60_000)
     page.get_by_role("button", name=re.compile("^Swap")).nth(1).click()
     page.locator(".choice").first.click()
     expect(page.locator(".chip.swapped")).to_have_count(1)
@@ -270,7 +292,6 @@ def test_words(opener: Opener, served: Served, width: int) -> None:
     page.get_by_role("button", name="Come nearer").click()
     assert page.locator(".map-one").get_attribute("viewBox") != before
     assert fits(page)
-    page.get_by_role("button", name="A word by chance").click() if page.url.find("only=") < 0 else None
     page.goto(f"{served.url}/words")
     page.get_by_role("button", name="A word by chance").click()
     expect(page.get_by_text("What it stands for")).to_be_visible()
@@ -358,7 +379,11 @@ def test_what_others_wrote_is_text(opener: Opener, served: Served, tiny_town: Da
     page.goto(f"{served.url}/items/evil")
     expect(page.locator(".item-text")).to_contain_text("</script>")
     reviewer = str(tiny_town.tables["reviews"]["user_id"][0])
-    for path in (f"/people/{reviewer}?item={item}", "/people/o'brien%20&%20%3Cb%3Es%C3%B8n%3C%2Fb%3E", "/words?q=img"):
+    for path in (
+        f"/people/{reviewer}?item={item}",
+        "/people/o'brien%20&%20%3Cb%3Es%C3%B8n%3C%2Fb%3E",
+        "/words?q=img",
+    ):
         page.goto(f"{served.url}{path}")
         expect(page.locator("h1")).to_be_visible()
         page.wait_for_timeout(1500)
@@ -373,8 +398,22 @@ def test_a_key_is_asked_for(opener: Opener, hostile_run: Path, tmp_path: Path) -
     own = Served(hostile_run, tmp_path)
     try:
         made = subprocess.run(
-            [sys.executable, "-m", "forwhy", "serve", "keys", "add", "eve", "--role", "read", "--database", own.database],
-            capture_output=True, text=True, check=True,
+            [
+                sys.executable,
+                "-m",
+                "forwhy",
+                "serve",
+                "keys",
+                "add",
+                "eve",
+                "--role",
+                "read",
+                "--database",
+                own.database,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         key = re.search(r"fw_\S+", made.stdout + made.stderr)
         assert key is not None
@@ -434,7 +473,7 @@ def serious(page: Page) -> list[str]:
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
-        f"{page.url}: {one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}"
+        f"{page.url}: {one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}"
         for one in found["violations"]
         if one["impact"] in ("serious", "critical")
     ]
@@ -461,30 +500,36 @@ def test_the_wheel_carries_the_page(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     (built,) = wheel.WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     page = root / "src" / "forwhy" / "serve" / "page"
-    wanted = {f"forwhy/serve/page/{it.relative_to(page).as_posix()}" for it in page.rglob("*") if it.is_file()}
+    wanted = {
+        f"forwhy/serve/page/{it.relative_to(page).as_posix()}" for it in page.rglob("*") if it.is_file()
+    }
     with ZipFile(built) as found:
         assert wanted <= set(found.namelist())
     assert len(wanted) > 20
 
 
-@pytest.mark.skipif(os.environ.get("FORWHY_WRITE_DOCS") != "1", reason="FORWHY_WRITE_DOCS=1 writes docs/assets/serve-*.png")
+@pytest.mark.skipif(
+    os.environ.get("FORWHY_WRITE_DOCS") != "1", reason="FORWHY_WRITE_DOCS=1 writes docs/assets/serve-*.png"
+)
 def test_screenshots(opener: Opener, tmp_path: Path) -> None:
     """Of the demo's town: FORWHY_DOCS_RUN names its run folder, demo/run if left out."""
     own = Served(Path(os.environ.get("FORWHY_DOCS_RUN", "demo/run")), tmp_path)
     try:
         user = someone(own)
-        broad, *_, fine = [word["token"] for word in own.ask("GET", f"/v1/users/{user}")["tokens"]]
+        fine = own.ask("GET", f"/v1/users/{user}")["tokens"][-1]["token"]
         books = {word["book"]: None for word in own.ask("GET", "/v1/words?limit=1000")["words"]}
         book = next(it for it in books if it.startswith("user"))
-        nearest = own.ask("GET", f"/v1/words/{urllib.request.quote(broad)}")["nearest"][0]["token"]
         quoted = urllib.request.quote
         shots = {
             "person": (f"/people/{user}", ".written", 1000),
             "steer": (f"/people/{user}?without={quoted(fine)}", ".side-why", 1200),
             "words": (f"/words?view=map&book={book}", ".map-one text", 1000),
-            "test": ("/test?text=" + quoted("I like black-and-white films, and a good espresso before noon."), ".suggestion", 1000),
+            "test": (
+                "/test?text=" + quoted("I like black-and-white films, and a good espresso before noon."),
+                ".suggestion",
+                1000,
+            ),
         }
-        assert nearest
         for name, (path, there, high) in shots.items():
             shoot(opener(path, 1200, of=own), name, there, high)
         shoot(opener(f"/people/{user}", 390, "dark", of=own), "phone", ".written", 844)

@@ -102,8 +102,16 @@ function Legend({ claims }) {
   return html`<p class="claim-legend">${kinds.map((kind) => html`<span key=${kind} class=${`claim ${kind}`}>${MEANS[kind]}</span>`)}</p>`;
 }
 
-/** The whole reason. `who`: {user} or {history, about}; `tokens`: of the person; `plain`: shown until words come. */
-export function Reason({ who, item, run, tokens, plain, changes = {}, impression }) {
+/** Only the sentence, as it comes: what the model says of changed words. */
+export function Written({ asked }) {
+  const state = useReason(asked);
+  if (state.problem) return html`<${Mistake} problem=${state.problem} />`;
+  return html`<div aria-live="polite">${state.text ? html`<${Claims} text=${state.text} claims=${state.claims} />` : html`<p class="dots">the model is writing …</p>`}
+    ${state.written && html`<p class="written">${WRITTEN[state.written]}</p>`}</div>`;
+}
+
+/** The whole reason. `who`: {user} or {history, about}; `tokens`: of the person; `plain`: shown until words come; `counted`: without a model. */
+export function Reason({ who, item, run, tokens, plain, counted, changes = {}, impression }) {
   const asked = { ...who, item, ...changes, ...(run ? { run } : {}) };
   const state = useReason(asked);
   const [lit, light] = useState([]);
@@ -113,11 +121,12 @@ export function Reason({ who, item, run, tokens, plain, changes = {}, impression
   return html`<div class="reason">
     <div aria-live="polite" aria-busy=${!state.ended && !state.problem}>
       ${state.text ? html`<${Claims} text=${state.text} claims=${state.claims} light=${light} />`
-        : !state.problem && html`<p class="sentence writing">${plain ?? ""} <span class="dots">writing</span></p>`}
+        : !state.problem && html`<p class="sentence writing">${plain ?? ""} <span class="dots">the model is writing …</span></p>`}
       ${state.problem && html`<${Mistake} problem=${state.problem} />`}
     </div>
     <${Legend} claims=${state.claims} />
     ${state.written && html`<p class="written">${WRITTEN[state.written]} ${state.note ? `(${state.note})` : ""}</p>`}
+    ${counted && ["model", "kept"].includes(state.written) && counted !== state.text && html`<details class="plainly"><summary>The same, only counted</summary><p>${counted}</p></details>`}
     ${state.ended && html`<${Feedback} about=${reason} kinds=${["helpful", "wrong", "not_me"]} label="This reason is" />`}
     <div class="reason-parts">
       <div><h4>What carried it</h4>${state.because

@@ -27,8 +27,7 @@ function State({ state }) {
 const DID = { take: "took", untake: "took back" };
 
 function Row({ row }) {
-  return html`<li><a data-row href=${href(["people", row.user])}>${row.user}</a> <span class="did">${DID[row.kind] ?? row.kind}</span>
-    <a href=${href(["items", row.item])}>${row.item}</a>${row.value !== null && row.value !== undefined && html` <span class="note">${row.value}</span>`}
+  return html`<li><a data-row href=${href(["people", row.user])}>${row.user}</a> <span class="did">${DID[row.kind] ?? row.kind}</span> <a href=${href(["items", row.item])}>${row.item}</a>${row.value !== null && row.value !== undefined && html` <span class="note">${row.value}</span>`}
     <time class="note" datetime=${row.time}>${when(row.time)}</time></li>`;
 }
 

@@ -4,25 +4,27 @@ import { get } from "../api.js";
 import { Empty, Loaded, number, Page, Section, useLoad } from "../parts.js";
 
 const shown = (share) => `${(100 * share).toFixed(1)}%`;
-const WIDE = 1000, ROW = 56, LEFT = 20;
+const WIDE = 1000, HIGH = 30;
 
-/** Rates as points on their intervals, one row an arm, all on one scale. */
+/** Rates as marks on their intervals, one row an arm, all on one scale that begins at nothing. */
 function Chart({ arms }) {
-  const most = Math.max(...arms.filter((arm) => arm.impressions).map((arm) => arm.interval[1]), 0.01);
-  const x = (share) => LEFT + (share / most) * (WIDE - 2 * LEFT);
-  return html`<svg class="chart" viewBox=${`0 0 ${WIDE} ${arms.length * ROW}`} preserveAspectRatio="none" aria-hidden="true">
-    ${arms.map((arm, place) => arm.impressions > 0 && html`<g key=${arm.arm} class=${`w${place % 8}`}>
-      <line class="axis" x1=${LEFT} x2=${WIDE - LEFT} y1=${(place + 0.5) * ROW} y2=${(place + 0.5) * ROW} />
-      <rect class="interval" x=${x(arm.interval[0])} width=${x(arm.interval[1]) - x(arm.interval[0])} y=${(place + 0.5) * ROW - 5} height="10" />
-      <rect class="rate" x=${x(arm.rate) - 3} width="6" y=${(place + 0.5) * ROW - 14} height="28" /></g>`)}</svg>`;
+  const most = Math.min(1, 1.1 * Math.max(...arms.filter((arm) => arm.impressions).map((arm) => arm.interval[1]), 0.01));
+  const x = (share) => (share / most) * WIDE;
+  return html`<div class="chart" aria-hidden="true">${arms.map((arm, place) => html`<span key=${arm.arm} class="chart-name">${arm.arm}</span>
+      <svg key=${`${arm.arm} row`} class=${`w${place % 8}`} viewBox=${`0 0 ${WIDE} ${HIGH}`} preserveAspectRatio="none">
+        <rect class="bar-ground" y=${HIGH / 2 - 1} width=${WIDE} height="2" />
+        ${arm.impressions > 0 && html`<rect class="interval" x=${x(arm.interval[0])} width=${x(arm.interval[1]) - x(arm.interval[0])} y="9" height="12" />
+          <rect class="rate" x=${x(arm.rate) - 2} width="4" height=${HIGH} />`}</svg>`)}
+    <span></span><span class="chart-scale"><span>0%</span><span>${shown(most)}</span></span></div>`;
 }
 
 function said(name, [low, high], first) {
   const points = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`;
   const range = `${points(low)} to ${points(high)} percentage points`;
-  if (low > 0) return `${name} is clicked more than ${first}: ${range}.`;
-  if (high < 0) return `${name} is clicked less than ${first}: ${range}.`;
-  return `${name} and ${first} may be equally good: the difference lies between ${range}. More lists would tell.`;
+  const [one, other] = [`“${name}”`, `“${first}”`];
+  if (low > 0) return `${one} is clicked more than ${other}: ${range}.`;
+  if (high < 0) return `${one} is clicked less than ${other}: ${range}.`;
+  return `${one} and ${other} may be equally good: the difference lies between ${range}. More lists would tell.`;
 }
 
 function One({ it }) {

@@ -34,8 +34,7 @@ function Suggestion({ item, open, onOpen, rest }) {
       <span class="why">${open ? "Close" : "Why?"}</span></button></h3>
     ${!open && html`<p class="because">${firstOf(item)}</p>
       ${item.because?.shares?.length > 0 && html`<${Bar} thin shares=${item.because.shares} colourOf=${barColour(tokens)} />`}`}
-    ${open && html`<${Reason} who=${who} item=${id} run=${run} tokens=${tokens} plain=${firstOf(item)} impression=${impression} />
-      ${item.explanation && html`<details class="plainly"><summary>The same, only counted</summary><p>${item.explanation}</p></details>`}
+    ${open && html`<${Reason} who=${who} item=${id} run=${run} tokens=${tokens} plain=${firstOf(item)} counted=${item.explanation} impression=${impression} />
       <div class="suggestion-foot"><${Feedback} about=${{ impression, item: id, user: who.user }} kinds=${["clicked", "not_me"]} label="This suggestion" />
         <a href=${href(["items", id])}>About ${item.title || id}</a></div>`}
   </li>`;
@@ -47,7 +46,7 @@ function History({ history }) {
   if (!history.length) return html`<${Empty} title="Nothing taken yet">Their first event appears here at once.</${Empty}>`;
   return html`<ul class="history" data-list>${shown.map((one) => html`<li key=${one.item_id}>
       <a data-row href=${href(["items", one.item_id])}>${one.title || one.item_id}</a></li>`)}</ul>
-    ${history.length > shown.length && html`<button class="quiet small" onClick=${() => showAll(true)}>All ${history.length}</button>`}`;
+    ${history.length > shown.length && html`<p class="note">The latest ${shown.length}.</p><button class="quiet small" onClick=${() => showAll(true)}>All ${history.length}</button>`}`;
 }
 
 function Asked({ id, query, person }) {

@@ -3,7 +3,7 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { get, post } from "../api.js";
 import { Bar, bare, barColour, breadth, called, Carried, Label, phrases } from "../chips.js";
 import { Loaded, Search, Section, useLoad, useShared } from "../parts.js";
-import { Claims } from "../reason.js";
+import { Claims, Written } from "../reason.js";
 import { go, href, wordPath } from "../router.js";
 
 const TO = "~";
@@ -90,7 +90,7 @@ function titleOf(item, ...sides) {
   return found?.title || item;
 }
 
-function Side({ side, other, title, item, pick, after }) {
+function Side({ side, other, title, item, pick, after, asked }) {
   const colourOf = barColour(after ? other.tokens : side.tokens);
   const gone = (one) => !after && !other.items.some((it) => it.item_id === one.item_id);
   return html`<section class=${after ? "side after" : "side"}><h2>${title}</h2>
@@ -101,15 +101,16 @@ function Side({ side, other, title, item, pick, after }) {
         ${to && html`<span class=${`moved ${to.mark}`} title=${to.means}>${to.text ?? to.mark}<span class="unseen"> ${to.means}</span></span>`}
         <${Bar} thin shares=${one.because.shares ?? []} colourOf=${colourOf} /></button></li>`;
     })}</ol>
-    <${Why} side=${side} title=${titleOf(item, side, other)} colourOf=${colourOf} /></section>`;
+    <${Why} side=${side} asked=${asked} title=${titleOf(item, side, other)} colourOf=${colourOf} /></section>`;
 }
 
 /** The sentence and the shares of the item that is looked at, on one side. */
-function Why({ side, title, colourOf }) {
+function Why({ side, title, colourOf, asked }) {
   if (!side.reason) return null;
   const { explanation, claims, because } = side.reason;
   return html`<div class="card side-why"><h3>Why ${title}</h3>
     <${Claims} text=${explanation} claims=${claims} />
+    ${asked && html`<${Written} asked=${asked} />`}
     <${Carried} because=${because} names=${side.names} colourOf=${colourOf} /></div>`;
 }
 
@@ -146,12 +147,15 @@ function spoken(changes, tokens) {
 export function Steered({ id, run, changes, query, tokens }) {
   const item = query.get("item");
   const found = useLoad((signal) => compared({ id, run, changes, item }, signal), [id, run, JSON.stringify(changes), item]);
+  const [written, write] = useState(false);
+  const asks = (chosen, how) => written && { user: id, item: chosen, ...how, ...(run ? { run } : {}) };
   const pick = (one) => go(address(id, changes, one), { replace: true });
   const said = spoken(changes, tokens);
   return html`<${Section} title="What changes" note=${`${id}, ${said}. The address of this page holds the change: send it to somebody.`}
       aside=${html`<button class="strong" onClick=${() => go(href(["people", id]))}>Put everything back</button>`}>
     <${Loaded} of=${found} lines=${10}>${({ before, after, chosen }) => html`<div class="sides" aria-busy=${Boolean(found.waiting)}>
-      <${Side} side=${before} other=${after} title="As it is" item=${chosen} pick=${pick} />
-      <${Side} side=${after} other=${before} title="With the change" item=${chosen} pick=${pick} after /></div>`}</${Loaded}>
+      <${Side} side=${before} other=${after} title="As it is" item=${chosen} pick=${pick} asked=${asks(chosen, {})} />
+      <${Side} side=${after} other=${before} title="With the change" item=${chosen} pick=${pick} after asked=${asks(chosen, changes)} /></div>
+      ${!written && html`<button class="quiet" onClick=${() => write(true)}>Let the model say it, too</button>`}`}</${Loaded}>
   </${Section}>`;
 }
