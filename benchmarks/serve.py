@@ -207,7 +207,7 @@ async def explaining(server: Server, pairs: int, clients: int) -> dict[str, Any]
     asked = listing(client, users)
     taken = [await asked() for _ in range(2 * pairs + clients)]
     questions = iter(
-        [{"user": user, "item": answer["items"][0]["item_id"]} for user, (_, answer) in zip(users, taken)]
+        [{"user": user, "item": answer["items"][0]["item_id"]} for user, (_, answer) in zip(users, taken, strict=False)]
     )
     await asyncio.gather(*(client.ask("POST", "/v1/explain", next(questions)) for _ in range(2)))
     found = {1: np.zeros(3), clients: np.zeros(3)}
