@@ -44,7 +44,9 @@ class BehaviourRecommender(Recommender):
     def _products(self, people: NDArray[np.float32]) -> Scores:
         # In float64, so that after rounding equal items tie and a person's scores do not depend on who else
         # is in the batch: float32 matrix products differ in the last bit with their shape.
-        products = people.astype(np.float64) @ self._item_rows.T
+        words = self.behaviour
+        products = words.products(people) if isinstance(words, Vocabulary) else None
+        products = people.astype(np.float64) @ self._item_rows.T if products is None else products
         return np.asarray(products.astype(np.float32))
 
     def _has_history(self) -> NDArray[np.bool_]:

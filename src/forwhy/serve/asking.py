@@ -21,7 +21,7 @@ RunName = Annotated[Name | None, Query(description="Which run; the first one, if
 UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # no thread for it
     """What all requests share."""
     found: Service = request.app.state.service
     return found

@@ -117,6 +117,23 @@ class Vocabulary(Representations):
         """[N, W] the q of BEAT eq. 5 for everybody; the score of a pair is q_u·q_i."""
         return self._represent(side, self.codes[side])
 
+    def products(self, people_BW: NDArray[np.floating]) -> NDArray[np.float64] | None:
+        """[B, I] q_u·q_i: each word is met once and added where items have it; None where words do not just add up."""
+        if self.config.get("representation") == "sum":
+            return None
+        people_BSM = people_BW.astype(np.float64).reshape(len(people_BW), len(self.slots("item")), -1)
+        found_BI = np.zeros((len(people_BW), len(self.codes["item"])))
+        for slot, book in enumerate(self.slots("item")):
+            found_BI += np.take(people_BSM[:, slot] @ self._weighed[book].T, self.codes["item"][:, slot], 1)
+        return found_BI
+
+    @cached_property
+    def _weighed(self) -> dict[str, NDArray[np.float64]]:
+        return {
+            book: (words_KM * np.sqrt(self.score_weights)).astype(np.float64)
+            for book, words_KM in self.codebooks.items()
+        }
+
     def representation_for_history(self, items: Sequence[int]) -> Floats:
         """[W] the q of a warm user, from the words of their history."""
         return np.asarray(self._represent("user", self.codes_for_history(items)[None])[0])
@@ -191,8 +208,10 @@ class Vocabulary(Representations):
     def because(self, user: int | None, item: int, history: Sequence[int] = ()) -> Because:
         """The score by pairs of words; `items` are those of the history that have words of the item."""
         shares = self.shares(self.user_codes(user, history), self.codes["item"][item])
-        taken = (other for other in self.taken_by(user, history) if other != item)
-        return of_words(shares, self.catalogue, {other: self.token_names("item", other) for other in taken})
+        codes_IS = self.codes["item"]
+        taken = np.array([other for other in self.taken_by(user, history) if other != item], np.int64)
+        alike = taken[(codes_IS[taken, :, None] == codes_IS[item]).any((1, 2))].tolist()
+        return of_words(shares, self.catalogue, {other: self.token_names("item", other) for other in alike})
 
     def shares(self, user_codes: NDArray[np.integer], item_codes: NDArray[np.integer]) -> list[Share]:
         """What each pair of words adds to q_u·q_i, by slot: exactly, as q is made of their codewords.
