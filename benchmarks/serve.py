@@ -68,6 +68,7 @@ class Server:
                 raise RuntimeError("the server does not start")
             time.sleep(0.05)
         self.starting = time.monotonic() - begun
+        self.settle()
 
     def _answers(self) -> bool:
         with socket.socket() as tried:
@@ -78,6 +79,13 @@ class Server:
         """Of processor time, so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
+
+    def settle(self) -> None:
+        """Waits until nothing is loaded any more."""
+        used, end = -1.0, time.monotonic() + 120
+        while self.seconds > used + 0.1 and time.monotonic() < end:
+            used = self.seconds
+            time.sleep(2)
 
     def held(self) -> tuple[float, int]:
         """MiB resident, and open files."""
