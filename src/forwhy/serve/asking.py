@@ -31,9 +31,9 @@ Shared = Annotated[Service, Depends(service_of)]
 
 
 @router.post("/recommend")
-def recommend(body: Recommend, service: Shared) -> dict[str, Any]:
+async def recommend(body: Recommend, service: Shared) -> dict[str, Any]:
     """The best items for a person, each with what carried its score."""
-    return service.recommend(body)
+    return await run_in_threadpool(service.recommend, body)  # the answer is checked without a thread more
 
 
 @router.post("/what-if")

@@ -325,7 +325,7 @@ class Service:
                     break
                 batch.append(one)
             yield batch
-            time.sleep(0.02)  # the next ones gather
+            time.sleep(0.1)  # the next ones gather
 
     # --- the page's tables
 

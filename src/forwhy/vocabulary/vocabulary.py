@@ -124,15 +124,13 @@ class Vocabulary(Representations):
         people_BSM = people_BW.astype(np.float64).reshape(len(people_BW), len(self.slots("item")), -1)
         found_BI = np.zeros((len(people_BW), len(self.codes["item"])))
         for slot, book in enumerate(self.slots("item")):
-            found_BI += np.take(people_BSM[:, slot] @ self._weighed[book].T, self.codes["item"][:, slot], 1)
+            met_BK = people_BSM[:, slot] @ self._weighed[book].astype(np.float64).T
+            found_BI += np.take(met_BK, self.codes["item"][:, slot], 1)
         return found_BI
 
     @cached_property
-    def _weighed(self) -> dict[str, NDArray[np.float64]]:
-        return {
-            book: (words_KM * np.sqrt(self.score_weights)).astype(np.float64)
-            for book, words_KM in self.codebooks.items()
-        }
+    def _weighed(self) -> Books:
+        return {book: words_KM * np.sqrt(self.score_weights) for book, words_KM in self.codebooks.items()}
 
     def representation_for_history(self, items: Sequence[int]) -> Floats:
         """[W] the q of a warm user, from the words of their history."""
@@ -222,7 +220,8 @@ class Vocabulary(Representations):
         names, vectors = [], []
         for side, codes in zip(SIDES, (user_codes, item_codes), strict=True):
             names.append(self.slot_names(side, codes))
-            vectors.append(self.codewords(side, codes[None])[0] * np.sqrt(self.score_weights))
+            words = zip(self.slots(side), codes.tolist(), strict=True)
+            vectors.append(np.stack([self._weighed[book][code] * (code >= 0) for book, code in words]))
         added_SS = vectors[0].astype(np.float64) @ vectors[1].T
         return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
 
