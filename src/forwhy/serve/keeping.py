@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from forwhy import __version__
 from forwhy.errors import Unknown
+from forwhy.recommend.rules import Rules
 from forwhy.serve import words as book
 from forwhy.serve.asking import UNBUFFERED, RunName, Shared
 from forwhy.serve.jobs import retrain
@@ -105,7 +106,7 @@ def users(
 def put_user(user: Name, body: UserData, request: Request, service: Shared) -> None:
     """Keeps what a shop knows of a person."""
     service.database.put_users([{"id": user, "data": body.data}])
-    _noted(request, service, "put user", id=user)
+    _noted(request, service, "put user", user=user)
 
 
 @router.delete("/users/{user}")
@@ -161,16 +162,8 @@ def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> N
 def events(body: Event | Events, service: Shared) -> dict[str, int]:
     """Keeps what people did; answered when it is on disk. An event sent again by its key counts once."""
     rows = [body] if isinstance(body, Event) else body.events
-    now = datetime.now(UTC)
-    kept = service.database.add_events(
-        [{**row.model_dump(), "time": _utc(row.time) if row.time else now} for row in rows]
-    )
+    kept = service.database.add_events([row.model_dump() for row in rows])
     return {"accepted": sum(kept), "known": len(kept) - sum(kept)}
-
-
-def _utc(time: datetime) -> datetime:
-    """With a zone; one without is taken as UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 @router.get("/events")
@@ -246,7 +239,7 @@ def experiments(service: Shared) -> dict[str, Any]:
 def put_experiment(name: Name, body: Experiment, request: Request, service: Shared) -> None:
     """Begins an experiment over runs or rules."""
     for arm in body.arms.values():
-        service.served(arm.run)
+        Rules.of(service.loaded(arm.run).catalogue.items, **arm.options)  # lists would be refused later
     service.database.put_experiment({"name": name, "arms": body.model_dump()["arms"]})
     service.experiments.forget()
     _noted(request, service, "put experiment", name=name)

@@ -152,7 +152,7 @@ class Arm(Body):
     """One side of an experiment."""
 
     run: Name
-    options: dict[Literal["boost", "exclude", "only"], Any] = {}
+    options: dict[Literal["boost", "exclude", "only"], dict[Name, Finite] | list[Name]] = {}
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
