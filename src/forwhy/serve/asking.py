@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from forwhy.errors import Unknown, UserError
@@ -85,7 +86,10 @@ async def chat(body: Chat, service: Shared) -> dict[str, Any]:
         )
     names = ("user", "history", "about", "item", "item_text")
     run = body.model if body.model in service.runs else None
-    question = Explain(**{name: asked[name] for name in names if name in asked}, run=run)
+    try:
+        question = Explain(**{name: asked[name] for name in names if name in asked}, run=run)
+    except ValidationError as error:
+        raise UserError(f"messages: the last one of the user: {error.errors()[0]['msg']}") from None
     told = await service.reasons.whole(await run_in_threadpool(service.why, question))
     answer = {"index": 0, "message": {"role": "assistant", "content": told["text"]}, "finish_reason": "stop"}
     words = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -130,7 +131,12 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope["path"]
-        self._same_origin(headers)
+        try:
+            self._same_origin(headers)
+        except ValueError:
+            raise Refused(
+                400, "Bad request", "host or origin is no address; correct it, or leave origin out"
+            ) from None
         if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json")):
             return
         self._let_in(scope, headers, path)
@@ -167,7 +173,7 @@ class Guard:
                 "Forbidden",
                 f"this needs a key of role {needed}; key {key['name']!r} has role {key['role']}",
             )
-        if wait := self.limit.wait(key["name"]):
+        if wait := math.ceil(self.limit.wait(key["name"])):
             raise Refused(429, "Too many requests", f"ask again in {wait} s", {"retry-after": str(wait)})
         scope["state"]["who"], scope["state"]["role"] = key["name"], key["role"]
 

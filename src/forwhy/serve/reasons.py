@@ -167,7 +167,7 @@ class Reasons:
 def plainly(why: Why) -> dict[str, Any]:
     """The plain sentence about a question."""
     told = why.run.plain(why.asking).explain(**why.asked())
-    return {"id": why.key[:32], **told.document(), "written": "plain"}
+    return {"id": why.key, **told.document(), "written": "plain"}
 
 
 async def _pieces(words: asyncio.Queue[str | None], waiting: Waiting) -> AsyncIterator[str]:
@@ -183,7 +183,7 @@ async def _pieces(words: asyncio.Queue[str | None], waiting: Waiting) -> AsyncIt
 
 
 def _written(why: Why, told: Explanation) -> dict[str, Any]:
-    return {"id": why.key[:32], **told.document(), "written": "model"}
+    return {"id": why.key, **told.document(), "written": "model"}
 
 
 def event(name: str, data: Any, number: int | None = None) -> str:  # noqa: ANN401 - what JSON holds

@@ -54,10 +54,10 @@ class Document(TypeDecorator[Any]):
         """The document as it is.
 
         Raises:
-            UserError: NaN, infinity, or no JSON at all.
+            UserError: NaN, infinity, half a character, or no JSON at all.
         """
         try:
-            json.dumps(value, allow_nan=False)
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{ascii(value)[:60]}: no JSON document ({error}); correct it") from None
         return value
