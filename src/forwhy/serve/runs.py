@@ -61,7 +61,7 @@ class Loaded:
     def __init__(self, folder: Path, name: str) -> None:
         """Reads what lists items; what says why is read when first asked."""
         self.name, self.opened = name, OpenRun(RunFolder.open(folder))
-        self.identity = identity(folder)
+        self.identity, self._state = identity(folder), self.opened.folder.state()
         self._loading = {"plain": threading.Lock(), "trained": threading.Lock()}
         self.recommender: Recommender = self.opened.recommender
         self.offered: dict[str, str] = {}
@@ -300,7 +300,7 @@ class Loaded:
 
     def document(self) -> dict[str, Any]:
         """What it is, for a reader."""
-        recipe, state = self.opened.folder.recipe, self.opened.folder.state()
+        recipe, state = self.opened.folder.recipe, self._state
         return {
             "name": self.name,
             "system": recipe.system,
