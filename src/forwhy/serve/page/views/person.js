@@ -49,14 +49,21 @@ function History({ history }) {
     ${history.length > shown.length && html`<p class="note">The latest ${shown.length}.</p><button class="quiet small" onClick=${() => showAll(true)}>All ${history.length}</button>`}`;
 }
 
+/** A list, and before it the item that the address asks about where the list lacks it. */
+function withAsked(list, item) {
+  if (!item || item === "none" || list.items.some((one) => String(one.item_id) === item)) return list;
+  return { ...list, items: [{ item_id: item, rank: "–" }, ...list.items] };
+}
+
 function Asked({ id, query, person }) {
   const { run } = useShared();
   const list = useLoad((signal) => post("/v1/recommend", { user: id, k: 10, explain: true, ...(run ? { run } : {}) }, signal), [id, run]);
+  const asked = query.get("item");
   const onOpen = (item) => go(href(["people", id], { item }), { replace: true });
   return html`<div class="beside">
     <${Section} title=${`What would suit ${id}`} note="Open one to read why, and what the reason rests on.">
-      <${Loaded} of=${list} lines=${10}>${(found) => html`<${Suggestions} list=${found} who=${{ user: id }} onOpen=${onOpen}
-        open=${query.get("item") ?? String(found.items[0]?.item_id)} />`}</${Loaded}>
+      <${Loaded} of=${list} lines=${10}>${(found) => html`<${Suggestions} list=${withAsked(found, asked)} who=${{ user: id }} onOpen=${onOpen}
+        open=${asked ?? String(found.items[0]?.item_id)} />`}</${Loaded}>
     </${Section}>
     <${Section} title="Took before"><${History} history=${person.history} /></${Section}>
   </div>`;

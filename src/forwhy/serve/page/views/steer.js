@@ -130,7 +130,7 @@ async function withNames(found, run, signal) {
 const telling = ({ before, after }) => after.items.find((one) => before.items.some((it) => it.item_id === one.item_id)) ?? after.items[0];
 
 async function compared({ id, run, changes, item }, signal) {
-  const asked = { user: id, k: 8, ...changes, ...(run ? { run } : {}) };
+  const asked = { user: id, k: 6, ...changes, ...(run ? { run } : {}) };
   const chosen = item ?? String(telling(await post("/v1/what-if", asked, signal))?.item_id);
   return { ...await withNames(await post("/v1/what-if", { ...asked, item: chosen }, signal), run, signal), chosen };
 }
