@@ -148,12 +148,41 @@ def explainer_laws(
     repeated = said([pairs[position % len(pairs)] for position in range(8)])
     assert repeated == [texts[position % len(pairs)] for position in range(8)], "batch of 1 equals batch of 8"
     assert "".join(explainer.stream(pairs[0])) == texts[0], "the streamed pieces make up the text"
+    if hasattr(explainer, "flow"):
+        _flows(explainer, pairs, texts, unknown)
     assert list(explainer.explain([])) == [], "no pairs, no explanations"
     _assert_refused(str(unknown), explainer.explain, [(unknown, pairs[0][1])])
     with TemporaryDirectory() as folder:
         explainer.save_pretrained(Path(folder) / "explainer")
         loaded = type(explainer).from_pretrained(Path(folder) / "explainer")
         assert said(pairs, loaded) == texts, "save, load: same text"
+
+
+def _flows(explainer: Any, pairs: Sequence[tuple[Id, Id]], texts: list[str], unknown: Id) -> None:  # noqa: ANN401
+    """What is written side by side is what is written alone, also of questions that come later."""
+    from forwhy.explain.asking import Question
+
+    known = [
+        Question({"user": user, "item": item}, watched=bool(row % 2))
+        for row, (user, item) in enumerate(pairs)
+    ]
+    wrong = Question({"user": unknown, "item": pairs[0][1]})
+    asked = [known[0], None, wrong, *known[1:]]
+    answers: dict[Question, Any] = {}
+    said: dict[Question, str] = {}
+    come = iter(asked)
+    while len(answers) < len(known) + 1:  # it ends when nothing is there; more comes later
+        for question, answer in explainer.flow(come, 2):
+            if isinstance(answer, str):
+                assert answer.startswith(said.get(question, "")), "nothing that was said is taken back"
+                said[question] = answer
+            else:
+                answers[question] = answer
+    assert isinstance(answers.pop(wrong), UserError), "who cannot be answered is told so"
+    assert [answers[question].text for question in known] == texts, "side by side equals alone"
+    assert all(answers[question].text.startswith(text) for question, text in said.items()), (
+        "words stay as they came"
+    )
 
 
 # --- recommenders ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Self, TypedDict, Unpack, cast, overload
@@ -122,10 +123,16 @@ class Explains(ABC):
         `questions` is asked for more as long as fewer than `together` texts are being written; None is nothing now. Of
         a watched one the text so far is told too, where it is written word by word. Ends when nothing is left.
         """
-        while waiting := list(takewhile(bool, islice(questions, together))):
-            for question in filter(None, waiting):
+        while waiting := [it for it in takewhile(bool, islice(questions, together)) if it is not None]:
+            pairs = [it for it in waiting if it.asked.keys() == {"user", "item"}]
+            told: dict[Question, Explanation] = {}
+            if len(pairs) > 1:
+                named = [(it.asked["user"], it.asked["item"]) for it in pairs]
+                with suppress(UserError):  # of one of them; each is asked alone
+                    told = dict(zip(pairs, self.explain(cast("list[ExternalPair]", named)), strict=True))
+            for question in waiting:
                 try:
-                    yield question, self.explain(**question.asked)
+                    yield question, told.get(question) or self.explain(**question.asked)
                 except UserError as error:
                     yield question, error
 
