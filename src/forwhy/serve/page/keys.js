@@ -19,7 +19,7 @@ function move(event) {
   if (!rows.length) return;
   const at = rows.findIndex((row) => row === event.target || row.contains(event.target));
   const to = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : at + (STEPS[event.key] ?? 0);
-  if (to < 0 && !inside) return;
+  if (inside && at < 0) return;
   event.preventDefault();
   if (to < 0) document.querySelector("[data-search]")?.focus();
   else rows[Math.min(to, rows.length - 1)].focus();

@@ -78,15 +78,19 @@ export function Empty({ title, children }) {
 
 /** A field that searches; what is typed arrives when the hand rests. */
 export function Search({ label, value, onSearch, hint, main = true }) {
-  const timer = useRef();
+  const timer = useRef(), sent = useRef(value);
+  const [text, type] = useState(value);
+  // What is typed stands by itself: an answer that comes while somebody types must not undo it.
+  useEffect(() => { if (value !== sent.current) { sent.current = value; type(value); } }, [value]);
   const said = (event) => {
-    const text = event.target.value;
+    const typed = event.target.value;
+    type(typed);
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => onSearch(text), 180);
+    timer.current = setTimeout(() => { sent.current = typed; onSearch(typed); }, 180);
   };
   useEffect(() => () => clearTimeout(timer.current), []);
   return html`<label class="search"><span class="label">${label}</span>
-    <input type="search" autocomplete="off" spellcheck=${false} value=${value} placeholder=${hint} onInput=${said}
+    <input type="search" autocomplete="off" spellcheck=${false} value=${text} placeholder=${hint} onInput=${said}
       data-search=${main ? "" : undefined} maxlength="200" />
     ${main && html`<kbd aria-hidden="true">/</kbd>`}</label>`;
 }

@@ -128,13 +128,13 @@ export function Reason({ who, item, run, tokens, plain, counted, changes = {}, i
     ${state.written && html`<p class="written">${WRITTEN[state.written]} ${state.note ? `(${state.note})` : ""}</p>`}
     ${counted && ["model", "kept"].includes(state.written) && counted !== state.text && html`<details class="plainly"><summary>The same, only counted</summary><p>${counted}</p></details>`}
     ${state.ended && html`<${Feedback} about=${reason} kinds=${["helpful", "wrong", "not_me"]} label="This reason is" />`}
-    <div class="reason-parts">
+    ${!(state.problem && !state.because) && html`<div class="reason-parts">
       <div><h4>What carried it</h4>${state.because
         ? html`<${Carried} because=${state.because} names=${names} colourOf=${barColour(tokens)} /><${Alike} because=${state.because} />`
         : !state.problem && html`<${Waiting} lines=${3} />`}</div>
       <div><h4>What it rests on</h4>${state.evidence
         ? html`<${Evidence} evidence=${state.evidence} claims=${state.claims} item=${item} lit=${lit} />`
         : !state.problem && html`<${Waiting} lines=${3} />`}</div>
-    </div>
+    </div>`}
   </div>`;
 }

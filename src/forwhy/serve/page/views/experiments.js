@@ -34,10 +34,10 @@ function One({ it }) {
     <${Chart} arms=${it.arms} />
     <table class="arms"><caption class="unseen">Arms of ${it.name}</caption>
       <thead><tr><th scope="col">Arm</th><th scope="col">Run</th><th scope="col">Lists</th><th scope="col">Clicked</th><th scope="col">Rate, 95%</th><th scope="col">Helpful / wrong / not me</th></tr></thead>
-      <tbody>${it.arms.map((arm, place) => html`<tr key=${arm.arm}><th scope="row"><span class=${`dot w${place % 8}`} aria-hidden="true"></span> ${arm.arm}</th><td>${arm.run}</td>
-        <td>${number(arm.impressions)}</td><td>${number(arm.clicked)}</td>
-        <td>${arm.impressions ? `${shown(arm.rate)} (${shown(arm.interval[0])} to ${shown(arm.interval[1])})` : "no list yet"}</td>
-        <td>${arm.helpful} / ${arm.wrong} / ${arm.not_me}</td></tr>`)}</tbody></table>
+      <tbody>${it.arms.map((arm, place) => html`<tr key=${arm.arm}><th scope="row"><span class=${`dot w${place % 8}`} aria-hidden="true"></span> ${arm.arm}</th><td data-label="Run">${arm.run}</td>
+        <td data-label="Lists">${number(arm.impressions)}</td><td data-label="Clicked">${number(arm.clicked)}</td>
+        <td data-label="Rate, 95%">${arm.impressions ? `${shown(arm.rate)} (${shown(arm.interval[0])} to ${shown(arm.interval[1])})` : "no list yet"}</td>
+        <td data-label="Helpful / wrong / not me">${arm.helpful} / ${arm.wrong} / ${arm.not_me}</td></tr>`)}</tbody></table>
     <p class="note">A person always gets the same arm. Lists of one person resemble each other, so that with few people intervals are too narrow.</p>
   </${Section}>`;
 }

@@ -32,10 +32,11 @@ export function Maps({ points, lit, pick }) {
 const over = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 
 /** The phrases that there is room for: [{token, text, x, y}], the most used first, none over another and none twice. */
-function labels(points, at, scale, unit) {
+function labels(points, at, scale, unit, q) {
   const taken = [], found = new Map(), most = mostOf(points);
   for (const point of [...points].sort((one, other) => other.usage - one.usage)) {
-    const text = phrases(point).find((phrase) => !found.has(phrase));
+    const free = phrases(point).filter((phrase) => !found.has(phrase));
+    const text = free.find((phrase) => phrase.toLowerCase().includes(q.toLowerCase())) ?? free[0];
     if (!text) continue;
     const [x, y] = at.get(point.token), wide = (text.length * 8 * unit) / scale, high = (22 * unit) / scale, foot = y - (radius(point, most) * Math.sqrt(unit)) / Math.sqrt(scale);
     const box = { left: x - wide / 2, right: x + wide / 2, top: foot - high, bottom: foot };
@@ -103,7 +104,7 @@ function useUnit(drawing) {
 }
 
 /** One book, to come nearer to. */
-export function OneMap({ points, lit }) {
+export function OneMap({ points, lit, q }) {
   const drawing = useRef();
   const [view, set] = useWindow(drawing), unit = useUnit(drawing);
   const { x, y, scale } = view;
@@ -116,7 +117,7 @@ export function OneMap({ points, lit }) {
           <title>${`${called(point)} — ${counted(point.usage, "owner")} (${bare(point.token)})`}</title>
           <circle class="point w0" cx=${cx} cy=${cy} r=${(radius(point, most) * Math.sqrt(unit)) / Math.sqrt(scale)} /></a>`;
       })}
-      <g aria-hidden="true">${labels(points.filter((point) => !lit || lit.has(point.token)), at, scale, unit).map((one) => html`<text key=${one.token} x=${one.x} y=${one.y} font-size=${(16 * unit) / scale} text-anchor="middle">${one.text}</text>`)}</g></svg>
+      <g aria-hidden="true">${labels(points.filter((point) => !lit || lit.has(point.token)), at, scale, unit, q).map((one) => html`<text key=${one.token} x=${one.x} y=${one.y} font-size=${(16 * unit) / scale} text-anchor="middle">${one.text}</text>`)}</g></svg>
     <div class="map-buttons"><button class="quiet" aria-label="Come nearer" onClick=${() => set((old) => nearer(old, 1.5))}>+</button>
       <button class="quiet" aria-label="Step back" onClick=${() => set((old) => nearer(old, 1 / 1.5))}>−</button>
       <button class="quiet small" onClick=${() => set(WHOLE)}>Whole</button></div></div>`;

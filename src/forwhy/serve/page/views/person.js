@@ -49,10 +49,15 @@ function History({ history }) {
     ${history.length > shown.length && html`<p class="note">The latest ${shown.length}.</p><button class="quiet small" onClick=${() => showAll(true)}>All ${history.length}</button>`}`;
 }
 
+const lacks = (list, item) => item && item !== "none" && !list.items.some((one) => String(one.item_id) === item);
+
 /** A list, and before it the item that the address asks about where the list lacks it. */
-function withAsked(list, item) {
-  if (!item || item === "none" || list.items.some((one) => String(one.item_id) === item)) return list;
-  return { ...list, items: [{ item_id: item, rank: "–" }, ...list.items] };
+function Answered({ list, item, ...rest }) {
+  const { run } = useShared();
+  const missing = lacks(list, item) ? item : null;
+  const other = useLoad(async (signal) => missing && get(`/v1/items/${encodeURIComponent(missing)}`, { run }, signal).catch(() => null), [missing, run]);
+  const items = missing ? [{ item_id: missing, title: other.data?.title, rank: "–" }, ...list.items] : list.items;
+  return html`<${Suggestions} list=${{ ...list, items }} open=${item ?? String(items[0]?.item_id)} ...${rest} />`;
 }
 
 function Asked({ id, query, person }) {
@@ -62,8 +67,7 @@ function Asked({ id, query, person }) {
   const onOpen = (item) => go(href(["people", id], { item }), { replace: true });
   return html`<div class="beside">
     <${Section} title=${`What would suit ${id}`} note="Open one to read why, and what the reason rests on.">
-      <${Loaded} of=${list} lines=${10}>${(found) => html`<${Suggestions} list=${withAsked(found, asked)} who=${{ user: id }} onOpen=${onOpen}
-        open=${asked ?? String(found.items[0]?.item_id)} />`}</${Loaded}>
+      <${Loaded} of=${list} lines=${10}>${(found) => html`<${Answered} list=${found} item=${asked} who=${{ user: id }} onOpen=${onOpen} />`}</${Loaded}>
     </${Section}>
     <${Section} title="Took before"><${History} history=${person.history} /></${Section}>
   </div>`;

@@ -90,7 +90,7 @@ function Map({ state, set, words }) {
   return html`<${Section} title=${state.book ? upperBook(state.book) : "Maps"} note=${note}
       aside=${state.book && html`<button class="quiet" onClick=${() => set({ book: "" })}>All maps</button>`}>
     <${Loaded} of=${map} lines=${10}>${({ points }) => (state.book
-      ? html`<${OneMap} key=${state.book} points=${points.filter((point) => point.book === state.book)} lit=${filtered ? lit : null} />`
+      ? html`<${OneMap} key=${state.book} points=${points.filter((point) => point.book === state.book)} lit=${filtered ? lit : null} q=${state.q} />`
       : html`<${Maps} points=${points} lit=${filtered ? lit : null} pick=${(book) => set({ book })} />`)}</${Loaded}>
   </${Section}>`;
 }
