@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.request
 from pathlib import Path
@@ -75,6 +76,68 @@ def test_a_key_is_asked_for(opener: Opener, hostile_run: Path, tmp_path: Path) -
         assert Path(got.value.path()).read_text().startswith("id,title")
     finally:
         own.kill()
+
+
+def sent(*events: tuple[str, object]) -> str:
+    """As server-sent events."""
+    return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+
+
+def test_claims_are_marked_by_what_backs_them(opener: Opener, served: Served) -> None:
+    text = "You like fish, and the chairs are soft, and it flies."
+    claims = [
+        {"text": "You like fish", "evidence": ["u1"], "support": 0.9},
+        {"text": "the chairs are soft", "evidence": ["i1"], "support": 0.5},
+        {"text": "it flies", "evidence": [], "support": 0.0},
+        {"text": "not in the text", "evidence": [], "support": 0.0},
+    ]
+    known = {"source": "review", "about": "a", "support": 0.5}
+    statements = [
+        {"id": "u1", "side": "user", "text": "fish", **known},
+        {"id": "i1", "side": "item", "text": "soft chairs", **known},
+    ]
+    shares = [
+        {"user": "<u.macro_1>", "item": "<i.macro_1>", "contribution": 0.5, "share": 1.25},
+        {"user": "<u.macro_2>", "item": "<i.macro_2>", "contribution": -0.1, "share": -0.25},
+    ]
+    because = {"kind": "words", "score": 0.4, "shares": shares, "items": [], "rest": 0.0}
+    told = {"id": "x", "text": text, "claims": claims, "because": because, "tokens": []}
+    evidence = {"items": [], "phrases": [], "statements": statements}
+    begun = [
+        ("because", {"because": because, "tokens": []}),
+        ("evidence", evidence),
+        ("words", {"text": text}),
+    ]
+    page = opener("/")
+    whole = sent(*begun, ("claims", {**told, "evidence": evidence}), ("end", {"written": "model"}))
+    broken = sent(*begun[:2], ("problem", {"title": "Not possible", "detail": "no words; train again"}))
+    answers = iter([whole, broken, sent(*begun)])
+    page.route(
+        "**/v1/explain",
+        lambda route: route.fulfill(content_type="text/event-stream", body=next(answers)),
+    )
+    page.locator(".row").nth(2).click()
+    for kind, marked in (
+        ("backed", "You like fish1"),
+        ("partly", "the chairs are soft2"),
+        ("unbacked", "it flies?"),
+    ):
+        expect(page.locator(f".sentence .{kind}")).to_have_text(marked)
+    expect(page.locator(".against")).to_have_count(1)
+    page.locator(".suggestion-head").nth(1).click()
+    expect(page.locator(".suggestion .mistake")).to_contain_text("What helps: train again")
+    page.locator(".suggestion-head").nth(2).click()  # cut off before its end
+    expect(page.locator(".suggestion .mistake")).to_contain_text("The service does not answer")
+
+
+def test_what_is_typed_stays_while_answers_come(opener: Opener, served: Served) -> None:
+    page = opener("/")
+    user = someone(served)
+    slow = lambda route: (page.wait_for_timeout(250), route.continue_())  # noqa: E731
+    page.route("**/v1/users?**", slow)
+    page.get_by_label("Find a person").press_sequentially(user, delay=110)
+    expect(page.get_by_label("Find a person")).to_have_value(user)
+    expect(page.locator(".row")).to_have_count(1)
 
 
 def test_mistakes_say_what_helps(opener: Opener, hostile_run: Path, tmp_path: Path) -> None:

@@ -4,9 +4,16 @@
 const KEY = "forwhy-key";
 const WAIT = [1, 2, 3, 5, 8];
 
+/** The service says what is wrong and, after a semicolon, what helps. */
+function apart(said) {
+  const [, detail, remedy] = /^(.*?); (.*)$/s.exec(said.detail ?? "") ?? [];
+  return said.remedy || !remedy ? said : { ...said, detail, remedy };
+}
+
 /** A mistake that a reader can do something about. */
 export class Problem extends Error {
-  constructor({ status = 0, title = "Something went wrong", detail = "", remedy = "" }) {
+  constructor(said) {
+    const { status = 0, title = "Something went wrong", detail = "", remedy = "" } = apart(said);
     super(detail || title);
     Object.assign(this, { status, title, detail, remedy });
   }
@@ -43,14 +50,8 @@ function address(path, query = {}) {
   return text ? `${path}?${text}` : path;
 }
 
-/** The service says what is wrong and, after a semicolon, what helps. */
-function apart(said) {
-  const [, detail, remedy] = /^(.*?); (.*)$/s.exec(said.detail ?? "") ?? [];
-  return said.remedy || !remedy ? said : { ...said, detail, remedy };
-}
-
 async function problemOf(response) {
-  const said = apart(await response.json().catch(() => ({})));
+  const said = await response.json().catch(() => ({}));
   const failed = response.status >= 500 ? FAILED : {};
   return new Problem({ title: response.statusText, ...failed, ...said, status: response.status });
 }
