@@ -34,5 +34,5 @@ def test_demo_on_a_smaller_town(
     printed = capsys.readouterr().out
     assert "what they might like, and why" in printed
     further = [line.split() for line in printed.splitlines() if line.startswith("  forwhy ")]
-    assert [words[1] for words in further] == ["explain", "vocabulary"]
+    assert [words[1] for words in further] == ["explain", "vocabulary", "serve"]
     assert cli.call(*further[0][1:]) == 0
