@@ -225,7 +225,7 @@ def test_screenshots(opener: Opener, tmp_path: Path) -> None:
         quoted = urllib.request.quote
         shots = {
             "person": (f"/people/{user}", ".written", 1150),
-            "steer": (f"/people/{user}?without={quoted(fine)}", ".side-why", 1420),
+            "steer": (f"/people/{user}?without={quoted(fine)}", ".side-why", 1400),
             "words": (f"/words?view=map&book={book}", ".map-one text", 1180),
             "test": (
                 "/test?text=" + quoted("I like black-and-white films, and a good espresso before noon."),
@@ -234,7 +234,7 @@ def test_screenshots(opener: Opener, tmp_path: Path) -> None:
             ),
         }
         for name, (path, there, high) in shots.items():
-            shoot(opener(path, 1200, of=own), name, there, high)
+            shoot(opener(path, 1120, of=own), name, there, high)
         shoot(opener(f"/people/{user}", 390, "dark", of=own), "phone", ".written", 844)
     finally:
         own.kill()

@@ -81,7 +81,7 @@ export function Evidence({ evidence, claims, item, lit = [] }) {
   const known = new Map(statements.map((one) => [one.id, one]));
   const cited = citedIn(claims).filter((id) => known.has(id));
   const others = statements.filter((one) => !cited.includes(one.id));
-  if (!statements.length) return null;
+  if (!statements.length) return html`<p class="note">This run’s system cites nothing beside the words.</p>`;
   const row = (one, number) => html`<${Statement} key=${one.id} one=${one} item=${item} number=${number} lit=${lit.includes(one.id)} />`;
   return html`<div class="evidence">
     ${cited.length > 0 && html`<ol class="statements">${cited.map((id, place) => row(known.get(id), place + 1))}</ol>`}
@@ -91,7 +91,7 @@ export function Evidence({ evidence, claims, item, lit = [] }) {
 }
 
 const WRITTEN = {
-  model: "Written just now by the language model from what is listed here.",
+  model: "Written just now by the language model.",
   kept: "Written by the language model earlier and kept.",
   plain: "Put together from what was counted and read; no language model wrote it.",
 };
