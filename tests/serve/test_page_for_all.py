@@ -225,7 +225,7 @@ def test_screenshots(opener: Opener, tmp_path: Path) -> None:
         quoted = urllib.request.quote
         shots = {
             "person": (f"/people/{user}", ".written", 1150),
-            "steer": (f"/people/{user}?without={quoted(fine)}", ".side-why", 1400),
+            "steer": (f"/people/{user}?without={quoted(fine)}", ".side-why", 1320),
             "words": (f"/words?view=map&book={book}", ".map-one text", 1180),
             "test": (
                 "/test?text=" + quoted("I like black-and-white films, and a good espresso before noon."),
