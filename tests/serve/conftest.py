@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("alembic")
 
 from forwhy.data.dataset import Dataset, make_dataset  # noqa: E402
-from forwhy.recipe import load_recipe, run  # noqa: E402
+from forwhy.recipe import RunFolder, default_recipe, load_recipe, run  # noqa: E402
 from forwhy.serve.database import Database  # noqa: E402
 from postgres import Server, new_url  # noqa: E402
 from served import EVIL, ODD, Opener, Served  # noqa: E402
@@ -37,6 +37,51 @@ def database(url: str) -> Iterator[Database]:
     with Database(url) as opened:
         opened.upgrade()
         yield opened
+
+
+# --- finished runs, and the service over them
+
+
+@pytest.fixture(scope="session")
+def town_run(tiny_recipe: Path) -> Path:
+    """A finished run of because over the little town; its model writes word by word. Tests do not change it."""
+    folder = tiny_recipe.parent / "runs" / "town"
+    run(load_recipe(tiny_recipe, ["system=because", "explainer.grounding=off"]), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_run(tiny_recipe: Path) -> Path:
+    """A finished run without words and without a model."""
+    folder = tiny_recipe.parent / "runs" / "plain"
+    RunFolder(folder).start(default_recipe("popularity", tiny_recipe.parent / "town"))
+    (folder / "state.json").write_text('{"stages": {}}')  # it has no stage to finish
+    return folder
+
+
+@pytest.fixture
+def copied_run(town_run: Path, tmp_path: Path) -> Path:
+    """The run where a test may change it."""
+    return Path(shutil.copytree(town_run, tmp_path / "runs" / "town"))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def talk(
+    request: pytest.FixtureRequest, town_run: Path, plain_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
+    """A service over a database of each kind; every module has its own, and tests in it their own people."""
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from forwhy.serve.app import create_app
+    from talking import Talk
+
+    lite = f"sqlite:///{tmp_path_factory.mktemp('served')}/serve.db"
+    with (
+        Database(lite if request.param == "sqlite" else new_url("postgresql", request)) as opened,
+        TestClient(create_app([town_run, plain_run], opened), raise_server_exceptions=False) as client,
+    ):
+        yield Talk(client)
 
 
 # --- the page in a browser
