@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from fastapi.testclient import TestClient
@@ -178,3 +180,52 @@ def sse(answer: Any) -> Iterator[tuple[str | None, str, Any]]:  # noqa: ANN401 -
         elif "event" in lines:
             yield lines.get("id"), lines["event"], json.loads(lines["data"])
             lines = {}
+
+
+class Listening:
+    """An application on a real port, in a thread of this process, for streams and clients that leave."""
+
+    def __init__(self, app: Any) -> None:  # noqa: ANN401 - FastAPI, which needs the extra
+        import uvicorn
+
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = uvicorn.Config(
+            app, port=self.port, log_level="error", timeout_graceful_shutdown=1, lifespan="off"
+        )
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        until(lambda: self._server.started)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+    def post(self, path: str, body: Json) -> HTTPConnection:
+        """A connection on which a question was asked; nothing is read from it yet."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        return connection
+
+
+class Gate:
+    """Stands before what writes for a run: nothing is told until it is opened, or writing fails."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, service: Any, run: str) -> None:  # noqa: ANN401 - `Service`
+        loaded = service.runs[run].current
+        until(lambda: "trained" in loaded.opened.__dict__)
+        self.opened, self.begun, self.fails = threading.Event(), threading.Event(), False
+        self._flow = loaded.opened.trained.flow
+        patch.setattr(loaded.opened.trained, "flow", self.flow)
+
+    def flow(self, questions: Any, together: int) -> Iterator[Any]:  # noqa: ANN401
+        for told in self._flow(questions, together):
+            self.begun.set()
+            assert self.opened.wait(20)
+            if self.fails:
+                raise RuntimeError("the model broke")
+            yield told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 pytest.importorskip("fastapi")
@@ -29,7 +30,7 @@ def items(opened: OpenRun) -> list[str]:
     return [str(it) for it in opened.recommender.catalogue.items.values]
 
 
-def scored(table: Any) -> list[tuple[str, float]]:
+def scored(table: pl.DataFrame) -> list[tuple[str, float]]:
     return [(str(row["item_id"]), row["score"]) for row in table.to_dicts()]
 
 
