@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ log = logging.getLogger("forwhy.models")
 DType = Literal["float32", "bfloat16", "float16", "int8"]
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _FINGERPRINT_BYTES = 1 << 20
+_LOADING = threading.Lock()
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -155,6 +157,11 @@ def _load(auto: str, source: ModelSource, dtype: DType, device: str, spare: str 
     """`auto`: a class of transformers. `spare`: part of the names of weights that are not used and may be missing."""
     need("torch", "llm")
     need("transformers", "llm")
+    with _LOADING:  # transformers finds its classes when first asked, which two threads can't do at once
+        return _loaded(auto, source, dtype, device, spare)
+
+
+def _loaded(auto: str, source: ModelSource, dtype: DType, device: str, spare: str) -> LoadedModel:
     import torch
     import transformers
 

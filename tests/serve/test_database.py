@@ -137,8 +137,11 @@ def test_feedback_and_outcomes(database: Database) -> None:
     ):
         for _ in range(2):
             database.add_feedback({"id": str(key), "impression": impression, "kind": kind, "user": "ann"})
-    none = {"impressions": 0, "clicked": 0, "helpful": 0, "wrong": 0, "not_me": 0}
-    assert database.outcomes("x") == {"a": {**none, "impressions": 3, "clicked": 2, "wrong": 1}, "b": none}
+    none = {"impressions": 0, "users": 0, "clicked": 0, "helpful": 0, "wrong": 0, "not_me": 0}
+    assert database.outcomes("x") == {
+        "a": {**none, "impressions": 3, "users": 1, "clicked": 2, "wrong": 1},
+        "b": none,
+    }
     assert database.outcomes("nothing") == {}
     assert len(database.feedback(9)[0]) == 4
     with pytest.raises(

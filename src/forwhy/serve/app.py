@@ -68,8 +68,8 @@ def create_app(
     )
     app.state.service = service
     _traced(app)
+    app.include_router(keeping.router)  # first: its paths say more, and an id may have slashes
     app.include_router(asking.router)
-    app.include_router(keeping.router)
     _watched(app, service, metrics)
     _problems(app)
     _page(app)

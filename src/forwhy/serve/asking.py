@@ -52,7 +52,7 @@ async def explain(body: Explain, request: Request, service: Shared) -> Streaming
     return StreamingResponse(events, media_type="text/event-stream", headers=UNBUFFERED)
 
 
-@router.get("/items/{item}/similar")
+@router.get("/items/{item:path}/similar")
 def similar(
     item: Name, service: Shared, run: RunName = None, k: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> dict[str, Any]:
@@ -67,7 +67,9 @@ def light(body: Light, service: Shared) -> dict[str, Any]:
     if not body.history and not body.text.strip():
         raise UserError("give a `history`, a `text`, or both")
     about = body.text if body.text.strip() else None
-    return {"run": run.name, "tokens": run.person(run.asking(None, body.history, about, ()))}
+    return service.named(
+        run.name, {"run": run.name, "tokens": run.person(run.asking(None, body.history, about, ()))}
+    )
 
 
 @router.post("/chat/completions")
@@ -101,7 +103,7 @@ async def chat(body: Chat, service: Shared) -> dict[str, Any]:
 # --- people and things, as a run knows them
 
 
-@router.get("/users/{user}")
+@router.get("/users/{user:path}")
 def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """A person's words and history."""
     loaded = service.loaded(run)
@@ -115,7 +117,7 @@ def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
         numbers = catalogue.histories[catalogue.users.index(user)].tolist()
         taken = list(dict.fromkeys([*(str(catalogue.items.values[number]) for number in numbers), *live]))
     titles = _titles(loaded, taken)
-    return {
+    found = {
         "id": user,
         "tokens": loaded.person(asking),
         "history": [{"item_id": item, "title": titles[item]} for item in taken],
@@ -123,9 +125,10 @@ def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
         "source": asking.source,
         "data": known["data"] if known else {},
     }
+    return service.named(loaded.name, found)
 
 
-@router.get("/items/{item}")
+@router.get("/items/{item:path}")
 def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """An item's words, text, and how many took it."""
     loaded = service.loaded(run)

@@ -182,19 +182,24 @@ class Database(Records):
         return self._page(t.feedback, t.feedback.c.seq, limit, cursor)
 
     def outcomes(self, experiment: str) -> dict[str, dict[str, int]]:
-        """Per arm, how many lists were shown, and how many of them got each kind of feedback at least once."""
+        """Per arm, how many lists were shown, to how many, and how many got each kind of feedback at least once."""
         shown, said = t.impressions.c, t.feedback.c
         counts = [
             sa.func.count(sa.distinct(sa.case((said.kind == kind, shown.id)))).label(kind) for kind in KINDS
         ]
         chosen = (
-            sa.select(shown.arm, sa.func.count(sa.distinct(shown.id)).label("impressions"), *counts)
+            sa.select(
+                shown.arm,
+                sa.func.count(sa.distinct(shown.id)).label("impressions"),
+                sa.func.count(sa.distinct(shown.user)).label("users"),
+                *counts,
+            )
             .select_from(t.impressions.outerjoin(t.feedback, said.impression == shown.id))
             .where(shown.experiment == experiment)
             .group_by(shown.arm)
         )
         known = self._one(t.experiments, t.experiments.c.name == experiment) or {"arms": {}}
-        none = dict.fromkeys(("impressions", *KINDS), 0)
+        none = dict.fromkeys(("impressions", "users", *KINDS), 0)
         return {arm: dict(none) for arm in known["arms"]} | {it.pop("arm"): it for it in self._rows(chosen)}
 
     def answer(self, key: str) -> Row | None:

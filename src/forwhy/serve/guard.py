@@ -113,6 +113,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"].startswith("/page/"):
+                    headers.setdefault("cache-control", "no-cache")
                 if headers.get("content-type", "").startswith("text/html") and "/report" in scope["path"]:
                     headers["content-security-policy"] = _DOCS
             await send(message)

@@ -102,14 +102,14 @@ def users(
     return book.people(service, run, q or "", limit, cursor)
 
 
-@router.put("/users/{user}", status_code=204)
+@router.put("/users/{user:path}", status_code=204)
 def put_user(user: Name, body: UserData, request: Request, service: Shared) -> None:
     """Keeps what a shop knows of a person."""
     service.database.put_users([{"id": user, "data": body.data}])
     _noted(request, service, "put user", user=user)
 
 
-@router.delete("/users/{user}")
+@router.delete("/users/{user:path}")
 def delete_user(user: Name, request: Request, service: Shared) -> dict[str, Any]:
     """Forgets a person: rows, events, lists, feedback and answers."""
     service.flush()
@@ -127,7 +127,7 @@ def delete_user(user: Name, request: Request, service: Shared) -> dict[str, Any]
     return {"deleted": deleted, "remains": remains, "remedy": remedy if inside else None}
 
 
-@router.get("/users/{user}/export")
+@router.get("/users/{user:path}/export")
 def export_user(user: Name, service: Shared) -> dict[str, Any]:
     """All that the database holds of a person."""
     service.flush()
@@ -145,7 +145,7 @@ def items(
     return book.things(service, run, q or "", limit, cursor)
 
 
-@router.put("/items/{item}", status_code=204)
+@router.put("/items/{item:path}", status_code=204)
 def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> None:
     """Keeps an item: a new one is listed by its text, one that is not available by no list."""
     service.check_new(item)
@@ -193,7 +193,7 @@ async def _live(service: Service, seen: int | None) -> AsyncIterator[str]:
     if seen is None:
         seen = await run_in_threadpool(service.database.last_event)
     heard = time.monotonic()
-    yield ": listening\n\n"
+    yield f"id: {seen}\n\n"  # whoever is cut off before the first event goes on from here
     while not service.stopping.is_set():
         rows = await run_in_threadpool(service.database.events_after, seen, 100)
         for row in rows:
@@ -306,6 +306,7 @@ def rename(token: Name, body: Gloss, request: Request, service: Shared) -> None:
     run = service.loaded(body.run)
     run.words.word(token)
     service.database.rename_word(run.name, token, body.gloss, request.state.who)
+    service.renamed[run.name].forget()
     _noted(request, service, "rename word", run=run.name, token=token, gloss=body.gloss)
 
 

@@ -49,9 +49,15 @@ class Why:
 class Reasons:
     """Who says why: a writer for each run, and the database, which keeps what was said."""
 
-    def __init__(self, database: Database, writers: Mapping[str, Writer], seconds: float) -> None:
-        """`seconds`: waited for a model's sentence before a plain one is given."""
-        self.database, self.writers, self.seconds = database, writers, seconds
+    def __init__(
+        self,
+        database: Database,
+        writers: Mapping[str, Writer],
+        seconds: float,
+        named: Callable[[str, dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        """`seconds`: waited for a model's sentence before a plain one is given; `named`: gives words their names."""
+        self.database, self.writers, self.seconds, self.named = database, writers, seconds, named
 
     async def whole(self, why: Why) -> dict[str, Any]:
         """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late.
@@ -59,10 +65,11 @@ class Reasons:
         Raises:
             Full: Too many wait.
         """
-        if (kept := await run_in_threadpool(self.kept, why)) is not None:
-            return kept
-        waiting = await run_in_threadpool(self.begin, why)
-        return await self.ended(why, waiting) if waiting else await run_in_threadpool(plainly, why)
+        told = await run_in_threadpool(self.kept, why)
+        if told is None:
+            waiting = await run_in_threadpool(self.begin, why)
+            told = await self.ended(why, waiting) if waiting else await run_in_threadpool(plainly, why)
+        return self.named(why.run.name, told)
 
     def kept(self, why: Why) -> dict[str, Any] | None:
         """The answer, where one was kept."""
@@ -146,6 +153,7 @@ class Reasons:
         told: dict[str, Any],
     ) -> AsyncIterator[str]:
         try:
+            told = self.named(why.run.name, told)
             yield event("because", {name: told[name] for name in ("because", "tokens")})
             yield event("evidence", told["evidence"])
             if waiting is None:
@@ -153,7 +161,7 @@ class Reasons:
             else:
                 async for piece in _pieces(words, waiting):
                     yield event("words", {"text": piece})
-                told = await self.ended(why, waiting)
+                told = self.named(why.run.name, await self.ended(why, waiting))
             claims = ("id", "text", "claims", "evidence", "because", "tokens")
             yield event("claims", {name: told[name] for name in claims})
             yield event("end", {name: told[name] for name in ("written", "note") if name in told})

@@ -89,7 +89,8 @@ class Service:
             name = name if name not in self.runs else f"{name}-{len(self.runs) + 1}"
             self.runs[name] = ServedRun(folder, name)
         self.writers = {name: Writer(name, self.limits.together, self.limits.waiting) for name in self.runs}
-        self.reasons = Reasons(database, self.writers, self.limits.write_seconds)
+        self.renamed = {name: Kept(self._names_of(name)) for name in self.runs}
+        self.reasons = Reasons(database, self.writers, self.limits.write_seconds, self.named)
         self.items = Kept(self._read_items)
         self.experiments = Kept(lambda _: database.experiments())
         self._records: queue.Queue[dict[str, Any] | threading.Event | None] = queue.Queue(_QUEUED)
@@ -216,6 +217,17 @@ class Service:
                         return it["run"], {"experiment": name, "arm": arm}, it["options"]
         return run, {}, {}
 
+    def _names_of(self, run: str) -> Callable[[Any], dict[str, dict[str, Any]]]:
+        return lambda _: self.database.renamed(run)
+
+    def named(self, run: str, document: dict[str, Any]) -> dict[str, Any]:
+        """A document whose `tokens` say what people call them, where somebody gave them a name."""
+        names = self.renamed[run].get()
+        called = [
+            {**it, "renamed": names[it["token"]]} if it["token"] in names else it for it in document["tokens"]
+        ]
+        return {**document, "tokens": called}
+
     # --- what is asked
 
     def recommend(self, body: Recommend) -> dict[str, Any]:
@@ -225,7 +237,7 @@ class Service:
         asking = self.asking(run, body)
         rules = {"exclude": body.exclude or None, "only": body.only, "boost": body.boost or None}
         rules |= {rule: it for rule, it in options.items() if rules[rule] is None}
-        found = run.listed(asking, body.k, rules, self.unavailable)
+        found = self.named(run.name, run.listed(asking, body.k, rules, self.unavailable))
         if body.explain:
             for row in found["items"]:
                 row |= self._plainly(run, asking, str(row["item_id"]))
@@ -250,7 +262,7 @@ class Service:
         nothing: Mapping[str, Any] = {}
         sides = {}
         for side, change in (("before", nothing), ("after", changes)):
-            sides[side] = run.listed(asking, body.k, {}, self.unavailable, **change)
+            sides[side] = self.named(run.name, run.listed(asking, body.k, {}, self.unavailable, **change))
             if body.item is not None:
                 sides[side]["reason"] = self._plainly(run, asking, body.item, change)
         return {"run": run.name, **changes, **sides}
