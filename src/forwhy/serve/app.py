@@ -147,7 +147,7 @@ def _problems(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
-        return _said(error.status, error.title, error.detail, **error.headers)
+        return _said(error.status, error.title, error.detail, **(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forwhy.errors import UserError
@@ -76,14 +77,14 @@ class Metrics:
         self.lost = Gauge("forwhy_lost_records", "Lists whose record was lost.", registry=self.registry)
 
 
-class Refused(Exception):
+class Refused(HTTPException):
     """A request that is not let in."""
 
     def __init__(
         self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail, self.headers = status, title, detail, dict(headers or {})
+        super().__init__(status, detail, dict(headers or {}))
+        self.status, self.title = status, title
 
 
 class Guard:
@@ -173,7 +174,7 @@ class Guard:
 
     def _key(self, headers: Headers) -> dict[str, Any]:
         scheme, _, text = headers.get("authorization", "").partition(" ")
-        if not text:
+        if not text or scheme.lower() != "bearer":
             raise Refused(
                 401,
                 "Unauthorized",
@@ -183,9 +184,7 @@ class Guard:
         digest, now = hashlib.sha256(text.strip().encode()).hexdigest(), time.monotonic()
         until, found = self._known.get(digest, (0.0, None))
         if now > until:
-            found = (
-                self._asked(lambda: self.database.key_by_hash(digest)) if scheme.lower() == "bearer" else None
-            )
+            found = self._asked(lambda: self.database.key_by_hash(digest))
             if len(self._known) > 10_000:
                 self._known.clear()
             self._known[digest] = (now + _KEY_SECONDS, found)
@@ -227,7 +226,7 @@ class _Bounded:
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive, self._read = receive, 0
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST:
+        if not length.isdecimal() or len(length) > 9 or int(length) > MOST:
             raise _too_large()
 
     async def __call__(self) -> Message:
@@ -244,7 +243,7 @@ def _too_large() -> Refused:
 
 async def _answer(refused: Refused, send: Send) -> None:
     body = json.dumps(problem(refused.status, refused.title, refused.detail)).encode()
-    headers = {**refused.headers, "content-type": "application/problem+json"}
+    headers = {**(refused.headers or {}), "content-type": "application/problem+json"}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
