@@ -25,6 +25,10 @@ from forwhy.serve.writing import Full
 
 PAGE = Path(__file__).parent / "page"
 PROBLEM = "application/problem+json"
+_PROBLEMS: dict[str, Any] = {
+    "description": "A problem (RFC 9457), with the remedy in `detail`.",
+    "content": {PROBLEM: {"schema": {"type": "object", "required": ["type", "title", "status", "detail"]}}},
+}
 VIEWS = ("people", "words", "test", "items", "runs", "experiments", "events", "docs")
 """First parts of the page's own paths."""
 
@@ -64,7 +68,7 @@ def create_app(
         lifespan=life,
         docs_url=None,  # the page draws the description: FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
-        responses={"4XX": {"description": "A problem (RFC 9457), with the remedy in `detail`."}},
+        responses={"4XX": _PROBLEMS, "5XX": _PROBLEMS},
     )
     app.state.service = service
     _traced(app)
