@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +48,35 @@ try:
 finally:
     Path(sys.argv[1]).write_text(json.dumps(seen.most_common()))
 """
+PATIENT = """
+import sys
+from forwhy.serve.service import Limits
+Limits.__init__.__defaults__ = (600.0, *Limits.__init__.__defaults__[1:])
+from forwhy.cli import main
+main(sys.argv[1:])
+"""
+"""A reason is waited for to its end, however slow a shared machine is: plain ones would count for nothing."""
+TURNS = 2
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
     """The service as a process; `seconds` it has used, what it holds."""
 
-    def __init__(self, run: Path, folder: Path, profile: str | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        folder: Path,
+        profile: str | None = None,
+        patient: bool = False,
+        also: Sequence[Path] = (),
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        arguments = ["serve", "run", run.resolve(), "--port", self.port, "--per-minute", 10**7]
+        arguments = ["serve", "run", run.resolve(), *also, "--port", self.port, "--per-minute", 10**7]
         arguments += ["--database", f"sqlite:///{folder / 'serve.db'}"]
-        how = ["-c", PROFILED, profile] if profile else ["-m", "forwhy"]
+        how = ["-c", PROFILED, profile] if profile else ["-c", PATIENT] if patient else ["-m", "forwhy"]
         begun = time.monotonic()
         self.process = subprocess.Popen([sys.executable, *map(str, [*how, *arguments])])
         while not self._answers():
@@ -209,13 +225,16 @@ async def load(server: Server, run: Path, rate: float, seconds: float) -> dict[s
 
 
 async def explaining(server: Server, pairs: int, clients: int) -> dict[str, Any]:
-    """Reasons a second, of one client and of several, in three turns; every pair is asked about once."""
+    """Reasons a second, of one client and of several, in turns; every pair is asked about once."""
     client = Client(server.port)
     users = await people(client)
     asked = listing(client, users)
     taken = [await asked() for _ in range(2 * pairs + clients)]
     questions = iter(
-        [{"user": user, "item": answer["items"][0]["item_id"]} for user, (_, answer) in zip(users, taken, strict=False)]
+        [
+            {"user": user, "item": answer["items"][0]["item_id"]}
+            for user, (_, answer) in zip(users, taken, strict=False)
+        ]
     )
     await asyncio.gather(*(client.ask("POST", "/v1/explain", next(questions)) for _ in range(2)))
     found = {1: np.zeros(3), clients: np.zeros(3)}
@@ -227,13 +246,13 @@ async def explaining(server: Server, pairs: int, clients: int) -> dict[str, Any]
             written[told.get("written", str(status))] += 1
             found[number][2] += len(told.get("text", "").split())
 
-    for _ in range(3):
+    for _ in range(TURNS):
         for number in found:
-            share, clock, used = pairs // 3 // number, time.monotonic(), server.seconds
+            share, clock, used = pairs // TURNS // number, time.monotonic(), server.seconds
             await asyncio.gather(*(asks(share, number) for _ in range(number)))
             found[number][:2] += time.monotonic() - clock, server.seconds - used
     one, many = found[1], found[clients]
-    count = pairs // 3 // clients * clients * 3
+    count = pairs // TURNS // clients * clients * TURNS
     return {
         "pairs of each": count,
         "written": dict(written),
@@ -340,10 +359,10 @@ def level(held: list[tuple[float, float, int]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(run: Path, profile: str | None = None) -> Iterator[Server]:
+def serving(run: Path, profile: str | None = None, patient: bool = False) -> Iterator[Server]:
     """A server over a run and a new database."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(run, Path(folder), profile)
+        server = Server(run, Path(folder), profile, patient)
         try:
             yield server
         finally:
@@ -357,7 +376,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["load", "explain", "mixed"])
     parser.add_argument("--rate", type=float, default=100, help="lists a second")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--pairs", type=int, default=48, help="reasons of one client, and of all")
+    parser.add_argument("--pairs", type=int, default=32, help="reasons of one client, and of all")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--pace", type=float, default=1, help="of the mixed load")
@@ -373,7 +392,7 @@ def main() -> None:
     told = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout.splitlines()
     found["processor"] = [" ".join(line.split()) for line in told if line.startswith(("Model name", "Flags"))]
     for name in [given.only] if given.only else parts:
-        with serving(given.run, given.profile) as server:
+        with serving(given.run, given.profile, name == "explain") as server:
             found[name] = {
                 "starting, s": round(server.starting, 2),
                 **asyncio.run(parts[name](server)),  # type: ignore[arg-type]

@@ -155,7 +155,8 @@ class Database(Records):
     def taken(self) -> list[Row]:
         """Who has taken what and not taken it back, and when: `user`, `item`, `time`; the oldest first."""
         c = t.events.c
-        return self._rows(t.taken().with_only_columns(c.user, c.item, c.time).order_by(c.time, c.seq))
+        asked = [it.label(it.key) for it in (c.user, c.item, c.time)]
+        return self._rows(t.taken().with_only_columns(*asked).order_by(c.time, c.seq))
 
     # --- what was shown and said
 
