@@ -9,161 +9,40 @@ what a line through them says. `--profile FILE` notes where the server's threads
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import random
 import resource
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+from benchmarks.serving import Client, Server, serving
 
-PROFILED = """
-import collections, json, sys, threading, time
-from pathlib import Path
-seen = collections.Counter()
-def watch():
-    while True:
-        time.sleep(0.005)
-        for number, frame in sys._current_frames().items():
-            if number != threading.get_ident():
-                stack = []
-                while frame is not None:
-                    stack.append(f"{'/'.join(frame.f_code.co_filename.split('/')[-2:])}:{frame.f_code.co_name}")
-                    frame = frame.f_back
-                seen["<".join(stack[:40])] += 1
-threading.Thread(target=watch, daemon=True).start()
-from forwhy.cli import main
-try:
-    main(sys.argv[2:])
-finally:
-    Path(sys.argv[1]).write_text(json.dumps(seen.most_common()))
-"""
-PATIENT = """
-import sys
-from forwhy.serve.service import Limits
-Limits.__init__.__defaults__ = (600.0, *Limits.__init__.__defaults__[1:])
-from forwhy.cli import main
-main(sys.argv[1:])
-"""
-"""A reason is waited for to its end, however slow a shared machine is: plain ones would count for nothing."""
 TURNS = 2
-TICK = os.sysconf("SC_CLK_TCK")
 
 
-class Server:
-    """The service as a process; `seconds` it has used, what it holds."""
-
-    def __init__(
-        self,
-        run: Path,
-        folder: Path,
-        profile: str | None = None,
-        patient: bool = False,
-        also: Sequence[Path] = (),
-    ) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        arguments = ["serve", "run", run.resolve(), *also, "--port", self.port, "--per-minute", 10**7]
-        arguments += ["--database", f"sqlite:///{folder / 'serve.db'}"]
-        how = ["-c", PROFILED, profile] if profile else ["-c", PATIENT] if patient else ["-m", "forwhy"]
-        begun = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, *map(str, [*how, *arguments])])
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > begun + 120:
-                raise RuntimeError("the server does not start")
-            time.sleep(0.05)
-        self.starting = time.monotonic() - begun
-        self.settle()
-
-    def _answers(self) -> bool:
-        with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self.port)) == 0
-
-    @property
-    def seconds(self) -> float:
-        """Of processor time, so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-
-    def settle(self) -> None:
-        """Waits until nothing is loaded any more."""
-        used, end = -1.0, time.monotonic() + 120
-        while self.seconds > used + 0.1 and time.monotonic() < end:
-            used = self.seconds
-            time.sleep(2)
-
-    def held(self) -> tuple[float, int]:
-        """MiB resident, and open files."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        resident = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-        return resident / 1024, len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
-
-    def close(self) -> None:
-        """Stops it as a user does."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-
-
-class Client:
-    """HTTP over kept connections; counts answers by path and status."""
-
-    def __init__(self, port: int) -> None:
-        self.port, self.answers = port, Counter[str]()
-        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def _sent(self, method: str, path: str, body: object) -> tuple[Any, Any]:
-        while self._idle and self._idle[-1][0] < time.monotonic() - 2:  # the server closes after 5
-            self._idle.pop()[2].close()
-        _, reader, writer = (
-            self._idle.pop()
-            if self._idle
-            else (0, *await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
-        )
-        sent = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        writer.write(f"{head}content-length: {len(sent)}\r\n\r\n".encode() + sent)
-        return reader, writer
-
-    async def ask(self, method: str, path: str, body: object = None, seconds: float = 60) -> tuple[int, Any]:
-        """Status and document; of a stream, that is read for some seconds at most, its bytes."""
-        reader, writer = await self._sent(method, path, body)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        status, length = int(head.split()[1]), head.partition("content-length: ")[2].split("\r\n")[0]
-        self.answers[f"{method} /{'/'.join(path.partition('?')[0].split('/')[2:3])} {status}"] += 1
-        if length or status == 204:
-            read = await reader.readexactly(int(length or 0))
-            self._idle.append((time.monotonic(), reader, writer))
-            return status, json.loads(read) if "json" in head else read
-        read = bytearray()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not read.endswith(b"0\r\n\r\n") and (piece := await reader.read(1 << 16)):
-                    read += piece
-        writer.close()
-        return status, bytes(read)
-
-
-async def paced(rate: float, seconds: float, ask: Callable[[], Awaitable[Any]]) -> list[float]:
+async def paced(rate: float, seconds: float, ask: Callable[[], Awaitable[Any]], seed: int = 0) -> list[float]:
     """Asks at random moments, `rate` a second on average; seconds of each from its moment, lost ones as infinity."""
-    chance, moment, took, tasks = random.Random(1), time.monotonic(), list[float](), set[asyncio.Task[None]]()
+    chance, moment, took, tasks = (
+        random.Random(seed),
+        time.monotonic(),
+        list[float](),
+        set[asyncio.Task[None]](),
+    )
     end = moment + seconds
 
     async def one(due: float) -> None:
         try:
             await ask()
             took.append(time.monotonic() - due)
-        except (OSError, EOFError) as error:
+        except Exception as error:  # counted, and the others go on
             print(f"lost: {error!r}", file=sys.stderr)
             took.append(float("inf"))
 
@@ -266,57 +145,76 @@ async def explaining(server: Server, pairs: int, clients: int) -> dict[str, Any]
     }
 
 
+class Visitors:
+    """Who ask for everything that there is, at random."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.ask, self.chance = client, client.ask, random.Random(2)
+        self.users: list[str] = []
+        self.items: list[str] = []
+        self.words: list[str] = []
+
+    async def look_around(self) -> None:
+        """Whom and what there is."""
+        self.users = await people(self.client)
+        for kind, key in (("items", "id"), ("words", "token")):
+            _, page = await self.ask("GET", f"/v1/{kind}?limit=200")
+            setattr(self, kind, [one[key] for one in page[kind]])
+
+    def event(self, user: str) -> dict[str, str]:
+        """Of a person with any item."""
+        return {"key": f"{self.chance.getrandbits(60)}", "user": user, "item": self.chance.choice(self.items)}
+
+    async def newcomer(self) -> None:
+        """Somebody new takes something, asks, and sometimes wants to be forgotten."""
+        name = f"new-{self.chance.getrandbits(40)}"
+        await self.ask("POST", "/v1/events", {"events": [self.event(name) for _ in range(3)]})
+        await self.ask("POST", "/v1/recommend", {"user": name})
+        if self.chance.random() < 0.3:
+            await self.ask("DELETE", f"/v1/users/{name}")
+
+    async def offered(self) -> None:
+        """An item that is new, or changed."""
+        body = {"title": "A quiet café", "text": f"Cakes, tea and board games, table {self.chance.random()}."}
+        await self.ask("PUT", f"/v1/items/new-{self.chance.randrange(20)}", body)
+
+    async def clicked(self) -> None:
+        """Somebody clicks, and wonders what their list would be without a word of theirs."""
+        user = self.chance.choice(self.users)
+        _, shown = await self.ask("POST", "/v1/recommend", {"user": user})
+        said = {"impression": shown["impression"], "kind": "clicked", "item": shown["items"][0]["item_id"]}
+        await self.ask("POST", "/v1/feedback", {**said, "user": user})
+        word = shown["tokens"][0]["token"]
+        await self.ask("POST", "/v1/what-if", {"user": user, "without": [word], "k": 5})
+
+    def why(self, stream: bool, seconds: float) -> Awaitable[Any]:
+        """A reason; who waits too few seconds leaves in between."""
+        body = {"user": self.chance.choice(self.users), "item": self.chance.choice(self.items)}
+        return self.ask("POST", "/v1/explain", {**body, "stream": stream}, seconds)
+
+    def kinds(self) -> list[tuple[float, Callable[[], Awaitable[Any]]]]:
+        """All of it, each with how often a second."""
+        ask, some = self.ask, self.chance.choice
+        return [
+            (2, lambda: ask("POST", "/v1/recommend", {"user": some(self.users)})),
+            (2, lambda: ask("POST", "/v1/events", self.event(some(self.users)))),
+            (0.5, self.clicked),
+            (0.3, self.newcomer),
+            (0.02, self.offered),
+            (0.3, lambda: ask("GET", f"/v1/words/{quote(some(self.words))}")),
+            (0.1, lambda: ask("POST", "/v1/words/light", {"text": "I like quiet gardens and cake."})),
+            (0.1, lambda: ask("POST", "/v1/recommend", {"about": "I like jazz and late dinners."})),
+            (0.02, lambda: self.why(False, 60)),
+            (0.02, lambda: self.why(True, some([0.3, 60]))),
+            (0.2, lambda: ask("GET", "/v1/events/live", None, self.chance.uniform(1, 20))),
+            (0.1, lambda: ask("GET", "/v1/status")),
+        ]
+
+
 async def mixed(server: Server, minutes: float, pace: float) -> dict[str, Any]:
     """Everything at once, `pace` times a low rate; what is held is noted each ten seconds."""
-    client, chance = Client(server.port), random.Random(2)
-    users = await people(client)
-    _, page = await client.ask("GET", "/v1/items?limit=1000")
-    _, words = await client.ask("GET", "/v1/words?limit=200")
-    items, tokens = [one["id"] for one in page["items"]], [one["token"] for one in words["words"]]
-
-    def somebody() -> str:
-        return chance.choice(users)
-
-    def event(user: str) -> dict[str, str]:
-        return {"key": f"{chance.getrandbits(60)}", "user": user, "item": chance.choice(items)}
-
-    async def newcomer() -> None:
-        name = f"new-{chance.getrandbits(40)}"
-        await client.ask("POST", "/v1/events", {"events": [event(name) for _ in range(3)]})
-        await client.ask("POST", "/v1/recommend", {"user": name})
-        if chance.random() < 0.3:
-            await client.ask("DELETE", f"/v1/users/{name}")
-
-    async def offered() -> None:
-        body = {"title": "A quiet café", "text": f"Cakes, tea and board games, table {chance.random()}."}
-        await client.ask("PUT", f"/v1/items/new-{chance.randrange(20)}", body)
-
-    async def clicked() -> None:
-        user = somebody()
-        _, shown = await client.ask("POST", "/v1/recommend", {"user": user})
-        said = {"impression": shown["impression"], "kind": "clicked", "item": shown["items"][0]["item_id"]}
-        await client.ask("POST", "/v1/feedback", {**said, "user": user})
-        word = shown["tokens"][0]["token"]
-        await client.ask("POST", "/v1/what-if", {"user": user, "without": [word], "k": 5})
-
-    def explained(stream: bool, seconds: float) -> Awaitable[Any]:
-        body = {"user": somebody(), "item": chance.choice(items), "stream": stream}
-        return client.ask("POST", "/v1/explain", body, seconds)
-
-    kinds: list[tuple[float, Callable[[], Awaitable[Any]]]] = [
-        (2, lambda: client.ask("POST", "/v1/recommend", {"user": somebody()})),
-        (2, lambda: client.ask("POST", "/v1/events", event(somebody()))),
-        (0.5, clicked),
-        (0.3, newcomer),
-        (0.02, offered),
-        (0.3, lambda: client.ask("GET", f"/v1/words/{chance.choice(tokens)}")),
-        (0.1, lambda: client.ask("POST", "/v1/words/light", {"text": "I like quiet gardens and cake."})),
-        (0.1, lambda: client.ask("POST", "/v1/recommend", {"about": "I like jazz and late dinners."})),
-        (0.1, lambda: explained(False, 60)),
-        (0.1, lambda: explained(True, chance.choice([0.3, 60]))),  # some leave early
-        (0.2, lambda: client.ask("GET", "/v1/events/live", None, chance.uniform(1, 20))),
-        (0.1, lambda: client.ask("GET", "/v1/status")),
-    ]
+    visitors = Visitors(client := Client(server.port))
+    await visitors.look_around()
     begun, used = time.monotonic(), server.seconds
     held: list[tuple[float, float, int]] = []
 
@@ -326,19 +224,20 @@ async def mixed(server: Server, minutes: float, pace: float) -> dict[str, Any]:
             await asyncio.sleep(10)
 
     watching = asyncio.create_task(watch())
-    took = await asyncio.gather(*(paced(rate * pace, minutes * 60, ask) for rate, ask in kinds))
+    took = await asyncio.gather(
+        *(paced(rate * pace, minutes * 60, ask, seed) for seed, (rate, ask) in enumerate(visitors.kinds()))
+    )
     watching.cancel()
     await asyncio.sleep(2)  # who left is noticed
-    lists = [second * 1000 for second in took[0]]
     return {
         "minutes": minutes,
         "requests": sum(client.answers.values()),
         "of 5xx": sum(it for name, it in client.answers.items() if name.split()[-1][0] == "5"),
         "lost": sum(second == float("inf") for one in took for second in one),
         "processor share": round((server.seconds - used) / (time.monotonic() - begun), 3),
-        "lists, p50 and p95, ms": np.percentile(lists, [50, 95]).round(1).tolist(),
+        "lists, p50 and p95, ms": np.percentile(1000 * np.array(took[0]), [50, 95]).round(1).tolist(),
         **level(held),
-        "at the end": server.held(),
+        "MiB and open files at the end": server.held(),
         "answers": dict(sorted(client.answers.items())),
     }
 
@@ -356,17 +255,6 @@ def level(held: list[tuple[float, float, int]]) -> dict[str, Any]:
         "open files, least, most, a minute": [int(late[:, 2].min()), int(late[:, 2].max()), round(files, 3)],
         "MiB by the minute": [round(row[1], 1) for row in held[::6]],
     }
-
-
-@contextlib.contextmanager
-def serving(run: Path, profile: str | None = None, patient: bool = False) -> Iterator[Server]:
-    """A server over a run and a new database."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(run, Path(folder), profile, patient)
-        try:
-            yield server
-        finally:
-            server.close()
 
 
 def main() -> None:

@@ -4,9 +4,10 @@
 
 A vocabulary is learned from few visits and served, without a language model. Everybody asks for lists and clicks what
 they would go to: only the town knows how much each place suits them. Then `POST /v1/jobs/retrain` learns again from the
-database, and an experiment gives half of the people the old run's list and half the new one's, held-out places or not. Besides,
-the recall of held-out truth: of the places that suit each person most, a third that nobody clicks, both runs ranked
-over the same places, those without what was visited or clicked. Prints JSON; ends with 1 where recall does not rise.
+database, and an experiment gives half of the people the old run's list and half the new one's. Besides, the recall of
+held-out truth: of the places that suit each person most, a third that nobody clicks before the experiment, both runs
+ranked over the same places, those without what was visited or clicked. Prints JSON; ends with 1 where recall does not
+rise.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.serve import Server
+from benchmarks.serving import Server
 from numpy.typing import NDArray
 
 import forwhy
