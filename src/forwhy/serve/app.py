@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -58,6 +61,7 @@ def create_app(
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        _heed(service)
         yield
         service.stop()
 
@@ -79,6 +83,21 @@ def create_app(
     _page(app)
     app.add_middleware(Guard, database=database, metrics=metrics, loopback=loopback, per_minute=per_minute)
     return app
+
+
+def _heed(service: Service) -> None:
+    """Who only listens is let go when the process is told to stop; the server itself waits for all answers to end."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        service.stopping.set()
+        if callable(before := servers[number]):
+            before(number, frame)
+
+    servers: dict[int, Any] = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
 
 
 def _traced(app: FastAPI) -> None:
