@@ -99,26 +99,29 @@ def add_key(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key and show it: it is not shown again."""
-    opened = _database(database)
-    from forwhy.serve import keys
+    with _database(database) as opened:
+        from forwhy.serve import keys
 
-    key = keys.add_key(opened, name, role)
+        key = keys.add_key(opened, name, role)
     emit({"name": name, "role": role, "key": key}) if as_json else show(key)
 
 
 @keys_app.command("list")
 def list_keys(database: DatabaseUrl = None, as_json: JsonFlag = False) -> None:
     """Names and roles of all keys."""
-    keys = _database(database).keys()
+    with _database(database) as opened:
+        keys = opened.keys()
     emit(keys) if as_json else show(
-        *[f"{one['name']}  {one['role']}  {one['at']}" for one in keys] or ["no keys"]
+        *[f"{one['name']}  {'revoked' if one['revoked'] else one['role']}  {one['at']}" for one in keys]
+        or ["no keys"]
     )
 
 
 @keys_app.command("revoke")
 def revoke_key(name: str, database: DatabaseUrl = None) -> None:
     """Let a key in no more."""
-    _database(database).revoke_key(name)
+    with _database(database) as opened:
+        opened.revoke_key(name)
     show(f"{name}: let in no more")
 
 
@@ -130,7 +133,11 @@ def backup(
     need("sqlalchemy", "serve")
     from forwhy.serve.backup import backup as write
 
-    rows = write(_database(database), file)
+    try:
+        with _database(database) as opened:
+            rows = write(opened, file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; name a file that can be written") from None
     show(f"{file}: {rows:,} rows")
 
 
@@ -143,5 +150,6 @@ def restore(
     from forwhy.serve.backup import restore as read
     from forwhy.serve.database import Database
 
-    rows = read(Database(database or DEFAULT), file)
+    with Database(database or DEFAULT) as opened:
+        rows = read(opened, file)
     show(f"{file}: {rows:,} rows are back")
