@@ -56,6 +56,16 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+@pytest.fixture
+def logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.LogCaptureFixture]:
+    """All that is logged, also after a test of the command line, which sends it to stderr alone."""
+    monkeypatch.setattr(logging.getLogger("forwhy"), "propagate", True)
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="forwhy"):
+        yield caplog
+
+
 @pytest.fixture(scope="module")
 def abroad(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
     """A service that others can reach, with a key of each role."""
@@ -236,11 +246,11 @@ def test_other_hosts_and_origins(abroad: Talk, key: dict[str, str], plain_run: P
     )
 
 
-def test_hostile_rows(hostile_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_rows(hostile_run: Path, tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     """Markup, formulas and control characters stay text in JSON and CSV, and no terminal obeys them from a log."""
     red, formula = "\x9b31mred\u202e", '=HYPERLINK("http://evil.example")'
     run = Path(shutil.copytree(hostile_run, tmp_path / "runs" / "hostile"))
-    with caplog.at_level(logging.DEBUG), serving(run, tmp_path) as talk:
+    with serving(run, tmp_path) as talk:
         titles = [it["title"] for it in talk.ask("GET", "/v1/items?limit=100")["items"]]
         assert EVIL in titles
         listed = talk.client.post("/v1/recommend", json={"user": ODD, "k": 30, "explain": True})
@@ -275,7 +285,7 @@ def test_hostile_rows(hostile_run: Path, tmp_path: Path, caplog: pytest.LogCaptu
             talk.ask("PUT", f"/v1/users/{quote(sql)}", {"data": {sql: sql}}, 204)
             assert talk.ask("GET", f"/v1/users/{quote(sql)}")["data"] == {sql: sql}
             assert talk.ask("GET", f"/v1/events?user={quote(sql)}")["events"] == []
-    said = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("forwhy"))
+    said = "\n".join(record.getMessage() for record in logged.records if record.name.startswith("forwhy"))
     assert "is not listed" in said  # the blank one
     assert not [one for one in said if not one.isprintable() and one != "\n"]
 
@@ -283,13 +293,12 @@ def test_hostile_rows(hostile_run: Path, tmp_path: Path, caplog: pytest.LogCaptu
 def test_no_secret_is_told(
     server: Any,  # noqa: ANN401 - a PostgreSQL server
     plain_run: Path,
-    caplog: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
     request: pytest.FixtureRequest,
 ) -> None:
     from postgres import new_url
 
     with (
-        caplog.at_level(logging.DEBUG),
         Database(new_url("postgresql", request)) as database,
         TestClient(
             create_app([plain_run], database, loopback=False), raise_server_exceptions=False
@@ -303,7 +312,7 @@ def test_no_secret_is_told(
         texts += [client.get("/v1/status", headers=bearer(made + "x")).text, client.get("/v1/nothing").text]
         with database.reading() as connection:
             stored = str(connection.exec_driver_sql("SELECT * FROM keys").all())
-    for text in [*texts, caplog.text]:
+    for text in [*texts, logged.text]:
         assert "s3cr3t" not in text
         assert made not in text
         assert keys.hashed(made) not in text
