@@ -1,26 +1,31 @@
 """Kill -9 of a process that writes events, at random moments: what it had acknowledged is there, once.
 
     python -m benchmarks.serve_durability --kills 50
-    python -m benchmarks.serve_durability --kills 20 --database postgresql
+    python -m benchmarks.serve_durability --kills 20 --database postgresql [--run runs/mine]
 
 A child writes batches of events and prints each batch's number when `add_events` has returned; after the kill the
 database is opened again, and the next child first repeats the last batches (a client that got no answer does so). On
 PostgreSQL the benchmark starts a server of its own and kills it too, all its processes at once. Prints JSON:
 acknowledged events that are lost, keys that are there twice, batches written in part, and the most seconds until all
-events could be read again. Ends with 1 where any is wrong.
+events could be read again. Ends with 1 where any is wrong. With `--run` the batches go by HTTP to `forwhy serve` over
+that run, which is killed; the seconds of its start, run loaded, are told too.
 """
 
 import argparse
+import http.client
 import json
 import random
 import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.serving import Server
 
 from forwhy.serve.database import Database
 
@@ -50,11 +55,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--run", type=Path, help="write by HTTP to a server over this run, and kill that")
     given = parser.parse_args()
     with started(given.database) as (url, server):
-        found = killed(url, server, given.kills, random.Random(given.seed))
+        found = killed(url, server, given.kills, random.Random(given.seed), given.run)
     print(json.dumps({"database": given.database, "kills": given.kills, **found}))
-    sys.exit(bool(found["lost"] or found["twice"] or found["torn"] or found["slowest opening"] > 10))
+    sys.exit(
+        bool(
+            found["lost"]
+            or found["twice"]
+            or found["torn"]
+            or found["slowest opening"] > 10
+            or found["slowest start"] > 10
+        )
+    )
 
 
 @contextmanager
@@ -74,12 +88,16 @@ def started(kind: str) -> Iterator[tuple[str, object]]:
         server.close()
 
 
-def killed(url: str, server: object, kills: int, chance: random.Random) -> dict[str, float]:
+def killed(url: str, server: object, kills: int, chance: random.Random, run: Path | None) -> dict[str, float]:
     """Kill and open again so many times; what was acknowledged is counted after each."""
     opened(url)
-    acknowledged, openings, lost, torn = 0, [], 0, 0
+    acknowledged, openings, starts, lost, torn = 0, [], [0.0], 0, 0
     for _ in range(kills):
-        acknowledged = written(url, server, acknowledged, chance)
+        if run:
+            acknowledged, seconds = posted(run, url, server, acknowledged, chance)
+            starts.append(seconds)
+        else:
+            acknowledged = written(url, server, acknowledged, chance)
         since = time.monotonic()
         if server:
             server.start()  # type: ignore[attr-defined]
@@ -94,6 +112,7 @@ def killed(url: str, server: object, kills: int, chance: random.Random) -> dict[
         "twice": len(keys) - len(there),
         "torn": torn,
         "slowest opening": round(max(openings), 3),
+        "slowest start": round(max(starts), 3),
     }
 
 
@@ -111,6 +130,32 @@ def written(url: str, server: object, start: int, chance: random.Random) -> int:
             kill()
         lines = child.stdout.read().splitlines(keepends=True)
     return max([start, *(int(line) + 1 for line in lines if line.endswith(b"\n"))])
+
+
+def posted(run: Path, url: str, server: object, start: int, chance: random.Random) -> tuple[int, float]:
+    """As `written`, by HTTP; and seconds until the service listened with its run loaded."""
+    service = Server(run, url)
+    victims = [service.process.kill, *([server.kill] if server else [])]  # type: ignore[attr-defined]
+    chance.shuffle(victims)
+    end = threading.Timer(chance.uniform(0, 0.4), lambda: [kill() for kill in victims])
+    client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    number = first = max(0, start - AGAIN)
+    try:
+        while True:
+            body = json.dumps({"events": batch(number)})
+            client.request("POST", "/v1/events", body, {"content-type": "application/json"})
+            answer = client.getresponse()
+            answer.read()
+            if answer.status != 201:  # the database went first
+                break
+            number += 1
+            if number == first + 1:
+                end.start()
+    except (OSError, http.client.HTTPException):
+        pass
+    end.join()
+    service.process.wait()
+    return max(start, number), service.starting
 
 
 def opened(url: str) -> list[str]:

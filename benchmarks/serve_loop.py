@@ -148,7 +148,7 @@ def closed(folder: Path, seed: int, rounds: int) -> dict[str, Any]:
     run(load_recipe(folder / "town.toml"), folder / "town", dataset=data)
     shutil.copytree(folder / "town", folder / "before")
     town, begun = Town.of(data, seed), time.monotonic()
-    server = Server(folder / "town", folder, also=[folder / "before"])
+    server = Server(folder / "town", f"sqlite:///{folder}/serve.db", also=[folder / "before"])
     try:
         ask = Asks(server.port)
         shares = [hit / shown for shown, hit in (lived(ask, town, LOOKED, takes=True) for _ in range(rounds))]

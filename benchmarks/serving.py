@@ -53,7 +53,7 @@ class Server:
     def __init__(
         self,
         run: Path,
-        folder: Path,
+        url: str,
         profile: str | None = None,
         patient: bool = False,
         also: Sequence[Path] = (),
@@ -62,7 +62,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         arguments = ["serve", "run", run.resolve(), *also, "--port", self.port, "--per-minute", 10**7]
-        arguments += ["--database", f"sqlite:///{folder / 'serve.db'}"]
+        arguments += ["--database", url]
         how = ["-c", PROFILED, profile] if profile else ["-c", PATIENT] if patient else ["-m", "forwhy"]
         begun = time.monotonic()
         self.process = subprocess.Popen([sys.executable, *map(str, [*how, *arguments])])
@@ -71,7 +71,6 @@ class Server:
                 raise RuntimeError("the server does not start")
             time.sleep(0.05)
         self.starting = time.monotonic() - begun
-        self.settle()
 
     def _answers(self) -> bool:
         with socket.socket() as tried:
@@ -145,7 +144,8 @@ class Client:
 def serving(run: Path, profile: str | None = None, patient: bool = False) -> Iterator[Server]:
     """A server over a run and a new database."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(run, Path(folder), profile, patient)
+        server = Server(run, f"sqlite:///{folder}/serve.db", profile, patient)
+        server.settle()
         try:
             yield server
         finally:
