@@ -92,6 +92,7 @@ def pages(read: Callable[[str], dict[str, Any]], rows: str) -> list[Any]:
         found += page[rows]
         if page["next"] is None:
             return found
+        assert cursor != f"&cursor={page['next']}", "it does not go on"
         cursor = f"&cursor={page['next']}"
 
 
