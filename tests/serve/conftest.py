@@ -46,7 +46,17 @@ def database(url: str) -> Iterator[Database]:
 def town_run(tiny_recipe: Path) -> Path:
     """A finished run of because over the little town; its model writes word by word. Tests do not change it."""
     folder = tiny_recipe.parent / "runs" / "town"
-    run(load_recipe(tiny_recipe, ["system=because", "explainer.grounding=off"]), folder)
+    run(
+        load_recipe(
+            tiny_recipe,
+            [
+                "system=because",
+                "explainer.grounding=off",
+                *(f"explainer.generation.max_{it}=24" for it in ("new_tokens", "words")),
+            ],
+        ),
+        folder,
+    )
     return folder
 
 

@@ -30,7 +30,9 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.response_headers_conformance,
 ]
-EXAMPLES = 15
+ALONE = ("history", "about", "run", "item_text", "only")
+"""What a user and an item are not asked with, or is seldom known: without them more questions have an answer."""
+EXAMPLES = 20
 """Of each operation, of each kind."""
 
 
@@ -83,6 +85,8 @@ def test_nothing_breaks_it(app: Any, mode: GenerationMode) -> None:  # noqa: ANN
                 case.path_parameters = dict.fromkeys(case.path_parameters, path)
             if who is not None and isinstance(case.body, dict):
                 case.body |= {name: who for name in ("user", "item") if name in case.body}
+            if who is not None and isinstance(case.body, dict) and "user" in case.body:
+                case.body = {name: it for name, it in case.body.items() if name not in ALONE}
             answer = case.call()
             answered.add(answer.status_code)
             case.validate_response(answer, checks=CHECKS)
