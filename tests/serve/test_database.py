@@ -167,8 +167,10 @@ def test_answers_words_jobs_audit(database: Database) -> None:
     assert {it: row["gloss"] for it, row in database.renamed("r").items()} == {"<u.1>": "bitter"}
     assert database.renamed("s") == {}
     database.add_job("j", {"recipe": "x"})
-    database.add_job("k", {})
+    with pytest.raises(Conflict, match="being trained"):
+        database.add_job("k", {})
     database.update_job("j", "done", {"better": True})
+    database.add_job("k", {})
     assert [row["id"] for row in database.jobs()] == ["k", "j"]
     job = database.job("j")
     assert job

@@ -23,6 +23,8 @@ from forwhy.serve.records import MOST, Page, Records, Row, moment, now
 
 KINDS = ("clicked", "helpful", "wrong", "not_me")
 """What feedback can say."""
+OPEN = ("waiting", "running")
+"""States of a job that has not ended."""
 AT_ONCE = 500
 """Keys looked up in one statement."""
 
@@ -287,8 +289,16 @@ class Database(Records):
     # --- jobs, audit, keys
 
     def add_job(self, id: str, asked: Row) -> None:
-        """Keep a job that waits."""
-        self._add(t.jobs, id=id, asked=asked, state="waiting", detail={}, changed=now())
+        """Keep a job that waits.
+
+        Raises:
+            Conflict: Another one waits or runs.
+        """
+        row = {"id": id, "asked": asked, "state": "waiting", "detail": {}, "at": now(), "changed": now()}
+        with self.writing("forwhy serve: jobs") as connection:
+            if connection.execute(sa.select(t.jobs.c.id).where(t.jobs.c.state.in_(OPEN))).first():
+                raise Conflict("a run is being trained; GET /v1/jobs tells when it is done")
+            connection.execute(sa.insert(t.jobs), row)
 
     def update_job(self, id: str, state: str, detail: Row) -> None:
         """Say where a job stands."""

@@ -42,6 +42,7 @@ ADMIN = ("/v1/jobs", "/v1/experiments", "/v1/audit", "/v1/keys")
 """Where writing is for admins."""
 READING = ("/v1/recommend", "/v1/explain", "/v1/what-if", "/v1/words/light", "/v1/chat/completions")
 """Questions, which are posted and yet only read."""
+_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
 _KEY_SECONDS = 5.0
 
 
@@ -129,7 +130,8 @@ class Guard:
             await _answer(refused, sending)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.metrics.requests.labels(method, route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - begun)
 
     def _check(self, scope: Scope) -> None:

@@ -21,12 +21,11 @@ import polars as pl
 from forwhy.data.dataset import make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder
-from forwhy.serve.database import Conflict, Database
+from forwhy.serve.database import OPEN, Database
 from forwhy.serve.runs import ServedRun, identity
 from forwhy.serve.service import Service
 
 log = logging.getLogger(__name__)
-_OPEN = ("waiting", "running")
 _WORSE = 0.02
 """Validation may be lower by so much, by chance, relative to the old one."""
 
@@ -35,10 +34,8 @@ def retrain(service: Service, run: ServedRun) -> str:
     """Begins to train a run again; its number.
 
     Raises:
-        UserError: One is being trained already.
+        Conflict: One is being trained already.
     """
-    if any(job["state"] in _OPEN for job in service.database.jobs()):
-        raise Conflict("a run is being trained; GET /v1/jobs tells when it is done")
     job = uuid.uuid4().hex
     service.database.add_job(job, {"run": run.name})
     service.training = threading.Thread(target=_work, args=(service, run, job), daemon=True)
@@ -49,7 +46,7 @@ def retrain(service: Service, run: ServedRun) -> str:
 def recover(folder: Path, database: Database) -> None:
     """Ends what a service that was killed left open: jobs, and a run that was taken out and not replaced."""
     for job in database.jobs():
-        if job["state"] in _OPEN:
+        if job["state"] in OPEN:
             database.update_job(job["id"], "failed", {"error": "the service ended meanwhile; ask again"})
     if not folder.exists() and (kept := _kept(folder)):
         kept[-1].rename(folder)

@@ -20,6 +20,7 @@ from forwhy.errors import Unknown
 from forwhy.recommend.rules import Rules
 from forwhy.serve import words as book
 from forwhy.serve.asking import UNBUFFERED, RunName, Shared
+from forwhy.serve.database import DatabaseDown
 from forwhy.serve.jobs import retrain
 from forwhy.serve.outcomes import compared
 from forwhy.serve.reasons import event as sent
@@ -186,16 +187,19 @@ def live(
     """Events as they come, as server-sent events; `Last-Event-ID` goes on where a connection was cut."""
     last = request.headers.get("last-event-id", "")
     begin = int(last) if last.isdecimal() and len(last) < 19 else after
+    if begin is None:
+        begin = service.database.last_event()
     return StreamingResponse(_live(service, begin), media_type="text/event-stream", headers=UNBUFFERED)
 
 
-async def _live(service: Service, seen: int | None) -> AsyncIterator[str]:
-    if seen is None:
-        seen = await run_in_threadpool(service.database.last_event)
+async def _live(service: Service, seen: int) -> AsyncIterator[str]:
     heard = time.monotonic()
     yield f"id: {seen}\n\n"  # whoever is cut off before the first event goes on from here
     while not service.stopping.is_set():
-        rows = await run_in_threadpool(service.database.events_after, seen, 100)
+        try:
+            rows = await run_in_threadpool(service.database.events_after, seen, 100)
+        except DatabaseDown:
+            return  # who listens comes back, and goes on from the last number
         for row in rows:
             seen = row["seq"]
             yield sent("event", row, seen)
