@@ -93,9 +93,13 @@ class Reasons:
 
     async def ended(self, why: Why, waiting: Waiting) -> dict[str, Any]:
         """The answer; a plain one where it is late (it is written to its end and kept) or the model failed."""
+        answer = asyncio.wrap_future(waiting.told)
+        answer.add_done_callback(
+            lambda it: it.cancelled() or it.exception()
+        )  # also where nobody waits for it any more
         try:
             async with asyncio.timeout(max(0.1, waiting.until - time.monotonic())):
-                told = await asyncio.shield(asyncio.wrap_future(waiting.told))
+                told = await asyncio.shield(answer)
         except TimeoutError:
             waiting.late = True
             return await self._instead(why, "is late")
