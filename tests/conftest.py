@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import tiny_models
 from forwhy.data.dataset import Dataset
 from forwhy.data.sample import little_town
 from forwhy.recipe import load_recipe, run
+
+settings.register_profile("busy", deadline=None)  # machines are shared: a slow example is no wrong one
+settings.load_profile("busy")
 
 TINY_RECIPE = """
 name = "tiny"

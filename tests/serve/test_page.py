@@ -14,6 +14,8 @@ from playwright.sync_api import expect  # noqa: E402
 
 from served import WIDTHS, Opener, Served, fits, reason_ended, someone  # noqa: E402
 
+expect.set_options(timeout=30_000)  # of a busy machine
+
 pytestmark = pytest.mark.slow
 
 

@@ -17,6 +17,8 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from forwhy.data.dataset import Dataset  # noqa: E402
 from served import EVIL, Opener, Served, fits, reason_ended, someone  # noqa: E402
 
+expect.set_options(timeout=30_000)  # of a busy machine
+
 pytestmark = pytest.mark.slow
 
 ASSETS = Path(__file__).parents[2] / "docs" / "assets"

@@ -18,6 +18,7 @@ from forwhy.serve.app import create_app
 from forwhy.serve.database import Database
 from forwhy.serve.guard import is_loopback
 from forwhy.serve.jobs import recover
+from forwhy.text.encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
 _ASKED = "FORWHY_SERVE"
@@ -34,6 +35,7 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
             than this machine could ask.
     """
     loopback = is_loopback(host)
+    SentenceEncoder.keeps = False
     database = Database(url)
     database.upgrade()
     for folder in folders:
@@ -59,6 +61,7 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
 
 def application() -> FastAPI:
     """The service as a worker process makes it."""
+    SentenceEncoder.keeps = False
     asked = json.loads(os.environ[_ASKED])
     folders, database = map(Path, asked["folders"]), Database(asked["url"])
     return create_app(list(folders), database, loopback=asked["loopback"], per_minute=asked["per_minute"])

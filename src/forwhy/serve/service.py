@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import logging
 import queue
@@ -21,7 +23,6 @@ from forwhy.serve.reasons import Reasons, Why, plainly
 from forwhy.serve.runs import Asking, Loaded, ServedRun, answer_key
 from forwhy.serve.schemas import Explain, Person, Recommend, WhatIf
 from forwhy.serve.writing import Writer
-from forwhy.text.encoder import SentenceEncoder
 
 log = logging.getLogger(__name__)
 KeptT = TypeVar("KeptT")
@@ -30,6 +31,8 @@ _FRESH = 1.0
 """Seconds for which what the database says of items and experiments is taken as it was; our own writes end them."""
 _LOOK = 1.0
 """Seconds between two looks at the runs' folders."""
+_TIDIED = 60
+"""Looks between two times that memory is given back."""
 _QUEUED = 10_000
 """Lists whose record waits to be written, at most."""
 
@@ -44,6 +47,19 @@ class Limits:
     """Requests in line for a model, of each run."""
     together: int = 16
     """Texts that are written at once."""
+
+
+def _tidy() -> None:
+    """Gives back what requests have left, in an instant: what stays is not walked by the garbage collector again.
+
+    Arrays of a request often hang in cycles, which the collector would leave for hours among a model's many objects;
+    and the C library keeps what was freed for itself.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # another C library than Linux's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Kept(Generic[KeptT]):
@@ -82,7 +98,6 @@ class Service:
     def __init__(self, folders: Sequence[Path], database: Database, limits: Limits | None = None) -> None:
         """Loads all runs; names are those of their folders, numbered where two are alike."""
         self.database, self.limits = database, limits or Limits()
-        SentenceEncoder.keeps = False
         self.runs: dict[str, ServedRun] = {}
         for folder in folders:
             name = folder.resolve().name
@@ -119,9 +134,14 @@ class Service:
                 run.current.warm()
             except UserError as error:
                 log.warning("run %s: %s", run.name, error)
+        served: list[Loaded] = []
+        looks = 0
         while not self.stopping.wait(_LOOK):
             with suppress(UserError):  # the database is down; requests say so
                 self.look()
+            looks += 1
+            if looks % _TIDIED == 0 or served != (served := [run.current for run in self.runs.values()]):
+                _tidy()
 
     def check_new(self, item: str) -> None:
         """Refuses an id that no run could list.

@@ -103,9 +103,10 @@ class Writer:
         return self._line.qsize()
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Ends after the texts that are being written; what still waits is refused."""
+        """Ends at the next token; what waits or is being written is left."""
         self._stopped = True
-        for question in iter(self._now, None):
+        for question in [*iter(self._now, None), *list(self._open)]:
+            question.late = False
             question.leave()
         self._line.put(None)
         self._thread.join(seconds)
