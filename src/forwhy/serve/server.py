@@ -23,6 +23,8 @@ from forwhy.text.encoder import SentenceEncoder
 log = logging.getLogger(__name__)
 _ASKED = "FORWHY_SERVE"
 """How a worker process is told what to serve."""
+_PREPARED = "32"
+"""Products of matrices that oneDNN keeps prepared, by their shapes: by default 1,024, one for each length of prompt."""
 _LEAVE = 15
 """Seconds that open requests are given when the service is stopped."""
 
@@ -36,6 +38,7 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     """
     loopback = is_loopback(host)
     SentenceEncoder.keeps = False
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PREPARED)
     database = Database(url)
     database.upgrade()
     for folder in folders:
