@@ -184,6 +184,21 @@ def test_a_service_that_was_killed_while_training(copied_run: Path, tmp_path: Pa
             assert Talk(client).listed(user=USER)
 
 
+def test_nothing_is_removed_that_no_job_made(copied_run: Path, tmp_path: Path) -> None:
+    """Folders of a user's own with such names, and data that a recipe names by another path, stay."""
+    with Database(f"sqlite:///{tmp_path}/serve.db") as database:
+        database.upgrade()
+        database.add_job("aaaaaaaabbbb", {"run": "town"})
+        ours, unread = (copied_run.with_name(f"town.{it}-aaaaaaaa") for it in ("data", "new"))
+        own = [copied_run.with_name(it) for it in ("town.data-old", "town.new-year", "town.before-christmas")]
+        for folder in (ours, unread, *own, copied_run.with_name("town.before-20260101-000000-000000")):
+            folder.mkdir()
+        with (copied_run / "recipe.toml").open("a") as recipe:
+            recipe.write('# path = "runs/town.data-aaaaaaaa"\n')
+        jobs.recover(copied_run, database)
+        assert [it.exists() for it in (ours, unread, *own)] == [True, False, True, True, True]
+
+
 def test_events_go_back_into_a_data_set(url: str, town_run: Path, tmp_path: Path) -> None:
     """The command of docs/serving.md, on both databases."""
     with (

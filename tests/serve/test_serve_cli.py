@@ -134,7 +134,11 @@ def test_what_is_refused(call: Call, plain_run: Path, tmp_path: Path, listened: 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        said = refused(call, plain_run, "--port", taken.getsockname()[1])
+        with Database(f"sqlite:///{tmp_path}/busy.db") as busy:
+            busy.upgrade()
+            busy.add_job("j", {"run": "town"})
+            said = refused(call, plain_run, "--port", taken.getsockname()[1], "--database", str(busy.url))
+            assert busy.jobs()[0]["state"] == "waiting"  # who listens there may be at it
     assert "ddress already in use; choose another" in said
     for option, value in (
         ("--port", 70_000),

@@ -50,11 +50,11 @@ def recover(folder: Path, database: Database) -> None:
             database.update_job(job["id"], "failed", {"error": "the service ended meanwhile; ask again"})
     if not folder.exists() and (kept := _kept(folder)):
         kept[-1].rename(folder)
-    _clear(folder)
+    _clear(folder, database)
 
 
 def _work(service: Service, run: ServedRun, job: str) -> None:
-    new, data = (run.folder.with_name(f"{run.folder.name}.{it}-{job[:8]}") for it in ("new", "data"))
+    new, data = (_made(run.folder, kind, job) for kind in ("new", "data"))
     try:
         service.database.update_job(job, "running", {})
         _train(service, run.folder / "recipe.toml", gathered(service, run, data), new)
@@ -67,7 +67,7 @@ def _work(service: Service, run: ServedRun, job: str) -> None:
         log.warning("retraining %s: %s", run.name, error)
         service.database.update_job(job, "failed", {"error": str(error)[:2_000]})
     finally:
-        _clear(run.folder)
+        _clear(run.folder, service.database)
 
 
 def gathered(service: Service, run: ServedRun, folder: Path) -> Path:
@@ -152,18 +152,24 @@ def swap(old: Path, new: Path) -> None:
     new.rename(old)
 
 
+def _made(folder: Path, kind: str, job: str) -> Path:
+    """Where a job puts its run or its data."""
+    return folder.with_name(f"{folder.name}.{kind}-{job[:8]}")
+
+
 def _kept(folder: Path) -> list[Path]:
     """Runs that were replaced, the oldest first."""
-    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.before-*"))
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.before-[0-9]*-[0-9]*-[0-9]*"))
 
 
-def _clear(folder: Path) -> None:
-    """Removes what neither the run nor the one before it needs: older runs, refused ones, their data."""
+def _clear(folder: Path, database: Database) -> None:
+    """Removes what jobs made and neither the run nor the one before it needs: older runs, refused ones, their data."""
     for old in _kept(folder)[:-1]:
         shutil.rmtree(old, ignore_errors=True)
     recipes = [it / "recipe.toml" for it in (folder, *_kept(folder))]
     read = "".join(it.read_text() for it in recipes if it.is_file())
-    for kind in ("new", "data"):
-        for other in folder.parent.glob(f"{glob.escape(folder.name)}.{kind}-*"):
-            if str(other) not in read:
-                shutil.rmtree(other, ignore_errors=True)
+    for job in database.jobs():
+        for kind in ("new", "data"):
+            made = _made(folder, kind, job["id"])
+            if made.name not in read:
+                shutil.rmtree(made, ignore_errors=True)

@@ -41,14 +41,14 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PREPARED)
     database = Database(url)
     database.upgrade()
-    for folder in folders:
-        recover(folder, database)
     if not loopback and not database.keys():
         raise UserError(
             f"--host {host}: others could ask, and there are no keys; make one first: "
             "forwhy serve keys add NAME --role read"
         )
     _check_port(host, port)
+    for folder in folders:  # only now: what listens there already may be training
+        recover(folder, database)
     settings: Any = {"host": host, "port": port, "timeout_graceful_shutdown": _LEAVE, "log_level": "warning"}
     asked = {"folders": list(map(str, folders)), "url": url, "loopback": loopback, "per_minute": per_minute}
     os.environ[_ASKED] = json.dumps(asked)
