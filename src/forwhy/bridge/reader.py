@@ -74,9 +74,18 @@ class Draft:
     over: bool = False
     """Set when all of it is written."""
 
+    @property
+    def together(self) -> int:
+        """Rows that are written for one of its texts."""
+        return 2 if self.others else 1
+
     def asked(self) -> list[Row]:
         """The rows, each with the one that it is led away from."""
-        return [it for number, row in enumerate(self.rows) for it in (row, *self.others[number : number + 1])]
+        return (
+            list(chain.from_iterable(zip(self.rows, self.others, strict=True)))
+            if self.others
+            else [*self.rows]
+        )
 
 
 class Reader(Generic[BridgeT]):
@@ -219,8 +228,10 @@ class Reader(Generic[BridgeT]):
         """
         texts, order = [""] * len(rows), longest_first(rows)
         decoding = self._decoding(config, [guidance[number] for number in order if guidance])
-        asked = [row for number in order for row in (rows[number], *others[number : number + 1])]
-        written = self.greedy(asked, decoding, config.batch_size)[:: 2 if decoding.guidance else 1]
+        draft = Draft(
+            self, [rows[number] for number in order], [others[number] for number in order if others]
+        )
+        written = self.greedy(draft.asked(), decoding, config.batch_size)[:: draft.together]
         for number, row in zip(order, written, strict=True):
             texts[number] = self._finished(row, config)
         return texts
@@ -260,13 +271,13 @@ class Reader(Generic[BridgeT]):
                 begun[draft] = slice(len(owners), len(owners) + len(asked))
                 owners.extend([draft] * len(asked))
                 guidance.extend(draft.guidance)
-                yield from draft.reader.prompts(asked, slots, len(asked) // len(draft.rows))
+                yield from draft.reader.prompts(asked, slots, draft.together)
 
         decoding = self._decoding(config, guidance, lambda number: not owners[number].wanted())
         with self.backbone.packed.used(slots):
             for written in steps(self.backbone, self.prefix(), prompts(), decoding, slots):
                 for draft, rows in list(begun.items()):
-                    mine = written[rows][:: len(draft.asked()) // len(draft.rows)]
+                    mine = written[rows][:: draft.together]
                     if len(written) >= rows.stop and all(row.over for row in mine):
                         del begun[draft]
                         draft.over = True

@@ -23,12 +23,8 @@ DEFAULT = "sqlite:///serve.db"
 class _Serve(Group):
     """Words that are no command are run folders."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's own types are private to typer
-        """`forwhy serve runs/a` is `forwhy serve run runs/a`."""
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
-
     def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
-        """Options before any folder are those of `run`, too."""
+        """`forwhy serve runs/a` is `forwhy serve run runs/a`; options before any folder are those of `run`, too."""
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
             args = ["run", *args]
         return super().parse_args(ctx, args)

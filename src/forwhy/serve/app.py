@@ -22,16 +22,22 @@ from forwhy import __version__
 from forwhy.errors import Unknown, UserError, need
 from forwhy.serve import asking, keeping
 from forwhy.serve.database import Conflict, Database, DatabaseDown
-from forwhy.serve.guard import Guard, Metrics, Refused, problem
+from forwhy.serve.guard import PROBLEM, Guard, Metrics, Refused, said
 from forwhy.serve.service import Limits, Service
 from forwhy.serve.writing import Full
 
 PAGE = Path(__file__).parent / "page"
-PROBLEM = "application/problem+json"
 _PROBLEMS: dict[str, Any] = {
     "description": "A problem (RFC 9457), with the remedy in `detail`.",
     "content": {PROBLEM: {"schema": {"type": "object", "required": ["type", "title", "status", "detail"]}}},
 }
+_MISTAKES: tuple[tuple[type[UserError], int, str, dict[str, str]], ...] = (
+    (DatabaseDown, 503, "Database down", {"retry-after": "5"}),
+    (Conflict, 409, "Conflict", {}),
+    (Unknown, 404, "Unknown", {}),
+    (UserError, 422, "Not possible", {}),
+)
+"""Kind of mistake -> status, title and headers; the first that fits."""
 VIEWS = ("people", "words", "test", "items", "runs", "experiments", "events", "docs")
 """First parts of the page's own paths."""
 
@@ -132,7 +138,7 @@ def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
         try:
             service.database.ping()
         except UserError as error:
-            return _said(503, "Not ready", str(error))
+            return said(503, "Not ready", str(error))
         return {"status": "ready", "runs": list(service.runs), **({"stale": failed} if failed else {})}
 
     @app.get("/metrics", response_class=Response)
@@ -144,45 +150,34 @@ def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _said(status: int, title: str, detail: str, **headers: str) -> JSONResponse:
-    return JSONResponse(problem(status, title, detail), status, headers=headers, media_type=PROBLEM)
-
-
 def _problems(app: FastAPI) -> None:
     """Every mistake as a problem with a remedy."""
 
     @app.exception_handler(UserError)
     def mistaken(_: Request, error: UserError) -> JSONResponse:
-        if isinstance(error, DatabaseDown):
-            return _said(503, "Database down", str(error), **{"retry-after": "5"})
-        if isinstance(error, Conflict):
-            return _said(409, "Conflict", str(error))
-        return (
-            _said(404, "Unknown", str(error))
-            if isinstance(error, Unknown)
-            else _said(422, "Not possible", str(error))
-        )
+        status, title, headers = next(it[1:] for it in _MISTAKES if isinstance(error, it[0]))
+        return said(status, title, str(error), **headers)
 
     @app.exception_handler(Full)
     def busy(_: Request, error: Full) -> JSONResponse:
         detail = f"so many wait for a reason that yours would be late; ask again in {error.seconds} s"
-        return _said(429, "Busy", detail, **{"retry-after": str(error.seconds)})
+        return said(429, "Busy", detail, **{"retry-after": str(error.seconds)})
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
-        return _said(error.status, error.title, error.detail, **(error.headers or {}))
+        return said(error.status, error.title, error.detail, **(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()
         broken = any(one["type"] == "json_invalid" for one in found)
         parts = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in found[:5]]
-        return _said(400 if broken else 422, "Malformed JSON" if broken else "Invalid", "; ".join(parts))
+        return said(400 if broken else 422, "Malformed JSON" if broken else "Invalid", "; ".join(parts))
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:
         detail = f"{request.url.path[:200]}: {error.detail}; /docs lists what there is"
-        return _said(error.status_code, str(error.detail), detail, **(error.headers or {}))
+        return said(error.status_code, str(error.detail), detail, **(error.headers or {}))
 
 
 def _page(app: FastAPI) -> None:

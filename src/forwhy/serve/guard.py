@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -12,14 +11,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forwhy.errors import UserError
 from forwhy.serve.database import Database
 from forwhy.serve.keys import ROLES, RateLimit
 
+PROBLEM = "application/problem+json"
 CSP = (
     "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'none'; object-src 'none'; frame-ancestors 'self'"
@@ -49,6 +51,11 @@ _KEY_SECONDS = 5.0
 def problem(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """A problem as RFC 9457 wants it."""
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+
+
+def said(status: int, title: str, detail: str, **headers: str) -> JSONResponse:
+    """An answer that is a problem."""
+    return JSONResponse(problem(status, title, detail), status, headers=headers, media_type=PROBLEM)
 
 
 def is_loopback(host: str) -> bool:
@@ -122,12 +129,11 @@ class Guard:
             await send(message)
 
         try:
-            from starlette.concurrency import run_in_threadpool
-
             await run_in_threadpool(self._check, scope)
             await self.app(scope, _Bounded(receive, Headers(scope=scope)), sending)
         except Refused as refused:
-            await _answer(refused, sending)
+            answer = said(refused.status, refused.title, refused.detail, **(refused.headers or {}))
+            await answer(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -241,11 +247,3 @@ class _Bounded:
 
 def _too_large() -> Refused:
     return Refused(413, "Too large", f"a body may have {MOST >> 20} MiB; send events in several calls")
-
-
-async def _answer(refused: Refused, send: Send) -> None:
-    body = json.dumps(problem(refused.status, refused.title, refused.detail)).encode()
-    headers = {**(refused.headers or {}), "content-type": "application/problem+json"}
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

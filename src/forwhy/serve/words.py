@@ -15,7 +15,7 @@ from forwhy.columns import Side
 from forwhy.errors import UserError
 from forwhy.serve.runs import Loaded
 from forwhy.serve.service import Service
-from forwhy.vocabulary.vocabulary import Vocabulary
+from forwhy.vocabulary.vocabulary import Vocabulary, token_name
 
 _OWNERS = 8
 """Owners of a word that are shown: the most typical, and those at its border."""
@@ -64,13 +64,12 @@ def things(service: Service, run: str | None, q: str, limit: int, cursor: str | 
     """Items with a part of a title or an id: what came later first."""
     loaded, wanted = service.loaded(run), q.casefold()
     catalogue, unavailable = loaded.catalogue, service.unavailable
-    offered = list(loaded.offered)
     rows = [
         (str(one), title)
         for one, title in zip(catalogue.items.values, catalogue.titles, strict=True)
         if wanted in title.casefold() or wanted in str(one).casefold()
     ]
-    rows = [row for row in rows if row[0] in offered] + [row for row in rows if row[0] not in offered]
+    rows.sort(key=lambda row: row[0] not in loaded.offered)
     page, after = _page(rows, limit, cursor)
     found = [{"id": name, "title": title, "available": name not in unavailable} for name, title in page]
     return {"items": found, "next": after}
@@ -84,7 +83,7 @@ def listed(
 ) -> dict[str, Any]:
     """Words by a part of their name or meaning, the most used first, with the names that people gave them."""
     loaded = service.loaded(run)
-    table, renamed = loaded.words.words, service.database.renamed(loaded.name)
+    table, renamed = loaded.words.words, service.renamed[loaded.name].get()
     if book is not None:
         table = table.filter(pl.col("book") == book)
     stocked = in_stock(loaded, service.unavailable)
@@ -102,8 +101,9 @@ def in_stock(loaded: Loaded, unavailable: Iterable[str]) -> set[str]:
     """The words that some available item has."""
     words, items = loaded.words, loaded.catalogue.items
     gone = items.numbers(list(unavailable))
-    there = np.setdiff1d(np.arange(len(words.codes["item"])), gone)
-    return {name for number in there.tolist() for name in words.token_names("item", number)}
+    there_nS = np.delete(words.codes["item"], gone[gone >= 0], axis=0)
+    slots = zip(words.slots("item"), there_nS.T, strict=True)
+    return {token_name(book, code) for book, codes_n in slots for code in np.unique(codes_n).tolist()}
 
 
 def _row(row: Mapping[str, Any], renamed: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +120,12 @@ def _said(row: Mapping[str, Any]) -> str:
 def one(service: Service, run: str | None, token: str) -> dict[str, Any]:
     """A word: what it stands for, who has it, what lies near it, and whether an available item has it."""
     loaded = service.loaded(run)
-    words, renamed = loaded.words, service.database.renamed(loaded.name)
+    words, renamed = loaded.words, service.renamed[loaded.name].get()
     row = words.word(token)
     have = owners(loaded, token)
     side: Side = "user" if row["book"].startswith("user") else "item"
-    stocked = side == "user" or any(str(it["id"]) not in service.unavailable for it in have)
+    unavailable = service.unavailable
+    stocked = side == "user" or any(str(it["id"]) not in unavailable for it in have)
     glosses = loaded.glosses
     return {
         **_row(row, renamed),

@@ -6,8 +6,9 @@ T text coordinates per slot, D = G + T, V encoder width, K codes, M codeword wid
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -192,7 +193,8 @@ def describe_words(
         np.fill_diagonal(cosines, -np.inf)
         near = np.argsort(-cosines, axis=1)[:, : min(_NEAREST, len(words_KM) - 1)]
         text_KV = unit(words_KM @ heads[name].T if name in heads else words_KM)
-        told = _glosses(text_KV, own_NS, book, side, rarity, fit_P)
+        glossed = partial(_glosses, text_KV, own_NS, side=side, rarity=rarity, fit_P=fit_P)
+        told = glossed(book)
         columns = {
             "token": [token_name(name, code) for code in range(len(words_KM))],
             "book": name,
@@ -200,7 +202,7 @@ def describe_words(
             "usage": np.bincount(own_NS.ravel(), minlength=len(words_KM)),
             "gloss": pl.Series([glosses for glosses, _ in told], dtype=pl.List(pl.String)),
             "keywords": pl.Series([keywords for _, keywords in told], dtype=pl.List(pl.String)),
-            "fit": pl.Series(_fits(text_KV, own_NS, book, side, rarity, fit_P), dtype=pl.Float64),
+            "fit": pl.Series(_fits(glossed, own_NS, book, side), dtype=pl.Float64),
             "nearest": [[token_name(name, code) for code in row] for row in near],
         }
         frames.append(pl.DataFrame(columns))
@@ -268,12 +270,10 @@ def _glosses(
 
 
 def _fits(
-    text_KV: Floats,
+    glossed: Callable[[PhraseBook], list[tuple[list[str], list[str]]]],
     own_NS: NDArray[np.integer],
     book: PhraseBook,
     side: Side,
-    rarity: Mapping[str, float],
-    fit_P: NDArray[np.bool_],
 ) -> list[float | None]:
     """How well each gloss fits those who did not help to make it: a gloss is made from every second entity's phrases.
 
@@ -283,7 +283,7 @@ def _fits(
     known = np.flatnonzero(book.known(side))
     asked = np.isin(np.arange(len(own_NS)), known[::2])
     half = replace(book, rows={**book.rows, side: np.where(asked[:, None], book.rows[side], -1)})
-    glosses = [gloss for gloss, _ in _glosses(text_KV, own_NS, half, side, rarity, fit_P)]
+    glosses = [gloss for gloss, _ in glossed(half)]
     number, rest = {phrase: at for at, phrase in enumerate(book.phrases)}, known[1::2][:_MEASURED]
     said_BL = book.rows[side][rest]
     row, column = np.nonzero(said_BL >= 0)
