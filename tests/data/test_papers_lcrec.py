@@ -38,6 +38,32 @@ def test_last_is_test_and_repeats_stay(tmp_path: Path) -> None:
     assert dataset.item_texts()[0] == "Toy 0. a big one two"
 
 
+def test_terms_of_every_shape_are_attributes_and_words_of_them_texts(tmp_path: Path) -> None:
+    facts = {
+        "0": {"title": "A", "attributes": [173, 1]},
+        "1": {
+            "title": "B",
+            "attributes": ["soft", "red, dark"],
+            "brand": "Nut, Inc.",
+            "categories": "Pens, Ink",
+        },
+        "2": {"title": "C", "attributes": {"color": "blue", "size": 3}},
+        "3": {"title": "D", "attributes": 7, "categories": []},
+        "4": {"title": "E", "attributes": None},
+    }
+    dataset = import_lcrec(lcrec(tmp_path, {"0": [0, 1, 2, 3, 4]}, facts))
+    assert dataset.item_attributes() == [
+        ["173", "1"], ["Nut, Inc.", "Pens", "Ink", "soft", "red dark"], ["color: blue", "size: 3"], ["7"], [],
+    ]  # fmt: skip
+    assert dataset.item_texts() == [
+        "A",
+        "B. Nut, Inc., Pens, Ink, soft, red dark",
+        "C. color: blue, size: 3",
+        "D",
+        "E",
+    ]
+
+
 @pytest.mark.parametrize(
     ("histories", "items", "message"),
     [

@@ -112,6 +112,9 @@ MARKER = "dataset.json"
 FORMAT = 1
 """Version of the layout; raised when an older library could no longer read the folder."""
 
+ATTRIBUTES = ("brand", "categories", "attributes")
+"""Columns of items that hold terms."""
+
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
 
@@ -204,9 +207,26 @@ class Dataset(Shown):
         return self.item_column("title")
 
     def item_texts(self) -> list[str]:
-        """Title, categories and description of each item in one string; ``""`` when nothing is known."""
-        columns = (self.item_column(name) for name in ("title", "categories", "description"))
+        """Title, attributes and description of each item in one string; ``""`` when nothing is known.
+
+        Of attributes those that are words: a number says nothing to a reader of texts.
+        """
+        told = [
+            ", ".join(dict.fromkeys(it for it in each if not it.isdigit())) for each in self.item_attributes()
+        ]
+        columns = (self.item_column("title"), told, self.item_column("description"))
         return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+
+    def item_attributes(self) -> list[list[str]]:
+        """What kind of thing each item is: its terms in the columns `brand`, `categories` and `attributes`.
+
+        Terms stand between commas (a brand is one), or are numbers that the data set does not explain (Beauty's).
+        """
+        columns = (map(str, self.item_column(name)) for name in ATTRIBUTES)
+        parts = (
+            ([brand], kinds.split(","), more.split(",")) for brand, kinds, more in zip(*columns, strict=True)
+        )
+        return [[term.strip() for part in each for term in part if term.strip()] for each in parts]
 
     def described(self) -> set[int]:
         """Internal numbers of items with a category or a description; a title often only names a thing."""

@@ -154,11 +154,12 @@ class Sequences:
         """Internal users with an item left out for the split, ascending."""
         return np.flatnonzero(self.targets(split) >= 0)
 
-    def validation(self, count: int, seed: int, window: int) -> tuple[Histories, Ints]:
-        """The last `window` training items and the validation item of `count` users (0: all), drawn by `seed`."""
+    def validation(self, count: int, seed: int, window: int | None = None) -> tuple[Histories, Ints]:
+        """The last `window` training items (None: all) and the validation item of `count` users (0: all), drawn."""
         users = self.evaluated("valid")
         users = np.sort(np.random.default_rng(seed).permutation(users)[: count or len(users)])
-        return self.train.take(users).last(window), self.valid[users]
+        before = self.train.take(users)
+        return before if window is None else before.last(window), self.valid[users]
 
     def skipped(self, split: Heldout) -> int:
         """How many users have no item left out: too few interactions. They still train."""

@@ -99,6 +99,8 @@ def evaluation_document(
     retrieval: Mapping[str, object] | None = None,
     explained: Mapping[str, object] | None = None,
     groups: Mapping[str, TextGroup] | None = None,
+    unseen: RankingResult | None = None,
+    repeats: RankingResult | None = None,
     variants: Mapping[str, RankingResult] | None = None,
     order: Mapping[str, RankingResult] | None = None,
     costs: Mapping[str, object] | None = None,
@@ -124,6 +126,8 @@ def evaluation_document(
         "text_retrieval": retrieval,
         "words": None if explained is None else {"explained_variance": explained},
         "groups": each(groups, _group),
+        "unseen": None if unseen is None else _ranking(unseen),
+        "repeats": None if repeats is None else _ranking(repeats),
         "variants": each(variants or {}, _ranking),
         "order": each(order, _ranking),
         "costs": costs,
@@ -224,10 +228,9 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
     )
     if index := protocol.get("index"):
         levels = ", ".join(map("{} {}".format, index["sources"], index["sizes"]))
-        yield (
-            f"Index {index['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}; the "
-            f"log-probability of an item of the history gains {protocol.get('repeat_gain', 0.0):+.1f}."
-        )
+        yield f"Index {index['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}."
+    if gain := protocol.get("repeat_gain"):
+        yield f"With repeats learned, the log-probability of an item of the history gains {gain:+.1f}."
     yield f"Training: {protocol['budget']}."
 
 

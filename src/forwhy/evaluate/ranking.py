@@ -26,6 +26,8 @@ KS = (5, 10, 20, 50)
 NEXT_ITEM_KS = (1, 5, 10, 20)
 TWINS = ("hr@", "map@")
 """With one item left out per user these equal recall@k and mrr@k."""
+UNSEEN = "unseen "
+"""Before the name of a metric: of a ranking that offers nothing of the history."""
 POPULAR = 5
 """One item in so many is popular (the top 20%, as in Abdollahpouri et al. 2019)."""
 BLOCK_SCORES = 1 << 23

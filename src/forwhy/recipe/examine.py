@@ -17,13 +17,14 @@ from forwhy.evaluate.controls import RememberingEncoder, known_table
 from forwhy.evaluate.document import Examined, Sample, evaluation_document, ranked_as
 from forwhy.evaluate.grounding import Grounder, GroundingTable, fitted, ground
 from forwhy.evaluate.judge import Judge
+from forwhy.evaluate.ranking import UNSEEN
 from forwhy.evaluate.reading import COLUMNS
 from forwhy.evaluate.registry import NEUTRAL
 from forwhy.evaluate.text import Encoder, Features, Measure
 from forwhy.progress import track
 from forwhy.recipe.evaluated import Evaluated, Request, read_all
 from forwhy.recipe.runner import RunFolder
-from forwhy.report.tables import shown_ranking
+from forwhy.report.tables import SHOWN_NEXT_ITEM, shown_ranking
 from forwhy.text.encoder import text_encoder
 
 COMPARED_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf")
@@ -87,7 +88,9 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
     lists = _lists(found, refusals)
     metrics = _metrics(request, found)
     ranking = shown_ranking([one.document for one in found], COMPARED_RANKING)
-    comparisons = _compare(found, lists, (*metrics, *ranking), request.seed, refusals)
+    new = tuple(f"{UNSEEN}{metric}" for metric in ranking if ranking == SHOWN_NEXT_ITEM)
+    compared = (*metrics, *ranking, *new)
+    comparisons = _compare(found, lists, compared, request.seed, refusals)
     settings = {
         "encoder": encoder,
         "measures": [measure.signature for measure in measures],
@@ -100,7 +103,7 @@ def examine(request: Request, judge: Judge | None = None) -> Examination:
         bold_cells(comparisons, NEUTRAL),
         metrics,
         ranking,
-        [*_notes(found, comparisons, (*metrics, *ranking)), *refusals],
+        [*_notes(found, comparisons, compared), *refusals],
         {one.name: one.run for one in found if one.run is not None},
     )
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from forwhy.columns import Graph
 from forwhy.data.because import Because, leave_one_out
 from forwhy.data.dataset import Dataset
-from forwhy.data.histories import Capabilities, Catalogue, Histories
+from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.frames import Id, Shown, Table, ids_of
+from forwhy.recommend.repeats import LEARNED_FROM, likeliest_gain, taken_again
 from forwhy.recommend.rules import Listed, Rules
 from forwhy.vocabulary.newcomers import Newcomer
 
@@ -41,6 +42,10 @@ class Recommender(Shown, ABC):
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True)
     writes_lists: ClassVar[bool] = False
     """Whether its lists are much cheaper than scores of the whole catalogue, so that lists are what is evaluated."""
+    counts: ClassVar[bool] = False
+    """Whether scores are numbers from 0 on, proportional to probabilities; else to their logarithms."""
+    repeat_gain: float = 0.0
+    """What an item of the window gains in log-probability, learned after training: see `repeats`."""
     newcomer: Newcomer | None = None
     """Who is met, see `meeting`; None: nobody."""
     rules: Rules | None = None
@@ -116,6 +121,43 @@ class Recommender(Shown, ABC):
 
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
         raise _reads_no("people: give a history of items")
+
+    # --- taking again
+
+    def probabilities(self, scores_BI: Scores) -> NDArray[np.float64]:
+        """[B, I] of scores: proportional to counts, softmax of logarithms; equal ones where nothing is known."""
+        wide_BI = scores_BI.astype(np.float64)
+        if not self.counts:
+            wide_BI = np.exp(wide_BI - wide_BI.max(1, keepdims=True))
+        sums_B1 = wide_BI.sum(1, keepdims=True)
+        return np.divide(wide_BI, sums_B1, out=np.full_like(wide_BI, 1 / wide_BI.shape[1]), where=sums_B1 > 0)
+
+    def learn_repeats(self, sequences: Sequences, seed: int = 0) -> Self:
+        """Set `repeat_gain` by validation items, `LEARNED_FROM` of them at most; 0 without any."""
+        self.repeat_gain = 0.0
+        histories, targets = sequences.validation(LEARNED_FROM, seed, self.window)
+        if len(targets):
+            self.repeat_gain = likeliest_gain(self._mass_taken(histories), taken_again(histories, targets))
+        return self
+
+    def _mass_taken(self, histories: Histories) -> NDArray[np.float64]:
+        """[B] the probability of each history's items together, before any gain."""
+        mass_B = np.zeros(len(histories))
+        for start, rows in _blocks(np.arange(len(histories)), len(self.catalogue.items)):
+            some = histories.take(rows)
+            cells = np.unique(np.stack([some.rows, some.items]), axis=1)
+            shares = self.probabilities(self.scores_after(some))[*cells]
+            mass_B[start : start + len(rows)] = np.bincount(cells[0], shares, len(rows))
+        return mass_B
+
+    def _gained(self, scores_BI: Scores, histories: Histories) -> Scores:
+        """The scores with `repeat_gain`, changed in place."""
+        if self.repeat_gain:
+            recent = histories if self.window is None else histories.last(self.window)
+            cells = recent.rows, recent.items
+            gain = np.float32(np.exp(self.repeat_gain) if self.counts else self.repeat_gain)
+            scores_BI[cells] = scores_BI[cells] * gain if self.counts else scores_BI[cells] + gain
+        return scores_BI
 
     # --- what people ask
 
@@ -336,6 +378,7 @@ class PopularityRecommender(Recommender):
     """The baseline that knows nobody: each item's score is the number of people who took it in training."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True, cold=True)
+    counts: ClassVar[bool] = True
 
     def __init__(self, catalogue: Catalogue) -> None:
         """Counts the distinct training pairs. Cost: a sort of them."""

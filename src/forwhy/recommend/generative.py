@@ -27,7 +27,7 @@ from forwhy.recommend.base import Hidden, Ints, Recommender, Scores
 from forwhy.recommend.beams import BeamDecoder, exact_scores
 from forwhy.recommend.causal import TreeReader
 from forwhy.recommend.options import GenerativeOptions
-from forwhy.recommend.repeats import likeliest_gain, with_gain
+from forwhy.recommend.repeats import mass_of_lists, with_gain
 from forwhy.recommend.rules import Listed
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.checkpoint import TrainingState
@@ -167,8 +167,7 @@ class GenerativeRecommender(Recommender, Saved):
         found = cls(Catalogue.of(dataset, sequences.train), index, network, config, **more)
         found._train(dataset, sequences, Path(folder), _identity(dataset, sequences, index, config, vectors))
         network.eval()
-        found.learn_repeats(sequences)
-        return found
+        return found.learn_repeats(sequences, config.seed)
 
     @classmethod
     @abstractmethod
@@ -213,11 +212,8 @@ class GenerativeRecommender(Recommender, Saved):
         """The `k` best items of each internal user, after what they took in training."""
         return self.lists_after(self.catalogue.histories.take(users), k, hidden)
 
-    def learn_repeats(self, sequences: Sequences) -> None:
-        """Set `repeat_gain` by the lists of the users whose validation items were looked for in training; 0 without."""
-        config, self.repeat_gain = self.config, 0.0
-        histories, targets = sequences.validation(config.validation_users, config.seed, self.window)
-        self.repeat_gain = likeliest_gain(self.lists_after(histories, self._width(1)), histories, targets)
+    def _mass_taken(self, histories: Histories) -> NDArray[np.float64]:
+        return mass_of_lists(self.lists_after(histories, self._width(1)), histories)
 
     def _width(self, wanted: int) -> int:
         """Beams for that many items: a multiple of `beam`, so that few widths occur; never more than items."""

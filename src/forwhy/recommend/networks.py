@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 BLOCK = 512
 """Histories per block where no gradient is needed."""
 
-SCALE = 10.0
-"""Scores that a repeat weight of 1 adds: AdamW moves a weight by about its rate a step, and -10 has to be in reach."""
-
 
 def kind(name: str) -> type[SequentialOptions]:
     """The options of a network by its name, which also build it; a UserError where no system defines one."""
@@ -91,10 +88,6 @@ class SequentialOptions(TrainingOptions):
 class SoftmaxOptions(SequentialOptions):
     """A network whose state meets every item in one product."""
 
-    repeat_bias: bool = True
-    """Learn, for each place of the history counted from its end, what is added to the score of the item there as the
-    next one. Without it the last item comes first again, whether or not people take items twice."""
-
 
 class CandidateOptions(SequentialOptions):
     """A network that reads a history anew for every item: each target is told apart from a few of them."""
@@ -145,7 +138,7 @@ class NextItemNetwork(Network):
 
 
 class SoftmaxNetwork(NextItemNetwork):
-    """Score of an item: state · vector, and what it gains where it stands in the history (`repeats`).
+    """Score of an item: state · vector.
 
     `forward`, items [B, L] -> [B, L, D]: what each place predicts of the next one, from it and earlier places only.
     Histories start at place 0, so what pads them lies behind all that counts.
@@ -153,39 +146,26 @@ class SoftmaxNetwork(NextItemNetwork):
 
     options: SoftmaxOptions
 
-    def __init__(self, n_items: int, options: SoftmaxOptions) -> None:
-        super().__init__(n_items, options)
-        self.repeats = RepeatBias(options.window) if options.repeat_bias else None
-
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
         from forwhy.recommend.softmax import catalogue_cross_entropy
 
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1
-        states_ND = self(inputs_BL)[real_BL]
-        gains = [] if self.repeats is None else [part[real_BL] for part in self.repeats.of_places(inputs_BL)]
-        return catalogue_cross_entropy(
-            states_ND, self.table, targets_BL[real_BL], self.options.label_smoothing, *gains
-        )
+        states_ND, smoothing = self(inputs_BL)[real_BL], self.options.label_smoothing
+        return catalogue_cross_entropy(states_ND, self.table, targets_BL[real_BL], smoothing)
 
     def validated(self, histories: Histories) -> Iterator[Tensor]:
         """Products of float32."""
         states_VD = self.states_after(histories)
         for start in range(0, len(states_VD), BLOCK):
-            scores_BI = states_VD[start : start + BLOCK] @ self.table.T
-            if self.repeats is not None:
-                self.repeats.add(scores_BI, histories.take(np.arange(start, start + len(scores_BI))))
-            yield scores_BI
+            yield states_VD[start : start + BLOCK] @ self.table.T
 
     def scores_after(self, histories: Histories) -> Scores:
         """O(B·I·D), and the network once per history."""
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
         wide = (part.detach().double().numpy() for part in (self.states_after(histories), self.table.T))
-        scores_BI = np.matmul(*wide).astype(np.float32)
-        if self.repeats is not None:
-            self.repeats.add(torch.from_numpy(scores_BI), histories.last(self.options.window))
-        return np.asarray(scores_BI)
+        return np.asarray(np.matmul(*wide).astype(np.float32))
 
     def states_after(self, histories: Histories) -> Tensor:
         """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""
@@ -194,40 +174,6 @@ class SoftmaxNetwork(NextItemNetwork):
             for block, items_BL, lengths_B in self.in_blocks(histories):
                 states_BD[block] = self(items_BL)[torch.arange(len(block)), lengths_B - 1]
         return states_BD
-
-
-class RepeatBias(Network):
-    """Adds to the score of each item of a history a number that depends on how long ago it was taken.
-
-    A table that is both read and predicted cannot say whether people take an item again: a vector is nearest to
-    itself, so the last item comes first even where nobody takes anything twice (docs/log.md; Ren et al. 2019). An item
-    at several places gets the sum. Begins as no change; W + 1 parameters: one that all places share, and one for each.
-    """
-
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        self.shared = torch.nn.Parameter(torch.zeros(1))
-        self.weight = torch.nn.Parameter(torch.zeros(window))
-
-    @property
-    def gains(self) -> Tensor:
-        """[W] by age: the last item's first."""
-        return SCALE * (self.shared + self.weight)
-
-    def of_places(self, items_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Items [B, L, L] and what each place's scores of them gain: the history as far as that place, 0 behind it."""
-        places_L = torch.arange(items_BL.shape[1], device=items_BL.device)
-        ages_LL = places_L[:, None] - places_L
-        gains_LL = torch.where(ages_LL < 0, 0.0, self.gains[ages_LL.clamp_min(0)])
-        rows, length = items_BL.shape
-        return items_BL[:, None].expand(-1, length, -1), gains_LL.expand(rows, -1, -1)
-
-    def add(self, scores_BI: Tensor, histories: Histories) -> Tensor:
-        """The scores after histories no longer than the window, changed in place."""
-        numbers = (histories.ages, histories.rows, histories.items)
-        ages, rows, items = (torch.from_numpy(part).to(scores_BI.device) for part in numbers)
-        with torch.no_grad():
-            return scores_BI.index_put_((rows, items), self.gains[ages].to(scores_BI.dtype), accumulate=True)
 
 
 class CandidateNetwork(NextItemNetwork):

@@ -1,30 +1,30 @@
-"""What a written item gains for standing in the history already. Shapes: B people.
+"""What an item gains in a list for standing in the history already. Shapes: B people, I items.
 
-A model that writes codes knows little of it. One number, added to the log-probability of every item of the history,
-makes taking again as frequent in the lists as it is among validation items: none where nobody does it.
+A model of the next item knows little of taking again: a table that is both read and predicted puts the last item first,
+since a vector is nearest to itself, even where nobody takes anything twice. One number, learned after training and
+added to the log-probability of every item of the history, makes taking again as frequent in the lists as it is among
+validation items. The order of the other items is not touched by it (decision 9).
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from forwhy.data.histories import Histories
-from forwhy.recommend.base import Ints
+from forwhy.data.histories import Histories, Ints
 from forwhy.recommend.rules import Listed
 
 FARTHEST = 20.0
 """Gains lie between -20 and 20."""
+LEARNED_FROM = 2000
+"""Users whose validation items are read at most."""
 
 
-def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -> float:
-    """The gain under which these targets are likeliest, given each person's list and scores before any gain.
+def likeliest_gain(mass_B: NDArray[np.floating], again_B: NDArray[np.bool_]) -> float:
+    """The gain under which these targets are likeliest: `again_B`, which of them the history holds.
 
-    Probabilities p of the history's items become p·e^gain, all divided by their new sum. Half a repeated target is
-    added to those seen, so that none among B does not say never. 0 where no list holds an item of its history.
+    `mass_B`: the probability of the history's items together before any gain; p becomes p·e^gain, all divided by their
+    new sum. Half a repeated target is added to those seen, so that none among B does not say never. 0 without mass.
     """
-    mass_B = np.zeros(len(lists))
-    again_B = np.zeros(len(lists), dtype=bool)
-    for row, (items, scores) in enumerate(lists):
-        mass_B[row] = min(1.0, float(np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()))
-        again_B[row] = targets_B[row] in histories[row]
+    mass_B = np.minimum(mass_B, 1.0)
     if not mass_B.any():
         return 0.0
     # By bisection: how many repeats the model expects grows with the gain.
@@ -35,6 +35,21 @@ def likeliest_gain(lists: list[Listed], histories: Histories, targets_B: Ints) -
         expected = (odds_B / (1 - mass_B + odds_B)).sum()
         low, high = (middle, high) if expected < wanted else (low, middle)
     return round((low + high) / 2, 3)
+
+
+def mass_of_lists(lists: list[Listed], histories: Histories) -> NDArray[np.float64]:
+    """[B] the probability of each history's items in a list whose scores are log-probabilities."""
+    masses = [
+        np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()
+        for row, (items, scores) in enumerate(lists)
+    ]
+    return np.array(masses, dtype=np.float64)
+
+
+def taken_again(histories: Histories, targets_B: Ints) -> NDArray[np.bool_]:
+    """[B] whether each history holds its target."""
+    hits = histories.items == targets_B[histories.rows]
+    return np.bincount(histories.rows, hits, len(histories)) > 0
 
 
 def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:

@@ -96,11 +96,12 @@ class NextItemRecommender(Recommender, Saved):
         network: NextItemNetwork,
         config: SequentialOptions,
         metrics: Metrics = None,
+        repeat_gain: float = 0.0,
     ) -> None:
         """`metrics`: of the best epoch on validation, with `best_epoch`, `steps` and `seconds`."""
         super().__init__(catalogue)
         self.network, self.config, self.window = network.eval(), config, config.window
-        self.metrics = dict(metrics or {})
+        self.metrics, self.repeat_gain = dict(metrics or {}), repeat_gain
 
     @classmethod
     def fit(
@@ -140,11 +141,12 @@ class NextItemRecommender(Recommender, Saved):
         if not validates:
             words = "data set '%s' has no validation items; the last of %d epochs is kept"
             log.warning(words, dataset.name, result.best_epoch)
-        return cls(Catalogue.of(dataset, sequences.train), task.network.cpu(), config, result.summary())
+        found = cls(Catalogue.of(dataset, sequences.train), task.network.cpu(), config, result.summary())
+        return found.learn_repeats(sequences, config.seed)
 
     def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] as the network scores."""
-        return self.network.scores_after(histories)
+        """[B, I] as the network scores, and `repeat_gain` more where the history holds the item."""
+        return self._gained(self.network.scores_after(histories), histories)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """[I, D] of each item, read and predicted alike; validation and test items never had a gradient as targets."""
@@ -155,7 +157,8 @@ class NextItemRecommender(Recommender, Saved):
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
         about = card(self.config.network, text, self.metrics, "sequential")
-        config = {"options": self.config.model_dump(mode="json"), "metrics": self.metrics}
+        learnt = {"metrics": self.metrics, "repeat_gain": self.repeat_gain}
+        config = {"options": self.config.model_dump(mode="json"), **learnt}
         return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about)
 
     @classmethod
@@ -167,7 +170,7 @@ class NextItemRecommender(Recommender, Saved):
         network = made(len(catalogue.items), config)
         weights = stored.group("network.").items()
         network.load_state_dict({name: torch.from_numpy(value) for name, value in weights})
-        return cls(catalogue, network, config, stored.config["metrics"])
+        return cls(catalogue, network, config, stored.config["metrics"], stored.config["repeat_gain"])
 
 
 def made(n_items: int, config: SequentialOptions) -> NextItemNetwork:

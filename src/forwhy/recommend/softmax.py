@@ -1,6 +1,6 @@
 """Cross-entropy over the whole catalogue without the whole matrix of logits.
 
-Shapes: N predictions (C of one chunk), I items, D width, A items whose scores gain something.
+Shapes: N predictions (C of one chunk), I items, D width.
 """
 
 from typing import Any
@@ -16,24 +16,14 @@ CHUNK_LOGITS = 1 << 20
 
 
 def catalogue_cross_entropy(
-    states_ND: Tensor,
-    table_ID: Tensor,
-    targets_N: Tensor,
-    smoothing: float = 0.0,
-    items_NA: Tensor | None = None,
-    gains_NA: Tensor | None = None,
+    states_ND: Tensor, table_ID: Tensor, targets_N: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Mean of -log softmax(states table^T + gains)[target], the target smoothed over all items.
+    """Mean of -log softmax(states table^T)[target], the target smoothed over all items.
 
-    `gains_NA` are added to the logits of `items_NA`, the sum where a row names an item twice. Equals
-    `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from one
-    walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D + N·A).
+    Equals `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from
+    one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D).
     """
-    if items_NA is None or gains_NA is None:
-        items_NA, gains_NA = targets_N.new_empty(len(targets_N), 0), states_ND.new_empty(len(targets_N), 0)
-    loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_ND, table_ID, targets_N, smoothing, items_NA, gains_NA
-    )
+    loss: Tensor = _CrossEntropy.apply(states_ND, table_ID, targets_N, smoothing)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -41,17 +31,8 @@ class _CrossEntropy(Function):
     """Computes the gradients along with the loss; backward only scales them."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 (what autograd's functions get is positional)
-        context: Context,
-        states: Tensor,
-        table: Tensor,
-        targets: Tensor,
-        smoothing: float,
-        items: Tensor,
-        gains: Tensor,
-    ) -> Tensor:
-        to_states, to_gains = torch.empty_like(states), torch.empty_like(gains)
-        to_table = torch.zeros_like(table)
+    def forward(context: Context, states: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
         size = max(1, CHUNK_LOGITS // len(table))
         # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
@@ -59,20 +40,18 @@ class _CrossEntropy(Function):
         for start in range(0, len(states), size):
             part = slice(start, start + size)
             logits = torch.mm(states[part], table.T, out=buffer[: len(states[part])])
-            logits.scatter_add_(1, items[part], gains[part])
             loss, sums = _chunk(logits, targets[part], smoothing)
             total += loss
             torch.mm(logits, table, out=to_states[part]).div_(sums)
             to_table.addmm_(logits.T, states[part] / sums)
-            to_gains[part] = logits.gather(1, items[part]) / sums
         count = max(len(states), 1)
-        context.save_for_backward(to_states / count, to_table / count, to_gains / count)
+        context.save_for_backward(to_states / count, to_table / count)
         return (total / count).to(states.dtype)
 
     @staticmethod
-    def backward(context: Context, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None, Tensor]:
-        to_states, to_table, to_gains = context.saved_tensors
-        return scale * to_states, scale * to_table, None, None, None, scale * to_gains
+    def backward(context: Context, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        to_states, to_table = context.saved_tensors
+        return scale * to_states, scale * to_table, None, None
 
 
 def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

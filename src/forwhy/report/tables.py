@@ -26,6 +26,8 @@ SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf", 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
+WAYS = {"unseen": "seen items left out", "repeats": "repeats learned"}
+"""Part of an evaluation -> how a row of its ranking is called."""
 DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4, "gain: everything": 4}
 
 
@@ -159,7 +161,11 @@ def ranking_table(
     """Full ranking of each run and, below it, of its variants and the baselines."""
     splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
     caption = caption or f"Full ranking on {' and '.join(sorted(splits))}"
-    variants = [[Below(*one, can_win=False) for one in run.part("variants").items()] for run in runs]
+    asked = [
+        {WAYS[way]: run.part(way) for way in WAYS if run.part(way)} | dict(run.part("variants"))
+        for run in runs
+    ]
+    variants = [[Below(*one, can_win=False) for one in each.items()] for each in asked]
     baselines = [[Below(*one) for one in run.part("baselines").items()] for run in runs]
     others = list(map(add, variants, baselines))
     notes = [((), why)] if (why := apart(runs)) else ()

@@ -154,12 +154,11 @@ class GenerativeSystem(NextItemSystem):
         return found
 
     def more_protocol(self, recommender: GenerativeRecommender) -> dict[str, object]:
-        """The index, the width of the search, and what taking again gains."""
+        """The index and the width of the search."""
         index = recommender.index
         shape = {"sources": list(index.sources), "sizes": list(index.sizes)}
         return {
             "index": {**shape, "fingerprint": index.fingerprint},
             "beam": recommender.config.beam,
-            "repeat_gain": recommender.repeat_gain,
             "encoder": self.encoder.name if "semantic" in index.sources else None,
         }

@@ -44,6 +44,8 @@ class ItemKnnRecommender(Recommender):
     training; of each item j the K most similar i are kept. An item of age a counts decay^a.
     """
 
+    counts: ClassVar[bool] = True
+
     def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:
         """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
         super().__init__(catalogue)
@@ -55,8 +57,9 @@ class ItemKnnRecommender(Recommender):
     def fit(
         cls, dataset: Dataset, config: KnnConfig | None = None, graph: Graph = "leak-free"
     ) -> ItemKnnRecommender:
-        """Count a data set's training interactions."""
-        return cls(Catalogue.of(dataset, Sequences.from_dataset(dataset, graph).train), config)
+        """Count a data set's training interactions, and among validation items what is taken again."""
+        sequences = Sequences.from_dataset(dataset, graph)
+        return cls(Catalogue.of(dataset, sequences.train), config).learn_repeats(sequences)
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] sums of similarities; memory of the scores and O(window·K) per person."""
@@ -64,12 +67,13 @@ class ItemKnnRecommender(Recommender):
         weights = self.config.decay**recent.ages
         shape = (len(recent), len(self.catalogue.items))
         wanted = sparse.csr_matrix((weights, recent.items, recent.offsets), shape=shape)
-        return np.asarray((wanted @ self._similar).toarray(), dtype=np.float32)
+        return self._gained(np.asarray((wanted @ self._similar).toarray(), dtype=np.float32), histories)
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         recent = Histories.of([history]).last(self.config.window)
         taken, places = np.unique(recent.items, return_inverse=True)
         weights = np.bincount(places, self.config.decay**recent.ages)
+        weights *= np.exp(self.repeat_gain) if item in taken else 1.0
         added = weights * self._similar[taken][:, [item]].toarray().ravel()
         return of_history("history", self.catalogue, taken.tolist(), added, float(added.sum()))
 

@@ -10,8 +10,8 @@ import logging
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.evaluate.document import evaluation_document
-from forwhy.evaluate.ranking import RankingResult, rank_lists, rank_sequences
+from forwhy.evaluate.ranking import UNSEEN, RankingResult, rank_lists, rank_sequences
 from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import PopularityRecommender, Recommender
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 
 Loaded = Any
 """The recommender that the subclass loads."""
-AS_IT_IS, SEEN_OUT = "as it is", "seen items left out"
+AS_IT_IS, SEEN_OUT, REPEATS = "as it is", "seen items left out", "repeats learned"
+"""The three columns of every table; the last adds `repeat_gain`, which the others do without."""
 LISTED_TOGETHER = 512
 """Users between two steps of the progress bar; lists do not depend on it."""
 
@@ -71,21 +72,25 @@ class NextItemSystem(System):
                 run.path, evaluation_document(protocol=self._protocol(dataset, sequences, recommender))
             )
         histories, started = sequences.histories(split), time.perf_counter()
-        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT))
-        seconds, result = time.perf_counter() - started, ranked.pop(AS_IT_IS)
+        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT, REPEATS))
+        seconds, result, unseen = time.perf_counter() - started, ranked[AS_IT_IS], ranked[SEEN_OUT]
         document = evaluation_document(
             ranking=result,
-            variants=ranked | self.rank_variants(recommender, histories, sequences),
+            unseen=unseen,
+            repeats=ranked[REPEATS],
+            variants=self.rank_variants(recommender, histories, sequences),
             baselines=self.baselines(dataset, sequences),
             order=self._worth_of_order(recommender, histories, sequences, result),
-            costs=_costs(run, recommender, seconds / len(result.users)),
+            costs=_costs(run, recommender, seconds / len(result.users) / len(ranked)),
             protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
         )
         users, left_out = result.users.tolist(), sequences.targets(split)[result.users].tolist()
         ids = {"user_id": [dataset.users.values[user] for user in users]}
         ids["item_id"] = [dataset.items.values[item] for item in left_out]
+        new = {f"{UNSEEN}{metric}": values for metric, values in unseen.per_user.items()}
         with atomic_file(run.path / RANKS) as temporary:
-            pl.DataFrame({**ids, "rank": result.ranks, **result.per_user}).write_parquet(temporary)
+            frame = pl.DataFrame({**ids, "rank": result.ranks, **result.per_user, **new})
+            frame.write_parquet(temporary)
         write_evaluation(run.path, document)
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
@@ -118,18 +123,33 @@ class NextItemSystem(System):
         names: Sequence[str] = (AS_IT_IS,),
     ) -> dict[str, RankingResult]:
         """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`."""
-        split, ks = self.evaluation.split, self.evaluation.ks
-        if recommender.writes_lists:
-            hidden = {AS_IT_IS: None, SEEN_OUT: sequences.histories(split)}
-            lists = {name: self._lists(recommender, histories, sequences, hidden[name]) for name in names}
-            return {name: rank_lists(lists_UK, sequences, split, ks) for name, lists_UK in lists.items()}
+        bare = copy(recommender)
+        bare.repeat_gain = 0.0
+        rank = self._rank_lists if recommender.writes_lists else self._rank_scores
+        found: dict[str, RankingResult] = {}
+        for name in names:
+            if name == REPEATS and not recommender.repeat_gain:
+                found[name] = found[AS_IT_IS]
+                continue
+            asked = recommender if name == REPEATS else bare
+            found[name] = rank(asked, histories, sequences, name == SEEN_OUT)
+        return found
 
+    def _rank_scores(
+        self, recommender: Recommender, histories: Histories, sequences: Sequences, unseen: bool
+    ) -> RankingResult:
         def scores(users: NDArray[np.int64]) -> NDArray[np.float32]:
             return recommender.scores_after(histories.take(users))
 
-        ranked = partial(rank_sequences, scores, sequences, split, ks)
         with Progress("ranking the catalogue"):
-            return {name: ranked(filter_seen=name == SEEN_OUT) for name in names}
+            return rank_sequences(scores, sequences, self.evaluation.split, self.evaluation.ks, unseen)
+
+    def _rank_lists(
+        self, recommender: Recommender, histories: Histories, sequences: Sequences, unseen: bool
+    ) -> RankingResult:
+        hidden = sequences.histories(self.evaluation.split) if unseen else None
+        lists_UK = self._lists(recommender, histories, sequences, hidden)
+        return rank_lists(lists_UK, sequences, self.evaluation.split, self.evaluation.ks)
 
     def _lists(
         self, recommender: Recommender, histories: Histories, sequences: Sequences, hidden: Histories | None
@@ -191,6 +211,7 @@ class NextItemSystem(System):
             "leaks": dataset.leaks(),
             "training_edges": len(sequences.train.items),
             "window": recommender.window,
+            "repeat_gain": recommender.repeat_gain,
             "budget": self.budget(),
             "seed": self.seed,
             "evaluation_seed": self.evaluation.seed,

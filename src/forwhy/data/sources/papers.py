@@ -16,7 +16,7 @@ import polars as pl
 from forwhy.atomic import atomic_folder, refuse_foreign
 from forwhy.columns import FILE, ROW, SPLITS, Graph, Side, Split
 from forwhy.data.checks import own_columns
-from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.dataset import ATTRIBUTES, Dataset, make_dataset
 from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import clean_text, read_json, require_folder, sha256_of
@@ -180,7 +180,7 @@ def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None
             facts[item] = {"index": " ".join(str(token) for token in tokens)}
     if texts.is_file():
         for item, fields in _objects(texts, "item", "JSON dict", lambda it: isinstance(it, dict)).items():
-            facts.setdefault(item, {}).update({key: _field(value) for key, value in fields.items()})
+            facts.setdefault(item, {}).update({key: _field(key, value) for key, value in fields.items()})
     if facts:
         rows = [{**fields, "item_id": item} for item, fields in facts.items()]
         items = pl.DataFrame(rows, infer_schema_length=None).fill_null("")
@@ -211,9 +211,14 @@ def _interactions_of_histories(path: Path) -> pl.DataFrame:
     return frame.with_columns(split_last(frame[ROW].to_numpy(), frame["timestamp"].to_numpy()))
 
 
-def _field(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(part, int | float) for part in value):
-        return ", ".join(map(str, value))
+def _field(key: str, value: object) -> str:
+    """Plain text; terms, and numbers anywhere, with commas between them."""
+    if isinstance(value, dict):
+        value = [f"{name}: {told}" for name, told in value.items()]
+    if isinstance(value, list) and (
+        key in ATTRIBUTES or all(isinstance(part, int | float) for part in value)
+    ):
+        return ", ".join(filter(None, (clean_text(str(part).replace(",", " ")) for part in value)))
     return clean_text(value)
 
 
