@@ -72,8 +72,8 @@ def test_what_was_not_measured_is_null_and_not_shown() -> None:
     assert empty["ranking"] is empty["text"] is empty["nll"] is None
     assert set(empty) == {
         "ranking", "baselines", "health", "text", "controls", "specificity", "grounding", "two_choice",
-        "information_gain", "nll", "nll_interval", "text_retrieval", "words", "groups", "unseen", "repeats", "variants", "order", "costs",
-        "protocol",
+        "information_gain", "nll", "nll_interval", "text_retrieval", "words", "groups", "unseen", "repeats", "variants",
+        "order", "costs", "protocol",
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class Fixed(Recommender):
 
     def __init__(self, scores: list[float], counts: bool) -> None:
         super().__init__(Catalogue.of(DATA, Sequences.from_dataset(DATA).train))
-        self.counts, self.given = counts, np.array(scores, np.float32)  # type: ignore[misc]
+        self.counted, self.given = counts, np.array(scores, np.float32)  # type: ignore[misc]
 
     def scores_after(self, histories: Histories) -> np.ndarray:
         return self._gained(np.repeat(self.given[None], len(histories), 0), histories)

@@ -42,7 +42,7 @@ class Recommender(Shown, ABC):
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True)
     writes_lists: ClassVar[bool] = False
     """Whether its lists are much cheaper than scores of the whole catalogue, so that lists are what is evaluated."""
-    counts: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
     """Whether scores are numbers from 0 on, proportional to probabilities; else to their logarithms."""
     repeat_gain: float = 0.0
     """What an item of the window gains in log-probability, learned after training: see `repeats`."""
@@ -127,10 +127,11 @@ class Recommender(Shown, ABC):
     def probabilities(self, scores_BI: Scores) -> NDArray[np.float64]:
         """[B, I] of scores: proportional to counts, softmax of logarithms; equal ones where nothing is known."""
         wide_BI = scores_BI.astype(np.float64)
-        if not self.counts:
+        if not self.counted:
             wide_BI = np.exp(wide_BI - wide_BI.max(1, keepdims=True))
         sums_B1 = wide_BI.sum(1, keepdims=True)
-        return np.divide(wide_BI, sums_B1, out=np.full_like(wide_BI, 1 / wide_BI.shape[1]), where=sums_B1 > 0)
+        equal = 1 / wide_BI.shape[1]
+        return np.asarray(np.where(sums_B1 > 0, wide_BI / np.where(sums_B1 > 0, sums_B1, 1), equal))
 
     def learn_repeats(self, sequences: Sequences, seed: int = 0) -> Self:
         """Set `repeat_gain` by validation items, `LEARNED_FROM` of them at most; 0 without any."""
@@ -155,8 +156,8 @@ class Recommender(Shown, ABC):
         if self.repeat_gain:
             recent = histories if self.window is None else histories.last(self.window)
             cells = recent.rows, recent.items
-            gain = np.float32(np.exp(self.repeat_gain) if self.counts else self.repeat_gain)
-            scores_BI[cells] = scores_BI[cells] * gain if self.counts else scores_BI[cells] + gain
+            gain = np.float32(np.exp(self.repeat_gain) if self.counted else self.repeat_gain)
+            scores_BI[cells] = scores_BI[cells] * gain if self.counted else scores_BI[cells] + gain
         return scores_BI
 
     # --- what people ask
@@ -378,7 +379,7 @@ class PopularityRecommender(Recommender):
     """The baseline that knows nobody: each item's score is the number of people who took it in training."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(hot=True, warm=True, cold=True)
-    counts: ClassVar[bool] = True
+    counted: ClassVar[bool] = True
 
     def __init__(self, catalogue: Catalogue) -> None:
         """Counts the distinct training pairs. Cost: a sort of them."""
@@ -392,8 +393,8 @@ class PopularityRecommender(Recommender):
         return cls(Catalogue.of(dataset, dataset.edges("train", graph)))
 
     def scores_after(self, histories: Histories) -> Scores:
-        """[B, I] equal rows, whatever the histories."""
-        return np.repeat(self.counts[None], len(histories), axis=0)
+        """[B, I] equal rows, but for what taking again is worth."""
+        return self._gained(np.repeat(self.counts[None], len(histories), axis=0), histories)
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         return Because("popularity", float(self.counts[item]), [])

@@ -44,7 +44,7 @@ class ItemKnnRecommender(Recommender):
     training; of each item j the K most similar i are kept. An item of age a counts decay^a.
     """
 
-    counts: ClassVar[bool] = True
+    counted: ClassVar[bool] = True
 
     def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:
         """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
@@ -72,8 +72,8 @@ class ItemKnnRecommender(Recommender):
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         recent = Histories.of([history]).last(self.config.window)
         taken, places = np.unique(recent.items, return_inverse=True)
-        weights = np.bincount(places, self.config.decay**recent.ages)
-        weights *= np.exp(self.repeat_gain) if item in taken else 1.0
+        gain = np.exp(self.repeat_gain) if item in taken else 1.0
+        weights = gain * np.bincount(places, self.config.decay**recent.ages)
         added = weights * self._similar[taken][:, [item]].toarray().ravel()
         return of_history("history", self.catalogue, taken.tolist(), added, float(added.sum()))
 

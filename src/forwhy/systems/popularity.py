@@ -20,7 +20,8 @@ class Popularity(NextItemSystem):
 
     def load_recommender(self, run: Run) -> PopularityRecommender:
         """Counted again from the data set."""
-        return PopularityRecommender.fit(run.dataset(), self.data.graph)
+        dataset, graph = run.dataset(), self.data.graph
+        return PopularityRecommender.fit(dataset, graph).learn_repeats(Sequences.from_dataset(dataset, graph))
 
     def baselines(self, dataset: Dataset, sequences: Sequences) -> dict[str, RankingResult]:
         """Nothing: this system is itself the baseline of the others."""
