@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from forwhy.cli import app
 from forwhy.systems import find_system, names
 
-ORDER = ("because", "beat", "xrec", "llm-bs", "tiger", "sasrec", "gru4rec", "din", "item-knn", "popularity")
+NETWORKS = ("sasrec", "gru4rec", "din", "caser", "hgn", "bert4rec", "fdsa", "s3-rec")
+ORDER = ("because", "beat", "xrec", "llm-bs", "tiger", *NETWORKS, "item-knn", "popularity")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

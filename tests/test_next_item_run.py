@@ -301,7 +301,7 @@ def test_tiger_runs_as_llm_bs_does(recipe: Path, tmp_path: Path) -> None:
     assert len(told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("system", ["sasrec", "gru4rec", "popularity"])
+@pytest.mark.parametrize("system", ["sasrec", "gru4rec", "caser", "hgn", "bert4rec", "s3-rec", "popularity"])
 def test_baselines_run_through_the_same_commands(system: str, recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     trained = "" if system == "popularity" else "[recommender]\ndims = 8\nepochs = 1\n"

@@ -52,12 +52,17 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems import find_system as find_system
     from forwhy.systems.beat import Beat as Beat
     from forwhy.systems.because import Because as Because, BecauseTokens as BecauseTokens
+    from forwhy.systems.bert4rec import Bert4Rec as Bert4Rec, Bert4RecConfig as Bert4RecConfig
+    from forwhy.systems.caser import Caser as Caser, CaserConfig as CaserConfig
     from forwhy.systems.din import Din as Din, DinConfig as DinConfig
+    from forwhy.systems.fdsa import Fdsa as Fdsa, FdsaConfig as FdsaConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
+    from forwhy.systems.hgn import Hgn as Hgn, HgnConfig as HgnConfig
     from forwhy.systems.item_knn import ItemKnn as ItemKnn, ItemKnnRecommender as ItemKnnRecommender
     from forwhy.systems.item_knn import KnnConfig as KnnConfig
     from forwhy.systems.llm_bs import LlmBs as LlmBs
     from forwhy.systems.popularity import Popularity as Popularity
+    from forwhy.systems.s3_rec import S3Rec as S3Rec, S3RecConfig as S3RecConfig
     from forwhy.systems.sasrec import SasRec as SasRec, SasRecConfig as SasRecConfig
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec

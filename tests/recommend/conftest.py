@@ -16,12 +16,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.recommend.networks import SequentialOptions
+from forwhy.recommend.networks import SequentialOptions, kind
 from forwhy.recommend.options import LlmBsConfig, TigerConfig
 from forwhy.recommend.sequential import NextItemRecommender
-from forwhy.systems.din import DinConfig
-from forwhy.systems.gru4rec import Gru4RecConfig
-from forwhy.systems.sasrec import SasRecConfig
 from forwhy.vocabulary.index import IndexConfig, ItemIndex
 from forwhy.vocabulary.indexing import build_index
 
@@ -227,7 +224,8 @@ def histories_dataset(histories: dict[str, list[int]], names: int = ITEMS) -> Da
         for place, item in enumerate(items)
     ]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "split"], orient="row")
-    items = pl.DataFrame({"item_id": [f"i{item:02d}" for item in range(names)]})
+    brands = [f"b{item % 5}" if item % 4 else "" for item in range(names)]
+    items = pl.DataFrame({"item_id": [f"i{item:02d}" for item in range(names)], "brand": brands})
     return make_dataset("chain", {"interactions": frame, "items": items}, {}, duplicates="keep")
 
 
@@ -255,14 +253,25 @@ def chain() -> Dataset:
     return histories_dataset(people)
 
 
-@pytest.fixture(scope="session", params=["sasrec", "sasrec-pre", "gru4rec", "din", "din-inner"])
+NETWORKS: dict[str, dict[str, Any]] = {
+    "sasrec": {},
+    "sasrec-pre": {"norm": "pre"},
+    "gru4rec": {"hidden": 24},
+    "din": {"attention": 8, "hidden": 16, "negatives": 8},
+    "din-inner": {"attention": 8, "negatives": 8, "head": "inner"},
+    "caser": {"order": 3, "targets": 1},
+    "hgn": {"order": 3},
+    "bert4rec": {"epochs": 150, "patience": 0, "last_hidden": 1.0},
+    "fdsa": {},
+    "s3-rec": {},
+}
+
+
+@pytest.fixture(scope="session", params=NETWORKS)
 def config(request: pytest.FixtureRequest) -> SequentialOptions:
-    if request.param == "gru4rec":
-        return Gru4RecConfig(**SMALL_NETWORK, hidden=24)
-    if request.param.startswith("din"):
-        head = "inner" if request.param.endswith("inner") else "mlp"
-        return DinConfig(**SMALL_NETWORK, head=head, attention=8, hidden=16, negatives=8)
-    return SasRecConfig(**SMALL_NETWORK, norm="pre" if request.param.endswith("pre") else "post")
+    name = request.param
+    network = name if name == "s3-rec" else name.partition("-")[0]
+    return kind(network).model_validate({"network": network} | SMALL_NETWORK | NETWORKS[name])
 
 
 @pytest.fixture(scope="session")

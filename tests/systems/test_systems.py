@@ -21,6 +21,11 @@ PUBLISHED = {
     "sasrec",
     "gru4rec",
     "din",
+    "caser",
+    "hgn",
+    "bert4rec",
+    "fdsa",
+    "s3-rec",
     "item-knn",
     "popularity",
 }
@@ -53,7 +58,7 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are(name: str) -> 
 
 
 def test_a_trained_network_is_a_recommender_and_answers_to_its_name_elsewhere() -> None:
-    for name in ("sasrec", "gru4rec", "din"):
+    for name in ("sasrec", "gru4rec", "din", "caser", "hgn", "bert4rec", "fdsa", "s3-rec"):
         recipe = find_system(name).model_validate({"name": "x", "data": {"path": "y"}})
         assert [stage.name for stage in recipe.plan("recommender")] == ["recommender"]
         assert recipe.plan("behaviour") == recipe.plan("recommender")

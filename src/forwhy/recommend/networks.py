@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -59,6 +59,8 @@ def _networks() -> dict[str, type[SequentialOptions]]:
 class SequentialOptions(TrainingOptions):
     """A network of the next item: its table, its window and its training. A subclass names it."""
 
+    reads_attributes: ClassVar[bool] = False
+    """Whether the network is told what items are said to be (`NextItemNetwork.describe`)."""
     network: str
     """Which network it is."""
     dims: PositiveInt = 64
@@ -102,6 +104,10 @@ class NextItemNetwork(Network):
     """A table of items that is read and predicted (tied), and scores of all of them after histories."""
 
     options: SequentialOptions
+    pretraining: int = 0
+    """Epochs at the beginning of a training that learn by another loss, and are not validated."""
+    epoch: int = 0
+    """Which epoch is trained, from 0."""
 
     def __init__(self, n_items: int, options: SequentialOptions) -> None:
         super().__init__()
@@ -113,6 +119,14 @@ class NextItemNetwork(Network):
     def table(self) -> Tensor:
         """[I, D] the items' vectors."""
         return self.items.weight
+
+    def describe(self, attributes_IM: Tensor) -> None:
+        """What each item is said to be, told before training where options ask for it (`reads_attributes`).
+
+        `attributes_IM`: numbers of terms, from 1; 0 behind an item's last. A network keeps it as a buffer of this name,
+        which is saved with it, and makes what depends on how many terms there are.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:

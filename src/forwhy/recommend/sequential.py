@@ -5,6 +5,7 @@ Shapes: B histories, L places, V users with a validation item, I items, D width.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ class NextItemTask(Task[Batch]):
     def __init__(self, network: NextItemNetwork, sequences: Sequences) -> None:
         self.module = self.network = network
         self.options = options = network.options
+        self.evaluate_after = network.pretraining
         self.parts = pieces(sequences.train, options.window)
         self._before, targets = sequences.validation(options.validation_users, options.seed, options.window)
         self._targets_V1 = torch.from_numpy(targets)[:, None]
@@ -52,6 +54,7 @@ class NextItemTask(Task[Batch]):
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """Every training target once."""
+        self.network.epoch = epoch
         rng = np.random.default_rng((self.options.seed, epoch))
         rows = batches_of(self.parts.lengths, self.options.batch_size, rng)
 
@@ -129,7 +132,8 @@ class NextItemRecommender(Recommender, Saved):
             UserError: no order, no history of two items; training diverged.
         """
         sequences = sequences or Sequences.from_dataset(dataset, graph)
-        task = NextItemTask(made(sequences.n_items, config), sequences)
+        attributes_IM = attribute_table(dataset) if config.reads_attributes else None
+        task = NextItemTask(made(sequences.n_items, config, attributes_IM), sequences)
         if not len(task.parts):
             raise UserError(
                 f"data set '{dataset.name}': no user has two training interactions, so there is no next item to "
@@ -137,6 +141,9 @@ class NextItemRecommender(Recommender, Saved):
             )
         validates = bool(len(sequences.evaluated("valid")))
         identity = sequences.fingerprint() + config.model_dump_json(exclude={"device", "checkpoint_seconds"})
+        identity += (
+            "" if attributes_IM is None else hashlib.sha256(attributes_IM.numpy().tobytes()).hexdigest()
+        )
         result = train(task, config.loop(validates), Path(folder), config.network, identity)
         if not validates:
             words = "data set '%s' has no validation items; the last of %d epochs is kept"
@@ -167,17 +174,30 @@ class NextItemRecommender(Recommender, Saved):
         options = stored.config["options"]
         config = kind(options["network"]).model_validate(options)
         catalogue = Catalogue.read(stored)
-        network = made(len(catalogue.items), config)
-        weights = stored.group("network.").items()
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights})
+        weights = {name: torch.from_numpy(value) for name, value in stored.group("network.").items()}
+        network = made(len(catalogue.items), config, weights.get("attributes_IM"))
+        network.load_state_dict(weights)
         return cls(catalogue, network, config, stored.config["metrics"], stored.config["repeat_gain"])
 
 
-def made(n_items: int, config: SequentialOptions) -> NextItemNetwork:
+def made(n_items: int, config: SequentialOptions, attributes_IM: Tensor | None = None) -> NextItemNetwork:
     """The untrained network, from the config's seed; the caller's generators are left alone."""
     with kept_generators():
         seed_everything(config.seed)
-        return config.build(n_items)
+        network = config.build(n_items)
+        if attributes_IM is not None:
+            network.describe(attributes_IM)
+        return network
+
+
+def attribute_table(dataset: Dataset) -> Tensor:
+    """[I, M] numbers of the terms of each item, in order, from 1; 0 behind the last."""
+    terms = dataset.item_attributes()
+    numbers = {term: number for number, term in enumerate(sorted(set().union(*terms)), start=1)}
+    if not numbers:
+        log.warning("data set '%s': no item has attributes, categories or a brand", dataset.name)
+    rows = [sorted({numbers[term] for term in of_item}) for of_item in terms]
+    return torch.from_numpy(Histories.of(rows).padded())
 
 
 def pieces(train: Histories, window: int) -> Histories:

@@ -40,6 +40,9 @@ class Task(ABC, Generic[Batch]):
     higher_is_better: bool = False
     """Direction of the first metric that :meth:`evaluate` returns."""
 
+    evaluate_after: int = 0
+    """Epochs at the beginning, such as those of pretraining, after which nothing is evaluated."""
+
     @abstractmethod
     def optimizer(self) -> Optimizer:
         """A fresh optimiser over ``module``'s parameters, which are on their device by then."""

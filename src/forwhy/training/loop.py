@@ -233,7 +233,7 @@ class _Training:
         state, every = self.state, self.config.evaluate_every
         if self.config.evaluate_unit == "steps":
             return state.step % every == 0
-        return state.batch == 0 and state.epoch % every == 0
+        return state.batch == 0 and state.epoch % every == 0 and state.epoch > self.task.evaluate_after
 
     def _log_step(self) -> None:
         state = self.state
