@@ -17,7 +17,7 @@ from forwhy.cli import app
 from forwhy.systems import find_system, names
 
 NETWORKS = ("sasrec", "gru4rec", "din", "caser", "hgn", "bert4rec", "fdsa", "s3-rec")
-ORDER = ("because", "beat", "xrec", "llm-bs", "tiger", *NETWORKS, "item-knn", "popularity")
+ORDER = ("because", "beat", "xrec", "llm-bs", "tiger", "parallel", *NETWORKS, "item-knn", "popularity")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -27,6 +27,7 @@ PUBLISHED = {
     "fdsa",
     "s3-rec",
     "item-knn",
+    "parallel",
     "popularity",
 }
 

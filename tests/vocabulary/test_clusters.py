@@ -15,6 +15,7 @@ from forwhy.vocabulary.clusters import (
     even_width,
     hierarchical_codes,
     needed_depth,
+    product_codes,
     random_codes,
     ranks,
     split,
@@ -260,3 +261,42 @@ def test_random_codes_are_unique_in_every_half(count: int, width: int, more: int
     assert np.array_equal(codes, random_codes(count, width, least + more, seed))
     if more >= least:
         assert len(np.unique(codes[:, least : 2 * least], axis=0)) == count
+
+
+# --- Product codes.
+
+
+def test_each_part_is_balanced_and_as_many_as_the_vectors_have_coordinates() -> None:
+    codes = product_codes(points(103, 20), 8, 5)
+    assert codes.shape == (103, 5)
+    assert codes.dtype == np.int32
+    for level in codes.T:
+        assert set(np.bincount(level, minlength=8)) <= {12, 13}
+    assert product_codes(points(50, 3), 8, 5).shape == (50, 3)
+    assert product_codes(points(1, 4), 8, 2).tolist() == [[0, 0]]
+    assert np.sort(product_codes(points(3, 4), 8, 2), axis=0).tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_parts_vary_alike_and_the_rotation_leaves_less_error() -> None:
+    random = np.random.default_rng(0)
+    turn = np.linalg.qr(random.standard_normal((12, 12)))[0]
+    x = checked_vectors((points(800, 12) * 0.7 ** np.arange(12)) @ turn, "vectors")
+    dealt = clusters._dealt(np.linalg.eigvalsh(x.T @ x)[::-1], 4, 3)
+    assert sorted(dealt.ravel().tolist()) == list(range(12))
+    logs = np.log(np.linalg.eigvalsh(x.T @ x)[::-1])[dealt].sum(1)
+    assert np.ptp(logs) < 0.2 * np.ptp(np.log(0.49) * np.arange(12).reshape(4, 3).sum(1))
+
+    def error(codes: NDArray[np.int32]) -> float:
+        """Squared distance left when all codes together predict the vector, by least squares."""
+        given = np.concatenate([np.eye(16)[level] for level in codes.T], axis=1)
+        return float(np.linalg.norm(x - given @ np.linalg.lstsq(given, x, rcond=None)[0]) ** 2)
+
+    plain = np.stack([balanced_kmeans(x[:, start : start + 3], 16) for start in range(0, 12, 3)], axis=1)
+    assert error(product_codes(x, 16, 4)) < 0.9 * error(plain.astype(np.int32))
+
+
+def test_the_same_seed_gives_the_same_product_codes() -> None:
+    x = points(200, 12)
+    first = product_codes(x, 8, 3, seed=1)
+    assert first.tobytes() == product_codes(x.copy(), 8, 3, seed=1).tobytes()
+    assert not np.array_equal(first, product_codes(x, 8, 3, seed=2))

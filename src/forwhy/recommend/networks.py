@@ -148,7 +148,7 @@ class NextItemNetwork(Network):
         for start in range(0, len(order), BLOCK):
             part = recent.take(order[start : start + BLOCK])
             arrays = (order[start : start + BLOCK], part.padded(), part.lengths)
-            yield tuple(torch.from_numpy(array).to(self.table.device) for array in arrays)
+            yield tuple(torch.from_numpy(array).to(self.items.weight.device) for array in arrays)
 
 
 class SoftmaxNetwork(NextItemNetwork):

@@ -114,6 +114,7 @@ class NextItemRecommender(Recommender, Saved):
         config: SequentialOptions,
         graph: Graph = "leak-free",
         sequences: Sequences | None = None,
+        attributes_IM: Tensor | None = None,
     ) -> NextItemRecommender:
         """Learn to predict each training item from those before it; a killed run continues from `folder`.
 
@@ -127,12 +128,15 @@ class NextItemRecommender(Recommender, Saved):
             config: which network and how it learns.
             graph: which training interactions (see `Dataset.edges`).
             sequences: other histories of the same data set, such as shuffled ones.
+            attributes_IM: what a network that is told something of items (`describe`) is told of them, if something
+                else than their attributes.
 
         Raises:
             UserError: no order, no history of two items; training diverged.
         """
         sequences = sequences or Sequences.from_dataset(dataset, graph)
-        attributes_IM = attribute_table(dataset) if config.reads_attributes else None
+        if attributes_IM is None and config.reads_attributes:
+            attributes_IM = attribute_table(dataset)
         task = NextItemTask(made(sequences.n_items, config, attributes_IM), sequences)
         if not len(task.parts):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What systems share that name items by codes and write the next one's: LLM-BS and TIGER."""
+"""What systems share that name items by codes, and those that write the next one's: LLM-BS and TIGER."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
-from forwhy.options import Options
+from forwhy.options import Options, TrainingOptions
 from forwhy.recommend.networks import SequentialOptions
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.systems import MEASURE, EncoderConfig, Run, Stage
@@ -56,27 +56,28 @@ BehaviourVectors = Annotated[
 ]
 
 
-class GenerativeSystem(NextItemSystem):
-    """Items get codes from what they say and from who takes them; a model learns to write the next item's codes."""
+class IndexedSystem(NextItemSystem):
+    """Items get codes from what they say and from who takes them; a model learns the next item's codes."""
 
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     behaviour: BehaviourVectors = Field(default_factory=SasRecConfig)
     """Where behaviour vectors come from: a network of the next item (`sasrec`, `gru4rec`, `din`), which sees training
     items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
-    recommender: GenerativeOptions
+    recommender: TrainingOptions
 
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("behaviour", ("behaviour",)),
         Stage("index", ("encoder", "behaviour", "index")),
-        Stage("recommender", ("recommender",), frozenset({"beam", "normalise"})),
+        Stage("recommender", ("recommender",)),
         MEASURE,
     )
 
     @field_validator("behaviour", mode="before")
     @classmethod
     def _usual_network(cls, given: object) -> object:
-        return {"network": "sasrec", **given} if isinstance(given, Mapping) else given
+        usual = cls.model_fields["behaviour"].get_default(call_default_factory=True).network
+        return {"network": usual, **given} if isinstance(given, Mapping) else given
 
     @property
     def sources(self) -> frozenset[str]:
@@ -140,6 +141,17 @@ class GenerativeSystem(NextItemSystem):
         if isinstance(given, SpectralVectors):
             return spectral_vectors(run.dataset(), given.dims, given.seed)
         return NextItemRecommender.from_pretrained(run.output("behaviour")).item_vectors()
+
+
+class GenerativeSystem(IndexedSystem):
+    """A model learns to write the next item's codes, one after the other."""
+
+    recommender: GenerativeOptions
+    stages: ClassVar[tuple[Stage, ...]] = (
+        *IndexedSystem.stages[:2],
+        Stage("recommender", ("recommender",), frozenset({"beam", "normalise"})),
+        MEASURE,
+    )
 
     @abstractmethod
     def recommender_class(self) -> type[GenerativeRecommender]:

@@ -28,7 +28,7 @@ from forwhy.data.sources.files import read_json
 from forwhy.errors import UserError
 from forwhy.options import Options
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MOST_CODES = 65_536
 """Codes of a level that a file may have even if there are fewer items: a model has a token for each."""
 Codes = NDArray[np.int32]
@@ -42,15 +42,16 @@ class IndexConfig(Options):
     source: Literal["unit", "semantic", "behaviour", "random", "file"] = "unit"
     """What codes are made from. `unit`: semantic and behaviour codes one after the other (LLM-BS eq. 4, "DKI").
     `file`: a published `.index.json`."""
-    method: Literal["kmeans", "rqvae"] = "kmeans"
+    method: Literal["kmeans", "rqvae", "product"] = "kmeans"
     """`kmeans`: balanced hierarchical k-means, unique by construction. `rqvae`: a residual-quantised autoencoder as
-    in TIGER; items whose codes collide get one more level."""
+    in TIGER. `product`: long codes, each of a part of the vectors, for heads that are read side by side (RPG). Items
+    whose codes collide get one more level."""
     width: int | Literal["auto"] = 256
     """Codes per level. `auto`: the least that `depth` levels need, so that every level is used evenly. With `rqvae`
-    `auto` is 256."""
+    and `product` `auto` is 256."""
     depth: int | Literal["auto"] = "auto"
     """Levels of each source. `auto`: the least that can tell all items apart (with width `auto`: of 256 codes); 3
-    with `rqvae`, as in TIGER."""
+    with `rqvae`, as in TIGER; 16 with `product`."""
     order: Literal["semantic_first", "behaviour_first", "interleave"] = "semantic_first"
     """Of the two sources' levels in `unit`."""
     leaf_order: Literal["pca", "distance", "random"] = "pca"
@@ -81,8 +82,10 @@ class IndexConfig(Options):
         for name, value, least in (("width", self.width, 2), ("depth", self.depth, 1)):
             if value != "auto" and value < least:
                 raise ValueError(f'{name} = {value}: give "auto" or at least {least}')
-        if self.method == "rqvae" and self.source in ("random", "file"):
-            raise ValueError(f'method = "rqvae" learns from vectors; source = "{self.source}" has none')
+        if self.method != "kmeans" and self.source in ("random", "file"):
+            raise ValueError(
+                f'method = "{self.method}" learns from vectors; source = "{self.source}" has none'
+            )
         return self
 
 
@@ -96,7 +99,7 @@ class ItemIndex(Saved):
     """Codes of all items; every row once. Checked when made.
 
     Raises:
-        UserError: two items with one index, more than 26 levels, codes beyond their level's size, or other items.
+        UserError: two items with one index, more than 52 levels, codes beyond their level's size, or other items.
     """
 
     kind = "indices"

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.text.encoder import TextEncoder
-from forwhy.vocabulary.clusters import checked_vectors, hierarchical_codes, random_codes, tree_shape
+from forwhy.vocabulary.clusters import (
+    checked_vectors,
+    hierarchical_codes,
+    product_codes,
+    random_codes,
+    tree_shape,
+)
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
 from forwhy.vocabulary.vocabulary import perplexity
 
@@ -124,8 +130,15 @@ def _part(name: str, table: Vectors | None, config: IndexConfig) -> tuple[NDArra
         depth = 3 if config.depth == "auto" else config.depth
         settings = RqVaeConfig(width, depth, epochs=config.epochs, seed=config.seed)
         return rqvae_codes(table, settings, f"{name} vectors"), width
-    shape, told = tree_shape(len(table), config.width, config.depth), f"{name} vectors"
-    seed = 2 * config.seed + (name == "behaviour")  # two sources with the same vectors still get unlike draws
+    seed, told = (
+        2 * config.seed + (name == "behaviour"),
+        f"{name} vectors",
+    )  # of two like sources unlike draws
+    if config.method == "product":
+        width = min(256 if config.width == "auto" else config.width, len(table))
+        parts = 16 if config.depth == "auto" else config.depth
+        return product_codes(table, width, parts, seed, config.iterations, told), width
+    shape = tree_shape(len(table), config.width, config.depth)
     return hierarchical_codes(table, *shape, config.leaf_order, seed, config.iterations, told), shape[0]
 
 
