@@ -114,7 +114,13 @@ def shrunk(kind: type[BaseModel], section: Mapping[str, Any], small: Mapping[str
         field = kind.model_fields.get(key)
         if field is None:
             continue
-        below = inner_model(field.annotation, found.get(key, {}))
+        usual = field.get_default(call_default_factory=True)
+        named = (
+            {"network": getattr(usual, "network", None)} | found.get(key, {})
+            if isinstance(value, dict)
+            else {}
+        )
+        below = inner_model(field.annotation, named)
         if below is None:
             found[key] = value
         elif isinstance(value, dict):
