@@ -215,6 +215,20 @@ def test_small_catalogues_with_and_without_text(items: int, titles: list[str], t
     assert ("semantic" in sources) == bool("".join(titles[:items]))
 
 
+def test_attributes_are_read_also_where_there_is_no_text(tmp_path: Path) -> None:
+    names = [f"i{number:02}" for number in range(ITEMS)]
+    kinds = pl.DataFrame({"item_id": names, "attributes": [f"{number % 3}, 7" for number in range(ITEMS)]})
+    plain = ring(titles=False)
+    data = plain.derive({**plain.tables, "items": kinds}, {})
+    recipe = load_recipe(written(tmp_path, TINY, data), ["recommender.epochs=1", "index.width=3"])
+    run(recipe, tmp_path / "run")
+    index = ItemIndex.from_pretrained(tmp_path / "run" / "index")
+    said = index.codes[:, [source == "semantic" for source in index.sources]]
+    alike = (said[:, None] == said).mean(2)
+    kind = np.arange(ITEMS) % 3
+    assert alike[kind[:, None] == kind].mean() > 0.3 + alike[kind[:, None] != kind].mean()
+
+
 def test_an_index_of_other_items_is_refused(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,15 +3,23 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from forwhy.data.dataset import Dataset, Ids
+from forwhy.data.dataset import Dataset, Ids, make_dataset
 from forwhy.errors import UserError
 from forwhy.testing import artifact_laws
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.index import IndexConfig, ItemIndex
-from forwhy.vocabulary.indexing import build_index, health, read_vectors, semantic_vectors, spectral_vectors
+from forwhy.vocabulary.indexing import (
+    attribute_vectors,
+    build_index,
+    health,
+    read_vectors,
+    semantic_vectors,
+    spectral_vectors,
+)
 
 ITEMS = Ids(tuple(range(10, 510)), "item")
 SEMANTIC = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)
@@ -157,6 +165,19 @@ def test_items_without_text_get_the_mean(tiny_town: Dataset, caplog: pytest.LogC
 
 def test_spectral_vectors_are_rows_of_items(tiny_town: Dataset) -> None:
     assert spectral_vectors(tiny_town, 8).shape == (30, 8)
+
+
+def test_rare_attributes_bring_items_near_and_common_ones_do_not() -> None:
+    terms = ["sweet, all", "sweet, all", "bitter, all", "bitter, all", "all", ""]
+    names = [f"i{number}" for number in range(6)]
+    taken = pl.DataFrame({"user_id": ["u"] * 6, "item_id": names, "split": ["train"] * 6})
+    tables = {"interactions": taken, "items": pl.DataFrame({"item_id": names, "attributes": terms})}
+    found = attribute_vectors(make_dataset("tastes", tables), 3)
+    near = found @ found.T
+    assert near[0, 1] == pytest.approx(1.0, abs=1e-5)
+    assert near[0, 2] < 0.6 < near[2, 3]
+    assert not found[5].any()
+    assert attribute_vectors(make_dataset("bare", {"interactions": taken})).shape == (6, 0)
 
 
 def test_vector_files(tmp_path: Path) -> None:

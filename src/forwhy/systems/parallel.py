@@ -1,8 +1,8 @@
 """Long product codes of items, all read and predicted at once (after RPG, Hou et al. 2025).
 
-Stage 1 (`index`) gives each item 16 codes of what it says and 16 of who takes it, stage 2 (`recommender`) trains one
-causal network with a head for each code. No code waits for another, so no beams: the scores of the whole catalogue are
-exact, one product after one pass over the history.
+Stage 1 (`index`) gives each item 16 codes of what is said of it and 16 of who takes it, stage 2 (`recommender`) trains
+one causal network with a head for each code. No code waits for another, so no beams: the scores of the whole catalogue
+are exact, one product after one pass over the history.
 
 Shapes: B histories, L places, I items, K codes of an item, D width.
 """
@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from forwhy.lazy import torch
 from forwhy.recommend.attention import AttentionNetwork, AttentionOptions, start
 from forwhy.systems import Run
-from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors
+from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors, Vectors
 from forwhy.systems.next_item import Loaded
 from forwhy.vocabulary.index import IndexConfig
+from forwhy.vocabulary.indexing import attribute_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +39,7 @@ class ParallelConfig(AttentionOptions):
     dims: PositiveInt = 128
     """d: width of a code's vector and of the states."""
     epochs: NonNegativeInt = 50
-    patience: NonNegativeInt = 4
+    patience: NonNegativeInt = 3
 
     def build(self, n_items: int) -> ParallelNetwork:
         """The untrained network; `describe` completes it with the items' codes."""
@@ -96,6 +98,15 @@ class Parallel(IndexedSystem):
     @classmethod
     def _usual_index(cls, given: object) -> object:
         return {**INDEX, **given} if isinstance(given, Mapping) else given
+
+    def item_vectors(self, run: Run) -> Vectors:
+        """`semantic` ones hold the items' attributes too, which also stand alone where no item has text."""
+        found = dict(super().item_vectors(run))
+        told_IE = attribute_vectors(run.dataset()) if "semantic" in self.sources else np.empty((0, 0))
+        if told_IE.size:
+            texts_IE = found.get("semantic", told_IE[:, :0])
+            found["semantic"] = np.concatenate([texts_IE, told_IE], axis=1)
+        return found
 
     def make_recommender(self, run: Run) -> NextItemRecommender:
         """The network, with the items' codes, on training items; validation items choose the epoch."""

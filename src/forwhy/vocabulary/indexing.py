@@ -50,6 +50,21 @@ def semantic_vectors(dataset: Dataset, encoder: TextEncoder) -> NDArray[np.float
     return vectors_ND
 
 
+def attribute_vectors(dataset: Dataset, dims: int = 64, seed: int = 0) -> NDArray[np.float32]:
+    """[N, D] vectors of `dataset.item_attributes()`: items that share rare terms lie near each other.
+
+    By the spectrum of the graph of items and terms; norm 1, zeros for items without terms, D = 0 where none has any.
+    """
+    from forwhy.graph.bipartite import Bipartite, spectral_embeddings  # imports torch
+
+    terms = dataset.item_attributes()
+    numbers = {term: number for number, term in enumerate(sorted(set().union(*terms)))}
+    if not numbers:
+        return np.empty((len(terms), 0), np.float32)
+    edges = np.array([(item, numbers[term]) for item, own in enumerate(terms) for term in own])
+    return spectral_embeddings(Bipartite(edges, len(terms), len(numbers)), dims, seed)[0]
+
+
 def spectral_vectors(dataset: Dataset, dims: int = 64, seed: int = 0) -> NDArray[np.float32]:
     """[N, D] item vectors of the training graph (`graph.bipartite`), D at most `dims`; zeros for items nobody took."""
     from forwhy.graph.bipartite import Bipartite, spectral_embeddings  # imports torch
