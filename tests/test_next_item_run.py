@@ -301,10 +301,14 @@ def test_tiger_runs_as_llm_bs_does(recipe: Path, tmp_path: Path) -> None:
     assert len(told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("system", ["sasrec", "gru4rec", "caser", "hgn", "bert4rec", "s3-rec", "popularity"])
+BASELINES = ["sasrec", "gru4rec", "caser", "hgn", "bert4rec", "s3-rec", "popularity", "content-knn"]
+
+
+@pytest.mark.parametrize("system", BASELINES)
 def test_baselines_run_through_the_same_commands(system: str, recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
-    trained = "" if system == "popularity" else "[recommender]\ndims = 8\nepochs = 1\n"
+    trained = "" if system in BASELINES[-2:] else "[recommender]\ndims = 8\nepochs = 1\n"
+    trained += '[encoder]\nname = "hash"\n' if system == "content-knn" else ""
     path.write_text(
         f'name = "b"\nsystem = "{system}"\n[data]\npath = "{recipe.parent / "data"}"\n{trained}'
         "[evaluation]\nks = [1, 5]\n"
@@ -312,6 +316,65 @@ def test_baselines_run_through_the_same_commands(system: str, recipe: Path, tmp_
     assert told("run", path, "--out", tmp_path / "run")["system"] == system
     assert RunFolder(tmp_path / "run").evaluation()["ranking"]["users"] == 40
     assert len(told("recommend", tmp_path / "run", "--user", "u0", "-k", 3)["items"]) == 3  # type: ignore[arg-type]
+
+
+HYBRID = (
+    'name = "h"\nsystem = "hybrid"\n[data]\npath = "{data}"\n[encoder]\nname = "hash"\n'
+    '[behaviour]\ndims = 8\nepochs = 1\ndevice = "cpu"\n[evaluation]\nks = [1, 5]\n'
+)
+
+
+def test_the_hybrid_says_which_expert_and_which_items(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(HYBRID.format(data=recipe.parent / "data"))
+    document = told("run", path, "--out", tmp_path / "run")
+    assert list(document["stages"]) == ["behaviour", "mixture", "evaluation"]  # type: ignore[call-overload]
+    evaluation = RunFolder(tmp_path / "run").evaluation()
+    assert set(evaluation["protocol"]["experts"]) == {"sasrec", "item-knn", "content-knn"}
+    assert evaluation["unseen"]["users"] == evaluation["repeats"]["users"] == 40
+    (row,) = told("recommend", tmp_path / "run", "--history", "i03,i04", "-k", "1", "--explain")["items"]
+    assert sum(row["because"]["experts"].values()) == pytest.approx(1.0)
+    assert {one["item_id"] for one in row["because"]["shares"]} == {"i03", "i04"}
+    shown = (
+        CliRunner()
+        .invoke(app, ["recommend", str(tmp_path / "run"), "--history", "i03,i04", "--explain"])
+        .stdout
+    )
+    assert re.search(r"\d+% (sasrec|item-knn|content-knn)", shown)
+
+
+def test_an_expert_that_cannot_serve_is_left_out_and_said(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = written(tmp_path, HYBRID, ring(titles=False))
+    run(load_recipe(silent), tmp_path / "silent")
+    assert "content-knn is left out, its weight goes to the others" in caplog.text
+    assert set(RunFolder(tmp_path / "silent").evaluation()["protocol"]["experts"]) == {"sasrec", "item-knn"}
+    (tmp_path / "short").mkdir()
+    single = written(tmp_path / "short", HYBRID, ring(length=3))
+    run(load_recipe(single), tmp_path / "short" / "run")
+    assert "nobody took two things" in caplog.text
+    assert set(RunFolder(tmp_path / "short" / "run").evaluation()["protocol"]["experts"]) == {
+        "item-knn",
+        "content-knn",
+    }
+    with pytest.raises(UserError, match="no expert of content-knn can serve it"):
+        run(load_recipe(silent, ['mixture.experts=["content-knn"]']), tmp_path / "none")
+
+
+def test_llm_bs_is_an_expert_where_it_is_asked_for(recipe: Path, tmp_path: Path) -> None:
+    text = TINY.format(data=recipe.parent / "data").replace('"llm-bs"', '"hybrid"')
+    path = tmp_path / "recipe.toml"
+    path.write_text(text + '[mixture]\nexperts = ["sasrec", "llm-bs"]\n')
+    reports = run(load_recipe(path), tmp_path / "run")
+    assert [report.stage for report in reports] == [
+        "behaviour",
+        "index",
+        "recommender",
+        "mixture",
+        "evaluation",
+    ]
+    assert set(RunFolder(tmp_path / "run").evaluation()["protocol"]["experts"]) == {"sasrec", "llm-bs"}
 
 
 def test_fit_recommender_trains_without_a_recipe_and_evaluate_measures_it(

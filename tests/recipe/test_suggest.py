@@ -68,7 +68,7 @@ def test_the_system_follows_from_texts_and_order(tiny_town: Dataset, untexted: p
     assert Traits.of(make_dataset("bare", {"interactions": untexted}, {})).system == "because"
     in_order = timed(untexted, tiny_town)
     assert Traits.of(in_order).in_order
-    assert Traits.of(in_order).system == "sasrec"
+    assert Traits.of(in_order).system == "hybrid"
     told = make_dataset("t", {**in_order.tables, "items": tiny_town.table("items")}, {})
     assert Traits.of(told).system == "because"
 
@@ -117,7 +117,7 @@ def test_the_recipe_runs_as_it_stands(
         "bare": ["encoder.name=hash", "vocabulary.epochs=1"],
         "timed": ["recommender.epochs=1"],
     }
-    stage = "recommender" if kind == "timed" else "vocabulary"
+    stage = "mixture" if kind == "timed" else "vocabulary"
     (done, *_) = run(load_recipe("recipe.toml", smaller[kind]), "runs/data", until=stage)
     assert done.action == "done"
 

@@ -117,8 +117,9 @@ def test_people_who_never_trained_are_served(chain: Dataset, learnt: NextItemRec
     assert learnt.recommend("two", k=3).height == 3
     with pytest.raises(UserError, match="unknown item id 'i99'"):
         learnt.recommend(history=["i01", "i99"])
-    with pytest.raises(UserError, match="history is empty"):
-        learnt.recommend(history=[])
+    popular = PopularityRecommender.fit(chain)
+    assert learnt.recommend(history=[], k=4).equals(popular.recommend(history=[], k=4))
+    assert learnt.because(None, "i03", history=[]).kind == "popularity"
     assert np.unique(learnt.scores_after(Histories.of([[]]))).tolist() == [0.0]
 
 

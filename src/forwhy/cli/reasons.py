@@ -113,4 +113,7 @@ def because_lines(
     behind = ", ".join(str(one["title"] or one["item_id"]) for one in because["items"][:2])
     if because["kind"] == "words" and behind:
         lines.append(f"because you took {behind}")
+    if because.get("experts"):
+        parts = sorted(because["experts"].items(), key=lambda one: -one[1])
+        lines.append(f"by {', '.join(f'{part:.0%} {name}' for name, part in parts)}")
     return [cut(line, width) for line in lines]

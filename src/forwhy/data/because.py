@@ -57,6 +57,8 @@ class Because:
     explained item: their share is that of these words, so they add to more than one where they have the same."""
     rest: float = 0.0
     """Part of the score that no share accounts for: 0 where the sum is exact."""
+    experts: dict[str, float] = field(default_factory=dict)
+    """Of a hybrid: the part of the item's probability that each expert gave; these add to one."""
 
 
 def tells_in_percent(shares: Sequence[float]) -> bool:

@@ -85,8 +85,8 @@ class PlainExplainer(Shown, Explains):
     """Says why a recommender would offer an item, in sentences that are true by construction.
 
     What carried the score chooses the items of the history that are named, and its words choose among statements; what
-    nothing known supports is not said. Nothing is trained, no language model is asked, and no token's worth is told. An
-    empty history is asked about where the recommender serves people of whom nothing is known.
+    nothing known supports is not said. Nothing is trained, no language model is asked, and no token's worth is told. Of
+    somebody without a history it says how many people took the item.
     """
 
     def __init__(self, scores: Scores, dataset: Dataset | None = None) -> None:

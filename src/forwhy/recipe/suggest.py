@@ -75,8 +75,8 @@ class Traits:
 
     @property
     def system(self) -> str:
-        """Words wherever a text says something or nothing is in order, else a network of the next item."""
-        return "sasrec" if self.in_order and not self.described else "because"
+        """Words wherever a text says something or nothing is in order, else the hybrid of the next item."""
+        return "hybrid" if self.in_order and not self.described else "because"
 
 
 # --- the rules
@@ -84,7 +84,7 @@ class Traits:
 
 def chosen(traits: Traits) -> dict[str, Any]:
     """The values that fit, and what their reasons tell: the names in `suggest.toml`."""
-    return asdict(traits) | (_of_sequences if traits.system == "sasrec" else _of_words)(traits)
+    return asdict(traits) | (_of_sequences if traits.system == "hybrid" else _of_words)(traits)
 
 
 def _of_words(traits: Traits) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _of_words(traits: Traits) -> dict[str, Any]:
 
 def _of_sequences(traits: Traits) -> dict[str, Any]:
     batch, dims = _power(traits.people / 20, 32, 256), 64 if traits.items < 2000 else 128
-    why = "Histories are in order and no text says anything: a network that predicts the next item"
+    why = "Histories are in order and no text says anything: the next item, by order and by what is taken together"
     steps = math.ceil(traits.people / batch)
     return {"why": why, "dims": dims, "batch_size": batch, "steps": steps, "epochs": 100}
 
@@ -155,7 +155,7 @@ def costs(traits: Traits, measured: float) -> list[dict[str, float]]:
     """
     found = []
     for one in (traits, *(traits.grown(count) for count in GROWN if count > traits.interactions)):
-        seconds, size = (_of_sasrec if one.system == "sasrec" else _of_because)(one, chosen(one))
+        seconds, size = (_of_hybrid if one.system == "hybrid" else _of_because)(one, chosen(one))
         spent = {"seconds": round(seconds * REFERENCE / measured, 1), "gib": round(size / GIB, 1)}
         found.append({"interactions": one.interactions, "people": one.people, "items": one.items, **spent})
     return found
@@ -186,7 +186,7 @@ def _of_because(traits: Traits, values: Mapping[str, Any]) -> tuple[float, float
     return seconds, size
 
 
-def _of_sasrec(traits: Traits, values: Mapping[str, Any]) -> tuple[float, float]:
+def _of_hybrid(traits: Traits, values: Mapping[str, Any]) -> tuple[float, float]:
     """Seconds and bytes: operations of its layers and of the softmax, which reach a third of the speed."""
     dims, items = values["dims"], traits.items
     learnt = 6 * (24 * dims**2 + items * dims) * traits.interactions

@@ -179,8 +179,9 @@ class Recommender(Shown, ABC):
         """The `k` best items of each person: user_id, item_id, score, rank; title when known, boost when given.
 
         `users`: ids, also of a frame's `user_id`. `history`: item ids of one person, used instead of what training
-        knows of them; without a user the rows' user_id is null. `about`: a text about somebody new, alone or beside a
-        history (`newcomer_of`). `filter_seen` leaves out training items, the history and, of a run, held-out items.
+        knows of them; an empty one gets what most people took; without a user the rows' user_id is null. `about`: a
+        text about somebody new, alone or beside a history (`newcomer_of`). `filter_seen` leaves out training items, the
+        history and, of a run, held-out items.
         `without`: words of these people that count as none; `swap`: words that count as another one of their book.
         `exclude`, `only`, `boost`: as of `Rules.of`, before a list is cut to `k`. Best first; equal scores in catalogue
         order. Cost: a pass over the catalogue per person.
@@ -215,12 +216,16 @@ class Recommender(Shown, ABC):
                 "this recommender knows the people of its training alone: name a user, without a history"
             )
         items = self._items(history)
-        if not (len(items) or self.capabilities.cold or self.newcomer):
-            raise UserError("the history is empty: give at least one item id")
         numbers = [self.catalogue.users.index(user) for user in users]
         hidden = np.concatenate([items, *map(self._taken_by, numbers)])
-        lists = self.lists_after(Histories.of([items]), k, [hidden] if filter_seen else None)
+        lists = self._knowing(items).lists_after(Histories.of([items]), k, [hidden] if filter_seen else None)
         return self._table(numbers or [None], lists)
+
+    def _knowing(self, history: Ints) -> Recommender:
+        """This recommender; of somebody without a history, whom nobody has met, what most people took."""
+        if len(history) or self.newcomer is not None:
+            return self
+        return PopularityRecommender(self.catalogue).under(self.rules)
 
     def score(self, users: Id | Sequence[Id], items: Id | Sequence[Id]) -> Scores:
         """[n] scores of pairs users[k], items[k]; a single id stands for all rows.
@@ -250,7 +255,8 @@ class Recommender(Shown, ABC):
         """
         number = self.catalogue.items.index(item)
         if history is not None:
-            return self._because(None, number, self._items(history))
+            items = self._items(history)
+            return self._knowing(items)._because(None, number, items)
         (person,) = self._users(user).tolist()
         return self._because(person, number, self.catalogue.histories[person])
 

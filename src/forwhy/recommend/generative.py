@@ -88,8 +88,8 @@ class GenerativeNetwork(nn.Module):
 class GenerativeRecommender(Recommender, Saved):
     """Lists the items whose codes a model finds most probable after a history, by constrained beam search.
 
-    A history is in time order, its repeats count, and only its last `window` items are read. An empty history is read
-    as one: the list is what people take first.
+    A history is in time order, its repeats count, and only its last `window` items are read. An empty one gets
+    what most people took, as of every recommender; a user of no training item what people take first.
     A score is the log-probability of an item's codes, and `repeat_gain` more where the history holds the item. Beams
     are `beam` wide, or the next multiple of it that holds `k` items and those that `filter_seen` leaves out; with as
     many beams as items the list is exact, with fewer, lists of different `k` agree as long as they take equally many.

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy import sparse
 
+from forwhy.artifact import Artifact, Content, Saved, card
 from forwhy.columns import Graph
 from forwhy.data.because import Because, of_history
 from forwhy.data.dataset import Dataset
@@ -37,21 +39,24 @@ class KnnConfig(Options):
     """Items of a history that are read, the latest ones."""
 
 
-class ItemKnnRecommender(Recommender):
+class ItemKnnRecommender(Recommender, Saved):
     """Score of an item: the sum of its similarities to the history's items, later ones weighing more.
 
     similarity(i, j) = |U_i and U_j| / (sqrt(|U_i| |U_j|) + shrink), 0 to itself, where U_i are the users who took i in
     training; of each item j the K most similar i are kept. An item of age a counts decay^a.
     """
 
+    kind: ClassVar[str] = "item-knn"
     counted: ClassVar[bool] = True
 
-    def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None) -> None:
-        """Cost: the sum of squared lengths of distinct training histories; memory O(I·K)."""
+    def __init__(self, catalogue: Catalogue, config: KnnConfig | None = None, similar: Any = None) -> None:  # noqa: ANN401
+        """Cost: the sum of squared lengths of distinct training histories, unless it is given; memory O(I·K)."""
         super().__init__(catalogue)
         self.config = config or KnnConfig()
         self.window = self.config.window
-        self._similar = _similarities(catalogue.histories, len(catalogue.items), self.config)
+        if similar is None:
+            similar = _similarities(catalogue.histories, len(catalogue.items), self.config)
+        self._similar = similar
 
     @classmethod
     def fit(
@@ -63,11 +68,23 @@ class ItemKnnRecommender(Recommender):
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] sums of similarities; memory of the scores and O(window·K) per person."""
-        recent = histories.last(self.config.window)
-        weights = self.config.decay**recent.ages
-        shape = (len(recent), len(self.catalogue.items))
-        wanted = sparse.csr_matrix((weights, recent.items, recent.offsets), shape=shape)
+        wanted = later_weigh_more(histories, len(self.catalogue.items), self.config.decay, self.config.window)
         return self._gained(np.asarray((wanted @ self._similar).toarray(), dtype=np.float32), histories)
+
+    def content(self) -> Content:
+        """Similarities, options, and what was taken in training."""
+        text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
+        config = {"options": self.config.model_dump(mode="json"), "repeat_gain": self.repeat_gain}
+        tensors = self.catalogue.tensors() | packed("similar", self._similar)
+        return Content(config, tensors, self.catalogue.tables(), card("item-knn", text, {}, "sequential"))
+
+    @classmethod
+    def restore(cls, stored: Artifact, **_: Any) -> ItemKnnRecommender:  # noqa: ANN401
+        """Make it again without counting."""
+        catalogue, config = Catalogue.read(stored), KnnConfig.model_validate(stored.config["options"])
+        found = cls(catalogue, config, unpacked("similar", stored))
+        found.repeat_gain = stored.config["repeat_gain"]
+        return found
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         recent = Histories.of([history]).last(self.config.window)
@@ -76,6 +93,27 @@ class ItemKnnRecommender(Recommender):
         weights = gain * np.bincount(places, self.config.decay**recent.ages)
         added = weights * self._similar[taken][:, [item]].toarray().ravel()
         return of_history("history", self.catalogue, taken.tolist(), added, float(added.sum()))
+
+
+def later_weigh_more(histories: Histories, n_items: int, decay: float, window: int) -> Any:  # noqa: ANN401
+    """[B, I] CSR: decay^age of each of the last `window` items; the sum where a history names an item twice."""
+    recent = histories.last(window)
+    cells = (decay**recent.ages, recent.items, recent.offsets)
+    return sparse.csr_matrix(cells, shape=(len(recent), n_items))
+
+
+def packed(name: str, matrix: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401
+    """A CSR matrix as tensors of an artifact; `unpacked` reads them back."""
+    parts = {"values": matrix.data, "columns": matrix.indices, "starts": matrix.indptr}
+    return {f"{name}.{part}": it for part, it in (parts | {"shape": np.array(matrix.shape)}).items()}
+
+
+def unpacked(name: str, stored: Artifact) -> Any:  # noqa: ANN401
+    """The CSR matrix that `packed` made tensors of."""
+    values, columns, starts, shape = (
+        stored.tensors[f"{name}.{it}"] for it in ("values", "columns", "starts", "shape")
+    )
+    return sparse.csr_matrix((values, columns, starts), shape=tuple(shape.tolist()))
 
 
 def _similarities(train: Histories, n_items: int, config: KnnConfig) -> Any:  # noqa: ANN401 - scipy has no types
