@@ -116,7 +116,7 @@ class Recommender(Shown, ABC):
     ) -> Self:
         """This recommender, under the same rules, with words of these users, or histories, taken out or exchanged."""
         raise UserError(
-            "this recommender has no words of people to take out or to swap; ask a run of beat, which has some"
+            "this recommender has no words of people to change; ask a run of because, which has some"
         )
 
     def _newcomer(self, about: str, history: Ints) -> Newcomer:
@@ -129,16 +129,14 @@ class Recommender(Shown, ABC):
         wide_BI = scores_BI.astype(np.float64)
         if not self.counted:
             wide_BI = np.exp(wide_BI - wide_BI.max(1, keepdims=True))
-        sums_B1 = wide_BI.sum(1, keepdims=True)
-        equal = 1 / wide_BI.shape[1]
-        return np.asarray(np.where(sums_B1 > 0, wide_BI / np.where(sums_B1 > 0, sums_B1, 1), equal))
+        wide_BI[wide_BI.sum(1) <= 0] = 1.0
+        return np.asarray(wide_BI / wide_BI.sum(1, keepdims=True))
 
     def learn_repeats(self, sequences: Sequences, seed: int = 0) -> Self:
         """Set `repeat_gain` by validation items, `LEARNED_FROM` of them at most; 0 without any."""
         self.repeat_gain = 0.0
         histories, targets = sequences.validation(LEARNED_FROM, seed, self.window)
-        if len(targets):
-            self.repeat_gain = likeliest_gain(self._mass_taken(histories), taken_again(histories, targets))
+        self.repeat_gain = likeliest_gain(self._mass_taken(histories), taken_again(histories, targets))
         return self
 
     def _mass_taken(self, histories: Histories) -> NDArray[np.float64]:
@@ -153,11 +151,9 @@ class Recommender(Shown, ABC):
 
     def _gained(self, scores_BI: Scores, histories: Histories) -> Scores:
         """The scores with `repeat_gain`, changed in place."""
-        if self.repeat_gain:
-            recent = histories if self.window is None else histories.last(self.window)
-            cells = recent.rows, recent.items
-            gain = np.float32(np.exp(self.repeat_gain) if self.counted else self.repeat_gain)
-            scores_BI[cells] = scores_BI[cells] * gain if self.counted else scores_BI[cells] + gain
+        recent = histories if self.window is None else histories.last(self.window)
+        cells, gain = (recent.rows, recent.items), np.float32(self.repeat_gain)
+        scores_BI[cells] = scores_BI[cells] * np.exp(gain) if self.counted else scores_BI[cells] + gain
         return scores_BI
 
     # --- what people ask
@@ -194,9 +190,9 @@ class Recommender(Shown, ABC):
         ruled = self.under(Rules.of(self.catalogue.items, exclude, only, boost))
         users = None if users is None else ids_of(users, "user_id")
         taken = None if history is None else ids_of(history, "item_id")
+        if about is not None and users is not None:
+            raise UserError("a text is about somebody new: leave out the user, or the text")
         if about is not None:
-            if users is not None:
-                raise UserError("a text is about somebody new: leave out the user, or the text")
             met, taken = ruled.meeting(self.newcomer_of(about, taken or [])), taken or []
             return met.recommend(history=taken, k=k, filter_seen=filter_seen, without=without, swap=swap)
         asked = ruled.changed(users, history=taken, without=without, swap=swap)
@@ -292,9 +288,7 @@ class Recommender(Shown, ABC):
 
     def meeting(self, newcomer: Newcomer) -> Self:
         """This recommender, to whom any `history`, also an empty one, is that of this newcomer."""
-        raise UserError(
-            "this recommender has no words of people; ask a run of beat or because, which has some"
-        )
+        raise UserError("this recommender has no words of people; ask a run of because, which has some")
 
     def offering(self, text: str, named: str | None = None) -> tuple[Self, Newcomer]:
         """This recommender with an item more, the catalogue's last, which nobody took; and its words by its text.
