@@ -212,7 +212,7 @@ def test_popularity_says_that_it_knows_nobody() -> None:
 def test_without_words_there_is_nothing_to_take_out() -> None:
     recommender = PopularityRecommender(TinyVocabulary().catalogue)
     for ask in (recommender.recommend, recommender.changed):
-        with pytest.raises(UserError, match="no words of people to take out or to swap; ask a run"):
+        with pytest.raises(UserError, match="no words of people to change; ask a run"):
             ask("u00", without=["<u.macro_1>"])
 
 
