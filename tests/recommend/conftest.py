@@ -263,7 +263,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "hgn": {"order": 3},
     "bert4rec": {"epochs": 150, "patience": 0, "last_hidden": 1.0},
     "fdsa": {},
-    "s3-rec": {"epochs": 80, "pretraining": 0.1, "patience": 0},
+    "s3-rec": {"epochs": 60, "pretraining": 0.34, "patience": 0},
 }
 
 

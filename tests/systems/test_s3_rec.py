@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from attending import plain_states, shaken
-from forwhy.data.dataset import make_dataset
+from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.histories import Sequences
 from forwhy.recommend.attention import hidden_places
 from forwhy.recommend.networks import SoftmaxNetwork
-from forwhy.recommend.sequential import NextItemRecommender, made
+from forwhy.recommend.sequential import NextItemRecommender, NextItemTask, attribute_table, made
 from forwhy.systems import s3_rec
 from forwhy.systems.s3_rec import S3RecConfig, S3RecNetwork
+from forwhy.training.loop import train
 
 ITEMS, DIMS = 9, 8
 ROWS, LENGTHS = torch.tensor([[3, 1, 4, 1, 5], [2, 7, 8, 0, 0]]), torch.tensor([5, 3])
@@ -110,17 +112,34 @@ def test_the_first_epochs_guess_and_the_others_are_sasrecs() -> None:
     assert torch.equal(network.eval().loss(ROWS, LENGTHS), losses[1])
 
 
-def test_nothing_is_validated_before_pretraining_is_over(tmp_path: Path) -> None:
-    """And a catalogue without attributes pretrains by items and segments."""
+def ring() -> Dataset:
+    """Six people, five of six items each, none with attributes."""
     rows = [
         (f"u{user}", f"i{(user + step) % 6}", step, "train" if step < 4 else "valid")
         for user in range(6)
         for step in range(5)
     ]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "split"], orient="row")
-    data = make_dataset("ring", {"interactions": frame}, duplicates="keep")
-    options = S3RecConfig(dims=8, epochs=5, pretraining=0.4, patience=1, device="cpu", evaluate_every=1)
-    learnt = NextItemRecommender.fit(data, tmp_path, options)
+    return make_dataset("ring", {"interactions": frame}, duplicates="keep")
+
+
+RING = S3RecConfig(dims=8, epochs=5, pretraining=0.4, patience=1, device="cpu", batch_size=3)
+
+
+def test_the_optimiser_starts_anew_with_fine_tuning(tmp_path: Path) -> None:
+    """Two steps an epoch; two epochs pretrain."""
+    data = ring()
+    task = NextItemTask(made(6, RING, attribute_table(data)), Sequences.from_dataset(data))
+    optimizer, learn, known = task.optimizer(), task.loss, []
+    task.optimizer = lambda: optimizer  # type: ignore[method-assign]
+    task.loss = lambda batch: (known.append(len(optimizer.state)), learn(batch))[1]  # type: ignore[method-assign,func-returns-value]
+    train(task, RING.loop(patience=0), tmp_path, "s3-rec")
+    assert [bool(count) for count in known] == [False, True, True, True, False, *[True] * 5]
+
+
+def test_nothing_is_validated_before_pretraining_is_over(tmp_path: Path) -> None:
+    """And a catalogue without attributes pretrains by items and segments."""
+    learnt = NextItemRecommender.fit(ring(), tmp_path, RING)
     assert learnt.network.terms.weight.shape[0] == 1
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert min(line["epoch"] for line in lines if "valid" in line) == 3

@@ -42,7 +42,7 @@ class NextItemTask(Task[Batch]):
     def __init__(self, network: NextItemNetwork, sequences: Sequences) -> None:
         self.module = self.network = network
         self.options = options = network.options
-        self.evaluate_after = network.pretraining
+        self.pretraining = network.pretraining
         self.parts = pieces(sequences.train, options.window)
         self._before, targets = sequences.validation(options.validation_users, options.seed, options.window)
         self._targets_V1 = torch.from_numpy(targets)[:, None]

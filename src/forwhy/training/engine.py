@@ -40,8 +40,9 @@ class Task(ABC, Generic[Batch]):
     higher_is_better: bool = False
     """Direction of the first metric that :meth:`evaluate` returns."""
 
-    evaluate_after: int = 0
-    """Epochs at the beginning, such as those of pretraining, after which nothing is evaluated."""
+    pretraining: int = 0
+    """Epochs at the beginning that learn something else. Nothing is evaluated before they are over; then the optimiser
+    starts anew: moments of other gradients would slow it down for as many steps as it remembers."""
 
     @abstractmethod
     def optimizer(self) -> Optimizer:

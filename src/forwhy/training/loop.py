@@ -220,6 +220,8 @@ class _Training:
         if state.step % self.config.log_every == 0:
             self._log_step()
         self.progress.advance()
+        if state.batch == 0 and state.epoch == self.task.pretraining:
+            self.optimizer.state.clear()
         if self._is_due():
             self._evaluate()
         if self.signals.received:
@@ -233,7 +235,7 @@ class _Training:
         state, every = self.state, self.config.evaluate_every
         if self.config.evaluate_unit == "steps":
             return state.step % every == 0
-        return state.batch == 0 and state.epoch % every == 0 and state.epoch > self.task.evaluate_after
+        return state.batch == 0 and state.epoch % every == 0 and state.epoch > self.task.pretraining
 
     def _log_step(self) -> None:
         state = self.state
