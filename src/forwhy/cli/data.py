@@ -148,7 +148,7 @@ def write_index(
             wrong = f"{behaviour!r} is neither a FILE.npy nor spectral"
             raise UserError(f"--behaviour: {wrong}; give one of them")
         taken = read_vectors(Path(behaviour)) if named else spectral_vectors(data, seed=config.seed)
-    index = build_index(data.items, config, says, taken)
+    index = build_index(data.items, config, says, taken, data.edges("train"))
     index.save_pretrained(target)
     _show_index(index, as_json)
 

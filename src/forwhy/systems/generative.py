@@ -7,13 +7,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from forwhy.options import Options, TrainingOptions
+from forwhy.options import Options, TrainingOptions, merged
 from forwhy.recommend.networks import SequentialOptions
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.systems import MEASURE, EncoderConfig, Run, Stage
@@ -65,6 +65,8 @@ class IndexedSystem(NextItemSystem):
     items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
     recommender: TrainingOptions
+    usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Section -> what stands in it unless a recipe says something else."""
 
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("behaviour", ("behaviour",)),
@@ -72,6 +74,24 @@ class IndexedSystem(NextItemSystem):
         Stage("recommender", ("recommender",)),
         MEASURE,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_usual(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        found = dict(values)
+        for section, usual in cls.usual.items():
+            given = values.get(section, {})
+            # A published index and a random one are made their own way.
+            own = (
+                section == "index"
+                and isinstance(given, Mapping)
+                and given.get("source") in ("file", "random")
+            )
+            if isinstance(given, Mapping) and not own:
+                found[section] = merged(usual, given)
+        return found
 
     @field_validator("behaviour", mode="before")
     @classmethod
@@ -112,7 +132,8 @@ class IndexedSystem(NextItemSystem):
         if config.source == "unit" and "semantic" not in vectors:
             log.warning("data set '%s': no item has text; the index is of behaviour alone", dataset.name)
             config = config.model_copy(update={"source": "behaviour"})
-        return build_index(dataset.items, config, vectors.get("semantic"), vectors.get("behaviour"))
+        edges = dataset.edges("train", self.data.graph)
+        return build_index(dataset.items, config, vectors.get("semantic"), vectors.get("behaviour"), edges)
 
     def load_index(self, run: Run) -> ItemIndex:
         """The items' codes."""

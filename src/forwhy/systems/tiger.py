@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from forwhy.recommend.options import TigerConfig
 from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
-from forwhy.vocabulary.index import IndexConfig
 
 if TYPE_CHECKING:
     from forwhy.recommend.tiger import TigerRecommender
-
-INDEX = {"source": "semantic", "method": "rqvae"}
-"""What its codes are made from and how, unless something else is given."""
 
 
 class Tiger(GenerativeSystem):
     """An encoder reads a history's codes, a decoder writes the next item's."""
 
     system: Literal["tiger"] = "tiger"
-    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate(INDEX))
     recommender: TigerConfig = Field(default_factory=TigerConfig)
-
-    @field_validator("index", mode="before")
-    @classmethod
-    def _usual_index(cls, given: object) -> object:
-        return {**INDEX, **given} if isinstance(given, Mapping) else given
+    usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {"index": {"source": "semantic", "method": "rqvae"}}
 
     def budget(self) -> str:
         """What the training of the encoder and the decoder may spend."""

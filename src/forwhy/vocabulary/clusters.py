@@ -8,17 +8,21 @@ Source: Cuturi 2013 (Sinkhorn distances) for the prices; Bertsekas 1988 (auction
 Legend: G problems, N points each, D width, K clusters, M = G·N.
 """
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.linalg import eigsh
 
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Codes = NDArray[np.int32]
 
 BLOCK = 1 << 24
 TOGETHER = BLOCK // 8
@@ -29,6 +33,9 @@ SAMPLE = 100_000
 
 HEAT = 0.02
 """Softness of the memberships that move prices, in units of the mean squared distance to the nearest centre."""
+
+DENSE = 1024
+"""Items of a graph whose eigenvectors are sought in its full matrix, which is quicker and the same every time."""
 
 ROUNDS = 24
 """Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
@@ -71,14 +78,37 @@ def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -
     most = max(min(SAMPLE, 2 * BLOCK // (k * groups)), 2 * k)
     sample = x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
     centres_GKD, prices_GK = _fit(sample, k, random, iterations)
-    labels_GN = np.empty((groups, points), np.int64)
-    # Blocks of a multiple of k points, each balanced alone, leave floor/ceil sizes for the whole.
-    size = max(BLOCK // (k * groups) // k, 2) * k
-    rows_N = random.permutation(points)
-    for start in range(0, points, size):
-        rows = rows_N[start : start + size]
-        labels_GN[:, rows], prices_GK = _assign(x_GND[:, rows], centres_GKD, prices_GK, 3)
+    labels_GN = _dealt(x_GND, centres_GKD, prices_GK, random, 3)
     return np.take_along_axis(ranks(centres_GKD), labels_GN, 1)
+
+
+def even_codes(x_ND: Floats, centres_KD: Floats, random: np.random.Generator) -> Ints:
+    """[N] a centre for each point, near ones first, so that each centre gets floor(N/K) or ceil(N/K) points.
+
+    LC-Rec's uniform semantic mapping (section 3.1.2): optimal transport of points to centres of equal mass, by
+    Sinkhorn's prices, then rounded by bids. Time O(N·K·D), memory a few blocks of 64 MiB.
+    """
+    prices_1K = np.zeros((1, len(centres_KD)), np.float32)
+    labels_N: Ints = _dealt(x_ND[None], centres_KD[None], prices_1K, random, 16)[0]
+    return labels_N
+
+
+def parted_codes(codes_NL: Ints, x_ND: Floats, centres_KD: Floats) -> Ints:
+    """The codes with other last ones where items share a name, so that none do where there are centres enough.
+
+    `x_ND` is what the last level stands for, the centres its codewords. Among items alike in all levels above, each
+    gets a centre of its own, the sum of squared distances being the least; more items than centres stay as they are.
+    Time O(N·L·log N), and n²·K for each such group of n.
+    """
+    parted_NL, (_, above_N) = codes_NL.copy(), np.unique(codes_NL[:, :-1], axis=0, return_inverse=True)
+    name_N = np.unique(codes_NL, axis=0, return_inverse=True)[1].ravel()
+    shares_N = np.bincount(name_N)[name_N] > 1
+    for group in np.unique(above_N.ravel()[shares_N]):
+        rows = np.flatnonzero(above_N.ravel() == group)
+        if len(rows) <= len(centres_KD):
+            cost_nK = ((x_ND[rows, None] - centres_KD) ** 2).sum(2)
+            parted_NL[rows, -1] = linear_sum_assignment(cost_nK)[1]
+    return parted_NL
 
 
 def ranks(x_GND: Floats, axis_D: Floats | None = None) -> Ints:
@@ -100,6 +130,21 @@ def ranks(x_GND: Floats, axis_D: Floats | None = None) -> Ints:
 def places(keys_GN: NDArray[np.floating]) -> Ints:
     """[G, N] rank of each key in its row, smallest 0; ties in the given order."""
     return keys_GN.argsort(1, kind="stable").argsort(1, kind="stable")
+
+
+def _dealt(
+    x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, random: np.random.Generator, steps: int
+) -> Ints:
+    """[G, N] balanced clusters, block by block; prices are raised so many times in each."""
+    (groups, points, _), k = x_GND.shape, centres_GKD.shape[1]
+    labels_GN = np.empty((groups, points), np.int64)
+    # Blocks of a multiple of k points, each balanced alone, leave floor/ceil sizes for the whole.
+    size = max(BLOCK // (k * groups) // k, 2) * k
+    rows_N = random.permutation(points)
+    for start in range(0, points, size):
+        rows = rows_N[start : start + size]
+        labels_GN[:, rows], prices_GK = _assign(x_GND[:, rows], centres_GKD, prices_GK, steps)
+    return labels_GN
 
 
 def _fit(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> tuple[Floats, Floats]:
@@ -196,7 +241,6 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 # Source: LLM-BS section on DKI, but by clusters of equal size, so that no item has two leaves and no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
 
-Codes = NDArray[np.int32]
 PAPER_WIDTH = 256
 
 
@@ -267,10 +311,57 @@ def hierarchical_codes(
             return places(((x_GnD - x_GnD.mean(1, keepdims=True)) ** 2).sum(2))
         return ranks(x_GnD, axis_D)
 
-    codes_NL, cluster_N = np.zeros((len(x_ND), depth), np.int32), np.zeros(len(x_ND), np.int64)
-    with Progress("indexing items", len(x_ND) * depth) as progress:
+    return _down_the_tree(len(x_ND), x_ND.shape[1], width, depth, children)
+
+
+def spectral_codes(
+    edges_E2: Ints, items: int, width: int, depth: int, seed: int = 0, iterations: int = 16
+) -> Codes:
+    """Codes [N, depth] by recursive spectral clustering of who is taken together, every row once (P5-CID).
+
+    Two items are as near as many people took both. A cluster's items lie by the first eigenvectors of its normalised
+    adjacency (the last of its Laplacian), each row of length 1, and are split into `width` clusters of equal size,
+    where the paper's differ: so no name is longer than another. `edges_E2`: distinct pairs of a user and an item. Time and
+    memory: the sum of squared history lengths, and `width` eigenvectors per cluster.
+
+    Source: Hua et al. 2023, section 4.3 (collaborative indexing); Ng, Jordan and Weiss 2001.
+    """
+    tree_shape(items, width, depth)
+    random = np.random.default_rng(seed)
+    shape = (int(edges_E2[:, 0].max(initial=0)) + 1, items)
+    taken_UN = sparse.csr_matrix((np.ones(len(edges_E2)), edges_E2.T), shape=shape)
+    both_NN = (taken_UN.T @ taken_UN).tolil()
+    both_NN.setdiag(0)
+    both_NN = both_NN.tocsr()
+
+    def children(rows_Gn: Ints) -> Ints:
+        places_GnD = np.stack([_spectral_places(both_NN[rows][:, rows], width) for rows in rows_Gn])
+        return split(places_GnD, width, random, iterations)
+
+    return _down_the_tree(items, width, width, depth, children)
+
+
+def _spectral_places(both_nn: Any, dims: int) -> Floats:  # noqa: ANN401 - scipy has no types
+    """[n, min(dims, n)] rows of length 1, or 0 of items that are taken with no other."""
+    items = both_nn.shape[0]
+    degrees_n = np.asarray(both_nn.sum(1)).ravel()
+    scale = sparse.diags(np.divide(1.0, np.sqrt(degrees_n), out=np.zeros(items), where=degrees_n > 0))
+    normal_nn = scale @ both_nn @ scale
+    if items <= max(DENSE, 4 * dims):
+        vectors_nD = np.linalg.eigh(normal_nn.toarray())[1][:, -dims:]
+    else:
+        vectors_nD = eigsh(normal_nn, dims, v0=np.ones(items))[1]
+    vectors_nD[degrees_n == 0] = 0.0
+    lengths_n1 = np.linalg.norm(vectors_nD, axis=1, keepdims=True)
+    return np.asarray(vectors_nD / np.maximum(lengths_n1, 1e-12), np.float32)
+
+
+def _down_the_tree(items: int, dims: int, width: int, depth: int, children: Callable[[Ints], Ints]) -> Codes:
+    """Codes [N, depth]: level by level, `children` gives the codes, [G, n], of the items of G clusters of one size."""
+    codes_NL, cluster_N = np.zeros((items, depth), np.int32), np.zeros(items, np.int64)
+    with Progress("indexing items", items * depth) as progress:
         for level in range(depth):
-            for part_Gn in _equal_clusters(cluster_N, width, x_ND.shape[1]):
+            for part_Gn in _equal_clusters(cluster_N, width, dims):
                 codes_NL[part_Gn, level] = children(part_Gn)
                 progress.advance(part_Gn.size)
             _, cluster_N = np.unique(cluster_N * width + codes_NL[:, level], return_inverse=True)

@@ -42,16 +42,18 @@ class IndexConfig(Options):
     source: Literal["unit", "semantic", "behaviour", "random", "file"] = "unit"
     """What codes are made from. `unit`: semantic and behaviour codes one after the other (LLM-BS eq. 4, "DKI").
     `file`: a published `.index.json`."""
-    method: Literal["kmeans", "rqvae", "product"] = "kmeans"
+    method: Literal["kmeans", "rqvae", "uniform", "letter", "spectral", "product"] = "kmeans"
     """`kmeans`: balanced hierarchical k-means, unique by construction. `rqvae`: a residual-quantised autoencoder as
-    in TIGER. `product`: long codes, each of a part of the vectors, for heads that are read side by side (RPG). Items
-    whose codes collide get one more level."""
+    in TIGER. `uniform`: it with LC-Rec's mapping of the last level, by which items hardly collide. `letter`: it drawn
+    to behaviour vectors, its codewords spread (LETTER); of semantic vectors. `spectral`: recursive spectral clustering
+    of items that are taken together (P5-CID); of behaviour, without vectors. `product`: long codes, each of a part of
+    the vectors, for heads that are read side by side (RPG). Items whose codes collide get one more level."""
     width: int | Literal["auto"] = 256
-    """Codes per level. `auto`: the least that `depth` levels need, so that every level is used evenly. With `rqvae`
-    and `product` `auto` is 256."""
+    """Codes per level. `auto`: the least that `depth` levels need, so that every level is used evenly. With an
+    autoencoder and `product` `auto` is 256."""
     depth: int | Literal["auto"] = "auto"
-    """Levels of each source. `auto`: the least that can tell all items apart (with width `auto`: of 256 codes); 3
-    with `rqvae`, as in TIGER; 16 with `product`."""
+    """Levels of each source. `auto`: the least that can tell all items apart (with width `auto`: of 256 codes); as
+    published 3 with `rqvae`, 4 with `uniform` and `letter`; 16 with `product`."""
     order: Literal["semantic_first", "behaviour_first", "interleave"] = "semantic_first"
     """Of the two sources' levels in `unit`."""
     leaf_order: Literal["pca", "distance", "random"] = "pca"
@@ -60,7 +62,7 @@ class IndexConfig(Options):
     iterations: PositiveInt = 16
     """Of k-means, per cluster that is split."""
     epochs: PositiveInt = 200
-    """Of the RQ-VAE."""
+    """Of an autoencoder."""
     seed: NonNegativeInt = 0
     """Of every random choice."""
     file: Path | None = None
@@ -71,8 +73,10 @@ class IndexConfig(Options):
     @property
     def reads(self) -> tuple[Literal["semantic", "behaviour"], ...]:
         """Which vectors the codes are made from."""
-        if self.source == "unit":
+        if self.source == "unit" or self.method == "letter":
             return ("semantic", "behaviour")
+        if self.method == "spectral":
+            return ()
         return (self.source,) if self.source in ("semantic", "behaviour") else ()
 
     @model_validator(mode="after")
@@ -82,10 +86,13 @@ class IndexConfig(Options):
         for name, value, least in (("width", self.width, 2), ("depth", self.depth, 1)):
             if value != "auto" and value < least:
                 raise ValueError(f'{name} = {value}: give "auto" or at least {least}')
-        if self.method != "kmeans" and self.source in ("random", "file"):
+        if self.method in ("rqvae", "uniform", "product") and self.source in ("random", "file"):
             raise ValueError(
                 f'method = "{self.method}" learns from vectors; source = "{self.source}" has none'
             )
+        needed = {"letter": "semantic", "spectral": "behaviour"}.get(self.method, self.source)
+        if self.source != needed:
+            raise ValueError(f'method = "{self.method}" is of source = "{needed}", not "{self.source}"')
         return self
 
 

@@ -20,6 +20,7 @@ from forwhy.vocabulary.clusters import (
     hierarchical_codes,
     product_codes,
     random_codes,
+    spectral_codes,
     tree_shape,
 )
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
@@ -87,12 +88,16 @@ def read_vectors(path: Path) -> Vectors:
 
 
 def build_index(
-    items: Ids, config: IndexConfig, semantic: Vectors | None = None, behaviour: Vectors | None = None
+    items: Ids,
+    config: IndexConfig,
+    semantic: Vectors | None = None,
+    behaviour: Vectors | None = None,
+    edges: NDArray[np.int64] | None = None,
 ) -> ItemIndex:
     """Make the index of all items that `config` describes, with its health report.
 
     `semantic`, [N, D], is what items say, `behaviour` who takes them; what `config.source` does not need is only
-    compared with the index in the report.
+    compared with the index in the report. `edges`, [E, 2]: who took what in training, for `spectral`.
 
     Raises:
         UserError: vectors missing, of other items or not finite; more items than codes; no items; as `from_json`.
@@ -106,12 +111,14 @@ def build_index(
             raise UserError(
                 f"{name} vectors: {len(table):,} rows for {len(items):,} items; give one row per item, in its order"
             )
-    index = _from_source(items, config, vectors)
+    index = _from_source(items, config, vectors, edges)
     settings = config.model_dump(mode="json", exclude={"file"})
     return replace(index, config=settings, metrics={**index.metrics, **health(index, vectors)})
 
 
-def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]) -> ItemIndex:
+def _from_source(
+    items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors], edges: NDArray[np.int64] | None
+) -> ItemIndex:
     """The index, without a report."""
     if config.file is not None:
         return from_json(config.file, items, config.collisions)
@@ -119,12 +126,18 @@ def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]
         width, depth = tree_shape(len(items), config.width, config.depth)
         codes_NL = random_codes(len(items), width, depth, config.seed)
         return ItemIndex(codes_NL, (width,) * depth, ("random",) * depth, items)
-    wanted = list(config.reads)
+    if config.method == "spectral":
+        if edges is None:
+            raise UserError('method = "spectral": needs who took what, which was not given; give `edges`')
+        width, depth = tree_shape(len(items), config.width, config.depth)
+        codes_NL = spectral_codes(edges, len(items), width, depth, config.seed, config.iterations)
+        return ItemIndex(codes_NL, (width,) * depth, ("behaviour",) * depth, items)
+    wanted = ["semantic"] if config.method == "letter" else list(config.reads)
     if config.order == "behaviour_first":
         wanted.reverse()
     levels = []
     for name in wanted:
-        codes_NL, width = _part(name, vectors.get(name), config)
+        codes_NL, width = _part(name, vectors.get(name), config, vectors.get("behaviour"))
         levels += [(level, name, width, codes_N) for level, codes_N in enumerate(codes_NL.T)]
     if config.order == "interleave":
         levels.sort(key=lambda column: column[0])
@@ -132,19 +145,25 @@ def _from_source(items: Ids, config: IndexConfig, vectors: Mapping[str, Vectors]
     return unique_index(items, np.column_stack(codes), sizes, names, config.method)
 
 
-def _part(name: str, table: Vectors | None, config: IndexConfig) -> tuple[NDArray[np.int32], int]:
+def _part(
+    name: str, table: Vectors | None, config: IndexConfig, behaviour: Vectors | None
+) -> tuple[NDArray[np.int32], int]:
     """The codes of one source, [N, its levels], and how many there are per level."""
-    if table is None:
+    missing = "behaviour" if config.method == "letter" and behaviour is None else name
+    if table is None or missing != name:
         raise UserError(
-            f"source = {config.source!r}: needs {name} vectors, none were given; give them or choose another source"
+            f"source = {config.source!r}: needs {missing} vectors, none were given; give them or choose another source"
         )
-    if config.method == "rqvae":
+    if config.method != "kmeans":
         from forwhy.vocabulary.quantizer import RqVaeConfig, rqvae_codes
 
         width = 256 if config.width == "auto" else config.width
-        depth = 3 if config.depth == "auto" else config.depth
+        depth = (3 if config.method == "rqvae" else 4) if config.depth == "auto" else config.depth
         settings = RqVaeConfig(width, depth, epochs=config.epochs, seed=config.seed)
-        return rqvae_codes(table, settings, f"{name} vectors"), width
+        if config.method == "letter":
+            settings = settings._replace(collaborative=0.01, diversity=1e-4)
+        settings = settings._replace(uniform=config.method == "uniform")
+        return rqvae_codes(table, settings, f"{name} vectors", behaviour), width
     seed, told = (
         2 * config.seed + (name == "behaviour"),
         f"{name} vectors",

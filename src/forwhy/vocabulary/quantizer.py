@@ -1,7 +1,7 @@
 """Vector quantisation: nearest codeword, straight-through gradients, living codebooks; and the RQ-VAE of item indices.
 
 Source: BEAT eq. 4 and 5; van den Oord et al. 2017 (VQ-VAE); Fifty et al. 2024 (rotation trick); Lee et al. 2022 and
-TIGER section 3.1 (RQ-VAE).
+TIGER section 3.1 (RQ-VAE); Zheng et al. 2024 (LC-Rec) section 3.1; Wang et al. 2024 (LETTER) section 3.2.
 Legend: B vectors, K codewords, M their width, N items, D width of their vectors, L levels.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forwhy.progress import Progress
-from forwhy.vocabulary.clusters import checked_vectors
+from forwhy.vocabulary.clusters import checked_vectors, even_codes, parted_codes, split
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,12 @@ class Quantizer(nn.Module):
             self.sums.copy_(self.codebook * self.counts[:, None])
         return members
 
-    def forward(self, x_BM: Tensor, learn: bool = True) -> Quantized:
-        """Quantise B vectors; in training mode, unless told not to `learn`, also update the codebook's statistics."""
-        codes = nearest(x_BM.detach(), self.codebook.detach())
+    def forward(self, x_BM: Tensor, learn: bool = True, codes: Tensor | None = None) -> Quantized:
+        """Quantise B vectors; in training mode, unless told not to `learn`, also update the codebook's statistics.
+
+        `codes`, [B]: which codewords stand for them, the nearest where None.
+        """
+        codes = nearest(x_BM.detach(), self.codebook.detach()) if codes is None else codes
         words = F.embedding(codes, self.codebook)
         loss = self.commitment * F.mse_loss(x_BM, words.detach())
         if self.update == "gradient":
@@ -164,55 +167,123 @@ class RqVaeConfig(NamedTuple):
     """Passes over the items."""
     seed: int = 0
     """Of every random choice."""
+    uniform: bool = False
+    """Whether the last level's codewords stand for equally many items, and no two items share a name (LC-Rec)."""
+    collaborative: float = 0.0
+    """Weight of the contrast with behaviour vectors: LETTER's alpha, .01 in its released code."""
+    diversity: float = 0.0
+    """Weight of what spreads the codewords of a level: LETTER's beta, .0001."""
+
+
+GROUPS = 10
+"""Clusters of a level's codewords, within which they are drawn together (LETTER)."""
+
+
+def collaborative_loss(names_BM: Tensor, behaviour_BM: Tensor) -> Tensor:
+    """Cross-entropy of each item's behaviour vector among the batch's, by inner product with its name (LETTER)."""
+    return F.cross_entropy(names_BM @ behaviour_BM.T, torch.arange(len(names_BM), device=names_BM.device))
+
+
+def diversity_loss(codes_B: Tensor, codebook_KM: Tensor, partners_K: Tensor) -> Tensor:
+    """Cross-entropy of a codeword's partner among all codewords but itself, by inner product (LETTER).
+
+    `partners_K`: another codeword of each one's cluster. Codewords of a cluster come together, clusters part, so that
+    items spread evenly over them.
+    """
+    scores_BK = F.embedding(codes_B, codebook_KM) @ codebook_KM.T
+    itself_BK = F.one_hot(codes_B, len(codebook_KM)).bool()
+    return F.cross_entropy(scores_BK.masked_fill(itself_BK, -torch.inf), partners_K[codes_B])
+
+
+def drawn_partners(codebook_KM: Tensor, random: np.random.Generator) -> Tensor:
+    """[K] for each codeword another one of its cluster, drawn; clusters by balanced k-means, of two at least."""
+    words_1KM = codebook_KM.detach().numpy()[None]
+    cluster_K = split(words_1KM, min(GROUPS, len(codebook_KM) // 2), random, 8)[0]
+    order_K = np.lexsort((random.random(len(cluster_K)), cluster_K))
+    sizes = np.bincount(cluster_K)[cluster_K[order_K]]
+    starts = np.searchsorted(cluster_K[order_K], cluster_K[order_K])
+    partners_K = np.empty_like(order_K)
+    partners_K[order_K] = order_K[starts + (np.arange(len(order_K)) - starts + 1) % sizes]
+    return torch.from_numpy(partners_K)
 
 
 class RqVae(nn.Module):
     """An autoencoder whose middle is a sum of codewords, one per level, each quantising what is left.
 
-    Settings as LC-Rec's, but with living codebooks, as gradient ones collapse on small catalogues.
+    Settings as LC-Rec's, but with living codebooks, as gradient ones collapse on small catalogues. With `diversity`
+    they learn by gradient, and live by that term and by restarts.
     """
 
     def __init__(self, dim: int, config: RqVaeConfig, restart_after: int) -> None:
         """`restart_after`: steps without a win after which a codeword moves to a random residual."""
         super().__init__()
+        self.config, self.random = config, np.random.default_rng(config.seed)
         widths = [dim, *config.hidden, config.code_dim]
         self.encoder, self.decoder = _layers(widths), _layers(widths[::-1])
-        options: dict[str, Any] = {"commitment": 0.25, "restart_after": restart_after}
+        update = "gradient" if config.diversity else "ema"
+        options: dict[str, Any] = {"commitment": 0.25, "restart_after": restart_after, "update": update}
         books = (Quantizer(config.width, config.code_dim, **options) for _ in range(config.depth))
         self.books = cast("Sequence[Quantizer]", nn.ModuleList(books))
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """Reconstruction error plus the levels' commitment, both as means; in training mode codebooks learn."""
+    def forward(self, x_BD: Tensor, behaviour_BM: Tensor | None = None) -> Tensor:
+        """Reconstruction error, the levels' commitment and LETTER's terms; in training mode codebooks learn."""
         left_BM = self.encoder(x_BD)
         total_BM, loss = torch.zeros_like(left_BM), x_BD.new_zeros(())
-        for book in self.books:
-            found = book(left_BM)
+        for level, book in enumerate(self.books):
+            found = book(left_BM, codes=self._even(level, left_BM))
             total_BM, loss = total_BM + found.vectors, loss + found.loss
             left_BM = left_BM - found.vectors.detach()
+            if self.config.diversity:
+                partners_K = drawn_partners(book.codebook, self.random)
+                apart = diversity_loss(found.codes, book.codebook, partners_K)
+                loss = loss + self.config.diversity * apart
+        if behaviour_BM is not None:
+            loss = loss + self.config.collaborative * collaborative_loss(total_BM, behaviour_BM)
         return loss + F.mse_loss(self.decoder(total_BM), x_BD)
+
+    def _even(self, level: int, left_BM: Tensor) -> Tensor | None:
+        """The last level's codes where its codewords are shared out; None: the nearest."""
+        if not self.config.uniform or level < self.config.depth - 1:
+            return None
+        given = left_BM.detach().numpy(), self.books[level].codebook.numpy()
+        return torch.from_numpy(even_codes(*given, self.random))
 
     @torch.no_grad()
     def codes(self, x_ND: Tensor, start: torch.Generator | None = None) -> Tensor:
-        """[N, L] the codeword of every level; with `start` codewords first move to centres of what is left for them."""
+        """[N, L] the codeword of every level; with `start` codewords first move to centres of what is left for them.
+
+        With `uniform` no two items get the same, where there are codewords enough.
+        """
         left_NM, codes = self.encoder(x_ND), []
-        for book in self.books:
-            codes.append(book.start_at(left_NM, start) if start else nearest(left_NM, book.codebook))
+        for level, book in enumerate(self.books):
+            if start:
+                book.start_at(left_NM, start)
+            even_N = self._even(level, left_NM)
+            codes.append(nearest(left_NM, book.codebook) if even_N is None else even_N)
+            if even_N is not None:
+                given = left_NM.numpy(), book.codebook.numpy()
+                return torch.from_numpy(parted_codes(torch.stack(codes, dim=1).numpy(), *given))
             left_NM = left_NM - book.codebook[codes[-1]]
         return torch.stack(codes, dim=1)
 
 
 def rqvae_codes(
-    vectors_ND: NDArray[np.floating], config: RqVaeConfig, name: str = "vectors"
+    vectors_ND: NDArray[np.floating],
+    config: RqVaeConfig,
+    name: str = "vectors",
+    behaviour_NC: NDArray[np.floating] | None = None,
 ) -> NDArray[np.int32]:
     """Train on these vectors and give their codes, [N, L]; items may share one (see `index.unique_index`).
 
     Deterministic on one machine; 12,101 items of 384 coordinates take about a minute on one core at the defaults.
+    `behaviour_NC`: who takes the items, for `collaborative`; brought to a codeword's width by its first directions.
 
     Raises:
         UserError: vectors that are no table of finite numbers (`name` in the message).
     """
-    x_ND = torch.from_numpy(checked_vectors(vectors_ND, name))
-    x_ND = x_ND / x_ND.square().mean().sqrt().clamp_min(1e-12)
+    x_ND, taken_NM = _scaled(vectors_ND, name), None
+    if behaviour_NC is not None and config.collaborative:
+        taken_NM = _narrowed(_scaled(behaviour_NC, "behaviour vectors"), config.code_dim)
     generator = torch.Generator().manual_seed(config.seed)
     steps = -(-len(x_ND) // config.batch_size)
     with torch.random.fork_rng(devices=[]):
@@ -225,7 +296,7 @@ def rqvae_codes(
             for _ in range(config.epochs):
                 losses = []
                 for rows in torch.split(torch.randperm(len(x_ND), generator=generator), config.batch_size):
-                    loss = model(x_ND[rows])
+                    loss = model(x_ND[rows], None if taken_NM is None else taken_NM[rows])
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -234,6 +305,19 @@ def rqvae_codes(
                 progress.advance(note=f"loss {mean:.4f}")
     log.info("RQ-VAE on %s: last loss %.4f", name, mean)
     return model.eval().codes(x_ND).numpy().astype(np.int32)
+
+
+def _scaled(vectors_ND: NDArray[np.floating], name: str) -> Tensor:
+    """Centred, their mean square 1."""
+    x_ND = torch.from_numpy(checked_vectors(vectors_ND, name))
+    return x_ND / x_ND.square().mean().sqrt().clamp_min(1e-12)
+
+
+def _narrowed(x_NC: Tensor, width: int) -> Tensor:
+    """[N, width] their first principal directions, which keep inner products best; zeros behind narrow ones."""
+    _, _, turn_CC = torch.linalg.svd(x_NC.T @ x_NC)
+    kept = (x_NC @ turn_CC[:width].T)[:, :width]
+    return F.pad(kept, (0, width - kept.shape[1]))
 
 
 def _layers(widths: list[int]) -> nn.Sequential:
