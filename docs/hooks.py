@@ -17,7 +17,8 @@ from forwhy.cli import app
 from forwhy.systems import find_system, names
 
 NETWORKS = ("sasrec", "gru4rec", "din", "caser", "hgn", "bert4rec", "fdsa", "s3-rec")
-ORDER = ("because", "beat", "xrec", "llm-bs", "tiger", "parallel", *NETWORKS, "item-knn", "popularity")
+WRITERS = ("llm-bs", "tiger", "letter", "lc-rec", "p5-cid", "parallel")
+ORDER = ("because", "beat", "xrec", *WRITERS, *NETWORKS, "item-knn", "popularity")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -65,6 +65,9 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.popularity import Popularity as Popularity
     from forwhy.systems.s3_rec import S3Rec as S3Rec, S3RecConfig as S3RecConfig
     from forwhy.systems.sasrec import SasRec as SasRec, SasRecConfig as SasRecConfig
+    from forwhy.systems.lc_rec import LcRec as LcRec
+    from forwhy.systems.letter import Letter as Letter
+    from forwhy.systems.p5_cid import P5Cid as P5Cid
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.text.encoder import text_encoder as text_encoder

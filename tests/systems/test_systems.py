@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,9 @@ PUBLISHED = {
     "xrec",
     "llm-bs",
     "tiger",
+    "letter",
+    "lc-rec",
+    "p5-cid",
     "sasrec",
     "gru4rec",
     "din",
@@ -73,6 +77,26 @@ def test_options_are_checked_without_torch(name: str) -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_system_has_its_usual_sections_below_what_is_said() -> None:
+    def made(name: str, **sections: object) -> Any:  # noqa: ANN401
+        return find_system(name).model_validate({"name": "x", "seed": 4, "data": {"path": "y"}, **sections})
+
+    usual = made("lc-rec", recommender={"tasks": {"fused": 1.0}})
+    assert (usual.index.method, usual.index.source, usual.index.seed) == ("uniform", "semantic", 4)
+    assert usual.recommender.tasks.model_dump(include={"item_to_index", "fused"}) == {
+        "item_to_index": 1,
+        "fused": 1,
+    }
+    assert usual.sources == {"semantic"}, "no contrast, so no behaviour"
+    assert [stage.name for stage in usual.needed()] == ["index", "recommender", "evaluation"]
+    assert made("letter").sources == {"semantic", "behaviour"}
+    assert not made("p5-cid").sources
+    for name in ("letter", "lc-rec", "p5-cid", "tiger"):
+        published = made(name, index={"source": "file", "file": "x.index.json"})
+        assert (published.index.source, published.index.method) == ("file", "kmeans")
+        assert made(name, index={"depth": 2}).index.method == made(name).index.method != "kmeans"
 
 
 def test_no_system_is_named_outside_its_file() -> None:

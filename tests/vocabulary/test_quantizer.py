@@ -1,14 +1,27 @@
 """The quantizer against brute force, an independent implementation, and its own laws."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
 
 from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
+from forwhy.vocabulary.clusters import even_codes, parted_codes
 from forwhy.vocabulary.index import IndexConfig
 from forwhy.vocabulary.indexing import build_index
-from forwhy.vocabulary.quantizer import Quantizer, RqVae, RqVaeConfig, kmeans, nearest, rqvae_codes
+from forwhy.vocabulary.quantizer import (
+    Quantizer,
+    RqVae,
+    RqVaeConfig,
+    collaborative_loss,
+    diversity_loss,
+    drawn_partners,
+    kmeans,
+    nearest,
+    rqvae_codes,
+)
 
 
 def points(count: int = 200, dim: int = 4, seed: int = 0) -> torch.Tensor:
@@ -194,3 +207,102 @@ def test_the_loss_is_of_the_decoded_sum_of_the_named_codewords() -> None:
             expected = expected + 0.25 * torch.nn.functional.mse_loss(left_NM, word_NM)
             left_NM = left_NM - word_NM
         torch.testing.assert_close(model(x_ND), expected)
+
+
+# --- LC-Rec's uniform mapping and LETTER's terms.
+
+
+def test_codewords_are_shared_out_evenly_and_near_ones_first() -> None:
+    centres = np.eye(4, dtype=np.float32) * 5
+    x = (centres[np.arange(42) % 4] + RANDOM.normal(size=(42, 4)) * 0.1).astype(np.float32)
+    found = even_codes(x, centres, np.random.default_rng(0))
+    assert sorted(np.bincount(found, minlength=4)) == [10, 10, 11, 11], (
+        "columns hold N/K points, rows one centre"
+    )
+    assert (found == np.arange(42) % 4).all()
+    crowd = even_codes(x[np.arange(42) % 4 == 0], centres, np.random.default_rng(0))
+    assert sorted(np.bincount(crowd, minlength=4)) == [2, 3, 3, 3], "also where all are near one"
+
+
+def test_shared_names_are_parted_at_the_least_cost() -> None:
+    centres, x = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=(7, 3))
+    codes = np.array([[0, 1], [0, 1], [0, 2], [1, 3], [1, 0], [2, 2], [2, 2]])
+    found = parted_codes(codes, x, centres)
+    assert len(np.unique(found, axis=0)) == 7
+    assert (found[3:5] == codes[3:5]).all(), "a group without collisions stays"
+    far = ((x[:3, None] - centres) ** 2).sum(2)
+    best = min(sum(far[row, code] for row, code in enumerate(way)) for way in permutations(range(4), 3))
+    assert far[np.arange(3), found[:3, 1]].sum() == pytest.approx(best)
+    crowd = np.zeros((5, 2), int)
+    assert (parted_codes(crowd, x[:5], centres) == crowd).all(), "five items, four codewords"
+
+
+def test_with_uniform_mapping_no_two_items_share_a_name() -> None:
+    twice = np.repeat(VECTORS[:50], 2, axis=0)
+    config = IndexConfig(source="semantic", method="uniform", width=32, depth=3, epochs=5)
+    index = build_index(Ids(tuple(range(100))), config, twice)
+    assert index.sizes == (32, 32, 32)
+    assert "collision_items" not in index.metrics
+    plain = build_index(Ids(tuple(range(100))), config.model_copy(update={"method": "rqvae"}), twice)
+    assert plain.metrics["collision_items"] >= 100
+
+
+def test_the_contrast_with_behaviour_in_closed_form() -> None:
+    names, taken = points(3), points(3, seed=1)
+    scores = (names @ taken.T).double().numpy()
+    expected = -np.mean([scores[i, i] - np.log(np.exp(scores[i]).sum()) for i in range(3)])
+    assert float(collaborative_loss(names, taken)) == pytest.approx(expected, rel=1e-5)
+    same = torch.ones(5, 4)
+    assert float(collaborative_loss(same, same)) == pytest.approx(np.log(5)), "nothing tells them apart"
+
+
+def test_the_spread_of_codewords_in_closed_form() -> None:
+    book, partners = points(5), torch.tensor([1, 0, 3, 4, 2])
+    terms = []
+    for code in (4, 0, 4):
+        scores = {k: float(book[code] @ book[k]) for k in range(5) if k != code}
+        terms.append(np.log(sum(map(np.exp, scores.values()))) - scores[int(partners[code])])
+    found = diversity_loss(torch.tensor([4, 0, 4]), book, partners)
+    assert float(found) == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+@pytest.mark.parametrize("width", [2, 3, 7, 40])
+def test_a_codewords_partner_is_another_of_its_cluster(width: int) -> None:
+    groups = torch.eye(4)[torch.arange(40) % 4] * 9 + points(40) * 0.1
+    for seed in range(3):
+        partners = drawn_partners(groups[:width], np.random.default_rng(seed))
+        assert (partners != torch.arange(width)).all()
+        assert sorted(partners.tolist()) == list(range(width)), "each is a partner once"
+    if width == 40:  # ten clusters of four, inside the four groups of ten: mostly
+        assert float((partners % 4 == torch.arange(40) % 4).float().mean()) > 0.7
+
+
+def test_the_contrast_draws_names_to_what_behaviour_tells_apart() -> None:
+    side = RANDOM.integers(0, 2, 400)
+    x = np.column_stack([VECTORS, 0.4 * (2 * side - 1)])
+    taken = np.column_stack([3.0 * (2 * side - 1), np.zeros(400)])
+    config = CONFIG._replace(epochs=60, depth=1)
+    told = []
+    for weight in (0.0, 5.0):
+        codes = rqvae_codes(x, config._replace(collaborative=weight), behaviour_NC=taken)[:, 0]
+        told.append(sum(np.bincount(side[codes == code], minlength=2).max() for code in range(16)) / 400)
+    assert told[1] > told[0] + 0.1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("method", ["uniform", "letter"])
+def test_a_few_items_get_names(method: str, count: int) -> None:
+    config = IndexConfig.model_validate({"source": "semantic", "method": method, "width": 4, "epochs": 2})
+    index = build_index(Ids(tuple(range(count))), config, VECTORS[:count], VECTORS[:count, :3])
+    assert len(index) == count
+
+
+def test_letter_needs_behaviour_and_a_fixed_source() -> None:
+    config = IndexConfig(source="semantic", method="letter", epochs=1)
+    with pytest.raises(UserError, match="needs behaviour vectors"):
+        build_index(Ids(tuple(range(400))), config, VECTORS)
+    for source, method in (("unit", "letter"), ("semantic", "spectral"), ("file", "uniform")):
+        with pytest.raises(ValueError, match=f'method = "{method}"'):
+            IndexConfig.model_validate(
+                {"source": source, "method": method, "file": source == "file" and "x" or None}
+            )

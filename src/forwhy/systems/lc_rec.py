@@ -1,4 +1,4 @@
-"""LC-Rec (Zheng et al. 2024): codes of what items say that never collide, and tasks that tie them to the language model.
+"""LC-Rec (Zheng et al. 2024): codes of what items say that never collide, and tasks that tie them to a language model.
 
 The last level of an RQ-VAE shares its codewords evenly among the items (uniform semantic mapping), so that no name ends
 in a code that says nothing. A language model, LLM-BS's without its contrast, learns sequences, to turn an item's text

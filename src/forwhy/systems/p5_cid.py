@@ -1,4 +1,4 @@
-"""P5-CID (Hua et al. 2023): codes from who is taken with whom, by recursive spectral clustering; sequences alone learnt.
+"""P5-CID (Hua et al. 2023): codes from who is taken with whom, by recursive spectral clustering; sequences alone.
 
 Items that people take together share their first codes. The paper trains T5 on prompts. Here a language model, LLM-BS's
 without contrast and texts, learns to write the codes of the next item: what differs is the index.

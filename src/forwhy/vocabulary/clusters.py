@@ -78,7 +78,7 @@ def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -
     most = max(min(SAMPLE, 2 * BLOCK // (k * groups)), 2 * k)
     sample = x_GND if points <= most else x_GND[:, np.sort(random.choice(points, most, replace=False))]
     centres_GKD, prices_GK = _fit(sample, k, random, iterations)
-    labels_GN = _dealt(x_GND, centres_GKD, prices_GK, random, 3)
+    labels_GN = _in_blocks(x_GND, centres_GKD, prices_GK, random, 3)
     return np.take_along_axis(ranks(centres_GKD), labels_GN, 1)
 
 
@@ -89,7 +89,7 @@ def even_codes(x_ND: Floats, centres_KD: Floats, random: np.random.Generator) ->
     Sinkhorn's prices, then rounded by bids. Time O(N·K·D), memory a few blocks of 64 MiB.
     """
     prices_1K = np.zeros((1, len(centres_KD)), np.float32)
-    labels_N: Ints = _dealt(x_ND[None], centres_KD[None], prices_1K, random, 16)[0]
+    labels_N: Ints = _in_blocks(x_ND[None], centres_KD[None], prices_1K, random, 16)[0]
     return labels_N
 
 
@@ -132,7 +132,7 @@ def places(keys_GN: NDArray[np.floating]) -> Ints:
     return keys_GN.argsort(1, kind="stable").argsort(1, kind="stable")
 
 
-def _dealt(
+def _in_blocks(
     x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, random: np.random.Generator, steps: int
 ) -> Ints:
     """[G, N] balanced clusters, block by block; prices are raised so many times in each."""
@@ -320,8 +320,8 @@ def spectral_codes(
     """Codes [N, depth] by recursive spectral clustering of who is taken together, every row once (P5-CID).
 
     Two items are as near as many people took both. A cluster's items lie by the first eigenvectors of its normalised
-    adjacency (the last of its Laplacian), each row of length 1, and are split into `width` clusters of equal size,
-    where the paper's differ: so no name is longer than another. `edges_E2`: distinct pairs of a user and an item. Time and
+    adjacency (the last of its Laplacian), each row of length 1, and are split into `width` clusters of equal size (the
+    paper's differ), so no name is longer than another. `edges_E2`: distinct pairs of a user and an item. Time and
     memory: the sum of squared history lengths, and `width` eigenvectors per cluster.
 
     Source: Hua et al. 2023, section 4.3 (collaborative indexing); Ng, Jordan and Weiss 2001.

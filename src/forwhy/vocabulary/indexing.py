@@ -154,7 +154,7 @@ def _part(
         raise UserError(
             f"source = {config.source!r}: needs {missing} vectors, none were given; give them or choose another source"
         )
-    if config.method != "kmeans":
+    if config.method in ("rqvae", "uniform", "letter"):
         from forwhy.vocabulary.quantizer import RqVaeConfig, rqvae_codes
 
         width = 256 if config.width == "auto" else config.width
