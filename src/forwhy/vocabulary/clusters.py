@@ -9,13 +9,11 @@ Legend: G problems, N points each, D width, K clusters, M = G·N.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse.linalg import eigsh
 
 from forwhy.errors import UserError
 from forwhy.progress import Progress
@@ -33,9 +31,6 @@ SAMPLE = 100_000
 
 HEAT = 0.02
 """Softness of the memberships that move prices, in units of the mean squared distance to the nearest centre."""
-
-DENSE = 1024
-"""Items of a graph whose eigenvectors are sought in its full matrix, which is quicker and the same every time."""
 
 ROUNDS = 24
 """Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
@@ -311,52 +306,10 @@ def hierarchical_codes(
             return places(((x_GnD - x_GnD.mean(1, keepdims=True)) ** 2).sum(2))
         return ranks(x_GnD, axis_D)
 
-    return _down_the_tree(len(x_ND), x_ND.shape[1], width, depth, children)
+    return down_the_tree(len(x_ND), x_ND.shape[1], width, depth, children)
 
 
-def spectral_codes(
-    edges_E2: Ints, items: int, width: int, depth: int, seed: int = 0, iterations: int = 16
-) -> Codes:
-    """Codes [N, depth] by recursive spectral clustering of who is taken together, every row once (P5-CID).
-
-    Two items are as near as many people took both. A cluster's items lie by the first eigenvectors of its normalised
-    adjacency (the last of its Laplacian), each row of length 1, and are split into `width` clusters of equal size (the
-    paper's differ), so no name is longer than another. `edges_E2`: distinct pairs of a user and an item. Time and
-    memory: the sum of squared history lengths, and `width` eigenvectors per cluster.
-
-    Source: Hua et al. 2023, section 4.3 (collaborative indexing); Ng, Jordan and Weiss 2001.
-    """
-    tree_shape(items, width, depth)
-    random = np.random.default_rng(seed)
-    shape = (int(edges_E2[:, 0].max(initial=0)) + 1, items)
-    taken_UN = sparse.csr_matrix((np.ones(len(edges_E2)), edges_E2.T), shape=shape)
-    both_NN = (taken_UN.T @ taken_UN).tolil()
-    both_NN.setdiag(0)
-    both_NN = both_NN.tocsr()
-
-    def children(rows_Gn: Ints) -> Ints:
-        places_GnD = np.stack([_spectral_places(both_NN[rows][:, rows], width) for rows in rows_Gn])
-        return split(places_GnD, width, random, iterations)
-
-    return _down_the_tree(items, width, width, depth, children)
-
-
-def _spectral_places(both_nn: Any, dims: int) -> Floats:  # noqa: ANN401 - scipy has no types
-    """[n, min(dims, n)] rows of length 1, or 0 of items that are taken with no other."""
-    items = both_nn.shape[0]
-    degrees_n = np.asarray(both_nn.sum(1)).ravel()
-    scale = sparse.diags(np.divide(1.0, np.sqrt(degrees_n), out=np.zeros(items), where=degrees_n > 0))
-    normal_nn = scale @ both_nn @ scale
-    if items <= max(DENSE, 4 * dims):
-        vectors_nD = np.linalg.eigh(normal_nn.toarray())[1][:, -dims:]
-    else:
-        vectors_nD = eigsh(normal_nn, dims, v0=np.ones(items))[1]
-    vectors_nD[degrees_n == 0] = 0.0
-    lengths_n1 = np.linalg.norm(vectors_nD, axis=1, keepdims=True)
-    return np.asarray(vectors_nD / np.maximum(lengths_n1, 1e-12), np.float32)
-
-
-def _down_the_tree(items: int, dims: int, width: int, depth: int, children: Callable[[Ints], Ints]) -> Codes:
+def down_the_tree(items: int, dims: int, width: int, depth: int, children: Callable[[Ints], Ints]) -> Codes:
     """Codes [N, depth]: level by level, `children` gives the codes, [G, n], of the items of G clusters of one size."""
     codes_NL, cluster_N = np.zeros((items, depth), np.int32), np.zeros(items, np.int64)
     with Progress("indexing items", items * depth) as progress:

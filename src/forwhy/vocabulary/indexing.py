@@ -20,10 +20,10 @@ from forwhy.vocabulary.clusters import (
     hierarchical_codes,
     product_codes,
     random_codes,
-    spectral_codes,
     tree_shape,
 )
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
+from forwhy.vocabulary.spectral import spectral_codes
 from forwhy.vocabulary.vocabulary import perplexity
 
 NEIGHBOURS = 10
