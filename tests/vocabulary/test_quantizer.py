@@ -8,7 +8,7 @@ import torch
 
 from forwhy.data.dataset import Ids
 from forwhy.errors import UserError
-from forwhy.vocabulary.clusters import even_codes, parted_codes
+from forwhy.vocabulary.clusters import even_codes
 from forwhy.vocabulary.index import IndexConfig
 from forwhy.vocabulary.indexing import build_index
 from forwhy.vocabulary.quantizer import (
@@ -20,6 +20,7 @@ from forwhy.vocabulary.quantizer import (
     drawn_partners,
     kmeans,
     nearest,
+    parted_codes,
     rqvae_codes,
 )
 

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from forwhy.errors import UserError
 from forwhy.progress import Progress
@@ -86,24 +85,6 @@ def even_codes(x_ND: Floats, centres_KD: Floats, random: np.random.Generator) ->
     prices_1K = np.zeros((1, len(centres_KD)), np.float32)
     labels_N: Ints = _in_blocks(x_ND[None], centres_KD[None], prices_1K, random, 16)[0]
     return labels_N
-
-
-def parted_codes(codes_NL: Ints, x_ND: Floats, centres_KD: Floats) -> Ints:
-    """The codes with other last ones where items share a name, so that none do where there are centres enough.
-
-    `x_ND` is what the last level stands for, the centres its codewords. Among items alike in all levels above, each
-    gets a centre of its own, the sum of squared distances being the least; more items than centres stay as they are.
-    Time O(N·L·log N), and n²·K for each such group of n.
-    """
-    parted_NL, (_, above_N) = codes_NL.copy(), np.unique(codes_NL[:, :-1], axis=0, return_inverse=True)
-    name_N = np.unique(codes_NL, axis=0, return_inverse=True)[1].ravel()
-    shares_N = np.bincount(name_N)[name_N] > 1
-    for group in np.unique(above_N.ravel()[shares_N]):
-        rows = np.flatnonzero(above_N.ravel() == group)
-        if len(rows) <= len(centres_KD):
-            cost_nK = ((x_ND[rows, None] - centres_KD) ** 2).sum(2)
-            parted_NL[rows, -1] = linear_sum_assignment(cost_nK)[1]
-    return parted_NL
 
 
 def ranks(x_GND: Floats, axis_D: Floats | None = None) -> Ints:

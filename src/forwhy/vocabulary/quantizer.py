@@ -14,10 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from forwhy.progress import Progress
-from forwhy.vocabulary.clusters import checked_vectors, even_codes, parted_codes, split
+from forwhy.vocabulary.clusters import Floats, Ints, checked_vectors, even_codes, split
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,24 @@ def _rotate(x_BM: Tensor, words_BM: Tensor) -> Tensor:
     mirrored = x_BM - 2 * (x_BM * middle).sum(1, keepdim=True) * middle
     turned = mirrored + 2 * (x_BM * from_unit).sum(1, keepdim=True) * to_unit
     return torch.mul(turned, scale)
+
+
+def parted_codes(codes_NL: Ints, x_NM: Floats, centres_KM: Floats) -> Ints:
+    """The codes with other last ones where items share a name, so that none do where there are centres enough.
+
+    `x_NM` is what the last level stands for, the centres its codewords. Among items alike in all levels above, each
+    gets a centre of its own, the sum of squared distances being the least; more items than centres stay as they are.
+    Time O(N·L·log N), and n²·K for each such group of n.
+    """
+    parted_NL, (_, above_N) = codes_NL.copy(), np.unique(codes_NL[:, :-1], axis=0, return_inverse=True)
+    name_N = np.unique(codes_NL, axis=0, return_inverse=True)[1].ravel()
+    shares_N = np.bincount(name_N)[name_N] > 1
+    for group in np.unique(above_N.ravel()[shares_N]):
+        rows = np.flatnonzero(above_N.ravel() == group)
+        if len(rows) <= len(centres_KM):
+            cost_nK = ((x_NM[rows, None] - centres_KM) ** 2).sum(2)
+            parted_NL[rows, -1] = linear_sum_assignment(cost_nK)[1]
+    return parted_NL
 
 
 class RqVaeConfig(NamedTuple):
