@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from forwhy.data.histories import WINDOW, Histories
@@ -159,6 +160,8 @@ class SoftmaxNetwork(NextItemNetwork):
     """
 
     options: SoftmaxOptions
+    _wide: tuple[int, NDArray[np.float64]] = (-1, np.empty(0))
+    """Version of the table, and the table in float64 [D, I]."""
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
@@ -178,8 +181,12 @@ class SoftmaxNetwork(NextItemNetwork):
     def scores_after(self, histories: Histories) -> Scores:
         """O(B·I·D), and the network once per history."""
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        wide = (part.detach().double().numpy() for part in (self.states_after(histories), self.table.T))
-        return np.asarray(np.matmul(*wide).astype(np.float32))
+        version, table_DI = self._wide
+        if version != self.table._version:  # to widen it costs more than to multiply it
+            self._wide = self.table._version, (table_DI := self.table.detach().T.double().numpy())
+        return np.asarray(
+            np.matmul(self.states_after(histories).double().numpy(), table_DI).astype(np.float32)
+        )
 
     def states_after(self, histories: Histories) -> Tensor:
         """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""

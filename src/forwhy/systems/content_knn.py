@@ -47,6 +47,7 @@ class ContentVectors:
     def __init__(self, text_IE: NDArray[np.float32], terms_IT: Any) -> None:  # noqa: ANN401 - scipy has no types
         """`terms_IT`: CSR. Rows of both together have norm 1 or 0."""
         self.text_IE, self.terms_IT = text_IE, terms_IT
+        self._terms_TI = terms_IT.T.tocsr()
 
     @classmethod
     def of(cls, dataset: Dataset, encoder: str, share: float) -> ContentVectors:
@@ -66,10 +67,13 @@ class ContentVectors:
 
     def wanted(self, weights_BI: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """[B, I] cosine of every item to a weighted sum (CSR) of items."""
+        # One type throughout: to widen a table costs more than to multiply it.
+        weights_BI = weights_BI.astype(np.float32)
         text_BE, terms_BT = weights_BI @ self.text_IE, weights_BI @ self.terms_IT
         norms_B = np.sqrt((text_BE**2).sum(1) + np.asarray(terms_BT.multiply(terms_BT).sum(1)).ravel())
-        products_BI = text_BE @ self.text_IE.T + (terms_BT @ self.terms_IT.T).toarray()
-        return np.asarray(products_BI / np.maximum(norms_B, 1e-9)[:, None], np.float32)
+        products_BI = text_BE @ self.text_IE.T + (terms_BT @ self._terms_TI).toarray()
+        # Rounded, so that equal items tie however many people are asked for.
+        return np.asarray(np.round(products_BI / np.maximum(norms_B, 1e-9)[:, None], 5), np.float32)
 
 
 def rare_terms(terms: list[list[str]]) -> Any:  # noqa: ANN401
