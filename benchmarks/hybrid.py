@@ -1,4 +1,4 @@
-"""What a list of the hybrid costs as its catalogue grows: milliseconds of processor time a person, one at a time and 64.
+"""What a list of the hybrid costs as its catalogue grows: ms of processor time a person, one at a time and 64.
 
 The experts are as large as on Beauty (SASRec 128 wide, 100 neighbours, text vectors of 384 numbers) and untrained, as
 what they cost does not depend on what they have learned. Histories of ten items, lists of ten, one thread.
