@@ -23,8 +23,9 @@ class CaserConfig(SoftmaxOptions):
     network: Literal["caser"] = "caser"
     order: PositiveInt = 5
     """L of the paper: items that a place looks back on, itself the last."""
-    targets: PositiveInt = 2
-    """T of the paper: next items that each place predicts, so that skips are learned; each costs a softmax."""
+    targets: PositiveInt = 1
+    """T of the paper: next items that each place predicts, so that skips are learned; each costs a softmax. On
+    Industrial 2 is worse than 1 (docs/log.md)."""
     horizontal: PositiveInt = 16
     """Filters of each height 1 to `order`: what stands together."""
     vertical: PositiveInt = 4
