@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from forwhy.recommend.tiger import TigerRecommender, TigerTask
 from forwhy.testing import artifact_laws, forge, recommender_laws
 from forwhy.vocabulary.index import ItemIndex
 
-from ..recommend.conftest import dataset, index_of, ring, tiny_llmbs, tiny_tiger
+from ..recommend.conftest import dataset, index_of, ring, tiny_llmbs, tiny_tiger, two_names
 
 ITEMS = 12
 TITLES = [
@@ -49,9 +50,10 @@ class Kind:
     learns: dict[str, Any]
     draws: dict[str, Any]
     more: dict[str, Any] = field(default_factory=dict)
+    names: Callable[[Dataset], ItemIndex] = index_of
 
     def fit(self, data: Dataset, folder: Path, index: ItemIndex | None = None, **changes: Any) -> Any:  # noqa: ANN401
-        found = index or index_of(data)
+        found = index or self.names(data)
         return self.recommender.fit(data, found, folder, self.tiny(**changes), **self.more)
 
 
@@ -71,6 +73,15 @@ KINDS = {
             "backbone": {"dropout": 0.1},
         },
         {"vectors": VECTORS},
+    ),
+    "halves": Kind(
+        LlmBsRecommender, LlmBsTask, partial(tiny_llmbs, halves="parallel"),
+        {"epochs": 25, "window": 2, "stride": 2},
+        {
+            "contrast": {"semantic": 0.1, "behaviour": 0.1, "negatives": 6},
+            "annealing": {"epochs": 1, "rank": 2, "learning_rate": 1e-2},
+        },
+        {"vectors": VECTORS}, two_names,
     ),
 }  # fmt: skip
 

@@ -43,6 +43,13 @@ def index_of(data: Dataset, width: int = 4, depth: int = 2, seed: int = 0) -> It
     return build_index(data.items, IndexConfig(source="random", width=width, depth=depth, seed=seed))
 
 
+def two_names(data: Dataset, width: int = 4) -> ItemIndex:
+    """Two halves, each of which names every item alone."""
+    draws = np.random.default_rng(5)
+    vectors = draws.normal(size=(2, len(data.items), 4))
+    return build_index(data.items, IndexConfig(source="unit", width=width), *vectors)
+
+
 def ring(users: int, items: int, length: int) -> list[list[int]]:
     """Histories in which item i + 1 follows item i."""
     starts = np.random.default_rng(0).integers(0, items, users)

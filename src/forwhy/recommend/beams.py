@@ -109,7 +109,7 @@ class BeamDecoder:
         scores = torch.empty(len(prompts), count)
         steps = self.trie.levels - 1
         for rows, read in self.passes(prompts, room=min(self.beam, len(self.trie)) * steps):
-            leaves_BK, scores_BK = self._leaves(read)
+            leaves_BK, scores_BK = self.leaves(read)
             best_BK, order_BK = scores_BK.sort(dim=1, descending=True, stable=True)
             found_BK = self.trie.items[leaves_BK.gather(1, order_BK)]
             items[rows], scores[rows] = found_BK[:, :count].long().cpu(), best_BK[:, :count].cpu()
@@ -159,7 +159,8 @@ class BeamDecoder:
         values = values.clamp_min(LOWEST).masked_fill(child < 0, -torch.inf)
         return values.log_softmax(dim=-1) if self.normalise == "legal" else values
 
-    def _leaves(self, read: ReadPrompts) -> tuple[Tensor, Tensor]:
+    def leaves(self, read: ReadPrompts) -> tuple[Tensor, Tensor]:
+        """Leaves [B, K] of the best items, in the order of their codes, and their scores."""
         root_B1 = torch.zeros(len(read.lengths_B), 1, dtype=torch.long, device=self.lm.device)
         none_B10 = torch.zeros(*root_B1.shape, 0, dtype=torch.bool, device=self.lm.device)
         search, states = _Search(root_B1, root_B1.float(), root_B1, none_B10), read.last[:, None]
@@ -203,18 +204,38 @@ class BeamDecoder:
             codes.append(depth.code[nodes_BK].long())
         if self.normalise == "legal":
             return nodes_BK, search.scores_BK
-        beams, steps = nodes_BK.shape[1], self.trie.levels - level
-        ids = [self.ids[level - 1 + step][codes[step]] for step in range(steps)]
-        depths = torch.arange(level - 1, self.trie.levels - 1, device=self.lm.device)
-        seen = search.seen_BKn.repeat(1, steps, 1)
-        chain = torch.eye(beams, dtype=torch.bool, device=self.lm.device).repeat(steps, steps).tril()
-        seen = torch.cat([seen, chain.expand(len(seen), -1, -1)], dim=2)
-        states = self.lm.grow(read, torch.cat(ids, dim=1), depths.repeat_interleave(beams), seen)
         scores_BK = search.scores_BK
-        for step, chunk in enumerate(torch.split(states, beams, dim=1)):
-            gains = self.codes(chunk, level + step).gather(-1, codes[step + 1][..., None])
+        for step, states in enumerate(self._chain(read, codes[:-1], level - 1, search.seen_BKn)):
+            gains = self.codes(states, level + step).gather(-1, codes[step + 1][..., None])
             scores_BK = scores_BK + gains[..., 0].clamp_min(LOWEST)
         return nodes_BK, scores_BK
+
+    def _chain(
+        self, read: ReadPrompts, codes: Sequence[Tensor], level: int, seen_BKn: Tensor
+    ) -> Sequence[Tensor]:
+        """States [B, K, ...] after each of the codes, of `level` on, that beams read one behind the other: one pass."""
+        steps, beams = len(codes), seen_BKn.shape[1]
+        ids = [self.ids[level + step][codes[step]] for step in range(steps)]
+        depths = torch.arange(level, level + steps, device=self.lm.device)
+        chain = torch.eye(beams, dtype=torch.bool, device=self.lm.device).repeat(steps, steps).tril()
+        seen = torch.cat([seen_BKn.repeat(1, steps, 1), chain.expand(len(seen_BKn), -1, -1)], dim=2)
+        states = self.lm.grow(read, torch.cat(ids, dim=1), depths.repeat_interleave(beams), seen)
+        return torch.split(states, beams, dim=1)
+
+    def of_codes(self, read: ReadPrompts, codes_BKL: Tensor) -> Tensor:
+        """[B, K] scores of given paths of codes; K (L - 1) tokens of an empty tree. Not under `legal`."""
+        codes, last_B1 = codes_BKL.unbind(2), read.last[:, None]
+        states = [last_B1.expand(-1, codes_BKL.shape[1], *last_B1.shape[2:])]
+        if codes[1:]:
+            none_BK0 = torch.zeros(*codes_BKL.shape[:2], 0, dtype=torch.bool, device=self.lm.device)
+            states += self._chain(read, codes[:-1], 0, none_BK0)
+        gains = [self.codes(*pair) for pair in zip(states, range(self.trie.levels), strict=True)]
+        picked = [gain.gather(-1, code[..., None]) for gain, code in zip(gains, codes, strict=True)]
+        return torch.cat(picked, dim=2).clamp_min(LOWEST).sum(2)
+
+    def exact(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """As `exact_scores`."""
+        return exact_scores(self, prompts)
 
 
 def best(total_BC: Tensor, count: int) -> Tensor:

@@ -24,8 +24,9 @@ from forwhy.data.dataset import Dataset, Ids
 from forwhy.data.histories import Capabilities, Catalogue, Histories, Sequences
 from forwhy.errors import UserError
 from forwhy.recommend.base import Hidden, Ints, Recommender, Scores
-from forwhy.recommend.beams import BeamDecoder, exact_scores
+from forwhy.recommend.beams import BeamDecoder
 from forwhy.recommend.causal import TreeReader
+from forwhy.recommend.halves import HalvesDecoder
 from forwhy.recommend.options import GenerativeOptions
 from forwhy.recommend.repeats import mass_of_lists, with_gain
 from forwhy.recommend.rules import Listed
@@ -80,7 +81,7 @@ class GenerativeNetwork(nn.Module):
     reader: TreeReader
     """The model as beam search reads it."""
 
-    def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder:
+    def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder | HalvesDecoder:
         """What finds items of this trie."""
         return BeamDecoder(self.reader, trie, self.tokens.levels, config.decoding, beam)
 
@@ -241,7 +242,7 @@ class GenerativeRecommender(Recommender, Saved):
         again_BI = np.zeros((len(recent), len(self.catalogue.items)), dtype=bool)
         again_BI[recent.rows, recent.items] = True
         prompts = [self.network.tokens.history(recent[row]) for row in range(len(recent))]
-        scores_BN = exact_scores(self.network.beams(trie, self.config, 1), prompts).numpy()
+        scores_BN = self.network.beams(trie, self.config, 1).exact(prompts).numpy()
         return np.asarray(scores_BN + np.float32(self.repeat_gain) * again_BI[:, items])
 
     # --- saving

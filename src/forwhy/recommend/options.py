@@ -204,6 +204,9 @@ class LlmBsConfig(GenerativeOptions):
     tasks: TaskConfig = Field(default_factory=TaskConfig)
     contrast: ContrastConfig = Field(default_factory=ContrastConfig)
     annealing: AnnealingConfig = Field(default_factory=AnnealingConfig)
+    halves: Literal["joined", "parallel"] = "joined"
+    """How an index of two sources is written. `joined`: one after the other, as published; under a trie the first half
+    then settles the item. `parallel`: each follows the history, and their probabilities meet (`recommend.halves`)."""
     stride: PositiveInt = 10
     """Targets beyond the window that share a pass. 1: each has its own, with the full window before it, as one by one.
     More: a history of n items costs about n / stride windows, and a target has window - stride + 1 items at least."""
@@ -218,6 +221,10 @@ class LlmBsConfig(GenerativeOptions):
 
     @model_validator(mode="after")
     def _check(self) -> LlmBsConfig:
+        if self.halves == "parallel" and self.decoding == "legal":
+            raise ValueError(
+                'halves = "parallel" needs normalise = "level" or "vocab"; "legal" knows one trie'
+            )
         if self.stride > self.window:
             raise ValueError(f"stride = {self.stride} leaves gaps behind a window of {self.window}; lower it")
         return self

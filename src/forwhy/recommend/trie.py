@@ -88,6 +88,14 @@ class CodeTrie:
         """Codes per item, L."""
         return len(self.depths)
 
+    def codes(self) -> Tensor:
+        """[N, L] codes of every item, by number."""
+        nodes_N, columns = torch.arange(len(self), device=self.items.device), list[Tensor]()
+        for depth in reversed(self.depths):
+            columns.insert(0, depth.code[nodes_N])
+            nodes_N = torch.searchsorted(depth.start, nodes_N.to(depth.start.dtype), right=True) - 1
+        return torch.stack(columns, dim=1)[self.items.argsort()]
+
     def determined(self, nodes: Tensor, level: int) -> bool:
         """Whether each of these nodes at depth `level` leads to one item only."""
         for depth in self.depths[level:]:

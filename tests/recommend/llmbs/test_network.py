@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from forwhy.data.histories import Histories
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, cut, info_nce
 from forwhy.recommend.options import ContrastConfig
+from forwhy.vocabulary.index import ItemIndex
 
-from ..conftest import dataset, index_of
+from ..conftest import dataset, index_of, two_names
 from .conftest import FAMILIES, language_model
 
 ITEMS, WINDOW = 9, 3
@@ -54,8 +55,15 @@ def one_by_one(network: LlmBsNetwork, window: int, stride: int) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def network_of(family: str, softmax: str, contrast: Contrast | None = None) -> LlmBsNetwork:
-    return LlmBsNetwork(language_model(family, TOKENS.size), TOKENS, softmax, contrast)  # type: ignore[arg-type]
+def network_of(
+    family: str, softmax: str, contrast: Contrast | None = None, tokens: Tokens = TOKENS, cut: int = 0
+) -> LlmBsNetwork:
+    return LlmBsNetwork(language_model(family, tokens.size), tokens, softmax, contrast, cut)  # type: ignore[arg-type]
+
+
+def with_prompt(index: ItemIndex) -> Tokens:
+    bare = bare_tokens(index)
+    return Tokens(bare.items_NL, bare.levels, (0, 1, 0), bare.con, bare.end)
 
 
 def gradients(network: LlmBsNetwork, loss: Tensor) -> dict[str, Tensor]:
@@ -121,6 +129,37 @@ def test_con_changes_no_code_and_reads_its_own_target_only(family: str) -> None:
         targets.append(target)
     expected = contrast(torch.stack(states), torch.tensor(targets), negatives)["contrast"]
     torch.testing.assert_close(found["loss"] - found["generation"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize(("width", "contrast"), [(4, False), (2, True), (ITEMS, False)])
+def test_each_half_is_learnt_as_if_it_followed_the_history(family: str, width: int, contrast: bool) -> None:
+    """Of two levels, four and one; with a CON token too, whose state is the same as without halves."""
+    index = two_names(dataset([list(range(ITEMS))]), width)
+    tokens, half = with_prompt(index), len(index.sizes) // 2
+    con = Contrast(32, ITEMS, VECTORS, ContrastConfig(temperature=0.5)) if contrast else None
+    network = network_of(family, "level", con, tokens, half)
+    pieces = cut(Histories.of(HISTORIES), WINDOW, 1)
+    negatives = torch.arange(ITEMS)
+    found = network(pieces.take(np.arange(len(pieces))), negatives)
+    losses = []
+    for context, target in examples(WINDOW, 1):
+        prompt, codes = tokens.history(context), tokens.items_NL[target]
+        for first in (0, half):
+            written = codes[first : first + half]
+            logits = network.lm(input_ids=torch.tensor([[*prompt, *written.tolist()]])).logits[0].float()
+            for place, code in enumerate(written):
+                ids = tokens.levels[first + place]
+                losses.append(F.cross_entropy(logits[len(prompt) - 1 + place][ids], code - ids[0]))
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(found["generation"], expected.detach(), rtol=1e-5, atol=1e-6)
+    if con is not None:
+        joined = network_of(family, "level", con, tokens)(pieces.take(np.arange(len(pieces))), negatives)
+        torch.testing.assert_close(found["semantic"], joined["semantic"], rtol=1e-5, atol=1e-6)
+        return
+    wanted, packed = gradients(network, expected), gradients(network, found["loss"])
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_contrast_is_cross_entropy_over_the_target_and_the_other_items() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from forwhy.errors import UserError
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
 from forwhy.recommend.options import LlmBsConfig
 
-from ..conftest import dataset, index_of, ring
+from ..conftest import dataset, index_of, ring, two_names
 from ..conftest import tiny_llmbs as tiny
 
 ITEMS = 12
@@ -102,7 +103,36 @@ def test_a_named_backbone_is_extended_trained_and_saved(tiny_model: Path, tmp_pa
     assert "licence" in (tmp_path / "saved" / "README.md").read_text()
 
 
+def test_halves_in_parallel_learn_their_share_and_keep_it(tmp_path: Path) -> None:
+    found = LlmBsRecommender.fit(
+        CHAIN, two_names(CHAIN), tmp_path / "work", tiny(halves="parallel", epochs=8)
+    )
+    assert found.network.cut == 2
+    assert found.network.share not in (0.5, 0.0)
+    found.save_pretrained(tmp_path / "saved")
+    loaded = LlmBsRecommender.from_pretrained(tmp_path / "saved", device="cpu")
+    assert loaded.network.share == found.network.share
+    assert loaded.recommend("u3", k=5).equals(found.recommend("u3", k=5))
+
+
+def test_halves_of_one_source_are_one_and_of_shared_names_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING"):
+        assert fitted(CHAIN, tmp_path / "one", halves="parallel").network.cut == 0
+    assert "there is one" in caplog.text
+    index = two_names(CHAIN)
+    codes = index.codes.copy()
+    codes[0, :2] = codes[1, :2]
+    with pytest.raises(UserError, match="does not name each item twice"):
+        LlmBsRecommender.fit(
+            CHAIN, replace(index, codes=codes), tmp_path / "two", tiny(halves="parallel", contrast={})
+        )
+
+
 def test_options_that_contradict_are_refused() -> None:
+    with pytest.raises(ValueError, match="legal"):
+        tiny(halves="parallel", normalise="legal")
     with pytest.raises(UserError, match="gaps"):
         LlmBsConfig(window=5, stride=6)
     with pytest.raises(ValueError, match="heads"):

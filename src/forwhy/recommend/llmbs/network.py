@@ -28,10 +28,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from forwhy.data.histories import Histories
 from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
+from forwhy.recommend.beams import BeamDecoder
 from forwhy.recommend.causal import TreeModel
 from forwhy.recommend.generative import GenerativeNetwork, IndexTokens
+from forwhy.recommend.halves import HalvesDecoder
 from forwhy.recommend.head import PlainHead
-from forwhy.recommend.options import BackboneConfig, ContrastConfig
+from forwhy.recommend.options import BackboneConfig, ContrastConfig, GenerativeOptions
+from forwhy.recommend.trie import CodeTrie
 from forwhy.vocabulary.index import ItemIndex
 
 LONGEST = 2048
@@ -115,26 +118,41 @@ def cut(train: Histories, window: int, stride: int) -> Pieces:
     return Pieces(train.spans(train.offsets[:-1][rows] + starts, stops - starts), done - starts)
 
 
-def layout(packed: Packed, tokens: Tokens, contrast: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def layout(
+    packed: Packed, tokens: Tokens, contrast: bool, cut: int = 0
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Token ids [B, T], positions [T], and whether a token sees another [T, T] (None: all before it).
 
-    With `contrast` a CON token of each item comes last; without, nothing follows what the last code is predicted from.
+    `cut`: levels of the first half where halves are decoded in parallel. Then the second half of each item stands once
+    more behind the row, less its last code, as if it followed the history: it sees the codes before its item.
+    With `contrast` a CON token of each item comes last. Without either, nothing follows what the last code is predicted
+    from.
     """
-    prompt_P = torch.tensor(tokens.prompt, device=packed.items_BI.device)
+    device, levels = packed.items_BI.device, tokens.items_NL.shape[1]
+    prompt_P = torch.tensor(tokens.prompt, device=device)
     rows, items = packed.items_BI.shape
-    codes = tokens.items_NL.to(packed.items_BI.device)[packed.items_BI].flatten(1)
-    ids_BT = torch.cat([prompt_P.expand(rows, -1), codes], dim=1)
-    places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-    if not contrast:
+    codes_BIL = tokens.items_NL.to(device)[packed.items_BI]
+    ids_BT = torch.cat([prompt_P.expand(rows, -1), codes_BIL.flatten(1)], dim=1)
+    places_T = torch.arange(ids_BT.shape[1], device=device)
+    again = max(0, levels - cut - 1) if cut else 0
+    if not contrast and not again:
         return ids_BT[:, :-1], places_T[:-1], None
-    ends_I = len(prompt_P) + tokens.items_NL.shape[1] * torch.arange(1, items + 1, device=ids_BT.device)
-    ids_BT = torch.cat([ids_BT, ids_BT.new_full((rows, items), tokens.con)], dim=1)
-    positions_T = torch.cat([places_T, ends_I])
-    # Codes see the codes up to themselves, CON tokens those before their position and themselves.
-    is_con_T = torch.arange(len(positions_T), device=ids_BT.device) >= len(places_T)
-    ends_T = positions_T - is_con_T.long()
-    seen_TT = ~is_con_T & (positions_T <= ends_T[:, None])
-    return ids_BT, positions_T, seen_TT.fill_diagonal_(True)
+    starts_I = len(prompt_P) + levels * torch.arange(items + 1, device=device)
+    branch_IH = starts_I[:-1, None] + torch.arange(again, device=device)
+    con_I = starts_I[1:] if contrast else starts_I[:0]
+    con_BI = ids_BT.new_full((rows, len(con_I)), tokens.con)
+    ids_BT = torch.cat([ids_BT, codes_BIL[:, :, levels - 1 - again : -1].flatten(1), con_BI], dim=1)
+    positions_T = torch.cat([places_T, branch_IH.flatten(), con_I])
+    # What a token sees of the row ends at itself, at its target's begin (branches), or at its target's end (CON).
+    ends_T = torch.cat([places_T, starts_I[:-1].repeat_interleave(again) - 1, con_I - 1])
+    extra_E = torch.arange(len(positions_T) - len(places_T), device=device)
+    # Extras see those of their own target that come before; a CON token is a target of its own.
+    target_E = torch.where(extra_E < items * again, extra_E // max(again, 1), extra_E)
+    seen_TT = positions_T <= ends_T[:, None]
+    seen_TT[:, len(places_T) :] = False
+    own_EE = (target_E == target_E[:, None]) & (extra_E <= extra_E[:, None])
+    seen_TT[len(places_T) :, len(places_T) :] = own_EE
+    return ids_BT, positions_T, seen_TT
 
 
 # --- Global contrast decompression: the state of CON tells its item's vectors from other items' (LLM-BS eq. 5).
@@ -202,9 +220,18 @@ class LlmBsNetwork(GenerativeNetwork):
     tokens: Tokens
 
     def __init__(
-        self, lm: PreTrainedModel, tokens: Tokens, softmax: str, contrast: Contrast | None = None
+        self,
+        lm: PreTrainedModel,
+        tokens: Tokens,
+        softmax: str,
+        contrast: Contrast | None = None,
+        cut: int = 0,
+        share: float = 0.5,
     ) -> None:
-        """`contrast`: what reads CON, if anything does. Refuses a model without beams or a linear head."""
+        """`contrast`: what reads CON, if anything does. Refuses a model without beams or a linear head.
+
+        `cut`: levels of the first half where the halves are decoded in parallel, else 0; `share`: the second's weight.
+        """
         super().__init__()
         self.reader: TreeModel = TreeModel(lm.eval())
         if not isinstance(self.reader.head, PlainHead):
@@ -212,6 +239,20 @@ class LlmBsNetwork(GenerativeNetwork):
         self.lm, self.contrast = lm, contrast
         self.tokens, self.softmax = tokens, softmax
         self._head = self.reader.head
+        self.cut, self.share = cut, share
+        self._parted: tuple[CodeTrie | None, list[CodeTrie]] = (None, [])
+
+    def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder | HalvesDecoder:
+        """What finds items of this trie; the tries of its halves are kept for the next call."""
+        if not self.cut:
+            return super().beams(trie, config, beam)
+        if self._parted[0] is not trie:
+            codes_NL, sizes = trie.codes().numpy(), [depth.width for depth in trie.depths]
+            halves = (slice(0, self.cut), slice(self.cut, None))
+            tries = [CodeTrie.from_codes(codes_NL[:, half], sizes[half]) for half in halves]
+            self._parted = (trie, tries)
+        tokens, normalise = self.tokens.levels, config.decoding
+        return HalvesDecoder(self.reader, self._parted[1], tokens, normalise, beam, self.share)
 
     def forward(
         self, packed: Packed, negatives_M: Tensor | None = None, texts: Iterable[tuple[Tensor, Tensor]] = ()
@@ -222,7 +263,7 @@ class LlmBsNetwork(GenerativeNetwork):
         """
         device = self.lm.device
         packed = packed.to(device)
-        states_BTD = self._states(*layout(packed, self.tokens, self.contrast is not None))
+        states_BTD = self._states(*layout(packed, self.tokens, self.contrast is not None, self.cut))
         total, count = self._of_codes(states_BTD, packed)
         parts: dict[str, Tensor] = {}
         if self.contrast is not None:
@@ -243,7 +284,14 @@ class LlmBsNetwork(GenerativeNetwork):
         first, places = len(self.tokens.prompt) - 1, packed.items_BI.shape[1] * levels
         # The state before each code, whichever token it stands at: the prompt's last or the code before.
         before, targets_BI = states_BTD[:, first : first + places], packed.targets_BI
-        states_NLD = before.reshape(len(before), -1, levels, before.shape[2])[targets_BI]
+        before_BILD = before.reshape(len(before), -1, levels, before.shape[2])
+        if self.cut:
+            # The second half follows the history too: its first code the state before the item, others the branch's.
+            again = levels - self.cut - 1
+            branch = states_BTD[:, first + 1 + places :][:, : packed.items_BI.shape[1] * again]
+            branch_BIHD = branch.reshape(*before_BILD.shape[:2], again, before.shape[2])
+            before_BILD = torch.cat([before_BILD[:, :, : self.cut], before_BILD[:, :, :1], branch_BIHD], 2)
+        states_NLD = before_BILD[targets_BI]
         codes_NL = self.tokens.items_NL.to(states_BTD.device)[packed.items_BI[targets_BI]]
         return self._summed(states_NLD.flatten(0, 1), codes_NL.flatten()), codes_NL.numel()
 

@@ -9,9 +9,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import (
@@ -28,6 +30,7 @@ from forwhy.data.histories import Sequences
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
+from forwhy.recommend.halves import likeliest_share
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, scratch_model
 from forwhy.recommend.llmbs.texts import TextTasks, add_tokens, extend, learn_tokenizer, read_tokens
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
@@ -80,7 +83,8 @@ class LlmBsRecommender(GenerativeRecommender):
         if wanted & vectors.keys():
             width = lm.get_input_embeddings().weight.shape[1]
             contrast = Contrast(width, len(index), vectors, config.contrast)
-        return LlmBsNetwork(lm, tokens, config.softmax, contrast), {"tokenizer": tokenizer, "base": base}
+        cut = _cut(index, config)
+        return LlmBsNetwork(lm, tokens, config.softmax, contrast, cut), {"tokenizer": tokenizer, "base": base}
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
         network, config = self.network, self.config
@@ -94,8 +98,15 @@ class LlmBsRecommender(GenerativeRecommender):
         task = LlmBsTask(network, sequences, self._trie, config, texts)
         self.metrics["full"] = task.learn(folder / "full", "llm-bs", identity, **loop).summary()
         network.contrast = None  # its part ends with this stage (section 3.4.3)
-        if not config.annealing.epochs:
-            return
+        if config.annealing.epochs:
+            self._anneal(sequences, folder, identity, loop)
+        if network.cut:
+            first_B, second_B = task.of_halves().double().numpy()
+            network.share = likeliest_share(first_B, second_B)
+
+    def _anneal(self, sequences: Sequences, folder: Path, identity: str, loop: dict[str, Any]) -> None:
+        """The adapter on sequences alone (equation 8)."""
+        network, config = self.network, self.config
         with kept_generators():
             seed_everything(config.seed, 1)
             self.adapter = Annealing(network.lm, network.tokens, config.annealing)
@@ -135,6 +146,7 @@ class LlmBsRecommender(GenerativeRecommender):
         """All weights are in it: the card names the base model's licence."""
         shared, model = super().content(), self.network.lm.config.to_dict()
         config = {"model": model, "adapter": self.adapter is not None, "base": self.base}
+        config["share"] = self.network.share
         parts = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
         return replace(shared, config={**shared.config, **config}, parts={**shared.parts, **parts})
 
@@ -168,7 +180,8 @@ class LlmBsRecommender(GenerativeRecommender):
             raise UserError(
                 f"{stored.folder}: this version of transformers names its weights otherwise; train it again"
             )
-        network, adapter = LlmBsNetwork(lm.to(device), tokens, config.softmax), None
+        cut, share = _cut(index, config), stored.config.get("share", 0.5)
+        network, adapter = LlmBsNetwork(lm.to(device), tokens, config.softmax, None, cut, share), None
         if stored.config["adapter"]:
             adapter = Annealing(lm, tokens, config.annealing)
             adapter.trained.load_state_dict(_tensors(stored, "adapter."))
@@ -203,6 +216,24 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
         tokens = add_tokens(tokenizer, index, config.spoken_instruction)
     return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
+
+
+def _cut(index: ItemIndex, config: LlmBsConfig) -> int:
+    """Levels of the first half where halves are decoded in parallel; 0 where they are not, or there is one source."""
+    if config.halves == "joined":
+        return 0
+    sources = [source for source, _ in groupby(index.sources)]
+    if len(sources) == 1:
+        log.warning("halves: the index is of %s alone, so there is one; it is decoded as it is", *sources)
+        return 0
+    cut = index.sources.count(sources[0])
+    names = [len(np.unique(half, axis=0)) for half in (index.codes[:, :cut], index.codes[:, cut:])]
+    if len(sources) > 2 or min(names) < len(index):
+        raise UserError(
+            f"halves: an index of {', '.join(sources)} does not name each item twice: take source = 'unit', "
+            "method = 'kmeans', and one source after the other"
+        )
+    return cut
 
 
 def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from forwhy.data.histories import Sequences
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
+from forwhy.recommend.halves import HalvesDecoder
 from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, Tokens, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
@@ -185,3 +186,9 @@ class LlmBsTask(GenerativeTask[Batch]):
         """Equation 7 with CON's part on sequential rows alone; in the adapter stage equation 8."""
         found: Mapping[str, Tensor] = self.network(batch.packed, batch.negatives, text_rows(batch.texts))
         return found
+
+    def of_halves(self) -> Tensor:
+        """[2, B] what each half gives the validation items; B is 0 without any."""
+        decoder = self.network.beams(self.trie, self.config, 1)
+        assert isinstance(decoder, HalvesDecoder)
+        return decoder.of_targets(self._prompts, self._targets_B1[:, 0])
