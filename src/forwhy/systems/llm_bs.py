@@ -11,15 +11,17 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from forwhy.data.histories import Histories, Sequences
 from forwhy.evaluate.ranking import RankingResult
 from forwhy.models import locate
+from forwhy.options import merged
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
 from forwhy.systems.next_item import AS_IT_IS
+from forwhy.text.encoder import LLM_PREFIX
 
 if TYPE_CHECKING:
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender
@@ -30,6 +32,17 @@ class LlmBs(GenerativeSystem):
 
     system: Literal["llm-bs"] = "llm-bs"
     recommender: LlmBsConfig = Field(default_factory=LlmBsConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: object) -> object:
+        """`recommender.preset = "paper"` sets the sections before it too; what is given wins (section 4.1.3)."""
+        recommender = given.get("recommender") if isinstance(given, Mapping) else None
+        if not isinstance(recommender, Mapping) or recommender.get("preset") != "paper":
+            return given
+        name = (recommender.get("backbone") or {}).get("name", "scratch")
+        encoder = {} if name == "scratch" else {"encoder": {"name": f"{LLM_PREFIX}{name}"}}
+        return merged({"behaviour": {"network": "din"}, "index": {"source": "unit"}, **encoder}, given)
 
     @property
     def sources(self) -> frozenset[str]:

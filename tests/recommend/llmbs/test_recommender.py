@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -128,6 +130,30 @@ def test_halves_of_one_source_are_one_and_of_shared_names_are_refused(
         LlmBsRecommender.fit(
             CHAIN, replace(index, codes=codes), tmp_path / "two", tiny(halves="parallel", contrast={})
         )
+
+
+def test_a_first_stage_of_updates_is_saved_as_a_plain_model(tiny_model: Path, tmp_path: Path) -> None:
+    backbone = {"name": str(tiny_model), "trained": "adapter"}
+    options = tiny(**EVERYTHING | {"backbone": backbone, "halves": "parallel"})
+    found = LlmBsRecommender.fit(CHAIN, two_names(CHAIN), tmp_path / "work", options, vectors=VECTORS)
+    assert found.metrics["full"]["best_epoch"] == 1
+    again = LlmBsRecommender.fit(CHAIN, two_names(CHAIN), tmp_path / "work", options, vectors=VECTORS)
+    found.save_pretrained(tmp_path / "saved")
+    loaded = LlmBsRecommender.from_pretrained(tmp_path / "saved", device="cpu")
+    for on in (True, False):
+        with found.switched(on), loaded.switched(on), again.switched(on):
+            listed = found.recommend("u0", k=5)
+            assert loaded.recommend("u0", k=5).equals(listed)
+            assert again.recommend("u0", k=5).equals(listed), "resumed after its end"
+
+
+def test_a_tokenizer_that_holds_index_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    words = AutoTokenizer.from_pretrained(tiny_model)
+    words.add_tokens(["<a_1>"])
+    shutil.copytree(tiny_model, tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="has <a_1> already"):
+        fitted(CHAIN, tmp_path / "work", backbone={"name": str(tmp_path / "model")})
 
 
 def test_options_that_contradict_are_refused() -> None:

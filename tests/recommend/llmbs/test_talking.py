@@ -8,7 +8,9 @@ import pytest
 import torch
 from benchmarks.perplexity import Surprise, surprise
 
+from forwhy.models import load_causal_lm
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+from forwhy.recommend.llmbs.texts import of_itself
 
 from ..conftest import dataset, index_of, ring
 from ..conftest import tiny_llmbs as tiny
@@ -61,6 +63,29 @@ def test_on_is_another_model(first: LlmBsRecommender, annealed: LlmBsRecommender
     assert annealed.tokenizer is not None
     on = surprise(annealed.network.lm, annealed.tokenizer, TITLES)
     assert abs(on.perplexity - talk(first).perplexity) > 1e-3
+
+
+def test_a_model_that_rereads_itself_forgets_less(tiny_model: Path, tmp_path: Path) -> None:
+    """Perplexity on what the base wrote and nobody learns, with the adapter off: within 10% of the base's."""
+    base = load_causal_lm(str(tiny_model))
+    torch.manual_seed(7)
+    written = [base.tokenizer.decode(ids) for ids in of_itself(base.model, base.tokenizer, 40)]
+    before = surprise(base.model, base.tokenizer, written).perplexity
+    ratios = {}
+    for trained, plain in (("all", 0), ("adapter", 0), ("adapter", 48)):
+        tasks = {"index_to_item": 1, "plain": plain}
+        options = tiny(
+            backbone={"name": str(tiny_model), "trained": trained},
+            tasks=tasks,
+            epochs=6,
+            annealing={"epochs": 1},
+        )
+        folder = tmp_path / f"{trained}{plain}"
+        found = LlmBsRecommender.fit(CHAIN, index_of(CHAIN), folder, options)
+        with found.talking() as (model, tokenizer):
+            ratios[trained, plain] = surprise(model, tokenizer, written).perplexity / before
+    assert ratios["adapter", 48] < 1.1 < ratios["all", 0]
+    assert ratios["adapter", 48] < ratios["adapter", 0]
 
 
 def test_text_tasks_teach_the_items_titles(first: LlmBsRecommender) -> None:

@@ -53,6 +53,24 @@ def test_off_is_the_first_stage_bit_for_bit(family: str) -> None:
     assert torch.equal(lm(input_ids=IDS).logits, before)
 
 
+@pytest.mark.parametrize("family", ["llama", "untied", "gemma3_text"])
+def test_what_is_folded_in_stays_and_leaves_a_plain_model(family: str) -> None:
+    lm, _, before = adapted(family)
+    lm = language_model(family, TOKENS.size + EXTRA)
+    names, tables = set(dict(lm.named_parameters())), lm.get_input_embeddings().weight.detach().clone()
+    adapter = Annealing(lm, TOKENS, AnnealingConfig(epochs=1, dropout=0.0), con=True)
+    disturb(adapter)
+    on = lm(input_ids=IDS).logits
+    adapter.fold()
+    torch.testing.assert_close(lm(input_ids=IDS).logits, on, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(on, before)
+    assert set(dict(lm.named_parameters())) == names
+    assert (lm.get_input_embeddings().weight is lm.get_output_embeddings().weight) == (family != "untied")
+    assert all(parameter.requires_grad for parameter in lm.parameters())
+    changed = (lm.get_input_embeddings().weight != tables).any(dim=1).nonzero()[:, 0]
+    assert changed.tolist() == [TOKENS.con, *range(TOKENS.first, TOKENS.first + TOKENS.count)]
+
+
 @pytest.mark.parametrize("family", ["llama", "untied"])
 def test_only_updates_and_index_rows_learn(family: str) -> None:
     lm, adapter, _ = adapted(family)

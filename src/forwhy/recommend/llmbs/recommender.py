@@ -6,7 +6,7 @@ Shapes: I items, E width of a vector.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import groupby
@@ -32,15 +32,22 @@ from forwhy.models import load_causal_lm
 from forwhy.recommend.generative import GenerativeRecommender, Vectors
 from forwhy.recommend.halves import likeliest_share
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, scratch_model
-from forwhy.recommend.llmbs.texts import TextTasks, add_tokens, extend, learn_tokenizer, read_tokens
+from forwhy.recommend.llmbs.texts import (
+    TextTasks,
+    add_tokens,
+    extend,
+    learn_tokenizer,
+    of_itself,
+    read_tokens,
+)
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
-from forwhy.training.engine import kept_generators, seed_everything
+from forwhy.training.engine import kept_generators, resolve_device, seed_everything
 from forwhy.vocabulary.index import ItemIndex
 from forwhy.wheels import PACKAGED
 
-Start = tuple[PreTrainedModel, Tokens, PreTrainedTokenizerBase | None, Mapping[str, str]]
-"""A model with an index in its vocabulary, its tokenizer where it knows text, and what it was before."""
+Start = tuple[PreTrainedModel, Tokens, dict[str, Any]]
+"""A model with an index in its vocabulary, tokenizer, what it was before, what it wrote then."""
 log = logging.getLogger(__name__)
 
 
@@ -63,20 +70,23 @@ class LlmBsRecommender(GenerativeRecommender):
         tokenizer: PreTrainedTokenizerBase | None = None,
         adapter: Annealing | None = None,
         base: Mapping[str, Any] | None = None,
+        plain: Sequence[list[int]] = (),
         **more: Any,  # noqa: ANN401
     ) -> None:
         """Put together what was fitted or read; `parts`, `more`: as of every generative recommender.
 
-        `base`: name and revision of the model that training began with, and its licence where known.
+        `base`: name and revision of the model that training began with, and its licence where known; `plain`: what it
+        wrote before.
         """
         super().__init__(*parts, **more)
         self.tokenizer, self.adapter, self.base = tokenizer, adapter, dict(base or {})
+        self.plain = plain
 
     @classmethod
     def _begun(
         cls, dataset: Dataset, index: ItemIndex, config: LlmBsConfig, vectors: Vectors
     ) -> tuple[LlmBsNetwork, dict[str, Any]]:
-        lm, tokens, tokenizer, base = _start(dataset, index, config)
+        lm, tokens, more = _start(dataset, index, config)
         contrast, wanted = None, config.contrast.weights.keys()
         if missing := sorted(wanted - vectors.keys()):
             log.info("contrast: no %s vectors were given; left out", " and no ".join(missing))
@@ -84,19 +94,24 @@ class LlmBsRecommender(GenerativeRecommender):
             width = lm.get_input_embeddings().weight.shape[1]
             contrast = Contrast(width, len(index), vectors, config.contrast)
         cut = _cut(index, config)
-        return LlmBsNetwork(lm, tokens, config.softmax, contrast, cut), {"tokenizer": tokenizer, "base": base}
+        return LlmBsNetwork(lm, tokens, config.softmax, contrast, cut), more
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
         network, config = self.network, self.config
         texts, tasks = None, config.tasks
-        if tasks.any and self.tokenizer is not None and any(map(str.strip, dataset.item_texts())):
+        told = tasks.any and any(map(str.strip, dataset.item_texts()))
+        if self.tokenizer is not None and (told or self.plain):
             knows = (network.tokens, self.tokenizer)
-            texts = TextTasks(dataset, sequences.train, *knows, tasks, config.window, config.seed)
-        elif tasks.any:
-            log.warning("data set '%s': no item has text; only the sequential task is trained", dataset.name)
+            texts = TextTasks(dataset, sequences.train, *knows, tasks, config.window, config.seed, self.plain)
+        if tasks.any and not told:
+            log.warning("data set '%s': no item has text; no task of item texts is trained", dataset.name)
         loop = {"accumulation": config.accumulation, "precision": config.precision}
-        task = LlmBsTask(network, sequences, self._trie, config, texts)
+        trained = self._adapter(con=True) if config.backbone.trained == "adapter" and self.base else None
+        rate = None if trained is None else config.learning_rate
+        task = LlmBsTask(network, sequences, self._trie, config, texts, trained, rate)
         self.metrics["full"] = task.learn(folder / "full", "llm-bs", identity, **loop).summary()
+        if trained is not None:
+            trained.fold()
         network.contrast = None  # its part ends with this stage (section 3.4.3)
         if config.annealing.epochs:
             self._anneal(sequences, folder, identity, loop)
@@ -107,15 +122,21 @@ class LlmBsRecommender(GenerativeRecommender):
     def _anneal(self, sequences: Sequences, folder: Path, identity: str, loop: dict[str, Any]) -> None:
         """The adapter on sequences alone (equation 8)."""
         network, config = self.network, self.config
-        with kept_generators():
-            seed_everything(config.seed, 1)
-            self.adapter = Annealing(network.lm, network.tokens, config.annealing)
+        self.adapter = self._adapter()
         # The start counts as a state: an adapter that does not help stays no change.
         loop |= {"epochs": config.annealing.epochs, "patience": 0, "evaluate_first": True}
-        task = LlmBsTask(network, sequences, self._trie, config, adapter=self.adapter)
+        rate = config.annealing.learning_rate
+        task = LlmBsTask(network, sequences, self._trie, config, adapter=self.adapter, rate=rate)
         identity += config.annealing.model_dump_json()
         result = task.learn(folder / "annealing", "annealing", identity, **loop)
         self.metrics["annealing"] = result.summary()
+
+    def _adapter(self, con: bool = False) -> Annealing:
+        """A new one around the model, which has to be on its device by then."""
+        self.network.lm.to(resolve_device(self.config.device))
+        with kept_generators():
+            seed_everything(self.config.seed, 1 + con)
+            return Annealing(self.network.lm, self.network.tokens, self.config.annealing, con)
 
     # --- talking
 
@@ -205,17 +226,18 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
     if not config.backbone.scratch:
         loaded = load_causal_lm(config.backbone.name, config.backbone.revision)
         loaded.model.requires_grad_(True)
+        plain = of_itself(loaded.model, loaded.tokenizer, config.tasks.plain)
         tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
         extend(loaded.model, tokens, config.seed)
         base = {"id": loaded.source.id, "revision": loaded.source.revision}
         if packaged := PACKAGED.get(loaded.source.id):
             base["licence"] = packaged.licence
-        return loaded.model, tokens, loaded.tokenizer, base
+        return loaded.model, tokens, {"tokenizer": loaded.tokenizer, "base": base, "plain": plain}
     tokens, tokenizer = bare_tokens(index), None
     if config.tasks.any and (texts := [text for text in dataset.item_texts() if text.strip()]):
         tokenizer = learn_tokenizer(texts, config.backbone.text_tokens)
         tokens = add_tokens(tokenizer, index, config.spoken_instruction)
-    return scratch_model(config.backbone, tokens.size), tokens, tokenizer, {}
+    return scratch_model(config.backbone, tokens.size), tokens, {"tokenizer": tokenizer}
 
 
 def _cut(index: ItemIndex, config: LlmBsConfig) -> int:

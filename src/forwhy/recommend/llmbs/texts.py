@@ -31,6 +31,8 @@ COMMON = 0.2
 """Words in a greater share of the items say nothing about one."""
 CHUNK = 64
 """Rows of like length that are read together."""
+PLAIN_TOKENS = 64
+"""Of a text that a model writes of itself."""
 BEGIN, END, CON = "<begin>", "<end>", "<con>"
 
 
@@ -58,11 +60,9 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instruction
         if getattr(tokenizer, f"{slot}_id") is None:
             tokenizer.add_special_tokens({slot: name})
     names = [CON, *index.tokens]
-    if tokenizer.add_tokens(names) != len(names):
-        raise UserError(
-            f"the tokenizer has {index.tokens[0]} or another index token already; take the base model, not one with "
-            "an index"
-        )
+    if held := sorted(tokenizer.get_vocab().keys() & set(names)):
+        raise UserError(f"the tokenizer has {held[0]} already; take the base model, not one with an index")
+    tokenizer.add_tokens(names)
     return read_tokens(tokenizer, index, instruction)
 
 
@@ -89,6 +89,30 @@ def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
             known = table[: int(new.min())].float()
             noise = torch.randn(len(new), table.shape[1], generator=generator).to(table.device)
             table[new.to(table.device)] = (known.mean(0) + 0.1 * known.std(0) * noise).to(table.dtype)
+
+
+@torch.no_grad()
+def of_itself(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[list[int]]:
+    """`count` texts of `PLAIN_TOKENS` tokens that a model writes behind its begin token, each drawn as it predicts it.
+
+    Their mean loss is least, over all texts of that length, for the model that wrote them: so they hold its language
+    where no text of its own training is at hand. From torch's generator.
+    """
+    found: list[list[int]] = []
+    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    length = {"max_new_tokens": PLAIN_TOKENS, "min_new_tokens": PLAIN_TOKENS}
+    as_predicted = {
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+    }
+    while len(found) < count:
+        begins_B1 = torch.full((min(CHUNK, count - len(found)), 1), begin, device=model.device)
+        given = {"attention_mask": torch.ones_like(begins_B1), "pad_token_id": tokenizer.eos_token_id}
+        found += model.generate(begins_B1, **given, **length, **as_predicted)[:, 1:].tolist()
+    return found
 
 
 # --- What a person likes and what somebody may wish for, in a few words, without a model.
@@ -143,7 +167,8 @@ class Example:
     response: list[int]
 
 
-OF_ITEMS = {"item_to_index", "index_to_item"}
+ONE_BY_ONE = {"item_to_index", "index_to_item", "plain"}
+"""Subtasks whose examples are of one item or text, not of a draw from a history."""
 Written = tuple[list[int], list[int]]
 """Prompt and response."""
 
@@ -160,7 +185,10 @@ class TextTasks:
         config: TaskConfig,
         window: int,
         seed: int,
+        own: Sequence[list[int]] = (),
     ) -> None:
+        """`own`: what the model wrote before training (`of_itself`), to be learned too."""
+        self.own = own
         self.train, self.tokens, self.plain = train, tokens, PlainText(tokenizer)
         self.config, self.window, self.seed = config, window, seed
         self._template = cache(self.plain.exact)
@@ -178,6 +206,7 @@ class TextTasks:
             "titles_to_index": (config.fused, users, self._titles_to_index),
             "history_to_preference": (config.preference, users, self._history_to_preference),
             "preference_to_index": (config.preference, users, self._preference_to_index),
+            "plain": (1.0, np.arange(len(own)), self._plain),
         }
 
     def epoch(self, epoch: int) -> list[tuple[str, int, int]]:
@@ -195,7 +224,7 @@ class TextTasks:
         for name, entity, number in drawn:
             rng = np.random.default_rng((self.seed, epoch, 2, number))
             _, _, write = self._subtasks[name]
-            written = write(entity) if name in OF_ITEMS else write(*self._draw(entity, rng))
+            written = write(entity) if name in ONE_BY_ONE else write(*self._draw(entity, rng))
             if written is not None:
                 yield Example(name, *written)
 
@@ -225,6 +254,9 @@ class TextTasks:
         wish = self._strange(self.words.of_item(target))
         prompt = self._after(history, "\nWished for:", wish, "\nNext code:")
         return (prompt, self._codes(target)) if wish else None
+
+    def _plain(self, text: int) -> Written:
+        return self._joined(), self.own[text]
 
     # --- what they are written with
 

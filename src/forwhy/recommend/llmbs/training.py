@@ -51,8 +51,13 @@ class IndexRows(nn.Module):
 class Annealing(nn.Module):
     """Everything the adapter trains, inside a model that is frozen by it; begins as no change at all."""
 
-    def __init__(self, lm: PreTrainedModel, tokens: Tokens, config: AnnealingConfig) -> None:
-        """Changes `lm` in place: its linear layers and tables are wrapped. A_LoRA from torch's generator."""
+    def __init__(
+        self, lm: PreTrainedModel, tokens: Tokens, config: AnnealingConfig, con: bool = False
+    ) -> None:
+        """Changes `lm` in place: its linear layers and tables are wrapped. A_LoRA from torch's generator.
+
+        `con`: the row of CON is trained too; it stands before the index's.
+        """
         super().__init__()
         self._lm = (lm,)  # in a tuple: the frozen model is no part of what is saved
         lm.requires_grad_(False)
@@ -61,7 +66,7 @@ class Annealing(nn.Module):
         sizes: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
         lora = LoraConfig(**sizes, target_modules=targets or "all-linear")
         inject_adapter_in_model(lora, lm, adapter_name="annealing")
-        self._tables = _own_rows(lm, tokens)
+        self._tables = _own_rows(lm, tokens.first - con, tokens.count + con)
         self._layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
         trained = {name.replace(".", "/"): it for name, it in lm.named_parameters() if it.requires_grad}
         self.trained = nn.ParameterDict(trained)
@@ -85,6 +90,18 @@ class Annealing(nn.Module):
         finally:
             self.switch(before)
 
+    def fold(self) -> None:
+        """Put what was learned into the model's own weights, and take the adapter out; all weights learn again."""
+        lm = self._lm[0]
+        for name, layer in [*lm.named_modules()]:
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge()
+                lm.set_submodule(name, layer.get_base_layer())
+        for module in (lm.get_input_embeddings(), lm.get_output_embeddings()):
+            parametrize.remove_parametrizations(module, "weight")
+        del lm.peft_config  # else the next one takes this one for its neighbour
+        lm.requires_grad_(True)
+
     def train(self, mode: bool = True) -> Annealing:
         """The model around the adapter follows: its dropout, where it has any, is part of training."""
         super().train(mode)
@@ -92,11 +109,11 @@ class Annealing(nn.Module):
         return self
 
 
-def _own_rows(lm: PreTrainedModel, tokens: Tokens) -> list[IndexRows]:
+def _own_rows(lm: PreTrainedModel, first: int, count: int) -> list[IndexRows]:
     """Trained rows in the embedding and, where it is another table, in the head."""
     embedding, head = lm.get_input_embeddings(), lm.get_output_embeddings()
     tables = [embedding.weight] if embedding.weight is head.weight else [embedding.weight, head.weight]
-    rows = [IndexRows(table, tokens.first, tokens.count) for table in tables]
+    rows = [IndexRows(table, first, count) for table in tables]
     for module, own in zip((embedding, head), (rows[0], rows[-1]), strict=True):
         parametrize.register_parametrization(module, "weight", own, unsafe=True)
     return rows
@@ -131,18 +148,20 @@ class LlmBsTask(GenerativeTask[Batch]):
         config: LlmBsConfig,
         texts: TextTasks | None = None,
         adapter: Annealing | None = None,
+        rate: float | None = None,
     ) -> None:
-        """`adapter`: what is trained instead of the network."""
+        """`adapter`: what is trained instead of the network (but for CON's part), at this `rate`."""
         super().__init__(network, sequences, trie, config)
-        self.module = adapter or network
-        self.texts, self.adapter, self.items = texts, adapter, sequences.n_items
+        if adapter is not None:
+            self.module = nn.ModuleList([adapter, network.contrast]) if network.contrast else adapter
+        self.texts, self.rate, self.items = texts, rate, sequences.n_items
         self.pieces = cut(sequences.train, config.window, config.stride)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW; weight decay on matrices but the tables of tokens, none in the adapter."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        if self.adapter is not None:
-            rate, decay = self.config.annealing.learning_rate, 0.0
+        if self.rate is not None:
+            rate, decay = self.rate, 0.0
         lm = self.network.lm
         tables = [part.weight for part in (lm.get_input_embeddings(), lm.get_output_embeddings())]
         return decayed_adamw(self.module, tables, rate, decay)
