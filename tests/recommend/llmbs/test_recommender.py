@@ -143,8 +143,10 @@ def test_a_first_stage_of_updates_is_saved_as_a_plain_model(tiny_model: Path, tm
     for on in (True, False):
         with found.switched(on), loaded.switched(on), again.switched(on):
             listed = found.recommend("u0", k=5)
-            assert loaded.recommend("u0", k=5).equals(listed)
             assert again.recommend("u0", k=5).equals(listed), "resumed after its end"
+            read = loaded.recommend("u0", k=5)  # to rounding: what is folded lies elsewhere in memory
+            assert read["item_id"].equals(listed["item_id"])
+            np.testing.assert_allclose(read["score"], listed["score"], atol=1e-5)
 
 
 def test_a_tokenizer_that_holds_index_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:

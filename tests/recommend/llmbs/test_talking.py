@@ -69,10 +69,10 @@ def test_a_model_that_rereads_itself_forgets_less(tiny_model: Path, tmp_path: Pa
     """Perplexity on what the base wrote and nobody learns, with the adapter off: within 10% of the base's."""
     base = load_causal_lm(str(tiny_model))
     torch.manual_seed(7)
-    written = [base.tokenizer.decode(ids) for ids in of_itself(base.model, base.tokenizer, 40)]
+    written = [base.tokenizer.decode(ids) for ids in of_itself(base.model, base.tokenizer, 24)]
     before = surprise(base.model, base.tokenizer, written).perplexity
     ratios = {}
-    for trained, plain in (("all", 0), ("adapter", 0), ("adapter", 48)):
+    for trained, plain in (("all", 0), ("all", 48), ("adapter", 48)):
         tasks = {"index_to_item": 1, "plain": plain}
         options = tiny(
             backbone={"name": str(tiny_model), "trained": trained},
@@ -85,7 +85,7 @@ def test_a_model_that_rereads_itself_forgets_less(tiny_model: Path, tmp_path: Pa
         with found.talking() as (model, tokenizer):
             ratios[trained, plain] = surprise(model, tokenizer, written).perplexity / before
     assert ratios["adapter", 48] < 1.1 < ratios["all", 0]
-    assert ratios["adapter", 48] < ratios["adapter", 0]
+    assert ratios["all", 48] < ratios["all", 0]
 
 
 def test_text_tasks_teach_the_items_titles(first: LlmBsRecommender) -> None:
