@@ -38,9 +38,12 @@ class LlmBs(GenerativeSystem):
     def _published(cls, given: object) -> object:
         """`recommender.preset = "paper"` sets the sections before it too; what is given wins (section 4.1.3)."""
         recommender = given.get("recommender") if isinstance(given, Mapping) else None
-        if not isinstance(recommender, Mapping) or recommender.get("preset") != "paper":
+        if not isinstance(given, Mapping) or not isinstance(recommender, Mapping):
             return given
-        name = (recommender.get("backbone") or {}).get("name", "scratch")
+        if recommender.get("preset") != "paper":
+            return given
+        backbone = recommender.get("backbone")
+        name = backbone.get("name", "scratch") if isinstance(backbone, Mapping) else "scratch"
         encoder = {} if name == "scratch" else {"encoder": {"name": f"{LLM_PREFIX}{name}"}}
         return merged({"behaviour": {"network": "din"}, "index": {"source": "unit"}, **encoder}, given)
 
