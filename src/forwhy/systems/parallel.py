@@ -10,7 +10,7 @@ Shapes: B histories, L places, I items, K codes of an item, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
@@ -56,7 +56,7 @@ class ParallelNetwork(AttentionNetwork):
     options: ParallelConfig
     attributes_IM: Tensor
     """[I, K] each item's codes, numbered through all heads."""
-    _kept: tuple[int, Tensor] | None = None
+    _kept: Tensor | None = None
 
     def describe(self, attributes_IM: Tensor) -> None:
         """Take the codes of items, and make a vector for each."""
@@ -72,13 +72,17 @@ class ParallelNetwork(AttentionNetwork):
 
     @property
     def table(self) -> Tensor:
-        """[I, D] what is predicted of each item; kept between two steps of training."""
-        if torch.is_grad_enabled() and self.training:
+        """[I, D] what is predicted of each item; kept as long as nothing is trained."""
+        if self.training:
             return self.vectors(self.attributes_IM)
-        now = self.words.weight._version
-        if self._kept is None or self._kept[0] != now or self._kept[1].device != self.words.weight.device:
-            self._kept = now, self.vectors(self.attributes_IM).detach()
-        return self._kept[1]
+        if self._kept is None:
+            self._kept = self.vectors(self.attributes_IM).detach()
+        return self._kept
+
+    def train(self, mode: bool = True) -> Self:
+        """Between training and asking the kept vectors go: a fused optimiser leaves no other sign of its steps."""
+        self._kept = None
+        return super().train(mode)
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """[B, L, D] what each place predicts of the next one, from it and earlier places only."""
