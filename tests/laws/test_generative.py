@@ -61,7 +61,7 @@ KINDS = {
     "tiger": Kind(
         TigerRecommender, TigerTask, tiny_tiger,
         {"epochs": 30, "window": 2, "learning_rate": 5e-3, "evaluate_every": 10},
-        {"dropout": 0.2, "targets": 2, "epochs": 3},
+        {"dropout": 0.2, "targets": 2, "epochs": 3, "ahead": {"epochs": 1}},
     ),
     "llm-bs": Kind(
         LlmBsRecommender, LlmBsTask, tiny_llmbs,

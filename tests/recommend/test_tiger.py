@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
+from forwhy.recommend.llmbs.network import cut
 from forwhy.recommend.options import TigerConfig
-from forwhy.recommend.tiger import TigerNetwork, TigerTask, drawn
+from forwhy.recommend.tiger import TigerNetwork, TigerRecommender, TigerTask, drawn
 from forwhy.recommend.trie import CodeTrie
 
-from .conftest import dataset, index_of, tiny_tiger
+from .conftest import dataset, index_of, ring, tiny_tiger
 
 
 def task_of(data: Dataset, **changes: Any) -> TigerTask:  # noqa: ANN401
@@ -62,3 +66,35 @@ def test_the_published_preset_has_the_published_sizes_and_what_is_given_wins() -
     assert paper.decoding == "vocab"
     assert paper.dropout == 0.0
     assert TigerConfig(normalise="legal").decoding == "legal"
+
+
+def test_one_pass_forward_has_the_loss_of_one_target_at_a_time() -> None:
+    data = dataset([[3, 1, 4, 1, 5], [6, 5], [3], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
+    train = Sequences.from_dataset(data).train
+    torch.manual_seed(0)
+    network = TigerNetwork(index_of(data), tiny_tiger(dropout=0.0))
+    packed = cut(train, 8, 4).take(np.arange(4))
+    assert len(cut(train, 8, 4)) == 4, "no window is too short, so each target reads the same in both"
+    items, sizes, targets = [], [], []
+    for row in range(4):
+        for place, item in enumerate(train[row]):
+            items.append(np.pad(train[row][:place], (0, 8 - place)))
+            sizes.append(place)
+            targets.append(item)
+    one_by_one = (torch.from_numpy(np.stack(items)), torch.tensor(sizes), torch.tensor(targets))
+    both_ways = float(network(*one_by_one)["loss"])
+    network.ahead = True
+    found, expected = (float(part["loss"]) for part in (network.all_targets(packed), network(*one_by_one)))
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert abs(both_ways - expected) > 1e-4, "it is another reading"
+
+
+def test_training_forward_comes_first_and_leaves_a_network_that_reads_both_ways(tmp_path: Path) -> None:
+    data = dataset(ring(40, 8, 6))
+    config = tiny_tiger(
+        epochs=1, learning_rate=1e-9, ahead={"epochs": 40, "learning_rate": 1e-2, "batch_size": 8}
+    )
+    found = TigerRecommender.fit(data, index_of(data), tmp_path, config)
+    assert not found.network.ahead
+    assert found.metrics["ahead"]["ndcg@10"] > 0.8
+    assert set(found.metrics) == {"ahead", "full"}

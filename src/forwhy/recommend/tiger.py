@@ -24,6 +24,7 @@ from forwhy.recommend import generative
 from forwhy.recommend.base import Ints
 from forwhy.recommend.causal import ReadPrompts, TreeReader
 from forwhy.recommend.generative import GenerativeNetwork, GenerativeRecommender, GenerativeTask, Vectors
+from forwhy.recommend.llmbs.network import Packed, cut
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Pairs, Stack
 from forwhy.recommend.trie import CodeTrie
@@ -64,6 +65,7 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
     def __init__(self, index: ItemIndex, config: TigerConfig) -> None:
         """Random weights from torch's generator, spread as T5's."""
         super().__init__()
+        self.ahead = False  # True: the encoder sees what came before alone, as while `AheadTask` trains
         self.tokens, self.config = generative.IndexTokens.of(index, BEGIN + 1, (BEGIN,)), config
         self.vocabulary = BEGIN + 1 + self.tokens.count
         self.table = nn.Embedding(self.vocabulary, config.dims)
@@ -82,10 +84,29 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
         states_BLD, _ = self.write(encoded, given_BL, places_L, before_LL[None])
         return {"loss": self._cross_entropy(states_BLD, codes_BL)}
 
+    def all_targets(self, packed: Packed) -> dict[str, Tensor]:
+        """`loss`: the same of all targets of histories in one pass, each after what came before it (`ahead` only)."""
+        codes_BIL = self.tokens.items_NL.to(self.device)[packed.items_BI.to(self.device)]
+        rows, items, levels = codes_BIL.shape
+        read_BS = F.pad(codes_BIL[:, :-1].flatten(1), (1, 0), value=BEGIN)
+        given_BT = F.pad(codes_BIL[:, :, :-1], (1, 0), value=BEGIN).flatten(1)
+        item_T = torch.arange(items, device=self.device).repeat_interleave(levels)
+        places_T = torch.arange(levels, device=self.device).repeat(items)
+        own_TT = (item_T[:, None] == item_T) & (places_T <= places_T[:, None])
+        after_TS = torch.arange(read_BS.shape[1], device=self.device) > (item_T * levels)[:, None]
+        unread = torch.zeros(1, 1, *after_TS.shape, device=self.device).masked_fill_(after_TS, -torch.inf)
+        pairs, _ = self.encode(read_BS, torch.full((rows,), read_BS.shape[1]))
+        states_BTD, _ = self.write((pairs, unread), given_BT, places_T, own_TT[None])
+        chosen_BI = packed.targets_BI.to(self.device)
+        states_BILD = states_BTD.view(rows, items, levels, -1)
+        return {"loss": self._cross_entropy(states_BILD[chosen_BI], codes_BIL[chosen_BI])}
+
     def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> Encoded:
         """One pass over histories of tokens, padded behind; the lengths count tokens."""
         places_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         bias, unread = self.encoder.distances(places_S, places_S), None
+        if self.ahead:
+            bias = bias.masked_fill(places_S > places_S[:, None], -torch.inf)
         if int(lengths_B.min()) < ids_BS.shape[1]:
             behind_B11S = (places_S >= lengths_B[:, None])[:, None, None]
             unread = torch.zeros_like(behind_B11S, dtype=torch.float32).masked_fill_(behind_B11S, -torch.inf)
@@ -210,6 +231,30 @@ class TigerTask(GenerativeTask[Batch]):
         return found
 
 
+class AheadTask(GenerativeTask[Packed]):
+    """The encoder reads forward alone, so that one pass learns all targets of a history: before it reads both ways."""
+
+    network: TigerNetwork
+    config: TigerConfig
+    optimizer = TigerTask.optimizer
+
+    def __init__(
+        self, network: TigerNetwork, sequences: Sequences, trie: CodeTrie, config: TigerConfig
+    ) -> None:
+        super().__init__(network, sequences, trie, config)
+        self.pieces = cut(sequences.train, config.window, stride=max(config.window // 2, 1))
+
+    def batches(self, epoch: int) -> Sequence[Packed]:
+        """Every training item once, half a window or more before it."""
+        rng = np.random.default_rng((self.config.seed, epoch))
+        rows = batches_of(self.pieces.histories.lengths, self.config.batch_size, rng)
+        return Epoch(len(rows), lambda number: self.pieces.take(rows[number]))
+
+    def loss(self, batch: Packed) -> Mapping[str, Tensor]:
+        """Mean cross-entropy of the targets' codes."""
+        return self.network.all_targets(batch)
+
+
 def drawn(train: Histories, count: int, rng: np.random.Generator) -> Ints:
     """Places in `train.items` of at most `count` items of each history, drawn without order; of all where 0."""
     if not count:
@@ -239,8 +284,16 @@ class TigerRecommender(GenerativeRecommender):
         return TigerNetwork(index, config), {}
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
-        task = TigerTask(self.network, sequences, self._trie, self.config)
-        self.metrics["full"] = task.learn(folder / "full", "tiger", identity).summary()
+        network, config = self.network, self.config
+        loop: dict[str, Any] = {"precision": config.precision}
+        if (ahead := config.ahead).epochs:
+            network.ahead = True
+            task = AheadTask(network, sequences, self._trie, config.model_copy(update=ahead.model_dump()))
+            self.metrics["ahead"] = task.learn(folder / "ahead", "ahead", identity, **loop).summary()
+            network.ahead = False
+        full = TigerTask(network, sequences, self._trie, config)
+        loop["evaluate_first"] = bool(ahead.epochs)
+        self.metrics["full"] = full.learn(folder / "full", "tiger", identity, **loop).summary()
 
     @classmethod
     def _restored(

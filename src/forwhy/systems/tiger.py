@@ -24,8 +24,9 @@ class Tiger(GenerativeSystem):
 
     def budget(self) -> str:
         """What the training of the encoder and the decoder may spend."""
-        options = self.recommender
-        return f"{options.epochs} epochs of interactions at most, {options.batch_size} targets a step"
+        options, ahead = self.recommender, self.recommender.ahead.epochs
+        spent = f"{options.epochs} epochs of interactions at most, {options.batch_size} targets a step"
+        return f"{f'{ahead} epochs forward, then ' if ahead else ''}{spent}"
 
     def recommender_class(self) -> type[TigerRecommender]:
         """The encoder and the decoder."""
