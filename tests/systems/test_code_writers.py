@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import load_recipe, run
+from forwhy.vocabulary.index import ItemIndex
 
 from ..test_next_item_run import ITEMS, ring, told, written
 
@@ -57,3 +59,13 @@ def test_without_texts_codes_of_text_are_refused_and_those_of_behaviour_are_not(
             continue
         with pytest.raises(UserError, match="no item has any text; use behaviour or random indices"):
             run(load_recipe(path), tmp_path / system / "run", until="index")
+
+
+def test_what_is_known_of_items_beside_texts_is_read_too(tmp_path: Path) -> None:
+    data = ring(titles=False)
+    terms = [[f"brand {number % 2}", "thing"] for number in range(ITEMS)]
+    told_of = pl.DataFrame({"item_id": [f"i{number:02}" for number in range(ITEMS)], "attributes": terms})
+    known = make_dataset("known", {**data.tables, "items": told_of}, duplicates="keep")
+    run(load_recipe(writer("lc-rec", tmp_path, known)), tmp_path / "run", until="index")
+    index = ItemIndex.from_pretrained(tmp_path / "run" / "index")
+    assert (index.codes[:, 0][::2] != index.codes[:, 0][1::2]).all(), "brands alone tell them apart"

@@ -23,7 +23,13 @@ from forwhy.systems.next_item import NextItemSystem
 from forwhy.systems.sasrec import SasRecConfig
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.index import IndexConfig, ItemIndex
-from forwhy.vocabulary.indexing import build_index, read_vectors, semantic_vectors, spectral_vectors
+from forwhy.vocabulary.indexing import (
+    attribute_vectors,
+    build_index,
+    read_vectors,
+    semantic_vectors,
+    spectral_vectors,
+)
 
 if TYPE_CHECKING:
     from forwhy.recommend.generative import GenerativeRecommender
@@ -65,6 +71,8 @@ class IndexedSystem(NextItemSystem):
     items only, `spectral` or `file`."""
     index: IndexConfig = Field(default_factory=IndexConfig)
     recommender: TrainingOptions
+    reads_attributes: ClassVar[bool] = False
+    """Whether semantic vectors hold the items' attributes too, which also stand alone where no item has text."""
     usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Section -> what stands in it unless a recipe says something else."""
 
@@ -142,13 +150,18 @@ class IndexedSystem(NextItemSystem):
     def item_vectors(self, run: Run) -> Vectors:
         """`semantic` and `behaviour`, [I, E] each: those that are read, and that there are.
 
-        No semantic ones where no item has text, unless the index is of nothing else.
+        No semantic ones where nothing is said of any item, unless the index is of nothing else.
         """
         dataset = run.dataset()
         found: dict[str, NDArray[np.floating]] = {}
-        has_text = any(text.strip() for text in dataset.item_texts())
-        if "semantic" in self.sources and (has_text or self.index.source == "semantic"):
+        asked, has_text = "semantic" in self.sources, any(text.strip() for text in dataset.item_texts())
+        told_IE = (
+            attribute_vectors(dataset) if asked and self.reads_attributes else np.empty((0, 0), np.float32)
+        )
+        if asked and (has_text or (self.index.source == "semantic" and not told_IE.size)):
             found["semantic"] = semantic_vectors(dataset, text_encoder(self.encoder.name))
+        if told_IE.size:
+            found["semantic"] = np.concatenate([found.get("semantic", told_IE[:, :0]), told_IE], axis=1)
         if "behaviour" in self.sources:
             found["behaviour"] = self._behaviour_vectors(run)
         return found

@@ -18,6 +18,7 @@ class LcRec(LlmBs):
     """A language model that learns what its codes mean."""
 
     system: Literal["lc-rec"] = "lc-rec"  # type: ignore[assignment]
+    reads_attributes: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "index": {"source": "semantic", "method": "uniform"},
         "recommender": {

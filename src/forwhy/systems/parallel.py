@@ -10,18 +10,15 @@ Shapes: B histories, L places, I items, K codes of an item, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.lazy import torch
 from forwhy.recommend.attention import AttentionNetwork, AttentionOptions, start
 from forwhy.systems import Run
-from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors, Vectors
+from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors
 from forwhy.systems.next_item import Loaded
-from forwhy.vocabulary.index import IndexConfig
-from forwhy.vocabulary.indexing import attribute_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,22 +92,9 @@ class Parallel(IndexedSystem):
 
     system: Literal["parallel"] = "parallel"
     behaviour: BehaviourVectors = Field(default_factory=SpectralVectors)
-    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate(INDEX))
     recommender: ParallelConfig = Field(default_factory=ParallelConfig)
-
-    @field_validator("index", mode="before")
-    @classmethod
-    def _usual_index(cls, given: object) -> object:
-        return {**INDEX, **given} if isinstance(given, Mapping) else given
-
-    def item_vectors(self, run: Run) -> Vectors:
-        """`semantic` ones hold the items' attributes too, which also stand alone where no item has text."""
-        found = dict(super().item_vectors(run))
-        told_IE = attribute_vectors(run.dataset()) if "semantic" in self.sources else np.empty((0, 0))
-        if told_IE.size:
-            texts_IE = found.get("semantic", told_IE[:, :0])
-            found["semantic"] = np.concatenate([texts_IE, told_IE], axis=1)
-        return found
+    reads_attributes: ClassVar[bool] = True
+    usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {"index": INDEX}
 
     def make_recommender(self, run: Run) -> NextItemRecommender:
         """The network, with the items' codes, on training items; validation items choose the epoch."""

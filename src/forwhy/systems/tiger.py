@@ -20,6 +20,7 @@ class Tiger(GenerativeSystem):
 
     system: Literal["tiger"] = "tiger"
     recommender: TigerConfig = Field(default_factory=TigerConfig)
+    reads_attributes: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {"index": {"source": "semantic", "method": "rqvae"}}
 
     def budget(self) -> str:
