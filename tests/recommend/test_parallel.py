@@ -229,7 +229,7 @@ def test_attributes_are_read_also_where_there_is_no_text(tmp_path: Path) -> None
     recipe = load_recipe(written(tmp_path, TINY, data), ["recommender.epochs=1", "index.width=3"])
     run(recipe, tmp_path / "run")
     index = ItemIndex.from_pretrained(tmp_path / "run" / "index")
-    said = index.codes[:, [source == "semantic" for source in index.sources]]
+    said = index.codes[:, [source == "attributes" for source in index.sources]]
     alike = (said[:, None] == said).mean(2)
     kind = np.arange(ITEMS) % 3
     assert alike[kind[:, None] == kind].mean() > 0.3 + alike[kind[:, None] != kind].mean()

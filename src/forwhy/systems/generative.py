@@ -104,8 +104,10 @@ class IndexedSystem(NextItemSystem):
     @field_validator("behaviour", mode="before")
     @classmethod
     def _usual_network(cls, given: object) -> object:
-        usual = cls.model_fields["behaviour"].get_default(call_default_factory=True).network
-        return {"network": usual, **given} if isinstance(given, Mapping) else given
+        if not isinstance(given, Mapping) or "network" in given:
+            return given
+        usual = cls.model_fields["behaviour"].get_default(call_default_factory=True)
+        return {"network": usual.network, **usual.model_dump(exclude_unset=True), **given}
 
     @property
     def sources(self) -> frozenset[str]:
@@ -141,7 +143,8 @@ class IndexedSystem(NextItemSystem):
             log.warning("data set '%s': no item has text; the index is of behaviour alone", dataset.name)
             config = config.model_copy(update={"source": "behaviour"})
         edges = dataset.edges("train", self.data.graph)
-        return build_index(dataset.items, config, vectors.get("semantic"), vectors.get("behaviour"), edges)
+        semantic, behaviour, attributes = (vectors.get(it) for it in ("semantic", "behaviour", "attributes"))
+        return build_index(dataset.items, config, semantic, behaviour, edges, attributes)
 
     def load_index(self, run: Run) -> ItemIndex:
         """The items' codes."""

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.lazy import torch
 from forwhy.recommend.attention import AttentionNetwork, AttentionOptions, start
 from forwhy.systems import Run
-from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors
+from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors, Vectors
 from forwhy.systems.next_item import Loaded
+from forwhy.vocabulary.indexing import attribute_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,10 +93,14 @@ class Parallel(IndexedSystem):
     """A network predicts all codes of the next item side by side."""
 
     system: Literal["parallel"] = "parallel"
-    behaviour: BehaviourVectors = Field(default_factory=SpectralVectors)
+    behaviour: BehaviourVectors = Field(default_factory=lambda: SpectralVectors(dims=128))
     recommender: ParallelConfig = Field(default_factory=ParallelConfig)
-    reads_attributes: ClassVar[bool] = True
     usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {"index": INDEX}
+
+    def item_vectors(self, run: Run) -> Vectors:
+        """Also `attributes`, where items have some and codes are made of what is said of them."""
+        told_IE = attribute_vectors(run.dataset()) if "semantic" in self.sources else np.empty((0, 0))
+        return {**super().item_vectors(run), **({"attributes": told_IE} if told_IE.size else {})}
 
     def make_recommender(self, run: Run) -> NextItemRecommender:
         """The network, with the items' codes, on training items; validation items choose the epoch."""

@@ -29,6 +29,9 @@ from forwhy.vocabulary.vocabulary import perplexity
 NEIGHBOURS = 10
 QUESTIONS = 2000
 """Items whose neighbours are looked up; the share is then known to about one point in a hundred."""
+SAID = {"semantic": 5 / 8, "attributes": 3 / 8}
+"""Shares of the product codes of what is said of items. Each source is quantised alone: codes of both mixed say less
+of what is taken next (docs/log.md)."""
 Vectors = NDArray[np.floating]
 log = logging.getLogger(__name__)
 
@@ -93,18 +96,20 @@ def build_index(
     semantic: Vectors | None = None,
     behaviour: Vectors | None = None,
     edges: NDArray[np.int64] | None = None,
+    attributes: Vectors | None = None,
 ) -> ItemIndex:
     """Make the index of all items that `config` describes, with its health report.
 
     `semantic`, [N, D], is what items say, `behaviour` who takes them; what `config.source` does not need is only
     compared with the index in the report. `edges`, [E, 2]: who took what in training, for `spectral`.
+    `attributes`, for `product`: what kinds of thing items are, which gets `SAID` of the semantic codes.
 
     Raises:
         UserError: vectors missing, of other items or not finite; more items than codes; no items; as `from_json`.
     """
     if not len(items):
         raise UserError("index: the data set has no items; import one that has")
-    given = {"semantic": semantic, "behaviour": behaviour}
+    given = {"semantic": semantic, "behaviour": behaviour, "attributes": attributes}
     vectors = {name: table for name, table in given.items() if table is not None}
     for name, table in vectors.items():
         if len(table) != len(items):
@@ -132,12 +137,15 @@ def _from_source(
         width, depth = tree_shape(len(items), config.width, config.depth)
         codes_NL = spectral_codes(edges, len(items), width, depth, config.seed, config.iterations)
         return ItemIndex(codes_NL, (width,) * depth, ("behaviour",) * depth, items)
-    wanted = ["semantic"] if config.method == "letter" else list(config.reads)
+    wanted: list[str] = ["semantic"] if config.method == "letter" else list(config.reads)
     if config.order == "behaviour_first":
         wanted.reverse()
+    wanted += ["attributes"] * ("attributes" in vectors)
+    shares = SAID if {"semantic", "attributes"} <= {*wanted} else {}
     levels = []
     for name in wanted:
-        codes_NL, width = _part(name, vectors.get(name), config, vectors.get("behaviour"))
+        table, behaviour = vectors.get(name), vectors.get("behaviour")
+        codes_NL, width = _part(name, table, config, behaviour, shares.get(name, 1.0))
         levels += [(level, name, width, codes_N) for level, codes_N in enumerate(codes_NL.T)]
     if config.order == "interleave":
         levels.sort(key=lambda column: column[0])
@@ -146,7 +154,7 @@ def _from_source(
 
 
 def _part(
-    name: str, table: Vectors | None, config: IndexConfig, behaviour: Vectors | None
+    name: str, table: Vectors | None, config: IndexConfig, behaviour: Vectors | None, share: float
 ) -> tuple[NDArray[np.int32], int]:
     """The codes of one source, [N, its levels], and how many there are per level."""
     missing = "behaviour" if config.method == "letter" and behaviour is None else name
@@ -164,13 +172,11 @@ def _part(
             settings = settings._replace(collaborative=0.01, diversity=1e-4)
         settings = settings._replace(uniform=config.method == "uniform")
         return rqvae_codes(table, settings, f"{name} vectors", behaviour), width
-    seed, told = (
-        2 * config.seed + (name == "behaviour"),
-        f"{name} vectors",
-    )  # of two like sources unlike draws
+    # Of two like sources unlike draws.
+    seed, told = 2 * config.seed + (name == "behaviour"), f"{name} vectors"
     if config.method == "product":
         width = min(256 if config.width == "auto" else config.width, len(table))
-        parts = 16 if config.depth == "auto" else config.depth
+        parts = max(round(share * (16 if config.depth == "auto" else config.depth)), 1)
         return product_codes(table, width, parts, seed, config.iterations, told), width
     shape = tree_shape(len(table), config.width, config.depth)
     return hierarchical_codes(table, *shape, config.leaf_order, seed, config.iterations, told), shape[0]
