@@ -47,18 +47,17 @@ def by_hand(expert: Recommender, history: list[int]) -> np.ndarray:
 def test_a_score_is_the_logarithm_of_the_power_mean() -> None:
     experts = {"a": Steps(1), "b": Steps(2)}
     gates = np.array([[0.3, 0.0, 1.0, 0.0], [0.0, 0.5, 0.0, -1.0]])
-    found = MixtureRecommender(CATALOGUE, experts, Learnt(gates, 0.5, 3.0))
+    found = MixtureRecommender(CATALOGUE, experts, Learnt(gates, np.array([0.5, 0.8]), 3.0))
     history = [3, 4]
     chances = np.stack([by_hand(one, history) for one in experts.values()])
     told = np.array([1.0, np.log1p(2) / 3, *(1 + np.log(chances.max(1)) / np.log(ITEMS))])
     weights = np.exp(gates @ told) / np.exp(gates @ told).sum()
-    whole = (weights @ chances**0.5) ** 3.0
+    parts = weights[:, None] * chances ** np.array([[0.5], [0.8]])
+    whole = parts.sum(0) ** 3.0
     new = np.setdiff1d(np.arange(ITEMS), history)
     scores = found.scores_after(Histories.of([history]))[0]
     np.testing.assert_allclose(scores, np.log(whole / whole[new].sum()), rtol=1e-5)
-    np.testing.assert_allclose(
-        found.parts_after(Histories.of([history]))[:, 0], weights[:, None] * chances**0.5
-    )
+    np.testing.assert_allclose(found.parts_after(Histories.of([history]))[:, 0], parts)
 
 
 def test_the_expert_that_is_right_gets_the_weight_and_five_users_hardly_move_it() -> None:
@@ -96,31 +95,34 @@ def told(users: int, seed: int = 0) -> Told:
 
 
 def test_weights_depend_on_the_history() -> None:
-    logits = np.array([[1, 0], [1, 1]]) @ likeliest(told(400), 0.5)[1].gates_MF.T
+    logits = np.array([[1, 0], [1, 1]]) @ likeliest(told(400))[1].gates_MF.T
     assert logits[0, 0] - logits[0, 1] > 2
     assert logits[1, 1] - logits[1, 0] > 2
 
 
-@pytest.mark.parametrize("power", [0.25, 1.0])
-def test_what_is_learned_is_the_least_cost(power: float) -> None:
+def test_what_is_learned_is_the_least_cost() -> None:
     data, generator = told(60, 1), np.random.default_rng(0)
     data.speaks_BM[::7, 0] = False
 
     def cost(found: Learnt) -> float:
         logits = np.where(data.speaks_BM, data.traits_BF @ found.gates_MF.T, -np.inf)
         weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        value = ((found.gates_MF**2).sum() + np.log(found.sharpness * power) ** 2) / 2
+        value = ((found.gates_MF**2).sum() + np.log(found.sharpness / 4) ** 2) / 2
+        value += (np.log(4 * found.powers_M) ** 2).sum() / 2
         for row, taken in enumerate(data.targets_B):
             known = data.chances_BCM[row].any(1)
-            shares = ((data.chances_BCM[row] ** power * weights[row]).sum(1) ** found.sharpness)[known]
+            shares = ((data.chances_BCM[row] ** found.powers_M * weights[row]).sum(1) ** found.sharpness)[
+                known
+            ]
             value -= np.log(shares[taken] / shares.sum())
         return float(value)
 
-    least, best = likeliest(data, power)
+    least, best = likeliest(data)
     assert least == pytest.approx(cost(best), rel=1e-5)
     for _ in range(50):
-        moved = best.gates_MF + 0.05 * generator.normal(size=best.gates_MF.shape)
-        assert least <= cost(Learnt(moved, power, best.sharpness * np.exp(0.05 * generator.normal()))) + 1e-6
+        moved = [it * np.exp(0.05 * generator.normal(size=2)) for it in (best.powers_M, best.sharpness)]
+        gates = best.gates_MF + 0.05 * generator.normal(size=best.gates_MF.shape)
+        assert least <= cost(Learnt(gates, moved[0], float(moved[1][0]))) + 1e-6
 
 
 def test_who_says_nothing_gives_the_weight_to_the_others() -> None:
@@ -128,7 +130,7 @@ def test_who_says_nothing_gives_the_weight_to_the_others() -> None:
     long, short = Histories.of([[1, 2, 3, 4]]), Histories.of([[1, 2]])
     parts = found.parts_after(long)[:, 0]
     assert not parts[0].any()
-    np.testing.assert_allclose(parts[1], by_hand(Steps(2), [1, 2, 3, 4]) ** found.learnt.power)
+    np.testing.assert_allclose(parts[1], by_hand(Steps(2), [1, 2, 3, 4]) ** found.learnt.powers_M[1])
     assert found.parts_after(short)[0, 0].any()
     nobody = found.scores_after(Histories.of([[]]))[0]
     assert np.ptp(nobody) == 0, "after an empty history all are alike"

@@ -1,6 +1,6 @@
 """Experts in one probability: p(item | history) ~ (sum over experts of w(history) · p_expert(item | history)^b)^c.
 
-A power mean: b = 1 is the plain mixture, where one sure expert decides; the smaller b, the more they have to agree.
+A power mean: with b = 1 one sure expert decides, the smaller b, the more they have to agree; each expert has its own.
 The weights w are a softmax of a few traits of the history. All of it is learned by the likelihood of validation items.
 Shapes: B people, I items, M experts, F traits, C candidates.
 """
@@ -24,10 +24,8 @@ from forwhy.recommend.base import Ints, Recommender, Scores
 Floats = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
-POWERS = (0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
-"""Exponents b that are tried; 1 is the plain mixture, towards 0 it becomes the product of experts."""
 USUAL_POWER = 0.25
-"""The best of them on Beauty's validation items (docs/log.md)."""
+"""Exponent b of every expert until something is learned: the best common one on Beauty's validation items."""
 LEARNED_FROM, NEAREST = 8000, 50
 """Users whose validation items are read at most, and items of each expert that a validation item is told apart from."""
 AT_ONCE = 256
@@ -55,9 +53,7 @@ class MixtureRecommender(Recommender):
         """`learnt`: how the experts are put together, by default alike; `gain`: see `repeat_gain`."""
         super().__init__(catalogue)
         self.experts, self.repeat_gain = dict(experts), gain
-        self.learnt = learnt or Learnt(
-            np.zeros((len(experts), 2 + len(experts))), USUAL_POWER, 1 / USUAL_POWER
-        )
+        self.learnt = learnt or Learnt.alike(len(experts))
         # What taking again is worth is learned of them all together.
         self._bare = [_without_gain(one) for one in experts.values()]
         windows = [one.window for one in experts.values() if one.window is not None]
@@ -80,8 +76,7 @@ class MixtureRecommender(Recommender):
             for some in np.split(rows, rows[AT_ONCE::AT_ONCE])
         ]
         if len(known := Told.joined(told).targets_B):
-            tried = [likeliest(Told.joined(told), power) for power in POWERS]
-            found.learnt = min(tried, key=lambda one: one[0])[1]
+            found.learnt = likeliest(Told.joined(told))[1]
         log.info("%d validation items say how experts weigh: %s", len(known), found.learnt)
         return found.learn_repeats(sequences, seed)
 
@@ -96,7 +91,7 @@ class MixtureRecommender(Recommender):
         """[M, B, I] w p^b: what each expert adds to the sum of each item."""
         chances_MBI, traits_BF, speaks_BM = self._known(histories)
         weights_BM = _softmax(traits_BF @ self.learnt.gates_MF.T, speaks_BM)
-        return np.asarray(chances_MBI**self.learnt.power * weights_BM.T[:, :, None])
+        return np.asarray(chances_MBI ** self.learnt.powers_M[:, None, None] * weights_BM.T[:, :, None])
 
     def _known(self, histories: Histories) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """[M, B, I] each expert's probabilities among new items, [B, F] traits, [B, M] who says anything."""
@@ -144,14 +139,19 @@ class Learnt:
 
     gates_MF: Floats
     """Weights of the traits of a history, 0 where experts weigh alike."""
-    power: float
-    """b of the power mean."""
+    powers_M: Floats
+    """b of each expert: large where it is right when it is sure, near 0 where its order alone counts."""
     sharpness: float
-    """c, the exponent of the sum; 1/b: a power mean as it is."""
+    """c, the exponent of the sum."""
+
+    @classmethod
+    def alike(cls, experts: int) -> Learnt:
+        """A power mean of experts of equal weight."""
+        return cls(np.zeros((experts, 2 + experts)), np.full(experts, USUAL_POWER), 1 / USUAL_POWER)
 
     def __str__(self) -> str:
         gates = self.gates_MF.round(2).tolist()
-        return f"power {self.power}, sharpness {self.sharpness:.2f}, weights of traits {gates}"
+        return f"powers {self.powers_M.round(2)}, sharpness {self.sharpness:.2f}, weights of traits {gates}"
 
 
 def traits(histories: Histories, chances_MBI: Floats) -> Floats:
@@ -179,31 +179,40 @@ class Told:
         return cls(*(np.concatenate([getattr(one, it.name) for one in parts]) for it in fields(cls)))
 
 
-def likeliest(told: Told, power: float) -> tuple[float, Learnt]:
-    """The gates G and the sharpness c under which the taken candidates are likeliest, and what they cost.
+def likeliest(told: Told) -> tuple[float, Learnt]:
+    """Gates G, powers b and sharpness c under which the taken candidates are likeliest, and what they cost.
 
-    Minimises -sum log softmax_C(c log sum_M w p^b)[taken] + UNSURE/2 (|G|² + log² bc) by L-BFGS; w = softmax(G traits).
+    Minimises -sum log softmax_C(c log sum_M w p^b)[taken] + UNSURE/2 (|G|² + |log b/b0|² + log² c b0) by L-BFGS, where
+    w = softmax(G traits) and b0 is the usual power.
     """
-    raised_BCM, rows = told.chances_BCM**power, np.arange(len(told.targets_B))
-    shape = (raised_BCM.shape[2], told.traits_BF.shape[1])
-    there_BC = told.chances_BCM.any(2)
+    rows, there_BC = np.arange(len(told.targets_B)), told.chances_BCM.any(2)
+    logs_BCM = np.log(np.maximum(told.chances_BCM, FLOOR))
+    experts, traits_ = logs_BCM.shape[2], told.traits_BF.shape[1]
+
+    def learnt(flat: Floats) -> Learnt:
+        gates, powers, (sharp,) = np.split(flat, [experts * traits_, -1])
+        return Learnt(
+            gates.reshape(experts, traits_), USUAL_POWER * np.exp(powers), np.exp(sharp) / USUAL_POWER
+        )
 
     def cost(flat: Floats) -> tuple[float, Floats]:
-        gates_MF, sharpness = flat[:-1].reshape(shape), np.exp(flat[-1]) / power
-        parts_BCM = raised_BCM * _softmax(told.traits_BF @ gates_MF.T, told.speaks_BM)[:, None]
+        now = learnt(flat)
+        weights_BM = _softmax(told.traits_BF @ now.gates_MF.T, told.speaks_BM)
+        parts_BCM = np.where(told.chances_BCM > 0, np.exp(logs_BCM * now.powers_M), 0.0) * weights_BM[:, None]
         sums_BC = np.maximum(parts_BCM.sum(2), FLOOR)
-        logs_BC = np.where(there_BC, np.log(sums_BC), np.log(FLOOR))
-        chances_BC = np.where(there_BC, np.exp(sharpness * (logs_BC - logs_BC.max(1, keepdims=True))), 0.0)
+        whole_BC = np.where(there_BC, now.sharpness * np.log(sums_BC), -np.inf)
+        chances_BC = np.exp(whole_BC - whole_BC.max(1, keepdims=True))
         chances_BC /= chances_BC.sum(1, keepdims=True)
         value = UNSURE / 2 * flat @ flat - np.log(np.maximum(chances_BC[rows, told.targets_B], FLOOR)).sum()
         chances_BC[rows, told.targets_B] -= 1
-        slope_BM = sharpness * np.einsum("bc,bcm->bm", chances_BC / sums_BC, parts_BCM)
-        slopes = (slope_BM.T @ told.traits_BF).ravel(), [sharpness * (chances_BC * logs_BC).sum()]
-        return float(value), np.concatenate(slopes) + UNSURE * flat
+        slopes_BCM = parts_BCM * (now.sharpness * chances_BC / sums_BC)[:, :, None]
+        to_gates = (slopes_BCM.sum(1).T @ told.traits_BF).ravel()
+        to_powers = np.einsum("bcm,bcm->m", slopes_BCM, logs_BCM) * now.powers_M
+        to_sharp = [(chances_BC * np.where(there_BC, whole_BC, 0.0)).sum()]
+        return float(value), np.concatenate([to_gates, to_powers, to_sharp]) + UNSURE * flat
 
-    found = optimize.minimize(cost, np.zeros(shape[0] * shape[1] + 1), jac=True, method="L-BFGS-B")
-    gates_MF = np.asarray(found.x[:-1].reshape(shape))
-    return float(found.fun), Learnt(gates_MF, power, float(np.exp(found.x[-1]) / power))
+    found = optimize.minimize(cost, np.zeros(experts * traits_ + experts + 1), jac=True, method="L-BFGS-B")
+    return float(found.fun), learnt(found.x)
 
 
 def _softmax(logits_BM: Floats, speaks_BM: NDArray[np.bool_]) -> Floats:

@@ -39,10 +39,14 @@ class HybridRecommender(MixtureRecommender, Saved):
 
     def content(self) -> Content:
         """Every expert whole, powers, weights, and what was taken in training."""
-        shape = {"power": self.learnt.power, "sharpness": self.learnt.sharpness}
-        config = {"experts": list(self.experts), **shape, "repeat_gain": self.repeat_gain}
+        learnt = self.learnt
+        config = {
+            "experts": list(self.experts),
+            "sharpness": learnt.sharpness,
+            "repeat_gain": self.repeat_gain,
+        }
         text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
-        tensors = self.catalogue.tensors() | {"gates": self.learnt.gates_MF}
+        tensors = self.catalogue.tensors() | {"gates": learnt.gates_MF, "powers": learnt.powers_M}
         about = card("hybrid", text, {}, "sequential")
         return Content(config, tensors, self.catalogue.tables(), about, dict(self.experts))  # type: ignore[arg-type]
 
@@ -52,7 +56,7 @@ class HybridRecommender(MixtureRecommender, Saved):
         experts = {
             name: _kind(name).from_pretrained(stored.part(name), **where) for name in stored.config["experts"]
         }
-        learnt = Learnt(stored.tensors["gates"], stored.config["power"], stored.config["sharpness"])
+        learnt = Learnt(stored.tensors["gates"], stored.tensors["powers"], stored.config["sharpness"])
         return cls(Catalogue.read(stored), experts, learnt, stored.config["repeat_gain"])
 
 
@@ -159,6 +163,7 @@ class Hybrid(LlmBs):
     def more_protocol(self, recommender: HybridRecommender) -> dict[str, object]:  # type: ignore[override]
         """Who is in it, and how they are put together."""
         learnt = recommender.learnt
-        return {"experts": list(recommender.experts), "power": learnt.power, "sharpness": learnt.sharpness}
+        powers = dict(zip(recommender.experts, learnt.powers_M.tolist(), strict=True))
+        return {"experts": powers, "sharpness": learnt.sharpness}
 
     rank_variants = NextItemSystem.rank_variants
