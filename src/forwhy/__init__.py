@@ -58,6 +58,9 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.fdsa import Fdsa as Fdsa, FdsaConfig as FdsaConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
     from forwhy.systems.hgn import Hgn as Hgn, HgnConfig as HgnConfig
+    from forwhy.systems.content_knn import ContentConfig as ContentConfig, ContentKnn as ContentKnn
+    from forwhy.systems.content_knn import ContentKnnRecommender as ContentKnnRecommender
+    from forwhy.systems.hybrid import Hybrid as Hybrid, HybridRecommender as HybridRecommender
     from forwhy.systems.item_knn import ItemKnn as ItemKnn, ItemKnnRecommender as ItemKnnRecommender
     from forwhy.systems.item_knn import KnnConfig as KnnConfig
     from forwhy.systems.llm_bs import LlmBs as LlmBs
