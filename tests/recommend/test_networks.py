@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories
 from forwhy.recommend.networks import SequentialOptions
-from forwhy.recommend.sequential import NextItemRecommender
+from forwhy.recommend.sequential import NextItemRecommender, made
 from forwhy.systems.gru4rec import Gru4RecConfig
 from forwhy.systems.sasrec import SasRecConfig
 
@@ -61,3 +62,18 @@ def test_what_is_taken_again_comes_first(make: Make, config: SequentialOptions, 
     assert learnt.repeat_gain > 1
     first = learnt.recommend(history=["i05", "i05", "i05"], k=1, filter_seen=False)
     assert first["item_id"].to_list() == ["i05"]
+
+
+def test_what_was_widened_for_scores_does_not_outlive_a_training(config: SequentialOptions) -> None:
+    network, histories = made(12, config), Histories.of([[1, 2, 3]])
+    network.eval()
+    before = network.scores_after(histories)
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    network.loss(torch.tensor([[1, 2, 3]]), torch.tensor([3])).backward()
+    optimizer.step()
+    network.eval()
+    after = network.scores_after(histories)
+    fresh = (network.states_after(histories).double() @ network.table.double().T).detach().numpy()
+    np.testing.assert_allclose(after, fresh, rtol=1e-5)
+    assert not np.allclose(after, before)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,8 +160,8 @@ class SoftmaxNetwork(NextItemNetwork):
     """
 
     options: SoftmaxOptions
-    _wide: tuple[int, NDArray[np.float64]] = (-1, np.empty(0))
-    """Version of the table, and the table in float64 [D, I]."""
+    _wide: NDArray[np.float64] | None = None
+    """[D, I] the table in float64, while it is asked and not trained."""
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
@@ -181,12 +181,15 @@ class SoftmaxNetwork(NextItemNetwork):
     def scores_after(self, histories: Histories) -> Scores:
         """O(B·I·D), and the network once per history."""
         # In float64, so that a person's scores depend on who else is asked for only by the states' last bit.
-        version, table_DI = self._wide
-        if version != self.table._version:  # to widen it costs more than to multiply it
-            self._wide = self.table._version, (table_DI := self.table.detach().T.double().numpy())
-        return np.asarray(
-            np.matmul(self.states_after(histories).double().numpy(), table_DI).astype(np.float32)
-        )
+        if self._wide is None or self.training:  # to widen the table costs more than to multiply it
+            self._wide = self.table.detach().T.double().numpy()
+        return np.asarray((self.states_after(histories).double().numpy() @ self._wide).astype(np.float32))
+
+    def train(self, mode: bool = True) -> Self:
+        """Between training and asking the widened table goes: a fused optimiser leaves no other sign of its steps."""
+        self._wide = None
+        found: Self = super().train(mode)
+        return found
 
     def states_after(self, histories: Histories) -> Tensor:
         """[B, D] what is predicted after each history's last `window` items; zeros after an empty one."""
