@@ -164,7 +164,7 @@ def opened(url: str) -> list[str]:
         database.upgrade()
         keys, cursor = [], None
         while True:
-            rows, cursor = database.events(10_000, cursor)
+            rows, cursor = database.page("events", 10_000, cursor)
             keys += [row["key"] for row in rows]
             if cursor is None:
                 return keys

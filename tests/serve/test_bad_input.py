@@ -136,8 +136,13 @@ def _known(talk: Talk) -> None:
 def _nothing_is_kept(talk: Talk) -> Any:  # noqa: ANN401
     yield
     database = talk.service.database
-    assert database.events(10)[0] == []
-    assert database.users(10)[0] == database.items(10)[0] == database.feedback(10)[0] == []
+    assert database.page("events", 10)[0] == []
+    assert (
+        database.page("users", 10)[0]
+        == database.page("items", 10)[0]
+        == database.page("feedback", 10)[0]
+        == []
+    )
     assert database.jobs() == []
 
 

@@ -19,10 +19,10 @@ def event(key: object, user: str = "ann", item: str = "tea", **more: object) -> 
     return {"key": str(key), "user": user, "item": item, **more}
 
 
-def pages(read: object, limit: int) -> list[list[object]]:
+def pages(database: Database, table: str, limit: int) -> list[list[object]]:
     found, cursor = [], None
     while True:
-        rows, cursor = read(limit, cursor)  # type: ignore[operator]
+        rows, cursor = database.page(table, limit, cursor)
         found.append(rows)
         if cursor is None:
             return found
@@ -30,30 +30,30 @@ def pages(read: object, limit: int) -> list[list[object]]:
 
 def test_people_and_items_in_pages(database: Database) -> None:
     ids = ["b", "B", "é", "a%", "a_", "😀", "10", "9"]
-    database.put_users([{"id": it, "data": {"é": [1, None, {"deep": "\0"}]}} for it in ids])
-    database.put_users([{"id": "b", "data": {"new": True}}, {"id": "b"}])
+    database.put("users", [{"id": it, "data": {"é": [1, None, {"deep": "\0"}]}} for it in ids])
+    database.put("users", [{"id": "b", "data": {"new": True}}, {"id": "b"}])
     for limit in (1, 3, 8, 9):
-        found = pages(database.users, limit)
+        found = pages(database, "users", limit)
         assert [row["id"] for rows in found for row in rows] == sorted(ids)  # type: ignore[index]
         assert all(len(rows) == limit for rows in found[:-1])
-    assert [row["id"] for row in database.users(9, prefix="a")[0]] == ["a%", "a_"]
-    assert database.user("b")["data"] == {}  # type: ignore[index]
-    assert database.user("é")["data"] == {"é": [1, None, {"deep": "\0"}]}  # type: ignore[index]
-    assert database.user("nobody") is None
-    database.put_items([{"id": "tea", "title": "Tea", "text": "<b>"}, {"id": "mud", "available": False}])
+    assert database.people("a") == ["a%", "a_"]
+    assert database.one("users", id="b")["data"] == {}  # type: ignore[index]
+    assert database.one("users", id="é")["data"] == {"é": [1, None, {"deep": "\0"}]}  # type: ignore[index]
+    assert database.one("users", id="nobody") is None
+    database.put("items", [{"id": "tea", "title": "Tea", "text": "<b>"}, {"id": "mud", "available": False}])
     before = database.items_stamp()
-    assert before[0] == len(database.items(10)[0])
-    database.put_items([{"id": "mud", "available": False}])
+    assert before[0] == len(database.page("items", 10)[0])
+    database.put("items", [{"id": "mud", "available": False}])
     assert database.items_stamp() > before
-    found = database.item("tea")
+    found = database.one("items", id="tea")
     assert found
     assert {**found, "at": ""} == {
         "id": "tea", "title": "Tea", "text": "<b>", "available": True, "data": {}, "at": "",
     }  # fmt: skip
-    assert [row["id"] for row in database.items(5)[0]] == ["mud", "tea"]
+    assert [row["id"] for row in database.page("items", 5)[0]] == ["mud", "tea"]
     for cursor in ("!", "Zm9v\0", "é", "AAAAAA=="):
         with pytest.raises(UserError, match="cursor .*: none of ours; leave it out"):
-            database.events(5, cursor)
+            database.page("events", 5, cursor)
 
 
 def test_an_event_counts_once(database: Database) -> None:
@@ -67,15 +67,18 @@ def test_an_event_counts_once(database: Database) -> None:
             database.add_events([event("new"), other])
     with pytest.raises(Conflict):
         database.add_events([event("x"), event("x", user="bob")])
-    rows, cursor = database.events(9)
+    rows, cursor = database.page("events", 9)
     assert [row["key"] for row in rows] == ["1", "2", "3"]
     assert cursor is None
     assert rows[1]["value"] == 3
     assert rows[2]["time"] == "2026-01-01T10:00:00.000000Z"
-    assert [row["key"] for rows in pages(database.events, 2) for row in rows] == ["1", "2", "3"]  # type: ignore[index]
+    assert [row["key"] for rows in pages(database, "events", 2) for row in rows] == [
+        "1",
+        "2",
+        "3",
+    ]  # type: ignore[index]
     assert database.events_after(rows[0]["seq"], 9) == rows[1:]
-    assert database.events(9, since="2026-06-01")[0] == rows[:2]
-    assert database.events(9, user="bob")[0] == []
+    assert database.page("events", 9, user="bob")[0] == []
     many = [event(f"m{it}", user="bob", item=str(it)) for it in range(1201)]
     assert database.add_events(many) == [True] * 1201
     assert database.add_events(many[::-1]) == [False] * 1201
@@ -126,9 +129,11 @@ def test_feedback_and_outcomes(database: Database) -> None:
         "user": "ann",
         "items": [{"item": "tea", "score": 0.1, "rank": 1}],
     }
-    database.add_impressions([{**shown, "id": f"i{it}", "arm": "a", "asked": {"k": 10}} for it in range(3)])
-    database.add_impressions([{"id": "other", "run": "r"}, {**shown, "id": "i0", "arm": "a"}])
-    found = database.impression("i1")
+    database.put(
+        "impressions", [{**shown, "id": f"i{it}", "arm": "a", "asked": {"k": 10}} for it in range(3)]
+    )
+    database.put("impressions", [{"id": "other", "run": "r"}, {**shown, "id": "i0", "arm": "a"}])
+    found = database.one("impressions", id="i1")
     assert found
     assert found["items"] == shown["items"]
     assert found["asked"] == {"k": 10}
@@ -138,12 +143,12 @@ def test_feedback_and_outcomes(database: Database) -> None:
         for _ in range(2):
             database.add_feedback({"id": str(key), "impression": impression, "kind": kind, "user": "ann"})
     none = {"impressions": 0, "users": 0, "clicked": 0, "helpful": 0, "wrong": 0, "not_me": 0}
-    assert database.outcomes("x") == {
+    assert database.outcomes({"name": "x", "arms": arms}) == {
         "a": {**none, "impressions": 3, "users": 1, "clicked": 2, "wrong": 1},
         "b": none,
     }
-    assert database.outcomes("nothing") == {}
-    assert len(database.feedback(9)[0]) == 4
+    assert database.outcomes({"name": "nothing", "arms": {}}) == {}
+    assert len(database.page("feedback", 9)[0]) == 4
     with pytest.raises(
         UserError, match="feedback 'loved': no such kind; say clicked, helpful, wrong, not_me"
     ):
@@ -156,12 +161,12 @@ def test_feedback_and_outcomes(database: Database) -> None:
 
 def test_answers_words_jobs_audit(database: Database) -> None:
     for document in ({"text": "old"}, {"text": "why"}):
-        database.keep_answer("k", "r", "ann", "tea", document)
-    database.keep_answer("l", "s", None, None, {})
-    assert database.answer("k") == {"text": "why"}
-    database.forget_answers("r")
-    assert database.answer("k") is None
-    assert database.answer("l") == {}
+        database.put(
+            "answers", [{"key": "k", "run": "r", "user": "ann", "item": "tea", "document": document}]
+        )
+    database.put("answers", [{"key": "l", "run": "s", "user": None, "item": None, "document": {}}])
+    found = [database.one("answers", key=key) for key in "klm"]
+    assert [it and it["document"] for it in found] == [{"text": "why"}, {}, None]
     for gloss in ("sweet", "bitter"):
         database.rename_word("r", "<u.1>", gloss, "me")
     assert {it: row["gloss"] for it, row in database.renamed("r").items()} == {"<u.1>": "bitter"}
@@ -172,11 +177,11 @@ def test_answers_words_jobs_audit(database: Database) -> None:
     database.update_job("j", "done", {"better": True})
     database.add_job("k", {})
     assert [row["id"] for row in database.jobs()] == ["k", "j"]
-    job = database.job("j")
+    job = database.one("jobs", id="j")
     assert job
     assert (job["state"], job["detail"], job["asked"]) == ("done", {"better": True}, {"recipe": "x"})
     database.audit("me", "delete", {"user": "ann", "users": ["bob"], "table": "users"})
-    (row,), _ = database.audited(9)
+    (row,), _ = database.page("audits", 9)
     assert row["what"]["table"] == "users"
     assert "ann" not in str(row)
     assert "bob" not in str(row)
@@ -184,12 +189,14 @@ def test_answers_words_jobs_audit(database: Database) -> None:
 
 def test_everything_about_a_person(database: Database) -> None:
     secret = "zanzibar"
-    database.put_users([{"id": secret, "data": {"name": secret}}, {"id": "bob"}])
+    database.put("users", [{"id": secret, "data": {"name": secret}}, {"id": "bob"}])
     database.add_events([event(1, secret), event(2, "bob"), event(3, "bob", secret + "-tea")])
-    database.add_impressions(
-        [{"id": "i", "run": "r", "user": secret}, {"id": "j", "run": "r", "user": "bob"}]
+    database.put(
+        "impressions", [{"id": "i", "run": "r", "user": secret}, {"id": "j", "run": "r", "user": "bob"}]
     )
-    database.keep_answer("k", "r", secret, "tea", {"text": secret})
+    database.put(
+        "answers", [{"key": "k", "run": "r", "user": secret, "item": "tea", "document": {"text": secret}}]
+    )
     for key, about in enumerate(
         [{"impression": "i"}, {"explanation": "k"}, {"user": secret}, {"impression": "j"}]
     ):
@@ -201,8 +208,8 @@ def test_everything_about_a_person(database: Database) -> None:
     assert export["users"][0]["data"] == {"name": secret}
     assert database.delete_user(secret) == wanted
     assert database.export_user(secret) == {name: [] for name in wanted}
-    assert len(database.events(9)[0]) == 2
-    assert len(database.feedback(9)[0]) == 1
+    assert len(database.page("events", 9)[0]) == 2
+    assert len(database.page("feedback", 9)[0]) == 1
     if database.lite:
         database.add_events([event(4, "bob")])
         place = Path(str(database.url.database))
@@ -229,21 +236,23 @@ def test_values_that_no_database_holds(database: Database, given: dict[str, obje
     with pytest.raises(UserError, match=message) as caught:
         database.add_events([event("fine"), given])
     assert not isinstance(caught.value, DatabaseDown)
-    assert database.events(9)[0] == []
+    assert database.page("events", 9)[0] == []
 
 
 def test_questions_that_no_database_understands(database: Database) -> None:
-    for ask in (database.user, database.history, database.impression, database.answer):
+    for table, key in (("users", "id"), ("impressions", "id"), ("answers", "key")):
         with pytest.raises(UserError, match="no text that a database can hold"):
-            ask("\0")
+            database.one(table, **{key: "\0"})
+    with pytest.raises(UserError, match="no text that a database can hold"):
+        database.history("\0")
     for value in (float("inf"), {1, 2}):
         with pytest.raises(UserError, match=r"\{'y': .*\}: no JSON document \(.*\); correct it"):
-            database.put_users([{"id": "x", "data": {"y": value}}])
+            database.put("users", [{"id": "x", "data": {"y": value}}])
     with pytest.raises(UserError, match="a value that a database can't hold"):
         database.events_after(2**70, 3)
-    assert database.users(0)[0] == []
-    database.put_users([{"id": "'; DROP TABLE users; --", "data": {}}])
-    assert len(database.users(10**9)[0]) == 1
+    assert database.page("users", 0)[0] == []
+    database.put("users", [{"id": "'; DROP TABLE users; --", "data": {}}])
+    assert len(database.page("users", 10**9)[0]) == 1
 
 
 def test_times() -> None:
@@ -262,7 +271,7 @@ def test_many_threads(database: Database) -> None:
         for rows in given:
             with suppress(Conflict):
                 found += sum(database.add_events(rows))
-            database.put_users([{"id": f"u{it}"} for it in (writer, 1, 2, 3)])
+            database.put("users", [{"id": f"u{it}"} for it in (writer, 1, 2, 3)])
         return found
 
     def follow() -> None:
@@ -273,12 +282,13 @@ def test_many_threads(database: Database) -> None:
         follower = threads.submit(follow)
         assert sum(threads.map(write, range(8))) == 30
         follower.result(30)
-    assert seen == [row["seq"] for row in database.events(99)[0]]
+    assert seen == [row["seq"] for row in database.page("events", 99)[0]]
 
 
 def test_many_processes_start_at_once(url: str) -> None:
-    code = f"from forwhy.serve.database import Database as D; d = D({url!r}); d.upgrade(); d.put_users([{{'id': 'x'}}])"
+    code = f"from forwhy.serve.database import Database as D; d = D({url!r}); d.upgrade()"
+    code += "; d.put('users', [{'id': 'x'}])"
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [it.wait(120) for it in started] == [0, 0, 0]
     with Database(url) as database:
-        assert len(database.users(9)[0]) == 1
+        assert len(database.page("users", 9)[0]) == 1

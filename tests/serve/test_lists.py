@@ -275,8 +275,8 @@ def test_another_run_by_its_name(talk: Talk, plain_run: Path, users: list[str]) 
 def test_every_list_is_recorded(talk: Talk, users: list[str]) -> None:
     said = talk.ask("POST", "/v1/recommend", {"user": users[7], "k": 3})
     database = talk.service.database
-    until(lambda: database.impression(said["impression"]))
-    row = database.impression(said["impression"])
+    until(lambda: database.one("impressions", id=said["impression"]))
+    row = database.one("impressions", id=said["impression"])
     assert (row["run"], row["user"], row["arm"]) == ("town", users[7], None)
     assert [(it["item"], it["score"], it["rank"]) for it in row["items"]] == [
         (it["item_id"], it["score"], it["rank"]) for it in said["items"]

@@ -188,7 +188,7 @@ def test_a_late_reason_is_plain_and_comes_later(
     assert told["text"]
     assert told["evidence"]["statements"]
     gate.opened.set()
-    until(lambda: narrow.service.database.answer(told["id"]))  # though nobody asks again
+    until(lambda: narrow.service.database.one("answers", key=told["id"]))  # though nobody asks again
     again = narrow.ask("POST", "/v1/explain", body)
     assert again["written"] == "kept"
     assert again["text"] != told["text"]

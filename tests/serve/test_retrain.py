@@ -174,7 +174,7 @@ def test_a_service_that_was_killed_while_training(copied_run: Path, tmp_path: Pa
         )
         jobs.recover(copied_run, database)
         assert jobs.identity(copied_run) == before
-        job = database.job("j")
+        job = database.one("jobs", id="j")
         assert job is not None
         assert (job["state"], job["detail"]) == (
             "failed",

@@ -22,13 +22,15 @@ from postgres import Server, new_url
 
 
 def fill(database: Database) -> None:
-    database.put_users([{"id": "ann", "data": {"é": [1.5, None]}}])
-    database.put_items([{"id": "tea", "title": "Tea\n\"😀'", "available": False}])
+    database.put("users", [{"id": "ann", "data": {"é": [1.5, None]}}])
+    database.put("items", [{"id": "tea", "title": "Tea\n\"😀'", "available": False}])
     database.add_events([{"key": str(it), "user": "ann", "item": "tea", "value": 0.1} for it in range(2500)])
     database.delete_user("bob")
-    database.add_impressions([{"id": "i", "run": "r", "items": [{"item": "tea"}]}])
+    database.put("impressions", [{"id": "i", "run": "r", "items": [{"item": "tea"}]}])
     database.add_feedback({"id": "f", "kind": "clicked", "impression": "i"})
-    database.keep_answer("k", "r", "ann", "tea", {"text": "why"})
+    database.put(
+        "answers", [{"key": "k", "run": "r", "user": "ann", "item": "tea", "document": {"text": "why"}}]
+    )
     database.rename_word("r", "w", "sweet", "me")
     database.put_experiment({"name": "x", "arms": {}})
     database.add_job("j", {})
@@ -109,7 +111,7 @@ def test_a_backup_is_restored_by_both(
 
 def test_a_damaged_backup_restores_nothing(database: Database, tmp_path: Path) -> None:
     assert backup(database, tmp_path / "none.gz") == 0
-    database.put_users([{"id": str(it)} for it in range(3)])
+    database.put("users", [{"id": str(it)} for it in range(3)])
     whole = tmp_path / "all.gz"
     backup(database, whole)
     lines = gzip.decompress(whole.read_bytes()).splitlines(keepends=True)
@@ -129,7 +131,7 @@ def test_a_damaged_backup_restores_nothing(database: Database, tmp_path: Path) -
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}: no whole file of `forwhy serve backup` "):
             restore(database, tmp_path / name)
-        assert database.users(9)[0] == []
+        assert database.page("users", 9)[0] == []
     newer = json.dumps({"kind": "forwhy serve: backup", "schema": "9999"}).encode()
     (tmp_path / "newer").write_bytes(gzip.compress(newer))
     with pytest.raises(UserError, match="newer: made by a newer forwhy"):
@@ -175,7 +177,7 @@ def test_sqlite_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     refused(database, "another program holds it locked .*; end that, or try again")
-    assert database.events(9) == ([], None)
+    assert database.page("events", 9) == ([], None)
     other.close()
     assert database.add_events([{"key": "late", "user": "ann", "item": "tea"}]) == [True]
     database.close()
@@ -187,17 +189,17 @@ def test_sqlite_full(tmp_path: Path) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
         with pytest.raises(DatabaseDown, match="its disk is full .*; free some space"), database._told():
             connection.exec_driver_sql("INSERT INTO users VALUES ('x', hex(randomblob(9999)), '')")
-    assert database.users(9)[0] == []
+    assert database.page("users", 9)[0] == []
     database.close()
 
 
 def test_sqlite_only_read(tmp_path: Path) -> None:
     file, database = lite(tmp_path)
-    database.put_users([{"id": "ann"}])
+    database.put("users", [{"id": "ann"}])
     database.close()
     with Database(f"sqlite:///file:{file}?mode=ro&uri=true") as only:
         refused(only, "it can only be read .*; allow writing to it")
-        assert len(only.users(9)[0]) == 1
+        assert len(only.page("users", 9)[0]) == 1
         only.upgrade()
     assert not Path("file:").exists()
 
@@ -233,7 +235,7 @@ def test_postgresql_that_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None
             connection.execute(text("ALTER DATABASE postgres SET default_transaction_read_only = on"))
         database.close()
         refused(database, "it can only be read .*; allow writing to it")
-        database.users(9)
+        database.page("users", 9)
         database.close()
         with Database(server.url.replace("s3cr3t", "wr0ng")) as other:
             refused(other, "it refuses the name or the password")
@@ -242,10 +244,10 @@ def test_postgresql_that_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None
         server.stop()
         refused(database, r"shop:\*\*\*@127.*: it does not answer .*; start it, or check its address")
         server.start()
-        assert database.users(9)[0] == []
+        assert database.page("users", 9)[0] == []
         server.kill()
         server.start()
-        assert database.users(9)[0] == []
+        assert database.page("users", 9)[0] == []
         database.close()
     finally:
         server.close()

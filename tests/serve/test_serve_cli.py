@@ -98,17 +98,17 @@ def test_a_revoked_key_is_shown_as_such(call: Call) -> None:
 def test_backup_and_restore(call: Call, url: str, tmp_path: Path) -> None:
     with Database(url) as database:
         database.upgrade()
-        database.put_users([{"id": f"u{it}", "data": {"n": it}} for it in range(5)])
+        database.put("users", [{"id": f"u{it}", "data": {"n": it}} for it in range(5)])
         database.add_events([{"key": str(it), "user": "u1", "item": "tea", "value": 0.1} for it in range(30)])
         database.rename_word("town", "<u.macro_1>", "tea people", "eve")
-        expected = database.events(99)[0], database.users(99)[0], database.renamed("town")
+        expected = database.page("events", 99)[0], database.page("users", 99)[0], database.renamed("town")
     status, out, _ = call("backup", "all.jsonl.gz", "--database", url)
     assert (status, out) == (0, "all.jsonl.gz: 36 rows\n")
     assert (tmp_path / "all.jsonl.gz").stat().st_mode & 0o777 == 0o600
     status, out, _ = call("restore", "all.jsonl.gz", "--database", "sqlite:///again.db")
     assert (status, out) == (0, "all.jsonl.gz: 36 rows are back\n")
     with Database(f"sqlite:///{tmp_path}/again.db") as other:
-        assert (other.events(99)[0], other.users(99)[0], other.renamed("town")) == expected
+        assert (other.page("events", 99)[0], other.page("users", 99)[0], other.renamed("town")) == expected
     assert "name an empty database" in refused(
         call, "restore", "all.jsonl.gz", "--database", "sqlite:///again.db"
     )

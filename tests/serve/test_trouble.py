@@ -147,7 +147,7 @@ def test_tables_of_a_newer_version(plain_run: Path, url: str) -> None:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(NewerSchema, match="newer forwhy .*pip install --upgrade forwhy"):
             create_app([plain_run], database)
-        assert database.events(9)[0][0]["key"] == "first"
+        assert database.page("events", 9)[0][0]["key"] == "first"
 
 
 # --- the run

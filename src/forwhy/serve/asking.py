@@ -108,7 +108,7 @@ def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """A person's words and history."""
     loaded = service.loaded(run)
     live = service.database.history(user)
-    known = service.database.user(user)
+    known = service.database.one("users", id=user)
     if not (loaded.trained(user) or live or known):
         raise Unknown(f"unknown user {user[:80]!r}: neither training nor an event knows them")
     asking, catalogue = loaded.asking(user, None, None, live), loaded.catalogue
@@ -132,7 +132,7 @@ def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
 def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """An item's words, text, and how many took it."""
     loaded = service.loaded(run)
-    stored = service.database.item(item) or {}
+    stored = service.database.one("items", id=item) or {}
     number = loaded.catalogue.items.find(item)
     if number < 0 and not stored:
         raise Unknown(f"unknown item {item[:80]!r}: neither training nor the database knows it")

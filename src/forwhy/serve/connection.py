@@ -61,11 +61,7 @@ class Connected:
     On SQLite (WAL, synced at each commit, deleted content overwritten) one transaction writes at a time and others
     wait their turn; readers are never held up.
 
-    Args:
-        url: ``sqlite:///FILE`` or ``postgresql://user:password@host/database``; the password is in no message.
-
-    Raises:
-        UserError: no such URL, or a driver that is not installed.
+    `url`: ``sqlite:///FILE`` or ``postgresql://user:password@host/database``; the password is in no message.
     """
 
     def __init__(self, url: str) -> None:
@@ -112,9 +108,7 @@ class Connected:
     def upgrade(self, schema: str = "head") -> None:
         """Make the tables, or bring those of an older forwhy up to date, in one transaction.
 
-        Raises:
-            NewerSchema: They are of a newer forwhy.
-            UserError: The database is used by something else.
+        NewerSchema where they are of a newer forwhy, UserError where something else uses the database.
         """
         if self.lite:
             self._make_file()
@@ -175,11 +169,7 @@ class Connected:
 
 
 def known_schema(found: str, where: object) -> str:
-    """The revision that was found.
-
-    Raises:
-        NewerSchema: This forwhy has none of that name.
-    """
+    """The revision that was found; NewerSchema where this forwhy has none of that name."""
     if found in (known := _schemas()):
         return found
     raise NewerSchema(
@@ -238,10 +228,5 @@ def _lite(url: URL) -> Engine:
 def _postgres(url: URL) -> Engine:
     options = f"-c synchronous_commit=on -c lock_timeout={WAIT}s -c statement_timeout={LONGEST}s"
     arguments = {"connect_timeout": WAIT, "options": f"{url.query.get('options', '')} {options}".strip()}
-    return create_engine(
-        url,
-        connect_args=arguments,
-        pool_timeout=WAIT,
-        pool_pre_ping=True,
-        pool_size=10,
-    )
+    pool: Any = {"pool_timeout": WAIT, "pool_pre_ping": True, "pool_size": 10}
+    return create_engine(url, connect_args=arguments, **pool)

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from forwhy.errors import UserError
 from forwhy.serve import tables as t
 from forwhy.serve.connection import Conflict, DatabaseDown, NewerSchema
-from forwhy.serve.records import MOST, Page, Records, Row, moment, now
+from forwhy.serve.records import MOST, Records, Row, moment, now
 
 KINDS = ("clicked", "helpful", "wrong", "not_me")
 """What feedback can say."""
@@ -35,53 +35,19 @@ _HISTORY = t.taken().where(t.events.c.user == sa.bindparam("whose")).order_by(t.
 class Database(Records):
     """The service's database; `Connected` says how it is reached.
 
-    Raises:
-        DatabaseDown: (every method) it is away, locked, full or can only be read.
-        UserError: a value that no database holds.
+    Every method raises DatabaseDown where it is away, locked, full or can only be read, and UserError for a value
+    that no database holds.
     """
 
     # --- people and items
 
-    def put_users(self, rows: Sequence[Row]) -> None:
-        """Keep people: ``{"id", "data": {...}}``; those who are there get the new data."""
-        self._put(t.users, [{"id": it["id"], "data": it.get("data") or {}, "at": now()} for it in rows])
-
-    def put_items(self, rows: Sequence[Row]) -> None:
-        """Keep items: ``{"id", "title", "text", "available": True, "data": {...}}``, in place of those of their id."""
-        blank = {"title": "", "text": "", "available": True, "data": {}}
-        given = [{key: row.get(key) for key in blank if row.get(key) is not None} for row in rows]
-        self._put(
-            t.items,
-            [{**blank, **it, "id": row["id"], "at": now()} for it, row in zip(given, rows, strict=True)],
-        )
-
-    def users(self, limit: int, cursor: str | None = None, prefix: str = "") -> Page:
-        """People by id, those whose id starts with `prefix`, and the cursor of the next page or None."""
-        chosen = [t.users.c.id >= prefix, t.users.c.id < prefix + chr(0x10FFFF)] if prefix else []
-        return self._page(t.users, t.users.c.id, limit, cursor, *chosen)
-
     def people(self, prefix: str = "") -> list[str]:
         """Ids of people who are kept or did something, by id; at most `MOST`."""
-        both = sa.union(
-            *(sa.select(column.label("id")) for column in (t.users.c.id, t.events.c.user))
-        ).subquery()
+        known = (sa.select(column.label("id")) for column in (t.users.c.id, t.events.c.user))
+        both = sa.union(*known).subquery()
         chosen = [both.c.id >= prefix, both.c.id < prefix + chr(0x10FFFF)] if prefix else []
-        return [
-            row["id"]
-            for row in self._rows(sa.select(both.c.id).where(*chosen).order_by(both.c.id).limit(MOST))
-        ]
-
-    def items(self, limit: int, cursor: str | None = None) -> Page:
-        """Items by id, and the cursor of the next page or None."""
-        return self._page(t.items, t.items.c.id, limit, cursor)
-
-    def user(self, id: str) -> Row | None:  # noqa: A002
-        """One person."""
-        return self._one(t.users, t.users.c.id == id)
-
-    def item(self, id: str) -> Row | None:
-        """One item."""
-        return self._one(t.items, t.items.c.id == id)
+        asked = sa.select(both.c.id).where(*chosen).order_by(both.c.id).limit(MOST)
+        return [row["id"] for row in self._rows(asked)]
 
     def items_stamp(self) -> tuple[int, str]:
         """How many items there are, and when one was last written: it changes with them."""
@@ -94,21 +60,15 @@ class Database(Records):
     def add_events(self, rows: Sequence[Row]) -> list[bool]:
         """Keep events, all or none: ``{"key", "user", "item", "kind": "take", "value": None, "time": now}``.
 
-        Writers take turns, so that `seq` rises with the moment at which a reader can first see an event.
-
-        Returns:
-            Per event True, or False where its key was there already with the same content.
-
-        Raises:
-            Conflict: A key stands for something else.
+        Writers take turns, so that `seq` rises with the moment at which a reader can first see an event. Per event
+        True, or False where its key was there already with the same content; Conflict where it stands for another.
         """
         if not rows:
             return []
-        wanted = [_event(row) for row in rows]
+        wanted, new = [_event(row) for row in rows], []
         fresh: dict[str, Row] = {}
         with self.writing("forwhy serve: events") as connection:
             known = self._by_key(connection, [row["key"] for row in wanted])
-            new = []
             for row in wanted:
                 there = known.get(row["key"])
                 new.append(there is None)
@@ -123,22 +83,6 @@ class Database(Records):
             if fresh:
                 connection.execute(sa.insert(t.events), list(fresh.values()))
         return new
-
-    def events(
-        self,
-        limit: int,
-        cursor: str | None = None,
-        user: str | None = None,
-        item: str | None = None,
-        since: str | None = None,
-    ) -> Page:
-        """Events in the order in which they came."""
-        c = t.events.c
-        asked = [(c.user, user), (c.item, item)]
-        chosen: list[sa.ColumnElement[bool]] = [column == it for column, it in asked if it is not None]
-        if since is not None:
-            chosen.append(c.time >= moment(since))
-        return self._page(t.events, c.seq, limit, cursor, *chosen)
 
     def events_after(self, seq: int, limit: int) -> list[Row]:
         """Events with a higher number, in order: whoever remembers the last `seq` misses none."""
@@ -162,15 +106,6 @@ class Database(Records):
 
     # --- what was shown and said
 
-    def add_impressions(self, rows: Sequence[Row]) -> None:
-        """Keep lists that were shown: ``{"id", "run", "experiment", "arm", "user", "asked", "items"}``."""
-        blank: Row = {"experiment": None, "arm": None, "user": None, "asked": {}, "items": [], "at": None}
-        self._put(t.impressions, [{**blank, **it, "at": moment(it.get("at"))} for it in rows])
-
-    def impression(self, id: str) -> Row | None:
-        """One list that was shown."""
-        return self._one(t.impressions, t.impressions.c.id == id)
-
     def add_feedback(self, row: Row) -> None:
         """Keep what someone said: ``{"id", "impression", "explanation", "item", "user", "kind"}``; once per id."""
         if row.get("kind") not in KINDS:
@@ -180,45 +115,18 @@ class Database(Records):
         with self.writing() as connection:
             connection.execute(made, {**blank, **row, "at": moment(row.get("at"))})
 
-    def feedback(self, limit: int, cursor: str | None = None) -> Page:
-        """What people said, in the order in which it came."""
-        return self._page(t.feedback, t.feedback.c.seq, limit, cursor)
-
-    def outcomes(self, experiment: str) -> dict[str, dict[str, int]]:
+    def outcomes(self, experiment: Row) -> dict[str, dict[str, int]]:
         """Per arm, how many lists were shown, to how many, and how many got each kind of feedback at least once."""
         shown, said = t.impressions.c, t.feedback.c
-        counts = [
-            sa.func.count(sa.distinct(sa.case((said.kind == kind, shown.id)))).label(kind) for kind in KINDS
-        ]
-        chosen = (
-            sa.select(
-                shown.arm,
-                sa.func.count(sa.distinct(shown.id)).label("impressions"),
-                sa.func.count(sa.distinct(shown.user)).label("users"),
-                *counts,
-            )
-            .select_from(t.impressions.outerjoin(t.feedback, said.impression == shown.id))
-            .where(shown.experiment == experiment)
-            .group_by(shown.arm)
+        counted = {"impressions": shown.id} | {it: sa.case((said.kind == it, shown.id)) for it in KINDS}
+        counted["users"] = shown.user
+        counts = [sa.func.count(sa.distinct(it)).label(name) for name, it in counted.items()]
+        joined = sa.select(shown.arm, *counts).outerjoin_from(
+            t.impressions, t.feedback, said.impression == shown.id
         )
-        known = self._one(t.experiments, t.experiments.c.name == experiment) or {"arms": {}}
-        none = dict.fromkeys(("impressions", "users", *KINDS), 0)
-        return {arm: dict(none) for arm in known["arms"]} | {it.pop("arm"): it for it in self._rows(chosen)}
-
-    def answer(self, key: str) -> Row | None:
-        """An explanation that was kept: its document."""
-        found = self._one(t.answers, t.answers.c.key == key)
-        return None if found is None else found["document"]
-
-    def keep_answer(self, key: str, run: str, user: str | None, item: str | None, document: Row) -> None:
-        """Keep an explanation under all that it depends on."""
-        row = {"key": key, "run": run, "user": user, "item": item, "document": document, "at": now()}
-        self._put(t.answers, [row])
-
-    def forget_answers(self, run: str) -> None:
-        """Drop the explanations of a run, which was replaced."""
-        with self.writing() as connection:
-            connection.execute(sa.delete(t.answers).where(t.answers.c.run == run))
+        rows = self._rows(joined.where(shown.experiment == experiment["name"]).group_by(shown.arm))
+        none = {arm: dict.fromkeys(counted, 0) for arm in experiment["arms"]}
+        return none | {row.pop("arm"): row for row in rows}
 
     # --- words and experiments
 
@@ -235,8 +143,7 @@ class Database(Records):
     def put_experiment(self, row: Row) -> None:
         """Start an experiment or change its arms: ``{"name", "arms": {arm: {"run", "options", "share"}}}``.
 
-        Raises:
-            Conflict: One of this name has ended.
+        Conflict where one of this name has ended.
         """
         name = row["name"]
         with self.writing("forwhy serve: experiments") as connection:
@@ -262,10 +169,7 @@ class Database(Records):
     def delete_user(self, id: str) -> dict[str, int]:
         """Delete all that is kept about a person; on SQLite its bytes are overwritten.
 
-        The audit log has only hashes of ids, and what was learned stays in trained runs.
-
-        Returns:
-            Rows that went, per table.
+        The audit log has only hashes of ids, and what was learned stays in trained runs. Rows that went, per table.
         """
         with self.writing("forwhy serve: events") as connection:
             gone = {
@@ -289,11 +193,7 @@ class Database(Records):
     # --- jobs, audit, keys
 
     def add_job(self, id: str, asked: Row) -> None:
-        """Keep a job that waits.
-
-        Raises:
-            Conflict: Another one waits or runs.
-        """
+        """Keep a job that waits; Conflict where another one waits or runs."""
         row = {"id": id, "asked": asked, "state": "waiting", "detail": {}, "at": now(), "changed": now()}
         with self.writing("forwhy serve: jobs") as connection:
             if connection.execute(sa.select(t.jobs.c.id).where(t.jobs.c.state.in_(OPEN))).first():
@@ -305,10 +205,6 @@ class Database(Records):
         changed = {"state": state, "detail": detail, "changed": now()}
         self._change(sa.update(t.jobs).where(t.jobs.c.id == id).values(changed))
 
-    def job(self, id: str) -> Row | None:
-        """One job."""
-        return self._one(t.jobs, t.jobs.c.id == id)
-
     def jobs(self) -> list[Row]:
         """The last hundred jobs, the newest first."""
         return self._rows(sa.select(*t.shown(t.jobs)).order_by(t.jobs.c.seq.desc()).limit(100))
@@ -318,24 +214,12 @@ class Database(Records):
         hidden = {key: _hidden(value) if key in ("user", "users") else value for key, value in what.items()}
         self._add(t.audits, who=who, action=action, what=hidden)
 
-    def audited(self, limit: int, cursor: str | None = None) -> Page:
-        """The audit log, the oldest first."""
-        return self._page(t.audits, t.audits.c.seq, limit, cursor)
-
     def add_key(self, name: str, role: str, hash: str) -> None:
-        """Keep a key's hash.
-
-        Raises:
-            Conflict: There is or was one of this name.
-        """
+        """Keep a key's hash; Conflict where there is or was one of this name."""
         try:
             self._add(t.keys, name=name, role=role, hash=hash)
         except Conflict:
             raise Conflict(f"key {name!r}: there is or was one of this name; choose another") from None
-
-    def key_by_hash(self, hash: str) -> Row | None:
-        """The key whose hash it is, ``{"name", "role", "at"}``, unless it was revoked."""
-        return self._one(t.keys, t.keys.c.hash == hash, t.keys.c.revoked.is_(None))
 
     def keys(self) -> list[Row]:
         """All keys by name, revoked ones too, without their hashes."""
@@ -343,15 +227,9 @@ class Database(Records):
         return self._rows(sa.select(c.name, c.role, c.at, c.revoked).order_by(c.name))
 
     def revoke_key(self, name: str) -> None:
-        """End a key.
-
-        Raises:
-            UserError: There is none of this name, or it was revoked.
-        """
-        c = t.keys.c
-        if not self._change(
-            sa.update(t.keys).where(c.name == name, c.revoked.is_(None)).values(revoked=now())
-        ):
+        """End a key; UserError where there is none of this name, or it was revoked."""
+        used = sa.update(t.keys).where(t.keys.c.name == name, t.keys.c.revoked.is_(None))
+        if not self._change(used.values(revoked=now())):
             raise UserError(f"key {name!r}: none is in use; `forwhy serve keys list` shows them")
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import math
 import time
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forwhy.errors import UserError
 from forwhy.serve.database import Database
-from forwhy.serve.keys import ROLES, RateLimit
+from forwhy.serve.keys import ROLES, RateLimit, hashed
 
 PROBLEM = "application/problem+json"
 CSP = (
@@ -189,10 +188,10 @@ class Guard:
                 "send `Authorization: Bearer KEY`; make one with: forwhy serve keys add NAME --role read",
                 {"www-authenticate": "Bearer"},
             )
-        digest, now = hashlib.sha256(text.strip().encode()).hexdigest(), time.monotonic()
+        digest, now = hashed(text.strip()), time.monotonic()
         until, found = self._known.get(digest, (0.0, None))
         if now > until:
-            found = self._asked(lambda: self.database.key_by_hash(digest))
+            found = self._asked(lambda: self.database.one("keys", hash=digest, revoked=None))
             if len(self._known) > 10_000:
                 self._known.clear()
             self._known[digest] = (now + _KEY_SECONDS, found)

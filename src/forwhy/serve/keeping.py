@@ -106,7 +106,7 @@ def users(
 @router.put("/users/{user:path}", status_code=204)
 def put_user(user: Name, body: UserData, request: Request, service: Shared) -> None:
     """Keeps what a shop knows of a person."""
-    service.database.put_users([{"id": user, "data": body.data}])
+    service.database.put("users", [{"id": user, "data": body.data}])
     _noted(request, service, "put user", user=user)
 
 
@@ -150,7 +150,7 @@ def items(
 def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> None:
     """Keeps an item: a new one is listed by its text, one that is not available by no list."""
     service.check_new(item)
-    service.database.put_items([{"id": item, **body.model_dump()}])
+    service.database.put("items", [{"id": item, **body.model_dump()}])
     service.items.forget()
     service.look()
     _noted(request, service, "put item", id=item)
@@ -176,7 +176,7 @@ def list_events(
     item: Name | None = None,
 ) -> dict[str, Any]:
     """Events in the order in which they came."""
-    rows, after = service.database.events(limit, cursor, user=user, item=item)
+    rows, after = service.database.page("events", limit, cursor, user=user, item=item)
     return {"events": rows, "next": after}
 
 
@@ -217,9 +217,9 @@ async def _live(service: Service, seen: int) -> AsyncIterator[str]:
 @router.post("/feedback", status_code=201)
 def feedback(body: Feedback, service: Shared) -> dict[str, str]:
     """Keeps what a person thinks of a list or of a reason."""
-    if body.impression is not None and service.database.impression(body.impression) is None:
+    if body.impression is not None and service.database.one("impressions", id=body.impression) is None:
         service.flush()
-        if service.database.impression(body.impression) is None:
+        if service.database.one("impressions", id=body.impression) is None:
             raise Unknown(
                 f"unknown impression {body.impression[:80]!r}; it is named in the answer of /v1/recommend"
             )
@@ -232,11 +232,8 @@ def feedback(body: Feedback, service: Shared) -> dict[str, str]:
 def experiments(service: Shared) -> dict[str, Any]:
     """Each experiment with what its arms brought, and the difference with its interval."""
     service.flush()
-    return {
-        "experiments": [
-            compared(one, service.database.outcomes(one["name"])) for one in service.experiments.get()
-        ]
-    }
+    known = service.experiments.get()
+    return {"experiments": [compared(one, service.database.outcomes(one)) for one in known]}
 
 
 @router.put("/experiments/{name}", status_code=204)
@@ -334,7 +331,7 @@ def jobs(service: Shared) -> dict[str, Any]:
 @router.get("/jobs/{job}")
 def job(job: Name, service: Shared) -> dict[str, Any]:
     """One training."""
-    found = service.database.job(job)
+    found = service.database.one("jobs", id=job)
     if found is None:
         raise Unknown(f"unknown job {job[:80]!r}; GET /v1/jobs lists them")
     return found
@@ -343,5 +340,5 @@ def job(job: Name, service: Shared) -> dict[str, Any]:
 @router.get("/audit")
 def audit(service: Shared, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """Who wrote what, and when."""
-    rows, after = service.database.audited(limit, cursor)
+    rows, after = service.database.page("audits", limit, cursor)
     return {"record": rows, "next": after}

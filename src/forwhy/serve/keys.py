@@ -17,22 +17,13 @@ PREFIX = "fw_"
 """Lets scanners of source code find keys that were committed."""
 
 
-def new_key() -> tuple[str, str]:
-    """A key of 256 random bits, to show once, and its hash, to keep."""
-    text = PREFIX + secrets.token_urlsafe(32)
-    return text, hashed(text)
-
-
 def hashed(text: str) -> str:
     """SHA-256 in hex; enough for what is random and long."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def add_key(database: Database, name: str, role: str) -> str:
-    """Make a key and keep its hash.
-
-    Returns:
-        The key itself, which nothing can show again.
+    """Make a key of 256 random bits and keep its hash; the key itself, which nothing can show again.
 
     Raises:
         UserError: no such role, or a name that is not plain.
@@ -42,23 +33,13 @@ def add_key(database: Database, name: str, role: str) -> str:
         raise UserError(f"--role {role!r}: none; choose {', '.join(ROLES)}")
     if not name.strip() or not name.isprintable():
         raise UserError(f"name {name!r}: none; choose plain letters that say whose key it is")
-    text, hash = new_key()
-    database.add_key(name, role, hash)
+    text = PREFIX + secrets.token_urlsafe(32)
+    database.add_key(name, role, hashed(text))
     return text
 
 
-def allows(role: str, needed: str) -> bool:
-    """Whether a role may do what needs another."""
-    return ROLES.index(role) >= ROLES.index(needed)
-
-
 class RateLimit:
-    """A bucket of tokens per name: a minute's worth at once, then as they come back. Any thread may call it.
-
-    Args:
-        per_minute: Requests per name.
-        clock: Seconds that only rise.
-    """
+    """A bucket of tokens per name: a minute's worth at once, then as they come back. Any thread may call it."""
 
     KEEP = 10_000
     """Names; full buckets are forgotten when there are more."""

@@ -35,22 +35,13 @@ def compared(experiment: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, 
 
     A person's lists are not independent of each other, so that with few people intervals are too narrow.
     """
-    none = {"impressions": 0, "clicked": 0, "helpful": 0, "wrong": 0, "not_me": 0, "users": 0}
-    arms = []
+    arms: list[dict[str, Any]] = []
     for name, arm in experiment["arms"].items():
-        counted = none | dict(outcomes.get(name, {}))
+        counted = outcomes[name]
         rate = counted["clicked"] / counted["impressions"] if counted["impressions"] else None
         interval = wilson(counted["clicked"], counted["impressions"])
-        arms.append(
-            {
-                "arm": name,
-                "run": arm["run"],
-                "share": arm["share"],
-                **counted,
-                "rate": rate,
-                "interval": interval,
-            }
-        )
+        about = {"arm": name, "run": arm["run"], "share": arm["share"]}
+        arms.append({**about, **counted, "rate": rate, "interval": interval})
     first = arms[0]
     differences = {
         arm["arm"]: newcombe((arm["clicked"], arm["impressions"]), (first["clicked"], first["impressions"]))

@@ -73,8 +73,8 @@ class Reasons:
 
     def kept(self, why: Why) -> dict[str, Any] | None:
         """The answer, where one was kept."""
-        found = self.database.answer(why.key)
-        return None if found is None else {**found, "written": "kept"}
+        found = self.database.one("answers", key=why.key)
+        return None if found is None else {**found["document"], "written": "kept"}
 
     def begin(self, why: Why, heard: Callable[[str | None], object] | None = None) -> Waiting | None:
         """The question in line; None where no model says why. `heard`: gets the words as they come.
@@ -121,9 +121,8 @@ class Reasons:
         if told.cancelled() or told.exception() is not None:
             return
         try:
-            self.database.keep_answer(
-                why.key, why.run.name, why.user, why.item.get("item"), _written(why, told.result())
-            )
+            about = {"key": why.key, "run": why.run.name, "user": why.user, "item": why.item.get("item")}
+            self.database.put("answers", [{**about, "document": _written(why, told.result())}])
         except UserError as error:
             log.warning("explain: an answer is not kept: %s", error)
 

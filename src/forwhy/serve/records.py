@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, insert, select
+from sqlalchemy import Column, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from forwhy.errors import UserError
 from forwhy.serve.connection import Connected
-from forwhy.serve.tables import shown
+from forwhy.serve.tables import metadata, shown
 
 Row = dict[str, Any]
 Page = tuple[list[Row], str | None]
 
 MOST = 10_000
 """Rows of one page, whatever was asked."""
+BLANK: Mapping[str, Row] = {
+    "users": {"data": {}},
+    "items": {"title": "", "text": "", "available": True, "data": {}},
+    "impressions": {"experiment": None, "arm": None, "user": None, "asked": {}, "items": []},
+    "answers": {"user": None, "item": None},
+}
+"""What `put` may be given without."""
 
 
 class Records(Connected):
@@ -28,17 +35,35 @@ class Records(Connected):
         with self.reading() as connection:
             return [dict(row) for row in connection.execute(chosen).mappings()]
 
-    def _one(self, table: Table, *where: ColumnElement[bool]) -> Row | None:
-        return next(iter(self._rows(select(*shown(table)).where(*where).limit(1))), None)
+    def one(self, table: str, **where: str | None) -> Row | None:
+        """The row whose columns hold this."""
+        found = metadata.tables[table]
+        chosen = select(*shown(found)).where(*(found.c[name] == it for name, it in where.items()))
+        return next(iter(self._rows(chosen.limit(1))), None)
 
-    def _page(
-        self, table: Table, by: Column[Any], limit: int, cursor: str | None, *where: ColumnElement[bool]
-    ) -> Page:
-        limit = max(1, min(limit, MOST))
-        after = [] if cursor is None else [by > _read_cursor(cursor, by)]
-        rows = self._rows(select(*shown(table)).where(*where, *after).order_by(by).limit(limit + 1))
-        following = _cursor(rows[limit - 1][by.key]) if len(rows) > limit else None
-        return rows[:limit], following
+    def page(self, table: str, limit: int, cursor: str | None = None, **where: str | None) -> Page:
+        """Rows by number, or id where they have none, and the cursor of the next page or None.
+
+        `where`: what columns hold; None is anything.
+        """
+        found = metadata.tables[table]
+        by, limit = next(iter(found.primary_key)), max(1, min(limit, MOST))
+        chosen = [found.c[name] == it for name, it in where.items() if it is not None]
+        if cursor is not None:
+            chosen.append(by > _last(cursor, by))
+        rows = self._rows(select(*shown(found)).where(*chosen).order_by(by).limit(limit + 1))
+        return rows[:limit], cursor_of(rows[limit - 1][by.key]) if len(rows) > limit else None
+
+    def put(self, table: str, rows: Iterable[Row]) -> None:
+        """Insert rows, or put them in place of those of their id; what is left out of them is as in `BLANK`."""
+        given = ({key: it for key, it in row.items() if it is not None} for row in rows)
+        whole = [{**BLANK[table], **row, "at": moment(row.get("at"))} for row in given]
+        key = next(iter(metadata.tables[table].primary_key)).key
+        if whole:
+            with self.writing() as connection:  # in the order of ids: no two writers wait for each other
+                connection.execute(
+                    self._upsert(metadata.tables[table]), sorted(whole, key=lambda row: str(row[key]))
+                )
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         return sqlite.insert(table) if self.lite else postgresql.insert(table)
@@ -47,13 +72,6 @@ class Records(Connected):
         made, key = self._insert(table), list(table.primary_key)
         new = {it.key: made.excluded[it.key] for it in table.c if not it.primary_key}
         return made.on_conflict_do_update(index_elements=key, set_=new)
-
-    def _put(self, table: Table, rows: Sequence[Row]) -> None:
-        """Insert or replace, in the order of ids, so that two writers can't wait for each other."""
-        if rows:
-            key = next(iter(table.primary_key)).key
-            with self.writing() as connection:
-                connection.execute(self._upsert(table), sorted(rows, key=lambda row: str(row[key])))
 
     def _add(self, table: Table, **row: Any) -> None:  # noqa: ANN401
         with self.writing() as connection:
@@ -90,13 +108,19 @@ def moment(given: object) -> str:
     return f"{time.year:04}{time.strftime('-%m-%dT%H:%M:%S.%fZ')}"
 
 
-def _cursor(last: object) -> str:
+def cursor_of(last: object) -> str:
+    """Where a page ended, for whoever asks for the next one."""
     return base64.urlsafe_b64encode(str(last).encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str, by: Column[Any]) -> str | int:
+def read_cursor(cursor: str) -> str:
+    """What `cursor_of` was given; ValueError where it did not make this one."""
+    return base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
+
+
+def _last(cursor: str, by: Column[Any]) -> str | int:
     try:
-        last = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
+        last = read_cursor(cursor)
         number = int(last) if by.key == "seq" else 0
         if not -(2**63) <= number < 2**63:
             raise ValueError(number)

@@ -197,7 +197,7 @@ class Service:
         unavailable: set[str] = set()
         more, cursor = True, None
         while more:
-            rows, cursor = self.database.items(1_000, cursor)
+            rows, cursor = self.database.page("items", 1_000, cursor)
             for row in rows:
                 if row["title"] or row["text"]:
                     texts[row["id"]] = f"{row['title']}\n{row['text']}".strip()
@@ -214,16 +214,13 @@ class Service:
             asking.source == "popular"
             and person.user is not None
             and not live
-            and not self._known(person.user)
+            and self.database.one("users", id=person.user) is None
         ):
             raise Unknown(
                 f"unknown user {person.user[:80]!r}: neither training nor an event knows them; send an event first, or "
                 "ask with `history` or `about`"
             )
         return asking
-
-    def _known(self, user: str) -> bool:
-        return self.database.user(user) is not None
 
     def arm(self, run: str | None, user: str | None) -> tuple[str | None, dict[str, str], Mapping[str, Any]]:
         """Run, experiment with its arm, and rules of who takes part; as asked for where there is none."""
@@ -335,7 +332,7 @@ class Service:
             rows = [row for row in batch if isinstance(row, dict)]
             try:
                 if rows:
-                    self.database.add_impressions(rows)
+                    self.database.put("impressions", rows)
             except UserError as error:
                 self.lost += len(rows)
                 log.warning("%d records of lists are lost: %s", len(rows), error)

@@ -51,11 +51,7 @@ class Document(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ANN401
-        """The document as it is.
-
-        Raises:
-            UserError: NaN, infinity, half a character, or no JSON at all.
-        """
+        """The document as it is; UserError where it has NaN, infinity or half a character, or is no JSON."""
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -85,87 +81,42 @@ def _document(name: str) -> sa.Column[Any]:
 
 def _numbered(name: str, *parts: Any) -> sa.Table:  # noqa: ANN401 - of sa.Table
     """A table in the order of writing; a number is never given twice."""
-    return sa.Table(
-        name, metadata, sa.Column("seq", BIG, primary_key=True), *parts, sqlite_autoincrement=True
-    )
+    number = sa.Column("seq", BIG, primary_key=True)
+    return sa.Table(name, metadata, number, *parts, sqlite_autoincrement=True)
 
 
-users = sa.Table("users", metadata, _id("user_id", "id", primary_key=True), _document("data"), _id("at"))
-items = sa.Table(
-    "items",
-    metadata,
-    _id("item_id", "id", primary_key=True),
-    _text("title"),
-    _text("text"),
-    sa.Column("available", sa.Boolean, nullable=False),
-    _document("data"),
-    _id("at"),
-)
-events = _numbered(
-    "events",
-    _id("key", unique=True),
+def _named(name: str, first: sa.Column[str], *parts: Any) -> sa.Table:  # noqa: ANN401 - of sa.Table
+    first.primary_key = True
+    return sa.Table(name, metadata, first, *parts)
+
+
+def _whose() -> sa.Column[str]:
+    return _maybe("user_id", "user", index=True)
+
+
+users = _named("users", _id("user_id", "id"), _document("data"), _id("at"))
+_listed = (_text("title"), _text("text"), sa.Column("available", sa.Boolean, nullable=False))
+items = _named("items", _id("item_id", "id"), *_listed, _document("data"), _id("at"))
+_did = (
     _id("user_id", "user"),
     _id("item_id", "item", index=True),
     _id("kind"),
     sa.Column("value", sa.Double),
-    _id("time"),
-    sa.Index("ix_events_user_id_time", "user", "time"),
 )
-impressions = sa.Table(
-    "impressions",
-    metadata,
-    _id("id", primary_key=True),
-    _id("run"),
-    _maybe("experiment", index=True),
-    _maybe("arm"),
-    _maybe("user_id", "user", index=True),
-    _document("asked"),
-    _document("items"),
-    _id("at"),
-)
-feedback = _numbered(
-    "feedback",
-    _id("id", unique=True),
-    _maybe("impression", index=True),
-    _maybe("explanation", index=True),
-    _maybe("item_id", "item"),
-    _maybe("user_id", "user", index=True),
-    _id("kind"),
-    _id("at"),
-)
-answers = sa.Table(
-    "answers",
-    metadata,
-    _id("key", primary_key=True),
-    _id("run", index=True),
-    _maybe("user_id", "user", index=True),
-    _maybe("item_id", "item"),
-    _document("document"),
-    _id("at"),
-)
+events = _numbered("events", _id("key", unique=True), *_did, _id("time"))
+sa.Index("ix_events_user_id_time", events.c.user, events.c.time)
+_for = (_id("run"), _maybe("experiment", index=True), _maybe("arm"), _whose())
+impressions = _named("impressions", _id("id"), *_for, _document("asked"), _document("items"), _id("at"))
+_about = (_maybe("impression", index=True), _maybe("explanation", index=True), _maybe("item_id", "item"))
+feedback = _numbered("feedback", _id("id", unique=True), *_about, _whose(), _id("kind"), _id("at"))
+_pair = (_whose(), _maybe("item_id", "item"))
+answers = _named("answers", _id("key"), _id("run", index=True), *_pair, _document("document"), _id("at"))
 renames = _numbered("renames", _id("run", index=True), _id("token"), _text("gloss"), _id("who"), _id("at"))
-experiments = sa.Table(
-    "experiments", metadata, _id("name", primary_key=True), _document("arms"), _id("at"), _maybe("ended")
-)
-jobs = _numbered(
-    "jobs",
-    _id("id", unique=True),
-    _document("asked"),
-    _id("state"),
-    _document("detail"),
-    _id("at"),
-    _id("changed"),
-)
+experiments = _named("experiments", _id("name"), _document("arms"), _id("at"), _maybe("ended"))
+_stands = (_id("state"), _document("detail"), _id("at"), _id("changed"))
+jobs = _numbered("jobs", _id("id", unique=True), _document("asked"), *_stands)
 audits = _numbered("audits", _id("who"), _id("action"), _document("what"), _id("at"))
-keys = sa.Table(
-    "keys",
-    metadata,
-    _id("name", primary_key=True),
-    _id("role"),
-    _id("hash", unique=True),
-    _id("at"),
-    _maybe("revoked"),
-)
+keys = _named("keys", _id("name"), _id("role"), _id("hash", unique=True), _id("at"), _maybe("revoked"))
 
 TAKEN, BACK = "take", "untake"
 """Kinds of events: a person takes an item, and takes that back. Other kinds are kept for whoever reads them."""

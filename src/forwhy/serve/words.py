@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from forwhy.columns import Side
 from forwhy.errors import UserError
+from forwhy.serve.records import cursor_of, read_cursor
 from forwhy.serve.runs import Loaded
 from forwhy.serve.service import Service
 from forwhy.vocabulary.vocabulary import Vocabulary, token_name
@@ -24,24 +23,12 @@ _OWNERS = 8
 # --- pages of lists
 
 
-def _start(cursor: str | None) -> int:
-    """Where a page begins.
-
-    Raises:
-        UserError: A cursor that nobody gave.
-    """
-    if cursor is None:
-        return 0
-    try:
-        return max(0, int(base64.urlsafe_b64decode(cursor.encode())))
-    except (ValueError, binascii.Error):
-        raise UserError("cursor: not one of ours; give `next` of the page before, or none") from None
-
-
 def _page(rows: Sequence[Any], limit: int, cursor: str | None) -> tuple[Sequence[Any], str | None]:
-    begin = _start(cursor)
-    after = base64.urlsafe_b64encode(str(begin + limit).encode()).decode()
-    return rows[begin : begin + limit], after if begin + limit < len(rows) else None
+    try:
+        begin = 0 if cursor is None else max(0, int(read_cursor(cursor)))
+    except ValueError:
+        raise UserError("cursor: not one of ours; give `next` of the page before, or none") from None
+    return rows[begin : begin + limit], cursor_of(begin + limit) if begin + limit < len(rows) else None
 
 
 def people(service: Service, run: str | None, q: str, limit: int, cursor: str | None) -> dict[str, Any]:
