@@ -50,7 +50,7 @@ def create_app(
     limits: Limits | None = None,
     per_minute: int = 6_000,
 ) -> FastAPI:
-    """The service over finished runs.
+    """The service over finished runs; UserError where a folder is no run, or the database cannot be used.
 
     Args:
         folders: Run folders; the first answers where none is named.
@@ -58,9 +58,6 @@ def create_app(
         loopback: Whether it listens on this machine alone; else every request needs a key.
         limits: Of lines and seconds.
         per_minute: Requests of one key.
-
-    Raises:
-        UserError: A folder is no run, or the database cannot be used.
     """
     database.upgrade()
     service, metrics = Service(folders, database, limits), Metrics()
@@ -101,9 +98,7 @@ def _heed(service: Service) -> None:
         if callable(before := servers[number]):
             before(number, frame)
 
-    servers: dict[int, Any] = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    servers: dict[int, Any] = {it: signal.signal(it, stop) for it in (signal.SIGINT, signal.SIGTERM)}
 
 
 def _traced(app: FastAPI) -> None:
@@ -165,7 +160,7 @@ def _problems(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
-        return said(error.status, error.title, error.detail, **(error.headers or {}))
+        return error.answer
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -17,8 +17,6 @@ from forwhy.serve.service import Service
 
 router = APIRouter(prefix="/v1")
 RunName = Annotated[Name | None, Query(description="Which run; the first one, if left out.")]
-
-
 UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -67,9 +65,8 @@ def light(body: Light, service: Shared) -> dict[str, Any]:
     if not body.history and not body.text.strip():
         raise UserError("give a `history`, a `text`, or both")
     about = body.text if body.text.strip() else None
-    return service.named(
-        run.name, {"run": run.name, "tokens": run.person(run.asking(None, body.history, about, ()))}
-    )
+    tokens = run.person(run.asking(None, body.history, about, ()))
+    return service.named(run.name, {"run": run.name, "tokens": tokens})
 
 
 @router.post("/chat/completions")
@@ -83,9 +80,8 @@ async def chat(body: Chat, service: Shared) -> dict[str, Any]:
     except ValueError:
         asked = None
     if not isinstance(asked, dict):
-        raise UserError(
-            'messages: the last one of the user must be JSON such as {"user": "17", "item": "233"}'
-        )
+        such = '{"user": "17", "item": "233"}'
+        raise UserError(f"messages: the last one of the user must be JSON such as {such}")
     names = ("user", "history", "about", "item", "item_text")
     run = body.model if body.model in service.runs else None
     try:
@@ -112,15 +108,14 @@ def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     if not (loaded.trained(user) or live or known):
         raise Unknown(f"unknown user {user[:80]!r}: neither training nor an event knows them")
     asking, catalogue = loaded.asking(user, None, None, live), loaded.catalogue
-    taken: list[str] = list(live)
-    if loaded.trained(user):
-        numbers = catalogue.histories[catalogue.users.index(user)].tolist()
-        taken = list(dict.fromkeys([*(str(catalogue.items.values[number]) for number in numbers), *live]))
-    titles = _titles(loaded, taken)
+    trained = catalogue.histories[catalogue.users.index(user)].tolist() if loaded.trained(user) else []
+    taken = list(dict.fromkeys([*(str(catalogue.items.values[number]) for number in trained), *live]))
+    numbers = catalogue.items.numbers(taken).tolist() if taken else []
+    titles = [catalogue.titles[number] if number >= 0 else "" for number in numbers]
     found = {
         "id": user,
         "tokens": loaded.person(asking),
-        "history": [{"item_id": item, "title": titles[item]} for item in taken],
+        "history": [{"item_id": it, "title": title} for it, title in zip(taken, titles, strict=True)],
         "live": bool(live),
         "source": asking.source,
         "data": known["data"] if known else {},
@@ -136,23 +131,14 @@ def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     number = loaded.catalogue.items.find(item)
     if number < 0 and not stored:
         raise Unknown(f"unknown item {item[:80]!r}: neither training nor the database knows it")
-    tokens: list[dict[str, Any]] = []
-    if number >= 0 and loaded.has_words:
-        names = loaded.words.token_names("item", number)
-        tokens = [{"token": name, "gloss": loaded.glosses[name]} for name in names]
     inside = number >= 0
+    names = loaded.words.token_names("item", number) if inside and loaded.has_words else []
     return {
         "id": item,
         "title": stored.get("title") or (loaded.catalogue.titles[number] if inside else ""),
         "text": stored.get("text", ""),
         "available": stored.get("available", True),
-        "tokens": tokens,
+        "tokens": [{"token": name, "gloss": loaded.glosses[name]} for name in names],
         "takers": loaded.takers(number) if inside else 0,
         "trained": inside and item not in loaded.offered,
     }
-
-
-def _titles(loaded: Any, items: list[str]) -> dict[str, str]:  # noqa: ANN401 - `Loaded`
-    numbers = loaded.catalogue.items.numbers(items).tolist() if items else []
-    titles = loaded.catalogue.titles
-    return {item: titles[number] if number >= 0 else "" for item, number in zip(items, numbers, strict=True)}

@@ -29,9 +29,7 @@ AT_ONCE = 1000
 def backup(database: Connected, path: Path) -> int:
     """Write all rows to a file that only its owner reads, whole or not at all; the number of rows.
 
-    Raises:
-        DatabaseDown: The database can't be read.
-        UserError: It has no tables, or the disk is full.
+    DatabaseDown where the database can't be read, UserError where it has no tables or the disk is full.
     """
     schema = database.schema()
     if schema is None:
@@ -55,8 +53,7 @@ def backup(database: Connected, path: Path) -> int:
 def restore(database: Connected, path: Path) -> int:
     """Fill an empty database from a backup, wholly or not at all, and bring it up to date; the number of rows.
 
-    Raises:
-        UserError: no backup, a damaged one, one of a newer forwhy, or a database that has rows.
+    UserError for no backup, a damaged one, one of a newer forwhy, or a database that has rows.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -79,9 +76,8 @@ def restore(database: Connected, path: Path) -> int:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{path}: no whole file of `forwhy serve backup` ({error}); nothing was restored, name another"
-    )
+    said = f"no whole file of `forwhy serve backup` ({error}); nothing was restored, name another"
+    return UserError(f"{path}: {said}")
 
 
 def _tables(connection: Connection) -> list[Table]:
@@ -125,9 +121,8 @@ def _continue(connection: Connection, tables: Iterable[Table]) -> None:
     """PostgreSQL gives the next number after the highest that was restored; SQLite does so by itself."""
     for table in tables:
         if connection.dialect.name == "postgresql" and "seq" in table.c:
-            highest = f"SELECT max(seq) FROM {table.name}"
-            connection.execute(
-                text(
-                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'seq'), ({highest})) WHERE ({highest}) > 0"
-                )
+            number, highest = (
+                f"pg_get_serial_sequence('{table.name}', 'seq')",
+                f"SELECT max(seq) FROM {table.name}",
             )
+            connection.execute(text(f"SELECT setval({number}, ({highest})) WHERE ({highest}) > 0"))

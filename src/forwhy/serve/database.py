@@ -49,6 +49,10 @@ class Database(Records):
         asked = sa.select(both.c.id).where(*chosen).order_by(both.c.id).limit(MOST)
         return [row["id"] for row in self._rows(asked)]
 
+    def all_items(self) -> list[Row]:
+        """All of them, by id: a shop's, whole."""
+        return self._rows(sa.select(*t.shown(t.items)).order_by(t.items.c.id))
+
     def items_stamp(self) -> tuple[int, str]:
         """How many items there are, and when one was last written: it changes with them."""
         chosen = sa.select(sa.func.count().label("count"), sa.func.max(t.items.c.at).label("at"))

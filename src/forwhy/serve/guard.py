@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,27 +70,22 @@ class Metrics:
     """Counters in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "forwhy_requests", "Answered requests.", ["method", "path", "status"], registry=self.registry
-        )
+        self.registry = here = CollectorRegistry()
+        labels = ["method", "path", "status"]
+        self.requests = Counter("forwhy_requests", "Answered requests.", labels, registry=here)
         self.seconds = Histogram(
-            "forwhy_seconds", "Seconds until a request is answered.", ["path"], registry=self.registry
+            "forwhy_seconds", "Seconds until a request is answered.", ["path"], registry=here
         )
-        self.waiting = Gauge(
-            "forwhy_waiting", "Requests in line for a model.", ["run"], registry=self.registry
-        )
-        self.lost = Gauge("forwhy_lost_records", "Lists whose record was lost.", registry=self.registry)
+        self.waiting = Gauge("forwhy_waiting", "Requests in line for a model.", ["run"], registry=here)
+        self.lost = Gauge("forwhy_lost_records", "Lists whose record was lost.", registry=here)
 
 
 class Refused(HTTPException):
     """A request that is not let in."""
 
-    def __init__(
-        self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(status, detail, dict(headers or {}))
-        self.status, self.title = status, title
+    def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
+        super().__init__(status, detail)
+        self.answer = said(status, title, detail, **headers)
 
 
 class Guard:
@@ -131,8 +125,7 @@ class Guard:
             await run_in_threadpool(self._check, scope)
             await self.app(scope, _Bounded(receive, Headers(scope=scope)), sending)
         except Refused as refused:
-            answer = said(refused.status, refused.title, refused.detail, **(refused.headers or {}))
-            await answer(scope, receive, sending)
+            await refused.answer(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -144,9 +137,8 @@ class Guard:
         try:
             self._same_origin(headers)
         except ValueError:
-            raise Refused(
-                400, "Bad request", "host or origin is no address; correct it, or leave origin out"
-            ) from None
+            told = "host or origin is no address; correct it, or leave origin out"
+            raise Refused(400, "Bad request", told) from None
         if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json")):
             return
         self._let_in(scope, headers, path)
@@ -156,38 +148,29 @@ class Guard:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if self.loopback and not is_loopback(name) and name != "testserver":
-            raise Refused(
-                421, "Misdirected", f"host {name[:80]!r}: this service listens on this machine alone"
-            )
+            told = f"host {name[:80]!r}: this service listens on this machine alone"
+            raise Refused(421, "Misdirected", told)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            raise Refused(
-                403, "Forbidden", "pages of other origins may not ask; call from a server, or from /"
-            )
+            told = "pages of other origins may not ask; call from a server, or from /"
+            raise Refused(403, "Forbidden", told)
 
     def _let_in(self, scope: Scope, headers: Headers, path: str) -> None:
         here = self.loopback and not self._keys_exist()  # a key that a client sends by habit is let pass
         key = {"name": "this machine", "role": "admin"} if here else self._key(headers)
         needed = needed_role(scope["method"], path)
         if ROLES.index(key["role"]) < ROLES.index(needed):
-            raise Refused(
-                403,
-                "Forbidden",
-                f"this needs a key of role {needed}; key {key['name']!r} has role {key['role']}",
-            )
+            told = f"this needs a key of role {needed}; key {key['name']!r} has role {key['role']}"
+            raise Refused(403, "Forbidden", told)
         if wait := math.ceil(self.limit.wait(key["name"])):
-            raise Refused(429, "Too many requests", f"ask again in {wait} s", {"retry-after": str(wait)})
+            raise Refused(429, "Too many requests", f"ask again in {wait} s", **{"retry-after": str(wait)})
         scope["state"]["who"], scope["state"]["role"] = key["name"], key["role"]
 
     def _key(self, headers: Headers) -> dict[str, Any]:
         scheme, _, text = headers.get("authorization", "").partition(" ")
         if not text or scheme.lower() != "bearer":
-            raise Refused(
-                401,
-                "Unauthorized",
-                "send `Authorization: Bearer KEY`; make one with: forwhy serve keys add NAME --role read",
-                {"www-authenticate": "Bearer"},
-            )
+            told = "send `Authorization: Bearer KEY`; make one with: forwhy serve keys add NAME --role read"
+            raise Refused(401, "Unauthorized", told, **{"www-authenticate": "Bearer"})
         digest, now = hashed(text.strip()), time.monotonic()
         until, found = self._known.get(digest, (0.0, None))
         if now > until:
@@ -196,9 +179,8 @@ class Guard:
                 self._known.clear()
             self._known[digest] = (now + _KEY_SECONDS, found)
         if found is None:
-            raise Refused(
-                401, "Unauthorized", "this key is unknown or revoked", {"www-authenticate": "Bearer"}
-            )
+            told = "this key is unknown or revoked"
+            raise Refused(401, "Unauthorized", told, **{"www-authenticate": "Bearer"})
         return found
 
     def _keys_exist(self) -> bool:
@@ -213,7 +195,7 @@ class Guard:
         try:
             return read()
         except UserError as error:
-            raise Refused(503, "Database down", str(error), {"retry-after": "5"}) from None
+            raise Refused(503, "Database down", str(error), **{"retry-after": "5"}) from None
 
 
 def needed_role(method: str, path: str) -> str:

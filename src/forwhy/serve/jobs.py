@@ -31,11 +31,7 @@ _WORSE = 0.02
 
 
 def retrain(service: Service, run: ServedRun) -> str:
-    """Begins to train a run again; its number.
-
-    Raises:
-        Conflict: One is being trained already.
-    """
+    """Begins to train a run again; its number, or Conflict where one is being trained already."""
     job = uuid.uuid4().hex
     service.database.add_job(job, {"run": run.name})
     service.training = threading.Thread(target=_work, args=(service, run, job), daemon=True)
@@ -76,13 +72,12 @@ def gathered(service: Service, run: ServedRun, folder: Path) -> Path:
     taken = pl.DataFrame(service.database.taken(), schema=dict.fromkeys(("user", "item", "time"), pl.String))
     moment = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ").dt.epoch("s")
     took = taken.select(user_id="user", item_id="item", timestamp=moment, split=pl.lit("train"))
-    new = {"interactions": took, "items": _said(service)}
-    new["users"] = new["interactions"].select("user_id").unique(maintain_order=True)
-    tables = dict(old.tables)
+    users = took.select("user_id").unique(maintain_order=True)
+    new, tables = {"interactions": took, "items": _said(service), "users": users}, dict(old.tables)
     for name, rows in new.items():
         if name in tables and rows.height:
             tables[name] = _appended(tables[name], rows)
-    source = {**old.source, "events": new["interactions"].height}
+    source = {**old.source, "events": took.height}
     make_dataset(old.name, tables, source, duplicates="first").save(folder)
     return folder
 
@@ -97,11 +92,9 @@ def _appended(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _said(service: Service) -> pl.DataFrame:
     """Items of the database that say something."""
-    split = {item: text.partition("\n") for item, text in service.items.get().texts.items()}
-    rows = [(item, title, text) for item, (title, _, text) in split.items()]
-    return pl.DataFrame(
-        rows, schema=dict.fromkeys(("item_id", "title", "description"), pl.String), orient="row"
-    )
+    rows = [(item, *text.partition("\n")[::2]) for item, text in service.items.get().texts.items()]
+    columns = dict.fromkeys(("item_id", "title", "description"), pl.String)
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def _train(service: Service, recipe: Path, data: Path, out: Path) -> None:

@@ -24,17 +24,7 @@ from forwhy.serve.database import DatabaseDown
 from forwhy.serve.jobs import retrain
 from forwhy.serve.outcomes import compared
 from forwhy.serve.reasons import event as sent
-from forwhy.serve.schemas import (
-    Event,
-    Events,
-    Experiment,
-    Feedback,
-    Gloss,
-    ItemData,
-    Name,
-    Retrain,
-    UserData,
-)
+from forwhy.serve.schemas import Event, Events, Experiment, Feedback, Gloss, ItemData, Name, Retrain, UserData
 from forwhy.serve.service import Service
 
 router = APIRouter(prefix="/v1")
@@ -55,13 +45,8 @@ def _noted(request: Request, service: Any, action: str, **what: Any) -> None:  #
 @router.get("/status")
 def status(request: Request, service: Shared) -> dict[str, Any]:
     """Version, runs, experiments, and the role of the caller."""
-    names = [one["name"] for one in service.experiments.get()]
-    return {
-        "version": __version__,
-        "runs": service.status(),
-        "experiments": names,
-        "role": request.state.role,
-    }
+    names, role = [one["name"] for one in service.experiments.get()], request.state.role
+    return {"version": __version__, "runs": service.status(), "experiments": names, "role": role}
 
 
 @router.get("/runs")
@@ -86,9 +71,8 @@ def report(run: Name, service: Shared) -> FileResponse:
     """The report of its evaluation, where one was written into its folder."""
     file = service.served(run).folder / "report.html"
     if not file.is_file():
-        raise Unknown(
-            f"run {run}: no report yet; write one with: forwhy evaluate {file.parent} --report {file}"
-        )
+        how = f"forwhy evaluate {file.parent} --report {file}"
+        raise Unknown(f"run {run}: no report yet; write one with: {how}")
     return FileResponse(file, media_type="text/html")
 
 
@@ -117,15 +101,12 @@ def delete_user(user: Name, request: Request, service: Shared) -> dict[str, Any]
     deleted = service.database.delete_user(user)
     _noted(request, service, "delete user", rows=sum(deleted.values()))
     inside = [name for name in service.runs if service.loaded(name).trained(user)]
-    remains = (
-        f"The runs {', '.join(inside)} were trained with this person's interactions; what was learned stays in them."
-        if inside
-        else "No run that is served was trained with this person."
-    )
-    remedy = (
-        "Take the person out of the data set and train again: see “delete a person” in docs/production.md."
-    )
-    return {"deleted": deleted, "remains": remains, "remedy": remedy if inside else None}
+    remains, remedy = "No run that is served was trained with this person.", None
+    if inside:
+        learned = "were trained with this person's interactions; what was learned stays in them."
+        remains = f"The runs {', '.join(inside)} {learned}"
+        remedy = "Take the person out of the data set and train again: see “delete a person” in docs/production.md."
+    return {"deleted": deleted, "remains": remains, "remedy": remedy}
 
 
 @router.get("/users/{user:path}/export")
@@ -220,9 +201,8 @@ def feedback(body: Feedback, service: Shared) -> dict[str, str]:
     if body.impression is not None and service.database.one("impressions", id=body.impression) is None:
         service.flush()
         if service.database.one("impressions", id=body.impression) is None:
-            raise Unknown(
-                f"unknown impression {body.impression[:80]!r}; it is named in the answer of /v1/recommend"
-            )
+            where = "it is named in the answer of /v1/recommend"
+            raise Unknown(f"unknown impression {body.impression[:80]!r}; {where}")
     number = uuid.uuid4().hex
     service.database.add_feedback({"id": number, **body.model_dump(), "at": datetime.now(UTC)})
     return {"id": number}
@@ -287,11 +267,9 @@ def word(token: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
 @router.get("/words/{token}/owners.csv", response_class=Response)
 def owners(token: Name, service: Shared, run: RunName = None) -> Response:
     """Who has a word, as a table."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["id", "title"])
-    for row in book.owners(service.loaded(run), token):
-        table.writerow([_safe(row["id"]), _safe(row.get("title", ""))])
+    text, rows = io.StringIO(), book.owners(service.loaded(run), token)
+    cells = [["id", "title"], *([_safe(row["id"]), _safe(row.get("title", ""))] for row in rows)]
+    csv.writer(text).writerows(cells)
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
 
 

@@ -60,11 +60,7 @@ class Reasons:
         self.database, self.writers, self.seconds, self.named = database, writers, seconds, named
 
     async def whole(self, why: Why) -> dict[str, Any]:
-        """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late.
-
-        Raises:
-            Full: Too many wait.
-        """
+        """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late."""
         told = await run_in_threadpool(self.kept, why)
         if told is None:
             waiting = await run_in_threadpool(self.begin, why)
@@ -77,11 +73,7 @@ class Reasons:
         return None if found is None else {**found["document"], "written": "kept"}
 
     def begin(self, why: Why, heard: Callable[[str | None], object] | None = None) -> Waiting | None:
-        """The question in line; None where no model says why. `heard`: gets the words as they come.
-
-        Raises:
-            Full: Too many wait.
-        """
+        """The question in line, or Full; None where no model says why. `heard`: gets the words as they come."""
         reasoner = why.run.writes(why.asking, why.item.get("item"))
         if reasoner is None:
             return None
@@ -96,7 +88,7 @@ class Reasons:
         answer = asyncio.wrap_future(waiting.told)
         answer.add_done_callback(
             lambda it: it.cancelled() or it.exception()
-        )  # also where nobody waits for it any more
+        )  # also where nobody waits any more
         try:
             async with asyncio.timeout(max(0.1, waiting.until - time.monotonic())):
                 told = await asyncio.shield(answer)
@@ -133,8 +125,7 @@ class Reasons:
     async def streamed(self, why: Why) -> AsyncIterator[str]:
         """The same as server-sent events: what carried the score, evidence, words as they come, claims, the end.
 
-        Raises:
-            Full: Too many wait; as of `whole`, before the first event.
+        Full, where too many wait, is raised before the first event.
         """
         kept = await run_in_threadpool(self.kept, why)
         words: asyncio.Queue[str | None] = asyncio.Queue()
@@ -149,11 +140,7 @@ class Reasons:
         return self._events(why, waiting, words, plain)
 
     async def _events(
-        self,
-        why: Why,
-        waiting: Waiting | None,
-        words: asyncio.Queue[str | None],
-        told: dict[str, Any],
+        self, why: Why, waiting: Waiting | None, words: asyncio.Queue[str | None], told: dict[str, Any]
     ) -> AsyncIterator[str]:
         try:
             told = self.named(why.run.name, told)

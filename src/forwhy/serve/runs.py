@@ -74,11 +74,7 @@ class Loaded:
 
     @property
     def words(self) -> Vocabulary:
-        """Its vocabulary.
-
-        Raises:
-            UserError: The run's system has none.
-        """
+        """Its vocabulary; UserError where the run's system has none."""
         words = getattr(self.recommender, "behaviour", None)
         if not isinstance(words, Vocabulary):
             raise UserError(f"run {self.name}: its system has no words; ask a run of because or beat")
@@ -133,10 +129,9 @@ class Loaded:
     def asking(
         self, user: str | None, history: Sequence[str] | None, about: str | None, live: Sequence[str]
     ) -> Asking:
-        """Who that is; `live`: what the user took since training. Unknown items of a live history are left out.
+        """Who that is; `live`: what the user took since training.
 
-        Raises:
-            UserError: An unknown item of a history that was given.
+        Unknown items of a live history are left out; of a history that was given they are a UserError.
         """
         if about is not None or history is not None:
             for item in history or ():
@@ -176,8 +171,7 @@ class Loaded:
     ) -> dict[str, Any]:
         """`tokens` of the person, and `items`, best first, each with what carried its score.
 
-        Raises:
-            UserError: An unknown item in a rule, no item left, a word that the person lacks.
+        UserError for an unknown item in a rule, no item left, or a word that the person lacks.
         """
         asked = self._asked(asking)
         items = asked.catalogue.items
@@ -185,9 +179,8 @@ class Loaded:
         asked = asked.under(Rules.of(items, **rules))
         if hidden:
             asked = asked.under(Rules.of(items, exclude=hidden))
-        who: dict[str, Any] = (
-            {"users": asking.user} if asking.user is not None else {"history": asking.history}
-        )
+        who: dict[str, Any] = {"history": asking.history} if asking.user is None else {"users": asking.user}
+        history = list(asking.history) if asking.user is None else None
         if asking.source == "popular":
             table = asked.recommend(history=list(asking.history), k=k)
         else:
@@ -198,14 +191,10 @@ class Loaded:
             del row["user_id"]
             row["title"] = row.get("title") or ""
             row["source"] = asking.source
-            because = asked.because(asking.user, row["item_id"], history=self._history(asking))
+            because = asked.because(asking.user, row["item_id"], history=history)
             parts = {part: [vars(one) for one in getattr(because, part)] for part in ("shares", "items")}
             row["because"] = {**vars(because), **parts}
         return {"tokens": self.tokens(asked, asking), "items": rows}
-
-    @staticmethod
-    def _history(asking: Asking) -> list[str] | None:
-        return None if asking.user is not None else list(asking.history)
 
     def tokens(self, asked: Recommender, asking: Asking) -> list[dict[str, Any]]:
         """The person's words, each with its gloss and, of somebody new, from whom it came."""
@@ -217,14 +206,8 @@ class Loaded:
         names = words.names_of("user", words.user_codes(number, taken))
         newcomer = asked.newcomer
         origins = {} if newcomer is None else dict(zip(newcomer.tokens, newcomer.origins, strict=True))
-        return [
-            {
-                "token": name,
-                "gloss": self.glosses[name],
-                "origins": [asdict(one) for one in origins.get(name, ())],
-            }
-            for name in names
-        ]
+        told = [(name, [asdict(one) for one in origins.get(name, ())]) for name in names]
+        return [{"token": name, "gloss": self.glosses[name], "origins": ones} for name, ones in told]
 
     def person(self, asking: Asking) -> list[dict[str, Any]]:
         """The words of somebody; none where they are unknown or the run has no words."""
@@ -233,11 +216,7 @@ class Loaded:
     # --- what is said
 
     def warm(self) -> None:
-        """Loads what says why: plain sentences, then the model.
-
-        Raises:
-            UserError: It cannot be loaded, or another run lies there by now.
-        """
+        """Loads what says why, plain sentences, then the model; UserError where another run lies there by now."""
         self._load("plain")
         self._load("trained")
 
@@ -275,11 +254,7 @@ class Loaded:
         return np.bincount(self.catalogue.taken[:, 1], minlength=len(self.catalogue.items))
 
     def similar(self, item: str, k: int) -> list[dict[str, Any]]:
-        """The items most like this one by their words, and the words they share.
-
-        Raises:
-            UserError: An unknown item, or a run without words.
-        """
+        """The items most like this one by their words, and the words they share."""
         words, ids = self.words, self.catalogue.items
         number = ids.index(item)
         vectors_IW = words.item_vectors(range(len(ids)))
@@ -325,10 +300,7 @@ class ServedRun:
         self._looking = threading.Lock()
 
     def look(self, items: Mapping[str, str]) -> None:
-        """Takes the run as it lies on disk, with items that came later.
-
-        What is there stays in use while another is loaded, and where it cannot be loaded.
-        """
+        """Takes the run as it lies on disk, with items that came later; what fails to load is not taken."""
         with self._looking:
             try:
                 found = self.current
@@ -347,19 +319,13 @@ class ServedRun:
 
 
 def identity(folder: Path) -> str:
-    """What a run is made of, in 16 letters.
-
-    Raises:
-        UserError: It is gone.
-    """
-    digest = hashlib.sha256()
+    """What a run is made of, in 16 letters; UserError where it is gone."""
+    digest, again = hashlib.sha256(), f"make the run again with `forwhy run RECIPE --out {folder}`"
     for name in ("recipe.toml", "state.json"):
         try:
             digest.update((folder / name).read_bytes())
         except OSError:
-            raise UserError(
-                f"{folder}: {name} is gone; make the run again with `forwhy run RECIPE --out {folder}`"
-            ) from None
+            raise UserError(f"{folder}: {name} is gone; {again}") from None
     return digest.hexdigest()[:16]
 
 

@@ -32,9 +32,8 @@ _LEAVE = 15
 def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int, per_minute: int) -> None:
     """Serves until it is stopped; open requests are answered first.
 
-    Raises:
-        UserError: A folder is no run, the port is in use, the database cannot be used, or nobody has a key and others
-            than this machine could ask.
+    UserError where a folder is no run, the port is in use, the database cannot be used, or nobody has a key and others
+    than this machine could ask.
     """
     loopback = is_loopback(host)
     SentenceEncoder.keeps = False
@@ -42,10 +41,10 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     database = Database(url)
     database.upgrade()
     if not loopback and not database.keys():
-        raise UserError(
-            f"--host {host}: others could ask, and there are no keys; make one first: "
-            "forwhy serve keys add NAME --role read"
+        said = (
+            "others could ask, and there are no keys; make one first: forwhy serve keys add NAME --role read"
         )
+        raise UserError(f"--host {host}: {said}")
     _check_port(host, port)
     for folder in folders:  # only now: what listens there already may be training
         recover(folder, database)
@@ -54,12 +53,12 @@ def listen(folders: Sequence[Path], url: str, host: str, port: int, workers: int
     os.environ[_ASKED] = json.dumps(asked)
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if workers > 1:
-        log.info("%s: page, API and, at /docs, its description; Ctrl-C stops it", place)
-        uvicorn.run("forwhy.serve.server:application", factory=True, workers=workers, **settings)
+        app: Any = "forwhy.serve.server:application"
+        settings |= {"factory": True, "workers": workers}
     else:
         app = create_app(folders, database, loopback=loopback, per_minute=per_minute)
-        log.info("%s: page, API and, at /docs, its description; Ctrl-C stops it", place)
-        uvicorn.run(app, **settings)
+    log.info("%s: page, API and, at /docs, its description; Ctrl-C stops it", place)
+    uvicorn.run(app, **settings)
 
 
 def application() -> FastAPI:

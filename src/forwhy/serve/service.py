@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -63,9 +64,9 @@ def _tidy() -> None:
 
 
 class Kept(Generic[KeptT]):
-    """A value that is read again when it is older than a second; `read` gets the one before."""
+    """A value that is read again when it is older than a second."""
 
-    def __init__(self, read: Callable[[KeptT | None], KeptT]) -> None:
+    def __init__(self, read: Callable[[], KeptT]) -> None:
         self._read, self._lock = read, threading.Lock()
         self._value: KeptT | None = None
         self._until = 0.0
@@ -74,7 +75,7 @@ class Kept(Generic[KeptT]):
         """The value."""
         with self._lock:
             if self._value is None or time.monotonic() > self._until:
-                self._value, self._until = self._read(self._value), time.monotonic() + _FRESH
+                self._value, self._until = self._read(), time.monotonic() + _FRESH
             return self._value
 
     def forget(self) -> None:
@@ -104,10 +105,10 @@ class Service:
             name = name if name not in self.runs else f"{name}-{len(self.runs) + 1}"
             self.runs[name] = ServedRun(folder, name)
         self.writers = {name: Writer(name, self.limits.together, self.limits.waiting) for name in self.runs}
-        self.renamed = {name: Kept(self._names_of(name)) for name in self.runs}
+        self.renamed = {name: Kept(partial(database.renamed, name)) for name in self.runs}
         self.reasons = Reasons(database, self.writers, self.limits.write_seconds, self.named)
-        self.items = Kept(self._read_items)
-        self.experiments = Kept(lambda _: database.experiments())
+        self._listed, self.items = Items((0, ""), {}, frozenset()), Kept(self._read_items)
+        self.experiments = Kept(database.experiments)
         self._records: queue.Queue[dict[str, Any] | threading.Event | None] = queue.Queue(_QUEUED)
         self.stopping = threading.Event()
         self.training: threading.Thread | None = None
@@ -144,11 +145,7 @@ class Service:
                 _tidy()
 
     def check_new(self, item: str) -> None:
-        """Refuses an id that no run could list.
-
-        Raises:
-            UserError: The catalogues have whole numbers, and this is none.
-        """
+        """Refuses an id that no run could list: the catalogues have whole numbers, and this is none."""
         refused = []
         for run in self.runs.values():
             try:
@@ -168,11 +165,7 @@ class Service:
     # --- runs and people
 
     def served(self, name: str | None) -> ServedRun:
-        """A run by its name; the first one without.
-
-        Raises:
-            Unknown: There is none of this name.
-        """
+        """A run by its name, or Unknown; the first one without."""
         if name is None:
             return next(iter(self.runs.values()))
         if name not in self.runs:
@@ -188,36 +181,25 @@ class Service:
         """Items that no list holds."""
         return self.items.get().unavailable
 
-    def _read_items(self, before: Items | None) -> Items:
+    def _read_items(self) -> Items:
         """Items of the database; what was read before, where none has changed."""
         stamp = self.database.items_stamp()
-        if before is not None and before.stamp == stamp:
-            return before
-        texts: dict[str, str] = {}
-        unavailable: set[str] = set()
-        more, cursor = True, None
-        while more:
-            rows, cursor = self.database.page("items", 1_000, cursor)
-            for row in rows:
-                if row["title"] or row["text"]:
-                    texts[row["id"]] = f"{row['title']}\n{row['text']}".strip()
-                if not row["available"]:
-                    unavailable.add(row["id"])
-            more = cursor is not None
-        return Items(stamp, texts, frozenset(unavailable))
+        if self._listed.stamp == stamp:
+            return self._listed
+        rows = self.database.all_items()
+        said = [row for row in rows if row["title"] or row["text"]]
+        texts = {row["id"]: f"{row['title']}\n{row['text']}".strip() for row in said}
+        self._listed = Items(stamp, texts, frozenset(row["id"] for row in rows if not row["available"]))
+        return self._listed
 
     def asking(self, run: Loaded, person: Person) -> Asking:
         """Who asks, as this run knows them."""
-        live = self.database.history(person.user) if person.user is not None else ()
-        asking = run.asking(person.user, person.history, person.about, live)
-        if (
-            asking.source == "popular"
-            and person.user is not None
-            and not live
-            and self.database.one("users", id=person.user) is None
-        ):
+        user = person.user
+        live = self.database.history(user) if user is not None else ()
+        asking = run.asking(user, person.history, person.about, live)
+        if asking.source == "popular" and user and not (live or self.database.one("users", id=user)):
             raise Unknown(
-                f"unknown user {person.user[:80]!r}: neither training nor an event knows them; send an event first, or "
+                f"unknown user {user[:80]!r}: neither training nor an event knows them; send an event first, or "
                 "ask with `history` or `about`"
             )
         return asking
@@ -234,16 +216,11 @@ class Service:
                         return it["run"], {"experiment": name, "arm": arm}, it["options"]
         return run, {}, {}
 
-    def _names_of(self, run: str) -> Callable[[Any], dict[str, dict[str, Any]]]:
-        return lambda _: self.database.renamed(run)
-
     def named(self, run: str, document: dict[str, Any]) -> dict[str, Any]:
         """A document whose `tokens` say what people call them, where somebody gave them a name."""
         names = self.renamed[run].get()
-        called = [
-            {**it, "renamed": names[it["token"]]} if it["token"] in names else it for it in document["tokens"]
-        ]
-        return {**document, "tokens": called}
+        new = ({"renamed": names[it["token"]]} if it["token"] in names else {} for it in document["tokens"])
+        return {**document, "tokens": [it | more for it, more in zip(document["tokens"], new, strict=True)]}
 
     # --- what is asked
 
@@ -258,16 +235,12 @@ class Service:
         if body.explain:
             for row in found["items"]:
                 row |= self._plainly(run, asking, str(row["item_id"]))
-        impression = uuid.uuid4().hex
-        shown = [
-            {"item": str(row["item_id"]), "score": row["score"], "rank": row["rank"], "source": row["source"]}
-            for row in found["items"]
-        ]
+        impression, kept = uuid.uuid4().hex, ("score", "rank", "source")
+        shown = [{"item": str(row["item_id"]), **{it: row[it] for it in kept}} for row in found["items"]]
         asked = {"k": body.k, "about": body.about is not None, "history": len(body.history or ())}
-        self.record(
-            {"id": impression, "run": run.name, **arm, "user": body.user, "asked": asked, "items": shown}
-        )
-        return {"impression": impression, "run": run.name, "experiment": None, "arm": None, **arm, **found}
+        said = {"run": run.name, "experiment": None, "arm": None, **arm}
+        self.record({"id": impression, **said, "user": body.user, "asked": asked, "items": shown})
+        return {"impression": impression, **said, **found}
 
     def what_if(self, body: WhatIf) -> dict[str, Any]:
         """The list as it is, and with other words of the person."""
@@ -276,9 +249,8 @@ class Service:
         if asking.source == "popular":
             raise UserError("what-if: nothing is known of this person, so they have no words to change")
         changes = {"without": body.without, "swap": body.swap}
-        nothing: Mapping[str, Any] = {}
-        sides = {}
-        for side, change in (("before", nothing), ("after", changes)):
+        sides, both = {}, dict[str, Mapping[str, Any]](before={}, after=changes)
+        for side, change in both.items():
             sides[side] = self.named(run.name, run.listed(asking, body.k, {}, self.unavailable, **change))
             if body.item is not None:
                 sides[side]["reason"] = self._plainly(run, asking, body.item, change)
@@ -289,19 +261,12 @@ class Service:
     ) -> dict[str, Any]:
         """A sentence made of what was counted and read, without a model."""
         told = plainly(Why(run, asking, run.item_asked(item, None), changes or {}))
-        return {
-            "explanation": told["text"],
-            **{part: told[part] for part in ("because", "evidence", "claims")},
-        }
+        return {"explanation": told["text"], **{it: told[it] for it in ("because", "evidence", "claims")}}
 
     # --- reasons
 
     def why(self, body: Explain) -> Why:
-        """What a reason is asked about, and under what it is kept.
-
-        Raises:
-            Unknown: No such run, user or item.
-        """
+        """What a reason is asked about, and under what it is kept; Unknown for no such run, user or item."""
         name, _, _ = self.arm(body.run, body.user)
         run = self.loaded(name)
         asking = self.asking(run, body)
@@ -355,8 +320,6 @@ class Service:
                 batch.append(one)
             yield batch
             time.sleep(0.1)  # the next ones gather
-
-    # --- the page's tables
 
     def status(self) -> list[dict[str, Any]]:
         """All runs."""

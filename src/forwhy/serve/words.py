@@ -34,16 +34,11 @@ def _page(rows: Sequence[Any], limit: int, cursor: str | None) -> tuple[Sequence
 def people(service: Service, run: str | None, q: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """People whose id begins so: of training, then of events and the database."""
     loaded = service.loaded(run)
-    ids, histories = loaded.catalogue.users, loaded.catalogue.histories
-    trained = [(str(one), number) for number, one in enumerate(ids.values) if str(one).startswith(q)]
-    known = {name for name, _ in trained}
-    late = [(name, -1) for name in service.database.people(q) if name not in known]
-    page, after = _page([*late, *trained], limit, cursor)
-    lengths = histories.lengths
-    rows = [
-        {"id": name, "taken": int(lengths[number]) if number >= 0 else None, "live": number < 0}
-        for name, number in page
-    ]
+    ids, lengths = map(str, loaded.catalogue.users.values), loaded.catalogue.histories.lengths.tolist()
+    trained = {name: taken for name, taken in zip(ids, lengths, strict=True) if name.startswith(q)}
+    late = [(name, None) for name in service.database.people(q) if name not in trained]
+    page, after = _page([*late, *trained.items()], limit, cursor)
+    rows = [{"id": name, "taken": taken, "live": taken is None} for name, taken in page]
     return {"users": rows, "next": after}
 
 
@@ -51,11 +46,8 @@ def things(service: Service, run: str | None, q: str, limit: int, cursor: str | 
     """Items with a part of a title or an id: what came later first."""
     loaded, wanted = service.loaded(run), q.casefold()
     catalogue, unavailable = loaded.catalogue, service.unavailable
-    rows = [
-        (str(one), title)
-        for one, title in zip(catalogue.items.values, catalogue.titles, strict=True)
-        if wanted in title.casefold() or wanted in str(one).casefold()
-    ]
+    every = zip(map(str, catalogue.items.values), catalogue.titles, strict=True)
+    rows = [row for row in every if wanted in row[1].casefold() or wanted in row[0].casefold()]
     rows.sort(key=lambda row: row[0] not in loaded.offered)
     page, after = _page(rows, limit, cursor)
     found = [{"id": name, "title": title, "available": name not in unavailable} for name, title in page]
@@ -75,7 +67,7 @@ def listed(
         table = table.filter(pl.col("book") == book)
     stocked = in_stock(loaded, service.unavailable)
     rows = [
-        _row(row, renamed) | {"in_stock": row["book"].startswith("user") or row["token"] in stocked}
+        _row(row, renamed) | {"in_stock": _side(row["book"]) == "user" or row["token"] in stocked}
         for row in table.sort("usage", descending=True, maintain_order=True).to_dicts()
     ]
     wanted = q.casefold()
@@ -91,6 +83,10 @@ def in_stock(loaded: Loaded, unavailable: Iterable[str]) -> set[str]:
     there_nS = np.delete(words.codes["item"], gone[gone >= 0], axis=0)
     slots = zip(words.slots("item"), there_nS.T, strict=True)
     return {token_name(book, code) for book, codes_n in slots for code in np.unique(codes_n).tolist()}
+
+
+def _side(book: str) -> Side:
+    return "user" if book.startswith("user") else "item"
 
 
 def _row(row: Mapping[str, Any], renamed: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,11 +105,9 @@ def one(service: Service, run: str | None, token: str) -> dict[str, Any]:
     loaded = service.loaded(run)
     words, renamed = loaded.words, service.renamed[loaded.name].get()
     row = words.word(token)
-    have = owners(loaded, token)
-    side: Side = "user" if row["book"].startswith("user") else "item"
-    unavailable = service.unavailable
+    have, side = owners(loaded, token), _side(row["book"])
+    unavailable, glosses = service.unavailable, loaded.glosses
     stocked = side == "user" or any(str(it["id"]) not in unavailable for it in have)
-    glosses = loaded.glosses
     return {
         **_row(row, renamed),
         "keywords": list(row["keywords"]),
@@ -130,7 +124,7 @@ def owners(loaded: Loaded, token: str) -> list[dict[str, Any]]:
     """Who has a word, the most typical first: those whose other words are most like those of its owners in the mean."""
     words = loaded.words
     row = words.word(token)
-    side: Side = "user" if row["book"].startswith("user") else "item"
+    side = _side(row["book"])
     codes_NS = words.codes[side]
     inside = np.array([book == row["book"] for book in words.slots(side)])
     have = np.flatnonzero((codes_NS[:, inside] == row["code"]).any(axis=1))
@@ -161,14 +155,6 @@ def points(loaded: Loaded) -> list[dict[str, Any]]:
         at_K2 /= np.abs(at_K2).max() or 1.0
         for code, (x, y) in enumerate(at_K2.tolist()):
             row = usage[(book, code)]
-            found.append(
-                {
-                    "token": row["token"],
-                    "book": book,
-                    "x": x,
-                    "y": y,
-                    "usage": row["usage"],
-                    "gloss": row["gloss"][:3],
-                }
-            )
+            used = {"usage": row["usage"], "gloss": row["gloss"][:3]}
+            found.append({"token": row["token"], "book": book, "x": x, "y": y, **used})
     return found

@@ -22,12 +22,12 @@ _DRAINED = 1_000
 """Texts after which what is being written ends before more begins: the tokens of all are held until then."""
 
 
+@dataclass(eq=False)
 class Full(Exception):
-    """The line is full; `seconds`: when to ask again."""
+    """The line is full."""
 
-    def __init__(self, seconds: int) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+    seconds: int
+    """When to ask again."""
 
 
 @dataclass(eq=False)
@@ -86,11 +86,7 @@ class Writer:
         self._thread.start()
 
     def ask(self, question: Waiting) -> Waiting:
-        """Puts a question in line.
-
-        Raises:
-            Full: So many wait that this one would wait too long.
-        """
+        """Puts a question in line; Full where so many wait that this one would wait too long."""
         try:
             self._line.put_nowait(question)
         except queue.Full:
