@@ -50,9 +50,6 @@ GLOSSES = 3
 """Phrases of a token that are shown."""
 
 
-# --- what to offer
-
-
 def recommend(
     run: Run,
     user: User = None,
@@ -184,9 +181,6 @@ def described(tokens: list[dict[str, Any]]) -> str:
     )
 
 
-# --- why
-
-
 def explain(
     run: Run,
     item: Annotated[str | None, Option("--item", "-i", help="Item id, as in your data.")] = None,
@@ -251,7 +245,6 @@ def explain(
 
 
 def _carried(explanation: Explanation) -> list[str]:
-    """What carried the score, before anybody speaks."""
     told = explanation.document()
     return because_lines(told["because"], told["tokens"], line_width())
 

@@ -46,9 +46,6 @@ Behaviour = Annotated[str, typer.Option(help=_BEHAVIOUR)]
 IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
 
 
-# --- a dataset that is there
-
-
 @data_app.command("show")
 def show_data(folder: Folder, as_json: JsonFlag = False) -> None:
     """Counts, splits and leaks of a dataset."""
@@ -118,9 +115,6 @@ def _audit_table(name: str, findings: list[Finding]) -> Table:
             said.append(f"- {', '.join(map(' '.join, zip(case, values, strict=True)))}")
         table.add_row(f"{finding.severity}: {finding.id}\n{count}", "\n".join(said))
     return table
-
-
-# --- item indices
 
 
 @indices_app.command("build")

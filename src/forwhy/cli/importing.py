@@ -44,9 +44,6 @@ NOT_TABLES = frozenset({"identical_texts", "users", "columns"})
 SHARE = {"share": "sample"}
 
 
-# --- what the imports share
-
-
 def _import(
     target: Path | None, out: Path | None, name: str | None, as_json: bool, read: Callable[..., Dataset]
 ) -> None:
@@ -89,7 +86,6 @@ def folder_of(command: str, target: Path | None, out: Path | None) -> Path:
 
 
 def _outlook(dataset: Dataset, counts: Mapping[str, Any], place: str) -> Iterator[str]:
-    """What can be built from a data set, and the next commands."""
     timed = "timestamp" in dataset.table("interactions").columns
     order = "yes, there are times" if timed else "no, interactions have no time"
     yield f"Rankings: yes. The next item (SASRec, LLM-BS): {order}."
@@ -105,7 +101,6 @@ def _outlook(dataset: Dataset, counts: Mapping[str, Any], place: str) -> Iterato
 
 
 def _steps(steps: Sequence[Mapping[str, Any]], bad_rows: Mapping[str, Any]) -> Table:
-    """One row per step."""
     table = Table("step", "dropped", "rows left", "users left", "items left")
     for reason, count in bad_rows["reasons"].items():
         table.add_row(plain(f"bad rows: {reason}"), f"{count:,}", "", "", "")
@@ -130,8 +125,6 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             table.add_row(key, f"{value:,}" if isinstance(value, int) else plain(value))
     return table
 
-
-# --- raw reviews and logs, filtered
 
 Reviews = Annotated[list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")]
 Facts = Annotated[list[Path] | None, typer.Option(help="Facts about the items, as the reviews; repeatable.")]
@@ -183,9 +176,6 @@ def import_recbole(
     names = pairs("--map", fields or (), "item_id=business_id")
     read = partial(sources.import_recbole, folder, names=names, filters=filters.model())
     _import(target, out, name, as_json, partial(read, skip_bad=skip_bad))
-
-
-# --- published layouts and plain tables
 
 
 @import_app.command("xrec")

@@ -147,9 +147,6 @@ def _listed(counts: Any) -> str:  # noqa: ANN401
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items()) or "0"
 
 
-# --- kept answers
-
-
 answers_app = app_of()
 Database = Annotated[Path, Argument(metavar="FILE.db", help="As given to --cache or --judge-votes.")]
 Lines = Annotated[Path, Argument(metavar="FILE.jsonl", help="One JSON object per line; see docs/formats.md.")]

@@ -195,9 +195,6 @@ def _line(out: Path, reports: Sequence[StageReport]) -> str:
     return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"
 
 
-# --- first steps
-
-
 def doctor(as_json: JsonFlag = False) -> None:
     """Versions, cores, memory, devices, models at hand: the first thing to put into a report."""
     findings = forwhy.doctor.examine()

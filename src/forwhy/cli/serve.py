@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from forwhy.cli import Group, JsonFlag, app_of, emit, show
 from forwhy.errors import UserError, need
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database", help="sqlite:///FILE or postgresql://USER@HOST/NAME; serve.db if left out."),
+    Option("--database", help="sqlite:///FILE or postgresql://USER@HOST/NAME; serve.db if left out."),
 ]
 DEFAULT = "sqlite:///serve.db"
 
 
 class _Serve(Group):
-    """Words that are no command are run folders."""
-
     def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
         """`forwhy serve runs/a` is `forwhy serve run runs/a`; options before any folder are those of `run`, too."""
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
@@ -40,21 +38,17 @@ serve_app.add_typer(keys_app, name="keys")
 
 @serve_app.command("run")
 def serve(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders; the first answers by default.")
-    ] = None,
+    runs: Annotated[list[Path] | None, Argument(help="Run folders; the first answers by default.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Serve the run of `forwhy demo`, made first if need be.")
+        bool, Option("--demo", help="Serve the run of `forwhy demo`, made first if need be.")
     ] = False,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; off this machine only with keys.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    host: Annotated[str, Option(help="Address to listen on; off this machine only with keys.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535)] = 8000,
     database: DatabaseUrl = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Processes; more than one needs PostgreSQL or patience.")
+        int, Option(min=1, max=64, help="Processes; more than one needs PostgreSQL or patience.")
     ] = 1,
-    per_minute: Annotated[int, typer.Option(min=1, help="Requests a minute of one key.")] = 6_000,
+    per_minute: Annotated[int, Option(min=1, help="Requests a minute of one key.")] = 6_000,
 ) -> None:
     """Serve finished runs: API at /v1, its description at /docs, a page at /."""
     need("fastapi", "serve")
@@ -76,21 +70,20 @@ def _demo() -> Path:
     return folder
 
 
-def _database(url: str | None) -> Database:
+def _database(url: str | None, upgraded: bool = True) -> Database:
     need("sqlalchemy", "serve")
     from forwhy.serve.database import Database
 
     found = Database(url or DEFAULT)
-    found.upgrade()
+    if upgraded:
+        found.upgrade()
     return found
 
 
 @keys_app.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
-    role: Annotated[
-        str, typer.Option(help="read, write or admin; each may do what those before may.")
-    ] = "read",
+    name: Annotated[str, Argument(help="Who will use it.")],
+    role: Annotated[str, Option(help="read, write or admin; each may do what those before may.")] = "read",
     database: DatabaseUrl = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -107,10 +100,8 @@ def list_keys(database: DatabaseUrl = None, as_json: JsonFlag = False) -> None:
     """Names and roles of all keys."""
     with _database(database) as opened:
         keys = opened.keys()
-    emit(keys) if as_json else show(
-        *[f"{one['name']}  {'revoked' if one['revoked'] else one['role']}  {one['at']}" for one in keys]
-        or ["no keys"]
-    )
+    said = [f"{one['name']}  {'revoked' if one['revoked'] else one['role']}  {one['at']}" for one in keys]
+    emit(keys) if as_json else show(*said or ["no keys"])
 
 
 @keys_app.command("revoke")
@@ -123,14 +114,13 @@ def revoke_key(name: str, database: DatabaseUrl = None) -> None:
 
 @serve_app.command("backup")
 def backup(
-    file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")], database: DatabaseUrl = None
+    file: Annotated[Path, Argument(help="File to write, .jsonl.gz.")], database: DatabaseUrl = None
 ) -> None:
     """Write all that the database holds into one file, while it is in use."""
-    need("sqlalchemy", "serve")
-    from forwhy.serve.backup import backup as write
-
     try:
         with _database(database) as opened:
+            from forwhy.serve.backup import backup as write
+
             rows = write(opened, file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; name a file that can be written") from None
@@ -139,13 +129,11 @@ def backup(
 
 @serve_app.command("restore")
 def restore(
-    file: Annotated[Path, typer.Argument(help="File that `backup` wrote.")], database: DatabaseUrl = None
+    file: Annotated[Path, Argument(help="File that `backup` wrote.")], database: DatabaseUrl = None
 ) -> None:
     """Read a backup into an empty database."""
-    need("sqlalchemy", "serve")
-    from forwhy.serve.backup import restore as read
-    from forwhy.serve.database import Database
+    with _database(database, upgraded=False) as opened:
+        from forwhy.serve.backup import restore as read
 
-    with Database(database or DEFAULT) as opened:
         rows = read(opened, file)
     show(f"{file}: {rows:,} rows are back")

@@ -119,7 +119,6 @@ def _traced(app: FastAPI) -> None:
 
 
 def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
-    """Whether it lives, whether it can answer, and what it counted."""
 
     @app.get("/live")
     def live() -> dict[str, str]:
@@ -146,7 +145,6 @@ def _watched(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
 
 def _problems(app: FastAPI) -> None:
-    """Every mistake as a problem with a remedy."""
 
     @app.exception_handler(UserError)
     def mistaken(_: Request, error: UserError) -> JSONResponse:

@@ -96,9 +96,6 @@ async def chat(body: Chat, service: Shared) -> dict[str, Any]:
     return {**kind, **shared, "choices": [answer], "forwhy": told}
 
 
-# --- people and things, as a run knows them
-
-
 @router.get("/users/{user:path}")
 def user(user: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
     """A person's words and history."""

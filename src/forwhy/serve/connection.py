@@ -153,7 +153,6 @@ class Connected:
             raise self._said(error) from None
 
     def _said(self, error: Exception) -> UserError:
-        """The error in one sentence, with a remedy."""
         cause = getattr(error, "orig", None) or error
         if isinstance(cause, UserError):
             return cause

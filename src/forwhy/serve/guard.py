@@ -210,8 +210,6 @@ def needed_role(method: str, path: str) -> str:
 
 
 class _Bounded:
-    """A body that ends with a refusal when it is too large."""
-
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive, self._read = receive, 0
         length = headers.get("content-length", "0")

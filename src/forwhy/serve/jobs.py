@@ -91,7 +91,6 @@ def _appended(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _said(service: Service) -> pl.DataFrame:
-    """Items of the database that say something."""
     rows = [(item, *text.partition("\n")[::2]) for item, text in service.items.get().texts.items()]
     columns = dict.fromkeys(("item_id", "title", "description"), pl.String)
     return pl.DataFrame(rows, schema=columns, orient="row")
@@ -129,7 +128,6 @@ def decided(old: Path, new: Path) -> dict[str, Any]:
 
 
 def _validation(folder: Path) -> dict[str, float]:
-    """Best figures of ranking on validation people."""
     best: dict[str, float] = {}
     for line in RunFolder.open(folder).history():
         for name, value in (line.get("valid") or {}).items():
@@ -146,7 +144,6 @@ def swap(old: Path, new: Path) -> None:
 
 
 def _made(folder: Path, kind: str, job: str) -> Path:
-    """Where a job puts its run or its data."""
     return folder.with_name(f"{folder.name}.{kind}-{job[:8]}")
 
 

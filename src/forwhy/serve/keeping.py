@@ -35,11 +35,7 @@ _LIVE_SECONDS, _PING = 0.5, 15.0
 
 
 def _noted(request: Request, service: Any, action: str, **what: Any) -> None:  # noqa: ANN401
-    """A line of the record of what was written, and by whom."""
     service.database.audit(request.state.who, action, what)
-
-
-# --- the service itself
 
 
 @router.get("/status")
@@ -74,9 +70,6 @@ def report(run: Name, service: Shared) -> FileResponse:
         how = f"forwhy evaluate {file.parent} --report {file}"
         raise Unknown(f"run {run}: no report yet; write one with: {how}")
     return FileResponse(file, media_type="text/html")
-
-
-# --- people
 
 
 @router.get("/users")
@@ -116,9 +109,6 @@ def export_user(user: Name, service: Shared) -> dict[str, Any]:
     return service.database.export_user(user)
 
 
-# --- items
-
-
 @router.get("/items")
 def items(
     service: Shared, run: RunName = None, q: Search = None, limit: Limit = 50, cursor: Cursor = None
@@ -135,9 +125,6 @@ def put_item(item: Name, body: ItemData, request: Request, service: Shared) -> N
     service.items.forget()
     service.look()
     _noted(request, service, "put item", id=item)
-
-
-# --- events
 
 
 @router.post("/events", status_code=201)
@@ -192,9 +179,6 @@ async def _live(service: Service, seen: int) -> AsyncIterator[str]:
             await asyncio.sleep(_LIVE_SECONDS)
 
 
-# --- feedback and experiments
-
-
 @router.post("/feedback", status_code=201)
 def feedback(body: Feedback, service: Shared) -> dict[str, str]:
     """Keeps what a person thinks of a list or of a reason."""
@@ -234,9 +218,6 @@ def end_experiment(name: Name, request: Request, service: Shared) -> None:
     service.database.end_experiment(name)
     service.experiments.forget()
     _noted(request, service, "end experiment", name=name)
-
-
-# --- words
 
 
 @router.get("/words")
@@ -287,9 +268,6 @@ def rename(token: Name, body: Gloss, request: Request, service: Shared) -> None:
     service.database.rename_word(run.name, token, body.gloss, request.state.who)
     service.renamed[run.name].forget()
     _noted(request, service, "rename word", run=run.name, token=token, gloss=body.gloss)
-
-
-# --- jobs and the record
 
 
 @router.post("/jobs/retrain", status_code=202)

@@ -124,8 +124,6 @@ class Loaded:
                 log.warning("run %s: item %r is not listed: %s", self.name, item, error)
         return found
 
-    # --- who asks
-
     def asking(
         self, user: str | None, history: Sequence[str] | None, about: str | None, live: Sequence[str]
     ) -> Asking:
@@ -157,8 +155,6 @@ class Loaded:
             return self.recommender
         newcomer = self.recommender.newcomer_of(asking.about, list(asking.history))
         return self.recommender.meeting(newcomer)
-
-    # --- what is listed
 
     def listed(
         self,
@@ -212,8 +208,6 @@ class Loaded:
     def person(self, asking: Asking) -> list[dict[str, Any]]:
         """The words of somebody; none where they are unknown or the run has no words."""
         return self.tokens(self._asked(asking), asking)
-
-    # --- what is said
 
     def warm(self) -> None:
         """Loads what says why, plain sentences, then the model; UserError where another run lies there by now."""

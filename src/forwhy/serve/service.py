@@ -162,8 +162,6 @@ class Service:
         for run in self.runs.values():
             run.look(items)
 
-    # --- runs and people
-
     def served(self, name: str | None) -> ServedRun:
         """A run by its name, or Unknown; the first one without."""
         if name is None:
@@ -222,8 +220,6 @@ class Service:
         new = ({"renamed": names[it["token"]]} if it["token"] in names else {} for it in document["tokens"])
         return {**document, "tokens": [it | more for it, more in zip(document["tokens"], new, strict=True)]}
 
-    # --- what is asked
-
     def recommend(self, body: Recommend) -> dict[str, Any]:
         """A list, and its record."""
         name, arm, options = self.arm(body.run, body.user)
@@ -259,11 +255,8 @@ class Service:
     def _plainly(
         self, run: Loaded, asking: Asking, item: str, changes: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """A sentence made of what was counted and read, without a model."""
         told = plainly(Why(run, asking, run.item_asked(item, None), changes or {}))
         return {"explanation": told["text"], **{it: told[it] for it in ("because", "evidence", "claims")}}
-
-    # --- reasons
 
     def why(self, body: Explain) -> Why:
         """What a reason is asked about, and under what it is kept; Unknown for no such run, user or item."""
@@ -276,8 +269,6 @@ class Service:
         changes = {part: it for part, it in (("without", body.without), ("swap", body.swap)) if it}
         user = body.user if asking.user is None else str(asking.user)
         return Why(run, asking, item, changes, answer_key(run, asking, {**item, **changes}), user)
-
-    # --- records of lists, written by the way
 
     def record(self, row: dict[str, Any]) -> None:
         """Notes what was shown; soon in the database."""
@@ -306,7 +297,6 @@ class Service:
                     one.set()
 
     def _batches(self) -> Iterator[list[dict[str, Any] | threading.Event]]:
-        """What waits, a batch at a time, until the end."""
         while (first := self._records.get()) is not None:
             batch = [first]
             while len(batch) < 256:

@@ -20,9 +20,6 @@ _OWNERS = 8
 """Owners of a word that are shown: the most typical, and those at its border."""
 
 
-# --- pages of lists
-
-
 def _page(rows: Sequence[Any], limit: int, cursor: str | None) -> tuple[Sequence[Any], str | None]:
     try:
         begin = 0 if cursor is None else max(0, int(read_cursor(cursor)))
@@ -52,9 +49,6 @@ def things(service: Service, run: str | None, q: str, limit: int, cursor: str | 
     page, after = _page(rows, limit, cursor)
     found = [{"id": name, "title": title, "available": name not in unavailable} for name, title in page]
     return {"items": found, "next": after}
-
-
-# --- words
 
 
 def listed(
