@@ -48,6 +48,7 @@ Boost = Annotated[
 ]
 GLOSSES = 3
 """Phrases of a token that are shown."""
+Out = Annotated[Path | None, Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")]
 
 
 def recommend(
@@ -61,9 +62,7 @@ def recommend(
     ] = None,
     about: About = None,
     everyone: Annotated[bool, Option("--all", help="Instead of a user: all of them, into --out.")] = False,
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")
-    ] = None,
+    out: Out = None,
     k: Annotated[int, Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[bool, Option("--explain", help="Say why, item by item.")] = False,
     with_seen: Annotated[bool, Option("--with-seen", help="Also items the user already took.")] = False,

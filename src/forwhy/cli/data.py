@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from forwhy.cli import JsonFlag, app_of, emit, one_line, plain, show
 from forwhy.cli.importing import Out, folder_of, import_app, summary_table
@@ -30,20 +30,16 @@ data_app.add_typer(import_app, name="import")
 data_app.add_typer(export_app, name="export")
 indices_app = app_of()
 
-Folder = Annotated[Path, typer.Argument(help="Dataset folder.")]
-Written = Annotated[Path | None, typer.Argument(help="Folder to write; its name becomes the data set's.")]
-GraphOption = Annotated[
-    Graph, typer.Option(help="leak-free: no training pair whose explanation is held out.")
-]
-Single = Annotated[
-    bool, typer.Option("--single", help="One .inter without the split; RecBole makes its own.")
-]
+Folder = Annotated[Path, Argument(help="Dataset folder.")]
+Written = Annotated[Path | None, Argument(help="Folder to write; its name becomes the data set's.")]
+GraphOption = Annotated[Graph, Option(help="leak-free: no training pair whose explanation is held out.")]
+Single = Annotated[bool, Option("--single", help="One .inter without the split; RecBole makes its own.")]
 _INDEX = "Folder of an index; default: the column `index`, if there is one."
-OtherIndex = Annotated[Path | None, typer.Option(help=_INDEX)]
-Semantic = Annotated[str, typer.Option(help="FILE.npy with a row per item, or a text encoder's name.")]
+OtherIndex = Annotated[Path | None, Option(help=_INDEX)]
+Semantic = Annotated[str, Option(help="FILE.npy with a row per item, or a text encoder's name.")]
 _BEHAVIOUR = "FILE.npy with a row per item, or spectral: from the training graph."
-Behaviour = Annotated[str, typer.Option(help=_BEHAVIOUR)]
-IndexFolder = Annotated[Path, typer.Argument(help="Folder of an index.")]
+Behaviour = Annotated[str, Option(help=_BEHAVIOUR)]
+IndexFolder = Annotated[Path, Argument(help="Folder of an index.")]
 
 
 @data_app.command("show")
@@ -87,7 +83,7 @@ def export_trio(
 @data_app.command("audit")
 def audit_data(
     folder: Folder,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 2 when there is a leak.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Exit status 2 when there is a leak.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Every leak and oddity that can be found, what it means for numbers, and what to do."""
@@ -120,8 +116,8 @@ def _audit_table(name: str, findings: list[Finding]) -> Table:
 @indices_app.command("build")
 @takes(IndexConfig)
 def write_index(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the index to.")],
+    dataset: Annotated[Path, Argument(help="Dataset folder.")],
+    target: Annotated[Path, Option("--out", "-o", help="Folder to write the index to.")],
     options: Given[IndexConfig],
     semantic: Semantic = "minilm",
     behaviour: Behaviour = "spectral",
@@ -156,7 +152,7 @@ def show_index(folder: IndexFolder, as_json: JsonFlag = False) -> None:
 @indices_app.command("export")
 def export_index(
     folder: IndexFolder,
-    target: Annotated[Path, typer.Argument(help="X.index.json to write, as LC-Rec has it.")],
+    target: Annotated[Path, Argument(help="X.index.json to write, as LC-Rec has it.")],
 ) -> None:
     """Writes the published format, {item: ["<a_183>", …]}."""
     to_json(ItemIndex.from_pretrained(folder), target)

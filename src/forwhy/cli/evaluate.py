@@ -20,6 +20,8 @@ from forwhy.recipe.people import shown_people
 from forwhy.report import write_report
 
 JUDGE = {name: f"judge_{name}" for name in JudgeConfig.model_fields} | {"model": "judge"}
+JudgeVotes = Annotated[Path | None, Option(metavar="FILE", help="Keeps each vote; a killed run goes on.")]
+JudgePrices = Annotated[str | None, Option(metavar="IN,OUT", help="Of a million tokens, read and written.")]
 
 
 @takes(Request, without={"runs", "outputs"})
@@ -37,12 +39,8 @@ def evaluate(
             "or a list of predictions; repeatable.",
         ),
     ] = None,
-    judge_votes: Annotated[
-        Path | None, Option(metavar="FILE", help="Keeps each vote; a killed run goes on.")
-    ] = None,
-    judge_prices: Annotated[
-        str | None, Option(metavar="IN,OUT", help="Of a million tokens, read and written.")
-    ] = None,
+    judge_votes: JudgeVotes = None,
+    judge_prices: JudgePrices = None,
     report: Annotated[Path | None, Option(metavar="FILE", help="Write a page with everything.")] = None,
     as_json: JsonFlag = False,
 ) -> None:

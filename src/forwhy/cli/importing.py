@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from forwhy.atomic import read_signed, refuse_foreign
 from forwhy.cli import JsonFlag, app_of, emit, log, plain, show
@@ -25,21 +25,19 @@ from forwhy.errors import UserError
 
 import_app = app_of(help="Import raw reviews, a published layout or plain tables.")
 
-Target = Annotated[Path | None, typer.Argument(help="Folder to write the data set to.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write, as an option.")]
-Name = Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")]
+Target = Annotated[Path | None, Argument(help="Folder to write the data set to.")]
+Out = Annotated[Path | None, Option("--out", "-o", help="The folder to write, as an option.")]
+Name = Annotated[str | None, Option(help="Name of the dataset; default: the folder's.")]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave rows out that cannot be read: counted, the first few named.")
+    bool, Option("--skip-bad", help="Leave rows out that cannot be read: counted, the first few named.")
 ]
-TableFile = Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or parquet, plain, .gz or .zip.")]
-Query = Annotated[str | None, typer.Option(help="A query, or the name of a table.")]
+TableFile = Annotated[Path | None, Option(help="CSV, TSV, JSONL or parquet, plain, .gz or .zip.")]
+Query = Annotated[str | None, Option(help="A query, or the name of a table.")]
 _MAP = "OURS=THEIRS or TABLE.OURS=THEIRS, e.g. user_id=customer; THEIRS is - for none; repeatable."
-Columns = Annotated[list[str] | None, typer.Option("--map", help=_MAP)]
-Interactions = Annotated[
-    str, typer.Option("--query", "--interactions", help="Query, or table, of who took what.")
-]
-Url = Annotated[str | None, typer.Argument(help="sqlite:///shop.db, postgresql+psycopg://user@host/shop, …")]
-UrlName = Annotated[str | None, typer.Option(help="Environment variable that holds the URL instead.")]
+Columns = Annotated[list[str] | None, Option("--map", help=_MAP)]
+Interactions = Annotated[str, Option("--query", "--interactions", help="Query, or table, of who took what.")]
+Url = Annotated[str | None, Argument(help="sqlite:///shop.db, postgresql+psycopg://user@host/shop, …")]
+UrlName = Annotated[str | None, Option(help="Environment variable that holds the URL instead.")]
 NOT_TABLES = frozenset({"identical_texts", "users", "columns"})
 SHARE = {"share": "sample"}
 
@@ -126,8 +124,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-Reviews = Annotated[list[Path], typer.Option("--reviews", help="JSON lines, plain or gzip; repeatable.")]
-Facts = Annotated[list[Path] | None, typer.Option(help="Facts about the items, as the reviews; repeatable.")]
+Reviews = Annotated[list[Path], Option("--reviews", help="JSON lines, plain or gzip; repeatable.")]
+Facts = Annotated[list[Path] | None, Option(help="Facts about the items, as the reviews; repeatable.")]
 
 
 def _reviews_command(source: str, about: str) -> None:
@@ -161,12 +159,12 @@ for source, about in (
 @import_app.command("recbole")
 @takes(RecBoleFilters, SHARE, without={"identical_texts"})
 def import_recbole(
-    folder: Annotated[Path, typer.Argument(help="Folder with NAME.inter, or NAME.train.inter and so on.")],
+    folder: Annotated[Path, Argument(help="Folder with NAME.inter, or NAME.train.inter and so on.")],
     filters: Given[RecBoleFilters],
     target: Target = None,
     out: Out = None,
     fields: Annotated[
-        list[str] | None, typer.Option("--map", help="OURS=THEIRS, e.g. item_id=business_id; repeatable.")
+        list[str] | None, Option("--map", help="OURS=THEIRS, e.g. item_id=business_id; repeatable.")
     ] = None,
     skip_bad: SkipBad = False,
     name: Name = None,
@@ -180,11 +178,11 @@ def import_recbole(
 
 @import_app.command("xrec")
 def import_xrec(
-    folder: Annotated[Path, typer.Argument(help="Folder with total_*.csv and trn/val/tst.pkl.")],
+    folder: Annotated[Path, Argument(help="Folder with total_*.csv and trn/val/tst.pkl.")],
     target: Target = None,
     out: Out = None,
     name: Name = None,
-    seed: Annotated[int, typer.Option(help="Seed of the splits that have to be made.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the splits that have to be made.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""
@@ -193,11 +191,11 @@ def import_xrec(
 
 @import_app.command("lcrec")
 def import_lcrec(
-    folder: Annotated[Path, typer.Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],
+    folder: Annotated[Path, Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],
     target: Target = None,
     out: Out = None,
     name: Name = None,
-    prefix: Annotated[str | None, typer.Option(help="X, when the folder holds several.")] = None,
+    prefix: Annotated[str | None, Option(help="X, when the folder holds several.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """LC-Rec's trio: last item of each sequence is test, the one before validation."""
@@ -213,7 +211,7 @@ def _chosen(options: Given[TableOptions], columns: Sequence[str] | None) -> dict
 @import_app.command("tables")
 @takes(TableOptions, SHARE, without=NOT_TABLES)
 def import_tables(
-    interactions: Annotated[Path, typer.Option(help="CSV, TSV, JSONL or parquet of who took what.")],
+    interactions: Annotated[Path, Option(help="CSV, TSV, JSONL or parquet of who took what.")],
     options: Given[TableOptions],
     target: Target = None,
     out: Out = None,
@@ -249,7 +247,7 @@ def import_sql(
     profiles: Query = None,
     intents: Query = None,
     columns: Columns = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a query may take.")] = 600.0,
+    timeout: Annotated[float, Option(help="Seconds that a query may take.")] = 600.0,
     name: Name = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -26,6 +26,9 @@ from forwhy.text.mining.stage import Kind, MiningConfig
 NOBODY_ASKED = "No language model was asked: phrases and sentences were cut out of the texts."
 EXAMPLES = 5
 """Failures named on a terminal; `--json` has 20 of each stage."""
+Prompt = Annotated[Path | None, Option(metavar="FILE", help="Instead of ours; see docs/formats.md.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Questions, tokens, cost and time; asks nothing.")]
+Out = Annotated[Path | None, Option("--out", "-o", help="Folder to write; if not given, DATASET itself.")]
 
 
 @takes(MiningConfig, without={"kind"})
@@ -41,9 +44,7 @@ def mine(
     extractive: Annotated[
         bool, Option("--extractive", help="Ask no model: cut phrases and sentences out of the texts.")
     ] = False,
-    prompt: Annotated[
-        Path | None, Option(metavar="FILE", help="Instead of ours; see docs/formats.md.")
-    ] = None,
+    prompt: Prompt = None,
     of_tokens: Annotated[
         str | None,
         Option("--prices", metavar="IN,OUT", help="Of a million tokens, read and written, for costs."),
@@ -52,12 +53,8 @@ def mine(
         Path | None,
         Option(metavar="FILE", help="Keeps each answer; if not given, OUT.replies.db beside OUT."),
     ] = None,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Questions, tokens, cost and time; asks nothing.")
-    ] = False,
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Folder to write; if not given, DATASET itself.")
-    ] = None,
+    dry_run: DryRun = False,
+    out: Out = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Mine intents, profiles or explanations from training reviews, and write where each came from.

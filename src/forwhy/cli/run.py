@@ -39,6 +39,8 @@ PEOPLE, ITEMS = 3, 3
 BEST = 5
 """Trials of a tuning that are shown."""
 
+Until = Annotated[str, Option(help="Last stage, such as vocabulary, explainer or recommender.")]
+Space = Annotated[Path | None, Option(help="TOML of what is tried; default: a few options of the system.")]
 RunOut = Annotated[Path, Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[
     list[str] | None,
@@ -80,9 +82,7 @@ def run(
     ],
     out: RunOut,
     overrides: Overrides = None,
-    until: Annotated[
-        str, Option(help="Last stage, such as vocabulary, explainer or recommender.")
-    ] = "evaluation",
+    until: Until = "evaluation",
     track: Annotated[str | None, Option(help=f"Also follow it with {', '.join(TRACKERS)}.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -124,9 +124,7 @@ def tune(
     recipe: Annotated[Path, Argument(help="A TOML recipe of one run.")],
     out: Annotated[Path, Option("--out", "-o", help="Folder of the tuning, new or begun.")],
     trials: Annotated[int, Option(min=1, help="Trials in all; those that are done count.")] = 30,
-    space: Annotated[
-        Path | None, Option(help="TOML of what is tried; default: a few options of the system.")
-    ] = None,
+    space: Space = None,
     overrides: Overrides = None,
     as_json: JsonFlag = False,
 ) -> None:

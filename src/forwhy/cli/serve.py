@@ -35,19 +35,18 @@ serve_app = app_of(
 keys_app = app_of(help="Who may ask: keys are shown once and kept hashed.")
 serve_app.add_typer(keys_app, name="keys")
 
+Demo = Annotated[bool, Option("--demo", help="Serve the run of `forwhy demo`, made first if need be.")]
+Workers = Annotated[int, Option(min=1, max=64, help="Processes; more than one needs PostgreSQL or patience.")]
+
 
 @serve_app.command("run")
 def serve(
     runs: Annotated[list[Path] | None, Argument(help="Run folders; the first answers by default.")] = None,
-    demo: Annotated[
-        bool, Option("--demo", help="Serve the run of `forwhy demo`, made first if need be.")
-    ] = False,
+    demo: Demo = False,
     host: Annotated[str, Option(help="Address to listen on; off this machine only with keys.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535)] = 8000,
     database: DatabaseUrl = None,
-    workers: Annotated[
-        int, Option(min=1, max=64, help="Processes; more than one needs PostgreSQL or patience.")
-    ] = 1,
+    workers: Workers = 1,
     per_minute: Annotated[int, Option(min=1, help="Requests a minute of one key.")] = 6_000,
 ) -> None:
     """Serve finished runs: API at /v1, its description at /docs, a page at /."""

@@ -115,7 +115,10 @@ class Connected:
         if self.schema() == _schemas()[0]:
             return  # also where it can only be read
         with self.writing("forwhy serve: schema") as connection:
-            self._refuse_foreign(connection)
+            there = set(inspect(connection).get_table_names())
+            if (theirs := sorted(there & metadata.tables.keys())) and "alembic_version" not in there:
+                said = f"another program's tables ({', '.join(theirs)}); name a database of its own"
+                raise UserError(f"{self.where}: {said}")
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, schema)
@@ -125,14 +128,6 @@ class Connected:
         with self.reading() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
         return found and known_schema(found, self.where)
-
-    def _refuse_foreign(self, connection: Connection) -> None:
-        there = set(inspect(connection).get_table_names())
-        theirs = sorted(there & metadata.tables.keys())
-        if theirs and "alembic_version" not in there:
-            raise UserError(
-                f"{self.where}: another program's tables ({', '.join(theirs)}); name a database of its own"
-            )
 
     def _make_file(self) -> None:
         """An empty file that only its owner reads: it will hold what people do."""

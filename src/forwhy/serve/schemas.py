@@ -12,7 +12,6 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 Id = Annotated[str | int, Field(union_mode="left_to_right")]
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-FeedbackKind = Literal["clicked", "helpful", "wrong", "not_me"]
 
 HISTORY, ITEMS, BULK = 10_000, 10_000, 1_000
 """Most items of a history, of a rule, and rows of one call that writes."""
@@ -128,7 +127,7 @@ class Light(Body):
 class Feedback(Body):
     """What a person thinks of a list or of a reason."""
 
-    kind: FeedbackKind
+    kind: Literal["clicked", "helpful", "wrong", "not_me"]
     impression: Name | None = None
     explanation: Name | None = None
     item: Name | None = None

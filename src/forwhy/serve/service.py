@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -284,32 +284,22 @@ class Service:
         done.wait(10)
 
     def _record(self) -> None:
-        for batch in self._batches():
-            rows = [row for row in batch if isinstance(row, dict)]
+        ended = False
+        while not ended:
+            batch = [self._records.get()]
+            with suppress(queue.Empty):
+                while len(batch) < 256:
+                    batch.append(self._records.get_nowait())
+            ended, rows = None in batch, [row for row in batch if isinstance(row, dict)]
             try:
-                if rows:
-                    self.database.put("impressions", rows)
+                self.database.put("impressions", rows)
             except UserError as error:
                 self.lost += len(rows)
                 log.warning("%d records of lists are lost: %s", len(rows), error)
             for one in batch:
                 if isinstance(one, threading.Event):
                     one.set()
-
-    def _batches(self) -> Iterator[list[dict[str, Any] | threading.Event]]:
-        while (first := self._records.get()) is not None:
-            batch = [first]
-            while len(batch) < 256:
-                try:
-                    one = self._records.get_nowait()
-                except queue.Empty:
-                    break
-                if one is None:
-                    self._records.put(None)
-                    break
-                batch.append(one)
-            yield batch
-            time.sleep(0.1)  # the next ones gather
+            self.stopping.wait(0.1)  # the next ones gather
 
     def status(self) -> list[dict[str, Any]]:
         """All runs."""
