@@ -118,7 +118,7 @@ def bases(app: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401
 def known(app: Any) -> list[str]:  # noqa: ANN401
     """Ids that paths and bodies may mean."""
     loaded = app.state.service.loaded(None)
-    words = list(loaded.glosses)
+    words = list(loaded.words.phrases)
     return [
         *map(str, loaded.catalogue.users.values[:3]), *map(str, loaded.catalogue.items.values[:3]), *words[:2], "town",
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plain, show
-from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, traced, whence
+from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, whence
 from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
 from forwhy.errors import UserError
 from forwhy.opened import open as open_run
@@ -149,25 +149,23 @@ def recommendation(
     rows = recommender.recommend(user, history=history, **wanted).drop("user_id").to_dicts()
     for row in rows:
         row.setdefault("title", "")
-    person: int | list[int]
-    if user is None:
-        about: dict[str, Any] = {"user": None, "history": history}
-        person = [catalogue.items.index(item) for item in history or ()]
-    else:
-        person = catalogue.users.index(user)
-        about = {"user": catalogue.users.values[person]}
-    return {**about, "tokens": _tokens(recommender, person), "items": rows}
+    number = None if user is None else catalogue.users.index(user)
+    about = {"user": None, "history": history} if number is None else {"user": catalogue.users.values[number]}
+    taken = [] if user is not None else [catalogue.items.index(item) for item in history or ()]
+    return {**about, "tokens": _tokens(recommender, number, taken), "items": rows}
 
 
-def _tokens(recommender: Recommender, person: int | list[int]) -> list[dict[str, Any]]:
+def _tokens(recommender: Recommender, user: int | None, taken: list[int]) -> list[dict[str, Any]]:
+    """With from whom they came, of somebody new."""
     from forwhy.vocabulary.vocabulary import Vocabulary
 
-    words = getattr(recommender, "behaviour", None)
+    words, newcomer = getattr(recommender, "behaviour", None), recommender.newcomer
     if not isinstance(words, Vocabulary):
         return []
-    codes = words.codes["user"][person] if isinstance(person, int) else words.codes_for_history(person)
-    told = [{"token": name, "gloss": words.word(name)["gloss"]} for name in words.names_of("user", codes)]
-    return traced(told, recommender.newcomer)
+    origins = {} if newcomer is None else dict(zip(newcomer.tokens, newcomer.origins, strict=True))
+    whose = {name: {"origins": [asdict(one) for one in ones]} for name, ones in origins.items()}
+    names = words.names_of("user", words.user_codes(user, taken))
+    return [{"token": name, "gloss": words.phrases[name], **whose.get(name, {})} for name in names]
 
 
 def described(tokens: list[dict[str, Any]]) -> str:
@@ -195,8 +193,7 @@ def explain(
     without: Without = None,
     swap: Swap = None,
     contributions: Annotated[
-        bool,
-        Option("--contributions", help="Also how many nats the text owes each token: seconds more."),
+        bool, Option("--contributions", help="Also how many nats the text owes each token: seconds more.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -151,8 +151,7 @@ def show_index(folder: IndexFolder, as_json: JsonFlag = False) -> None:
 
 @indices_app.command("export")
 def export_index(
-    folder: IndexFolder,
-    target: Annotated[Path, Argument(help="X.index.json to write, as LC-Rec has it.")],
+    folder: IndexFolder, target: Annotated[Path, Argument(help="X.index.json to write, as LC-Rec has it.")]
 ) -> None:
     """Writes the published format, {item: ["<a_183>", …]}."""
     to_json(ItemIndex.from_pretrained(folder), target)
@@ -171,7 +170,7 @@ def _show_index(index: ItemIndex, as_json: bool) -> None:
     for level, entry in enumerate(report["levels"]):
         levels.add_row(
             str(level + 1), entry["source"], str(entry["size"]), str(entry["used"]), f"{entry['perplexity']:.0f}",
-            f"{entry['nodes']:,}", f"{entry['branching']:.2f}", f"{entry['forced']:.0%}",
+            f"{entry['nodes']:,}", f"{entry['branching']:.2f}", f"{entry['forced']:.0%}"
         )  # fmt: skip
     show(levels)
     if not report["purity"]:

@@ -35,8 +35,7 @@ Out = Annotated[Path | None, Option("--out", "-o", help="Folder to write; if not
 @takes(ChatConfig, {"model": "llm", "url": "llm_url"}, without={"input_price", "output_price"})
 def mine(
     kind: Annotated[
-        Kind,
-        Argument(help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs."),
+        Kind, Argument(help="Ranked phrases, or one text, of users and items; or one text of reviewed pairs.")
     ],
     dataset: Annotated[Path, Argument(metavar="DATASET", help="Dataset folder.")],
     mining: Given[MiningConfig],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from forwhy.data.sources.rows import READERS, table_kind
 if TYPE_CHECKING:
     from forwhy.data.histories import Catalogue
     from forwhy.recommend.base import Recommender
-    from forwhy.vocabulary.newcomers import Newcomer
 
 FROM = {
     "text": "the text",
@@ -43,16 +41,6 @@ def met(
         return recommender, taken
     taken = taken or []
     return recommender.meeting(recommender.newcomer_of(about, taken)), taken
-
-
-def traced(tokens: list[dict[str, Any]], newcomer: Newcomer | None) -> list[dict[str, Any]]:
-    """Tokens, those that a newcomer was given with from whom they came."""
-    if newcomer is not None:
-        origins = dict(zip(newcomer.tokens, newcomer.origins, strict=True))
-        for row in tokens:
-            if row["token"] in origins:
-                row["origins"] = [asdict(origin) for origin in origins[row["token"]]]
-    return tokens
 
 
 def whence(origins: Sequence[Mapping[str, Any]]) -> str:

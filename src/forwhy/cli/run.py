@@ -43,8 +43,7 @@ Until = Annotated[str, Option(help="Last stage, such as vocabulary, explainer or
 Space = Annotated[Path | None, Option(help="TOML of what is tried; default: a few options of the system.")]
 RunOut = Annotated[Path, Option("--out", "-o", help="Run folder, new or begun.")]
 Overrides = Annotated[
-    list[str] | None,
-    Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable."),
+    list[str] | None, Option("--set", help="KEY=VALUE of the recipe, e.g. data.path=out/yelp; repeatable.")
 ]
 
 
@@ -213,8 +212,7 @@ def demo(
     folder = RunFolder(out / "run")
     people, evaluation = _people(folder, town), folder.evaluation()
     if as_json:
-        seconds = round(time.perf_counter() - started, 1)
-        emit({"run": str(folder.path), "people": people, "evaluation": evaluation, "seconds": seconds})
+        emit({"run": str(folder.path), "people": people, "evaluation": evaluation, **_spent(started)})
         return
     show_evaluation(evaluation)  # first, so that the last screen is of people
     for person in people:

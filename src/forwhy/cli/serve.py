@@ -28,10 +28,7 @@ class _Serve(Group):
         return super().parse_args(ctx, args)
 
 
-serve_app = app_of(
-    cls=_Serve,
-    help="Serve finished runs over HTTP, with a page; options: forwhy serve run --help.",
-)
+serve_app = app_of(cls=_Serve)
 keys_app = app_of(help="Who may ask: keys are shown once and kept hashed.")
 serve_app.add_typer(keys_app, name="keys")
 

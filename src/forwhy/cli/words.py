@@ -94,9 +94,7 @@ def _book(words: Vocabulary, book: str, top: int) -> Table:
     table = Table("token", "used by", "gloss", "fit", "nearest", title=book)
     rows = words.words.filter(pl.col("book") == book).sort("usage", descending=True).head(top)
     for row in rows.iter_rows(named=True):
-        fit = (
-            "" if row.get("fit") is None else f"{row['fit']:.2f}"
-        )  # of an older vocabulary it was not measured
+        fit = "" if row.get("fit") is None else f"{row['fit']:.2f}"  # an older vocabulary has none
         gloss, nearest = _joined(row["gloss"][:4]), _joined(row["nearest"][:3])
         table.add_row(row["token"], str(row["usage"]), gloss, fit, nearest)
     return table

@@ -135,7 +135,7 @@ def item(item: Name, service: Shared, run: RunName = None) -> dict[str, Any]:
         "title": stored.get("title") or (loaded.catalogue.titles[number] if inside else ""),
         "text": stored.get("text", ""),
         "available": stored.get("available", True),
-        "tokens": [{"token": name, "gloss": loaded.glosses[name]} for name in names],
+        "tokens": [{"token": name, "gloss": loaded.words.phrases[name]} for name in names],
         "takers": loaded.takers(number) if inside else 0,
         "trained": inside and item not in loaded.offered,
     }

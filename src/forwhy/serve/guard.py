@@ -141,7 +141,10 @@ class Guard:
             raise Refused(400, "Bad request", told) from None
         if path in OPEN or not (path.startswith("/v1") or path in ("/metrics", "/openapi.json")):
             return
-        self._let_in(scope, headers, path)
+        try:
+            self._let_in(scope, headers, path)
+        except UserError as error:
+            raise Refused(503, "Database down", str(error), **{"retry-after": "5"}) from None
 
     def _same_origin(self, headers: Headers) -> None:
         """No page from elsewhere asks, also not by a name that was bent to this address."""
@@ -174,7 +177,7 @@ class Guard:
         digest, now = hashed(text.strip()), time.monotonic()
         until, found = self._known.get(digest, (0.0, None))
         if now > until:
-            found = self._asked(lambda: self.database.one("keys", hash=digest, revoked=None))
+            found = self.database.one("keys", hash=digest, revoked=None)
             if len(self._known) > 10_000:
                 self._known.clear()
             self._known[digest] = (now + _KEY_SECONDS, found)
@@ -186,16 +189,9 @@ class Guard:
     def _keys_exist(self) -> bool:
         until, there = self._any
         if time.monotonic() > until:
-            there = self._asked(lambda: bool(self.database.keys()))
+            there = bool(self.database.keys())
             self._any = (time.monotonic() + _KEY_SECONDS, there)
         return there
-
-    @staticmethod
-    def _asked(read: Any) -> Any:  # noqa: ANN401 - what it reads
-        try:
-            return read()
-        except UserError as error:
-            raise Refused(503, "Database down", str(error), **{"retry-after": "5"}) from None
 
 
 def needed_role(method: str, path: str) -> str:

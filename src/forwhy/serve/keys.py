@@ -25,9 +25,7 @@ def hashed(text: str) -> str:
 def add_key(database: Database, name: str, role: str) -> str:
     """Make a key of 256 random bits and keep its hash; the key itself, which nothing can show again.
 
-    Raises:
-        UserError: no such role, or a name that is not plain.
-        Conflict: There is or was a key of this name.
+    UserError for no such role, or a name that is not plain; Conflict where there is or was a key of this name.
     """
     if role not in ROLES:
         raise UserError(f"--role {role!r}: none; choose {', '.join(ROLES)}")

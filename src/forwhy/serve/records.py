@@ -90,11 +90,7 @@ def now() -> str:
 def moment(given: object) -> str:
     """A time as the tables have it: UTC to the microsecond.
 
-    Args:
-        given: ISO 8601 (without a zone: UTC), seconds since 1970, a datetime; None is now.
-
-    Raises:
-        UserError: none of these.
+    `given`: ISO 8601 (without a zone: UTC), seconds since 1970, a datetime; None is now. UserError for another thing.
     """
     try:
         if given is None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
@@ -91,20 +90,13 @@ class Loaded:
         return self.opened.folder.recipe.explains(self.opened.folder)
 
     @cached_property
-    def popular(self) -> Recommender:
+    def popular(self) -> PopularityRecommender:
         """What most people take."""
         return PopularityRecommender(self.opened.recommender.catalogue)
 
     @cached_property
     def _popular_reasons(self) -> Explains:
         return PlainExplainer(self.popular, self.opened.folder.dataset())
-
-    @cached_property
-    def glosses(self) -> Mapping[str, list[str]]:
-        """Word -> what it stands for."""
-        if not self.has_words:
-            return {}
-        return {name: list(gloss) for name, gloss in self.words.words.select("token", "gloss").iter_rows()}
 
     def offering(self, items: Mapping[str, str]) -> Loaded:
         """This run with these items too, by their texts; those that it cannot read are left out.
@@ -203,7 +195,7 @@ class Loaded:
         newcomer = asked.newcomer
         origins = {} if newcomer is None else dict(zip(newcomer.tokens, newcomer.origins, strict=True))
         told = [(name, [asdict(one) for one in origins.get(name, ())]) for name in names]
-        return [{"token": name, "gloss": self.glosses[name], "origins": ones} for name, ones in told]
+        return [{"token": name, "gloss": words.phrases[name], "origins": ones} for name, ones in told]
 
     def person(self, asking: Asking) -> list[dict[str, Any]]:
         """The words of somebody; none where they are unknown or the run has no words."""
@@ -241,11 +233,8 @@ class Loaded:
 
     def takers(self, number: int) -> int:
         """How many took an item in training."""
-        return int(self._takers[number]) if number < len(self._takers) else 0
-
-    @cached_property
-    def _takers(self) -> NDArray[np.int64]:
-        return np.bincount(self.catalogue.taken[:, 1], minlength=len(self.catalogue.items))
+        counts = self.popular.counts
+        return int(counts[number]) if number < len(counts) else 0
 
     def similar(self, item: str, k: int) -> list[dict[str, Any]]:
         """The items most like this one by their words, and the words they share."""

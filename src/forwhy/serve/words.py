@@ -100,7 +100,7 @@ def one(service: Service, run: str | None, token: str) -> dict[str, Any]:
     words, renamed = loaded.words, service.renamed[loaded.name].get()
     row = words.word(token)
     have, side = owners(loaded, token), _side(row["book"])
-    unavailable, glosses = service.unavailable, loaded.glosses
+    unavailable, glosses = service.unavailable, words.phrases
     stocked = side == "user" or any(str(it["id"]) not in unavailable for it in have)
     return {
         **_row(row, renamed),
