@@ -102,9 +102,6 @@ class Commands(Group):
         return COMMANDS[name][1]
 
 
-# --- the application
-
-
 def app_of(**more: Any) -> typer.Typer:  # noqa: ANN401 - as `typer.Typer` takes them
     """An application, or a group of commands in it, that prints plain text and lets errors through."""
     return typer.Typer(
@@ -151,9 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(guarded(lambda: app(args=words, prog_name="forwhy", standalone_mode=False, obj=words)))
 
 
-# --- an exception as an exit status and one line on stderr
-
-
 def guarded(command: Callable[[], object]) -> int:
     """Runs a command and answers with the exit status; never raises."""
     try:
@@ -198,9 +192,6 @@ def _tell(error: Exception) -> int:
 def _say(status: int, message: str) -> int:
     sys.stderr.write(f"forwhy: {one_line(message)}\n")
     return status
-
-
-# --- what commands share
 
 
 def one_of(options: Mapping[str, object]) -> None:

@@ -124,16 +124,14 @@ def _recommended(document: Mapping[str, Any]) -> list[Table | str]:
     changed, ranks = document["changed"], {row["item_id"]: row["rank"] for row in document["items"]}
     table = Table("before", "after", title=_said_changes(changed), show_lines=True)
     for before, after in zip_longest(document["items"], changed["items"]):
-        was = "" if after is None else _moved(ranks.get(after["item_id"]), after["rank"])
+        was, rank = "", ranks.get(after["item_id"]) if after else None
+        if after and rank != after["rank"]:
+            was = f"  was {rank}" if rank else "  new"
         table.add_row(
             "" if before is None else "\n".join(item_lines(before, half_width())),
             "" if after is None else "\n".join(item_lines(after, half_width(), was)),
         )
     return [table]
-
-
-def _moved(before: int | None, now: int) -> str:
-    return "  new" if before is None else "" if before == now else f"  was {before}"
 
 
 def _said_changes(changed: Mapping[str, Any]) -> str:

@@ -82,19 +82,16 @@ def mine(
         found = mine_texts(data, config, ExtractiveMiner())
     else:
         asked = chat.model(**prices("--prices", of_tokens))
-        kept = cache or _beside(place)
+        lines = place.with_name(
+            f"{place.name}.replies.jsonl"
+        )  # of an earlier version, or a database beside it
+        kept = cache or (lines if lines.exists() else lines.with_suffix(".db"))
         if dry_run:
             _estimate(data, config, asked, kept, prompt, as_json)
             return
         found = _ask(data, config, asked, kept, prompt)
     found.dataset.save(place)
     _show(found, out or dataset, as_json)
-
-
-def _beside(place: Path) -> Path:
-    """Where answers are kept: in a database, or in the JSON lines of an earlier version, which it takes over."""
-    lines = place.with_name(f"{place.name}.replies.jsonl")
-    return lines if lines.exists() else lines.with_suffix(".db")
 
 
 def _ask(dataset: Dataset, config: MiningConfig, chat: ChatConfig, kept: Path, prompt: Path | None) -> Mining:

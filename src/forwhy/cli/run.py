@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,9 +142,10 @@ def tune(
     typer.echo(f"  forwhy run {out / 'best.toml'} --out {out / 'trials' / found.ranked[0].folder}")
 
 
-def _fit_command(about: str, until: str | None) -> Callable[..., None]:
+def _fit_command(name: str, until: str | None, about: str) -> None:
     """`forwhy fit` of the stages up to `until`; without it of the first."""
 
+    @fit_app.command(name, help=about)
     def command(
         system: Annotated[str, Argument(help=f"Which system: {', '.join(names())}.")],
         dataset: Annotated[Path, Argument(help="Dataset folder.")],
@@ -155,9 +156,6 @@ def _fit_command(about: str, until: str | None) -> Callable[..., None]:
         recipe = default_recipe(system, dataset, overrides or ())
         reports = run_stages(recipe, out, _fitted(recipe, until, out))
         emit(_document(out, reports)) if as_json else show(_line(out, reports))
-
-    command.__doc__ = about
-    return command
 
 
 def _fitted(recipe: System, until: str | None, out: Path) -> str:
@@ -175,7 +173,7 @@ for name, last, about in (
     ("explainer", "explainer", "A frozen language model that explains, and what it reads."),
     ("recommender", "recommender", "What predicts the next item of a history; `forwhy recommend` asks it."),
 ):
-    fit_app.command(name)(_fit_command(about, last))
+    _fit_command(name, last, about)
 
 
 def _document(out: Path, reports: Sequence[StageReport]) -> dict[str, object]:

@@ -100,7 +100,8 @@ def _fill(connection: Connection, lines: Iterator[Any], where: str) -> int:
         if name is None:
             last = next(group)["rows"]
             continue
-        for rows in _batches(row for _, row in group):
+        left = (row for _, row in group)
+        while rows := list(islice(left, AT_ONCE)):
             if any(row.keys() != set(tables[name].c.keys()) for row in rows):
                 raise ValueError(f"other columns of {name}")
             connection.execute(insert(tables[name]), rows)
@@ -109,12 +110,6 @@ def _fill(connection: Connection, lines: Iterator[Any], where: str) -> int:
         raise ValueError(f"{count} rows of {last}")
     _continue(connection, tables.values())
     return count
-
-
-def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    left = iter(rows)
-    while batch := list(islice(left, AT_ONCE)):
-        yield batch
 
 
 def _continue(connection: Connection, tables: Iterable[Table]) -> None:

@@ -39,8 +39,6 @@ class Database(Records):
     that no database holds.
     """
 
-    # --- people and items
-
     def people(self, prefix: str = "") -> list[str]:
         """Ids of people who are kept or did something, by id; at most `MOST`."""
         known = (sa.select(column.label("id")) for column in (t.users.c.id, t.events.c.user))
@@ -58,8 +56,6 @@ class Database(Records):
         chosen = sa.select(sa.func.count().label("count"), sa.func.max(t.items.c.at).label("at"))
         row = self._rows(chosen.select_from(t.items))[0]
         return int(row["count"]), row["at"] or ""
-
-    # --- events
 
     def add_events(self, rows: Sequence[Row]) -> list[bool]:
         """Keep events, all or none: ``{"key", "user", "item", "kind": "take", "value": None, "time": now}``.
@@ -108,8 +104,6 @@ class Database(Records):
         asked = [it.label(it.key) for it in (c.user, c.item, c.time)]
         return self._rows(t.taken().with_only_columns(*asked).order_by(c.time, c.seq))
 
-    # --- what was shown and said
-
     def add_feedback(self, row: Row) -> None:
         """Keep what someone said: ``{"id", "impression", "explanation", "item", "user", "kind"}``; once per id."""
         if row.get("kind") not in KINDS:
@@ -131,8 +125,6 @@ class Database(Records):
         rows = self._rows(joined.where(shown.experiment == experiment["name"]).group_by(shown.arm))
         none = {arm: dict.fromkeys(counted, 0) for arm in experiment["arms"]}
         return none | {row.pop("arm"): row for row in rows}
-
-    # --- words and experiments
 
     def rename_word(self, run: str, token: str, gloss: str, who: str) -> None:
         """Give a word another gloss; earlier ones are kept."""
@@ -168,8 +160,6 @@ class Database(Records):
         c = t.experiments.c
         self._change(sa.update(t.experiments).where(c.name == name, c.ended.is_(None)).values(ended=now()))
 
-    # --- everything about a person
-
     def delete_user(self, id: str) -> dict[str, int]:
         """Delete all that is kept about a person; on SQLite its bytes are overwritten.
 
@@ -193,8 +183,6 @@ class Database(Records):
                 for table, theirs in _about(id).items()
             }
         return {name: [dict(row) for row in rows] for name, rows in found.items()}
-
-    # --- jobs, audit, keys
 
     def add_job(self, id: str, asked: Row) -> None:
         """Keep a job that waits; Conflict where another one waits or runs."""

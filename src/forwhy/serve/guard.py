@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,8 +98,7 @@ class Guard:
         """`loopback`: listens on this machine alone, where no keys are needed as long as there are none."""
         self.app, self.database, self.metrics, self.loopback = app, database, metrics, loopback
         self.limit = RateLimit(per_minute)
-        self._known: dict[str, tuple[float, dict[str, Any] | None]] = {}
-        self._any: tuple[float, bool] = (0.0, False)
+        self._known: dict[str, tuple[float, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it with a problem."""
@@ -159,7 +159,9 @@ class Guard:
             raise Refused(403, "Forbidden", told)
 
     def _let_in(self, scope: Scope, headers: Headers, path: str) -> None:
-        here = self.loopback and not self._keys_exist()  # a key that a client sends by habit is let pass
+        here = self.loopback and not self._asked(
+            "", lambda: self.database.keys()
+        )  # a key that a client sends by habit is let pass
         key = {"name": "this machine", "role": "admin"} if here else self._key(headers)
         needed = needed_role(scope["method"], path)
         if ROLES.index(key["role"]) < ROLES.index(needed):
@@ -174,24 +176,23 @@ class Guard:
         if not text or scheme.lower() != "bearer":
             told = "send `Authorization: Bearer KEY`; make one with: forwhy serve keys add NAME --role read"
             raise Refused(401, "Unauthorized", told, **{"www-authenticate": "Bearer"})
-        digest, now = hashed(text.strip()), time.monotonic()
-        until, found = self._known.get(digest, (0.0, None))
-        if now > until:
-            found = self.database.one("keys", hash=digest, revoked=None)
-            if len(self._known) > 10_000:
-                self._known.clear()
-            self._known[digest] = (now + _KEY_SECONDS, found)
+        digest = hashed(text.strip())
+        found: dict[str, Any] | None
+        found = self._asked(digest, lambda: self.database.one("keys", hash=digest, revoked=None))
         if found is None:
             told = "this key is unknown or revoked"
             raise Refused(401, "Unauthorized", told, **{"www-authenticate": "Bearer"})
         return found
 
-    def _keys_exist(self) -> bool:
-        until, there = self._any
+    def _asked(self, about: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what is read
+        """What the database says of a key; of all keys without."""
+        until, found = self._known.get(about, (0.0, None))
         if time.monotonic() > until:
-            there = bool(self.database.keys())
-            self._any = (time.monotonic() + _KEY_SECONDS, there)
-        return there
+            found = read()
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[about] = (time.monotonic() + _KEY_SECONDS, found)
+        return found
 
 
 def needed_role(method: str, path: str) -> str:

@@ -73,7 +73,10 @@ def gathered(service: Service, run: ServedRun, folder: Path) -> Path:
     moment = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ").dt.epoch("s")
     took = taken.select(user_id="user", item_id="item", timestamp=moment, split=pl.lit("train"))
     users = took.select("user_id").unique(maintain_order=True)
-    new, tables = {"interactions": took, "items": _said(service), "users": users}, dict(old.tables)
+    columns = dict.fromkeys(("item_id", "title", "description"), pl.String)
+    said = [(item, *text.partition("\n")[::2]) for item, text in service.items.get().texts.items()]
+    items = pl.DataFrame(said, schema=columns, orient="row")
+    new, tables = {"interactions": took, "items": items, "users": users}, dict(old.tables)
     for name, rows in new.items():
         if name in tables and rows.height:
             tables[name] = _appended(tables[name], rows)
@@ -88,12 +91,6 @@ def _appended(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     ids = [name for name in shared if name.endswith("_id")]
     typed = rows.select(pl.col(name).cast(table.schema[name], strict=False) for name in shared)
     return pl.concat([table, typed.drop_nulls(ids)], how="diagonal")
-
-
-def _said(service: Service) -> pl.DataFrame:
-    rows = [(item, *text.partition("\n")[::2]) for item, text in service.items.get().texts.items()]
-    columns = dict.fromkeys(("item_id", "title", "description"), pl.String)
-    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def _train(service: Service, recipe: Path, data: Path, out: Path) -> None:
