@@ -36,11 +36,8 @@ class Given(Generic[Model]):
 
     def model(self, **more: object) -> Model:
         """The options as a model, or all that does not fit; `more` are fields that the command line does not give."""
-
-        def spelled(field: str) -> str:
-            return f"'{_option(self.options.get(field, field))}'"
-
-        return checked(self.kind, {**more, **self.values}, "", spelled)
+        given = {**more, **self.values}
+        return checked(self.kind, given, "", lambda field: f"'{_option(self.options.get(field, field))}'")
 
 
 def takes(

@@ -46,18 +46,16 @@ class Why:
         return cast("AskedWho", {**self.asking.who(), **self.item, **self.changes})
 
 
+@dataclass(frozen=True, eq=False)
 class Reasons:
     """Who says why: a writer for each run, and the database, which keeps what was said."""
 
-    def __init__(
-        self,
-        database: Database,
-        writers: Mapping[str, Writer],
-        seconds: float,
-        named: Callable[[str, dict[str, Any]], dict[str, Any]],
-    ) -> None:
-        """`seconds`: waited for a model's sentence before a plain one is given; `named`: gives words their names."""
-        self.database, self.writers, self.seconds, self.named = database, writers, seconds, named
+    database: Database
+    writers: Mapping[str, Writer]
+    seconds: float
+    """Waited for a model's sentence before a plain one is given."""
+    named: Callable[[str, dict[str, Any]], dict[str, Any]]
+    """Gives words their names."""
 
     async def whole(self, why: Why) -> dict[str, Any]:
         """A reason, whole: a kept one, a new one, or a plain one where no model writes or it is late."""
