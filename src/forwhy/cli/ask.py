@@ -154,7 +154,6 @@ def recommendation(
 
 
 def _tokens(recommender: Recommender, user: int | None, taken: list[int]) -> list[dict[str, Any]]:
-    """With from whom they came, of somebody new."""
     from forwhy.vocabulary.vocabulary import Vocabulary
 
     words, newcomer = getattr(recommender, "behaviour", None), recommender.newcomer
@@ -244,7 +243,6 @@ def _carried(explanation: Explanation) -> list[str]:
 
 
 def _told(explanation: Explanation) -> str:
-    """Score, shares and text, for half a page."""
     told = explanation.document()
     score = "" if explanation.because is None else f"score {explanation.because.score:.3f}"
     carried = because_lines(told["because"], told["tokens"], half_width())

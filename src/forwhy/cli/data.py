@@ -37,8 +37,7 @@ Single = Annotated[bool, Option("--single", help="One .inter without the split; 
 _INDEX = "Folder of an index; default: the column `index`, if there is one."
 OtherIndex = Annotated[Path | None, Option(help=_INDEX)]
 Semantic = Annotated[str, Option(help="FILE.npy with a row per item, or a text encoder's name.")]
-_BEHAVIOUR = "FILE.npy with a row per item, or spectral: from the training graph."
-Behaviour = Annotated[str, Option(help=_BEHAVIOUR)]
+Behaviour = Annotated[str, Option(help="FILE.npy with a row per item, or spectral: from the training graph.")]
 IndexFolder = Annotated[Path, Argument(help="Folder of an index.")]
 
 

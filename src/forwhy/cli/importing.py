@@ -129,7 +129,6 @@ Facts = Annotated[list[Path] | None, Option(help="Facts about the items, as the 
 
 
 def _reviews_command(source: str, about: str) -> None:
-    """One command; the sources differ in their field names only."""
 
     @import_app.command(source, help=about)
     @takes(ReviewFilters, SHARE)
@@ -203,7 +202,6 @@ def import_lcrec(
 
 
 def _chosen(options: Given[TableOptions], columns: Sequence[str] | None) -> dict[str, Any]:
-    """The fields of `TableOptions` that were given, and the mapping."""
     mapping = pairs("--map", columns or (), "user_id=customer")
     return options.model(columns=mapping).model_dump(exclude_unset=True)
 

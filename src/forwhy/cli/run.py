@@ -103,7 +103,6 @@ def run(
 
 
 def _run_grid(grid: Grid, out: Path, until: str, as_json: bool) -> None:
-    """The rows one by one, then all of them in one table, as `forwhy evaluate` shows them."""
     from forwhy.recipe.evaluated import Request
     from forwhy.recipe.examine import examine
 

@@ -174,7 +174,6 @@ def _problems(app: FastAPI) -> None:
 
 
 def _page(app: FastAPI) -> None:
-    """The page: one document for all its paths, and its files."""
     if not PAGE.is_dir():
         return
     app.mount("/page", StaticFiles(directory=PAGE), name="page")

@@ -173,7 +173,6 @@ def known_schema(found: str, where: object) -> str:
 
 
 def _schemas() -> list[str]:
-    """All revisions, the newest first."""
     return [it.revision for it in ScriptDirectory.from_config(_alembic()).walk_revisions()]
 
 

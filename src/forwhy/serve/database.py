@@ -141,13 +141,11 @@ class Database(Records):
 
         Conflict where one of this name has ended.
         """
-        name = row["name"]
+        name, c = row["name"], t.experiments.c
         with self.writing("forwhy serve: experiments") as connection:
-            found = connection.execute(
-                sa.select(t.experiments.c.ended).where(t.experiments.c.name == name)
-            ).first()
-            if found and found.ended:
-                raise Conflict(f"experiment {name!r}: ended at {found.ended}; give the new one another name")
+            ended = connection.scalar(sa.select(c.ended).where(c.name == name))
+            if ended:
+                raise Conflict(f"experiment {name!r}: ended at {ended}; give the new one another name")
             kept = {"name": name, "arms": row["arms"], "at": now(), "ended": None}
             connection.execute(self._upsert(t.experiments), kept)
 
@@ -165,11 +163,9 @@ class Database(Records):
 
         The audit log has only hashes of ids, and what was learned stays in trained runs. Rows that went, per table.
         """
+        asked = {it.name: sa.delete(it).where(theirs) for it, theirs in _about(id).items()}
         with self.writing("forwhy serve: events") as connection:
-            gone = {
-                table.name: connection.execute(sa.delete(table).where(theirs)).rowcount
-                for table, theirs in _about(id).items()
-            }
+            gone = {name: connection.execute(it).rowcount for name, it in asked.items()}
         if self.lite:  # the log in front of the file has copies
             with closing(self.engine.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -177,11 +173,9 @@ class Database(Records):
 
     def export_user(self, id: str) -> dict[str, list[Row]]:
         """All that is kept about a person, per table."""
+        asked = {it.name: sa.select(*t.shown(it)).where(theirs) for it, theirs in _about(id).items()}
         with self.reading() as connection:
-            found = {
-                table.name: connection.execute(sa.select(*t.shown(table)).where(theirs)).mappings().all()
-                for table, theirs in _about(id).items()
-            }
+            found = {name: connection.execute(it).mappings().all() for name, it in asked.items()}
         return {name: [dict(row) for row in rows] for name, rows in found.items()}
 
     def add_job(self, id: str, asked: Row) -> None:
@@ -234,7 +228,6 @@ class Database(Records):
 
 
 def _event(row: Row) -> Row:
-    """An event as it is kept; its time None where it has none."""
     value = row.get("value")
     if value is not None and not (isinstance(value, int | float) and abs(value) < 1e300):
         raise UserError(

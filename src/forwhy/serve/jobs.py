@@ -145,7 +145,6 @@ def _made(folder: Path, kind: str, job: str) -> Path:
 
 
 def _kept(folder: Path) -> list[Path]:
-    """Runs that were replaced, the oldest first."""
     return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.before-[0-9]*-[0-9]*-[0-9]*"))
 
 

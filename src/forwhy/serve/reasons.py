@@ -107,7 +107,6 @@ class Reasons:
         return _written(why, told)
 
     def _keep(self, why: Why, told: Future[Explanation]) -> None:
-        """Puts an answer into the database, in the thread that wrote it."""
         if told.cancelled() or told.exception() is not None:
             return
         try:

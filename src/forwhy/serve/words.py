@@ -60,14 +60,11 @@ def listed(
     if book is not None:
         table = table.filter(pl.col("book") == book)
     stocked = in_stock(loaded, service.unavailable)
-    rows = [
-        _row(row, renamed) | {"in_stock": _side(row["book"]) == "user" or row["token"] in stocked}
-        for row in table.sort("usage", descending=True, maintain_order=True).to_dicts()
-    ]
-    wanted = q.casefold()
-    rows = [row for row in rows if wanted in _said(row)]
+    wanted, known = q.casefold(), table.sort("usage", descending=True, maintain_order=True).to_dicts()
+    rows = [row for row in (_row(it, renamed) for it in known) if wanted in _said(row)]
     page, after = _page(rows, limit, cursor)
-    return {"books": list(loaded.words.codebooks), "words": page, "next": after}
+    found = [row | {"in_stock": _side(row["book"]) == "user" or row["token"] in stocked} for row in page]
+    return {"books": list(loaded.words.codebooks), "words": found, "next": after}
 
 
 def in_stock(loaded: Loaded, unavailable: Iterable[str]) -> set[str]:
