@@ -230,7 +230,7 @@ class Service:
         found = self.named(run.name, run.listed(asking, body.k, rules, self.unavailable))
         if body.explain:
             for row in found["items"]:
-                row |= self._plainly(run, asking, str(row["item_id"]))
+                row |= self._plainly(run, asking, str(row["item_id"]), {})
         impression, kept = uuid.uuid4().hex, ("score", "rank", "source")
         shown = [{"item": str(row["item_id"]), **{it: row[it] for it in kept}} for row in found["items"]]
         asked = {"k": body.k, "about": body.about is not None, "history": len(body.history or ())}
@@ -252,10 +252,8 @@ class Service:
                 sides[side]["reason"] = self._plainly(run, asking, body.item, change)
         return {"run": run.name, **changes, **sides}
 
-    def _plainly(
-        self, run: Loaded, asking: Asking, item: str, changes: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        told = plainly(Why(run, asking, run.item_asked(item, None), changes or {}))
+    def _plainly(self, run: Loaded, asking: Asking, item: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        told = plainly(Why(run, asking, run.item_asked(item, None), changes))
         return {"explanation": told["text"], **{it: told[it] for it in ("because", "evidence", "claims")}}
 
     def why(self, body: Explain) -> Why:
