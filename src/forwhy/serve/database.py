@@ -48,8 +48,9 @@ class Database(Records):
         return [row["id"] for row in self._rows(asked)]
 
     def all_items(self) -> list[Row]:
-        """All of them, by id: a shop's, whole."""
-        return self._rows(sa.select(*t.shown(t.items)).order_by(t.items.c.id))
+        """`id`, `title`, `text`, `available` of all of them, by id."""
+        c = t.items.c
+        return self._rows(sa.select(c.id.label("id"), c.title, c.text, c.available).order_by(c.id))
 
     def items_stamp(self) -> tuple[int, str]:
         """How many items there are, and when one was last written: it changes with them."""
