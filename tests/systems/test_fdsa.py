@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from attending import plain_states, shaken
-from forwhy.errors import UserError
 from forwhy.recommend.sequential import made
 from forwhy.systems.fdsa import FdsaConfig, FdsaNetwork
 
@@ -49,6 +48,12 @@ def test_an_item_without_attributes_is_read_as_one_without(network: FdsaNetwork)
     assert (after[1, 0] - before[1, 0]).abs().max() > 1e-3, "item 2"
 
 
-def test_a_catalogue_without_attributes_is_refused() -> None:
-    with pytest.raises(UserError, match="fdsa reads attributes, and no item has one; .* take sasrec"):
-        made(ITEMS, FdsaConfig(dims=DIMS), torch.zeros(ITEMS, 1, dtype=torch.long))
+def test_without_any_attributes_the_second_stream_says_the_same_of_all_items() -> None:
+    network = made(ITEMS, FdsaConfig(dims=DIMS), torch.zeros(ITEMS, 1, dtype=torch.long)).eval()
+    assert isinstance(network, FdsaNetwork)
+    assert len(network.features.items.weight) == 1
+    with torch.no_grad():
+        before = network(ROWS)
+        network.features.items.weight += torch.arange(DIMS)
+    assert before.shape == network(ROWS).shape
+    assert before.isfinite().all()

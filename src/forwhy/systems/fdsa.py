@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from forwhy.errors import UserError
 from forwhy.lazy import torch
 from forwhy.recommend.attention import AttentionNetwork, AttentionOptions, start
 from forwhy.systems.next_item import NetworkSystem
@@ -39,9 +38,7 @@ class FdsaNetwork(AttentionNetwork):
     attributes_IM: Tensor
 
     def describe(self, attributes_IM: Tensor) -> None:
-        """Make the second stack, whose table holds the terms, `none` first; refuses a catalogue without any."""
-        if not attributes_IM.any():
-            raise UserError("fdsa reads attributes, and no item has one; import them, or take sasrec")
+        """Make the second stack, whose table holds the terms, `none` first, which is all where nobody has one."""
         self.register_buffer("attributes_IM", attributes_IM)
         config, terms = self.options, 1 + int(attributes_IM.max())
         assert isinstance(config, AttentionOptions)
