@@ -143,6 +143,8 @@ def small_recipe(values: dict[str, Any], model: Path) -> dict[str, Any]:
     values = shrunk(find_system(values.get("system", "beat")), values, SMALL)
     if "explainer" in values:
         values["explainer"]["model"] = str(model)
+    if (backbone := values.get("recommender", {}).get("backbone", {})).get("name", "scratch") != "scratch":
+        backbone["name"] = str(model)
     return values
 
 
@@ -216,7 +218,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     town.save(folder / "out" / "mine")
     write_tables(folder, town)
     write_raw_reviews(folder)
-    write_lcrec(folder.parent / "shared" / "data" / "amazon-beauty")
+    for name in ("amazon-beauty", "amazon-industrial"):
+        write_lcrec(folder.parent / "shared" / "data" / name)
     (folder / "recipes").mkdir()
     for recipe in sorted((ROOT / "recipes").glob("*.toml")):
         values = small_recipe(tomllib.loads(recipe.read_text(encoding="utf-8")), tiny_model)
