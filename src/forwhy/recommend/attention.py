@@ -15,6 +15,7 @@ from forwhy.recommend.networks import SoftmaxNetwork, SoftmaxOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Embedding
 
 
 class AttentionOptions(SoftmaxOptions):
@@ -47,6 +48,13 @@ class AttentionNetwork(SoftmaxNetwork):
         self.norm = torch.nn.LayerNorm(config.dims)
         self._pre = config.norm == "pre"
         self.apply(start)
+
+    def described_by(self, attributes_IM: Tensor) -> Embedding:
+        """Keep the items' terms; a vector for each."""
+        self.register_buffer("attributes_IM", attributes_IM)
+        table = torch.nn.Embedding(1 + int(attributes_IM.max()), self.options.dims)
+        start(table)
+        return table
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """[B, L, D] what each place predicts of the next one, from it and earlier places only."""

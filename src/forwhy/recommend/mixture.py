@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -20,6 +19,7 @@ from scipy import optimize
 from forwhy.data.because import Because
 from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.recommend.base import Ints, Recommender, Scores
+from forwhy.recommend.repeats import without_gain
 
 Floats = NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class MixtureRecommender(Recommender):
         self.experts, self.repeat_gain = dict(experts), gain
         self.learnt = learnt or Learnt.alike(len(experts))
         # What taking again is worth is learned of them all together.
-        self._bare = [_without_gain(one) for one in experts.values()]
+        self._bare = [without_gain(one) for one in experts.values()]
         windows = [one.window for one in experts.values() if one.window is not None]
         self.window = max(windows, default=None)
 
@@ -71,20 +71,18 @@ class MixtureRecommender(Recommender):
         found = cls(catalogue, experts)
         histories, targets = sequences.validation(LEARNED_FROM, seed)
         rows = np.arange(len(targets))
-        told = [
-            found._told(histories.take(some), targets[some])
-            for some in np.split(rows, rows[AT_ONCE::AT_ONCE])
-        ]
-        if len(known := Told.joined(told).targets_B):
-            found.learnt = likeliest(Told.joined(told))[1]
-        log.info("%d validation items say how experts weigh: %s", len(known), found.learnt)
+        blocks = np.split(rows, rows[AT_ONCE::AT_ONCE])
+        told = Told.joined([found._told(histories.take(some), targets[some]) for some in blocks])
+        if len(told.targets_B):
+            found.learnt = likeliest(told)[1]
+        log.info("%d validation items say how experts weigh: %s", len(told.targets_B), found.learnt)
         return found.learn_repeats(sequences, seed)
 
     def scores_after(self, histories: Histories) -> Scores:
         """[B, I] log p, and `repeat_gain` more where the history holds the item."""
         logs_BI = self.learnt.sharpness * np.log(np.maximum(self.parts_after(histories).sum(0), FLOOR))
-        sums_B1 = _among_new(np.exp(logs_BI - logs_BI.max(1, keepdims=True)), histories)[1]
-        logs_BI -= logs_BI.max(1, keepdims=True) + np.log(sums_B1)
+        logs_BI -= logs_BI.max(1, keepdims=True)
+        logs_BI -= np.log(_among_new(np.exp(logs_BI), histories)[1])
         return self._gained(logs_BI.astype(np.float32), histories)
 
     def parts_after(self, histories: Histories) -> Floats:
@@ -108,21 +106,19 @@ class MixtureRecommender(Recommender):
         """What is learned from these validation items."""
         chances_MBI, traits_BF, speaks_BM = self._known(histories)
         chances_MBI[:, histories.rows, histories.items] = 0.0
-        nearest, found = min(NEAREST, chances_MBI.shape[2]), []
+        experts, _, items = chances_MBI.shape
+        nearest, found = min(NEAREST, items), []
         for row, target in enumerate(targets_B.tolist()):
             near = np.unique(np.argpartition(-chances_MBI[:, row], nearest - 1)[:, :nearest])
             near = near[chances_MBI[:, row, near].any(0)]
             if len(place := np.flatnonzero(near == target)):
-                of_near_CM = np.zeros((nearest * len(chances_MBI), len(chances_MBI)))
+                of_near_CM = np.zeros((nearest * experts, experts))
                 of_near_CM[: len(near)] = chances_MBI[:, row, near].T
                 found.append((row, of_near_CM, int(place[0])))
         rows = [row for row, _, _ in found]
-        chances_BCM = np.array([each for _, each, _ in found]).reshape(
-            -1, nearest * len(chances_MBI), len(chances_MBI)
-        )
-        return Told(
-            chances_BCM, np.array([place for *_, place in found], np.int64), traits_BF[rows], speaks_BM[rows]
-        )
+        chances_BCM = np.array([each for _, each, _ in found]).reshape(-1, nearest * experts, experts)
+        places_B = np.array([place for *_, place in found], np.int64)
+        return Told(chances_BCM, places_B, traits_BF[rows], speaks_BM[rows])
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         """What the score loses without each item of the history, and the part of each expert."""
@@ -229,9 +225,3 @@ def _among_new(chances_BI: Floats, histories: Histories) -> tuple[Floats, Floats
     new_BI[histories.rows, histories.items] = 0.0
     sums_B1 = new_BI.sum(1, keepdims=True)
     return chances_BI, np.where(sums_B1 > FLOOR, sums_B1, chances_BI.sum(1, keepdims=True))
-
-
-def _without_gain(expert: Recommender) -> Recommender:
-    bare = copy(expert)
-    bare.repeat_gain = 0.0
-    return bare

@@ -6,12 +6,16 @@ added to the log-probability of every item of the history, makes taking again as
 validation items. The order of the other items is not touched by it (decision 9).
 """
 
+from copy import copy
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.data.histories import Histories, Ints
 from forwhy.recommend.rules import Listed
 
+Asked = TypeVar("Asked")
 FARTHEST = 20.0
 """Gains lie between -20 and 20."""
 LEARNED_FROM = 2000
@@ -50,6 +54,14 @@ def taken_again(histories: Histories, targets_B: Ints) -> NDArray[np.bool_]:
     """[B] whether each history holds its target."""
     hits = histories.items == targets_B[histories.rows]
     return np.bincount(histories.rows, hits, len(histories)) > 0
+
+
+def without_gain(recommender: Asked) -> Asked:
+    """A recommender as it is asked when taking again gains nothing."""
+    bare: Any = copy(recommender)
+    bare.repeat_gain = 0.0
+    found: Asked = bare
+    return found
 
 
 def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:

@@ -21,7 +21,7 @@ from forwhy.options import Options
 from forwhy.recommend.base import Recommender
 from forwhy.recommend.mixture import Learnt, MixtureRecommender
 from forwhy.systems import MEASURE, Run, Stage
-from forwhy.systems.content_knn import ContentConfig, ContentKnnRecommender
+from forwhy.systems.content_knn import ContentConfig, ContentKnnRecommender, ContentVectors
 from forwhy.systems.item_knn import ItemKnnRecommender, KnnConfig
 from forwhy.systems.llm_bs import LlmBs
 from forwhy.systems.next_item import NextItemSystem
@@ -134,23 +134,24 @@ class Hybrid(LlmBs):
         """Load and count the experts, and learn their weights."""
         dataset = run.dataset()
         sequences = Sequences.from_dataset(dataset, self.data.graph)
-        experts: dict[str, Recommender] = {}
+        catalogue, experts = Catalogue.of(dataset, sequences.train), dict[str, Recommender]()
         for name in self.mixture.experts:
             try:
-                experts[name] = self._expert(name, run, dataset, sequences)
+                experts[name] = self._expert(name, run, dataset, catalogue)
             except UserError as error:
                 log.warning("%s is left out, its weight goes to the others: %s", name, error)
         if not experts:
             raise UserError(
                 f"data set '{dataset.name}': no expert of {', '.join(self.mixture.experts)} can serve it"
             )
-        return HybridRecommender.fit(Catalogue.of(dataset, sequences.train), experts, sequences, self.seed)
+        return HybridRecommender.fit(catalogue, experts, sequences, self.seed)
 
-    def _expert(self, name: Expert, run: Run, dataset: Dataset, sequences: Sequences) -> Recommender:
+    def _expert(self, name: Expert, run: Run, dataset: Dataset, catalogue: Catalogue) -> Recommender:
         if name == "item-knn":
-            return ItemKnnRecommender(Catalogue.of(dataset, sequences.train), self.mixture.item_knn)
+            return ItemKnnRecommender(catalogue, self.mixture.item_knn)
         if name == "content-knn":
-            return ContentKnnRecommender.fit(dataset, sequences, self.mixture.content, self.encoder.name)
+            vectors = ContentVectors.of(dataset, self.encoder.name, self.mixture.content.terms)
+            return ContentKnnRecommender(catalogue, vectors, self.mixture.content)
         found: Recommender = _kind(name).from_pretrained(
             run.output("behaviour" if name == "sasrec" else "recommender")
         )

@@ -10,7 +10,6 @@ import logging
 import resource
 import time
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,6 +28,7 @@ from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import PopularityRecommender, Recommender
 from forwhy.recommend.networks import SequentialOptions
+from forwhy.recommend.repeats import without_gain
 from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class NextItemSystem(System):
         names: Sequence[str] = (AS_IT_IS,),
     ) -> dict[str, RankingResult]:
         """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`."""
-        bare = copy(recommender)
-        bare.repeat_gain = 0.0
+        bare = without_gain(recommender)
         rank = self._rank_lists if recommender.writes_lists else self._rank_scores
         found: dict[str, RankingResult] = {}
         for name in names:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.lazy import torch
-from forwhy.recommend.attention import AttentionNetwork, AttentionOptions, start
+from forwhy.recommend.attention import AttentionNetwork, AttentionOptions
 from forwhy.systems import Run
 from forwhy.systems.generative import BehaviourVectors, IndexedSystem, SpectralVectors, Vectors
 from forwhy.systems.next_item import Loaded
@@ -59,9 +59,7 @@ class ParallelNetwork(AttentionNetwork):
 
     def describe(self, attributes_IM: Tensor) -> None:
         """Take the codes of items, and make a vector for each."""
-        self.register_buffer("attributes_IM", attributes_IM)
-        self.words = torch.nn.Embedding(1 + int(attributes_IM.max()), self.options.dims)
-        start(self.words)
+        self.words = self.described_by(attributes_IM)
 
     def vectors(self, codes_NK: Tensor) -> Tensor:
         """[N, D] of items by the rows of `words` that are theirs. O(N·K·D)."""

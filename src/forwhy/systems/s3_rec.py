@@ -62,9 +62,7 @@ class S3RecNetwork(AttentionNetwork):
 
     def describe(self, attributes_IM: Tensor) -> None:
         """Give each term a vector."""
-        self.register_buffer("attributes_IM", attributes_IM)
-        self.terms = torch.nn.Embedding(1 + int(attributes_IM.max()), self.options.dims)
-        torch.nn.init.normal_(self.terms.weight, std=0.02)
+        self.terms = self.described_by(attributes_IM)
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """That of the stage: in the first epochs the weighted sum of the four, then SASRec's."""
