@@ -34,8 +34,8 @@ CLAUSE = re.compile(
     r"|combined with|coupled with|especially|particularly|such as|including|where|which|with a focus on) "
     r"|,? (?:also )?(?:adds?|adding|contribut(?:es?|ing)) to "
     r"|,? (?=(?:(?:mak|creat|provid|offer|ensur|allow)ing|creates?|makes?|resulting in) )"
-    # "dishes like ramen", not "feels like home" or "would like"
-    r"|(?<=[sd])(?<!feels)(?<!tastes)(?<!looks)(?<!seems)(?<!sounds)(?<!would) like (?!to |you |it )"
+    # "dishes like ramen", not "feels like home", "shaped like a boat" or "would like"
+    r"|(?<=[sd])(?<!ed)(?<!feels)(?<!tastes)(?<!looks)(?<!seems)(?<!sounds)(?<!would) like (?!to |you |it )"
     r"|, (?=(?:(?:the|this) (?:user|reader|customer)s?|you|they) (?:would|will|may|might|could|can) )"
     r"|(?<!ed)(?<!made)(?<!up)(?<!aligns)(?<!interact) with (?!friends|family)(?=\S+ \S)"
     r"|,? (?:as )?(?:described|mentioned|indicated) in (?:the|their) review",
