@@ -70,6 +70,8 @@ class TownTruth:
         quarter = self.items["quarter"][item]
         home = "near you " if self.users["quarter"][user] == quarter else ""
         offer = TASTES[taste]["offers"][self.items["moment"][item]]
+        if taste != self.items["tastes"][item, 0]:
+            offer = f"has {TASTES[taste]['room']} that {offer}"
         return f"{opening}, and this {self.kind(item)} {home}{QUARTERS[quarter]['where']} {offer}."
 
     def review(self, user: int, item: int) -> str:
@@ -104,7 +106,7 @@ def little_town(
         town = f"little town of {users} users, {items} items, {visits} visits"
         raise UserError(f"{town}: needs at least 4, 12 and 4")
     rng = np.random.default_rng(seed)
-    truth = _truth(rng, users, items)
+    truth = TownTruth(_hidden(rng, users), _hidden(rng, items))
     visited = _visits(rng, truth, min(visits, items // 3))
     told: set[str] = set()
     parts = []
@@ -152,24 +154,16 @@ def town_truth(dataset: Dataset) -> TownTruth:
         raise UserError(f"data set {dataset.name!r}: not a little town, so nobody knows its truth")
     options = dataset.source["options"]
     rng = np.random.default_rng(options["seed"])
-    truth = _truth(rng, options["users"], options["items"])
+    people, places = _hidden(rng, options["users"]), _hidden(rng, options["items"])
     born_users = np.argsort(dataset.users.numbers(dataset.tables["users"]["user_id"]))
     born_items = np.argsort(dataset.items.numbers(dataset.tables["items"]["item_id"]))
-    return TownTruth(truth.users[born_users], truth.items[born_items])
+    return TownTruth(people[born_users], places[born_items])
 
 
-def _truth(rng: np.random.Generator, users: int, items: int) -> TownTruth:
-    """People, whose second taste is any other, and places, whose second is one that goes with the first."""
-    numbers = {taste["name"]: number for number, taste in enumerate(TASTES)}
-    others = [[number for number in numbers.values() if number != first] for first in numbers.values()]
-    beside = [[numbers[name] for name in taste["beside"]] for taste in TASTES]
-    return TownTruth(_hidden(rng, users, others), _hidden(rng, items, beside))
-
-
-def _hidden(rng: np.random.Generator, n: int, beside: Sequence[Sequence[int]]) -> Hidden:
-    """Attributes of n people or places; `beside`: for each first taste those that may be the second."""
+def _hidden(rng: np.random.Generator, n: int) -> Hidden:
+    """Attributes of n people or places; the two tastes of each differ."""
     first = rng.integers(len(TASTES), size=n)
-    second = np.array(beside)[first, rng.integers(len(beside[0]), size=n)]
+    second = (first + rng.integers(1, len(TASTES), size=n)) % len(TASTES)
     found = np.empty(n, [("quarter", int), ("moment", int), ("tastes", int, 2)])
     found["tastes"] = np.stack([first, second], axis=1)
     found["quarter"] = rng.integers(len(QUARTERS), size=n)
