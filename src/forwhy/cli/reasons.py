@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from forwhy.cli import cut, line_width, plain
-from forwhy.data.because import tells_in_percent
+from forwhy.data.because import met, tells_in_percent
 
 if TYPE_CHECKING:
     from forwhy.opened import OpenRun
@@ -92,12 +92,7 @@ def because_lines(
     if because["kind"] in ("words", "history") and because["score"] <= 0:
         return [f"nothing speaks for it: its score is {because['score']:.3f}"]
     gloss = {token["token"]: token["gloss"][0] for token in tokens if token["gloss"]}
-    merged: dict[tuple[object, ...], dict[str, Any]] = {}
-    for one in because["shares"]:  # a pair of words can meet in two slots
-        key = tuple(one[name] for name in one if name not in ("contribution", "share"))
-        before = merged.get(key, {})
-        merged[key] = one | {name: one[name] + before.get(name, 0.0) for name in ("contribution", "share")}
-    ranked = sorted(merged.values(), key=lambda one: -one["share"])
+    ranked = met(because["shares"])
     percents = tells_in_percent([one["share"] for one in ranked])
     shown = [one for one in ranked if one["share"] > (_TOLD if percents else 0)][:SHARES]
     shown += [one for one in ranked[-1:] if one["share"] < -_TOLD and sum(it["share"] for it in shown) > 1]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
+
+ADDED = ("contribution", "share")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ class Because:
 def tells_in_percent(shares: Sequence[float]) -> bool:
     """Whether shares of a score are readable: none above all of it, for and against three times it at most."""
     return max(shares) <= 1 and sum(map(abs, shares)) <= 3
+
+
+def met(shares: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Shares of equal names as one, the largest first: a pair of words can meet in two slots."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for one in shares:
+        before = found.get(key := tuple(one[name] for name in one if name not in ADDED), {})
+        found[key] = {**one, **{name: one[name] + before.get(name, 0.0) for name in ADDED}}
+    return sorted(found.values(), key=lambda one: -one["share"])
 
 
 def shares_of(

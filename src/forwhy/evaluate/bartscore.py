@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-
 DEFAULT_LIMIT = 512
 """Tokens that are read by a model which names no limit."""
 UNLIMITED = 1_000_000
@@ -63,15 +62,9 @@ class NeuralMeasure:
         """Token ids of each text, at most `limit`; `frame` adds the model's own special tokens."""
         if not texts:  # which no tokenizer takes
             return []
-        clean = [readable(text) for text in texts]
-        found = self._tokenizer(
-            clean,
-            add_special_tokens=frame,
-            truncation=True,
-            max_length=self.limit,
-            split_special_tokens=True,
-            return_special_tokens_mask=True,
-        )
+        clean, cut = [readable(text) for text in texts], {"truncation": True, "max_length": self.limit}
+        read = {"add_special_tokens": frame, "split_special_tokens": True, "return_special_tokens_mask": True}
+        found = self._tokenizer(clean, **cut, **read)
         rows = zip(clean, found["input_ids"], found["special_tokens_mask"], strict=True)
         return [
             TextTokens(ids, len(ids) - sum(special), len(ids) == self.limit and self._is_cut(text))
@@ -158,8 +151,7 @@ class BartScore(NeuralMeasure):
     def __init__(self, model: str, directions: Sequence[Direction] = DIRECTIONS, device: str = "cpu") -> None:
         """Load a language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder. F needs both directions.
 
-        Raises:
-            UserError: No such model, or an unknown direction or none.
+        A UserError for no such model, or an unknown direction or none.
         """
         wrong = sorted(set(directions) - set(DIRECTIONS))
         if wrong or not directions:
@@ -175,11 +167,8 @@ class BartScore(NeuralMeasure):
         if self._causal:
             self.limit = (self.limit - len(self._start + self._joint + self._end)) // 2
         self.limit = min(self.limit, SIDE_TOKENS)
-
-    @property
-    def signature(self) -> str:
-        """What must be the same for two numbers to be comparable."""
-        return f"{self._name}|{'causal' if self._causal else 'seq2seq'}|{self.limit} tokens a side"
+        kind = "causal" if self._causal else "seq2seq"
+        self.signature = f"{self._name}|{kind}|{self.limit} tokens a side"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
@@ -234,7 +223,6 @@ def _mean_log_probability(logits_bTV: torch.Tensor, labels_bT: torch.Tensor) -> 
 
 # --- BLEURT (Sellam et al. 2020): a model trained on people's ratings reads reference and prediction together.
 
-
 BATCH_TOKENS = 4096
 
 
@@ -249,18 +237,13 @@ class Bleurt(NeuralMeasure):
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Load the checkpoint, a Hub id or a folder; a UserError without safetensors or a head of one output."""
         super().__init__(load_regressor(model, device=device), device)
-
-    @property
-    def signature(self) -> str:
-        """What must be the same for two numbers to be comparable."""
-        return f"{self._name}|{self.limit} tokens"
+        self.signature = f"{self._name}|{self.limit} tokens"
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Score the pairs."""
         left, right = ([readable(text) for text in side] for side in (references, predictions))
-        inputs = self._tokenizer(
-            left, right, truncation="longest_first", max_length=self.limit, split_special_tokens=True
-        )
+        cut = {"truncation": "longest_first", "max_length": self.limit}
+        inputs = self._tokenizer(left, right, **cut, split_special_tokens=True)
 
         def score(rows: list[int]) -> torch.Tensor:
             some = {key: [inputs[key][row] for row in rows] for key in inputs}
@@ -270,5 +253,5 @@ class Bleurt(NeuralMeasure):
         lengths_n = [len(ids) for ids in inputs["input_ids"]]
         scores_n = self._in_batches("BLEURT", lengths_n, BATCH_TOKENS, score)
         full = [row for row, length in enumerate(lengths_n) if length == self.limit]
-        cut = sum(self._is_cut(left[row], right[row]) for row in full)
-        return TextScores({"bleurt": scores_n}, of_all={"bleurt_cut": float(cut)})
+        longer = sum(self._is_cut(left[row], right[row]) for row in full)
+        return TextScores({"bleurt": scores_n}, of_all={"bleurt_cut": float(longer)})

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-
 NAMES = ("bertscore_p", "bertscore_r", "bertscore_f")
 BATCH_TOKENS = 2048
 CHUNK = 1024
@@ -73,8 +72,7 @@ class BertScore(NeuralMeasure):
             baseline: Rescale with these; see `fit_baseline`. Of roberta-large at layer 17: 0.8315, 0.8315, 0.8312.
             device: Where the model runs.
 
-        Raises:
-            UserError: as `forwhy.models.locate`; no such layer; a baseline that is not below 1.
+        A UserError as of `forwhy.models.locate`; for no such layer; for a baseline that is not below 1.
         """
         from transformers import GPT2Tokenizer, RobertaTokenizer
 
@@ -109,9 +107,7 @@ class BertScore(NeuralMeasure):
         """Rescale from now on by the mean scores of random pairs of different `texts`, and return them.
 
         Of training texts this is what any two explanations of this data have in common. Cost: `pairs` texts encoded.
-
-        Raises:
-            UserError: fewer than two different texts, or texts that cannot be told apart.
+        A UserError for fewer than two different texts, or texts that cannot be told apart.
         """
         distinct = list(dict.fromkeys(text for text in texts if text.strip()))
         if len(distinct) < 2:

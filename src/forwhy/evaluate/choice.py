@@ -46,15 +46,9 @@ def two_choice(
     the representation of their training history alone, as if they were newcomers; `like by items`: by the set of these
     items, without any system. Both need a linear map to text, learnt from other people.
 
+    `dataset` has everybody's likes, also those that no stage was shown; `representations` made words of histories, and
+    `unread` are the users (internal numbers) whose likes these were not shown: who saw one in training gives it back.
     Cost: two readings of each held-out text of a couple; vectors of the likes of at most `MOST_PEOPLE` people.
-
-    Args:
-        dataset: With everybody's likes, also those that no stage was shown.
-        encoder: Of texts.
-        explainer: One that can score.
-        representations: What made words of histories.
-        unread: Users (internal numbers) whose likes it was not shown: who saw a like in training gives it back.
-        seed: Who is asked beside whom.
     """
     found = {} if explainer is None else {"text by model": _by_model(dataset, explainer, seed)}
     found["text by profile"] = _by_profile(dataset, encoder, seed)
@@ -144,7 +138,9 @@ def _likes(
     dataset: Dataset, encoder: Encoder, representations: Representations, unread: Collection[int], seed: int
 ) -> dict[str, Floats]:
     """[k] for each person the share of right choices over their likes, each beside one of a stranger's."""
-    histories, told = _histories(dataset), dataset.phrases("user")
+    edges, told = dataset.edges("train"), dataset.phrases("user")
+    users, starts = np.unique(edges[:, 0], return_index=True)
+    histories = dict(zip(users.tolist(), np.split(edges[:, 1], starts[1:]), strict=True))
     people = sorted(histories.keys() & told.keys() & set(unread))
     people = np.random.default_rng(seed).permutation(people)[:MOST_PEOPLE].tolist()
     if len(people) < 2 * FOLDS:
@@ -155,7 +151,7 @@ def _likes(
 
     def right(known: Callable[[list[int]], NDArray[np.floating]]) -> Floats:
         """By what is known of a history; a fold's map is learnt from the others."""
-        known_kW = np.stack([known(histories[user]) for user in people])
+        known_kW = np.stack([known(histories[user].tolist()) for user in people])
         known_kW /= np.maximum(np.linalg.norm(known_kW, axis=1, keepdims=True), 1e-12)
         mean_kV = np.stack([likes.mean(axis=0) for likes in likes_k])
         maps = [ridge(np.delete(known_kW, fold, axis=0), np.delete(mean_kV, fold, axis=0)) for fold in folds]
@@ -174,10 +170,3 @@ def _likes(
 
     history = representations.representation_for_history
     return {"like by history": right(history), "like by items": right(as_set)}
-
-
-def _histories(dataset: Dataset) -> dict[int, list[int]]:
-    found: defaultdict[int, list[int]] = defaultdict(list)
-    for user, item in dataset.edges("train").tolist():
-        found[user].append(item)
-    return found

@@ -36,9 +36,8 @@ class Scored:
             raise UserError(f"run {self.name!r}: {again!r} occurs twice; keep one row of each")
         for metric, values in (*self.per_pair.items(), *self.counts.items()):
             if len(values) != len(self.keys) or not np.isfinite(values).all():
-                raise ValueError(
-                    f"run {self.name!r}, {metric}: {len(self.keys)} finite values are needed, one for each key"
-                )
+                needed = f"{len(self.keys)} finite values are needed, one for each key"
+                raise ValueError(f"run {self.name!r}, {metric}: {needed}")
 
     @cached_property
     def rows(self) -> dict[Key, int]:
@@ -86,10 +85,8 @@ def compare(
     By a metric that leaves pairs out (`PARTIAL`), on the pairs that count for both, if there are any. A BLEU name is
     shared only by two runs with counts, or two without. `metrics`: those that will be shown; the fewer, the more can
     survive the correction. `n`: permutations; more are drawn where n could not reach significance.
-    Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics.
-
-    Raises:
-        UserError: Fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.
+    Cost: `n` + 2,000 sums over the common pairs for every two runs, whatever the number of metrics. A UserError for
+    fewer than two runs, one name for two of them, fewer than two common keys, or no metric shared.
     """
     names = [run.name for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):

@@ -177,7 +177,6 @@ def _control(method: TextScores, control: Control) -> Document:
 
 # --- what the numbers are about, in sentences
 
-
 REMOVED = {"train_explanations": "training explanations", "valid_explanations": "validation explanations"}
 """Table of a zero-shot draw -> its name, where that is another."""
 

@@ -63,21 +63,16 @@ def measure_gain(explainer: Scorer, pairs: Pairs, seed: int = 0, titles: bool = 
     return {"information_gain": gain, "nll": nll.mean, "nll_interval": [nll.low, nll.high]}
 
 
-def information_gain(
-    true: Nll, user_shuffled: Nll, item_shuffled: Nll, both_shuffled: Nll, all_shuffled: Nll | None = None
-) -> dict[str, Interval]:
+def information_gain(true: Nll, *shuffled: Nll) -> dict[str, Interval]:
     """Nats per target token lost, in the mean over all, when `user`, `item`, `both` or `everything` are shuffled.
 
-    Raises:
-        ValueError: The shuffled runs scored other texts (their token counts differ).
+    A ValueError where the shuffled runs scored other texts (their token counts differ).
     """
-    shuffled = {"user": user_shuffled, "item": item_shuffled, "both": both_shuffled}
-    if all_shuffled is not None:
-        shuffled["everything"] = all_shuffled
-    if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled.values()):
+    if not all(np.array_equal(true.tokens, other.tokens) for other in shuffled):
         raise ValueError("right and shuffled NLL must score the same texts: their token counts differ")
-    lost = {side: other.sum.astype(np.float64) - true.sum for side, other in shuffled.items()}
-    return {side: per_token(sums_n, true.tokens) for side, sums_n in lost.items()}
+    lost = [other.sum.astype(np.float64) - true.sum for other in shuffled]
+    named = zip(("user", "item", "both", "everything"), lost, strict=False)
+    return {side: per_token(sums_n, true.tokens) for side, sums_n in named}
 
 
 def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> Interval:
@@ -90,7 +85,6 @@ def per_token(sums_n: NDArray[np.floating], tokens_n: NDArray[np.integer]) -> In
 #
 # Users of test pairs are ranked by their number of training explanations and cut into five equal groups, `tst1`
 # (fewest) to `tst5`; those without any are `unseen`, XRec's zero-shot.
-
 
 SEEN = ("tst1", "tst2", "tst3", "tst4", "tst5")
 UNSEEN = "unseen"
@@ -161,7 +155,6 @@ def _training_texts(dataset: Dataset) -> Ints:
 
 # --- Did text reach the tokens? Rank of a held-out pair's own text among all held-out texts.
 # Shapes: n held-out pairs, D dimensions of the text space.
-
 
 BLOCK_ROWS = 1024
 

@@ -112,8 +112,7 @@ class Grounder:
     ) -> "Grounder":
         """Fit the threshold on at most `limit` training pairs that have evidence besides their own text.
 
-        Raises:
-            UserError: fewer than two such pairs, or none whose evidence could be dealt to another.
+        A UserError for fewer than two such pairs, or none whose evidence could be dealt to another.
         """
         order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
         told = (row for row in order if known.of(int(pairs.users[row]), int(pairs.items[row])).has("either"))
@@ -210,11 +209,7 @@ def grounding_table(
 
 
 def ground(outputs: Outputs, dataset: Dataset, grounder: Grounder, seed: int = 0) -> GroundingTable:
-    """`grounding_table` of the outputs that are held-out pairs of the data set.
-
-    Raises:
-        UserError: Fewer than two of them.
-    """
+    """`grounding_table` of the outputs that are held-out pairs of the data set; a UserError for fewer than two."""
     rows, pairs = outputs.held_out()
     if len(rows) < 2:
         raise UserError(f"grounding: {len(rows)} rows are held-out pairs of {dataset.name!r}; two are needed")
@@ -225,8 +220,7 @@ def ground(outputs: Outputs, dataset: Dataset, grounder: Grounder, seed: int = 0
 def fitted(dataset: Dataset, encoder: Encoder, seed: int = 0) -> Grounder:
     """A grounder for a data set, with chance-corrected cosines. Cost: vectors of some thousand short statements.
 
-    Raises:
-        UserError: The data set says too little besides the explanations themselves.
+    A UserError where the data set says too little besides the explanations themselves.
     """
     known, train = KnownStatements.read(dataset), dataset.pairs("train")
     return Grounder.fit(known, train, cosine_support(encoder, known.background(train, seed=seed)), seed=seed)
@@ -292,8 +286,7 @@ def word_support(texts: Sequence[str]) -> Support:
 def entailment_support(entails: Entails) -> Support:
     """Support as the highest probability that a statement entails the claim; one call for each group.
 
-    Raises:
-        UserError: (when used) the model returns something else than one probability per row.
+    When used, a UserError where the model returns something else than one probability per row.
     """
 
     def best(said: Sequence[str], known: Sequence[str]) -> Floats:

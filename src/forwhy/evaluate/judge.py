@@ -139,6 +139,7 @@ class Judge:
     def __init__(self, config: JudgeConfig, votes: Path | None = None) -> None:
         self._config, self._path, self._ledger = config, votes, config.ledger()
         self._name = f"judge {config.model!r}"
+        self.signature = f"gptscore: {config.model}, {VERSION} ({prompt_hash()[:12]})"
         self._votes: dict[tuple[str, str], Reply[int]] = {}
         self._detail = ""
         self.found: dict[str, Any] | None = None
@@ -147,8 +148,7 @@ class Judge:
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> TextScores:
         """Grades of `predictions[k]` against `references[k]`. Cost: a call for each pair not yet judged.
 
-        Raises:
-            UserError: the server cannot be used, or no pair has a grade; votes so far are kept.
+        A UserError where the server cannot be used, or no pair has a grade; votes so far are kept.
         """
         pairs = list(zip(predictions, references, strict=True))
         settled = {pair for pair, vote in self._votes.items() if vote.reason in FINAL}
@@ -165,10 +165,8 @@ class Judge:
         Mean grades with intervals: `identical`, near 100; `dealt`, low, but not 0 where all explanations are alike; the
         paired `difference`, near 0 for a judge that tells nothing apart. `auc`: the chance that an identical text is
         graded above a dealt one, a tie counting half. `pairs` have both grades, `excluded` lack one.
-        Cost: two calls for each of `pairs` distinct references, drawn with `seed`.
-
-        Raises:
-            UserError: fewer than two distinct references, or what `__call__` raises.
+        Cost: two calls for each of `pairs` distinct references, drawn with `seed`. Raises what `__call__` does, and a
+        UserError for fewer than two distinct references.
         """
         texts = np.array(sorted({text for text in references if text.strip()}), dtype=object)
         if len(texts) < 2:
@@ -183,11 +181,6 @@ class Judge:
             said = "%s: does not tell a reference from another pair's; its scores say nothing"
             log.warning(said, self._name)
         return self.found
-
-    @property
-    def signature(self) -> str:
-        """Judge and wording."""
-        return f"gptscore: {self._config.model}, {VERSION} ({prompt_hash()[:12]})"
 
     @property
     def exclusions(self) -> dict[str, int]:

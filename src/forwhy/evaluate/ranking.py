@@ -101,10 +101,7 @@ def rank_scores(
     first hit, 0 without one; `map@k` = sum over hits of (hits up to there / rank), over min(k, the user's test items).
     Of the lists, equal scores in catalogue order: see `list_metrics`.
     Cost: three blocks of scores in memory, a comparison per (test pair, item), and max(ks) places per user.
-
-    Raises:
-        UserError: no test pair is left.
-        ValueError: an id out of range, a score that is not finite.
+    A UserError where no test pair is left; a ValueError for an id out of range or a score that is not finite.
     """
     seen_keys, test_keys = _keys(seen, n_users, n_items), _keys(test, n_users, n_items)
     hidden_keys = seen_keys if hidden is None else _keys(hidden, n_users, n_items)
@@ -310,11 +307,8 @@ def rank_lists(
     """Metrics of `rank_sequences` but `mrr` (which needs all ranks) from each user's best K items [V, K].
 
     Rows follow `sequences.evaluated(split)`. A list that ends early holds -1 from there on. An item outside the list
-    is a miss, one behind the catalogue and every k.
-
-    Raises:
-        UserError: no user has an item left out; a k beyond the lists.
-        ValueError: not one row per user; a row that repeats an item, names an unknown one, or goes on after its end.
+    is a miss, one behind the catalogue and every k. A UserError where no user has an item left out, or for a k beyond
+    the lists; a ValueError for a row that repeats an item, names an unknown one, or goes on after its end.
     """
     users, pairs = _targets(sequences, split)
     _check_lists(lists_vk, len(users), sequences.n_items)

@@ -67,10 +67,9 @@ class Outputs:
         evidence: Sequence[Sequence[str]] = (),
     ) -> "Outputs":
         """Texts that were just written, row by row; `evidence`: what is shown beside each, if a system does that."""
-        texts = {"prediction": list(predictions), "reference": list(references)}
-        frame = pl.DataFrame(
-            {"user_id": [user for user, _ in pairs], "item_id": [item for _, item in pairs], **texts}
-        )
+        users, items = ([pair[side] for pair in pairs] for side in (0, 1))
+        columns = zip(COLUMNS, (users, items, list(predictions), list(references)), strict=True)
+        frame = pl.DataFrame(dict(columns))
         if any(evidence):
             frame = frame.with_columns(evidence=pl.Series([*map(list, evidence)], dtype=pl.List(pl.String)))
         return cls(_ordered(frame))
@@ -144,11 +143,8 @@ def read_outputs(path: Path, references: Path | None = None) -> Outputs:
     A table (CSV, TSV, JSONL, parquet) has `prediction`, `reference`, both or none of `user_id` and `item_id`, and
     perhaps `evidence` (a list of texts shown beside it) and `features` (words). Lists are .pkl (read without running
     anything in it), .json and .txt (a text per line). `references`: a list, or a table with a `reference` column, row
-    by row, for a `path` that has none.
-
-    Raises:
-        UserError: Unreadable or empty files, missing columns, lists of different length, values that are no text,
-            contradicting rows, fewer than two rows left.
+    by row, for a `path` that has none. A UserError for unreadable or empty files, missing columns, lists of different
+    length, values that are no text, contradicting rows, and fewer than two rows left.
     """
     frame = _frame(path, "prediction")
     has_references = "reference" in frame.columns

@@ -85,8 +85,7 @@ class TextScores:
     def margins(self, other: "TextScores", seed: int = 0) -> dict[str, Interval]:
         """Our metrics minus the other's, with paired bootstrap intervals, on the pairs that count for both, if any.
 
-        Raises:
-            ValueError: Not as many pairs, or other metrics (an encoder or features on one side only).
+        A ValueError for not as many pairs, or other metrics (an encoder or features on one side only).
         """
         if len(self) != len(other) or self.names() != other.names():
             raise ValueError("margins need the same pairs and metrics on both sides")
@@ -204,9 +203,9 @@ def score_texts(
         **{f"bleu{order}": nltk_bleu(counts["bleu"], order) for order in ORDERS},
         "rouge1": rouge1,
         "rouge2": rouge2,
-        "rougeL": _each(rouge_l, *rouge),
-        "peter_rouge1_f": _each(partial(overlap.peter_rouge, order=1), *peter),
-        "peter_rouge2_f": _each(partial(overlap.peter_rouge, order=2), *peter),
+        "rougeL": np.array([*map(rouge_l, *rouge)]),
+        "peter_rouge1_f": np.array([*map(partial(overlap.peter_rouge, order=1), *peter)]),
+        "peter_rouge2_f": np.array([*map(partial(overlap.peter_rouge, order=2), *peter)]),
         "length": lengths(treebank[0]).astype(np.float64),
     }
     if encoder is not None:
@@ -223,10 +222,6 @@ def score_texts(
     return TextScores(per_pair, counts, of_all)
 
 
-def _each(score: Callable[[Text, Text], float], ours: Sequence[Text], theirs: Sequence[Text]) -> Floats:
-    return np.array([score(o, t) for o, t in zip(ours, theirs, strict=True)])
-
-
 def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -> Floats:
     """[n] cosine of unit (or zero) vectors, row by row."""
     return np.asarray((ours_nd.astype(np.float64) * theirs_nd).sum(axis=1))
@@ -234,13 +229,8 @@ def similarity(ours_nd: NDArray[np.floating], theirs_nd: NDArray[np.floating]) -
 
 def variety(texts: Sequence[str], split: Sequence[Sequence[object]]) -> dict[str, float]:
     """What texts have as a set and not one by one; `split`: the words of each."""
-    empty = float(sum(not text for text in split))
-    return {
-        "distinct1": distinct(split, 1),
-        "distinct2": distinct(split, 2),
-        "usr": usr(texts),
-        "empty": empty,
-    }
+    kinds = {f"distinct{order}": distinct(split, order) for order in (1, 2)}
+    return {**kinds, "usr": usr(texts), "empty": float(sum(not text for text in split))}
 
 
 def distinct(texts: Sequence[Sequence[object]], order: int) -> float:
@@ -268,9 +258,8 @@ def feature_scores(
     if len(features.of_pairs) != len(texts):
         raise UserError(f"features: {len(features.of_pairs)} sets for {len(texts)} pairs; give each pair one")
     if not features.catalogue:
-        raise UserError(
-            "features: the catalogue is empty; list every feature of the data, or give none at all"
-        )
+        remedy = "list every feature of the data, or give none at all"
+        raise UserError(f"features: the catalogue is empty; {remedy}")
     catalogue = _numbers(features.catalogue, splitter)
     named = [catalogue.intersection(text) for text in texts]
     right = [_numbers(pair, splitter) for pair in features.of_pairs]

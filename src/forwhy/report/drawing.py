@@ -41,22 +41,15 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.edgecolor": LINE,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": LINE,
     "grid.linewidth": 0.6,
     "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "axes.spines.left"), False),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), LINE),
+    **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), QUIET),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 11),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0),
     "axes.formatter.useoffset": False,
 }
 
@@ -100,9 +93,8 @@ def svg_of(axes: "Axes") -> str:
     stream = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     cast("Figure", axes.figure).savefig(stream, format="svg", metadata=no_metadata)
-    text = stream.getvalue()
-    text = _UNUSED.sub("", text[text.index("<svg ") :])
-    text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)
+    text = _UNUSED.sub("", stream.getvalue().partition("<svg ")[2])
+    text = re.sub(r'^[^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text)
     text = re.sub(r"\s*\n\s*", " ", text).replace("xlink:href=", "href=")
     text = _NUMBERS.sub(lambda found: _LONG.sub(r"\1", found[0]), text)
     return _COLOUR.sub(lambda found: found[1] + _VARIABLES.get(found[2], found[2]), text).strip()

@@ -1,21 +1,15 @@
 """What of the runs is drawn: small drawings, each with its words for those who cannot see it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forwhy.evaluate.document import Examined
 from forwhy.evaluate.registry import NEUTRAL, is_overlap
 from forwhy.report.drawing import INK, PAPER, QUIET, Panel, colour, new_axes, shortened, styled, svg_of
 from forwhy.report.tables import SHOWN_TEXT, measured
 from forwhy.report.writing import counted, digits, grouped, number, percent, with_interval
-
-if TYPE_CHECKING:
-    pass
-
-Floats = NDArray[np.float64]
 
 LABELS, LABEL = 118, 18
 """Pixels left of a drawing whose rows are named, and characters of a row's name."""
@@ -59,12 +53,8 @@ def interval_panels(runs: Sequence[Examined]) -> list[Panel]:
 def gain_panel(runs: Sequence[Examined]) -> list[Panel]:
     """Information gain of every run by side, against the line at 0."""
     gains = [(position, run.name, run.part("information_gain")) for position, run in enumerate(runs)]
-    bars = [
-        Bar(side, name, position, gain[side], gain["intervals"][side])
-        for position, name, gain in gains
-        for side in ("item", "user")
-        if side in gain
-    ]
+    sides = [(side, *gain) for gain in gains for side in ("item", "user") if side in gain[-1]]
+    bars = [Bar(side, name, at, gain[side], gain["intervals"][side]) for side, at, name, gain in sides]
     return [_intervals("Nats per token, by side", bars, against_zero=True)] if bars else []
 
 
@@ -73,7 +63,7 @@ def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
     lines = [(position, line) for position, run in enumerate(runs) for line in run.history]
     names = [name for _, line in lines for name in line.get("valid") or {} if "perplexity/" in name]
     books = {
-        ("vocabulary", "valid", name): f"Perplexity of the book {_words(name.removeprefix('perplexity/'))}"
+        ("vocabulary", "valid", name): f"Perplexity of the book {name.partition('/')[2].replace('_', ' ')}"
         for name in names
     }
     panels = []
@@ -113,15 +103,6 @@ def _bars(runs: Sequence[Examined], metric: str) -> list[Bar]:
     ]
 
 
-def _words(book: str) -> str:
-    return book.replace("_", " ")
-
-
-def _in_use(counts: Sequence[int]) -> str:
-    used, most = sum(count > 0 for count in counts), max(counts) / max(1, sum(counts))
-    return f"{used:,} of {counted(len(counts), 'word')} in use, the fullest fills {percent(most)}"
-
-
 # --- how
 
 
@@ -133,11 +114,9 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
         axes = new_axes(30 + round(ROW * (places[-1] + 1)), LABELS)
         for place, bar, control in zip(places, bars, controls, strict=True):
             ink = colour(bar.run)
-            axes.plot(bar.ends, [place, place], color=ink, linewidth=1.2 if control else 2.4, clip_on=False)
-            size, fill = (5, PAPER) if control else (7, ink)
-            axes.plot(
-                [bar.value], [place], "o", color=ink, markersize=size, markerfacecolor=fill, clip_on=False
-            )
+            width, size, fill = (1.2, 5, PAPER) if control else (2.4, 7, ink)
+            axes.plot(bar.ends, [place, place], color=ink, linewidth=width, clip_on=False)
+            axes.plot([bar.value], [place], "o", color=ink, ms=size, markerfacecolor=fill, clip_on=False)
         if against_zero:
             axes.axvline(0, color=QUIET, linewidth=1)
         axes.set_yticks(places, [shortened(bar.label, LABEL) for bar in bars])
@@ -147,10 +126,8 @@ def _intervals(metric: str, bars: Sequence[Bar], against_zero: bool = False) -> 
         axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(places[-1] + 0.7, -0.7)
         svg = svg_of(axes)
-    words = [
-        f"{bar.name}{f', {bar.label}' if bar.label != bar.name else ''}: {with_interval(bar.value, bar.ends)}"
-        for bar in bars
-    ]
+    named = [(", ".join(dict.fromkeys((bar.name, bar.label))), bar) for bar in bars]
+    words = [f"{name}: {with_interval(bar.value, bar.ends)}" for name, bar in named]
     return Panel(metric, svg, "; ".join(words))
 
 
@@ -183,9 +160,10 @@ def _usage(book: str, runs: Sequence[Examined]) -> Panel:
                 at = np.unique(np.linspace(0, len(counts) - 1, POINTS).round().astype(int))
                 places = 100 * (at + 0.5) / len(counts)
                 axes.plot(places, counts[at] / counts.mean(), color=colour(position), linewidth=1.8)
-                words.append(f"{run.name}: {_in_use(run.usage[book])}")
+                used = f"{(counts > 0).sum():,} of {counted(len(counts), 'word')} in use"
+                words.append(f"{run.name}: {used}, the fullest fills {percent(counts[0] / counts.sum())}")
         axes.axhline(1, color=QUIET, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, 100)
         axes.set_ylim(bottom=0)
         axes.locator_params(nbins=5)
-        return Panel(_words(book), svg_of(axes), "; ".join(words))
+        return Panel(book.replace("_", " "), svg_of(axes), "; ".join(words))

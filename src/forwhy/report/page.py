@@ -80,19 +80,10 @@ def write_report(
     """Write one self-contained HTML page about these runs, which loads and runs nothing; equal input, equal bytes.
 
     Parts that were not measured are left out. Of more than 300 pairs so many are shown, evenly spaced from best to
-    worst; of a text at most 10,000 characters. Cost: 2 to 5 s, most of it drawing.
-
-    Args:
-        path: Where the page goes.
-        examined: The runs, in the order of their colours, each its own name.
-        comparisons: Of `compare`, shown in full.
-        bold: (run, metric) of the cells that may be bold, of `bold_cells`.
-        title: Of the page.
-        command: What made the page.
-        people: With whom the page begins; without any, with texts of the runs.
-
-    Raises:
-        UserError: nothing to show, two runs of one name, or matplotlib or Jinja2 is not installed.
+    worst; of a text at most 10,000 characters. `examined`: in the order of their colours, each its own name; `command`:
+    what made the page; `people`: with whom it begins; without any, with texts of the runs.
+    Cost: 2 to 5 s, most of it drawing. A UserError for nothing to show, two runs of one name, or where matplotlib or
+    Jinja2 is not installed.
     """
     names = [run.name for run in examined]
     if not names or len(set(names)) < len(names):

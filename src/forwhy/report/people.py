@@ -4,14 +4,14 @@ Drawn by chance, never picked. The caller brings the lists and the reasons, so n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.columns import Side
-from forwhy.data.because import tells_in_percent
+from forwhy.data.because import met, tells_in_percent
 from forwhy.data.histories import Catalogue
 from forwhy.evaluate.document import Examined, Sample
 from forwhy.explain.evidence import Explanation, Share
@@ -132,18 +132,17 @@ def _carried(reason: Explanation) -> str:
     if because is None or (because.kind == "words" and because.score <= 0):
         return ""
     gloss = {token.token: token.gloss[0] for token in reason.tokens if token.gloss}
-    met: dict[tuple[str, str], float] = {}
-    for one in because.shares:
-        if isinstance(one, Share):  # a pair of words can meet in two slots
-            words = gloss.get(one.user, one.user), gloss.get(one.item, one.item)
-            met[words] = met.get(words, 0.0) + one.share
-    (user, item), share = max(met.items(), key=lambda it: it[1], default=(("", ""), 0.0))
-    told = f"{percent(share)} of the score"
-    if not tells_in_percent([share, *met.values()]):
-        told = f"{share * because.score:+.2f} to a score of {because.score:.2f}"
-    said = f"their \u201c{user}\u201d meets its \u201c{item}\u201d ({told})"
+    words = [it for it in because.shares if isinstance(it, Share)]
+    named = [replace(it, user=gloss.get(it.user, it.user), item=gloss.get(it.item, it.item)) for it in words]
+    ranked, said = met(map(vars, named)), []
+    if ranked:
+        most, shares = ranked[0], [it["share"] for it in ranked]
+        told = f"{percent(most['share'])} of the score"
+        if not tells_in_percent([shares[0], *shares]):
+            told = f"{shares[0] * because.score:+.2f} to a score of {because.score:.2f}"
+        said = [f"their \u201c{most['user']}\u201d meets its \u201c{most['item']}\u201d ({told})"]
     behind = joined([str(one.title or one.item_id) for one in because.items[:2]])
-    return joined([said] * bool(met) + [f"they took {behind}"] * bool(behind))
+    return joined(said + [f"they took {behind}"] * bool(behind))
 
 
 def words_of(vocabulary: Vocabulary, side: Side, entity: int) -> list[Word]:
