@@ -15,7 +15,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from forwhy.recommend.beams import BeamDecoder, Beams, exact_scores
+from forwhy.recommend.beams import BeamDecoder, Beams
 from forwhy.recommend.llmbs.network import scratch_model
 from forwhy.recommend.options import BackboneConfig
 from forwhy.recommend.trie import CodeTrie
@@ -90,7 +89,7 @@ def measured(model: PreTrainedModel, codes: Codes, options: argparse.Namespace) 
     trie = CodeTrie.from_codes(codes, [WIDTH] * LEVELS)
     built = time.perf_counter() - start
     decoder = BeamDecoder(model, trie, ids, options.normalise, options.beam, options.batch)
-    work = partial(exact_scores, decoder) if options.exact else decoder.search
+    work = decoder.exact if options.exact else decoder.search
     before = peak(anew=True)
     work(prompts[: options.batch].tolist())  # memory is allocated once
     per_user = (peak() - before) / min(options.users, options.batch)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from forwhy.errors import UserError
-from forwhy.recommend.beams import BeamDecoder, Beams, _common, best, exact_scores
+from forwhy.recommend.beams import BeamDecoder, Beams, _common, best
 from forwhy.recommend.head import Normalise, OwnHead, PlainHead
 from forwhy.recommend.trie import CodeTrie
 
@@ -52,7 +52,7 @@ def test_a_wide_beam_and_the_exact_scores_are_brute_force(
 ) -> None:
     model, users = model_of(family), prompts(8, 3)
     made = decoder(model, beam=100, normalise=normalise)
-    found, exact = made.search(users), exact_scores(made, users)
+    found, exact = made.search(users), made.exact(users)
     for user, prompt in enumerate(users):
         plain = plain_scores(model, prompt, ITEMS, IDS, normalise)
         torch.testing.assert_close(exact[user], plain, atol=1e-4, rtol=0)
@@ -65,10 +65,10 @@ def test_exact_scores_do_not_depend_on_how_the_catalogue_is_cut(
     model_of: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, users = decoder(model_of("gemma2"), normalise="legal"), prompts(5, 6, 7)
-    whole = exact_scores(made, users)
+    whole = made.exact(users)
     for tokens in (2, 7, 40):
         monkeypatch.setattr("forwhy.recommend.beams.TREE_TOKENS", tokens)
-        torch.testing.assert_close(exact_scores(made, users), whole, atol=1e-4, rtol=0)
+        torch.testing.assert_close(made.exact(users), whole, atol=1e-4, rtol=0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -143,7 +143,7 @@ def test_a_tiny_catalogue_is_ranked_whole(model_of: Models, items: int, codes: C
     found = made.search(prompts(5), k=2)
     plain = plain_scores(made.lm.model, prompts(5)[0], codes[:items], made.ids)
     assert found.items[0].tolist() == plain.argsort(descending=True).tolist()[:2]
-    torch.testing.assert_close(exact_scores(made, prompts(5))[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.exact(prompts(5))[0], plain, atol=1e-4, rtol=0)
 
 
 def test_codes_of_one_level_are_enough(model_of: Models) -> None:
@@ -151,7 +151,7 @@ def test_codes_of_one_level_are_enough(model_of: Models) -> None:
     made = BeamDecoder(model_of("llama"), CodeTrie.from_codes(codes, [5]), ids_of([5]), beam=2)
     plain = plain_scores(made.lm.model, prompts(5)[0], codes, made.ids)
     assert made.search(prompts(5)).items[0].tolist() == plain.argsort(descending=True).tolist()[:2]
-    torch.testing.assert_close(exact_scores(made, prompts(5))[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.exact(prompts(5))[0], plain, atol=1e-4, rtol=0)
 
 
 def test_equal_scores_go_to_the_lower_code(model_of: Models) -> None:
@@ -160,7 +160,7 @@ def test_equal_scores_go_to_the_lower_code(model_of: Models) -> None:
     made = decoder(model, beam=9)
     order = sorted(range(len(ITEMS)), key=lambda item: tuple(ITEMS[item]))
     assert made.search(prompts(4)).items[0].tolist() == order[:9]
-    assert len(set(exact_scores(made, prompts(4))[0].tolist())) == 1
+    assert len(set(made.exact(prompts(4))[0].tolist())) == 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -188,7 +188,7 @@ def test_a_head_with_a_bias_is_multiplied_by_rows_too() -> None:
     made = decoder(model, normalise="level", beam=100)
     plain = plain_scores(model, prompts(4)[0], ITEMS, IDS, "level")
     assert isinstance(made.lm.head, PlainHead)
-    torch.testing.assert_close(exact_scores(made, prompts(4))[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.exact(prompts(4))[0], plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("normalise", ["vocab", "level"])

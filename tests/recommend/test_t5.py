@@ -13,7 +13,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from forwhy.data.dataset import Ids
-from forwhy.recommend.beams import BeamDecoder, exact_scores
+from forwhy.recommend.beams import BeamDecoder
 from forwhy.recommend.head import Normalise
 from forwhy.recommend.t5 import buckets
 from forwhy.recommend.tiger import BEGIN, TigerNetwork
@@ -180,7 +180,7 @@ def test_items_and_scores_are_those_of_hugging_face() -> None:
 @pytest.mark.parametrize("normalise", ["vocab", "level", "legal"])
 def test_a_wide_beam_and_the_exact_scores_are_brute_force(normalise: Normalise) -> None:
     made = decoder(beam=100, normalise=normalise)
-    found, exact = made.search(PROMPTS), exact_scores(made, PROMPTS)
+    found, exact = made.search(PROMPTS), made.exact(PROMPTS)
     for user, prompt in enumerate(PROMPTS):
         plain = plain_scores(prompt, normalise)
         torch.testing.assert_close(exact[user], plain, atol=1e-4, rtol=0)

@@ -26,6 +26,12 @@ SHARED_TOKENS = 256
 LOWEST = -1e30
 """Log-probability of a legal code that the model gives none: still above any that does not exist."""
 
+TREE_TOKENS = 256
+"""At most so many tokens of the tree in one pass, summed over users: the mask grows with their square."""
+
+Tensors = Sequence[Tensor]
+TokenRows = Sequence[Sequence[int]]
+
 
 class Beams(NamedTuple):
     """The best items of each user, best first; on the CPU."""
@@ -64,7 +70,7 @@ class BeamDecoder:
         self,
         model: PreTrainedModel | TreeReader,
         trie: CodeTrie,
-        level_token_ids: Sequence[Tensor],
+        level_token_ids: Tensors,
         normalise: Normalise = "vocab",
         beam: int = 20,
         batch: int = 32,
@@ -92,7 +98,7 @@ class BeamDecoder:
         self.normalise, self.beam, self.batch = normalise, beam, batch
 
     @torch.no_grad()
-    def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
+    def search(self, prompts: TokenRows, k: int | None = None) -> Beams:
         """The best `k` (`beam` where None) items of each prompt of token ids; all where the catalogue is smaller.
 
         Raises:
@@ -120,20 +126,21 @@ class BeamDecoder:
         return Beams(items, scores)
 
     def passes(
-        self, prompts: Sequence[Sequence[int]], room: int, batch: int | None = None
+        self, prompts: TokenRows, room: int, batch: int = 0
     ) -> Iterator[tuple[list[int], ReadPrompts]]:
-        """Prompts read in batches of similar length, with the rows they came from."""
+        """Prompts read in batches of similar length, of `batch` or else the decoder's, and the rows they came from."""
         self._check(prompts)
+        batch = batch or self.batch
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         shared = _common(prompts)
         with evaluating(self.lm.model):
             prefix = self.lm.prefix(prompts[0][:shared]) if shared else None
             shared = 0 if prefix is None else shared
-            for start in range(0, len(order), batch or self.batch):
-                rows = order[start : start + (batch or self.batch)]
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
                 yield rows, self.lm.read([prompts[row][shared:] for row in rows], room, prefix)
 
-    def _check(self, prompts: Sequence[Sequence[int]]) -> None:
+    def _check(self, prompts: TokenRows) -> None:
         for row, prompt in enumerate(prompts):
             if not len(prompt):
                 raise UserError(f"prompt {row} is empty: it needs at least one token")
@@ -210,9 +217,7 @@ class BeamDecoder:
             scores_BK = scores_BK + gains[..., 0].clamp_min(LOWEST)
         return nodes_BK, scores_BK
 
-    def _chain(
-        self, read: ReadPrompts, codes: Sequence[Tensor], level: int, seen_BKn: Tensor
-    ) -> Sequence[Tensor]:
+    def _chain(self, read: ReadPrompts, codes: Tensors, level: int, seen_BKn: Tensor) -> Tensors:
         """States [B, K, ...] after each of the codes, of `level` on, that beams read one behind the other: one pass."""
         steps, beams = len(codes), seen_BKn.shape[1]
         ids = [self.ids[level + step][codes[step]] for step in range(steps)]
@@ -233,9 +238,62 @@ class BeamDecoder:
         picked = [gain.gather(-1, code[..., None]) for gain, code in zip(gains, codes, strict=True)]
         return torch.cat(picked, dim=2).clamp_min(LOWEST).sum(2)
 
-    def exact(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """As `exact_scores`."""
-        return exact_scores(self, prompts)
+    # --- the whole catalogue: the trie laid out behind each prompt, a run of items at a time
+
+    @torch.no_grad()
+    def exact(self, prompts: TokenRows) -> Tensor:
+        """[B, N] scores of all items by number, float32, on the CPU: what a search with as many beams finds.
+
+        Cost per user: one pass over the prompt and over every node of the trie but leaves; 4 bytes per user and item.
+        """
+        items, inner = self.trie.items, max(1, self.trie.levels - 1)
+        leaves = max(1, TREE_TOKENS // inner)
+        scores = torch.empty(len(prompts), len(items))
+        users = max(1, min(self.batch, TREE_TOKENS // inner // min(leaves, len(items))))
+        for rows, read in self.passes(prompts, leaves * inner, users):
+            for first in range(0, len(items), leaves):
+                last = min(first + leaves, len(items))
+                cells = torch.tensor(rows)[:, None], items[first:last].long().cpu()
+                scores[cells] = self._scored(read, first, last).cpu()
+                read.prune()
+        return scores
+
+    def _scored(self, read: ReadPrompts, first: int, last: int) -> Tensor:
+        # From the root down: the first node above the run at each depth and the one behind the last [L + 1], and for
+        # each depth below the root the place of every node's parent in its span [L].
+        spans, parents = [(first, last)], list[Tensor]()
+        for depth in reversed(self.trie.depths):
+            above = depth.parents(*spans[0])
+            spans.insert(0, (int(above[0]), int(above[-1]) + 1))
+            parents.insert(0, above - above[0])
+        states = [read.last[:, None], *self._states(read, spans[1:-1], parents)]
+        total = torch.zeros(len(read.lengths_B), 1, device=self.lm.device)
+        for level, depth in enumerate(self.trie.depths):
+            child, code = depth.below(torch.arange(*spans[level], device=self.lm.device)[None])
+            code = code.expand(len(total), -1, -1)
+            gains = self.children(states[level], level, child, code)[:, child[0] >= 0]
+            # Children of the span's nodes are a run too, which the leaves wanted may begin and end within.
+            begin = int(depth.start[spans[level][0]])
+            wanted = slice(*(node - begin for node in spans[level + 1]))
+            total = total[:, parents[level]] + gains[:, wanted]
+        return total
+
+    def _states(self, read: ReadPrompts, spans: Sequence[tuple[int, int]], parents: Tensors) -> Tensors:
+        """The model's states at the nodes of each depth but root and leaves, in one pass."""
+        if not spans:
+            return []
+        device, sizes = self.lm.device, [last - first for first, last in spans]
+        codes = [depth.code[slice(*it)].long() for depth, it in zip(self.trie.depths, spans, strict=False)]
+        ids = torch.cat([of_codes[code] for of_codes, code in zip(self.ids, codes, strict=False)])
+        depths = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device))
+        # A token sees itself and what its parent sees.
+        seen_TT = torch.eye(len(ids), dtype=torch.bool, device=device)
+        begin = 0
+        for size, below, above in zip(sizes, sizes[1:], parents[1:], strict=False):
+            seen_TT[begin + size : begin + size + below] |= seen_TT[begin + above]
+            begin += size
+        states = self.lm.grow(read, ids.expand(len(read.lengths_B), -1), depths, seen_TT[None])
+        return torch.split(states, sizes, dim=1)
 
 
 def best(total_BC: Tensor, count: int) -> Tensor:
@@ -252,7 +310,7 @@ def best(total_BC: Tensor, count: int) -> Tensor:
     return found.scatter_(1, place_BC, positions_BC)[:, :count]
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
+def _common(prompts: TokenRows) -> int:
     """Length of the beginning that all prompts share, where reading it once pays; each keeps a token."""
     if len(prompts) < 2:
         return 0
@@ -261,7 +319,7 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
     return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
 
 
-def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeReader) -> list[Tensor]:
+def _checked_ids(trie: CodeTrie, level_token_ids: Tensors, lm: TreeReader) -> list[Tensor]:
     if len(level_token_ids) != trie.levels:
         raise UserError(
             f"{len(level_token_ids)} levels of tokens for {trie.levels} codes per item: index and model differ"
@@ -279,69 +337,3 @@ def _checked_ids(trie: CodeTrie, level_token_ids: Sequence[Tensor], lm: TreeRead
                 "tokens to the model first"
             )
     return [ids.to(lm.device) for ids in level_token_ids]
-
-
-# --- The whole catalogue scored: the trie laid out behind each prompt, a run of items at a time
-
-TREE_TOKENS = 256
-"""At most so many tokens of the tree in one pass, summed over users: the mask grows with their square."""
-
-
-def exact_scores(decoder: BeamDecoder, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """[B, N] scores of all items by number, float32 on the CPU: what a search with as many beams finds; errors alike.
-
-    Cost per user: one pass over the prompt and over every node of the trie but leaves; 4 bytes per user and item.
-    """
-    trie = decoder.trie
-    inner = max(1, trie.levels - 1)
-    leaves = max(1, TREE_TOKENS // inner)
-    scores = torch.empty(len(prompts), len(trie))
-    users = max(1, min(decoder.batch, TREE_TOKENS // inner // min(leaves, len(trie))))
-    with torch.no_grad():
-        for rows, read in decoder.passes(prompts, room=leaves * inner, batch=users):
-            for first in range(0, len(trie), leaves):
-                last = min(first + leaves, len(trie))
-                items = trie.items[first:last].long().cpu()
-                scores[torch.tensor(rows)[:, None], items] = _scored(decoder, read, first, last).cpu()
-                read.prune()
-    return scores
-
-
-def _scored(decoder: BeamDecoder, read: ReadPrompts, first: int, last: int) -> Tensor:
-    # From the root down: the first node above the run at each depth and the one behind the last [L + 1], and for
-    # each depth below the root the place of every node's parent in its span [L].
-    spans, parents = [(first, last)], list[Tensor]()
-    for depth in reversed(decoder.trie.depths):
-        above = depth.parents(*spans[0])
-        spans.insert(0, (int(above[0]), int(above[-1]) + 1))
-        parents.insert(0, above - above[0])
-    states = [read.last[:, None], *_states(decoder, read, spans[1:-1], parents)]
-    total = torch.zeros(len(read.lengths_B), 1, device=decoder.lm.device)
-    for level, depth in enumerate(decoder.trie.depths):
-        child, code = depth.below(torch.arange(*spans[level], device=decoder.lm.device)[None])
-        code = code.expand(len(total), -1, -1)
-        gains = decoder.children(states[level], level, child, code)[:, child[0] >= 0]
-        # Children of the span's nodes are a run too, which the leaves wanted may begin and end within.
-        begin = int(depth.start[spans[level][0]])
-        total = total[:, parents[level]] + gains[:, spans[level + 1][0] - begin : spans[level + 1][1] - begin]
-    return total
-
-
-def _states(
-    decoder: BeamDecoder, read: ReadPrompts, spans: Sequence[tuple[int, int]], parents: Sequence[Tensor]
-) -> Sequence[Tensor]:
-    """The model's states at the nodes of each depth but root and leaves, in one pass."""
-    if not spans:
-        return []
-    device, sizes = decoder.lm.device, [last - first for first, last in spans]
-    codes = [depth.code[slice(*span)].long() for depth, span in zip(decoder.trie.depths, spans, strict=False)]
-    ids = torch.cat([of_codes[code] for of_codes, code in zip(decoder.ids, codes, strict=False)])
-    depths = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device))
-    # A token sees itself and what its parent sees.
-    seen_TT = torch.eye(len(ids), dtype=torch.bool, device=device)
-    begin = 0
-    for size, below, above in zip(sizes, sizes[1:], parents[1:], strict=False):
-        seen_TT[begin + size : begin + size + below] |= seen_TT[begin + above]
-        begin += size
-    states = decoder.lm.grow(read, ids.expand(len(read.lengths_B), -1), depths, seen_TT[None])
-    return torch.split(states, sizes, dim=1)

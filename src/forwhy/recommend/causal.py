@@ -23,8 +23,6 @@ from forwhy.bridge.backbone import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
 from forwhy.recommend.head import CodeHead, Head, LlamaHead, OwnHead, PlainHead
 
-_KINDS = {"full_attention", "sliding_attention"}
-
 
 class RoomLayer(DynamicLayer):  # type: ignore[misc]
     """Room for prompts and trees, allocated at the first states; later ones are written in place."""
@@ -39,10 +37,8 @@ class RoomLayer(DynamicLayer):  # type: ignore[misc]
         new = (key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(*new)
-            self.keys, self.values = (
-                states.new_empty(*states.shape[:2], self.length + self.room, states.shape[3])
-                for states in new
-            )
+            most = self.length + self.room
+            self.keys, self.values = (it.new_empty(*it.shape[:2], most, it.shape[3]) for it in new)
             for held, states in zip((self.keys, self.values), self.prefix or (), strict=False):
                 held[:, :, : self.length] = states
         stop = self.length + key_states.shape[-2]
@@ -167,13 +163,9 @@ class TreeModel(TreeReader):
         seen_BTn = torch.cat([read_BTP, seen_BTn.expand(len(read_BTP), -1, -1)], dim=2)
         tree_Bn = prompts.lengths_B[:, None] + prompts.depths_n
         places_Bn = torch.cat([behind_P.expand(len(tree_Bn), -1), tree_Bn], dim=1)
-        return self.head.states(
-            0,
-            input_ids=ids_BT,
-            position_ids=positions_BT,
-            attention_mask=self.masks(seen_BTn, positions_BT, places_Bn),
-            past_key_values=prompts.cache,
-        )
+        masks = self.masks(seen_BTn, positions_BT, places_Bn)
+        given = {"input_ids": ids_BT, "position_ids": positions_BT, "attention_mask": masks}
+        return self.head.states(0, **given, past_key_values=prompts.cache)
 
     def masks(self, seen_BTn: Tensor, positions_BT: Tensor, places_Bn: Tensor) -> Tensor | dict[str, Tensor]:
         """What is added to attention [B, 1, T, n], 0 where a token sees another; by kind of layer if several."""
@@ -250,7 +242,7 @@ def _windows(model: PreTrainedModel) -> dict[str, int | None]:
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         return {"full_attention": window}
-    if unknown := set(kinds) - _KINDS:
+    if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
         raise UserError(
             f"{type(model).__name__} has layers of {', '.join(sorted(unknown))}: beams need full or sliding attention"
         )

@@ -40,6 +40,8 @@ Batch = TypeVar("Batch")
 Own = Any
 """The model's own options."""
 Vectors = Mapping[str, NDArray[np.floating]]
+Parts = tuple[Any, dict[str, Any]]
+"""A `GenerativeNetwork`, and what else the recommender's constructor takes."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,8 @@ class GenerativeRecommender(Recommender, Saved):
 
     @classmethod
     @abstractmethod
-    def _begun(
-        cls, dataset: Dataset, index: ItemIndex, config: Own, vectors: Vectors
-    ) -> tuple[GenerativeNetwork, dict[str, Any]]:
-        """The untrained network, from torch's generator, and what else the constructor takes."""
+    def _begun(cls, dataset: Dataset, index: ItemIndex, config: Own, vectors: Vectors) -> Parts:
+        """The untrained network, from torch's generator."""
 
     @abstractmethod
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
@@ -249,12 +249,8 @@ class GenerativeRecommender(Recommender, Saved):
 
     def content(self) -> Content:
         """Weights, index, options, and what was taken in training."""
-        config = {
-            "options": self.config.model_dump(mode="json"),
-            "index": self.index.fingerprint,
-            "metrics": self.metrics,
-            "repeat_gain": self.repeat_gain,
-        }
+        config = {"options": self.config.model_dump(mode="json"), "index": self.index.fingerprint}
+        config |= {"metrics": self.metrics, "repeat_gain": self.repeat_gain}
         weights = {name: value.detach().cpu().numpy() for name, value in self._weights().items()}
         what = f"Writes the codes of the next of {len(self.catalogue.items):,} items after"
         text = f"{what} {self._read_and_loaded()}{self._origin()}"
@@ -286,10 +282,13 @@ class GenerativeRecommender(Recommender, Saved):
 
     @classmethod
     @abstractmethod
-    def _restored(
-        cls, stored: Artifact, index: ItemIndex, config: Own, device: torch.device
-    ) -> tuple[GenerativeNetwork, dict[str, Any]]:
-        """The network with its weights, and what else the constructor takes."""
+    def _restored(cls, stored: Artifact, index: ItemIndex, config: Own, at: torch.device) -> Parts:
+        """The network with its weights, on a device."""
+
+
+def tensors_of(stored: Artifact, prefix: str) -> dict[str, Tensor]:
+    """The stored tensors whose names begin so, without it."""
+    return {name: torch.from_numpy(value) for name, value in stored.group(prefix).items()}
 
 
 # --- Training to write items' codes: what no model changes.
@@ -306,7 +305,7 @@ class GenerativeTask(Task[Batch]):
         self, network: GenerativeNetwork, sequences: Sequences, trie: CodeTrie, config: GenerativeOptions
     ) -> None:
         self.module: nn.Module = network
-        self.network, self.config, self.trie = network, config, trie
+        self.network, self.config, self.trie, self.sequences = network, config, trie, sequences
         before, targets = sequences.validation(config.validation_users, config.seed, config.window)
         self._prompts = [network.tokens.history(before[row]) for row in range(len(before))]
         self._targets_B1 = torch.from_numpy(targets)[:, None]
@@ -330,9 +329,7 @@ class GenerativeTask(Task[Batch]):
         return train(self, config, folder, name, identity)
 
 
-def decayed_adamw(
-    module: nn.Module, tables: Sequence[Tensor], rate: float, decay: float
-) -> torch.optim.AdamW:
+def decayed_adamw(module: nn.Module, tables: list[Tensor], rate: float, decay: float) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices but the `tables` of tokens."""
     spared = {id(table) for table in tables}
     groups: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}
@@ -351,14 +348,11 @@ def check_items(index: ItemIndex, items: Ids) -> None:
         )
 
 
-def _identity(
-    dataset: Dataset, sequences: Sequences, index: ItemIndex, config: GenerativeOptions, vectors: Vectors
-) -> str:
+def _identity(dataset: Dataset, sequences: Sequences, index: ItemIndex, config: Own, vectors: Vectors) -> str:
     """What decides the result of the first training beside the loop's options; how it is asked later does not."""
     digest = hashlib.sha256()
     for source in sorted(vectors):
         digest.update(source.encode() + np.ascontiguousarray(vectors[source]).tobytes())
-    later = {"device", "checkpoint_seconds", "beam", "normalise", "annealing"}
-    options = config.model_dump_json(exclude=later)
-    parts = dataset.fingerprint, sequences.fingerprint(), index.fingerprint, digest.hexdigest(), options
-    return "\n".join(parts)
+    own = config.model_dump_json(exclude={"device", "checkpoint_seconds", "beam", "normalise", "annealing"})
+    made_of = dataset.fingerprint, sequences.fingerprint(), index.fingerprint, digest.hexdigest(), own
+    return "\n".join(made_of)

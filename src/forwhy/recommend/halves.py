@@ -12,7 +12,6 @@ Shapes: B users, N items, L levels, K beams, C candidates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forwhy.errors import UserError
-from forwhy.recommend.beams import BeamDecoder, Beams, exact_scores
+from forwhy.recommend.beams import BeamDecoder, Beams, Tensors, TokenRows
 from forwhy.recommend.causal import ReadPrompts, TreeReader
 from forwhy.recommend.head import Normalise
 from forwhy.recommend.trie import CodeTrie
@@ -39,8 +38,8 @@ class HalvesDecoder:
     def __init__(
         self,
         lm: TreeReader,
-        tries: Sequence[CodeTrie],
-        level_token_ids: Sequence[Tensor],
+        tries: list[CodeTrie],
+        tokens: Tensors,
         normalise: Normalise,
         beam: int,
         share: float,
@@ -49,14 +48,14 @@ class HalvesDecoder:
         if normalise == "legal":
             raise UserError("halves decoded in parallel need normalise = 'level' or 'vocab'")
         cut = tries[0].levels
-        ids = level_token_ids[:cut], level_token_ids[cut:]
+        ids = tokens[:cut], tokens[cut:]
         self.parts = [BeamDecoder(lm, *part, normalise, beam) for part in zip(tries, ids, strict=True)]
-        self.codes = [part.trie.codes() for part in self.parts]
+        self.codes = [torch.from_numpy(trie.codes_NL).to(lm.device) for trie in tries]
         self.room = 2 * beam * (max(trie.levels for trie in tries) - 1)
         self.share = share
 
     @torch.no_grad()
-    def search(self, prompts: Sequence[Sequence[int]], k: int | None = None) -> Beams:
+    def search(self, prompts: TokenRows, k: int | None = None) -> Beams:
         """The best `k` items of each prompt; of equals the lower number. Errors: as `BeamDecoder.search`."""
         first = self.parts[0]
         count = min(first.beam if k is None else k, first.beam, len(first.trie))
@@ -64,24 +63,22 @@ class HalvesDecoder:
         scores = torch.empty(len(prompts), count)
         for rows, read in self._longest.passes(prompts, self.room):
             found_BC = torch.cat([self._found(part, read) for part in self.parts], dim=1).sort(dim=1).values
-            fused_BC = self._fused(*self._of_items(read, found_BC))
             twice_BC = torch.zeros_like(found_BC, dtype=torch.bool)
             twice_BC[:, 1:] = found_BC[:, 1:] == found_BC[:, :-1]
-            best_BC, order_BC = fused_BC.masked_fill(twice_BC, -torch.inf).sort(
-                dim=1, descending=True, stable=True
-            )
+            fused_BC = self._fused(*self._of_items(read, found_BC)).masked_fill(twice_BC, -torch.inf)
+            best_BC, order_BC = fused_BC.sort(dim=1, descending=True, stable=True)
             items[rows] = found_BC.gather(1, order_BC)[:, :count].cpu()
             scores[rows] = best_BC[:, :count].cpu()
         if scores.isnan().any():
             raise UserError("the model's output is not a number: its weights are damaged")
         return Beams(items, scores)
 
-    def exact(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def exact(self, prompts: TokenRows) -> Tensor:
         """[B, N] fused scores of all items; twice what one trie costs."""
-        return self._fused(*(exact_scores(part, prompts) for part in self.parts))
+        return self._fused(*(part.exact(prompts) for part in self.parts))
 
     @torch.no_grad()
-    def of_targets(self, prompts: Sequence[Sequence[int]], items_B: Tensor) -> Tensor:
+    def of_targets(self, prompts: TokenRows, items_B: Tensor) -> Tensor:
         """[2, B] the log-probability that each half gives one item after each prompt."""
         found_2B = torch.empty(2, len(prompts))
         for rows, read in self._longest.passes(prompts, self.room):

@@ -163,11 +163,9 @@ class _Pass:
         """The layer's states at the last `keep` tokens (0: all); keys and values of all tokens join the past."""
         attention, mlp = layer.self_attn, layer.mlp
         normed_BTD = _normed(layer.input_layernorm, states_BTD)
-        keys, values = self.past.update(
-            self._turned(attention, attention.k_proj, normed_BTD),
-            self._heads(attention, attention.v_proj, normed_BTD).transpose(1, 2),
-            attention.layer_idx,
-        )
+        keys = self._turned(attention, attention.k_proj, normed_BTD)
+        values = self._heads(attention, attention.v_proj, normed_BTD).transpose(1, 2)
+        keys, values = self.past.update(keys, values, attention.layer_idx)
         queries = self._turned(attention, attention.q_proj, normed_BTD[:, -keep:])
         mask = None if self.mask is None else self.mask[:, :, -keep:]
         mixed_BHTE = _attended(queries, keys, values, mask, attention.scaling)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, ClassVar
@@ -23,11 +24,10 @@ from forwhy.data.histories import Histories, Sequences
 from forwhy.recommend import generative
 from forwhy.recommend.base import Ints
 from forwhy.recommend.causal import ReadPrompts, TreeReader
-from forwhy.recommend.generative import GenerativeNetwork, GenerativeRecommender, GenerativeTask, Vectors
-from forwhy.recommend.llmbs.network import Packed, cut
+from forwhy.recommend.generative import GenerativeNetwork, GenerativeTask, Parts, Vectors
+from forwhy.recommend.llmbs.network import Packed, Pieces, cut
 from forwhy.recommend.options import TigerConfig
 from forwhy.recommend.t5 import Encoded, KeyValue, Pairs, Stack
-from forwhy.recommend.trie import CodeTrie
 from forwhy.training.engine import Epoch, batches_of
 from forwhy.vocabulary.index import ItemIndex
 
@@ -197,12 +197,6 @@ class TigerTask(GenerativeTask[Batch]):
     network: TigerNetwork
     config: TigerConfig
 
-    def __init__(
-        self, network: TigerNetwork, sequences: Sequences, trie: CodeTrie, config: TigerConfig
-    ) -> None:
-        super().__init__(network, sequences, trie, config)
-        self._train = sequences.train
-
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW; weight decay on matrices but those of tokens and distances."""
         network, config = self.network, self.config
@@ -211,17 +205,15 @@ class TigerTask(GenerativeTask[Batch]):
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """Every training target once, or the epoch's draw of each history's."""
-        rng = np.random.default_rng((self.config.seed, epoch))
-        targets = drawn(self._train, self.config.targets, rng)
-        before = targets - self._train.offsets[:-1][self._train.rows[targets]]
-        lengths = np.minimum(before, self.config.window)
+        train, rng = self.sequences.train, np.random.default_rng((self.config.seed, epoch))
+        targets = drawn(train, self.config.targets, rng)
+        lengths = np.minimum(targets - train.offsets[:-1][train.rows[targets]], self.config.window)
         rows = batches_of(lengths, self.config.batch_size, rng)
 
         def batch(number: int) -> Batch:
             places, sizes = targets[rows[number]], lengths[rows[number]]
-            before = self._train.spans(places - sizes, sizes)
-            items, taken = before.padded(), self._train.items[places]
-            return torch.from_numpy(items), torch.from_numpy(sizes), torch.from_numpy(taken)
+            before_BI = train.spans(places - sizes, sizes).padded()
+            return torch.from_numpy(before_BI), torch.from_numpy(sizes), torch.from_numpy(train.items[places])
 
         return Epoch(len(rows), batch)
 
@@ -238,11 +230,10 @@ class AheadTask(GenerativeTask[Packed]):
     config: TigerConfig
     optimizer = TigerTask.optimizer
 
-    def __init__(
-        self, network: TigerNetwork, sequences: Sequences, trie: CodeTrie, config: TigerConfig
-    ) -> None:
-        super().__init__(network, sequences, trie, config)
-        self.pieces = cut(sequences.train, config.window, stride=max(config.window // 2, 1))
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The histories, cut."""
+        return cut(self.sequences.train, self.config.window, stride=max(self.config.window // 2, 1))
 
     def batches(self, epoch: int) -> Sequence[Packed]:
         """Every training item once, half a window or more before it."""
@@ -264,7 +255,7 @@ def drawn(train: Histories, count: int, rng: np.random.Generator) -> Ints:
     return np.sort(order[turn < count])
 
 
-class TigerRecommender(GenerativeRecommender):
+class TigerRecommender(generative.GenerativeRecommender):
     """An encoder and a decoder that know the items' codes; what it lists and how: see `GenerativeRecommender`.
 
     Without the hashed user token of the paper, as in LETTER's code: so people never seen are served as all others. The
@@ -278,9 +269,7 @@ class TigerRecommender(GenerativeRecommender):
     network: TigerNetwork
 
     @classmethod
-    def _begun(
-        cls, dataset: Dataset, index: ItemIndex, config: TigerConfig, vectors: Vectors
-    ) -> tuple[TigerNetwork, dict[str, Any]]:
+    def _begun(cls, dataset: Dataset, index: ItemIndex, config: TigerConfig, vectors: Vectors) -> Parts:
         return TigerNetwork(index, config), {}
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
@@ -296,9 +285,7 @@ class TigerRecommender(GenerativeRecommender):
         self.metrics["full"] = full.learn(folder / "full", "tiger", identity, **loop).summary()
 
     @classmethod
-    def _restored(
-        cls, stored: Artifact, index: ItemIndex, config: TigerConfig, device: torch.device
-    ) -> tuple[TigerNetwork, dict[str, Any]]:
+    def _restored(cls, stored: Artifact, index: ItemIndex, config: TigerConfig, at: torch.device) -> Parts:
         network = TigerNetwork(index, config)
-        network.load_state_dict({name: torch.from_numpy(it) for name, it in stored.group("network.").items()})
-        return network.to(device), {}
+        network.load_state_dict(generative.tensors_of(stored, "network."))
+        return network.to(at), {}

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Codes = NDArray[np.integer[Any]]
+
 
 @dataclass(frozen=True)
 class Depth:
@@ -52,19 +54,22 @@ class Depth:
         return replace(self, start=self.start.to(device), code=self.code.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeTrie:
     """Every item's path of L codes; a path that is no item cannot be walked.
 
-    Memory: 8 bytes per node and 4 more per item; 10^6 items with four codes of 256 take about 17 MB.
+    Memory beside the codes, which are kept as they came: 8 bytes per node and 4 more per item; 10^6 items with four
+    codes of 256 take about 17 MB.
     """
 
     depths: tuple[Depth, ...]
     items: Tensor
     """[N] item number of each leaf; leaves are in the order of their codes."""
+    codes_NL: Codes
+    """What it was made from."""
 
     @classmethod
-    def from_codes(cls, codes_NL: NDArray[np.integer[Any]], sizes: Sequence[int]) -> CodeTrie:
+    def from_codes(cls, codes_NL: Codes, sizes: Sequence[int]) -> CodeTrie:
         """Build from the codes of all items, row = item number, no two alike; `sizes`: codes per level."""
         order_N = np.lexsort(codes_NL.T[::-1])
         sorted_NL = codes_NL[order_N]
@@ -78,7 +83,7 @@ class CodeTrie:
             first, code = (torch.from_numpy(it.astype(np.int32)) for it in (start, sorted_NL[below, level]))
             depths.append(Depth(first, code, int(np.diff(start).max()), int(width)))
             above = below
-        return cls(tuple(depths), torch.from_numpy(order_N.astype(np.int32)))
+        return cls(tuple(depths), torch.from_numpy(order_N.astype(np.int32)), codes_NL)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -87,14 +92,6 @@ class CodeTrie:
     def levels(self) -> int:
         """Codes per item, L."""
         return len(self.depths)
-
-    def codes(self) -> Tensor:
-        """[N, L] codes of every item, by number."""
-        nodes_N, columns = torch.arange(len(self), device=self.items.device), list[Tensor]()
-        for depth in reversed(self.depths):
-            columns.insert(0, depth.code[nodes_N])
-            nodes_N = torch.searchsorted(depth.start, nodes_N.to(depth.start.dtype), right=True) - 1
-        return torch.stack(columns, dim=1)[self.items.argsort()]
 
     def determined(self, nodes: Tensor, level: int) -> bool:
         """Whether each of these nodes at depth `level` leads to one item only."""
@@ -107,4 +104,5 @@ class CodeTrie:
 
     def to(self, device: torch.device | str) -> CodeTrie:
         """On another device."""
-        return CodeTrie(tuple(depth.to(device) for depth in self.depths), self.items.to(device))
+        depths = tuple(depth.to(device) for depth in self.depths)
+        return replace(self, depths=depths, items=self.items.to(device))

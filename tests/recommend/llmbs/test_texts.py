@@ -15,9 +15,9 @@ from forwhy.recommend.llmbs.texts import (
     PreferenceWords,
     TextTasks,
     add_tokens,
-    extend,
     learn_tokenizer,
     text_rows,
+    widen,
 )
 from forwhy.recommend.options import TaskConfig
 
@@ -148,7 +148,7 @@ def test_a_model_gets_new_rows_and_keeps_its_own(family: str) -> None:
     model = language_model(family, known + 5)  # tables are often longer than the vocabulary
     before = [table.weight.detach().clone() for table in (model.get_input_embeddings(), model.lm_head)]
     tokens = add_tokens(tokenizer, INDEX, "Taken:")
-    extend(model, tokens, seed=0)
+    widen(model, tokens, seed=0)
     for table, old in zip((model.get_input_embeddings(), model.lm_head), before, strict=True):
         assert torch.equal(table.weight[:known], old[:known])
         assert len(table.weight) == tokens.size

@@ -15,12 +15,11 @@ of a level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -30,7 +29,7 @@ from forwhy.errors import UserError
 from forwhy.recommend.base import Ints
 from forwhy.recommend.beams import BeamDecoder
 from forwhy.recommend.causal import TreeModel
-from forwhy.recommend.generative import GenerativeNetwork, IndexTokens
+from forwhy.recommend.generative import GenerativeNetwork, IndexTokens, Vectors
 from forwhy.recommend.halves import HalvesDecoder
 from forwhy.recommend.head import PlainHead
 from forwhy.recommend.options import BackboneConfig, ContrastConfig, GenerativeOptions
@@ -161,9 +160,7 @@ def layout(
 class Contrast(nn.Module):
     """One projector per source, and the sources' vectors; all of it is dropped after training."""
 
-    def __init__(
-        self, width: int, items: int, vectors: Mapping[str, NDArray[np.floating]], config: ContrastConfig
-    ) -> None:
+    def __init__(self, width: int, items: int, vectors: Vectors, config: ContrastConfig) -> None:
         """`vectors`: source -> [N, E], finite, a row per item; those of weight 0 are left out."""
         super().__init__()
         self.config = config
@@ -196,17 +193,15 @@ class Contrast(nn.Module):
         return {"contrast": total, **{source: part.detach() for source, part in parts.items()}}
 
 
-def info_nce(
-    found_TE: Tensor, z_NE: Tensor, targets_T: Tensor, others_M: Tensor, temperature: float
-) -> Tensor:
+def info_nce(x_TE: Tensor, z_NE: Tensor, targets_T: Tensor, others_M: Tensor, temperature: float) -> Tensor:
     """Mean over targets of -log of the target's share among itself and the other items, by cosine; eq. 5.
 
     `z_NE` has rows of norm 1. Where the target is among the others it counts once. One product with the negatives
     for all targets: O(T M E).
     """
-    found_TE = F.normalize(found_TE, dim=1)
-    own_T1 = (found_TE * z_NE[targets_T]).sum(1, keepdim=True)
-    apart_TM = (found_TE @ z_NE[others_M].T).masked_fill(others_M[None] == targets_T[:, None], -torch.inf)
+    x_TE = F.normalize(x_TE, dim=1)
+    own_T1 = (x_TE * z_NE[targets_T]).sum(1, keepdim=True)
+    apart_TM = (x_TE @ z_NE[others_M].T).masked_fill(others_M[None] == targets_T[:, None], -torch.inf)
     logits = torch.cat([own_T1, apart_TM], dim=1) / temperature
     return (logits.logsumexp(1) - logits[:, 0]).sum() / max(len(targets_T), 1)
 
@@ -218,28 +213,22 @@ class LlmBsNetwork(GenerativeNetwork):
     """A causal language model with an index in its vocabulary."""
 
     tokens: Tokens
+    share: float = 0.5
+    """The weight of the second half where the halves are decoded in parallel."""
 
     def __init__(
-        self,
-        lm: PreTrainedModel,
-        tokens: Tokens,
-        softmax: str,
-        contrast: Contrast | None = None,
-        cut: int = 0,
-        share: float = 0.5,
+        self, lm: PreTrainedModel, tokens: Tokens, softmax: str, con: Contrast | None = None, cut: int = 0
     ) -> None:
-        """`contrast`: what reads CON, if anything does. Refuses a model without beams or a linear head.
+        """`con`: what reads CON, if anything does; `cut`: levels of the first of two halves, 0 where all are one.
 
-        `cut`: levels of the first half where the halves are decoded in parallel, else 0; `share`: the second's weight.
+        Refuses a model without beams or a linear head.
         """
         super().__init__()
         self.reader: TreeModel = TreeModel(lm.eval())
         if not isinstance(self.reader.head, PlainHead):
             raise UserError(f"{type(lm).__name__}: its head is no plain linear layer; take another backbone")
-        self.lm, self.contrast = lm, contrast
-        self.tokens, self.softmax = tokens, softmax
+        self.lm, self.contrast, self.tokens, self.softmax, self.cut = lm, con, tokens, softmax, cut
         self._head = self.reader.head
-        self.cut, self.share = cut, share
         self._parted: tuple[CodeTrie | None, list[CodeTrie]] = (None, [])
 
     def beams(self, trie: CodeTrie, config: GenerativeOptions, beam: int) -> BeamDecoder | HalvesDecoder:
@@ -247,9 +236,8 @@ class LlmBsNetwork(GenerativeNetwork):
         if not self.cut:
             return super().beams(trie, config, beam)
         if self._parted[0] is not trie:
-            codes_NL, sizes = trie.codes().numpy(), [depth.width for depth in trie.depths]
-            halves = (slice(0, self.cut), slice(self.cut, None))
-            tries = [CodeTrie.from_codes(codes_NL[:, half], sizes[half]) for half in halves]
+            sizes, halves = [depth.width for depth in trie.depths], (slice(self.cut), slice(self.cut, None))
+            tries = [CodeTrie.from_codes(trie.codes_NL[:, half], sizes[half]) for half in halves]
             self._parted = (trie, tries)
         tokens, normalise = self.tokens.levels, config.decoding
         return HalvesDecoder(self.reader, self._parted[1], tokens, normalise, beam, self.share)
@@ -261,11 +249,10 @@ class LlmBsNetwork(GenerativeNetwork):
 
         `negatives_M`: items that CON tells targets apart from. `texts`: examples of the text tasks, of `text_rows`.
         """
-        device = self.lm.device
+        device, parts = self.lm.device, dict[str, Tensor]()
         packed = packed.to(device)
         states_BTD = self._states(*layout(packed, self.tokens, self.contrast is not None, self.cut))
         total, count = self._of_codes(states_BTD, packed)
-        parts: dict[str, Tensor] = {}
         if self.contrast is not None:
             assert negatives_M is not None
             targets_BI = packed.targets_BI
@@ -326,19 +313,11 @@ class LlmBsNetwork(GenerativeNetwork):
 def scratch_model(config: BackboneConfig, vocabulary: int) -> PreTrainedModel:
     """A Llama decoder with random weights from torch's generator; input and output tokens share a table."""
     shape = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=config.dims,
-        intermediate_size=config.feedforward,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=LONGEST,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=None,
-        attn_implementation="sdpa",
-    )
+        vocab_size=vocabulary, max_position_embeddings=LONGEST, tie_word_embeddings=True, attn_implementation="sdpa",
+        hidden_size=config.dims, intermediate_size=config.feedforward, num_hidden_layers=config.layers,
+        num_attention_heads=config.heads, num_key_value_heads=config.heads,
+        bos_token_id=0, eos_token_id=1, pad_token_id=None,
+    )  # fmt: skip
     model = LlamaForCausalLM(shape)
 
     def drop(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:

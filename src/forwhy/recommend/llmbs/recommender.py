@@ -16,30 +16,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from forwhy.artifact import Artifact, Content
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Sequences
 from forwhy.errors import UserError
 from forwhy.models import load_causal_lm
-from forwhy.recommend.generative import GenerativeRecommender, Vectors
+from forwhy.recommend.generative import GenerativeRecommender, Parts, Vectors, tensors_of
 from forwhy.recommend.halves import likeliest_share
 from forwhy.recommend.llmbs.network import Contrast, LlmBsNetwork, Tokens, bare_tokens, scratch_model
-from forwhy.recommend.llmbs.texts import (
-    TextTasks,
-    add_tokens,
-    extend,
-    learn_tokenizer,
-    of_itself,
-    read_tokens,
-)
+from forwhy.recommend.llmbs.texts import TextTasks, add_tokens, learn_tokenizer, of_itself, read_tokens, widen
 from forwhy.recommend.llmbs.training import Annealing, LlmBsTask
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.training.engine import kept_generators, resolve_device, seed_everything
@@ -67,7 +55,7 @@ class LlmBsRecommender(GenerativeRecommender):
     def __init__(
         self,
         *parts: Any,  # noqa: ANN401
-        tokenizer: PreTrainedTokenizerBase | None = None,
+        tokenizer: Tokenizer | None = None,
         adapter: Annealing | None = None,
         base: Mapping[str, Any] | None = None,
         plain: Sequence[list[int]] = (),
@@ -83,9 +71,7 @@ class LlmBsRecommender(GenerativeRecommender):
         self.plain = plain
 
     @classmethod
-    def _begun(
-        cls, dataset: Dataset, index: ItemIndex, config: LlmBsConfig, vectors: Vectors
-    ) -> tuple[LlmBsNetwork, dict[str, Any]]:
+    def _begun(cls, dataset: Dataset, index: ItemIndex, config: LlmBsConfig, vectors: Vectors) -> Parts:
         lm, tokens, more = _start(dataset, index, config)
         contrast, wanted = None, config.contrast.weights.keys()
         if missing := sorted(wanted - vectors.keys()):
@@ -93,8 +79,7 @@ class LlmBsRecommender(GenerativeRecommender):
         if wanted & vectors.keys():
             width = lm.get_input_embeddings().weight.shape[1]
             contrast = Contrast(width, len(index), vectors, config.contrast)
-        cut = _cut(index, config)
-        return LlmBsNetwork(lm, tokens, config.softmax, contrast, cut), more
+        return LlmBsNetwork(lm, tokens, config.softmax, contrast, _cut(index, config)), more
 
     def _train(self, dataset: Dataset, sequences: Sequences, folder: Path, identity: str) -> None:
         network, config = self.network, self.config
@@ -128,8 +113,7 @@ class LlmBsRecommender(GenerativeRecommender):
         rate = config.annealing.learning_rate
         task = LlmBsTask(network, sequences, self._trie, config, adapter=self.adapter, rate=rate)
         identity += config.annealing.model_dump_json()
-        result = task.learn(folder / "annealing", "annealing", identity, **loop)
-        self.metrics["annealing"] = result.summary()
+        self.metrics["annealing"] = task.learn(folder / "annealing", "annealing", identity, **loop).summary()
 
     def _adapter(self, con: bool = False) -> Annealing:
         """A new one around the model, which has to be on its device by then."""
@@ -141,7 +125,7 @@ class LlmBsRecommender(GenerativeRecommender):
     # --- talking
 
     @contextmanager
-    def talking(self) -> Iterator[tuple[Any, PreTrainedTokenizerBase]]:
+    def talking(self) -> Iterator[tuple[Any, Tokenizer]]:
         """Model and tokenizer with the adapter off inside the block: the first stage's model, which also knows text.
 
             with recommender.talking() as (model, tokenizer):
@@ -165,11 +149,11 @@ class LlmBsRecommender(GenerativeRecommender):
 
     def content(self) -> Content:
         """All weights are in it: the card names the base model's licence."""
-        shared, model = super().content(), self.network.lm.config.to_dict()
-        config = {"model": model, "adapter": self.adapter is not None, "base": self.base}
-        config["share"] = self.network.share
+        shared, network = super().content(), self.network
+        own = {"model": network.lm.config.to_dict(), "adapter": self.adapter is not None}
+        own |= {"base": self.base, "share": network.share}
         parts = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
-        return replace(shared, config={**shared.config, **config}, parts={**shared.parts, **parts})
+        return replace(shared, config={**shared.config, **own}, parts={**shared.parts, **parts})
 
     def _weights(self) -> Mapping[str, Tensor]:
         """The first stage's weights under the model's own names, each table once; the adapter's apart from them."""
@@ -184,9 +168,7 @@ class LlmBsRecommender(GenerativeRecommender):
         return found | {f"adapter.{name}": value for name, value in trained.items()}
 
     @classmethod
-    def _restored(
-        cls, stored: Artifact, index: ItemIndex, config: LlmBsConfig, device: torch.device
-    ) -> tuple[LlmBsNetwork, dict[str, Any]]:
+    def _restored(cls, stored: Artifact, index: ItemIndex, config: LlmBsConfig, at: torch.device) -> Parts:
         tokens, tokenizer = bare_tokens(index), None
         if stored.part("tokenizer").is_dir():
             folder = str(stored.part("tokenizer"))
@@ -195,17 +177,17 @@ class LlmBsRecommender(GenerativeRecommender):
         shape = dict(stored.config["model"])
         known = AutoConfig.for_model(shape.pop("model_type"), **shape)
         lm = AutoModelForCausalLM.from_config(known, dtype=torch.float32)
-        absent, unknown = lm.load_state_dict(_tensors(stored, "network."), strict=False)
+        absent, unknown = lm.load_state_dict(tensors_of(stored, "network."), strict=False)
         # An embedding that is also the head has two names and was saved once.
         if unknown or len(absent) > lm.config.tie_word_embeddings:
             raise UserError(
                 f"{stored.folder}: this version of transformers names its weights otherwise; train it again"
             )
-        cut, share = _cut(index, config), stored.config.get("share", 0.5)
-        network, adapter = LlmBsNetwork(lm.to(device), tokens, config.softmax, None, cut, share), None
+        network = LlmBsNetwork(lm.to(at), tokens, config.softmax, cut=_cut(index, config))
+        network.share, adapter = stored.config.get("share", 0.5), None
         if stored.config["adapter"]:
             adapter = Annealing(lm, tokens, config.annealing)
-            adapter.trained.load_state_dict(_tensors(stored, "adapter."))
+            adapter.trained.load_state_dict(tensors_of(stored, "adapter."))
         return network, {"tokenizer": tokenizer, "adapter": adapter, "base": stored.config["base"]}
 
     def _origin(self) -> str:
@@ -228,7 +210,7 @@ def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
         loaded.model.requires_grad_(True)
         plain = of_itself(loaded.model, loaded.tokenizer, config.tasks.plain)
         tokens = add_tokens(loaded.tokenizer, index, config.spoken_instruction)
-        extend(loaded.model, tokens, config.seed)
+        widen(loaded.model, tokens, config.seed)
         base = {"id": loaded.source.id, "revision": loaded.source.revision}
         if packaged := PACKAGED.get(loaded.source.id):
             base["licence"] = packaged.licence
@@ -256,7 +238,3 @@ def _cut(index: ItemIndex, config: LlmBsConfig) -> int:
             "method = 'kmeans', and one source after the other"
         )
     return cut
-
-
-def _tensors(stored: Artifact, prefix: str) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value) for name, value in stored.group(prefix).items()}

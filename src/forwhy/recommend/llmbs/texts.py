@@ -76,7 +76,7 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, index: ItemIndex, instructio
     return Tokens.of(index, first=ids[0], prompt=prompt, end=tokenizer.eos_token_id, con=con)
 
 
-def extend(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
+def widen(model: PreTrainedModel, tokens: Tokens, seed: int) -> None:
     """Give a model rows for the index tokens and CON, near the mean of the rows it has; the others stay."""
     old = model.get_input_embeddings().weight.shape[0]
     if tokens.size > old:
@@ -101,17 +101,11 @@ def of_itself(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count:
     found: list[list[int]] = []
     begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     length = {"max_new_tokens": PLAIN_TOKENS, "min_new_tokens": PLAIN_TOKENS}
-    as_predicted = {
-        "do_sample": True,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "repetition_penalty": 1.0,
-    }
+    drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     while len(found) < count:
         begins_B1 = torch.full((min(CHUNK, count - len(found)), 1), begin, device=model.device)
         given = {"attention_mask": torch.ones_like(begins_B1), "pad_token_id": tokenizer.eos_token_id}
-        found += model.generate(begins_B1, **given, **length, **as_predicted)[:, 1:].tolist()
+        found += model.generate(begins_B1, **given, **length, **drawn)[:, 1:].tolist()
     return found
 
 

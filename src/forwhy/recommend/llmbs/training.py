@@ -163,7 +163,7 @@ class LlmBsTask(GenerativeTask[Batch]):
         if self.rate is not None:
             rate, decay = self.rate, 0.0
         lm = self.network.lm
-        tables = [part.weight for part in (lm.get_input_embeddings(), lm.get_output_embeddings())]
+        tables = [lm.get_input_embeddings().weight, lm.get_output_embeddings().weight]
         return decayed_adamw(self.module, tables, rate, decay)
 
     def batches(self, epoch: int) -> Sequence[Batch]:
