@@ -22,21 +22,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-DEFAULT_LIMIT = 512
-"""Tokens that are read by a model which names no limit."""
-UNLIMITED = 1_000_000
-"""A tokenizer without a limit says a number above this one."""
+DEFAULT_LIMIT, UNLIMITED = 512, 1_000_000
+"""Tokens that are read by a model which names no limit, or a number above the second one."""
 
 
 @dataclass(frozen=True)
 class TextTokens:
-    """One text as a model reads it."""
+    """One text as a model reads it; `content`: how many tokens are its own; `cut`: whether there were more."""
 
     ids: list[int]
     content: int
-    """How many of them are of the text, not special tokens around it."""
     cut: bool
-    """Whether the text had more tokens than the limit."""
 
 
 def _positions(model: PreTrainedModel) -> int | None:

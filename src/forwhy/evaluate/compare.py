@@ -52,22 +52,21 @@ class Scored:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two runs on their common pairs."""
+    """One metric of two runs on their common pairs: `a` minus `b`, with the paired bootstrap 95% interval.
+
+    `effect`: Cohen's d_z, of a corpus metric over the pairs' jackknife pseudo-values. `p`: two-sided, by paired
+    permutation; `p_holm`: corrected for all comparisons made together. `left_out`: rows that the other run lacks.
+    """
 
     a: str
     b: str
     metric: str
     difference: Interval
-    """`a` minus `b`, with the paired bootstrap 95% interval."""
     effect: float
-    """Cohen's d_z; of a corpus metric, over the pairs' jackknife pseudo-values."""
     p: float
-    """Two-sided, by paired permutation."""
     p_holm: float
-    """`p` corrected for all comparisons made together."""
     pairs: int
     left_out: tuple[int, int]
-    """Rows of `a` and of `b` that the other run doesn't have."""
 
     def document(self) -> dict[str, object]:
         """As plain JSON values; an infinite effect is null."""
@@ -129,10 +128,9 @@ def _compare_two(a: Scored, b: Scored, metrics: Sequence[str], seed: int, n: int
     # Sorted: the order in which rows came changes no draw.
     common = sorted(a.rows.keys() & b.rows.keys())
     if len(common) < 2:
-        raise UserError(
-            f"runs {a.name!r} and {b.name!r} have {len(common)} of {len(a.keys)} and {len(b.keys)} pairs in common; "
-            "give runs that were evaluated on the same pairs, with the same ids"
-        )
+        have = f"have {len(common)} of {len(a.keys)} and {len(b.keys)} pairs in common"
+        remedy = "give runs that were evaluated on the same pairs, with the same ids"
+        raise UserError(f"runs {a.name!r} and {b.name!r} {have}; {remedy}")
     ours, theirs = (run.scores.take([run.rows[key] for key in common], metrics) for run in (a, b))
     ours, theirs = ours.counted_on_both(theirs)
     intervals = ours.margins(theirs, seed)

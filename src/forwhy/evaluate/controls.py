@@ -26,21 +26,20 @@ Texts = list[str | None]
 Score = Callable[[Sequence[str], Sequence[str]], Floats]
 """Candidates [c], references [r] -> [c]: value of each candidate as the one answer to all references."""
 
-CANDIDATES = 256
-REFERENCES = 2000
-LOOKUP_PAIRS = 5000
+CANDIDATES, REFERENCES, LOOKUP_PAIRS = 256, 2000, 5000
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control's scores on the method's pairs, and its answer to each."""
+    """A control's scores on the method's pairs, its answer to each, and the `sentence` where that is one constant.
+
+    `fallbacks`: pairs for which it had no text and gave the constant; None where that cannot happen.
+    """
 
     scores: TextScores
     texts: Sequence[str]
     sentence: str | None = None
-    """The constant, where there is one."""
     fallbacks: int | None = None
-    """Pairs for which it had no text and gave the constant; None where that cannot happen."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def text_table(
     method = score(predictions)  # first: a measure's budget must not end before it
     sentences = {"constant": best_constant(train_texts, seed=seed)} if train_texts else {}
     if train_texts and memory is not None:
-        alike = similarity_score(memory)
+        alike = partial(similarity_score, memory)
         sentences["constant_similar"] = best_constant(train_texts, score=alike, seed=seed)
     answers = {name: [sentence] * len(references) for name, sentence in sentences.items()}
     if not answers:
@@ -88,11 +87,8 @@ def text_table(
         if fallbacks[name] and not sentences:
             raise ValueError(f"control {name}: a pair has no text, and there is no constant to stand for it")
         answers[name] = [sentences["constant"] if text is None else text for text in given]
-    scored = [(name, texts, score(texts)) for name, texts in answers.items()]
-    controls = {
-        name: Control(it, texts, sentences.get(name), fallbacks.get(name)) for name, texts, it in scored
-    }
-    return TextTable(method, controls)
+    told = {name: (texts, sentences.get(name), fallbacks.get(name)) for name, texts in answers.items()}
+    return TextTable(method, {name: Control(score(it[0]), *it) for name, it in told.items()})
 
 
 def best_constant(
@@ -148,14 +144,10 @@ def bleu1_score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
     return np.array([value(bag) for bag in bags])
 
 
-def similarity_score(encoder: Encoder) -> Score:
+def similarity_score(encoder: Encoder, candidates: Sequence[str], references: Sequence[str]) -> Floats:
     """Mean cosine of each candidate to all references."""
-
-    def score(candidates: Sequence[str], references: Sequence[str]) -> Floats:
-        mean_d = encoder.encode(references).astype(np.float64).mean(axis=0)
-        return np.asarray(encoder.encode(candidates) @ mean_d)
-
-    return score
+    mean_d = encoder.encode(references).astype(np.float64).mean(axis=0)
+    return np.asarray(encoder.encode(candidates) @ mean_d)
 
 
 def deal(n: int, seed: int, labels: Ints | None = None) -> Ints:

@@ -85,6 +85,8 @@ def apart(runs: Iterable[Examined]) -> str:
 
 
 _APART = ("on different data", "after different histories", "on different held-out items")
+WAYS = {"unseen": "seen items left out", "repeats": "repeats learned"}
+"""Part of an evaluation -> how its ranking is called."""
 
 
 def evaluation_document(
@@ -221,10 +223,8 @@ def _next_item(protocol: Mapping[str, Any]) -> Iterator[str]:
         return
     held = "last item" if protocol["evaluated"] == "test" else "last item but one"
     window = f" after at most {protocol['window']} items" if protocol.get("window") else ""
-    yield (
-        f"Next item: the {held} of each of {protocol['users']:,} users among all {protocol['items']:,}{window}; "
-        f"{protocol['users_without']:,} users have too few to leave one out."
-    )
+    asked = f"the {held} of each of {protocol['users']:,} users among all {protocol['items']:,}{window}"
+    yield f"Next item: {asked}; {protocol['users_without']:,} users have too few to leave one out."
     if index := protocol.get("index"):
         levels = ", ".join(map("{} {}".format, index["sources"], index["sizes"]))
         yield f"Index {index['fingerprint'][:12]}: {levels}; beams of {protocol['beam']}."

@@ -110,7 +110,7 @@ def sparsity_groups(dataset: Dataset) -> dict[str, Ints]:
     users the last groups are empty.
     """
     tested = np.unique(dataset.pairs("test").users)
-    told = _training_texts(dataset)[tested]
+    told = np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))[tested]
     visits = np.bincount(dataset.edges("train")[:, 0], minlength=len(dataset.users))[tested]
     ranked = np.lexsort((tested, visits, told))
     seen = tested[ranked[told[ranked] > 0]]
@@ -144,13 +144,9 @@ def warm_group(dataset: Dataset, outputs: Outputs, encoder: Encoder | None = Non
 
 
 def _group(dataset: Dataset, users: Ints, scores: TextScores | None) -> TextGroup:
-    told = _training_texts(dataset)[np.unique(users)].tolist()
+    trained = np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))
+    told = trained[np.unique(users)].tolist()
     return TextGroup(len(users), len(told), (min(told, default=0), max(told, default=0)), scores)
-
-
-def _training_texts(dataset: Dataset) -> Ints:
-    """[U] training explanations of each user."""
-    return np.bincount(dataset.pairs("train").users, minlength=len(dataset.users))
 
 
 # --- Did text reach the tokens? Rank of a held-out pair's own text among all held-out texts.

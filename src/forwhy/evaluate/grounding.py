@@ -118,10 +118,9 @@ class Grounder:
         told = (row for row in order if known.of(int(pairs.users[row]), int(pairs.items[row])).has("either"))
         chosen = pairs.select(list(islice(told, limit)))
         if len(chosen) < 2:
-            raise UserError(
-                f"grounding: the threshold needs two training explanations whose user or item has other text, found "
-                f"{len(chosen)}; add reviews, item descriptions or intents"
-            )
+            needs = "the threshold needs two training explanations whose user or item has other text"
+            found = f"found {len(chosen)}; add reviews, item descriptions or intents"
+            raise UserError(f"grounding: {needs}, {found}")
         return cls(known, support, _calibrate(known, chosen, support, seed), word_support(pairs.texts))
 
     def score(
@@ -147,11 +146,9 @@ class Grounder:
         for row, claim, yes in zip(_rows(said), chain(*said), held["either"], strict=True):
             if has["either"][row] and not yes:
                 unsupported[row].append(claim)
-        excluded = {
-            "no_evidence": int((~has["either"]).sum()),
-            "no_claims": int((has["either"] & (per_pair["claims"] == 0)).sum()),
-            "no_reference_claims": sum(not row for row in wanted),
-        }
+        without = {"no_evidence": ~has["either"], "no_claims": has["either"] & (per_pair["claims"] == 0)}
+        excluded = {reason: int(rows.sum()) for reason, rows in without.items()}
+        excluded["no_reference_claims"] = sum(not row for row in wanted)
         return Grounding(per_pair, unsupported, excluded)
 
 
@@ -175,10 +172,9 @@ class GroundingTable:
         own, margins = self.method.intervals(), self.method.margins(self.controls["dealt"])
         short: dict[str, Interval] = {name: own[name] for name in ("precision", "supported") if name in own}
         short |= {"margin": margins["precision"]} if "precision" in margins else {}
-        controls = {
-            name: {**control.document(), "margin": flatten(self.method.margins(control))}
-            for name, control in self.controls.items()
-        }
+        controls = {name: control.document() for name, control in self.controls.items()}
+        for name, control in self.controls.items():
+            controls[name]["margin"] = flatten(self.method.margins(control))
         return {
             **dict.fromkeys(("precision", "margin", "supported")),
             **flatten(short),
@@ -239,9 +235,8 @@ def cosine_support(encoder: Encoder, background: Sequence[str] = ()) -> Support:
         texts = list(dict.fromkeys(chain(*(chain(*group) for group in groups), background)))
         vectors = memory.encode(texts) if texts else np.zeros((0, 1), dtype=np.float32)
         row = {text: position for position, text in enumerate(texts)}
-        background_bD, *sides = (
-            vectors[[row[text] for text in side]] for side in (background, *chain(*groups))
-        )
+        every = (background, *chain(*groups))
+        background_bD, *sides = (vectors[[row[text] for text in side]] for side in every)
         return [_nearest(*group, background_bD) for group in zip(sides[::2], sides[1::2], strict=True)]
 
     return best
@@ -295,10 +290,9 @@ def entailment_support(entails: Entails) -> Support:
         premises, hypotheses = list(known) * len(said), [claim for claim in said for _ in known]
         found = np.asarray(entails(premises, hypotheses), dtype=np.float64)
         if found.shape != (len(premises),) or not ((found >= 0) & (found <= 1)).all():
-            raise UserError(
-                f"entailment model: gave shape {found.shape} for {len(premises)} rows, or values that are no "
-                "probabilities; return one number in [0, 1] per premise and hypothesis"
-            )
+            gave = f"gave shape {found.shape} for {len(premises)} rows, or values that are no probabilities"
+            remedy = "return one number in [0, 1] per premise and hypothesis"
+            raise UserError(f"entailment model: {gave}; {remedy}")
         return np.asarray(found.reshape(len(said), len(known)).max(axis=1))
 
     return lambda groups: [best(*group) for group in groups]
@@ -326,10 +320,8 @@ def _calibrate(known: KnownStatements, pairs: Pairs, support: Support, seed: int
     right = beside(own, np.ones_like(strange))
     wrong = beside([own[row] for row in dealt], strange)
     if not len(right["either"]) or not len(wrong["either"]):
-        raise UserError(
-            "grounding: the threshold needs training explanations with claims, of two users and two items; "
-            "give it more training pairs"
-        )
+        needs = "training explanations with claims, of two users and two items"
+        raise UserError(f"grounding: the threshold needs {needs}; give it more training pairs")
     threshold = balanced_threshold(right["either"], wrong["either"])
     sides = [side for side in PRECISIONS if len(right[side]) and len(wrong[side])]
     missed: dict[str, float] = {side: float((right[side] < threshold).mean()) for side in sides}

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from forwhy.errors import UserError
@@ -116,19 +115,6 @@ class JudgeConfig(AskingConfig):
         return Ledger(self.budget, lambda used: used.calls if (cost := self.cost(used)) is None else cost)
 
 
-def _compared(same: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
-    """What `Judge.check` finds, from the counts [n, 2] of both rounds."""
-    both = (same[:, 1] > 0) & (other[:, 1] > 0)
-    right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
-    grades = {"identical": right, "dealt": wrong, "difference": right - wrong}
-    return {
-        **flatten({name: bootstrap_interval(values) for name, values in grades.items()}),
-        "auc": float((np.sign(right[:, None] - wrong) + 1).mean() / 2),
-        "pairs": int(both.sum()),
-        "excluded": int((~both).sum()),
-    }
-
-
 class Judge:
     """The metric `gptscore`, a `Measure`: its counts are [n, 2] = grade | 1, or 0 | 0 for a pair without one.
 
@@ -174,10 +160,15 @@ class Judge:
         drawn: list[str] = np.random.default_rng(seed).permutation(texts)[:pairs].tolist()
         same = self(drawn, drawn).counts["gptscore"]
         other = self([drawn[row] for row in deal(len(drawn), seed)], drawn).counts["gptscore"]
-        if not (same[:, 1] & other[:, 1]).any():
+        both = (same[:, 1] & other[:, 1]) > 0
+        if not both.any():
             raise UserError(f"{self._name}: no reference got both grades of the check; {self._remedy()}")
-        self.found = _compared(same, other)
-        if self.found["intervals"]["difference"][0] <= 0:
+        right, wrong = same[both, 0].astype(np.float64), other[both, 0].astype(np.float64)
+        grades = {"identical": right, "dealt": wrong, "difference": right - wrong}
+        found: dict[str, Any] = flatten({name: bootstrap_interval(it) for name, it in grades.items()})
+        found["auc"] = float((np.sign(right[:, None] - wrong) + 1).mean() / 2)
+        self.found = found | {"pairs": int(both.sum()), "excluded": int((~both).sum())}
+        if found["intervals"]["difference"][0] <= 0:
             said = "%s: does not tell a reference from another pair's; its scores say nothing"
             log.warning(said, self._name)
         return self.found

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from forwhy.atomic import atomic_file
-from forwhy.columns import ROW, SPLITS
+from forwhy.columns import ROW, SIDES, SPLITS
 from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, own_columns, with_ids
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.sources import safe_pickle
@@ -194,8 +194,7 @@ def _lines(path: Path) -> list[str]:
 
 
 LISTS: Mapping[str, Callable[[Path], object]] = {
-    ".pkl": safe_pickle.load,
-    ".pickle": safe_pickle.load,
+    **dict.fromkeys((".pkl", ".pickle"), safe_pickle.load),
     ".txt": _lines,
     ".json": read_json,
 }
@@ -227,10 +226,8 @@ def _with_reference(path: Path, frame: pl.DataFrame, references: Path | None) ->
         return frame.with_columns(_column(path, frame, "reference", remedy))
     right = _column(references, _frame(references, "reference"), "reference")
     if len(right) != frame.height:
-        raise UserError(
-            f"{path}: {frame.height:,} rows, but {references} has {len(right):,} references; "
-            "give the list that belongs to these outputs"
-        )
+        wrong = f"{frame.height:,} rows, but {references} has {len(right):,} references"
+        raise UserError(f"{path}: {wrong}; give the list that belongs to these outputs")
     return frame.with_columns(right.alias("reference"))
 
 
@@ -273,9 +270,9 @@ def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     row = once.row(int(again[0]), named=True)
     user, item = (row[name] for name in IDS)
     first = once.filter(pl.col("user_id") == user, pl.col("item_id") == item)[ROW][0]
+    twice = f"was in row {first} with another prediction or reference; keep one of them"
     raise UserError(
-        f"{path}: row {row[ROW]}: user {user!r}, item {item!r} was in row {first} with another prediction or "
-        f"reference; keep one of them ({len(again):,} such rows)"
+        f"{path}: row {row[ROW]}: user {user!r}, item {item!r} {twice} ({len(again):,} such rows)"
     )
 
 
@@ -298,10 +295,8 @@ def match(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
     without ids all stay; those whose reference is the text of exactly one held-out pair get its ids.
     """
     matched = _by_ids(name, outputs, dataset) if outputs.has_ids else _by_reference(outputs, dataset)
-    known = {
-        f"{side}_id": pl.Series(ids.values).cast(pl.String).gather(matched.frame[side])
-        for side, ids in (("user", dataset.users), ("item", dataset.items))
-    }
+    texts = {side: pl.Series(dataset.ids(side).values).cast(pl.String) for side in SIDES}
+    known = {f"{side}_id": ids.gather(matched.frame[side]) for side, ids in texts.items()}
     frame = matched.frame.with_columns(
         *(pl.coalesce(ids, pl.col(name).cast(pl.String)).alias(name) for name, ids in known.items()),
         key=pl.when(pl.col("user").is_null()).then("key").otherwise(pl.concat_list(*known.values())),
@@ -320,16 +315,12 @@ def _by_ids(name: str, outputs: Outputs, dataset: Dataset) -> Outputs:
     items = dataset.items.numbers(outputs.frame["item_id"])
     known = (users >= 0) & (items >= 0)
     held = known & dataset.is_heldout(users, items)
-    counts = {
-        "unknown_user": int((users < 0).sum()),
-        "unknown_item": int(((users >= 0) & (items < 0)).sum()),
-        "not_held_out": int((known & ~held).sum()),
-    }
+    unknown = {"unknown_user": users < 0, "unknown_item": (users >= 0) & (items < 0)}
+    left_out = {**unknown, "not_held_out": known & ~held}
+    counts = {reason: int(rows.sum()) for reason, rows in left_out.items()}
     if held.sum() < 2:
-        raise UserError(
-            f"{name}: {held.sum()} of {len(outputs)} rows are held-out pairs of data set {dataset.name!r} "
-            f"({_listed(counts)}); give the data set that they were made from"
-        )
+        few = f"{held.sum()} of {len(outputs)} rows are held-out pairs of data set {dataset.name!r}"
+        raise UserError(f"{name}: {few} ({_listed(counts)}); give the data set that they were made from")
     frame = outputs.frame.with_columns(user=users, item=items).filter(held)
     return replace(outputs, frame=frame, exclusions={**outputs.exclusions, **counts})
 

@@ -11,14 +11,10 @@ from forwhy.report.drawing import INK, PAPER, QUIET, Panel, colour, new_axes, sh
 from forwhy.report.tables import SHOWN_TEXT, measured
 from forwhy.report.writing import counted, digits, grouped, number, percent, with_interval
 
-LABELS, LABEL = 118, 18
-"""Pixels left of a drawing whose rows are named, and characters of a row's name."""
-ROW = 17
-"""Pixels of a row."""
-POINTS = 64
-"""Words of a codebook that a curve goes through."""
-PANELS = 6
-"""Metrics that are drawn."""
+LABELS, ROW, LABEL = 118, 17, 18
+"""Pixels left of a drawing whose rows are named, and of a row; characters of its name."""
+POINTS, PANELS = 64, 6
+"""Words of a codebook that a curve goes through, and metrics that are drawn."""
 STEPS, FLAT = 3, 0.02
 """Points of a curve, at least, and its least relative change: others say no more than a number does."""
 CURVES = {
@@ -62,10 +58,8 @@ def curve_panels(runs: Sequence[Examined]) -> list[Panel]:
     """Losses, validation metrics and codebook perplexities over training, one line a run."""
     lines = [(position, line) for position, run in enumerate(runs) for line in run.history]
     names = [name for _, line in lines for name in line.get("valid") or {} if "perplexity/" in name]
-    books = {
-        ("vocabulary", "valid", name): f"Perplexity of the book {name.partition('/')[2].replace('_', ' ')}"
-        for name in names
-    }
+    titles = {name: f"Perplexity of the book {name.partition('/')[2].replace('_', ' ')}" for name in names}
+    books = {("vocabulary", "valid", name): title for name, title in titles.items()}
     panels = []
     for (stage, part, metric), title in (CURVES | books).items():
         # Lines without the metric, or with null for it, are passed over.

@@ -9,10 +9,8 @@ from forwhy.evaluate.registry import is_neutral
 from forwhy.report.tables import Said, alike, by_reason, standing
 from forwhy.report.writing import counted, grouped, joined, number
 
-MOST = 5
-"""Findings on a page."""
-NAMED = 3
-"""Runs that a sentence names one by one."""
+MOST, NAMED = 5, 3
+"""Findings on a page, and runs that a sentence names one by one."""
 FEW = 30
 """Steps of a training, or measured texts, below which a run is called a trial: of it nothing good is claimed."""
 TRICKS = {
@@ -67,7 +65,6 @@ def findings(runs: Sequence[Examined], comparisons: Sequence[Comparison]) -> lis
 
 
 def _trial(runs: Sequence[Examined]) -> Finding | None:
-    """Whether so little was done that nothing good follows from it."""
     found = {run.name: joined(list(_little(run))) for run in runs}
     few = [f"{words} ({name})" if len(runs) > 1 else words for name, words in found.items() if words]
     if len(few) > NAMED:
@@ -86,7 +83,6 @@ def _little(run: Examined) -> Iterator[str]:
 
 
 def _lists(runs: Sequence[Examined]) -> Finding | None:
-    """What people took, in their lists and in those of the best simple method."""
     if why := apart(runs):
         return Finding("open", why)
     next_item = [ranked_as(run.document)[1] == "next-item" for run in runs if run.ranking]
@@ -112,7 +108,6 @@ def _lists(runs: Sequence[Examined]) -> Finding | None:
 
 
 def _supported(runs: Sequence[Examined]) -> Finding | None:
-    """What of the texts something known supports, beside texts dealt to other people."""
     shown = any("supported" in run.part("grounding").get("method", {}) for run in runs)
     key = "supported" if shown else "precision"
     grounded = {run.name: run.part("grounding") for run in runs}
@@ -135,13 +130,11 @@ def _read(runs: Sequence[Examined]) -> Finding | None:
         return None
     whose = {sides: f" ({_some(names)})" if len(runs) > 1 else "" for sides, names in read.items()}
     said = joined([f"{DEPEND[sides]}{names}" for sides, names in whose.items()])
-    return Finding(
-        "good" if list(read) == [(True, True)] else "open", f"What the model writes depends {said}."
-    )
+    tone: Tone = "good" if list(read) == [(True, True)] else "open"
+    return Finding(tone, f"What the model writes depends {said}.")
 
 
 def _close(runs: Sequence[Examined]) -> Finding | None:
-    """Whether the texts of the best run are nearer to what people wrote than simple tricks are."""
     held = [run for run in runs if run.text and set(run.controls) & set(TRICKS)]
     metric = next((name for name in CLOSENESS if all(name in run.text for run in held)), None)
     if not held or metric is None:
@@ -161,7 +154,6 @@ def _close(runs: Sequence[Examined]) -> Finding | None:
 
 
 def _between(comparisons: Sequence[Comparison]) -> Finding | None:
-    """Which run is ahead, beyond chance after correction."""
     told = [one for one in comparisons if not is_neutral(one.metric)]
     if not told:
         return None

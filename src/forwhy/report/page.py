@@ -33,11 +33,8 @@ PARTS = ("judge", "notes")
 PLACES, PLACES_NEXT_ITEM = 20, 10
 """The k of the ranking table in view, where it was measured; of systems of the next item."""
 IN_VIEW = ("Main metrics", "Read by a model or judged")
-FOLDED = (
-    "BLEU and ROUGE",
-    "BLEU and ROUGE by other conventions",
-    "Variety, length and counts: more is not better",
-)
+VARIETY = "Variety, length and counts: more is not better"
+FOLDED = ("BLEU and ROUGE", "BLEU and ROUGE by other conventions", VARIETY)
 """Captions of the tables of text metrics."""
 
 INTERVALS = "Filled: a run. Open: its controls, in its colour. Bars are bootstrap 95% intervals over pairs."
@@ -129,7 +126,6 @@ def _sections(runs: Sequence[Examined], comparisons: Sequence[Comparison], bold:
 
 
 def _text(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
-    """The main tables in view, the others folded."""
     families = grouped((_family(metric), metric) for metric in measured(run.text for run in runs))
     found = {name: tables.text_table(runs, metrics, bold, name) for name, metrics in families.items()}
     shown, folded = ([it for name in names if (it := found.get(name))] for names in (IN_VIEW, FOLDED))
@@ -152,14 +148,13 @@ def _family(metric: str) -> str:
     if metric in (*SHOWN_TEXT, *OWN):
         return IN_VIEW[0]
     if metric in NEUTRAL:
-        return FOLDED[2]
+        return VARIETY
     if metric.startswith(("peter_", "sacrebleu")):
         return FOLDED[1]
     return FOLDED[0] if is_overlap(metric) else IN_VIEW[1]
 
 
 def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
-    """The usual k in view, the others folded."""
     metrics = measured(run.ranking for run in runs)
     ks = sorted({int(metric.partition("@")[2]) for metric in metrics if "@" in metric})
     usual = PLACES_NEXT_ITEM if shown_ranking([run.document for run in runs]) == SHOWN_NEXT_ITEM else PLACES
@@ -176,7 +171,6 @@ def _ranking(runs: Sequence[Examined], bold: Bold) -> Iterator[Section]:
 
 
 def _ranked(runs: Sequence[Examined]) -> str:
-    """What was ranked, and what was left out of it."""
     next_item = {ranked_as(run.document)[1] == "next-item" for run in runs if run.ranking}
     left_out = "nothing left out" if next_item == {True} else "training items left out"
     left_out += " (of the next item nothing)" * (len(next_item) > 1)

@@ -34,52 +34,51 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Word:
-    """A word of somebody or something, and what it means: who has it."""
+    """A word of somebody or something, and what it means: how many people or items have it.
+
+    `owners`: some of them, of an item's word those that most people took; `takes`: what these take more than others do.
+    """
 
     token: str
     gloss: Sequence[str]
     used: int
-    """People or items that have it; `owners`: some of them, of an item's word those that most people took."""
     owners: Sequence[str]
     takes: Sequence[str] = ()
-    """Of a person's word: what its owners take more than others do."""
 
 
 @dataclass(frozen=True)
 class Offered:
-    """An item in somebody's list, with its reason, in which claims that nothing supports are marked."""
+    """An item in somebody's list, with its reason, in which claims that nothing supports are marked.
+
+    `claims`: each with statements that support it and their sources in words; `carried`: what carried the score.
+    """
 
     title: str
     reason: Passage
     claims: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
-    """A claim -> statements that support it, each with its source in words."""
     carried: str = ""
-    """What carried the score, in words."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody, as the page shows them."""
+    """Somebody, as the page shows them: what they took and how much more, and what each of the `others` lists."""
 
     name: str
     offered: Sequence[Offered]
     took: Sequence[str] = ()
     more: int = 0
-    """Further items that they took."""
     words: Sequence[Word] = ()
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Another run -> the titles that it lists."""
 
 
 @dataclass(frozen=True)
 class People:
-    """Whom a page shows, by which run, and some of their words and of what they are offered."""
+    """Whom a page shows, by which run, some words, and what the model looked at while it wrote the first reason."""
 
     run: str
     people: Sequence[Person]
     words: Mapping[Side, Sequence[Word]] = field(default_factory=dict)
     looked: Panel | None = None
-    """What the model looked at while it wrote the first reason."""
 
 
 def drawn(catalogue: Catalogue, wanted: Sequence[Id]) -> list[int]:

@@ -14,16 +14,12 @@ from forwhy.evaluate.registry import METRICS, NEUTRAL
 from forwhy.report.tables import SHOWN_TEXT
 from forwhy.report.writing import clean, grouped, number
 
-SHOWN = 300
-"""Pairs on the page; of more, so many evenly spaced from best to worst."""
-VIEW = 420
-"""Characters of a text in view; the rest is folded."""
-FOLD = 10_000
-"""Characters of a text on the page; what is left out is counted."""
+SHOWN, SCORES = 300, 4
+"""Pairs on the page (of more, so many evenly spaced from best to worst), and scores of a text."""
+VIEW, FOLD = 420, 10_000
+"""Characters of a text in view, the rest is folded; and on the page at all, what is left out is counted."""
 CLAIMS = 100
 """Unsupported claims of a text that are looked for in it; the others are listed only."""
-SCORES = 4
-"""Scores of a text on a card."""
 
 Segment = tuple[str, bool]
 """A piece of text and whether it is an unsupported claim."""
@@ -104,7 +100,6 @@ def _metrics(runs: Sequence[Examined]) -> list[str]:
 
 
 def _same(runs: Sequence[Examined]) -> dict[str, str]:
-    """Controls with one text for all pairs of all runs."""
     samples = [sample for run in runs for sample in run.samples]
     texts = grouped(control for sample in samples for control in sample.controls.items())
     return {name: found[0] for name, found in texts.items() if len(set(found)) == 1 and len(samples) > 1}
@@ -128,10 +123,8 @@ def _card(
             label = name if len(of) == len(row) else f"{name}: {', '.join(runs[run].name for run in of)}"
             controls.append(_voice(label, text, row[of[0]].control_scores.get(name, {}), metrics))
     user, item = map(str, first.pair)
-    voices = [
-        _voice(runs[run].name, it.prediction, it.scores, metrics, it.unsupported, run)
-        for run, it in row.items()
-    ]
+    said = [(it.prediction, it.scores, metrics, it.unsupported, run) for run, it in row.items()]
+    voices = [_voice(runs[voice[-1]].name, *voice) for voice in said]
     reference = passage(first.reference)[0]
     return {"user": user, "item": item, "reference": reference, "runs": voices, "controls": controls}
 

@@ -6,11 +6,10 @@ nothing of it was measured.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add
 from typing import Any, NamedTuple
 
 from forwhy.evaluate.compare import LEVEL, Comparison
-from forwhy.evaluate.document import Examined, apart, ranked_as
+from forwhy.evaluate.document import WAYS, Examined, apart, ranked_as
 from forwhy.evaluate.gain import LEAST
 from forwhy.evaluate.registry import CHOICES, CONTROLS, METRICS, hint, is_neutral
 from forwhy.report.writing import counted, digits, grouped, joined, number, percent
@@ -26,33 +25,31 @@ SHOWN_TEXT = ("bleu1", "bleu4", "rougeL", "similarity", "own_mrr", "own_tfidf", 
 SHOWN_RANKING = ("recall@20", "ndcg@20", "hr@20", "recall@50")
 SHOWN_NEXT_ITEM = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 """Of systems of the next item, as their papers have it."""
-WAYS = {"unseen": "seen items left out", "repeats": "repeats learned"}
-"""Part of an evaluation -> how a row of its ranking is called."""
 DECIMALS = {"NLL": 3, "gain: item": 4, "gain: user": 4, "gain: both": 4, "gain: everything": 4}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as measured, or words; a renderer decides how many digits are shown."""
+    """A value as measured, or words; `decimals`: digits on the page, where a column is of one width.
+
+    `mark`: "level" or "above", a control that is at least as good, the second beyond chance.
+    """
 
     value: float | str | None = None
     decimals: int = 3
-    """Digits on the page, where a column is of one width."""
     interval: Sequence[float] | None = None
     deviation: float | None = None
     mark: str = ""
-    """"level" or "above": a control that is at least as good, the second beyond chance."""
     bold: bool = False
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A run, or below it one of its controls, variants or groups; without cells, a heading of rows."""
+    """A run (its position), or below it one of its controls, variants or groups; without cells, a heading of rows."""
 
     label: str
     cells: Sequence[Cell]
     run: int | None = None
-    """Position of the run; None for a row below one."""
     hint: str = ""
     faded: bool = False
     """A difference that chance may have made."""
@@ -69,13 +66,12 @@ class Table:
 
 
 class Below(NamedTuple):
-    """A row below a run."""
+    """A row below a run, marked where it `can_win` and is at least as good."""
 
     label: str
     values: Values
     hint: str = ""
     can_win: bool = True
-    """Whether it is marked where it is at least as good as the run."""
 
 
 # --- what a document says
@@ -161,13 +157,11 @@ def ranking_table(
     """Full ranking of each run and, below it, of its variants and the baselines."""
     splits = {run.protocol.get("evaluated", "test") for run in runs if run.ranking}
     caption = caption or f"Full ranking on {' and '.join(sorted(splits))}"
-    asked = [
-        {WAYS[way]: run.part(way) for way in WAYS if run.part(way)} | dict(run.part("variants"))
-        for run in runs
-    ]
-    variants = [[Below(*one, can_win=False) for one in each.items()] for each in asked]
-    baselines = [[Below(*one) for one in run.part("baselines").items()] for run in runs]
-    others = list(map(add, variants, baselines))
+    others = []
+    for run in runs:
+        asked = {label: run.part(way) for way, label in WAYS.items() if run.part(way)}
+        variants = [Below(*one, can_win=False) for one in {**asked, **run.part("variants")}.items()]
+        others.append([*variants, *(Below(*one) for one in run.part("baselines").items())])
     notes = [((), why)] if (why := apart(runs)) else ()
     return _table(caption, runs, ["users"], metrics, [run.ranking for run in runs], others, bold, notes)
 
@@ -232,9 +226,8 @@ def choice_table(runs: Sequence[Examined]) -> Table | None:
 def profile_table(runs: Sequence[Examined]) -> Table | None:
     """Likeness of written profiles to people's own ones, above other people's; below it, of another person's."""
     found = [run.part("profiles") for run in runs]
-    dealt = [
-        it and {"right": it["shuffled"], "intervals": {"right": it["intervals"]["shuffled"]}} for it in found
-    ]
+    pairs = [it and (it["shuffled"], it["intervals"]["shuffled"]) for it in found]
+    dealt = [one and {"right": one[0], "intervals": {"right": one[1]}} for one in pairs]
     below = _one_below("of another person", dealt, can_win=True)
     caption = "Who people are, written from their words: more like their own profile than like others'"
     return _table(caption, runs, ["people"], ["right"], found, below)
@@ -258,7 +251,6 @@ def words_table(runs: Sequence[Examined]) -> Table | None:
 
 
 def _one_below(label: str, values: Sequence[Values | None], can_win: bool = False) -> list[list[Below]]:
-    """The same row below each run that has values for it."""
     return [[Below(label, it, can_win=can_win)] if it else [] for it in values]
 
 

@@ -69,9 +69,8 @@ def _drawn(table: Table | None, more: str = "") -> list[RenderableType]:
     """The table, what its stars mean, and its notes; `more` is said with the stars."""
     if table is None:
         return []
-    drawn = rich.table.Table(
-        title=_plain(table.caption), title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0)
-    )
+    title, lines = _plain(table.caption), box.HORIZONTALS
+    drawn = rich.table.Table(title=title, title_justify="left", box=lines, padding=(0, 1, 0, 0))
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
         drawn.add_column(column, justify="right", overflow="fold")

@@ -64,7 +64,6 @@ def write_tuning(path: Path, found: Tuned) -> None:
 
 
 def _panel(title: str, scale: str, given: Sequence[Any], good: Sequence[Tried], best: Tried | None) -> Panel:
-    """The metric over the values of an option; the best trial is large."""
     choices = sorted(set(given), key=lambda value: (str(type(value)), value))
     with styled(title):
         axes = new_axes(190)

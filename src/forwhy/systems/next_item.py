@@ -22,7 +22,7 @@ from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.evaluate.document import evaluation_document
+from forwhy.evaluate.document import WAYS, evaluation_document
 from forwhy.evaluate.ranking import UNSEEN, RankingResult, rank_lists, rank_sequences
 from forwhy.options import Options
 from forwhy.progress import Progress, track
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 Loaded = Any
 """The recommender that the subclass loads."""
-AS_IT_IS, SEEN_OUT, REPEATS = "as it is", "seen items left out", "repeats learned"
+AS_IT_IS, SEEN_OUT, REPEATS = "as it is", WAYS["unseen"], WAYS["repeats"]
 """The three columns of every table; the last adds `repeat_gain`, which the others do without."""
 LISTED_TOGETHER = 512
 """Users between two steps of the progress bar; lists do not depend on it."""
