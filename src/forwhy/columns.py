@@ -45,7 +45,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     "items": (_ITEM, _FACT, replace(_FACT, name="description"), replace(_FACT, name="categories")),
     "users": (_USER,),
     "reviews": (_USER, _ITEM, _TEXT, _RATING),
-    "explanations": (_USER, _ITEM, _TEXT, _SPLIT),
+    "explanations": (_USER, _ITEM, _TEXT, _SPLIT, replace(_FACT, name="features")),
     "withheld": (_USER, _ITEM, Column("text", "text", filled=False)),
     "profiles": (_SIDE, _ENTITY, _TEXT),
     "intents": (_SIDE, _ENTITY, _RANK, Column("phrase", "text"), replace(_FACT, name="attitude")),

@@ -188,6 +188,19 @@ def import_xrec(
     _import(target, out, name, as_json, partial(sources.import_xrec, folder, seed=seed))
 
 
+@import_app.command("nlg4rs")
+def import_nlg4rs(
+    folder: Annotated[Path, Argument(help="Folder with reviews.pickle and folders of index files.")],
+    target: Target = None,
+    out: Out = None,
+    name: Name = None,
+    fold: Annotated[int, Option(help="Which folder of index files is the split.", min=1)] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """The layout of PETER's and PEPLER's reviews, with features (the pickle is read through an allow-list)."""
+    _import(target, out, name, as_json, partial(sources.import_nlg4rs, folder, fold=fold))
+
+
 @import_app.command("lcrec")
 def import_lcrec(
     folder: Annotated[Path, Argument(help="Folder with X.inter.json, X.item.json, X.index.json.")],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.overlap import Splitter, words
-from forwhy.evaluate.reading import Outputs
+from forwhy.evaluate.reading import IDS, Outputs, feature_words
 from forwhy.evaluate.significance import Floats, Ints
 from forwhy.evaluate.specificity import Specificity
 from forwhy.evaluate.text import Encoder, Features, Measure, TextScores, score_texts
@@ -207,8 +207,20 @@ def known_table(
         users, items = outputs.frame.select("user", "item").fill_null(-1).to_numpy().T
         measures = [Specificity(dataset, users, items, memory, seed), *measures]
         others = known_controls(dataset, users, items, memory, seed) if training else None
+        features = features or told_features(outputs, dataset)
     texts = outputs.predictions, outputs.references
     return text_table(*texts, training, memory, seed, features, measures, others)
+
+
+def told_features(outputs: Outputs, dataset: Dataset) -> Features | None:
+    """What the data set says that each matched text should name; None where it says nothing."""
+    told = dataset.table("explanations")
+    if "features" not in told.columns:
+        return None
+    words = [*map(feature_words, told["features"])]
+    ids = zip(*(map(str, told[name]) for name in IDS), strict=True)
+    of_pairs, catalogue = dict(zip(ids, words, strict=True)), {word for row in words for word in row}
+    return Features([of_pairs.get(pair, []) for pair in outputs.pairs], catalogue) if catalogue else None
 
 
 def known_controls(

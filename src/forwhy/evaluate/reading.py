@@ -276,9 +276,14 @@ def _one_row_each(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     )
 
 
+def feature_words(text: str) -> list[str]:
+    """Features that are told in one text, as `price, room`."""
+    return [word for word in BETWEEN_FEATURES.split(text) if word]
+
+
 def _features(frame: pl.DataFrame) -> pl.Series:
     texts = as_text(frame["features"]).fill_null("")
-    features = [[word for word in BETWEEN_FEATURES.split(text) if word] for text in texts]
+    features = [*map(feature_words, texts)]
     wrong = pl.Series([any(len(words(word)) != 1 for word in row) for row in features])
     message = "{} has a feature that is no single word; split or drop it"
     RawTable("outputs", frame, {}).refuse(wrong, "features", message)

@@ -1,25 +1,26 @@
-"""Data as the authors of XRec and LC-Rec publish it.
+"""Data as the authors of XRec, PETER (NLG4RS) and LC-Rec publish it.
 
-XRec: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon). LC-Rec: X.inter.json (histories in time
-order), X.item.json (texts), X.index.json (indices).
+XRec: total_{trn,val,tst}.csv, {trn,val,tst}.pkl, para_dict.pickle (Amazon). NLG4RS: reviews.pickle, 1/train.index and
+more. LC-Rec: X.inter.json (histories in time order), X.item.json (texts), X.index.json (indices).
 """
 
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from forwhy.atomic import atomic_folder, refuse_foreign
+from forwhy.atomic import atomic_folder, file_sha256, refuse_foreign
 from forwhy.columns import FILE, ROW, SPLITS, Graph, Side, Split
 from forwhy.data.checks import own_columns
 from forwhy.data.dataset import ATTRIBUTES, Dataset, make_dataset
 from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import clean_text, read_json, require_folder, sha256_of
+from forwhy.data.sources.files import clean_text, read_json, require_file, require_folder, sha256_of
 from forwhy.data.sources.rows import read_rows, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_last, split_pairs
 from forwhy.errors import UserError
@@ -154,6 +155,76 @@ def _all_items(interactions: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     known = pairs.rename({"iid": "item_id"}).select(numbers, "title").unique("item_id", keep="first")
     everyone = interactions.select(numbers).unique().drop_nulls().sort("item_id")
     return everyone.join(known, on="item_id", how="left", maintain_order="left")
+
+
+# --- NLG4RS: the reviews that NETE, PETER and PEPLER are measured on
+
+TEMPLATE = ("feature", "adjective", "sentence", "score")
+INDICES = dict(zip(("train", "validation", "test"), SPLITS, strict=True))
+
+
+def import_nlg4rs(folder: Path | str, name: str | None = None, fold: int = 1) -> Dataset:
+    """Read a folder with reviews.pickle and, for the split, FOLD/{train,validation,test}.index.
+
+    A review is a user, an item, a rating and a template of feature, adjective, sentence and score. The sentence is the
+    pair's explanation, the feature is what it should name (FMR, FCR, DIV). An index file has positions in
+    reviews.pickle, from 0, with spaces between. Of several reviews of a pair the first of its earliest split stays.
+    Cost: some seconds for 300,000 reviews.
+
+    Raises:
+        UserError: missing or broken files (named), something that is no such review, a review in two splits or in none.
+    """
+    path = Path(folder) / "reviews.pickle"
+    require_folder(path.parent, "reviews.pickle and folders 1 to 5")
+    reviews = safe_pickle.load(path)
+    if not _is_list(reviews, dict) or not reviews:
+        raise UserError(f"{path}: not a list of reviews; copy NLG4RS' reviews.pickle again")
+    rows = [_review(f"{path}: row {row}", review) for row, review in enumerate(reviews, start=1)]
+    indices = {split: path.parent / str(fold) / f"{part}.index" for part, split in INDICES.items()}
+    columns = dict.fromkeys(("user_id", "item_id", "text", "features"), pl.String)
+    frame = with_origin(pl.DataFrame(rows, schema={**columns, "rating": pl.Float64}, orient="row"), path)
+    numbers = _splits(indices, len(rows))
+    order = np.argsort(numbers, kind="stable")
+    frame = frame.with_columns(split=np.array(SPLITS)[numbers])[order]
+    kept = frame.filter(pl.col("text").str.strip_chars() != "")
+    tables = {"interactions": frame.drop("text", "features"), "explanations": kept.drop("rating")}
+    files = sha256_of([path]) | {f"{fold}/{it.name}": file_sha256(it) for it in indices.values()}
+    split = {"interactions": f"published, fold {fold}", "explanations": f"published, fold {fold}"}
+    source = {"importer": "nlg4rs", "files": files, "split": split}
+    return make_dataset(name or path.parent.resolve().name, tables, source, duplicates="first")
+
+
+def _review(place: str, review: Mapping[str, object]) -> tuple[str, str, str, str, float]:
+    """Ids, sentence, feature and rating."""
+    user, item, rating, template = (review.get(key) for key in ("user", "item", "rating", "template"))
+    told = template if isinstance(template, tuple | list) and len(template) == len(TEMPLATE) else ()
+    fits = isinstance(rating, int | float) and all(isinstance(it, str | int) for it in (user, item))
+    if not (fits and told and all(isinstance(it, str) for it in told[:3])):
+        wanted = f"user, item, rating and a template of {', '.join(TEMPLATE)}"
+        raise UserError(f"{place}: not a review with {wanted}; correct or drop it")
+    return str(user), str(item), clean_text(told[2]), clean_text(told[0]), float(cast("float", rating))
+
+
+def _splits(indices: Mapping[Split, Path], count: int) -> NDArray[np.int64]:
+    """[count] the number of each row's split."""
+    splits = np.full(count, -1)
+    for number, path in enumerate(indices.values()):
+        require_file(path)
+        text = path.read_text(encoding="utf-8", errors="replace").split()
+        rows = np.array([int(row) if row.isdecimal() and len(row) < 10 else count for row in text], np.int64)
+        if (
+            not len(rows)
+            or rows.max() >= count
+            or (splits[rows] >= 0).any()
+            or len(np.unique(rows)) < len(rows)
+        ):
+            wanted = f"positions from 0 to {count - 1}, each once and in one file"
+            raise UserError(f"{path}: not {wanted}; copy the fold's three files again")
+        splits[rows] = number
+    if (splits < 0).any():
+        row, folder = int((splits < 0).argmax()), next(iter(indices.values())).parent
+        raise UserError(f"{folder}: row {row + 1} of reviews.pickle is in no index file; copy the fold again")
+    return splits
 
 
 # --- LC-Rec
