@@ -4,13 +4,15 @@ A stage is skipped when the hash of what it reads (dataset fingerprint, its sect
 in `state.json` and its output is there. Its working folder is named by that hash, so a changed recipe never resumes
 another recipe's checkpoint.
 
-RUN/recipe.toml       the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run RUN/state.json
-stage -> hash of everything it read, seconds, when RUN/STAGE/            artifact of a stage (loads alone), named as
-the system names its stages RUN/evaluation.json   the last stage RUN/outputs.parquet   its texts: user_id, item_id,
-prediction, reference; absent without explanations RUN/outputs-warm.parquet  texts of test pairs that a zero-shot
-protocol set aside RUN/ranking.parquet   of systems of the next item: user_id, item_id left out, rank, metrics of each
-user RUN/metrics.jsonl     one line per training evaluation, all stages RUN/work/             checkpoints and caches of
-what is under way; safe to delete, at the price of time
+- RUN/recipe.toml: the resolved recipe; `forwhy run RUN/recipe.toml --out RUN` continues the run
+- RUN/state.json: stage -> hash of everything it read, seconds, when
+- RUN/STAGE/: artifact of a stage (loads alone), named as the system names its stages
+- RUN/evaluation.json: the last stage
+- RUN/outputs.parquet: its texts (user_id, item_id, prediction, reference); absent without explanations
+- RUN/outputs-warm.parquet: texts of test pairs that a zero-shot protocol set aside
+- RUN/ranking.parquet: of systems of the next item: user_id, item_id left out, rank, metrics of each user
+- RUN/metrics.jsonl: one line per training evaluation, all stages
+- RUN/work/: checkpoints and caches of what is under way; safe to delete, at the price of time
 """
 
 from __future__ import annotations
