@@ -62,16 +62,12 @@ class BertScore(NeuralMeasure):
         baseline: Baseline | None = None,
         device: str = "cpu",
     ) -> None:
-        """Load the encoder.
+        """Load the encoder: `minilm`, a Hub id or a folder, of an encoder-decoder the encoder.
 
-        Args:
-            model: `minilm`, a Hub id or a folder; of an encoder-decoder the encoder is used. Published numbers (XRec,
-                BEAT) use `FacebookAI/roberta-large` at layer 17 without idf, rescaled.
-            idf: Weigh tokens by how few of the call's references have them, log((n + 1) / (df + 1)).
-            layer: Whose vectors; the last by default, 0 for the word embeddings. Layers above it are not computed.
-            baseline: Rescale with these; see `fit_baseline`. Of roberta-large at layer 17: 0.8315, 0.8315, 0.8312.
-            device: Where the model runs.
-
+        `idf`: weigh tokens by how few of the call's references have them, log((n + 1) / (df + 1)). `layer`: whose
+        vectors, the last by default, 0 for the word embeddings; layers above it are not computed. `baseline`: rescale
+        with these, see `fit_baseline`. Published numbers (XRec, BEAT) use `FacebookAI/roberta-large` at layer 17
+        without idf, rescaled by 0.8315, 0.8315, 0.8312.
         A UserError as of `forwhy.models.locate`; for no such layer; for a baseline that is not below 1.
         """
         from transformers import GPT2Tokenizer, RobertaTokenizer

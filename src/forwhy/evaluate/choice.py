@@ -22,12 +22,10 @@ from forwhy.evaluate.text import Encoder
 from forwhy.graph.representations import Representations
 from forwhy.ridge import ridge
 
-FEWEST = 5
-"""Choices: of fewer no share is given."""
-MOST_COUPLES, MOST_PEOPLE = 1000, 1000
-LIKES = 10
-"""Of one person, that are asked about."""
-FOLDS = 5
+FEWEST, FOLDS = 5, 5
+"""Choices: of fewer no share is given; parts of the people, each learnt from the others."""
+MOST_COUPLES, MOST_PEOPLE, LIKES = 1000, 1000, 10
+"""Of couples of texts, of people, and of one person's likes, so many are asked about."""
 
 
 def two_choice(

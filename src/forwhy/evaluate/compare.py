@@ -19,15 +19,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Scored:
-    """One run's values by pair (`per_pair` and `counts` of `TextScores`) or by user (`RankingResult.per_user`)."""
+    """One run's values by pair (`per_pair` and `counts` of `TextScores`) or by user (`RankingResult.per_user`).
+
+    `keys` [n]: the pair or user of each value, each once. With `counts` BLEU is that of the corpus, not a mean.
+    """
 
     name: str
     keys: Sequence[Key]
-    """[n] the pair or user of each value, each once; ids of one kind."""
     per_pair: Mapping[str, Floats]
-    """Metric -> [n], compared by its mean."""
     counts: Mapping[str, Counts] = field(default_factory=dict)
-    """[n, c] each: with them BLEU is that of the corpus, not a mean over sentences."""
 
     def __post_init__(self) -> None:
         """Refuse keys that repeat (UserError) and values that are not of these keys (ValueError)."""

@@ -94,12 +94,11 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class TextGroup:
-    """Test pairs of similar users, and the metrics of their texts, if they are `LEAST` or more."""
+    """Test pairs of similar users with fewest to most `training_texts`, and scores if they are `LEAST` or more."""
 
     pairs: int
     users: int
     training_texts: tuple[int, int]
-    """Fewest and most training explanations of a user in the group; (0, 0) without pairs."""
     scores: TextScores | None
 
 

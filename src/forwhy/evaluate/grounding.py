@@ -23,7 +23,7 @@ from forwhy.errors import UserError
 from forwhy.evaluate.controls import RememberingEncoder, best_constant, deal
 from forwhy.evaluate.reading import Outputs
 from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_interval, flatten
-from forwhy.evaluate.specificity import TfIdf, name_words
+from forwhy.evaluate.specificity import ROUNDING, TfIdf, name_words
 from forwhy.evaluate.text import Encoder
 from forwhy.text.statements import KnownStatements, PairStatements, claims
 
@@ -41,11 +41,9 @@ PRECISIONS: dict[Sides, str] = {"either": "precision", "item": "precision_item",
 SUPPORTED = 0.5
 """Of `word_support`: at least half of what a claim says is in one statement."""
 ENDING = re.compile(r"(?:(?:ing|ness|ed|ly)s?|ies?|e?s|e|y)$")
-CALIBRATION_PAIRS = 500
+CALIBRATED = 500
 BLOCK = 1024
 """Claims compared at once: a text of 10,000 claims costs time, not memory."""
-ROUNDING = 1e-6
-"""Cosines of equal texts differ by less."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +101,7 @@ class Grounder:
 
     @classmethod
     def fit(
-        cls,
-        known: KnownStatements,
-        pairs: Pairs,
-        support: Support,
-        limit: int = CALIBRATION_PAIRS,
-        seed: int = 0,
+        cls, known: KnownStatements, pairs: Pairs, support: Support, limit: int = CALIBRATED, seed: int = 0
     ) -> "Grounder":
         """Fit the threshold on at most `limit` training pairs that have evidence besides their own text.
 
@@ -158,8 +151,7 @@ class GroundingTable:
 
     method: Grounding
     controls: dict[str, Grounding]
-    """`reference`: the pairs' own texts, as a perfect writer would give; `constant`: `sentence` for all; `dealt`: the
-    method's outputs, each given to a pair of another item."""
+    """As `registry.CONTROLS` says: `reference`, `constant` (the `sentence`), and `dealt` to pairs of other items."""
     sentence: str
     calibration: Calibration
 

@@ -16,14 +16,14 @@ from forwhy.evaluate.significance import Floats, Interval, Ints, bootstrap_means
 
 Lists = NDArray[np.int32]
 """[V, K] internal items, best first; -1 where a list has ended."""
+Vectors = NDArray[np.floating]
 Scores = NDArray[np.float32]
 ScoreBlock = Callable[[Ints], Scores]
 """Internal users [B] -> their scores of every item [B, I], in memory that the ranking may overwrite."""
 Cells = tuple[Ints, Ints]
 """(row in a block, item) of some scores."""
 
-KS = (5, 10, 20, 50)
-NEXT_ITEM_KS = (1, 5, 10, 20)
+KS, NEXT_ITEM_KS = (5, 10, 20, 50), (1, 5, 10, 20)
 TWINS = ("hr@", "map@")
 """With one item left out per user these equal recall@k and mrr@k."""
 UNSEEN = "unseen "
@@ -38,14 +38,13 @@ BLOCK_SCORES = 1 << 23
 class RankingResult:
     """Ranks of all test items, and the metrics of each user that has some.
 
-    `users` [V]: internal ids, ascending. `rows`, `ranks` [pairs]: position in `users` of each test pair, ascending, and
-    its rank from 1, ascending within a user. `dropped`: test pairs left out because they are training pairs.
-    `coverage`: coverage@k, the share of the catalogue in the lists of all these users.
+    `users` [V]: internal ids, ascending. `per_user`: metric@k -> [V], aligned with them. `rows`, `ranks` [pairs]:
+    position in `users` of each test pair, ascending, and its rank from 1, ascending within a user. `dropped`: test
+    pairs left out because they are training pairs. `coverage`: coverage@k, see `list_metrics`.
     """
 
     users: Ints
     per_user: dict[str, Floats]
-    """metric@k -> [V], aligned with `users`: what paired tests need."""
     rows: Ints
     ranks: Ints
     dropped: int
@@ -61,11 +60,7 @@ class RankingResult:
 
 
 def rank_all(
-    user_vectors: NDArray[np.floating],
-    item_vectors: NDArray[np.floating],
-    seen: Ints,
-    test: Ints,
-    ks: Sequence[int] = KS,
+    user_vectors: Vectors, item_vectors: Vectors, seen: Ints, test: Ints, ks: Sequence[int] = KS
 ) -> RankingResult:
     """Rank by inner products of `user_vectors` [U, D] and `item_vectors` [I, D]; the rest as in `rank_scores`.
 

@@ -23,10 +23,8 @@ AMONG = 100
 RARE, USUAL = 0.001, 0.1
 """A word of a title names the item if it is in at most this share of training texts about items that are called
 otherwise; from the second share on it is a word such as "the"."""
-FEWEST = 20
-"""Training texts that a share is at least taken of: of a handful every word is usual."""
-LONGEST = 300
-"""Characters of a title that are read."""
+FEWEST, LONGEST = 20, 300
+"""Training texts that a share is at least taken of (of a handful every word is usual); read characters of a title."""
 ROUNDING = 1e-6
 """Cosines of equal texts differ by less."""
 
