@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwhy.errors import UserError
+from forwhy.evaluate import controls
 from forwhy.evaluate.controls import (
     RememberingEncoder,
     best_constant,
@@ -86,14 +87,16 @@ def test_best_constant_is_the_best_of_the_training_texts() -> None:
     assert best_constant(TRAIN, score=partial(similarity_score, encoder)).startswith("the")
 
 
-def test_best_constant_tries_no_more_than_asked() -> None:
+def test_best_constant_tries_no_more_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(controls, "CANDIDATES", 2)
+    monkeypatch.setattr(controls, "REFERENCES", 3)
 
     def score(tried: Sequence[str], judges: Sequence[str]) -> np.ndarray:
         asked.append((len(tried), len(judges)))
         return np.zeros(len(tried))
 
-    assert best_constant(TRAIN, candidates=2, references=3, score=score) in TRAIN
+    assert best_constant(TRAIN, score=score) in TRAIN
     assert asked == [(2, 3)]
     with pytest.raises(UserError, match="no explanations"):
         best_constant(["", " "])

@@ -91,22 +91,16 @@ def text_table(
     return TextTable(method, {name: Control(score(it[0]), *it) for name, it in told.items()})
 
 
-def best_constant(
-    train_texts: Sequence[str],
-    candidates: int = CANDIDATES,
-    references: int = REFERENCES,
-    score: Score | None = None,
-    seed: int = 0,
-) -> str:
+def best_constant(train_texts: Sequence[str], score: Score | None = None, seed: int = 0) -> str:
     """The training sentence that scores best as the one answer to all of them; a UserError without any.
 
-    At most `candidates` sentences are tried on at most `references`, both drawn; `score` is corpus BLEU-1 by default.
+    At most `CANDIDATES` are tried on at most `REFERENCES`, both drawn; `score` is corpus BLEU-1 by default.
     """
     texts = list(dict.fromkeys(text for text in train_texts if text.strip()))
     if not texts:
         raise UserError("no constant control: the training split has no explanations; give it some texts")
     drawn: list[str] = [texts[row] for row in np.random.default_rng(seed).permutation(len(texts))]
-    tried, judges = drawn[:candidates], drawn[::-1][:references]
+    tried, judges = drawn[:CANDIDATES], drawn[::-1][:REFERENCES]
     return tried[int(np.argmax((score or bleu1_score)(tried, judges)))]
 
 

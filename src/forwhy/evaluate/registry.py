@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
 }
 
 OF_LISTS = frozenset({"novelty", "popularity", "coverage"})
-"""What recommended lists are like; said in `catalogue.list_metrics`."""
+"""What recommended lists are like; said in `ranking.list_metrics`."""
 NEUTRAL = OF_LISTS | {name for name, metric in METRICS.items() if metric.better == "neutral"}
 """Metrics, without their "@k", of which more is not better: no control wins by them."""
 
