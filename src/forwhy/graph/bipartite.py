@@ -165,14 +165,14 @@ def hits_and_recall(
 def train_on_graph(
     task: Task[Any],
     config: TrainingOptions,
-    dataset: Dataset,
+    data: Dataset,
     folder: Path,
     name: str,
     identity: str,
     start: str,
 ) -> TrainingState:
     """Train a first stage; the best epoch on validation interactions, a spectral start included, or the last stays."""
-    validates = bool(len(dataset.edges("valid")))
+    validates = bool(len(data.edges("valid")))
     loop = config.loop(validates, evaluate_first=validates and start == "spectral")
     result = train(task, loop, folder, name, identity)
     if validates:
@@ -180,5 +180,5 @@ def train_on_graph(
         log.info("%s: best epoch %d, validation %s %.4f", name, result.best_epoch, metric, value)
     else:
         message = "%s: data set '%s' has no validation interactions; the last of %d epochs is kept"
-        log.warning(message, name, dataset.name, result.best_epoch)
+        log.warning(message, name, data.name, result.best_epoch)
     return result

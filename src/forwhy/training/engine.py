@@ -62,9 +62,7 @@ class Task(ABC, Generic[Batch]):
 
     def shard(self, batch: Batch, rank: int, world: int) -> Batch:
         """The part of a batch that process ``rank`` of ``world`` works on; by default an even slice."""
-        total = count(batch)
-        part: Batch = take(batch, rank * total // world, (rank + 1) * total // world)
-        return part
+        return shard_of(batch, rank, world)
 
     def weight(self, batch: Batch) -> float:
         """Over how many units the loss of this batch is a mean; by default its number of samples.
@@ -103,9 +101,6 @@ class Epoch(Sequence[Batch]):
             raise IndexError(index)
         return self._make(index)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[index] for index in range(self._count))
-
 
 def batches_of(lengths: Rows, size: int, rng: np.random.Generator, pools: int = 16) -> list[Rows]:
     """Every row in one batch of `size`, rows of like length together, batches in random order.
@@ -134,6 +129,13 @@ def take(batch: Any, start: int, stop: int) -> Any:  # noqa: ANN401 - any batch
         return batch[start:stop]
     parts = [part[start:stop] for part in batch]
     return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+
+
+def shard_of(batch: Batch, rank: int, world: int) -> Batch:
+    """The even slice of a batch that process `rank` of `world` works on."""
+    total = count(batch)
+    part: Batch = take(batch, rank * total // world, (rank + 1) * total // world)
+    return part
 
 
 # --- Devices, random generators, and how a step is computed: alone, or through accelerate (DDP, ZeRO-2, bf16, fp16).

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -18,7 +18,6 @@ from forwhy.training import checkpoint, engine
 from forwhy.training.checkpoint import Tensors, TrainingState
 from forwhy.training.engine import Task, is_main, seed_everything
 
-Batch = TypeVar("Batch")
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 log = logging.getLogger(__name__)
 
@@ -27,9 +26,7 @@ class Diverged(UserError):
     """The loss or the first metric is not a finite number."""
 
 
-def train(
-    task: Task[Batch], config: LoopConfig, folder: Path, description: str, identity: str = ""
-) -> TrainingState:
+def train(task: Task[Any], config: LoopConfig, folder: Path, name: str, identity: str = "") -> TrainingState:
     """Train ``task.module`` in place and leave its best state (not the last) in it, in eval mode.
 
     ``folder`` gets ``metrics.jsonl`` and ``checkpoint.safetensors``; run again with the same options and
@@ -40,7 +37,7 @@ def train(
     finite, :class:`UserError` on a full disk or an epoch without batches.
     """
     with engine.kept_generators():
-        return _Training(task, config, Path(folder), description, identity).run()
+        return _Training(task, config, Path(folder), name, identity).run()
 
 
 class _Training:

@@ -20,6 +20,8 @@ from forwhy.progress import Progress
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
+Vectors = NDArray[np.floating]
+Random = np.random.Generator
 
 BLOCK = 1 << 24
 TOGETHER = BLOCK // 8
@@ -35,7 +37,7 @@ ROUNDS = 24
 """Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
 
 
-def checked_vectors(vectors: NDArray[np.floating], name: str) -> Floats:
+def checked_vectors(vectors: Vectors, name: str) -> Floats:
     """[N, D] float32, centred, the largest absolute value 1 (so that no square overflows); a copy.
 
     Raises:
@@ -58,7 +60,7 @@ def checked_vectors(vectors: NDArray[np.floating], name: str) -> Floats:
     return x_ND
 
 
-def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> Ints:
+def split(x_GND: Floats, k: int, random: Random, iterations: int) -> Ints:
     """[G, N] cluster of every point in each of G problems, from 0 to k - 1 along the centres' first principal axis.
 
     Every cluster of a problem holds floor(N/k) or ceil(N/k) points, exactly. The same input and seed give the same
@@ -76,7 +78,7 @@ def split(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -
     return np.take_along_axis(ranks(centres_GKD), labels_GN, 1)
 
 
-def even_codes(x_ND: Floats, centres_KD: Floats, random: np.random.Generator) -> Ints:
+def even_codes(x_ND: Floats, centres_KD: Floats, random: Random) -> Ints:
     """[N] a centre for each point, near ones first, so that each centre gets floor(N/K) or ceil(N/K) points.
 
     LC-Rec's uniform semantic mapping (section 3.1.2): optimal transport of points to centres of equal mass, by
@@ -108,9 +110,7 @@ def places(keys_GN: NDArray[np.floating]) -> Ints:
     return keys_GN.argsort(1, kind="stable").argsort(1, kind="stable")
 
 
-def _in_blocks(
-    x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, random: np.random.Generator, steps: int
-) -> Ints:
+def _in_blocks(x_GND: Floats, centres_GKD: Floats, prices_GK: Floats, random: Random, steps: int) -> Ints:
     """[G, N] balanced clusters, block by block; prices are raised so many times in each."""
     (groups, points, _), k = x_GND.shape, centres_GKD.shape[1]
     labels_GN = np.empty((groups, points), np.int64)
@@ -123,7 +123,7 @@ def _in_blocks(
     return labels_GN
 
 
-def _fit(x_GND: Floats, k: int, random: np.random.Generator, iterations: int) -> tuple[Floats, Floats]:
+def _fit(x_GND: Floats, k: int, random: Random, iterations: int) -> tuple[Floats, Floats]:
     """Centres [G, K, D] and prices [G, K]."""
     groups, points, width = x_GND.shape
     centres_GKD = x_GND[:, random.choice(points, k, replace=False)]
@@ -255,7 +255,7 @@ def tree_shape(items: int, width: int | Literal["auto"], depth: int | Literal["a
 
 
 def hierarchical_codes(
-    vectors_ND: NDArray[np.floating],
+    vectors_ND: Vectors,
     width: int,
     depth: int,
     leaf_order: Literal["pca", "distance", "random"] = "pca",
@@ -307,12 +307,7 @@ AXES = 8
 
 
 def product_codes(
-    vectors_ND: NDArray[np.floating],
-    width: int,
-    parts: int,
-    seed: int = 0,
-    iterations: int = 16,
-    name: str = "vectors",
+    vectors_ND: Vectors, width: int, parts: int, seed: int = 0, iterations: int = 16, name: str = "vectors"
 ) -> Codes:
     """Codes [N, L] that each tell one part of a vector: L = `parts`, or as many as the vectors have coordinates.
 

@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 from forwhy.data.dataset import Dataset, Ids
 from forwhy.errors import UserError
 from forwhy.text.encoder import TextEncoder
-from forwhy.vocabulary.clusters import (
-    checked_vectors,
-    hierarchical_codes,
-    product_codes,
-    random_codes,
-    tree_shape,
-)
+from forwhy.vocabulary import clusters
+from forwhy.vocabulary.clusters import Vectors, tree_shape
 from forwhy.vocabulary.index import IndexConfig, ItemIndex, from_json, unique_index
 from forwhy.vocabulary.spectral import spectral_codes
 from forwhy.vocabulary.vocabulary import perplexity
@@ -32,7 +27,6 @@ QUESTIONS = 2000
 SAID = {"semantic": 5 / 8, "attributes": 3 / 8}
 """Shares of the product codes of what is said of items. Each source is quantised alone: codes of both mixed say less
 of what is taken next (docs/log.md)."""
-Vectors = NDArray[np.floating]
 log = logging.getLogger(__name__)
 
 
@@ -129,7 +123,7 @@ def _from_source(
         return from_json(config.file, items, config.collisions)
     if config.source == "random":
         width, depth = tree_shape(len(items), config.width, config.depth)
-        codes_NL = random_codes(len(items), width, depth, config.seed)
+        codes_NL = clusters.random_codes(len(items), width, depth, config.seed)
         return ItemIndex(codes_NL, (width,) * depth, ("random",) * depth, items)
     if config.method == "spectral":
         if edges is None:
@@ -167,9 +161,8 @@ def _part(
 
         width = 256 if config.width == "auto" else config.width
         depth = (3 if config.method == "rqvae" else 4) if config.depth == "auto" else config.depth
-        settings = RqVaeConfig(width, depth, epochs=config.epochs, seed=config.seed)
-        if config.method == "letter":
-            settings = settings._replace(collaborative=0.01, diversity=1e-4)
+        more: dict[str, Any] = {"collaborative": 0.01, "diversity": 1e-4} if config.method == "letter" else {}
+        settings = RqVaeConfig(width, depth, epochs=config.epochs, seed=config.seed, **more)
         settings = settings._replace(uniform=config.method == "uniform")
         return rqvae_codes(table, settings, f"{name} vectors", behaviour), width
     # Of two like sources unlike draws.
@@ -177,9 +170,9 @@ def _part(
     if config.method == "product":
         width = min(256 if config.width == "auto" else config.width, len(table))
         parts = max(round(share * (16 if config.depth == "auto" else config.depth)), 1)
-        return product_codes(table, width, parts, seed, config.iterations, told), width
-    shape = tree_shape(len(table), config.width, config.depth)
-    return hierarchical_codes(table, *shape, config.leaf_order, seed, config.iterations, told), shape[0]
+        return clusters.product_codes(table, width, parts, seed, config.iterations, told), width
+    shape, order = tree_shape(len(table), config.width, config.depth), config.leaf_order
+    return clusters.hierarchical_codes(table, *shape, order, seed, config.iterations, told), shape[0]
 
 
 def health(index: ItemIndex, vectors: Mapping[str, Vectors] | None = None) -> dict[str, Any]:
@@ -215,7 +208,7 @@ def neighbour_purity(labels_N: NDArray[np.integer], vectors_ND: Vectors) -> dict
     `neighbours`: the share of an item's 10 nearest (Euclidean) that have its label, asked of 2,000 evenly spaced items
     at most; `chance`: the share of all pairs that have one label. Both are 0 for a single item.
     """
-    x_ND = checked_vectors(vectors_ND, "vectors")
+    x_ND = clusters.checked_vectors(vectors_ND, "vectors")
     items, near = len(x_ND), min(NEIGHBOURS, len(x_ND) - 1)
     if not near:
         return {"neighbours": 0.0, "chance": 0.0}

@@ -22,6 +22,9 @@ from forwhy.vocabulary.phrases import PhraseBook, spectral_start
 from forwhy.vocabulary.quantizer import Quantizer
 from forwhy.vocabulary.texts import TextWords
 
+States = Mapping[Side, Tensor]
+"""Side -> [N, table slots · D]."""
+
 # --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
 
 
@@ -53,9 +56,7 @@ def reconstruction_softmax(
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
-def info_nce(
-    text_BV: Tensor, words_BV: Tensor, temperature: float, average: Literal["mean", "sum"] = "mean"
-) -> Tensor:
+def info_nce(text_BV: Tensor, words_BV: Tensor, temperature: float, average: str = "mean") -> Tensor:
     """Eq. 6: each text against the fused macro words of all pairs in the batch, by cosine."""
     cosines = F.normalize(text_BV, dim=1) @ F.normalize(words_BV, dim=1).T
     targets = torch.arange(len(cosines), device=cosines.device)
@@ -218,9 +219,7 @@ class TokenizerNetwork(nn.Module):
             return {name: F.normalize(slots, dim=2) for name, slots in read.items()}
         return read
 
-    def words(
-        self, entities: Tensor, side: Side, states: Mapping[Side, Tensor], learn: bool = False
-    ) -> EntityWords:
+    def words(self, entities: Tensor, side: Side, states: States, learn: bool = False) -> EntityWords:
         """The words of some entities; with `learn`, in training mode, they move the codebooks."""
         lone = self._propagation is None and not torch.distributed.is_initialized()
         rows = F.embedding(entities.to(states[side].device), states[side], sparse=lone)
@@ -230,14 +229,12 @@ class TokenizerNetwork(nn.Module):
         """The words of everybody; no codebook moves."""
         return {side: self._quantise(state, side, slice(None)) for side, state in self.states().items()}
 
-    def _quantise(
-        self, rows: Tensor, side: Side, entities: Tensor | slice, learn: bool = False
-    ) -> EntityWords:
+    def _quantise(self, rows: Tensor, side: Side, whose: Tensor | slice, learn: bool = False) -> EntityWords:
         """Quantise the table rows of B entities (eq. 4), after their text-first words."""
         words, codes, losses = [], [], []
         if self.text is not None:
             words_LKM, codes_NL = (getattr(self, f"text_{kind}_{side}") for kind in ("words", "codes"))
-            codes.append(codes_NL[entities])
+            codes.append(codes_NL[whose])
             words.append(words_LKM[torch.arange(len(words_LKM), device=words_LKM.device), codes[0]])
         for name, slots in self.slots(rows, side).items():
             out = self.quantizers[name](slots.flatten(0, 1), learn)

@@ -53,9 +53,8 @@ class Newcomer:
     """The words of somebody or something that was not there in training."""
 
     codes: NDArray[np.int32]
-    """[S]."""
+    """[S], and their names."""
     tokens: list[str]
-    """Their names."""
     origins: list[list[Origin]]
     """By slot: from whom the word came, the most important first."""
     text: str = ""

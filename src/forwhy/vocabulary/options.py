@@ -13,9 +13,7 @@ _PUBLISHED = {
 }  # fmt: skip
 _PRESETS: Presets = {
     "forwhy": {},
-    "paper": {
-        **_PUBLISHED, "reconstruction": "rmse", "temperature": 1.0, "batch_size": 1024, "loss_average": "sum",
-    },
+    "paper": {**_PUBLISHED, "reconstruction": "rmse", "temperature": 1.0, "batch_size": 1024, "loss_average": "sum"},
     "official": {
         **_PUBLISHED, "reconstruction": "minmax_rmse", "temperature": 0.2, "batch_size": 10240, "macro_source": "full",
         "unit_inputs": True, "orthogonality": 1.0, "representation": "sum", "masked_distance": "mean",

@@ -23,13 +23,17 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.intents import GENERIC, LONGEST_PHRASE, telling_words
 from forwhy.graph.bipartite import Bipartite, spectral_embeddings
 from forwhy.text.encoder import TextEncoder, unit
+from forwhy.vocabulary.clusters import Codes
 from forwhy.vocabulary.options import TokenizerConfig
-from forwhy.vocabulary.vocabulary import Books, by_book, token_name
+from forwhy.vocabulary.vocabulary import Books, SideCodes, by_book, token_name
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Phrases = Mapping[int, Sequence[str]]
 """Internal number -> phrases."""
+Told = list[tuple[list[str], list[str]]]
+"""By code: phrases and single words that say what it means."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class PhraseBook:
     rows: Mapping[Side, Ints]
     """side -> [N, L] phrase numbers, most important first, -1 after the last."""
 
-    def known(self, side: Side) -> NDArray[np.bool_]:
+    def known(self, side: Side) -> Flags:
         """[N] whether an entity has any phrase."""
         return self.rows[side][:, 0] >= 0
 
@@ -88,10 +92,7 @@ def spectral_start(
 
 
 def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """The phrases' principal components [V, T], phrases in them [P, T], and aspects [A, T]. O(P·V·dims).
-
-    An aspect, a centre by spherical k-means, is what a micro slot is about: food, place, service, …
-    """
+    """Principal components [V, T], phrases in them [P, T], aspects [A, T] (spherical k-means: food, place, …)."""
     rng = np.random.default_rng(seed)
     sample = book.vectors[rng.permutation(len(book.vectors))[:8192]]
     mean = sample.mean(0)
@@ -106,18 +107,15 @@ def _text_space(book: PhraseBook, dims: int, aspects: int, seed: int) -> tuple[F
     return basis, unit((book.vectors - mean) @ basis), unit(centres)
 
 
-def _text_slots(
-    book: PhraseBook, side: Side, coordinates_PT: Floats, aspects_AT: Floats, macro: bool
-) -> Floats:
+def _text_slots(book: PhraseBook, side: Side, points_PT: Floats, aspects_AT: Floats, macro: bool) -> Floats:
     """[N, S, T] unit text coordinates of every slot; zeros for entities without phrases.
 
-    The macro slot holds the mean of all phrases, and so do micro slots that none is left for; each other one the phrase
-    that is assigned to its aspect. O(entities with phrases · L·A·min(L,A)).
+    A micro slot holds the phrase that is assigned to its aspect, the macro slot and those without one the mean of all.
     """
     rows = book.rows[side]
     slots = np.zeros((len(rows), int(macro) + len(aspects_AT), aspects_AT.shape[1]), np.float32)
     for entity in np.flatnonzero(book.known(side)):
-        own = coordinates_PT[rows[entity][rows[entity] >= 0]]
+        own = points_PT[rows[entity][rows[entity] >= 0]]
         slots[entity] = own.mean(0)
         picked, aspects = linear_sum_assignment(own @ aspects_AT.T, maximize=True)
         slots[entity, int(macro) + aspects] = own[picked]
@@ -178,9 +176,7 @@ _CLAUSE = re.compile(
 """A phrase with such a word tells a story or says it of somebody; one that names a thing can stand in any sentence."""
 
 
-def describe_words(
-    codebooks: Books, codes: Mapping[Side, NDArray[np.int32]], heads: Books, book: PhraseBook
-) -> pl.DataFrame:
+def describe_words(codebooks: Books, codes: SideCodes, heads: Books, book: PhraseBook) -> pl.DataFrame:
     """The table `Vocabulary.words`. O(K·P·V) time, one [K, P] block of memory per book."""
     counts = Counter(word for phrase in book.phrases for word in _telling(phrase))
     rarity = {word: float(np.log(1 + len(book.phrases) / count)) for word, count in counts.items()}
@@ -209,12 +205,12 @@ def describe_words(
     return pl.concat(frames)
 
 
-def _fit_to_read(phrases: Sequence[str], spread_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _fit_to_read(phrases: Sequence[str], spread_P: Ints) -> Flags:
     """[P] which phrases can be read aloud: not too long, telling something, without a name of one person or thing.
 
     A word is a name if it is written large inside phrases more often than small, and then stands in few phrases or
     beside another name; or if it has an 's and is never written small. What is said of several items (`spread_P`) names
-    none of them, as a category in title case or German nouns. All are fit where none is. O(characters).
+    none of them, as a category in title case or German nouns. All are fit where none is.
     """
     found = (re.findall(r"[^\W\d_]+(?:['’]s\b)?", phrase) for phrase in phrases)
     split = [[re.sub(r"['’]s$", "", word) for word in words] for words in found]
@@ -240,13 +236,8 @@ def _fit_to_read(phrases: Sequence[str], spread_P: NDArray[np.int64]) -> NDArray
 
 
 def _glosses(
-    text_KV: Floats,
-    own_NS: NDArray[np.integer],
-    book: PhraseBook,
-    side: Side,
-    rarity: Mapping[str, float],
-    fit_P: NDArray[np.bool_],
-) -> list[tuple[list[str], list[str]]]:
+    text_KV: Floats, own_NS: Codes, book: PhraseBook, side: Side, rarity: Mapping[str, float], fit_P: Flags
+) -> Told:
     """Phrases and single words per code; owners' phrases first, any phrase where no owner has one."""
     if not book.phrases:
         return [([], []) for _ in text_KV]
@@ -270,10 +261,7 @@ def _glosses(
 
 
 def _fits(
-    glossed: Callable[[PhraseBook], list[tuple[list[str], list[str]]]],
-    own_NS: NDArray[np.integer],
-    book: PhraseBook,
-    side: Side,
+    glossed: Callable[[PhraseBook], Told], own_NS: Codes, book: PhraseBook, side: Side
 ) -> list[float | None]:
     """How well each gloss fits those who did not help to make it: a gloss is made from every second entity's phrases.
 
@@ -287,9 +275,8 @@ def _fits(
     number, rest = {phrase: at for at, phrase in enumerate(book.phrases)}, known[1::2][:_MEASURED]
     said_BL = book.rows[side][rest]
     row, column = np.nonzero(said_BL >= 0)
-    said_BP = csr_array(
-        (np.ones(len(row), np.float32), (row, said_BL[row, column])), (len(rest), len(number))
-    )
+    ones = np.ones(len(row), np.float32)
+    said_BP = csr_array((ones, (row, said_BL[row, column])), (len(rest), len(number)))
     vectors_BV = unit(said_BP @ book.vectors)
     found: list[float | None] = []
     for code, gloss in enumerate(glosses):
@@ -316,11 +303,8 @@ def _different(best: Sequence[int], vectors_PV: Floats) -> list[int]:
 def _scores(
     counts: Counter[int], expected_P: NDArray[np.float64], closeness_P: Floats, centred_PV: Floats
 ) -> dict[int, float]:
-    """Phrase -> how telling it is: near the word in text, near its owners' mean, had by more of them than `expected_P`.
-
-    `counts`: how many owners have each phrase; where none has any, only the nearness to the word counts.
-    """
-    if not counts:
+    """Phrase -> how telling it is: near the word, near its owners' mean, had by more of them than `expected_P`."""
+    if not counts:  # no owner has any phrase
         top = np.argsort(-closeness_P)[:_CANDIDATES]
         return {int(phrase): float(closeness_P[phrase]) for phrase in top if closeness_P[phrase] > 0}
     phrases = np.fromiter(counts, np.int64, len(counts))

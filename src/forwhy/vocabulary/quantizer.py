@@ -13,12 +13,11 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from forwhy.progress import Progress
-from forwhy.vocabulary.clusters import Floats, Ints, checked_vectors, even_codes, split
+from forwhy.vocabulary.clusters import Codes, Floats, Ints, Vectors, checked_vectors, even_codes, split
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +174,6 @@ class RqVaeConfig(NamedTuple):
     width: int = 256
     """Codewords per level."""
     depth: int = 3
-    """Levels."""
     hidden: tuple[int, ...] = (512, 256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     code_dim: int = 32
@@ -183,9 +181,7 @@ class RqVaeConfig(NamedTuple):
     batch_size: int = 1024
     """Items per step."""
     epochs: int = 200
-    """Passes over the items."""
     seed: int = 0
-    """Of every random choice."""
     uniform: bool = False
     """Whether the last level's codewords stand for equally many items, and no two items share a name (LC-Rec)."""
     collaborative: float = 0.0
@@ -204,10 +200,9 @@ def collaborative_loss(names_BM: Tensor, behaviour_BM: Tensor) -> Tensor:
 
 
 def diversity_loss(codes_B: Tensor, codebook_KM: Tensor, partners_K: Tensor) -> Tensor:
-    """Cross-entropy of a codeword's partner among all codewords but itself, by inner product (LETTER).
+    """Cross-entropy of a codeword's partner, another of its cluster, among all but itself, by inner product (LETTER).
 
-    `partners_K`: another codeword of each one's cluster. Codewords of a cluster come together, clusters part, so that
-    items spread evenly over them.
+    So codewords of a cluster come together and clusters part: items spread evenly over them.
     """
     scores_BK = F.embedding(codes_B, codebook_KM) @ codebook_KM.T
     itself_BK = F.one_hot(codes_B, len(codebook_KM)).bool()
@@ -287,11 +282,8 @@ class RqVae(nn.Module):
 
 
 def rqvae_codes(
-    vectors_ND: NDArray[np.floating],
-    config: RqVaeConfig,
-    name: str = "vectors",
-    behaviour_NC: NDArray[np.floating] | None = None,
-) -> NDArray[np.int32]:
+    vectors_ND: Vectors, config: RqVaeConfig, name: str = "vectors", behaviour_NC: Vectors | None = None
+) -> Codes:
     """Train on these vectors and give their codes, [N, L]; items may share one (see `index.unique_index`).
 
     Deterministic on one machine; 12,101 items of 384 coordinates take about a minute on one core at the defaults.
@@ -326,7 +318,7 @@ def rqvae_codes(
     return model.eval().codes(x_ND).numpy().astype(np.int32)
 
 
-def _scaled(vectors_ND: NDArray[np.floating], name: str) -> Tensor:
+def _scaled(vectors_ND: Vectors, name: str) -> Tensor:
     """Centred, their mean square 1."""
     x_ND = torch.from_numpy(checked_vectors(vectors_ND, name))
     return x_ND / x_ND.square().mean().sqrt().clamp_min(1e-12)

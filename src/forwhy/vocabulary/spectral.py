@@ -17,7 +17,7 @@ DENSE = 1024
 
 
 def spectral_codes(
-    edges_E2: Ints, items: int, width: int, depth: int, seed: int = 0, iterations: int = 16
+    edges_E2: Ints, items: int, width: int, depth: int, seed: int = 0, steps: int = 16
 ) -> Codes:
     """Codes [N, depth] by recursive spectral clustering of who is taken together, every row once (P5-CID).
 
@@ -36,7 +36,7 @@ def spectral_codes(
 
     def children(rows_Gn: Ints) -> Ints:
         places_GnD = np.stack([_spectral_places(both_NN[rows][:, rows], width) for rows in rows_Gn])
-        return split(places_GnD, width, random, iterations)
+        return split(places_GnD, width, random, steps)
 
     return down_the_tree(items, width, width, depth, children)
 

@@ -17,6 +17,8 @@ from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.phrases import Floats, guessed
 from forwhy.vocabulary.quantizer import kmeans, nearest
 
+Known = Mapping[Side, NDArray[np.bool_]]
+
 
 @dataclass(frozen=True)
 class TextWords:
@@ -26,7 +28,7 @@ class TextWords:
     """side -> [V] what is taken from a text vector first."""
     basis: Floats
     """[V, T] orthonormal: the principal components of whole texts."""
-    known: Mapping[Side, NDArray[np.bool_]]
+    known: Known
     """side -> [N] whether they have a text of their own."""
     points: Mapping[Side, Floats]
     """side -> [N, T] of unit norm; a guess for those without a text."""
@@ -79,9 +81,7 @@ def text_words(vectors: Mapping[Side, Floats], graph: Bipartite, config: Tokeniz
     return TextWords(means, basis, known, points, codes, books)
 
 
-def _with_guesses(
-    own: Mapping[Side, Floats], known: Mapping[Side, NDArray[np.bool_]], graph: Bipartite
-) -> dict[Side, Floats]:
+def _with_guesses(own: Mapping[Side, Floats], known: Known, graph: Bipartite) -> dict[Side, Floats]:
     """Texts and guesses, which are means of many and so all alike: spread along each axis as widely as texts are."""
     spread_T = np.concatenate([own[side][known[side]] for side in SIDES]).std(0)
     found = {side: own[side].copy() for side in SIDES}

@@ -23,10 +23,11 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
 from forwhy.training.checkpoint import TrainingState
-from forwhy.training.engine import Epoch, Task
+from forwhy.training.engine import Epoch, Task, shard_of
 from forwhy.vocabulary.network import (
     EntityWords,
     LazyAdam,
+    States,
     TokenizerNetwork,
     info_nce,
     reconstruction_rmse,
@@ -115,13 +116,12 @@ class BehaviourTokenizer:
         result: TrainingState,
         encoder: str,
     ) -> Vocabulary:
-        found = network.all_words()
+        found, text, linear = network.all_words(), network.text, torch.nn.Linear
         codebooks = {name: book.codebook.numpy() for name, book in network.quantizers.items()}
         codes = {side: words.codes_BS.numpy().astype(np.int32) for side, words in found.items()}
-        linear = torch.nn.Linear
         heads = {name: it.weight.numpy() for name, it in network.heads.items() if isinstance(it, linear)}
-        if network.text is not None:
-            codebooks, heads = _with_text(network, network.text, codebooks, found)
+        if text is not None:
+            codebooks, heads = _with_text(network, text, codebooks, found)
         return Vocabulary(
             catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
             seen=graph.edges,
@@ -134,8 +134,8 @@ class BehaviourTokenizer:
             score_weights=np.exp(network.log_weight.numpy()),
             fold_in=_fold_in(graph, network, found["item"]),
             heads=heads,
-            text_means=network.text.means if network.text else {},
-            text_points=network.text.own() if network.text else {},
+            text_means=text.means if text else {},
+            text_points=text.own() if text else {},
         )
 
 
@@ -171,8 +171,7 @@ class TokenizerTask(Task[TokenizerBatch]):
     ) -> None:
         self.module, self.network, self.config = network, network, network.config
         self.graph, self._valid = graph, valid
-        self._pair_ends: dict[Side, Tensor]
-        self._pair_ends = {"user": torch.from_numpy(pairs.users), "item": torch.from_numpy(pairs.items)}
+        self._pair_ends = dict(zip(SIDES, map(torch.from_numpy, (pairs.users, pairs.items)), strict=True))
         self._pair_vectors = torch.from_numpy(pair_vectors)
         self._phrase_vectors = torch.from_numpy(book.vectors)
         self._phrase_rows = {side: torch.from_numpy(book.rows[side]) for side in SIDES}
@@ -210,12 +209,8 @@ class TokenizerTask(Task[TokenizerBatch]):
 
     def shard(self, batch: TokenizerBatch, rank: int, world: int) -> TokenizerBatch:
         """An even share of the interactions and of each kind of text."""
-
-        def part(rows: Tensor) -> Tensor:
-            return rows[rank * len(rows) // world : (rank + 1) * len(rows) // world]
-
-        users, items, negatives, pairs = map(part, batch[:4])
-        intents = {side: part(rows) for side, rows in batch.intents.items()}
+        users, items, negatives, pairs = (shard_of(rows, rank, world) for rows in batch[:4])
+        intents = {side: shard_of(rows, rank, world) for side, rows in batch.intents.items()}
         return TokenizerBatch(users, items, negatives, pairs, intents)
 
     def loss(self, batch: TokenizerBatch) -> Mapping[str, Tensor]:
@@ -251,12 +246,11 @@ class TokenizerTask(Task[TokenizerBatch]):
         parts = (q_users, q_items, items, frequency)
         blocks = zip(*(torch.split(part, self.config.negatives) for part in parts), strict=True)
         losses = [
-            len(own) * reconstruction_softmax(users, wanted, own, share, scale)
-            for users, wanted, own, share in blocks
+            len(q) * reconstruction_softmax(q, wanted, own, share, scale) for q, wanted, own, share in blocks
         ]
         return sum(losses, scale.new_zeros(())) / len(items)
 
-    def _macro(self, pairs: Tensor, states: Mapping[Side, Tensor]) -> Tensor:
+    def _macro(self, pairs: Tensor, states: States) -> Tensor:
         """Eq. 6 on f_s, the sum of both macro words, each through its head into the text space."""
         user, item = (
             self.network.heads[f"{side}_macro"](self.network.words(ends[pairs], side, states).words_BSM[:, 0])
@@ -265,7 +259,7 @@ class TokenizerTask(Task[TokenizerBatch]):
         texts = self._pair_vectors[pairs].to(user.device)
         return info_nce(texts, user + item, self.config.temperature, self.config.loss_average)
 
-    def _micro(self, entities: Tensor, side: Side, states: Mapping[Side, Tensor]) -> Tensor:
+    def _micro(self, entities: Tensor, side: Side, states: States) -> Tensor:
         """Eq. 8 on the micro words of entities with phrases."""
         assert self.network.masked is not None
         words = self.network.words(entities, side, states).words_BSM[:, int(self.config.macro) :]

@@ -22,6 +22,7 @@ from forwhy.graph.representations import Representations
 BOOKS = ("user_macro", "user_micro", "item_macro", "item_micro")
 Floats = NDArray[np.float32]
 Books = Mapping[str, Floats]
+SideCodes = Mapping[Side, NDArray[np.int32]]
 Ints = NDArray[np.int64]
 
 
@@ -40,7 +41,7 @@ class Vocabulary(Representations):
 
     codebooks: Books
     """book -> [K, M]; a book is absent when macro or micro words are off."""
-    codes: Mapping[Side, NDArray[np.int32]]
+    codes: SideCodes
     """side -> [N, S]: macro first, then micro."""
     words: pl.DataFrame
     """token, book, code, usage, gloss, keywords, nearest."""
@@ -337,7 +338,7 @@ def _added(parts: Sequence[Floats]) -> Floats:
     return np.asarray(sum(parts[1:], parts[0]))
 
 
-def by_book(codes: Mapping[Side, NDArray[np.int32]], books: Collection[str]) -> dict[str, NDArray[np.int32]]:
+def by_book(codes: SideCodes, books: Collection[str]) -> dict[str, NDArray[np.int32]]:
     """Book -> [N, its slots] codes, from side -> [N, S] codes, macro first, and the names of all books."""
     found = {}
     for book in books:

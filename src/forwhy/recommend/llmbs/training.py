@@ -26,7 +26,7 @@ from forwhy.recommend.llmbs.network import LlmBsNetwork, Packed, Tokens, cut
 from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.recommend.trie import CodeTrie
-from forwhy.training.engine import Epoch, batches_of, count, take
+from forwhy.training.engine import Epoch, batches_of, shard_of
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers that get an update; all linear ones in models that have none of these names."""
@@ -190,10 +190,7 @@ class LlmBsTask(GenerativeTask[Batch]):
 
     def shard(self, batch: Batch, rank: int, world: int) -> Batch:
         """An even share of the histories and of the texts."""
-        rows, examples = count(batch.packed), len(batch.texts)
-        packed = take(batch.packed, rank * rows // world, (rank + 1) * rows // world)
-        texts = batch.texts[rank * examples // world : (rank + 1) * examples // world]
-        return Batch(packed, texts, batch.negatives)
+        return Batch(shard_of(batch.packed, rank, world), shard_of(batch.texts, rank, world), batch.negatives)
 
     def weight(self, batch: Batch) -> float:
         """Predicted tokens."""
