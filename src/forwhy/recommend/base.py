@@ -3,8 +3,6 @@
 Shapes: B people, I items, M items asked about, K places of a list.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -111,9 +109,7 @@ class Recommender(Shown, ABC):
             return leave_one_out(self.catalogue, history, self.window, score)
         return Because("untold", float(self._scores_of(np.array([user]), np.array([item]))[0, 0]), [])
 
-    def _rewritten(
-        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
-    ) -> Self:
+    def _rewritten(self, people: Sequence[int | Ints], without: Sequence[str], swap: Swap) -> Self:
         """This recommender, under the same rules, with words of these users, or histories, taken out or exchanged."""
         raise UserError(
             "this recommender has no words of people to change; ask a run of because, which has some"
@@ -138,6 +134,12 @@ class Recommender(Shown, ABC):
         histories, targets = sequences.validation(LEARNED_FROM, seed, self.window)
         self.repeat_gain = likeliest_gain(self._mass_taken(histories), taken_again(histories, targets))
         return self
+
+    def without_gain(self) -> Self:
+        """As it is asked when taking again gains nothing."""
+        bare = copy(self)
+        bare.repeat_gain = 0.0
+        return bare
 
     def _mass_taken(self, histories: Histories) -> NDArray[np.float64]:
         """[B] the probability of each history's items together, before any gain."""
@@ -202,9 +204,7 @@ class Recommender(Shown, ABC):
         hidden = [self._taken_by(number) for number in numbers.tolist()] if filter_seen else None
         return asked._table(numbers.tolist(), asked.lists(numbers, k, hidden))
 
-    def _recommend_after(
-        self, history: Sequence[Id], users: Sequence[Id], k: int, filter_seen: bool
-    ) -> Table:
+    def _recommend_after(self, history: list[Id], users: list[Id], k: int, filter_seen: bool) -> Table:
         if len(users) > 1:
             raise UserError("a history belongs to one person: ask for one user at a time")
         if not self.capabilities.warm:
@@ -217,7 +217,7 @@ class Recommender(Shown, ABC):
         lists = self._knowing(items).lists_after(Histories.of([items]), k, [hidden] if filter_seen else None)
         return self._table(numbers or [None], lists)
 
-    def _knowing(self, history: Ints) -> Recommender:
+    def _knowing(self, history: Ints) -> "Recommender":
         """This recommender; of somebody without a history, whom nobody has met, what most people took."""
         if len(history) or self.newcomer is not None:
             return self
@@ -263,7 +263,7 @@ class Recommender(Shown, ABC):
         if not (without or swap):
             return self
         people = self._users(users).tolist() if history is None else [self._items(history)]
-        return self._rewritten(people, without, swap or {})
+        return self._rewritten(people, without, swap)
 
     def under(self, rules: Rules | None) -> Self:
         """This recommender, whose lists keep to these rules too."""
@@ -335,8 +335,7 @@ class Recommender(Shown, ABC):
             for rank, (item, score) in enumerate(zip(found.tolist(), scores.tolist(), strict=True), start=1)
         ]
         user, item = (pl.Int64 if ids.whole else pl.String for ids in (users, items))
-        named = {"user_id": user, "item_id": item}
-        schema = named | {"score": pl.Float32, "rank": pl.Int64, "title": pl.String}
+        schema = {"user_id": user, "item_id": item, "score": pl.Float32, "rank": pl.Int64, "title": pl.String}
         table = Table(rows, schema=schema, orient="row")
         table = table if any(titles) else Table(table.drop("title"))
         if self.rules is not None and self.rules.bonus_I.any():

@@ -4,8 +4,6 @@ Shapes: B users, K beams, N items, L levels, W codes of a level, M most children
 tokens so far.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix

@@ -3,9 +3,7 @@
 Shapes: B people, I items, V width of a text's vector.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Self
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from forwhy.data.because import Because
 from forwhy.data.histories import Histories
 from forwhy.graph.representations import Representations
-from forwhy.recommend.base import Ints, Recommender, Scores
+from forwhy.recommend.base import Ints, Recommender, Scores, Swap
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.newcomers import Newcomer, somebody, something
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -55,9 +53,7 @@ class BehaviourRecommender(Recommender):
     def _because(self, user: int | None, item: int, history: Ints) -> Because:
         return self.behaviour.because(user, item, history.tolist())
 
-    def _rewritten(
-        self, people: Sequence[int | Ints], without: Sequence[str], swap: Mapping[str, str]
-    ) -> Self:
+    def _rewritten(self, people: Sequence[int | Ints], without: Sequence[str], swap: Swap) -> Self:
         if not isinstance(words := self.behaviour, Vocabulary):
             return super()._rewritten(people, without, swap)
         known = [(one, ()) if isinstance(one, int) else (None, one.tolist()) for one in people]

@@ -6,8 +6,6 @@ Shapes: B users, P prompt positions (padded on the right, where causal attention
 tree, n tokens of the tree so far, H key-value heads, E head width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A model adds a network (`GenerativeNetwork`) and how it learns (`GenerativeTask`
 Shapes: B people, N items, L levels of codes, W codes of a level, K items of a list.
 """
 
-from __future__ import annotations
-
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -9,8 +9,6 @@ the probability of a mixture, whose one weight is learned on validation items.
 Shapes: B users, N items, L levels, K beams, C candidates.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 Shapes: B users, T tokens of the tree, D model width, V vocabulary, W codes of a level.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast

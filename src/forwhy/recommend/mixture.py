@@ -5,8 +5,6 @@ The weights w are a softmax of a few traits of the history. All of it is learned
 Shapes: B people, I items, M experts, F traits, C candidates.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,9 +17,9 @@ from scipy import optimize
 from forwhy.data.because import Because
 from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.recommend.base import Ints, Recommender, Scores
-from forwhy.recommend.repeats import without_gain
 
 Floats = NDArray[np.float64]
+Experts = Mapping[str, Recommender]
 log = logging.getLogger(__name__)
 
 USUAL_POWER = 0.25
@@ -44,25 +42,19 @@ class MixtureRecommender(Recommender):
     """
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        experts: Mapping[str, Recommender],
-        learnt: Learnt | None = None,
-        gain: float = 0.0,
+        self, catalogue: Catalogue, experts: Experts, learnt: "Learnt | None" = None, gain: float = 0.0
     ) -> None:
         """`learnt`: how the experts are put together, by default alike; `gain`: see `repeat_gain`."""
         super().__init__(catalogue)
         self.experts, self.repeat_gain = dict(experts), gain
         self.learnt = learnt or Learnt.alike(len(experts))
         # What taking again is worth is learned of them all together.
-        self._bare = [without_gain(one) for one in experts.values()]
+        self._bare = [one.without_gain() for one in experts.values()]
         windows = [one.window for one in experts.values() if one.window is not None]
         self.window = max(windows, default=None)
 
     @classmethod
-    def fit(
-        cls, catalogue: Catalogue, experts: Mapping[str, Recommender], sequences: Sequences, seed: int = 0
-    ) -> Self:
+    def fit(cls, catalogue: Catalogue, experts: Experts, sequences: Sequences, seed: int = 0) -> Self:
         """Learn by validation items that are new to their user; without any the experts weigh alike.
 
         A validation item is told apart from the `NEAREST` best items of each expert: the order at the top of the list
@@ -102,7 +94,7 @@ class MixtureRecommender(Recommender):
         speaks_BM = np.stack([each.max(1) > each.min(1) for each in scores], 1)
         return chances_MBI, traits(histories, chances_MBI), speaks_BM
 
-    def _told(self, histories: Histories, targets_B: Ints) -> Told:
+    def _told(self, histories: Histories, targets_B: Ints) -> "Told":
         """What is learned from these validation items."""
         chances_MBI, traits_BF, speaks_BM = self._known(histories)
         chances_MBI[:, histories.rows, histories.items] = 0.0
@@ -141,7 +133,7 @@ class Learnt:
     """c, the exponent of the sum."""
 
     @classmethod
-    def alike(cls, experts: int) -> Learnt:
+    def alike(cls, experts: int) -> Self:
         """A power mean of experts of equal weight."""
         return cls(np.zeros((experts, 2 + experts)), np.full(experts, USUAL_POWER), 1 / USUAL_POWER)
 
@@ -170,7 +162,7 @@ class Told:
     speaks_BM: NDArray[np.bool_]
 
     @classmethod
-    def joined(cls, parts: Sequence[Told]) -> Told:
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """All of them."""
         return cls(*(np.concatenate([getattr(one, it.name) for one in parts]) for it in fields(cls)))
 
@@ -187,9 +179,7 @@ def likeliest(told: Told) -> tuple[float, Learnt]:
 
     def learnt(flat: Floats) -> Learnt:
         gates, powers, (sharp,) = np.split(flat, [experts * traits_, -1])
-        return Learnt(
-            gates.reshape(experts, traits_), USUAL_POWER * np.exp(powers), np.exp(sharp) / USUAL_POWER
-        )
+        return Learnt(gates.reshape(experts, -1), USUAL_POWER * np.exp(powers), np.exp(sharp) / USUAL_POWER)
 
     def cost(flat: Floats) -> tuple[float, Floats]:
         now = learnt(flat)

@@ -1,8 +1,6 @@
 """Options of recommenders that write codes: what all share, TIGER's, LLM-BS's. No torch here."""
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -120,7 +118,7 @@ class BackboneConfig(Options):
     """Most tokens of its text tokenizer (byte-level BPE, learnt from the item texts); only where text tasks are on."""
 
     @model_validator(mode="after")
-    def _check(self) -> BackboneConfig:
+    def _check(self) -> Self:
         if self.dims % (2 * self.heads):
             raise ValueError(f"dims = {self.dims} is no even multiple of {self.heads} heads; change either")
         return self
@@ -208,17 +206,10 @@ class LlmBsConfig(GenerativeOptions):
         # Section 4.1.3; batches are 128 targets there, here about as many: 19 histories of 7.
         "paper": {
             "tasks": {"item_to_index": 1.0, "index_to_item": 1.0, "fused": 1.0, "preference": 1.0},
-            "softmax": "vocab",
-            "stride": 1,
-            "epochs": 3,
-            "patience": 0,
-            "learning_rate": 5e-5,
-            "weight_decay": 0.01,
-            "warmup": 0.01,
-            "batch_size": 19,
-            "annealing": {"epochs": 1, "learning_rate": 5e-5},
+            "softmax": "vocab", "stride": 1, "epochs": 3, "patience": 0, "learning_rate": 5e-5, "weight_decay": 0.01,
+            "warmup": 0.01, "batch_size": 19, "annealing": {"epochs": 1, "learning_rate": 5e-5},
         },
-    }
+    }  # fmt: skip
     preset: Literal["forwhy", "paper"] = "forwhy"
     """Defaults of the options below; what is given wins. `paper` is section 4.1.3 for a named backbone, and sets
     the other sections of a recipe: DIN, the backbone itself as encoder, an index of both."""
@@ -242,7 +233,7 @@ class LlmBsConfig(GenerativeOptions):
     """Of the training's forward pass; weights stay float32."""
 
     @model_validator(mode="after")
-    def _check(self) -> LlmBsConfig:
+    def _check(self) -> Self:
         if self.halves == "parallel" and self.decoding == "legal":
             raise ValueError(
                 'halves = "parallel" needs normalise = "level" or "vocab"; "legal" knows one trie'

@@ -6,16 +6,12 @@ added to the log-probability of every item of the history, makes taking again as
 validation items. The order of the other items is not touched by it (decision 9).
 """
 
-from copy import copy
-from typing import Any, TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.data.histories import Histories, Ints
 from forwhy.recommend.rules import Listed
 
-Asked = TypeVar("Asked")
 FARTHEST = 20.0
 """Gains lie between -20 and 20."""
 LEARNED_FROM = 2000
@@ -43,25 +39,14 @@ def likeliest_gain(mass_B: NDArray[np.floating], again_B: NDArray[np.bool_]) -> 
 
 def mass_of_lists(lists: list[Listed], histories: Histories) -> NDArray[np.float64]:
     """[B] the probability of each history's items in a list whose scores are log-probabilities."""
-    masses = [
-        np.exp(scores[np.isin(items, histories[row])].astype(np.float64)).sum()
-        for row, (items, scores) in enumerate(lists)
-    ]
-    return np.array(masses, dtype=np.float64)
+    taken = (scores[np.isin(items, histories[row])] for row, (items, scores) in enumerate(lists))
+    return np.array([np.exp(own.astype(np.float64)).sum() for own in taken], dtype=np.float64)
 
 
 def taken_again(histories: Histories, targets_B: Ints) -> NDArray[np.bool_]:
     """[B] whether each history holds its target."""
     hits = histories.items == targets_B[histories.rows]
     return np.bincount(histories.rows, hits, len(histories)) > 0
-
-
-def without_gain(recommender: Asked) -> Asked:
-    """A recommender as it is asked when taking again gains nothing."""
-    bare: Any = copy(recommender)
-    bare.repeat_gain = 0.0
-    found: Asked = bare
-    return found
 
 
 def with_gain(listed: Listed, history: Ints, gain: float) -> Listed:

@@ -3,8 +3,6 @@
 Shapes: I items, M items with a bonus, K places of a list.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

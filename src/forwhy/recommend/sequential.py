@@ -3,13 +3,11 @@
 Shapes: B histories, L places, V users with a validation item, I items, D width.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +19,7 @@ from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Recommender, Scores
+from forwhy.recommend.base import Ints, Recommender, Scores
 from forwhy.recommend.networks import NextItemNetwork, SequentialOptions, kind
 from forwhy.training.engine import Epoch, Task, batches_of, kept_generators, seed_everything
 from forwhy.training.loop import train
@@ -56,13 +54,12 @@ class NextItemTask(Task[Batch]):
         """Every training target once."""
         self.network.epoch = epoch
         rng = np.random.default_rng((self.options.seed, epoch))
-        rows = batches_of(self.parts.lengths, self.options.batch_size, rng)
 
-        def batch(number: int) -> Batch:
-            part = self.parts.take(rows[number])
+        def batch(rows: Ints) -> Batch:
+            part = self.parts.take(rows)
             return torch.from_numpy(part.padded()), torch.from_numpy(part.lengths)
 
-        return Epoch(len(rows), batch)
+        return Epoch(batches_of(self.parts.lengths, self.options.batch_size, rng), batch)
 
     def weight(self, batch: Batch) -> float:
         """Targets of the batch."""
@@ -115,7 +112,7 @@ class NextItemRecommender(Recommender, Saved):
         graph: Graph = "leak-free",
         sequences: Sequences | None = None,
         attributes_IM: Tensor | None = None,
-    ) -> NextItemRecommender:
+    ) -> Self:
         """Learn to predict each training item from those before it; a killed run continues from `folder`.
 
         Gradients come from training items alone; validation items choose the epoch, without any the last one is kept.
@@ -145,9 +142,8 @@ class NextItemRecommender(Recommender, Saved):
             )
         validates = bool(len(sequences.evaluated("valid")))
         identity = sequences.fingerprint() + config.model_dump_json(exclude={"device", "checkpoint_seconds"})
-        identity += (
-            "" if attributes_IM is None else hashlib.sha256(attributes_IM.numpy().tobytes()).hexdigest()
-        )
+        if attributes_IM is not None:
+            identity += hashlib.sha256(attributes_IM.numpy().tobytes()).hexdigest()
         result = train(task, config.loop(validates), Path(folder), config.network, identity)
         if not validates:
             words = "data set '%s' has no validation items; the last of %d epochs is kept"
@@ -173,7 +169,7 @@ class NextItemRecommender(Recommender, Saved):
         return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about)
 
     @classmethod
-    def restore(cls, stored: Artifact, **where: Any) -> NextItemRecommender:  # noqa: ANN401
+    def restore(cls, stored: Artifact, **where: Any) -> Self:  # noqa: ANN401
         """Make it again; the module that defines the network has to be imported."""
         options = stored.config["options"]
         config = kind(options["network"]).model_validate(options)

@@ -6,8 +6,6 @@ Shapes: B histories, S tokens read, T tokens written, n tokens written so far, D
 of all heads together, F width of a hidden layer.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -23,8 +21,6 @@ BUCKETS, FARTHEST = 32, 128
 KeyValue = tuple[Tensor, Tensor]
 Pairs = Sequence[KeyValue]
 Pair = KeyValue | None
-
-
 Encoded = tuple[list[KeyValue], Tensor | None]
 """Histories that were read, ready to be looked at by any number of beams.
 
@@ -52,20 +48,14 @@ class Stack(nn.Module):
         return by_head_TnH.permute(2, 0, 1)[None]
 
     def forward(
-        self,
-        states_BTD: Tensor,
-        bias: Tensor,
-        written: Pairs = (),
-        read: Pairs = (),
-        unread: Tensor | None = None,
+        self, x_BTD: Tensor, bias: Tensor, written: Pairs = (), read: Pairs = (), unread: Tensor | None = None
     ) -> tuple[Tensor, list[KeyValue]]:
         """New states, and each block's keys and values after those of `written`; `read`, `unread`: as of `Encoded`."""
-        states_BTD, pairs = self.dropout(states_BTD), []
-        none = [None] * len(self.blocks)
+        x_BTD, pairs, none = self.dropout(x_BTD), [], [None] * len(self.blocks)
         for block, before, other in zip(self.blocks, written or none, read or none, strict=True):
-            states_BTD, pair = block(states_BTD, bias, before, other, unread)
+            x_BTD, pair = block(x_BTD, bias, before, other, unread)
             pairs.append(pair)
-        return self.dropout(self.norm(states_BTD)), pairs
+        return self.dropout(self.norm(x_BTD)), pairs
 
 
 class Block(nn.Module):

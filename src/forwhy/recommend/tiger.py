@@ -4,8 +4,6 @@ Shapes: B histories or targets, I items of a history, S tokens read, T tokens wr
 levels, D width, W codes of a level, V tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,7 +139,7 @@ class TigerNetwork(GenerativeNetwork, TreeReader):
     # --- as a `TreeReader`
 
     @property
-    def reader(self) -> TigerNetwork:  # type: ignore[override]  # a module cannot hold itself as an attribute
+    def reader(self) -> "TigerNetwork":  # type: ignore[override]  # a module cannot hold itself as an attribute
         """The network itself."""
         return self
 
@@ -208,14 +206,13 @@ class TigerTask(GenerativeTask[Batch]):
         train, rng = self.sequences.train, np.random.default_rng((self.config.seed, epoch))
         targets = drawn(train, self.config.targets, rng)
         lengths = np.minimum(targets - train.offsets[:-1][train.rows[targets]], self.config.window)
-        rows = batches_of(lengths, self.config.batch_size, rng)
 
-        def batch(number: int) -> Batch:
-            places, sizes = targets[rows[number]], lengths[rows[number]]
+        def batch(rows: Ints) -> Batch:
+            places, sizes = targets[rows], lengths[rows]
             before_BI = train.spans(places - sizes, sizes).padded()
             return torch.from_numpy(before_BI), torch.from_numpy(sizes), torch.from_numpy(train.items[places])
 
-        return Epoch(len(rows), batch)
+        return Epoch(batches_of(lengths, self.config.batch_size, rng), batch)
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Mean cross-entropy of the targets' codes."""
@@ -238,8 +235,8 @@ class AheadTask(GenerativeTask[Packed]):
     def batches(self, epoch: int) -> Sequence[Packed]:
         """Every training item once, half a window or more before it."""
         rng = np.random.default_rng((self.config.seed, epoch))
-        rows = batches_of(self.pieces.histories.lengths, self.config.batch_size, rng)
-        return Epoch(len(rows), lambda number: self.pieces.take(rows[number]))
+        lengths = self.pieces.histories.lengths
+        return Epoch(batches_of(lengths, self.config.batch_size, rng), self.pieces.take)
 
     def loss(self, batch: Packed) -> Mapping[str, Tensor]:
         """Mean cross-entropy of the targets' codes."""

@@ -4,11 +4,9 @@ Nodes of one depth are numbered in the order of their prefixes, so a node's chil
 lower prefix. Shapes: N items, L levels, W codes of a level, B users, K beams, M most children of a node of that depth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class Depth:
         children = torch.arange(first, last, device=self.start.device, dtype=self.start.dtype)
         return torch.searchsorted(self.start, children, right=True) - 1
 
-    def to(self, device: torch.device | str) -> Depth:
+    def to(self, device: torch.device | str) -> Self:
         """On another device."""
         return replace(self, start=self.start.to(device), code=self.code.to(device))
 
@@ -69,7 +67,7 @@ class CodeTrie:
     """What it was made from."""
 
     @classmethod
-    def from_codes(cls, codes_NL: Codes, sizes: Sequence[int]) -> CodeTrie:
+    def from_codes(cls, codes_NL: Codes, sizes: Sequence[int]) -> Self:
         """Build from the codes of all items, row = item number, no two alike; `sizes`: codes per level."""
         order_N = np.lexsort(codes_NL.T[::-1])
         sorted_NL = codes_NL[order_N]
@@ -102,7 +100,7 @@ class CodeTrie:
             nodes = first.long()
         return True
 
-    def to(self, device: torch.device | str) -> CodeTrie:
+    def to(self, device: torch.device | str) -> Self:
         """On another device."""
         depths = tuple(depth.to(device) for depth in self.depths)
         return replace(self, depths=depths, items=self.items.to(device))

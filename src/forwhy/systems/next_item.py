@@ -28,7 +28,6 @@ from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import PopularityRecommender, Recommender
 from forwhy.recommend.networks import SequentialOptions
-from forwhy.recommend.repeats import without_gain
 from forwhy.systems import MEASURE, RANKS, Run, Stage, System, write_evaluation
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class NextItemSystem(System):
         names: Sequence[str] = (AS_IT_IS,),
     ) -> dict[str, RankingResult]:
         """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`."""
-        bare = without_gain(recommender)
+        bare = recommender.without_gain()
         rank = self._rank_lists if recommender.writes_lists else self._rank_scores
         found: dict[str, RankingResult] = {}
         for name in names:

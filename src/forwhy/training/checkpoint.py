@@ -78,11 +78,6 @@ def read_checkpoint(path: Path) -> tuple[TrainingState, dict[str, Tensors]] | No
     return state, groups
 
 
-def snapshot(state_dict: Mapping[str, Tensor]) -> Tensors:
-    """A copy on the CPU that later steps don't change."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-
-
 def pack_optimizer(optimizer: Optimizer) -> Tensors:
     """The optimiser's flat state as tensors named ``PARAMETER/NAME``; scalars become 0-d float64 or int64."""
     packed: Tensors = {}

@@ -73,10 +73,10 @@ class Task(ABC, Generic[Batch]):
 
 
 class Epoch(Sequence[Batch]):
-    """The batches of one epoch, each made when it is asked for: `make(i)` for i in 0..count-1, always the same."""
+    """The batches of one epoch, each made when it is asked for: `make` of each part, always the same."""
 
-    def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
-        self._count, self._make = count, make
+    def __init__(self, parts: Sequence[Any], make: Callable[[Any], Batch]) -> None:
+        self._parts, self._make = parts, make
 
     @classmethod
     def shuffled(
@@ -91,15 +91,13 @@ class Epoch(Sequence[Batch]):
         def batch(index: int) -> Batch:
             return make(order[index * size : (index + 1) * size], np.random.default_rng((*seed, index)))
 
-        return cls(-(-rows // size), batch)
+        return cls(range(-(-rows // size)), batch)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._parts)
 
     def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # batches are not sliced
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        return self._make(index)
+        return self._make(self._parts[index])
 
 
 def batches_of(lengths: Rows, size: int, rng: np.random.Generator, pools: int = 16) -> list[Rows]:

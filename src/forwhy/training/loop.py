@@ -59,8 +59,8 @@ class _Training:
         self._restore(stored)
         self.metrics = checkpoint.MetricsLog(folder / METRICS, self.state.log_bytes, is_main())
         self.sums = {key: torch.tensor(value, device=self.device) for key, value in self.state.sums.items()}
-        self.spent, self.started = self.state.seconds, time.monotonic()
-        self.saved = self.started
+        self.saved = time.monotonic()
+        self.started = self.saved - self.state.seconds  # of all runs that led here, as if in one
 
     # --- resuming
 
@@ -91,7 +91,7 @@ class _Training:
             log.info("%s: continuing at step %d (epoch %d)", self.name, self.state.step, self.state.epoch)
 
     def _save(self) -> None:
-        self.state.seconds = self._seconds()
+        self.state.seconds = time.monotonic() - self.started
         if not is_main():
             return
         state, groups = self.state, {"best": self.best}
@@ -138,8 +138,10 @@ class _Training:
         """The rest of the current epoch, from the batch where the state stands."""
         epoch = self.state.epoch
         batches = self.task.batches(epoch)
-        size = len(batches)
-        self._plan(size)
+        if not (size := len(batches)):
+            raise UserError(f"{self.name}: nothing to train on; check that the training split is not empty")
+        most = self.config.epochs * math.ceil(size / self.config.accumulation)
+        self.progress.total = self.state.total_steps = self.state.total_steps or most
         rest = islice(iter(batches), self.state.batch, None)
         if self.generators:  # after the batches, so that whatever these drew is undone
             engine.unpack_generators(self.generators)
@@ -156,13 +158,6 @@ class _Training:
             if state.batch >= size:
                 state.epoch, state.batch = epoch + 1, 0
             self._after_step()
-
-    def _plan(self, size: int) -> None:
-        if not size:
-            raise UserError(f"{self.name}: nothing to train on; check that the training split is not empty")
-        if not self.state.total_steps:
-            self.state.total_steps = self.config.epochs * math.ceil(size / self.config.accumulation)
-        self.progress.total = self.state.total_steps
 
     def _step(self, group: list[Any]) -> None:
         """One update from the weighted mean of the losses of a group of batches, over all processes."""
@@ -241,19 +236,13 @@ class _Training:
         self._check(means["loss"])
         rate = self.config.rate(state.step - 1, state.total_steps)
         self.metrics.write({**self._where(), "rate": rate, "train": means})
-        self.progress.advance(0, note=f"loss {means['loss']:.3f}{self._best_note()}")
+        best = [f" · best {key} {value:.4f}" for key, value in state.best_metrics.items()]
+        self.progress.advance(0, note=f"loss {means['loss']:.3f}{''.join(best[:1])}")
         self.sums, state.summed = {}, 0
 
-    def _seconds(self) -> float:
-        return self.spent + time.monotonic() - self.started
-
     def _where(self) -> dict[str, Any]:
-        state, seconds = self.state, round(self._seconds(), 3)
+        state, seconds = self.state, round(time.monotonic() - self.started, 3)
         return {"task": self.name, "step": state.step, "epoch": state.epoch, "seconds": seconds}
-
-    def _best_note(self) -> str:
-        first = islice(self.state.best_metrics.items(), 1)
-        return "".join(f" · best {key} {value:.4f}" for key, value in first)
 
     def _evaluate(self) -> None:
         """Measure, and remember the state if it is the best so far."""
@@ -267,7 +256,7 @@ class _Training:
         state.stale = 0 if is_best else state.stale + 1
         if is_best:
             state.best_epoch, state.best_step, state.best_metrics = state.epoch, state.step, metrics
-            self.best = checkpoint.snapshot(module.state_dict())
+            self.best = {name: it.detach().cpu().clone() for name, it in module.state_dict().items()}
         entry = {**self._where(), "valid": metrics, "best": is_best}
         state.history.append(entry)
         self.metrics.write(entry)

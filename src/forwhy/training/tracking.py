@@ -1,7 +1,5 @@
 """Trackers follow metrics.jsonl: TensorBoard, MLflow, trackio or wandb; of one that fails nothing more is asked."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Mapping

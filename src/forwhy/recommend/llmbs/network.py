@@ -13,10 +13,9 @@ token, N predicted tokens (of the contrast: items), M negatives, D model width, 
 of a level.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -67,6 +66,26 @@ def bare_tokens(index: ItemIndex) -> Tokens:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """One batch of pieces."""
+
+    items_BI: Tensor
+    """[B, I] internal items, padded behind."""
+    lengths_B: Tensor
+    context_B: Tensor
+
+    @property
+    def targets_BI(self) -> Tensor:
+        """[B, I] True where an item is a target."""
+        places_I = torch.arange(self.items_BI.shape[1], device=self.items_BI.device)
+        return (places_I < self.lengths_B[:, None]) & (places_I >= self.context_B[:, None])
+
+    def to(self, device: torch.device) -> Self:
+        """On another device."""
+        return type(self)(*(part.to(device) for part in vars(self).values()))
+
+
+@dataclass(frozen=True)
 class Pieces:
     """Histories cut so that every training item is a target once."""
 
@@ -83,26 +102,6 @@ class Pieces:
         chosen = self.histories.take(rows)
         arrays = chosen.padded(), chosen.lengths, self.context[rows]
         return Packed(*(torch.from_numpy(array) for array in arrays))
-
-
-@dataclass(frozen=True)
-class Packed:
-    """One batch of pieces."""
-
-    items_BI: Tensor
-    """[B, I] internal items, padded behind."""
-    lengths_B: Tensor
-    context_B: Tensor
-
-    @property
-    def targets_BI(self) -> Tensor:
-        """[B, I] True where an item is a target."""
-        places_I = torch.arange(self.items_BI.shape[1], device=self.items_BI.device)
-        return (places_I < self.lengths_B[:, None]) & (places_I >= self.context_B[:, None])
-
-    def to(self, device: torch.device) -> Packed:
-        """On another device."""
-        return Packed(*(part.to(device) for part in vars(self).values()))
 
 
 def cut(train: Histories, window: int, stride: int) -> Pieces:

@@ -3,8 +3,6 @@
 Shapes: B rows, T tokens, V vocabulary, D model width, N items.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -4,12 +4,10 @@ LoRA on the linear layers, by peft, and rows of their own for the index tokens. 
 off, the model computes what it computed before, bit for bit. Shapes: V vocabulary, D model width, n index tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -102,7 +100,7 @@ class Annealing(nn.Module):
         del lm.peft_config  # else the next one takes this one for its neighbour
         lm.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> Annealing:
+    def train(self, mode: bool = True) -> Self:
         """The model around the adapter follows: its dropout, where it has any, is part of training."""
         super().train(mode)
         self._lm[0].train(mode)
@@ -178,7 +176,7 @@ class LlmBsTask(GenerativeTask[Batch]):
             texts = [] if self.texts is None else list(self.texts.examples(share, epoch))
             return Batch(self.pieces.take(rows[number]), texts, self._negatives((*seed, number)))
 
-        return Epoch(len(rows), batch)
+        return Epoch(range(len(rows)), batch)
 
     def _negatives(self, seed: tuple[int, ...]) -> Tensor:
         """Distinct items that a batch's targets are told apart from; none without CON."""
