@@ -53,7 +53,7 @@ def test_nodes_are_numbered_in_the_order_of_their_prefixes(case: tuple[Paths, li
         prefixes = sorted({path[: level + 1] for path in paths})
         above = sorted({path[:level] for path in paths})
         assert depth.code.tolist() == [prefix[-1] for prefix in prefixes]
-        assert depth.parents(0, depth.children).tolist() == [above.index(p[:-1]) for p in prefixes]
+        assert depth.parents(0, len(depth.code)).tolist() == [above.index(p[:-1]) for p in prefixes]
 
 
 @settings(max_examples=40, deadline=None)

@@ -138,15 +138,13 @@ def spectral_embeddings(graph: Bipartite, dims: int, seed: int = 0) -> tuple[Flo
     return users, right * root
 
 
-# --- HR@k and Recall@k for early stopping: the evaluator proper is `forwhy.evaluate.ranking`.
-
-
 def hits_and_recall(
     users_UW: Floats, items_IW: Floats, graph: Bipartite, valid: Ints, k: int, mask_train: bool = True
 ) -> tuple[float, float]:
     """Share of users with a validation item among their first k, and the mean share of their items found there.
 
-    Full ranking, a user's training items left out unless told otherwise. O(V·I·W) time.
+    Full ranking, a user's training items left out unless told otherwise, for early stopping: the evaluator proper is
+    `forwhy.evaluate.ranking`. O(V·I·W) time.
     """
     users, rows = np.unique(valid[:, 0], return_inverse=True)
     wanted = Bipartite(np.column_stack([rows, valid[:, 1]]), len(users), graph.items)

@@ -371,9 +371,6 @@ def _reads_no(remedy: str) -> UserError:
     )
 
 
-# --- Recommenders with nothing to train
-
-
 class PopularityRecommender(Recommender):
     """The baseline that knows nobody: each item's score is the number of people who took it in training."""
 

@@ -192,7 +192,7 @@ class BeamDecoder:
         child_BKM, code_BKM = depth.below(search.nodes_BK)
         gains_BKM = self.children(states, level, child_BKM, code_BKM)
         total_BC = (search.scores_BK[..., None] + gains_BKM).flatten(1)
-        picked_BK = best(total_BC, min(self.beam, depth.children))
+        picked_BK = best(total_BC, min(self.beam, len(depth.code)))
         parent_BK = picked_BK // child_BKM.shape[2]
         return _Search(
             child_BKM.flatten(1).gather(1, picked_BK),

@@ -289,9 +289,6 @@ def tensors_of(stored: Artifact, prefix: str) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in stored.group(prefix).items()}
 
 
-# --- Training to write items' codes: what no model changes.
-
-
 class GenerativeTask(Task[Batch]):
     """Learns from training items; validation items, looked for by beam search, decide when to stop, nothing else."""
 
@@ -299,9 +296,7 @@ class GenerativeTask(Task[Batch]):
     network: Any
     config: Any
 
-    def __init__(
-        self, network: GenerativeNetwork, sequences: Sequences, trie: CodeTrie, config: GenerativeOptions
-    ) -> None:
+    def __init__(self, network: GenerativeNetwork, sequences: Sequences, trie: CodeTrie, config: Own) -> None:
         self.module: nn.Module = network
         self.network, self.config, self.trie, self.sequences = network, config, trie, sequences
         before, targets = sequences.validation(config.validation_users, config.seed, config.window)

@@ -49,8 +49,8 @@ class HalvesDecoder:
         ids = tokens[:cut], tokens[cut:]
         self.parts = [BeamDecoder(lm, *part, normalise, beam) for part in zip(tries, ids, strict=True)]
         self.codes = [torch.from_numpy(trie.codes_NL).to(lm.device) for trie in tries]
-        self.room = 2 * beam * (max(trie.levels for trie in tries) - 1)
-        self.share = share
+        self.longest = max(self.parts, key=lambda part: part.trie.levels)
+        self.room, self.share = 2 * beam * (self.longest.trie.levels - 1), share
 
     @torch.no_grad()
     def search(self, prompts: TokenRows, k: int | None = None) -> Beams:
@@ -59,7 +59,7 @@ class HalvesDecoder:
         count = min(first.beam if k is None else k, first.beam, len(first.trie))
         items = torch.empty(len(prompts), count, dtype=torch.long)
         scores = torch.empty(len(prompts), count)
-        for rows, read in self._longest.passes(prompts, self.room):
+        for rows, read in self.longest.passes(prompts, self.room):
             found_BC = torch.cat([self._found(part, read) for part in self.parts], dim=1).sort(dim=1).values
             twice_BC = torch.zeros_like(found_BC, dtype=torch.bool)
             twice_BC[:, 1:] = found_BC[:, 1:] == found_BC[:, :-1]
@@ -79,14 +79,10 @@ class HalvesDecoder:
     def of_targets(self, prompts: TokenRows, items_B: Tensor) -> Tensor:
         """[2, B] the log-probability that each half gives one item after each prompt."""
         found_2B = torch.empty(2, len(prompts))
-        for rows, read in self._longest.passes(prompts, self.room):
+        for rows, read in self.longest.passes(prompts, self.room):
             some_B1 = items_B[rows, None].to(read.lengths_B.device)
             found_2B[:, rows] = torch.stack(self._of_items(read, some_B1)).squeeze(2).cpu()
         return found_2B
-
-    @property
-    def _longest(self) -> BeamDecoder:
-        return max(self.parts, key=lambda part: part.trie.levels)
 
     def _found(self, part: BeamDecoder, read: ReadPrompts) -> Tensor:
         leaves_BK, _ = part.leaves(read)

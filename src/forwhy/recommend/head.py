@@ -43,7 +43,7 @@ class PlainHead:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.base: nn.Module = model.base_model
-        self.linear: nn.Module = model.get_output_embeddings()
+        self.linear: Any = model.get_output_embeddings()
         config = model.config.get_text_config()
         self.cap: float | None = getattr(config, "final_logit_softcapping", None)
         scale, share = (float(getattr(config, name, 1.0)) for name in ("logit_scale", "logits_scaling"))
@@ -63,8 +63,7 @@ class PlainHead:
         """The rows `ids_W` of the head, read anew each time, so that training between calls is seen."""
         bias: Tensor | None = getattr(self.linear, "bias", None)
         chosen = None if bias is None else bias[ids_W]
-        weight_VD: Tensor = self.linear.weight  # type: ignore[assignment]
-        return self._finished(nn.functional.linear(states, weight_VD[ids_W], chosen))
+        return self._finished(F.linear(states, self.linear.weight[ids_W], chosen))
 
     def _finished(self, logits: Tensor) -> Tensor:
         scaled = logits * self.factor if self.factor != 1.0 else logits
@@ -102,7 +101,6 @@ Head = PlainHead | OwnHead
 # What is saved: the queries and the feed-forward of the last layer at positions that nobody asks for, positions that
 # are turned once per row, checks and masks built again in each pass, and on CPUs a slower matrix product.
 # Shapes: B users, T tokens of a pass, n tokens so far and in this pass, D model width, H heads, E head width.
-
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 _SHAPES_CHANGE = {"dynamic", "longrope"}

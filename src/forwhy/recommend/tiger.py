@@ -33,9 +33,6 @@ BEGIN = 0
 """The token that every history and every written item begins with."""
 
 
-# --- the network, and how beam search reads it
-
-
 @dataclass
 class ReadHistories(ReadPrompts):
     """Encoded histories, and the tree of codes that is being written after them."""
@@ -180,9 +177,6 @@ class CodesHead:
     def rows(self, states: Tensor, ids_W: Tensor | EllipsisType) -> Tensor:
         """Logits [..., W] of some tokens."""
         return F.linear(states * self.table.embedding_dim**-0.5, self.table.weight[ids_W]).float()
-
-
-# --- its training: one encoder pass per target
 
 
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -29,17 +29,12 @@ class Depth:
     width: int
     """Codes of this level."""
 
-    @property
-    def children(self) -> int:
-        """Nodes one deeper."""
-        return len(self.code)
-
     def below(self, nodes_BK: Tensor) -> tuple[Tensor, Tensor]:
         """Children [B, K, M] of nodes, -1 where there is none, and their codes, then 0."""
         start_BK1 = self.start[nodes_BK].long()[..., None]
         child_BKM = start_BK1 + torch.arange(self.most, device=nodes_BK.device)
         absent = child_BKM >= self.start[nodes_BK + 1].long()[..., None]
-        code_BKM = self.code[child_BKM.clamp_max(self.children - 1)].long().masked_fill(absent, 0)
+        code_BKM = self.code[child_BKM.clamp_max(len(self.code) - 1)].long().masked_fill(absent, 0)
         return child_BKM.masked_fill(absent, -1), code_BKM
 
     def parents(self, first: int, last: int) -> Tensor:

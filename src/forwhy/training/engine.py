@@ -65,10 +65,7 @@ class Task(ABC, Generic[Batch]):
         return shard_of(batch, rank, world)
 
     def weight(self, batch: Batch) -> float:
-        """Over how many units the loss of this batch is a mean; by default its number of samples.
-
-        Shards and accumulated batches are averaged by it. A loss per target token returns the number of target tokens.
-        """
+        """Of how many units (say, tokens) the batch's loss is a mean; batches are averaged by it. Here: samples."""
         return float(count(batch))
 
 
@@ -272,9 +269,6 @@ def _accelerator(config: LoopConfig, device: torch.device) -> Any:  # noqa: ANN4
     return accelerator
 
 
-# --- What surrounds a training: signals that wait for the end of a step, and determinism while it lasts.
-
-
 log = logging.getLogger(__name__)
 
 
@@ -326,9 +320,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
         fills.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
-
-
-# --- Random generators: seeded, packed into tensors of bytes, and put back.
 
 
 def seed_everything(*seed: int) -> None:

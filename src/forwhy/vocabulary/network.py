@@ -25,8 +25,6 @@ from forwhy.vocabulary.texts import TextWords
 States = Mapping[Side, Tensor]
 """Side -> [N, table slots · D]."""
 
-# --- Losses on quantised representations: reconstruction (eq. 5) and macro supervision (eq. 6).
-
 
 def reconstruction_rmse(positive_B: Tensor, negative_B: Tensor, scaled: bool) -> Tensor:
     """Eq. 5: root mean square of I - q_u·q_i over positive (I = 1) and sampled negative (I = 0) pairs.
@@ -63,9 +61,6 @@ def info_nce(text_BV: Tensor, words_BV: Tensor, temperature: float, average: str
     return F.cross_entropy(cosines / temperature, targets, reduction=average)
 
 
-# --- Micro supervision: masked intents rebuilt from behaviour words by cross-attention (eq. 8).
-
-
 def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
     """[B, L] which phrases to hide: a random share of those present, at least one per entity, drawn per row."""
     noise = torch.rand(present_BL.shape, device=present_BL.device).masked_fill(~present_BL, 2.0)
@@ -75,7 +70,7 @@ def draw_mask(present_BL: Tensor, ratio: float) -> Tensor:
 
 
 class MaskedIntents(nn.Module):
-    """Visible intents ask the behaviour words for the hidden ones; one module for both sides."""
+    """Visible intents ask the behaviour words for the hidden ones (eq. 8), by cross-attention, alike on both sides."""
 
     def __init__(self, width: int, ratio: float, distance: Literal["sum", "mean"] = "sum") -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from forwhy.columns import Side
 from forwhy.errors import UserError
 from forwhy.text.encoder import TextEncoder
 from forwhy.text.statements import likes_and_dislikes
-from forwhy.vocabulary.vocabulary import Floats, Vocabulary
+from forwhy.vocabulary.vocabulary import Floats, Row, Vocabulary
 
 SEMANTIC, COLLABORATIVE = 50, 20
 """Neighbours that are asked (docs/log.md)."""
@@ -215,9 +215,7 @@ def _levelled(words_nSM: Floats, weights_n: Floats) -> Floats:
     return np.asarray(added_nSM * scale_S[:, None])
 
 
-def _origins(
-    vocabulary: Vocabulary, side: Side, codes: NDArray[np.int32], voices: Sequence[_Voices]
-) -> list[list[Origin]]:
+def _origins(vocabulary: Vocabulary, side: Side, codes: Row, voices: Sequence[_Voices]) -> list[list[Origin]]:
     """By slot: everybody who pulled towards the word, by how much."""
     levels, ids, found = vocabulary.config.get("text_first", 0), vocabulary.catalogue.ids, []
     for slot, word_M in enumerate(vocabulary.codewords(side, codes[None])[0]):

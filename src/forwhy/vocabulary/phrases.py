@@ -30,6 +30,7 @@ from forwhy.vocabulary.vocabulary import Books, SideCodes, by_book, token_name
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Slots = dict[Side, Floats]
 Phrases = Mapping[int, Sequence[str]]
 """Internal number -> phrases."""
 Told = list[tuple[list[str], list[str]]]
@@ -72,7 +73,7 @@ def read_phrases(
 
 def spectral_start(
     graph: Bipartite, book: PhraseBook, config: TokenizerConfig
-) -> tuple[dict[Side, Floats], Floats | None]:
+) -> tuple[Slots, Floats | None]:
     """Where entity tables start. Time of one truncated SVD plus O(N·S·T).
 
     Returns:
@@ -122,14 +123,14 @@ def _text_slots(book: PhraseBook, side: Side, points_PT: Floats, aspects_AT: Flo
     return unit(slots)
 
 
-def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats]:
+def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> Slots:
     """Spectral coordinates, turned at random so that every slot holds an equal share of the spectrum."""
     slots = config.slots - config.text_first
     width = slots * config.slot_dim
     pair = spectral_embeddings(graph, width, config.seed)
     drawn = np.random.default_rng(config.seed).standard_normal((width, width))
     turn = np.linalg.qr(drawn)[0].astype(np.float32)
-    found: dict[Side, Floats] = {}
+    found: Slots = {}
     for side, vectors in zip(SIDES, pair, strict=True):
         padded = np.pad(vectors, ((0, 0), (0, width - vectors.shape[1])))
         blocks = (padded @ turn).reshape(len(vectors), slots, config.slot_dim)
@@ -137,14 +138,14 @@ def _graph_slots(graph: Bipartite, config: TokenizerConfig) -> dict[Side, Floats
     return found
 
 
-def guessed(own: Mapping[Side, Floats], graph: Bipartite) -> dict[Side, Floats]:
+def guessed(own: Mapping[Side, Floats], graph: Bipartite) -> Slots:
     """Side -> [N, S, T]: who has zeros takes the mean text of their neighbours, and of their neighbours' neighbours.
 
     Means are centred first, so that a guess says how the neighbourhood differs from everybody. Guesses have norm 0.7.
     """
     known = {side: (np.abs(slots).sum((1, 2)) > 0)[:, None, None] for side, slots in own.items()}
     from_items, from_users = _average(graph.to_users, own["item"]), _average(graph.to_items, own["user"])
-    guesses: dict[Side, Floats] = {"user": from_items + _average(graph.to_users, from_users)}
+    guesses: Slots = {"user": from_items + _average(graph.to_users, from_users)}
     guesses["item"] = from_users + _average(graph.to_items, from_items)
     centred = {side: 0.7 * unit(guess - guess.mean(0)) for side, guess in guesses.items()}
     return {side: np.where(known[side], own[side], centred[side]).astype(np.float32) for side in SIDES}

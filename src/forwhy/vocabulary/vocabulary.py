@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 Books = Mapping[str, Floats]
 SideCodes = Mapping[Side, NDArray[np.int32]]
 Ints = NDArray[np.int64]
+Row = NDArray[np.integer]
 
 
 @cache
@@ -79,11 +80,11 @@ class Vocabulary(Representations):
         """The words of one entity, by internal number."""
         return self.names_of(side, self.codes[side][entity])
 
-    def names_of(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
+    def names_of(self, side: Side, codes: Sequence[int] | Row) -> list[str]:
         """The names of S codes, without those of words that were taken out."""
         return list(filter(None, self.slot_names(side, codes)))
 
-    def slot_names(self, side: Side, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
+    def slot_names(self, side: Side, codes: Sequence[int] | Row) -> list[str]:
         """The names of S codes; "" for a word that was taken out."""
         named = zip(self.slots(side), np.asarray(codes).tolist(), strict=True)
         return [token_name(book, code) if code >= 0 else "" for book, code in named]
@@ -226,9 +227,7 @@ class Vocabulary(Representations):
         added_SS = vectors[0].astype(np.float64) @ vectors[1].T
         return shares_of(added_SS, names[0], names[1], self.config.get("representation") == "sum")
 
-    def rewrite(
-        self, people: Sequence[NDArray[np.integer]], without: Sequence[str], swap: Mapping[str, str] | None
-    ) -> Self:
+    def rewrite(self, people: Sequence[Row], without: Sequence[str], swap: Mapping[str, str] | None) -> Self:
         """This vocabulary with some user words taken out, and some standing as other words of their book.
 
         `people`: [S] codes of those who are asked about, each of whom has the words that change.

@@ -116,14 +116,12 @@ def cut(train: Histories, window: int, stride: int) -> Pieces:
     return Pieces(train.spans(train.offsets[:-1][rows] + starts, stops - starts), done - starts)
 
 
-def layout(
-    packed: Packed, tokens: Tokens, contrast: bool, cut: int = 0
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def layout(packed: Packed, tokens: Tokens, con: bool, cut: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
     """Token ids [B, T], positions [T], and whether a token sees another [T, T] (None: all before it).
 
     `cut`: levels of the first half where halves are decoded in parallel. Then the second half of each item stands once
     more behind the row, less its last code, as if it followed the history: it sees the codes before its item.
-    With `contrast` a CON token of each item comes last. Without either, nothing follows what the last code is predicted
+    With `con` a CON token of each item comes last. Without either, nothing follows what the last code is predicted
     from.
     """
     device, levels = packed.items_BI.device, tokens.items_NL.shape[1]
@@ -133,11 +131,11 @@ def layout(
     ids_BT = torch.cat([prompt_P.expand(rows, -1), codes_BIL.flatten(1)], dim=1)
     places_T = torch.arange(ids_BT.shape[1], device=device)
     again = max(0, levels - cut - 1) if cut else 0
-    if not contrast and not again:
+    if not con and not again:
         return ids_BT[:, :-1], places_T[:-1], None
     starts_I = len(prompt_P) + levels * torch.arange(items + 1, device=device)
     branch_IH = starts_I[:-1, None] + torch.arange(again, device=device)
-    con_I = starts_I[1:] if contrast else starts_I[:0]
+    con_I = starts_I[1:] if con else starts_I[:0]
     con_BI = ids_BT.new_full((rows, len(con_I)), tokens.con)
     ids_BT = torch.cat([ids_BT, codes_BIL[:, :, levels - 1 - again : -1].flatten(1), con_BI], dim=1)
     positions_T = torch.cat([places_T, branch_IH.flatten(), con_I])
@@ -193,19 +191,15 @@ class Contrast(nn.Module):
 
 
 def info_nce(x_TE: Tensor, z_NE: Tensor, targets_T: Tensor, others_M: Tensor, temperature: float) -> Tensor:
-    """Mean over targets of -log of the target's share among itself and the other items, by cosine; eq. 5.
+    """Mean over targets of -log of the target's share among itself and the other items, by cosine; eq. 5. O(T M E).
 
-    `z_NE` has rows of norm 1. Where the target is among the others it counts once. One product with the negatives
-    for all targets: O(T M E).
+    `z_NE` has rows of norm 1. Where the target is among the others it counts once.
     """
     x_TE = F.normalize(x_TE, dim=1)
     own_T1 = (x_TE * z_NE[targets_T]).sum(1, keepdim=True)
     apart_TM = (x_TE @ z_NE[others_M].T).masked_fill(others_M[None] == targets_T[:, None], -torch.inf)
     logits = torch.cat([own_T1, apart_TM], dim=1) / temperature
     return (logits.logsumexp(1) - logits[:, 0]).sum() / max(len(targets_T), 1)
-
-
-# --- The language model.
 
 
 class LlmBsNetwork(GenerativeNetwork):

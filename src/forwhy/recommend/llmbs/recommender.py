@@ -198,9 +198,6 @@ class LlmBsRecommender(GenerativeRecommender):
         )
 
 
-# --- what fitting starts from
-
-
 def _start(dataset: Dataset, index: ItemIndex, config: LlmBsConfig) -> Start:
     """A named model with new rows, or a scratch one, whose vocabulary is the index and, for text tasks, the texts."""
     if not config.backbone.scratch:

@@ -107,9 +107,6 @@ def of_itself(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count:
     return found
 
 
-# --- What a person likes and what somebody may wish for, in a few words, without a model.
-
-
 class PreferenceWords:
     """Preferences of histories and wishes for items; equal input, equal words."""
 
@@ -186,7 +183,7 @@ class TextTasks:
         self._template = cache(self.plain.exact)
         self.titles, self.texts = dataset.titles(), dataset.item_texts()
         self.words = PreferenceWords(dataset, config)
-        self._title_ids: dict[int, list[int]] = {}
+        self._title: Callable[[int], list[int]] = cache(lambda item: self._strange(self.titles[item]))
         titled = np.flatnonzero([bool(title.strip()) for title in self.titles])
         spoken = np.flatnonzero([bool(text.strip()) for text in self.texts])
         users = np.flatnonzero(train.lengths >= 2)
@@ -257,11 +254,6 @@ class TextTasks:
         row = self.train[user]
         place = int(rng.integers(1, len(row)))
         return row[max(0, place - self.window) : place].tolist(), int(row[place])
-
-    def _title(self, item: int) -> list[int]:
-        if item not in self._title_ids:
-            self._title_ids[item] = self._strange(self.titles[item])
-        return self._title_ids[item]
 
     def _strange(self, text: str) -> list[int]:
         """A text from data, with a space before it; nothing of a blank one."""
