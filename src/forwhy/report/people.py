@@ -135,10 +135,10 @@ def _carried(reason: Explanation) -> str:
     named = [replace(it, user=gloss.get(it.user, it.user), item=gloss.get(it.item, it.item)) for it in words]
     ranked, said = met(map(vars, named)), []
     if ranked:
-        most, shares = ranked[0], [it["share"] for it in ranked]
+        most = ranked[0]
         told = f"{percent(most['share'])} of the score"
-        if not tells_in_percent([shares[0], *shares]):
-            told = f"{shares[0] * because.score:+.2f} to a score of {because.score:.2f}"
+        if not tells_in_percent([it["share"] for it in ranked]):
+            told = f"{most['contribution']:+.2f} to a score of {because.score:.2f}"
         said = [f"their \u201c{most['user']}\u201d meets its \u201c{most['item']}\u201d ({told})"]
     behind = joined([str(one.title or one.item_id) for one in because.items[:2]])
     return joined(said + [f"they took {behind}"] * bool(behind))
