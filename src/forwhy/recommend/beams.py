@@ -20,13 +20,10 @@ from forwhy.recommend.trie import CodeTrie
 
 SHARED_TOKENS = 256
 """A common beginning is read once when it saves at least this many tokens of a call."""
-
 LOWEST = -1e30
 """Log-probability of a legal code that the model gives none: still above any that does not exist."""
-
 TREE_TOKENS = 256
 """At most so many tokens of the tree in one pass, summed over users: the mask grows with their square."""
-
 Tensors = Sequence[Tensor]
 TokenRows = Sequence[Sequence[int]]
 

@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from forwhy.bridge.backbone import KeyValue, Prefix, recorded, recording
 from forwhy.errors import UserError
-from forwhy.recommend.head import CodeHead, Head, LlamaHead, OwnHead, PlainHead
+from forwhy.recommend.head import CodeHead, LlamaHead, OwnHead, PlainHead
 
 
 class RoomLayer(DynamicLayer):  # type: ignore[misc]
@@ -130,7 +130,7 @@ class TreeModel(TreeReader):
         self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
         self.windows = _windows(model)
         with evaluating(model):
-            self.head: Head = self._checked_head()
+            self.head: PlainHead | OwnHead = self._checked_head()
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Keys and values of a beginning that all prompts share."""
@@ -177,7 +177,7 @@ class TreeModel(TreeReader):
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     @torch.no_grad()
-    def _checked_head(self) -> Head:
+    def _checked_head(self) -> PlainHead | OwnHead:
         """The first head under which a tree gives the plain model's logits."""
         for make in (LlamaHead, PlainHead, OwnHead):
             try:

@@ -23,6 +23,9 @@ Normalise = Literal["vocab", "level", "legal"]
 head. `level`: the codes of the level, for models trained with a loss over them. `legal`: the children of the
 node only; a forced code then says nothing, and paths with few siblings are favoured.
 """
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+_SHAPES_CHANGE = {"dynamic", "longrope"}
+"""Rotary embeddings that depend on the longest position of a pass."""
 
 
 class CodeHead(Protocol):
@@ -92,19 +95,11 @@ class OwnHead:
         return states[..., ids_W].float()
 
 
-Head = PlainHead | OwnHead
-"""How a causal language model's states are computed, and become logits."""
-
-
 # --- Llama's layers without what the general model does around them: the same states in less time.
 #
 # What is saved: the queries and the feed-forward of the last layer at positions that nobody asks for, positions that
 # are turned once per row, checks and masks built again in each pass, and on CPUs a slower matrix product.
 # Shapes: B users, T tokens of a pass, n tokens so far and in this pass, D model width, H heads, E head width.
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-_SHAPES_CHANGE = {"dynamic", "longrope"}
-"""Rotary embeddings that depend on the longest position of a pass."""
 
 
 class LlamaHead(PlainHead):

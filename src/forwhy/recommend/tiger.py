@@ -31,6 +31,8 @@ from forwhy.vocabulary.index import ItemIndex
 
 BEGIN = 0
 """The token that every history and every written item begins with."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""One step's targets: what was taken before each [B, I], padded behind, how many items that is [B], the targets [B]."""
 
 
 @dataclass
@@ -177,10 +179,6 @@ class CodesHead:
     def rows(self, states: Tensor, ids_W: Tensor | EllipsisType) -> Tensor:
         """Logits [..., W] of some tokens."""
         return F.linear(states * self.table.embedding_dim**-0.5, self.table.weight[ids_W]).float()
-
-
-Batch = tuple[Tensor, Tensor, Tensor]
-"""One step's targets: what was taken before each [B, I], padded behind, how many items that is [B], the targets [B]."""
 
 
 class TigerTask(GenerativeTask[Batch]):

@@ -42,10 +42,6 @@ class Depth:
         children = torch.arange(first, last, device=self.start.device, dtype=self.start.dtype)
         return torch.searchsorted(self.start, children, right=True) - 1
 
-    def to(self, device: torch.device | str) -> Self:
-        """On another device."""
-        return replace(self, start=self.start.to(device), code=self.code.to(device))
-
 
 @dataclass(frozen=True, eq=False)
 class CodeTrie:
@@ -97,5 +93,5 @@ class CodeTrie:
 
     def to(self, device: torch.device | str) -> Self:
         """On another device."""
-        depths = tuple(depth.to(device) for depth in self.depths)
+        depths = tuple(replace(it, start=it.start.to(device), code=it.code.to(device)) for it in self.depths)
         return replace(self, depths=depths, items=self.items.to(device))

@@ -25,6 +25,8 @@ from forwhy.options import LoopConfig
 
 Batch = TypeVar("Batch")
 Rows = NDArray[np.int64]
+Loss = Callable[[Any], Mapping[str, Tensor]]
+log = logging.getLogger(__name__)
 
 
 class Task(ABC, Generic[Batch]):
@@ -36,10 +38,8 @@ class Task(ABC, Generic[Batch]):
 
     module: nn.Module
     """The trained part. Frozen models stay outside of it: its ``state_dict`` is what checkpoints hold."""
-
     higher_is_better: bool = False
     """Direction of the first metric that :meth:`evaluate` returns."""
-
     pretraining: int = 0
     """Epochs at the beginning that learn something else. Nothing is evaluated before they are over; then the optimiser
     starts anew: moments of other gradients would slow it down for as many steps as it remembers."""
@@ -134,9 +134,6 @@ def shard_of(batch: Batch, rank: int, world: int) -> Batch:
 
 
 # --- Devices, random generators, and how a step is computed: alone, or through accelerate (DDP, ZeRO-2, bf16, fp16).
-
-
-Loss = Callable[[Any], Mapping[str, Tensor]]
 
 
 def world_size() -> int:
@@ -267,9 +264,6 @@ def _accelerator(config: LoopConfig, device: torch.device) -> Any:  # noqa: ANN4
     if plugin is not None:  # asked for because the loop hands over no data loader
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
     return accelerator
-
-
-log = logging.getLogger(__name__)
 
 
 class Signals:

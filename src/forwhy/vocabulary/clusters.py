@@ -26,15 +26,15 @@ Random = np.random.Generator
 BLOCK = 1 << 24
 TOGETHER = BLOCK // 8
 """Numbers in one block of distances (64 MiB); about four such blocks are held at a time."""
-
 SAMPLE = 100_000
 """Points that centres are fitted to; more give the same centres to within noise."""
-
 HEAT = 0.02
 """Softness of the memberships that move prices, in units of the mean squared distance to the nearest centre."""
-
 ROUNDS = 24
 """Rounds of bids before the points left over are dealt out; 8 are usual, masses of equal points would need more."""
+AXES = 8
+"""Principal axes that a part of a product code reads, at most: those behind them are mostly noise."""
+PAPER_WIDTH = 256
 
 
 def checked_vectors(vectors: Vectors, name: str) -> Floats:
@@ -217,8 +217,6 @@ def _accepted(wanted: Ints, regret: Floats, room: Ints) -> NDArray[np.bool_]:
 # Source: LLM-BS section on DKI, but by clusters of equal size, so that no item has two leaves and no code collides.
 # Legend: N items, D width, L levels, G clusters of one size, n items in each.
 
-PAPER_WIDTH = 256
-
 
 def needed_depth(items: int, width: int) -> int:
     """The fewest levels of `width` codes that tell so many items apart: ceil(log_width items), at least 1."""
@@ -300,10 +298,6 @@ def down_the_tree(items: int, dims: int, width: int, depth: int, children: Calla
                 progress.advance(part_Gn.size)
             _, cluster_N = np.unique(cluster_N * width + codes_NL[:, level], return_inverse=True)
     return codes_NL
-
-
-AXES = 8
-"""Principal axes that a part of a product code reads, at most: those behind them are mostly noise."""
 
 
 def product_codes(

@@ -28,6 +28,8 @@ REFINED = 0.25
 """What collaborative neighbours say of a graph word, against the semantic ones."""
 TEXT_COUNTS = 3.0
 """A text about somebody weighs as many items of their history."""
+_AWAY = 0.5
+"""How far a person's text is moved away from what they dislike."""
 TITLE = 120
 """Characters of the title of an item that is known by its text."""
 
@@ -61,10 +63,6 @@ class Newcomer:
     """What the text says that they were made of: about somebody whole, of an item what stands below its title."""
     title: str = ""
     """Of an item: the first line of its text."""
-
-
-_AWAY = 0.5
-"""How far a person's text is moved away from what they dislike."""
 
 
 class _Voices(NamedTuple):

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from forwhy.progress import Progress
 from forwhy.vocabulary.clusters import Codes, Floats, Ints, Vectors, checked_vectors, even_codes, split
 
+GROUPS = 10
+"""Clusters of a level's codewords, within which they are drawn together (LETTER)."""
 log = logging.getLogger(__name__)
 
 
@@ -188,10 +190,6 @@ class RqVaeConfig(NamedTuple):
     """Weight of the contrast with behaviour vectors: LETTER's alpha, .01 in its released code."""
     diversity: float = 0.0
     """Weight of what spreads the codewords of a level: LETTER's beta, .0001."""
-
-
-GROUPS = 10
-"""Clusters of a level's codewords, within which they are drawn together (LETTER)."""
 
 
 def collaborative_loss(names_BM: Tensor, behaviour_BM: Tensor) -> Tensor:

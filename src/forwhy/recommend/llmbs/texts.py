@@ -32,6 +32,10 @@ CHUNK = 64
 PLAIN_TOKENS = 64
 """Of a text that a model writes of itself."""
 BEGIN, END, CON = "<begin>", "<end>", "<con>"
+ONE_BY_ONE = {"item_to_index", "index_to_item", "plain"}
+"""Subtasks whose examples are of one item or text, not of a draw from a history."""
+Written = tuple[list[int], list[int]]
+"""Prompt and response."""
 
 
 def learn_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
@@ -154,12 +158,6 @@ class Example:
     task: str
     prompt: list[int]
     response: list[int]
-
-
-ONE_BY_ONE = {"item_to_index", "index_to_item", "plain"}
-"""Subtasks whose examples are of one item or text, not of a draw from a history."""
-Written = tuple[list[int], list[int]]
-"""Prompt and response."""
 
 
 class TextTasks:
