@@ -147,8 +147,8 @@ def test_ablations_drop_their_words(learn: Learn, tmp_path: Path, option: dict[s
 def test_published_presets_learn(learn: Learn, town: Dataset, tmp_path: Path, preset: str) -> None:
     options = {"preset": preset, "slot_dim": 8, "code_dim": 64, "learning_rate": 1e-2}
     start = learn(tmp_path / "start", epochs=0, **options)
-    learnt = learn(tmp_path / "learnt", epochs=8, patience=0, **options)
-    assert recall(learnt, town) > recall(start, town)
+    learnt = learn(tmp_path / "learnt", epochs=30, patience=0, **options)
+    assert recall(learnt, town) > 1.3 * recall(start, town)
 
 
 def test_no_text_of_held_out_pairs_enters(
