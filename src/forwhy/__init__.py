@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.recommend.sequential import NextItemRecommender as NextItemRecommender
     from forwhy.recommend.tiger import TigerRecommender as TigerRecommender
     from forwhy.systems import find_system as find_system
+    from forwhy.systems.att2seq import Att2Seq as Att2Seq, Att2SeqConfig as Att2SeqConfig
+    from forwhy.systems.att2seq import Att2SeqExplainer as Att2SeqExplainer
     from forwhy.systems.beat import Beat as Beat
     from forwhy.systems.because import Because as Because, BecauseTokens as BecauseTokens
     from forwhy.systems.bert4rec import Bert4Rec as Bert4Rec, Bert4RecConfig as Bert4RecConfig

@@ -98,8 +98,9 @@ class LoopConfig(TrainingOptions):
     """Whether `evaluate_every` counts epochs (short ones) or optimiser steps (long epochs)."""
     evaluate_first: bool = False
     """Evaluate before the first step: the start may be the best state (spectral start, warm start)."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What becomes of the optimiser's learning rates over all steps; `cosine` falls to 0."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """What becomes of the optimiser's learning rates over all steps; `cosine` falls to 0, `plateau` to a quarter after
+    each validation whose first metric is not the best so far."""
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of all steps in which the learning rate grows linearly from 0."""
     accumulation: int = Field(default=1, ge=1)
@@ -111,13 +112,13 @@ class LoopConfig(TrainingOptions):
     log_every: int = Field(default=10, ge=1)
     """Optimiser steps per training line in metrics.jsonl."""
 
-    def rate(self, step: int, total: int) -> float:
-        """Factor on the learning rates for step ``step`` (from 0) of ``total``."""
+    def rate(self, step: int, total: int, misses: int = 0) -> float:
+        """Factor on the learning rates for step ``step`` (from 0) of ``total``, after ``misses`` validations."""
         warm = math.ceil(self.warmup * total)
         if step < warm:
             return (step + 1) / warm
-        if self.schedule == "constant":
-            return 1.0
+        if self.schedule != "cosine":
+            return 0.25 ** (misses * (self.schedule == "plateau"))
         share = min((step - warm) / max(total - warm, 1), 1.0)
         return 0.5 * (1.0 + math.cos(math.pi * share))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +17,11 @@ from forwhy.data.histories import Catalogue
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.options import BeatConfig, XRecConfig
+from forwhy.explain.worded import WordedExplainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.graph.representations import CollaborativeVectors
 from forwhy.vocabulary.vocabulary import BOOKS, Vocabulary, token_name
+from small_words import worded
 
 WORDS = ["coffee", "terrace", "cake", "user", "item", "staff", "quiet", "fresh"]
 TASTES = ["coffee", "cake", "terrace", "staff"]
@@ -133,6 +136,15 @@ def profiled(town: Dataset) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def rated(profiled: Dataset) -> Dataset:
+    """The town with ratings of half its interactions."""
+    taken = profiled.table("interactions").with_columns(
+        rating=pl.when(pl.col("user_id") % 2 == 0).then(2.0 * (pl.col("item_id") % 5))
+    )
+    return make_dataset("town", {**profiled.tables, "interactions": taken}, profiled.source)
+
+
+@pytest.fixture(scope="session")
 def vectors(town: Dataset) -> CollaborativeVectors:
     """Random vectors of 6 numbers."""
     random = np.random.default_rng(1)
@@ -185,3 +197,12 @@ def spoken(
     """Reads the glosses with the tiny model."""
     chosen = BeatConfig.model_validate(small(model, reader="words", words={"instruction": "Say why."}))
     return BeatWordsExplainer(chosen).fit(profiled, vocabulary, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="session")
+def att2seq(
+    town: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+) -> WordedExplainer[Any]:
+    """Fitted once; tests do not change it."""
+    made = worded("att2seq", validation_gain=True, evaluate_every=4)
+    return made.fit(town, vectors, tmp_path_factory.mktemp("work"))

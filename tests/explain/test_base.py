@@ -15,20 +15,31 @@ from forwhy.explain.base import Explainer
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.xrec import XRecExplainer
+from forwhy.systems.att2seq import Att2SeqExplainer
 from forwhy.testing import explainer_laws
 
 KINDS: dict[str, type[Explainer[Any, Any]]] = {
     "explainer": BeatExplainer,
     "spoken": BeatWordsExplainer,
     "xrec": XRecExplainer,
+    "att2seq": Att2SeqExplainer,
 }
 """Fixture with a fitted explainer -> its class."""
+KNOW_NUMBERS = {"att2seq"}
+"""Those that know users by number alone, so nobody new."""
 
 
 @pytest.fixture(params=list(KINDS))
 def fitted(request: pytest.FixtureRequest) -> Explainer[Any, Any]:
     made: Explainer[Any, Any] = request.getfixturevalue(request.param)
     assert type(made) is KINDS[request.param]
+    return made
+
+
+@pytest.fixture(params=[kind for kind in KINDS if kind not in KNOW_NUMBERS])
+def meeting(request: pytest.FixtureRequest) -> Explainer[Any, Any]:
+    """One that reads a history in place of a user."""
+    made: Explainer[Any, Any] = request.getfixturevalue(request.param)
     return made
 
 
@@ -51,14 +62,40 @@ def test_one_in_one_out_and_the_same_text_in_any_batch(fitted: Explainer[Any, An
     assert fitted.explain([], contributions=True) == []
 
 
-def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[Any, Any]) -> None:
+def test_a_user_without_training_interactions_gets_the_remedy(meeting: Explainer[Any, Any]) -> None:
     with pytest.raises(UserError, match=r"user 11: no training interactions.*explain\(history="):
-        fitted.explain((11, 1))
+        meeting.explain((11, 1))
     with pytest.raises(UserError, match="user 11"):
-        next(fitted.stream((11, 1)))
-    warm = fitted.explain(history=[2, "5"], item=1)
-    assert warm.text == "".join(fitted.stream(history=[2, 5], item=1))
+        next(meeting.stream((11, 1)))
+    warm = meeting.explain(history=[2, "5"], item=1)
+    assert warm.text == "".join(meeting.stream(history=[2, 5], item=1))
     assert {thing.item_id for thing in warm.evidence.items} == {2, 5}
+
+
+def test_an_empty_history_is_refused(meeting: Explainer[Any, Any]) -> None:
+    with pytest.raises(UserError, match="the history is empty; give pairs, or"):
+        meeting.explain(history=[], item=1)
+
+
+@pytest.mark.parametrize("kind", sorted(KNOW_NUMBERS))
+def test_who_knows_numbers_refuses_strangers(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Explainer[Any, Any] = request.getfixturevalue(kind)
+    asked: list[tuple[dict[str, Any], str]] = [
+        (
+            {"pairs": (11, 1)},
+            "user 11: no training interactions, and .* knows users by number alone; name a user",
+        ),
+        ({"history": [2, 5], "item": 1}, "somebody known by a history: no training interactions"),
+        ({"user": 1, "item_text": "Café Nova"}, "vectors of known users and items are not made from texts"),
+        ({"about": "likes cake", "item": 1}, "vectors of known users and items are not made from texts"),
+        ({"pairs": (1, 2), "without": ["<u.vector>"]}, "are no tokens to take out"),
+    ]
+    for call, reason in asked:
+        with pytest.raises(UserError, match=reason) as refused:
+            fitted.explain(**call)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match="no tokens to look at"):
+        fitted.attention((1, 2))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +103,6 @@ def test_a_user_without_training_interactions_gets_the_remedy(fitted: Explainer[
     [
         ({"pairs": (99, 1)}, "unknown user id 99"),
         ({"pairs": (0, "nowhere")}, "unknown item id 'nowhere'"),
-        ({"history": [], "item": 1}, "give pairs, or"),
         ({"history": [2]}, "give pairs, or"),
         ({"history": [77], "item": 1}, "unknown item id 77"),
     ],
@@ -180,9 +216,10 @@ def test_vectors_are_no_tokens(xrec: XRecExplainer) -> None:
 
 
 def test_what_carried_the_score_is_told_with_the_text(fitted: Explainer[Any, Any]) -> None:
-    for asked in ({"pairs": (3, 4)}, {"history": [2, 5], "item": 1}):
+    new: list[dict[str, Any]] = [{"history": [2, 5], "item": 1}] * (fitted.system not in KNOW_NUMBERS)
+    for asked in [{"pairs": (3, 4)}, *new]:
         because = fitted.explain(**asked).because  # type: ignore[call-overload]
-        assert because.kind == ("history" if fitted.system == "xrec" else "words")
+        assert because.kind == ("words" if fitted.part == "vocabulary" else "history")
         total = sum(share.contribution for share in because.shares) + because.rest
         assert total == pytest.approx(because.score, abs=1e-5)
         assert sum(share.share for share in because.shares) == pytest.approx(1.0)

@@ -195,7 +195,7 @@ def test_vectors_are_looked_at_too(xrec: XRecExplainer) -> None:
 def test_who_looks_at_no_token_says_so(
     explainer: BeatExplainer, spoken: BeatWordsExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="reads words, no tokens to look at; ask a run of beat"):
+    with pytest.raises(UserError, match="it has no tokens to look at; ask a run of beat"):
         spoken.attention((0, 1))
     monkeypatch.setattr(explainer, "_write", lambda subjects: [""] * len(subjects))
     with pytest.raises(UserError, match="user 0, item 1: the model writes nothing"):

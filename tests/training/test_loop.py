@@ -116,6 +116,7 @@ STYLES: list[dict[str, Any]] = [
     {},
     {"checkpoint_seconds": 0.004, "accumulation": 2},
     {"evaluate_unit": "steps", "evaluate_every": 4, "schedule": "cosine", "warmup": 0.1},
+    {"schedule": "plateau", "patience": 0},
 ]
 
 
@@ -295,6 +296,13 @@ def test_the_schedule_reaches_the_optimiser_and_the_log(tmp_path: Path) -> None:
     train(Toy(), config(schedule="cosine", log_every=1, epochs=2), tmp_path, "toy")
     rates = [line["rate"] for line in lines(tmp_path) if "rate" in line]
     assert rates == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 10)) for step in range(10)])
+
+
+def test_the_rate_falls_to_a_quarter_after_each_validation_that_is_not_the_best(tmp_path: Path) -> None:
+    script = Scripted([3.0, 4.0, 2.0, 2.5, 2.0])
+    train(script, config(schedule="plateau", log_every=5, epochs=5, patience=0), tmp_path, "toy")
+    rates = [line["rate"] for line in lines(tmp_path) if "train" in line]
+    assert rates == [1.0, 1.0, 0.25, 0.25, 0.0625]
 
 
 @pytest.mark.parametrize("uneven", [False, True])

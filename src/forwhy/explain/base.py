@@ -29,7 +29,7 @@ from forwhy.explain.evidence import (
     best_phrases,
     nearest,
 )
-from forwhy.explain.options import ExplainerConfig
+from forwhy.explain.options import ExplainerConfig, ExplainerOptions
 from forwhy.graph.representations import Representations
 from forwhy.models import DType
 from forwhy.options import checked
@@ -63,12 +63,12 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     title: ClassVar[str]
     part: ClassVar[str]
     """The stage, and the part of the saved folder, that knows users and items."""
-    config_type: ClassVar[type[ExplainerConfig]]
+    config_type: ClassVar[type[ExplainerOptions]]
     known_type: ClassVar[type[Representations]]
     described: frozenset[int] = frozenset()
     """Users, as internal numbers, of whom the training read who they are."""
 
-    def __init__(self, config: ExplainerConfig | None = None) -> None:
+    def __init__(self, config: ExplainerOptions | None = None) -> None:
         self.config = config or self.config_type()
         self.metrics: Mapping[str, float] = {}
         """Of the best state on validation pairs; empty where nothing is trained."""
@@ -78,12 +78,12 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
 
     def _shown(self) -> Mapping[str, int | str]:
         known = {"fitted": "not yet"} if self._known is None else self._known._shown()
-        return {"model": self.config.model, **known}
+        return {"model": self.config.base_model or "none", **known}
 
     @property
     def shows_profiles(self) -> bool:
         """Whether profiles stand in the prompts."""
-        return self.config.prompt.profiles
+        return "profiles" in self.config.shows
 
     @property
     def known(self) -> KnownT:
@@ -187,10 +187,14 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     def _subjects(self, pairs: AskedPairs | None, who: Who) -> tuple[Self, list[Subject]]:
         """What is asked about, with the history behind it, and who knows it."""
         host, asked = self._asked(pairs, who)
-        return host, asked_about(host.known, host.stands, asked)
+        return host, host._about(asked)
+
+    def _about(self, asked: Sequence[Person]) -> list[Subject]:
+        """What is read of those asked about."""
+        return asked_about(self.known, self.stands, asked)
 
     def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
-        subjects = asked_about(self.known, self.stands, asked)
+        subjects = self._about(asked)
         return self._changed(subjects, how)._told(subjects, how["contributions"])
 
     def _changed(self, subjects: Sequence[Subject], how: Asked) -> Self:
@@ -265,9 +269,7 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         Raises:
             UserError: As `explain`; a model that reads words in place of tokens; an empty text.
         """
-        raise UserError(
-            f"{self.title} explainer: it reads words, no tokens to look at; ask a run of beat or because"
-        )
+        raise UserError(f"{self.title} explainer: it has no tokens to look at; ask a run of beat or because")
 
     def nll(
         self, pairs: Pairs, user_rows: Numbers = None, item_rows: Numbers = None, titled: bool = False
@@ -319,7 +321,12 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
                 "system's class, or open its run with forwhy.open"
             )
         wanted, place = stored.config["base_model"], str(stored.folder / CONFIG)
+        if model and not wanted["id"]:
+            raise UserError(
+                f"{stored.folder}: reads with no language model; load it without model = {model!r}"
+            )
         update = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
+        update = update if wanted["id"] else {}
         values = stored.config["options"] | update | ({"device": device} if device else {})
         explainer = cls(checked(cls.config_type, values, place, remedy="fit it again"))
         explainer.metrics = stored.config["metrics"]
@@ -333,7 +340,7 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         """The frozen model. With `stored`, tokenizer and embeddings must be the saved ones, wherever the model lies."""
         from forwhy.bridge.backbone import Backbone
 
-        config = self.config
+        config = cast("ExplainerConfig", self.config)
         dtype: DType = "int8" if config.quantization else _DTYPES[config.precision]
         backbone = Backbone.load(config.model, config.revision, dtype, config.device)
         if stored is None:
@@ -347,15 +354,20 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         return backbone
 
     def _card(self, base: Mapping[str, Any]) -> str:
-        known = self.known
-        text = (
-            f"Lets a frozen language model read {self.stands} and say why a user would like an item.\n"
-            "Weights of the base model are not included; it is fetched under its own licence.\n\n"
-            f"- base model: {base['id']}, revision {base['revision']}\n"
+        known, name = self.known, f"{self.title} explainer"
+        text = f"Says from {self.stands} why a user would like an item, in words of its training texts.\n\n"
+        if base["id"]:
+            name += f" for {base['id']}"
+            text = (
+                f"Lets a frozen language model read {self.stands} and say why a user would like an item.\n"
+                "Weights of the base model are not included; it is fetched under its own licence.\n\n"
+                f"- base model: {base['id']}, revision {base['revision']}\n"
+            )
+        text += (
             f"- users {len(known.catalogue.users):,}, items {len(known.catalogue.items):,}\n"
             f"- preset: {self.config.preset}\n\n"
             "Texts are generated and can be wrong about an item. They speak of users and items of the training data; "
             "validation numbers picked the state and are no test."
         )
         measured = {f"validation {name}": f"{value:.4f}" for name, value in self.metrics.items()}
-        return card(f"{self.title} explainer for {base['id']}", text, measured, "explainable")
+        return card(name, text, measured, "explainable")

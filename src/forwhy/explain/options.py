@@ -82,26 +82,14 @@ LATER = frozenset({"generation", "grounding", "candidates", "guidance", "gain", 
 """Options of how texts are written and chosen: they change no training."""
 
 
-class ExplainerConfig(TrainingOptions):
-    """What explainers share: which model reads, what it is shown, how the reading is learned."""
+class ExplainerOptions(TrainingOptions):
+    """What all explainers share: from how much they learn, how, and how they write."""
 
-    no_result: ClassVar[frozenset[str]] = TrainingOptions.no_result | {"generation", "model", "revision"}
-    """The model has an identity of its own."""
+    no_result: ClassVar[frozenset[str]] = TrainingOptions.no_result | {"generation"}
 
     preset: Literal["forwhy", "paper", "official"] = "forwhy"
     """Defaults of every option below: `paper` as published, `official` the released code's choices without
     its defects, `forwhy` what measured best here. Options that are given win over the preset."""
-
-    model: str = "smollm2-135m"
-    """The frozen language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder."""
-    revision: str | None = None
-    """Its revision; the artifact records the exact one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """The language model's own precision. Projectors stay in float32. fp16 needs a GPU."""
-    quantization: Literal["8bit"] | None = None
-    """`8bit` loads the language model with bitsandbytes (a GPU, and `pip install bitsandbytes`)."""
-
-    prompt: PromptConfig = Field(default_factory=PromptConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
 
     train_pairs: NonNegativeInt = 0
@@ -116,16 +104,11 @@ class ExplainerConfig(TrainingOptions):
     """Batches whose gradients make one step: less memory per step, the same result as one larger batch."""
     epochs: NonNegativeInt = 3
     lr: PositiveFloat = 5e-3
-    """AdamW's learning rate for what turns codes or vectors into the model's own."""
-    token_rate: PositiveFloat = 12.0
-    """Learning rate of the task tokens, in multiples of `lr`; in units of one coordinate of a word embedding."""
-    deep_rate: PositiveFloat = 2.0
-    """Learning rate of the task tokens' keys and values in each layer, in multiples of `lr`; in units of the
-    layer's own spread."""
+    """The optimiser's learning rate."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's decay of matrices; nothing else decays."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over the whole training."""
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    """Learning rate over the whole training; `plateau`: a quarter of it after each validation that is not the best."""
     warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the steps in which the learning rate grows from 0."""
     gradient_clip: NonNegativeFloat = 1.0
@@ -133,6 +116,80 @@ class ExplainerConfig(TrainingOptions):
     patience: NonNegativeInt = 0
     evaluate_every: NonNegativeInt = 0
     """Optimiser steps between two evaluations; 0 = once per epoch."""
+
+    @property
+    def base_model(self) -> str | None:
+        """Name of the frozen language model that reads; None where there is none."""
+        return None
+
+    @property
+    def shows(self) -> frozenset[str]:
+        """What the model is told of a pair in words beside the user and the item: of `title`, `profiles`."""
+        return frozenset()
+
+
+class ExplainerConfig(ExplainerOptions):
+    """What explainers with a frozen language model share: which one, what it is shown, how the reading is learned."""
+
+    no_result: ClassVar[frozenset[str]] = ExplainerOptions.no_result | {"model", "revision"}
+    """The model has an identity of its own."""
+
+    model: str = "smollm2-135m"
+    """The frozen language model: `smollm2-135m`, `gemma3-270m`, a Hub id or a folder."""
+    revision: str | None = None
+    """Its revision; the artifact records the exact one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """The language model's own precision. Projectors stay in float32. fp16 needs a GPU."""
+    quantization: Literal["8bit"] | None = None
+    """`8bit` loads the language model with bitsandbytes (a GPU, and `pip install bitsandbytes`)."""
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    lr: PositiveFloat = 5e-3
+    """AdamW's learning rate for what turns codes or vectors into the model's own."""
+    token_rate: PositiveFloat = 12.0
+    """Learning rate of the task tokens, in multiples of `lr`; in units of one coordinate of a word embedding."""
+    deep_rate: PositiveFloat = 2.0
+    """Learning rate of the task tokens' keys and values in each layer, in multiples of `lr`; in units of the
+    layer's own spread."""
+
+    @property
+    def base_model(self) -> str | None:
+        """The option `model`."""
+        return self.model
+
+    @property
+    def shows(self) -> frozenset[str]:
+        """What stands in the prompt."""
+        return frozenset(name for name in ("title", "profiles") if getattr(self.prompt, name))
+
+
+WORDED_PUBLISHED: Mapping[str, Any] = {
+    "words": 15, "least": 1, "anyone": 0.0, "epochs": 100, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0,
+    "patience": 5,
+}  # fmt: skip
+
+
+class WordedConfig(ExplainerOptions):
+    """A network with a vocabulary of its own: it knows users and items by number, and words of training texts."""
+
+    preset: Literal["forwhy", "paper"] = "forwhy"
+    """Defaults of every option below: `paper` as published, `forwhy` what measured best here. Options that are given
+    win over the preset."""
+    words: PositiveInt = 60
+    """Longest explanation trained on, scored or written, in words and signs; of a longer one the beginning is read."""
+    vocabulary: PositiveInt = 20_000
+    """Most words, the most frequent of the training texts; any other is <unk>, which is never written."""
+    least: PositiveInt = 2
+    """How often a word occurs in the training texts; at 1 <unk> is never seen in training."""
+    anyone: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Chance per pair and side of reading "anyone" for the user (item) in training, which stands for those of whom no
+    training pair is explained. At 0 it is an untrained vector."""
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share of a layer's input that is dropped in training."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`adamw` without decay is Adam."""
+    batch_size: PositiveInt = 32
+    epochs: NonNegativeInt = 30
+    patience: NonNegativeInt = 4
 
 
 class WordsConfig(Options):

@@ -5,20 +5,18 @@ Shapes: n rows, K soft tokens of a pair.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from forwhy.artifact import Artifact, Content
@@ -26,15 +24,15 @@ from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import PairBridge
 from forwhy.bridge.prompt import Numbers, Prompt, Row, buckets
 from forwhy.bridge.reader import Draft, Reader
-from forwhy.data.dataset import Dataset, Pairs
+from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.asking import Asked, Question, Who
-from forwhy.explain.base import Explainer, KnownT
+from forwhy.explain.base import KnownT
 from forwhy.explain.evidence import Attention, Explanation, ExternalPair, Subject
+from forwhy.explain.learned import LearnedExplainer
 from forwhy.explain.options import ExplainerConfig
-from forwhy.training.checkpoint import TrainingState
+from forwhy.options import LoopConfig
 from forwhy.training.engine import Task
-from forwhy.training.loop import train
 
 BridgeT = TypeVar("BridgeT", bound=PairBridge)
 _BRIDGE = "bridge."
@@ -45,13 +43,11 @@ _DESCRIBING = 1 << 16
 """A number that no epoch has: the order of descriptions is drawn with it."""
 
 
-class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
+class SoftExplainer(LearnedExplainer[KnownT, Row], Generic[KnownT, BridgeT]):
     """Lets a frozen model read vectors that stand for a user and an item; how to read them is learned."""
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
         super().__init__(config)
-        self.result: TrainingState | None = None
-        """Of the training; None for one that was loaded."""
         self._reader: Reader[BridgeT] | None = None
 
     @property
@@ -66,29 +62,15 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
         """A reader of what is known, with the bridge at its start, drawn from torch's generator."""
 
     @abstractmethod
-    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
-        """`loss` of a batch, and parts worth logging."""
-
-    @abstractmethod
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         """What stands for the user and for the item in the prompt."""
 
-    def fit(self, dataset: Dataset, known: KnownT, folder: Path) -> Self:
-        """Learn to read what is known from explained training pairs; validation NLL picks the state.
-
-        Cost: about epochs x pairs x (prompt + text after the cached prefix) positions, forward and back.
-        """
-        self._take_up(dataset, known)
+    def _begin(self, dataset: Dataset) -> None:
         self._open(self._backbone())
-        config, task = self.config, self._task(dataset)
-        loop = config.loop(
-            evaluate_every=config.evaluate_every or 1,
-            evaluate_unit="steps" if config.evaluate_every else "epochs",
-            precision="fp16" if config.precision == "fp16" else "fp32",
-        )
-        self.result = train(task, loop, folder, "explainer", self._identity(dataset, task))
-        self.metrics = self.result.best_metrics
-        return self
+
+    def _loop(self) -> LoopConfig:
+        half = cast("ExplainerConfig", self.config).precision == "fp16"  # the bridge's own stays in float32
+        return super()._loop().model_copy(update={"precision": "fp16" if half else "fp32"})
 
     def _open(self, backbone: Backbone) -> None:
         """The reader at its start, from `config.seed`; the caller's random generators are left as they were."""
@@ -97,35 +79,10 @@ class SoftExplainer(Explainer[KnownT, Row], Generic[KnownT, BridgeT]):
             self._reader = self._build(backbone)
         self._reader.bridge.eval()
 
-    def _identity(self, dataset: Dataset, task: ReadingTask) -> str:
-        """A hash of all that the result depends on: a checkpoint of anything else is not continued."""
-        whole = f"{dataset.fingerprint}{self.config.identity()}{self.reader.identity()}"
-        digest = hashlib.sha256(whole.encode())
-        for row in (*task.train, *task.valid, *task.strangers):
-            digest.update(repr(row).encode())
-        bridge = self.reader.bridge  # in its start the books stand; task tokens follow from the options
-        for name, tensor in (*bridge.named_parameters(), *bridge.named_buffers()):
-            if name != "task_TD":
-                digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
-
-    def _task(self, dataset: Dataset) -> ReadingTask:
-        """Rows of the training and validation pairs whose user and item are known by more than a number."""
-        config = self.config
-        train_pairs = self._usable(dataset, "train", config.train_pairs)
-        valid = self._usable(dataset, "valid", config.validation_pairs)
-        strangers: list[Subject] = []
-        if config.validation_gain:
-            strangers = self._as_others(valid)
-        rows = [self._rows(part) for part in (self._scored(train_pairs), self._scored(valid), strangers)]
-        return ReadingTask(self, *rows)
-
-    def _as_others(self, pairs: Pairs) -> list[Subject]:
-        """Each pair's text read as another pair's, dealt by the seed."""
-        order = np.random.default_rng(self.config.seed).permutation(len(pairs))
-        others = np.empty_like(order)
-        others[order] = np.roll(order, 1)
-        return self._scored(pairs, pairs.users[others], pairs.items[others])
+    @property
+    def learning(self) -> nn.Module:
+        """The bridge."""
+        return self.reader.bridge
 
     def _row(self, subject: Subject) -> Row:
         user, item = self._standing(subject)
@@ -252,10 +209,10 @@ class ReadingTask(Task[list[Row]]):
     descriptions: Sequence[Row] = ()
     """Rows that are read once, before the explained pairs."""
 
-    def __init__(self, explainer: SoftExplainer[Any, Any], *rows: Sequence[Row]) -> None:
+    def __init__(self, explainer: LearnedExplainer[Any, Any], *rows: Sequence[Any]) -> None:
         """`rows`: of training, of validation, and of validation read as other pairs', for the gain."""
         self.explainer, self.reader, self.config = explainer, explainer.reader, explainer.config
-        self.module = self.reader.bridge
+        self.module = explainer.learning
         self.train, self.valid, self.strangers = rows
 
     def optimizer(self) -> Optimizer:

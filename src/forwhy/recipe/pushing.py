@@ -60,7 +60,7 @@ def _card(run: RunFolder, folder: Path, name: str) -> str:
     slug = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-.") or "data"
     rows, samples = list(_results(document)), list(_samples(run, document))
     configs = [json.loads(file.read_text(encoding="utf-8"))["config"] for file in folder.glob(f"*/{CONFIG}")]
-    bases = sorted({config["base_model"]["id"] for config in configs if config.get("base_model")})
+    bases = sorted({it["id"] for config in configs if (it := config.get("base_model")) and it["id"]})
     for base in (base for base in bases if Path(base).is_dir()):
         log.warning("%s is a folder of this machine: who loads this gives their own, as model=FOLDER", base)
     about = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")

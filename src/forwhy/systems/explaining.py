@@ -11,7 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Explanation
-from forwhy.explain.options import ExplainerConfig
-from forwhy.graph.representations import Representations
+from forwhy.explain.options import ExplainerConfig, ExplainerOptions
+from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors, Representations
 from forwhy.lazy import uncollected
 from forwhy.models import locate
 from forwhy.options import Options
@@ -67,7 +67,7 @@ class ExplainingSystem(System):
     """A system that learns representations of users and items, and a language model that reads them."""
 
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    explainer: ExplainerConfig
+    explainer: ExplainerOptions
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     @abstractmethod
@@ -93,8 +93,8 @@ class ExplainingSystem(System):
     def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
         """The encoder and, where there is something to learn from, the language model."""
         found: dict[str, Callable[[], object]] = {"encoder.name": partial(text_encoder, self.encoder.name)}
-        if EXPLAIN.name in stages:
-            found["explainer.model"] = partial(locate, self.explainer.model, self.explainer.revision)
+        if EXPLAIN.name in stages and isinstance(reads := self.explainer, ExplainerConfig):
+            found["explainer.model"] = partial(locate, reads.model, reads.revision)
         return found
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
@@ -224,7 +224,7 @@ class ExplainingSystem(System):
         if not explainer.can_score:
             return None
         some = pairs.select(np.arange(len(pairs))[: self.evaluation.pairs])
-        return measure_gain(explainer, some, self.evaluation.seed, explainer.config.prompt.title)
+        return measure_gain(explainer, some, self.evaluation.seed, "title" in explainer.config.shows)
 
     def measure_words(self, dataset: Dataset, representations: Any, encoder: TextEncoder) -> dict[str, Any]:  # noqa: ANN401
         """Of the representations themselves: `health`, `retrieval` and `explained` of `evaluation_document`."""
@@ -246,7 +246,7 @@ class ExplainingSystem(System):
             "masked": "all training interactions, also those taken out of the graph",
             "training_edges": len(representations.seen),
             "prompt_tokens": None if prompts is None else round(prompts, 1),
-            "model": explainer.config.model if explainer is not None else None,
+            "model": None if explainer is None else explainer.config.base_model,
             "encoder": self.encoder.name,
             "seed": self.seed,
             "evaluation_seed": self.evaluation.seed,
@@ -255,6 +255,35 @@ class ExplainingSystem(System):
     def texts_read(self) -> dict[str, bool]:
         """Which texts the representations were learned from, for the protocol."""
         return {"interaction_texts_read": False, "profiles_read": False}
+
+
+class Collaborative(ExplainingSystem):
+    """A system whose first stage is LightGCN with BPR (XRec, eq. 7 to 11): its vectors rank, and may be read.
+
+    An explainer that knows users and items by number alone still ranks, and says what carried a score, by these.
+    """
+
+    collaborative: CollaborativeConfig = Field(default_factory=CollaborativeConfig)
+
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("collaborative", ("collaborative",)),
+        EXPLAIN,
+        Stage("evaluation", ("encoder", "evaluation")),
+    )
+
+    def make_collaborative(self, run: Run) -> CollaborativeVectors:
+        """Stage 1: a vector of each user and item, from training interactions alone."""
+        from forwhy.graph.lightgcn import learn_vectors
+
+        return learn_vectors(run.dataset(), run.work, self.collaborative, self.data.graph)
+
+    def load_representations(self, run: Run) -> CollaborativeVectors:
+        """The vectors of stage 1."""
+        return CollaborativeVectors.from_pretrained(run.output("collaborative"))
+
+    def budget_before(self) -> str:
+        """What the training of the vectors may spend."""
+        return f"{self.collaborative.epochs} epochs of interactions at most"
 
 
 def _written(dataset: Dataset, explainer: Explainer[Any, Any], pairs: Pairs) -> Outputs:

@@ -164,7 +164,7 @@ class _Training:
         state, running = self.state, self.engine
         if running.world > 1:  # each process its own draws, the same again after a resume
             seed_everything(self.config.seed, state.step, running.rank)
-        rate = self.config.rate(state.step, state.total_steps)
+        rate = self._rate(state.step)
         for options, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             options["lr"] = full * rate
         loss = torch.zeros((), device=self.device)
@@ -178,6 +178,10 @@ class _Training:
             self._check(float(loss))
         running.update(self.config.gradient_clip)
         state.summed += 1
+
+    def _rate(self, step: int) -> float:
+        misses = sum(not entry["best"] for entry in self.state.history)
+        return self.config.rate(step, self.state.total_steps, misses)
 
     def _shares(self, group: list[Any]) -> Iterator[tuple[Any, float]]:
         """This process's part of each batch and the factor on its loss.
@@ -234,7 +238,7 @@ class _Training:
         values = self.engine.mean(torch.stack(list(self.sums.values()))) / state.summed
         means = dict(zip(self.sums, values.tolist(), strict=True))
         self._check(means["loss"])
-        rate = self.config.rate(state.step - 1, state.total_steps)
+        rate = self._rate(state.step - 1)
         self.metrics.write({**self._where(), "rate": rate, "train": means})
         best = [f" · best {key} {value:.4f}" for key, value in state.best_metrics.items()]
         self.progress.advance(0, note=f"loss {means['loss']:.3f}{''.join(best[:1])}")

@@ -1,0 +1,213 @@
+"""Networks with words of their own: the laws of training, saving and reading, whatever the network."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from forwhy.data.dataset import Dataset, Pairs, make_dataset
+from forwhy.errors import UserError
+from forwhy.explain.evidence import Subject
+from forwhy.explain.worded import ANYONE, WordBatch, WordedExplainer, WordRow
+from forwhy.explain.words import EOS, PAD, UNK
+from forwhy.graph.representations import CollaborativeVectors
+from forwhy.systems import find_system
+from forwhy.testing import artifact_laws, forge
+from small_words import worded
+
+SYSTEMS = ["att2seq"]
+Fitted = WordedExplainer[Any]
+
+
+@pytest.fixture(params=SYSTEMS)
+def fitted(request: pytest.FixtureRequest) -> Fitted:
+    made: Fitted = request.getfixturevalue(request.param)
+    return made
+
+
+def rows_of(fitted: Fitted, dataset: Dataset) -> list[WordRow]:
+    return fitted._rows(fitted._scored(dataset.pairs("test")))
+
+
+def test_saved_folders_are_whole_or_refused(fitted: Fitted, tmp_path: Path) -> None:
+    artifact_laws(lambda: fitted, tmp_path)
+
+
+def test_a_folder_with_other_words_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "kept")
+    words = pl.read_parquet(tmp_path / "kept" / "words.parquet")
+    words.with_columns(pl.col("word").reverse(), pl.col("spelled").reverse()).write_parquet(
+        tmp_path / "kept" / "words.parquet"
+    )
+    forge(tmp_path / "kept")
+    with pytest.raises(UserError, match=r"words\.parquet is another vocabulary .*; fit it again"):
+        type(fitted).from_pretrained(tmp_path / "kept")
+
+
+def test_there_is_no_language_model_to_choose(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "kept")
+    with pytest.raises(UserError, match="reads with no language model; load it without model = 'x'"):
+        type(fitted).from_pretrained(tmp_path / "kept", model="x")
+    assert "base model" not in (tmp_path / "kept" / "README.md").read_text()
+    assert set(
+        find_system(fitted.system).model_validate({"name": "x", "data": {"path": "x"}}).models(["explainer"])
+    ) == {"encoder.name"}
+
+
+def test_training_lowers_the_nll_of_validation_pairs(fitted: Fitted) -> None:
+    assert fitted.result is not None
+    values = [entry["valid"]["nll"] for entry in fitted.result.history]
+    assert min(values) < values[0] - 0.1
+    assert set(fitted.metrics) == {"nll", "gain"}
+
+
+class Killed(BaseException):
+    """As a kill, nothing of ours handles it."""
+
+
+def state_of(made: Fitted) -> dict[str, torch.Tensor]:
+    return {name: it.clone() for name, it in made.learning.state_dict().items()}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_killed_and_run_again_it_is_the_same_to_the_bit(
+    system: str,
+    rated: Dataset,
+    vectors: CollaborativeVectors,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"checkpoint_seconds": 0.0, "dropout": 0.3, "anyone": 0.2}
+    whole = worded(system, **options).fit(rated, vectors, tmp_path / "whole")
+    loss, calls = type(whole)._loss, []
+
+    def dying(self: Fitted, rows: list[WordRow]) -> Any:  # noqa: ANN401
+        calls.append(rows)
+        if len(calls) == 8:
+            raise Killed
+        return loss(self, rows)
+
+    monkeypatch.setattr(type(whole), "_loss", dying)
+    with pytest.raises(Killed):
+        worded(system, **options).fit(rated, vectors, tmp_path / "killed")
+    again = worded(system, **options).fit(rated, vectors, tmp_path / "killed")
+    assert whole.result is not None
+    assert len(calls) == whole.result.step + 1
+    assert again.metrics == whole.metrics
+    first, second = state_of(whole), state_of(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = worded(system, **options, seed=1).fit(rated, vectors, tmp_path / "other")
+    assert not all(torch.equal(first[name], it) for name, it in state_of(other).items())
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_checkpoint_of_another_vocabulary_is_not_taken(
+    system: str,
+    town: Dataset,
+    vectors: CollaborativeVectors,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worded(system, epochs=1).fit(town, vectors, tmp_path)
+    texts = town.table("explanations").with_columns(pl.col("text").str.replace("cake", "tart"))
+    told = make_dataset("town", {**town.tables, "explanations": texts}, town.source)
+    made = worded(system, epochs=1).fit(told, vectors, tmp_path)
+    assert "of other options or data; training from the start" in caplog.text
+    assert "tart" in made.words.table["word"]
+
+
+def test_padding_and_other_pairs_change_no_nll(fitted: Fitted, town: Dataset) -> None:
+    rows = rows_of(fitted, town)
+    rows = [WordRow(it.user, it.item, it.target[: 3 + n % 9], it.shown) for n, it in enumerate(rows)]
+    together, tokens = fitted.reader.nll(rows)
+    alone = [fitted.reader.nll([row])[0][0] for row in rows]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert tokens.tolist() == [len(row.target) for row in rows]
+    batch = fitted.reader.batch(rows[:2])
+    wider = WordBatch(
+        **{**vars(batch), "target_BT": torch.nn.functional.pad(batch.target_BT, (0, 5), value=PAD)}
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.learning.logits(wider), fitted.learning.logits(batch))
+
+
+def test_the_nll_of_a_text_is_the_sum_over_its_words(fitted: Fitted, town: Dataset) -> None:
+    """Also word by word, as it is written: what is kept between words is all that counts."""
+    for row in rows_of(fitted, town)[:3]:
+        whole = fitted.reader.nll([row])[0][0]
+        added = [
+            fitted.reader.nll([WordRow(row.user, row.item, row.target[:n], row.shown)])[0][0]
+            for n in range(1, row.length)
+        ]
+        network, said = fitted.reader.network, 0.0
+        with torch.no_grad():
+            state, word = network.begin(fitted.reader.batch([row])), 1
+            for position, following in enumerate(row.target):
+                logits, state = network.step(torch.tensor([word]), state)
+                said -= float(logits.log_softmax(-1)[0, following])
+                word = following
+                if position < len(added):
+                    assert said == pytest.approx(added[position], rel=1e-4)
+        assert said == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_long_text_is_cut_and_does_not_end_there(fitted: Fitted) -> None:
+    made = worded(fitted.system, words=4)
+    made._words, made._rows_of = fitted._words, fitted._rows_of
+    made.profiles = fitted.profiles
+    text = "The user would enjoy the zebra."
+    row = made._row(Subject(0, 1, "", text=text))
+    assert row.target == tuple(fitted.words.numbers(text)[:4])
+    whole = made._row(Subject(0, 1, "", text="The user would zebra"))
+    assert whole.target[-2:] == (UNK, EOS)
+
+
+def test_cut_texts_and_missing_ratings_are_said(
+    town: Dataset, vectors: CollaborativeVectors, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        worded("att2seq", words=5, epochs=0).fit(town, vectors, tmp_path)
+    assert "100.0% of training texts are cut to 5 words" in caplog.text
+
+
+def test_nothing_that_is_no_word_is_written(fitted: Fitted) -> None:
+    network = fitted.reader.network
+    kept = {name: it.clone() for name, it in network.state_dict().items()}
+    try:
+        with torch.no_grad():
+            network.out.bias[[PAD, UNK]] += 100.0
+        assert "<" not in fitted.explain((0, 1)).text
+    finally:
+        network.load_state_dict(kept)
+
+
+def test_who_has_no_explained_pair_is_anyone(fitted: Fitted, town: Dataset) -> None:
+    told = town.pairs("train")
+    told = told.select(np.flatnonzero(fitted.supported(told)))
+    known = set(told.users.tolist())
+    user = next(it for it in range(len(town.users)) if it not in known)
+    assert fitted._row(Subject(user, 1, "")).user == ANYONE
+    pairs = Pairs(np.array([user]), np.array([1]), ("The user would enjoy the cake.",))
+    assert np.array_equal(fitted.nll(pairs).sum, fitted.nll(pairs, np.array([user]), pairs.items).sum)
+
+
+def test_tokens_are_worth_what_the_text_loses_without_them(fitted: Fitted) -> None:
+    found = fitted.explain((0, 1), contributions=True)
+    row = fitted._row(Subject(0, 1, "", text=found.text))
+    true, user, item = (
+        fitted.reader.nll([it])[0][0]
+        for it in (
+            row,
+            WordRow(ANYONE, row.item, row.target, row.shown),
+            WordRow(row.user, ANYONE, row.target, row.shown),
+        )
+    )
+    assert [token.contribution for token in found.tokens] == pytest.approx(
+        [user - true, item - true], rel=1e-4
+    )
