@@ -121,7 +121,9 @@ def test_what_the_system_lacks_is_said(recipe: Path, xrec_run: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="unknown key 'vocabulary'"):
         load_recipe(recipe, ["vocabulary.epochs=1"])
-    with pytest.raises(UserError, match="'system': 'xrex' is not one of beat, .*xrec.*; did you mean 'xrec'"):
+    with pytest.raises(
+        UserError, match="'system': 'xrex' is not one of att2seq, beat, .*xrec.*; did you mean 'xrec'"
+    ):
         load_recipe(recipe, ["system=xrex"])
 
 

@@ -67,15 +67,15 @@ class WordReader:
 
     @torch.inference_mode()
     def _growing(self, rows: Sequence[WordRow], config: GenerationConfig) -> Iterator[list[Written]]:
-        """One word further for every open row at each step; the same list each time."""
+        """One word further for every open row at each step, one at least; the same list each time."""
         most = min(self._most, config.max_new_tokens)
         decoding = Decoding({EOS}, most, no_repeat=config.no_repeat, end_bias=config.end_bias)
         written, left = [Written([]) for _ in rows], list(range(len(rows)))
         batch = self.batch(rows)
         state, word_B = self.network.begin(batch), torch.full_like(batch.user_B, BOS)
-        for _ in range(most):
+        for count in range(most):
             logits_BV, state = self.network.step(word_B, state)
-            logits_BV[:, [PAD, BOS, UNK]] = float("-inf")
+            logits_BV[:, [PAD, BOS, UNK, *[EOS] * (not count)]] = float("-inf")
             word_B = decoding.choose(logits_BV, left, [written[row].ids for row in left])
             for row, word in zip(left, word_B.tolist(), strict=True):
                 written[row].ended = word == EOS
