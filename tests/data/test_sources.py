@@ -85,4 +85,4 @@ def test_imdb_phrases_of_both_sides() -> None:
 
 
 def test_sources_are_registered() -> None:
-    assert set(SOURCES) == {"amazon", "yelp", "google", "recbole", "xrec", "lcrec", "tables", "sql"}
+    assert set(SOURCES) == {"amazon", "yelp", "google", "recbole", "xrec", "nlg4rs", "lcrec", "tables", "sql"}

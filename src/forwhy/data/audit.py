@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import SIDES, SPLITS
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, Ints
 from forwhy.data.finding import (
     NEAR,
     RUN,
@@ -28,8 +28,6 @@ from forwhy.data.finding import (
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.leaks import PAIR, vouched
 from forwhy.data.sources.files import LONGEST_TEXT
-
-Ints = NDArray[np.int64]
 
 # --- Interactions: pairs in two splits, orders that are none, popularity
 
@@ -66,13 +64,10 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
     distinct = rows.select(pl.struct(PAIR).n_unique()).item()
     rows = rows.filter(pl.struct(PAIR).is_duplicated())
     split = pl.col("split")
-    again = rows.group_by(PAIR, maintain_order=True).agg(
-        split.unique().sort(descending=True).str.join(", ").alias("splits"),
-        split.n_unique().alias("n"),
-        pl.len().alias("rows"),
-    )
+    several, splits = split.n_unique(), split.unique().sort(descending=True).str.join(", ")
+    again = rows.group_by(PAIR, maintain_order=True).agg(splits=splits, n=several, rows=pl.len())
     event = [*PAIR, "timestamp"] if "timestamp" in rows.columns else PAIR
-    same = rows.group_by(event).agg(split.n_unique().alias("n")).filter(pl.col("n") > 1)
+    same = rows.group_by(event).agg(n=several).filter(pl.col("n") > 1)
     twice = again.filter(pl.col("n") > 1).select(*PAIR, "splits")
     yield found("interaction-in-several-splits", twice.join(same, on=PAIR, how="semi"), distinct)
     yield found("repeated-across-splits", twice.join(same, on=PAIR, how="anti"), distinct)
@@ -101,16 +96,14 @@ def order(dataset: Dataset) -> Iterator[Finding]:
     rows = dataset.table("interactions")
     timed = "timestamp" in rows.columns
     rows = rows if timed else rows.filter(TRAIN)
-    ascending = []
+    ascending, number = [], pl.col("number")
+    shown = pl.col("item_id").cast(pl.String).head(6).str.join(" ")
     for way, numbers in _ways(dataset, rows["item_id"]).items():
-        placed = rows.with_columns(pl.Series("number", numbers))
+        placed = rows.with_columns(number=numbers)
         if timed:
             placed = placed.sort("timestamp", "number", descending=[False, True])
-        sequences = placed.group_by("user_id", maintain_order=True).agg(
-            (pl.col("number").diff() >= 0).all().alias("ascends"),
-            pl.col("number").n_unique().alias("n"),
-            pl.col("item_id").cast(pl.String).head(6).str.join(" ").alias("items"),
-        )
+        users = placed.group_by("user_id", maintain_order=True)
+        sequences = users.agg(ascends=(number.diff() >= 0).all(), n=number.n_unique(), items=shown)
         sequences = sequences.filter(pl.col("n") >= SHORTEST_SEQUENCE)
         ascending.append((way, sequences, sequences.filter("ascends").select("user_id", "items")))
     way, sequences, cases = max(ascending, key=lambda found: found[2].height)
@@ -136,14 +129,11 @@ def times(dataset: Dataset) -> Iterator[Finding]:
         return
     rows = rows.select(*PAIR, "timestamp", "split")
     moment = pl.col("timestamp")
-    users = rows.group_by("user_id", maintain_order=True).agg(
-        pl.len().alias("n"),
-        moment.n_unique().alias("times"),
-        (moment.sort() == pl.int_range(pl.len())).all().alias("positions"),
-        moment.filter(TRAIN).max().alias("last_train"),
-    )
+    positions, last = (moment.sort() == pl.int_range(pl.len())).all(), moment.filter(TRAIN).max()
+    by_user = rows.group_by("user_id", maintain_order=True)
+    users = by_user.agg(n=pl.len(), times=moment.n_unique(), positions=positions, last_train=last)
     several = users.filter(pl.col("n") > 1)
-    constant = several.filter(pl.col("times") == 1).select("user_id", pl.col("n").alias("interactions"))
+    constant = several.filter(times=1).select("user_id", interactions="n")
     tied = constant.height >= TIED * several.height
     yield found("constant-timestamps", constant, several.height, warns=tied)
     if several.height and several["positions"].all():
@@ -210,7 +200,6 @@ CONSTANT = 0.05
 """From this share of explanations on, one repeated text is a warning."""
 LARGE_SHARE = 0.05
 """From this share of a held-out split's explanations on, those of one user or item are many."""
-
 LONGEST_EXPLANATION = 60
 """Words: `max_words` of the explainer's generation."""
 PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
@@ -218,7 +207,6 @@ PLACEHOLDER = r"^(?:nan|none|null|n a|unknown|untitled)?$"
 
 PHRASE_RUN = 6
 """Words of a phrase in a row that are a copy when a held-out text about its person or thing has them too."""
-
 HTML = r"(?is)</?[a-z][a-z0-9]*(?:\s[^<>]{0,300})?/?>|&(?:[a-z]{2,8}|#[0-9]{2,6}|#x[0-9a-f]{2,5});"
 LIST = r"""(?s)^\s*\[\s*(?:['"].*['"]\s*)?,?\s*\]\s*$"""
 
@@ -249,7 +237,7 @@ def copied(dataset: Dataset) -> Iterator[Finding]:
         near = _near(held, source)
         yield found("heldout-text-in-{table}", near, held.height, table=name, run=RUN, near=NEAR)
     for side in SIDES:
-        phrases = dataset.table("intents").filter(pl.col("side") == side)
+        phrases = dataset.table("intents").filter(side=side)
         about = (phrases["entity_id"], held[f"{side}_id"].cast(pl.String))
         close = nearest(phrases["phrase"], held["text"], PHRASE_RUN, about)
         cut = phrases[close.filter(pl.col("share") == 1)["row"]].select("entity_id", "phrase")
@@ -278,10 +266,9 @@ def explanations(dataset: Dataset) -> Iterator[Finding]:
     """How much of the references one sentence, or one opening, makes up; O(W)."""
     words = word_lists(dataset.table("explanations")["text"])
     openings = words.list.head(OPENING).filter(words.list.len() >= OPENING)
-    for what, texts, share, said in (
-        ("explanation", words, CONSTANT, "are, word for word, the most frequent one"),
-        ("opening", openings, SAME_OPENING, f"start with the same {OPENING} words"),
-    ):
+    same, begin = "are, word for word, the most frequent one", f"start with the same {OPENING} words"
+    shares = ("explanation", words, CONSTANT, same), ("opening", openings, SAME_OPENING, begin)
+    for what, texts, share, said in shares:
         counts = pl.DataFrame({"text": texts.list.join(" ")}).group_by("text").len("n")
         most = counts.filter(pl.col("n") > 1).sort("n", "text", descending=[True, False]).head(1)
         count = sum(most["n"])
@@ -298,7 +285,7 @@ def spread(dataset: Dataset) -> Iterator[Finding]:
         untold = held.join(train, on=key, how="anti").select(*PAIR, "split")
         yield found("unexplained-{side}s", untold, held.height, side=side)
         for split in SPLITS[1:]:
-            part = rows.filter(pl.col("split") == split)
+            part = rows.filter(split=split)
             counts = part.group_by(key).len("explanations")
             large = counts.filter(pl.col("explanations") >= max(2.0, LARGE_SHARE * part.height))
             large = large.sort("explanations", key, descending=[True, False])
@@ -315,12 +302,11 @@ def doubles(dataset: Dataset) -> Iterator[Finding]:
     same = named.filter(pl.struct("words").is_duplicated())
     both = same.clear()
     if "description" in items.columns:
-        same = same.with_columns(plain_words(same["description"]).alias("more"))
+        same = same.with_columns(more=plain_words(same["description"]))
         both = same.filter(pl.struct("words", "more").is_duplicated() & (pl.col("more") != ""))
         same = same.filter(~pl.col("item_id").is_in(both["item_id"].implode()))
     for cases, what in ((both, "title and description"), (same, "title")):
-        shown = cases.sort("words", "item_id").select("item_id", "title")
-        slug = what.replace(" ", "-")
+        shown, slug = cases.sort("words", "item_id").select("item_id", "title"), what.replace(" ", "-")
         yield found("same-{slug}", shown, named.height, warns=cases is both, slug=slug, what=what)
 
 
@@ -333,13 +319,10 @@ def poor(dataset: Dataset) -> Iterator[Finding]:
         empty, lengths = words.list.join(" ").str.contains(PLACEHOLDER), words.list.len()
         least = told.filter(empty if name == "intents" else empty | (lengths < 2))
         yield found("empty-{table}", least, rows.height, warns=name == "explanations", table=name)
-        if name == "explanations":
-            long = told.filter(lengths > LONGEST_EXPLANATION)
-            yield found("long-explanations", long, rows.height, limit=LONGEST_EXPLANATION)
-        else:
-            cap = LONGEST_GIVEN if name == "intents" else LONGEST_PROSE
-            long = told.filter(rows[column].str.len_chars() > cap)
-            yield found("long-{table}", long, rows.height, limit=cap, table=name)
+        cap = {"explanations": LONGEST_EXPLANATION, "intents": LONGEST_GIVEN}.get(name, LONGEST_PROSE)
+        counted = lengths if name == "explanations" else rows[column].str.len_chars()
+        long = "long-explanations" if name == "explanations" else "long-{table}"
+        yield found(long, told.filter(counted > cap), rows.height, limit=cap, table=name)
 
 
 def _poor_items(items: pl.DataFrame) -> Iterator[Finding]:

@@ -9,9 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.dataset import Ints
 from forwhy.data.histories import Catalogue, Histories
 from forwhy.errors import UserError
 
+Floats = NDArray[np.floating]
+OfItems = Literal["history", "leave-one-out"]
 ADDED = ("contribution", "share")
 
 
@@ -77,9 +80,7 @@ def met(shares: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda one: -one["share"])
 
 
-def shares_of(
-    added_SS: NDArray[np.float64], user: Sequence[str], item: Sequence[str], summed: bool
-) -> list[Share]:
+def shares_of(added_SS: Floats, user: Sequence[str], item: Sequence[str], summed: bool) -> list[Share]:
     """Shares by slot of words that add `added_SS` where they meet.
 
     Each meets the other side's word of its slot; `summed`: the first one meets all. A word without a name is none.
@@ -107,30 +108,21 @@ def of_words(shares: list[Share], catalogue: Catalogue, words: Mapping[int, Sequ
 
 
 def of_history(
-    kind: Literal["history", "leave-one-out"],
-    catalogue: Catalogue,
-    items: Sequence[int],
-    contributions: NDArray[np.floating],
-    score: float,
+    kind: OfItems, catalogue: Catalogue, items: Iterable[int], added: Floats, score: float
 ) -> Because:
-    """The because of a score to which each of these distinct items adds `contributions`; shares add to one."""
+    """The because of a score to which each of these distinct items adds `added`; shares add to one."""
     alone = kind == "leave-one-out"
-    rest = 0.0 if alone else score - float(contributions.sum())
-    counted = np.maximum(contributions, 0.0) if alone else contributions
-    shares = counted / (counted.sum() or 1.0)
-    found = [
-        ItemShare(catalogue.items.values[item], catalogue.titles[item], float(added), float(share))
-        for item, added, share in zip(items, contributions, shares, strict=True)
-    ]
+    rest = 0.0 if alone else score - float(added.sum())
+    counted = np.maximum(added, 0.0) if alone else added
+    shares = (counted / (counted.sum() or 1.0)).tolist()
+    named = ((catalogue.items.values[item], catalogue.titles[item]) for item in items)
+    found = [ItemShare(*it, *of) for it, *of in zip(named, added.tolist(), shares, strict=True)]
     found.sort(key=lambda one: -one.contribution)
     return Because(kind, score, found, [one for one in found if one.contribution > 0], rest)
 
 
 def leave_one_out(
-    catalogue: Catalogue,
-    history: NDArray[np.int64],
-    window: int | None,
-    score: Callable[[Histories], NDArray[np.floating]],
+    catalogue: Catalogue, history: Ints, window: int | None, score: Callable[[Histories], Floats]
 ) -> Because:
     """What the score [B] of an item after histories loses without each of the last `window` items, wherever it is."""
     read = history if window is None else history[-window:]

@@ -8,6 +8,7 @@ import polars as pl
 
 from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Kind, Side
 from forwhy.data.bad_rows import BadRow, BadRows, short
+from forwhy.data.leaks import Tables
 from forwhy.data.values import date_format, numbers, seconds
 from forwhy.errors import UserError
 
@@ -86,9 +87,7 @@ def own_columns(frame: pl.DataFrame) -> list[str]:
     return [name for name in frame.columns if name not in (FILE, ROW)]
 
 
-def check_tables(
-    tables: Mapping[str, pl.DataFrame], names: Names, duplicates: Duplicates
-) -> dict[str, pl.DataFrame]:
+def check_tables(tables: Tables, names: Names, duplicates: Duplicates) -> dict[str, pl.DataFrame]:
     """Checked frames with our column types, without provenance columns; see `dataset.make_dataset`."""
     for name in tables:
         if name not in TABLES:
@@ -197,21 +196,13 @@ def _unify_ids(tables: dict[str, RawTable], name: str) -> None:
             tables[key] = table.with_column(table.frame[name].cast(pl.Int64), name)
 
 
-def about(frame: pl.DataFrame, side: Side, ids: pl.Series) -> pl.Series:
-    """[rows] which rows speak of one of these users (items)."""
+def about(frame: pl.DataFrame, side: Side, ids: pl.Series, others: bool = False) -> pl.Series:
+    """[rows] which rows speak of one of these users (items); `others`: of one that is not among them."""
     if f"{side}_id" in frame.columns:
-        return frame[f"{side}_id"].is_in(ids.implode())
-    if {"side", "entity_id"} <= set(frame.columns):
-        return (frame["side"] == side) & frame["entity_id"].is_in(ids.cast(pl.String).implode())
-    return pl.repeat(False, frame.height, eager=True)
-
-
-def strangers(frame: pl.DataFrame, side: Side, known: pl.Series) -> pl.Series:
-    """[rows] which rows speak of a user (item) that is not among the known ids."""
-    if f"{side}_id" in frame.columns:
-        return ~about(frame, side, known)
+        return frame[f"{side}_id"].is_in(ids.implode()) != others
     if "side" in frame.columns:
-        return (frame["side"] == side) & ~about(frame, side, known)
+        told = frame["entity_id"].is_in(ids.cast(pl.String).implode()) != others
+        return (frame["side"] == side) & told
     return pl.repeat(False, frame.height, eager=True)
 
 
@@ -222,7 +213,7 @@ def _refuse_strangers(tables: Mapping[str, RawTable], side: Side) -> None:
     message = f"{side} {{}} is not in {home.file()} ({len(known):,} {side}s); {remedy}"
     for table in tables.values():
         column = f"{side}_id" if f"{side}_id" in table.frame.columns else "entity_id"
-        table.refuse(strangers(table.frame, side, known), column, message)
+        table.refuse(about(table.frame, side, known, others=True), column, message)
 
 
 def _without_duplicates(table: RawTable, duplicates: Duplicates) -> RawTable:

@@ -7,6 +7,7 @@ Legend: U users, I items, E edges, P explained pairs.
 
 import difflib
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, wr
 from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
-from forwhy.data.leaks import PAIR
+from forwhy.data.leaks import PAIR, Tables
 from forwhy.errors import Unknown
 from forwhy.frames import Shown
 
@@ -106,6 +107,14 @@ class Pairs(Shown):
         """The pairs at these rows, in this order (rows may repeat)."""
         chosen = np.asarray(rows, dtype=np.int64)
         return Pairs(self.users[chosen], self.items[chosen], tuple(self.texts[int(row)] for row in chosen))
+
+    def by(self, side: Side) -> dict[int, list[str]]:
+        """Texts by internal user (item), in their order."""
+        found = defaultdict[int, list[str]](list)
+        numbers = self.users if side == "user" else self.items
+        for number, text in zip(numbers.tolist(), self.texts, strict=True):
+            found[number].append(text)
+        return found
 
 
 MARKER = "dataset.json"
@@ -211,9 +220,8 @@ class Dataset(Shown):
 
         Of attributes those that are words: a number says nothing to a reader of texts.
         """
-        told = [
-            ", ".join(dict.fromkeys(it for it in each if not it.isdigit())) for each in self.item_attributes()
-        ]
+        words = ([it for it in each if not it.isdigit()] for each in self.item_attributes())
+        told = [", ".join(dict.fromkeys(each)) for each in words]
         columns = (self.item_column("title"), told, self.item_column("description"))
         return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
@@ -222,11 +230,9 @@ class Dataset(Shown):
 
         Terms stand between commas (a brand is one), or are numbers that the data set does not explain (Beauty's).
         """
-        columns = (map(str, self.item_column(name)) for name in ATTRIBUTES)
-        parts = (
-            ([brand], kinds.split(","), more.split(",")) for brand, kinds, more in zip(*columns, strict=True)
-        )
-        return [[term.strip() for part in each for term in part if term.strip()] for each in parts]
+        columns = zip(*(map(str, self.item_column(name)) for name in ATTRIBUTES), strict=True)
+        terms = ([brand, *kinds.split(","), *more.split(",")] for brand, kinds, more in columns)
+        return [[term.strip() for term in each if term.strip()] for each in terms]
 
     def described(self) -> set[int]:
         """Internal numbers of items with a category or a description; a title often only names a thing."""
@@ -360,9 +366,7 @@ def make_dataset(
     return _assemble(name, checked, content_hash(checked), dict(source or {}))
 
 
-def _assemble(
-    name: str, tables: Mapping[str, pl.DataFrame], fingerprint: str, source: Mapping[str, Any]
-) -> Dataset:
+def _assemble(name: str, tables: Tables, fingerprint: str, source: Mapping[str, Any]) -> Dataset:
     users, items = (Ids(tuple(leaks.known_entities(tables, side).sort()), side) for side in SIDES)
     held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
     return Dataset(name, users, items, *held)

@@ -53,12 +53,7 @@ class Finding:
 
 
 def found(
-    name: str,
-    cases: pl.DataFrame,
-    of: int,
-    count: int | None = None,
-    warns: bool = False,
-    **fields: str | float,
+    name: str, cases: pl.DataFrame, of: int, count: int | None = None, warns: bool = False, **told: object
 ) -> Finding:
     """A finding by its name in `SAID`, with values for the fields of its texts; `warns` makes a warning of a note.
 
@@ -66,10 +61,10 @@ def found(
     """
     said, rows = SAID[name], cases.head(EXAMPLES).iter_rows(named=True)
     severity: Severity = "warning" if warns else said["severity"]
-    meaning, remedy = (said[part].format(**fields) for part in ("meaning", "remedy"))
+    meaning, remedy = (said[part].format(**told) for part in ("meaning", "remedy"))
     shown = tuple({column: _shown(column, value) for column, value in row.items()} for row in rows)
     count = cases.height if count is None else count
-    return Finding(name.format(**fields), severity, count, of, meaning, remedy, shown)
+    return Finding(name.format(**told), severity, count, of, meaning, remedy, shown)
 
 
 def _shown(column: str, value: str | int) -> str | int:

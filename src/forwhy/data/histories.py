@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact
 from forwhy.columns import SIDES, SPLITS, Graph
-from forwhy.data.dataset import Dataset, Ids
+from forwhy.data.dataset import Dataset, Ids, Ints
 from forwhy.errors import UserError
 from forwhy.frames import Shown
 
-Ints = NDArray[np.int64]
 Heldout = Literal["valid", "test"]
 
 WINDOW = 20
@@ -235,10 +234,8 @@ class Catalogue(Shown):
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Ids and titles as tables of an artifact."""
-        return {
-            "users": pl.DataFrame({"user_id": list(self.users.values)}),
-            "items": pl.DataFrame({"item_id": list(self.items.values), "title": list(self.titles)}),
-        }
+        items = {"item_id": list(self.items.values), "title": list(self.titles)}
+        return {"users": pl.DataFrame({"user_id": list(self.users.values)}), "items": pl.DataFrame(items)}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """What was taken, as a tensor of an artifact."""
@@ -285,7 +282,5 @@ class Catalogue(Shown):
     @cached_property
     def has_history(self) -> dict[str, NDArray[np.bool_]]:
         """Side -> [n] whether each user or item has training interactions."""
-        return {
-            side: np.bincount(taken, minlength=len(self.ids(side))) > 0
-            for side, taken in zip(SIDES, self.taken.T, strict=True)
-        }
+        taken = zip(SIDES, self.taken.T, strict=True)
+        return {side: np.bincount(held, minlength=len(self.ids(side))) > 0 for side, held in taken}

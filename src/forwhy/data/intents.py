@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -222,12 +223,8 @@ def _explained(dataset: Dataset, side: Side, config: IntentsConfig) -> dict[int,
     """Phrases of the training explanations of pairs that are held out nowhere and were not rated low."""
     pairs = dataset.pairs("train", clear_of_interactions=config.clear_of_interactions)
     unread = dataset.is_heldout(pairs.users, pairs.items) | dataset.is_disliked(pairs.users, pairs.items)
-    pairs = pairs.select(np.flatnonzero(~unread))
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    entities = pairs.users if side == "user" else pairs.items
-    for entity, text in zip(entities.tolist(), pairs.texts, strict=True):
-        found[entity] += phrases_from_profile(text)
-    return found
+    read = pairs.select(np.flatnonzero(~unread)).by(side)
+    return {entity: [*chain(*map(phrases_from_profile, texts))] for entity, texts in read.items()}
 
 
 def _catalogue(dataset: Dataset, limit: int) -> dict[int, list[str]]:

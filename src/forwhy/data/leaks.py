@@ -74,6 +74,7 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
     explained = distinct_pairs(tables, "explanations", "train")
     inside = _both(held, published)
     told = {side: set(profiles.filter(side=side)["entity_id"]) for side in SIDES}
+    leaking = any(told[side] - set(vouched(tables, "profiles", side)) for side in SIDES)
     train = published.join(held, on=PAIR, how="anti")
     cold = {side: set(known_entities(tables, side)) - set(train[f"{side}_id"]) for side in SIDES}
     return {
@@ -84,9 +85,7 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
         "train_explanations_in_heldout_interactions": _both(explained, tested),
         "explanations_in_train_and_heldout": _both(explained, held),
         "heldout_interactions_seen_in_train": _both(tested, published),
-        "profiles_possibly_leaking": any(
-            told[side] - set(vouched(tables, "profiles", side)) for side in SIDES
-        ),
+        "profiles_possibly_leaking": leaking,
         **{f"{side}s_without_training_edges": len(cold[side]) for side in SIDES},
         **{
             f"heldout_{side}s_without_training_edges": len(cold[side] & set(held[f"{side}_id"]))
@@ -127,8 +126,8 @@ def _readable(tables: Tables, side: Side) -> pl.DataFrame:
     """Pairs whose text training may read: columns `read` (the table), `entity_id` and `other`, of this side."""
     ours, theirs = PAIR if side == "user" else PAIR[::-1]
     hidden = unreadable_pairs(tables)
-    ends = [pl.col(key).cast(pl.String).alias(name) for key, name in ((ours, "entity_id"), (theirs, "other"))]
-    read = {
-        name: distinct_pairs(tables, name).join(hidden, PAIR, "anti") for name in ("reviews", "explanations")
-    }
-    return pl.concat(pairs.select(pl.lit(name).alias("read"), *ends) for name, pairs in read.items())
+    ends = {"entity_id": pl.col(ours).cast(pl.String), "other": pl.col(theirs).cast(pl.String)}
+    return pl.concat(
+        distinct_pairs(tables, name).join(hidden, PAIR, "anti").select(read=pl.lit(name), **ends)
+        for name in ("reviews", "explanations")
+    )

@@ -19,10 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import SIDES, SPLITS, Side
-from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.dataset import Dataset, Ints, make_dataset
 from forwhy.errors import UserError
 
-Ints = NDArray[np.int64]
 Hidden = NDArray[np.void]
 """The hidden attributes of one side, by internal number: positions in `QUARTERS` (`quarter`, [n]), in `MOMENTS`
 (`moment`, [n]) and in `TASTES` (`tastes`, stronger first, [n, 2])."""
@@ -125,24 +124,16 @@ def little_town(
     quarters = [QUARTERS[quarter]["name"] for quarter in truth.items["quarter"]]
     about = [f"{kind}, {quarter} quarter" for kind, quarter in zip(kinds, quarters, strict=True)]
     facts = {"item_id": map(_slug, names["item"]), "title": names["item"], "categories": about}
+    hidden = zip(SIDES, (truth.users, truth.items), strict=True)
     tables = {
         "interactions": visited.drop("user", "item"),
         "users": pl.DataFrame({"user_id": map(_slug, names["user"]), "name": names["user"]}),
         "items": pl.DataFrame(facts),
         "reviews": explained.with_columns(pl.Series("text", written, dtype=pl.String)),
         "explanations": explained,
-        "intents": pl.concat(
-            _intents(rng, hidden, names[side], side)
-            for side, hidden in zip(SIDES, (truth.users, truth.items), strict=True)
-        ),
+        "intents": pl.concat(_intents(rng, them, names[side], side) for side, them in hidden),
     }
-    options = {
-        "seed": seed,
-        "users": users,
-        "items": items,
-        "visits": visits,
-        "explanations": [*explanations],
-    }
+    options = dict(seed=seed, users=users, items=items, visits=visits, explanations=[*explanations])
     how = {"interactions": "80/10/10 by user, seeded", "explanations": "that of their interaction"}
     source = {"importer": "little_town", "options": options, "split": how}
     return make_dataset("little-town", tables, source)
@@ -225,11 +216,8 @@ def _intents(rng: np.random.Generator, hidden: Hidden, names: list[str], side: S
     for number, name in enumerate(names):
         first, second = (TASTES[taste][side] for taste in hidden["tastes"][number])
         quarter, moment = QUARTERS[hidden["quarter"][number]][side], MOMENTS[hidden["moment"][number]][side]
-        drawn = [
-            pool[place]
-            for pool, count in ((first, 2), (quarter, 1), (second, 2), (moment, 1))
-            for place in rng.permutation(len(pool))[:count]
-        ]
+        pools = ((first, 2), (quarter, 1), (second, 2), (moment, 1))
+        drawn = [pool[place] for pool, count in pools for place in rng.permutation(len(pool))[:count]]
         rows += [(side, _slug(name), rank, phrase) for rank, phrase in enumerate(drawn, start=1)]
     return pl.DataFrame(rows, schema=["side", "entity_id", "rank", "phrase"], orient="row")
 

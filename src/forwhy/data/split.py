@@ -14,18 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, model_validator
 
 from forwhy.columns import SIDES, SPLITS, Graph, Side
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, Ints
+from forwhy.data.leaks import Tables
 from forwhy.errors import UserError
 from forwhy.options import Options
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, valid, test: what the papers use."""
-
-Ints = NDArray[np.int64]
 
 
 def split_pairs(
@@ -221,15 +219,11 @@ def _drawn(dataset: Dataset, side: Side, could: list[str | int], share: float, s
     return [could[place] for place in order[: max(1, round(share * len(could)))]]
 
 
-def _without_text(
-    tables: Mapping[str, pl.DataFrame], drawn: Mapping[Side, list[str | int]]
-) -> dict[str, pl.DataFrame]:
+def _without_text(tables: Tables, drawn: Mapping[Side, list[str | int]]) -> dict[str, pl.DataFrame]:
     """The tables without the drawn users' and items' text; pairs that are set aside become `withheld`."""
     of_pair = pl.col("user_id").is_in(drawn["user"]) | pl.col("item_id").is_in(drawn["item"])
-    of_entity = pl.any_horizontal(
-        (pl.col("side") == side) & pl.col("entity_id").is_in([str(id_) for id_ in drawn[side]])
-        for side in SIDES
-    )
+    concerned = ((side, pl.col("entity_id").is_in([*map(str, ids)])) for side, ids in drawn.items())
+    of_entity = pl.any_horizontal((pl.col("side") == side) & named for side, named in concerned)
     touched = {"reviews": of_pair, "profiles": of_entity, "intents": of_entity, "mined": of_entity}
     found = dict(tables)
     found |= {name: found[name].filter(~rows) for name, rows in touched.items() if name in found}
@@ -237,12 +231,12 @@ def _without_text(
     found["explanations"] = told.filter(of_pair == (split == "test"))
     # Validation text of the drawn goes; test text of the others is kept for comparison.
     aside = told.filter((split == "valid") & of_pair | (split == "test") & ~of_pair)
-    text = pl.when(split == "test").then("text").otherwise(pl.lit("")).alias("text")
-    found["withheld"] = aside.select("user_id", "item_id", text)
+    text = pl.when(split == "test").then("text").otherwise(pl.lit(""))
+    found["withheld"] = aside.select("user_id", "item_id", text=text)
     return found
 
 
-def _counts(before: Mapping[str, pl.DataFrame], after: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+def _counts(before: Tables, after: Tables) -> dict[str, Any]:
     """Texts removed by table, and pairs tested, as plain JSON values."""
     old, new = (Counter(tables["explanations"]["split"]) for tables in (before, after))
     read = [name for name in ("reviews", "profiles", "intents") if name in before]

@@ -53,10 +53,6 @@ def _reviews(dataset: Dataset, side: Side) -> dict[int, list[str]]:
     users, items = dataset.users.numbers(explained["user_id"]), dataset.items.numbers(explained["item_id"])
     width = len(dataset.items)
     told = np.isin(reviews.users * width + reviews.items, users * width + items)
-    reviews = reviews.select(np.flatnonzero(~(told | dataset.is_disliked(reviews.users, reviews.items))))
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    entities = reviews.users if side == "user" else reviews.items
-    for entity, text in zip(entities.tolist(), reviews.texts, strict=True):
-        if len(found[entity]) < REVIEWS and text.strip():
-            found[entity].append(text)
-    return found
+    unread = told | dataset.is_disliked(reviews.users, reviews.items)
+    read = reviews.select(np.flatnonzero(~unread)).by(side)
+    return {entity: [*filter(str.strip, texts)][:REVIEWS] for entity, texts in read.items()}

@@ -52,9 +52,8 @@ def date_format(values: pl.Series, column: str, given: str | None = None) -> str
     known = values.drop_nulls()
     counted = known.cast(pl.Float64, strict=False)
     if len(known) and counted.is_between(*EXCEL_DAYS).fill_null(False).all():
-        log.info(
-            "%s: numbers like %s are read as days since 1899-12-30, as Excel counts them", column, known[0]
-        )
+        said = "%s: numbers like %s are read as days since 1899-12-30, as Excel counts them"
+        log.info(said, column, known[0])
         return EXCEL
     if values.dtype != pl.String or not (known.str.contains(DAY_AS_NUMBER).all() or counted.null_count()):
         return None

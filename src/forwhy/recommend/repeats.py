@@ -9,7 +9,8 @@ validation items. The order of the other items is not touched by it (decision 9)
 import numpy as np
 from numpy.typing import NDArray
 
-from forwhy.data.histories import Histories, Ints
+from forwhy.data.dataset import Ints
+from forwhy.data.histories import Histories
 from forwhy.recommend.rules import Listed
 
 FARTHEST = 20.0

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forwhy.errors import UserError
 
@@ -119,14 +119,11 @@ def framed(
     marks = [f"\u2063FORWHY{number}\u2063" for number in range(len(turns))]
     said = [{"role": role, "content": own + mark} for (role, own), mark in zip(turns, marks, strict=True)]
     try:
-        rest = tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=answer, date_string=DATE
-        )
+        how: dict[str, Any] = {"tokenize": False, "add_generation_prompt": answer, "date_string": DATE}
+        rest = tokenizer.apply_chat_template(said, **how)
     except (TemplateError, ValueError) as error:
-        roles = ", ".join(role for role, _ in turns)
-        raise UserError(
-            f"model: its chat template does not take the turns {roles} ({error}); take another model"
-        ) from error
+        wrong = f"its chat template does not take the turns {', '.join(role for role, _ in turns)} ({error})"
+        raise UserError(f"model: {wrong}; take another model") from error
     pieces = []
     for mark in marks:
         before, found, rest = str(rest).partition(mark)

@@ -351,12 +351,8 @@ class KnownStatements:
         own = self._of.get((side, entity), [])
         facts = (statement for statement in own if statement.pair is None and statement.source != "dislike")
         others = [text for text in own if text.pair not in (None, pair)][:MOST_TEXTS]
-        said = (
-            text._replace(text=claim)
-            for text in others
-            for claim in self._claims(text.text)
-            if text.source != "review" or not COMPLAINT.search(claim)
-        )
+        cut = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
+        said = (it for it in cut if it.source != "review" or not COMPLAINT.search(it.text))
         found: dict[str, Statement] = {}
         for statement in chain(facts, said):
             found.setdefault(statement.text.casefold(), statement)

@@ -212,12 +212,8 @@ def _splits(indices: Mapping[Split, Path], count: int) -> NDArray[np.int64]:
         require_file(path)
         text = path.read_text(encoding="utf-8", errors="replace").split()
         rows = np.array([int(row) if row.isdecimal() and len(row) < 10 else count for row in text], np.int64)
-        if (
-            not len(rows)
-            or rows.max() >= count
-            or (splits[rows] >= 0).any()
-            or len(np.unique(rows)) < len(rows)
-        ):
+        inside = len(rows) > 0 and rows.max() < count
+        if not inside or (splits[rows] >= 0).any() or len(np.unique(rows)) < len(rows):
             wanted = f"positions from 0 to {count - 1}, each once and in one file"
             raise UserError(f"{path}: not {wanted}; copy the fold's three files again")
         splits[rows] = number
@@ -286,9 +282,8 @@ def _field(key: str, value: object) -> str:
     """Plain text; terms, and numbers anywhere, with commas between them."""
     if isinstance(value, dict):
         value = [f"{name}: {told}" for name, told in value.items()]
-    if isinstance(value, list) and (
-        key in ATTRIBUTES or all(isinstance(part, int | float) for part in value)
-    ):
+    terms = isinstance(value, list) and (key in ATTRIBUTES or _is_list(value, int, float, bool))
+    if isinstance(value, list) and terms:
         return ", ".join(filter(None, (clean_text(str(part).replace(",", " ")) for part in value)))
     return clean_text(value)
 

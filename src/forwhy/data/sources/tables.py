@@ -18,7 +18,7 @@ from pydantic import Field
 from forwhy.atomic import file_sha256
 from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES, Kind
 from forwhy.data.bad_rows import BadRows
-from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, lacking, own_columns, strangers, typed
+from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, lacking, own_columns, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.leaks import PAIR
 from forwhy.data.sources.files import clean_text
@@ -264,7 +264,7 @@ def _allow_unknown(frames: dict[str, pl.DataFrame], notes: Counter[str]) -> None
                 notes[f"{home} in interactions only, kept without facts"] += missing.height
         known = frames.get(home, seen)[key].unique()
         for table in sorted(frames.keys() - {home, "interactions"}):
-            strange = strangers(frames[table], side, known)
+            strange = about(frames[table], side, known, others=True)
             if not strange.all():
                 frames[table] = frames[table].filter(~strange)
                 notes[f"{table}: rows about unknown {side}s, dropped"] += int(strange.sum())

@@ -31,6 +31,10 @@ _COMPLAINT = 300
 _AGAIN = "An answer you gave before was not accepted: {}. Answer again, in exactly the form asked for."
 
 
+Cost = Callable[[Tally], float | None] | None
+"""`ChatConfig.cost`, where prices are known."""
+
+
 class Malformed(ValueError):
     """A reply that does not fit; its message says what is wrong and is told to the model when it is asked again."""
 
@@ -51,6 +55,9 @@ class Inquiry(Generic[T]):
     """Reads the value out of an answer, or raises `Malformed`; equal answers give equal values."""
     reminder: str = ""
     """Ends the question when it is asked again; empty: it ends with what was wrong with the answers before."""
+
+
+Wanted = Sequence[Inquiry[T]]
 
 
 @dataclass(frozen=True)
@@ -116,12 +123,7 @@ class Replies(list[Reply[T]]):
 
 
 def ask_all(
-    chat: Chat,
-    inquiries: Sequence[Inquiry[T]],
-    kept: KeptAnswers,
-    asks: int = 3,
-    title: str = "asking",
-    cost: Callable[[Tally], float | None] | None = None,
+    chat: Chat, tasks: Wanted[T], kept: KeptAnswers, asks: int = 3, title: str = "asking", cost: Cost = None
 ) -> Replies[T]:
     """A reply for every inquiry, in their order; equal questions are asked once.
 
@@ -133,7 +135,7 @@ def ask_all(
     Raises:
         UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk.
     """
-    run = Inquiries(chat.model, inquiries, kept, asks)
+    run = Inquiries(chat.model, tasks, kept, asks)
     run.ask(chat, title)
     replies = run.replies(cost)
     if "budget" in replies.asked.failed:
@@ -188,12 +190,7 @@ class Inquiries(Generic[T]):
     """
 
     def __init__(
-        self,
-        model: str,
-        inquiries: Sequence[Inquiry[T]],
-        kept: KeptAnswers,
-        asks: int,
-        who: str = ChatConfig.who,
+        self, model: str, inquiries: Wanted[T], kept: KeptAnswers, asks: int, who: str = ChatConfig.who
     ) -> None:
         self._model, self._kept, self._who = model, kept, who
         self._counting, self._silence, self._heard = Lock(), 0, False
@@ -237,7 +234,7 @@ class Inquiries(Generic[T]):
                 raise
         self._left = {}
 
-    def replies(self, cost: Callable[[Tally], float | None] | None = None) -> Replies[T]:
+    def replies(self, cost: Cost = None) -> Replies[T]:
         """One for every inquiry, in their order."""
         found = self._found.values()
         cached = sum(reply.cached for reply in found)

@@ -130,10 +130,9 @@ class LocalChat:
         ends, ids_1S = self._ends(), torch.tensor([ids], device=self._lm.device)
         ending = {"eos_token_id": ends, "pad_token_id": ends[0]}
         config = GenerationConfig(do_sample=False, max_new_tokens=most, **ending)
-        stops, mask_1S = StoppingCriteriaList([stopped]), torch.ones_like(ids_1S)
+        stops = StoppingCriteriaList([stopped])
+        asked: dict[str, Any] = {"input_ids": ids_1S, "attention_mask": torch.ones_like(ids_1S)}
         with torch.inference_mode():
-            out_1T = self._lm.generate(
-                input_ids=ids_1S, attention_mask=mask_1S, generation_config=config, stopping_criteria=stops
-            )
+            out_1T = self._lm.generate(**asked, generation_config=config, stopping_criteria=stops)
         written: list[int] = out_1T[0, len(ids) :].tolist()
         return written

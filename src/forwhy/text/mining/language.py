@@ -22,8 +22,8 @@ from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
-from forwhy.text.chat.asking import Asked, Inquiry, Malformed, Repaired, ask_all
-from forwhy.text.chat.base import Chat, ChatConfig, Message, Question, Tally
+from forwhy.text.chat.asking import Asked, Cost, Inquiry, Malformed, Repaired, ask_all
+from forwhy.text.chat.base import Chat, ChatConfig, Message, Question
 from forwhy.text.chat.client import estimate
 from forwhy.text.hostile import clean, fenced
 from forwhy.text.mining.mine import Outcomes, Values
@@ -281,16 +281,10 @@ class LanguageMiner:
     """Asks an open chat model, each question at most `asks` times, by the packaged `prompt` or another file."""
 
     def __init__(
-        self,
-        chat: Chat,
-        kept: KeptAnswers,
-        asks: int = 3,
-        prompt: Path | None = None,
-        cost: Callable[[Tally], float | None] | None = None,
+        self, chat: Chat, kept: KeptAnswers, asks: int = 3, prompt: Path | None = None, cost: Cost = None
     ) -> None:
-        self._chat, self._kept, self._asks = chat, kept, asks
-        self._prompt, self._cost = prompt, cost
-        self.model = chat.model
+        self.model, self._chat, self._kept = chat.model, chat, kept
+        self._asks, self._prompt, self._cost = asks, prompt, cost
 
     def find(self, stage: MiningStage) -> tuple[Outcomes, str, Asked]:
         """Replies to all questions of a stage; see `ask_all`."""

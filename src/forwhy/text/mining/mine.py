@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import polars as pl
 
 from forwhy.data.dataset import Dataset, make_dataset
+from forwhy.data.leaks import PAIR
 from forwhy.errors import UserError
 from forwhy.text.chat.asking import Asked
-from forwhy.text.mining.stage import PAIR, Entity, MiningConfig, MiningStage, source_table, stage_of
+from forwhy.text.mining.stage import Entity, MiningConfig, MiningStage, source_table, stage_of
 
 Values = tuple[str, ...]
 """Phrases, the most important first; or one text."""

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from forwhy.columns import SIDES, SPLITS, Side, Split
-from forwhy.data.dataset import Dataset
+from forwhy.data.dataset import Dataset, Ints
+from forwhy.data.leaks import PAIR
 from forwhy.errors import UserError
 from forwhy.options import Options
 from forwhy.text.hostile import clean
@@ -97,10 +97,7 @@ def first_words(text: str, count: int) -> str:
 #
 # Legend: R rows.
 
-Ints = NDArray[np.int64]
-
 NOBODY: Ints = np.empty(0, np.int64)
-PAIR = ["user_id", "item_id"]
 
 
 @dataclass(frozen=True)
