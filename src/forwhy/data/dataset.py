@@ -321,7 +321,6 @@ class Dataset(Shown):
         return {split: int(counts.get(split, 0)) for split in SPLITS}
 
     def _texts(self, rows: pl.DataFrame, without: pl.DataFrame | None = None) -> Pairs:
-        """Rows with texts, in their order, without these pairs."""
         if without is not None:
             rows = rows.join(without, on=PAIR, how="anti", maintain_order="left")
         users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
@@ -348,8 +347,9 @@ def make_dataset(
 ) -> Dataset:
     """Check tables and number their ids.
 
-    Users are those of the `users` table, or of the interactions when there is none; items likewise.
-    Every other table must speak of these only. Whole-number ids stay numbers (``"007"`` stays text).
+    Users are those of the `users` table, or of the interactions when there is none; items likewise. Every other table
+    must speak of these only. Whole-number ids stay numbers (``"007"`` stays text). What is wrong is told by file (or
+    table), row (the first row of data is 1), column and remedy.
 
     Args:
         name: A label.
@@ -358,9 +358,6 @@ def make_dataset(
         names: The caller's own column names by table and our name, for messages.
         duplicates: Two rows about the same thing: ``error`` refuses them, ``first`` keeps the first,
             ``keep`` keeps repeated *interactions* (purchase sequences) and refuses others.
-
-    Raises:
-        UserError: names file (or table), row (the first row of data is 1), column and remedy.
     """
     checked = check_tables(tables, names or {}, duplicates)
     return _assemble(name, checked, content_hash(checked), dict(source or {}))

@@ -113,11 +113,9 @@ class Sequences:
     def from_dataset(cls, dataset: Dataset, graph: Graph = "leak-free") -> Sequences:
         """Order a data set's interactions by timestamp, equal ones by their row. O(E log E).
 
-        `graph` as in `Dataset.edges`: ``leak-free`` drops training items whose explanation is held out.
-
-        Raises:
-            UserError: no timestamps; a user with two validation or two test items, or with a held-out item that
-                is not later than the training items: that would be no prediction of the next item.
+        `graph` as in `Dataset.edges`: ``leak-free`` drops training items whose explanation is held out. Refused are
+        interactions without timestamps, a user with two validation or two test items, and a held-out item that is not
+        later than the training items: that would be no prediction of the next item.
         """
         frame = dataset.tables["interactions"]
         if "timestamp" not in frame.columns:
@@ -242,11 +240,7 @@ class Catalogue(Shown):
         return {"taken": self.taken}
 
     def offering(self, title: str, named: str | None = None) -> Catalogue:
-        """With an item more, the last one, which nobody took; its id is `named`, or else a new one.
-
-        Raises:
-            UserError: The id is in the catalogue, or no whole number where all others are.
-        """
+        """With an item more, the last one, which nobody took; its id is `named` (see :meth:`new_id`), or a new one."""
         values: Any = self.items.values
         new: Any = min(0, *values) - 1 if self.items.whole else "(new)"
         while new in values:

@@ -41,8 +41,7 @@ def unreadable_pairs(tables: Tables) -> pl.DataFrame:
 def disliked_pairs(tables: Tables) -> pl.DataFrame:
     """Distinct pairs that were rated low, as an interaction or in a review.
 
-    Low: below halfway between the user's own mean and the middle of the scale. Pairs without a rating are none of them.
-    O(interactions).
+    Low: below halfway between the user's own mean and the middle of the scale; never without a rating. O(interactions).
     """
     rating, lows = pl.col("rating").cast(pl.Float64), [tables["interactions"].select(PAIR).clear()]
     middle = (rating.min() + rating.max()) / 2
@@ -95,7 +94,6 @@ def leaks(tables: Tables) -> dict[str, int | float | bool]:
 
 
 def _both(pairs: pl.DataFrame, others: pl.DataFrame) -> int:
-    """How many of these distinct pairs are among the others."""
     return pairs.join(others, on=PAIR, how="semi").height
 
 

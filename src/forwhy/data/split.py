@@ -72,14 +72,12 @@ def carve_valid(splits: pl.Series, share: float, seed: int = 0, keep: Ints | Non
 
 
 def _sizes(n: int, fractions: Sequence[float]) -> tuple[int, int]:
-    """How many of n rows are valid, and test."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise UserError(f"split fractions {tuple(fractions)}: give three shares, 0 or more, that sum to 1")
     return round(n * fractions[1]), round(n * fractions[2])
 
 
 def _named(n: int, valid: Ints, test: Ints) -> pl.Series:
-    """Split names of n rows, of which these are valid and test."""
     names = np.full(n, SPLITS[0], dtype="<U5")
     names[valid], names[test] = SPLITS[1], SPLITS[2]
     return pl.Series("split", names)
@@ -165,10 +163,8 @@ def apply_protocol(dataset: Dataset, config: ProtocolConfig) -> Dataset:
     Drawn users and items lose the training explanations and reviews they are part of, their profiles and their intents;
     the `items` table stays. Test holds the test pairs with someone drawn. Validation pairs with someone drawn, and test
     pairs with nobody drawn (`Dataset.warm_pairs`), are withheld: in no split, and still cut from the graph, so edges
-    are those of the whole data set. `source["protocol"]` has counts of who was drawn and what was removed. O(rows).
-
-    Raises:
-        UserError: nobody to draw, nothing left to learn or to select from, or another protocol was applied.
+    are those of the whole data set. `source["protocol"]` has counts of who was drawn and what was removed. Refused:
+    nobody to draw, nothing left to learn or to select from, another protocol applied before. O(rows).
     """
     settings = config.model_dump(include=set(ProtocolConfig.model_fields))
     applied, name = dataset.source.get("protocol"), f"data set '{dataset.name}'"

@@ -55,10 +55,8 @@ def text_encoder(name: str = "minilm", cache: Path | None = None, device: str = 
 
     `name`: `minilm` (all-MiniLM-L6-v2, D = 384), `hash` (no model, for tests), a folder or a Hub id; or `llm:` and the
     name of a causal language model (`llm:smollm2-135m`), see `LanguageModelEncoder`. Also the `name` of an encoder, as
-    artifacts record it, with the revision after the last `@`.
-
-    Raises:
-        UserError: as `forwhy.models.locate`, or a model that pools otherwise than by mean or first token.
+    artifacts record it, with the revision after the last `@`. Refused: what `forwhy.models.locate` does not find, and a
+    model that pools otherwise than by mean or first token.
     """
     if hashing := re.fullmatch(r"hash(?:-(\d+))?", name):
         return HashEncoder(int(hashing[1] or HASH_DIM))

@@ -109,10 +109,8 @@ def framed(
 ) -> list[str]:
     """The rendered chat template around texts, one in each turn: one piece more than turns.
 
-    `turns`: the role of each, and our own words before its text; `answer`: whether an answer's header ends it.
-
-    Raises:
-        UserError: the template refuses such turns, or does not hold each text once.
+    `turns`: the role of each, and our own words before its text; `answer`: whether an answer's header ends it. Refused:
+    a template that takes no such turns, or does not hold each text once.
     """
     from jinja2 import TemplateError
 

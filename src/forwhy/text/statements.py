@@ -158,7 +158,8 @@ def _parts(clause: str) -> list[str]:
     waiting: list[str] = []
     for position in range(0, len(pieces), 2):
         piece, before = pieces[position], pieces[position - 1] if position else ""
-        if position + 1 < len(pieces) and _waits(piece):
+        waits = ADJECTIVE.fullmatch(" ".join(_bare(piece).split()[-4:])) is not None
+        if position + 1 < len(pieces) and waits:
             waiting += [piece, pieces[position + 1]]
         elif before == " and " and not waiting and _belongs(parts[-1] if parts else "", piece):
             parts[-1] += before + piece
@@ -166,10 +167,6 @@ def _parts(clause: str) -> list[str]:
             parts.append("".join([*waiting, piece]))
             waiting = []
     return parts
-
-
-def _waits(piece: str) -> bool:
-    return ADJECTIVE.fullmatch(" ".join(_bare(piece).split()[-4:])) is not None
 
 
 def _belongs(left: str, right: str) -> bool:
@@ -209,8 +206,7 @@ class Statement(NamedTuple):
 
     text: str
     source: Source
-    """`item`: its categories or description; `phrase`: intents or profile; `nearby`: said of an item like it; else a
-    training text."""
+    """`item`: categories or description; `phrase`: intents or profile; `nearby`: said of a like item; else training."""
     pair: tuple[int, int] | None = None
     """Internal user and item of the training text."""
 
@@ -287,8 +283,7 @@ class KnownStatements:
     ) -> Self:
         """Item texts, phrases, and training texts of pairs held out nowhere and not rated low. Cost: linear.
 
-        `phrases`: which intents or profiles may be read, by default no profiles, which may leak held-out text;
-        `people`: the same of users, where it differs.
+        `phrases`: which intents or profiles may be read, by default none that may leak; `people`: where users' differ.
         """
         rows: list[tuple[object, ...]] = []
         for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):

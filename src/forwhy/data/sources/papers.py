@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, file_sha256, refuse_foreign
-from forwhy.columns import FILE, ROW, SPLITS, Graph, Side, Split
+from forwhy.columns import FILE, ROW, SIDES, SPLITS, Graph, Side, Split
 from forwhy.data.checks import own_columns
 from forwhy.data.dataset import ATTRIBUTES, Dataset, make_dataset
 from forwhy.data.histories import Sequences
@@ -42,13 +42,11 @@ LCREC_MARKER = "forwhy.json"
 def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> Dataset:
     """Read a folder of XRec's data (Amazon, Yelp, Google).
 
-    Interactions keep their published split; edges of a missing total_*.csv come from para_dict.pickle.
-    Explained pairs come from whichever of trn.pkl, val.pkl, tst.pkl exist: published splits are kept, a
-    single file is split 80/10/10 with `seed`, a missing val.pkl is carved out of train (10 %). The profiles
-    are XRec's own, written from reviews that may be the held-out ones. Cost: 1 to 2 s for 400,000 edges.
-
-    Raises:
-        UserError: missing or broken files (named), a pickle that is more than a table.
+    Interactions keep their published split; edges of a missing total_*.csv come from para_dict.pickle. Explained pairs
+    come from whichever of trn.pkl, val.pkl, tst.pkl exist: published splits are kept, a single file is split 80/10/10
+    with `seed`, a missing val.pkl is carved out of train (10 %). The profiles are XRec's own, written from reviews that
+    may be the held-out ones. Refused: missing or broken files, a pickle that is more than a table. Cost: 1 to 2 s for
+    400,000 edges.
     """
     folder = Path(folder)
     require_folder(folder, "total_trn.csv and tst.pkl")
@@ -64,7 +62,10 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
     if told:
         pairs, recipe = _explained(told, seed)
         tables |= _pair_tables(pairs)
-        tables["items"] = _all_items(interactions, pairs)
+        numbers = pl.col("item_id").cast(pl.Int64, strict=False)
+        known = pairs.rename({"iid": "item_id"}).select(numbers, "title").unique("item_id", keep="first")
+        every = interactions.select(numbers).unique().drop_nulls().sort("item_id")
+        tables["items"] = every.join(known, on="item_id", how="left", maintain_order="left")
     else:
         log.warning("%s: none of trn.pkl, val.pkl, tst.pkl: no explanations", folder)
     source = {
@@ -79,11 +80,10 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
 def _interactions_of_part(path: Path, part: str) -> pl.DataFrame:
     frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
     _require(path, frame, ("user", "item"))
-    frame = frame.rename({"user": "user_id", "item": "item_id"})
-    frame = frame.with_columns(pl.lit(PARTS[part]).alias("split"))
+    frame = frame.rename({"user": "user_id", "item": "item_id"}).with_columns(split=pl.lit(PARTS[part]))
     if "Time" in frame.columns:
-        day = pl.col("Time").str.to_datetime("%m %d, %Y", strict=False).dt.epoch("s")
-        frame = frame.with_columns(day.alias("timestamp"))
+        day = pl.col("Time").str.to_datetime("%m %d, %Y", strict=False)
+        frame = frame.with_columns(timestamp=day.dt.epoch("s"))
     kept = ("user_id", "item_id", "timestamp", "split", FILE, ROW)
     return frame.select(column for column in frame.columns if column in kept)
 
@@ -107,7 +107,7 @@ def _is_list(value: object, *kinds: type) -> TypeGuard[list[Any]]:
 
 def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str]:
     """Explained pairs with a split, and how they got it."""
-    frames = [_pairs(path).with_columns(pl.lit(split).alias("split")) for split, path in told.items()]
+    frames = [_pairs(path).with_columns(split=pl.lit(split)) for split, path in told.items()]
     pairs = pl.concat(frames, how="vertical_relaxed")
     pairs = pairs.unique(("uid", "iid"), keep="first", maintain_order=True)
     if len(frames) == 1:
@@ -130,7 +130,6 @@ def _pairs(path: Path) -> pl.DataFrame:
 
 
 def _require(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse a table without one of these columns."""
     for column in columns:
         if column not in frame.columns:
             has = ", ".join(own_columns(frame))
@@ -138,23 +137,15 @@ def _require(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _pair_tables(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    sides = []
-    for side, key in (("user", "uid"), ("item", "iid")):
-        told = (pl.col(key).cast(pl.String).alias("entity_id"), pl.col(f"{side}_summary").alias("text"))
-        sides.append(pairs.select(pl.lit(side).alias("side"), *told, FILE, ROW))
+    ids = {"user": pl.col("uid").cast(pl.String), "item": pl.col("iid").cast(pl.String)}
+    sides = [
+        pairs.select(FILE, ROW, side=pl.lit(it), entity_id=ids[it], text=f"{it}_summary") for it in SIDES
+    ]
     profiles = pl.concat(sides).filter(pl.col("text").str.strip_chars() != "")
     return {
         "explanations": pairs.rename({"uid": "user_id", "iid": "item_id", "explanation": "text"}),
         "profiles": profiles.unique(("side", "entity_id"), keep="first", maintain_order=True),
     }
-
-
-def _all_items(interactions: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """Every item of the interactions, with a title where an explained pair names one."""
-    numbers = pl.col("item_id").cast(pl.Int64, strict=False)
-    known = pairs.rename({"iid": "item_id"}).select(numbers, "title").unique("item_id", keep="first")
-    everyone = interactions.select(numbers).unique().drop_nulls().sort("item_id")
-    return everyone.join(known, on="item_id", how="left", maintain_order="left")
 
 
 # --- NLG4RS: the reviews that NETE, PETER and PEPLER are measured on
@@ -169,10 +160,8 @@ def import_nlg4rs(folder: Path | str, name: str | None = None, fold: int = 1) ->
     A review is a user, an item, a rating and a template of feature, adjective, sentence and score. The sentence is the
     pair's explanation, the feature is what it should name (FMR, FCR, DIV). An index file has positions in
     reviews.pickle, from 0, with spaces between. Of several reviews of a pair the first of its earliest split stays.
-    Cost: some seconds for 300,000 reviews.
-
-    Raises:
-        UserError: missing or broken files (named), something that is no such review, a review in two splits or in none.
+    Refused: missing or broken files, what is no such review, a review in two splits or in none. Some seconds for
+    300,000 reviews.
     """
     path = Path(folder) / "reviews.pickle"
     require_folder(path.parent, "reviews.pickle and folders 1 to 5")
@@ -195,7 +184,6 @@ def import_nlg4rs(folder: Path | str, name: str | None = None, fold: int = 1) ->
 
 
 def _review(place: str, review: Mapping[str, object]) -> tuple[str, str, str, str, float]:
-    """Ids, sentence, feature and rating."""
     user, item, rating, template = (review.get(key) for key in ("user", "item", "rating", "template"))
     told = template if isinstance(template, tuple | list) and len(template) == len(TEMPLATE) else ()
     fits = isinstance(rating, int | float) and all(isinstance(it, str | int) for it in (user, item))
@@ -206,7 +194,6 @@ def _review(place: str, review: Mapping[str, object]) -> tuple[str, str, str, st
 
 
 def _splits(indices: Mapping[Split, Path], count: int) -> NDArray[np.int64]:
-    """[count] the number of each row's split."""
     splits = np.full(count, -1)
     for number, path in enumerate(indices.values()):
         require_file(path)
@@ -229,13 +216,10 @@ def _splits(indices: Mapping[Split, Path], count: int) -> NDArray[np.int64]:
 def import_lcrec(folder: Path | str, name: str | None = None, prefix: str | None = None) -> Dataset:
     """Read a folder with X.inter.json and, when there, X.item.json and X.index.json.
 
-    The last item of a history is test, the one before valid, the rest train (histories of one or two items
-    are train). Positions become timestamps; repeated items stay repeated. Item texts lose HTML and the
-    brackets of Python lists written as text; the published index is kept in the items' column `index`.
-    `name` is a label, X by default; `prefix` is X, for a folder of several data sets.
-
-    Raises:
-        UserError: missing, broken or foreign files, an item in a history that X.item.json does not have.
+    The last item of a history is test, the one before valid, the rest train (histories of one or two items are train).
+    Positions become timestamps; repeated items stay repeated. Item texts lose HTML and the brackets of Python lists
+    written as text; the published index is kept in the items' column `index`. `name` is a label, X by default; `prefix`
+    is X, for a folder of several data sets. Refused: broken or foreign files, an item that X.item.json does not have.
     """
     path = _find(Path(folder), prefix)
     label = path.name.removesuffix(".inter.json")
@@ -274,7 +258,7 @@ def _interactions_of_histories(path: Path) -> pl.DataFrame:
     items = [[str(item) for item in history] for history in histories.values()]
     columns = {"user_id": list(histories), "item_id": pl.Series(items, dtype=pl.List(pl.String))}
     frame = with_origin(pl.DataFrame(columns), path).explode("item_id").drop_nulls("item_id")
-    frame = frame.with_columns(pl.int_range(pl.len()).over(ROW).alias("timestamp"))
+    frame = frame.with_columns(timestamp=pl.int_range(pl.len()).over(ROW))
     return frame.with_columns(split_last(frame[ROW].to_numpy(), frame["timestamp"].to_numpy()))
 
 
@@ -304,10 +288,8 @@ def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free
 
     The format holds histories in order of time, texts about items, and indices: no ratings, no times, no other tables.
     `import_lcrec` reads it back equal in these where each user's last two items are left out, one for each split; users
-    of others are counted in a warning. An earlier export is replaced. `graph` as in `Dataset.edges`.
-
-    Raises:
-        UserError: interactions without an order, or of another split; a folder that holds something else.
+    of others are counted in a warning. An earlier export is replaced, another folder refused; so are interactions
+    without an order, or of another split. `graph` as in `Dataset.edges`.
     """
     path = Path(folder).absolute()
     refuse_foreign(path, LCREC_MARKER)

@@ -1,8 +1,7 @@
 """Amazon Reviews 2023 and 2018, Yelp, Google Local: raw review files as they are published.
 
 Sources: Amazon Reviews 2023 (Hou et al., 2024), Amazon Review Data 2018 (Ni et al., 2019), the Yelp Open Dataset,
-Google Local Data 2021 (Li et al., 2022). Average ratings and counts in item facts are not read: they were
-taken over all reviews, the held-out ones too.
+Google Local Data 2021 (Li et al., 2022). Average ratings and counts of items are not read: they hold held-out reviews.
 """
 
 import math
@@ -92,10 +91,8 @@ def import_reviews(
 
     `edition` is a table of `layouts.toml`, or ``amazon``: 2023 or 2018, the first row tells which. Amazon's item is a
     `parent_asin` (2023) or `asin` (2018). Reviews of items that `meta` lacks are bad rows. `filters` say which reviews
-    stay, and the split; with `skip_bad`, bad rows are counted, the first few named in `source`, and left out.
-
-    Raises:
-        UserError: the first bad row (file, row, column, remedy); a missing or empty file; nothing is left.
+    stay, and the split; nothing left is refused, as is the first bad row (by file, row, column, with a remedy) unless
+    `skip_bad`: then they are counted, the first few named in `source`, and left out.
     """
     if not reviews:
         raise UserError(f"{edition}: no file of reviews; name at least one with --reviews")

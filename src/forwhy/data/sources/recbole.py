@@ -47,14 +47,10 @@ def import_recbole(
 ) -> Dataset:
     """Read a folder of atomic files, which have no review texts.
 
-    Files named by split (RecBole's `benchmark_filename`) give the split. Facts of `.item` and `.user` keep
-    their names; titles, descriptions and categories are those columns that are called so. Times are kept as
-    they are, cut to whole numbers. Memory, time and `skip_bad` as in `published.import_reviews`. `names` are their
-    field by our column (`user_id`, `item_id`, `rating`, `timestamp`, or a column of `items`); without `filters` all
-    rows stay, repeated pairs too.
-
-    Raises:
-        UserError: missing or foreign files, the first bad row (file, row, column, remedy).
+    Files named by split (RecBole's `benchmark_filename`) give the split. Facts of `.item` and `.user` keep their names;
+    titles, descriptions and categories are those columns that are called so. Times are kept as they are, cut to whole
+    numbers. Memory, time, bad rows and `skip_bad` as in `published.import_reviews`. `names` are their field by our
+    column (`user_id`, `item_id`, `rating`, `timestamp`, or a column of `items`); without `filters` all rows stay.
     """
     label, inter, splits = _inter_files(Path(folder))
     logs = [_Atomic.open(path, names) for path in inter]
@@ -104,7 +100,6 @@ class _Atomic:
         return cls(path, {ours.get(field, field): kind for field, _, kind in fields}, names)
 
     def require(self, *columns: str) -> None:
-        """Refuse a header without these columns."""
         for column in columns:
             if column not in self.fields:
                 wrong = f"no field {self.theirs.get(column, column)!r} (it has: {', '.join(self.fields)})"
@@ -152,7 +147,6 @@ class _Atomic:
 
 
 def _check_names(names: Mapping[str, str], tables: Sequence[_Atomic]) -> None:
-    """Refuse a mapping that would change nothing."""
     for ours, theirs in names.items():
         if ours not in MAPPED:
             raise UserError(f"--map {ours}={theirs}: map one of {', '.join(MAPPED)}")
@@ -184,10 +178,8 @@ def export_recbole(
     NAME is the folder's own, as RecBole wants it; an earlier export is replaced. The YAML names the splits
     (`benchmark_filename`) and the columns to load. Text loses tabs, line breaks and double quotes. Interactions come
     back equal from `import_recbole`; of other tables only items' and users' facts are written. `single` writes one
-    NAME.inter without split, which RecBole splits by its own settings; `graph` as in `Dataset.edges`.
-
-    Raises:
-        UserError: an id with a tab, line break or double quote; a folder that holds something else.
+    NAME.inter without split, which RecBole splits by its own settings; `graph` as in `Dataset.edges`. Refused: an id
+    with a tab, line break or double quote; a folder that holds something else.
     """
     folder = Path(folder)
     name = folder.absolute().name

@@ -252,7 +252,6 @@ def filtered(rows: pl.DataFrame, filters: ReviewFilters) -> Iterator[tuple[str, 
 
 
 def _picked(files: Sequence[RowFile[Any]], rows: pl.DataFrame) -> Iterator[Any]:
-    """Scanned rows read once more, in their order."""
     for place, file in enumerate(files):
         yield from file.pick(rows.filter(pl.col("file") == place)["row"].to_numpy())
 

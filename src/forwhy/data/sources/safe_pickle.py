@@ -61,7 +61,6 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class's signature
-        """The stand-in of an allowed name."""
         wanted = f"{module}.{name}"
         for kind, names in NAMES.items():
             if wanted in names:
@@ -170,14 +169,12 @@ def _series(name: str, values: NDArray[Any]) -> pl.Series:
 
 
 def _array(value: Any) -> NDArray[Any]:  # noqa: ANN401 - what the pickle held
-    """A numpy array from its stand-in."""
     if _is(value, "buffer"):
         data, kind, shape, layout = value.args
         return np.frombuffer(data, dtype=_dtype(kind)).reshape(shape, order=layout)
     if _is(value, "text"):
         held = value.state if value.state is not None else value.args
-        inner = [part for part in _flat(held) if _is(part, "array", "buffer")]
-        return _array(inner[0])
+        return _array(next(part for part in _flat(held) if _is(part, "array", "buffer")))
     if not _is(value, "array"):
         raise ValueError(f"no array but {type(value).__name__}")
     _, shape, kind, fortran, data = value.state

@@ -50,10 +50,7 @@ def import_sql(
         queries: A query, or the name of a table, by our table's name; `interactions` must be there.
         timeout: Seconds that each query may take.
         name: Label; the database's name by default.
-        options: Fields of `TableOptions`, as for `import_tables`.
-
-    Raises:
-        UserError: no library, no connection, a query that fails or takes too long; what `import_tables` refuses.
+        options: Fields of `TableOptions`, as for `import_tables`, and refused likewise.
     """
     need("sqlalchemy", "sql")
     chosen = checked(TableOptions, options, "")
@@ -93,7 +90,6 @@ def _url(text: str) -> URL:
 
 @contextmanager
 def _connected(url: URL) -> Iterator[Connection]:
-    """A connection that only reads."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
     from sqlalchemy.pool import NullPool

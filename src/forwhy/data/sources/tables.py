@@ -84,10 +84,8 @@ def import_tables(
     about 150 bytes for each interaction.
 
     `items` and `users`, when given, say which exist. The label is the interactions' folder by default; `options` are
-    fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``.
-
-    Raises:
-        UserError: names file, row (the first row of data is 1), column and remedy.
+    fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``. What is wrong is
+    told by file, row (the first row of data is 1), column and remedy.
     """
     given = locals()  # the parameters that are called as tables are
     paths = {table: Path(given[table]) for table in TABLES if given.get(table) is not None}
@@ -279,9 +277,9 @@ def _filter(
     check_filters(options, rated, timed)
     rows = edges.select(
         *(pl.col(f"{side}_id").hash().alias(side) for side in SIDES),
-        (pl.col("rating").fill_null(math.nan) if rated else pl.lit(math.nan)).alias("rating"),
-        (pl.col("timestamp") if timed else pl.lit(0, pl.Int64)).alias("time"),
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"),
+        rating=pl.col("rating").fill_null(math.nan) if rated else pl.lit(math.nan),
+        time=pl.col("timestamp") if timed else pl.lit(0, pl.Int64),
+        place=pl.int_range(pl.len(), dtype=pl.UInt32),
     )
     rows, steps = narrowed(chain([("read", rows)], filtered(rows, options)))
     how: dict[str, str] = {}
@@ -297,8 +295,8 @@ def _filter(
     if "explanations" in frames:
         frames["explanations"], how["explanations"] = _explained(frames, options)
     if "intents" in frames and "rank" not in frames["intents"].columns:
-        rank = pl.int_range(1, pl.len() + 1).over("side", "entity_id").alias("rank")
-        frames["intents"] = frames["intents"].with_columns(rank)
+        rank = pl.int_range(1, pl.len() + 1).over("side", "entity_id")
+        frames["intents"] = frames["intents"].with_columns(rank=rank)
     return steps, how
 
 

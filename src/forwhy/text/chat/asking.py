@@ -101,7 +101,6 @@ class Asked:
     """Of `used`, where prices are known."""
 
     def __str__(self) -> str:
-        """One line for a reader."""
         parts = [f"{self.answered} of {self.cached + self.asked} questions answered"]
         parts += [f"{self.cached} of them kept ones"] if self.cached else []
         counts = {"repaired": self.repaired, "asked again": self.asked_again, **self.failed}
@@ -127,13 +126,11 @@ def ask_all(
 ) -> Replies[T]:
     """A reply for every inquiry, in their order; equal questions are asked once.
 
-    Every final answer is kept before the next is asked for, also one of the wrong form: a second run asks
-    nothing twice and goes on with its re-asks. An answer of the wrong form is asked for again with what was
-    wrong with it, `asks` answers in all; one cut short with twice the tokens, twice at most. Equal questions must have
-    equal parsers; `cost` is `ChatConfig.cost`. Takes `chat.concurrency` threads; a kill loses the answers under way.
-
-    Raises:
-        UserError: no question can succeed, no answer for `GIVE_UP` questions in a row, or a full disk.
+    Every final answer is kept before the next is asked for, also one of the wrong form: a second run asks nothing twice
+    and goes on with its re-asks. An answer of the wrong form is asked for again with what was wrong with it, `asks`
+    answers in all; one cut short with twice the tokens, twice at most. Equal questions must have equal parsers. Takes
+    `chat.concurrency` threads; a kill loses the answers under way. A UserError ends it where no question can succeed,
+    after `GIVE_UP` questions in a row without an answer, and on a full disk.
     """
     run = Inquiries(chat.model, tasks, kept, asks)
     run.ask(chat, title)

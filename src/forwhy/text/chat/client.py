@@ -196,13 +196,8 @@ class Client:
         return text.replace(self._key, "[key]") if len(self._key) >= shortest else text
 
 
-def bound(question: Question, config: AskingConfig) -> Tally:
-    """Most that one call can take."""
-    return _request(question, config, config.structured and question.schema is not None)[1]
-
-
 def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
-    """What is posted, and `bound`; lone surrogates have no encoding, so that no server could read them."""
+    """What is posted, and the most that it takes; lone surrogates have no encoding, so no server could read them."""
     turns = [{"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages]
     body: dict[str, Any] = {"model": config.model, "messages": turns, "temperature": 0}
     body["max_tokens"] = question.max_tokens
@@ -325,7 +320,8 @@ def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAn
     """
     model = model_name(config)
     left = Inquiries(model, inquiries, kept, config.asks).left
-    most = sum((bound(question, config) for question in left), Tally())
+    bounds = (_request(it, config, config.structured and it.schema is not None)[1] for it in left)
+    most = sum(bounds, Tally())
     questions = len({inquiry.question.key(model) for inquiry in inquiries})
     seconds, pace = _duration(len(left), config, kept.mean_seconds(model))
     return {
@@ -340,7 +336,6 @@ def estimate(inquiries: Sequence[Inquiry[Any]], config: ChatConfig, kept: KeptAn
 
 
 def _duration(questions: int, config: ChatConfig, mean: float | None) -> tuple[float | None, str]:
-    """Seconds for so many questions, and what that rests on."""
     limit = 60.0 * questions / config.requests_per_minute if config.requests_per_minute else 0.0
     side_by_side = 1 if is_local(config) else config.concurrency
     if not questions:

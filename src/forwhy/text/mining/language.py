@@ -259,7 +259,6 @@ def _parts(file: Path | str, data: Sequence[str], numbers: Sequence[str]) -> lis
 
 
 def _misplaced(system: str, question: str, data: Sequence[str], numbers: Sequence[str]) -> Iterator[str]:
-    """What is wrong with the places of a prompt."""
     known = [*data, *numbers]
     for place in _PLACE.findall(system + question):
         if place not in known:

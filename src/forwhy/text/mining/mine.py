@@ -55,8 +55,7 @@ def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
     """Mine one kind of text for the configured sides, items first.
 
     Nothing about a held-out pair is read, except that an explanation is written from its pair's own review (`stage`).
-    What cannot be mined is counted and left as it was; where that is all, it is refused. Cost: one question per entity;
-    extractive: O(words).
+    What cannot be mined is counted and left; where that is all, it is refused. A question per entity, or O(words).
     """
     reports: list[dict[str, Any]] = []
     for side in config.sides:
@@ -87,7 +86,6 @@ def mine(dataset: Dataset, config: MiningConfig, miner: Miner) -> Mining:
 
 
 def _failure(entity: Entity, reason: str) -> dict[str, str]:
-    """An entity that nothing was mined for, for a reader."""
     if entity.side == "pair":
         return {"user": entity.id, "item": entity.item, "reason": reason}
     return {entity.side: entity.id, "reason": reason}
@@ -133,7 +131,6 @@ def _replaced(old: pl.DataFrame | None, new: pl.DataFrame, key: list[str]) -> pl
 
 
 def _about(rows: Rows, kind: str) -> pl.DataFrame:
-    """Rows of `intents` or `profiles`."""
     ranked = [(one.side, one.id, rank, value) for one, values in rows for rank, value in enumerate(values, 1)]
     schema = {"side": pl.String, "entity_id": pl.String, "rank": pl.Int64, "phrase": pl.String}
     found = pl.DataFrame(ranked, schema=schema, orient="row")

@@ -245,6 +245,6 @@ def _splits(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     last_first = tables["interactions"].sort(order, descending=True, maintain_order=True)
     found = [tables[name] for name in ("withheld", "explanations") if name in tables]
     if "withheld" in tables:
-        found[0] = found[0].with_columns(pl.lit("withheld").alias("split"))
+        found[0] = found[0].with_columns(split=pl.lit("withheld"))
     columns = [frame.select(*PAIR, "split") for frame in (*found, last_first)]
     return pl.concat(columns).unique(PAIR, keep="first", maintain_order=True)
