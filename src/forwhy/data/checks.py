@@ -201,8 +201,7 @@ def about(frame: pl.DataFrame, side: Side, ids: pl.Series, others: bool = False)
     if f"{side}_id" in frame.columns:
         return frame[f"{side}_id"].is_in(ids.implode()) != others
     if "side" in frame.columns:
-        told = frame["entity_id"].is_in(ids.cast(pl.String).implode()) != others
-        return (frame["side"] == side) & told
+        return (frame["side"] == side) & (frame["entity_id"].is_in(ids.cast(pl.String).implode()) != others)
     return pl.repeat(False, frame.height, eager=True)
 
 

@@ -312,7 +312,6 @@ class Dataset(Shown):
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
-        """[n] whether each pair is one of these, [P, 2]."""
         width = len(self.items)
         return np.isin(users * width + items, pairs @ (width, 1))
 

@@ -75,11 +75,10 @@ def _shown(column: str, value: str | int) -> str | int:
     return "".join(letter if letter.isprintable() else " " for letter in cut)
 
 
-# --- Texts that repeat another. Runs of words are hashed and joined, so no pair of texts is compared.
-#
-# A *run* is N words in a row, lower-cased, without punctuation. A text repeats a source by the share of its distinct
-# runs that this one source holds too (containment): 1 for a copy and for a part; one changed word breaks up to N runs.
-# The runs are kept whole instead of sampled (MinHash): exact but for collisions of 64-bit hashes.
+# --- Texts that repeat another. Runs of words are hashed and joined, so no pair of texts is compared. A *run* is N
+# words in a row, lower-cased, without punctuation. A text repeats a source by the share of its distinct runs that this
+# one source holds too (containment): 1 for a copy and for a part; one changed word breaks up to N runs. The runs are
+# kept whole instead of sampled (MinHash): exact but for collisions of 64-bit hashes.
 
 RUN = 8
 """Words: long enough that two people seldom write the same ones in a row."""

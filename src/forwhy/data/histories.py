@@ -76,8 +76,7 @@ class Histories:
 
     def last(self, window: int = WINDOW) -> Histories:
         """At most the last `window` items of each row."""
-        kept = self.ages < window
-        return Histories(self.items[kept], _offsets(np.minimum(self.lengths, window)))
+        return Histories(self.items[self.ages < window], _offsets(np.minimum(self.lengths, window)))
 
     def shuffled(self, seed: int) -> Histories:
         """The same items of each row in random order; shuffle after `last`, so that the window holds the same."""

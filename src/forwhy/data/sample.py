@@ -135,8 +135,7 @@ def little_town(
     }
     options = dict(seed=seed, users=users, items=items, visits=visits, explanations=[*explanations])
     how = {"interactions": "80/10/10 by user, seeded", "explanations": "that of their interaction"}
-    source = {"importer": "little_town", "options": options, "split": how}
-    return make_dataset("little-town", tables, source)
+    return make_dataset("little-town", tables, {"importer": "little_town", "options": options, "split": how})
 
 
 def town_truth(dataset: Dataset) -> TownTruth:
@@ -206,7 +205,6 @@ def _explained(
 
 
 def _with_ids(pairs: pl.DataFrame, names: dict[str, list[str]]) -> pl.DataFrame:
-    """The pairs with the ids that people and places go by."""
     return pairs.with_columns(pl.Series(f"{side}_id", map(_slug, names[side]))[pairs[side]] for side in SIDES)
 
 

@@ -1,11 +1,7 @@
 """Who is trained and tested on what: seeded splits of rows, which rows of a log stay, and the protocols of runs.
 
-The same rows and seed give the same choice on every machine. A protocol says what a run may know of its data set:
-
-``leak-free``: the training graph without held-out explained pairs; text of held-out pairs is nobody's to read.
-``as-published``: that graph with them, as BEAT and XRec have it.
-``zero-shot``: leak-free, and some users and items lose all their text but keep their interactions; the test is
-what can still be said of them (BEAT; its split is not published, so the draw is ours).
+The same rows and seed give the same choice on every machine. A protocol says what a run may know of its data set
+(`ProtocolConfig`); of text about held-out pairs nothing. The zero-shot split of BEAT is not published: our draw.
 """
 
 from collections import Counter

@@ -88,9 +88,8 @@ def seconds(values: pl.Series, form: str | None) -> pl.Series:
     hour = pl.when(half.is_null()).then(hour).otherwise(hour % 12 + 12 * (half == "pm"))
     minute, second, zone, more = (pl.col(part).cast(pl.Int64) for part in "2356")
     ahead = zone * 3600 + zone.sign() * more * 60
-    parts = parts.select(hour * 3600 + minute * 60, second, -ahead)
-    time = parts.fill_null(0).sum_horizontal()
-    return _days(values, form) * DAY + time
+    parts = parts.select(hour * 3600 + minute * 60, second, -ahead).fill_null(0)
+    return _days(values, form) * DAY + parts.sum_horizontal()
 
 
 def _days(values: pl.Series, form: str) -> pl.Series:

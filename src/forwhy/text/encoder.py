@@ -208,7 +208,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 # --- Text vectors on disk, found again by content: SHA-256 of the text, in one file per encoder revision.
 
-
 _ASKED = 500
 """Texts in one query."""
 

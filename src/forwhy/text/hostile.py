@@ -13,7 +13,6 @@ from forwhy.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
 NONE = "(none)"
 """Stands where there is nothing to show."""
 
@@ -44,11 +43,9 @@ def escaped(text: str) -> str:
     return _TOKEN.sub("&#91;", html.escape(text, quote=False))
 
 
-# --- Strangers' text to plain token ids: no control token can come out of it.
-#
-# A title or a review may contain `<|im_end|>`, `<end_of_turn>` or a token name of ours. Names of special and
-# added tokens are broken into ordinary pieces: the text stays what it was, the ids are those of its characters.
-
+# --- Strangers' text to plain token ids: no control token can come out of it. A title or a review may contain
+# `<|im_end|>`, `<end_of_turn>` or a token name of ours. Names of special and added tokens are broken into ordinary
+# pieces: the text stays what it was, the ids are those of its characters.
 
 _CHARACTERS_PER_TOKEN = 16
 
@@ -73,8 +70,7 @@ class PlainText:
         Cost is bounded by `limit`: only the first 16 characters per wanted token are looked at.
         """
         most = limit * _CHARACTERS_PER_TOKEN
-        clean = lead + " ".join(text[: 4 * most].split())[:most]
-        return self.exact(clean)[:limit]
+        return self.exact(lead + " ".join(text[: 4 * most].split())[:most])[:limit]
 
     def exact(self, text: str) -> list[int]:
         """All ids of `text` with its white space as it is; never a control token's."""
@@ -98,7 +94,6 @@ def _is_space(name: str) -> bool:
 
 
 # --- A chat template, cut where texts stand: its own control tokens count, those written in a text never do.
-
 
 DATE = "01 Jan 2025"
 """For templates that print one: equal questions stay equal prompts."""

@@ -1,11 +1,9 @@
 """An explanation as short statements that can be checked one by one, and the known statements they are checked against.
 
 Rules only, the same on every machine. A sentence is cut at clause marks ("despite", "as well as", ";"), each clause
-loses its frame ("The user would enjoy the business because"), and the rest is cut at commas and at "and" where both
-sides stand alone: "warm and friendly staff" is one claim, "friendly staff and a cozy patio" two. The name of the thing
-is no claim.
-
-The rules are not those of `data.intents`, so that tuning a vocabulary moves no metric. They are English, tuned on
+loses its frame ("The user would enjoy the business because") and the name of the thing, and the rest is cut at commas
+and at "and" where both sides stand alone: "warm and friendly staff" is one claim, "friendly staff and a cozy patio"
+two. The rules are not those of `data.intents`, so that tuning a vocabulary moves no metric. They are English, tuned on
 training explanations of XRec-Yelp; other scripts are cut at their own punctuation. Cost: linear in characters.
 """
 
@@ -58,8 +56,6 @@ FRAME = re.compile(
 REASON = re.compile(
     r"([^,]{0,120}?)(?: |^)(?:because of|because|due to|thanks to|for|since|as|if) ", re.IGNORECASE
 )
-
-
 NAME_LINKS = frozenset("a an and at by de in la of on the & -".split())
 LEADING = frozenset(
     """
@@ -228,7 +224,6 @@ STATEMENTS = {
 }  # fmt: skip
 """Columns of `KnownStatements.table`."""
 
-
 _NEGATED = re.compile(
     r"\b(?:(?:i|you|he|she|we|they|user|customer|reader)(?:['’]m| am| is| are)? )?(?:"
     r"(?:(?:do|does|did|would|will|can|could)(?: not|n['’]t)|cannot|can['’]t|never) (?:\w+ly |much )?"
@@ -339,8 +334,7 @@ class KnownStatements:
         """At most `size` statements of random pairs, each as often as it is said. Pass training pairs."""
         order = np.random.default_rng(seed).permutation(len(pairs))
         drawn = map(self.of, pairs.users[order].tolist(), pairs.items[order].tolist())
-        known = (statement.text for pair in drawn for side in pair for statement in side)
-        return list(islice(known, size))
+        return list(islice((statement.text for pair in drawn for side in pair for statement in side), size))
 
     def _side(self, side: Side, entity: int, pair: tuple[int | None, int]) -> list[Statement]:
         own = self._of.get((side, entity), [])

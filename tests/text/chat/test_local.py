@@ -136,7 +136,7 @@ def test_the_answer_is_greedy(chat: LocalChat) -> None:
 def test_an_answer_without_an_end_is_cut(chat: LocalChat) -> None:
     ids = chat._turns.ids(question("Why tea?").messages)
     written = greedy(chat, ids, 3)
-    assert not set(written) & set(chat._ends)
+    assert not set(written) & set(chat._ends())
     assert chat.ask(question("Why tea?", 3)) == Answer(reason="truncated", used=Tally(1, len(ids), 3))
 
 

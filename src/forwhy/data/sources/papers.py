@@ -28,7 +28,6 @@ from forwhy.errors import UserError
 log = logging.getLogger(__name__)
 
 PARTS = dict(zip(("trn", "val", "tst"), SPLITS, strict=True))
-
 NAMES = {
     "interactions": {"user_id": "user", "item_id": "item"},
     "explanations": {"user_id": "uid", "item_id": "iid", "text": "explanation"},
@@ -106,7 +105,6 @@ def _is_list(value: object, *kinds: type) -> TypeGuard[list[Any]]:
 
 
 def _explained(told: Mapping[Split, Path], seed: int) -> tuple[pl.DataFrame, str]:
-    """Explained pairs with a split, and how they got it."""
     frames = [_pairs(path).with_columns(split=pl.lit(split)) for split, path in told.items()]
     pairs = pl.concat(frames, how="vertical_relaxed")
     pairs = pairs.unique(("uid", "iid"), keep="first", maintain_order=True)
@@ -173,8 +171,7 @@ def import_nlg4rs(folder: Path | str, name: str | None = None, fold: int = 1) ->
     columns = dict.fromkeys(("user_id", "item_id", "text", "features"), pl.String)
     frame = with_origin(pl.DataFrame(rows, schema={**columns, "rating": pl.Float64}, orient="row"), path)
     numbers = _splits(indices, len(rows))
-    order = np.argsort(numbers, kind="stable")
-    frame = frame.with_columns(split=np.array(SPLITS)[numbers])[order]
+    frame = frame.with_columns(split=np.array(SPLITS)[numbers])[np.argsort(numbers, kind="stable")]
     kept = frame.filter(pl.col("text").str.strip_chars() != "")
     tables = {"interactions": frame.drop("text", "features"), "explanations": kept.drop("rating")}
     files = sha256_of([path]) | {f"{fold}/{it.name}": file_sha256(it) for it in indices.values()}
@@ -295,8 +292,7 @@ def export_lcrec(dataset: Dataset, folder: Path | str, graph: Graph = "leak-free
     refuse_foreign(path, LCREC_MARKER)
     sequences = Sequences.from_dataset(dataset, graph)
     whole = sequences.train.extended(sequences.valid).extended(sequences.test)
-    lengths = np.diff(whole.offsets)
-    otherwise = int((((sequences.valid < 0) | (sequences.test < 0)) != (lengths < 3)).sum())
+    otherwise = int((((sequences.valid < 0) | (sequences.test < 0)) != (whole.lengths < 3)).sum())
     if otherwise:
         said = "%s: %d users have other items left out than their last two, which LC-Rec takes"
         log.warning(said, dataset.name, otherwise)

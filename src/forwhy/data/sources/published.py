@@ -100,8 +100,7 @@ def import_reviews(
         files = (RowFile(Path(path), json_object) for path in reviews)
         first = next((row for file in files for _, row in file.rows(BadRows(skip=True))), {})
         edition = "amazon-2018" if "reviewerID" in first else "amazon-2023"
-    layouts = tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8"))
-    layout = Layout(**layouts[edition])
+    layout = Layout(**tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8"))[edition])
     log = ReviewLog(
         [RowFile(Path(path), layout.review) for path in reviews],
         {"user": layout.user, "item": layout.item},

@@ -100,7 +100,6 @@ class ReviewLog:
     def _steps(
         self, filters: ReviewFilters, known: Mapping[Side, pl.DataFrame], bad: BadRows
     ) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Steps, each with the rows that it leaves: reading, files of facts, filters."""
         rows = _scan(self.files, bad, filters.identical_texts != "keep")
         if rows.is_empty():
             raise UserError(f"{self.files[0].path}: no rows that can be read; give a file with at least one")

@@ -121,7 +121,6 @@ def _first_line(text: IO[str]) -> str:
 
 
 def _header(path: Path, values: list[str]) -> list[str]:
-    """Names of the columns; one without a name is called by its place."""
     names = [value.strip() or f"column_{place}" for place, value in enumerate(values, start=1)]
     for name in names:
         if names.count(name) > 1:

@@ -67,8 +67,7 @@ def import_sql(
             rows[table] = f"query {table}", cursors.enter_context(read)
         shown = where.render_as_string(hide_password=True)
         source = {"importer": "sql", "url": shown, "queries": dict(queries)}
-        label = name or Path(where.database or "shop").stem
-        return read_tables(label, rows, chosen, bad, lambda: source)
+        return read_tables(name or Path(where.database or "shop").stem, rows, chosen, bad, lambda: source)
 
 
 def _url(text: str) -> URL:
@@ -97,8 +96,7 @@ def _connected(url: URL) -> Iterator[Connection]:
     shown, backend = url.render_as_string(hide_password=True), url.get_backend_name()
     wait = {"connect_timeout": WAIT} if backend in ("postgresql", "mysql", "mariadb") else {}
     try:
-        engine = create_engine(url, poolclass=NullPool, connect_args=wait)
-        connection = engine.connect()
+        connection = create_engine(url, poolclass=NullPool, connect_args=wait).connect()
     except ModuleNotFoundError as error:
         package = DRIVERS.get(error.name or "", error.name)
         raise UserError(f"{shown}: its driver is not installed; pip install '{package}'") from None
@@ -190,6 +188,5 @@ def _block(names: list[str], rows: Sequence[Any]) -> pl.DataFrame:
 
 
 def _reason(error: SQLAlchemyError, url: URL) -> str:
-    """What the database said, without the password."""
     said = str(getattr(error, "orig", None) or error)
     return short(said.replace(str(url.password), "***") if url.password else said, 200)

@@ -80,8 +80,7 @@ def import_tables(
     random (every user keeps one in train); with train and test only, valid is carved out of train. An explanation
     without a split has that of its interaction; if one of them has no interaction, all explanations are split 80/10/10.
     Intents without `rank` are ranked in file order. Ratings may be empty; reviews, explanations and profiles without
-    a text are left out. Interactions without ratings take those of the reviews. Memory: see `rows.blocks`, and
-    about 150 bytes for each interaction.
+    a text are left out. Interactions without ratings take those of the reviews. Memory: 150 bytes an interaction.
 
     `items` and `users`, when given, say which exist. The label is the interactions' folder by default; `options` are
     fields of `TableOptions`, such as ``columns={"interactions.user_id": "who"}`` or ``min_rating=4``. What is wrong is
@@ -243,7 +242,6 @@ def _rate(frames: dict[str, pl.DataFrame]) -> None:
 
 
 def _once(frames: dict[str, pl.DataFrame], notes: Counter[str]) -> None:
-    """Keeps the first of repeated rows of every table but the interactions."""
     for table in frames.keys() & KEYS.keys() - {"interactions"}:
         once = frames[table].unique(list(KEYS[table]), keep="first", maintain_order=True)
         notes[f"{table}: repeated rows, of which the first is kept"] += frames[table].height - once.height
@@ -301,7 +299,6 @@ def _filter(
 
 
 def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: Counter[str]) -> None:
-    """Drops rows about pairs, users and items that were in the interactions before and are not any more."""
     left = frames["interactions"]
     pairs = before.select(PAIR).join(left, on=PAIR, how="anti")
     keys = {side: f"{side}_id" for side in SIDES}
@@ -317,7 +314,6 @@ def _follow(frames: dict[str, pl.DataFrame], before: pl.DataFrame, notes: Counte
 
 
 def _explained(frames: Mapping[str, pl.DataFrame], options: TableOptions) -> tuple[pl.DataFrame, str]:
-    """The explanations with a split, and how they got it."""
     told, splits = frames["explanations"], frames["interactions"].select(*PAIR, "split")
     if "split" in told.columns and options.split != "none":
         names, how = _as_given(told["split"], options, None)

@@ -19,8 +19,7 @@ class Ledger:
     """What was bought, and what may be: at most `budget` (None: no limit) of what `counted` counts; safe from threads.
 
     A call is held at an upper bound before it is made and booked at what it took. When the next one may not fit, it
-    waits for those under way, and if it still does not, nothing is bought any more: what is answered is then the
-    first of what was asked, not the short ones.
+    waits for those under way, and if it still does not, nothing is bought any more: no later, shorter one either.
     """
 
     def __init__(self, budget: float | None, counted: Callable[[Tally], float]) -> None:

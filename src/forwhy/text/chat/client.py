@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from httpx2 import Request
     from openai import APIStatusError
 
-
 LONGEST_WAIT = 300.0
 """Seconds that a server's Retry-After is obeyed for."""
 LARGEST_ANSWER = 1 << 20

@@ -73,9 +73,8 @@ class LocalChat:
         self.model = name
         self._lm, self._tokenizer, self._ledger = loaded.model, loaded.tokenizer, config.ledger()
         self._turns, self._asking, self._stopped = Turns(loaded.tokenizer), Lock(), Event()
-        settings, own = loaded.model.config.get_text_config(), loaded.model.generation_config.eos_token_id
+        settings = loaded.model.config.get_text_config()
         self._room: int | None = getattr(settings, "max_position_embeddings", None)
-        self._ends = sorted(self._turns.ends | {*([own] if isinstance(own, int) else own or [])})
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +109,14 @@ class LocalChat:
         used = Tally(1, len(ids), len(written))
         if self._stopped.is_set():
             return Answer(reason="server", detail=STOPPED, used=used)
-        if not written or written[-1] not in self._ends:
+        if not written or written[-1] not in self._ends():
             return Answer(reason="truncated", used=used)
         how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return Answer(str(self._tokenizer.decode(written[:-1], **how)).strip(), used=used)
+
+    def _ends(self) -> list[int]:
+        own: Any = self._lm.generation_config.eos_token_id
+        return sorted(self._turns.ends | {*([own] if isinstance(own, int) else own or [])})
 
     def _written(self, ids: list[int], most: int) -> list[int]:
         import torch
@@ -122,8 +125,8 @@ class LocalChat:
         def stopped(ids_BS: Tensor, *_: object, **__: object) -> Tensor:
             return torch.full((len(ids_BS),), self._stopped.is_set(), device=ids_BS.device)
 
-        ids_1S = torch.tensor([ids], device=self._lm.device)
-        ending = {"eos_token_id": self._ends, "pad_token_id": self._ends[0]}
+        ends, ids_1S = self._ends(), torch.tensor([ids], device=self._lm.device)
+        ending = {"eos_token_id": ends, "pad_token_id": ends[0]}
         config = GenerationConfig(do_sample=False, max_new_tokens=most, **ending)
         stops = StoppingCriteriaList([stopped])
         asked: dict[str, Any] = {"input_ids": ids_1S, "attention_mask": torch.ones_like(ids_1S)}

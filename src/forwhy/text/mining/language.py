@@ -164,7 +164,6 @@ TOKENS_PER_WORD, TOKENS_PER_PHRASE = 2, 16
 _PLACE = re.compile(r"\{([A-Za-z_]+)\}")
 _LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
-
 # Titles and descriptions stand in the schema, and so in the keys of kept answers: they stay as they are.
 
 

@@ -138,7 +138,6 @@ def _about(rows: Rows, kind: str) -> pl.DataFrame:
 
 
 def _explanations(dataset: Dataset, rows: Rows) -> pl.DataFrame:
-    """Rows of `explanations`, ids in the type of the interactions."""
     visits = dataset.tables["interactions"].schema
     written = [(one.id, one.item, values[0], one.split) for one, values in rows]
     found = pl.DataFrame(written, schema=dict.fromkeys([*PAIR, "text", "split"], pl.String), orient="row")

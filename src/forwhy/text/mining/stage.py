@@ -89,13 +89,10 @@ def first_words(text: str, count: int) -> str:
 
 
 # --- Who is asked about, and all that a question about them may show. Nothing held out leaks into it.
-#
 # Texts of users and items come from `Dataset.training_texts`, which has none of a held-out pair; those of pairs that
 # were rated low say no preference and are left out. Items of a user come from the leak-free training graph. An
 # explanation is the one exception: it is the reference of its pair, so it is written from that pair's own review, held
-# out or not, which no other question shows.
-#
-# Legend: R rows.
+# out or not, which no other question shows. Legend: R rows.
 
 NOBODY: Ints = np.empty(0, np.int64)
 
