@@ -6,6 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +40,7 @@ LATER = ("split", "rank")
 TEXTS = ("title", "description", "categories", "text", "phrase")
 """Columns that lose their HTML and the brackets of lists."""
 UNCOUNTED: Sequence[Kind] = [*filterfalse(COUNTED.__contains__, get_args(Kind))]
+Rows = Mapping[str, tuple[str, Iterator[pl.DataFrame]]]
 MARKED = r"<[A-Za-z/!]|&[#A-Za-z]|^\s*\["
 
 
@@ -100,20 +102,15 @@ def import_tables(
 
 
 def read_tables(
-    name: str,
-    rows: Mapping[str, tuple[str, Iterator[pl.DataFrame]]],
-    options: TableOptions,
-    bad: BadRows,
-    source: Callable[[], Mapping[str, Any]],
+    name: str, rows: Rows, options: TableOptions, bad: BadRows, source: Callable[[], Mapping[str, Any]]
 ) -> Dataset:
     """A data set of `rows` by table: their place and numbered blocks of them; `source` is asked for in the end."""
     heads = {table: (place, next(left), left) for table, (place, left) in rows.items()}
     names = _names(options.columns, {table: (place, head) for table, (place, head, _) in heads.items()})
-    counts: Counter[str] = Counter()
-    frames = {
-        table: _read(table, place, chain([head], left), names[table], options, bad, counts)
-        for table, (place, head, left) in heads.items()
-    }
+    counts, frames = Counter[str](), dict[str, pl.DataFrame]()
+    for table, (place, head, left) in heads.items():
+        first = RawTable(table, head, names[table], bad, options.date_format)
+        frames[table] = _read(first, place, left, counts)
     _rate(frames)
     if options.duplicates != "error":
         _once(frames, counts)
@@ -189,28 +186,20 @@ def _wanted(given: Mapping[str, str], tables: list[str]) -> dict[str, dict[str, 
     return names
 
 
-def _read(
-    table: str,
-    place: str,
-    rows: Iterator[pl.DataFrame],
-    names: Mapping[str, str],
-    options: TableOptions,
-    bad: BadRows,
-    notes: Counter[str],
-) -> pl.DataFrame:
+def _read(first: RawTable, place: str, left: Iterator[pl.DataFrame], notes: Counter[str]) -> pl.DataFrame:
     """A table's good rows under our names and with our types; how numbers are written is decided for whole columns."""
-    form, parts = options.date_format, []
-    for block in rows:
-        frame = _ours(table, block, names)
+    names, days, parts = first.names, first.days, []
+    for block in chain([first.frame], left):
+        frame = _ours(first.name, block, names)
         if "text" in names:
             told = frame.filter(pl.col("text").cast(pl.String).str.contains(r"\S"))
-            notes[f"{table}: rows without a text, left out"] += frame.height - told.height
+            notes[f"{first.name}: rows without a text, left out"] += frame.height - told.height
             frame = told
-        parts.append(typed(RawTable(table, with_origin(frame, place), names, bad), UNCOUNTED).frame)
+        parts.append(typed(replace(first, frame=with_origin(frame, place)), UNCOUNTED).frame)
     whole = pl.concat(parts, how="diagonal_relaxed").rechunk()
     if "timestamp" in whole.columns:
-        form = date_format(whole["timestamp"], f"{place}: column {names['timestamp']!r}", form)
-    whole = typed(RawTable(table, whole, names, bad, form), COUNTED).frame
+        days = date_format(whole["timestamp"], f"{place}: column {names['timestamp']!r}", days)
+    whole = typed(replace(first, frame=whole, days=days), COUNTED).frame
     if whole.is_empty():
         raise UserError(f"{place}: no row is left; give a file with at least one good row")
     return whole
