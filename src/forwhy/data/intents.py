@@ -156,13 +156,12 @@ def entity_phrases(dataset: Dataset, side: Side, config: IntentsConfig | None = 
     for phrases in _sources(dataset, side, config):
         for entity, told in phrases.items():
             found[entity] += told
-    titles = dataset.titles() if side == "item" else []
+    titles = dataset.titles() if side == "item" else [""] * len(dataset.users)
     spelt = _spellings(phrase for told in found.values() for phrase in told)
     distinct = {}
     for entity, told in sorted(found.items()):
         fit = dict.fromkeys(spelt[phrase.casefold()] for phrase in told)
-        title = titles[entity] if titles else ""
-        distinct[entity] = [phrase for phrase in fit if not _says_name(phrase, title)][: config.limit]
+        distinct[entity] = [it for it in fit if not _says_name(it, titles[entity])][: config.limit]
     return {entity: phrases for entity, phrases in distinct.items() if phrases}
 
 
@@ -319,8 +318,7 @@ def clean_phrase(phrase: str) -> str:
 
 def _bare(piece: str) -> str:
     """The piece without who enjoys it and how that is said."""
-    before = None
-    piece = piece.strip(EDGES)
+    before, piece = "", piece.strip(EDGES)
     while piece != before:
         before = piece
         for pattern in (LEADING, SUBJECT, VERB, OBJECT):

@@ -45,11 +45,10 @@ def disliked_pairs(tables: Tables) -> pl.DataFrame:
     """
     rating, lows = pl.col("rating").cast(pl.Float64), [tables["interactions"].select(PAIR).clear()]
     middle = (rating.min() + rating.max()) / 2
+    low = rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2
     for table in (tables[name] for name in ("interactions", "reviews") if name in tables):
         if "rating" in table.columns:
-            given = table.filter(rating.is_finite())
-            low = given.filter(rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2)
-            lows.append(low.select(PAIR))
+            lows.append(table.filter(rating.is_finite()).filter(low).select(PAIR))
     return pl.concat(lows).unique(maintain_order=True)
 
 

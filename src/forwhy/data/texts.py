@@ -25,8 +25,7 @@ def entity_texts(dataset: Dataset, side: Side, config: IntentsConfig | None = No
     found: defaultdict[int, list[str]] = defaultdict(list)
     described = dataset.described() if side == "item" else set()
     if side == "item":
-        for item, text in enumerate(dataset.item_texts()):
-            found[item] += [text] * bool(text.strip())
+        found |= {item: [text] for item, text in enumerate(dataset.item_texts()) if text.strip()}
     if config.source in ("auto", "intents"):
         for entity, phrases in dataset.phrases(side).items():
             found[entity].append("; ".join(phrases))

@@ -116,7 +116,6 @@ def _text_block(names: list[str], rows: list[tuple[int, list[str]]]) -> pl.DataF
 
 
 def _first_line(text: IO[str]) -> str:
-    """The next line that is not blank; `""` at the end."""
     return next((line for line in iter(partial(text.readline, LONGEST_LINE), "") if line.strip()), "")
 
 

@@ -45,12 +45,10 @@ def import_sql(
     Rows come some thousands at a time, on PostgreSQL from a cursor of the server, so memory is that of
     `import_tables`. Needs ``forwhy[sql]``.
 
-    Args:
-        url: SQLAlchemy's, as ``postgresql+psycopg://user:password@host/shop``; the password is in no message, nor kept.
-        queries: A query, or the name of a table, by our table's name; `interactions` must be there.
-        timeout: Seconds that each query may take.
-        name: Label; the database's name by default.
-        options: Fields of `TableOptions`, as for `import_tables`, and refused likewise.
+    `url` is SQLAlchemy's, as ``postgresql+psycopg://user:password@host/shop``; the password is in no message, nor kept.
+    `queries`: a query, or the name of a table, by our table's name; `interactions` must be there. `timeout`: seconds
+    that each may take. `name`: the label, by default the database's name. `options`: fields of `TableOptions`, as for
+    `import_tables`. Refused: no connection, a query that fails or takes too long; what `import_tables` refuses.
     """
     need("sqlalchemy", "sql")
     chosen = checked(TableOptions, options, "")
