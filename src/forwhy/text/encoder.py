@@ -208,8 +208,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 # --- Text vectors on disk, found again by content: SHA-256 of the text, in one file per encoder revision.
 
-_ASKED = 500
-"""Texts in one query."""
+_ASKED = 500  # texts in one query
 
 
 def digest(text: str) -> bytes:

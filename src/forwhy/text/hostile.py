@@ -23,8 +23,7 @@ _HIDDEN = re.compile(
 )
 _TOKEN = re.compile(r"\[(?=/?[A-Z_]{2,30}\])")
 """Control tokens in brackets, such as [INST]; the others start with <."""
-_READ = 4
-"""Characters looked at for each one kept: the rest may be spaces."""
+_READ = 4  # characters looked at for each one kept: the rest may be spaces
 
 
 def clean(text: str, characters: int) -> str:

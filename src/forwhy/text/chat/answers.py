@@ -31,8 +31,7 @@ _LINE = (
     "'input_tokens', input_tokens, 'output_tokens', output_tokens, 'estimated', estimated), 'seconds', seconds"
 )
 _NAMED = 5
-_POLL = 0.05
-"""Seconds between two looks at a question that another process is asking."""
+_POLL = 0.05  # seconds between two looks at a question that another process is asking
 
 
 class KeptAnswers(Store):

@@ -26,8 +26,7 @@ DOUBLINGS = 2
 """Times that an answer cut short is asked for again with twice the tokens."""
 _AHEAD = 4
 """Questions in the pool for each one under way: millions of them at once would take gigabytes."""
-_COMPLAINT = 300
-"""Most characters of a complaint that are repeated."""
+_COMPLAINT = 300  # most characters of a complaint that are repeated
 _AGAIN = "An answer you gave before was not accepted: {}. Answer again, in exactly the form asked for."
 
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-_ANSWER = "\nAnswer:"
-"""What ends a prompt where there is no chat template."""
+_ANSWER = "\nAnswer:"  # ends a prompt where there is no chat template
 
 
 class Turns:

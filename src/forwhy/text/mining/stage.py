@@ -176,14 +176,13 @@ def _entities(dataset: Dataset, side: Side, config: MiningConfig) -> MiningStage
         cleaned = [(clean(pairs.texts[row], most), str(ids[other][ends[other][row]])) for row in shown]
         read = [(text, end) for text, end in cleaned if text]
         chosen = _sample(rng, beside.get(number, NOBODY), config.items).tolist()
-        items = (clean(profiles.get(item, texts[item]), most) for item in chosen)
         entity = Entity(
             side,
             str(ids[side][number]),
             reviews=tuple(text for text, _ in read),
             sources=tuple(end for _, end in read),
             metadata=tuple(filter(None, [clean(described[number], most)])),
-            items=tuple(filter(None, items)),
+            items=tuple(filter(None, (clean(profiles.get(item, texts[item]), most) for item in chosen))),
             profiles=tuple(str(ids["item"][item]) for item in chosen if item in profiles),
             shipped=sum(item in profiles and item not in vouched for item in chosen),
         )
