@@ -66,7 +66,15 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.item_knn import ItemKnn as ItemKnn, ItemKnnRecommender as ItemKnnRecommender
     from forwhy.systems.item_knn import KnnConfig as KnnConfig
     from forwhy.systems.llm_bs import LlmBs as LlmBs
+    from forwhy.systems.nrt import Nrt as Nrt, NrtConfig as NrtConfig, NrtExplainer as NrtExplainer
     from forwhy.systems.parallel import Parallel as Parallel, ParallelConfig as ParallelConfig
+    from forwhy.systems.peter import (
+        Peter as Peter,
+        PeterConfig as PeterConfig,
+        PeterExplainer as PeterExplainer,
+    )
+    from forwhy.systems.peter_plus import PeterPlus as PeterPlus, PeterPlusConfig as PeterPlusConfig
+    from forwhy.systems.peter_plus import PeterPlusExplainer as PeterPlusExplainer
     from forwhy.systems.popularity import Popularity as Popularity
     from forwhy.systems.s3_rec import S3Rec as S3Rec, S3RecConfig as S3RecConfig
     from forwhy.systems.sasrec import SasRec as SasRec, SasRecConfig as SasRecConfig

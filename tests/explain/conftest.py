@@ -199,10 +199,37 @@ def spoken(
     return BeatWordsExplainer(chosen).fit(profiled, vocabulary, tmp_path_factory.mktemp("work"))
 
 
+def _fitted(system: str, dataset: Dataset, known: CollaborativeVectors, folder: Path) -> WordedExplainer[Any]:
+    return worded(system, validation_gain=True, evaluate_every=4).fit(dataset, known, folder)
+
+
 @pytest.fixture(scope="session")
 def att2seq(
-    town: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
 ) -> WordedExplainer[Any]:
     """Fitted once; tests do not change it."""
-    made = worded("att2seq", validation_gain=True, evaluate_every=4)
-    return made.fit(town, vectors, tmp_path_factory.mktemp("work"))
+    return _fitted("att2seq", rated, vectors, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="session")
+def nrt(
+    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+) -> WordedExplainer[Any]:
+    """Half its interactions have ratings."""
+    return _fitted("nrt", rated, vectors, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="session")
+def peter(
+    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+) -> WordedExplainer[Any]:
+    """Half its interactions have ratings."""
+    return _fitted("peter", rated, vectors, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="session")
+def peter_plus(
+    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+) -> WordedExplainer[Any]:
+    """Reads profiles of items."""
+    return _fitted("peter-plus", rated, vectors, tmp_path_factory.mktemp("work"))

@@ -16,6 +16,9 @@ from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.codes import BeatWordsExplainer
 from forwhy.explain.xrec import XRecExplainer
 from forwhy.systems.att2seq import Att2SeqExplainer
+from forwhy.systems.nrt import NrtExplainer
+from forwhy.systems.peter import PeterExplainer
+from forwhy.systems.peter_plus import PeterPlusExplainer
 from forwhy.testing import explainer_laws
 
 KINDS: dict[str, type[Explainer[Any, Any]]] = {
@@ -23,9 +26,12 @@ KINDS: dict[str, type[Explainer[Any, Any]]] = {
     "spoken": BeatWordsExplainer,
     "xrec": XRecExplainer,
     "att2seq": Att2SeqExplainer,
+    "nrt": NrtExplainer,
+    "peter": PeterExplainer,
+    "peter_plus": PeterPlusExplainer,
 }
 """Fixture with a fitted explainer -> its class."""
-KNOW_NUMBERS = {"att2seq"}
+KNOW_NUMBERS = {"att2seq", "nrt", "peter", "peter-plus"}
 """Those that know users by number alone, so nobody new."""
 
 
@@ -36,7 +42,7 @@ def fitted(request: pytest.FixtureRequest) -> Explainer[Any, Any]:
     return made
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind not in KNOW_NUMBERS])
+@pytest.fixture(params=["explainer", "spoken", "xrec"])
 def meeting(request: pytest.FixtureRequest) -> Explainer[Any, Any]:
     """One that reads a history in place of a user."""
     made: Explainer[Any, Any] = request.getfixturevalue(request.param)
@@ -79,7 +85,7 @@ def test_an_empty_history_is_refused(meeting: Explainer[Any, Any]) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KNOW_NUMBERS))
 def test_who_knows_numbers_refuses_strangers(kind: str, request: pytest.FixtureRequest) -> None:
-    fitted: Explainer[Any, Any] = request.getfixturevalue(kind)
+    fitted: Explainer[Any, Any] = request.getfixturevalue(kind.replace("-", "_"))
     asked: list[tuple[dict[str, Any], str]] = [
         (
             {"pairs": (11, 1)},
@@ -94,8 +100,11 @@ def test_who_knows_numbers_refuses_strangers(kind: str, request: pytest.FixtureR
         with pytest.raises(UserError, match=reason) as refused:
             fitted.explain(**call)
         assert "\n" not in str(refused.value)
-    with pytest.raises(UserError, match="no tokens to look at"):
-        fitted.attention((1, 2))
+
+
+def test_a_network_without_attention_looks_at_nothing(nrt: Explainer[Any, Any]) -> None:
+    with pytest.raises(UserError, match="NRT explainer: it has no tokens to look at"):
+        nrt.attention((1, 2))
 
 
 @pytest.mark.parametrize(

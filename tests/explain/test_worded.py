@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from forwhy.systems import find_system
 from forwhy.testing import artifact_laws, forge
 from small_words import worded
 
-SYSTEMS = ["att2seq"]
+SYSTEMS = ["att2seq", "nrt", "peter", "peter-plus"]
 Fitted = WordedExplainer[Any]
 
 
 @pytest.fixture(params=SYSTEMS)
 def fitted(request: pytest.FixtureRequest) -> Fitted:
-    made: Fitted = request.getfixturevalue(request.param)
+    made: Fitted = request.getfixturevalue(request.param.replace("-", "_"))
     return made
 
 
@@ -109,14 +110,14 @@ def test_killed_and_run_again_it_is_the_same_to_the_bit(
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_checkpoint_of_another_vocabulary_is_not_taken(
     system: str,
-    town: Dataset,
+    rated: Dataset,
     vectors: CollaborativeVectors,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    worded(system, epochs=1).fit(town, vectors, tmp_path)
-    texts = town.table("explanations").with_columns(pl.col("text").str.replace("cake", "tart"))
-    told = make_dataset("town", {**town.tables, "explanations": texts}, town.source)
+    worded(system, epochs=1).fit(rated, vectors, tmp_path)
+    texts = rated.table("explanations").with_columns(pl.col("text").str.replace("cake", "tart"))
+    told = make_dataset("town", {**rated.tables, "explanations": texts}, rated.source)
     made = worded(system, epochs=1).fit(told, vectors, tmp_path)
     assert "of other options or data; training from the start" in caplog.text
     assert "tart" in made.words.table["word"]
@@ -172,8 +173,10 @@ def test_cut_texts_and_missing_ratings_are_said(
     town: Dataset, vectors: CollaborativeVectors, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        worded("att2seq", words=5, epochs=0).fit(town, vectors, tmp_path)
-    assert "100.0% of training texts are cut to 5 words" in caplog.text
+        made = worded("nrt", words=5, epochs=0).fit(town, vectors, tmp_path)
+    assert "nrt: 100.0% of training texts are cut to 5 words" in caplog.text
+    assert "nrt: data set 'town' has no ratings; their term is left out" in caplog.text
+    assert not made.learning.rated
 
 
 def test_nothing_that_is_no_word_is_written(fitted: Fitted) -> None:
@@ -211,3 +214,76 @@ def test_tokens_are_worth_what_the_text_loses_without_them(fitted: Fitted) -> No
     assert [token.contribution for token in found.tokens] == pytest.approx(
         [user - true, item - true], rel=1e-4
     )
+
+
+# --- ratings, and what is read before writing
+
+
+def test_ratings_are_brought_to_stars(nrt: Fitted, rated: Dataset) -> None:
+    """From 0 to 8 in the data, of users with an even number."""
+    assert nrt.learning.rated
+    taken = rated.table("interactions").filter(pl.col("split") == "train")
+    expected = {
+        (user, item): 1 + (item % 5)
+        for user, item in taken.select("user_id", "item_id").iter_rows()
+        if user % 2 == 0
+    }
+    assert nrt._ratings == expected
+    rows = nrt._rows(nrt._scored(rated.pairs("train")))
+    found = {row.rating for row in rows if np.isfinite(row.rating)}
+    assert found
+    assert found <= {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_one_rating_for_all_says_nothing(
+    rated: Dataset, vectors: CollaborativeVectors, tmp_path: Path
+) -> None:
+    taken = rated.table("interactions").with_columns(rating=pl.lit(5.0))
+    same = make_dataset("town", {**rated.tables, "interactions": taken}, rated.source)
+    assert not worded("peter", epochs=0).fit(same, vectors, tmp_path).learning.rated
+
+
+def test_the_profile_of_the_item_is_read_else_the_users(peter_plus: Fitted, profiled: Dataset) -> None:
+    def read(user: int, item: int) -> str:
+        return peter_plus.words.text(peter_plus._row(Subject(user, item, "")).shown).lower()
+
+    words, items, users = peter_plus.words, profiled.profiles("item"), profiled.profiles("user")
+    known = [word for word in words.numbers(items[1]) if word != UNK][:4]
+    assert known
+    assert read(0, 1) == words.text(known).lower()
+    kept = dict(peter_plus.profiles["item"])
+    try:
+        peter_plus.profiles["item"].clear()
+        assert read(0, 1) == words.text([word for word in words.numbers(users[0]) if word != UNK][:4]).lower()
+        assert read(3, 1) == "", "nothing is known of either"
+        assert peter_plus.explain((3, 1)).text
+    finally:
+        peter_plus.profiles["item"].update(kept)
+
+
+def test_the_sentence_counts(peter_plus: Fitted, rated: Dataset) -> None:
+    rows = rows_of(peter_plus, rated)
+    without = [replace(row, shown=()) for row in rows]
+    assert not np.allclose(peter_plus.reader.nll(rows)[0], peter_plus.reader.nll(without)[0], rtol=1e-4)
+
+
+def test_without_profiles_there_is_no_sentence(
+    town: Dataset, vectors: CollaborativeVectors, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"'town' has no profiles, which system 'peter-plus' reads; set system = \"peter\""
+    ) as no:
+        worded("peter-plus").fit(town, vectors, tmp_path)
+    assert "\n" not in str(no.value)
+
+
+@pytest.mark.parametrize("kind", ["peter", "peter_plus"])
+def test_what_it_looks_at_adds_to_one(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Fitted = request.getfixturevalue(kind)
+    found = fitted.attention((0, 1))
+    assert found.others == (["profiles", "rest"] if kind == "peter_plus" else ["rest"])
+    assert [token.side for token in found.tokens] == ["user", "item"]
+    assert len(found.words) == len(found.shares) > 1
+    np.testing.assert_allclose(np.sum(found.shares, axis=1), 1.0, rtol=1e-5)
+    assert np.min(found.shares) > 0
+    assert {len(row) for row in found.shares} == {2 + len(found.others)}

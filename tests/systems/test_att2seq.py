@@ -19,7 +19,7 @@ def test_it_is_an_lstm_that_a_pair_starts() -> None:
     batch = WordBatch.of(ROWS, torch.device("cpu"))
     cells = [nn.LSTMCell(6, 6) for _ in range(2)]
     for layer, cell in enumerate(cells):
-        cell.load_state_dict({name: getattr(network.lstm, f"{name}_l{layer}") for name in cell.state_dict()})
+        cell.load_state_dict({name: getattr(network.cell, f"{name}_l{layer}") for name in cell.state_dict()})
     logs = []
     for row in ROWS:
         pair = torch.cat([network.users.weight[row.user], network.items.weight[row.item]])
@@ -33,15 +33,15 @@ def test_it_is_an_lstm_that_a_pair_starts() -> None:
             logs.append(network.out(above)[0].log_softmax(-1)[word])
     expected = -torch.stack(logs).mean()
     torch.testing.assert_close(network.losses(batch)["loss"], expected)
-    assert all(parameter.abs().max() <= 0.08 for parameter in network.parameters())
 
 
 def test_the_paper_has_its_sizes() -> None:
     paper = Att2SeqConfig(preset="paper")
     network = Att2SeqNetwork(4, 5, 12, False, paper)
     assert network.users.weight.shape == (4, 64)
-    assert (network.lstm.hidden_size, network.lstm.num_layers, network.lstm.dropout) == (512, 2, 0.2)
+    assert (network.cell.hidden_size, network.cell.num_layers, network.cell.dropout) == (512, 2, 0.2)
     assert network.words.weight.shape == (12, 512)
+    assert all(parameter.abs().max() <= 0.08 for parameter in network.parameters())
     assert (paper.words, paper.batch_size, paper.lr, paper.gradient_clip, paper.weight_decay) == (
         15,
         50,

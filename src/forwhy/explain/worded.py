@@ -21,7 +21,7 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.asking import Person
-from forwhy.explain.evidence import Subject, TokenEvidence
+from forwhy.explain.evidence import Attention, ExternalPair, Subject, TokenEvidence
 from forwhy.explain.learned import LearnedExplainer
 from forwhy.explain.options import WordedConfig
 from forwhy.explain.words import EOS, PAD, Words, cut
@@ -119,6 +119,12 @@ class WordNetwork(Network, Generic[ConfigT]):
     def losses(self, batch: WordBatch) -> dict[str, Tensor]:
         """`loss` and parts worth logging; here the NLL of a word."""
         return {"loss": torch.nn.functional.cross_entropy(self.logits(batch), batch.target_N)}
+
+
+def rating_error(rating_B: Tensor, batch: WordBatch) -> Tensor:
+    """Mean squared error of the ratings that are known; 0 where none is."""
+    known_B = batch.rating_B.isfinite()
+    return ((rating_B - batch.rating_B)[known_B] ** 2).sum() / known_B.sum().clamp_min(1)
 
 
 class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[ConfigT]):
@@ -236,6 +242,17 @@ class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[C
         nobody = [replace(row, user=ANYONE) for row in rows], [replace(row, item=ANYONE) for row in rows]
         true, *others = (self.reader.nll(part)[0] for part in (rows, *nobody))
         return list(np.stack(others, axis=1) - true[:, None])
+
+    def attention(self, pair: ExternalPair) -> Attention:
+        """Of each word and sign of the text; the words before are the rest. Refused where nothing is attended to."""
+        if not hasattr(self.reader.network, "shares"):
+            return super().attention(pair)
+        _, (subject,) = self._subjects(pair, {})
+        (told,) = self._told([subject], contributions=True)
+        row = self._row(replace(subject, text=told.text))
+        words, shares_TC = self.reader.attention(row)
+        others = [*["profiles"] * bool(row.shown), "rest"]
+        return Attention(*pair, words, told.tokens, others, shares_TC.tolist())
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
         return [TokenEvidence(f"<{side[0]}.vector>", side, []) for side in SIDES]

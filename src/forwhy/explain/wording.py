@@ -6,6 +6,7 @@ Shapes: B pairs, T words of the longest text, N targets, V words of the vocabula
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -86,6 +87,19 @@ class WordReader:
             if not left:
                 return
             word_B, state = word_B[stays], tuple(part[stays] for part in state)
+
+    @torch.inference_mode()
+    def attention(self, row: WordRow) -> tuple[list[str], NDArray[np.float64]]:
+        """Words and signs of a row's text, and of each, [T, C], what is looked at where it is written.
+
+        Columns: the user, the item, where there are any the words that are shown, and those before.
+        """
+        ids = [number for number in row.target if number != EOS]
+        network = cast("Any", self.network)
+        shares_TS = network.shares(self.batch([replace(row, target=tuple(ids))]))[0].double().cpu().numpy()
+        edges = [0, 1, 2, *[2 + len(row.shown)] * bool(row.shown)]
+        shares_TC = np.add.reduceat(shares_TS, edges, axis=1)
+        return [self.words.text([number]) for number in ids], shares_TC
 
     def prompt_length(self, rows: Sequence[WordRow]) -> float | None:
         """There is no prompt."""

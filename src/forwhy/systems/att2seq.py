@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
-from forwhy.explain.worded import WordBatch, WordedExplainer, WordNetwork
+from forwhy.explain.worded import ConfigT, WordBatch, WordedExplainer, WordNetwork
 from forwhy.explain.words import BOS, PAD
 from forwhy.lazy import torch
 from forwhy.options import Presets
@@ -18,6 +18,7 @@ from forwhy.systems.explaining import Collaborative
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Dropout, Embedding, Linear, RNNBase
 
 
 class Att2SeqConfig(WordedConfig):
@@ -26,7 +27,8 @@ class Att2SeqConfig(WordedConfig):
     presets: ClassVar[Presets] = {
         "forwhy": {},
         "paper": {
-            **WORDED_PUBLISHED, "hidden": 512, "layers": 2, "batch_size": 50, "lr": 1e-4, "gradient_clip": 5.0,
+            **WORDED_PUBLISHED, "hidden": 512, "layers": 2, "spread": 0.08, "batch_size": 50, "lr": 1e-4,
+            "gradient_clip": 5.0,
         },
     }  # fmt: skip
     dims: PositiveInt = 64
@@ -35,27 +37,17 @@ class Att2SeqConfig(WordedConfig):
     """Width of the LSTM's layers and of a word's vector."""
     layers: PositiveInt = 1
     """Layers of the LSTM."""
+    spread: PositiveFloat = 0.5
+    """Users' and items' vectors start between minus and plus this; everything else within .08, as published."""
 
 
-class Att2SeqNetwork(WordNetwork[Att2SeqConfig]):
-    """h_0 = tanh(W [u; i]) of all layers, c_0 = 0; then an LSTM over the words (eq. 5 to 9)."""
+class RecurrentNetwork(WordNetwork[ConfigT]):
+    """An LSTM or GRU (`cell`) over vectors of words (`words`), and `out` to the vocabulary; `begin` starts it."""
 
-    def __init__(self, users: int, items: int, words: int, rated: bool, config: Att2SeqConfig) -> None:
-        super().__init__(users, items, words, rated, config)
-        nn, dims, hidden, layers = torch.nn, config.dims, config.hidden, config.layers
-        self.users, self.items = nn.Embedding(users, dims), nn.Embedding(items, dims)
-        self.start = nn.Linear(2 * dims, layers * hidden)
-        self.words = nn.Embedding(words, hidden)
-        self.lstm = nn.LSTM(hidden, hidden, layers, dropout=config.dropout * (layers > 1), batch_first=True)
-        self.dropout, self.out = nn.Dropout(config.dropout), nn.Linear(hidden, words)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -0.08, 0.08)
-
-    def begin(self, batch: WordBatch) -> tuple[Tensor, ...]:
-        """Hidden states and cells [B, L, H]."""
-        pair_B2D = torch.cat([self.users(batch.user_B), self.items(batch.item_B)], dim=1)
-        hidden_BLH = torch.tanh(self.start(pair_B2D)).view(len(pair_B2D), self.config.layers, -1)
-        return hidden_BLH, torch.zeros_like(hidden_BLH)
+    words: Embedding
+    cell: RNNBase
+    dropout: Dropout
+    out: Linear
 
     def step(self, word_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """O(L H² + H V) for each pair."""
@@ -70,10 +62,36 @@ class Att2SeqNetwork(WordNetwork[Att2SeqConfig]):
         return found
 
     def _run(self, word_BT: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The last layer's states after each word; torch wants layers first."""
+        """The last layer's states after each word; torch wants layers first, and of a GRU no tuple."""
         inner = tuple(part.transpose(0, 1).contiguous() for part in state)
-        states_BTH, inner = self.lstm(self.dropout(self.words(word_BT)), inner)
-        return states_BTH, tuple(part.transpose(0, 1) for part in inner)
+        states_BTH, after = self.cell(
+            self.dropout(self.words(word_BT)), inner if len(inner) > 1 else inner[0]
+        )
+        parts = after if isinstance(after, tuple) else (after,)
+        return states_BTH, tuple(part.transpose(0, 1) for part in parts)
+
+
+class Att2SeqNetwork(RecurrentNetwork[Att2SeqConfig]):
+    """h_0 = tanh(W [u; i]) of all layers, c_0 = 0; then an LSTM over the words (eq. 5 to 9)."""
+
+    def __init__(self, users: int, items: int, words: int, rated: bool, config: Att2SeqConfig) -> None:
+        super().__init__(users, items, words, rated, config)
+        nn, dims, hidden, layers = torch.nn, config.dims, config.hidden, config.layers
+        self.users, self.items = nn.Embedding(users, dims), nn.Embedding(items, dims)
+        self.start = nn.Linear(2 * dims, layers * hidden)
+        self.words, self.out = nn.Embedding(words, hidden), nn.Linear(hidden, words)
+        self.dropout, dropped = nn.Dropout(config.dropout), config.dropout * (layers > 1)
+        self.cell = nn.LSTM(hidden, hidden, layers, dropout=dropped, batch_first=True)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.08, 0.08)
+        for table in (self.users, self.items):
+            nn.init.uniform_(table.weight, -config.spread, config.spread)
+
+    def begin(self, batch: WordBatch) -> tuple[Tensor, ...]:
+        """Hidden states and cells [B, L, H]."""
+        pair_B2D = torch.cat([self.users(batch.user_B), self.items(batch.item_B)], dim=1)
+        hidden_BLH = torch.tanh(self.start(pair_B2D)).view(len(pair_B2D), self.config.layers, -1)
+        return hidden_BLH, torch.zeros_like(hidden_BLH)
 
 
 class Att2SeqExplainer(WordedExplainer[Att2SeqConfig]):
