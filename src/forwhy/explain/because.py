@@ -32,7 +32,7 @@ from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import Explanation, StatementEvidence, Subject
 from forwhy.explain.options import BecauseConfig
-from forwhy.explain.soft import ReadingTask
+from forwhy.explain.reading import ReadingTask
 from forwhy.ridge import LinearMap
 from forwhy.text.encoder import text_encoder
 from forwhy.text.statements import KnownStatements, claims

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from forwhy.explain.soft import ReadingTask
+    from forwhy.explain.reading import ReadingTask
     from forwhy.training.checkpoint import TrainingState
 
 
@@ -89,7 +89,7 @@ class LearnedExplainer(Explainer[KnownT, RowT]):
         return kind(self, *rows)
 
     def _task_type(self) -> type[ReadingTask]:
-        from forwhy.explain.soft import ReadingTask
+        from forwhy.explain.reading import ReadingTask
 
         return ReadingTask
 

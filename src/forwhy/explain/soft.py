@@ -1,29 +1,21 @@
 """Explainers whose model reads vectors, as of BEAT's tokens or XRec's graph: what they share, from training to saving.
 
-Shapes: n rows, K soft tokens of a pair.
+No torch before `fit`. Shapes: n rows, K soft tokens of a pair.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from forwhy.artifact import Artifact, Content
-from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.projectors import PairBridge
-from forwhy.bridge.prompt import Numbers, Prompt, Row, buckets
-from forwhy.bridge.reader import Draft, Reader
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.asking import Asked, Question, Who
@@ -31,19 +23,24 @@ from forwhy.explain.base import KnownT
 from forwhy.explain.evidence import Attention, Explanation, ExternalPair, Subject
 from forwhy.explain.learned import LearnedExplainer
 from forwhy.explain.options import ExplainerConfig
+from forwhy.lazy import torch
 from forwhy.options import LoopConfig
-from forwhy.training.engine import Task
 
-BridgeT = TypeVar("BridgeT", bound=PairBridge)
+if TYPE_CHECKING:
+    from torch import nn
+
+    from forwhy.bridge.backbone import Backbone
+    from forwhy.bridge.projectors import PairBridge
+    from forwhy.bridge.prompt import Numbers, Prompt, Row
+    from forwhy.bridge.reader import Draft, Reader
+
+BridgeT = TypeVar("BridgeT", bound="PairBridge")
 _BRIDGE = "bridge."
 _HIDDEN_TOGETHER = 39
 """Rows per batch of texts with a token hidden."""
-_OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
-_DESCRIBING = 1 << 16
-"""A number that no epoch has: the order of descriptions is drawn with it."""
 
 
-class SoftExplainer(LearnedExplainer[KnownT, Row], Generic[KnownT, BridgeT]):
+class SoftExplainer(LearnedExplainer[KnownT, "Row"], Generic[KnownT, BridgeT]):
     """Lets a frozen model read vectors that stand for a user and an item; how to read them is learned."""
 
     def __init__(self, config: ExplainerConfig | None = None) -> None:
@@ -90,6 +87,8 @@ class SoftExplainer(LearnedExplainer[KnownT, Row], Generic[KnownT, BridgeT]):
 
     def _draft(self, subject: Subject) -> Draft:
         """What is written for a pair; :meth:`_chosen` makes one text of it."""
+        from forwhy.bridge.reader import Draft
+
         return Draft(self.reader, [self._row(subject)])
 
     def _chosen(self, subject: Subject, texts: Sequence[str]) -> str:
@@ -201,62 +200,3 @@ def _words(prompt: Prompt, target: Sequence[int]) -> list[tuple[str, slice]]:
 
 def _is_wanted(question: Question) -> bool:
     return not question.dropped
-
-
-class ReadingTask(Task[list[Row]]):
-    """What an explainer's loss asks for, minimised over its bridge only."""
-
-    descriptions: Sequence[Row] = ()
-    """Rows that are read once, before the explained pairs."""
-
-    def __init__(self, explainer: LearnedExplainer[Any, Any], *rows: Sequence[Any]) -> None:
-        """`rows`: of training, of validation, and of validation read as other pairs', for the gain."""
-        self.explainer, self.reader, self.config = explainer, explainer.reader, explainer.config
-        self.module = explainer.learning
-        self.train, self.valid, self.strangers = rows
-
-    def optimizer(self) -> Optimizer:
-        """AdamW: matrices decay; vectors that stand for tokens learn faster and do not."""
-        config, groups = self.config, defaultdict[str, list[Tensor]](list)
-        for name, parameter in self.module.named_parameters():
-            groups[_kind(name, parameter)].append(parameter)
-        rates = {kind: config.lr * getattr(config, f"{kind}_rate", 1.0) for kind in groups}
-        decays = {"matrix": config.weight_decay}
-        return torch.optim.AdamW(
-            {"params": those, "lr": rates[kind], "weight_decay": decays.get(kind, 0.0)}
-            for kind, those in groups.items()
-        )
-
-    def batches(self, epoch: int) -> list[list[Row]]:
-        """Batches of similar length; those of descriptions come first."""
-        size, seed = self.config.batch_size, self.config.seed
-        described = buckets(self.descriptions if epoch == 0 else (), size, seed, _DESCRIBING)
-        return described + buckets(self.train, size, seed, epoch)
-
-    def weight(self, batch: list[Row]) -> float:
-        """Target tokens: the loss is a mean over them."""
-        return float(sum(len(row.target) for row in batch))
-
-    def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
-        """What the explainer minimises, and parts worth logging."""
-        return self.explainer._loss(batch)
-
-    def evaluate(self) -> Mapping[str, float]:
-        """Validation NLL per target token, and what the right tokens are worth against another pair's."""
-        sums_n, tokens_n = self.reader.nll(self.valid)
-        metrics = {"nll": float(sums_n.sum() / tokens_n.sum())}
-        if self.strangers:
-            others_n, _ = self.reader.nll(self.strangers)
-            metrics["gain"] = float((others_n - sums_n).sum() / tokens_n.sum())
-        return metrics
-
-
-def _kind(name: str, parameter: Tensor) -> str:
-    """Which learning rate and decay a parameter of the bridge gets."""
-    if name == "task_TD":
-        return "token"
-    if name.startswith("deep."):
-        return "deep"
-    if name.rpartition(".")[2] in _OF_CODES:
-        return "code"
-    return "matrix" if parameter.dim() > 1 else "bias"
