@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwhy.bridge.generation import finish, pieces
+from forwhy.bridge.generation import finish, pieces, standing
 
 LONG = 'The user likes tea. The cake is "fresh." And then it goes on and on without end'
 
@@ -29,3 +30,13 @@ def test_pieces_are_never_taken_back(text: str, cap: int, step: int, ended: bool
 def test_the_first_sentence_comes_word_by_word() -> None:
     grown = [("The", False), ("The user", False), ("The user likes", False), ("The user likes tea.", True)]
     assert list(pieces(grown, 60)) == ["The", " user", " likes", " tea."]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "\t", "\x1c"])
+def test_what_stands_of_a_growing_text_is_never_taken_back(between: str) -> None:
+    text, said = f"A quiet{between}terrace and{between}cake", ""
+    for end in range(len(text) + 1):
+        now = standing(text[:end], 60)
+        assert now.startswith(said)
+        said = now
+    assert said == "A quiet terrace and"

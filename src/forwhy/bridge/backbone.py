@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -221,7 +222,10 @@ def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
 
 
 class Backbone:
-    """A frozen causal language model, with keys and values of constant beginnings kept; only inputs get gradients."""
+    """A frozen causal language model, with keys and values of constant beginnings kept; only inputs get gradients.
+
+    Its weights learn inside :meth:`changing` alone.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.model = loaded.model.requires_grad_(False).eval()
@@ -233,7 +237,8 @@ class Backbone:
         self.width: int = self.words.weight.shape[1]
         self.word_norm: float = self._mean_word_norm()
         self.packed = PackedLinears(self.model)
-        self._prefixes: dict[tuple[int, ...], Prefix] = {}
+        self._prefixes: dict[tuple[int, ...], Prefix] | None = {}
+        """None while weights change."""
         self._injections: dict[InjectionMode, Injection] = {}
 
     @classmethod
@@ -248,7 +253,11 @@ class Backbone:
         return cls(load_causal_lm(model, revision, dtype, str(resolve_device(device))))
 
     def identity(self) -> dict[str, Any]:
-        """What a bridge depends on: which model and revision, what its token ids mean, its word vectors."""
+        """What a bridge depends on: which model and revision, what its token ids mean, its word vectors as loaded."""
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
         weight = self.words.weight.detach()
         # 64 of them in bfloat16: the same in every precision that the model is loaded in.
         rows = weight[:: max(1, len(weight) // 64)][:64].to(torch.bfloat16).cpu().view(torch.int16).numpy()
@@ -271,6 +280,8 @@ class Backbone:
 
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Keys and values of constant ids; computed once per model and kept. `ids` must not be empty."""
+        if self._prefixes is None:
+            return self.extend(None, self.embed(torch.tensor(ids)))
         key = tuple(ids)
         if key not in self._prefixes:
             with torch.inference_mode(False), torch.no_grad():  # these tensors later meet autograd
@@ -279,15 +290,25 @@ class Backbone:
                 self._prefixes[key] = recorded(cache)
         return self._prefixes[key]
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Inside the block weights may change: nothing is kept of what they give. `identity` stays as it was loaded."""
+        self.identity()
+        self._prefixes = None
+        try:
+            yield
+        finally:
+            self._prefixes, self.packed = {}, PackedLinears(self.model)
+
     def injection(self, mode: InjectionMode) -> Injection:
         """Where vectors can be injected into every layer; found once per mode; errors as of :class:`Injection`."""
         if mode not in self._injections:
             self._injections[mode] = Injection(self.model, mode)
         return self._injections[mode]
 
-    def extend(self, prefix: Prefix, inputs_SD: Tensor) -> Prefix:
+    def extend(self, prefix: Prefix | None, inputs_SD: Tensor) -> Prefix:
         """The prefix followed by shared inputs, such as task tokens; differentiable in them."""
-        if not len(inputs_SD):
+        if prefix is not None and not len(inputs_SD):
             return prefix
         cache = recording(prefix)
         self._run(inputs_SD[None], cache, keep=1)

@@ -272,4 +272,7 @@ def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:
 
 def standing(text: str, max_words: int) -> str:
     """What of a growing text is never taken back."""
-    return finish(text.rstrip() if text[-1:].isspace() else text.rpartition(" ")[0], False, max_words)
+    whole = (
+        text if text[-1:].isspace() else "".join(text.rsplit(maxsplit=1)[:-1])
+    )  # between words is any white space
+    return finish(whole, False, max_words)

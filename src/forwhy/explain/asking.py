@@ -220,6 +220,18 @@ def asked_about(known: Representations, stands: str, asked: Sequence[Person]) ->
     return found
 
 
+def refuse_new(known: Representations, why: str, asked: Sequence[Person]) -> None:
+    """For who reads nothing of a history; `why` says so, such as "PETER knows users by number alone"."""
+    users = known.catalogue.users.values
+    for user, _, _ in asked:
+        if user is None or not known.has_history["user"][user]:
+            who = "somebody known by a history" if user is None else f"user {users[user]!r}"
+            raise UserError(
+                f"{who}: no training interactions, and {why}; name a user of the "
+                "training data, or ask a run of xrec, beat or because"
+            )
+
+
 def pairs_alone(asked: Mapping[str, object]) -> None:
     """Refuses somebody or something named beside pairs."""
     if who := [name for name, it in asked.items() if it is not None and name not in Asked.__annotations__]:

@@ -16,7 +16,7 @@ from forwhy.training.engine import Task
 if TYPE_CHECKING:
     from forwhy.explain.learned import LearnedExplainer
 
-_OF_CODES = {"slot_LM", "shift_CD", "codewords_CM"}
+_OF_CODES = {"slot_LM", "shift_CD", "codewords_CM", "prompts_ND"}
 _DESCRIBING = 1 << 16
 """A number that no epoch has: the order of descriptions is drawn with it."""
 
@@ -73,8 +73,9 @@ def _kind(name: str, parameter: Tensor) -> str:
     """Which learning rate and decay a parameter of the bridge gets."""
     if name == "task_TD":
         return "token"
-    if name.startswith("deep."):
-        return "deep"
+    for kind in ("deep", "tuned"):
+        if name.startswith(f"{kind}."):
+            return kind
     if name.rpartition(".")[2] in _OF_CODES:
         return "code"
     return "matrix" if parameter.dim() > 1 else "bias"

@@ -6,7 +6,7 @@ No torch before `fit`. Shapes: n rows, K soft tokens of a pair.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -181,10 +181,20 @@ class SoftExplainer(LearnedExplainer[KnownT, "Row"], Generic[KnownT, BridgeT]):
         """The bridge, what is known, profiles, options and the name of the model, not its weights."""
         state = self.reader.bridge.state_dict().items()
         tensors = {f"{_BRIDGE}{name}": value.detach().cpu().numpy() for name, value in state}
-        return replace(super().content(), tensors=tensors)
+        whole = super().content()
+        exact = {
+            "model": whole.config["base_model"]["id"],
+            "revision": whole.config["base_model"]["revision"],
+        }
+        config = {**whole.config, "options": {**whole.config["options"], **exact}}  # as loading sets them
+        return replace(whole, config=config, tensors=tensors)
 
     def _reopen(self, stored: Artifact) -> None:
         self._open(self._backbone(stored))
+        self._load(stored)
+
+    def _load(self, stored: Artifact) -> None:
+        """Put what was learned into the bridge."""
         state = {name: torch.from_numpy(value) for name, value in stored.group(_BRIDGE).items()}
         self.reader.bridge.load_state_dict(state)
 

@@ -7,16 +7,15 @@ off, the model computes what it computed before, bit for bit. Shapes: V vocabula
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
+from forwhy.bridge.tuning import add_adapter, fold_adapter, learning
 from forwhy.data.histories import Sequences
 from forwhy.recommend.generative import GenerativeTask, decayed_adamw
 from forwhy.recommend.halves import HalvesDecoder
@@ -25,9 +24,6 @@ from forwhy.recommend.llmbs.texts import Example, TextTasks, text_rows
 from forwhy.recommend.options import AnnealingConfig, LlmBsConfig
 from forwhy.recommend.trie import CodeTrie
 from forwhy.training.engine import Epoch, batches_of, shard_of
-
-PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Layers that get an update; all linear ones in models that have none of these names."""
 
 
 class IndexRows(nn.Module):
@@ -58,16 +54,9 @@ class Annealing(nn.Module):
         """
         super().__init__()
         self._lm = (lm,)  # in a tuple: the frozen model is no part of what is saved
-        lm.requires_grad_(False)
-        names = {name.rpartition(".")[2] for name, _ in lm.named_modules()}
-        targets = [name for name in PARTS if name in names]
-        sizes: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
-        lora = LoraConfig(**sizes, target_modules=targets or "all-linear")
-        inject_adapter_in_model(lora, lm, adapter_name="annealing")
+        self._layers = add_adapter(lm, "annealing", config.rank, config.alpha, config.dropout)
         self._tables = _own_rows(lm, tokens.first - con, tokens.count + con)
-        self._layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
-        trained = {name.replace(".", "/"): it for name, it in lm.named_parameters() if it.requires_grad}
-        self.trained = nn.ParameterDict(trained)
+        self.trained = learning(lm)
         self.on = True
 
     def switch(self, on: bool) -> None:
@@ -91,13 +80,9 @@ class Annealing(nn.Module):
     def fold(self) -> None:
         """Put what was learned into the model's own weights, and take the adapter out; all weights learn again."""
         lm = self._lm[0]
-        for name, layer in [*lm.named_modules()]:
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge()
-                lm.set_submodule(name, layer.get_base_layer())
+        fold_adapter(lm)
         for module in (lm.get_input_embeddings(), lm.get_output_embeddings()):
             parametrize.remove_parametrizations(module, "weight")
-        del lm.peft_config  # else the next one takes this one for its neighbour
         lm.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Self:
