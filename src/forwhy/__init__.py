@@ -68,6 +68,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.llm_bs import LlmBs as LlmBs
     from forwhy.systems.nrt import Nrt as Nrt, NrtConfig as NrtConfig, NrtExplainer as NrtExplainer
     from forwhy.systems.parallel import Parallel as Parallel, ParallelConfig as ParallelConfig
+    from forwhy.systems.pepler import Pepler as Pepler, PeplerConfig as PeplerConfig
+    from forwhy.systems.pepler import PeplerExplainer as PeplerExplainer
     from forwhy.systems.peter import (
         Peter as Peter,
         PeterConfig as PeterConfig,
@@ -83,6 +85,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.p5_cid import P5Cid as P5Cid
     from forwhy.systems.tiger import Tiger as Tiger
     from forwhy.systems.xrec import XRec as XRec
+    from forwhy.systems.xrec_profile import XRecProfile as XRecProfile, XRecProfileConfig as XRecProfileConfig
+    from forwhy.systems.xrec_profile import XRecProfileExplainer as XRecProfileExplainer
     from forwhy.text.encoder import text_encoder as text_encoder
     from forwhy.vocabulary.index import IndexConfig as IndexConfig, ItemIndex as ItemIndex
     from forwhy.vocabulary.options import TokenizerConfig as TokenizerConfig

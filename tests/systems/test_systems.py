@@ -33,6 +33,8 @@ PUBLISHED = {
     "item-knn",
     "parallel",
     "popularity",
+    "pepler",
+    "xrec-profile",
 }
 
 

@@ -227,8 +227,8 @@ def refuse_new(known: Representations, why: str, asked: Sequence[Person]) -> Non
         if user is None or not known.has_history["user"][user]:
             who = "somebody known by a history" if user is None else f"user {users[user]!r}"
             raise UserError(
-                f"{who}: no training interactions, and {why}; name a user of the "
-                "training data, or ask a run of xrec, beat or because"
+                f"{who}: no training interactions, and {why}; name a user of the training data, "
+                "or ask a run of xrec, beat or because"
             )
 
 

@@ -6,7 +6,6 @@ who people are and what things are, then from explained pairs. A text's claims c
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -101,10 +100,6 @@ class BecauseExplainer(BeatExplainer):
             self._others = dict(zip(task.train, self._rows(self._as_others(pairs)), strict=True))
         task.descriptions = self._descriptions(dataset)
         return task
-
-    def _identity(self, dataset: Dataset, task: ReadingTask) -> str:
-        """Also of the texts that describe."""
-        return hashlib.sha256(f"{super()._identity(dataset, task)}{task.descriptions!r}".encode()).hexdigest()
 
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """As of BEAT; with `contrast` also how much of the margin a text lacks before another pair's prompt."""

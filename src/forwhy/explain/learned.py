@@ -69,7 +69,7 @@ class LearnedExplainer(Explainer[KnownT, RowT]):
         """A hash of all that the result depends on: a checkpoint of anything else is not continued."""
         whole = f"{dataset.fingerprint}{self.config.identity()}{self.reader.identity()}"
         digest = hashlib.sha256(whole.encode())
-        for row in (*task.train, *task.valid, *task.strangers):
+        for row in (*task.train, *task.valid, *task.strangers, *task.descriptions):
             digest.update(repr(row).encode())
         learning = self.learning  # in its start the books stand; task tokens follow from the options
         for name, tensor in (*learning.named_parameters(), *learning.named_buffers()):

@@ -20,7 +20,7 @@ from forwhy.artifact import Artifact, Content
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.explain.asking import Person
+from forwhy.explain.asking import Person, refuse_new
 from forwhy.explain.evidence import Attention, ExternalPair, Subject, TokenEvidence
 from forwhy.explain.learned import LearnedExplainer
 from forwhy.explain.options import WordedConfig
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from forwhy.explain.soft import ReadingTask
+    from forwhy.explain.reading import ReadingTask
     from forwhy.explain.wording import WordReader
 
 log = logging.getLogger(__name__)
@@ -210,14 +210,7 @@ class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[C
 
     def _about(self, asked: Sequence[Person]) -> list[Subject]:
         """Nobody new, and nobody without interactions: no history can stand for a number."""
-        known, users = self.known, self.known.catalogue.users.values
-        for user, _, _ in asked:
-            if user is None or not known.has_history["user"][user]:
-                who = "somebody known by a history" if user is None else f"user {users[user]!r}"
-                raise UserError(
-                    f"{who}: no training interactions, and {self.title} knows users by number alone; name a user of "
-                    "the training data, or ask a run of xrec, beat or because"
-                )
+        refuse_new(self.known, f"{self.title} knows users by number alone", asked)
         return super()._about(asked)
 
     def _row(self, subject: Subject) -> WordRow:
