@@ -35,7 +35,7 @@ class Kind:
     frozen: bool = True
 
     def new(self, model: Path, **changes: Any) -> SoftExplainer[Any, Any]:  # noqa: ANN401
-        values = small(model, **self.options, **changes)
+        values = small(model, **{**self.options, **changes})
         recipe = {"name": "x", "data": {"path": "y"}, "explainer": values}
         found: SoftExplainer[Any, Any] = find_system(self.system)(**recipe).new_explainer()  # type: ignore[attr-defined]
         return found
@@ -46,6 +46,21 @@ KINDS = {
     "pepler-adapter": Kind("pepler", {"tuned": "adapter"}, frozen=False),
     "pepler-all": Kind("pepler", {"tuned": "all"}, frozen=False),
     "xrec-profile": Kind("xrec-profile"),
+    "graphgpt": Kind("graphgpt", {"neighbours": 2, "matching": 4, "matched": 2}, newcomers=True),
+    "graphgpt-behaviour": Kind(
+        "graphgpt", {"tokens": "behaviour", "matching": 4, "matched": 2}, "vocabulary", True
+    ),
+    "tea-glm": Kind("tea-glm", {"count": 2, "components": 8, "alignment": 5, "nodes": 8}, newcomers=True),
+    "tea-glm-behaviour": Kind(
+        "tea-glm",
+        {"tokens": "behaviour", "count": 2, "components": 8, "alignment": 5, "nodes": 8},
+        "vocabulary",
+        True,
+    ),
+    "time-llm": Kind("time-llm", {"patch": 4, "prototypes": 8, "words": 32}, newcomers=True),
+    "time-llm-behaviour": Kind(
+        "time-llm", {"tokens": "behaviour", "prototypes": 8, "words": 32}, "vocabulary", True
+    ),
 }
 Fit = Callable[..., SoftExplainer[Any, Any]]
 
@@ -158,7 +173,8 @@ def test_each_token_has_a_name_and_a_worth(made: SoftExplainer[Any, Any]) -> Non
     assert [token.side for token in found.tokens] == [
         side for side, count in sorted(prompt.slots(row).items(), reverse=True) for _ in range(count)
     ]
-    assert len({token.token for token in found.tokens}) == len(found.tokens)
+    if made.part == "collaborative":  # a code may stand in two slots
+        assert len({token.token for token in found.tokens}) == len(found.tokens)
     assert all(token.contribution is not None for token in found.tokens)
     view = made.attention((0, 1))
     assert [token.token for token in view.tokens] == [token.token for token in found.tokens]
@@ -296,3 +312,194 @@ def test_profiles_are_read_and_where_there_are_none_it_says_so(
 def test_without_task_tokens_nothing_learns(model: Path) -> None:
     with pytest.raises(UserError, match="without task tokens nothing learns; set epochs = 0"):
         KINDS["xrec-profile"].new(model, prompt={"task_tokens": 0})
+
+
+# --- GraphGPT
+
+
+def test_graph_tokens_are_one_product_of_a_node_and_its_nearest_neighbours(
+    fit: Fit, vectors: CollaborativeVectors, tmp_path: Path
+) -> None:
+    made = fit(KINDS["graphgpt"], tmp_path, epochs=0)
+    row = made._row(made._subjects((2, 4), {})[1][0])
+    projector, bridge = made.reader.bridge.user.maker, made.reader.bridge
+    assert bridge.item.maker is projector, "one projector for all"
+    tables = {side: table.astype(np.float64) for side, table in vectors.vectors.items()}
+    centred = {
+        side: (table - table.mean(0)) / (table - table.mean(0)).std() for side, table in tables.items()
+    }
+    edges = vectors.seen
+    near = {"user": edges[edges[:, 0] == 2, 1], "item": edges[edges[:, 1] == 4, 0]}
+    near = {"user": near["user"][near["user"] != 4], "item": near["item"][near["item"] != 2]}
+    expected = []
+    for side, other, number in (("user", "item", 2), ("item", "user", 4)):
+        ranked = sorted(
+            near[side], key=lambda it, o=other, s=side, n=number: -(tables[o][it] @ tables[s][n])
+        )[:2]
+        sequence = [centred[side][number], *centred[other][ranked], *np.zeros((2 - len(ranked), 6))]
+        weight, bias = (it.detach().double().numpy() for it in (projector.weight, projector.bias))
+        expected.append(bridge.user.unit * (np.stack(sequence) @ weight.T + bias))
+    np.testing.assert_allclose(
+        made.reader.soft([row])[0].detach(), np.concatenate(expected), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_graph_token_of_the_other_one_of_the_pair_is_never_shown(fit: Fit, tmp_path: Path) -> None:
+    made = fit(KINDS["graphgpt"], tmp_path, epochs=0, neighbours=9)
+    for user, item in made.known.seen.tolist():
+        row = made._row(made._subjects((user, item), {})[1][0])
+        assert item not in row.user[6:]
+        assert user not in row.item[6:]
+
+
+def test_the_first_stage_shows_texts_in_another_order_and_wants_that_of_the_tokens(
+    fit: Fit, profiled: Dataset, tmp_path: Path
+) -> None:
+    made = fit(KINDS["graphgpt"], tmp_path, epochs=0, matched=3, matching=3)
+    task, prompt = made._task(profiled), made._matcher.prompt  # type: ignore[attr-defined]
+    assert len(task.descriptions) == 3
+    moved = 0
+    for row in task.descriptions:
+        told = prompt.decode(row.target).split(" | ")
+        shown = prompt.decode(row.shown).strip().removeprefix("Texts: ").split(" | ")
+        assert sorted(told) == sorted(shown)
+        moved += told != shown
+        for place, title in enumerate(told):
+            own = made.known.vectors["item"][int(title.split()[-1])]
+            np.testing.assert_allclose(row.user[place * 8 : place * 8 + 6], own, rtol=1e-6)
+    assert moved
+    loss = made._loss(task.descriptions[:2])["loss"]
+    loss.backward()
+    trained = {name for name, it in made.reader.bridge.named_parameters() if it.grad is not None}
+    assert trained == {"user.maker.weight", "user.maker.bias"}, "the projector, once, and nothing else"
+
+
+def test_the_first_stage_comes_once_and_learns(fit: Fit, profiled: Dataset, tmp_path: Path) -> None:
+    made = fit(KINDS["graphgpt"], tmp_path, epochs=0, matching=8, lr=5e-2)
+    task = made._task(profiled)
+    first = [row for batch in task.batches(0) for row in batch]
+    assert first[: len(task.descriptions)] == [it for it in first if not it.item]
+    assert not [row for batch in task.batches(1) for row in batch if not row.item]
+    optimiser, losses = task.optimizer(), []
+    for _ in range(30):
+        loss = made._loss(list(task.descriptions))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
+
+
+# --- TEA-GLM
+
+
+def test_principal_components_are_those_of_a_singular_value_decomposition() -> None:
+    from forwhy.systems.tea_glm import principal_components
+
+    table = np.random.default_rng(0).normal(size=(200, 12)) * np.linspace(3, 0.5, 12) + 4
+    found = principal_components(torch.from_numpy(table), 5).double().numpy()
+    _, _, wanted = np.linalg.svd(table - table.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs((found * wanted[:5]).sum(1)), 1, atol=1e-5)
+    assert principal_components(torch.from_numpy(table), 99).shape == (12, 12)
+
+
+def test_contrast_is_info_nce_of_both_views_among_all_others() -> None:
+    from forwhy.systems.tea_glm import contrast
+
+    one, two = np.random.default_rng(1).normal(size=(2, 7, 5))
+    both = np.concatenate([one, two])
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    parts = []
+    for row in range(14):
+        power = {other: np.exp(both[row] @ both[other] / 0.3) for other in range(14) if other != row}
+        parts.append(-np.log(power[(row + 7) % 14] / sum(power.values())))
+    found = float(contrast(torch.from_numpy(one), torch.from_numpy(two), 0.3))
+    assert found == pytest.approx(np.mean(parts), rel=1e-6)
+
+
+def test_alignment_lowers_both_contrasts_and_is_frozen_afterwards(
+    fit: Fit, vectors: CollaborativeVectors, tmp_path: Path
+) -> None:
+    from forwhy.systems.tea_glm import principal_components
+
+    none, some = (
+        fit(KINDS["tea-glm"], tmp_path / str(steps), epochs=0, alignment=steps, nodes=22)
+        for steps in (0, 200)
+    )
+    losses = []
+    for made in (none, some):
+        side = made.reader.bridge.user
+        inputs = side.nodes(torch.from_numpy(vectors.vectors["user"])).flatten(1)
+        components = principal_components(made.reader.backbone.words.weight, 8)
+        torch.manual_seed(0)
+        losses.append(side.maker.alignment(inputs, components, made.config).item())
+    assert losses[1] < losses[0] - 0.1
+    trained = fit(KINDS["tea-glm"], tmp_path / "trained", alignment=200, nodes=22)
+    start, end = state(some), state(trained)
+    aligned = [name for name in start if ".aligned." in name]
+    assert all(torch.equal(start[name], end[name]) for name in aligned)
+    assert not torch.equal(start["user.maker.projector.weight"], end["user.maker.projector.weight"])
+
+
+# --- Time-LLM
+
+
+def test_patches_attend_to_prototypes_as_torchs_own_attention(fit: Fit, tmp_path: Path) -> None:
+    made = fit(KINDS["time-llm"], tmp_path, epochs=0)
+    maker, heads, inner = made.reader.bridge.user.maker, 8, 8 * 32
+    theirs = torch.nn.MultiheadAttention(inner, heads, batch_first=True, kdim=48, vdim=48)
+    with torch.no_grad():
+        theirs.q_proj_weight.copy_(torch.eye(inner))
+        theirs.k_proj_weight.copy_(maker.key.weight)
+        theirs.v_proj_weight.copy_(maker.value.weight)
+        theirs.in_proj_bias.copy_(torch.cat([torch.zeros(inner), maker.key.bias, maker.value.bias]))
+        theirs.out_proj.weight.copy_(torch.eye(inner))
+        theirs.out_proj.bias.zero_()
+    vectors_B1d = torch.randn(3, 1, 6, generator=torch.Generator().manual_seed(0))
+    pieces = torch.stack([vectors_B1d[:, 0, start : start + 4] for start in (0, 2)], dim=1)
+    torch.testing.assert_close(maker.patches(vectors_B1d), pieces)
+    query = maker.query(maker.embedding(pieces))
+    words = made.reader.backbone.embed(torch.tensor(common(made, 32))) / made.reader.bridge.user.unit
+    prototypes = maker.mapping.weight @ words + maker.mapping.bias[:, None]
+    attended, _ = theirs(query, *[prototypes.expand(3, -1, -1)] * 2)
+    torch.testing.assert_close(maker(vectors_B1d), maker.out(attended), rtol=1e-4, atol=1e-5)
+
+
+def common(made: SoftExplainer[Any, Any], count: int) -> list[int]:
+    from forwhy.systems.time_llm import common_words
+
+    return common_words(made.reader.backbone.tokenizer, count)
+
+
+def test_the_words_of_prototypes_are_the_first_whole_ones(fit: Fit, tmp_path: Path) -> None:
+    made = fit(KINDS["time-llm"], tmp_path, epochs=0)
+    spelled = made.reader.backbone.tokenizer.convert_ids_to_tokens(common(made, 20))
+    assert all(it.startswith("\u0120") and it[1:].isalpha() for it in spelled)
+    assert common(made, 20) == sorted(common(made, 20))
+    assert common(made, 5) == common(made, 20)[:5]
+
+
+# --- behaviour tokens
+
+
+@pytest.mark.parametrize("system", ["graphgpt", "tea-glm", "time-llm"])
+def test_only_the_first_stage_that_is_read_is_made(system: str) -> None:
+    def stages(**explainer: str) -> list[str]:
+        recipe = find_system(system)(name="x", data={"path": "y"}, explainer=explainer)  # type: ignore[arg-type]
+        return [stage.name for stage in recipe.needed()]
+
+    assert stages() == ["collaborative", "explainer", "evaluation"]
+    assert stages(tokens="behaviour") == ["vocabulary", "explainer", "evaluation"]
+
+
+def test_codewords_stand_in_the_place_of_vectors_and_one_taken_out_is_zero(
+    fit: Fit, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    made = fit(KINDS["graphgpt-behaviour"], tmp_path, epochs=0, scaled=False)
+    row = made._row(made._subjects((2, 4), {})[1][0])
+    words = vocabulary.codewords("user", np.array([row.user], int))[0]
+    np.testing.assert_allclose(made.reader.bridge.user.nodes(torch.tensor([row.user]))[0], words, rtol=1e-6)
+    name = vocabulary.token_names("user", 2)[1]
+    whole, without = made.explain((2, 4)), made.explain((2, 4), without=[name])
+    assert name in {token.token for token in whole.tokens}
+    assert name not in {token.token for token in without.tokens}

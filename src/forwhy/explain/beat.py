@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
     """Reads behaviour tokens: the codes of stage 1, projected to vectors that stand where words do."""
 
     system, title = "beat", "BEAT"
+    config_type: ClassVar[type[BeatConfig]] = BeatConfig
+    config: BeatConfig
 
     def __init__(self, config: BeatConfig | None = None) -> None:
         super().__init__(config)

@@ -16,6 +16,7 @@ from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Subject, TokenEvidence, traced
 from forwhy.explain.options import BeatConfig
 from forwhy.explain.spoken import SpokenExplainer
+from forwhy.graph.representations import Representations
 from forwhy.text.encoder import text_encoder
 from forwhy.vocabulary.newcomers import Newcomer, somebody, something
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -25,9 +26,7 @@ class CodeExplainer(Explainer[Vocabulary, Any]):
     """Users and items are rows of codes, whose phrases say what they mean."""
 
     part, stands = "vocabulary", "behaviour tokens"
-    config_type: ClassVar[type[BeatConfig]] = BeatConfig
-    known_type = Vocabulary
-    config: BeatConfig
+    known_type: ClassVar[type[Representations]] = Vocabulary
     newcomers: Mapping[Side, Newcomer] = MappingProxyType({})
     """Who came later, a person and an item at most."""
 
@@ -77,3 +76,5 @@ class BeatWordsExplainer(CodeExplainer, SpokenExplainer[Vocabulary]):
     """Reads codes in words: the phrases of a pair's codes stand in the prompt, nothing is trained."""
 
     system, title = "beat-words", "BEAT in words"
+    config_type = BeatConfig
+    config: BeatConfig

@@ -20,7 +20,7 @@ _OFFICIAL_PROJECTOR = {
     "slot_embedding": False,
     "train_codebooks": True,
 }
-_PUBLISHED: dict[str, Any] = {
+PUBLISHED: dict[str, Any] = {
     "prompt": {"title": True, "labels": True, "task_tokens": 0},
     "generation": {"max_words": 50},
     "batch_size": 8,
@@ -34,13 +34,13 @@ _PUBLISHED: dict[str, Any] = {
 BEAT_PRESETS: Presets = {
     "forwhy": {},
     "paper": {
-        **_PUBLISHED,
+        **PUBLISHED,
         "projector": {**_OFFICIAL_PROJECTOR, "kind": "mlp", "train_codebooks": False},
         "sar": {"gamma": 1.0, "candidates": "codebook", "metric": "l2", "pairs": 256, "average": "sum"},
         "weight_decay": 1e-6,
     },
     "official": {
-        **_PUBLISHED,
+        **PUBLISHED,
         "projector": _OFFICIAL_PROJECTOR,
         "sar": {"gamma": 1.0, "candidates": "sample", "metric": "cosine", "pairs": 0},
         "weight_decay": 0.0,
@@ -63,8 +63,8 @@ _XREC_INSTRUCTION = (
 )
 _XREC_PROMPT = {"instruction": _XREC_INSTRUCTION, "title": True, "profiles": True}
 _XREC_PUBLISHED: dict[str, Any] = {
-    **_PUBLISHED,
-    "prompt": {**_PUBLISHED["prompt"], **_XREC_PROMPT},
+    **PUBLISHED,
+    "prompt": {**PUBLISHED["prompt"], **_XREC_PROMPT},
     "adapter": {"standardise": False, "scale": "raw"},
     "epochs": 1,
     "batch_size": 1,

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 GROUP = "forwhy.systems"
 """Entry points of other packages' systems."""
-_SHARED = {"__init__", "explaining", "next_item", "generative"}
+_SHARED = {"__init__", "explaining", "next_item", "generative", "nodes"}
 """Files of this folder that are no system."""
 
 log = logging.getLogger(__name__)

@@ -28,13 +28,11 @@ from forwhy.vocabulary.options import TokenizerConfig
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 
-class Beat(ExplainingSystem):
-    """Behaviour Tokens Speak Louder: people and things in words that a frozen language model learns to read."""
+class BehaviourWords(ExplainingSystem):
+    """A system whose first stage turns who took what into words, the behaviour tokens."""
 
-    system: Literal["beat"] = "beat"
     intents: IntentsConfig = Field(default_factory=IntentsConfig)
     vocabulary: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    explainer: BeatConfig = Field(default_factory=BeatConfig)
 
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("vocabulary", ("intents", "encoder", "vocabulary")),
@@ -59,28 +57,6 @@ class Beat(ExplainingSystem):
         intents = self.intents
         told = intents.training_explanations and not self.vocabulary.text_first
         return intents.model_copy(update={"training_explanations": told})
-
-    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
-        """Words may be said to a model on a server, in place of one here."""
-        found, chat = dict(super().models(stages)), self.explainer.words.chat
-        if self.explainer.reader == "words" and chat is not None and EXPLAIN.name in stages:
-            del found["explainer.model"]
-            found["explainer.words.chat"] = partial(reach, chat)
-        return found
-
-    def left_out(self, stage: Stage, dataset: Dataset) -> str:
-        """A model that reads words learns nothing, so it needs no explanations."""
-        return "" if self.explainer.reader == "words" else super().left_out(stage, dataset)
-
-    def new_explainer(self) -> Explainer[Vocabulary, Any]:
-        """Stage 2: projected codes, or glosses in the prompt."""
-        if self.explainer.reader == "words":
-            from forwhy.explain.codes import BeatWordsExplainer
-
-            return BeatWordsExplainer(self.explainer)
-        from forwhy.explain.beat import BeatExplainer
-
-        return BeatExplainer(self.explainer)
 
     def load_vocabulary(self, run: Run) -> Vocabulary:
         """The words of users and items."""
@@ -113,3 +89,32 @@ class Beat(ExplainingSystem):
             "interaction_texts_read": intents.training_explanations and not intents.clear_of_interactions,
             "profiles_read": intents.reads_shipped,
         }
+
+
+class Beat(BehaviourWords):
+    """Behaviour Tokens Speak Louder: people and things in words that a frozen language model learns to read."""
+
+    system: Literal["beat"] = "beat"
+    explainer: BeatConfig = Field(default_factory=BeatConfig)
+
+    def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
+        """Words may be said to a model on a server, in place of one here."""
+        found, chat = dict(super().models(stages)), self.explainer.words.chat
+        if self.explainer.reader == "words" and chat is not None and EXPLAIN.name in stages:
+            del found["explainer.model"]
+            found["explainer.words.chat"] = partial(reach, chat)
+        return found
+
+    def left_out(self, stage: Stage, dataset: Dataset) -> str:
+        """A model that reads words learns nothing, so it needs no explanations."""
+        return "" if self.explainer.reader == "words" else super().left_out(stage, dataset)
+
+    def new_explainer(self) -> Explainer[Vocabulary, Any]:
+        """Stage 2: projected codes, or glosses in the prompt."""
+        if self.explainer.reader == "words":
+            from forwhy.explain.codes import BeatWordsExplainer
+
+            return BeatWordsExplainer(self.explainer)
+        from forwhy.explain.beat import BeatExplainer
+
+        return BeatExplainer(self.explainer)
