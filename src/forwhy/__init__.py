@@ -59,6 +59,8 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.din import Din as Din, DinConfig as DinConfig
     from forwhy.systems.fdsa import Fdsa as Fdsa, FdsaConfig as FdsaConfig
     from forwhy.systems.gru4rec import Gru4Rec as Gru4Rec, Gru4RecConfig as Gru4RecConfig
+    from forwhy.systems.graphgpt import GraphGpt as GraphGpt, GraphGptConfig as GraphGptConfig
+    from forwhy.systems.graphgpt import GraphGptExplainer as GraphGptExplainer
     from forwhy.systems.hgn import Hgn as Hgn, HgnConfig as HgnConfig
     from forwhy.systems.content_knn import ContentConfig as ContentConfig, ContentKnn as ContentKnn
     from forwhy.systems.content_knn import ContentKnnRecommender as ContentKnnRecommender
@@ -83,7 +85,11 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.systems.lc_rec import LcRec as LcRec
     from forwhy.systems.letter import Letter as Letter
     from forwhy.systems.p5_cid import P5Cid as P5Cid
+    from forwhy.systems.tea_glm import TeaGlm as TeaGlm, TeaGlmConfig as TeaGlmConfig
+    from forwhy.systems.tea_glm import TeaGlmExplainer as TeaGlmExplainer
     from forwhy.systems.tiger import Tiger as Tiger
+    from forwhy.systems.time_llm import TimeLlm as TimeLlm, TimeLlmConfig as TimeLlmConfig
+    from forwhy.systems.time_llm import TimeLlmExplainer as TimeLlmExplainer
     from forwhy.systems.xrec import XRec as XRec
     from forwhy.systems.xrec_profile import XRecProfile as XRecProfile, XRecProfileConfig as XRecProfileConfig
     from forwhy.systems.xrec_profile import XRecProfileExplainer as XRecProfileExplainer

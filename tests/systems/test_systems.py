@@ -35,6 +35,9 @@ PUBLISHED = {
     "popularity",
     "pepler",
     "xrec-profile",
+    "graphgpt",
+    "tea-glm",
+    "time-llm",
 }
 
 
