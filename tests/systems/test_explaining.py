@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 import forwhy
 from forwhy.data.dataset import Dataset, Pairs, make_dataset
+from forwhy.errors import UserError
 from forwhy.explain.evidence import Evidence, Explanation, StatementEvidence
 from forwhy.recipe import RunFolder, load_recipe, run
 from forwhy.systems import explaining
@@ -59,3 +61,40 @@ def test_a_data_set_that_holds_nothing_out_is_learned_to_the_end_and_not_measure
     opened = forwhy.open(tmp_path / "run")
     user = opened.recommender.served()[0]
     assert opened.recommend(user, k=2, explain=True)["explanation"].str.len_chars().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("system", "options"),
+    [
+        ("pepler", {"tuned": "adapter"}),
+        ("graphgpt", {"matching": 4, "neighbours": 2}),
+        ("graphgpt", {"tokens": "behaviour", "matching": 4}),
+        ("tea-glm", {"tokens": "behaviour", "alignment": 3, "components": 8}),
+        ("time-llm", {"prototypes": 8, "words": 64}),
+    ],
+)
+def test_a_whole_run_of_what_is_compared_with_beat(
+    system: str, options: dict[str, object], tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """Stages as its options ask for, an evaluation with gain, and both answers of an open run."""
+    sections = {f"explainer.{name}": value for name, value in options.items()}
+    words = options.get("tokens") == "behaviour"
+    text = tiny_recipe.read_text()
+    if system == "pepler":  # it has no vocabulary
+        text = re.sub(r"\[vocabulary\][^\[]*", "", text)
+    (tmp_path / "own.toml").write_text(text)
+    changes = [f"system={system}", *(f"{name}={value}" for name, value in sections.items())]
+    run(load_recipe(tmp_path / "own.toml", changes), tmp_path / "run")
+    assert (tmp_path / "run" / "vocabulary").is_dir() == words
+    assert (tmp_path / "run" / "collaborative").is_dir() != words
+    document = RunFolder(tmp_path / "run").evaluation()
+    assert document["ranking"] is not None
+    assert {"user", "item", "both"} <= document["information_gain"].keys()
+    assert (document["health"] is not None) == words
+    opened = forwhy.open(tmp_path / "run")
+    user = opened.recommender.served()[0]
+    assert opened.recommend(user, k=2, explain=True)["explanation"].str.len_chars().min() > 0
+    if not words:
+        folder = RunFolder(tmp_path / "run")
+        with pytest.raises(UserError, match="has no behaviour vocabulary; use a run of beat"):
+            folder.recipe.load_vocabulary(folder)
