@@ -281,6 +281,8 @@ def test_peplers_second_phase_starts_from_the_first_and_is_kept_only_where_it_he
         assert both.metrics["nll"] <= first.metrics["nll"] * (1 + 1e-6)
         assert both.reader.identity() == first.reader.identity(), "the base model's, as it was loaded"
         assert any(name.startswith("tuned.") for name in state(both))
+        told = "All weights of the base model are included" if name == "pepler-all" else "are not included"
+        assert told in both.content().card
 
 
 def test_whole_weights_are_not_tuned_in_half_precision(model: Path) -> None:

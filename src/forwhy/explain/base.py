@@ -353,14 +353,19 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
             )
         return backbone
 
+    @property
+    def _weights_told(self) -> str:
+        """What the card says of the model's weights."""
+        return "Weights of the base model are not included; it is fetched under its own licence."
+
     def _card(self, base: Mapping[str, Any]) -> str:
         known, name = self.known, f"{self.title} explainer"
         text = f"Says from {self.stands} why a user would like an item, in words of its training texts.\n\n"
         if base["id"]:
             name += f" for {base['id']}"
             text = (
-                f"Lets a frozen language model read {self.stands} and say why a user would like an item.\n"
-                "Weights of the base model are not included; it is fetched under its own licence.\n\n"
+                f"Lets a language model read {self.stands} and say why a user would like an item.\n"
+                f"{self._weights_told}\n\n"
                 f"- base model: {base['id']}, revision {base['revision']}\n"
             )
         text += (

@@ -163,10 +163,8 @@ class GraphGptExplainer(NodeExplainer):
             told = {texts[item]: item for item in self.known.taken_by(user) if texts[item].strip()}
             if left and len(told) >= count:
                 left -= 1
-                items, numbers = list(told.items()), rng.choice(len(told), count, replace=False)
-                yield self._sample(
-                    user, [items[number] for number in numbers], rng.permutation(count).tolist()
-                )
+                items = [list(told.items())[number] for number in rng.permutation(len(told))[:count]]
+                yield self._sample(user, items, rng.permutation(count).tolist())
 
     def _sample(self, user: int, chosen: list[tuple[str, int]], order: list[int]) -> Row:
         """Tokens of items, their texts in `order` as what is shown, and in the order of the tokens as the target."""
@@ -191,6 +189,10 @@ class GraphGpt(NodeSystem):
 
     system: Literal["graphgpt"] = "graphgpt"
     explainer: GraphGptConfig = Field(default_factory=GraphGptConfig)
+
+    def budget(self) -> str:
+        """Of both stages."""
+        return f"{super().budget()}, after at most {self.explainer.matching} samples of matching"
 
     def new_explainer(self) -> GraphGptExplainer:
         """Of graph vectors or of behaviour tokens."""

@@ -159,6 +159,12 @@ class PeplerExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
             if tuning is not None:
                 tuning.settle()
 
+    @property
+    def _weights_told(self) -> str:
+        if self.config.tuned != "all":
+            return super()._weights_told
+        return "All weights of the base model are included, trained further; they fall under its licence."
+
     def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
         """The NLL of the explanation's tokens (eq. 3)."""
         return {"loss": self.reader.loss(rows)}
@@ -180,6 +186,11 @@ class Pepler(Collaborative):
 
     system: Literal["pepler"] = "pepler"
     explainer: PeplerConfig = Field(default_factory=PeplerConfig)
+
+    def budget(self) -> str:
+        """Of both phases."""
+        more = f", then {self.explainer.tuned_epochs} times with {self.explainer.tuned} of the model"
+        return super().budget() + more * (self.explainer.tuned != "none")
 
     def new_explainer(self) -> PeplerExplainer:
         """Prompts, then prompts and language model together."""
