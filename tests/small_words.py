@@ -9,7 +9,7 @@ from forwhy.explain.worded import WordedExplainer
 from forwhy.systems import find_system
 
 SMALL: Mapping[str, Mapping[str, object]] = {
-    "att2seq": {"hidden": 16},
+    "att2seq": {"hidden": 32},
     "nrt": {"dims": 16, "hidden": 16},
     "peter": {"dims": 16, "feedforward": 16},
     "peter-plus": {"dims": 16, "feedforward": 16, "sentence": 4},

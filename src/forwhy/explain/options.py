@@ -180,13 +180,14 @@ class WordedConfig(ExplainerOptions):
     """Most words, the most frequent of the training texts; any other is <unk>, which is never written."""
     least: PositiveInt = 2
     """How often a word occurs in the training texts; at 1 <unk> is never seen in training."""
-    anyone: float = Field(default=0.1, ge=0.0, lt=1.0)
+    anyone: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Chance per pair and side of reading "anyone" for the user (item) in training, which stands for those of whom no
     training pair is explained. At 0 it is an untrained vector."""
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of a layer's input that is dropped in training."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """`adamw` without decay is Adam."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
     batch_size: PositiveInt = 32
     epochs: NonNegativeInt = 30
     patience: NonNegativeInt = 4

@@ -38,7 +38,8 @@ class Att2SeqConfig(WordedConfig):
     layers: PositiveInt = 1
     """Layers of the LSTM."""
     spread: PositiveFloat = 0.5
-    """Users' and items' vectors start between minus and plus this; everything else within .08, as published."""
+    """Users' and items' vectors start between minus and plus this; everything else within .08 where the
+    network is 512 wide, as published, and the more the narrower it is."""
 
 
 class RecurrentNetwork(WordNetwork[ConfigT]):
@@ -82,8 +83,11 @@ class Att2SeqNetwork(RecurrentNetwork[Att2SeqConfig]):
         self.words, self.out = nn.Embedding(words, hidden), nn.Linear(hidden, words)
         self.dropout, dropped = nn.Dropout(config.dropout), config.dropout * (layers > 1)
         self.cell = nn.LSTM(hidden, hidden, layers, dropout=dropped, batch_first=True)
+        most = (
+            0.08 * (512 / hidden) ** 0.5
+        )  # as published for 512; a narrow network would not pass on what it is told
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -0.08, 0.08)
+            nn.init.uniform_(parameter, -most, most)
         for table in (self.users, self.items):
             nn.init.uniform_(table.weight, -config.spread, config.spread)
 

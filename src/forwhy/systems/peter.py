@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
 from forwhy.explain.worded import WordBatch, WordedExplainer, WordNetwork, rating_error
@@ -44,7 +44,7 @@ class PeterConfig(WordedConfig):
     layers: PositiveInt = 2
     feedforward: PositiveInt = 512
     """Width of a layer's hidden part."""
-    lr: float = Field(default=1e-3, gt=0.0)
+    lr: PositiveFloat = 2e-3
     context: NonNegativeFloat = 1.0
     """Weight of the context: the item's state says which words will come, in whatever order."""
     rating: NonNegativeFloat = 0.1
