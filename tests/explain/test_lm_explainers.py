@@ -505,3 +505,16 @@ def test_codewords_stand_in_the_place_of_vectors_and_one_taken_out_is_zero(
     whole, without = made.explain((2, 4)), made.explain((2, 4), without=[name])
     assert name in {token.token for token in whole.tokens}
     assert name not in {token.token for token in without.tokens}
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "pepler-all"])
+def test_what_reads_in_half_precision_learns_in_whole(
+    fit: Fit, profiled: Dataset, tmp_path: Path, name: str
+) -> None:
+    made = fit(KINDS[name], tmp_path / "work", precision="bf16", epochs=1)
+    assert {it.dtype for it in state(made).values() if it.is_floating_point()} == {torch.float32}
+    made.save_pretrained(tmp_path / "saved")
+    loaded = type(made).from_pretrained(tmp_path / "saved")
+    assert same(state(loaded), state(made))
+    pairs = profiled.pairs("test")
+    np.testing.assert_array_equal(loaded.nll(pairs).sum, made.nll(pairs).sum)

@@ -15,7 +15,10 @@ PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 def add_adapter(
     lm: PreTrainedModel, name: str, rank: int, alpha: float, dropout: float = 0.0
 ) -> list[BaseTunerLayer]:
-    """Wrap the linear layers of a model, which is frozen by it; begins as no change, its A from torch's generator."""
+    """Wrap the linear layers of a model, which is frozen by it; begins as no change, its A from torch's generator.
+
+    What learns is in float32, whatever the model is in: a step of 1e-4 is lost in half precision.
+    """
     lm.requires_grad_(False)
     names = {module.rpartition(".")[2] for module, _ in lm.named_modules()}
     targets = [part for part in PARTS if part in names]
@@ -23,6 +26,8 @@ def add_adapter(
     inject_adapter_in_model(
         LoraConfig(**sizes, target_modules=targets or "all-linear"), lm, adapter_name=name
     )
+    for parameter in filter(lambda it: it.requires_grad, lm.parameters()):
+        parameter.data = parameter.data.float()
     return [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
 
 
