@@ -11,6 +11,7 @@ import forwhy
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder, load_grid, load_recipe, run
+from forwhy.recipe.pushing import write_push
 from small_words import SMALL
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -71,6 +72,8 @@ def test_a_run_recommends_explains_and_measures(system: str, told: Path, tmp_pat
     assert opened.explain((user, item)).text
     with pytest.raises(UserError, match="knows users by number alone"):
         opened.explain(history=[item], item=item)
+    write_push(RunFolder.open(tmp_path / "run"), tmp_path / "pushed", "me/model")
+    assert "base_model" not in (tmp_path / "pushed" / "README.md").read_text()
 
 
 def test_profiles_that_a_protocol_takes_away_are_not_read(told: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 
+from forwhy.bridge.options import GenerationConfig
 from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.gain import measure_gain
@@ -310,3 +311,22 @@ def test_what_there_is_to_read_is_read(system: str, tmp_path: Path) -> None:
     made = worded(system, epochs=20).fit(town, known, tmp_path)
     found: Any = measure_gain(made, town.pairs("test"))["information_gain"]
     assert min(found["user"], found["item"]) > 0.3
+
+
+def test_options_of_writing_are_those_of_every_explainer(fitted: Fitted, town: Dataset) -> None:
+    rows, reader = [replace(row, target=()) for row in rows_of(fitted, town)[:4]], fitted.reader
+    longer = reader.write(rows, GenerationConfig(end_bias=-50.0, no_repeat=1))
+    numbers = [reader.words.numbers(text) for text in longer]
+    assert all(len(set(ids)) == len(ids) > 3 for ids in numbers), "no word twice"
+    assert [
+        len(reader.words.numbers(text)) for text in reader.write(rows, GenerationConfig(end_bias=50.0))
+    ] == [1] * 4
+    assert {
+        len(text.split()) for text in reader.write(rows, GenerationConfig(end_bias=-50.0, max_new_tokens=3))
+    } <= {2, 3}
+    alone = [reader.write([row], GenerationConfig())[0] for row in rows]
+    assert (
+        reader.write(rows, GenerationConfig(batch_size=3))
+        == reader.write(rows, GenerationConfig(batch_size=16))
+        == alone
+    )
