@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
 from forwhy.explain.worded import WordBatch, WordedExplainer, WordNetwork, rating_error
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PETER_PRESETS: Presets = {
     "forwhy": {},
     "paper": {
-        **WORDED_PUBLISHED, "dims": 512, "feedforward": 2048, "optimizer": "sgd", "lr": 1.0, "batch_size": 128,
-        "schedule": "plateau",
+        **WORDED_PUBLISHED, "dims": 512, "feedforward": 2048, "dropout": 0.2, "optimizer": "sgd", "lr": 1.0,
+        "batch_size": 128, "schedule": "plateau",
     },
 }  # fmt: skip
 _SPREAD = 0.1
@@ -44,7 +44,10 @@ class PeterConfig(WordedConfig):
     layers: PositiveInt = 2
     feedforward: PositiveInt = 512
     """Width of a layer's hidden part."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     lr: PositiveFloat = 2e-3
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    epochs: NonNegativeInt = 20
     context: NonNegativeFloat = 1.0
     """Weight of the context: the item's state says which words will come, in whatever order."""
     rating: NonNegativeFloat = 0.1
