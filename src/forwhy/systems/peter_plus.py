@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
@@ -23,6 +23,10 @@ class PeterPlusConfig(PeterConfig):
     sentence: PositiveInt = 60
     """Words of the item's profile that are read, or where it has none of the user's; words of no training text are left
     out. Profiles that came with a data set may have been written from held-out reviews."""
+
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    epochs: NonNegativeInt = 30
+    patience: NonNegativeInt = 8
 
     @property
     def shows(self) -> frozenset[str]:
