@@ -340,7 +340,8 @@ def test_graph_tokens_are_one_product_of_a_node_and_its_nearest_neighbours(
         )[:2]
         sequence = [centred[side][number], *centred[other][ranked], *np.zeros((2 - len(ranked), 6))]
         weight, bias = (it.detach().double().numpy() for it in (projector.weight, projector.bias))
-        expected.append(bridge.user.unit * (np.stack(sequence) @ weight.T + bias))
+        start = made.reader.backbone.word(side).numpy()
+        expected.append(start + bridge.user.unit * (np.stack(sequence) @ weight.T + bias))
     np.testing.assert_allclose(
         made.reader.soft([row])[0].detach(), np.concatenate(expected), rtol=1e-4, atol=1e-5
     )

@@ -278,6 +278,11 @@ class Backbone:
         embeddings: Tensor = self.words(ids.to(self.device))
         return embeddings
 
+    def word(self, word: str) -> Tensor:
+        """[D] what a word inside a sentence is given as, the mean over its tokens; float32 on the CPU."""
+        ids = self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        return self.embed(torch.tensor(ids)).float().mean(dim=0).cpu()
+
     def prefix(self, ids: Sequence[int]) -> Prefix:
         """Keys and values of constant ids; computed once per model and kept. `ids` must not be empty."""
         if self._prefixes is None:

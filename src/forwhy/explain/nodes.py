@@ -41,6 +41,8 @@ _PROMPT = {
     )
 }
 _SMALL = 1e-8
+_NEAR = 0.1
+"""Share of torch's usual start that is added to a word: a model reads what is near to a word (docs/log.md)."""
 
 
 class NodeConfig(ExplainerConfig):
@@ -51,8 +53,8 @@ class NodeConfig(ExplainerConfig):
     """`graph`: vectors of LightGCN, learned from who took what. `behaviour`: the codewords of BEAT's tokens, learned in
     a stage `vocabulary`, as BEAT's experiments let these models read."""
     scaled: bool = True
-    """Vectors are centred and divided by their overall deviation, and tokens come in units of a word embedding's
-    coordinate, so that one learning rate fits every model; otherwise both are as they come."""
+    """Vectors are centred and divided by their overall deviation, and tokens start near the word "user" or "item", in
+    units of a word embedding's coordinate, so that one learning rate fits every model; otherwise both as they come."""
 
 
 def presets(**published: Any) -> Presets:  # noqa: ANN401 - of any field
@@ -123,14 +125,17 @@ class CodeNodes(Nodes):
 class NodeTokens(Network):
     """Nodes of a side, and what makes tokens of them."""
 
-    def __init__(self, nodes: Nodes, maker: Network, unit: float) -> None:
-        """`maker`: [B, S, d] -> [B, K, D], in units of `unit`."""
+    start_D: Tensor
+
+    def __init__(self, nodes: Nodes, maker: Network, start_D: Tensor, unit: float) -> None:
+        """`maker`: [B, S, d] -> [B, K, D], what is added to `start_D` in units of `unit`."""
         super().__init__()
         self.nodes, self.maker, self.unit = nodes, maker, unit
+        self.register_buffer("start_D", start_D, persistent=False)
 
     def forward(self, values_BV: Tensor) -> Tensor:
         """[B, K, D]."""
-        tokens_BKD: Tensor = self.unit * self.maker(self.nodes(values_BV))
+        tokens_BKD: Tensor = self.start_D + self.unit * self.maker(self.nodes(values_BV))
         return tokens_BKD
 
 
@@ -146,7 +151,7 @@ class NodeExplainer(SoftExplainer[Any, "PairBridge"]):
 
     @abstractmethod
     def _maker(self, nodes: Mapping[Side, Nodes], backbone: Backbone) -> Network:
-        """From vectors [B, S, d] to tokens [B, K, D], at its start."""
+        """From vectors [B, S, d] to tokens [B, K, D], at its start; the layer that gives these is its last one."""
 
     @abstractmethod
     def _count(self, nodes: Nodes) -> int:
@@ -167,8 +172,15 @@ class NodeExplainer(SoftExplainer[Any, "PairBridge"]):
 
         nodes = {side: self._nodes(side) for side in SIDES}
         maker = self._maker(nodes, backbone)
-        unit = backbone.word_norm / backbone.width**0.5 if self.config.scaled else 1.0
-        user, item = (NodeTokens(nodes[side], maker, unit) for side in SIDES)
+        unit, starts = 1.0, [torch.zeros(backbone.width)] * 2
+        if self.config.scaled:
+            unit, starts = backbone.word_norm / backbone.width**0.5, [backbone.word(side) for side in SIDES]
+            last = [layer for layer in maker.modules() if isinstance(layer, torch.nn.Linear)][-1]
+            last.weight.mul_(_NEAR)
+            torch.nn.init.zeros_(last.bias)
+        user, item = (
+            NodeTokens(nodes[side], maker, at, unit) for side, at in zip(SIDES, starts, strict=True)
+        )
         slots = {side: self._count(own) for side, own in nodes.items()}
         prompt = Prompt(backbone.tokenizer, self.config.prompt, slots)
         return Reader(backbone, prompt, PairBridge.at_start(user, item, prompt, backbone))

@@ -58,7 +58,7 @@ class PeplerConfig(ExplainerConfig):
     explained pair reads as that word. `uniform`: each coordinate from U(-0.1, 0.1), as published."""
     code_rate: PositiveFloat = 10.0
     """Learning rate of the prompts, in multiples of `lr`; in units of one coordinate of a word embedding."""
-    tuned: Literal["none", "adapter", "all"] = "adapter"
+    tuned: Literal["none", "adapter", "all"] = "none"
     """What of the language model learns in the second phase, beside the prompts. `none`: there is no such phase.
     `adapter`: updates of its linear layers, which are saved. `all`: every weight, as published; all of them are saved
     in the run's folder, under the licence of the base model."""
@@ -117,9 +117,7 @@ class PeplerExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
         count = len(self.known.vectors[side])
         if self.config.start == "uniform":
             return Prompts(count, torch.zeros(backbone.width), 1.0, spread=0.1)
-        ids = backbone.tokenizer(f" {side}", add_special_tokens=False)["input_ids"]
-        start_D = backbone.embed(torch.tensor(ids)).float().mean(dim=0).cpu()
-        return Prompts(count, start_D, backbone.word_norm / backbone.width**0.5)
+        return Prompts(count, backbone.word(side), backbone.word_norm / backbone.width**0.5)
 
     def fit(self, dataset: Dataset, known: CollaborativeVectors, folder: Path) -> Self:
         """First the prompts, then, where something is `tuned`, all together; each phase keeps its best state."""

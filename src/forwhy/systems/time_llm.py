@@ -68,8 +68,9 @@ class Reprogrammed(Network):
         width = words_WD.shape[1]
         self.embedding = nn.Linear(self.patch, config.patch_width)
         self.mapping = nn.Linear(len(words_WD), config.prototypes)
-        self.query, self.out = nn.Linear(config.patch_width, inner), nn.Linear(inner, width)
+        self.query = nn.Linear(config.patch_width, inner)
         self.key, self.value = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
 
     def patches(self, vectors_BSd: Tensor) -> Tensor:
         """[B, P, p]."""
