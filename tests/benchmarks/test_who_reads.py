@@ -1,0 +1,27 @@
+"""Who reads what: the table and the drawing of a run of several explainers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.who_reads import draw, read, table
+
+
+def written(folder: Path, gain: dict[str, Any] | None) -> Path:
+    folder.mkdir()
+    (folder / "evaluation.json").write_text(json.dumps({"nll": 3.0, "information_gain": gain}))
+    stages = {"explainer": {"seconds": 40.0}, "evaluation": {"seconds": 900.0}}
+    (folder / "state.json").write_text(json.dumps({"stages": stages}))
+    return folder
+
+
+def test_what_is_read_is_bold_and_what_is_not_measured_is_said(tmp_path: Path, capsys: Any) -> None:  # noqa: ANN401
+    gain = {"user": 0.01, "item": 0.2, "both": 1.0, "intervals": {"user": [-0.01, 0.03], "item": [0.1, 0.3]}}
+    folders = [written(tmp_path / "beat", gain), written(tmp_path / "chat", None)]
+    rows = read(folders)
+    assert list(rows) == ["beat"]
+    assert "chat: no gain measured" in capsys.readouterr().out
+    line = table(rows, {it.name: it for it in folders}).splitlines()[-1]
+    assert line == "| beat | 3.000 | 0.010 [-0.010, 0.030] | **0.200** [0.100, 0.300] | 25.0% | 40 |"
+    draw(rows, tmp_path / "who.svg")
+    assert (tmp_path / "who.svg").read_text().count("<path") > 4
