@@ -9,7 +9,7 @@ from benchmarks.route import BUDGETS, TOWN, explaining_routes, recommending_rout
 
 from forwhy.data.dataset import Dataset
 
-HELD = BUDGETS | {"run to the first explanation": 52, "recommend --history": 35, "evaluation": 74}
+HELD = BUDGETS | {"run to the first explanation": 54, "recommend --history": 35, "evaluation": 76}
 """docs/results.md says what the budgets are and what is above them."""
 
 
