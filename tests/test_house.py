@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "forwhy"
@@ -34,6 +35,13 @@ def test_most_functions_are_short() -> None:
 
 def test_no_drawer_modules() -> None:
     assert [path for path in FILES if path.stem in {"utils", "common", "helpers", "misc"}] == []
+
+
+def test_no_file_leads_back_to_itself() -> None:
+    """Imports inside functions and for types alone count too: they are read as well."""
+    graph = grimp.build_graph("forwhy", cache_dir=None)
+    leads = [(file, to) for file in graph.modules for to in graph.find_modules_directly_imported_by(file)]
+    assert [pair for pair in leads if graph.find_shortest_chain(pair[1], pair[0])] == []
 
 
 HEAVY = {"torch", "transformers", "accelerate", "peft", "openai", "matplotlib", "scipy.stats"}

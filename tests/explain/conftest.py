@@ -199,37 +199,17 @@ def spoken(
     return BeatWordsExplainer(chosen).fit(profiled, vocabulary, tmp_path_factory.mktemp("work"))
 
 
-def _fitted(system: str, dataset: Dataset, known: CollaborativeVectors, folder: Path) -> WordedExplainer[Any]:
-    return worded(system, validation_gain=True, evaluate_every=4).fit(dataset, known, folder)
+def _once(system: str) -> Any:  # noqa: ANN401 - a fixture
+    """An explainer that is fitted once; tests do not change it. Half of the interactions have ratings."""
+
+    @pytest.fixture(scope="session", name=system.replace("-", "_"))
+    def made(
+        rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
+    ) -> WordedExplainer[Any]:
+        folder = tmp_path_factory.mktemp("work")
+        return worded(system, validation_gain=True, evaluate_every=4).fit(rated, vectors, folder)
+
+    return made
 
 
-@pytest.fixture(scope="session")
-def att2seq(
-    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
-) -> WordedExplainer[Any]:
-    """Fitted once; tests do not change it."""
-    return _fitted("att2seq", rated, vectors, tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture(scope="session")
-def nrt(
-    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
-) -> WordedExplainer[Any]:
-    """Half its interactions have ratings."""
-    return _fitted("nrt", rated, vectors, tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture(scope="session")
-def peter(
-    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
-) -> WordedExplainer[Any]:
-    """Half its interactions have ratings."""
-    return _fitted("peter", rated, vectors, tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture(scope="session")
-def peter_plus(
-    rated: Dataset, vectors: CollaborativeVectors, tmp_path_factory: pytest.TempPathFactory
-) -> WordedExplainer[Any]:
-    """Reads profiles of items."""
-    return _fitted("peter-plus", rated, vectors, tmp_path_factory.mktemp("work"))
+att2seq, nrt, peter, peter_plus = map(_once, ("att2seq", "nrt", "peter", "peter-plus"))

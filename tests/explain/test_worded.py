@@ -17,8 +17,8 @@ from forwhy.data.dataset import Dataset, Pairs, make_dataset
 from forwhy.errors import UserError
 from forwhy.evaluate.gain import measure_gain
 from forwhy.explain.evidence import Subject
-from forwhy.explain.worded import ANYONE, WordBatch, WordedExplainer, WordRow
-from forwhy.explain.words import EOS, PAD, UNK
+from forwhy.explain.worded import ANYONE, WordedExplainer
+from forwhy.explain.words import EOS, PAD, UNK, WordBatch, WordRow
 from forwhy.graph.lightgcn import learn_vectors
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors
 from forwhy.systems import find_system

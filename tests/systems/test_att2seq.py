@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from forwhy.explain.worded import WordBatch, WordRow
-from forwhy.explain.words import BOS
+from forwhy.explain.words import BOS, WordBatch, WordRow
 from forwhy.systems.att2seq import Att2SeqConfig, Att2SeqNetwork
 
 ROWS = [WordRow(1, 2, (4, 5, 6, 7, 2)), WordRow(0, 1, (8, 2)), WordRow(3, 3, (9, 9, 4))]

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forwhy.explain.worded import WordBatch, WordRow
-from forwhy.explain.words import BOS, EOS
+from forwhy.explain.words import BOS, EOS, WordBatch, WordRow
 from forwhy.systems.nrt import NrtConfig, NrtNetwork
 
 CPU = torch.device("cpu")

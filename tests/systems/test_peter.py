@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from forwhy.errors import UserError
-from forwhy.explain.worded import WordBatch, WordRow
-from forwhy.explain.words import BOS, EOS
+from forwhy.explain.words import BOS, EOS, WordBatch, WordRow
 from forwhy.systems.peter import PeterConfig, PeterNetwork
 from forwhy.systems.peter_plus import PeterPlusConfig
 

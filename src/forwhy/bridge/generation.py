@@ -272,7 +272,5 @@ def pieces(texts: Iterable[tuple[str, bool]], max_words: int) -> Iterator[str]:
 
 def standing(text: str, max_words: int) -> str:
     """What of a growing text is never taken back."""
-    whole = (
-        text if text[-1:].isspace() else "".join(text.rsplit(maxsplit=1)[:-1])
-    )  # between words is any white space
-    return finish(whole, False, max_words)
+    ended = text[-1:].isspace()  # between words is any white space
+    return finish(text if ended else "".join(text.rsplit(maxsplit=1)[:-1]), False, max_words)

@@ -17,7 +17,7 @@ from forwhy.artifact import CONFIG, Artifact, Content, Saved, card
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.errors import UserError
-from forwhy.explain.asking import Asked, AskedPairs, Explains, Person, Who, asked_about
+from forwhy.explain.asking import Asked, AskedPairs, Explains, Person, Who, asked_about, refuse_new
 from forwhy.explain.evidence import (
     Attention,
     Evidence,
@@ -63,6 +63,8 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
     title: ClassVar[str]
     part: ClassVar[str]
     """The stage, and the part of the saved folder, that knows users and items."""
+    known_by: ClassVar[str] = ""
+    """What alone it knows users by, such as "number": then nobody new is explained. "" where a history will do."""
     config_type: ClassVar[type[ExplainerOptions]]
     known_type: ClassVar[type[Representations]]
     described: frozenset[int] = frozenset()
@@ -190,7 +192,9 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         return host, host._about(asked)
 
     def _about(self, asked: Sequence[Person]) -> list[Subject]:
-        """What is read of those asked about."""
+        """What is read of those asked about; nobody new where a history says nothing."""
+        if self.known_by:
+            refuse_new(self.known, f"{self.title} knows users by {self.known_by} alone", asked)
         return asked_about(self.known, self.stands, asked)
 
     def _answers(self, asked: Sequence[Person], how: Asked) -> list[Explanation]:
@@ -325,8 +329,8 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
             raise UserError(
                 f"{stored.folder}: reads with no language model; load it without model = {model!r}"
             )
-        update = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
-        update = update if wanted["id"] else {}
+        where = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
+        update = where if wanted["id"] else {}
         values = stored.config["options"] | update | ({"device": device} if device else {})
         explainer = cls(checked(cls.config_type, values, place, remedy="fit it again"))
         explainer.metrics = stored.config["metrics"]

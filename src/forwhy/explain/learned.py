@@ -86,7 +86,7 @@ class LearnedExplainer(Explainer[KnownT, RowT]):
         if config.validation_gain:
             strangers = self._as_others(valid)
         rows = [self._rows(part) for part in (self._scored(train_pairs), self._scored(valid), strangers)]
-        return kind(self, *rows)
+        return kind(config, self.reader, self.learning, self._loss, *rows)
 
     def _task_type(self) -> type[ReadingTask]:
         from forwhy.explain.reading import ReadingTask

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from forwhy.bridge.backbone import Backbone
     from forwhy.bridge.projectors import PairBridge
-    from forwhy.bridge.prompt import Numbers, Row
+    from forwhy.bridge.prompt import Numbers
     from forwhy.bridge.reader import Reader
 
 _PROMPT = {
@@ -166,10 +166,6 @@ class NodeExplainer(SoftExplainer[Any, "PairBridge"]):
         return user, known.vectors["item"][subject.item]
 
     def _build(self, backbone: Backbone) -> Reader[PairBridge]:
-        from forwhy.bridge.projectors import PairBridge
-        from forwhy.bridge.prompt import Prompt
-        from forwhy.bridge.reader import Reader
-
         nodes = {side: self._nodes(side) for side in SIDES}
         maker = self._maker(nodes, backbone)
         unit, starts = 1.0, [torch.zeros(backbone.width)] * 2
@@ -178,16 +174,8 @@ class NodeExplainer(SoftExplainer[Any, "PairBridge"]):
             last = [layer for layer in maker.modules() if isinstance(layer, torch.nn.Linear)][-1]
             last.weight.mul_(_NEAR)
             torch.nn.init.zeros_(last.bias)
-        user, item = (
-            NodeTokens(nodes[side], maker, at, unit) for side, at in zip(SIDES, starts, strict=True)
-        )
-        slots = {side: self._count(own) for side, own in nodes.items()}
-        prompt = Prompt(backbone.tokenizer, self.config.prompt, slots)
-        return Reader(backbone, prompt, PairBridge.at_start(user, item, prompt, backbone))
-
-    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
-        """The NLL of the explanation's tokens."""
-        return {"loss": self.reader.loss(rows)}
+        tokens = [NodeTokens(nodes[side], maker, at, unit) for side, at in zip(SIDES, starts, strict=True)]
+        return self._bridged(backbone, tokens, {side: self._count(own) for side, own in nodes.items()})
 
     def _tokens(self, subject: Subject) -> list[TokenEvidence]:
         slots = self.reader.prompt.slots(self._row(subject))

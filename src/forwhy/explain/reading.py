@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from forwhy.bridge.prompt import Row, buckets
+from forwhy.bridge.reader import PairReader
+from forwhy.explain.options import ExplainerOptions
 from forwhy.training.engine import Task
-
-if TYPE_CHECKING:
-    from forwhy.explain.learned import LearnedExplainer
 
 _OF_CODES = {"slot_LM", "shift_CD", "codewords_CM", "prompts_ND"}
 _DESCRIBING = 1 << 16
@@ -27,10 +26,16 @@ class ReadingTask(Task[list[Row]]):
     descriptions: Sequence[Row] = ()
     """Rows that are read once, before the explained pairs."""
 
-    def __init__(self, explainer: LearnedExplainer[Any, Any], *rows: Sequence[Any]) -> None:
-        """`rows`: of training, of validation, and of validation read as other pairs', for the gain."""
-        self.explainer, self.reader, self.config = explainer, explainer.reader, explainer.config
-        self.module = explainer.learning
+    def __init__(
+        self,
+        config: ExplainerOptions,
+        reader: PairReader[Any],
+        module: nn.Module,
+        loss: Callable[[list[Any]], Mapping[str, Tensor]],
+        *rows: Sequence[Any],
+    ) -> None:
+        """`module`: what is trained; `rows`: of training, of validation, and of validation read as other pairs'."""
+        self.config, self.reader, self.module, self.asked = config, reader, module, loss
         self.train, self.valid, self.strangers = rows
 
     def optimizer(self) -> Optimizer:
@@ -57,7 +62,7 @@ class ReadingTask(Task[list[Row]]):
 
     def loss(self, batch: list[Row]) -> Mapping[str, Tensor]:
         """What the explainer minimises, and parts worth logging."""
-        return self.explainer._loss(batch)
+        return self.asked(batch)
 
     def evaluate(self) -> Mapping[str, float]:
         """Validation NLL per target token, and what the right tokens are worth against another pair's."""

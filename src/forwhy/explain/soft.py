@@ -6,7 +6,7 @@ No torch before `fit`. Shapes: n rows, K soft tokens of a pair.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.artifact import Artifact, Content
+from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.asking import Asked, Question, Who
@@ -27,9 +28,10 @@ from forwhy.lazy import torch
 from forwhy.options import LoopConfig
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from forwhy.bridge.backbone import Backbone
+    from forwhy.bridge.injection import Injection
     from forwhy.bridge.projectors import PairBridge
     from forwhy.bridge.prompt import Numbers, Prompt, Row
     from forwhy.bridge.reader import Draft, Reader
@@ -62,8 +64,28 @@ class SoftExplainer(LearnedExplainer[KnownT, "Row"], Generic[KnownT, BridgeT]):
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         """What stands for the user and for the item in the prompt."""
 
+    def _bridged(
+        self,
+        backbone: Backbone,
+        networks: Sequence[nn.Module],
+        slots: Mapping[Side, int],
+        injection: Injection | None = None,
+    ) -> Reader[PairBridge]:
+        """A reader of these networks' vectors, of the user and of the item; `slots`: how many of each side."""
+        from forwhy.bridge.projectors import PairBridge
+        from forwhy.bridge.prompt import Prompt
+        from forwhy.bridge.reader import Reader
+
+        prompt = Prompt(backbone.tokenizer, cast("ExplainerConfig", self.config).prompt, slots)
+        user, item = networks
+        return Reader(backbone, prompt, PairBridge.at_start(user, item, prompt, backbone), injection)
+
     def _begin(self, dataset: Dataset) -> None:
         self._open(self._backbone())
+
+    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
+        """The NLL of the explanation's tokens."""
+        return {"loss": self.reader.loss(rows)}
 
     def _loop(self) -> LoopConfig:
         half = cast("ExplainerConfig", self.config).precision == "fp16"  # the bridge's own stays in float32

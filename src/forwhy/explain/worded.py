@@ -2,16 +2,15 @@
 
 What they share: vocabulary, rows, training, saving; a system adds its network. No torch before `fit`.
 
-Shapes: B pairs, T words of the longest text, P words that are shown, N targets, V words of the vocabulary.
+Shapes: T words of a text, C columns of what is looked at.
 """
 
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 import numpy as np
 import polars as pl
@@ -20,11 +19,10 @@ from forwhy.artifact import Artifact, Content
 from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
-from forwhy.explain.asking import Person, refuse_new
 from forwhy.explain.evidence import Attention, ExternalPair, Subject, TokenEvidence
 from forwhy.explain.learned import LearnedExplainer
 from forwhy.explain.options import WordedConfig
-from forwhy.explain.words import EOS, PAD, Words, cut
+from forwhy.explain.words import EOS, STARS, ConfigT, WordNetwork, WordRow, Words, cut
 from forwhy.graph.representations import CollaborativeVectors
 from forwhy.lazy import Network, torch
 
@@ -36,95 +34,9 @@ if TYPE_CHECKING:
     from forwhy.explain.wording import WordReader
 
 log = logging.getLogger(__name__)
-ConfigT = TypeVar("ConfigT", bound=WordedConfig)
 ANYONE = 0
 """The row of users (items) of whom no training pair is explained."""
-STARS = 5
-"""Ratings are brought to 1 to 5, whatever the scale of the data: the published data have stars."""
 _NETWORK = "network."
-
-
-@dataclass(frozen=True)
-class WordRow:
-    """A pair as a network reads it."""
-
-    user: int
-    item: int
-    """Rows of the tables of vectors."""
-    target: tuple[int, ...] = ()
-    """Words of its text and <eos>; a text that is cut has no <eos>, since it does not end there."""
-    shown: tuple[int, ...] = ()
-    """Words that are read before writing."""
-    rating: float = float("nan")
-    """From 1 to `STARS`, where it is known."""
-
-    @property
-    def length(self) -> int:
-        """Words that are read or written."""
-        return len(self.target) + len(self.shown)
-
-
-@dataclass(frozen=True)
-class WordBatch:
-    """Rows as tensors."""
-
-    user_B: Tensor
-    item_B: Tensor
-    target_BT: Tensor
-    """Padded behind with `PAD`."""
-    shown_BP: Tensor
-    rating_B: Tensor
-    """NaN where it is not known."""
-
-    @classmethod
-    def of(cls, rows: Sequence[WordRow], device: torch.device) -> WordBatch:
-        """All rows together."""
-
-        def padded(texts: Sequence[Sequence[int]]) -> Tensor:
-            width = max(map(len, texts))
-            ids = torch.tensor([[*text, *[PAD] * (width - len(text))] for text in texts])
-            return ids.to(device, torch.long).view(len(texts), width)
-
-        user_B, item_B = (torch.tensor([getattr(it, side) for it in rows], device=device) for side in SIDES)
-        rating_B = torch.tensor([row.rating for row in rows], device=device)
-        texts = padded([row.target for row in rows]), padded([row.shown for row in rows])
-        return cls(user_B, item_B, *texts, rating_B)
-
-    @property
-    def target_N(self) -> Tensor:
-        """The words to predict, text by text."""
-        return self.target_BT[self.target_BT != PAD]
-
-
-class WordNetwork(Network, Generic[ConfigT]):
-    """Says how probable each word is after a pair and the words before it."""
-
-    def __init__(self, users: int, items: int, words: int, rated: bool, config: ConfigT) -> None:
-        """Rows of both tables, words of the vocabulary, and whether there are ratings to learn from."""
-        super().__init__()
-        self.config, self.rated = config, rated
-
-    @abstractmethod
-    def begin(self, batch: WordBatch) -> tuple[Tensor, ...]:
-        """What is kept between words after reading the pairs; of each tensor the first axis is the pairs'."""
-
-    @abstractmethod
-    def step(self, word_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits [B, V] of the next word after this one, and what is kept then."""
-
-    @abstractmethod
-    def logits(self, batch: WordBatch) -> Tensor:
-        """[N, V] for `batch.target_N`, each from the words before it."""
-
-    def losses(self, batch: WordBatch) -> dict[str, Tensor]:
-        """`loss` and parts worth logging; here the NLL of a word."""
-        return {"loss": torch.nn.functional.cross_entropy(self.logits(batch), batch.target_N)}
-
-
-def rating_error(rating_B: Tensor, batch: WordBatch) -> Tensor:
-    """Mean squared error of the ratings that are known; 0 where none is."""
-    known_B = batch.rating_B.isfinite()
-    return ((rating_B - batch.rating_B)[known_B] ** 2).sum() / known_B.sum().clamp_min(1)
 
 
 class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[ConfigT]):
@@ -135,7 +47,7 @@ class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[C
     model, have another NLL of the same text, but what the right user and item are worth (information gain) compares.
     """
 
-    part, stands = "collaborative", "vectors of known users and items"
+    part, stands, known_by = "collaborative", "vectors of known users and items", "number"
     config_type: ClassVar[type[WordedConfig]]
     known_type = CollaborativeVectors
     network_type: ClassVar[type[WordNetwork[Any]]]
@@ -207,11 +119,6 @@ class WordedExplainer(LearnedExplainer[CollaborativeVectors, WordRow], Generic[C
         kept_2B = torch.rand(2, len(rows)).to(batch.user_B.device) >= chance
         batch = replace(batch, user_B=batch.user_B * kept_2B[0], item_B=batch.item_B * kept_2B[1])
         return self.reader.network.losses(batch)
-
-    def _about(self, asked: Sequence[Person]) -> list[Subject]:
-        """Nobody new, and nobody without interactions: no history can stand for a number."""
-        refuse_new(self.known, f"{self.title} knows users by number alone", asked)
-        return super()._about(asked)
 
     def _row(self, subject: Subject) -> WordRow:
         pair, most, target = (cast("int", subject.user), subject.item), self._settings.words, list[int]()

@@ -20,8 +20,7 @@ from forwhy.bridge.generation import Decoding, Written, pieces
 from forwhy.bridge.options import GenerationConfig, finish
 from forwhy.explain.options import WordedConfig
 from forwhy.explain.reading import ReadingTask
-from forwhy.explain.worded import WordBatch, WordNetwork, WordRow
-from forwhy.explain.words import BOS, EOS, PAD, UNK, Words
+from forwhy.explain.words import BOS, EOS, PAD, UNK, WordBatch, WordNetwork, WordRow, Words
 from forwhy.training.engine import resolve_device
 
 _TOGETHER = 32

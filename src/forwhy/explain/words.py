@@ -1,20 +1,35 @@
-"""A vocabulary of whole words, and texts as their numbers and back. No torch."""
+"""A vocabulary of whole words, texts as their numbers and back, and what a network makes of them. No torch at import.
+
+Shapes: B pairs, T words of the longest text, P words that are shown, N targets, V words of the vocabulary.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import polars as pl
 
+from forwhy.columns import SIDES
 from forwhy.errors import UserError
+from forwhy.explain.options import WordedConfig
+from forwhy.lazy import Network, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ConfigT = TypeVar("ConfigT", bound=WordedConfig)
 
 CONTROL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(len(CONTROL))
+STARS = 5
+"""Ratings are brought to 1 to 5, whatever the scale of the data: the published data have stars."""
 _WORD = re.compile(r"(?:\w\.){2,}|\w+(?:[-'’&/]\w+|[.,]\d+)*|\S")
 _ENDS, _OPENING, _CLOSING = frozenset(".!?"), frozenset("([{$#£€“‘/"), frozenset(".!?,;:)]}%'’”…/")
 
@@ -99,3 +114,89 @@ def joined(words: Sequence[str]) -> str:
         glued = word in _OPENING or (quote and not quoted)
         quoted ^= quote
     return text
+
+
+# --- pairs and their texts, as a network reads them
+
+
+@dataclass(frozen=True)
+class WordRow:
+    """A pair as a network reads it."""
+
+    user: int
+    item: int
+    """Rows of the tables of vectors."""
+    target: tuple[int, ...] = ()
+    """Words of its text and <eos>; a text that is cut has no <eos>, since it does not end there."""
+    shown: tuple[int, ...] = ()
+    """Words that are read before writing."""
+    rating: float = float("nan")
+    """From 1 to `STARS`, where it is known."""
+
+    @property
+    def length(self) -> int:
+        """Words that are read or written."""
+        return len(self.target) + len(self.shown)
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """Rows as tensors."""
+
+    user_B: Tensor
+    item_B: Tensor
+    target_BT: Tensor
+    """Padded behind with `PAD`."""
+    shown_BP: Tensor
+    rating_B: Tensor
+    """NaN where it is not known."""
+
+    @classmethod
+    def of(cls, rows: Sequence[WordRow], device: torch.device) -> WordBatch:
+        """All rows together."""
+
+        def padded(texts: Sequence[Sequence[int]]) -> Tensor:
+            width = max(map(len, texts))
+            ids = torch.tensor([[*text, *[PAD] * (width - len(text))] for text in texts])
+            return ids.to(device, torch.long).view(len(texts), width)
+
+        user_B, item_B = (torch.tensor([getattr(it, side) for it in rows], device=device) for side in SIDES)
+        rating_B = torch.tensor([row.rating for row in rows], device=device)
+        texts = padded([row.target for row in rows]), padded([row.shown for row in rows])
+        return cls(user_B, item_B, *texts, rating_B)
+
+    @property
+    def target_N(self) -> Tensor:
+        """The words to predict, text by text."""
+        return self.target_BT[self.target_BT != PAD]
+
+
+class WordNetwork(Network, Generic[ConfigT]):
+    """Says how probable each word is after a pair and the words before it."""
+
+    def __init__(self, users: int, items: int, words: int, rated: bool, config: ConfigT) -> None:
+        """Rows of both tables, words of the vocabulary, and whether there are ratings to learn from."""
+        super().__init__()
+        self.config, self.rated = config, rated
+
+    @abstractmethod
+    def begin(self, batch: WordBatch) -> tuple[Tensor, ...]:
+        """What is kept between words after reading the pairs; of each tensor the first axis is the pairs'."""
+
+    @abstractmethod
+    def step(self, word_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits [B, V] of the next word after this one, and what is kept then."""
+
+    @abstractmethod
+    def logits(self, batch: WordBatch) -> Tensor:
+        """[N, V] for `batch.target_N`, each from the words before it."""
+
+    def losses(self, batch: WordBatch) -> dict[str, Tensor]:
+        """`loss` and parts worth logging; here the NLL of a word."""
+        return {"loss": torch.nn.functional.cross_entropy(self.logits(batch), batch.target_N)}
+
+
+def rating_error(rating_B: Tensor, batch: WordBatch) -> Tensor:
+    """Mean squared error of the ratings that are known; 0 where none is."""
+    known_B = batch.rating_B.isfinite()
+    return ((rating_B - batch.rating_B)[known_B] ** 2).sum() / known_B.sum().clamp_min(1)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from forwhy.bridge.backbone import Backbone
 from forwhy.bridge.projectors import ExpertAdapter, PairBridge
-from forwhy.bridge.prompt import Numbers, Prompt, Row
+from forwhy.bridge.prompt import Numbers
 from forwhy.bridge.reader import Reader
 from forwhy.columns import SIDES
 from forwhy.explain.evidence import Subject, TokenEvidence
@@ -28,16 +25,10 @@ class XRecExplainer(SoftExplainer[CollaborativeVectors, PairBridge]):
     def _build(self, backbone: Backbone) -> Reader[PairBridge]:
         """Adapters at their start."""
         config, size = self.config, (backbone.width, backbone.word_norm)
-        prompt = Prompt(backbone.tokenizer, config.prompt, {"user": 1, "item": 1})
         vectors = (torch.from_numpy(self.known.vectors[side]) for side in SIDES)
-        user, item = (ExpertAdapter(config.adapter, vectors_Nd, *size) for vectors_Nd in vectors)
-        bridge = PairBridge.at_start(user, item, prompt, backbone)
+        adapters = [ExpertAdapter(config.adapter, vectors_Nd, *size) for vectors_Nd in vectors]
         injection = None if config.injection == "none" else backbone.injection(config.injection)
-        return Reader(backbone, prompt, bridge, injection)
-
-    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
-        """The NLL of the explanation's tokens."""
-        return {"loss": self.reader.loss(rows)}
+        return self._bridged(backbone, adapters, dict.fromkeys(SIDES, 1), injection)
 
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         vectors, new = self.known.vectors, subject.user is None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
-from forwhy.explain.worded import ConfigT, WordBatch, WordedExplainer, WordNetwork
-from forwhy.explain.words import BOS, PAD
+from forwhy.explain.worded import WordedExplainer
+from forwhy.explain.words import BOS, PAD, ConfigT, WordBatch, WordNetwork
 from forwhy.lazy import torch
 from forwhy.options import Presets
 from forwhy.systems.explaining import Collaborative

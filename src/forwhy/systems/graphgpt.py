@@ -158,12 +158,14 @@ class GraphGptExplainer(NodeExplainer):
     def _samples(self, dataset: Dataset) -> Iterator[Row]:
         """Users drawn by the seed, each with some of their items whose texts differ."""
         rng, count, texts = np.random.default_rng(self.config.seed), self.config.matched, dataset.item_texts()
-        drawn, left = rng.permutation(np.unique(self.known.seen[:, 0])).tolist(), self.config.matching
-        for user in drawn:
-            told = {texts[item]: item for item in self.known.taken_by(user) if texts[item].strip()}
-            if left and len(told) >= count:
+        left = self.config.matching
+        for user in rng.permutation(np.unique(self.known.seen[:, 0])).tolist():
+            if not left:
+                return
+            told = [*{texts[it]: it for it in self.known.taken_by(user) if texts[it].strip()}.items()]
+            if len(told) >= count:
                 left -= 1
-                items = [list(told.items())[number] for number in rng.permutation(len(told))[:count]]
+                items = [told[number] for number in rng.permutation(len(told))[:count]]
                 yield self._sample(user, items, rng.permutation(count).tolist())
 
     def _sample(self, user: int, chosen: list[tuple[str, int]], order: list[int]) -> Row:

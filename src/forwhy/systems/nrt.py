@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
-from forwhy.explain.worded import STARS, WordBatch, WordedExplainer, rating_error
+from forwhy.explain.worded import WordedExplainer
+from forwhy.explain.words import STARS, WordBatch, rating_error
 from forwhy.lazy import torch
 from forwhy.options import Presets
 from forwhy.systems.att2seq import RecurrentNetwork

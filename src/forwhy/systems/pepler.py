@@ -8,14 +8,12 @@ Shapes: B pairs, N users or items, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.columns import SIDES, Side
-from forwhy.explain.asking import Person, refuse_new
 from forwhy.explain.evidence import Subject, TokenEvidence
 from forwhy.explain.options import ExplainerConfig
 from forwhy.explain.soft import SoftExplainer
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from forwhy.artifact import Artifact
     from forwhy.bridge.backbone import Backbone
     from forwhy.bridge.projectors import PairBridge
-    from forwhy.bridge.prompt import Numbers, Row
+    from forwhy.bridge.prompt import Numbers
     from forwhy.bridge.reader import Reader
     from forwhy.bridge.tuning import Tuning
     from forwhy.data.dataset import Dataset
@@ -99,18 +97,14 @@ class Prompts(Network):
 class PeplerExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
     """Reads a learned vector of the user and one of the item; whom it has none of is refused."""
 
-    system, title, part, stands = "pepler", "PEPLER", "collaborative", "vectors of known users and items"
+    system, title, part = "pepler", "PEPLER", "collaborative"
+    stands, known_by = "vectors of known users and items", "number"
     config_type, known_type = PeplerConfig, CollaborativeVectors
     config: PeplerConfig
 
     def _build(self, backbone: Backbone) -> Reader[PairBridge]:
-        from forwhy.bridge.projectors import PairBridge
-        from forwhy.bridge.prompt import Prompt
-        from forwhy.bridge.reader import Reader
-
-        prompt = Prompt(backbone.tokenizer, self.config.prompt, {"user": 1, "item": 1})
-        user, item = (self._prompts(backbone, side) for side in SIDES)
-        return Reader(backbone, prompt, PairBridge.at_start(user, item, prompt, backbone))
+        prompts = [self._prompts(backbone, side) for side in SIDES]
+        return self._bridged(backbone, prompts, dict.fromkeys(SIDES, 1))
 
     def _prompts(self, backbone: Backbone, side: Side) -> Prompts:
         """Of everybody on a side, at a word of the model or at random."""
@@ -162,14 +156,6 @@ class PeplerExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
         if self.config.tuned != "all":
             return super()._weights_told
         return "All weights of the base model are included, trained further; they fall under its licence."
-
-    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
-        """The NLL of the explanation's tokens (eq. 3)."""
-        return {"loss": self.reader.loss(rows)}
-
-    def _about(self, asked: Sequence[Person]) -> list[Subject]:
-        refuse_new(self.known, f"{self.title} knows users by number alone", asked)
-        return super()._about(asked)
 
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         assert subject.user is not None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from forwhy.explain.options import WORDED_PUBLISHED, WordedConfig
-from forwhy.explain.worded import WordBatch, WordedExplainer, WordNetwork, rating_error
-from forwhy.explain.words import BOS, EOS, PAD
+from forwhy.explain.worded import WordedExplainer
+from forwhy.explain.words import BOS, EOS, PAD, WordBatch, WordNetwork, rating_error
 from forwhy.lazy import Network, torch
 from forwhy.options import Presets
 from forwhy.systems.explaining import Collaborative

@@ -6,13 +6,12 @@ learns are the task tokens, the same for every pair; as published nothing does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from forwhy.columns import SIDES
 from forwhy.errors import UserError
-from forwhy.explain.asking import Person, refuse_new
 from forwhy.explain.evidence import Subject, TokenEvidence
 from forwhy.explain.options import XREC_PRESETS, ExplainerConfig
 from forwhy.explain.soft import SoftExplainer
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from forwhy.bridge.backbone import Backbone
     from forwhy.bridge.projectors import PairBridge
-    from forwhy.bridge.prompt import Numbers, Row
+    from forwhy.bridge.prompt import Numbers
     from forwhy.bridge.reader import Reader
     from forwhy.data.dataset import Dataset
 
@@ -75,7 +74,8 @@ class _Nothing(Network):
 class XRecProfileExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
     """Reads an item's title and both profiles, and nothing that was learned of the pair."""
 
-    system, title, part, stands = "xrec-profile", "XRec-Profile", "collaborative", "profiles"
+    system, title, part = "xrec-profile", "XRec-Profile", "collaborative"
+    stands, known_by = "profiles", "their profiles"
     config_type, known_type = XRecProfileConfig, CollaborativeVectors
 
     def _take_up(self, dataset: Dataset, known: CollaborativeVectors) -> None:
@@ -87,21 +87,7 @@ class XRecProfileExplainer(SoftExplainer[CollaborativeVectors, "PairBridge"]):
             )
 
     def _build(self, backbone: Backbone) -> Reader[PairBridge]:
-        from forwhy.bridge.projectors import PairBridge
-        from forwhy.bridge.prompt import Prompt
-        from forwhy.bridge.reader import Reader
-
-        assert isinstance(self.config, XRecProfileConfig)
-        prompt = Prompt(backbone.tokenizer, self.config.prompt, {"user": 0, "item": 0})
-        return Reader(backbone, prompt, PairBridge.at_start(_Nothing(), _Nothing(), prompt, backbone))
-
-    def _loss(self, rows: list[Row]) -> Mapping[str, Tensor]:
-        """The NLL of the explanation's tokens."""
-        return {"loss": self.reader.loss(rows)}
-
-    def _about(self, asked: Sequence[Person]) -> list[Subject]:
-        refuse_new(self.known, f"{self.title} knows users by their profiles alone", asked)
-        return super()._about(asked)
+        return self._bridged(backbone, (_Nothing(), _Nothing()), dict.fromkeys(SIDES, 0))
 
     def _standing(self, subject: Subject) -> tuple[Numbers, Numbers]:
         return (), ()
