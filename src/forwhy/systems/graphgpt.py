@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
@@ -150,7 +151,7 @@ class GraphGptExplainer(NodeExplainer):
     def _task(self, dataset: Dataset) -> ReadingTask:
         """The samples of the first stage come before the explained pairs."""
         task = super()._task(dataset)
-        task.descriptions = list(self._samples(dataset))
+        task.descriptions = list(islice(self._samples(dataset), self.config.matching))
         if self.config.matching and not task.descriptions:
             log.info("graphgpt: nobody took %d items with texts; nothing is matched", self.config.matched)
         return task
@@ -158,13 +159,9 @@ class GraphGptExplainer(NodeExplainer):
     def _samples(self, dataset: Dataset) -> Iterator[Row]:
         """Users drawn by the seed, each with some of their items whose texts differ."""
         rng, count, texts = np.random.default_rng(self.config.seed), self.config.matched, dataset.item_texts()
-        left = self.config.matching
         for user in rng.permutation(np.unique(self.known.seen[:, 0])).tolist():
-            if not left:
-                return
             told = [*{texts[it]: it for it in self.known.taken_by(user) if texts[it].strip()}.items()]
             if len(told) >= count:
-                left -= 1
                 items = [told[number] for number in rng.permutation(len(told))[:count]]
                 yield self._sample(user, items, rng.permutation(count).tolist())
 
