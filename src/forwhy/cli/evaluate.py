@@ -66,7 +66,7 @@ def evaluate(
 
 def _judge(given: Given[JudgeConfig], votes: Path | None, paid: str | None) -> Judge | None:
     if "--judge" in given.names:
-        return Judge(given.model(**prices("--judge-prices", paid)), votes)
+        return Judge(given.model(**prices("--judge-prices", paid)).typed(), votes)
     names = [*given.names, *["--judge-votes"] * bool(votes), *["--judge-prices"] * bool(paid)]
     if names:
         raise UserError(f"{', '.join(names)}: need --judge MODEL")

@@ -81,7 +81,7 @@ def mine(
     if extractive:
         found = mine_texts(data, config, ExtractiveMiner())
     else:
-        asked = chat.model(**prices("--prices", of_tokens))
+        asked = chat.model(**prices("--prices", of_tokens)).typed()
         lines = place.with_name(
             f"{place.name}.replies.jsonl"
         )  # of an earlier version, or a database beside it

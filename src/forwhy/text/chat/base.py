@@ -10,7 +10,7 @@ from operator import add
 from threading import Condition
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from forwhy.options import Options
 
@@ -170,17 +170,36 @@ class AskingConfig(Options):
     """Calls under way at once; as many may be lost, and paid for again, when the process is killed."""
     requests_per_minute: float = Field(default=0.0, ge=0)
     """Most calls in a minute, evenly spaced; 0 = as many as the server takes."""
-    timeout: float = Field(default=60.0, gt=0)
-    """Seconds after which a call is given up."""
-    attempts: int = Field(default=5, ge=1)
+    timeout: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds after which a call is given up, whatever came of it until then."""
+    attempts: int = Field(default=5, ge=1, le=1000)
     """Calls for one answer while the server is busy, late or broken."""
-    asks: int = Field(default=3, ge=1)
+    asks: int = Field(default=3, ge=1, le=1000)
     """Answers read for one question until one of them has the form that was asked for."""
-    backoff: float = Field(default=1.0, ge=0)
+    backoff: float = Field(default=1.0, ge=0, le=3600)
     """Seconds before the second attempt, doubled before each further one, each drawn from half to one and a
     half of that; never less than the server's Retry-After."""
     structured: bool = True
     """Ask for an answer by JSON schema; a server that rejects this is asked without."""
+
+    _chosen: bool = PrivateAttr(default=False)
+
+    def __init__(self, /, **values: Any) -> None:  # noqa: ANN401 - of any field
+        """Options by name, as of any; made in a program, the address is this program's choice."""
+        super().__init__(**values)
+        self._chosen = True
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # not for sections of a recipe or folder
+
+    @property
+    def chosen(self) -> bool:
+        """Whether who runs this gave the address, so that a key may go there; a recipe or a folder can't say so."""
+        return self._chosen
+
+    def typed(self) -> Self:
+        """These options, given on this command line."""
+        self._chosen = True
+        return self
 
     @model_validator(mode="after")
     def _both_prices(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
@@ -27,14 +28,21 @@ if TYPE_CHECKING:
     from httpx2 import Request
     from openai import APIStatusError
 
+log = logging.getLogger(__name__)
+
 LONGEST_WAIT = 300.0
 """Seconds that a server's Retry-After is obeyed for."""
 LARGEST_ANSWER = 1 << 20
+"""Bytes of an answer with its headers."""
+MOST_TOKENS = 1 << 40
+"""A server that counts more in one call does not count."""
 TEMPLATE_TOKENS = 64
 """What a server may wrap around the messages."""
 _AGAIN: frozenset[base.Reason | None] = frozenset({"timeout", "server"})
 _SECRET = 16
 """Letters of the shortest key that is looked for in answers; a shorter one is a word such as `none`."""
+_SAID, _LOOKED_AT = 200, 4000
+"""Characters of a server's words that are shown, and that a key is looked for in."""
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """Errors of httpx2 before anything was sent."""
 _HEADERS = frozenset(
@@ -60,7 +68,7 @@ class Pace:
                 if (left := self._next - now) <= 0:
                     self._next = now + self._gap
                     return
-            self._stopped.wait(left)
+            self._stopped.wait(min(left, LONGEST_WAIT))
 
     def rest(self, seconds: float) -> None:
         """No call for so long: what a server says to one caller holds for all."""
@@ -72,24 +80,31 @@ class Client:
     """One model's server, a `Chat`; safe from several threads, to be closed.
 
     The `openai` client carries the calls. Attempts are ours: each is held in the ledger before it is made, all threads
-    rest when the server is busy, and a stop ends every wait. No address, and what can't be used, is refused.
+    rest when the server is busy, and a stop ends every wait. No address, what can't be used, and a key for an address
+    that its user did not give are refused.
     """
 
     def __init__(self, config: AskingConfig, ledger: base.Ledger) -> None:
         need("openai", "chat")
         from openai import DefaultHttpxClient, OpenAI
 
+        from forwhy.text.chat.wire import Wire
+
         self._config, self._ledger, self._stopped = config, ledger, Event()
         self._pace = Pace(config.requests_per_minute, self._stopped)
         self.model, self.concurrency = config.model, config.concurrency
         self._structured = config.structured
         self.url, self._key = endpoint(config), _key(config)
+        how = f"with the key of {config.key_name}" if self._key else "without a key"
+        log.info("%s %r is asked at %s, %s", config.who, config.model, self.url, how)
+        carrier = DefaultHttpxClient(follow_redirects=False, event_hooks={"request": [self._bare]})
+        self._wire = Wire(carrier)
         self._openai = OpenAI(
             api_key=self._key or "none",
             base_url=self.url.removesuffix("/chat/completions"),
             timeout=config.timeout,
             max_retries=0,
-            http_client=DefaultHttpxClient(follow_redirects=False, event_hooks={"request": [self._bare]}),
+            http_client=carrier,
         )
 
     def __enter__(self) -> Self:
@@ -126,6 +141,7 @@ class Client:
         """Keep our own key and nothing that the library finds in the environment, such as another service's."""
         for name in set(request.headers) - _HEADERS:
             del request.headers[name]
+        request.headers["Accept-Encoding"] = "identity"
         if self._key:
             request.headers["Authorization"] = f"Bearer {self._key}"
 
@@ -147,40 +163,37 @@ class Client:
         from openai import APIConnectionError, APIStatusError
 
         try:
-            answer = _read(self._post(body), most)
-            # Answers are kept, so a server that repeats our key must not get it into them.
-            return replace(answer, text=self._scrubbed(answer.text, _SECRET))
+            return self._safe(_read(self._post(body), most))
         except APIStatusError as error:
             return self._refusal(error)
         except (APIConnectionError, HTTPError) as error:
             cause = error.__cause__ if isinstance(error, APIConnectionError) else error
         unsent, late = type(cause).__name__ in _UNSENT, isinstance(cause, TimeoutException)
-        detail = f"{'no connection' if unsent else 'connection broken'}: {cause}"
+        detail = f"{'no connection' if unsent else 'connection broken'}: {self._shown(str(cause))}"
         if late and not unsent:
             detail = f"no answer within {self._config.timeout:g} s"
         return Answer("", "timeout" if late else "server", detail, Tally(1) if unsent else most)
 
     def _post(self, body: dict[str, Any]) -> bytes:
-        """Little more than `LARGEST_ANSWER` bytes of the answer at most, all within the time allowed."""
-        from httpx2 import ReadTimeout
+        """The answer, not more than `LARGEST_ANSWER` bytes with its headers, all within the time allowed."""
+        create = self._openai.chat.completions.with_streaming_response.create
+        with self._wire.call(self._config.timeout, LARGEST_ANSWER), create(**body) as response:
+            return response.read()
 
-        end, content = time.monotonic() + self._config.timeout, bytearray()
-        with self._openai.chat.completions.with_streaming_response.create(**body) as response:
-            for chunk in response.iter_bytes():
-                content += chunk
-                if time.monotonic() > end:
-                    raise ReadTimeout("the answer comes too slowly")
-                if len(content) > LARGEST_ANSWER:
-                    break
-        return bytes(content)
+    def _safe(self, answer: Answer) -> Answer:
+        """Answers are kept, so a server that repeats our key must not get it into them."""
+        from forwhy.text.chat.wire import repeats
+
+        text = answer.text.replace(self._key, "[key]") if len(self._key) >= _SECRET else answer.text
+        if len(self._key) >= _SECRET and repeats(self._key, text, whole=True):
+            return replace(answer, text="", reason="malformed", detail="the answer repeats our key")
+        return replace(answer, text=text)
 
     def _refusal(self, error: APIStatusError) -> Answer:
         """What a status other than 200 means for this question; a UserError where it is the same for all others."""
         status, config = error.status_code, self._config
         message = error.body.get("message") if isinstance(error.body, dict) else None
-        text = self._scrubbed(str(message or error.response.text))
-        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
-        detail = f"HTTP {status}: {line or 'nothing more'}"
+        detail = f"HTTP {status}: {self._shown(str(message or error.response.text)) or 'nothing more'}"
         if status < 400 or status in {401, 402, 403, 404, 405}:
             what = f"{config.key_name}, the model's name and the address"
             raise UserError(f"{config.who} {self.model!r} at {self.url}: {detail}; check {what}")
@@ -191,8 +204,14 @@ class Client:
             self._pace.rest(min(wait, LONGEST_WAIT))
         return Answer(reason="server", detail=detail, used=Tally(1), wait=wait)
 
-    def _scrubbed(self, text: str, shortest: int = 1) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) >= shortest else text
+    def _shown(self, text: str) -> str:
+        """The beginning of what a server said, on one line; nothing of it where it repeats our key."""
+        from forwhy.text.chat.wire import repeats
+
+        text = text[:_LOOKED_AT]
+        if self._key and repeats(self._key, text):
+            return "(it repeats the key, so its words are not shown)"
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SAID]
 
 
 def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
@@ -224,17 +243,33 @@ def endpoint(config: AskingConfig) -> str:
         parts = HttpUrl(given)
     except ValueError:
         parts = None
-    if parts is None or parts.query or parts.fragment:
-        raise UserError(f"{who} {given!r}: not an address {remedy}")
+    if parts is None or parts.query or parts.fragment or not given.isprintable():
+        raise UserError(f"{who} {given[:100]!r}: not an address {remedy}")
     return f"{given}/v1/chat/completions" if parts.path == "/" else f"{given}/chat/completions"
 
 
 def _key(config: AskingConfig) -> str:
+    """The key, which goes only to the address of the environment, this command line or the caller's own code.
+
+    What stands in a recipe or a folder may be somebody else's, so it does not decide who gets the key.
+    """
     key = os.environ.get(config.key_name, "").strip()
     if not (key.isascii() and key.isprintable()):
         remedy = "set the key as its server gave it"
         raise UserError(f"{config.key_name}: holds letters that no HTTP header carries; {remedy}")
+    own = config.url is None or config.chosen
+    if key and not own and endpoint(config) != _own_address(config):
+        place = f"{str(config.url)[:80]} stands in a recipe or run, so {config.key_name} is not sent there"
+        remedy = (
+            f"if you trust it with your key, export {config.url_name} with this address; else unset the key"
+        )
+        raise UserError(f"{config.who}: {place}; {remedy}")
     return key
+
+
+def _own_address(config: AskingConfig) -> str | None:
+    alone = config.model_copy(update={"url": None})
+    return None if is_local(alone) else endpoint(alone)
 
 
 def _read(content: bytes, most: Tally) -> Answer:
@@ -248,7 +283,7 @@ def _read(content: bytes, most: Tally) -> Answer:
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return Answer(reason="server", detail="HTTP 200, but no completion in it", used=most)
     counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    told = [count for count in counts if isinstance(count, int) and count >= 0]
+    told = [count for count in counts if isinstance(count, int) and 0 <= count < MOST_TOKENS]
     used = Tally(1, *told) if len(told) == 2 else most
     if refusal or choice.finish_reason == "content_filter":
         return Answer(reason="refused", used=used)
@@ -261,8 +296,11 @@ def _seconds(retry_after: str) -> float:
     try:
         seconds = float(retry_after)
     except ValueError:
-        date = parsedate_tz(retry_after)
-        seconds = mktime_tz(date) - time.time() if date else 0.0
+        try:
+            date = parsedate_tz(retry_after[:100])
+            seconds = mktime_tz(date) - time.time() if date else 0.0
+        except (ValueError, OverflowError):  # a day that no calendar has
+            seconds = 0.0
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 
 
@@ -294,7 +332,7 @@ def reach(config: ChatConfig) -> None:
         raise UserError(f"{config.who} {config.model!r} at {client.url}: {told.detail}; {remedy}")
 
 
-def is_local(config: ChatConfig) -> bool:
+def is_local(config: AskingConfig) -> bool:
     """Whether neither `url` nor FORWHY_LLM_URL names a server."""
     return not (config.url or os.environ.get(config.url_name, "")).strip()
 
