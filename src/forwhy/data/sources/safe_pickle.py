@@ -2,19 +2,25 @@
 
 A pickle is a program. This reader runs it on Python's own interpreter of the format, but every name is looked up in a
 fixed list of stand-ins that only remember what they were given. The frame or array is then rebuilt from what they hold.
+
+A few bytes can stand for what fills any memory: one part may be shared by many, and each of these by many more. So what
+is made is counted while the program runs, and measured, shared parts as often as they stand, before it is rebuilt.
 """
 
 import io
 import pickle
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from forwhy.data.bad_rows import short
 from forwhy.data.sources.files import require_file
 from forwhy.errors import UserError
 
@@ -40,6 +46,22 @@ NAMES = {
 }  # fmt: skip
 """What a frame, an array or a list needs, by what it is; anything else is refused by name."""
 
+LARGEST_FILE = 1 << 31
+"""Bytes of a pickle."""
+MADE = 24_000_000
+"""Lists, tables, tuples, objects and remembered things that it may make: some 70 bytes each."""
+UNFOLDED = 1 << 30
+"""What it may hold when nothing is shared: letters and bytes, and `EACH` for every value."""
+EACH = 24
+MOST_EMPTY = 1 << 16
+"""Rows or columns of an array without values, which may claim any number of them."""
+LONGEST_DTYPE = 16
+"""Letters such as `datetime64[ns]` has."""
+DEEPEST = 100
+"""Lists inside lists, and so on."""
+PLAIN_KEY = (1 << 60) - 1
+"""The hash of larger numbers is not the number: any of them may have the same, and then a table takes for ever."""
+
 
 class _StandIn:
     """Remembers what the pickle would have passed to the real class."""
@@ -55,6 +77,22 @@ class _RefusedError(pickle.UnpicklingError):
     """The pickle wants more than a table needs."""
 
 
+Step = Callable[[Any], None]
+
+
+def _after(first: Step, then: Step) -> Step:
+    def both(reader: Any) -> None:  # noqa: ANN401 - a `_Reader`
+        first(reader)
+        then(reader)
+
+    return both
+
+
+def _plain_key(key: object) -> None:
+    if not (isinstance(key, str | bytes | NoneType) or (isinstance(key, int) and abs(key) <= PLAIN_KEY)):
+        raise _RefusedError("has a table whose keys are neither names nor usual numbers")
+
+
 class _Reader(pickle._Unpickler):
     """The interpreter in Python: its memo is a dict, so a claimed size cannot take the memory."""
 
@@ -65,7 +103,21 @@ class _Reader(pickle._Unpickler):
         for kind, names in NAMES.items():
             if wanted in names:
                 return type(kind, (_StandIn,), {"kind": kind})
-        raise _RefusedError(f"asks for {wanted}")
+        raise _RefusedError(f"asks for {short(wanted)}")
+
+    def _made(self) -> None:
+        """Counts what the next instruction makes."""
+        self.made = getattr(self, "made", 0) + 1
+        if self.made > MADE:
+            raise _RefusedError(f"makes more than {MADE:,} things")
+
+    def _keys(self) -> None:
+        """Refuses keys that would have to be walked through, or compared with all others."""
+        for key in self.stack[::2]:  # type: ignore[attr-defined]
+            _plain_key(key)
+
+    def _one_key(self) -> None:
+        _plain_key(self.stack[-2])  # type: ignore[attr-defined]
 
     def _reduce(self) -> None:
         args, kind = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
@@ -95,31 +147,65 @@ class _Reader(pickle._Unpickler):
 
     _refused = pickle.EXT1 + pickle.EXT2 + pickle.EXT4 + pickle.INST + pickle.OBJ + pickle.PERSID
     _refused += pickle.BINPERSID + pickle.NEWOBJ_EX + pickle.NEXT_BUFFER
+    _refused += pickle.EMPTY_SET + pickle.ADDITEMS + pickle.FROZENSET
     dispatch |= dict.fromkeys(_refused, _refuse)
     dispatch |= dict.fromkeys(pickle.REDUCE + pickle.NEWOBJ, _reduce)
     dispatch |= {pickle.BYTEARRAY8[0]: _bytearray, pickle.BUILD[0]: _build}
+
+
+_MAKING = pickle.MARK + pickle.EMPTY_LIST + pickle.EMPTY_DICT + pickle.MEMOIZE + pickle.BINPUT + pickle.PUT
+_MAKING += pickle.LONG_BINPUT + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3 + pickle.REDUCE + pickle.NEWOBJ
+for _codes, _first in (
+    (_MAKING, _Reader._made),
+    (pickle.SETITEMS + pickle.DICT, _Reader._keys),
+    (pickle.SETITEM, _Reader._one_key),
+):
+    _Reader.dispatch |= {code: _after(_first, _Reader.dispatch[code]) for code in _codes}
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several kinds
     """A pickled pandas frame as a polars frame, an array as numpy, plain containers as they are.
 
     A second per million objects. Containers are not searched: what lies deeper may be a stand-in, so check types.
-    A file that is broken or asks for anything beyond `NAMES` is refused.
+    A file that is broken, asks for anything beyond `NAMES` or would unfold to more than `UNFOLDED` is refused.
     """
     require_file(path)
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise UserError(f"{path}: {size:,} bytes, and a pickle may have {LARGEST_FILE:,}; save it as parquet")
     try:
         found = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        _unfolded(found, {}, DEEPEST)
     except _RefusedError as error:
         wrong = f"refused: it {error}, which no table needs; nothing was executed"
         raise UserError(f"{path}: {wrong}; save it as CSV") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
+        reason = short(f"{type(error).__name__}: {error}", 100)
         raise UserError(f"{path}: truncated or altered pickle ({reason}); copy it again") from error
     try:
         return _frame(found) if _is(found, "frame") else _array(found) if _is(found) else found
     except Exception as error:
-        wrong = f"a frame this reader cannot rebuild ({f'{type(error).__name__}: {error}'[:200]})"
+        wrong = f"a frame this reader cannot rebuild ({short(f'{type(error).__name__}: {error}', 100)})"
         raise UserError(f"{path}: {wrong}; save it as CSV or parquet instead") from error
+
+
+def _unfolded(value: object, known: dict[int, int], deeper: int) -> int:
+    """What a value takes, a shared part as often as it stands; refused where that is too much, or too deep."""
+    if isinstance(value, str | bytes):
+        return EACH + len(value)
+    name = id(value)
+    if isinstance(value, _StandIn):
+        value = (value.args, value.state)
+    elif not isinstance(value, list | tuple | dict):
+        return EACH
+    if (found := known.get(name)) is None:
+        if not deeper:
+            raise _RefusedError(f"holds lists inside lists on more than {DEEPEST} levels")
+        parts = (*value, *value.values()) if isinstance(value, dict) else value
+        found = EACH + sum(_unfolded(part, known, deeper - 1) for part in parts)
+        if found > UNFOLDED:
+            raise _RefusedError(f"unfolds to more than {UNFOLDED >> 20:,} MiB")
+        known[name] = found
+    return found
 
 
 def _is(found: object, *kinds: str) -> TypeGuard[_StandIn]:
@@ -133,13 +219,19 @@ def _frame(frame: _StandIn) -> pl.DataFrame:
     if not _is(manager, "manager"):
         raise ValueError("no block manager in it")
     axes, blocks = _parts(manager)
-    names = [str(name) for name in _array(axes[0].args[1]["data"])]
+    names = [_name(name) for name in _array(axes[0].args[1]["data"]).tolist()]
     columns: dict[int, pl.Series] = {}
     for values, places in blocks:
         rows = values if values.ndim == 2 else values[None, :]
         for row, place in zip(rows, _places(places, len(names)), strict=True):
             columns[int(place)] = _series(names[int(place)], row)
     return pl.DataFrame([columns[place] for place in range(len(names))])
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str | int | float):
+        raise TypeError(f"a column is called by {type(name).__name__}")
+    return str(name)
 
 
 def _parts(manager: _StandIn) -> tuple[Any, list[tuple[NDArray[Any], Any]]]:
@@ -171,7 +263,7 @@ def _series(name: str, values: NDArray[Any]) -> pl.Series:
 def _array(value: Any) -> NDArray[Any]:  # noqa: ANN401 - what the pickle held
     if _is(value, "buffer"):
         data, kind, shape, layout = value.args
-        return np.frombuffer(data, dtype=_dtype(kind)).reshape(shape, order=layout)
+        return _shaped(np.frombuffer(data, dtype=_dtype(kind)), shape, layout)
     if _is(value, "text"):
         held = value.state if value.state is not None else value.args
         return _array(next(part for part in _flat(held) if _is(part, "array", "buffer")))
@@ -180,11 +272,19 @@ def _array(value: Any) -> NDArray[Any]:  # noqa: ANN401 - what the pickle held
     _, shape, kind, fortran, data = value.state
     order: Literal["F", "C"] = "F" if fortran else "C"
     dtype = _dtype(kind)
-    if dtype.hasobject:
-        flat = np.empty(len(data), dtype=object)
-        flat[:] = data
-        return flat.reshape(shape, order=order)
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
+    if not dtype.hasobject:
+        return _shaped(np.frombuffer(data, dtype=dtype), shape, order)
+    if not isinstance(data, list):
+        raise TypeError(f"an array of objects made from {type(data).__name__}")
+    flat = np.empty(len(data), dtype=object)
+    flat[:] = data
+    return _shaped(flat, shape, order)
+
+
+def _shaped(flat: NDArray[Any], shape: tuple[int, ...], order: Literal["F", "C"]) -> NDArray[Any]:
+    if not flat.size and max(shape, default=0) > MOST_EMPTY:
+        raise ValueError(f"an array without values has {max(shape):,} rows or columns")
+    return flat.reshape(shape, order=order)
 
 
 def _flat(held: object) -> list[object]:
@@ -194,7 +294,9 @@ def _flat(held: object) -> list[object]:
 
 
 def _dtype(kind: Any) -> np.dtype[Any]:  # noqa: ANN401 - a dtype stand-in
-    code = str(kind.args[0])
+    code = kind.args[0]
+    if not isinstance(code, str) or len(code) > LONGEST_DTYPE:
+        raise TypeError("its type has no short name")
     if code.lstrip("|<>=").startswith("O"):
         return np.dtype(object)
     order = str(kind.state[1]) if kind.state else "="
