@@ -4,15 +4,19 @@ Legend: N items, L levels, D width, Q items asked about.
 """
 
 import logging
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwhy.data.bad_rows import short
 from forwhy.data.dataset import Dataset, Ids
+from forwhy.data.sources.files import require_file
 from forwhy.errors import UserError
 from forwhy.text.encoder import TextEncoder
 from forwhy.vocabulary import clusters
@@ -24,6 +28,8 @@ from forwhy.vocabulary.vocabulary import perplexity
 NEIGHBOURS = 10
 QUESTIONS = 2000
 """Items whose neighbours are looked up; the share is then known to about one point in a hundred."""
+LONGEST_HEADER = 10_000
+"""Bytes before the numbers of a .npy file."""
 SAID = {"semantic": 5 / 8, "attributes": 3 / 8}
 """Shares of the product codes of what is said of items. Each source is quantised alone: codes of both mixed say less
 of what is taken next (docs/log.md)."""
@@ -73,15 +79,36 @@ def spectral_vectors(dataset: Dataset, dims: int = 64, seed: int = 0) -> NDArray
 
 def read_vectors(path: Path) -> Vectors:
     """A `.npy` table of numbers, [N, D], row n for internal item n; anything else is refused by a `UserError`."""
+    require_file(path)
     try:
-        found = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a plain .npy file ({error}); write it with numpy.save") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
-        raise UserError(f"{path}: not a .npy table of numbers; write it with numpy.save, one row per item")
-    return found
+        with path.open("rb") as file:
+            shape, by_column, kind = _npy_header(file)
+            found = np.fromfile(file, kind, count=math.prod(shape))
+        return found.reshape(shape, order="F" if by_column else "C")
+    except Exception as error:  # whatever reading such a header as Python raises
+        reason = short(str(error), 100)
+        raise UserError(
+            f"{path}: not a .npy table of numbers ({reason}); write it with numpy.save, one row per item"
+        ) from error
+
+
+def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type, where a table of numbers of this size stands behind them; else a ValueError."""
+    version = np.lib.format.read_magic(file)
+    if version not in {(1, 0), (2, 0)}:
+        raise ValueError(f"version {version}")
+    start = file.tell()
+    length = int.from_bytes(file.read(2 * version[0]), "little")  # numpy would make room for what this claims
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes")
+    file.seek(start)
+    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    shape, by_column, kind = read(file)
+    if len(shape) != 2 or kind.kind not in "fiu":
+        raise ValueError(f"{len(shape)} axes of {kind}")
+    if math.prod(shape) * kind.itemsize > os.fstat(file.fileno()).st_size - file.tell() or min(shape) < 0:
+        raise ValueError(f"claims {shape[0]:,} rows of {shape[1]:,} numbers, which are not there")
+    return shape, by_column, kind
 
 
 def build_index(

@@ -3,6 +3,7 @@
 import ast
 import gzip
 import html
+import io
 import json
 import re
 import zipfile
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwhy.atomic import file_sha256
-from forwhy.data.bad_rows import BadRow, BadRows
+from forwhy.data.bad_rows import BadRow, BadRows, short
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 
@@ -33,6 +34,10 @@ GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 HALF = re.compile("[\ud800-\udfff]")
 PACKING = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 """What a packed stream raises that is broken or cut short."""
+UNFOLDS, SMALL = 100, 16 * 1024 * 1024
+"""A packed file may unfold to so many times its size, and to so many bytes in any case; tables pack to a twentieth."""
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways of packing that take no more memory than they say."""
 
 
 def read_json(path: Path) -> object:
@@ -72,23 +77,64 @@ def packed_file(path: Path) -> zipfile.ZipInfo | None:
     """The one file in a zip, told by content; None for any other file."""
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
+    with _zip_errors(path), zipfile.ZipFile(path) as archive:
         inside = [it for it in archive.infolist() if not (it.is_dir() or it.filename.startswith("__MACOSX"))]
-    if len(inside) != 1 or inside[0].flag_bits & 1:
-        held = ", ".join(it.filename for it in inside[:5]) or "nothing"
-        reason = "is encrypted" if len(inside) == 1 else f"holds {held}, not one file"
+    if len(inside) != 1 or inside[0].flag_bits & 1 or inside[0].compress_type not in PACKED:
+        held = short(", ".join(it.filename for it in inside[:5]) or "nothing")
+        unread = "is encrypted, or packed in a way that is not read"
+        reason = unread if len(inside) == 1 else f"holds {held}, not one file"
         raise UserError(f"{path}: {reason}; unpack it and name one file")
     return inside[0]
 
 
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: broken zip ({short(str(error))}); copy it again") from error
+
+
 def unpacked(raw: IO[bytes], path: Path) -> IO[bytes]:
-    """An open file, or the stream that is packed in it with gzip or zip, told by content."""
+    """An open file, or the stream that is packed in it with gzip or zip, told by content; see `UNFOLDS`."""
     start = raw.read(len(ZIP))
     raw.seek(0)
+    stream: Any = raw
     if start.startswith(GZIP):
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]  # reads as one
-    inside = packed_file(path) if start == ZIP else None
-    return zipfile.ZipFile(raw).open(inside) if inside else raw
+        stream = gzip.GzipFile(fileobj=raw)
+    elif inside := packed_file(path) if start == ZIP else None:
+        with _zip_errors(path):
+            stream = zipfile.ZipFile(raw).open(inside)  # noqa: SIM115 - closed with what it reads
+    return raw if stream is raw else io.BufferedReader(_Measured(stream, path), BLOCK)
+
+
+class _Measured(io.RawIOBase):
+    """What is unpacked, until it is more than a packed table can be."""
+
+    def __init__(self, stream: Any, path: Path) -> None:  # noqa: ANN401 - of gzip or zipfile
+        self._stream, self._path = stream, path
+        self._left = self._most = max(SMALL, UNFOLDS * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as the base's
+        data = self._stream.read1(len(buffer))  # of a broken stream all that comes before the break
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        if self._left < 0:
+            wrong = f"unfolds to more than {self._most >> 20:,} MiB, over {UNFOLDS} times its size"
+            raise UserError(f"{self._path}: {wrong}; unpack it and see what it holds")
+        return len(data)
+
+
+def lines(text: IO[str], path: Path) -> Iterator[str]:
+    """Lines of a text, none of them longer than `LONGEST_LINE`."""
+    while line := text.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and line[-1] not in "\r\n":
+            wrong = f"a line of more than {LONGEST_LINE:,} letters"
+            raise UserError(f"{path}: {wrong}; it is no table, or has other line breaks")
+        yield line
 
 
 @contextmanager
@@ -142,7 +188,7 @@ class RowFile(Generic[T]):
             return
         require_file(self.path)
         with reading(self.path) as (stream, advance):
-            for row, line in enumerate(_split(stream), start=1 - self.header):
+            for row, line in enumerate(split(stream), start=1 - self.header):
                 if not row & 0x3FFF:
                     advance()
                 if isinstance(line, BadRow):
@@ -153,7 +199,7 @@ class RowFile(Generic[T]):
                     yield row, text
 
 
-def _split(stream: IO[bytes]) -> Iterator[bytes | BadRow]:
+def split(stream: IO[bytes]) -> Iterator[bytes | BadRow]:
     """Lines, or what is wrong instead of one. A broken gzip stream gives all lines before the break."""
     try:
         while line := stream.readline(LONGEST_LINE):

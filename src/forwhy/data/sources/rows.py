@@ -99,7 +99,7 @@ def _separated(path: Path, bad: BadRows, usual: str) -> Iterator[pl.DataFrame]:
             raise UserError(f"{path}: no text in its first lines; save the table as CSV and name that file")
         bare = re.sub('"[^"]*"', "", first)
         separator = max([usual, *SEPARATORS], key=bare.count)
-        rows = csv.reader(chain([first], text), delimiter=separator, strict=True)
+        rows = csv.reader(chain([first], files.lines(text, path)), delimiter=separator, strict=True)
         names = _header(path, next(rows))
         fit = partial(_fitted, len(names), separator, mixed)
         for some in batches(_records(path, rows, fit, bad)):
