@@ -187,10 +187,10 @@ def test_vector_files(tmp_path: Path) -> None:
     np.save(tmp_path / "line.npy", SEMANTIC[0])
     (tmp_path / "text.npy").write_text("1 2 3")
     for name, complaint in [
-        ("objects", "not a plain"),
+        ("objects", "not a .npy table"),
         ("line", "not a .npy table"),
-        ("text", "not a plain"),
-        ("none", "cannot be read"),
+        ("text", "not a .npy table"),
+        ("none", "no such file"),
     ]:
         with pytest.raises(UserError, match=complaint):
             read_vectors(tmp_path / f"{name}.npy")

@@ -7,7 +7,6 @@ After XRec's (Ma et al. 2024), which reads any answer as a number; here the word
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import logging
 import re
@@ -28,9 +27,12 @@ from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Inquiries, Inquiry, Malformed, Reply
 from forwhy.text.chat.base import FINAL, AskingConfig, Ledger, Message, Question
 from forwhy.text.chat.client import Client
+from forwhy.text.hostile import clean, escaped
 
 log = logging.getLogger(__name__)
 
+LONGEST = 4_000
+"""Characters of a text that are graded: several times an explanation's."""
 CHECKED = 50
 """References that `Judge.check` grades twice."""
 VERSION = "forwhy-gptscore-1"
@@ -76,6 +78,7 @@ def messages(prediction: str, reference: str, again: bool = False) -> tuple[Mess
 
 def question(prediction: str, reference: str, max_tokens: int) -> Question:
     """What is asked of a pair. Judge, wording and texts make its key: it is equal whoever asks."""
+    prediction, reference = clean(prediction, LONGEST), clean(reference, LONGEST)
     return Question(messages(prediction, reference), max_tokens, GRADE, (VERSION, prediction, reference))
 
 
@@ -94,9 +97,7 @@ def prompt_hash() -> str:
 
 
 def _fenced(tag: str, text: str) -> str:
-    # Lone surrogates have no encoding: no server could read them.
-    readable = text.encode("utf-8", "replace").decode("utf-8")
-    return f"<{tag}>\n{html.escape(readable, quote=False)}\n</{tag}>"
+    return f"<{tag}>\n{escaped(clean(text, LONGEST))}\n</{tag}>"
 
 
 class JudgeConfig(AskingConfig):

@@ -21,14 +21,23 @@ NONE = "(none)"
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]"  # noqa: RUF001
 )
-_TOKEN = re.compile(r"\[(?=/?[A-Z_]{2,30}\])")
-"""Control tokens in brackets, such as [INST]; the others start with <."""
+# What can carry a hidden text between letters: signs without width that belong to no script, more than one of the
+# others in a row, and selectors of another shape, but for one behind a sign or a letter that has several (❤️, 1️⃣).
+_WIDTHLESS = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb"
+_UNSEEN = re.compile(
+    f"[\u180e\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0100-\U000e01ef]|[{_WIDTHLESS}]{{2,}}"
+    "|(?<![0-9#*\u00a1-\ufdff\ufe10-\U000dffff])[\ufe00-\ufe0f]"
+)
+_TOKEN = re.compile(r"\[(?=/?[a-z]{0,2}[A-Z_][A-Z0-9_]{1,30}\]|unused\d+\]|e~\[)|\](?=~!?[a-z]{1,8}[\[\]])")
+"""Control tokens in brackets, such as [INST], [gMASK] and ]~b]; the others start with <."""
 _READ = 4  # characters looked at for each one kept: the rest may be spaces
 
 
 def clean(text: str, characters: int) -> str:
     """One line of at most `characters`, without what cannot be seen; every script is kept."""
-    line = " ".join(_HIDDEN.sub(" ", text[: _READ * characters]).split())
+    line = _HIDDEN.sub(" ", text[: _READ * characters])
+    line = line if line.isascii() else _UNSEEN.sub("", line)
+    line = " ".join(line.split())
     return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
 
 
@@ -39,7 +48,7 @@ def fenced(tag: str, texts: Iterable[str]) -> str:
 
 def escaped(text: str) -> str:
     """No tag and no bracketed control token can come out of it."""
-    return _TOKEN.sub("&#91;", html.escape(text, quote=False))
+    return _TOKEN.sub(lambda found: f"&#{ord(found[0])};", html.escape(text, quote=False))
 
 
 # --- Strangers' text to plain token ids: no control token can come out of it. A title or a review may contain

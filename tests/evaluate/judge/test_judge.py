@@ -21,10 +21,11 @@ import pytest
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Scored, compare
 from forwhy.evaluate.controls import text_table
-from forwhy.evaluate.judge import VERSION, Judge, JudgeConfig, question
+from forwhy.evaluate.judge import LONGEST, VERSION, Judge, JudgeConfig, question
 from forwhy.evaluate.text import TextScores, score_texts
 from forwhy.text.chat.answers import export_answers
 from forwhy.text.chat.asking import GIVE_UP
+from forwhy.text.hostile import clean
 
 Make = Callable[..., Judge]
 SECRET = "sk-very-secret"
@@ -64,7 +65,7 @@ def test_grades_stand_in_their_rows_and_each_pair_is_asked_once(server: Any, mak
     assert Counter(server.pairs) == dict.fromkeys(zip(predictions, references, strict=True), 1)
 
 
-def test_hostile_and_long_texts_come_through_as_they_are(server: Any, make: Make) -> None:
+def test_hostile_and_long_texts_come_through_clean(server: Any, make: Make) -> None:
     hostile = [
         "",
         "😀",
@@ -74,7 +75,7 @@ def test_hostile_and_long_texts_come_through_as_they_are(server: Any, make: Make
         "{score}%s\\",
     ]
     assert grades(make(), hostile, hostile) == [0, 100, 100, 100, 100, 100]
-    assert set(server.pairs) == {(text, text) for text in hostile}
+    assert set(server.pairs) == {(it, it) for it in (clean(text, LONGEST) for text in hostile)}
 
 
 def test_votes_are_kept_over_runs_without_the_texts_or_the_key(
@@ -360,7 +361,7 @@ def test_runs_are_compared_on_the_pairs_graded_for_both() -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from forwhy.evaluate.judge import Judge, JudgeConfig
+from forwhy.evaluate.judge import LONGEST, Judge, JudgeConfig
 texts = [f"text {row}" for row in range(40)]
 judge = Judge(JudgeConfig(model="m", url=sys.argv[1], concurrency=4), Path(sys.argv[2]))
 print(judge(texts, texts).counts["gptscore"].tolist())
