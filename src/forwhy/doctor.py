@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forwhy.artifact import CONFIG, load
+from forwhy.data.dataset import MARKER, Dataset
+from forwhy.errors import UserError
 from forwhy.models import cache_folder
-from forwhy.wheels import PACKAGED, damage, state
+from forwhy.wheels import PACKAGED, state
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,16 +30,13 @@ FREE_DISK_GIB = 4.0
 def examine(verify: bool = False) -> Findings:
     """Return a JSON-ready account of interpreter, packages, machine, disk and models; fetches nothing.
 
-    Takes 2 s where torch is installed. `verify` also compares the SHA-256 of every packaged model (a second per
+    Takes 2 s where torch is installed. `verify` compares the SHA-256 of every packaged model once more (a second per
     gigabyte).
     """
     cache, models = _cache(cache_folder()), {}
     for alias, model in PACKAGED.items():
-        found = state(model, cache_folder())
-        if verify and found == "ready" and damage(model, cache_folder()):
-            found = "damaged"
         about = {"title": model.title, "licence": model.licence, "revision": model.revision}
-        models[alias] = {**about, "state": found}
+        models[alias] = {**about, "state": state(model, cache_folder(), again=verify)}
     torch = _torch()
     counts_pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB if counts_pages else None
@@ -51,6 +52,37 @@ def examine(verify: bool = False) -> Findings:
         "models": models,
         "advice": _advice(torch is not None, cache, models),
     }
+
+
+def verify(places: Sequence[Path]) -> dict[str, str]:
+    """Every artifact and data set in these folders -> `whole`, or what is wrong with it. Reads all of their files."""
+    found: dict[str, str] = {}
+    for place in places:
+        ours = [path for marker in (CONFIG, MARKER) for path in sorted(place.rglob(marker)) if _is_ours(path)]
+        found |= {str(path.parent): _wrong(path) or "whole" for path in ours}
+        if not ours:
+            found[str(place)] = "holds no artifact and no data set"
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether forwhy wrote it; what cannot be read may be ours."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
+    return isinstance(document, dict) and "forwhy" in document
+
+
+def _wrong(path: Path) -> str:
+    try:
+        if path.name == MARKER:
+            Dataset.load(path.parent)
+        else:
+            load(path.parent, str(json.loads(path.read_bytes()).get("kind")))
+    except (UserError, OSError, ValueError, RecursionError) as error:
+        return str(error)
+    return ""
 
 
 def _version(package: str) -> str | None:

@@ -18,14 +18,14 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from forwhy.atomic import atomic_folder, file_sha256, stamps
+from forwhy.atomic import atomic_folder, file_sha256, stamps, write_text
 from forwhy.errors import UserError, need
 from forwhy.progress import track, without_bars
 
@@ -84,30 +84,54 @@ PACKAGED = TypeAdapter(dict[str, PackagedModel]).validate_python(
 """The models of `packaged.toml` by their alias."""
 
 
-def state(model: PackagedModel, cache: Path) -> State:
-    """Say whether the unpacked model is there, by file sizes (a few `stat` calls)."""
+def state(model: PackagedModel, cache: Path, again: bool = False) -> State:
+    """Say whether the unpacked model is there and as it was unpacked.
+
+    Costs a few `stat` calls, and a second per gigabyte when a file's size, times or place on the disk are others than
+    when it was last compared, or `again`. What was found is kept beside the folder, where it can be written.
+    """
     folder = model.folder(cache)
     if not folder.exists():
         return "absent"
     try:
-        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["bytes"]
-        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        hashes: dict[str, str] = manifest["sha256"]
+        marks = {name: _mark(folder / name, manifest["bytes"][name]) for name in hashes}
+        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        weights = any(name.endswith(".safetensors") for name in hashes)
+        if there != {*hashes, MANIFEST} or "config.json" not in hashes or not weights:
+            return "damaged"
+        seen = folder.with_name(f".{folder.name}.seen.json")
+        compared = {"sha256": hashes, "marks": marks}
+        if again or _seen(seen) != compared:
+            if any(file_sha256(folder / name) != found for name, found in hashes.items()):
+                return "damaged"
+            with suppress(OSError, UserError):  # of a cache that others keep
+                write_text(seen, json.dumps(compared))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return "damaged"
-    return "ready" if whole else "damaged"
+    return "ready"
 
 
-def damage(model: PackagedModel, cache: Path) -> list[str]:
-    """Return the files whose SHA-256 differs from what was unpacked (reads all: a second per gigabyte)."""
-    folder = model.folder(cache)
-    hashes: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-    return [name for name, found in hashes.items() if file_sha256(folder / name) != found]
+def _mark(path: Path, size: int) -> list[int]:
+    """What changes with a file's content; a ValueError where it has another size."""
+    found = path.stat()
+    if found.st_size != size:
+        raise ValueError(f"{path}: {found.st_size} bytes")
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _seen(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def ensure(model: PackagedModel, cache: Path) -> Path:
     """Return the model's folder under `cache`; fetch, verify, unpack and convert it first if it is not there.
 
-    The first call may take a minute; later ones cost a few `stat` calls. Of several processes one works, others wait.
+    The first call may take a minute; later ones cost what `state` does. Of several processes one works, others wait.
 
     Raises:
         UserError: no network and no cache, a wrong hash, or a full disk. Nothing is cached then.

@@ -59,12 +59,28 @@ def test_what_nobody_sees_carries_nothing(name: str, before: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "\u2764\ufe0f", "1\ufe0f\u20e3", "#\ufe0f\u20e3", "\u2764\ufe0f\u200d\U0001f525", "\u2603\ufe0e", "\u00a9\ufe0f",
-        "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f3f3\ufe0f\u200d\U0001f308", "\u0645\u06cc\u200c\u062e",
-        "\u0915\u094d\u200d\u0937", "\u05e9\u05dc\u05d5\u05dd\u200f!", "co\u00adop", "\u0e44\u0e17\u0e22\u200b\u0e44\u0e17\u0e22",
-        "\u9089\ufe00", "\u1820\u180b", "\u2268\ufe00", "\u1000\ufe00", "na\u00efve caf\u00e9", "\u1112\u1161\u11ab", "\U0001f44d\U0001f3fd",
+        "\u2764\ufe0f",
+        "1\ufe0f\u20e3",
+        "#\ufe0f\u20e3",
+        "\u2764\ufe0f\u200d\U0001f525",
+        "\u2603\ufe0e",
+        "\u00a9\ufe0f",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\u0645\u06cc\u200c\u062e",
+        "\u0915\u094d\u200d\u0937",
+        "\u05e9\u05dc\u05d5\u05dd\u200f!",
+        "co\u00adop",
+        "\u0e44\u0e17\u0e22\u200b\u0e44\u0e17\u0e22",
+        "\u9089\ufe00",
+        "\u1820\u180b",
+        "\u2268\ufe00",
+        "\u1000\ufe00",
+        "na\u00efve caf\u00e9",
+        "\u1112\u1161\u11ab",
+        "\U0001f44d\U0001f3fd",
     ],
-)  # fmt: skip
+)
 def test_what_is_seen_stays(text: str) -> None:
     assert clean(text, 100) == text
 

@@ -189,10 +189,28 @@ def _line(out: Path, reports: Sequence[StageReport]) -> str:
     return f"{out}: {', '.join(f'{report.stage} {report.action}' for report in reports)}"
 
 
-def doctor(as_json: JsonFlag = False) -> None:
-    """Versions, cores, memory, devices, models at hand: the first thing to put into a report."""
-    findings = forwhy.doctor.examine()
+def doctor(
+    folders: Annotated[list[Path] | None, Argument(metavar="FOLDER…", help="Verified too.")] = None,
+    verify: Annotated[
+        bool, Option("--verify", help="Compare every file of models with its SHA-256.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Versions, cores, memory, devices, models at hand: the first thing to put into a report.
+
+    With --verify, or FOLDERs of runs, artifacts or data sets: whether any file was altered; status 2 where one was.
+    """
+    findings = forwhy.doctor.examine(verify)
+    if folders:
+        findings["folders"] = forwhy.doctor.verify(folders)
     emit(findings) if as_json else show(forwhy.doctor.render(findings))
+    wrong = [name for name, model in findings["models"].items() if model["state"] == "damaged"]
+    wrong = [
+        f"{name}: altered in the cache; fetch it again: python -m forwhy.models {name}" for name in wrong
+    ]
+    wrong += [said for said in findings.get("folders", {}).values() if said != "whole"]
+    if wrong:
+        raise UserError(f"{wrong[0]}{f' (and {len(wrong) - 1} more)' * (len(wrong) > 1)}")
 
 
 def demo(

@@ -287,10 +287,12 @@ def _seeded(section: type[BaseModel], given: Mapping[str, object], seed: object)
 
 def names() -> list[str]:
     """Systems that a recipe can name: those of this folder, then other packages'."""
-    own = sorted(
-        file.stem.replace("_", "-") for file in Path(__file__).parent.glob("*.py") if file.stem not in _SHARED
-    )
-    return [*own, *(name for name in _others() if name not in own)]
+    return [*_own(), *(name for name in _others() if name not in _own())]
+
+
+def _own() -> list[str]:
+    files = (file.stem for file in Path(__file__).parent.glob("*.py"))
+    return sorted(name.replace("_", "-") for name in files if name not in _SHARED)
 
 
 def find_system(name: str) -> type[System]:
@@ -302,16 +304,17 @@ def find_system(name: str) -> type[System]:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
         raise UserError(f"{name!r} is not one of {', '.join(names())}; did you mean '{near[0]}'?")
-    found = _others().get(name)
+    found = None if name in _own() else _others().get(name)  # no other package takes the place of ours
     if found is None:
         module = import_module(f"forwhy.systems.{name.replace('-', '_')}")
         kinds = [it for it in vars(module).values() if isinstance(it, type) and issubclass(it, System)]
         return next(kind for kind in kinds if kind.model_fields["system"].default == name)
     try:
         loaded = found.load()
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
         raise UserError(
-            f"system '{name}': {found.value} cannot be loaded ({error}); reinstall its package"
+            f"system '{name}': {found.value[:80]} cannot be loaded ({reason}); reinstall its package"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, System)):
         raise UserError(f"system '{name}': {found.value} is no forwhy.systems.System; ask its authors")
