@@ -1,7 +1,7 @@
 # Everything lives in .venv; models are fetched once into FORWHY_CACHE (~/.cache/forwhy).
 #   make demo   the whole way on a generated little town     make lint   ruff, mypy, import contract
 #   make test   all tests                                    make bench  the measurements of docs/results.md
-#   make docs   the site, into site/
+#   make docs   the site, into site/                         make audit  known holes of dependencies (needs the network)
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV   := .venv
@@ -21,7 +21,7 @@ JOBS   ?= 2
 BENCH  ?= decoding epoch explainer_speed grounding import_growth index_growth ranking route text_metrics threads vocabulary_growth
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clean
+.PHONY: help setup demo test lint audit bench docs clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
@@ -54,6 +54,12 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python .ci/third_party.py --check
+
+# Known holes of what is installed. Asks the network for them, which .ci/run must not need.
+audit: $(STAMP)
+	@$(PIP) install $(PIPOPT) pip-audit
+	@$(BIN)/python -m pip_audit --local --skip-editable
 
 bench: setup
 	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
