@@ -35,6 +35,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+LONGEST = 600
+"""Letters of a problem's sentence."""
 MOST = 8 << 20
 """Bytes of a body."""
 OPEN = ("/live", "/ready")
@@ -48,7 +50,9 @@ _KEY_SECONDS = 5.0
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
-    """A problem as RFC 9457 wants it."""
+    """A problem as RFC 9457 wants it; what repeats a long body is cut in the middle, so that its remedy stays."""
+    if len(detail) > LONGEST:
+        detail = f"{detail[: LONGEST // 2]} … {detail[-LONGEST // 3 :]}"
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
 
 

@@ -44,6 +44,10 @@ class Words(TypeDecorator[str]):
         return value
 
 
+DEEPEST = 50
+"""Lists and tables inside each other, of a document that has to be read again."""
+
+
 class Document(TypeDecorator[Any]):
     """A JSON document; one that JSON can't hold is refused before a driver sees it."""
 
@@ -51,7 +55,15 @@ class Document(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ANN401
-        """The document as it is; UserError where it has NaN, infinity or half a character, or is no JSON."""
+        """The document as it is; UserError where it has NaN, infinity or half a character, is no JSON, or too deep."""
+        level = [value]
+        for _ in range(DEEPEST):
+            inner = (
+                it.values() if isinstance(it, dict) else it for it in level if isinstance(it, dict | list)
+            )
+            level = [part for parts in inner for part in parts]
+        if level:
+            raise UserError(f"a document of more than {DEEPEST} levels; give a flatter one")
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
