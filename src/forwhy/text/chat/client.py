@@ -178,7 +178,7 @@ class Client:
         """The answer, not more than `LARGEST_ANSWER` bytes with its headers, all within the time allowed."""
         create = self._openai.chat.completions.with_streaming_response.create
         with self._wire.call(self._config.timeout, LARGEST_ANSWER), create(**body) as response:
-            return response.read()
+            return bytes(response.read())
 
     def _safe(self, answer: Answer) -> Answer:
         """Answers are kept, so a server that repeats our key must not get it into them."""

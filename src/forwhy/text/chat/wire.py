@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import unquote
 
@@ -65,8 +66,11 @@ class _Stream(NetworkStream):
     def close(self) -> None:
         self._stream.close()
 
-    def start_tls(self, *args: Any, timeout: float | None = None, **how: Any) -> NetworkStream:  # noqa: ANN401
-        return _Stream(self._stream.start_tls(*args, timeout=self._bounds.seconds(), **how), self._bounds)
+    def start_tls(
+        self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._bounds.seconds())
+        return _Stream(stream, self._bounds)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as the base's
         return self._stream.get_extra_info(info)
@@ -76,8 +80,15 @@ class _Backend(NetworkBackend):
     def __init__(self, backend: NetworkBackend, bounds: Bounds) -> None:
         self._backend, self._bounds = backend, bounds
 
-    def connect_tcp(self, *args: Any, timeout: float | None = None, **how: Any) -> NetworkStream:  # noqa: ANN401
-        stream = self._backend.connect_tcp(*args, timeout=self._bounds.seconds(), **how)
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,  # noqa: ANN401 - as the base's
+    ) -> NetworkStream:
+        stream = self._backend.connect_tcp(host, port, self._bounds.seconds(), local_address, socket_options)
         return _Stream(stream, self._bounds)
 
     def sleep(self, seconds: float) -> None:
