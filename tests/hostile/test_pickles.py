@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from forwhy.data.sources import safe_pickle
 from forwhy.errors import UserError
 
+pandas.set_option("mode.string_storage", "python")  # as in published files; pyarrow's arrays are refused
 MIB = 1 << 20
 DTYPE = b"cnumpy\ndtype\n"
 
