@@ -1,6 +1,7 @@
 """Artifacts: what is saved comes back, anything else is refused by name, and no write is ever half done."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import polars as pl
 import pytest
 
 from forwhy import artifact, atomic
+from forwhy.artifact import CONFIG as CONFIG_FILE
 from forwhy.artifact import Artifact, Content, Saved, card, load, save
-from forwhy.atomic import atomic_file, atomic_folder, recover, refuse_foreign
+from forwhy.atomic import atomic_file, atomic_folder, recover, refuse_foreign, refuse_other, write_signed
 from forwhy.errors import UserError
 from forwhy.testing import forge
 
@@ -213,7 +215,7 @@ with atomic_folder(Path(sys.argv[1])) as temporary:
 """
     assert subprocess.run([sys.executable, "-c", program, str(folder)], check=False).returncode == -9
     assert tree(folder) == before
-    assert (folder.parent / ".saved.partial").exists()
+    assert list(folder.parent.glob(".saved.*.partial"))
     save(folder, "vocabulary", Content())
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
@@ -283,3 +285,69 @@ def test_a_run_is_the_folder_of_what_its_stages_made(folder: Path, tmp_path: Pat
     folder.rename(run / "stage")
     assert isinstance(Words.from_pretrained(run), Words)
     assert isinstance(Words.from_pretrained(run / "stage"), Words)
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from forwhy.atomic import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as temporary:
+    (temporary / "who").write_text(sys.argv[2])
+    print("writing", flush=True)
+    sys.stdin.readline()
+    (temporary / "also").write_text(sys.argv[2])
+"""
+
+
+def test_two_writers_of_one_folder_each_have_their_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "new" / "set[1]")]
+    two = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name in "ab"
+    ]
+    for writer in two:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"  # both are in the middle of it
+    for writer in two:
+        writer.communicate("\n")
+        assert writer.returncode == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"set[1]"}
+    assert [(tmp_path / "new" / "set[1]" / name).read_text() for name in ("who", "also")] == ["b", "b"]
+
+
+def test_a_refusal_leaves_no_folder_on_the_way(tmp_path: Path) -> None:
+    with pytest.raises(UserError), atomic_folder(tmp_path / "a" / "b" / "c"):  # noqa: PT012
+        assert (tmp_path / "a" / "b").is_dir()
+        raise UserError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_ours_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "theirs.csv").write_text("a,b\n")
+    (tmp_path / "ours").write_text("ours")
+    (tmp_path / "none").touch()
+    for name in ("theirs.csv", "pipe", "."):
+        with pytest.raises(UserError):
+            refuse_other(tmp_path / name, lambda begin: begin == b"ours")
+    for name in ("ours", "none", "new"):
+        refuse_other(tmp_path / name, lambda begin: begin == b"ours")
+    for name in ("pipe", "."):
+        with pytest.raises(UserError, match="choose another place"), atomic_file(tmp_path / name):
+            pass
+
+
+def test_a_right_digest_is_no_sense(folder: Path) -> None:
+    """Anybody can compute a digest: what does not fit together is a line all the same."""
+    document = json.loads((folder / CONFIG_FILE).read_text())
+    for change in (
+        {"files": 3},
+        {"format": "2"},
+        {"kind": None},
+        {"config": []},
+        {"files": {"a": {"bytes": -1}}},
+    ):
+        altered = {key: value for key, value in (document | change).items() if key != "digest"}
+        write_signed(folder, CONFIG_FILE, altered)
+        with pytest.raises(UserError, match=rf"{CONFIG_FILE}: .*;"):
+            load(folder, "vocabulary")

@@ -173,7 +173,8 @@ def test_a_killed_call_goes_on(opened: OpenRun, tmp_path: Path, monkeypatch: pyt
     """What was there stays until the new file is whole; finished blocks are not made again; another question is new."""
     monkeypatch.setattr("forwhy.opened.TOGETHER", 10)
     out, asked = tmp_path / "all.parquet", list[int]()
-    out.write_bytes(b"yesterday's")
+    pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "score": [0.0], "rank": [1]}).write_parquet(out)
+    yesterday = out.read_bytes()
     whole = OpenRun.recommend
 
     def dies(self: OpenRun, users: list[Any], k: int, **how: object) -> pl.DataFrame:
@@ -185,7 +186,7 @@ def test_a_killed_call_goes_on(opened: OpenRun, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(OpenRun, "recommend", dies)
     with pytest.raises(KeyboardInterrupt):
         opened.recommend_all(out, 2)
-    assert out.read_bytes() == b"yesterday's"
+    assert out.read_bytes() == yesterday
     opened.recommend_all(out, 2)
     served = opened.recommender.served()
     assert len(asked) == 3 + -(-len(served) // 10) - 2

@@ -21,22 +21,42 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from forwhy.atomic import (
+    Signed,
     atomic_folder,
     is_inside,
-    plain_json,
     read_signed,
     refuse_foreign,
     stamps,
     write_signed,
 )
+from forwhy.documents import plain_json, read_json, require_file
 from forwhy.errors import UserError
-from forwhy.frames import Shown
+from forwhy.frames import Shown, read_parquet
 from forwhy.hub import local
 
 FORMAT = 2
 """Version of the folder layout; raised when an older library could no longer read the folder."""
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+
+UNFIT = (
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    pl.exceptions.PolarsError,
+)
+"""What code raises that is given tensors, tables and settings which do not fit together."""
+
+
+class _Document(Signed):
+    """What `config.json` says beside the files."""
+
+    kind: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,11 @@ class Saved(Shown, ABC):
             raise UserError(
                 f"{folder}: another version of forwhy wrote it, without {error}; make it again"
             ) from error
+        except UNFIT as error:  # its digests are right, so it was made by hand, or by another version
+            said = " ".join(str(error).split())[:100]
+            raise UserError(
+                f"{folder}: holds no {cls.kind} that fits together ({type(error).__name__}: {said}); make it again"
+            ) from error
 
 
 def _stage(folder: Path, kind: str) -> Path:
@@ -118,8 +143,8 @@ def _stage(folder: Path, kind: str) -> Path:
     if not (folder / "recipe.toml").is_file():
         return folder
     for path in sorted(folder.glob(f"*/{CONFIG}")):
-        with suppress(ValueError, AttributeError):  # a damaged one is no such artifact
-            if json.loads(path.read_text(encoding="utf-8")).get("kind") == kind:
+        with suppress(UserError, AttributeError):  # a damaged one is no such artifact
+            if read_json(path).get("kind") == kind:
                 return path.parent
     raise UserError(
         f"{folder}: a run without a finished {kind}; go on with: forwhy run {folder / 'recipe.toml'} --out {folder}"
@@ -169,7 +194,7 @@ def load(folder: Path, kind: str) -> Artifact:
     Raises:
         UserError: The file and the reason: missing, truncated, altered, of another kind or version.
     """
-    document = read_signed(folder, CONFIG, "an artifact", FORMAT, "forwhy run")
+    document = read_signed(folder, CONFIG, "an artifact", FORMAT, "forwhy run", _Document)
     path, found = folder / CONFIG, document.get("kind")
     if document["format"] < FORMAT:
         recipe, command = folder.parent / "recipe.toml", "the command that made it"
@@ -184,12 +209,13 @@ def load(folder: Path, kind: str) -> Artifact:
             f"{path}: holds an artifact of kind {found!r}, but {kind!r} was asked for; give its folder"
         )
     weights = folder / WEIGHTS
+    require_file(weights)
     try:
         tensors = dict(load_file(weights))
     except SafetensorError as error:  # right hash, wrong content: a folder made by hand
         raise UserError(f"{weights}: not readable as safetensors ({error}); save it again") from error
     names = [name for name in document["files"] if name.endswith(".parquet") and "/" not in name]
-    tables = {name.removesuffix(".parquet"): pl.read_parquet(folder / name) for name in names}
+    tables = {name.removesuffix(".parquet"): read_parquet(folder / name, "save it again") for name in names}
     return Artifact(kind, document["config"], tensors, tables, folder)
 
 

@@ -3,38 +3,40 @@
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, NonNegativeInt
+
+from forwhy.documents import read_json, refuse_deep, require_file
 from forwhy.errors import UserError
+from forwhy.options import checked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write; on success it is synced and renamed to ``path``, else removed.
+    """Yield a temporary file to write, of the same name; on success it is synced and renamed to ``path``, else removed.
 
-    A full disk becomes a :class:`UserError`. One writer per file: what an earlier, killed writer left is overwritten.
+    A full disk becomes a :class:`UserError`. Of several writers at once each has its own, and the last one's stays.
     """
     path = _real(path)
-    with full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.unlink(missing_ok=True)
-        try:
-            yield temporary
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a file; choose another place to write to")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is a pipe or a device, not a file; choose another place to write to")
+    with _beside(path) as folder:
+        yield folder / path.name
+        _sync(folder / path.name)
+        (folder / path.name).replace(path)
+        _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,35 +47,111 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling to fill; on success it takes the place of ``folder``, else it goes.
+    """Yield an empty temporary folder to fill; on success it takes the place of ``folder``, else it goes.
 
     Should the process die in the moment of the swap, :func:`recover` brings the old folder back before it is next read
-    or written. One writer per folder: what an earlier, killed writer left is removed first.
+    or written. Of several writers at once each fills its own, and the last one's stays.
     """
     folder = _real(folder)
     recover(folder)
-    temporary = folder.with_name(f".{folder.name}.partial")
-    with full_disk(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+    with _beside(folder) as temporary:
+        filled = temporary / folder.name
+        filled.mkdir()
+        yield filled
+        for path in sorted(filled.rglob("*")):
+            _sync(path)
+        _sync(filled)
+        _swap(filled, folder)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary folder beside a path, locked while its writer lives; folders made on the way go if that fails.
+
+    What killed writers of the same path left, which nobody locks any more, is removed first.
+    """
+    made = [it for it in path.parents if not it.exists()]
+    with full_disk(path), _undone(made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begin = f".{path.name[:40]}."
+        for stale in path.parent.glob(f"{begin.translate(_LITERAL)}*.partial"):
+            with _locked(stale, wait=False) as ours:
+                if ours:
+                    shutil.rmtree(stale, ignore_errors=True)
+        with _new(path.parent, begin) as temporary:
             yield temporary
-            for path in sorted(temporary.rglob("*")):
-                _sync(path)
-            _sync(temporary)
-            _swap(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _new(place: Path, begin: str) -> Iterator[Path]:
+    """A new folder in a place, locked, and removed at the end."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(".partial", begin, place))
+        with _locked(temporary):
+            if not temporary.exists():  # taken for a killed writer's before it was locked
+                continue
+            try:
+                return (yield temporary)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+_LITERAL = str.maketrans({letter: f"[{letter}]" for letter in "[*?"})
+
+
+@contextmanager
+def _undone(made: list[Path]) -> Iterator[None]:
+    """Removes these folders, the innermost first, where what they were made for fails."""
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds a folder against other processes, without a file for it; whether it is held.
+
+    Where a file system or a machine has no such locks it is not, and nothing waits.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    handle, held = -1, False
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        held = True
+    try:
+        yield held
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def recover(folder: Path) -> None:
     """Finish a swap that a kill cut in two: bring the old folder back, or drop it if the new one is there."""
     folder = _real(folder)
-    aside = folder.with_name(f".{folder.name}.previous")
+    if folder.name and os.path.isdir(_aside(folder)):
+        with _locked(folder.parent):  # another process may be in the middle of it
+            _recover(folder)
+
+
+def _recover(folder: Path) -> None:
+    aside = _aside(folder)
     if aside.is_dir() and folder.exists():
         shutil.rmtree(aside, ignore_errors=True)
     elif aside.is_dir():
         aside.rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
 
 
 def refuse_foreign(folder: Path, marker: str) -> None:
@@ -83,11 +161,22 @@ def refuse_foreign(folder: Path, marker: str) -> None:
         raise UserError(f"{folder}: is a file, not a folder; choose another place to write to")
     if folder.is_dir() and any(folder.iterdir()):
         document = None
-        with suppress(OSError, ValueError):  # an unreadable marker is not ours
-            document = json.loads((folder / marker).read_text(encoding="utf-8"))
+        with suppress(UserError):  # an unreadable marker is not ours
+            document = read_json(folder / marker)
         if not isinstance(document, dict) or "forwhy" not in document:
             wrong = "holds files that forwhy did not write"
             raise UserError(f"{folder}: {wrong}; choose another or an empty folder")
+
+
+def refuse_other(path: Path, ours: Callable[[bytes], bool]) -> None:
+    """Raise :class:`UserError` for a file that is there, unless its first 64 KiB look like a file of `ours`."""
+    if not os.path.lexists(path):
+        return
+    require_file(path, may_be_empty=True)
+    with path.open("rb") as stream:
+        begin = stream.read(1 << 16)
+    if begin and not ours(begin):
+        raise UserError(f"{path}: is there and not written by forwhy; choose another place to write to")
 
 
 @contextmanager
@@ -111,16 +200,17 @@ def _errno(error: Exception) -> int | None:
 
 def _swap(temporary: Path, folder: Path) -> None:
     """Put ``temporary`` in the place of ``folder``; a directory can't be renamed over a filled one."""
-    aside = folder.with_name(f".{folder.name}.previous")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        recover(folder)
-        raise
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    with _locked(folder.parent):
+        _recover(folder)
+        if folder.exists():
+            folder.rename(_aside(folder))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            _recover(folder)
+            raise
+        _sync(folder.parent)
+        shutil.rmtree(_aside(folder), ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -137,18 +227,10 @@ def _sync(path: Path) -> None:
 
 def _real(path: Path) -> Path:
     """The path behind links, so that a link to a folder is kept and its target replaced."""
-    return Path(path).absolute().resolve()
-
-
-def plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
-    """The value as it will come back from JSON: tuples and arrays are lists, keys text, non-finite numbers null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        return plain_json(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    try:
+        return Path(path).absolute().resolve()
+    except (RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise UserError(f"{path}: no path that can be followed ({error}); give another") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -174,11 +256,28 @@ def write_signed(folder: Path, marker: str, document: Mapping[str, Any]) -> None
     (folder / marker).write_text(f"{text}\n", encoding="utf-8")
 
 
-def read_signed(folder: Path, marker: str, what: str, newest: int, made_by: str) -> dict[str, Any]:
+class Stamp(BaseModel, strict=True):
+    """What a signed document says of a file."""
+
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class Signed(BaseModel, extra="allow", strict=True):
+    """What every signed document says; a kind of folder has more."""
+
+    forwhy: str
+    format: Annotated[int, Field(ge=0, lt=2**31)]
+    files: dict[str, Stamp]
+
+
+def read_signed(
+    folder: Path, marker: str, what: str, newest: int, made_by: str, kind: type[Signed] = Signed
+) -> dict[str, Any]:
     """The document of a folder, which `marker` names, after checking every file that it lists.
 
     `newest` is the highest `format` that can be read; messages say `what` it should be and the command that it is
-    `made_by`.
+    `made_by`. `kind`: what the document has to say; a digest proves that nothing was altered, not that it makes sense.
 
     Raises:
         UserError: The file and the reason: missing, foreign, truncated, altered, written by a newer library.
@@ -187,19 +286,19 @@ def read_signed(folder: Path, marker: str, what: str, newest: int, made_by: str)
     path, remedy = folder / marker, f"restore the file, or make {what} anew with `{made_by}`"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check the path, or make {what} with `{made_by}`")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: missing, so this is not {what}; make one with `{made_by}`")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: truncated or not JSON ({error}); {remedy}") from error
+    document = read_json(path, remedy)
     if not isinstance(document, dict) or not {"forwhy", "format", "files"} <= document.keys():
         raise UserError(f"{path}: not written by forwhy; make {what} with `{made_by}`")
-    if not isinstance(document["format"], int) or document["format"] > newest:
-        raise UserError(f"{path}: format {document['format']} is newer than {newest}; upgrade forwhy")
+    refuse_deep(document, path)
+    signed = checked(Signed, document, str(path), remedy=remedy)
+    if signed.format > newest:
+        raise UserError(f"{path}: format {signed.format} is newer than {newest}; upgrade forwhy")
     if document.get("digest") != _digest(document):
         raise UserError(f"{path}: altered after it was saved (its digest differs); {remedy}")
-    _check_files(path, document["files"], remedy)
+    checked(kind, document, str(path), remedy=remedy)
+    _check_files(path, signed.files, remedy)
     return document
 
 
@@ -209,26 +308,25 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _check_files(marker: Path, files: object, remedy: str) -> None:
-    if not isinstance(files, dict):
-        raise UserError(f"{marker}: has no list of files; {remedy}")
+def _check_files(marker: Path, files: Mapping[str, Stamp], remedy: str) -> None:
     for name, stamp in files.items():
         if not is_inside(name):
             raise UserError(f"{marker}: names the file {name!r} outside its folder; refused")
-        if not isinstance(stamp, dict) or stamp.keys() != {"bytes", "sha256"}:
-            raise UserError(f"{marker}: has no size and SHA-256 of {name!r}; {remedy}")
         path = marker.parent / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise UserError(f"{path}: missing; {remedy}")
-        size, saved = path.stat().st_size, stamp["bytes"]
+        require_file(path, may_be_empty=True)
+        size, saved = path.stat().st_size, stamp.bytes
         if size != saved:  # cheap, and tells truncation from alteration
             word = "truncated" if size < saved else "altered"
             raise UserError(f"{path}: {word} ({size:,} bytes, {saved:,} when saved); {remedy}")
-        if file_sha256(path) != stamp["sha256"]:
+        if file_sha256(path) != stamp.sha256:
             raise UserError(f"{path}: altered after it was saved (its SHA-256 differs); {remedy}")
 
 
 def is_inside(name: str) -> bool:
     """Whether a relative file name stays inside its folder."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & {*name}
+    )

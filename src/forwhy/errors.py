@@ -1,6 +1,11 @@
 """The one error that is the caller's: it names the place and the remedy in one line."""
 
+import re
 from importlib.util import find_spec
+
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\S+")
+LONGEST_WORD = 48
+"""Letters of a word or quote that is left whole in a message that has to be cut."""
 
 
 class UserError(Exception):
@@ -17,6 +22,38 @@ class UserError(Exception):
 
 class Unknown(UserError):
     """An id, a word or a name that is not there."""
+
+
+def plain(text: object) -> str:
+    """Anybody's text for a terminal or a log: any space is a space, other unseen letters are written as escapes.
+
+    Raw, they could move the cursor, turn a line round or break it. Line breaks stay.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_seen, text))
+
+
+def _seen(letter: str) -> str:
+    if letter.isprintable() or letter in "\n\u200c\u200d":  # joiners, of Persian and of emoji
+        return letter
+    return " " if letter.isspace() else ascii(letter)[1:-1]
+
+
+def shortened(text: str, most: int) -> str:
+    """A message of at most `most` letters, cut in the middle: long words and quotes first, so that its remedy stays."""
+    while len(text) > most:
+        before = QUOTED.findall(
+            text[: max(text.rfind("; "), 0)]
+        )  # what is to be done may be a command to paste
+        longest = max(before, key=len, default="")
+        if len(longest) <= LONGEST_WORD:
+            longest = max(QUOTED.findall(text), key=len, default="")
+        if len(longest) <= LONGEST_WORD:
+            tail = min(max(len(text) - text.rfind("; "), most // 2), 2 * most // 3)
+            return f"{text[: most - 1 - tail]}…{text[-tail:]}"
+        room = max(LONGEST_WORD, len(longest) - len(text) + most)
+        text = text.replace(longest, f"{longest[: room - 1 - room // 2]}…{longest[-(room // 2) :]}")
+    return text
 
 
 def need(module: str, extra: str) -> None:

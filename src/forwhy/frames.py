@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from forwhy.documents import AGAIN, HALF, require_file
 from forwhy.errors import UserError, need
 
 Id = str | int
@@ -21,6 +23,44 @@ class Table(pl.DataFrame):
         for library in ("pandas", "pyarrow"):
             need(library, "pandas")
         return super().to_pandas(*args, **how)
+
+
+BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises for a file that is none of its kind."""
+FOLDED = 256
+"""Rows of a parquet file for each of its bytes, at most: ids and texts never fold so small."""
+
+
+def scan_parquet(path: Path, remedy: str = AGAIN) -> tuple[pl.LazyFrame, int]:
+    """A parquet file, by its own name and no pattern, and its rows; refused where they would unfold out of nothing.
+
+    What is wrong with its content shows when it is collected (`BROKEN`).
+    """
+    require_file(path)
+    if HALF.search(str(path)):
+        raise UserError(f"{path}: its name is no text in UTF-8, which parquet's reader needs; rename it")
+    try:
+        lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        rows = int(lazy.select(pl.len()).collect().item())
+    except BROKEN as error:
+        raise _unreadable(path, error, remedy) from error
+    if rows > 1_000_000 + FOLDED * (size := path.stat().st_size):
+        raise UserError(f"{path}: {rows:,} rows in {size:,} bytes, which no table of ours has; {remedy}")
+    return lazy, rows
+
+
+def read_parquet(path: Path, remedy: str = AGAIN) -> pl.DataFrame:
+    """A whole parquet file; a UserError where it is none, cut, or a folded one (`scan_parquet`)."""
+    lazy, _ = scan_parquet(path, remedy)
+    try:
+        return lazy.collect()
+    except BROKEN as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def _unreadable(path: Path, error: BaseException, remedy: str) -> UserError:
+    reason = " ".join(str(error).split())[:120]
+    return UserError(f"{path}: truncated or not parquet ({reason}); {remedy}")
 
 
 def ids_of(given: Any, column: str) -> list[Id]:  # noqa: ANN401 - of any library

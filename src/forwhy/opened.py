@@ -13,11 +13,11 @@ from typing import Any, Unpack
 
 import polars as pl
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import atomic_file, refuse_other
 from forwhy.errors import UserError
 from forwhy.explain.asking import AskedWho, Explains, is_single, pairs_alone
 from forwhy.explain.evidence import Explanation
-from forwhy.frames import Id, Shown, Table, ids_of, pairs_of
+from forwhy.frames import Id, Shown, Table, ids_of, pairs_of, scan_parquet
 from forwhy.progress import track
 from forwhy.recipe import RunFolder
 from forwhy.recommend.base import Given, Recommender
@@ -194,6 +194,7 @@ class OpenRun(Shown):
             raise UserError(
                 f"{out}: everybody's lists go into a file that ends in {', '.join(SINKS)}; name one"
             )
+        _refuse_other_lists(out)
         if not users:
             raise UserError(f"{self.folder.path}: nobody to recommend to: no user has training interactions")
         asked, size = self.under(**rules), EXPLAINED_TOGETHER if explain else TOGETHER
@@ -209,7 +210,7 @@ class OpenRun(Shown):
                 with atomic_file(part) as temporary:
                     listed.write_parquet(temporary)
         with atomic_file(out) as temporary:
-            SINKS[out.suffix](pl.scan_parquet(parts / "*.parquet"), temporary)
+            SINKS[out.suffix](pl.scan_parquet(sorted(parts.glob("*.parquet")), glob=False), temporary)
         shutil.rmtree(parts)
         return len(users)
 
@@ -224,9 +225,23 @@ class OpenRun(Shown):
         known = [out.suffix, question, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
         digest.update(json.dumps(known, sort_keys=True).encode())
         kept = out.with_name(f".{out.name}.{digest.hexdigest()[:16]}.parts")
-        for other in set(out.parent.glob(f".{out.name}.*.parts")) - {kept}:
-            shutil.rmtree(other)
+        for other in out.parent.iterdir() if out.parent.is_dir() else ():
+            ours = other.name.startswith(f".{out.name}.") and other.suffix == ".parts"
+            if ours and other != kept:
+                shutil.rmtree(other)
         return kept
+
+
+def _refuse_other_lists(out: Path) -> None:
+    """A UserError for a file that is there and holds no lists."""
+    columns = ("user_id", "item_id", "score", "rank")
+
+    def ours(begin: bytes) -> bool:
+        if out.suffix == ".parquet":
+            return {*columns} <= {*scan_parquet(out)[0].collect_schema().names()}
+        return begin.startswith((",".join(columns).encode(), b'{"user_id":')) and b"score" in begin
+
+    refuse_other(out, ours)
 
 
 def _with_ids(asked: AskedWho) -> AskedWho:

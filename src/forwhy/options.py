@@ -8,15 +8,32 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.functional_validators import model_validator
 from pydantic_core import ErrorDetails, ValidationError
 
+from forwhy.documents import read_json, refuse_deep
 from forwhy.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+MOST = 65_536
+"""The largest number of an option, if its name is in neither of the following: it is a size of what is kept or made."""
+SQUARED = {
+    "attention", "code_dim", "components", "depth", "dims", "experts", "feedforward", "head_dims", "head_width",
+    "heads", "hidden", "layers", "patch", "patch_width", "prototypes", "rank", "rating_layers", "slot_dim",
+    "task_tokens", "text_dims", "window",
+}  # fmt: skip
+"""Options that memory grows with as their square, or that multiply another one: at most 8,192."""
+COUNTED = {
+    "accumulation", "batch_size", "budget_tokens", "catalogue", "core", "epochs", "evaluate_every", "examples",
+    "generate", "iterations", "log_every", "pairs", "patience", "plain", "shuffled_users", "text_batch", "train_pairs",
+    "tuned_epochs", "users", "validation_pairs", "validation_users", "vocabulary",
+}  # fmt: skip
+"""Options that count steps or rows of data, of which more than there are cost nothing."""
+MOST_OF_LIST = 1_000
 Presets = Mapping[str, Mapping[str, Any]]
 """Name -> what it changes against the defaults of an option model."""
 
@@ -54,6 +71,25 @@ class Options(BaseModel):
         if not isinstance(values, Mapping):
             return values
         return merged(cls.presets.get(str(values.get("preset", "forwhy")), {}), values)
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Self:
+        """No number may ask for more memory than there is: a slip of the hand would otherwise end in the kernel."""
+        for name, value in self:
+            numbers = value if isinstance(value, tuple | list) else (value,)
+            most = _most(name)
+            if any(type(it) is int and abs(it) > most for it in numbers):
+                raise ValueError(f"{name}: at most {most:,}; give a smaller number")
+            if len(numbers) > MOST_OF_LIST:
+                raise ValueError(f"{name}: {len(numbers):,} values, at most {MOST_OF_LIST:,}; give fewer")
+        return self
+
+
+def _most(name: str) -> int:
+    """The largest whole number that an option may be, by its name."""
+    if name == "seed":
+        return 2**32 - 1
+    return 8_192 if name in SQUARED else 2**31 - 1 if name in COUNTED else MOST
 
 
 class TrainingOptions(Options):
@@ -156,6 +192,13 @@ def checked(
     except ValidationError as error:
         begin, end = f"{place}: " if place else "", f"; {remedy}" if remedy else ""
         raise UserError(f"{begin}{_refusal(kind, error, spelled)}{end}") from None
+
+
+def stored(kind: type[Model], path: Path, remedy: str) -> Model:
+    """A JSON file as a model; a UserError names the file, the field that does not fit, and the remedy."""
+    document = read_json(path, remedy)
+    refuse_deep(document, path)
+    return checked(kind, document, str(path), remedy=remedy)
 
 
 def _refusal(

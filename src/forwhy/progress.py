@@ -9,6 +9,8 @@ from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from forwhy.errors import plain
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -41,7 +43,7 @@ class Progress:
     """
 
     def __init__(self, description: str, total: int | None = None, done: int = 0) -> None:
-        self.description, self.total, self.done = description, total, done
+        self.description, self.total, self.done = plain(description), total, done
         self._first, self._note = done, ""
         self._bars: Bars | None = None
         self._cell: Any = None  # what a notebook shows in place of a bar

@@ -55,4 +55,4 @@ def test_reader_that_leaves_is_no_error(tiny_run: Path) -> None:
 
 
 def test_control_characters_do_not_reach_a_terminal() -> None:
-    assert plain("caf\x1b[2Jé\r\x07\n日本") == "caf [2Jé  \n日本"
+    assert plain("caf\x1b[2Jé\r\x07\n日本") == r"caf\x1b[2Jé \x07" + "\n日本"

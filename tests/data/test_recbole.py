@@ -154,7 +154,7 @@ def test_files_of_others_are_read_with_their_names_mapped(tmp_path: Path) -> Non
         ({}, "found none where NAME.inter"),
         ({"a__inter": ML, "b__inter": ML}, "found a.inter, b.inter where"),
         ({"a__train__inter": ML, "a__test__inter": ML}, "found a.test.inter, a.train.inter where"),
-        ({"a__inter": ""}, "row 0: '' is no header"),
+        ({"a__inter": ""}, "empty file"),
         ({"a__inter": "user_id,item_id\n1,2\n"}, "row 0: 'user_id,item_id' is no header"),
         ({"a__inter": "user_id:token\tx:token\n"}, "no field 'item_id' .it has: user_id, x.; map it"),
         ({"a__inter": "user_id:token\titem_id_list:token_seq\titem_id:token\n"}, "sequences .item_id_list"),

@@ -200,7 +200,7 @@ def test_a_full_disk_is_no_result(write: Write, tmp_path: Path, monkeypatch: pyt
         ),
         ('stage = "explainer"\n', "has recommender, evaluation"),
         ('metric = "ndcg@99"\n', r"no ndcg@99 to go by \(it has: ndcg@10"),
-        ("[tries\n", r"space\.toml: cannot be read as TOML"),
+        ("[tries\n", r"space\.toml: not TOML"),
         ("tires = 1\n", "did you mean 'tries'"),
     ],
 )

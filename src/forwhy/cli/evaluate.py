@@ -17,7 +17,7 @@ from forwhy.recipe import RunFolder
 from forwhy.recipe.evaluated import Request, recorded
 from forwhy.recipe.examine import examine
 from forwhy.recipe.people import shown_people
-from forwhy.report import write_report
+from forwhy.report import check_page, write_report
 
 JUDGE = {name: f"judge_{name}" for name in JudgeConfig.model_fields} | {"model": "judge"}
 JudgeVotes = Annotated[Path | None, Option(metavar="FILE", help="Keeps each vote; a killed run goes on.")]
@@ -56,6 +56,8 @@ def evaluate(
         document = recorded(RunFolder.open(asked.runs[0]), asked.again)
         emit(document) if as_json else show_evaluation(document)
         return
+    if report is not None:
+        check_page(report)  # before what takes long
     found = examine(asked, learned)
     if report is not None:
         title, command = ", ".join(one.name for one in found.examined), shlex.join(["forwhy", *context.obj])

@@ -181,7 +181,7 @@ def import_xrec(
     target: Target = None,
     out: Out = None,
     name: Name = None,
-    seed: Annotated[int, Option(help="Seed of the splits that have to be made.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the splits that have to be made.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """XRec's published layout (the pickles are read through an allow-list)."""

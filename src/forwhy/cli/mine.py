@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from rich.table import Table
 from typer import Argument, Option
 
-from forwhy.atomic import refuse_foreign
+from forwhy.atomic import refuse_foreign, refuse_other
 from forwhy.cli import JsonFlag, app_of, emit, log, one_line, show
 from forwhy.cli.options import Given, prices, takes
 from forwhy.data.dataset import MARKER, Dataset
@@ -148,6 +148,7 @@ Lines = Annotated[Path, Argument(metavar="FILE.jsonl", help="One JSON object per
 @answers_app.command("export")
 def export(database: Database, lines: Lines) -> None:
     """Write all kept answers as JSON lines."""
+    refuse_other(lines, lambda begin: begin.startswith(b'{"'))
     show(f"{export_answers(database, lines):,} answers written to {lines}.")
 
 

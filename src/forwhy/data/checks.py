@@ -1,12 +1,24 @@
 """Every check a table goes through before it is part of a data set; errors name file, row, column, remedy."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import polars as pl
 
-from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, SPLIT_ALIASES, TABLES, Column, Kind, Side
+from forwhy.columns import (
+    FILE,
+    KEYS,
+    OPEN_TABLES,
+    ROW,
+    SIDES,
+    SPLIT_ALIASES,
+    TABLES,
+    Column,
+    Kind,
+    Side,
+)
 from forwhy.data.bad_rows import BadRow, BadRows, short
 from forwhy.data.leaks import Tables
 from forwhy.data.values import date_format, numbers, seconds
@@ -18,6 +30,8 @@ Names = Mapping[str, Mapping[str, str]]
 LONGEST_ID = 200
 """Characters of an id; a longer one is a text in the wrong place."""
 
+LARGEST_ID = 2.0**53
+"""Decimals from here on no longer tell neighbouring whole numbers apart."""
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 
 
@@ -49,6 +63,13 @@ class RawTable:
     def place(self, row: int, column: str) -> str:
         """``FILE: row R, column 'C'`` of the row at this position."""
         return f"{self.file(row)}: row {self.number(row)}, column {self.theirs(column)!r}"
+
+    def text(self, column: str) -> pl.Series:
+        """A column as text (`as_text`); one that cannot be is refused by its place."""
+        try:
+            return as_text(self.frame[column])
+        except UserError as error:
+            raise UserError(f"{self.file()}: {error}") from None
 
     def without(self, wrong: pl.Series, column: str, message: str) -> "RawTable":
         """The rows where `wrong` is false, not null; others are bad. ``{}`` in ``reason; remedy`` shows the value."""
@@ -127,7 +148,7 @@ def _typed_column(table: RawTable, column: Column) -> RawTable:
         return with_ids(table, name)
     if column.kind in COUNTED:
         return _with_numbers(table, column)
-    table = table.with_column(as_text(table.frame[name]), name)
+    table = table.with_column(table.text(name), name)
     if column.filled:  # a search, as strip_chars would copy every text
         table = table.without(~table.frame[name].str.contains(r"\S"), name, "empty; fill it or drop the row")
     if column.kind == "split":
@@ -141,14 +162,40 @@ def _typed_column(table: RawTable, column: Column) -> RawTable:
     return table.with_column(table.frame[name].fill_null(""), name)
 
 
+DAYS = {"": 1.0, "ms": 864e5, "us": 864e8, "ns": 864e11}
+FARTHEST = 700_000.0
+"""Days from 1970 to what can still be a date: polars panics far beyond the year 9999."""
+_PLAIN = (pl.Int64, pl.Int32, pl.Float64, pl.Float32, pl.Boolean, pl.String)
+
+
 def as_text(values: pl.Series) -> pl.Series:
-    """Any column as text: lists joined by commas, records as JSON, numbers as written."""
+    """Any column as text: lists joined by commas, records as JSON, spans of time as in ISO 8601."""
     dtype = values.dtype
-    if isinstance(dtype, pl.List):
+    if "Binary" in str(dtype) or "Object" in str(dtype):
+        raise UserError(f"column {values.name!r} holds {dtype}, which is no text; convert it or drop it")
+    if isinstance(dtype, pl.List) and dtype.inner in _PLAIN:
         return values.list.eval(pl.element().cast(pl.String)).list.join(", ", ignore_nulls=True)
-    if isinstance(dtype, pl.Struct):
-        return values.struct.json_encode()
-    return values.cast(pl.String)
+    if dtype.is_nested():
+        return _told(values)
+    if dtype in (pl.Date, pl.Datetime):
+        days = values.to_physical().cast(pl.Float64) / DAYS[getattr(dtype, "time_unit", "")]
+        if (days.abs() > FARTHEST).any():
+            raise UserError(
+                f"column {values.name!r} holds a day that is none; correct it, or drop the column"
+            )
+    return values.dt.to_string("iso") if dtype == pl.Duration else values.cast(pl.String)
+
+
+def _told(values: pl.Series) -> pl.Series:
+    """Lists and records that polars cannot cast, one by one."""
+
+    def text(value: object) -> str | None:
+        if isinstance(value, pl.Series | list):
+            return ", ".join(filter(None, map(text, value)))
+        said = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else str(value)
+        return None if value is None else said
+
+    return pl.Series(values.name, [text(value) for value in values.to_list()], pl.String)
 
 
 def with_ids(table: RawTable, name: str) -> RawTable:
@@ -156,10 +203,11 @@ def with_ids(table: RawTable, name: str) -> RawTable:
     missing = "NaN is not an id; fill it or drop the row"
     if table.frame[name].dtype.is_float():
         table = table.without(table.frame[name].is_nan(), name, missing)
-        broken = table.frame[name] != table.frame[name].round(0)
+        whole = table.frame[name].abs() < LARGEST_ID
+        broken = ~whole | (table.frame[name] != table.frame[name].round(0))
         table = table.without(broken, name, "{} is not an id; use whole numbers or text")
         table = table.with_column(table.frame[name].cast(pl.Int64), name)
-    table = table.with_column(as_text(table.frame[name]), name)
+    table = table.with_column(table.text(name), name)
     empty = table.frame[name].str.strip_chars() == ""
     table = table.without(empty, name, "empty id; fill it or drop the row")
     table = table.without(table.frame[name].str.to_lowercase() == "nan", name, missing)
@@ -169,20 +217,29 @@ def with_ids(table: RawTable, name: str) -> RawTable:
 
 def _with_numbers(table: RawTable, column: Column) -> RawTable:
     """The table with a column of numbers; where a column may have gaps, an empty value stays empty."""
-    name = column.name
+    name, times = column.name, column.name == "timestamp"
+    kind = table.frame[name].dtype
+    if isinstance(kind, pl.Categorical | pl.Enum):
+        kind = pl.String()
+        table = table.with_column(table.frame[name].cast(pl.String), name)
+    counted = kind.is_numeric() or kind in (pl.String, pl.Boolean, pl.Null)
+    if not (counted or (times and kind in (pl.Date, pl.Datetime))):
+        what = "times" if times else "numbers"
+        raise UserError(f"{table.place(0, name)}: holds {kind}, not {what}; convert or drop the column")
     if column.filled:
         empty = table.frame[name].is_null()
         table = table.without(empty, name, "empty; fill it, or drop the row or the column")
     elif table.frame[name].dtype.is_float():
         table = table.with_column(table.frame[name].fill_nan(None), name)  # pandas' empty value
     values = table.frame[name]
-    if name == "timestamp":
+    if times:
         text = values.dtype == pl.String
         form = date_format(values, table.place(0, name), table.days) if text else table.days
         found, what = seconds(values, form), "a time like the first ones"
     else:
         found, what = numbers(values), "a number"
-    wrong = ~found.is_finite().fill_null(False) & values.is_not_null()
+    fits = found.is_finite() if column.kind == "number" else found.cast(pl.Int64, strict=False).is_not_null()
+    wrong = ~fits.fill_null(False) & values.is_not_null()
     table = table.without(wrong, name, f"{{}} is not {what}; correct it, or drop the row or the column")
     found = found.filter(~wrong)
     return table.with_column(found if column.kind == "number" else found.cast(pl.Int64), name)
@@ -246,5 +303,6 @@ def _storable(values: pl.Series) -> pl.Series:
     if values.dtype.is_float():
         return values.cast(pl.Float64).fill_nan(None)
     if values.dtype.is_integer():
-        return values.cast(pl.Int64)
+        whole = values.cast(pl.Int64, strict=False)
+        return whole if whole.null_count() == values.null_count() else as_text(values).fill_null("")
     return values if values.dtype == pl.Boolean else as_text(values).fill_null("")

@@ -20,11 +20,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, write_signed
-from forwhy.columns import SIDES, SPLITS, TABLES, Graph, Side, Split
+from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.leaks import PAIR, Tables
-from forwhy.errors import Unknown
+from forwhy.data.stored import Document, read_stored
+from forwhy.errors import Unknown, shortened
 from forwhy.frames import Shown
 
 Ints = NDArray[np.int64]
@@ -54,7 +55,7 @@ class Ids(Shown):
         """Internal number of an external id (``"12"`` and ``12`` are one); of an unknown one the nearest are named."""
         number = self.find(external)
         if number < 0:
-            raise Unknown(f"unknown {self.side} id {repr(external)[:80]}; {self._remedy(external)}")
+            raise Unknown(f"unknown {self.side} id {shortened(repr(external), 80)}; {self._remedy(external)}")
         return number
 
     def find(self, external: str | int) -> int:
@@ -306,9 +307,9 @@ class Dataset(Shown):
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":
         """Read a folder that `save` wrote; a missing, truncated, altered or newer file is named with the reason."""
-        document = read_signed(Path(folder), MARKER, "a data set", FORMAT, "forwhy data import")
-        present = [name for name in TABLES if f"{name}.parquet" in document["files"]]
-        tables = {name: pl.read_parquet(Path(folder) / f"{name}.parquet") for name in present}
+        place = Path(folder)
+        document = read_signed(place, MARKER, "a data set", FORMAT, "forwhy data import", Document)
+        tables = read_stored(place, document["files"])
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
@@ -322,7 +323,7 @@ class Dataset(Shown):
     def _texts(self, rows: pl.DataFrame, without: pl.DataFrame | None = None) -> Pairs:
         if without is not None:
             rows = rows.join(without, on=PAIR, how="anti", maintain_order="left")
-        users, items = self.users.numbers(rows["user_id"]), self.items.numbers(rows["item_id"])
+        users, items = (self.ids(side).numbers(rows[f"{side}_id"]) for side in SIDES)
         return Pairs(users, items, tuple(rows["text"]))
 
     def _numbers(self, pairs: pl.DataFrame) -> Ints:

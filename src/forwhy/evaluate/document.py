@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
+from forwhy.errors import plain
 from forwhy.evaluate.controls import Control, TextTable
 from forwhy.evaluate.gain import TextGroup, chance
 from forwhy.evaluate.grounding import GroundingTable
@@ -190,7 +191,7 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
     """
     parts = (_data, _graph, _next_item, _drawn, _leaks, _reading)
     sentences = chain.from_iterable(part(protocol) for part in parts)
-    return ["".join(letter if letter.isprintable() else " " for letter in line) for line in sentences]
+    return [plain(line) for line in sentences]
 
 
 def _data(protocol: Mapping[str, Any]) -> Iterator[str]:

@@ -19,11 +19,12 @@ from forwhy.columns import ROW, SIDES, SPLITS
 from forwhy.data.checks import WHOLE_NUMBER, RawTable, as_text, own_columns, with_ids
 from forwhy.data.dataset import Dataset, Pairs
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import read_json, require_file
 from forwhy.data.sources.rows import READERS, read_rows, with_origin
+from forwhy.documents import read_json, require_file
 from forwhy.errors import UserError
 from forwhy.evaluate.compare import Key
 from forwhy.evaluate.overlap import words
+from forwhy.frames import read_parquet
 
 Pair = tuple[str | int, str | int]
 """External ids of a user and an item."""
@@ -123,11 +124,12 @@ class Outputs:
     @classmethod
     def load(cls, path: Path) -> "Outputs":
         """Read what `save` wrote; a UserError where it is not that."""
-        try:
-            return cls(_ordered(pl.read_parquet(path)))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            why = f"not readable as outputs of a run ({error})"
-            raise UserError(f"{path}: {why}; evaluate the run again") from None
+        frame = read_parquet(path, "evaluate the run again")
+        texts = [frame.schema.get(name) == pl.String for name in COLUMNS[2:]]
+        ids = all(frame.schema.get(name) in (pl.String, pl.Int64) for name in IDS)
+        if not (all(texts) and ids) or any(frame.select(COLUMNS).null_count().row(0)):
+            raise UserError(f"{path}: not the outputs of a run; evaluate the run again")
+        return cls(_ordered(frame))
 
 
 def _ordered(frame: pl.DataFrame, key: pl.Expr = PAIR_KEY) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,9 +113,7 @@ def read_all(request: Request) -> list[Evaluated]:
 
 def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
     """The recorded evaluation, one made now, or that of what is learned so far; a UserError if a stage is not made."""
-    if again:
-        (folder.path / "evaluation.json").unlink(missing_ok=True)
-    if folder.has("evaluation"):
+    if folder.has("evaluation") and not again:
         return folder.evaluation()
     recipe, dataset = folder.recipe, folder.dataset()
     early = recipe.measure_early(folder)
@@ -124,7 +123,7 @@ def recorded(folder: RunFolder, again: bool) -> dict[str, Any]:
     for step in recipe.plan()[:-1]:
         if not recipe.left_out(step, dataset):
             folder.output(step.name)  # refuses what is not trained
-    run_stages(recipe, folder.path, dataset=dataset)
+    run_stages(recipe, folder.path, dataset=dataset, again=again)
     return folder.evaluation()
 
 
@@ -139,8 +138,8 @@ def named(request: Request) -> tuple[dict[str, Path], dict[str, Path]]:
             raise UserError(f"--outputs {given}: give each file a name of its own, as NAME=FILE")
         else:
             chosen[name] = Path(file)
-    tails = {path: path.resolve().parts for path in request.runs}
-    tails |= {path: path.resolve().with_suffix("").parts for path in files}
+    tails = {path: Path(os.path.realpath(path)).parts for path in request.runs}
+    tails |= {path: Path(os.path.realpath(path)).with_suffix("").parts for path in files}
     if len(tails) < len(request.runs) + len(files):
         raise UserError("one run or file is given twice; give each once, or a file a name with NAME=FILE")
     names = {path: _shortest(parts, list(tails.values()), set(chosen)) for path, parts in tails.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -14,7 +13,9 @@ import polars as pl
 
 from forwhy.artifact import CARD, CONFIG, card
 from forwhy.atomic import atomic_folder
+from forwhy.documents import read_json
 from forwhy.errors import UserError
+from forwhy.frames import scan_parquet
 from forwhy.hub import NAME
 from forwhy.recipe.runner import RunFolder
 from forwhy.recipe.schema import dump_model
@@ -59,7 +60,7 @@ def _card(run: RunFolder, folder: Path, name: str) -> str:
     document = run.evaluation() if run.has("evaluation") else {}
     slug = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-.") or "data"
     rows, samples = list(_results(document)), list(_samples(run, document))
-    configs = [json.loads(file.read_text(encoding="utf-8"))["config"] for file in folder.glob(f"*/{CONFIG}")]
+    configs = [read_json(file)["config"] for file in folder.glob(f"*/{CONFIG}")]
     bases = sorted({it["id"] for config in configs if (it := config.get("base_model")) and it["id"]})
     for base in (base for base in bases if Path(base).is_dir()):
         log.warning("%s is a folder of this machine: who loads this gives their own, as model=FOLDER", base)
@@ -117,8 +118,8 @@ def _samples(run: RunFolder, document: Mapping[str, Any]) -> Iterator[str]:
 def _held(folder: Path) -> Iterator[str]:
     """Which tables hold words or ids, and of how many rows."""
     for file in sorted(folder.rglob("*.parquet")):
-        schema = pl.read_parquet_schema(file)
+        lazy, rows = scan_parquet(file)
+        schema = lazy.collect_schema()
         words = [column for column, kind in schema.items() if kind in (pl.String, pl.List(pl.String))]
-        rows = pl.scan_parquet(file).select(pl.len()).collect().item()
         if words and rows:
             yield f"- `{file.relative_to(folder)}`: {', '.join(words)} of {rows:,} rows"

@@ -23,21 +23,25 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from forwhy.atomic import atomic_folder, write_text
+from forwhy.atomic import atomic_folder, file_sha256, write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.split import apply_protocol
+from forwhy.documents import read_lines, require_file
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.hub import local
+from forwhy.options import stored
+from forwhy.recipe.kept import Evaluation, State
 from forwhy.recipe.schema import Grid, dump_model, load_recipe
 from forwhy.recommend.base import Recommender
 from forwhy.systems import METRICS, TEXTS, Run, Stage, System, output_of
@@ -134,8 +138,8 @@ class RunFolder(Run):
 
     def evaluation(self) -> dict[str, Any]:
         """The evaluation document."""
-        document: dict[str, Any] = json.loads(self.output("evaluation").read_text(encoding="utf-8"))
-        return document
+        remedy = f"measure the run again with: forwhy evaluate {self.path} --again"
+        return stored(Evaluation, self.output("evaluation"), remedy).model_dump(exclude_unset=True)
 
     def outputs(self) -> Outputs | None:
         """The texts that the evaluation generated; None when there was nothing to write about."""
@@ -148,12 +152,7 @@ class RunFolder(Run):
         file = self.path / "state.json"
         if not file.exists():
             return {}
-        why = f"{file}: not readable as a run's state; delete it to do every stage again"
-        try:
-            stages: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["stages"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(why) from None
-        return stages
+        return stored(State, file, "delete it to do every stage again").model_dump()["stages"]  # type: ignore[no-any-return]
 
     def holds(self, inputs: str) -> str | None:
         """The stage that was finished with exactly these inputs and whose output is still there."""
@@ -176,13 +175,31 @@ class RunFolder(Run):
             raise UserError(
                 f"{self.path}: holds something that is not a run; give --out a new or empty folder"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
         # The folder may be read from elsewhere, hence the absolute path.
         path = str(Path(recipe.data.path).resolve())
         resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
-        write_text(
-            self.path / "recipe.toml", dump_model(resolved, "every value of this run, defaults included")
+        text, file = (
+            dump_model(resolved, "every value of this run, defaults included"),
+            self.path / "recipe.toml",
         )
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
+
+    def undo(self, before: str | None, made: Sequence[Path]) -> None:
+        """Puts back the recipe that was there; where nothing was done yet, removes what was `made` for it."""
+        file, work = self.path / "recipe.toml", self.path / "work"
+        for folder in (*work.glob("*"), work):
+            with suppress(OSError):  # it holds a checkpoint
+                folder.rmdir()
+        if work.exists() or not file.is_file():
+            return
+        if before is not None:
+            write_text(file, before)
+        elif not self.state() and len(self.recipe.plan()) > 1:  # else it learns nothing, and can be asked
+            file.unlink()
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
     def _is_run(self) -> bool:
         return (self.path / "recipe.toml").is_file()
@@ -220,6 +237,7 @@ def run(
     until: str = "evaluation",
     dataset: Dataset | None = None,
     siblings: Sequence[RunFolder] = (),
+    again: bool = False,
 ) -> list[StageReport]:
     """Brings a run folder, new or begun, up to `until`, doing only what is not done yet.
 
@@ -233,6 +251,7 @@ def run(
         until: The last stage wanted.
         dataset: The dataset, when it is already in memory; otherwise `recipe.data.path` is loaded.
         siblings: Other runs. A training that one of them has finished with the same inputs is copied.
+        again: Measure anew what was measured; until that stands, the old evaluation stays.
 
     Raises:
         UserError: The dataset, the folder or a model is not usable, in one line.
@@ -247,8 +266,15 @@ def run(
     made = {step.name: inputs for step, inputs in known if not recipe.left_out(step, data)}
     if any(home.holds(inputs) != name for name, inputs in made.items()):
         recipe.find_models(made)
+    file = home.path / "recipe.toml"
+    before = file.read_text(encoding="utf-8") if file.is_file() else None
+    missing = [it for it in file.parents if not it.exists()]
     _on_main(lambda: home.start(recipe))
-    return [_bring_up(home, step, inputs, others) for step, inputs in known]
+    try:
+        return [_bring_up(home, step, inputs, others, again) for step, inputs in known]
+    except UserError:
+        _on_main(lambda: home.undo(before, missing))
+        raise
 
 
 def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list[StageReport]]:
@@ -284,18 +310,18 @@ def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stag
 
 
 def _content(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); check the path in the recipe") from None
+    require_file(file, may_be_empty=True)
+    return file_sha256(file)
 
 
-def _bring_up(home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunFolder]) -> StageReport:
+def _bring_up(
+    home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunFolder], again: bool = False
+) -> StageReport:
     reason = home.recipe.left_out(step, home.dataset())
     if reason:
         log.info("%s: dataset '%s' has %s; left out", step.name, home.dataset().name, reason)
         return StageReport(step.name, "left out", 0.0)
-    if home.holds(inputs) == step.name:
+    if home.holds(inputs) == step.name and not (again and step.name == "evaluation"):
         _on_main(lambda: home.clear_work(step.name, inputs))  # a kill right after the mark left it
         log.info("%s: unchanged since it was done (%s); skipped", step.name, home.path / output_of(step.name))
         return StageReport(step.name, "skipped", float(home.state()[step.name]["seconds"]))
@@ -354,7 +380,7 @@ def _on_main(action: Callable[[], object]) -> None:
 
 def _finish(home: RunFolder, step: Stage, inputs: str, seconds: float) -> None:
     files = sorted(home.work.rglob(METRICS))
-    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [line for file in files for line in read_lines(file)]
     _keep_metrics(home.path / METRICS, step.name, lines)
     home.mark(step.name, inputs, seconds)
     home.clear_work(step.name, inputs)
@@ -362,10 +388,10 @@ def _finish(home: RunFolder, step: Stage, inputs: str, seconds: float) -> None:
 
 def _keep_metrics(target: Path, stage: str, found: Sequence[Mapping[str, Any]]) -> None:
     """Writes a stage's metrics into the run's file, in place of what an earlier try of that stage left."""
-    before = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
-    kept = [line for line in before if json.loads(line).get("stage") != stage]
-    kept += [json.dumps({"stage": stage, **line}) for line in found]
-    write_text(target, "".join(f"{line}\n" for line in kept))
+    before = read_lines(target, "delete it to go without curves") if target.exists() else []
+    kept = [line for line in before if line.get("stage") != stage]
+    lines = (json.dumps(line) for line in [*kept, *({"stage": stage, **line} for line in found)])
+    write_text(target, "".join(f"{line}\n" for line in lines))
 
 
 def _hash(*parts: str | int | Sequence[object]) -> str:

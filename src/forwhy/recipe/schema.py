@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
+from forwhy.documents import NotToml, parse_toml, read_toml
 from forwhy.errors import UserError
 from forwhy.options import checked, merged
 from forwhy.systems import System, find_system
@@ -76,17 +77,11 @@ def _without_former(values: Mapping[str, Any], path: Path | str) -> Mapping[str,
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(recipe_file(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    file = recipe_file(path)
+    if not os.path.lexists(file):
         known = ", ".join(_packaged())
-        raise UserError(
-            f"{path}: no such recipe; write one with `forwhy init DATA`, or name one of {known}"
-        ) from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: {error.strerror}; a recipe is one TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+        raise UserError(f"{path}: no such recipe; write one with `forwhy init DATA`, or name one of {known}")
+    return read_toml(file)
 
 
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -108,8 +103,8 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
 def _toml_value(text: str) -> object:
     """The value as TOML reads it, else the text itself, so that `data.path=out/yelp` needs no quotes."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {text}", f"--set {text}")
+    except NotToml:
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
 
@@ -121,7 +116,7 @@ def dump_model(model: BaseModel, comment: str) -> str:
 
 def recipe_file(path: Path) -> Path:
     """A recipe's file; where it is not there, that of the recipe of its name that came with forwhy."""
-    if path.exists() or path.name not in (ours := _packaged()):
+    if os.path.lexists(path) or path.name not in (ours := _packaged()):
         return path
     log.info("%s: not here, so the recipe of this name that came with forwhy is read", path)
     return ours[path.name]

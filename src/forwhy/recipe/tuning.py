@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
+from forwhy.documents import read_toml
 from forwhy.errors import UserError, need
 from forwhy.options import Options, checked
 from forwhy.recipe.runner import RunFolder, run
@@ -74,10 +75,7 @@ class Space(Options):
             raise UserError(
                 f"system '{system}': no options to try by default; name some with --space FILE.toml"
             )
-        try:
-            given = {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"--space {file}: cannot be read as TOML ({error})") from None
+        given = {} if file is None else read_toml(file)
         place, values = f"--space {file}", (own or {}) | given
         return checked(cls, values | {"tries": _tries(values.get("tries"), place)}, place)
 

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.columns import ROW
-from forwhy.data.checks import own_columns
+from forwhy.data.checks import RawTable, own_columns
 from forwhy.data.dataset import Ids
 from forwhy.data.sources.headers import best
 from forwhy.data.sources.rows import read_rows
@@ -102,7 +102,9 @@ def _rows(option: str, given: Any, *columns: str) -> tuple[str, pl.DataFrame]:  
             raise UserError(
                 f"{option}: no column '{missing[0]}'; a file for this has {' and '.join(columns)}"
             )
-        return option, frame.select(pl.col(columns).cast(pl.String).str.strip_chars(), ROW)
+        table = RawTable("rules", frame, {})
+        told = [table.text(name).str.strip_chars().alias(name) for name in columns]
+        return option, frame.select(*told, ROW)
     if isinstance(given, str) and isfile(given):
         raise UserError(
             f"{option}: {given!r} is an id here; of a file give its path: {option}=Path({given!r})"

@@ -1,6 +1,6 @@
 """What was measured, shown: tables for a terminal, and report.html, one page without network."""
 
-from forwhy.report.page import write_report
+from forwhy.report.page import check_page, write_report
 from forwhy.report.terminal import render, render_examined
 
-__all__ = ["render", "render_examined", "write_report"]
+__all__ = ["check_page", "render", "render_examined", "write_report"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import atomic_file, refuse_other
 from forwhy.errors import UserError, need
 from forwhy.report.drawing import QUIET, Panel, colour, shortened, styled, svg_of
 from forwhy.report.writing import grouped, percent
@@ -36,6 +36,7 @@ def check_picture(path: Path) -> None:
 def write_attention(path: Path, view: Mapping[str, Any]) -> None:
     """Write `Attention.document()` as a picture with its caption, whole or not at all."""
     check_picture(path)
+    refuse_other(path, lambda begin: b"atplotlib" in begin)
     lines = textwrap.wrap(said(view), (_LEFT + _CELL * len(view["words"]) + _BARS) // 6)
     with styled("attention"), atomic_file(path) as temporary:
         figure = _drawn(view, _LINE * len(lines))

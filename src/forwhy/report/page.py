@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from forwhy.atomic import write_text
+from forwhy.atomic import refuse_other, write_text
 from forwhy.errors import UserError, need
 from forwhy.evaluate.compare import Comparison
 from forwhy.evaluate.document import Examined, protocol_in_words, ranked_as
@@ -65,6 +65,15 @@ Section = tuple[str, str, Sequence[Part]]
 """A folded part of the page: its id, a heading in plain words, and what is in it."""
 
 
+def check_page(path: Path) -> None:
+    """A UserError for a file that is there and no page of ours: a report never replaces what it reads."""
+    refuse_other(path, lambda begin: b'<meta name="generator" content="forwhy"' in begin or _POLICY in begin)
+
+
+_POLICY = b"content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\""
+"""Of every page of ours, also of versions that did not name themselves."""
+
+
 def write_report(
     path: Path,
     examined: Sequence[Examined],
@@ -82,6 +91,7 @@ def write_report(
     Cost: 2 to 5 s, most of it drawing. A UserError for nothing to show, two runs of one name, or where matplotlib or
     Jinja2 is not installed.
     """
+    check_page(path)
     names = [run.name for run in examined]
     if not names or len(set(names)) < len(names):
         given = ", ".join(names) or "none"

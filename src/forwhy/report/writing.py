@@ -12,10 +12,13 @@ V = TypeVar("V")
 SPACES = re.compile("[\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]")
 UNSHOWN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
+MARKS = dict.fromkeys((0x61C, 0x200E, 0x200F))
+"""Marks of direction, which are nothing to see."""
+
 
 def clean(text: str) -> str:
     """The text without control characters, lone surrogates and bidirectional overrides; lines are kept."""
-    return UNSHOWN.sub("\ufffd", SPACES.sub(" ", text.replace("\r\n", "\n")))
+    return UNSHOWN.sub("\ufffd", SPACES.sub(" ", text.replace("\r\n", "\n"))).translate(MARKS)
 
 
 def digits(values: Iterable[float]) -> int:

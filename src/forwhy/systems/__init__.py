@@ -28,6 +28,7 @@ from forwhy.artifact import SavesItself
 from forwhy.atomic import write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.split import ProtocolConfig
+from forwhy.documents import read_lines
 from forwhy.errors import UserError
 from forwhy.explain.base import Explainer
 from forwhy.explain.plain import PlainExplainer
@@ -121,12 +122,7 @@ class Run(ABC):
         file = self.path / METRICS
         if not file.exists():
             return []
-        try:
-            return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        except ValueError:
-            raise UserError(
-                f"{file}: not readable as lines of JSON; delete it to go without curves"
-            ) from None
+        return read_lines(file, "delete it to go without curves")
 
 
 class System(Options, ABC):

@@ -5,7 +5,6 @@ A subclass says which sections it has and how its recommender is made and loaded
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
 import time
@@ -21,9 +20,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from forwhy.atomic import atomic_file
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
+from forwhy.documents import read_json
 from forwhy.errors import UserError
 from forwhy.evaluate.document import WAYS, evaluation_document
 from forwhy.evaluate.ranking import UNSEEN, RankingResult, rank_lists, rank_sequences
+from forwhy.frames import read_parquet
 from forwhy.options import Options
 from forwhy.progress import Progress, track
 from forwhy.recommend.base import PopularityRecommender, Recommender
@@ -94,15 +95,16 @@ class NextItemSystem(System):
 
     def user_metrics(self, run: Run) -> tuple[list[str], Mapping[str, NDArray[np.float64]]] | None:
         """As the evaluation kept them."""
-        if json.loads(run.output("evaluation").read_bytes())["ranking"] is None:
+        if read_json(run.output("evaluation")).get("ranking") is None:
             return None
-        try:
-            frame = pl.read_parquet(run.path / RANKS)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UserError(
-                f"{run.path / RANKS}: cannot be read ({error}); make it with: forwhy evaluate {run.path} --again"
-            ) from None
-        metrics = frame.drop("user_id", "item_id", "rank")
+        remedy = f"make it with: forwhy evaluate {run.path} --again"
+        frame = read_parquet(run.path / RANKS, remedy)
+        measured = [
+            name for name, kind in frame.schema.items() if kind.is_float() and not frame[name].null_count()
+        ]
+        metrics = frame.select(measured)
+        if not measured or {"user_id", "item_id", "rank"} - {*frame.columns} or frame["user_id"].null_count():
+            raise UserError(f"{run.path / RANKS}: not the ranks of a run; {remedy}")
         return list(map(str, frame["user_id"])), {column.name: column.to_numpy() for column in metrics}
 
     def rank_after_training(self, run: Run) -> RankingResult | None:

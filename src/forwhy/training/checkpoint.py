@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from forwhy.atomic import atomic_file, full_disk, plain_json
+from forwhy.atomic import atomic_file, full_disk
+from forwhy.documents import plain_json
 from forwhy.errors import UserError
 from forwhy.training.tracking import followers
 

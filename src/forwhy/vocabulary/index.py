@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from forwhy.artifact import Artifact, Content, Saved, card
-from forwhy.atomic import atomic_file
+from forwhy.atomic import atomic_file, refuse_other
 from forwhy.data.dataset import Ids
-from forwhy.data.sources.files import read_json
+from forwhy.documents import read_json
 from forwhy.errors import UserError
 from forwhy.options import Options
 
@@ -285,7 +285,8 @@ def from_json(path: Path | str, items: Ids, resolve: Literal["report", "extend"]
 
 
 def to_json(index: ItemIndex, path: Path | str) -> None:
-    """Write LC-Rec's format; ids become strings, as JSON's keys are. Atomic."""
+    """Write LC-Rec's format; ids become strings, as JSON's keys are. Atomic; replaces an index only."""
+    refuse_other(Path(path), lambda begin: begin.startswith(b"{") and b'"<a_' in begin)
     rows = ((str(item), index.names(number)) for number, item in enumerate(index.items.values))
     with atomic_file(Path(path)) as temporary:
         temporary.write_text(json.dumps(dict(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from forwhy.atomic import file_sha256
 from forwhy.data.bad_rows import BadRow, BadRows, short
+from forwhy.documents import HALF
+from forwhy.documents import require_file as require_file  # also of those who import it from here
 from forwhy.errors import UserError
 from forwhy.progress import Progress
 
@@ -31,7 +33,6 @@ BLOCK = 1024 * 1024
 
 BOM = b"\xef\xbb\xbf"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
-HALF = re.compile("[\ud800-\udfff]")
 PACKING = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 """What a packed stream raises that is broken or cut short."""
 UNFOLDS, SMALL = 100, 16 * 1024 * 1024
@@ -40,31 +41,9 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Ways of packing that take no more memory than they say."""
 
 
-def read_json(path: Path) -> object:
-    """A whole JSON file; broken ones are refused with line and column."""
-    require_file(path)
-    try:
-        return json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        where = f"row {error.lineno}, column {error.colno}"
-        raise UserError(f"{path}: {where}: truncated or not JSON ({error.msg}); copy it again") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON text in UTF-8 ({error}); convert it") from error
-
-
 def sha256_of(paths: list[Path]) -> dict[str, str]:
     """sha256 by file name, for the record of what was read."""
     return {path.name: file_sha256(path) for path in paths}
-
-
-def require_file(path: Path) -> None:
-    """Refuse what is missing, a folder, or empty."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a file; name the file")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: empty file; copy it again or leave the option out")
 
 
 def require_folder(folder: Path, holds: str) -> None:

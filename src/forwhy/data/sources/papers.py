@@ -20,9 +20,10 @@ from forwhy.data.checks import own_columns
 from forwhy.data.dataset import ATTRIBUTES, Dataset, make_dataset
 from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
-from forwhy.data.sources.files import clean_text, read_json, require_file, require_folder, sha256_of
+from forwhy.data.sources.files import clean_text, require_folder, sha256_of
 from forwhy.data.sources.rows import read_rows, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_last, split_pairs
+from forwhy.documents import read_json, require_file
 from forwhy.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def import_xrec(folder: Path | str, name: str | None = None, seed: int = 0) -> D
 def _interactions_of_part(path: Path, part: str) -> pl.DataFrame:
     frame = _from_neighbours(path, part) if path.name == NEIGHBOURS else read_rows(path)
     _require(path, frame, ("user", "item"))
+    frame = frame.select("user", "item", "^Time$", FILE, ROW)
     frame = frame.rename({"user": "user_id", "item": "item_id"}).with_columns(split=pl.lit(PARTS[part]))
     if "Time" in frame.columns:
         day = pl.col("Time").str.to_datetime("%m %d, %Y", strict=False)

@@ -21,6 +21,8 @@ from forwhy.data.bad_rows import BadRow
 from forwhy.data.dataset import Dataset
 from forwhy.data.sources.files import BOM, RowFile, plain_text, require_folder, text_of
 from forwhy.data.sources.reviews import Fact, Review, ReviewFilters, ReviewLog, id_of
+from forwhy.data.sources.rows import check_columns
+from forwhy.documents import require_file
 from forwhy.errors import UserError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -62,7 +64,7 @@ def import_recbole(
         if [field in log.fields for field in OURS] != [field in first.fields for field in OURS]:
             raise UserError(f"{log.path}: other fields than {first.path}; give all splits the same")
     about = {side: Path(folder) / f"{label}.{side}" for side in SIDES}
-    known = {side: _Atomic.open(path, names) for side, path in about.items() if path.is_file()}
+    known = {side: _Atomic.open(path, names) for side, path in about.items() if path.exists()}
     _check_names(names, [*logs, *known.values()])
     for side, table in known.items():
         table.require(f"{side}_id")
@@ -86,10 +88,13 @@ class _Atomic:
     """Type of each field by our name, in the file's order."""
     theirs: Mapping[str, str]
     """Their name of a field by ours, where it differs."""
+    given: tuple[str, ...]
+    """All fields, as the file calls them."""
 
     @classmethod
     def open(cls, path: Path, names: Mapping[str, str]) -> "_Atomic":
         """Read the header; refuses what is none."""
+        require_file(path)
         with path.open("rb") as stream:
             head = stream.readline(1 << 20).removeprefix(BOM).decode("utf-8", "replace").rstrip("\r\n")
         fields = [part.partition(":") for part in head.split("\t")]
@@ -97,7 +102,9 @@ class _Atomic:
             remedy = f"write fields as name:type, tabs between, with types {', '.join(TYPES)}"
             raise UserError(f"{path}: row 0: {head[:60]!r} is no header of atomic files; {remedy}")
         ours = {theirs: our for our, theirs in names.items()}
-        return cls(path, {ours.get(field, field): kind for field, _, kind in fields}, names)
+        check_columns(path, [ours.get(field, field) for field, _, _ in fields])
+        given = tuple(field for field, _, _ in fields)
+        return cls(path, {ours.get(field, field): kind for field, _, kind in fields}, names, given)
 
     def require(self, *columns: str) -> None:
         for column in columns:
@@ -150,7 +157,7 @@ def _check_names(names: Mapping[str, str], tables: Sequence[_Atomic]) -> None:
     for ours, theirs in names.items():
         if ours not in MAPPED:
             raise UserError(f"--map {ours}={theirs}: map one of {', '.join(MAPPED)}")
-        if not any(ours in table.fields for table in tables):
+        if not any(theirs in table.given for table in tables):
             has = ", ".join(dict.fromkeys(field for table in tables for field in table.fields))
             raise UserError(f"--map {ours}={theirs}: no file has a field {theirs!r} (there are: {has})")
 
@@ -197,8 +204,11 @@ def export_recbole(
     files |= {side: dataset.tables[f"{side}s"] for side in SIDES if f"{side}s" in dataset.tables}
     with atomic_folder(folder) as temporary:
         for suffix, part in files.items():
-            atomic = pl.DataFrame([_column(values) for values in part])
-            atomic.write_csv(temporary / f"{name}.{suffix}", separator="\t", quote_style="never")
+            atomic = [_column(values) for values in part]
+            check_columns(f"{suffix} of {dataset.name}", [field.name for field in atomic])
+            pl.DataFrame(atomic).write_csv(
+                temporary / f"{name}.{suffix}", separator="\t", quote_style="never"
+            )
         text = json.dumps(config, indent=2)  # JSON is YAML
         (temporary / f"{name}.yaml").write_text(text + "\n", encoding="utf-8")
 

@@ -9,7 +9,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -21,7 +22,9 @@ from forwhy.columns import FILE, ROW
 from forwhy.data.bad_rows import BadRow, BadRows, short
 from forwhy.data.sources import files
 from forwhy.data.sources.files import BLOCK, LONGEST_LINE
-from forwhy.errors import UserError
+from forwhy.documents import require_file
+from forwhy.errors import UserError, plain
+from forwhy.frames import BROKEN, scan_parquet
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,6 +33,8 @@ AT_ONCE = 20_000
 """Rows held as Python objects before they become columns."""
 
 SEPARATORS = ",;\t|"
+MOST_COLUMNS = 2_000
+"""Columns of a table: a longer header is a text in the wrong place, and costs as much as the square of its length."""
 FOREIGN = re.compile("[\udc80-\udcff]")
 """A byte that is no UTF-8, as `surrogateescape` decodes it."""
 
@@ -64,7 +69,7 @@ def blocks(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
     if kind not in READERS:
         known = f"{', '.join(READERS)}, plain, .gz or .zip"
         raise UserError(f"{path}: extension {path.suffix!r} is not one of {known}; convert or rename it")
-    files.require_file(path)
+    require_file(path)
     left = iter(READERS[kind](path, bad))
     try:
         first = next((block for block in left if block.height), None)
@@ -73,6 +78,20 @@ def blocks(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
         yield from (block for block in chain([first], left) if block.height)
     except files.PACKING as error:
         raise UserError(f"{path}: broken or cut short ({short(str(error))}); copy it again") from error
+
+
+def check_columns(place: Path | str, names: Sequence[str], how: str = "in the first line") -> None:
+    """Refuse a header of too many columns, of two with one name, or with a name that is ours."""
+    if len(names) > MOST_COLUMNS:
+        wrong = f"{len(names):,} columns, and a table may have {MOST_COLUMNS:,}"
+        raise UserError(f"{place}: {wrong}; leave out those that say nothing")
+    for name, often in Counter(names).items():
+        if often > 1:
+            raise UserError(f"{place}: two columns are called {name!r}; rename one {how}")
+        if name in (FILE, ROW):
+            raise UserError(
+                f"{place}: a column is called {name!r}, as ours that says where a row is; rename it"
+            )
 
 
 def batches(rows: Iterable[T]) -> Iterator[list[T]]:
@@ -121,9 +140,7 @@ def _first_line(text: IO[str]) -> str:
 
 def _header(path: Path, values: list[str]) -> list[str]:
     names = [value.strip() or f"column_{place}" for place, value in enumerate(values, start=1)]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{path}: two columns are called {name!r}; rename one in the first line")
+    check_columns(path, names)
     return names
 
 
@@ -185,34 +202,49 @@ def _json_lines(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
     for some in batches(files.RowFile(path, _flat_object).rows(bad)):
         try:
             frame = pl.DataFrame([values for _, values in some], infer_schema_length=None, strict=False)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, OverflowError, TypeError) as error:
             wrong = f"not readable as JSON lines ({short(str(error), 120)})"
             raise UserError(f"{path}: {wrong}; give every row the same types") from error
+        check_columns(path, frame.columns)
         yield frame.with_columns(pl.Series(ROW, [row for row, _ in some]))
 
 
 def _flat_object(line: bytes) -> dict[str, Any]:
     """A line as an object of numbers and text: lists joined by commas, records as JSON; raises `BadRow`."""
     found = files.json_object(line)
+    if len(found) > MOST_COLUMNS:
+        raise BadRow(f"{len(found):,} columns, and a table may have {MOST_COLUMNS:,}")
     for column, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRow(f"{value} is no value", column[:50], "fill it or drop the row")
-        if isinstance(value, list):
-            found[column] = ", ".join(str(part) for part in value if part is not None)
-        elif isinstance(value, dict):
-            found[column] = json.dumps(value, ensure_ascii=False)
-        if isinstance(value := found[column], str) and files.is_cut(value):
-            raise BadRow("half of a surrogate pair", column[:50])
+        found[column] = value = _flat(value)
+        if files.is_cut(column) or (isinstance(value, str) and files.is_cut(value)):
+            raise BadRow("half of a surrogate pair", plain(column)[:50])
     return found
 
 
+def _flat(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value if part is not None)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value) if type(value) is int and value.bit_length() > 63 else value
+
+
 def _parquet(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
+    lazy, rows = scan_parquet(path)
     try:
-        lazy = pl.scan_parquet(path, glob=False).with_row_index(ROW, offset=1).cast({ROW: pl.Int64})
-        rows = lazy.select(pl.len()).collect().item()
+        schema = lazy.collect_schema()
+        check_columns(path, schema.names())
+        if bytes_ := [
+            name for name, kind in schema.items() if "Binary" in str(kind) or "Object" in str(kind)
+        ]:
+            said = "%s: left out: %s: a column of bytes, as pictures are, says nothing here"
+            log.warning(said, path, ", ".join(bytes_))
+        lazy = lazy.drop(bytes_).with_row_index(ROW, offset=1).cast({ROW: pl.Int64})
         for start in range(0, rows, 10 * AT_ONCE):
             yield lazy.slice(start, 10 * AT_ONCE).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except BROKEN as error:
         reason = short(str(error), 120)
         raise UserError(f"{path}: truncated or not parquet ({reason}); copy it again") from error
 

@@ -15,7 +15,7 @@ import polars as pl
 from forwhy.columns import ROW, TABLES
 from forwhy.data.bad_rows import BadRows, short
 from forwhy.data.dataset import Dataset
-from forwhy.data.sources.rows import AT_ONCE
+from forwhy.data.sources.rows import AT_ONCE, check_columns
 from forwhy.data.sources.tables import TableOptions, read_tables
 from forwhy.errors import UserError, need
 from forwhy.options import checked
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LONGEST_TIMEOUT = 1_000_000
 WAIT = 10
 """Seconds until a server that does not answer is given up."""
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
@@ -56,6 +57,8 @@ def import_sql(
     if wrong or "interactions" not in queries:
         said = ", ".join(wrong) or "without interactions"
         raise UserError(f"queries {said}: name them by our tables: {', '.join(TABLES)}")
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        raise UserError(f"timeout {timeout:g}: give seconds above 0, {LONGEST_TIMEOUT:,} at most")
     bad = BadRows(chosen.skip_bad)
     where = _url(url)
     with _connected(where) as connection, ExitStack() as cursors:  # which must be closed before it
@@ -146,9 +149,7 @@ def _result(connection: Connection, table: str, query: str, patience: _Patience)
     if not result.returns_rows:
         raise UserError(f"query {table}: no SELECT; write one that gives rows")
     names = list(result.keys())
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"query {table}: two columns are called {name!r}; rename one with AS")
+    check_columns(f"query {table}", names, "with AS")
     return result
 
 

@@ -98,7 +98,7 @@ def import_tables(
         files = {table: {"name": path.name, "sha256": file_sha256(path)} for table, path in paths.items()}
         return {"importer": "tables", "files": files}
 
-    return read_tables(name or paths["interactions"].resolve().parent.name, rows, chosen, bad, source)
+    return read_tables(name or paths["interactions"].absolute().parent.name, rows, chosen, bad, source)
 
 
 def read_tables(
@@ -192,12 +192,12 @@ def _read(first: RawTable, place: str, left: Iterator[pl.DataFrame], notes: Coun
     for block in chain([first.frame], left):
         frame = _ours(first.name, block, names)
         if "text" in names:
-            told = frame.filter(pl.col("text").cast(pl.String).str.contains(r"\S"))
+            told = frame.filter(replace(first, frame=frame).text("text").str.contains(r"\S"))
             notes[f"{first.name}: rows without a text, left out"] += frame.height - told.height
             frame = told
         parts.append(typed(replace(first, frame=with_origin(frame, place)), UNCOUNTED).frame)
     whole = pl.concat(parts, how="diagonal_relaxed").rechunk()
-    if "timestamp" in whole.columns:
+    if "timestamp" in names:
         days = date_format(whole["timestamp"], f"{place}: column {names['timestamp']!r}", days)
     whole = typed(replace(first, frame=whole, days=days), COUNTED).frame
     if whole.is_empty():

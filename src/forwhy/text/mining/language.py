@@ -20,6 +20,7 @@ from pydantic_core import from_json
 
 from forwhy.columns import Side
 from forwhy.data.dataset import Dataset
+from forwhy.documents import require_file
 from forwhy.errors import UserError
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.asking import Asked, Cost, Inquiry, Malformed, Repaired, ask_all
@@ -242,11 +243,11 @@ class MiningPrompt:
 
 def _parts(file: Path | str, data: Sequence[str], numbers: Sequence[str]) -> list[str]:
     """Instruction and question of a prompt file, a user's own (a path) or the packaged one of this name."""
+    own = file if isinstance(file, Path) else files(__package__) / "prompts" / file
+    if isinstance(own, Path):
+        require_file(own)
     try:
-        own = file if isinstance(file, Path) else files(__package__) / "prompts" / file
         text = own.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file}: cannot read the prompt ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
     parts = [part.strip() for part in _LINE.split(text)]
