@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class TeaGlmConfig(NodeConfig):
     """How vectors are aligned, and into how many tokens they are projected."""
 
-    presets: ClassVar[Presets] = presets(count=5, components=1000, alignment=2000)
+    presets: ClassVar[Presets] = presets(count=5, components=1000, alignment=2000, temperature=0.4)
     count: PositiveInt = 4
     """K: tokens of a user and of an item."""
     components: PositiveInt = 128
@@ -64,7 +64,7 @@ def principal_components(table_VD: Tensor, count: int) -> Tensor:
 
 
 def contrast(first_nD: Tensor, second_nD: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of two views by cosine, either way: each row against all others of both views (paper's eq. 1)."""
+    """InfoNCE of two views by cosine, either way: each row against all others of both views (section 3.1)."""
     both_mD = torch.nn.functional.normalize(torch.cat([first_nD, second_nD]), dim=1)
     likeness_mm = both_mD @ both_mD.T / temperature
     likeness_mm = likeness_mm.masked_fill(
@@ -88,14 +88,14 @@ class AlignedTokens(Network):
         self.count = count
 
     def forward(self, vectors_BSd: Tensor) -> Tensor:
-        """One linear map for all K tokens (paper's eq. 7)."""
+        """One linear map for all K tokens (section 3.2)."""
         tokens_BKD: Tensor = self.projector(self.aligned(vectors_BSd.flatten(1))).unflatten(
             1, (self.count, -1)
         )
         return tokens_BKD
 
     def alignment(self, inputs_nI: Tensor, components_PD: Tensor, config: TeaGlmConfig) -> Tensor:
-        """Half of what instances lose and half of what features lose, of two views (paper's eq. 5)."""
+        """Half of what instances lose and half of what features lose, of two views (section 3.1)."""
         masks = (torch.rand_like(inputs_nI) >= config.masked for _ in range(2))
         first_nD, second_nD = (self.aligned(inputs_nI * mask) for mask in masks)
         instances = contrast(first_nD, second_nD, config.temperature)
