@@ -115,7 +115,8 @@ def check_tables(tables: Tables, names: Names, duplicates: Duplicates) -> dict[s
             raise UserError(f"table {name!r} is not one of {', '.join(TABLES)}; rename or drop it")
     if "interactions" not in tables or tables["interactions"].height == 0:
         raise UserError("table interactions: no rows; give at least one user_id, item_id, split row")
-    checked = {name: _whole(RawTable(name, frame, names.get(name, {}))) for name, frame in tables.items()}
+    held = (name for name in TABLES if name in tables)  # always in this order: equal data are equal files
+    checked = {name: _whole(RawTable(name, tables[name], names.get(name, {}))) for name in held}
     for side in SIDES:
         _unify_ids(checked, f"{side}_id")
     unique = {name: _without_duplicates(table, duplicates) for name, table in checked.items()}

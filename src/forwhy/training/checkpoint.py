@@ -48,9 +48,10 @@ class TrainingState:
     finished: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`, `seconds`."""
-        seconds = round(self.seconds, 3)
-        return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.step, "seconds": seconds}
+        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`; seconds are in metrics.jsonl,
+        so that two trainings of the same have the same bytes.
+        """
+        return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.step}
 
 
 def write_checkpoint(path: Path, state: TrainingState, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
