@@ -48,8 +48,9 @@ class TrainingState:
     finished: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`; seconds are in metrics.jsonl,
-        so that two trainings of the same have the same bytes.
+        """What an artifact keeps of it: the best epoch's metrics, `best_epoch`, `steps`.
+
+        Seconds are in metrics.jsonl alone: two trainings of the same have the same bytes.
         """
         return {**self.best_metrics, "best_epoch": self.best_epoch, "steps": self.step}
 
