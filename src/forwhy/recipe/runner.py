@@ -171,7 +171,7 @@ class RunFolder(Run):
 
     def start(self, recipe: System) -> None:
         """Makes the folder, unless it holds something that is no run, and writes the resolved recipe."""
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not self._is_run()):
+        if self._is_taken():
             raise UserError(
                 f"{self.path}: holds something that is not a run; give --out a new or empty folder"
             )
@@ -184,6 +184,12 @@ class RunFolder(Run):
         )
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
+
+    def _is_taken(self) -> bool:
+        """Whether something that is no run is there; the beginning of a recipe, left by a kill, is none."""
+        held = self.path.iterdir() if self.path.is_dir() else ()
+        begun = (it.name.startswith(".recipe.toml.") and it.suffix == ".partial" for it in held)
+        return self.path.is_file() or not (self._is_run() or all(begun))
 
     def undo(self, before: str | None, made: Sequence[Path]) -> None:
         """Puts back the recipe that was there; where nothing was done yet, removes what was `made` for it."""
