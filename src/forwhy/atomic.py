@@ -74,12 +74,17 @@ def _beside(path: Path) -> Iterator[Path]:
     with full_disk(path), _undone(made):
         path.parent.mkdir(parents=True, exist_ok=True)
         begin = f".{path.name[:40]}."
-        for stale in path.parent.glob(f"{begin.translate(_LITERAL)}*.partial"):
-            with _locked(stale, wait=False) as ours:
-                if ours:
-                    shutil.rmtree(stale, ignore_errors=True)
+        sweep(path.parent, begin)
         with _new(path.parent, begin) as temporary:
             yield temporary
+
+
+def sweep(folder: Path, begin: str = ".") -> None:
+    """Remove what killed writers left in a folder of ours, or of files that begin so."""
+    for stale in folder.glob(f"{begin.translate(_LITERAL)}*.partial"):
+        with _locked(stale, wait=False) as ours:
+            if ours:
+                shutil.rmtree(stale, ignore_errors=True)
 
 
 @contextmanager

@@ -40,17 +40,21 @@ def _seen(letter: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """A message of at most `most` letters, cut in the middle: long words and quotes first, so that its remedy stays."""
+    """A message of at most `most` letters, cut in the middle of its parts.
+
+    What is to be done, behind the last semicolon, may be a command to paste: it is cut only where it is most of it.
+    """
+    at = max(text.rfind("; "), 0)
+    remedy = _cut(text[at:], 2 * most // 3) if len(text) > most else text[at:]
+    return _cut(text[:at], most - len(remedy)) + remedy
+
+
+def _cut(text: str, most: int) -> str:
+    """Long words and quotes first, then the text itself."""
     while len(text) > most:
-        before = QUOTED.findall(
-            text[: max(text.rfind("; "), 0)]
-        )  # what is to be done may be a command to paste
-        longest = max(before, key=len, default="")
+        longest = max(QUOTED.findall(text), key=len, default="")
         if len(longest) <= LONGEST_WORD:
-            longest = max(QUOTED.findall(text), key=len, default="")
-        if len(longest) <= LONGEST_WORD:
-            tail = min(max(len(text) - text.rfind("; "), most // 2), 2 * most // 3)
-            return f"{text[: most - 1 - tail]}…{text[-tail:]}"
+            return f"{text[: most - 1 - most // 2]}…{text[len(text) - most // 2 :]}"
         room = max(LONGEST_WORD, len(longest) - len(text) + most)
         text = text.replace(longest, f"{longest[: room - 1 - room // 2]}…{longest[-(room // 2) :]}")
     return text

@@ -27,14 +27,15 @@ class Cli:
         return json.loads(self._capsys.readouterr().out)
 
     def refusal(self, *arguments: object) -> str:
-        """The one line of a command that is refused."""
+        """The one line of a command that is refused; a server that was asked is named before it."""
         self._capsys.readouterr()
         assert self.call(*arguments) == 2
         printed = self._capsys.readouterr()
         assert printed.out == ""
-        assert len(printed.err.splitlines()) == 1
-        assert printed.err.startswith("forwhy: ")
-        return printed.err
+        *before, last = printed.err.splitlines(keepends=True)
+        assert all(" is asked at " in line for line in before)
+        assert last.startswith("forwhy: ")
+        return last
 
 
 @pytest.fixture

@@ -191,4 +191,4 @@ def test_older_documents_name_the_graph_only() -> None:
 
 def test_hostile_names_stay_one_line_of_text() -> None:
     said = protocol_in_words({"dataset": "a\x1b[2Jb\nLEAK: none", "model": "[bold]m[/bold]"})
-    assert said == ["Data set a [2Jb LEAK: none.", "Texts by [bold]m[/bold]."]
+    assert said == ["Data set a\\x1b[2Jb LEAK: none.", "Texts by [bold]m[/bold]."]

@@ -253,6 +253,7 @@ def test_one_that_is_asked_is_saved_without_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORWHY_LLM_KEY", "sesame")
+    monkeypatch.setenv("FORWHY_LLM_URL", llm.url)
     explainer = asked(llm, make, examples=1)
     explainer.save_pretrained(tmp_path / "kept")
     assert not any(b"sesame" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

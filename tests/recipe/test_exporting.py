@@ -31,6 +31,8 @@ def test_words(tiny_run: Path, tmp_path: Path) -> None:
         macro = np.load(tmp_path / "it" / f"codebook.{side}_macro.npy")
         assert np.array_equal(macro, words.codebooks[f"{side}_macro"])
     assert pl.read_parquet(tmp_path / "it" / "words.parquet").equals(words.words)
+    assert export_run(run, tmp_path / "it") == names, "an export takes the place of an older one"
+    (tmp_path / "it" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something already"):
         export_run(run, tmp_path / "it")
 

@@ -226,8 +226,13 @@ class Catalogue(Shown):
     @classmethod
     def read(cls, stored: Artifact) -> Catalogue:
         """Back from the artifact that :meth:`tables` and :meth:`tensors` went into."""
-        users, items = (Ids(tuple(stored.tables[f"{side}s"][f"{side}_id"]), side) for side in SIDES)
-        return cls(users, items, list(stored.tables["items"]["title"]), stored.tensors["taken"])
+        ids = {side: stored.tables[f"{side}s"][f"{side}_id"] for side in SIDES}
+        titles, taken = stored.tables["items"]["title"], stored.tensors["taken"]
+        kinds = {column.dtype for column in (*ids.values(), titles)} - {pl.String, pl.Int64, pl.Null}
+        if kinds or taken.dtype.kind not in "iu":
+            raise TypeError("ids and titles are text or whole numbers, what was taken are numbers of items")
+        users, items = (Ids(tuple(column), side) for side, column in ids.items())
+        return cls(users, items, list(titles), taken)
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Ids and titles as tables of an artifact."""

@@ -191,7 +191,7 @@ def protocol_in_words(protocol: Mapping[str, Any]) -> list[str]:
     """
     parts = (_data, _graph, _next_item, _drawn, _leaks, _reading)
     sentences = chain.from_iterable(part(protocol) for part in parts)
-    return [plain(line) for line in sentences]
+    return [plain(line).replace("\n", " ") for line in sentences]
 
 
 def _data(protocol: Mapping[str, Any]) -> Iterator[str]:

@@ -125,9 +125,9 @@ class Outputs:
     def load(cls, path: Path) -> "Outputs":
         """Read what `save` wrote; a UserError where it is not that."""
         frame = read_parquet(path, "evaluate the run again")
-        texts = [frame.schema.get(name) == pl.String for name in COLUMNS[2:]]
-        ids = all(frame.schema.get(name) in (pl.String, pl.Int64) for name in IDS)
-        if not (all(texts) and ids) or any(frame.select(COLUMNS).null_count().row(0)):
+        texts = all(frame.schema.get(name) in (pl.String, pl.Null) for name in COLUMNS[2:])
+        ids = all(frame.schema.get(name) in (pl.String, pl.Int64, pl.Null) for name in IDS)
+        if not (texts and ids) or any(frame.select(COLUMNS).null_count().row(0)):
             raise UserError(f"{path}: not the outputs of a run; evaluate the run again")
         return cls(_ordered(frame))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from forwhy.errors import UserError
 from forwhy.recipe.runner import RunFolder
 from forwhy.vocabulary.vocabulary import Vocabulary
 
+OURS = re.compile(r"(users|items|words)\.parquet|(users|items|codebook\..+)\.npy")
+
 
 def export_run(run: RunFolder, target: Path) -> list[str]:
-    """Write what a run has learned of users and items into a new folder; the files' names.
+    """Write what a run has learned of users and items into a new folder, or over an earlier export; the files' names.
 
     users.parquet, items.parquet: ids (titles) and, where the system has such, the code of each `slot_N`, their
     `tokens` and a `vector`. users.npy, items.npy: the vectors alone, row n of row n. codebook.BOOK.npy: the vectors of
     a book's codes. words.parquet: gloss, usage and neighbours of each word.
     """
-    if target.exists() and (target.is_file() or any(target.iterdir())):
+    held = target.iterdir() if target.is_dir() else ()
+    if target.is_file() or not all(OURS.fullmatch(file.name) for file in held):
         raise UserError(f"{target}: holds something already; give --out a new or empty folder")
     recommender: Any = run.recommender()
     words, arrays = getattr(recommender, "behaviour", None), {}

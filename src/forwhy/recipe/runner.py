@@ -11,7 +11,7 @@ another recipe's checkpoint.
 - RUN/outputs.parquet: its texts (user_id, item_id, prediction, reference); absent without explanations
 - RUN/outputs-warm.parquet: texts of test pairs that a zero-shot protocol set aside
 - RUN/ranking.parquet: of systems of the next item: user_id, item_id left out, rank, metrics of each user
-- RUN/metrics.jsonl: one line per training evaluation, all stages
+- RUN/metrics.jsonl: a line per training evaluation
 - RUN/work/: checkpoints and caches of what is under way; safe to delete, at the price of time
 """
 
@@ -30,7 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from forwhy.atomic import atomic_folder, file_sha256, write_text
+from forwhy.atomic import atomic_folder, file_sha256, sweep, write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.split import apply_protocol
 from forwhy.documents import read_lines, require_file
@@ -172,16 +172,12 @@ class RunFolder(Run):
     def start(self, recipe: System) -> None:
         """Makes the folder, unless it holds something that is no run, and writes the resolved recipe."""
         if self._is_taken():
-            raise UserError(
-                f"{self.path}: holds something that is not a run; give --out a new or empty folder"
-            )
-        # The folder may be read from elsewhere, hence the absolute path.
-        path = str(Path(recipe.data.path).resolve())
+            raise UserError(f"{self.path}: holds something that is not a run; give --out an empty folder")
+        sweep(self.path)
+        path = str(Path(recipe.data.path).resolve())  # the folder may be read from elsewhere
         resolved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": path})})
-        text, file = (
-            dump_model(resolved, "every value of this run, defaults included"),
-            self.path / "recipe.toml",
-        )
+        file = self.path / "recipe.toml"
+        text = dump_model(resolved, "every value of this run, defaults included")
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
 

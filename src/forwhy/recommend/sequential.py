@@ -177,7 +177,7 @@ class NextItemRecommender(Recommender, Saved):
         weights = {name: torch.from_numpy(value) for name, value in stored.group("network.").items()}
         network = made(len(catalogue.items), config, weights.get("attributes_IM"))
         network.load_state_dict(weights)
-        return cls(catalogue, network, config, stored.config["metrics"], stored.config["repeat_gain"])
+        return cls(catalogue, network, config, stored.config["metrics"], float(stored.config["repeat_gain"]))
 
 
 def made(n_items: int, config: SequentialOptions, attributes_IM: Tensor | None = None) -> NextItemNetwork:

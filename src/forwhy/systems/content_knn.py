@@ -140,7 +140,7 @@ class ContentKnnRecommender(Recommender, Saved):
         """Make it again without encoding."""
         vectors = ContentVectors(stored.tensors["text"], unpacked("terms", stored))
         found = cls(Catalogue.read(stored), vectors, ContentConfig.model_validate(stored.config["options"]))
-        found.repeat_gain = stored.config["repeat_gain"]
+        found.repeat_gain = float(stored.config["repeat_gain"])
         return found
 
 

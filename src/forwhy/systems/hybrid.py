@@ -57,7 +57,7 @@ class HybridRecommender(MixtureRecommender, Saved):
             name: _kind(name).from_pretrained(stored.part(name), **where) for name in stored.config["experts"]
         }
         learnt = Learnt(stored.tensors["gates"], stored.tensors["powers"], stored.config["sharpness"])
-        return cls(Catalogue.read(stored), experts, learnt, stored.config["repeat_gain"])
+        return cls(Catalogue.read(stored), experts, learnt, float(stored.config["repeat_gain"]))
 
 
 def _kind(name: str) -> Any:  # noqa: ANN401 - a recommender that saves itself

@@ -83,7 +83,7 @@ class ItemKnnRecommender(Recommender, Saved):
         """Make it again without counting."""
         catalogue, config = Catalogue.read(stored), KnnConfig.model_validate(stored.config["options"])
         found = cls(catalogue, config, unpacked("similar", stored))
-        found.repeat_gain = stored.config["repeat_gain"]
+        found.repeat_gain = float(stored.config["repeat_gain"])
         return found
 
     def _because(self, user: int | None, item: int, history: Ints) -> Because:

@@ -186,7 +186,7 @@ class ItemIndex(Saved):
         """Back from a folder."""
         config, items = stored.config, Ids(tuple(stored.tables["items"]["item_id"]), "item")
         sizes, sources = tuple(config["sizes"]), tuple(config["sources"])
-        return cls(stored.tensors["codes"], sizes, sources, items, config["index"], config["metrics"])
+        return cls(stored.tensors["codes"], sizes, sources, items, config["index"], dict(config["metrics"]))
 
 
 def _check_shape(index: ItemIndex) -> None:

@@ -316,6 +316,7 @@ class Vocabulary(Representations):
     def restore(cls, stored: Artifact, **_: object) -> Self:
         """Back from a folder."""
         tensors = stored.tensors
+        _refuse_unfit(stored.tables["words"], stored.group("codebook."))
         return cls(
             catalogue=Catalogue.read(stored),
             seen=tensors["seen"],
@@ -331,6 +332,19 @@ class Vocabulary(Representations):
             text_means=cast("Mapping[Side, Floats]", stored.group("text_mean.")),
             text_points=cast("Mapping[Side, NDArray[np.float16]]", stored.group("text_points.")),
         )
+
+
+_TOLD = {"book": pl.String, "gloss": pl.List(pl.String), "keywords": pl.List(pl.String), "fit": pl.Float64}
+
+
+def _refuse_unfit(words: pl.DataFrame, books: Books) -> None:
+    """A ValueError unless every code of every book has its word, and columns are of the kinds that we write."""
+    names = {token_name(book, code) for book, own in books.items() for code in range(len(own))}
+    if names != {*words["token"]}:
+        raise ValueError("its words are not those of its books")
+    counts = all(words.schema[name].is_integer() for name in ("usage", "code"))
+    if not counts or any(words.schema.get(name, kind) != kind for name, kind in _TOLD.items()):
+        raise ValueError("columns of its words are of other kinds")
 
 
 def _added(parts: Sequence[Floats]) -> Floats:

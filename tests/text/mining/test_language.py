@@ -109,7 +109,7 @@ def test_a_broken_prompt_is_refused_by_place(tmp_path: Path, text: str, message:
 
 
 def test_a_prompt_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read the prompt"):
+    with pytest.raises(UserError, match="none.md: no such file; check the path"):
         MiningPrompt(MiningConfig(kind="profiles"), "item", tmp_path / "none.md")
     (tmp_path / "latin.md").write_bytes(b"caf\xe9\n---\n{reviews}")
     with pytest.raises(UserError, match="not UTF-8"):

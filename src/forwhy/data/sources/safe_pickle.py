@@ -155,12 +155,20 @@ class _Reader(pickle._Unpickler):
 
 _MAKING = pickle.MARK + pickle.EMPTY_LIST + pickle.EMPTY_DICT + pickle.MEMOIZE + pickle.BINPUT + pickle.PUT
 _MAKING += pickle.LONG_BINPUT + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3 + pickle.REDUCE + pickle.NEWOBJ
-for _codes, _first in (
+_CHECKED = (
     (_MAKING, _Reader._made),
     (pickle.SETITEMS + pickle.DICT, _Reader._keys),
     (pickle.SETITEM, _Reader._one_key),
-):
-    _Reader.dispatch |= {code: _after(_first, _Reader.dispatch[code]) for code in _codes}
+)
+"""Instructions, and what is done before each of them."""
+
+
+def _checking(content: bytes) -> _Reader:
+    """A reader that counts and looks at keys before it goes on."""
+    reader = _Reader(io.BytesIO(content), encoding="latin1")
+    checks = {code: _after(first, _Reader.dispatch[code]) for codes, first in _CHECKED for code in codes}
+    reader.dispatch = _Reader.dispatch | checks  # type: ignore[misc]
+    return reader
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several kinds
@@ -173,7 +181,7 @@ def load(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold any of several 
     if (size := path.stat().st_size) > LARGEST_FILE:
         raise UserError(f"{path}: {size:,} bytes, and a pickle may have {LARGEST_FILE:,}; save it as parquet")
     try:
-        found = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        found = _checking(path.read_bytes()).load()
         _unfolded(found, {}, DEEPEST)
     except _RefusedError as error:
         wrong = f"refused: it {error}, which no table needs; nothing was executed"
