@@ -214,9 +214,31 @@ def load(folder: Path, kind: str) -> Artifact:
         tensors = dict(load_file(weights))
     except SafetensorError as error:  # right hash, wrong content: a folder made by hand
         raise UserError(f"{weights}: not readable as safetensors ({error}); save it again") from error
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise UserError(f"{weights}: {name!r} holds numbers that are not finite; make it again")
     names = [name for name in document["files"] if name.endswith(".parquet") and "/" not in name]
     tables = {name.removesuffix(".parquet"): read_parquet(folder / name, "save it again") for name in names}
     return Artifact(kind, document["config"], tensors, tables, folder)
+
+
+def whole_numbers(
+    found: NDArray[Any], shape: tuple[int, ...], beyond: Sequence[int] | NDArray[Any]
+) -> NDArray[Any]:
+    """An array itself, where it holds whole numbers from 0 to `beyond` (excluded; of each column).
+
+    `shape` is what it has to be, -1 any length.
+
+    Raises:
+        ValueError: It is not.
+    """
+    of_shape = found.ndim == len(shape)
+    of_shape &= all(wanted in (-1, own) for wanted, own in zip(shape, found.shape, strict=False))
+    if not of_shape or found.dtype.kind not in "iu" or ((found < 0) | (found >= np.asarray(beyond))).any():
+        raise ValueError(
+            f"numbers of shape {found.shape} and type {found.dtype} are no numbers of what is here"
+        )
+    return found
 
 
 def card(

@@ -122,7 +122,9 @@ def datasets() -> Iterator[Case]:
             yield Case(
                 f"{about}, {door}", _laid("town", change, command, out="recbole" in door or "lcrec" in door)
             )
-        fitted: Words = ["run", "popularity.toml", "--out", "TARGET", "--set", "data.path=IT"]
+        # one that learns: what has nothing to learn stays where it can't be measured, since it can be asked
+        learns = [f"--set={it}" for it in ("system=sasrec", "recommender.epochs=1", "recommender.dims=8")]
+        fitted: Words = ["run", "popularity.toml", "--out", "TARGET", "--set=data.path=IT", *learns]
         yield Case(f"{about}, run", _laid("town", change, fitted, out=True))
         yield Case(f"{about}, init", _laid("town", change, ["init", "IT", "--out", "TARGET"], out=True))
 
@@ -203,13 +205,20 @@ def _artifact(folder: Path) -> Iterator[tuple[str, Change]]:
 
 
 def artifacts(ours: dict[str, Path]) -> Iterator[Case]:
-    """Artifacts of a run's recommender, and indices."""
+    """Artifacts of runs' recommenders, words, indices."""
+    for about, change in _artifact(ours["hybrid"] / "mixture"):
+        yield Case(
+            f"mixture: {about}", _laid("hybrid", change, ["recommend", "IT", "--user", "u0"], "mixture")
+        )
     for about, change in _artifact(ours["sas"] / "recommender"):
         for door in (["recommend", "IT", "--user", "u0"], ["explain", "IT", "--user", "u0", "--item", "i1"]):
             yield Case(f"recommender: {about}, {door[0]}", _laid("sas", change, list(door), "recommender"))
     for about, change in _artifact(ours["words"] / "vocabulary"):
         for door in (["vocabulary", "IT"], ["recommend", "IT", "--user", "u0"]):
             yield Case(f"vocabulary: {about}, {door[0]}", _laid("words", change, list(door), "vocabulary"))
+    for about, change in _artifact(ours["because"] / "explainer"):
+        asked: Words = ["explain", "IT", "--user", "edda-novak", "--item", "wandering-hare-flower-shop"]
+        yield Case(f"explainer: {about}", _laid("because", change, asked, "explainer"))
     for about, change in _artifact(ours["index"]):
         yield Case(f"index: {about}", _laid("index", change, ["indices", "show", "IT"]))
 

@@ -58,7 +58,7 @@ def _done(at: Path, *command: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def ours(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Path) -> dict[str, Path]:
     """A shop, runs of it, an index, and a shop whose ids and texts are hostile."""
     here = tmp_path_factory.mktemp("ours")
     _town(here, _rows(), "town")
@@ -66,8 +66,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _run(here, "popularity", here / "town", here / "run")
     _run(here, "item-knn", here / "town", here / "knn")
     _run(here, "sasrec", here / "town", here / "sas", "recommender.epochs=1", "recommender.dims=8")
+    _run(here, "hybrid", here / "town", here / "hybrid", "encoder.name=hash")
     small = ("encoder.name=hash", "vocabulary.epochs=1", "vocabulary.codes=4")
     _run(here, "because", here / "town", here / "words", *small, until="vocabulary")
+    _done(here, "run", tiny_recipe, "--set=system=because", "--out", here / "because", "--until", "explainer")
     _done(here, "indices", "build", here / "town", "--source", "random", "--out", here / "index")
     strange = "".join(
         words.ANSI[name] for name in ("escape", "CSI", "turned", "separators", "html", "markup")
@@ -75,7 +77,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _town(here / "hostile", _rows(strange=strange), "town")
     (here / "hostile" / "user.json").write_text(json.dumps(f"{strange}u0"), "utf-8")
     _run(here, "popularity", here / "hostile" / "town", here / "hostile" / "run")
-    found = {name: here / name for name in ("town", "run", "knn", "sas", "words", "index", "hostile")}
+    found = {
+        name: here / name
+        for name in ("town", "run", "knn", "sas", "hybrid", "words", "because", "index", "hostile")
+    }
     return found | {"shop": here / "other" / "shop", "nowhere": here / "nowhere"}
 
 

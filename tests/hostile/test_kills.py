@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from forwhy.cli import main
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sample import little_town
 from killing import Ended, Killer, contents, left_behind
@@ -59,6 +61,12 @@ def named(system: str, *options: str) -> Scenario:
     return Scenario(fit(system, *options))
 
 
+def explained(system: str, *options: str, base: str = "tiny.toml") -> Scenario:
+    """`forwhy run` of an explainer on the town."""
+    sets = [f"system={system}", *options]
+    return Scenario(["run", base, "--out", "out", *(word for it in sets for word in ("--set", it))])
+
+
 TABLES = ["data", "import", "tables", "--interactions", "raw/interactions.csv", "--items", "raw/items.csv"]
 MINE = ["mine", "intents", "town", "--extractive", "--out", "out"]
 OUTPUTS = ["evaluate", "--outputs", "raw/outputs.csv", "--encoder", "hash", "--report", "out/page.html"]
@@ -80,8 +88,14 @@ SCENARIOS = {
     "hybrid": named("hybrid", "encoder.name=hash"),
     "llm-bs": Scenario(fit("llm-bs", *DECODER, *LAYERS)),
     "tiger": named("tiger", *DECODER),
-    "because": Scenario(["run", "tiny.toml", "--set", "system=because", "--out", "out"]),
-    "beat": Scenario(["run", "tiny.toml", "--out", "out"]),
+    "letter": named("letter", *DECODER, "behaviour={dims=8, epochs=2}"),
+    "p5-cid": named("p5-cid", *DECODER, LAYERS[0]),
+    "lc-rec": named("lc-rec", *DECODER, LAYERS[0]),
+    **{name: explained(name) for name in ("beat", "because", "graphgpt", "tea-glm", "time-llm")},
+    **{name: explained(name, base="no-words.toml") for name in ("xrec", "pepler")},
+    **{name: explained(name, base="by-number.toml") for name in ("att2seq", "nrt", "peter")},
+    "xrec-profile": explained("xrec-profile", "data.path=SOURCE/profiled", base="no-words.toml"),
+    "peter-plus": explained("peter-plus", "data.path=SOURCE/profiled", base="by-number.toml"),
     "evaluate again": Scenario(["evaluate", "out", "--again"], [fit("item-knn")], MANY),
     "report of a run": Scenario(["evaluate", "out", "--report", "out.html"], [fit("popularity")], MANY),
     "report of texts": Scenario(OUTPUTS, chains=MANY),
@@ -99,15 +113,31 @@ def killer() -> Iterator[Killer]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Path) -> Path:
-    """What commands read: a data set, raw files, a recipe."""
+    """What commands read: data sets, raw files, recipes."""
     folder = tmp_path_factory.mktemp("source")
     town = little_town(users=30, items=20, visits=8, explanations=(24, 6, 6))
     town.save(folder / "town")
+    town.save(folder / "profiled")
+    with pytest.raises(SystemExit, match="0"):
+        main(["mine", "profiles", str(folder / "profiled"), "--extractive"])
     ring().save(folder / "ring")
     raw(folder / "raw", town)
     text = tiny_recipe.read_text()
     (folder / "tiny.toml").write_text(text)
+    without = section(text, "vocabulary")
+    (folder / "no-words.toml").write_text(without)
+    small = (
+        '[explainer]\nepochs = 2\ntrain_pairs = 16\nvalidation_pairs = 4\nbatch_size = 8\ndevice = "cpu"\n\n'
+    )
+    (folder / "by-number.toml").write_text(
+        section(without, "explainer").replace("[evaluation]", small + "[evaluation]")
+    )
     return folder
+
+
+def section(text: str, name: str) -> str:
+    """A recipe without one of its sections."""
+    return re.sub(rf"(?ms)^\[{name}\]\n.*?(?=^\[)", "", text)
 
 
 def ring(people: int = 24, items: int = 10, length: int = 6) -> Dataset:

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import Artifact
+from forwhy.artifact import Artifact, whole_numbers
 from forwhy.columns import SIDES, SPLITS, Graph
 from forwhy.data.dataset import Dataset, Ids, Ints
 from forwhy.errors import UserError
@@ -228,11 +228,10 @@ class Catalogue(Shown):
         """Back from the artifact that :meth:`tables` and :meth:`tensors` went into."""
         ids = {side: stored.tables[f"{side}s"][f"{side}_id"] for side in SIDES}
         titles, taken = stored.tables["items"]["title"], stored.tensors["taken"]
-        kinds = {column.dtype for column in (*ids.values(), titles)} - {pl.String, pl.Int64, pl.Null}
-        if kinds or taken.dtype.kind not in "iu":
-            raise TypeError("ids and titles are text or whole numbers, what was taken are numbers of items")
+        if {column.dtype for column in (*ids.values(), titles)} - {pl.String, pl.Int64, pl.Null}:
+            raise TypeError("ids and titles are text or whole numbers")
         users, items = (Ids(tuple(column), side) for side, column in ids.items())
-        return cls(users, items, list(titles), taken)
+        return cls(users, items, list(titles), whole_numbers(taken, (-1, 2), (len(users), len(items))))
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Ids and titles as tables of an artifact."""

@@ -105,6 +105,8 @@ class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
 
     def _reopen(self, stored: Artifact) -> None:
         self.starts = {book: ids.tolist() for book, ids in stored.group(_START).items()}
+        if self.starts and any(len(self.starts[it]) != len(own) for it, own in self.known.codebooks.items()):
+            raise ValueError("codes and the words that they start at are not as many")
         super()._reopen(stored)
 
 

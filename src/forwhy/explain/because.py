@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from forwhy.artifact import Artifact, Content
+from forwhy.artifact import Artifact, Content, whole_numbers
 from forwhy.bridge.prompt import Row
 from forwhy.bridge.reader import Draft
 from forwhy.columns import SIDES, Side
@@ -318,10 +319,15 @@ class BecauseExplainer(BeatExplainer):
     def _reopen(self, stored: Artifact) -> None:
         self.intents = IntentsConfig.model_validate(stored.config["intents"])
         self.encoder = stored.config["encoder"]
-        self.strangers = [(int(user), int(item)) for user, item in stored.tensors["strangers"]]
+        sizes = {side: len(self.known.catalogue.ids(side)) for side in SIDES}
+        strangers = whole_numbers(stored.tensors["strangers"], (-1, 2), [*sizes.values()])
+        self.strangers = [(int(user), int(item)) for user, item in strangers]
         self.described = frozenset(stored.tensors["described"].tolist())
         statements, encoder = KnownStatements(stored.tables["statements"]), text_encoder(self.encoder)
-        self._knowledge = PairKnowledge(statements, self.known, encoder, stored.config["threshold"])
+        beyond = statements.table.filter(pl.col("entity") >= pl.col("side").replace_strict(sizes, default=0))
+        if not self.strangers or beyond.height:
+            raise ValueError("its statements or pairs are of other people and things")
+        self._knowledge = PairKnowledge(statements, self.known, encoder, float(stored.config["threshold"]))
         halves = (stored.group(f"expected.{half}.") for half in (0, 1))
         self._knowledge.expected = [LinearMap(**parts) for parts in halves if parts]
         super()._reopen(stored)

@@ -275,8 +275,8 @@ class GenerativeRecommender(Recommender, Saved):
         config = cls.options.model_validate(stored.config["options"])
         with kept_generators():
             network, more = cls._restored(stored, index, config, resolve_device(device))
-        learnt = {name: stored.config[name] for name in ("metrics", "repeat_gain")}
-        return cls(Catalogue.read(stored), index, network, config, **learnt, **more)
+        metrics, gain = dict(stored.config["metrics"]), float(stored.config["repeat_gain"])
+        return cls(Catalogue.read(stored), index, network, config, metrics=metrics, repeat_gain=gain, **more)
 
     @classmethod
     @abstractmethod

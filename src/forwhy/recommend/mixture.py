@@ -48,6 +48,9 @@ class MixtureRecommender(Recommender):
         super().__init__(catalogue)
         self.experts, self.repeat_gain = dict(experts), gain
         self.learnt = learnt or Learnt.alike(len(experts))
+        shape = (many := len(experts), 2 + many)
+        if not many or self.learnt.gates_MF.shape != shape or self.learnt.powers_M.shape != shape[:1]:
+            raise ValueError(f"{many} experts, and weights of {self.learnt.gates_MF.shape}")
         # What taking again is worth is learned of them all together.
         self._bare = [one.without_gain() for one in experts.values()]
         windows = [one.window for one in experts.values() if one.window is not None]

@@ -186,6 +186,8 @@ def made(n_items: int, config: SequentialOptions, attributes_IM: Tensor | None =
         seed_everything(config.seed)
         network = config.build(n_items)
         if attributes_IM is not None:
+            if attributes_IM.shape[:1] != (n_items,) or attributes_IM.ndim != 2:
+                raise ValueError(f"attributes of shape {tuple(attributes_IM.shape)} for {n_items} items")
             network.describe(attributes_IM)
         return network
 

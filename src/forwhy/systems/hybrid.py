@@ -56,7 +56,7 @@ class HybridRecommender(MixtureRecommender, Saved):
         experts = {
             name: _kind(name).from_pretrained(stored.part(name), **where) for name in stored.config["experts"]
         }
-        learnt = Learnt(stored.tensors["gates"], stored.tensors["powers"], stored.config["sharpness"])
+        learnt = Learnt(stored.tensors["gates"], stored.tensors["powers"], float(stored.config["sharpness"]))
         return cls(Catalogue.read(stored), experts, learnt, float(stored.config["repeat_gain"]))
 
 

@@ -264,6 +264,10 @@ class KnownStatements:
 
     def __init__(self, table: pl.DataFrame) -> None:
         """`table`: `STATEMENTS`; `user` and `item` are the pair that a training text was said of, else null."""
+        if table.schema != pl.Schema(STATEMENTS) or any(
+            table[it].has_nulls() for it in ("side", "entity", "text")
+        ):
+            raise ValueError(f"statements of {dict(table.schema)}, with or without gaps")
         self.table = table
         self._claims = cache(claims)
         self._met: list[Statement] = []

@@ -203,6 +203,8 @@ def _check_shape(index: ItemIndex) -> None:
 
 
 def _check_codes(index: ItemIndex) -> None:
+    if index.codes.dtype.kind not in "iu":
+        raise UserError(f"index: codes are {index.codes.dtype}, not whole numbers; make the index again")
     beyond = (index.codes < 0) | (index.codes >= np.asarray(index.sizes))
     if beyond.any():
         item, level = np.argwhere(beyond)[0]

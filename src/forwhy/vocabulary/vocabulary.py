@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.artifact import Artifact, Content, card
+from forwhy.artifact import Artifact, Content, card, whole_numbers
 from forwhy.columns import SIDES, Side
 from forwhy.data.because import Because, Share, check_changes, of_words, shares_of
 from forwhy.data.histories import Catalogue
@@ -315,16 +315,25 @@ class Vocabulary(Representations):
     @classmethod
     def restore(cls, stored: Artifact, **_: object) -> Self:
         """Back from a folder."""
-        tensors = stored.tensors
-        _refuse_unfit(stored.tables["words"], stored.group("codebook."))
+        tensors, catalogue = stored.tensors, Catalogue.read(stored)
+        books = dict(sorted(stored.group("codebook.").items(), key=lambda it: _place(it[0])))
+        _refuse_unfit(stored.tables["words"], books)
+        counts = {side: len(catalogue.ids(side)) for side in SIDES}
+        if not isinstance(stored.config["options"], dict) or any(
+            own.shape[1:] != tensors["score_weights"].shape for own in books.values()
+        ):
+            raise ValueError("its settings, books and weights are of other sizes")
         return cls(
-            catalogue=Catalogue.read(stored),
-            seen=tensors["seen"],
+            catalogue=catalogue,
+            seen=whole_numbers(tensors["seen"], (-1, 2), [*counts.values()]),
             config=stored.config["options"],
             metrics=stored.config["metrics"],
             encoder=stored.config.get("encoder", "minilm"),  # older folders do not say
-            codebooks=dict(sorted(stored.group("codebook.").items(), key=lambda it: _place(it[0]))),
-            codes={side: tensors[f"codes.{side}"] for side in SIDES},
+            codebooks=books,
+            codes={
+                side: _read_codes(side, count, tensors[f"codes.{side}"], books)
+                for side, count in counts.items()
+            },
             words=stored.tables["words"],
             score_weights=tensors["score_weights"],
             fold_in=tensors["fold_in"],
@@ -334,7 +343,15 @@ class Vocabulary(Representations):
         )
 
 
-_TOLD = {"book": pl.String, "gloss": pl.List(pl.String), "keywords": pl.List(pl.String), "fit": pl.Float64}
+_TOLD = {"book": pl.String, "gloss": pl.List(pl.String), "nearest": pl.List(pl.String)}
+_LATER = {"keywords": pl.List(pl.String), "fit": pl.Float64}
+"""Columns that older folders lack."""
+
+
+def _read_codes(side: Side, count: int, codes: Row, books: Books) -> NDArray[np.int32]:
+    """The [N, S] codes of a side as a folder has them; refused are those that no book holds."""
+    sizes = [len(books[book]) for book in slot_books(side, books, codes.shape[1])]
+    return whole_numbers(codes, (count, max(1, len(sizes))), sizes).astype(np.int32)
 
 
 def _refuse_unfit(words: pl.DataFrame, books: Books) -> None:
@@ -342,9 +359,10 @@ def _refuse_unfit(words: pl.DataFrame, books: Books) -> None:
     names = {token_name(book, code) for book, own in books.items() for code in range(len(own))}
     if names != {*words["token"]}:
         raise ValueError("its words are not those of its books")
-    counts = all(words.schema[name].is_integer() for name in ("usage", "code"))
-    if not counts or any(words.schema.get(name, kind) != kind for name, kind in _TOLD.items()):
-        raise ValueError("columns of its words are of other kinds")
+    fits = all(words.schema[name].is_integer() for name in ("usage", "code"))
+    fits &= all(words.schema.get(name, kind) == kind for name, kind in _LATER.items())
+    if not fits or any(words.schema[it] != kind or words[it].has_nulls() for it, kind in _TOLD.items()):
+        raise ValueError("columns of its words are of other kinds, or have gaps")
 
 
 def _added(parts: Sequence[Floats]) -> Floats:
