@@ -166,7 +166,7 @@ def save(folder: Path, kind: str, content: Content) -> None:
         (temporary / CARD).write_text(content.card, encoding="utf-8")
         for name, source in content.parts.items():
             _write_part(temporary, name, source)
-        document = {"forwhy": _library_version(), "format": FORMAT, "kind": kind}
+        document = {"forwhy": library_version(), "format": FORMAT, "kind": kind}
         document |= {"config": plain_json(content.config), "files": stamps(temporary, CONFIG)}
         write_signed(temporary, CONFIG, document)
 
@@ -182,7 +182,8 @@ def _write_part(folder: Path, name: str, source: Path | SavesItself) -> None:
         shutil.copyfile(source, folder / name)
 
 
-def _library_version() -> str:
+def library_version() -> str:
+    """Of this forwhy; "0" where it is not installed."""
     with suppress(PackageNotFoundError):
         return version("forwhy")
     return "0"
@@ -246,11 +247,13 @@ def card(
     text: str,
     measured: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     *tags: str,
+    library: str = "forwhy",
     **front: object,
 ) -> str:
     """The card of an artifact, a README.md as model hubs show it, with what they find it by and read in front.
 
-    `measured`: name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell.
+    `measured`: name -> number, also grouped (stage -> name -> number); or rows of a table, column -> cell. `library`:
+    what loads it.
     """
     if isinstance(measured, Mapping):
         measured = [{"measured in training": name, "": value} for name, value in _flat(measured)]
@@ -258,7 +261,7 @@ def card(
     cells = [*head, *(row.values() for row in measured)]
     rows = "".join(f"| {' | '.join(map(str, row))} |\n" for row in cells)
     more = "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items())  # JSON is YAML
-    top = f"---\nlibrary_name: forwhy\ntags: [{', '.join(('recommendation', *tags))}]\n{more}---\n"
+    top = f"---\nlibrary_name: {library}\ntags: [{', '.join(('recommendation', *tags))}]\n{more}---\n"
     return f"{top}# {title}\n\n{text}\n\n{rows}"
 
 

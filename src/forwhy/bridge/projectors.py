@@ -134,6 +134,12 @@ class SideProjector(nn.Module):
             inputs_BLM = inputs_BLM + self.slot_LM
         return self._finish(inputs_BLM, rows_BL)
 
+    def of_slot(self, slot: int, codes: int) -> Tensor:
+        """Vectors [codes, D] of the first `codes` of a slot's book, as this slot reads them."""
+        rows_K = self.offset_L[slot] + torch.arange(codes, device=self.offset_L.device)
+        inputs_KM = self.codewords_CM[rows_K]
+        return self._finish(inputs_KM if self.slot_LM is None else inputs_KM + self.slot_LM[slot], rows_K)
+
     def every(self) -> Tensor:
         """Vectors [C, D] of all codes; a code read by several slots takes the mean of their vectors."""
         inputs_CM = self.codewords_CM

@@ -62,6 +62,8 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Show evaluations of runs and of texts; measure what is missing."),
     "tune": ("run:tune", "Try options of a recipe and keep the best by validation."),
     "export": ("share:export", "Vectors and codes of a run as parquet and .npy."),
+    "prompt": ("ask:prompt", "What a baked model is asked to say why."),
+    "bake": ("share:bake", "A run's language model with its words in it, for any engine."),
     "push": ("share:push", "Upload what a run has learned to a hub, with a card."),
     "fit": ("run:fit_app", "Learn from a dataset with a system's defaults, without a recipe."),
     "indices": ("data:indices_app", "Build, show or export item indices."),

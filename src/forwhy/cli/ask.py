@@ -34,6 +34,14 @@ Swap = Annotated[
     list[str] | None,
     Option(help="Also what would be with another token: '<u.micro_35>=<u.micro_61>'; repeatable."),
 ]
+Item = Annotated[str | None, Option("--item", "-i", help="Item id, as in your data.")]
+Liked = Annotated[
+    list[str] | None, Option("--history", help="Instead of a user: an item they like; repeatable.")
+]
+ItemText = Annotated[
+    str | None,
+    Option(help="Instead of an item: text of one that nobody took, its title in the first line."),
+]
 About = Annotated[str | None, Option(help="Instead of a user, alone or beside --history: a text about them.")]
 Exclude = Annotated[
     list[str] | None,
@@ -177,16 +185,11 @@ def described(tokens: list[dict[str, Any]]) -> str:
 
 def explain(
     run: Run,
-    item: Annotated[str | None, Option("--item", "-i", help="Item id, as in your data.")] = None,
+    item: Item = None,
     user: User = None,
-    history: Annotated[
-        list[str] | None, Option("--history", help="Instead of a user: an item they like; repeatable.")
-    ] = None,
+    history: Liked = None,
     about: About = None,
-    item_text: Annotated[
-        str | None,
-        Option(help="Instead of an item: text of one that nobody took, its title in the first line."),
-    ] = None,
+    item_text: ItemText = None,
     without: Without = None,
     swap: Swap = None,
     contributions: Annotated[
@@ -198,13 +201,8 @@ def explain(
 
     With --without or --swap also what would be said if the person had other tokens.
     """
-    one_person(user, history, about)
-    if item_text is None or item is not None:
-        one_of({"--item": item, "--item-text": item_text})
-    changes, explainer = _changes(without, swap), open_run(run).reasoner(item)
-    taken = None if history is None else items_named(explainer.known.catalogue, history)
-    thing = {"item": item, "item_text": item_text}
-    explainer, who = explainer.introduced(user=user, history=taken, about=about, **thing)
+    changes = _changes(without, swap)
+    explainer, who = _asked(run, item, user, history, about, item_text)
     streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
     said = ""
     if streamed:
@@ -235,6 +233,44 @@ def explain(
         table = Table("before", "after", title=_said_changes(changes))
         table.add_row(_told(explanation), _told(after))
         show(table)
+
+
+def prompt(
+    run: Run,
+    item: Item = None,
+    user: User = None,
+    history: Liked = None,
+    about: About = None,
+    item_text: ItemText = None,
+) -> None:
+    """What a baked model is asked to say why: a JSON document of ids and, where one has these ids, a text.
+
+    Of runs that `forwhy bake` takes.
+    """
+    from forwhy.explain.baked import prompt_of
+
+    explainer, who = _asked(run, item, user, history, about, item_text)
+    emit(prompt_of(explainer, **who))
+
+
+def _asked(
+    run: Path,
+    item: str | None,
+    user: str | None,
+    history: list[str] | None,
+    about: str | None,
+    item_text: str | None,
+) -> tuple[Any, dict[str, Any]]:
+    """Who says why, and of whom and what it is asked."""
+    one_person(user, history, about)
+    if item_text is None or item is not None:
+        one_of({"--item": item, "--item-text": item_text})
+    explainer = open_run(run).reasoner(item)
+    taken = None if history is None else items_named(explainer.known.catalogue, history)
+    asked: tuple[Any, dict[str, Any]] = explainer.introduced(
+        user=user, history=taken, about=about, item=item, item_text=item_text
+    )
+    return asked
 
 
 def _carried(explanation: Explanation) -> list[str]:

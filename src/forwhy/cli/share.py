@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import numpy as np
 from typer import Argument, Option
 
 from forwhy import hub
@@ -36,6 +37,29 @@ def push(
         log.warning("pushing to %s at %s (%s): %d files, %.1f MB", name, hub.host(), seen, len(files), size)
         hub.put(Path(place) / "push", name, private)
     show(f"{hub.host()}/{name}")
+
+
+def bake(
+    run: Run,
+    out: Annotated[
+        Path, Option("--out", "-o", help="New folder to write: the base model's size, and a tenth more.")
+    ],
+    examples: Annotated[
+        int, Option(min=0, max=1000, help="Test pairs whose prompts and texts go with it.")
+    ] = 8,
+) -> None:
+    """The language model of a run with its behaviour words in it: an ordinary folder that any engine reads.
+
+    Nothing is uploaded. Of systems 'beat' and 'because', trained with explainer.preset = "baked".
+    """
+    from forwhy.explain.baked import EXAMPLES, bake
+
+    folder = RunFolder.open(run)
+    explainer, pairs = folder.explainer(), folder.dataset().pairs("test")
+    usable = pairs.select(np.flatnonzero(explainer.supported(pairs))[:examples])
+    told = bake(explainer, out, usable)
+    show(f"{out}: {told['base_model']['id']} with {told['words']:,} words from id {told['first_id']:,}")
+    show(f"{len(usable)} prompts and what is written for them: {out / EXAMPLES}")
 
 
 def export(run: Run, out: Annotated[Path, Option("--out", "-o", help="New folder to write.")]) -> None:

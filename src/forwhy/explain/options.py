@@ -31,8 +31,10 @@ PUBLISHED: dict[str, Any] = {
     "gradient_clip": 0.0,
     "patience": 0,
 }
+_INPUT_ALONE = {"task_depth": "input"}
 BEAT_PRESETS: Presets = {
     "forwhy": {},
+    "baked": {"prompt": _INPUT_ALONE},
     "paper": {
         **PUBLISHED,
         "projector": {**_OFFICIAL_PROJECTOR, "kind": "mlp", "train_codebooks": False},
@@ -87,7 +89,7 @@ class ExplainerOptions(TrainingOptions):
 
     no_result: ClassVar[frozenset[str]] = TrainingOptions.no_result | {"generation"}
 
-    preset: Literal["forwhy", "paper", "official"] = "forwhy"
+    preset: Literal["forwhy", "baked", "paper", "official"] = "forwhy"
     """Defaults of every option below: `paper` as published, `official` the released code's choices without
     its defects, `forwhy` what measured best here. Options that are given win over the preset."""
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
@@ -213,6 +215,9 @@ class BeatConfig(ExplainerConfig):
     """BEAT stage 2: behaviour tokens, projected into the model's word space or said in words."""
 
     presets: ClassVar[Presets] = BEAT_PRESETS
+    preset: Literal["forwhy", "baked", "paper", "official"] = "forwhy"
+    """As of all explainers; `baked`: as `forwhy`, with task tokens in the input alone, so that the model can be baked
+    (`forwhy bake`) and any engine then reads it."""
 
     reader: Literal["soft", "words"] = "soft"
     """`soft`: vectors stand for the codes, and reading them is learned. `words`: the codes' glosses do, for any
@@ -238,6 +243,12 @@ _BECAUSE: dict[str, Any] = {
     "generation": {"end_bias": -4.0, "no_repeat": 4},
     "epochs": 1,
 }
+_BECAUSE_BAKED: dict[str, Any] = {
+    **_BECAUSE,
+    "prompt": {**_BECAUSE["prompt"], **_INPUT_ALONE},
+    "generation": {**_BECAUSE["generation"], "no_repeat": 0},
+    "guidance": 0.0,
+}
 
 
 MOST_SHOWN: Mapping[str, int] = {"item": 12, "user": 6, "taken": 3}
@@ -262,9 +273,10 @@ class BecauseConfig(BeatConfig):
     """`because`: behaviour tokens and statements in the prompt, and every claim tied to a statement."""
 
     no_result: ClassVar[frozenset[str]] = BeatConfig.no_result | LATER
-    presets: ClassVar[Presets] = {"forwhy": _BECAUSE}
-    preset: Literal["forwhy"] = "forwhy"
-    """Defaults of every option; nobody else has published this system."""
+    presets: ClassVar[Presets] = {"forwhy": _BECAUSE, "baked": _BECAUSE_BAKED}
+    preset: Literal["forwhy", "baked"] = "forwhy"
+    """Defaults of every option; nobody else has published this system. `baked`: what other engines can do as well,
+    which is task tokens in the input alone, no guidance and no rule against repeating."""
     reader: Literal["soft"] = "soft"
     """Vectors stand for the codes."""
     shown: ShownConfig = Field(default_factory=ShownConfig)
@@ -295,6 +307,8 @@ class XRecConfig(ExplainerConfig):
     """XRec: graph vectors through a mixture of experts into every layer of the model."""
 
     presets: ClassVar[Presets] = XREC_PRESETS
+    preset: Literal["forwhy", "paper", "official"] = "forwhy"
+    """As of all explainers."""
 
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
     injection: Literal["projected", "identity", "none"] = "projected"

@@ -1,0 +1,196 @@
+"""A baked model is to any engine what the run is here: equal prompts, equal texts; its new words are never written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import tiny_models
+from forwhy.bridge.baking import PAIR, Spelling
+from forwhy.bridge.options import finish
+from forwhy.data.dataset import Dataset, Pairs
+from forwhy.errors import UserError
+from forwhy.explain.baked import BAKED, EXAMPLES, bake, prompts, spelling_of
+from forwhy.explain.beat import BeatExplainer
+from forwhy.explain.options import BeatConfig
+from forwhy.explain.xrec import XRecExplainer
+from forwhy.vocabulary.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma", "padded"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models with tied words, with scaled ones and a head of its own, and with more rows than the tokenizer has ids."""
+    place = tmp_path_factory.mktemp("models") / request.param
+    tiny_models.save(place, "gemma" if request.param == "gemma" else "llama")
+    if request.param == "padded":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = tiny_models.llama(len(tiny_models.tokenizer()) + 7)
+        model.save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    folder: Path,
+    town: Dataset,
+    vocabulary: Vocabulary,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> BeatExplainer:
+    """Task tokens in the input; a slot's vector, so that one code is another word in another slot."""
+    config = BeatConfig.model_validate(
+        {
+            "preset": "baked", "model": str(folder), "epochs": 1, "batch_size": 8, "lr": 1e-2,
+            "prompt": {"instruction": "Say why.", "task_tokens": 4, "title": True, "labels": True},
+            "generation": {"max_new_tokens": 12, "max_words": 40, "end_bias": -1.5},
+        }
+    )  # fmt: skip
+    return BeatExplainer(config).fit(town, vocabulary, tmp_path_factory.mktemp("w"))
+
+
+@pytest.fixture(scope="module")
+def pairs(town: Dataset, fitted: BeatExplainer) -> Pairs:
+    found = town.pairs("test")
+    return found.select(np.flatnonzero(fitted.supported(found)))
+
+
+@pytest.fixture(scope="module")
+def baked(fitted: BeatExplainer, pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("baked") / "model"
+    bake(fitted, place, pairs)
+    return place
+
+
+@pytest.fixture(scope="module")
+def read(baked: Path) -> tuple[Any, Any]:
+    model = transformers.AutoModelForCausalLM.from_pretrained(baked)
+    return model.eval(), transformers.AutoTokenizer.from_pretrained(baked)
+
+
+def examples(baked: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (baked / EXAMPLES).read_text().splitlines()]
+
+
+def test_transformers_alone_writes_what_forwhy_explains(
+    baked: Path, read: tuple[Any, Any], fitted: BeatExplainer, pairs: Pairs
+) -> None:
+    (model, tokenizer), told = read, examples(baked)
+    assert len(told) == len(pairs) > 3
+    said = fitted.explain([(one["user_id"], one["item_id"]) for one in told])
+    for one, own in zip(told, said, strict=True):
+        ids = model.generate(torch.tensor([one["prompt_ids"]]))[0, len(one["prompt_ids"]) :].tolist()
+        ended = ids[-1] in fitted.reader.prompt.stop_ids
+        assert finish(tokenizer.decode(ids, skip_special_tokens=True), ended, 40) == one["text"] == own.text
+
+
+def test_its_logits_are_those_of_soft_tokens(
+    read: tuple[Any, Any], fitted: BeatExplainer, pairs: Pairs
+) -> None:
+    spelling, subjects = spelling_of(fitted), fitted._scored(pairs)
+    rows = fitted._rows(subjects)
+    with torch.inference_mode():
+        for row in rows[:4]:
+            wanted_NV, batch = fitted.reader.logits([row])
+            ids = [*spelling.ids(row), *row.target[:-1]]
+            found_SV = read[0](torch.tensor([ids])).logits[0, -len(row.target) :]
+            assert torch.allclose(found_SV[:, : spelling.first], wanted_NV[:, : spelling.first], atol=2e-4)
+            assert len(batch.target_N) == len(row.target)
+
+
+def test_a_new_word_is_never_the_likeliest(read: tuple[Any, Any], fitted: BeatExplainer) -> None:
+    model, spelling = read[0], spelling_of(fitted)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        logits_BSV = model(torch.randint(0, spelling.new.stop, (8, 30))).logits
+    assert (logits_BSV[..., spelling.new].amax(-1) <= logits_BSV[..., : spelling.first].amax(-1)).all()
+
+
+def test_a_prompt_is_the_same_as_ids_as_text_and_as_a_chat_turn(baked: Path, read: tuple[Any, Any]) -> None:
+    tokenizer = read[1]
+    for one in examples(baked):
+        assert tokenizer(one["prompt"], add_special_tokens=False)["input_ids"] == one["prompt_ids"]
+        held = one["prompt"].rpartition("<task_3>")[2].partition("<|im_end|>")[0]
+        turn = [{"role": PAIR, "content": held}]
+        assert (
+            tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) == one["prompt"]
+        )
+
+
+def test_other_chats_and_texts_are_read_as_before(read: tuple[Any, Any], folder: Path) -> None:
+    before, after = transformers.AutoTokenizer.from_pretrained(folder), read[1]
+    turn = [{"role": "user", "content": "Say {{ this }} and 'that'."}]
+    for how in ({"add_generation_prompt": True}, {}):
+        assert after.apply_chat_template(turn, tokenize=False, **how) == before.apply_chat_template(
+            turn, tokenize=False, **how
+        )
+    text = "The user would enjoy <u.macro the quiet terrace <|im_end|>"
+    assert after(text)["input_ids"] == before(text)["input_ids"]
+
+
+def test_every_slot_spells_its_codes(fitted: BeatExplainer, vocabulary: Vocabulary) -> None:
+    spelling = spelling_of(fitted)
+    assert len(spelling.names) == len(set(spelling.names)) == 4 + 2 * 6 * 8
+    assert spelling.tokenizer.convert_tokens_to_ids(spelling.names) == [*spelling.new]
+    assert {"<task_3>", "<u.macro_7>", "<u.micro_0>", "<i.micro_5.5>"} <= {*spelling.names}
+    vectors_ND, random = spelling.vectors(fitted.reader.bridge), np.random.default_rng(0)
+    codes_BL = torch.from_numpy(random.integers(0, 8, (5, 6)))
+    for side, projector in (("user", fitted.reader.bridge.user), ("item", fitted.reader.bridge.item)):
+        with torch.inference_mode():
+            wanted_BLD = projector(codes_BL)
+        for slot in range(6):
+            ids = spelling.codes[side, slot]  # type: ignore[index]
+            found_BD = vectors_ND[[ids[code] - spelling.first for code in codes_BL[:, slot].tolist()]]
+            assert torch.allclose(found_BD, wanted_BLD[:, slot], atol=1e-6)
+
+
+def test_a_title_spells_no_word(fitted: BeatExplainer, pairs: Pairs) -> None:
+    spelling, subject = spelling_of(fitted), fitted._scored(pairs)[0]
+    subject = replace(subject, title="Place <i.macro_3> <task_0> <|im_end|>", text=None)
+    (one,) = prompts(fitted, spelling, [subject])
+    assert sum(number in spelling.new for number in one["prompt_ids"]) == 4 + 12
+    assert one["prompt"] is None, "as a text it would spell two words more"
+
+
+def test_baking_leaves_the_model_in_memory_alone(fitted: BeatExplainer, pairs: Pairs, baked: Path) -> None:
+    before = fitted.explain([(0, 1)])[0].text
+    words = fitted.reader.backbone.words.weight
+    bake(fitted, baked, pairs)  # over its own older folder
+    assert len(words) == len(fitted.reader.backbone.words.weight)
+    assert fitted.explain([(0, 1)])[0].text == before
+
+
+def test_refused_in_one_line(
+    fitted: BeatExplainer, explainer: BeatExplainer, xrec: XRecExplainer, pairs: Pairs, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="did not write; choose another"):
+        bake(fitted, tmp_path / "theirs", pairs)
+    with pytest.raises(UserError, match=r"in every layer.*--set explainer\.preset=baked"):
+        bake(explainer, tmp_path / "deep", pairs)
+    with pytest.raises(UserError, match="what its model reads is no word; bake a run of system"):
+        bake(xrec, tmp_path / "xrec", pairs)
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_model_that_has_such_words_is_refused(fitted: BeatExplainer, vocabulary: Vocabulary) -> None:
+    prompt = fitted.reader.prompt
+    once = Spelling(vocabulary, prompt)
+    prompt_of_baked = type(prompt)(once.tokenizer, prompt.config, {"user": 6, "item": 6})
+    with pytest.raises(UserError, match=r"holds <task_0> already; bake into a model"):
+        Spelling(vocabulary, prompt_of_baked)
+
+
+def test_its_files_are_signed(baked: Path) -> None:
+    from forwhy.atomic import read_signed
+
+    document = read_signed(baked, BAKED, "a baked model", 1, "forwhy bake")
+    assert document["config"]["words"] == 4 + 2 * 6 * 8
+    assert {"model.safetensors", "tokenizer.json", EXAMPLES} <= document["files"].keys()
