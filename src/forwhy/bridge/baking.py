@@ -10,7 +10,6 @@ Shapes: N new words, D model width, V words of the model before, T words after, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from copy import deepcopy
@@ -42,9 +41,12 @@ log = logging.getLogger(__name__)
 class Spelling:
     """How task and behaviour tokens are written in a model whose last words they are: names, ids, vectors."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt: Prompt) -> None:
-        """Names are the vocabulary's; where slots share a book, those of its second slot end in `.2>`, and so on."""
-        self.prompt, self.first = prompt, len(prompt.tokenizer)
+    def __init__(self, vocabulary: Vocabulary, prompt: Prompt, first: int | None = None) -> None:
+        """Names are the vocabulary's; where slots share a book, those of its second slot end in `.2>`, and so on.
+
+        `first`: the id of the first one, where the tokenizer is a baked one and has them all.
+        """
+        self.prompt, self.first = prompt, len(prompt.tokenizer) if first is None else first
         self.names = [f"<task_{number}>" for number in range(len(prompt.task_ids))]
         self.codes: dict[tuple[Side, int], range] = {}
         """Side and slot -> the ids of its codes."""
@@ -56,7 +58,7 @@ class Spelling:
                 self.codes[side, slot] = range(begin, begin + len(vocabulary.codebooks[book]))
                 own = (token_name(book, code) for code in range(len(vocabulary.codebooks[book])))
                 self.names += [name.removesuffix(">") + ending for name in own]
-        self.tokenizer = _with_words(prompt, self.names)
+        self.tokenizer = _with_words(prompt, self.names) if first is None else prompt.tokenizer
 
     @property
     def new(self) -> range:
@@ -105,13 +107,6 @@ def _with_words(prompt: Prompt, names: list[str]) -> PreTrainedTokenizerBase:
         asked = f"{{% if messages and messages[0]['role'] == '{PAIR}' %}}{said}{{% else %}}"
         made.chat_template = f"{asked}{made.chat_template}{{% endif %}}"
     return made
-
-
-def fingerprint(vectors_ND: Tensor, prompt: Prompt) -> str:
-    """SHA-256 (hex) of what a baked model depends on beside the base model: its new words and the prompt."""
-    digest = hashlib.sha256(vectors_ND.contiguous().numpy().tobytes())
-    digest.update(prompt.config.model_dump_json().encode())
-    return digest.hexdigest()
 
 
 def write_model(

@@ -11,17 +11,17 @@ from typing import Any, cast
 
 from forwhy.artifact import CARD, card, library_version
 from forwhy.atomic import atomic_folder, refuse_foreign, stamps, write_signed
-from forwhy.bridge.baking import PAIR, Spelling, fingerprint, write_model
+from forwhy.bridge.baking import PAIR, Spelling, write_model
 from forwhy.data.dataset import Pairs
 from forwhy.errors import UserError
 from forwhy.explain.asking import Who
 from forwhy.explain.base import Explainer
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.evidence import Subject
+from forwhy.explain.served import BAKED, FORMAT, ServedReader, bridge_of, fingerprint
 from forwhy.wheels import PACKAGED
 
-BAKED, EXAMPLES = "forwhy.json", "examples.jsonl"
-FORMAT = 1
+EXAMPLES = "examples.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +32,8 @@ def spelling_of(explainer: Explainer[Any, Any]) -> Spelling:
             "what its model reads is no word" if explainer.config.base_model else "it has no language model"
         )
         raise UserError(f"system '{explainer.system}': {wrong}; bake a run of system 'beat' or 'because'")
+    if isinstance(reader := cast("Any", explainer.reader), ServedReader):
+        return reader.spelling
     if len(explainer.reader.bridge.deep):
         raise UserError(
             "explainer: its task tokens are trained in every layer, which no word can hold; train it with "
@@ -74,6 +76,8 @@ def bake(explainer: Explainer[Any, Any], folder: Path, pairs: Pairs) -> dict[str
         UserError: An explainer whose prompts are more than ids, a model that can't grow, a folder of somebody else's.
     """
     refuse_foreign(folder, BAKED)
+    if not explainer.can_score:
+        raise UserError('explainer.engine: a served model is baked already; set explainer.engine = "torch"')
     spelling = spelling_of(explainer)
     assert isinstance(explainer, BeatExplainer)
     reader, generation = explainer.reader, explainer.config.generation
@@ -93,7 +97,7 @@ def bake(explainer: Explainer[Any, Any], folder: Path, pairs: Pairs) -> dict[str
         "base_model": {"id": base["id"], "revision": base["revision"]},
         "words": len(spelling.names),
         "first_id": spelling.first,
-        "fingerprint": fingerprint(vectors_ND, reader.prompt),
+        "fingerprint": fingerprint(bridge_of(explainer.content().tensors), reader.prompt.config),
         "generation": generation.model_dump(mode="json"),
     }
     with atomic_folder(folder) as made:

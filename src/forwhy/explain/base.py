@@ -310,11 +310,13 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         *,
         model: str | None = None,
         device: str | None = None,
+        run_by: Mapping[str, Any] | None = None,
         **_: Any,  # noqa: ANN401
     ) -> Self:
         """Make it again from its folder, with the frozen model that it was trained with.
 
-        `model`: the folder where that model lies, when not where it was; `device`: when not where it was trained.
+        `model`: the folder where that model lies, when not where it was; `device`: when not where it was trained;
+        `run_by`: options `engine`, `baked` and `served`, where another engine runs a baked model.
 
         Raises:
             UserError: Another system's explainer; a base model that is missing or another one.
@@ -331,7 +333,9 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
             )
         where = {"model": model or wanted["id"], "revision": None if model else wanted["revision"]}
         update = where if wanted["id"] else {}
-        values = stored.config["options"] | update | ({"device": device} if device else {})
+        values = (
+            stored.config["options"] | update | ({"device": device} if device else {}) | dict(run_by or {})
+        )
         explainer = cls(checked(cls.config_type, values, place, remedy="fit it again"))
         explainer.metrics = stored.config["metrics"]
         explainer._known = cast("KnownT", cls.known_type.from_pretrained(stored.part(cls.part)))

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
 from forwhy.options import Options, Presets, TrainingOptions
-from forwhy.text.chat.base import ChatConfig
+from forwhy.text.chat.base import AskingConfig, ChatConfig
 
 _OFFICIAL_PROJECTOR = {
     "kind": "linear",
@@ -80,6 +80,8 @@ XREC_PRESETS: Presets = {
 }
 
 
+RUN_BY = frozenset({"engine", "baked", "served"})
+"""Options of who runs the model: as `device` they change neither the training nor what is written."""
 LATER = frozenset({"generation", "grounding", "candidates", "guidance", "gain", "likeness"})
 """Options of how texts are written and chosen: they change no training."""
 
@@ -219,6 +221,7 @@ class BeatConfig(ExplainerConfig):
     """As of all explainers; `baked`: as `forwhy`, with task tokens in the input alone, so that the model can be baked
     (`forwhy bake`) and any engine then reads it."""
 
+    no_result: ClassVar[frozenset[str]] = ExplainerConfig.no_result | RUN_BY
     reader: Literal["soft", "words"] = "soft"
     """`soft`: vectors stand for the codes, and reading them is learned. `words`: the codes' glosses do, for any
     model that takes text; of the other options only those of `words`, the model's, `prompt.title` and
@@ -226,6 +229,13 @@ class BeatConfig(ExplainerConfig):
     words: WordsConfig = Field(default_factory=WordsConfig)
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     sar: SarConfig = Field(default_factory=SarConfig)
+    engine: Literal["torch", "vllm", "openai"] = "torch"
+    """Who runs the model when texts are written. `torch`: this process. Of a baked model (`forwhy bake`) also `vllm` in
+    this process, or `openai`: a server with that interface, such as vLLM's. Those write and cannot score."""
+    baked: str = ""
+    """Folder that `forwhy bake` wrote of this run; a server has its own copy."""
+    served: AskingConfig | None = None
+    """How a server is asked: the name that it has for the model; the address by option or in FORWHY_LLM_URL."""
     code_rate: PositiveFloat = 2.0
     """Learning rate of slot vectors and code offsets, in multiples of `lr`; in units of one coordinate of a
     standardised codeword, or of a word embedding."""

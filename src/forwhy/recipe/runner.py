@@ -49,7 +49,7 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-NO_RESULT = {"device", "checkpoint_seconds"}
+NO_RESULT = {"device", "checkpoint_seconds", "engine", "baked", "served"}
 """Options that decide how a result is reached, not which: another device does not redo a stage."""
 
 # Raised when a stage's output changes for equal settings: then old outputs must not count as done.

@@ -29,7 +29,7 @@ from forwhy.evaluate.ranking import RankingResult, rank_all, rank_scores
 from forwhy.evaluate.reading import Outputs, match
 from forwhy.explain.base import Explainer
 from forwhy.explain.evidence import Explanation
-from forwhy.explain.options import ExplainerConfig, ExplainerOptions
+from forwhy.explain.options import RUN_BY, ExplainerConfig, ExplainerOptions
 from forwhy.graph.representations import CollaborativeConfig, CollaborativeVectors, Representations
 from forwhy.lazy import uncollected
 from forwhy.models import locate
@@ -112,8 +112,9 @@ class ExplainingSystem(System):
 
     def load_explainer(self, run: Run) -> Explainer[Any, Any]:
         """The explainer; how it writes is what the recipe says now."""
+        run_by = {it: getattr(self.explainer, it) for it in RUN_BY if hasattr(self.explainer, it)}
         with uncollected():
-            found = type(self.new_explainer()).from_pretrained(run.output("explainer"))
+            found = type(self.new_explainer()).from_pretrained(run.output("explainer"), run_by=run_by)
         stage = next(stage for stage in self.stages if stage.name == EXPLAIN.name)
         later = {option: getattr(self.explainer, option) for option in stage.later}
         found.config = found.config.model_copy(update=later)

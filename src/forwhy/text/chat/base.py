@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import add
 from threading import Condition
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -86,11 +86,16 @@ class Question:
     """JSON schema of the answer, for servers that can hold a model to one; None asks for plain text."""
     identity: tuple[str, ...] = ()
     """What makes it this question and no other; empty: its messages, room and schema do."""
+    prompt: tuple[int, ...] = ()
+    """Ids of the model in place of messages, to be continued."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """What else a server is told of a prompt."""
 
     def key(self, model: str) -> str:
         """SHA-256 of the model's name and of what makes the question."""
         turns = [[message.role, message.content] for message in self.messages]
-        asked = [model, *(self.identity or (turns, self.max_tokens, self.schema))]
+        own: tuple[Any, ...] = self.identity or (turns, self.max_tokens, self.schema)
+        asked = [model, *own, *((self.prompt, self.how) if self.prompt else ())]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -163,7 +163,7 @@ class Client:
         from openai import APIConnectionError, APIStatusError
 
         try:
-            return self._safe(_read(self._post(body), most))
+            return self._safe((_read_more if "prompt" in body else _read)(self._post(body), most))
         except APIStatusError as error:
             return self._refusal(error)
         except (APIConnectionError, HTTPError) as error:
@@ -176,7 +176,8 @@ class Client:
 
     def _post(self, body: dict[str, Any]) -> bytes:
         """The answer, not more than `LARGEST_ANSWER` bytes with its headers, all within the time allowed."""
-        create = self._openai.chat.completions.with_streaming_response.create
+        place: Any = self._openai.completions if "prompt" in body else self._openai.chat.completions
+        create = place.with_streaming_response.create
         with self._wire.call(self._config.timeout, LARGEST_ANSWER), create(**body) as response:
             return bytes(response.read())
 
@@ -216,8 +217,13 @@ class Client:
 
 def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
     """What is posted, and the most that it takes; lone surrogates have no encoding, so no server could read them."""
+    body: dict[str, Any]
+    if question.prompt:
+        body = {"model": config.model, "prompt": list(question.prompt), "temperature": 0}
+        body |= {"max_tokens": question.max_tokens, "extra_body": dict(question.how)}
+        return body, Tally(1, len(question.prompt), question.max_tokens, estimated=1)
     turns = [{"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages]
-    body: dict[str, Any] = {"model": config.model, "messages": turns, "temperature": 0}
+    body = {"model": config.model, "messages": turns, "temperature": 0}
     body["max_tokens"] = question.max_tokens
     if structured:
         schema = {"name": config.schema_name, "strict": True, "schema": question.schema}
@@ -289,6 +295,18 @@ def _read(content: bytes, most: Tally) -> Answer:
         return Answer(reason="refused", used=used)
     cut = choice.finish_reason == "length"
     return Answer(reason="truncated", used=used) if cut else Answer(text, used=used)
+
+
+def _read_more(content: bytes, most: Tally) -> Answer:
+    """How a model went on from a prompt; at its limit, `truncated`, the text so far is given too."""
+    from openai.types import Completion
+
+    try:
+        choice = Completion.construct(**json.loads(content)).choices[0]
+        text = _encodable(choice.text)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return Answer(reason="server", detail="HTTP 200, but no completion in it", used=most)
+    return Answer(text, "truncated" if choice.finish_reason == "length" else None, used=most)
 
 
 def _seconds(retry_after: str) -> float:
