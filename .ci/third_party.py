@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "third-party.md"
-EXTRAS = ("llm", "chat", "sql", "serve", "otel", "report", "pandas", "tune", "track")
+EXTRAS = ("llm", "chat", "sql", "serve", "otel", "report", "pandas", "tune", "track", "cluster")
 GPU = re.compile("nvidia-|cuda-|triton")
 """What only builds of torch for GPUs bring."""
 HEAD = f"""# Third parties

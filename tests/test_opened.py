@@ -209,6 +209,41 @@ def test_everybody_needs_a_file_of_a_known_kind(opened: OpenRun, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_many_pairs_are_explained_once_each(
+    opened: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one by one; a killed call goes on; who cannot be explained is named beside the others."""
+    monkeypatch.setattr("forwhy.opened.IN_A_SHARD", 3)
+    pairs = opened.recommend(opened.recommender.served()[:5], 2).select("user_id", "item_id").rows()
+    assert opened.explain_all([*pairs, pairs[0]], tmp_path / "texts") == len(pairs)
+    found = pl.read_parquet(tmp_path / "texts" / "*.parquet").sort("user_id", "item_id")
+    told = dict(zip(sorted(pairs), opened.explain(sorted(pairs)), strict=True))
+    assert [(row["user_id"], row["item_id"]) for row in found.iter_rows(named=True)] == [*told]
+    assert found["explanation"].to_list() == [one.text for one in told.values()]
+    assert found["refused"].null_count() == len(pairs)
+    next((tmp_path / "texts").glob("part-*")).unlink()
+    opened.explain_all(pairs, tmp_path / "texts")
+    assert pl.read_parquet(tmp_path / "texts" / "*.parquet").sort("user_id", "item_id").equals(found)
+    with pytest.raises(UserError, match="other pairs; give a new or empty folder"):
+        opened.explain_all(pairs[:2], tmp_path / "texts")
+    with pytest.raises(UserError, match="unknown user id 'nobody'"):
+        opened.explain_all([("nobody", pairs[0][1])], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    whole = OpenRun.reasons
+
+    def refuses(self: OpenRun, items: list[Any], users: list[Any] | None = None, **how: Any) -> Any:  # noqa: ANN401
+        if pairs[0][0] in (users or ()):
+            raise UserError("nothing is known; ask later")
+        return whole(self, items, users, **how)
+
+    monkeypatch.setattr(OpenRun, "reasons", refuses)
+    opened.explain_all(pairs, tmp_path / "some")
+    some = pl.read_parquet(tmp_path / "some" / "*.parquet").sort("user_id", "item_id")
+    theirs = pl.col("user_id") == pairs[0][0]
+    assert set(some.filter(theirs)["refused"]) == {"nothing is known; ask later"}
+    assert some.filter(~theirs).equals(found.filter(~theirs))
+
+
 def test_artifacts_are_found_in_the_run(tiny_run: Path, tiny_town: Dataset) -> None:
     assert repr(forwhy.Vocabulary.from_pretrained(tiny_run)) == repr(RunFolder.open(tiny_run).vocabulary())
     pair = tiny_town.external(tiny_town.pairs("train").select([0]))[0]

@@ -82,7 +82,7 @@ def _beside(path: Path) -> Iterator[Path]:
 def sweep(folder: Path, begin: str = ".") -> None:
     """Remove what killed writers left in a folder of ours, or of files that begin so."""
     for stale in folder.glob(f"{begin.translate(_LITERAL)}*.partial"):
-        with _locked(stale, wait=False) as ours:
+        with locked(stale, wait=False) as ours:
             if ours:
                 shutil.rmtree(stale, ignore_errors=True)
 
@@ -92,7 +92,7 @@ def _new(place: Path, begin: str) -> Iterator[Path]:
     """A new folder in a place, locked, and removed at the end."""
     while True:
         temporary = Path(tempfile.mkdtemp(".partial", begin, place))
-        with _locked(temporary):
+        with locked(temporary):
             if not temporary.exists():  # taken for a killed writer's before it was locked
                 continue
             try:
@@ -117,21 +117,25 @@ def _undone(made: list[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds a folder against other processes, without a file for it; whether it is held.
+def locked(folder: Path, wait: bool = True) -> Iterator[bool | None]:
+    """Holds a folder against other processes, without a file for it; whether it is held, or another one holds it.
 
-    Where a file system or a machine has no such locks it is not, and nothing waits.
+    None, and nothing waits, where a file system or a machine has no such locks.
     """
     try:
         import fcntl
     except ImportError:  # Windows
-        yield False
+        yield None
         return
-    handle, held = -1, False
-    with suppress(OSError):
+    handle, held = -1, None
+    try:
         handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         held = True
+    except BlockingIOError:
+        held = False
+    except OSError:
+        pass
     try:
         yield held
     finally:
@@ -143,7 +147,7 @@ def recover(folder: Path) -> None:
     """Finish a swap that a kill cut in two: bring the old folder back, or drop it if the new one is there."""
     folder = _real(folder)
     if folder.name and os.path.isdir(_aside(folder)):
-        with _locked(folder.parent):  # another process may be in the middle of it
+        with locked(folder.parent):  # another process may be in the middle of it
             _recover(folder)
 
 
@@ -205,7 +209,7 @@ def _errno(error: Exception) -> int | None:
 
 def _swap(temporary: Path, folder: Path) -> None:
     """Put ``temporary`` in the place of ``folder``; a directory can't be renamed over a filled one."""
-    with _locked(folder.parent):
+    with locked(folder.parent):
         _recover(folder)
         if folder.exists():
             folder.rename(_aside(folder))

@@ -7,8 +7,10 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Unpack
 
 import polars as pl
@@ -16,12 +18,13 @@ import polars as pl
 from forwhy.atomic import atomic_file, refuse_other
 from forwhy.errors import UserError
 from forwhy.explain.asking import AskedWho, Explains, is_single, pairs_alone
-from forwhy.explain.evidence import Explanation
+from forwhy.explain.evidence import Evidence, Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of, scan_parquet
 from forwhy.progress import track
 from forwhy.recipe import RunFolder
 from forwhy.recommend.base import Given, Recommender
 from forwhy.recommend.rules import Rules
+from forwhy.shards import EngineName, Shards, Work, do, shard_of
 
 SINKS: Mapping[str, Callable[..., object]] = {
     ".parquet": pl.LazyFrame.sink_parquet,
@@ -30,6 +33,8 @@ SINKS: Mapping[str, Callable[..., object]] = {
     ".ndjson": pl.LazyFrame.sink_ndjson,
 }
 """Extension of a file of everybody's lists -> what writes it, a piece at a time."""
+IN_A_SHARD = 256
+"""Pairs of a shard in the mean: minutes of a small model on one core, all that a crash can cost."""
 TOGETHER, EXPLAINED_TOGETHER = 1024, 32
 """People whose lists are made, or made and explained, between two pieces that are kept."""
 BEHIND = 3
@@ -167,6 +172,40 @@ class OpenRun(Shown):
             found |= zip(rows, told, strict=True)
         return [found[row] for row in range(len(items))]
 
+    def explain_all(
+        self,
+        pairs: Given,
+        out: Path | str,
+        engine: EngineName = "local",
+        address: str | None = None,
+        workers: int = 0,
+    ) -> int:
+        """Why, for many pairs, in parquet files of a folder; how many pairs that are.
+
+        Each pair stands once: `user_id`, `item_id`, `explanation`, `because` as of `recommend`, and `refused`: why
+        somebody or something cannot be explained, else null. A killed call, made again, goes on; what is asked of
+        another run, or of other pairs, needs another folder. `engine` "ray" spreads it over the cluster at `address`
+        (None: one on this machine), by `workers` processes of one core (0: all cores), each with a model of its own;
+        the run has to lie at the same path on every node.
+        """
+        catalogue = self.recommender.catalogue
+        named = {
+            (
+                catalogue.users.values[catalogue.users.index(user)],
+                catalogue.items.values[catalogue.items.index(item)],
+            )
+            for user, item in pairs_of(pairs)
+        }
+        wanted = sorted(named)
+        known = [wanted, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
+        identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        shards = Shards(Path(out), max(1, -(-len(wanted) // IN_A_SHARD)), identity)
+        parts: list[list[tuple[Id, Id]]] = [[] for _ in range(shards.count)]
+        for pair, number in zip(wanted, shard_of(wanted, shards.count).tolist(), strict=True):
+            parts[number].append(pair)
+        do(shards, parts, _Explaining(self.folder.path.absolute()), engine, address, workers)
+        return len(wanted)
+
     # --- what it learned
 
     def words(self) -> Table:
@@ -177,6 +216,24 @@ class OpenRun(Shown):
         """The curves of all trainings: stage, step, epoch, seconds, and `train.…` and `valid.…` of each."""
         lines = self.folder.history()
         return Table(pl.json_normalize(lines, infer_schema_length=None) if lines else {})
+
+    def _reasons_of(self, pairs: Sequence[tuple[Id, Id]]) -> pl.DataFrame:
+        """A row for each pair; where one cannot be explained, the others are, one by one."""
+        refused: list[str | None] = [None] * len(pairs)
+        try:
+            told = self.reasons([item for _, item in pairs], [user for user, _ in pairs])
+        except UserError:
+            told = []
+            for row, (user, item) in enumerate(pairs):
+                try:
+                    told += self.reasons([item], [user])
+                except UserError as error:
+                    refused[row] = str(error)
+                    told.append(Explanation("", [], Evidence([], [])))
+        sides = {"user_id": self.recommender.catalogue.users, "item_id": self.recommender.catalogue.items}
+        kinds = {name: pl.Int64 if ids.whole else pl.String for name, ids in sides.items()}
+        table = pl.DataFrame(list(pairs), kinds, orient="row")
+        return table.with_columns(*_columns(told), pl.Series("refused", refused, pl.String))
 
     # --- everybody
 
@@ -230,6 +287,18 @@ class OpenRun(Shown):
             if ours and other != kept:
                 shutil.rmtree(other)
         return kept
+
+
+@dataclass(frozen=True)
+class _Explaining:
+    """Opens a run where it is called."""
+
+    run: Path
+
+    def __call__(self) -> Work:
+        if not self.run.is_dir():
+            raise UserError(f"{self.run}: not on {gethostname()}; put the run at this path on every node")
+        return open(self.run)._reasons_of
 
 
 def _refuse_other_lists(out: Path) -> None:

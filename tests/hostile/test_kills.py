@@ -70,6 +70,7 @@ def explained(system: str, *options: str, base: str = "tiny.toml") -> Scenario:
 TABLES = ["data", "import", "tables", "--interactions", "raw/interactions.csv", "--items", "raw/items.csv"]
 MINE = ["mine", "intents", "town", "--extractive", "--out", "out"]
 OUTPUTS = ["evaluate", "--outputs", "raw/outputs.csv", "--encoder", "hash", "--report", "out/page.html"]
+BAKED = [*explained("beat", "explainer.preset=baked").words, "--until", "explainer"]
 SCENARIOS = {
     "import": Scenario([*TABLES, "--out", "out"], chains=MANY),
     "import over an older one": Scenario(
@@ -99,6 +100,8 @@ SCENARIOS = {
     "evaluate again": Scenario(["evaluate", "out", "--again"], [fit("item-knn")], MANY),
     "report of a run": Scenario(["evaluate", "out", "--report", "out.html"], [fit("popularity")], MANY),
     "report of texts": Scenario(OUTPUTS, chains=MANY),
+    "bake": Scenario(["bake", "out", "--out", "model", "--examples", "2"], [BAKED]),
+    "explain many": Scenario(["explain", "out", "--pairs", "raw/pairs.csv", "--out", "texts"], [fit("popularity")]),
     "export": Scenario(["export", "out", "--out", "vectors"], [fit("sasrec", *NETWORK)]),
     "mine extractive": Scenario(MINE, chains=MANY),
     "mine in place": Scenario(["mine", "profiles", "out", "--extractive"], [MINE], MANY),
@@ -164,6 +167,7 @@ def raw(folder: Path, town: Dataset) -> None:
     town.tables["items"].write_csv(folder / "items.csv")
     histories = {str(user): [(user + step) % 9 for step in range(5)] for user in range(8)}
     (toys / "Toys.inter.json").write_text(json.dumps(histories))
+    (folder / "pairs.csv").write_text("user_id,item_id\nu1,i1\nu2,i5\nu3,i7\n")
     lines = [f'"text {number}","truth {number}"' for number in range(12)]
     (folder / "outputs.csv").write_text("\n".join(["prediction,reference", *lines]))
 

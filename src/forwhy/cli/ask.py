@@ -16,8 +16,10 @@ from typer import Argument, Option
 from forwhy.cli import JsonFlag, cut, emit, half_width, line_width, one_of, plain, show
 from forwhy.cli.newcomers import items_named, items_or_file, met, one_person, whence
 from forwhy.cli.reasons import add_reasons, because_lines, claim_lines, item_lines, items_listed
+from forwhy.data.sources.rows import read_rows
 from forwhy.errors import UserError
 from forwhy.opened import open as open_run
+from forwhy.shards import EngineName
 
 if TYPE_CHECKING:
     from forwhy.explain.evidence import Explanation
@@ -195,12 +197,27 @@ def explain(
     contributions: Annotated[
         bool, Option("--contributions", help="Also how many nats the text owes each token: seconds more.")
     ] = False,
+    pairs: Annotated[
+        Path | None,
+        Option(help="Instead of one: a file with user_id and item_id; texts go into the folder --out."),
+    ] = None,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="With --pairs: a folder of parquet files.")
+    ] = None,
+    engine: Annotated[EngineName, Option(help="With --pairs: this process, or a cluster.")] = "local",
+    address: Annotated[str | None, Option(help="Of a Ray cluster; without it one on this machine.")] = None,
+    workers: Annotated[
+        int, Option(min=0, help="Processes of a core each; 0 is all cores of the cluster.")
+    ] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Why this person would want this item; the words stream into a terminal as they come.
 
-    With --without or --swap also what would be said if the person had other tokens.
+    With --without or --swap also what would be said if the person had other tokens. With --pairs many are explained: a
+    killed command, given again, goes on.
     """
+    if pairs is not None:
+        return _explain_many(run, pairs, out, engine, address, workers, as_json)
     changes = _changes(without, swap)
     explainer, who = _asked(run, item, user, history, about, item_text)
     streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
@@ -233,6 +250,22 @@ def explain(
         table = Table("before", "after", title=_said_changes(changes))
         table.add_row(_told(explanation), _told(after))
         show(table)
+
+
+def _explain_many(
+    run: Path,
+    pairs: Path,
+    out: Path | None,
+    engine: EngineName,
+    address: str | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    if out is None:
+        raise UserError("--pairs: name a folder for the texts, e.g. --pairs pairs.csv --out texts")
+    count = open_run(run).explain_all(read_rows(pairs), out, engine, address, workers)
+    told = {"out": str(out), "pairs": count}
+    emit(told) if as_json else show("{out}: why, for {pairs:,} pairs".format(**told))
 
 
 def prompt(

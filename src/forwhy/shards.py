@@ -1,0 +1,203 @@
+"""Long work in shards, here or on a cluster: each shard leaves one file, written whole; the folder is the truth.
+
+Which shard a row belongs to is said by a hash of it, and what a shard holds by that alone. So whatever dies (a worker,
+a node, the whole command) costs at most the shards that were under way: called again, it does what has no file yet.
+The engine only schedules. Workers send their rows to the caller, who writes; nodes need no common disk for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from forwhy.atomic import atomic_file, locked, refuse_foreign, write_text
+from forwhy.documents import read_json
+from forwhy.errors import UserError, need
+from forwhy.frames import read_parquet
+from forwhy.progress import track
+
+EngineName = Literal["local", "ray"]
+Work = Callable[[Any], pl.DataFrame]
+"""What is done with what was asked in a shard: its rows."""
+Make = Callable[[], Work]
+"""Loads what the work needs, once for each worker; small, as it is sent to other machines."""
+
+MARKER = "shards.json"
+REACH = 10.0
+"""Seconds within which a cluster's address has to answer."""
+TRIES = 5
+"""How often a shard is begun again that a worker died over."""
+log = logging.getLogger(__name__)
+
+
+def shard_of(rows: Sequence[Sequence[object]], shards: int) -> NDArray[np.int64]:
+    """[n] the shard of each row, by a hash of its values and their kinds; the same on every machine."""
+    digests = (hashlib.blake2b(repr(tuple(row)).encode(), digest_size=8).digest() for row in rows)
+    return np.array([int.from_bytes(digest, "big") % shards for digest in digests], np.int64)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of as many files as shards, all of one question."""
+
+    folder: Path
+    count: int
+    identity: str
+    """Hash of what all shards depend on: files of another question are not mixed with these."""
+
+    def path(self, number: int) -> Path:
+        """Where a shard's rows lie."""
+        return self.folder / f"part-{number:05}-of-{self.count:05}.parquet"
+
+    @contextmanager
+    def held(self) -> Iterator[list[int]]:
+        """The folder, held against other writers, and the shards that it lacks.
+
+        Raises:
+            UserError: It holds something else, or another command is writing into it.
+        """
+        refuse_foreign(self.folder, MARKER)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder, wait=False) as ours:
+            if ours is False:
+                raise UserError(
+                    f"{self.folder}: another command writes into it; wait for it, or give another folder"
+                )
+            marker, known = (
+                self.folder / MARKER,
+                {"forwhy": 1, "shards": self.count, "identity": self.identity},
+            )
+            if marker.exists() and read_json(marker) != known:
+                raise UserError(
+                    f"{self.folder}: holds rows of another run or other pairs; give a new or empty folder"
+                )
+            write_text(marker, f"{json.dumps(known)}\n")
+            yield [number for number in range(self.count) if not self._whole(number)]
+
+    def keep(self, number: int, rows: pl.DataFrame) -> None:
+        """Write a shard, whole or not at all."""
+        with atomic_file(self.path(number)) as temporary:
+            rows.write_parquet(temporary)
+
+    def _whole(self, number: int) -> bool:
+        """Whether a shard's file is there; one that cannot be read is made again, and said so."""
+        path = self.path(number)
+        if not path.exists():
+            return False
+        try:
+            read_parquet(path, "delete it")
+        except UserError as error:
+            log.warning("%s; it is made again", error)
+            return False
+        return True
+
+
+def do(
+    shards: Shards,
+    asked: Sequence[Any],
+    make: Make,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int = 0,
+) -> int:
+    """Make what is missing; how many shards that was. `address` and `workers` are of Ray: which cluster, how many.
+
+    `asked`: of each shard, what the work is given.
+
+    Raises:
+        UserError: As of :meth:`Shards.held`, of the work itself, or of a cluster that is not there.
+    """
+    with shards.held() as missing:
+        if missing:
+            wanted = [(number, asked[number]) for number in missing]
+            done = _here(make, wanted) if engine == "local" else _on_ray(make, wanted, address, workers)
+            for number, rows in track(done, "shards", total=len(missing)):
+                shards.keep(number, rows)
+        return len(missing)
+
+
+def _here(make: Make, wanted: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, pl.DataFrame]]:
+    work = make()
+    return ((number, work(asked)) for number, asked in wanted)
+
+
+# --- Ray: actors that load once; a dead one begins again elsewhere
+
+
+class _Worker:
+    """What runs on a node."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._work: Work | None = None  # made by the first shard, whose error then has a name
+
+    def do(self, number: int, asked: Any) -> tuple[int, pl.DataFrame | str]:  # noqa: ANN401 - of any work
+        """A shard's rows, or what is wrong with all of them."""
+        try:
+            work = self._work = self._work or self._make()
+            return number, work(asked)
+        except UserError as error:
+            return number, str(error)
+
+
+def _on_ray(
+    make: Make, wanted: Sequence[tuple[int, Any]], address: str | None, workers: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    ray = _joined(address)
+    actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(_Worker)
+    most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    free = [actor.remote(make) for _ in range(min(most, len(wanted)))]
+    under_way: dict[Any, Any] = {}
+    waiting = iter(wanted)
+    try:
+        while True:
+            while free and (shard := next(waiting, None)) is not None:
+                worker = free.pop()
+                under_way[worker.do.remote(*shard)] = worker
+            if not under_way:
+                return
+            (ready,), _ = ray.wait([*under_way], num_returns=1)
+            free.append(under_way.pop(ready))
+            number, rows = _result(ray, ready)
+            if isinstance(rows, str):
+                raise UserError(rows)
+            yield number, rows
+    finally:
+        ray.shutdown()
+
+
+def _joined(address: str | None) -> Any:  # noqa: ANN401 - a module that may be absent
+    need("ray", "cluster")
+    import ray
+
+    try:
+        if address and (found := re.fullmatch(r"(.+):(\d{1,5})", address)):
+            socket.create_connection((found[1], int(found[2])), REACH).close()  # Ray itself tries for minutes
+        ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+    except (OSError, ValueError, RuntimeError, TimeoutError) as error:
+        said = " ".join(str(error).split())[:120]
+        remedy = "start one (ray start --head), or leave --address out for this machine alone"
+        raise UserError(f"--address {address}: no cluster to join ({said}); {remedy}") from error
+    return ray
+
+
+def _result(ray: Any, ready: Any) -> tuple[int, pl.DataFrame | str]:  # noqa: ANN401 - of a module that may be absent
+    try:
+        found: tuple[int, pl.DataFrame | str] = ray.get(ready)
+    except ray.exceptions.RayError as error:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+        remedy = "is there memory for one model a core? what is done is kept: give the command again"
+        raise UserError(f"cluster: a shard failed {TRIES + 1} times ({said}); {remedy}") from error
+    return found

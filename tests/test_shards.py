@@ -1,0 +1,169 @@
+"""Work in shards: each file is whole, nothing is done twice, and what dies is begun again elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwhy.atomic import locked
+from forwhy.errors import UserError
+from forwhy.shards import Shards, Work, do, shard_of
+
+Rows = list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Rows with a column more; notes in a folder who did what, and dies or complains as it is told."""
+
+    notes: Path
+    die_at: int = -1
+    wrong: str = ""
+
+    def __call__(self) -> Work:
+        if self.wrong:
+            raise UserError(self.wrong)
+        return self._rows
+
+    def _rows(self, asked: Rows) -> pl.DataFrame:
+        first = asked[0][1] if asked else -1
+        note = self.notes / str(first)
+        if first == self.die_at and not note.exists():
+            note.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with note.open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        frame = pl.DataFrame(asked, {"name": pl.String, "number": pl.Int64}, orient="row")
+        return frame.with_columns(twice=pl.col("number") * 2)
+
+
+ROWS: Rows = [(f"n{number}", number) for number in range(40)]
+
+
+def parts(count: int) -> list[Rows]:
+    found: list[Rows] = [[] for _ in range(count)]
+    for row, number in zip(ROWS, shard_of(ROWS, count).tolist(), strict=True):
+        found[number].append(row)
+    return found
+
+
+def read(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "*.parquet").sort("number")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+def test_every_row_once(tmp_path: Path, notes: Path) -> None:
+    shards = Shards(tmp_path / "out", 6, "a")
+    assert do(shards, parts(6), Doubling(notes)) == 6
+    found = read(shards.folder)
+    assert found["number"].to_list() == list(range(40))
+    assert found["twice"].to_list() == [2 * number for number in range(40)]
+    assert do(shards, parts(6), Doubling(notes, wrong="not asked again")) == 0
+
+
+def test_only_what_is_missing_or_broken_is_made(
+    tmp_path: Path, notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = Shards(tmp_path / "out", 6, "a")
+    do(shards, parts(6), Doubling(notes))
+    before = read(shards.folder)
+    shards.path(2).unlink()
+    shards.path(4).write_bytes(shards.path(4).read_bytes()[:40])
+    assert do(shards, parts(6), Doubling(notes)) == 2
+    assert read(shards.folder).equals(before)
+    assert "part-00004-of-00006.parquet" in caplog.text
+
+
+def test_what_fails_keeps_what_is_done(tmp_path: Path, notes: Path) -> None:
+    shards = Shards(tmp_path / "out", 6, "a")
+
+    def make() -> Work:
+        done: list[int] = []
+
+        def work(asked: Rows) -> pl.DataFrame:
+            done.append(1)
+            if len(done) > 3:
+                raise UserError("no more; rest")
+            return Doubling(notes)._rows(asked)
+
+        return work
+
+    with pytest.raises(UserError, match="no more"):
+        do(shards, parts(6), make)
+    assert len([*shards.folder.glob("*.parquet")]) == 3
+    assert do(shards, parts(6), Doubling(notes)) == 3
+
+
+def test_other_questions_and_other_writers_are_refused(tmp_path: Path, notes: Path) -> None:
+    do(Shards(tmp_path / "out", 6, "a"), parts(6), Doubling(notes))
+    for other in (Shards(tmp_path / "out", 6, "b"), Shards(tmp_path / "out", 3, "a")):
+        with pytest.raises(UserError, match="another run or other pairs; give a new"):
+            do(other, parts(other.count), Doubling(notes))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="did not write"):
+        do(Shards(tmp_path / "theirs", 6, "a"), parts(6), Doubling(notes))
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another command writes into it; wait"):
+        do(Shards(tmp_path / "out", 6, "a"), parts(6), Doubling(notes))
+
+
+@given(rows=st.lists(st.tuples(st.text(), st.integers()), max_size=30), count=st.integers(1, 9))
+def test_a_row_has_one_shard_whatever_stands_beside_it(rows: list[tuple[str, int]], count: int) -> None:
+    together = shard_of(rows, count)
+    assert [shard_of([row], count)[0] for row in rows] == together.tolist()
+    assert ((together >= 0) & (together < count)).all()
+
+
+def test_shards_are_of_about_one_size() -> None:
+    counts = [0] * 8
+    for number in shard_of([(f"user{n}", n % 7) for n in range(8000)], 8):
+        counts[number] += 1
+    assert max(counts) < 1.15 * min(counts)
+
+
+# --- Ray
+
+
+@pytest.fixture(scope="module")
+def ray() -> object:
+    return pytest.importorskip("ray", reason="pip install 'forwhy[cluster]' brings it")
+
+
+@pytest.mark.usefixtures("ray")
+def test_ray_does_what_one_process_does_though_a_worker_dies(tmp_path: Path, notes: Path) -> None:
+    here, there = Shards(tmp_path / "here", 6, "a"), Shards(tmp_path / "there", 6, "a")
+    do(here, parts(6), Doubling(notes))
+    (tmp_path / "more").mkdir()
+    died = next(rows[0][1] for rows in parts(6) if rows)
+    assert do(there, parts(6), Doubling(tmp_path / "more", die_at=died), "ray", workers=2) == 6
+    assert read(there.folder).equals(read(here.folder))
+    workers = {line for note in (tmp_path / "more").iterdir() for line in note.read_text().split()}
+    assert str(os.getpid()) not in workers
+
+
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize(
+    ("make", "address", "said"),
+    [
+        (lambda notes: Doubling(notes, wrong="no model here; fetch it"), None, "no model here"),
+        (Doubling, "127.0.0.1:9", r"no cluster to join .*; start one \(ray start --head\)"),
+    ],
+)
+def test_what_is_wrong_on_a_cluster_is_said_in_a_line(
+    tmp_path: Path, notes: Path, make: Callable[[Path], Doubling], address: str | None, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        do(Shards(tmp_path / "out", 2, "a"), parts(2), make(notes), "ray", address, 1)
