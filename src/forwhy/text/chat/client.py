@@ -217,14 +217,13 @@ class Client:
 
 def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
     """What is posted, and the most that it takes; lone surrogates have no encoding, so no server could read them."""
-    body: dict[str, Any]
+    body: dict[str, Any] = {"model": config.model, "temperature": 0, "max_tokens": question.max_tokens}
     if question.prompt:
-        body = {"model": config.model, "prompt": list(question.prompt), "temperature": 0}
-        body |= {"max_tokens": question.max_tokens, "extra_body": dict(question.how)}
+        body |= {"prompt": list(question.prompt), "extra_body": dict(question.how)}
         return body, Tally(1, len(question.prompt), question.max_tokens, estimated=1)
-    turns = [{"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages]
-    body = {"model": config.model, "messages": turns, "temperature": 0}
-    body["max_tokens"] = question.max_tokens
+    body["messages"] = [
+        {"role": turn.role, "content": _encodable(turn.content)} for turn in question.messages
+    ]
     if structured:
         schema = {"name": config.schema_name, "strict": True, "schema": question.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
