@@ -209,10 +209,9 @@ class Client:
         """The beginning of what a server said, on one line; nothing of it where it repeats our key."""
         from forwhy.text.chat.wire import repeats
 
-        text = text[:_LOOKED_AT]
-        if self._key and repeats(self._key, text):
+        if self._key and repeats(self._key, text[:_LOOKED_AT]):
             return "(it repeats the key, so its words are not shown)"
-        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SAID]
+        return " ".join("".join(c if c.isprintable() else " " for c in text[:_LOOKED_AT]).split())[:_SAID]
 
 
 def _request(question: Question, config: AskingConfig, structured: bool) -> tuple[dict[str, Any], Tally]:
