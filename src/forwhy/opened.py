@@ -197,8 +197,7 @@ class OpenRun(Shown):
             for user, item in pairs_of(pairs)
         }
         wanted = sorted(named)
-        known = [wanted, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
-        identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        identity = hashlib.sha256(self._question(wanted)).hexdigest()
         shards = Shards(Path(out), max(1, -(-len(wanted) // IN_A_SHARD)), identity)
         parts: list[list[tuple[Id, Id]]] = [[] for _ in range(shards.count)]
         for pair, number in zip(wanted, shard_of(wanted, shards.count).tolist(), strict=True):
@@ -271,6 +270,11 @@ class OpenRun(Shown):
         shutil.rmtree(parts)
         return len(users)
 
+    def _question(self, *asked: object) -> bytes:
+        """What is asked, and of what: the run as it is now."""
+        known = [*asked, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
+        return json.dumps(known, sort_keys=True).encode()
+
     def _kept(self, out: Path, *question: int) -> Path:
         """Where finished blocks of just this question lie; those of others are removed."""
         rules = self.recommender.rules
@@ -279,8 +283,7 @@ class OpenRun(Shown):
             digest.update(also_taken.items.tobytes() + also_taken.offsets.tobytes())
         if rules is not None:
             digest.update(rules.open_I.tobytes() + rules.bonus_I.tobytes())
-        known = [out.suffix, question, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
-        digest.update(json.dumps(known, sort_keys=True).encode())
+        digest.update(self._question(out.suffix, question))
         kept = out.with_name(f".{out.name}.{digest.hexdigest()[:16]}.parts")
         for other in out.parent.iterdir() if out.parent.is_dir() else ():
             ours = other.name.startswith(f".{out.name}.") and other.suffix == ".parts"

@@ -151,14 +151,12 @@ def _grown(model: PreTrainedModel, vectors_ND: Tensor, first: int) -> PreTrained
             "model: each of its layers has word vectors of its own; take a model with one table of words"
         )
     own_VD, end = words.weight.detach(), first + len(vectors_ND)
-    words_TD = own_VD.new_zeros(max(len(own_VD), end), own_VD.shape[1])
-    words_TD[: len(own_VD)] = own_VD
+    words_TD = _longer(own_VD, max(len(own_VD), end))
     words_TD[first:end] = (vectors_ND / _scale(words)).to(words_TD)
     state = dict(model.state_dict())
     state[f"{_name_of(model, words)}.weight"] = words_TD
     for part, own in head.named_parameters():
-        grown = own.new_zeros(len(words_TD), *own.shape[1:])
-        grown[: len(own)] = own.detach()
+        grown = _longer(own.detach(), len(words_TD))
         grown[first:end] = own[:first].detach().float().mean(0).to(own)
         state[f"{_name_of(model, head)}.{part}"] = grown
     config = deepcopy(model.config)
@@ -168,6 +166,13 @@ def _grown(model: PreTrainedModel, vectors_ND: Tensor, first: int) -> PreTrained
         made = type(model)(config)
     made.load_state_dict(state, assign=True)
     return made
+
+
+def _longer(own: Tensor, rows: int) -> Tensor:
+    """With zeros behind, so many rows in all."""
+    found = own.new_zeros(rows, *own.shape[1:])
+    found[: len(own)] = own
+    return found
 
 
 def _scale(words: nn.Embedding) -> float:

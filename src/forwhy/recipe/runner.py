@@ -37,6 +37,7 @@ from forwhy.documents import read_lines, require_file
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer
+from forwhy.explain.options import RUN_BY
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.hub import local
@@ -49,7 +50,7 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-NO_RESULT = {"device", "checkpoint_seconds", "engine", "baked", "served"}
+NO_RESULT = {"device", "checkpoint_seconds"} | RUN_BY
 """Options that decide how a result is reached, not which: another device does not redo a stage."""
 
 # Raised when a stage's output changes for equal settings: then old outputs must not count as done.
@@ -319,8 +320,7 @@ def _content(file: Path) -> str:
 def _bring_up(
     home: RunFolder, step: Stage, inputs: str, siblings: Sequence[RunFolder], again: bool = False
 ) -> StageReport:
-    reason = home.recipe.left_out(step, home.dataset())
-    if reason:
+    if reason := home.recipe.left_out(step, home.dataset()):
         log.info("%s: dataset '%s' has %s; left out", step.name, home.dataset().name, reason)
         return StageReport(step.name, "left out", 0.0)
     if home.holds(inputs) == step.name and not (again and step.name == "evaluation"):

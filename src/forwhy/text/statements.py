@@ -267,7 +267,7 @@ class KnownStatements:
         if table.schema != pl.Schema(STATEMENTS) or any(
             table[it].has_nulls() for it in ("side", "entity", "text")
         ):
-            raise ValueError(f"statements of {dict(table.schema)}, with or without gaps")
+            raise ValueError("statements with gaps, or with other columns than ours")
         self.table = table
         self._claims = cache(claims)
         self._met: list[Statement] = []

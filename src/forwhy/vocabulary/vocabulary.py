@@ -351,7 +351,7 @@ _LATER = {"keywords": pl.List(pl.String), "fit": pl.Float64}
 def _read_codes(side: Side, count: int, codes: Row, books: Books) -> NDArray[np.int32]:
     """The [N, S] codes of a side as a folder has them; refused are those that no book holds."""
     sizes = [len(books[book]) for book in slot_books(side, books, codes.shape[1])]
-    return whole_numbers(codes, (count, max(1, len(sizes))), sizes).astype(np.int32)
+    return whole_numbers(codes, (count, max(1, len(sizes))), sizes).astype(np.int32, copy=False)
 
 
 def _refuse_unfit(words: pl.DataFrame, books: Books) -> None:
