@@ -10,7 +10,6 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from socket import gethostname
 from typing import Any, Unpack
 
 import polars as pl
@@ -300,8 +299,10 @@ class _Explaining:
 
     def __call__(self) -> Work:
         if not self.run.is_dir():
-            raise UserError(f"{self.run}: not on {gethostname()}; put the run at this path on every node")
-        return open(self.run)._reasons_of
+            raise UserError(f"{self.run}: no such folder; put the run at this path on every machine")
+        run = open(self.run)
+        _ = run.recommender, run.trained  # a model that is missing refuses everything, not each pair
+        return run._reasons_of
 
 
 def _refuse_other_lists(out: Path) -> None:

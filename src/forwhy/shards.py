@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import socket
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ REACH = 10.0
 """Seconds within which a cluster's address has to answer."""
 TRIES = 5
 """How often a shard is begun again that a worker died over."""
+REMEDIES = {
+    "Version mismatch": "install the same Python and forwhy[cluster] on every machine",
+    "": "start one (ray start --head), or leave --address out for this machine alone",
+}
+"""What to do when a cluster cannot be joined, by a part of what Ray says; the last is of all else."""
 log = logging.getLogger(__name__)
 
 
@@ -149,33 +155,81 @@ class _Worker:
             work = self._work = self._work or self._make()
             return number, work(asked)
         except UserError as error:
-            return number, str(error)
+            from ray.util import get_node_ip_address
+
+            return number, f"machine {get_node_ip_address()}: {error}"  # type: ignore[no-untyped-call]
 
 
 def _on_ray(
     make: Make, wanted: Sequence[tuple[int, Any]], address: str | None, workers: int
 ) -> Iterator[tuple[int, pl.DataFrame]]:
     ray = _joined(address)
-    actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(_Worker)
-    most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    free = [actor.remote(make) for _ in range(min(most, len(wanted)))]
-    under_way: dict[Any, Any] = {}
-    waiting = iter(wanted)
     try:
-        while True:
-            while free and (shard := next(waiting, None)) is not None:
-                worker = free.pop()
-                under_way[worker.do.remote(*shard)] = worker
-            if not under_way:
-                return
-            (ready,), _ = ray.wait([*under_way], num_returns=1)
-            free.append(under_way.pop(ready))
-            number, rows = _result(ray, ready)
-            if isinstance(rows, str):
-                raise UserError(rows)
-            yield number, rows
+        most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield from _Crew(ray, make, wanted, most).rows()
     finally:
         ray.shutdown()
+
+
+class _Crew:
+    """Workers, and what each of them is at.
+
+    A worker gets a shard once it runs: none waits for a core that may never be free again. Ray's own retries are off:
+    they are spent in seconds while a node is gone and not yet known to be.
+    """
+
+    def __init__(self, ray: Any, make: Make, wanted: Sequence[tuple[int, Any]], most: int) -> None:  # noqa: ANN401
+        self._ray, self._make, self._waiting, self._left = ray, make, deque(wanted), len(wanted)
+        self._actor, self._most = ray.remote(num_cpus=1)(_Worker), min(most, len(wanted))
+        self._lost: Counter[int | None] = Counter()
+        self._at: dict[Any, tuple[Any, tuple[int, Any] | None]] = {}
+        for _ in range(self._most):
+            self._begin()
+
+    def rows(self) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Each shard's, as they are done."""
+        while self._left:
+            (ready,), _ = self._ray.wait([*self._at], num_returns=1)
+            if (done := self._sent(ready)) is not None:
+                self._left -= 1
+                yield done
+
+    def _begin(self) -> None:
+        worker = self._actor.remote(self._make)
+        self._at[worker.__ray_ready__.remote()] = worker, None
+
+    def _sent(self, ready: Any) -> tuple[int, pl.DataFrame] | None:  # noqa: ANN401 - of Ray
+        """A shard's rows, if that is what a worker was at; it gets the next one, or ends and leaves its core."""
+        worker, shard = self._at.pop(ready)
+        try:
+            found = self._ray.get(ready)
+        except self._ray.exceptions.RayTaskError:
+            raise  # of the work, as it would be raised here
+        except self._ray.exceptions.RayError as error:
+            self._again(shard, error)
+            return None
+        if self._waiting:
+            following = self._waiting.popleft()
+            self._at[worker.do.remote(*following)] = worker, following
+        if shard is None:
+            return None
+        number, rows = found
+        if isinstance(rows, str):
+            raise UserError(rows)
+        return number, rows
+
+    def _again(self, shard: tuple[int, Any] | None, error: Exception) -> None:
+        """Another worker for one that is lost, at a shard or before its first; too often is the caller's to see to."""
+        number, said = shard and shard[0], " ".join(str(error).split())[:160]
+        what = "a worker did not start" if number is None else f"shard {number} lost its worker"
+        self._lost[number] += 1
+        most = TRIES if shard else TRIES * self._most  # a large node's death is that of many that begin
+        if self._lost[number] > most:
+            remedy = "is there memory for one model a core? what is done is kept: give the command again"
+            raise UserError(f"cluster: {what}, {self._lost[number]} times ({said}); {remedy}") from error
+        log.warning("cluster: %s (%s); another one begins", what, said)
+        self._waiting.extend([shard] if shard else [])
+        self._begin()
 
 
 def _joined(address: str | None) -> Any:  # noqa: ANN401 - a module that may be absent
@@ -186,18 +240,8 @@ def _joined(address: str | None) -> Any:  # noqa: ANN401 - a module that may be 
         if address and (found := re.fullmatch(r"(.+):(\d{1,5})", address)):
             socket.create_connection((found[1], int(found[2])), REACH).close()  # Ray itself tries for minutes
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-    except (OSError, ValueError, RuntimeError, TimeoutError) as error:
-        said = " ".join(str(error).split())[:120]
-        remedy = "start one (ray start --head), or leave --address out for this machine alone"
-        raise UserError(f"--address {address}: no cluster to join ({said}); {remedy}") from error
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        said = " ".join(str(error).split())
+        remedy = next((it for sign, it in REMEDIES.items() if sign in said), REMEDIES[""])
+        raise UserError(f"--address {address}: no cluster to join ({said[:160]}); {remedy}") from error
     return ray
-
-
-def _result(ray: Any, ready: Any) -> tuple[int, pl.DataFrame | str]:  # noqa: ANN401 - of a module that may be absent
-    try:
-        found: tuple[int, pl.DataFrame | str] = ray.get(ready)
-    except ray.exceptions.RayError as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
-        remedy = "is there memory for one model a core? what is done is kept: give the command again"
-        raise UserError(f"cluster: a shard failed {TRIES + 1} times ({said}); {remedy}") from error
-    return found
