@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -73,7 +74,7 @@ class Bench:
     @property
     def run(self) -> Path:
         """The folder of the run."""
-        return self.folder / "run"
+        return self.folder / "runs/tiny"
 
     def explain(self, name: str, *words: object, node: Node | None = None, **given: str) -> Watched:
         """`forwhy explain` on a node (the first), into a folder of this name."""
@@ -105,11 +106,11 @@ def prepared(folder: Path, pairs: int) -> None:
     from forwhy.recipe import load_recipe, run
 
     little_town(users=200, items=100).save(folder / "town")
-    text = TINY_RECIPE.format(data=folder / "town", model=tiny_models.save(folder / "model"))
+    text = TINY_RECIPE.format(data=folder / "town", model=tiny_models.save(folder / "models/tiny"))
     text = text.replace("max_new_tokens = 8, max_words = 8", "max_new_tokens = 40, max_words = 40")
     (folder / "tiny.toml").write_text(text)
-    run(load_recipe(folder / "tiny.toml"), folder / "run")
-    known = forwhy.open(folder / "run").recommender.catalogue
+    run(load_recipe(folder / "tiny.toml"), folder / "runs/tiny")
+    known = forwhy.open(folder / "runs/tiny").recommender.catalogue
     each = -(-pairs // len(known.users.values))
     some = [(user, item) for user in known.users.values for item in known.items.values[:each]][:pairs]
     pl.DataFrame(some, ["user_id", "item_id"], orient="row").write_parquet(folder / "pairs.parquet")
@@ -184,21 +185,20 @@ def failures(bench: Bench) -> dict[str, Any]:
 
 def refusals(bench: Bench) -> list[dict[str, Any]]:
     """What is wrong with a cluster, and what is then said."""
-    head, second, third, other = bench.nodes
+    head, second, _, other = bench.nodes
     for node in bench.nodes:
         node.kill()
-    third.plug(True)
     start_ray(head, head, bench.shared, bench.folder)
     ray, here = ["--engine", "ray", "--address"], f"{head.address}:{PORT}"
     found = [
         _refused(bench, "nobody at the address", [*ray, "10.213.77.99:6379"]),
-        _refused(bench, "the command is on no machine of the cluster", [*ray, here], node=other),
         _refused(bench, "no token for it", [*ray, here], RAY_AUTH_MODE="disabled"),
+        _no_ray(bench),
         _cut_short(bench),
     ]
-    for name, folder in (("run", bench.run), ("model", bench.folder / "model")):
-        start_ray(second, head, bench.shared, bench.folder, without=folder)
-        found.append(_refused(bench, f"a node without the {name}", [*ray, here, "--workers", 2]))
+    for kind in ("runs", "models"):
+        start_ray(second, head, bench.shared, bench.folder, without=bench.folder / kind)
+        found.append(_refused(bench, f"a node without {kind}", [*ray, here, "--workers", 2]))
         second.kill()
     start_ray(other, other, bench.shared, bench.folder, version="2.0.0")
     found.append(_refused(bench, "another version", [*ray, f"{other.address}:{PORT}"], node=other))
@@ -228,6 +228,20 @@ def _refused(
         "right": whole and kept,
         "seconds": seconds,
     }
+
+
+def _no_ray(bench: Bench) -> dict[str, Any]:
+    head = bench.nodes[0]
+    web = subprocess.Popen(
+        head.command([sys.executable, "-m", "http.server", 8000]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(1.0)
+    try:
+        return _refused(bench, "no Ray at the port", ["--engine", "ray", "--address", f"{head.address}:8000"])
+    finally:
+        web.kill()
 
 
 def _begun(bench: Bench, case: str) -> str:
@@ -294,6 +308,7 @@ def main() -> None:
     given = parser.parse_args()
     if os.geteuid():
         raise SystemExit("needs root, for network namespaces")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned away
     with tempfile.TemporaryDirectory(prefix="fw") as name, network(4) as nodes:
         bench = Bench(Path(name), nodes, environment(Path(name)), 0)
         prepared(bench.folder, given.pairs)

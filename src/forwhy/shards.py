@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import socket
 from collections import Counter, deque
@@ -42,6 +43,7 @@ TRIES = 5
 """How often a shard is begun again that a worker died over."""
 REMEDIES = {
     "Version mismatch": "install the same Python and forwhy[cluster] on every machine",
+    "Failed to connect": "it may have another token: give each machine the same (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)",
     "": "start one (ray start --head), or leave --address out for this machine alone",
 }
 """What to do when a cluster cannot be joined, by a part of what Ray says; the last is of all else."""
@@ -232,13 +234,23 @@ class _Crew:
         self._begin()
 
 
+def _reach(host: str, port: int) -> None:
+    """An OSError where nothing answers as Ray does, with settings of HTTP/2; Ray itself tries for minutes."""
+    with socket.create_connection((host, port), REACH) as link:
+        if os.environ.get("RAY_USE_TLS", "0") == "1":
+            return
+        link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        if link.recv(9)[3:4] != b"\4":
+            raise OSError("what answers there is no Ray")
+
+
 def _joined(address: str | None) -> Any:  # noqa: ANN401 - a module that may be absent
     need("ray", "cluster")
     import ray
 
     try:
         if address and (found := re.fullmatch(r"(.+):(\d{1,5})", address)):
-            socket.create_connection((found[1], int(found[2])), REACH).close()  # Ray itself tries for minutes
+            _reach(found[1], int(found[2]))
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         said = " ".join(str(error).split())
