@@ -244,6 +244,19 @@ def test_many_pairs_are_explained_once_each(
     assert some.filter(~theirs).equals(found.filter(~theirs))
 
 
+def test_a_model_that_is_missing_refuses_all_pairs_and_writes_none(
+    opened: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: OpenRun) -> Any:  # noqa: ANN401
+        raise UserError("model 'm': no such folder; use another")
+
+    pairs = opened.recommend(opened.recommender.served()[:1], 2)
+    monkeypatch.setattr(OpenRun, "trained", property(missing))
+    with pytest.raises(UserError, match="model 'm': no such folder"):
+        opened.explain_all(pairs, tmp_path / "texts")
+    assert not [*(tmp_path / "texts").glob("part-*")]
+
+
 def test_artifacts_are_found_in_the_run(tiny_run: Path, tiny_town: Dataset) -> None:
     assert repr(forwhy.Vocabulary.from_pretrained(tiny_run)) == repr(RunFolder.open(tiny_run).vocabulary())
     pair = tiny_town.external(tiny_town.pairs("train").select([0]))[0]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -134,7 +138,103 @@ def test_shards_are_of_about_one_size() -> None:
     assert max(counts) < 1.15 * min(counts)
 
 
-# --- Ray
+# --- Ray: first one that only schedules, then Ray itself
+
+
+class Gone(Exception):
+    """As Ray's errors of a worker or node that is no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a worker is asked: a shard, or whether it runs."""
+
+    worker: weakref.ref[Remote]
+    asked: tuple[Any, ...]
+
+
+class Remote:
+    """A worker's handle: without it, the worker ends."""
+
+    def __init__(self, work: Any) -> None:  # noqa: ANN401
+        self.work, this = work, weakref.ref(self)
+        self.do = self.__ray_ready__ = SimpleNamespace(remote=lambda *asked: Call(this, asked))
+
+
+class Cluster:
+    """As Ray: so many workers run as there are cores; `dies` says over which call one does."""
+
+    exceptions = SimpleNamespace(RayError=Gone, RayTaskError=InterruptedError)
+
+    def __init__(self, cores: int, dies: Callable[[Cluster, Call], bool]) -> None:
+        self.cores, self.dies = cores, dies
+        self.running: weakref.WeakSet[Remote] = weakref.WeakSet()
+
+    def cluster_resources(self) -> dict[str, int]:
+        return {"CPU": self.cores}
+
+    def remote(self, **_: object) -> Any:  # noqa: ANN401
+        return lambda kind: SimpleNamespace(remote=lambda make: Remote(kind(make)))
+
+    def wait(self, calls: list[Call], num_returns: int) -> tuple[list[Call], list[Call]]:
+        for call in calls:
+            worker = call.worker()
+            if worker is not None and len(self.running) < self.cores:
+                self.running.add(worker)
+            if worker in self.running:
+                return [call], []
+        raise AssertionError("it waits for ever")
+
+    def get(self, call: Call) -> Any:  # noqa: ANN401
+        worker = call.worker()
+        assert worker is not None
+        if self.dies(self, call):
+            self.running.discard(worker)
+            raise Gone("running low\non memory")
+        return worker.work.do(*call.asked) if call.asked else None
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_shards_of_lost_nodes_are_done_by_what_is_left(
+    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[int] = []
+
+    def dies(cluster: Cluster, call: Call) -> bool:
+        """Two of three nodes, each over its first shard; their cores do not come back."""
+        if not call.asked or call.asked[0] not in (1, 2) or call.asked[0] in lost:
+            return False
+        lost.append(call.asked[0])
+        cluster.cores -= 1
+        return True
+
+    monkeypatch.setattr("forwhy.shards._joined", lambda _: Cluster(3, dies))
+    here, there = Shards(tmp_path / "here", 6, "a"), Shards(tmp_path / "there", 6, "a")
+    do(here, parts(6), Doubling(notes))
+    assert do(there, parts(6), Doubling(notes), "ray") == 6
+    assert lost == [1, 2]
+    assert read(there.folder).equals(read(here.folder))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "done"),
+    [
+        ((3,), "shard 3 lost its worker, 6 times .running low on memory.; is there memory", 5),
+        ((), "a worker did not start, 11 times .running low on memory.; is there memory", 0),
+    ],
+)
+def test_what_loses_each_of_its_workers_is_said_and_the_rest_is_kept(
+    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[int, ...], said: str, done: int
+) -> None:
+    monkeypatch.setattr(
+        "forwhy.shards._joined", lambda _: Cluster(2, lambda _, call: call.asked[:1] == asked)
+    )
+    shards = Shards(tmp_path / "out", 6, "a")
+    with pytest.raises(UserError, match=said):
+        do(shards, parts(6), Doubling(notes), "ray")
+    assert len([*shards.folder.glob("*.parquet")]) == done
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +252,24 @@ def test_ray_does_what_one_process_does_though_a_worker_dies(tmp_path: Path, not
     assert read(there.folder).equals(read(here.folder))
     workers = {line for note in (tmp_path / "more").iterdir() for line in note.read_text().split()}
     assert str(os.getpid()) not in workers
+
+
+def test_a_cluster_of_other_versions_and_a_port_without_ray_are_refused(
+    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch, ray: object
+) -> None:
+    def init(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 1.0.0")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("forwhy.shards.REACH", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for given, said in (
+            (None, "Ray: 1.0.0.; install the same Python"),
+            (address, "timed out.; start one"),
+        ):
+            with pytest.raises(UserError, match=said):
+                do(Shards(tmp_path / "out", 2, "a"), parts(2), Doubling(notes), "ray", given)
 
 
 @pytest.mark.usefixtures("ray")
