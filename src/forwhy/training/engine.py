@@ -44,6 +44,10 @@ class Task(ABC, Generic[Batch]):
     """Epochs at the beginning that learn something else. Nothing is evaluated before they are over; then the optimiser
     starts anew: moments of other gradients would slow it down for as many steps as it remembers."""
 
+    whole: bool = False
+    """Whether every process does all of it alone, with one result: a loss whose rows are each other's negatives, or
+    sparse gradients, which DDP makes dense."""
+
     @abstractmethod
     def optimizer(self) -> Optimizer:
         """A fresh optimiser over ``module``'s parameters, which are on their device by then."""
@@ -151,7 +155,8 @@ def wait_for_everyone() -> None:
     if world_size() > 1:
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        # On CPUs this has to be said: without, accelerate takes each process for the only one.
+        PartialState(cpu=resolve_device().type == "cpu").wait_for_everyone()
 
 
 def resolve_device(device: str = "auto") -> torch.device:
@@ -172,19 +177,29 @@ class Engine:
     """Forward, backward and update of one process among `world`: plain torch, or accelerate with the same bits."""
 
     def __init__(
-        self, config: LoopConfig, module: nn.Module, loss: Loss, optimizer: Optimizer, device: torch.device
+        self,
+        config: LoopConfig,
+        module: nn.Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        device: torch.device,
+        whole: bool = False,
     ) -> None:
-        """`loss` gives the loss of a batch and parts worth logging; `module` lies on `device`. No fp16 on a CPU."""
+        """`loss` gives the loss of a batch and parts worth logging; `module` lies on `device`. No fp16 on a CPU.
+
+        `whole`: as of the task.
+        """
         if config.precision == "fp16" and device.type == "cpu":
             raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
         if _deepspeed() and config.accumulation > 1:
             raise UserError("option accumulation: not available under DeepSpeed; raise the batch size")
         self._module, self._step, self._optimizer, self._accelerator = module, loss, optimizer, None
         self.rank, self.world, self.keeps_optimizer = 0, 1, not _deepspeed()
-        if world_size() > 1 or config.precision != "fp32" or _deepspeed():
+        if (world_size() > 1 and not whole) or config.precision != "fp32" or _deepspeed():
             self._accelerator = _accelerator(config, device)
             self._step, self._optimizer = self._accelerator.prepare(_Step(module, loss), optimizer)
-            self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
+            if not whole:
+                self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
 
     def accumulate(self, batch: Any, scale: float, last: bool) -> Mapping[str, Tensor]:  # noqa: ANN401
         """Loss of a batch, and its gradients times `scale` added; `last` of the step synchronises."""

@@ -55,7 +55,7 @@ class _Training:
         task.module.to(self.device)
         self.optimizer = task.optimizer()
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.engine = engine.Engine(config, task.module, task.loss, self.optimizer, self.device)
+        self.engine = engine.Engine(config, task.module, task.loss, self.optimizer, self.device, task.whole)
         self._restore(stored)
         self.metrics = checkpoint.MetricsLog(folder / METRICS, self.state.log_bytes, is_main())
         self.sums = {key: torch.tensor(value, device=self.device) for key, value in self.state.sums.items()}

@@ -216,7 +216,7 @@ class TokenizerNetwork(nn.Module):
 
     def words(self, entities: Tensor, side: Side, states: States, learn: bool = False) -> EntityWords:
         """The words of some entities; with `learn`, in training mode, they move the codebooks."""
-        lone = self._propagation is None and not torch.distributed.is_initialized()
+        lone = self._propagation is None
         rows = F.embedding(entities.to(states[side].device), states[side], sparse=lone)
         return self._quantise(rows, side, entities, learn)
 

@@ -23,7 +23,7 @@ from forwhy.errors import UserError
 from forwhy.graph.bipartite import Bipartite, hits_and_recall, train_on_graph
 from forwhy.text.encoder import TextEncoder
 from forwhy.training.checkpoint import TrainingState
-from forwhy.training.engine import Epoch, Task, shard_of
+from forwhy.training.engine import Epoch, Task
 from forwhy.vocabulary.network import (
     EntityWords,
     LazyAdam,
@@ -159,6 +159,7 @@ class TokenizerTask(Task[TokenizerBatch]):
     """
 
     higher_is_better = True
+    whole = True
 
     def __init__(
         self,
@@ -206,12 +207,6 @@ class TokenizerTask(Task[TokenizerBatch]):
                 break
             items[taken] = rng.integers(0, self.graph.items, int(taken.sum()))
         return items
-
-    def shard(self, batch: TokenizerBatch, rank: int, world: int) -> TokenizerBatch:
-        """An even share of the interactions and of each kind of text."""
-        users, items, negatives, pairs = (shard_of(rows, rank, world) for rows in batch[:4])
-        intents = {side: shard_of(rows, rank, world) for side, rows in batch.intents.items()}
-        return TokenizerBatch(users, items, negatives, pairs, intents)
 
     def loss(self, batch: TokenizerBatch) -> Mapping[str, Tensor]:
         """Equation 9: reconstruction + VQ + alpha · macro + beta · micro."""
