@@ -2,12 +2,12 @@
 
 Plain training: `model(inputs_embeds=..., labels=...)` over the whole prompt, random batches, all logits.
 Plain generation: Hugging Face `generate` on the same prompts in batches of 16 as they come, greedy. Both run
-the same model, the same prompt, the same bridge and, for XRec, the same injection; for generation they must
-write the same tokens. Ratios are of the best rounds, by the clock and by the seconds of processor time, which
+the same model, the same prompt, the same bridge and, for XRec, the same injection; for generation with engine torch
+they must write the same tokens. Ratios are of the best rounds, by the clock and by the seconds of processor time, which
 other work on the machine disturbs less.
 
     python benchmarks/explainer_speed.py [--system beat|xrec] [--only generation|training]
-        [--model smollm2-135m] [--pairs 64] [--rounds 2] [--threads 2]
+        [--engine torch|bf16|int8] [--batch 16] [--model smollm2-135m] [--pairs 64] [--rounds 2] [--threads 2]
 
 Texts have the lengths of XRec-Yelp's explanations (37 words in the mean) and profiles (39 and 32); their words
 are drawn at random.
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import StoppingCriteria
 
 from forwhy.bridge.backbone import Backbone
+from forwhy.bridge.engines import processor
 from forwhy.bridge.generation import Decoding
 from forwhy.bridge.options import AdapterConfig, ProjectorConfig, PromptConfig
 from forwhy.bridge.projectors import Bridge, ExpertAdapter, PairBridge, SideProjector
@@ -37,7 +38,6 @@ from forwhy.bridge.reader import Reader
 from forwhy.models import load_causal_lm
 
 _SLOTS = ["macro", *["micro"] * 5]
-_BATCH = 16
 
 Result = TypeVar("Result")
 
@@ -226,30 +226,31 @@ def plain_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> l
     return out
 
 
-def our_generate(reader: Reader, rows: Sequence[Row], lengths: list[int]) -> list[list[int]]:
+def our_generate(reader: Reader, rows: Sequence[Row], lengths: list[int], batch: int) -> list[list[int]]:
     """What the library writes, as :meth:`Reader.write` does."""
     order = longest_first(rows)
     ends = [lengths[number] for number in order]
     decoding = Decoding(reader.prompt.stop_ids, max(ends), lambda row, ids: len(ids) >= ends[row])
-    written = reader.greedy([rows[number] for number in order], decoding, _BATCH)
+    written = reader.greedy([rows[number] for number in order], decoding, batch)
     return [row.ids for _, row in sorted(zip(order, written, strict=True), key=lambda pair: pair[0])]
 
 
-def generation(reader: Reader, rows: list[Row], rounds: int) -> dict[str, float]:
-    """Both ways on the same prompts, alternating, and whether they wrote the same.
+def generation(reader: Reader, rows: list[Row], rounds: int, batch: int) -> dict[str, float]:
+    """Both ways on the same prompts, alternating, and the share of tokens that are the same.
 
     An untrained bridge does not know when to end, so each row ends after as many as an explanation has.
     """
     asked = [replace(row, target=()) for row in rows]
     lengths = [len(row.target) for row in rows]
-    starts = range(0, len(rows), _BATCH)
-    parts = [(asked[first : first + _BATCH], lengths[first : first + _BATCH]) for first in starts]
+    starts = range(0, len(rows), batch)
+    parts = [(asked[first : first + batch], lengths[first : first + batch]) for first in starts]
     plain, ours = Best(), Best()
     for _ in range(rounds):
         expected = plain.time(lambda: [ids for part in parts for ids in plain_generate(reader, *part)])
-        written = ours.time(lambda: our_generate(reader, asked, lengths))
+        written = ours.time(lambda: our_generate(reader, asked, lengths, batch))
     tokens = sum(map(len, written))
-    same = {"identical": float(written == expected), "tokens": float(tokens)}
+    pairs = [pair for rows in zip(written, expected, strict=True) for pair in zip(*rows, strict=False)]
+    same = {"the same": sum(a == b for a, b in pairs) / tokens, "tokens": float(tokens)}
     return {**compared(tokens, "tokens", plain, ours), **same}
 
 
@@ -259,6 +260,8 @@ def main() -> None:
     parser.add_argument("--system", choices=("beat", "xrec"), default="beat")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--only", choices=("generation", "training"))
+    parser.add_argument("--engine", choices=("torch", "bf16", "int8"), default="torch")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -267,18 +270,22 @@ def main() -> None:
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     build = {"beat": build_beat, "xrec": build_xrec}[options.system]
-    reader = build(Backbone(load_causal_lm(options.model)), random)
+    reader = build(Backbone(load_causal_lm(options.model), options.engine), random)
     rows = sample_rows(reader, options.pairs, random)
     document = {
         "system": options.system,
         "model": options.model,
+        "engine": options.engine,
         "threads": options.threads,
+        "processor": [
+            name for name, has in processor().items() if has is True and name.startswith(("avx512", "amx"))
+        ],
         "prefix": len(reader.prompt.prefix_ids),
     }
     if options.only != "training":
-        document["generation"] = generation(reader, rows, options.rounds)
+        document["generation"] = generation(reader, rows, options.rounds, options.batch)
     if options.only != "generation":
-        for size in (_BATCH, 4):
+        for size in (options.batch, 4):
             document[f"training, batch {size}"] = training(reader, rows, size, options.rounds)
     print(json.dumps(document, indent=2))
 

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
+from forwhy.bridge.engines import EngineName, chosen
 from forwhy.bridge.injection import Injection
+from forwhy.bridge.llama import TYPICAL, PackedLlama
 from forwhy.bridge.options import InjectionMode
 from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
 from forwhy.training.engine import resolve_device
@@ -224,10 +226,11 @@ def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
 class Backbone:
     """A frozen causal language model, with keys and values of constant beginnings kept; only inputs get gradients.
 
-    Its weights learn inside :meth:`changing` alone.
+    Its weights learn inside :meth:`changing` alone. Texts are written with the weights of its `engine`; all else is
+    done with its own.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, engine: EngineName = "torch") -> None:
         self.model = loaded.model.requires_grad_(False).eval()
         self.tokenizer = loaded.tokenizer
         self.source = loaded.source
@@ -236,21 +239,32 @@ class Backbone:
         self.dtype: torch.dtype = self.words.weight.dtype
         self.width: int = self.words.weight.shape[1]
         self.word_norm: float = self._mean_word_norm()
-        self.packed = PackedLinears(self.model)
+        self.bits = chosen(engine, self.model)
+        self.packed = self._packed_linears()
+        self._copy: PackedLlama | None = None
         self._prefixes: dict[tuple[int, ...], Prefix] | None = {}
         """None while weights change."""
         self._injections: dict[InjectionMode, Injection] = {}
 
     @classmethod
     def load(
-        cls, model: str, revision: str | None = None, dtype: DType = "float32", device: str = "auto"
+        cls,
+        model: str,
+        revision: str | None = None,
+        dtype: DType = "float32",
+        device: str = "auto",
+        engine: EngineName = "torch",
     ) -> Self:
-        """A model by its name or folder; `auto` is this process's GPU, else the CPU.
+        """A model by its name or folder; device `auto` is this process's GPU, else the CPU.
 
         Raises:
-            UserError: No such model or device, no network, or 8-bit without bitsandbytes.
+            UserError: No such model or device, no network, 8-bit without bitsandbytes, or an engine not for it.
         """
-        return cls(load_causal_lm(model, revision, dtype, str(resolve_device(device))))
+        return cls(load_causal_lm(model, revision, dtype, str(resolve_device(device))), engine)
+
+    def _packed_linears(self) -> PackedLinears:
+        """None of them where texts are written on a copy."""
+        return PackedLinears(nn.Identity() if self.bits else self.model)
 
     def identity(self) -> dict[str, Any]:
         """What a bridge depends on: which model and revision, what its token ids mean, its word vectors as loaded."""
@@ -303,7 +317,7 @@ class Backbone:
         try:
             yield
         finally:
-            self._prefixes, self.packed = {}, PackedLinears(self.model)
+            self._prefixes, self.packed, self._copy = {}, self._packed_linears(), None
 
     def injection(self, mode: InjectionMode) -> Injection:
         """Where vectors can be injected into every layer; found once per mode; errors as of :class:`Injection`."""
@@ -353,9 +367,17 @@ class Backbone:
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
+        if self.bits and self._prefixes is not None and (copy := self._packed_copy()).usable():
+            return copy.step(cache, inputs_BSD, mask_BT, positions_BS)
         out_BSV: Tensor
         out_BSV = self._run(inputs_BSD, cache, 1, attention_mask=mask_BT, position_ids=positions_BS).logits
         return out_BSV[:, -1]
+
+    def _packed_copy(self) -> PackedLlama:
+        if self._copy is None:
+            assert self.bits is not None
+            self._copy = PackedLlama(self.model, self.bits, self.tokenizer(TYPICAL)["input_ids"])
+        return self._copy
 
     def _run(self, inputs_BSD: Tensor, cache: Cache, keep: int | Tensor, **more: Any) -> Any:  # noqa: ANN401 - of transformers
         """The model's output; `more`: its other arguments."""

@@ -194,6 +194,9 @@ def doctor(
     verify: Annotated[
         bool, Option("--verify", help="Compare every file of models with its SHA-256.")
     ] = False,
+    bench: Annotated[
+        bool, Option("--bench", help="How fast each engine writes here; `auto` then takes the best.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Versions, cores, memory, devices, models at hand: the first thing to put into a report.
@@ -201,6 +204,8 @@ def doctor(
     With --verify, or FOLDERs of runs, artifacts or data sets: whether any file was altered; status 2 where one was.
     """
     findings = forwhy.doctor.examine(verify)
+    if bench:
+        findings["engines"] = forwhy.doctor.measured_engines()
     if folders:
         findings["folders"] = forwhy.doctor.verify(folders)
     emit(findings) if as_json else show(forwhy.doctor.render(findings))

@@ -29,7 +29,7 @@ from forwhy.explain.evidence import (
     best_phrases,
     nearest,
 )
-from forwhy.explain.options import ExplainerConfig, ExplainerOptions
+from forwhy.explain.options import RUN_BY, SERVED, ExplainerConfig, ExplainerOptions
 from forwhy.graph.representations import Representations
 from forwhy.models import DType
 from forwhy.options import checked
@@ -298,7 +298,10 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
         schema = {"side": pl.String, "entity": pl.Int64, "text": pl.String}
         base = self.reader.identity()
         profiles = pl.DataFrame(rows, schema=schema, orient="row")
-        config: dict[str, Any] = {"system": self.system, "options": self.config.model_dump(mode="json")}
+        config: dict[str, Any] = {
+            "system": self.system,
+            "options": self.config.model_dump(mode="json", exclude=set(RUN_BY)),
+        }
         config |= {"base_model": base, "metrics": self.metrics}
         parts = {self.part: self.known}
         return Content(config, tables={"profiles": profiles}, card=self._card(base), parts=parts)
@@ -350,7 +353,8 @@ class Explainer(Explains, Saved, Generic[KnownT, RowT]):
 
         config = cast("ExplainerConfig", self.config)
         dtype: DType = "int8" if config.quantization else _DTYPES[config.precision]
-        backbone = Backbone.load(config.model, config.revision, dtype, config.device)
+        engine = "torch" if config.engine in SERVED else config.engine
+        backbone = Backbone.load(config.model, config.revision, dtype, config.device, engine)
         if stored is None:
             return backbone
         wanted, found = stored.config["base_model"], backbone.identity()

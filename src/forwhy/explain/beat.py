@@ -25,7 +25,7 @@ from forwhy.columns import SIDES, Side
 from forwhy.data.dataset import Dataset
 from forwhy.explain.codes import CodeExplainer
 from forwhy.explain.evidence import Subject
-from forwhy.explain.options import RUN_BY, BeatConfig
+from forwhy.explain.options import SERVED, BeatConfig
 from forwhy.explain.served import open_served
 from forwhy.explain.soft import SoftExplainer
 from forwhy.vocabulary.vocabulary import Vocabulary
@@ -102,15 +102,14 @@ class BeatExplainer(CodeExplainer, SoftExplainer[Vocabulary, Bridge]):
         for book, starts in self.starts.items():
             ids[f"{_START}{book}"] = np.asarray(starts, np.int32)
             words[book] = [decode([number]).strip() if number >= 0 else "" for number in starts]
-        options = {name: it for name, it in whole.config["options"].items() if name not in RUN_BY}
-        config = {**whole.config, "options": options, "start_words": words}
+        config = {**whole.config, "start_words": words}
         return replace(whole, config=config, tensors={**whole.tensors, **ids})
 
     def _reopen(self, stored: Artifact) -> None:
         self.starts = {book: ids.tolist() for book, ids in stored.group(_START).items()}
         if self.starts and any(len(self.starts[it]) != len(own) for it, own in self.known.codebooks.items()):
             raise ValueError("codes and the words that they start at are not as many")
-        if self.config.engine != "torch":
+        if self.config.engine in SERVED:
             self._reader = open_served(self.config, self.known, stored)  # type: ignore[assignment]  # it only writes
             self.can_score = False
             return

@@ -81,7 +81,11 @@ XREC_PRESETS: Presets = {
 
 
 RUN_BY = frozenset({"engine", "baked", "served"})
-"""Options of who runs the model: as `device` they change neither the training nor what is written."""
+"""Options of who runs the model: as `device` they change no training."""
+SERVED = frozenset({"vllm", "openai"})
+"""Engines that run a baked model; they write what torch writes, letter by letter."""
+ROUNDED = frozenset({"auto", "bf16", "int8"})
+"""Engines that may write something else."""
 LATER = frozenset({"generation", "grounding", "candidates", "guidance", "gain", "likeness"})
 """Options of how texts are written and chosen: they change no training."""
 
@@ -135,7 +139,7 @@ class ExplainerOptions(TrainingOptions):
 class ExplainerConfig(ExplainerOptions):
     """What explainers with a frozen language model share: which one, what it is shown, how the reading is learned."""
 
-    no_result: ClassVar[frozenset[str]] = ExplainerOptions.no_result | {"model", "revision"}
+    no_result: ClassVar[frozenset[str]] = ExplainerOptions.no_result | {"model", "revision"} | RUN_BY
     """The model has an identity of its own."""
 
     model: str = "smollm2-135m"
@@ -144,6 +148,10 @@ class ExplainerConfig(ExplainerOptions):
     """Its revision; the artifact records the exact one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """The language model's own precision. Projectors stay in float32. fp16 needs a GPU."""
+    engine: Literal["torch", "auto", "bf16", "int8"] = "torch"
+    """What writes the texts: `torch`, the model as it is, or, of a Llama in float32 on a CPU, a copy of its weights
+    that is 2 to 4 times as fast and writes nearly the same: `int8`, `bf16`, or `auto`, the faster one that the
+    processor has (`forwhy doctor --bench` measures). Training and scores stay with the model as it is."""
     quantization: Literal["8bit"] | None = None
     """`8bit` loads the language model with bitsandbytes (a GPU, and `pip install bitsandbytes`)."""
     prompt: PromptConfig = Field(default_factory=PromptConfig)
@@ -221,7 +229,6 @@ class BeatConfig(ExplainerConfig):
     """As of all explainers; `baked`: as `forwhy`, with task tokens in the input alone, so that the model can be baked
     (`forwhy bake`) and any engine then reads it."""
 
-    no_result: ClassVar[frozenset[str]] = ExplainerConfig.no_result | RUN_BY
     reader: Literal["soft", "words"] = "soft"
     """`soft`: vectors stand for the codes, and reading them is learned. `words`: the codes' glosses do, for any
     model that takes text; of the other options only those of `words`, the model's, `prompt.title` and
@@ -229,9 +236,9 @@ class BeatConfig(ExplainerConfig):
     words: WordsConfig = Field(default_factory=WordsConfig)
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     sar: SarConfig = Field(default_factory=SarConfig)
-    engine: Literal["torch", "vllm", "openai"] = "torch"
-    """Who runs the model when texts are written. `torch`: this process. Of a baked model (`forwhy bake`) also `vllm` in
-    this process, or `openai`: a server with that interface, such as vLLM's. Those write and cannot score."""
+    engine: Literal["torch", "auto", "bf16", "int8", "vllm", "openai"] = "torch"  # type: ignore[assignment]
+    """As of all explainers with a language model. Of a baked model (`forwhy bake`) also `vllm` in this process, or
+    `openai`: a server with that interface, such as vLLM's. Those write and cannot score."""
     baked: str = ""
     """Folder that `forwhy bake` wrote of this run; a server has its own copy."""
     served: AskingConfig | None = None

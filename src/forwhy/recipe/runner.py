@@ -37,7 +37,7 @@ from forwhy.documents import read_lines, require_file
 from forwhy.errors import UserError
 from forwhy.evaluate.reading import Outputs
 from forwhy.explain.base import Explainer
-from forwhy.explain.options import RUN_BY
+from forwhy.explain.options import ROUNDED, RUN_BY
 from forwhy.explain.plain import PlainExplainer
 from forwhy.graph.representations import Representations
 from forwhy.hub import local
@@ -303,12 +303,12 @@ def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list
 
 
 def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stage]) -> str:
-    without = NO_RESULT | step.later
-    read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=without) for it in step.reads]
+    less = NO_RESULT | step.later
+    read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=less) for it in step.reads]
     if step.name == "evaluation":
-        for other in steps:
-            sections = [getattr(recipe, it).model_dump(mode="json") for it in other.reads if other.later]
-            read += [section[option] for section in sections for option in sorted(other.later)]
+        parts = [(it.later, getattr(recipe, s).model_dump(mode="json")) for it in steps for s in it.reads]
+        read += [part[option] for later, part in parts for option in sorted(later)]
+        read += [part["engine"] for _, part in parts if part.get("engine") in ROUNDED]
     return _hash(before, step.known_as or step.name, read)
 
 

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama as llama
 
 from forwhy.bridge.backbone import taking
+from forwhy.bridge.llama import Turns, attended, is_llama, turned, turns, untouched
 
 Normalise = Literal["vocab", "level", "legal"]
 """What a code's probability is shared with, before the log-probabilities of a path are added up.
@@ -24,8 +25,6 @@ head. `level`: the codes of the level, for models trained with a loss over them.
 node only; a forced code then says nothing, and paths with few siblings are favoured.
 """
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-_SHAPES_CHANGE = {"dynamic", "longrope"}
-"""Rotary embeddings that depend on the longest position of a pass."""
 
 
 class CodeHead(Protocol):
@@ -112,7 +111,7 @@ class LlamaHead(PlainHead):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
         self.llama = cast(Any, self.base)
-        if type(self.llama) is not llama.LlamaModel or self.llama.rotary_emb.rope_type in _SHAPES_CHANGE:
+        if not is_llama(model):
             raise TypeError(f"{type(model).__name__} is no Llama with fixed rotary embeddings")
 
     def states(self, keep: int, **inputs: Any) -> Tensor:  # noqa: ANN401
@@ -120,24 +119,21 @@ class LlamaHead(PlainHead):
         replaced = [self.llama, self.llama.rotary_emb]
         for layer in self.llama.layers:
             replaced += [layer, layer.self_attn, layer.mlp]
-        if torch.is_grad_enabled() or not all(map(_untouched, replaced)):
+        if torch.is_grad_enabled() or not all(map(untouched, replaced)):
             return super().states(keep, **inputs)
         past: Cache = inputs["past_key_values"]
         states_BTD = self.llama.embed_tokens(inputs["input_ids"])
-        turns = self._turns(states_BTD, past.get_seq_length(), inputs.get("position_ids"))
-        shared = _Pass(turns, inputs.get("attention_mask"), past, _product(states_BTD))
+        at = self._turns(states_BTD, past.get_seq_length(), inputs.get("position_ids"))
+        shared = _Pass(at, inputs.get("attention_mask"), past, _product(states_BTD))
         *layers, final = self.llama.layers
         for layer in layers:
             states_BTD = shared.layer(layer, states_BTD, 0)
         return _normed(self.llama.norm, shared.layer(final, states_BTD, keep))
 
-    def _turns(self, states_BTD: Tensor, past: int, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _turns(self, states_BTD: Tensor, past: int, positions_BT: Tensor | None) -> Turns:
         """Cosines and signed sines [T, 1, E] or [B, T, 1, E] of each position, computed once per position."""
         # No token stands farther behind the beginning than there are tokens.
-        every_n = torch.arange(past + states_BTD.shape[1], device=states_BTD.device)
-        cos_nE, sin_nE = (table[0] for table in self.llama.rotary_emb(states_BTD, every_n[None]))
-        low_nE, high_nE = sin_nE.chunk(2, dim=-1)
-        signed_nE = torch.cat([-low_nE, high_nE], dim=-1)
+        cos_nE, signed_nE = turns(self.llama.rotary_emb, states_BTD, past + states_BTD.shape[1])
         if positions_BT is None:
             return cos_nE[past:, None], signed_nE[past:, None]
         return cos_nE[positions_BT][:, :, None], signed_nE[positions_BT][:, :, None]
@@ -145,7 +141,7 @@ class LlamaHead(PlainHead):
 
 @dataclass(frozen=True)
 class _Pass:
-    turns: tuple[Tensor, Tensor]
+    turns: Turns
     mask: Tensor | None
     past: Cache
     product: Product
@@ -159,7 +155,7 @@ class _Pass:
         keys, values = self.past.update(keys, values, attention.layer_idx)
         queries = self._turned(attention, attention.q_proj, normed_BTD[:, -keep:])
         mask = None if self.mask is None else self.mask[:, :, -keep:]
-        mixed_BHTE = _attended(queries, keys, values, mask, attention.scaling)
+        mixed_BHTE = attended(queries, keys, values, mask, attention.scaling)
         mixed_BTD = mixed_BHTE.transpose(1, 2).flatten(2)
         states_BTD = states_BTD[:, -keep:] + self._linear(attention.o_proj, mixed_BTD)
         normed_BTD = _normed(layer.post_attention_layernorm, states_BTD)
@@ -173,8 +169,7 @@ class _Pass:
         """Heads [B, H, T, E] turned by the positions of the last tokens."""
         heads_BTHE = self._heads(attention, module, states_BTD)
         cos, signed = (table[..., -heads_BTHE.shape[1] :, :, :] for table in self.turns)
-        swapped_BTHE = heads_BTHE.roll(heads_BTHE.shape[-1] // 2, -1)
-        return torch.addcmul(heads_BTHE * cos, swapped_BTHE, signed).transpose(1, 2)
+        return turned(heads_BTHE, cos, signed).transpose(1, 2)
 
     def _linear(self, module: nn.Module, states: Tensor) -> Tensor:
         plain = type(module) is nn.Linear and "forward" not in vars(module)
@@ -187,20 +182,8 @@ class _Pass:
         return output
 
 
-def _attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention, causal where no mask is given: the queries are the last of the keys' tokens."""
-    asked, every = queries.shape[2], keys.shape[2]
-    causal = mask is None and asked == every
-    if mask is None and 1 < asked < every:
-        mask = torch.ones(asked, every, dtype=torch.bool, device=queries.device).tril(every - asked)
-    grouped = keys.shape[1] != queries.shape[1]
-    return F.scaled_dot_product_attention(
-        queries, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=grouped
-    )
-
-
 def _normed(module: Any, states: Tensor) -> Tensor:  # noqa: ANN401
-    if type(module) is not llama.LlamaRMSNorm or not _untouched(module):
+    if type(module) is not llama.LlamaRMSNorm or not untouched(module):
         return module(states)  # type: ignore[no-any-return]
     return F.rms_norm(states, module.weight.shape, module.weight, module.variance_epsilon)
 
@@ -213,8 +196,3 @@ def _product(states: Tensor) -> Product:
     if one_dnn is None:
         return F.linear
     return lambda given, weight, bias: one_dnn(given, weight, bias, "none", [], "")
-
-
-def _untouched(module: nn.Module) -> bool:
-    """Whether the module's forward is its class's, and nothing listens to it."""
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
