@@ -187,7 +187,13 @@ def test_auto_takes_what_was_measured_on_this_processor(
     for engine, bits in (("torch", None), ("int8", "int8"), ("made up", "int8")):
         kept.write_text(json.dumps({**document, "engine": engine}))
         assert Backbone(tiny, "auto").bits == bits
-    for text in (json.dumps({**document, "engine": "torch", "processor": "another"}), "[]", "{", ""):
+    for text in (
+        json.dumps({**document, "engine": "torch", "processor": "another"}),
+        "[]",
+        "{",
+        "",
+        "[" * 9999,
+    ):
         kept.write_text(text)
         assert Backbone(tiny, "auto").bits == "int8"
 

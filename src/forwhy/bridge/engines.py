@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from forwhy.atomic import write_text
 from forwhy.bridge.llama import Bits, fits
+from forwhy.documents import read_json
 from forwhy.errors import UserError
 from forwhy.models import cache_folder
 
@@ -22,6 +23,7 @@ _NEEDS: dict[Bits, tuple[str, ...]] = {
 }
 """Any of these, as torch names what a processor has, the faster engine first; without, it would be slower or wrong."""
 _KEPT = "engine.json"
+_REMEDY = "set explainer.engine to 'auto'"
 log = logging.getLogger(__name__)
 
 
@@ -34,9 +36,8 @@ def has(bits: Bits) -> bool:
     """Whether the processor multiplies in these bits, and torch can let it."""
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if bits == "int8":
-        built = "fbgemm" in torch.backends.quantized.supported_engines and hasattr(
-            torch, "quantize_per_channel"
-        )
+        kinds = torch.backends.quantized.supported_engines
+        built = "fbgemm" in kinds and hasattr(torch, "quantize_per_channel")
     return built and any(processor().get(it) for it in _NEEDS[bits])
 
 
@@ -58,14 +59,11 @@ def chosen(engine: EngineName, model: PreTrainedModel) -> Bits | None:
         return None
     if not has(engine):
         lacks = " or ".join(_NEEDS[engine])
-        raise UserError(
-            f"explainer.engine: {engine} needs a processor with {lacks}; set explainer.engine to 'auto'"
-        )
+        raise UserError(f"explainer.engine: {engine} needs a processor with {lacks}; {_REMEDY}")
     if not fits(model):
         what = f"{type(model).__name__} in {str(model.dtype).removeprefix('torch.')} on {model.device.type}"
-        remedy = "set explainer.engine to 'auto'"
         raise UserError(
-            f"explainer.engine: {engine} is for Llamas in float32 on a CPU, not for {what}; {remedy}"
+            f"explainer.engine: {engine} is for Llamas in float32 on a CPU, not for {what}; {_REMEDY}"
         )
     return engine
 
@@ -97,8 +95,8 @@ def _known_as() -> dict[str, str]:
 def _kept() -> str | None:
     """What was measured on this processor with this torch."""
     try:
-        document = json.loads(_place().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(_place())
+    except (UserError, OSError):
         return None
     mine = isinstance(document, dict) and {k: document.get(k) for k in _known_as()} == _known_as()
     return str(document.get("engine")) if mine else None

@@ -98,10 +98,10 @@ def _int8(weight_OI: Tensor) -> Callable[[Tensor], Tensor]:
     """As :func:`_bf16`; each row of the inputs is divided by its largest number."""
     scale_O = weight_OI.abs().amax(dim=1).clamp_min(_LEAST / _STEPS) / _STEPS
     zero_O = torch.zeros(len(scale_O), dtype=torch.long)
-    with (
-        warnings.catch_warnings()
-    ):  # that such tensors will leave torch some day; `engines.has` looks for them
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # such tensors will leave torch; `engines.has` looks for them
         whole = torch.quantize_per_channel(weight_OI.contiguous(), scale_O.double(), zero_O, 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(whole, None)
     multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
@@ -208,10 +208,9 @@ class PackedLlama:
 
     def __init__(self, model: PreTrainedModel, bits: Bits, typical: Sequence[int]) -> None:
         """`typical`: ids of some text, on which inputs of layers are measured."""
-        self.model, self.base = model, cast(Any, model.base_model)
+        self.base = cast(Any, model.base_model)
         head = model.get_output_embeddings()
-        largest = _largest(model, typical) if bits == "int8" else {}
-        make = _Making(bits, largest)
+        make = _Making(bits, _largest(model, typical) if bits == "int8" else {})
         self.layers = [_Layer(layer, make) for layer in self.base.layers]
         self.head = make.linear([head], self.base.norm)
         self._modules = [*self.base.modules(), head]
