@@ -200,6 +200,22 @@ def test_a_killed_call_goes_on(opened: OpenRun, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+def test_everybody_on_a_cluster_is_as_here(
+    opened: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules travel with the work."""
+    pytest.importorskip("ray", reason="pip install 'forwhy[cluster]'")
+    monkeypatch.setattr("forwhy.opened.TOGETHER", 20)
+    first, second = opened.recommender.catalogue.items.values[:2]
+    rules = {"boost": {first: 1.5}, "exclude": second}
+    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
+    assert opened.recommend_all(here, 2, **rules) == opened.recommend_all(
+        there, 2, engine="ray", workers=1, **rules
+    )
+    assert here.read_bytes() == there.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [here.name, there.name]
+
+
 def test_everybody_needs_a_file_of_a_known_kind(opened: OpenRun, tmp_path: Path) -> None:
     for out in (tmp_path / "all.xlsx", tmp_path):
         with pytest.raises(

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,7 +19,6 @@ from forwhy.errors import UserError
 from forwhy.explain.asking import AskedWho, Explains, is_single, pairs_alone
 from forwhy.explain.evidence import Evidence, Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of, scan_parquet
-from forwhy.progress import track
 from forwhy.recipe import RunFolder
 from forwhy.recommend.base import Given, Recommender
 from forwhy.recommend.rules import Rules
@@ -236,13 +235,22 @@ class OpenRun(Shown):
     # --- everybody
 
     def recommend_all(
-        self, out: Path | str, k: int = 10, *, explain: bool = False, filter_seen: bool = True, **rules: Given
+        self,
+        out: Path | str,
+        k: int = 10,
+        *,
+        explain: bool = False,
+        filter_seen: bool = True,
+        engine: EngineName = "local",
+        address: str | None = None,
+        workers: int = 0,
+        **rules: Given,
     ) -> int:
         """Lists of all users who can be served, in a file of the kind that its extension says (`SINKS`); how many.
 
         `rules`: `exclude`, `only` and `boost`, as of `Recommender.recommend`; memory is that of a block of users. The
-        file is there whole or not at all; a killed call, made again, goes on. Refuses another extension, and nobody to
-        serve.
+        file is there whole or not at all; a killed call, made again, goes on. `engine`, `address` and `workers` as of
+        `explain_all`. Refuses another extension, and nobody to serve.
         """
         out, users = Path(out), self.recommender.served()
         if out.suffix not in SINKS or out.is_dir():
@@ -253,19 +261,23 @@ class OpenRun(Shown):
         if not users:
             raise UserError(f"{self.folder.path}: nobody to recommend to: no user has training interactions")
         asked, size = self.under(**rules), EXPLAINED_TOGETHER if explain else TOGETHER
-        parts = asked._kept(out, k, explain, filter_seen, size)
-        for start in track(range(0, len(users), size), "recommending"):
-            part = parts / f"{start:012}.parquet"
-            if not part.exists():
-                some = users[start : start + size]
-                listed = asked.recommend(some, k, explain=explain, filter_seen=filter_seen)
-                if explain and out.suffix == ".csv":  # which has no lists
-                    texts = [json.dumps(ids) for ids in listed["because"].to_list()]
-                    listed = Table(listed.with_columns(pl.Series("because", texts, pl.String)))
-                with atomic_file(part) as temporary:
-                    listed.write_parquet(temporary)
+        blocks = [users[start : start + size] for start in range(0, len(users), size)]
+        parts = asked._kept(out, k, explain, filter_seen, size, "in shards")
+        shards = Shards(parts, len(blocks), parts.name)
+        listing = _Listing(
+            asked.folder.path.absolute(), asked.recommender.rules, k, explain, filter_seen, out.suffix
+        )
+        do(
+            shards,
+            blocks,
+            listing if engine == "ray" else lambda: listing.of(asked),
+            engine,
+            address,
+            workers,
+        )
         with atomic_file(out) as temporary:
-            SINKS[out.suffix](pl.scan_parquet(sorted(parts.glob("*.parquet")), glob=False), temporary)
+            whole = [shards.path(number) for number in range(shards.count)]
+            SINKS[out.suffix](pl.scan_parquet(whole, glob=False), temporary)
         shutil.rmtree(parts)
         return len(users)
 
@@ -274,7 +286,7 @@ class OpenRun(Shown):
         known = [*asked, self.folder.state(), self.folder.recipe.model_dump(mode="json")]
         return json.dumps(known, sort_keys=True).encode()
 
-    def _kept(self, out: Path, *question: int) -> Path:
+    def _kept(self, out: Path, *question: object) -> Path:
         """Where finished blocks of just this question lie; those of others are removed."""
         rules = self.recommender.rules
         digest = hashlib.sha256(self.recommender.catalogue.taken.tobytes())
@@ -298,11 +310,43 @@ class _Explaining:
     run: Path
 
     def __call__(self) -> Work:
-        if not self.run.is_dir():
-            raise UserError(f"{self.run}: no such folder; put the run at this path on every machine")
-        run = open(self.run)
-        _ = run.recommender, run.trained  # a model that is missing refuses everything, not each pair
-        return run._reasons_of
+        return _opened_here(self.run)._reasons_of
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Opens a run where it is called, and lists for a block of users."""
+
+    run: Path
+    rules: Rules | None
+    k: int
+    explain: bool
+    filter_seen: bool
+    suffix: str
+
+    def __call__(self) -> Work:
+        opened = _opened_here(self.run)
+        opened.recommender = opened.recommender.under(self.rules)
+        return self.of(opened)
+
+    def of(self, opened: OpenRun) -> Work:
+        """The work of a run that is open already."""
+        return partial(self._listed, opened)
+
+    def _listed(self, opened: OpenRun, users: Sequence[Id]) -> pl.DataFrame:
+        listed = opened.recommend(users, self.k, explain=self.explain, filter_seen=self.filter_seen)
+        if self.explain and self.suffix == ".csv":  # which has no lists
+            texts = [json.dumps(ids) for ids in listed["because"].to_list()]
+            return listed.with_columns(pl.Series("because", texts, pl.String))
+        return listed
+
+
+def _opened_here(run: Path) -> OpenRun:
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder; put the run at this path on every machine")
+    opened = open(run)
+    _ = opened.recommender, opened.trained  # a model that is missing refuses everything, not each pair
+    return opened
 
 
 def _refuse_other_lists(out: Path) -> None:

@@ -59,6 +59,9 @@ Boost = Annotated[
 GLOSSES = 3
 """Phrases of a token that are shown."""
 Out = Annotated[Path | None, Option("--out", "-o", help="With --all: a .parquet, .csv or .jsonl file.")]
+Engine = Annotated[EngineName, Option(help="Of many: this process, or a cluster.")]
+Address = Annotated[str | None, Option(help="Of a Ray cluster; without it one on this machine.")]
+Workers = Annotated[int, Option(min=0, help="Processes of a core each; 0 is all cores of the cluster.")]
 
 
 def recommend(
@@ -81,6 +84,9 @@ def recommend(
     boost: Boost = None,
     without: Without = None,
     swap: Swap = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """The best items for a person, with the behaviour tokens they were chosen by, where the system has such.
@@ -97,7 +103,8 @@ def recommend(
     items = partial(items_or_file, opened.recommender.catalogue)
     opened = opened.under(exclude=items(exclude), only=items(only), boost=boost)
     if out is not None:
-        users = opened.recommend_all(out, k, explain=explain, filter_seen=not with_seen)
+        where: Any = {"engine": engine, "address": address, "workers": workers}
+        users = opened.recommend_all(out, k, explain=explain, filter_seen=not with_seen, **where)
         told = {"out": str(out), "users": users}
         return emit(told) if as_json else show("{out}: lists of {users:,} users".format(**told))
     wanted = {"k": k, "filter_seen": not with_seen}
@@ -204,11 +211,9 @@ def explain(
     out: Annotated[
         Path | None, Option("--out", "-o", help="With --pairs: a folder of parquet files.")
     ] = None,
-    engine: Annotated[EngineName, Option(help="With --pairs: this process, or a cluster.")] = "local",
-    address: Annotated[str | None, Option(help="Of a Ray cluster; without it one on this machine.")] = None,
-    workers: Annotated[
-        int, Option(min=0, help="Processes of a core each; 0 is all cores of the cluster.")
-    ] = 0,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Why this person would want this item; the words stream into a terminal as they come.
