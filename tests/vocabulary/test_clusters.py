@@ -281,7 +281,7 @@ def test_parts_vary_alike_and_the_rotation_leaves_less_error() -> None:
     random = np.random.default_rng(0)
     turn = np.linalg.qr(random.standard_normal((12, 12)))[0]
     x = checked_vectors((points(800, 12) * 0.7 ** np.arange(12)) @ turn, "vectors")
-    dealt = clusters._dealt(np.linalg.eigvalsh(x.T @ x)[::-1], 4, 3)
+    dealt = clusters.dealt_axes(np.linalg.eigvalsh(x.T @ x)[::-1], 4, 3)
     assert sorted(dealt.ravel().tolist()) == list(range(12))
     logs = np.log(np.linalg.eigvalsh(x.T @ x)[::-1])[dealt].sum(1)
     assert np.ptp(logs) < 0.2 * np.ptp(np.log(0.49) * np.arange(12).reshape(4, 3).sum(1))

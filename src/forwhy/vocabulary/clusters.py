@@ -317,13 +317,13 @@ def product_codes(
     x_ND = checked_vectors(vectors_ND, name)
     variances_D, axes_DD = np.linalg.eigh((x_ND.T @ x_ND).astype(np.float64))
     parts = min(parts, len(variances_D))
-    dealt_LA = _dealt(variances_D[::-1], parts, min(AXES, len(variances_D) // parts))
+    dealt_LA = dealt_axes(variances_D[::-1], parts, min(AXES, len(variances_D) // parts))
     rotated_ND = x_ND @ axes_DD[:, ::-1].astype(np.float32)
     points_LNA = np.ascontiguousarray(rotated_ND[:, dealt_LA].transpose(1, 0, 2))
     return split(points_LNA, width, np.random.default_rng(seed), iterations).T.astype(np.int32)
 
 
-def _dealt(variances_D: NDArray[np.float64], parts: int, each: int) -> Ints:
+def dealt_axes(variances_D: NDArray[np.float64], parts: int, each: int) -> Ints:
     """[L, A] which axes, the widest first, each part gets, so that products of variances come out alike."""
     logs_D = np.log(np.maximum(variances_D[: parts * each], 1e-12 * max(variances_D[0], 1e-12)))
     logs_D -= logs_D.min()  # none is negative, so that whoever has most is not dealt more
