@@ -245,3 +245,25 @@ def test_a_network_of_ones_own_is_options_with_a_name(chain: Dataset, tmp_path: 
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(UserError, match="dims = 65 is no multiple of 2 heads"):
         SasRecConfig(dims=65)
+
+
+def test_lists_by_codes_are_the_lists(learnt: NextItemRecommender, tmp_path: Path) -> None:
+    """Where all cells are visited; rules and empty histories as before; saved with the recommender."""
+    if not isinstance(learnt.network, SoftmaxNetwork):
+        with pytest.raises(UserError, match="no products of vectors"):
+            learnt.with_codes()
+        return
+    learnt.with_codes(probes=9, cells=3, size=4).save_pretrained(tmp_path / "coded")
+    coded = NextItemRecommender.from_pretrained(tmp_path / "coded")
+    assert coded.coded is not None
+    coded.repeat_gain = gained = 2.0
+    plain = coded.with_codes()
+    plain.coded, plain.repeat_gain = None, gained
+    users = np.arange(len(learnt.catalogue.users))
+    hidden = [learnt.catalogue.histories[user][:2] for user in users]
+    for ours, right in zip(coded.lists(users, 5, hidden), plain.lists(users, 5, hidden), strict=True):
+        assert ours[0].tolist() == right[0].tolist()
+        np.testing.assert_allclose(ours[1], right[1], rtol=1e-6)
+    for asked in ({"exclude": ["i03"]}, {"history": []}, {"k": 99}):
+        people = asked if "history" in asked else {"users": ["p03"], **asked}
+        assert coded.recommend(**people)["item_id"].equals(plain.recommend(**people)["item_id"])

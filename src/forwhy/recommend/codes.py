@@ -19,7 +19,7 @@ from forwhy.vocabulary.clusters import Floats, Ints, Vectors
 
 SAMPLE = 1 << 17
 """Vectors that cells and words are learnt from; 32 a cell where that is more."""
-CHUNK = 1 << 16
+CHUNK = 1 << 15
 """Items whose scores are looked up at once: their codes and scores stay in a core's cache beside one table."""
 REACH = 2.0
 """Deviations along the query that a cell reaches above its centre: its best items are asked for, not its middle."""

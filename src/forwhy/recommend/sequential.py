@@ -6,6 +6,8 @@ Shapes: B histories, L places, V users with a validation item, I items, D width.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,15 +21,19 @@ from forwhy.columns import Graph
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Catalogue, Histories, Sequences
 from forwhy.errors import UserError
-from forwhy.recommend.base import Ints, Recommender, Scores
-from forwhy.recommend.networks import NextItemNetwork, SequentialOptions, kind
+from forwhy.recommend.base import Hidden, Ints, Recommender, Scores
+from forwhy.recommend.codes import CodedCatalogue
+from forwhy.recommend.networks import NextItemNetwork, SequentialOptions, SoftmaxNetwork, kind
+from forwhy.recommend.rules import Listed
 from forwhy.training.engine import Epoch, Task, batches_of, kept_generators, seed_everything
 from forwhy.training.loop import train
 
+CODED = "coded"
+"""The part of a saved folder that holds codes, where there are some."""
 log = logging.getLogger(__name__)
 
-
 Metrics = Mapping[str, Any] | None
+Wide = NDArray[np.float64]
 Batch = tuple[Tensor, Tensor]
 """One step's pieces of histories: items [B, L + 1], padded behind, and how many there are of each [B], at least 2."""
 
@@ -89,6 +95,9 @@ class NextItemRecommender(Recommender, Saved):
     """Scores every item as the next one, after histories of anybody; all scores are equal after an empty one."""
 
     kind: ClassVar[str] = "next-item"
+    coded: CodedCatalogue | None = None
+    """What finds the items of lists, see `with_codes`; None: each is scored."""
+    probes: int = 0
 
     def __init__(
         self,
@@ -155,6 +164,58 @@ class NextItemRecommender(Recommender, Saved):
         """[B, I] as the network scores, and `repeat_gain` more where the history holds the item."""
         return self._gained(self.network.scores_after(histories), histories)
 
+    def with_codes(self, probes: int = 64, cells: int | None = None, size: int = 16, seed: int = 0) -> Self:
+        """This recommender, whose lists are found by a `CodedCatalogue` of its items; their scores stay exact.
+
+        A list may miss an item, the fewer the more cells (`probes`) it visits. Worth it from 10^5 items on. `scores`,
+        and lists under `rules` or after an empty history, look at every item as before. Codes are saved along. The
+        other arguments and the cost: `CodedCatalogue.fit`.
+
+        Raises:
+            UserError: the network reads a history anew for each item, so there are no vectors to code; as `fit`.
+        """
+        if not isinstance(self.network, SoftmaxNetwork):
+            raise UserError(
+                f"{self.config.network}: scores are no products of vectors, which codes could find"
+            )
+        found = copy(self)
+        found.coded, found.probes = CodedCatalogue.fit(self.item_vectors(), cells, size, seed), probes
+        return found
+
+    def lists(self, users: Ints, k: int = 10, hidden: Hidden = None) -> list[Listed]:
+        """`lists_after` their histories."""
+        return self.lists_after(self.catalogue.histories.take(users), k, hidden)
+
+    def lists_after(self, histories: Histories, k: int = 10, hidden: Hidden = None) -> list[Listed]:
+        """The `k` best items after each history, best first, equal ones as in the catalogue; see `with_codes`."""
+        network = self.network
+        if (
+            self.coded is None
+            or self.rules
+            or not histories.lengths.all()
+            or not isinstance(network, SoftmaxNetwork)
+        ):
+            return super().lists_after(histories, k, hidden)
+        recent, states_BD = (
+            histories.last(self.config.window),
+            network.states_after(histories).double().numpy(),
+        )
+        out = [np.empty(0, np.int64)] * len(histories) if hidden is None else hidden
+        most = (
+            k + max(map(len, out), default=0) + self.config.window
+        )  # a gain may move any item of the window
+        _, items_BK = self.coded.search(states_BD, most, self.probes)
+        return [
+            self._listed(states_BD[row], items_BK[row], recent[row], out[row], k) for row in range(len(out))
+        ]
+
+    def _listed(self, state_D: Wide, found_K: Ints, recent: Ints, hidden: Ints, k: int) -> Listed:
+        items = np.setdiff1d(np.union1d(found_K[found_K >= 0], recent), hidden)
+        scores = (self.network.table.detach()[items].double().numpy() @ state_D).astype(np.float32)
+        scores[np.isin(items, recent)] += np.float32(self.repeat_gain)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return items[best], scores[best]
+
     def item_vectors(self) -> NDArray[np.float32]:
         """[I, D] of each item, read and predicted alike; validation and test items never had a gradient as targets."""
         return self.network.table.detach().numpy().copy()
@@ -164,9 +225,10 @@ class NextItemRecommender(Recommender, Saved):
         weights = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         text = f"The next of {len(self.catalogue.items):,} items from {self._read_and_loaded()}"
         about = card(self.config.network, text, self.metrics, "sequential")
-        learnt = {"metrics": self.metrics, "repeat_gain": self.repeat_gain}
+        learnt = {"metrics": self.metrics, "repeat_gain": self.repeat_gain, "probes": self.probes}
         config = {"options": self.config.model_dump(mode="json"), **learnt}
-        return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about)
+        parts = {} if self.coded is None else {CODED: self.coded}
+        return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about, parts)
 
     @classmethod
     def restore(cls, stored: Artifact, **where: Any) -> Self:  # noqa: ANN401
@@ -177,7 +239,15 @@ class NextItemRecommender(Recommender, Saved):
         weights = {name: torch.from_numpy(value) for name, value in stored.group("network.").items()}
         network = made(len(catalogue.items), config, weights.get("attributes_IM"))
         network.load_state_dict(weights)
-        return cls(catalogue, network, config, stored.config["metrics"], float(stored.config["repeat_gain"]))
+        found = cls(catalogue, network, config, stored.config["metrics"], float(stored.config["repeat_gain"]))
+        if stored.part(CODED).exists():
+            coded = CodedCatalogue.from_pretrained(stored.part(CODED))
+            # Not by the digest of the vectors: another processor may sum a network's codes to other last bits.
+            found.coded, found.probes = (
+                replace(coded, vectors_ID=found.item_vectors()),
+                stored.config["probes"],
+            )
+        return found
 
 
 def made(n_items: int, config: SequentialOptions, attributes_IM: Tensor | None = None) -> NextItemNetwork:
