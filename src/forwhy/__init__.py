@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # the one list of public names; at run time it is read, not r
     from forwhy.recommend.base import PopularityRecommender as PopularityRecommender
     from forwhy.recommend.base import Recommender as Recommender
     from forwhy.recommend.behaviour import BehaviourRecommender as BehaviourRecommender
+    from forwhy.recommend.codes import CodedCatalogue as CodedCatalogue
     from forwhy.recommend.llmbs.recommender import LlmBsRecommender as LlmBsRecommender
     from forwhy.recommend.options import LlmBsConfig as LlmBsConfig, TigerConfig as TigerConfig
     from forwhy.recommend.sequential import NextItemRecommender as NextItemRecommender

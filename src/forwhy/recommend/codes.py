@@ -23,22 +23,25 @@ CHUNK = 1 << 15
 """Items whose scores are looked up at once: their codes and scores stay in a core's cache beside one table."""
 REACH = 2.0
 """Deviations along the query that a cell reaches above its centre: its best items are asked for, not its middle."""
+TALLEST = (1 << 15) - 1
+"""Tables hold two bytes a number, so that all of them stay in a core's cache; a step is far below what codes miss."""
 LOOKED_AT = 64
 """Rows by which vectors are known again."""
 
 
 @dataclass(frozen=True, repr=False)
 class CodedCatalogue(Saved):
-    """The items with the largest inner product with a query, out of 10^5 to 10^8, without a look at most of them.
+    """The items with the largest inner product with a query, out of 10^5 to 10^7, without a look at most of them.
 
     Items lie in cells (k-means). What a vector differs from its cell's centre by is told in L bytes: its principal axes
     are dealt to L parts, and each part names the nearest of 256 words. A query visits the cells that promise most: its
     product with the centre, and `REACH` deviations of the cell along it. There an item's score is its cell's, and one
     look-up for each two bytes in a table of 65,536 sums. The best are scored anew, exactly, by their own vectors.
 
-    Memory: L + 4 bytes an item, and L/8 MiB of tables while it is asked. Time of a query: about 10 ns for each item of
+    Memory: L + 4 bytes an item, and 64 KiB·L of tables while it is asked. Time of a query: about 10 ns for each item of
     visited cells where L = 16, and the read of a row for each that is ranked anew; docs/results.md has both, beside
-    faiss. Vectors may lie on disk: `numpy.load(path, mmap_mode="r")`. No recommender asks it by itself.
+    faiss. Vectors may lie on disk: `numpy.load(path, mmap_mode="r")`. A recommender asks it where it is told to
+    (`NextItemRecommender.with_codes`).
 
     Sources: Jégou et al. 2011 (cells and product codes of residuals), Ge et al. 2013 (the rotation).
     """
@@ -139,11 +142,11 @@ class CodedCatalogue(Saved):
         cells = np.argsort(-promise_C, kind="stable")[
             :probes
         ]  # best first: what is kept is soon hard to beat
-        tables_PW = self._tables(turned_E)
+        tables = self._tables(turned_E)
         places, scores, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
         chunks = np.cumsum(np.diff(self.starts)[cells]) // CHUNK
         for some in np.split(cells, np.flatnonzero(np.diff(chunks)) + 1):
-            found_M = self._looked_up(some, coarse_C, tables_PW)
+            found_M = self._looked_up(some, coarse_C, *tables)
             hits = np.flatnonzero(found_M > least)
             places = np.concatenate([places, self._places(some, hits)])
             scores = np.concatenate([scores, found_M[hits]])
@@ -153,22 +156,26 @@ class CodedCatalogue(Saved):
                 least = scores.min()
         return places, scores
 
-    def _tables(self, turned_E: Floats) -> Floats:
-        """[P, W²] what each pair of words adds to a score."""
+    def _tables(self, turned_E: Floats) -> tuple[NDArray[np.int16], np.float32]:
+        """[P, W²] what each pair of words adds to a score, in steps, and the step. No sum of all pairs overflows."""
         words_LWA = self.book.words_LWA
         sums_LW = np.einsum("lwa,la->lw", words_LWA, turned_E.reshape(len(words_LWA), -1))
-        return np.asarray((sums_LW[1::2, :, None] + sums_LW[::2, None]).reshape(len(self.pairs_PI), -1))
+        step = np.float32(max(np.abs(sums_LW).max(1).sum() / (TALLEST - len(sums_LW)), 1e-30))
+        steps_LW = np.rint(sums_LW / step).astype(np.int16)
+        return (steps_LW[1::2, :, None] + steps_LW[::2, None]).reshape(len(self.pairs_PI), -1), step
 
-    def _looked_up(self, cells: Ints, coarse_C: Floats, tables_PW: Floats) -> Floats:
+    def _looked_up(
+        self, cells: Ints, coarse_C: Floats, tables_PW: NDArray[np.int16], step: np.float32
+    ) -> Floats:
         """[M] scores by codes of all items of some cells."""
         spans = zip(self.starts[cells].tolist(), self.starts[cells + 1].tolist(), strict=True)
         pairs_PM = np.concatenate([self.pairs_PI[:, start:stop] for start, stop in spans], axis=1)
-        scores_M = np.repeat(coarse_C[cells], self.starts[cells + 1] - self.starts[cells])
+        steps_M = np.zeros(pairs_PM.shape[1], np.int16)
         for table_W, pairs_M in zip(tables_PW, pairs_PM, strict=True):
-            scores_M += table_W.take(
+            steps_M += table_W.take(
                 pairs_M, mode="clip"
             )  # nothing to clip, but nothing to refuse either: faster
-        return scores_M
+        return steps_M * step + np.repeat(coarse_C[cells], self.starts[cells + 1] - self.starts[cells])
 
     def _places(self, cells: Ints, hits: Ints) -> Ints:
         """Where hits among the items of some cells lie in `order_I`."""

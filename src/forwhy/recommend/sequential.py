@@ -28,12 +28,9 @@ from forwhy.recommend.rules import Listed
 from forwhy.training.engine import Epoch, Task, batches_of, kept_generators, seed_everything
 from forwhy.training.loop import train
 
-CODED = "coded"
-"""The part of a saved folder that holds codes, where there are some."""
 log = logging.getLogger(__name__)
 
 Metrics = Mapping[str, Any] | None
-Wide = NDArray[np.float64]
 Batch = tuple[Tensor, Tensor]
 """One step's pieces of histories: items [B, L + 1], padded behind, and how many there are of each [B], at least 2."""
 
@@ -164,19 +161,18 @@ class NextItemRecommender(Recommender, Saved):
         """[B, I] as the network scores, and `repeat_gain` more where the history holds the item."""
         return self._gained(self.network.scores_after(histories), histories)
 
-    def with_codes(self, probes: int = 64, cells: int | None = None, size: int = 16, seed: int = 0) -> Self:
+    def with_codes(self, probes: int = 256, cells: int | None = None, size: int = 16, seed: int = 0) -> Self:
         """This recommender, whose lists are found by a `CodedCatalogue` of its items; their scores stay exact.
 
-        A list may miss an item, the fewer the more cells (`probes`) it visits. Worth it from 10^5 items on. `scores`,
-        and lists under `rules` or after an empty history, look at every item as before. Codes are saved along. The
-        other arguments and the cost: `CodedCatalogue.fit`.
+        A list may miss items, the fewer the more cells (`probes`) it visits. Worth it from 10^5 items on. `scores`, and
+        lists under `rules` or after an empty history, look at every item as before. Saved along. Else: as `fit` there.
 
         Raises:
             UserError: the network reads a history anew for each item, so there are no vectors to code; as `fit`.
         """
         if not isinstance(self.network, SoftmaxNetwork):
             raise UserError(
-                f"{self.config.network}: scores are no products of vectors, which codes could find"
+                f"{self.config.network}: scores are no products of vectors; lists can't be by codes"
             )
         found = copy(self)
         found.coded, found.probes = CodedCatalogue.fit(self.item_vectors(), cells, size, seed), probes
@@ -188,30 +184,20 @@ class NextItemRecommender(Recommender, Saved):
 
     def lists_after(self, histories: Histories, k: int = 10, hidden: Hidden = None) -> list[Listed]:
         """The `k` best items after each history, best first, equal ones as in the catalogue; see `with_codes`."""
-        network = self.network
-        if (
-            self.coded is None
-            or self.rules
-            or not histories.lengths.all()
-            or not isinstance(network, SoftmaxNetwork)
-        ):
+        network, every = self.network, self.rules is not None or not histories.lengths.all()
+        if self.coded is None or every or not isinstance(network, SoftmaxNetwork):
             return super().lists_after(histories, k, hidden)
-        recent, states_BD = (
-            histories.last(self.config.window),
-            network.states_after(histories).double().numpy(),
-        )
+        recent, states_BD = histories.last(self.config.window), network.states_after(histories).numpy()
         out = [np.empty(0, np.int64)] * len(histories) if hidden is None else hidden
-        most = (
-            k + max(map(len, out), default=0) + self.config.window
-        )  # a gain may move any item of the window
+        most = k + self.config.window + max(map(len, out), default=0)  # a gain may move any of the window
         _, items_BK = self.coded.search(states_BD, most, self.probes)
-        return [
-            self._listed(states_BD[row], items_BK[row], recent[row], out[row], k) for row in range(len(out))
-        ]
+        return [self._listed(states_BD[b], items_BK[b], recent[b], out[b], k) for b in range(len(out))]
 
-    def _listed(self, state_D: Wide, found_K: Ints, recent: Ints, hidden: Ints, k: int) -> Listed:
+    def _listed(self, state_D: Scores, found_K: Ints, recent: Ints, hidden: Ints, k: int) -> Listed:
         items = np.setdiff1d(np.union1d(found_K[found_K >= 0], recent), hidden)
-        scores = (self.network.table.detach()[items].double().numpy() @ state_D).astype(np.float32)
+        scores = (self.network.table.detach()[items].double().numpy() @ state_D.astype(np.float64)).astype(
+            np.float32
+        )
         scores[np.isin(items, recent)] += np.float32(self.repeat_gain)
         best = np.argsort(-scores, kind="stable")[:k]
         return items[best], scores[best]
@@ -227,7 +213,7 @@ class NextItemRecommender(Recommender, Saved):
         about = card(self.config.network, text, self.metrics, "sequential")
         learnt = {"metrics": self.metrics, "repeat_gain": self.repeat_gain, "probes": self.probes}
         config = {"options": self.config.model_dump(mode="json"), **learnt}
-        parts = {} if self.coded is None else {CODED: self.coded}
+        parts = {} if self.coded is None else {"coded": self.coded}
         return Content(config, self.catalogue.tensors() | weights, self.catalogue.tables(), about, parts)
 
     @classmethod
@@ -240,13 +226,14 @@ class NextItemRecommender(Recommender, Saved):
         network = made(len(catalogue.items), config, weights.get("attributes_IM"))
         network.load_state_dict(weights)
         found = cls(catalogue, network, config, stored.config["metrics"], float(stored.config["repeat_gain"]))
-        if stored.part(CODED).exists():
-            coded = CodedCatalogue.from_pretrained(stored.part(CODED))
-            # Not by the digest of the vectors: another processor may sum a network's codes to other last bits.
-            found.coded, found.probes = (
-                replace(coded, vectors_ID=found.item_vectors()),
-                stored.config["probes"],
-            )
+        if (part := stored.part("coded")).exists():
+            coded = CodedCatalogue.from_pretrained(
+                part
+            )  # another processor may sum vectors to other last bits
+            if len(coded.order_I) != len(catalogue.items):
+                raise ValueError(f"codes of {len(coded.order_I)} items")
+            found.coded = replace(coded, vectors_ID=found.item_vectors())
+            found.probes = stored.config["probes"]
         return found
 
 
