@@ -118,6 +118,7 @@ def test_saved_and_loaded_is_the_same(coded: CodedCatalogue, tmp_path: Path) -> 
     again = CodedCatalogue.from_pretrained(tmp_path / "kept", vectors=VECTORS)
     for ours, right in zip(again.search(QUERIES, 20, 9, 50), coded.search(QUERIES, 20, 9, 50), strict=True):
         np.testing.assert_array_equal(ours, right)
+    assert repr(again) == "<CodedCatalogue: 3,000 items, 40 cells, 4 bytes each>"
     bare = CodedCatalogue.from_pretrained(tmp_path / "kept")
     scores, items = bare.search(QUERIES, 20)
     assert (np.diff(scores) <= 0).all()

@@ -5,6 +5,7 @@ part, E = L·A axes in all, N rows, M items of visited cells.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -94,6 +95,13 @@ class CodedCatalogue(Saved):
         starts = np.concatenate([[0], np.cumsum(np.bincount(cell_I, minlength=cells))])
         pairs_PI = np.stack([pairs_I[order_I] for pairs_I in pairs_IP.T])
         return cls(book, starts, order_I, pairs_PI, _digest(vectors_ID), vectors_ID)
+
+    def _shown(self) -> Mapping[str, int | str]:
+        return {
+            "items": len(self.order_I),
+            "cells": len(self.starts) - 1,
+            "bytes each": 2 * len(self.pairs_PI),
+        }
 
     def search(
         self, queries_BD: Vectors, k: int = 100, probes: int | None = None, rerank: int = 2000
