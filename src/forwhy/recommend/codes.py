@@ -147,9 +147,8 @@ class CodedCatalogue(Saved):
         """Places in `order_I`, at most so many, and scores by codes: the best of the cells that promise most."""
         turned_E, coarse_C = query_D @ self.book.turn_DE, self.book.centres_CD @ query_D
         promise_C = coarse_C + REACH * np.sqrt(self.book.spread_CE @ turned_E**2)
-        cells = np.argsort(-promise_C, kind="stable")[
-            :probes
-        ]  # best first: what is kept is soon hard to beat
+        # The best first: what is kept is soon hard to beat.
+        cells = np.argsort(-promise_C, kind="stable")[:probes]
         tables = self._tables(turned_E)
         places, scores, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
         chunks = np.cumsum(np.diff(self.starts)[cells]) // CHUNK
@@ -180,9 +179,7 @@ class CodedCatalogue(Saved):
         pairs_PM = np.concatenate([self.pairs_PI[:, start:stop] for start, stop in spans], axis=1)
         steps_M = np.zeros(pairs_PM.shape[1], np.int16)
         for table_W, pairs_M in zip(tables_PW, pairs_PM, strict=True):
-            steps_M += table_W.take(
-                pairs_M, mode="clip"
-            )  # nothing to clip, but nothing to refuse either: faster
+            steps_M += table_W.take(pairs_M, mode="clip")  # nothing to clip; refusing would cost time
         return steps_M * step + np.repeat(coarse_C[cells], self.starts[cells + 1] - self.starts[cells])
 
     def _places(self, cells: Ints, hits: Ints) -> Ints:

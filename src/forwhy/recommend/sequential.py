@@ -227,13 +227,12 @@ class NextItemRecommender(Recommender, Saved):
         network.load_state_dict(weights)
         found = cls(catalogue, network, config, stored.config["metrics"], float(stored.config["repeat_gain"]))
         if (part := stored.part("coded")).exists():
-            coded = CodedCatalogue.from_pretrained(
-                part
-            )  # another processor may sum vectors to other last bits
+            coded = CodedCatalogue.from_pretrained(part)
             if len(coded.order_I) != len(catalogue.items):
                 raise ValueError(f"codes of {len(coded.order_I)} items")
+            # Not compared with what was coded: another processor may sum vectors to other last bits.
             found.coded = replace(coded, vectors_ID=found.item_vectors())
-            found.probes = stored.config["probes"]
+            found.probes = int(stored.config["probes"])
         return found
 
 
