@@ -136,6 +136,15 @@ def do(
         return len(missing)
 
 
+def spread(make: Make, asked: Sequence[Any], address: str | None) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Each part's number and rows as they are done, over a cluster (None: one on this machine); nothing is kept.
+
+    Raises:
+        UserError: As of :func:`do`.
+    """
+    return _on_ray(make, list(enumerate(asked)), address, 0)
+
+
 def _here(make: Make, wanted: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, pl.DataFrame]]:
     work = make()
     return ((number, work(asked)) for number, asked in wanted)

@@ -190,3 +190,19 @@ def test_language_model_and_sentence_encoder_never_share_vectors(
 ) -> None:
     plain = text_encoder(str(tiny_model), cache=tmp_path / "vectors")
     assert llm.name == f"llm:{plain.name}"
+
+
+def test_a_cluster_gives_the_same_vectors(
+    llm: LanguageModelEncoder, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are spread, and kept here."""
+    pytest.importorskip("ray", reason="pip install 'forwhy[cluster]'")
+    texts = [f"{'coffee and cake ' * (number % 3)}{number}" for number in range(40)]
+    alone = llm.encode(texts)
+    spread = text_encoder(f"llm:{tiny_model}", cache=tmp_path / "others")
+    monkeypatch.setenv("FORWHY_RAY", "local")
+    assert np.array_equal(spread.encode([*texts, ""])[:-1], alone)
+    monkeypatch.setenv("FORWHY_RAY", "127.0.0.1:1")
+    assert np.array_equal(spread.encode(texts), alone)
+    with pytest.raises(UserError, match="no cluster to join"):
+        spread.encode([f"another {number}" for number in range(40)])

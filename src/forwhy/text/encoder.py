@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.errors import UserError
 from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_encoder, locate
-from forwhy.progress import Progress
+from forwhy.progress import Progress, track
+from forwhy.shards import Work, spread
 from forwhy.store import Row, Store
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ BATCH = 64
 """Texts in one forward pass; they are of nearly equal length, so little is spent on padding."""
 SEGMENT = 32
 """Batches between two writes of the cache: what a killed run loses at most."""
+CLUSTER = "FORWHY_RAY"
+"""Environment: address of a Ray cluster whose machines encode what is missing; `local` makes one here."""
 CHARACTERS_PER_TOKEN = 20
 """Longer texts are cut before tokenising: one of 100,000 characters costs no more than the longest read."""
 HASH_DIM = 128
@@ -134,6 +139,9 @@ class SentenceEncoder:
     def _encode_missing(self, texts: list[str]) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         if not texts:
             return
+        if (cluster := os.environ.get(CLUSTER)) and len(texts) > self.batch:
+            yield from self._spread(texts, cluster)
+            return
         source = self._source
         self._loaded = self._loaded or load_text_encoder(source.id, source.revision, device=self._device)
         with Progress("reading texts", len(texts)) as progress:
@@ -144,6 +152,14 @@ class SentenceEncoder:
                     rows.append(self._batch(self._loaded, chunk[first : first + self.batch]))
                     progress.advance(len(rows[-1]))
                 yield chunk, np.concatenate(rows)
+
+    def _spread(self, texts: list[str], cluster: str) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """The same batches, by the machines of a cluster, each of which reads with a model of its own."""
+        parts = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
+        address = None if cluster == "local" else cluster
+        done = spread(partial(_encoding, self.name), parts, address)
+        for number, rows in track(done, "reading texts", total=len(parts)):
+            yield parts[number], rows["vector"].to_numpy()
 
     def _batch(self, loaded: LoadedModel, texts: list[str]) -> NDArray[np.float32]:
         import torch
@@ -164,6 +180,19 @@ class SentenceEncoder:
                 weight_NT1 = inputs["attention_mask"].unsqueeze(-1).to(hidden_NTD.dtype)
                 pooled_ND = (hidden_NTD * weight_NT1).sum(1) / weight_NT1.sum(1)
         return unit(pooled_ND.cpu().numpy())
+
+
+def _encoding(name: str) -> Work:
+    """The work of one machine: texts to rows with their vectors. What is kept is the caller's to keep."""
+    encoder = text_encoder(name)
+    assert isinstance(encoder, SentenceEncoder)
+    encoder.keeps = False
+
+    def work(texts: list[str]) -> pl.DataFrame:
+        kind = pl.Array(pl.Float32, encoder.dim)
+        return pl.DataFrame({"vector": encoder.encode(texts)}, {"vector": kind})
+
+    return work
 
 
 class LanguageModelEncoder(SentenceEncoder):
