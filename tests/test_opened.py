@@ -15,6 +15,7 @@ import pytest
 import forwhy
 from forwhy import Explanation, Explanations, OpenRun, RunFolder, UserError
 from forwhy.data.dataset import Dataset
+from forwhy.errors import NoAnswer
 from forwhy.recipe import default_recipe
 
 
@@ -258,6 +259,21 @@ def test_many_pairs_are_explained_once_each(
     theirs = pl.col("user_id") == pairs[0][0]
     assert set(some.filter(theirs)["refused"]) == {"nothing is known; ask later"}
     assert some.filter(~theirs).equals(found.filter(~theirs))
+    shards = list[int]()
+
+    def silent(self: OpenRun, items: list[Any], users: list[Any] | None = None, **how: Any) -> Any:  # noqa: ANN401
+        shards.append(len(items))
+        if len(shards) > 1:
+            raise NoAnswer("the server is away; start it")
+        return whole(self, items, users, **how)
+
+    monkeypatch.setattr(OpenRun, "reasons", silent)
+    with pytest.raises(NoAnswer, match="the server is away; start it"):
+        opened.explain_all(pairs, tmp_path / "half")
+    assert len(shards) == 2
+    monkeypatch.setattr(OpenRun, "reasons", whole)
+    opened.explain_all(pairs, tmp_path / "half")
+    assert pl.read_parquet(tmp_path / "half" / "*.parquet").sort("user_id", "item_id").equals(found)
 
 
 def test_a_model_that_is_missing_refuses_all_pairs_and_writes_none(

@@ -24,6 +24,10 @@ class Unknown(UserError):
     """An id, a word or a name that is not there."""
 
 
+class NoAnswer(UserError):
+    """Nobody answers, whoever is asked about: a server that is away, a key that it does not know."""
+
+
 def plain(text: object) -> str:
     """Anybody's text for a terminal or a log: any space is a space, other unseen letters are written as escapes.
 

@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import polars as pl
 
 from forwhy.atomic import atomic_file, refuse_other
-from forwhy.errors import UserError
+from forwhy.errors import NoAnswer, UserError
 from forwhy.explain.asking import AskedWho, Explains, is_single, pairs_alone
 from forwhy.explain.evidence import Evidence, Explanation
 from forwhy.frames import Id, Shown, Table, ids_of, pairs_of, scan_parquet
@@ -219,11 +219,15 @@ class OpenRun(Shown):
         refused: list[str | None] = [None] * len(pairs)
         try:
             told = self.reasons([item for _, item in pairs], [user for user, _ in pairs])
+        except NoAnswer:
+            raise
         except UserError:
             told = []
             for row, (user, item) in enumerate(pairs):
                 try:
                     told += self.reasons([item], [user])
+                except NoAnswer:
+                    raise
                 except UserError as error:
                     refused[row] = str(error)
                     told.append(Explanation("", [], Evidence([], [])))

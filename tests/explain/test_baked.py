@@ -20,7 +20,7 @@ from fake_llm import FakeJudge, Response, serving
 from forwhy.bridge.baking import PAIR, Spelling
 from forwhy.bridge.options import finish
 from forwhy.data.dataset import Dataset, Pairs
-from forwhy.errors import UserError
+from forwhy.errors import NoAnswer, UserError
 from forwhy.explain.baked import BAKED, EXAMPLES, bake, prompts, spelling_of
 from forwhy.explain.beat import BeatExplainer
 from forwhy.explain.options import BeatConfig
@@ -322,5 +322,5 @@ def test_a_server_that_fails_is_named(
 ) -> None:
     served, server.wrong = open_with(saved, baked, served={"model": "shop", "attempts": 1}), answer
     pair = next((one["user_id"], one["item_id"]) for one in examples(baked))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(NoAnswer, match=said):
         served.explain([pair])

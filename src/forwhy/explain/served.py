@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from forwhy.artifact import Artifact
 from forwhy.atomic import read_signed
 from forwhy.bridge.options import GenerationConfig, PromptConfig, finish
-from forwhy.errors import UserError, need
+from forwhy.errors import NoAnswer, UserError, need
 from forwhy.explain.options import BeatConfig
 from forwhy.text.chat.base import AskingConfig, Ledger, Question
 from forwhy.text.chat.client import Client
@@ -91,7 +91,7 @@ class ServerEngine:
             if answer.reason not in (None, "truncated"):
                 place = self._client.url.removesuffix("/chat/completions")
                 wrong = f"{self._client.model!r} at {place}: {answer.reason}: {answer.detail}"
-                raise UserError(
+                raise NoAnswer(
                     f"explainer.served: {wrong}; start the server with the baked folder, or see its log"
                 )
             return Written(answer.text, answer.reason is None)

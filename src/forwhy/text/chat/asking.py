@@ -12,7 +12,7 @@ from itertools import islice
 from threading import Lock
 from typing import Generic, TypeVar
 
-from forwhy.errors import UserError
+from forwhy.errors import NoAnswer
 from forwhy.progress import Progress
 from forwhy.text.chat.answers import KeptAnswers
 from forwhy.text.chat.base import FINAL, STOPPED, Answer, Chat, ChatConfig, Question, Reason, Tally
@@ -289,7 +289,7 @@ class Inquiries(Generic[T]):
                 return answer, True
         place = f"; answers so far are kept in {self._kept.path}" if self._kept.path else ""
         wrong = f"no answer to {GIVE_UP} questions in a row ({self.detail})"
-        raise UserError(f"{self._who} {self._model!r}: {wrong}; see to it and run again{place}")
+        raise NoAnswer(f"{self._who} {self._model!r}: {wrong}; see to it and run again{place}")
 
     def _is_over(self, answer: Answer) -> bool:
         """Whether the server is at fault. Some rejected questions do not end it, once it has spoken."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import HttpUrl
 
-from forwhy.errors import UserError, need
+from forwhy.errors import NoAnswer, UserError, need
 from forwhy.models import locate
 from forwhy.text.chat import base
 from forwhy.text.chat.answers import KeptAnswers
@@ -197,7 +197,7 @@ class Client:
         detail = f"HTTP {status}: {self._shown(str(message or error.response.text)) or 'nothing more'}"
         if status < 400 or status in {401, 402, 403, 404, 405}:
             what = f"{config.key_name}, the model's name and the address"
-            raise UserError(f"{config.who} {self.model!r} at {self.url}: {detail}; check {what}")
+            raise NoAnswer(f"{config.who} {self.model!r} at {self.url}: {detail}; check {what}")
         if status not in {408, 425, 429} and status < 500:
             return Answer(reason="rejected", detail=detail, used=Tally(1))
         wait = _seconds(error.response.headers.get("retry-after", ""))
@@ -345,7 +345,7 @@ def reach(config: ChatConfig) -> None:
         told = client.ask(Question((base.Message("user", "Say yes."),), 16))
     if told.reason in {"server", "timeout", "rejected"}:
         remedy = "check the model's name and the address, or start the server"
-        raise UserError(f"{config.who} {config.model!r} at {client.url}: {told.detail}; {remedy}")
+        raise NoAnswer(f"{config.who} {config.model!r} at {client.url}: {told.detail}; {remedy}")
 
 
 def is_local(config: AskingConfig) -> bool:
