@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from forwhy.artifact import CONFIG, load
 from forwhy.data.dataset import MARKER, Dataset
 from forwhy.errors import UserError, need
+from forwhy.explain.served import BAKED, read_baked
 from forwhy.models import cache_folder
 from forwhy.wheels import PACKAGED, state
 
@@ -55,10 +56,11 @@ def examine(verify: bool = False) -> Findings:
 
 
 def verify(places: Sequence[Path]) -> dict[str, str]:
-    """Every artifact and data set in these folders -> `whole`, or what is wrong with it. Reads all of their files."""
+    """Every artifact, data set and baked model in these folders -> `whole`, or what is wrong with it. Reads all files."""
     found: dict[str, str] = {}
     for place in places:
-        ours = [path for marker in (CONFIG, MARKER) for path in sorted(place.rglob(marker)) if _is_ours(path)]
+        markers = CONFIG, MARKER, BAKED
+        ours = [path for marker in markers for path in sorted(place.rglob(marker)) if _is_ours(path)]
         found |= {str(path.parent): _wrong(path) or "whole" for path in ours}
         if not ours:
             found[str(place)] = "holds no artifact and no data set"
@@ -90,6 +92,8 @@ def _wrong(path: Path) -> str:
     try:
         if path.name == MARKER:
             Dataset.load(path.parent)
+        elif path.name == BAKED:
+            read_baked(path.parent)
         else:
             load(path.parent, str(json.loads(path.read_bytes()).get("kind")))
     except (UserError, OSError, ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from fake_llm import FakeJudge, Response, serving
 from forwhy.bridge.baking import PAIR, Spelling
 from forwhy.bridge.options import finish
 from forwhy.data.dataset import Dataset, Pairs
+from forwhy.doctor import verify
 from forwhy.errors import NoAnswer, UserError
 from forwhy.explain.baked import BAKED, EXAMPLES, bake, prompts, spelling_of
 from forwhy.explain.beat import BeatExplainer
@@ -198,6 +199,15 @@ def test_its_files_are_signed(baked: Path) -> None:
     document = read_signed(baked, BAKED, "a baked model", 1, "forwhy bake")
     assert document["config"]["words"] == 4 + 2 * 6 * 8
     assert {"model.safetensors", "tokenizer.json", EXAMPLES} <= document["files"].keys()
+
+
+def test_an_altered_file_is_found(baked: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(baked, tmp_path / "model")
+    assert verify([tmp_path]) == {str(copied): "whole"}
+    with (copied / "tokenizer.json").open("a") as stream:
+        stream.write(" ")
+    (said,) = verify([tmp_path]).values()
+    assert "tokenizer.json" in said
 
 
 # --- run by others: a server that continues ids with the baked folder, as vLLM's does

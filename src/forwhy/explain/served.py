@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +183,12 @@ def fingerprint(learned: Mapping[str, NDArray[Any]], prompt: PromptConfig) -> st
     return digest.hexdigest()
 
 
+def read_baked(folder: Path) -> dict[str, Any]:
+    """What a baked folder says of itself; a UserError where a file of it is not what was written."""
+    remedy = "forwhy bake RUN --out FOLDER"
+    return cast("dict[str, Any]", read_signed(folder, BAKED, "a baked model", FORMAT, remedy)["config"])
+
+
 def open_served(config: BeatConfig, vocabulary: Vocabulary, stored: Artifact) -> ServedReader:
     """What reads with the baked folder's tokenizer and writes with the engine of these options.
 
@@ -201,7 +207,7 @@ def open_served(config: BeatConfig, vocabulary: Vocabulary, stored: Artifact) ->
         )
         raise UserError(f"explainer.engine: {config.engine} runs a baked model; {remedy}")
     folder = Path(config.baked)
-    about = read_signed(folder, BAKED, "a baked model", FORMAT, "forwhy bake RUN --out FOLDER")["config"]
+    about = read_baked(folder)
     if about["fingerprint"] != fingerprint(bridge_of(stored.tensors), config.prompt):
         raise UserError(f"{folder}: baked of another run; bake this one: forwhy bake RUN --out FOLDER")
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
