@@ -56,7 +56,7 @@ def examine(verify: bool = False) -> Findings:
 
 
 def verify(places: Sequence[Path]) -> dict[str, str]:
-    """Every artifact, data set and baked model in these folders -> `whole`, or what is wrong with it. Reads all files."""
+    """Every artifact, data set and baked model in here -> `whole`, or what is wrong with it; reads them all."""
     found: dict[str, str] = {}
     for place in places:
         markers = CONFIG, MARKER, BAKED
