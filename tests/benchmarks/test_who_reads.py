@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.who_reads import draw, read, table
+from benchmarks.who_reads import draw, measured, read, table, told
 
 
 def written(folder: Path, gain: dict[str, Any] | None) -> Path:
@@ -21,7 +21,23 @@ def test_what_is_read_is_bold_and_what_is_not_measured_is_said(tmp_path: Path, c
     rows = read(folders)
     assert list(rows) == ["beat"]
     assert "chat: no gain measured" in capsys.readouterr().out
-    line = table(rows, {it.name: it for it in folders}).splitlines()[-1]
+    places = {it.name: it for it in folders}
+    line = table(rows, places).splitlines()[-1]
     assert line == "| beat | 3.000 | 0.010 [-0.010, 0.030] | **0.200** [0.100, 0.300] | 25.0% | 40 |"
-    draw(rows, tmp_path / "who.svg")
+    (beat,) = measured(rows, places)
+    assert (beat.gains["item"], beat.seconds) == ((0.2, 0.1, 0.3), 40)
+    draw([beat], tmp_path / "who.svg")
     assert (tmp_path / "who.svg").read_text().count("<path") > 4
+
+
+def test_a_table_of_a_page_is_read_as_it_stands(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "text\n\n| | gain: user | gain: item | seconds: explainer |\n|---|---|---|---|\n| A, b | -.002 "
+        "| **.020** [.005, .038] | 1,298 |\n| `because` | .001 | .1 | 9 |\n\n| other | 1 | 2 | 3 |\n"
+    )
+    first, second = told(page)
+    assert (first.name, first.gains["item"], first.seconds) == ("A, b", (0.02, 0.005, 0.038), 1298)
+    assert (second.name, second.gains["user"], second.seconds) == ("because", (0.001, 0.001, 0.001), 9)
+    page.write_text("nothing")
+    assert told(page) == []
