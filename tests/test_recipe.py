@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from forwhy.bridge.engines import has
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
+from forwhy.evaluate.document import protocol_in_words
 from forwhy.evaluate.text import score_texts
 from forwhy.recipe import RunFolder, load_recipe, run, runner
 from forwhy.recipe.schema import dump_model
@@ -267,6 +269,24 @@ def test_how_texts_are_written_is_what_the_recipe_says_now(
         RunFolder.open(folder).evaluation()["text"]["length"]
         <= 2
         < RunFolder.open(tiny_run).evaluation()["text"]["length"]
+    )
+
+
+def test_an_evaluation_names_the_engine_that_rounds(
+    tiny_run: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    if not has("int8"):
+        pytest.skip("this processor has no int8")
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    reports = run(load_recipe(tiny_recipe, ["explainer.engine=int8"]), folder)
+    assert [report.action for report in reports][-1] == "done"
+    before, after = (RunFolder.open(it).evaluation() for it in (tiny_run, folder))
+    assert "engine" not in before["protocol"]
+    assert after["protocol"]["engine"] == "int8"
+    assert after["nll"] == before["nll"]
+    assert any(
+        line.startswith("Texts by ") and " in int8" in line for line in protocol_in_words(after["protocol"])
     )
 
 

@@ -270,7 +270,8 @@ def _leaks(protocol: Mapping[str, Any]) -> Iterator[str]:
 def _reading(protocol: Mapping[str, Any]) -> Iterator[str]:
     if model := protocol.get("model"):
         length = protocol.get("prompt_tokens")
-        yield f"Texts by {model}{f', prompts of {length:g} tokens on average' if length else ''}."
+        how = f" in {protocol['engine']}" if protocol.get("engine") else ""
+        yield f"Texts by {model}{how}{f', prompts of {length:g} tokens on average' if length else ''}."
     if encoder := protocol.get("encoder"):
         yield f"Vectors of texts by {encoder}."
     seeds = {"training": protocol.get("seed"), "evaluation": protocol.get("evaluation_seed")}

@@ -235,6 +235,7 @@ class ExplainingSystem(System):
         self, dataset: Dataset, representations: Representations, explainer: Reads, pairs: Pairs
     ) -> dict[str, object]:
         prompts = None if explainer is None else explainer.prompt_length(pairs)
+        bits = getattr(getattr(getattr(explainer, "reader", None), "backbone", None), "bits", None)
         return {
             **self.origin(dataset),
             "explanations": {split: len(dataset.pairs(split)) for split in SPLITS},
@@ -251,6 +252,7 @@ class ExplainingSystem(System):
             "encoder": self.encoder.name,
             "seed": self.seed,
             "evaluation_seed": self.evaluation.seed,
+            **({"engine": bits} if bits else {}),
         }
 
     def texts_read(self) -> dict[str, bool]:
