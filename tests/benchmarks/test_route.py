@@ -9,7 +9,7 @@ from benchmarks.route import BUDGETS, TOWN, explaining_routes, recommending_rout
 
 from forwhy.data.dataset import Dataset
 
-HELD = BUDGETS | {"run to the first explanation": 58, "recommend --history": 38, "evaluation": 79}
+HELD = BUDGETS | {"run to the first explanation": 58, "recommend --history": 39, "evaluation": 79}
 """docs/results.md says what the budgets are and what is above them."""
 
 

@@ -239,7 +239,7 @@ class Backbone:
         self.dtype: torch.dtype = self.words.weight.dtype
         self.width: int = self.words.weight.shape[1]
         self.word_norm: float = self._mean_word_norm()
-        self.bits = chosen(engine, self.model)
+        self.bits = None if engine == "torch" else chosen(engine, self.model)
         self.packed = self._packed_linears()
         self._copy: PackedLlama | None = None
         self._prefixes: dict[tuple[int, ...], Prefix] | None = {}

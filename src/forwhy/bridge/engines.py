@@ -41,7 +41,7 @@ def has(bits: Bits) -> bool:
     return built and any(processor().get(it) for it in _NEEDS[bits])
 
 
-def chosen(engine: EngineName, model: PreTrainedModel) -> Bits | None:
+def chosen(engine: Literal["auto", "bf16", "int8"], model: PreTrainedModel) -> Bits | None:
     """The bits of the copy that this engine writes with; None where it writes with the model's own weights.
 
     `auto`: what `forwhy doctor --bench` found the fastest on this processor; without it `int8`, then `bf16`, where the
@@ -55,8 +55,6 @@ def chosen(engine: EngineName, model: PreTrainedModel) -> Bits | None:
         bits = next((it for it in those if it == kept), None if kept == "torch" or not those else those[0])
         log.info("explainer.engine: auto is %s here", bits or "torch")
         return bits
-    if engine == "torch":
-        return None
     if not has(engine):
         lacks = " or ".join(_NEEDS[engine])
         raise UserError(f"explainer.engine: {engine} needs a processor with {lacks}; {_REMEDY}")

@@ -61,16 +61,12 @@ def turned(heads: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
 
 def attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """[B, H, S, E], causal where no mask is given: the queries are the last of the keys' positions."""
-    asked, every, groups = queries.shape[2], keys.shape[2], keys.shape[1]
-    if asked == 1 and groups != queries.shape[1]:  # the heads that share keys are queries of one head
-        grouped = queries.reshape(len(queries), groups, -1, queries.shape[-1])
-        mixed = F.scaled_dot_product_attention(grouped, keys, values, mask, scale=scale)
-        return mixed.reshape(queries.shape)
-    causal = mask is None and asked == every
+    asked, every = queries.shape[2], keys.shape[2]
+    causal, grouped = mask is None and asked == every, keys.shape[1] != queries.shape[1]
     if mask is None and 1 < asked < every:
         mask = torch.ones(asked, every, dtype=torch.bool, device=queries.device).tril(every - asked)
     return F.scaled_dot_product_attention(
-        queries, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=groups != queries.shape[1]
+        queries, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
@@ -194,7 +190,12 @@ class _Layer:
         if first and mask is not None:
             mask = mask[:, :, -1:]
         queries = both_BSHE[:, first:, : self.queries].transpose(1, 2)
-        mixed = attended(queries, keys, values, mask, self.scale)
+        if first == states_BSD.shape[1] - 1:  # of one position, heads that share keys are queries of one head
+            shared = queries.reshape(len(queries), keys.shape[1], -1, self.width)
+            mixed = F.scaled_dot_product_attention(shared, keys, values, mask, scale=self.scale)
+            mixed = mixed.reshape(queries.shape)
+        else:
+            mixed = attended(queries, keys, values, mask, self.scale)
         states_BSD = states_BSD[:, first:] + self.out(mixed.transpose(1, 2).flatten(2))
         gate, up = self.feeds(states_BSD).chunk(2, dim=-1)
         return states_BSD + self.down(self.act(gate) * up)
