@@ -97,6 +97,7 @@ def test_preset_is_a_start_and_a_given_value_wins(tmp_path: Path) -> None:
             "explainer.engine=int4",
             "'explainer.engine': input should be 'torch', 'auto', 'bf16', 'int8', 'vllm' or",
         ),
+        ("evaluation.pairs=1", "'evaluation.pairs': input should be greater than or equal to 2"),
         ("explainer.lr=inf", "'explainer.lr': input should be a finite number"),
         ("vocabulary.epochs", "--set vocabulary.epochs: expected key=value"),
         ("name.first=x", "--set name.first=x: 'name' is a value, not a section"),

@@ -52,7 +52,7 @@ EXPLAIN = Stage("explainer", ("explainer",), frozenset({"generation"}))
 class EvaluationConfig(Options):
     """What is measured on held-out pairs; four NLL passes over `pairs`, and `generate` generated texts."""
 
-    pairs: PositiveInt = 300
+    pairs: int = Field(default=300, ge=2)
     """Held-out pairs whose NLL is taken with right, shuffled-user, shuffled-item and shuffled tokens."""
     generate: NonNegativeInt = 300
     """Held-out pairs for which a text is generated and scored; 0 skips the text metrics. Under the
