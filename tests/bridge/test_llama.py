@@ -63,7 +63,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
 def test_the_pass_is_the_models_own(kind: str, bits: Bits) -> None:
-    """A prompt of padded rows with a hidden position, then single tokens: the same logits."""
+    """After a prompt of padded rows with a hidden position: the same logits, position by position."""
     model = with_biases(**KINDS[kind])
     copy, words = PackedLlama(model, bits, list(range(3, 30))), model.get_input_embeddings()
     prefix_ids, prompt = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10, 11], [12, 13, 14, 15]])
@@ -75,8 +75,8 @@ def test_the_pass_is_the_models_own(kind: str, bits: Bits) -> None:
         begun = model(input_ids=prefix_ids, use_cache=True).past_key_values
         prefix = [(layer.keys, layer.values) for layer in begun.layers]
         cache = roomy(Prefix(tuple(prefix)), pads.tolist(), 20)
-        step = own_step(model) if own else copy.step
-        found = [step(cache, words(prompt), mask, places)]
+        step, found = own_step(model) if own else copy.step, []
+        own_step(model)(cache, words(prompt), mask, places)
         for layer in cache.layers:
             layer.write()
         for n in range(3):
@@ -139,7 +139,7 @@ def test_where_something_listens_the_model_itself_is_asked(tmp_path: Path) -> No
     needs("int8")
     backbone = Backbone(load_causal_lm(str(save(tmp_path / "model"))), "int8")
     layer = backbone.model.model.layers[0].mlp
-    inputs, prefix = backbone.embed(torch.tensor([[5, 6]])), backbone.prefix([3, 4])
+    inputs, prefix = backbone.embed(torch.tensor([[5]])), backbone.prefix([3, 4])
 
     def step() -> Tensor:
         with torch.inference_mode():
@@ -211,11 +211,15 @@ def test_a_real_model_says_nearly_the_same(bits: Bits, most: float, real_tokeniz
         "She bought a tent, two sleeping bags and a stove last spring, so a light water filter that fits into the "
         "same rucksack would save her the weight of bottles on long walks."
     )["input_ids"]
-    prefix, divergences = plain.prefix(ids[:1]), []
-    for end in range(2, len(ids)):
+    divergences, caches = [], [roomy(plain.prefix(ids[:1]), [0], 80) for _ in range(2)]
+    for cache in caches:
+        for layer in cache.layers:
+            layer.write()
+    for number in ids[1:-1]:
         with torch.inference_mode():
-            inputs = plain.embed(torch.tensor([ids[1:end]]))
-            own, near = (it.step(roomy(prefix, [0], 80), inputs, None, None) for it in (plain, fast))
+            inputs = plain.embed(torch.tensor([[number]]))
+            reading = zip((plain, fast), caches, strict=True)
+            own, near = (it.step(cache, inputs, None, None) for it, cache in reading)
         divergences.append(
             F.kl_div(near.log_softmax(-1), own.log_softmax(-1), log_target=True, reduction="sum").item()
         )

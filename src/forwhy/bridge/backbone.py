@@ -367,7 +367,9 @@ class Backbone:
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
-        if self.bits and self._prefixes is not None and (copy := self._packed_copy()).usable():
+        # Prompts are read with the whole weights: what they say of a pair does not survive rounding as style does.
+        further = inputs_BSD.shape[1] == 1 and self._prefixes is not None
+        if self.bits and further and (copy := self._packed_copy()).usable():
             return copy.step(cache, inputs_BSD, mask_BT, positions_BS)
         out_BSV: Tensor
         out_BSV = self._run(inputs_BSD, cache, 1, attention_mask=mask_BT, position_ids=positions_BS).logits
