@@ -37,6 +37,8 @@ Make = Callable[[], Work]
 """Loads what the work needs, once for each worker; small, as it is sent to other machines."""
 
 MARKER = "shards.json"
+CLUSTER = "FORWHY_RAY"
+"""Environment: address of a Ray cluster that shares work nobody names one for; `local` makes one here."""
 REACH = 10.0
 """Seconds within which a cluster's address has to answer."""
 TRIES = 5
@@ -157,6 +159,7 @@ class _Worker:
     """What runs on a node."""
 
     def __init__(self, make: Make) -> None:
+        os.environ.pop(CLUSTER, None)  # a part of spread work is not spread again
         self._make = make
         self._work: Work | None = None  # made by the first shard, whose error then has a name
 

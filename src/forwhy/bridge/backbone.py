@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from forwhy.bridge.engines import EngineName, chosen
+from forwhy.bridge.engines import chosen
 from forwhy.bridge.injection import Injection
 from forwhy.bridge.llama import TYPICAL, PackedLlama
-from forwhy.bridge.options import InjectionMode
+from forwhy.bridge.options import InjectionMode, WritingEngine
 from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
 from forwhy.training.engine import resolve_device
 
@@ -230,7 +230,7 @@ class Backbone:
     done with its own.
     """
 
-    def __init__(self, loaded: LoadedModel, engine: EngineName = "torch") -> None:
+    def __init__(self, loaded: LoadedModel, engine: WritingEngine = "torch") -> None:
         self.model = loaded.model.requires_grad_(False).eval()
         self.tokenizer = loaded.tokenizer
         self.source = loaded.source
@@ -253,7 +253,7 @@ class Backbone:
         revision: str | None = None,
         dtype: DType = "float32",
         device: str = "auto",
-        engine: EngineName = "torch",
+        engine: WritingEngine = "torch",
     ) -> Self:
         """A model by its name or folder; device `auto` is this process's GPU, else the CPU.
 

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from forwhy.atomic import write_text
 from forwhy.bridge.llama import Bits, fits
+from forwhy.bridge.options import WritingEngine
 from forwhy.documents import read_json
 from forwhy.errors import UserError
 from forwhy.models import cache_folder
 
-EngineName = Literal["torch", "auto", "bf16", "int8"]
 _NEEDS: dict[Bits, tuple[str, ...]] = {
     "int8": ("avx512_vnni", "avx_vnni", "amx_int8"),
     "bf16": ("avx512_bf16", "amx_bf16"),
@@ -70,7 +70,7 @@ def _place() -> Path:
     return cache_folder() / _KEPT
 
 
-def keep(engine: EngineName) -> None:
+def keep(engine: WritingEngine) -> None:
     """Remember what is the fastest on this processor with this torch."""
     write_text(_place(), json.dumps({**_known_as(), "engine": engine}) + "\n")
 

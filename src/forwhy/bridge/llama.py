@@ -59,17 +59,6 @@ def turned(heads: Tensor, cos: Tensor, signed: Tensor) -> Tensor:
     return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), signed)
 
 
-def attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """[B, H, S, E], causal where no mask is given: the queries are the last of the keys' positions."""
-    asked, every = queries.shape[2], keys.shape[2]
-    causal, grouped = mask is None and asked == every, keys.shape[1] != queries.shape[1]
-    if mask is None and 1 < asked < every:
-        mask = torch.ones(asked, every, dtype=torch.bool, device=queries.device).tril(every - asked)
-    return F.scaled_dot_product_attention(
-        queries, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=grouped
-    )
-
-
 def untouched(module: nn.Module) -> bool:
     """Whether the module's forward is its class's, and nothing listens to it."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

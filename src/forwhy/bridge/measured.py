@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from forwhy.bridge.backbone import Backbone
-from forwhy.bridge.engines import EngineName, able, keep, named
+from forwhy.bridge.engines import able, keep, named
 from forwhy.bridge.generation import Decoding, PromptBatch, steps
 from forwhy.bridge.llama import TYPICAL
+from forwhy.bridge.options import WritingEngine
 from forwhy.models import load_causal_lm
 
 _TOKENS = 24
@@ -24,7 +25,7 @@ def measured(name: str = "smollm2-135m") -> dict[str, Any]:
     """
     loaded = load_causal_lm(name)
     found: dict[str, Any] = {}
-    engines: list[EngineName] = ["torch", *able(loaded.model)]
+    engines: list[WritingEngine] = ["torch", *able(loaded.model)]
     for engine in engines:
         backbone = Backbone(loaded, engine)
         rates = {rows: max(_rate(backbone, rows) for _ in range(3)) for rows in (1, 16)}

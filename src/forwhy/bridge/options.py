@@ -114,6 +114,8 @@ class GenerationConfig(Options):
     model's key-value size, twice that while places are taken."""
 
 
+WritingEngine = Literal["torch", "auto", "bf16", "int8"]
+"""What writes in this process: the model as it is, or a copy of its weights in fewer bits."""
 InjectionMode = Literal["projected", "identity"]
 """`projected`: queries, keys and values are W(x + a) + b (XRec eq. 12). `identity`: W x + b + a, as in the
 released code."""

@@ -7,7 +7,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from forwhy.bridge.options import AdapterConfig, GenerationConfig, ProjectorConfig, PromptConfig, SarConfig
+from forwhy.bridge.options import (
+    AdapterConfig,
+    GenerationConfig,
+    ProjectorConfig,
+    PromptConfig,
+    SarConfig,
+    WritingEngine,
+)
 from forwhy.options import Options, Presets, TrainingOptions
 from forwhy.text.chat.base import AskingConfig, ChatConfig
 
@@ -148,7 +155,7 @@ class ExplainerConfig(ExplainerOptions):
     """Its revision; the artifact records the exact one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """The language model's own precision. Projectors stay in float32. fp16 needs a GPU."""
-    engine: Literal["torch", "auto", "bf16", "int8"] = "torch"
+    engine: WritingEngine = "torch"
     """What writes the texts: `torch`, the model as it is, or, of a Llama in float32 on a CPU, a copy of its weights
     that is 2 to 4 times as fast and writes nearly the same: `int8`, `bf16`, or `auto`, the faster one that the
     processor has (`forwhy doctor --bench` measures). Training and scores stay with the model as it is."""
@@ -236,7 +243,7 @@ class BeatConfig(ExplainerConfig):
     words: WordsConfig = Field(default_factory=WordsConfig)
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     sar: SarConfig = Field(default_factory=SarConfig)
-    engine: Literal["torch", "auto", "bf16", "int8", "vllm", "openai"] = "torch"  # type: ignore[assignment]
+    engine: Literal[WritingEngine, "vllm", "openai"] = "torch"  # type: ignore[assignment]
     """As of all explainers with a language model. Of a baked model (`forwhy bake`) also `vllm` in this process, or
     `openai`: a server with that interface, such as vLLM's. Those write and cannot score."""
     baked: str = ""

@@ -303,8 +303,8 @@ def run_grid(grid: Grid, out: Path, until: str = "evaluation") -> dict[str, list
 
 
 def _stage_inputs(before: str, recipe: System, step: Stage, steps: Sequence[Stage]) -> str:
-    less = NO_RESULT | step.later
-    read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=less) for it in step.reads]
+    without = NO_RESULT | step.later
+    read: list[Any] = [getattr(recipe, it).model_dump(mode="json", exclude=without) for it in step.reads]
     if step.name == "evaluation":
         parts = [(it.later, getattr(recipe, s).model_dump(mode="json")) for it in steps for s in it.reads]
         read += [part[option] for later, part in parts for option in sorted(later)]

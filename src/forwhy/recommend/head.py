@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama as llama
 
 from forwhy.bridge.backbone import taking
-from forwhy.bridge.llama import Turns, attended, is_llama, turned, turns, untouched
+from forwhy.bridge.llama import Turns, is_llama, turned, turns, untouched
 
 Normalise = Literal["vocab", "level", "legal"]
 """What a code's probability is shared with, before the log-probabilities of a path are added up.
@@ -155,7 +155,7 @@ class _Pass:
         keys, values = self.past.update(keys, values, attention.layer_idx)
         queries = self._turned(attention, attention.q_proj, normed_BTD[:, -keep:])
         mask = None if self.mask is None else self.mask[:, :, -keep:]
-        mixed_BHTE = attended(queries, keys, values, mask, attention.scaling)
+        mixed_BHTE = _attended(queries, keys, values, mask, attention.scaling)
         mixed_BTD = mixed_BHTE.transpose(1, 2).flatten(2)
         states_BTD = states_BTD[:, -keep:] + self._linear(attention.o_proj, mixed_BTD)
         normed_BTD = _normed(layer.post_attention_layernorm, states_BTD)
@@ -180,6 +180,17 @@ class _Pass:
             changed = hook(module, (states,), output)
             output = output if changed is None else changed
         return output
+
+
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention, causal where no mask is given: the queries are the last of the keys' tokens."""
+    asked, every = queries.shape[2], keys.shape[2]
+    causal, grouped = mask is None and asked == every, keys.shape[1] != queries.shape[1]
+    if mask is None and 1 < asked < every:
+        mask = torch.ones(asked, every, dtype=torch.bool, device=queries.device).tril(every - asked)
+    return F.scaled_dot_product_attention(
+        queries, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
 
 
 def _normed(module: Any, states: Tensor) -> Tensor:  # noqa: ANN401

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from forwhy.errors import UserError
 from forwhy.models import LoadedModel, ModelSource, cache_folder, load_text_encoder, locate
 from forwhy.progress import Progress, track
-from forwhy.shards import Work, spread
+from forwhy.shards import CLUSTER, Work, spread
 from forwhy.store import Row, Store
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ BATCH = 64
 """Texts in one forward pass; they are of nearly equal length, so little is spent on padding."""
 SEGMENT = 32
 """Batches between two writes of the cache: what a killed run loses at most."""
-CLUSTER = "FORWHY_RAY"
-"""Environment: address of a Ray cluster whose machines encode what is missing; `local` makes one here."""
 CHARACTERS_PER_TOKEN = 20
 """Longer texts are cut before tokenising: one of 100,000 characters costs no more than the longest read."""
 HASH_DIM = 128
