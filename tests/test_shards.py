@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from forwhy.atomic import locked
 from forwhy.errors import UserError
-from forwhy.shards import Shards, Work, do, shard_of
+from forwhy.shards import CLUSTER, Shards, Work, do, shard_of, spread
 
 Rows = list[tuple[str, int]]
 
@@ -50,6 +50,14 @@ class Doubling:
 
 
 ROWS: Rows = [(f"n{number}", number) for number in range(40)]
+
+
+@dataclass(frozen=True)
+class Told:
+    """The cluster that work in a worker would be spread over."""
+
+    def __call__(self) -> Work:
+        return lambda asked: pl.DataFrame({"asked": [asked], "cluster": [os.environ.get(CLUSTER, "none")]})
 
 
 def parts(count: int) -> list[Rows]:
@@ -252,6 +260,13 @@ def test_ray_does_what_one_process_does_though_a_worker_dies(tmp_path: Path, not
     assert read(there.folder).equals(read(here.folder))
     workers = {line for note in (tmp_path / "more").iterdir() for line in note.read_text().split()}
     assert str(os.getpid()) not in workers
+
+
+@pytest.mark.usefixtures("ray")
+def test_spread_work_is_not_spread_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CLUSTER, "local")
+    found = {number: rows.row(0) for number, rows in spread(Told(), ["a", "b"], None)}
+    assert found == {0: ("a", "none"), 1: ("b", "none")}
 
 
 def test_a_cluster_of_other_versions_and_a_port_without_ray_are_refused(
