@@ -1,6 +1,7 @@
 """The account of the machine is JSON-ready and gives advice only where something is missing."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def test_render_shows_every_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FORWHY_CACHE", str(tmp_path))
     console = Console(width=200, record=True, quiet=False, file=(tmp_path / "out").open("w"))
     with console.file:
-        console.print(render(examine()))
+        measured = {"int8": {"alone": 56.6, "of 16": 319.0}, "best": "int8"}
+        console.print(render({**examine(), "engines": measured}))
     text = (tmp_path / "out").read_text()
     assert "smollm2-135m" in text
     assert "absent: Gemma 3 270M" in text
+    assert re.search(r"int8 +56.6 tokens/s of one text, 319.0 of 16 together", text)

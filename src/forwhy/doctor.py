@@ -72,11 +72,7 @@ def measured_engines() -> Findings:
     need("transformers", "llm")
     from forwhy.bridge.measured import measured
 
-    found = measured()
-    for engine, told in found.items():
-        if isinstance(told, dict):
-            found[engine] = f"{told['alone']} tokens/s of one text, {told['of 16']} of 16 together"
-    return found
+    return measured()
 
 
 def _is_ours(path: Path) -> bool:
@@ -158,6 +154,8 @@ def render(findings: Mapping[str, object]) -> RenderableType:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict) and "of 16" in value:
+        return f"{value['alone']} tokens/s of one text, {value['of 16']} of 16 together"
     if isinstance(value, dict):
         return f"{value['state']}: {value['title']}, {value['licence']}" if "state" in value else str(value)
     if isinstance(value, list):

@@ -41,6 +41,8 @@ CLUSTER = "FORWHY_RAY"
 """Environment: address of a Ray cluster that shares work nobody names one for; `local` makes one here."""
 REACH = 10.0
 """Seconds within which a cluster's address has to answer."""
+REST = 60.0
+"""Seconds without news after which it is asked whether anybody is left."""
 TRIES = 5
 """How often a shard is begun again that a worker died over."""
 REMEDIES = {
@@ -203,10 +205,14 @@ class _Crew:
     def rows(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """Each shard's, as they are done."""
         while self._left:
-            (ready,), _ = self._ray.wait([*self._at], num_returns=1)
-            if (done := self._sent(ready)) is not None:
-                self._left -= 1
-                yield done
+            ready, _ = self._ray.wait([*self._at], num_returns=1, timeout=REST)
+            if not ready and not self._ray.cluster_resources().get("CPU"):
+                remedy = "start one (ray start --address=…); what is done is kept: give the command again"
+                raise UserError(f"cluster: no machine with a core is left; {remedy}")
+            for call in ready:
+                if (done := self._sent(call)) is not None:
+                    self._left -= 1
+                    yield done
 
     def _begin(self) -> None:
         worker = self._actor.remote(self._make)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from forwhy.bridge import backbone as backbone_module
 from forwhy.bridge import engines, llama
 from forwhy.bridge.backbone import Backbone, Prefix, roomy, taking
 from forwhy.bridge.llama import Bits, PackedLlama
@@ -63,7 +64,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
 def test_the_pass_is_the_models_own(kind: str, bits: Bits) -> None:
-    """After a prompt of padded rows with a hidden position: the same logits, position by position."""
+    """A prompt of padded rows with a hidden position, then single tokens: the same logits."""
     model = with_biases(**KINDS[kind])
     copy, words = PackedLlama(model, bits, list(range(3, 30))), model.get_input_embeddings()
     prefix_ids, prompt = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10, 11], [12, 13, 14, 15]])
@@ -75,8 +76,8 @@ def test_the_pass_is_the_models_own(kind: str, bits: Bits) -> None:
         begun = model(input_ids=prefix_ids, use_cache=True).past_key_values
         prefix = [(layer.keys, layer.values) for layer in begun.layers]
         cache = roomy(Prefix(tuple(prefix)), pads.tolist(), 20)
-        step, found = own_step(model) if own else copy.step, []
-        own_step(model)(cache, words(prompt), mask, places)
+        step = own_step(model) if own else copy.step
+        found = [step(cache, words(prompt), mask, places)]
         for layer in cache.layers:
             layer.write()
         for n in range(3):
@@ -132,6 +133,26 @@ def test_texts_are_the_same_alone_and_together_and_the_model_stays(bits: Bits, t
     assert ["".join(fast.stream(row, config)) for row in asked] == together
     told = rows(plain, 6)
     assert np.array_equal(fast.nll(told)[0], plain.nll(told)[0])
+
+
+@pytest.mark.parametrize("of_16", [False, True])
+def test_prompts_are_never_read_in_eight_bits(
+    of_16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 16 where the processor has them, else with the whole weights, to the last bit."""
+    needs("int8")
+    if of_16:
+        needs("bf16")
+    monkeypatch.setattr(backbone_module, "has", lambda _: of_16)
+    loaded = load_causal_lm(str(save(tmp_path / "model")))
+    found = []
+    for engine in ("torch", "int8", "bf16") if of_16 else ("torch", "int8"):
+        backbone = Backbone(loaded, engine)
+        with torch.inference_mode():
+            cache = roomy(backbone.prefix([3, 4]), [0], 8)
+            found.append(backbone.step(cache, backbone.embed(torch.tensor([[5, 6]])), None, None))
+    assert torch.equal(found[1], found[-1 if of_16 else 0])
+    assert torch.equal(found[1], found[0]) != of_16
 
 
 def test_where_something_listens_the_model_itself_is_asked(tmp_path: Path) -> None:

@@ -298,3 +298,11 @@ def test_a_terminal_is_told_once(
     shown = capsys.readouterr().out
     assert " ".join(shown.split()).count(" ".join(plain(text).split())) == 1
     assert "nats" in shown
+
+
+def test_options_of_a_cluster_are_refused_where_nothing_would_read_them(cli: Any, tiny_run: Path) -> None:
+    for command, many in (("recommend", "--all"), ("explain", "--pairs")):
+        one = command, tiny_run, "--user", "u", *(["--item", "i"] if command == "explain" else [])
+        assert f"add {many} and --out" in cli.refusal(*one, "--engine", "ray")
+        assert "--address: of a cluster; add --engine ray" in cli.refusal(*one, "--address", "here:6379")
+        assert "--workers: of a cluster" in cli.refusal(*one, "--workers", 2)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from forwhy.bridge.engines import chosen
+from forwhy.bridge.engines import chosen, has
 from forwhy.bridge.injection import Injection
-from forwhy.bridge.llama import TYPICAL, PackedLlama
+from forwhy.bridge.llama import TYPICAL, Bits, PackedLlama
 from forwhy.bridge.options import InjectionMode, WritingEngine
 from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
 from forwhy.training.engine import resolve_device
@@ -241,7 +241,7 @@ class Backbone:
         self.word_norm: float = self._mean_word_norm()
         self.bits = None if engine == "torch" else chosen(engine, self.model)
         self.packed = self._packed_linears()
-        self._copy: PackedLlama | None = None
+        self._copies: dict[Bits, PackedLlama] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] | None = {}
         """None while weights change."""
         self._injections: dict[InjectionMode, Injection] = {}
@@ -317,7 +317,7 @@ class Backbone:
         try:
             yield
         finally:
-            self._prefixes, self.packed, self._copy = {}, self._packed_linears(), None
+            self._prefixes, self.packed, self._copies = {}, self._packed_linears(), {}
 
     def injection(self, mode: InjectionMode) -> Injection:
         """Where vectors can be injected into every layer; found once per mode; errors as of :class:`Injection`."""
@@ -367,19 +367,20 @@ class Backbone:
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
-        # Prompts are read with the whole weights: what they say of a pair does not survive rounding as style does.
-        further = inputs_BSD.shape[1] == 1 and self._prefixes is not None
-        if self.bits and further and (copy := self._packed_copy()).usable():
-            return copy.step(cache, inputs_BSD, mask_BT, positions_BS)
+        if self._prefixes is not None and (bits := self._bits(inputs_BSD.shape[1])):
+            if bits not in self._copies:
+                self._copies[bits] = PackedLlama(self.model, bits, self.tokenizer(TYPICAL)["input_ids"])
+            if self._copies[bits].usable():
+                return self._copies[bits].step(cache, inputs_BSD, mask_BT, positions_BS)
         out_BSV: Tensor
         out_BSV = self._run(inputs_BSD, cache, 1, attention_mask=mask_BT, position_ids=positions_BS).logits
         return out_BSV[:, -1]
 
-    def _packed_copy(self) -> PackedLlama:
-        if self._copy is None:
-            assert self.bits is not None
-            self._copy = PackedLlama(self.model, self.bits, self.tokenizer(TYPICAL)["input_ids"])
-        return self._copy
+    def _bits(self, positions: int) -> Bits | None:
+        """Which copy reads so many positions. Prompts need 16 bits: what they say of a pair does not survive 8."""
+        if positions > 1 and self.bits == "int8":
+            return "bf16" if has("bf16") else None
+        return self.bits
 
     def _run(self, inputs_BSD: Tensor, cache: Cache, keep: int | Tensor, **more: Any) -> Any:  # noqa: ANN401 - of transformers
         """The model's output; `more`: its other arguments."""

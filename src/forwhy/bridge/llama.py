@@ -1,13 +1,13 @@
 """Llama's layers in few operations on packed weights of 8 or 16 bits: nearly the same texts in a fraction of the time.
 
-Of the model itself stay its embeddings, and all that is more than one position further: prompts, scores, gradients.
+Of the model itself stay its embeddings, and all that needs more than the next token: scores, attention, gradients.
 
 `int8` multiplies whole numbers of 8 bits by whole numbers of 8 bits: each output channel of a weight has a scale, and
 so has each position of its input, which makes a row's text the same alone and in a batch. Large input channels would
 cost the others their digits, so they are made smaller, and the weights that meet them larger by the same factor
 (SmoothQuant, Xiao et al. 2023, eq. 4, alpha .5), measured on a fixed text. `bf16` rounds weights and inputs to 16 bits.
 
-Shapes: B rows, S positions of a pass, T positions so far with the new ones, D model width, H heads, E head width, I
+Shapes: B rows, S positions of a pass, T positions so far and in this pass, D model width, H heads, E head width, I
 inputs and O outputs of a product, V vocabulary.
 """
 
@@ -35,7 +35,7 @@ TYPICAL = (
 """What inputs of layers are measured on."""
 _SHAPES_CHANGE = {"dynamic", "longrope"}
 _FAR = -1e9
-"""Added where a position must not be looked at."""
+"""Added where a position must not be looked at; finite, so that a row of padding gives numbers."""
 _STEPS = 127.0
 _ZERO = 128
 _LEAST = 1e-5
@@ -169,18 +169,24 @@ class _Layer:
         self.queries = attention.q_proj.out_features // self.width
         self.turned = self.queries + attention.k_proj.out_features // self.width
 
-    def states(self, states_B1D: Tensor, at: Turns, mask: Tensor | None, past: Any) -> Tensor:  # noqa: ANN401
-        """The layer's states; keys and values join the past."""
-        heads_B1HE = self.reads(states_B1D).view(len(states_B1D), 1, -1, self.width)
-        both_B1HE = turned(heads_B1HE[:, :, : self.turned], *at)
-        new = both_B1HE[:, :, self.queries :], heads_B1HE[:, :, self.turned :]
+    def states(self, states_BSD: Tensor, at: Turns, mask: Tensor | None, past: Any, last: bool) -> Tensor:  # noqa: ANN401
+        """The layer's states, of the last position alone where asked for; keys and values of all join the past."""
+        heads_BSHE = self.reads(states_BSD).view(*states_BSD.shape[:2], -1, self.width)
+        both_BSHE = turned(heads_BSHE[:, :, : self.turned], *at)
+        new = both_BSHE[:, :, self.queries :], heads_BSHE[:, :, self.turned :]
         keys, values = past.update(*(part.transpose(1, 2) for part in new))
-        # Heads that share keys are queries of one head: nothing is repeated.
-        queries = both_B1HE[:, :, : self.queries].reshape(len(states_B1D), keys.shape[1], -1, self.width)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, mask, scale=self.scale)
-        states_B1D = states_B1D + self.out(mixed.reshape(len(states_B1D), 1, -1))
-        gate, up = self.feeds(states_B1D).chunk(2, dim=-1)
-        return states_B1D + self.down(self.act(gate) * up)
+        first = states_BSD.shape[1] - 1 if last else 0
+        queries = both_BSHE[:, first:, : self.queries].transpose(1, 2)
+        shape = queries.shape
+        if alone := shape[2] == 1:  # heads that share keys are queries of one head: nothing is repeated
+            queries = queries.reshape(shape[0], keys.shape[1], -1, self.width)
+            mask = None if mask is None else mask[:, :, -1:]
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, mask, scale=self.scale, enable_gqa=not alone
+        )
+        states_BSD = states_BSD[:, first:] + self.out(mixed.reshape(shape).transpose(1, 2).flatten(2))
+        gate, up = self.feeds(states_BSD).chunk(2, dim=-1)
+        return states_BSD + self.down(self.act(gate) * up)
 
 
 class PackedLlama:
@@ -204,26 +210,33 @@ class PackedLlama:
         return all(map(untouched, self._modules))
 
     def step(
-        self, cache: Cache, inputs_B1D: Tensor, mask_BT: Tensor | None, positions_B1: Tensor | None
+        self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
-        """Logits [B, V] after one more position; its keys and values join the cache. No gradients."""
-        at = self._at(positions_B1, cache.get_seq_length())
-        mask = (
-            None
-            if mask_BT is None
-            else torch.zeros(mask_BT.shape).masked_fill_(~mask_BT, _FAR)[:, None, None]
-        )
-        for layer, past in zip(self.layers, cache.layers, strict=True):
-            inputs_B1D = layer.states(inputs_B1D, at, mask, past)
-        return self.head(inputs_B1D[:, -1])
+        """Logits [B, V] after the last position; keys and values of all join the cache. No gradients."""
+        past, asked = cache.get_seq_length(), inputs_BSD.shape[1]
+        at = self._at(positions_BS, past, asked)
+        mask, last = _mask(mask_BT, past, asked), len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            inputs_BSD = layer.states(inputs_BSD, at, mask, cache.layers[number], number == last)
+        return self.head(inputs_BSD[:, -1])
 
-    def _at(self, positions_B1: Tensor | None, past: int) -> Turns:
-        """[B, 1, 1, E] of the positions."""
-        if len(self._turns[0]) <= past:
-            self._turns = turns(self.base.rotary_emb, self.base.norm.weight, 2 * (past + 1))
+    def _at(self, positions_BS: Tensor | None, past: int, asked: int) -> Turns:
+        """[B, S, 1, E] of the positions."""
+        if len(self._turns[0]) < past + asked:
+            self._turns = turns(self.base.rotary_emb, self.base.norm.weight, 2 * (past + asked))
         cos_nE, signed_nE = self._turns
-        at = slice(past, past + 1) if positions_B1 is None else positions_B1
+        at = slice(past, past + asked) if positions_BS is None else positions_BS
         return cos_nE[at][..., :, None, :], signed_nE[at][..., :, None, :]
+
+
+def _mask(mask_BT: Tensor | None, past: int, asked: int) -> Tensor | None:
+    """[B or 1, 1, S, T] added to what positions say to each other; None where all see everything."""
+    if asked == 1:
+        seen = None if mask_BT is None else mask_BT[:, None, None]
+    else:
+        seen = torch.ones(asked, past + asked, dtype=torch.bool).tril(past)[None, None]
+        seen = seen if mask_BT is None else seen & mask_BT[:, None, None]
+    return None if seen is None else torch.zeros(seen.shape).masked_fill_(~seen, _FAR)
 
 
 @torch.inference_mode()

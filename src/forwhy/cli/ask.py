@@ -99,11 +99,11 @@ def recommend(
         raise UserError("--all: name the file, e.g. --all --out recommendations.parquet")
     if out is not None and changes:
         raise UserError("--all: --without and --swap are about one person; leave them out, or name one")
+    where = _where(engine, address, workers, "--all" if out is None else None)
     opened = open_run(run)
     items = partial(items_or_file, opened.recommender.catalogue)
     opened = opened.under(exclude=items(exclude), only=items(only), boost=boost)
     if out is not None:
-        where: Any = {"engine": engine, "address": address, "workers": workers}
         users = opened.recommend_all(out, k, explain=explain, filter_seen=not with_seen, **where)
         told = {"out": str(out), "users": users}
         return emit(told) if as_json else show("{out}: lists of {users:,} users".format(**told))
@@ -122,6 +122,16 @@ def recommend(
         emit(document if about is None else {"about": about, **document})
     else:
         show(*_recommended(document))
+
+
+def _where(engine: EngineName, address: str | None, workers: int, lacking: str | None) -> dict[str, Any]:
+    """Where many are worked on; refused where nothing would read an option. `lacking`: what would ask for many."""
+    if engine != "local" and lacking:
+        raise UserError(f"--engine {engine}: for many; add {lacking} and --out, or leave it out")
+    if engine == "local" and (address is not None or workers):
+        given = "--workers" if address is None else "--address"
+        raise UserError(f"{given}: of a cluster; add --engine ray, or leave it out")
+    return {"engine": engine, "address": address, "workers": workers}
 
 
 def _changes(without: Sequence[str] | None, swap: Sequence[str] | None) -> dict[str, Any]:
@@ -221,8 +231,9 @@ def explain(
     With --without or --swap also what would be said if the person had other tokens. With --pairs many are explained: a
     killed command, given again, goes on.
     """
+    where = _where(engine, address, workers, "--pairs" if pairs is None else None)
     if pairs is not None:
-        return _explain_many(run, pairs, out, engine, address, workers, as_json)
+        return _explain_many(run, pairs, out, where, as_json)
     changes = _changes(without, swap)
     explainer, who = _asked(run, item, user, history, about, item_text)
     streamed = sys.stdout.isatty() and not as_json and not changes and hasattr(explainer, "unsaid")
@@ -257,18 +268,10 @@ def explain(
         show(table)
 
 
-def _explain_many(
-    run: Path,
-    pairs: Path,
-    out: Path | None,
-    engine: EngineName,
-    address: str | None,
-    workers: int,
-    as_json: bool,
-) -> None:
+def _explain_many(run: Path, pairs: Path, out: Path | None, where: Mapping[str, Any], as_json: bool) -> None:
     if out is None:
         raise UserError("--pairs: name a folder for the texts, e.g. --pairs pairs.csv --out texts")
-    count = open_run(run).explain_all(read_rows(pairs), out, engine, address, workers)
+    count = open_run(run).explain_all(read_rows(pairs), out, **where)
     told = {"out": str(out), "pairs": count}
     emit(told) if as_json else show("{out}: why, for {pairs:,} pairs".format(**told))
 
