@@ -1,13 +1,15 @@
-"""Stage 2 against the plain way, in one process: training samples/s and generated tokens/s, as ratios.
+"""Stage 2 against the plain way, in one process: training samples/s, generated tokens/s and what-ifs, as ratios.
 
 Plain training: `model(inputs_embeds=..., labels=...)` over the whole prompt, random batches, all logits.
 Plain generation: Hugging Face `generate` on the same prompts in batches of 16 as they come, greedy. Both run
 the same model, the same prompt, the same bridge and, for XRec, the same injection; for generation with engine torch
-they must write the same tokens. Ratios are of the best rounds, by the clock and by the seconds of processor time, which
-other work on the machine disturbs less.
+they must write the same tokens. A what-if reads one text again without each of twelve tokens; its plain way is one
+reading. With `--precision bf16` ours trains with the model in 16 bits, the plain way stays in 32. Ratios are of the
+best rounds, by the clock and by the seconds of processor time, which other work on the machine disturbs less.
 
-    python benchmarks/explainer_speed.py [--system beat|xrec] [--only generation|training]
-        [--engine torch|bf16|int8] [--batch 16] [--model smollm2-135m] [--pairs 64] [--rounds 2] [--threads 2]
+    python benchmarks/explainer_speed.py [--system beat|xrec] [--only generation|training|what-if]
+        [--engine torch|bf16|int8] [--precision fp32|bf16] [--batch 16] [--model smollm2-135m] [--pairs 64]
+        [--rounds 2] [--threads 2]
 
 Texts have the lengths of XRec-Yelp's explanations (37 words in the mean) and profiles (39 and 32); their words
 are drawn at random.
@@ -180,15 +182,15 @@ def compared(count: int, unit: str, plain: Best, ours: Best) -> dict[str, float]
     }
 
 
-def training(reader: Reader, rows: list[Row], size: int, rounds: int) -> dict[str, float]:
-    """Both ways over the same pairs in batches, alternating."""
+def training(whole: Reader, reader: Reader, rows: list[Row], size: int, rounds: int) -> dict[str, float]:
+    """Both ways over the same pairs in batches, alternating; `whole` is of the model in 32 bits."""
     random = np.random.default_rng(1)
     order = random.permutation(len(rows)).tolist()
     batches = [[rows[n] for n in order[k : k + size]] for k in range(0, len(rows), size)]
-    same = [plain_step(reader, batches[0]), our_step(reader, batches[0])]
+    same = [plain_step(whole, batches[0]), our_step(reader, batches[0])]
     plain, ours = Best(), Best()
     for _ in range(rounds):
-        plain.time(lambda: [plain_step(reader, batch) for batch in batches])
+        plain.time(lambda: [plain_step(whole, batch) for batch in batches])
         ours.time(lambda: [our_step(reader, batch) for batch in buckets(rows, size, seed=0, epoch=0)])
     return {**compared(len(rows), "samples", plain, ours), "loss difference": abs(same[0] - same[1])}
 
@@ -254,13 +256,25 @@ def generation(reader: Reader, rows: list[Row], rounds: int, batch: int) -> dict
     return {**compared(tokens, "tokens", plain, ours), **same}
 
 
+@torch.inference_mode()
+def what_if(reader: Reader, rows: Sequence[Row], rounds: int) -> dict[str, float]:
+    """One reading of a text against all of them that tell what each of twelve tokens is worth, one text at a time."""
+    hidden_HK = torch.cat([torch.zeros(1, 12, dtype=torch.bool), torch.eye(12, dtype=torch.bool)])
+    one, each = Best(), Best()
+    for _ in range(rounds):
+        one.time(lambda: [reader.nll([row]) for row in rows])
+        each.time(lambda: [reader.nll([row] * 13, 32, hidden_HK) for row in rows])
+    return {"one reading, cpu s": one.cpu / len(rows), "of twelve tokens": each.cpu / one.cpu}
+
+
 def main() -> None:
     """Print both comparisons as one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system", choices=("beat", "xrec"), default="beat")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--only", choices=("generation", "training"))
+    parser.add_argument("--only", choices=("generation", "training", "what-if"))
     parser.add_argument("--engine", choices=("torch", "bf16", "int8"), default="torch")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
@@ -271,22 +285,29 @@ def main() -> None:
     random = np.random.default_rng(0)
     build = {"beat": build_beat, "xrec": build_xrec}[options.system]
     reader = build(Backbone(load_causal_lm(options.model), options.engine), random)
+    trained = reader
+    if options.precision == "bf16":
+        half = load_causal_lm(options.model, dtype="bfloat16")
+        trained = build(Backbone(half), np.random.default_rng(0))
     rows = sample_rows(reader, options.pairs, random)
     document = {
         "system": options.system,
         "model": options.model,
         "engine": options.engine,
+        "precision": options.precision,
         "threads": options.threads,
         "processor": [
             name for name, has in processor().items() if has is True and name.startswith(("avx512", "amx"))
         ],
         "prefix": len(reader.prompt.prefix_ids),
     }
-    if options.only != "training":
+    if options.only in (None, "generation"):
         document["generation"] = generation(reader, rows, options.rounds, options.batch)
-    if options.only != "generation":
+    if options.only in (None, "training"):
         for size in (options.batch, 4):
-            document[f"training, batch {size}"] = training(reader, rows, size, options.rounds)
+            document[f"training, batch {size}"] = training(reader, trained, rows, size, options.rounds)
+    if options.only == "what-if":
+        document["what-if"] = what_if(reader, rows, options.rounds)
     print(json.dumps(document, indent=2))
 
 

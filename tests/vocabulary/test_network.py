@@ -5,14 +5,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from forwhy.graph.bipartite import Bipartite
 from forwhy.vocabulary.network import (
     LazyAdam,
     MaskedIntents,
+    TokenizerNetwork,
     draw_mask,
     info_nce,
     reconstruction_rmse,
     reconstruction_softmax,
 )
+from forwhy.vocabulary.options import TokenizerConfig
+from forwhy.vocabulary.phrases import PhraseBook
 
 
 def test_info_nce_equals_equation_6() -> None:
@@ -104,3 +108,14 @@ def test_untouched_rows_stay() -> None:
         F.embedding(torch.tensor(rows), table, sparse=True).sum().backward()
         optimizer.step()
     assert (table.detach() != before).any(1).tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_a_scale_is_found_on_more_edges_than_float32_can_count() -> None:
+    edges = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2]])
+    none = np.full((3, 12), -1, np.int64)
+    book = PhraseBook((), np.zeros((0, 384), np.float32), {"user": none, "item": none})
+    config = TokenizerConfig(text_weight=0.0, codes=2)
+    network = TokenizerNetwork(Bipartite(edges, 3, 3), config, book)
+    network._start_scale(np.broadcast_to(edges[:1], (2**24 + 4, 2)))
+    assert torch.isfinite(network.log_scale)

@@ -186,7 +186,8 @@ class TokenizerNetwork(nn.Module):
     @torch.no_grad()
     def _start_scale(self, edges: NDArray[np.int64]) -> None:
         """Scale of the softmax: the best of a grid on a sample of edges; learnt from there."""
-        rows = torch.linspace(0, len(edges) - 1, min(len(edges), 2048)).long()
+        # Of 32 bits, which may pass the last of 17 million edges or more.
+        rows = torch.linspace(0, len(edges) - 1, min(len(edges), 2048)).long().clamp_max(len(edges) - 1)
         users, items = torch.from_numpy(edges)[rows].T
         found, frequency = self.all_words(), self.log_frequency[items]
         q_users = self.represent(found["user"].words_BSM[users])
