@@ -6,9 +6,8 @@ Legend: U users, I items, E edges, P explained pairs.
 """
 
 import difflib
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.leaks import PAIR, Tables
-from forwhy.data.stored import Document, read_stored
+from forwhy.data.stored import Document, content_hash, read_stored
 from forwhy.errors import Unknown, shortened
 from forwhy.frames import Shown
 
@@ -125,8 +124,8 @@ FORMAT = 1
 ATTRIBUTES = ("brand", "categories", "attributes")
 """Columns of items that hold terms."""
 
-TEXTS_AT_ONCE = 10_000
-"""Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
+ROWS_AT_ONCE = 1 << 22
+"""Interactions that are numbered together."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -163,10 +162,11 @@ class Dataset(Shown):
         ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
         ``as-published`` keeps them, as the papers do. The graph changes no other split. O(E log E).
         """
-        pairs = leaks.distinct_pairs(self.tables, "interactions", split)
-        if split == "train" and graph == "leak-free":
-            pairs = pairs.join(leaks.heldout_pairs(self.tables), on=PAIR, how="anti")
-        return self._numbers(pairs)
+        slices = self.table("interactions").iter_slices(ROWS_AT_ONCE)
+        found = self._numbers(*(rows.filter(split=split) for rows in slices))
+        if split == "train" and graph == "leak-free" and (held := self.is_heldout(*found.T)).any():
+            return found[~held]
+        return found
 
     def pairs(self, split: Split, clear_of_interactions: bool = False) -> Pairs:
         """Explained pairs of a split, in table order.
@@ -313,8 +313,7 @@ class Dataset(Shown):
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
-        width = len(self.items)
-        return np.isin(users * width + items, pairs @ (width, 1))
+        return np.isin(users * len(self.items) + items, pairs @ (len(self.items), 1))
 
     def _counts(self, name: str) -> dict[str, int]:
         counts = dict(self.table(name).group_by("split").len().iter_rows())
@@ -326,10 +325,19 @@ class Dataset(Shown):
         users, items = (self.ids(side).numbers(rows[f"{side}_id"]) for side in SIDES)
         return Pairs(users, items, tuple(rows["text"]))
 
-    def _numbers(self, pairs: pl.DataFrame) -> Ints:
-        """[E, 2] pairs as internal numbers, sorted by user, then item."""
-        users, items = self.users.numbers(pairs["user_id"]), self.items.numbers(pairs["item_id"])
-        return np.stack([users, items], axis=1)[np.lexsort((items, users))]
+    def _numbers(self, *pairs: pl.DataFrame) -> Ints:
+        """[E, 2] distinct pairs as internal numbers, sorted by user, then item."""
+        keys = np.concatenate([np.zeros(0, np.int64), *map(self._keys, pairs)])
+        keys.sort()
+        keys = keys[np.diff(keys, prepend=-1) > 0]  # np.unique takes ten times as long
+        found = np.empty((len(keys), 2), np.int64)
+        np.divmod(keys, len(self.items), out=(found[:, 0], found[:, 1]))
+        return found
+
+    def _keys(self, pairs: pl.DataFrame) -> Ints:
+        """[n] one number for each pair, which sorts as the pairs do."""
+        users, items = (self.ids(side).numbers(pairs[f"{side}_id"]) for side in SIDES)
+        return users * len(self.items) + items
 
     def item_column(self, name: str) -> list[str]:
         """A column of the items, which are numbered in the order of their ids."""
@@ -367,33 +375,3 @@ def _assemble(name: str, tables: Tables, fingerprint: str, source: Mapping[str, 
     users, items = (Ids(tuple(leaks.known_entities(tables, side).sort()), side) for side in SIDES)
     held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
     return Dataset(name, users, items, *held)
-
-
-# --- The folder
-
-
-def content_hash(tables: Mapping[str, pl.DataFrame]) -> str:
-    """sha256 (hex) over names, types, counts and values of every table; independent of parquet's version."""
-    digest = hashlib.sha256()
-    for name in sorted(tables):
-        frame = tables[name]
-        digest.update(f"{name}:{frame.height}\n".encode())
-        for column in frame.columns:
-            digest.update(f"{column}:{frame[column].dtype}\n".encode())
-            for part in _column_bytes(frame[column]):
-                digest.update(part)
-    return digest.hexdigest()
-
-
-def _column_bytes(values: pl.Series) -> Iterator[bytes]:
-    """Values in order, with null places; text with lengths, so that no two columns share their bytes."""
-    if values.null_count():
-        yield np.packbits(values.is_null().to_numpy()).tobytes()
-    if values.dtype == pl.String:
-        text = values.fill_null("")
-        yield text.str.len_bytes().to_numpy().astype("<u4").tobytes()
-        for start in range(0, len(text), TEXTS_AT_ONCE):
-            yield "".join(text[start : start + TEXTS_AT_ONCE]).encode()
-        return
-    filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
-    yield filled.to_numpy().tobytes()

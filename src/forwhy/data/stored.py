@@ -1,9 +1,11 @@
-"""What a data set's folder may hold, digests or not: anybody can compute a digest."""
+"""What a data set's folder may hold, digests or not (anybody can compute a digest), and the digest of its tables."""
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
@@ -14,6 +16,8 @@ from forwhy.data.leaks import Tables
 from forwhy.errors import UserError
 from forwhy.frames import read_parquet
 
+TEXTS_AT_ONCE = 10_000
+"""Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
 REMEDY = "import the data set anew with `forwhy data import`"
 
 
@@ -84,3 +88,30 @@ def _unlike_stored(name: str, frame: pl.DataFrame, ids: Mapping[str, pl.DataType
             yield f"column {column!r} holds other words than it may"
     if name in ("items", "users") and frame[KEYS[name][0]].is_duplicated().any():
         yield f"column {KEYS[name][0]!r} repeats an id"
+
+
+def content_hash(tables: Tables) -> str:
+    """sha256 (hex) over names, types, counts and values of every table; independent of parquet's version."""
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        frame = tables[name]
+        digest.update(f"{name}:{frame.height}\n".encode())
+        for column in frame.columns:
+            digest.update(f"{column}:{frame[column].dtype}\n".encode())
+            for part in _column_bytes(frame[column]):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _column_bytes(values: pl.Series) -> Iterator[bytes]:
+    """Values in order, with null places; text with lengths, so that no two columns share their bytes."""
+    if values.null_count():
+        yield np.packbits(values.is_null().to_numpy()).tobytes()
+    if values.dtype == pl.String:
+        text = values.fill_null("")
+        yield text.str.len_bytes().to_numpy().astype("<u4").tobytes()
+        for start in range(0, len(text), TEXTS_AT_ONCE):
+            yield "".join(text[start : start + TEXTS_AT_ONCE]).encode()
+        return
+    filled = values.fill_null(0) if values.dtype.is_numeric() else values.fill_null(False)
+    yield filled.to_numpy().tobytes()
