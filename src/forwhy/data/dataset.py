@@ -124,7 +124,7 @@ FORMAT = 1
 ATTRIBUTES = ("brand", "categories", "attributes")
 """Columns of items that hold terms."""
 
-ROWS_AT_ONCE = 1 << 22
+ROWS_AT_ONCE = 1 << 20
 """Interactions that are numbered together."""
 
 
@@ -329,7 +329,9 @@ class Dataset(Shown):
         """[E, 2] distinct pairs as internal numbers, sorted by user, then item."""
         keys = np.concatenate([np.zeros(0, np.int64), *map(self._keys, pairs)])
         keys.sort()
-        keys = keys[np.diff(keys, prepend=-1) > 0]  # np.unique takes ten times as long
+        again = keys[1:] == keys[:-1]  # np.unique takes ten times as long
+        if again.any():
+            keys = keys[np.concatenate([[True], ~again])]
         found = np.empty((len(keys), 2), np.int64)
         np.divmod(keys, len(self.items), out=(found[:, 0], found[:, 1]))
         return found
