@@ -7,6 +7,7 @@ import argparse
 import json
 import resource
 import time
+from itertools import islice
 
 import numpy as np
 
@@ -28,22 +29,34 @@ def generated(users: int, seed: int = 0) -> Bipartite:
     return Bipartite(np.unique(edges, axis=0), users, users)
 
 
-def measure(users: int) -> dict[str, float]:
-    """Seconds of the start and of one epoch on a generated graph."""
-    graph, config = generated(users), TokenizerConfig(text_weight=0.0)
-    none = np.full((users, config.max_phrases), -1, np.int64)
-    book = PhraseBook((), np.zeros((0, 384), np.float32), {"user": none, "item": none})
-    started = time.perf_counter()
-    network = TokenizerNetwork(graph, config, book)
-    start = time.perf_counter() - started
-    nobody = np.zeros(0, np.int64)
-    pairs, vectors = Pairs(nobody, nobody, ()), np.zeros((0, 384), np.float32)
-    task = TokenizerTask(network, graph, np.zeros((0, 2), np.int64), book, pairs, vectors)
-    started, optimizer = time.perf_counter(), task.optimizer()
-    for batch in task.batches(0):
+def begun(graph: Bipartite) -> TokenizerTask:
+    """Stage 1 after its start, on interactions alone."""
+    config, counts = TokenizerConfig(text_weight=0.0), {"user": graph.users, "item": graph.items}
+    none = {side: np.full((count, config.max_phrases), -1, np.int64) for side, count in counts.items()}
+    book, nobody = PhraseBook((), np.zeros((0, 384), np.float32), none), np.zeros(0, np.int64)
+    network, pairs = TokenizerNetwork(graph, config, book), Pairs(nobody, nobody, ())
+    return TokenizerTask(
+        network, graph, np.zeros((0, 2), np.int64), book, pairs, np.zeros((0, 384), np.float32)
+    )
+
+
+def learn(task: TokenizerTask, most: int | None = None) -> None:
+    """The first epoch, or so many steps of it."""
+    optimizer = task.optimizer()
+    for batch in islice(task.batches(0), most):
         optimizer.zero_grad()
         task.loss(batch)["loss"].backward()
         optimizer.step()
+
+
+def measure(users: int) -> dict[str, float]:
+    """Seconds of the start and of one epoch on a generated graph."""
+    graph = generated(users)
+    started = time.perf_counter()
+    task = begun(graph)
+    start = time.perf_counter() - started
+    started = time.perf_counter()
+    learn(task)
     epoch = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     per = 1e6 / len(graph.edges)

@@ -20,15 +20,12 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from benchmarks.vocabulary_growth import begun, learn
 from numpy.typing import NDArray
 
 from forwhy.bridge.engines import named
-from forwhy.data.dataset import Dataset, Pairs
+from forwhy.data.dataset import Dataset
 from forwhy.graph.bipartite import Bipartite
-from forwhy.vocabulary.network import TokenizerNetwork
-from forwhy.vocabulary.options import TokenizerConfig
-from forwhy.vocabulary.phrases import PhraseBook
-from forwhy.vocabulary.tokenizer import TokenizerTask
 
 Ints = NDArray[np.int32]
 
@@ -49,7 +46,7 @@ def expanded(graph: Bipartite, people: int, items: int, seed: int = 0) -> Bipart
     random, kept = np.random.default_rng(seed), shares(graph, people, items)
 
     def groups() -> Iterator[Ints]:
-        real = graph.edges[np.lexsort(graph.edges.T[::-1])].astype(np.int32)
+        real = graph.edges.astype(np.int32)
         for group in range(people):
             taken = random.random((len(real), items), np.float32) < kept[group]
             rows, columns = np.nonzero(taken)
@@ -71,35 +68,25 @@ def main() -> None:
     data = Dataset.load(options.data)
     real = Bipartite(data.edges("train"), len(data.users), len(data.items))
     parts: dict[str, dict[str, float]] = {}
-    begun = time.process_time()
+    since = time.process_time()
 
     def done(name: str) -> None:
-        nonlocal begun
+        nonlocal since
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        parts[name] = {"cpu_seconds": round(time.process_time() - begun, 1), "peak_GiB": round(peak, 2)}
-        begun = time.process_time()
+        parts[name] = {"cpu_seconds": round(time.process_time() - since, 1), "peak_GiB": round(peak, 2)}
+        since = time.process_time()
 
     graph = expanded(real, options.people, options.items)
     done("graph made")
-    config = TokenizerConfig(text_weight=0.0)
-    counts = {"user": graph.users, "item": graph.items}
-    none = {side: np.full((count, config.max_phrases), -1, np.int64) for side, count in counts.items()}
-    book = PhraseBook((), np.zeros((0, 384), np.float32), none)
-    network = TokenizerNetwork(graph, config, book)
+    task = begun(graph)
     done("start")
-    nobody = np.zeros(0, np.int64)
-    pairs, vectors = Pairs(nobody, nobody, ()), np.zeros((0, 384), np.float32)
-    task = TokenizerTask(network, graph, np.zeros((0, 2), np.int64), book, pairs, vectors)
-    optimizer, epoch = task.optimizer(), task.batches(0)
-    for number in range(min(options.steps, len(epoch))):
-        optimizer.zero_grad()
-        task.loss(epoch[number])["loss"].backward()
-        optimizer.step()
+    learn(task, options.steps)
     done("steps of an epoch")
-    network.eval()
+    task.network.eval()
     task.evaluate()
     done("everybody's words")
-    steps = min(options.steps, len(epoch))
+    epoch = len(task.batches(0))
+    steps = min(options.steps, epoch)
     told = {
         "processor": named(),
         "people": graph.users,
@@ -108,7 +95,7 @@ def main() -> None:
         "most_of_one_person": int(graph.user_degrees.max()),
         **parts,
         "steps": steps,
-        "epoch_hours": round(parts["steps of an epoch"]["cpu_seconds"] / steps * len(epoch) / 3600, 2),
+        "epoch_hours": round(parts["steps of an epoch"]["cpu_seconds"] / steps * epoch / 3600, 2),
     }
     print(json.dumps(told, indent=2))
 

@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from forwhy.bridge.engines import chosen, has
 from forwhy.bridge.injection import Injection
-from forwhy.bridge.llama import TYPICAL, Bits, PackedLlama
+from forwhy.bridge.llama import TYPICAL, Bits, PackedLlama, untouched
 from forwhy.bridge.options import InjectionMode, WritingEngine
 from forwhy.models import DType, LoadedModel, load_causal_lm, tokenizer_hash
 from forwhy.training.engine import resolve_device
@@ -240,6 +240,8 @@ class Backbone:
         self.width: int = self.words.weight.shape[1]
         self.word_norm: float = self._mean_word_norm()
         self.bits = None if engine == "torch" else chosen(engine, self.model)
+        # What prompts say of a pair does not survive 8 bits (decision 16).
+        self._prompt_bits: Bits | None = "bf16" if self.bits and has("bf16") else None
         self.packed = self._packed_linears()
         self._copies: dict[Bits, PackedLlama] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] | None = {}
@@ -367,20 +369,18 @@ class Backbone:
         self, cache: Cache, inputs_BSD: Tensor, mask_BT: Tensor | None, positions_BS: Tensor | None
     ) -> Tensor:
         """Logits [B, V] after the last position, writing into a decoding cache."""
-        if self._prefixes is not None and (bits := self._bits(inputs_BSD.shape[1])):
-            if bits not in self._copies:
-                self._copies[bits] = PackedLlama(self.model, bits, self.tokenizer(TYPICAL)["input_ids"])
-            if self._copies[bits].usable():
-                return self._copies[bits].step(cache, inputs_BSD, mask_BT, positions_BS)
+        bits = self.bits if inputs_BSD.shape[1] == 1 else self._prompt_bits
+        if bits and self._prefixes is not None and (copy := self._copy(bits)) and copy.usable():
+            return copy.step(cache, inputs_BSD, mask_BT, positions_BS)
         out_BSV: Tensor
         out_BSV = self._run(inputs_BSD, cache, 1, attention_mask=mask_BT, position_ids=positions_BS).logits
         return out_BSV[:, -1]
 
-    def _bits(self, positions: int) -> Bits | None:
-        """Which copy reads so many positions. Prompts need 16 bits: what they say of a pair does not survive 8."""
-        if positions > 1 and self.bits == "int8":
-            return "bf16" if has("bf16") else None
-        return self.bits
+    def _copy(self, bits: Bits) -> PackedLlama | None:
+        """Made by the first pass that nothing listens to: XRec's prompts need none."""
+        if bits not in self._copies and all(map(untouched, self.model.modules())):
+            self._copies[bits] = PackedLlama(self.model, bits, self.tokenizer(TYPICAL)["input_ids"])
+        return self._copies.get(bits)
 
     def _run(self, inputs_BSD: Tensor, cache: Cache, keep: int | Tensor, **more: Any) -> Any:  # noqa: ANN401 - of transformers
         """The model's output; `more`: its other arguments."""

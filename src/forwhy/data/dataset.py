@@ -313,7 +313,8 @@ class Dataset(Shown):
         return _assemble(document["name"], tables, document["fingerprint"], document["source"])
 
     def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
-        return np.isin(users * len(self.items) + items, pairs @ (len(self.items), 1))
+        width = len(self.items)
+        return np.isin(users * width + items, pairs @ (width, 1))
 
     def _counts(self, name: str) -> dict[str, int]:
         counts = dict(self.table(name).group_by("split").len().iter_rows())
