@@ -26,8 +26,9 @@ from forwhy.data.finding import (
     word_lists,
 )
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
-from forwhy.data.leaks import PAIR, vouched
+from forwhy.data.leaks import vouched
 from forwhy.data.sources.files import LONGEST_TEXT
+from forwhy.data.tables import PAIR
 
 # --- Interactions: pairs in two splits, orders that are none, popularity
 

@@ -20,7 +20,7 @@ from forwhy.columns import (
     Side,
 )
 from forwhy.data.bad_rows import BadRow, BadRows, short
-from forwhy.data.leaks import Tables
+from forwhy.data.tables import Tables
 from forwhy.data.values import date_format, numbers, seconds
 from forwhy.errors import UserError
 

@@ -22,8 +22,8 @@ from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, wr
 from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
-from forwhy.data.leaks import PAIR, Tables
 from forwhy.data.stored import Document, content_hash, read_stored
+from forwhy.data.tables import PAIR, StoredTables, Tables, height, scanned, slices
 from forwhy.errors import Unknown, shortened
 from forwhy.frames import Shown
 
@@ -124,9 +124,6 @@ FORMAT = 1
 ATTRIBUTES = ("brand", "categories", "attributes")
 """Columns of items that hold terms."""
 
-ROWS_AT_ONCE = 1 << 20
-"""Interactions that are numbered together."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset(Shown):
@@ -144,17 +141,17 @@ class Dataset(Shown):
     """Importer, its options, sha256 of the files read, how and with which seed it was split."""
 
     def _shown(self) -> dict[str, int | str]:
-        counts = {name: frame.height for name, frame in self.tables.items()}
+        counts = {name: height(self.tables, name) for name in self.tables}
         return {"name": self.name, "users": len(self.users), "items": len(self.items), **counts}
 
     @property
     def who_took_what(self) -> str:
         """sha256 (hex) over the interactions alone: what rankings are about, whatever texts there are."""
-        return content_hash({"interactions": self.tables["interactions"]})
+        return content_hash(self.tables, ["interactions"])
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name (`columns.TABLES`); an absent one has its required columns and no rows."""
-        return leaks.table(self.tables, name)
+        return scanned(self.tables, name).collect()
 
     def edges(self, split: Split, graph: Graph = "leak-free") -> Ints:
         """Distinct interactions of a split as internal numbers, [E, 2], sorted by user, then item.
@@ -162,8 +159,8 @@ class Dataset(Shown):
         ``leak-free`` removes from *train* every pair whose explanation is held out or withheld;
         ``as-published`` keeps them, as the papers do. The graph changes no other split. O(E log E).
         """
-        slices = self.table("interactions").iter_slices(ROWS_AT_ONCE)
-        found = self._numbers(*(rows.filter(split=split) for rows in slices))
+        rows = slices(self.tables, "interactions")
+        found = self._numbers(*(part.filter(split=split) for part in rows))
         if split == "train" and graph == "leak-free" and (held := self.is_heldout(*found.T)).any():
             return found[~held]
         return found
@@ -265,8 +262,16 @@ class Dataset(Shown):
         return self.users if side == "user" else self.items
 
     def leaks(self) -> dict[str, int | float | bool]:
-        """Counts of what could leak, by the names that `data.leaks.leaks` explains."""
-        return leaks.leaks(self.tables)
+        """Counts of what could leak, by the names that `data.leaks.leaks` explains.
+
+        And ``profiles_possibly_leaking``: of some profile nobody knows what it was written from (`vouched`).
+        """
+        published, tested = self.edges("train", "as-published"), [*map(self.edges, SPLITS[1:])]
+        explained = self._numbers(leaks.distinct_pairs(self.tables, "explanations", "train"))
+        found = published, np.unique(np.concatenate(tested), axis=0), explained, self.heldout_pairs()
+        sizes: dict[Side, int] = {side: len(self.ids(side)) for side in SIDES}
+        leaking = any(self.profiles(side).keys() - self.vouched("profiles", side) for side in SIDES)
+        return {**leaks.leaks(*found, sizes), "profiles_possibly_leaking": leaking}
 
     def summary(self) -> dict[str, Any]:
         """Name, counts, leaks and fingerprint as plain JSON values (``forwhy data show --json``)."""
@@ -277,8 +282,8 @@ class Dataset(Shown):
             "interactions": self._counts("interactions"),
             "explanations": self._counts("explanations"),
             **{f"{name}s": sum(map(bool, self.item_column(name))) for name in ("title", "description")},
-            "reviews": self.table("reviews").height,
-            **{name: self.tables[name].height for name in ("intents", "profiles") if name in self.tables},
+            "reviews": height(self.tables, "reviews"),
+            **{name: height(self.tables, name) for name in ("intents", "profiles") if name in self.tables},
             "leaks": self.leaks(),
             "fingerprint": self.fingerprint,
         }
@@ -298,7 +303,7 @@ class Dataset(Shown):
                 "format": FORMAT,
                 "name": self.name,
                 "fingerprint": self.fingerprint,
-                "rows": {name: frame.height for name, frame in self.tables.items()},
+                "rows": {name: height(self.tables, name) for name in self.tables},
                 "source": dict(self.source),
                 "files": stamps(temporary, MARKER),
             }
@@ -317,7 +322,8 @@ class Dataset(Shown):
         return np.isin(users * width + items, pairs @ (width, 1))
 
     def _counts(self, name: str) -> dict[str, int]:
-        counts = dict(self.table(name).group_by("split").len().iter_rows())
+        rows = scanned(self.tables, name).group_by("split").len().collect(engine="streaming")
+        counts = dict(rows.iter_rows())
         return {split: int(counts.get(split, 0)) for split in SPLITS}
 
     def _texts(self, rows: pl.DataFrame, without: pl.DataFrame | None = None) -> Pairs:
@@ -376,5 +382,6 @@ def make_dataset(
 
 def _assemble(name: str, tables: Tables, fingerprint: str, source: Mapping[str, Any]) -> Dataset:
     users, items = (Ids(tuple(leaks.known_entities(tables, side).sort()), side) for side in SIDES)
-    held = MappingProxyType(dict(tables)), fingerprint, MappingProxyType(dict(source))
+    own = tables if isinstance(tables, StoredTables) else MappingProxyType(dict(tables))
+    held = own, fingerprint, MappingProxyType(dict(source))
     return Dataset(name, users, items, *held)

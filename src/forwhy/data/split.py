@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from forwhy.columns import SIDES, SPLITS, Graph, Side
 from forwhy.data.dataset import Dataset, Ints
-from forwhy.data.leaks import Tables
+from forwhy.data.tables import Tables
 from forwhy.errors import UserError
 from forwhy.options import Options
 

@@ -1,7 +1,7 @@
 """What a data set's folder may hold, digests or not (anybody can compute a digest), and the digest of its tables."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import polars as pl
 from pydantic import BaseModel
 
 from forwhy.atomic import Signed
-from forwhy.columns import KEYS, SIDES, SPLITS, TABLES, Kind
+from forwhy.columns import KEYS, SIDES, SPLITS, TABLES, Kind, Side
 from forwhy.data.checks import about, lacking
-from forwhy.data.leaks import Tables
+from forwhy.data.leaks import known_entities
+from forwhy.data.tables import StoredTables, Tables, height, scanned, slices
 from forwhy.errors import UserError
-from forwhy.frames import read_parquet
 
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
@@ -50,55 +50,67 @@ OWN = (pl.Int64(), pl.Float64(), pl.String(), pl.Boolean())
 WORDS: Mapping[Kind, Sequence[str]] = {"side": SIDES, "split": SPLITS}
 
 
-def read_stored(folder: Path, files: Collection[str]) -> dict[str, pl.DataFrame]:
+def read_stored(folder: Path, files: Collection[str]) -> StoredTables:
     """The tables of a data set's folder; refused is what no import writes: later steps would fall over it."""
     present = [name for name in TABLES if f"{name}.parquet" in files]
-    tables = {name: read_parquet(folder / f"{name}.parquet", REMEDY) for name in present}
+    if "interactions" not in present:
+        raise UserError(f"{folder}: has no interactions; {REMEDY}")
+    tables = StoredTables(folder, present, REMEDY)
     _check(folder, tables)
     return tables
 
 
 def _check(folder: Path, tables: Tables) -> None:
-    if not tables.get("interactions", pl.DataFrame()).height:
+    if not height(tables, "interactions"):
         raise UserError(f"{folder}: has no interactions; {REMEDY}")
-    kinds = {f"{side}_id": tables["interactions"].schema.get(f"{side}_id") for side in SIDES}
-    for name, frame in tables.items():
-        for wrong in _unlike_stored(name, frame, kinds):
+    schemas = {name: scanned(tables, name).collect_schema() for name in tables}
+    kinds = {f"{side}_id": schemas["interactions"].get(f"{side}_id") for side in SIDES}
+    for name, schema in schemas.items():
+        for wrong in _unlike_stored(name, schema, kinds):
             raise UserError(f"{folder / name}.parquet: {wrong}; {REMEDY}")
-    for side in SIDES:
-        known = tables.get(f"{side}s", tables["interactions"])[f"{side}_id"]
-        for name, frame in tables.items():
-            if about(frame, side, known.unique(), others=True).any():
-                raise UserError(f"{folder / name}.parquet: holds a {side} that the data set lacks; {REMEDY}")
+    known = {side: known_entities(tables, side) for side in SIDES}
+    for name in tables:
+        for rows in slices(tables, name):
+            for wrong in _unfit(name, rows, known):
+                raise UserError(f"{folder / name}.parquet: {wrong}; {REMEDY}")
+        if name in ("items", "users") and tables[name][KEYS[name][0]].is_duplicated().any():
+            raise UserError(f"{folder / name}.parquet: column {KEYS[name][0]!r} repeats an id; {REMEDY}")
 
 
-def _unlike_stored(name: str, frame: pl.DataFrame, ids: Mapping[str, pl.DataType | None]) -> Iterator[str]:
+def _unlike_stored(name: str, schema: pl.Schema, ids: Mapping[str, pl.DataType | None]) -> Iterator[str]:
     """What is wrong with the columns of a saved table."""
-    yield from (f"no column {column!r}" for column in lacking(name, frame.columns))
+    yield from (f"no column {column!r}" for column in lacking(name, schema.names()))
     ours = {column.name: column for column in TABLES[name]}
-    for column, kind in frame.schema.items():
+    for column, kind in schema.items():
         fits = STORED[ours[column].kind] if column in ours else OWN
         if kind not in fits or kind != ids.get(column, kind):
             yield f"column {column!r} holds {kind}"
-        elif frame[column].null_count() and (kind == pl.String or (column in ours and ours[column].filled)):
+
+
+def _unfit(name: str, rows: pl.DataFrame, known: Mapping[Side, pl.Series]) -> Iterator[str]:
+    """What is wrong with rows of a saved table."""
+    ours = {column.name: column for column in TABLES[name]}
+    for column, kind in rows.schema.items():
+        if rows[column].null_count() and (kind == pl.String or (column in ours and ours[column].filled)):
             yield f"column {column!r} has gaps"
         elif column in ours and not (
-            (words := WORDS.get(ours[column].kind)) is None or frame[column].is_in(words).all()
+            (words := WORDS.get(ours[column].kind)) is None or rows[column].is_in(words).all()
         ):
             yield f"column {column!r} holds other words than it may"
-    if name in ("items", "users") and frame[KEYS[name][0]].is_duplicated().any():
-        yield f"column {KEYS[name][0]!r} repeats an id"
+    for side in SIDES:
+        if about(rows, side, known[side], others=True).any():
+            yield f"holds a {side} that the data set lacks"
 
 
-def content_hash(tables: Tables) -> str:
-    """sha256 (hex) over names, types, counts and values of every table; independent of parquet's version."""
+def content_hash(tables: Tables, names: Iterable[str] | None = None) -> str:
+    """sha256 (hex) over names, types, counts and values of tables, or of those named; no matter parquet's version."""
     digest = hashlib.sha256()
-    for name in sorted(tables):
-        frame = tables[name]
-        digest.update(f"{name}:{frame.height}\n".encode())
-        for column in frame.columns:
-            digest.update(f"{column}:{frame[column].dtype}\n".encode())
-            for part in _column_bytes(frame[column]):
+    for name in sorted(tables if names is None else names):
+        lazy = scanned(tables, name)
+        digest.update(f"{name}:{height(tables, name)}\n".encode())
+        for column, kind in lazy.collect_schema().items():
+            digest.update(f"{column}:{kind}\n".encode())
+            for part in _column_bytes(lazy.select(column).collect().to_series()):
                 digest.update(part)
     return digest.hexdigest()
 

@@ -144,9 +144,10 @@ def guessed(own: Mapping[Side, Floats], graph: Bipartite) -> Slots:
     Means are centred first, so that a guess says how the neighbourhood differs from everybody. Guesses have norm 0.7.
     """
     known = {side: (np.abs(slots).sum((1, 2)) > 0)[:, None, None] for side, slots in own.items()}
-    from_items, from_users = _average(graph.to_users, own["item"]), _average(graph.to_items, own["user"])
-    guesses: Slots = {"user": from_items + _average(graph.to_users, from_users)}
-    guesses["item"] = from_users + _average(graph.to_items, from_items)
+    to_users, to_items = graph.to_users, graph.to_items
+    from_items, from_users = _average(to_users, own["item"]), _average(to_items, own["user"])
+    guesses: Slots = {"user": from_items + _average(to_users, from_users)}
+    guesses["item"] = from_users + _average(to_items, from_items)
     centred = {side: 0.7 * unit(guess - guess.mean(0)) for side, guess in guesses.items()}
     return {side: np.where(known[side], own[side], centred[side]).astype(np.float32) for side in SIDES}
 

@@ -40,6 +40,9 @@ from forwhy.vocabulary.vocabulary import Books, Floats, Ints, Vocabulary, by_boo
 
 log = logging.getLogger(__name__)
 
+ROWS_AT_ONCE = 1 << 16
+"""Rows that a regression holds as doubles."""
+
 
 class BehaviourTokenizer:
     """Learns a :class:`Vocabulary` from a data set."""
@@ -282,8 +285,8 @@ class TokenizerTask(Task[TokenizerBatch]):
 def _fold_in(graph: Bipartite, network: TokenizerNetwork, items: EntityWords) -> Floats:
     """Ridge regression from the mean of a user's item words to the user's quantizer input, over all users."""
     known = np.flatnonzero(graph.user_degrees)
-    features = np.asarray((graph.to_users @ items.words_BSM.flatten(1).numpy())[known], np.float64)
-    features = np.concatenate([features, np.ones((len(known), 1))], axis=1)
+    features = (graph.to_users @ items.words_BSM.flatten(1).numpy())[known]
+    features = np.concatenate([features, np.ones((len(known), 1), np.float32)], axis=1)
     wanted = torch.cat(list(network.slots(network.states()["user"], "user").values()), 1)
     if network.text is not None:  # the first text word reads the whole text, later ones what is left of it
         scaled = torch.from_numpy(network.text.points["user"]) * network.config.text_weight
@@ -294,11 +297,16 @@ def _fold_in(graph: Bipartite, network: TokenizerNetwork, items: EntityWords) ->
 
 
 def _ridge(features_NF: NDArray[np.floating], wanted_NW: NDArray[np.floating]) -> Floats:
-    """[F, W] linear map, with a penalty of a thousandth of the features' mean square."""
-    features, wanted = (np.asarray(rows, np.float64) for rows in (features_NF, wanted_NW))
-    gram = features.T @ features
+    """[F, W] linear map, with a penalty of a thousandth of the features' mean square; doubles, some rows at a time."""
+    width = features_NF.shape[1]
+    gram, moments = np.zeros((width, width)), np.zeros((width, wanted_NW.shape[1]))
+    for start in range(0, len(features_NF), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        features = features_NF[rows].astype(np.float64)
+        gram += features.T @ features
+        moments += features.T @ wanted_NW[rows].astype(np.float64)
     gram += np.eye(len(gram)) * (1e-3 * np.trace(gram) / len(gram))
-    return np.linalg.solve(gram, features.T @ wanted).astype(np.float32)
+    return np.linalg.solve(gram, moments).astype(np.float32)
 
 
 @torch.no_grad()

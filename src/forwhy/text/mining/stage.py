@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt
 
 from forwhy.columns import SIDES, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset, Ints
-from forwhy.data.leaks import PAIR
+from forwhy.data.tables import PAIR
 from forwhy.errors import UserError
 from forwhy.options import Options
 from forwhy.text.hostile import clean
