@@ -8,8 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forwhy.columns import SPLITS, TABLES
+from forwhy.data import tables as stored
 from forwhy.data.dataset import Dataset, Ids, Pairs, make_dataset
 from forwhy.data.sample import little_town
+from forwhy.data.stored import content_hash
 from forwhy.errors import UserError
 
 
@@ -167,6 +170,40 @@ def test_fingerprint_sees_every_value(small: Dataset) -> None:
         pl.Series("text", ["because bh", "eld out", "ranked on"])
     )
     assert make_dataset("small", moved).fingerprint != small.fingerprint
+
+
+def test_tables_left_in_their_files_say_the_same(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.save(tmp_path / "data")
+    monkeypatch.setattr(stored, "HELD_ROWS", 0)
+    monkeypatch.setattr(stored, "ROWS_AT_ONCE", 2)
+    left = Dataset.load(tmp_path / "data")
+    assert left.summary() == small.summary()
+    assert content_hash(left.tables) == left.fingerprint == small.fingerprint
+    assert left.who_took_what == small.who_took_what
+    assert repr(left) == repr(small)
+    for split in SPLITS:
+        for graph in ("leak-free", "as-published"):
+            np.testing.assert_array_equal(left.edges(split, graph), small.edges(split, graph))
+        assert left.pairs(split, True).texts == small.pairs(split, True).texts
+    assert left.training_reviews().texts == small.training_reviews().texts
+    assert all(left.table(name).equals(small.table(name)) for name in TABLES)
+    assert left.profiles("user") == small.profiles("user")
+    left.save(tmp_path / "again")
+    assert Dataset.load(tmp_path / "again").fingerprint == small.fingerprint
+
+
+def test_a_large_table_that_is_replaced_while_it_is_open_is_refused(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.save(tmp_path / "data")
+    monkeypatch.setattr(stored, "HELD_ROWS", 0)
+    left = Dataset.load(tmp_path / "data")
+    other = {**tables(), "interactions": tables()["interactions"].head(4)}
+    make_dataset("small", {name: other[name] for name in ("interactions", "items")}).save(tmp_path / "data")
+    with pytest.raises(UserError, match=r"interactions\.parquet: was replaced .* run the command again"):
+        left.edges("train")
 
 
 def test_altered_truncated_and_foreign_folders_are_refused(small: Dataset, tmp_path: Path) -> None:

@@ -1,10 +1,18 @@
 """Normalised adjacency, spectral embeddings and negatives against independent implementations."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.graph.bipartite import Bipartite, Negatives, right_vectors, spectral_embeddings
+from forwhy.graph import bipartite
+from forwhy.graph.bipartite import (
+    Bipartite,
+    Negatives,
+    hits_and_recall,
+    right_vectors,
+    spectral_embeddings,
+)
 
 from .conftest import dense_normalised, graphs
 
@@ -97,3 +105,19 @@ def test_as_many_dimensions_as_asked_and_as_there_are() -> None:
     for asked, given_ in ((1, 1), (4, 4), (99, 17)):
         assert right_vectors(graph, asked, seed=0).shape == (17, given_)
         assert [len(vectors[0]) for vectors in spectral_embeddings(graph, asked)] == [given_, given_]
+
+
+def test_many_users_are_validated_by_a_draw_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((count, 4)).astype(np.float32) for count in (400, 30))
+    graph = Bipartite(np.stack([np.arange(400), rng.integers(0, 30, 400)], 1), 400, 30)
+    valid = np.unique(rng.integers(0, [400, 30], (900, 2)), axis=0)
+    monkeypatch.setattr(bipartite, "SCORES_AT_ONCE", 70)  # two users at a time
+    whole = hits_and_recall(users, items, graph, valid, 5)
+    monkeypatch.setattr(bipartite, "SCORES_AT_ONCE", 10)  # fewer than a user has
+    assert hits_and_recall(users, items, graph, valid, 5) == whole
+    monkeypatch.setattr(bipartite, "MOST_VALIDATED", 200)
+    drawn = hits_and_recall(users, items, graph, valid, 5)
+    assert drawn == hits_and_recall(users, items, graph, valid, 5)
+    np.testing.assert_allclose(drawn, whole, atol=0.08)  # two hundred of four hundred
+    assert drawn != whole

@@ -125,8 +125,10 @@ class BehaviourTokenizer:
         heads = {name: it.weight.numpy() for name, it in network.heads.items() if isinstance(it, linear)}
         if text is not None:
             codebooks, heads = _with_text(network, text, codebooks, found)
+        cut = len(dataset.heldout_pairs())  # else both graphs are one, which is not made twice
+        taken = dataset.edges("train", "as-published") if cut else graph.edges
         return Vocabulary(
-            catalogue=Catalogue.of(dataset, dataset.edges("train", "as-published")),
+            catalogue=Catalogue.of(dataset, taken),
             seen=graph.edges,
             config=network.config.model_dump(mode="json"),
             metrics=result.summary(),
