@@ -160,9 +160,9 @@ class Dataset(Shown):
         ``as-published`` keeps them, as the papers do. The graph changes no other split. O(E log E).
         """
         rows = slices(self.tables, "interactions")
-        found = self._numbers(*(part.filter(split=split) for part in rows))
-        if split == "train" and graph == "leak-free" and (held := self.is_heldout(*found.T)).any():
-            return found[~held]
+        found = self._numbers(part.filter(split=split) for part in rows)
+        if split == "train" and graph == "leak-free" and len(hidden := self.heldout_pairs()):
+            return found[~self._among(found[:, 0], found[:, 1], hidden)]
         return found
 
     def pairs(self, split: Split, clear_of_interactions: bool = False) -> Pairs:
@@ -181,7 +181,7 @@ class Dataset(Shown):
 
     def heldout_pairs(self) -> Ints:
         """Distinct pairs, [P, 2], with an explanation in valid or test, or withheld: nobody's to read."""
-        return self._numbers(leaks.heldout_pairs(self.tables))
+        return self._numbers([leaks.heldout_pairs(self.tables)])
 
     def is_heldout(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """[n] whether each pair of internal numbers is one of `heldout_pairs`."""
@@ -189,7 +189,7 @@ class Dataset(Shown):
 
     def is_disliked(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """[n] whether each pair was rated low (`leaks.disliked_pairs`); what is said of it is no praise."""
-        return self._among(users, items, self._numbers(leaks.disliked_pairs(self.tables)))
+        return self._among(users, items, self._numbers([leaks.disliked_pairs(self.tables)]))
 
     def heldout_entities(self, side: Side) -> Ints:
         """Internal numbers of users (items) that occur in a held-out explained pair, sorted."""
@@ -267,7 +267,7 @@ class Dataset(Shown):
         And ``profiles_possibly_leaking``: of some profile nobody knows what it was written from (`vouched`).
         """
         published, tested = self.edges("train", "as-published"), [*map(self.edges, SPLITS[1:])]
-        explained = self._numbers(leaks.distinct_pairs(self.tables, "explanations", "train"))
+        explained = self._numbers([leaks.distinct_pairs(self.tables, "explanations", "train")])
         found = published, np.unique(np.concatenate(tested), axis=0), explained, self.heldout_pairs()
         sizes: dict[Side, int] = {side: len(self.ids(side)) for side in SIDES}
         leaking = any(self.profiles(side).keys() - self.vouched("profiles", side) for side in SIDES)
@@ -332,7 +332,7 @@ class Dataset(Shown):
         users, items = (self.ids(side).numbers(rows[f"{side}_id"]) for side in SIDES)
         return Pairs(users, items, tuple(rows["text"]))
 
-    def _numbers(self, *pairs: pl.DataFrame) -> Ints:
+    def _numbers(self, pairs: Iterable[pl.DataFrame]) -> Ints:
         """[E, 2] distinct pairs as internal numbers, sorted by user, then item."""
         keys = np.concatenate([np.zeros(0, np.int64), *map(self._keys, pairs)])
         keys.sort()

@@ -38,6 +38,9 @@ class StoredTables(Tables):
     def __getitem__(self, name: str) -> pl.DataFrame:
         return self._held[name] if name in self._held else self.scan(name).collect()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._held or name in self._left
+
     def __iter__(self) -> Iterator[str]:
         return iter((*self._held, *self._left))
 
