@@ -32,7 +32,7 @@ def split_pairs(
     valid, test = _sizes(n, fractions)
     order = np.random.default_rng(seed).permutation(n)
     if keep is not None:
-        order = np.delete(order, np.unique(keep[order], return_index=True)[1])
+        order = order[~pl.Series(keep[order]).is_first_distinct().to_numpy()]
     return _named(n, order[test : test + valid], order[:test])
 
 
@@ -74,9 +74,9 @@ def _sizes(n: int, fractions: Sequence[float]) -> tuple[int, int]:
 
 
 def _named(n: int, valid: Ints, test: Ints) -> pl.Series:
-    names = np.full(n, SPLITS[0], dtype="<U5")
-    names[valid], names[test] = SPLITS[1], SPLITS[2]
-    return pl.Series("split", names)
+    numbers = np.zeros(n, np.uint8)
+    numbers[valid], numbers[test] = 1, 2
+    return pl.Series("split", SPLITS).gather(numbers)
 
 
 def k_core(rows: pl.DataFrame, k: int) -> pl.DataFrame:
