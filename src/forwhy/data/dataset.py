@@ -266,9 +266,10 @@ class Dataset(Shown):
 
         And ``profiles_possibly_leaking``: of some profile nobody knows what it was written from (`vouched`).
         """
-        published, tested = self.edges("train", "as-published"), [*map(self.edges, SPLITS[1:])]
+        published, visits = self.edges("train", "as-published"), slices(self.tables, "interactions")
+        tested = self._numbers(part.filter(pl.col("split") != SPLITS[0]) for part in visits)
         explained = self._numbers([leaks.distinct_pairs(self.tables, "explanations", "train")])
-        found = published, np.unique(np.concatenate(tested), axis=0), explained, self.heldout_pairs()
+        found = published, tested, explained, self.heldout_pairs()
         sizes: dict[Side, int] = {side: len(self.ids(side)) for side in SIDES}
         leaking = any(self.profiles(side).keys() - self.vouched("profiles", side) for side in SIDES)
         return {**leaks.leaks(*found, sizes), "profiles_possibly_leaking": leaking}
@@ -319,7 +320,7 @@ class Dataset(Shown):
 
     def _among(self, users: Ints, items: Ints, pairs: Ints) -> NDArray[np.bool_]:
         width = len(self.items)
-        return np.isin(users * width + items, pairs @ (width, 1))
+        return leaks.among(users * width + items, pairs @ (width, 1))
 
     def _counts(self, name: str) -> dict[str, int]:
         rows = scanned(self.tables, name).group_by("split").len().collect(engine="streaming")

@@ -36,10 +36,7 @@ def disliked_pairs(tables: Tables) -> pl.DataFrame:
 
     Low: below halfway between the user's own mean and the middle of the scale; never without a rating. O(interactions).
     """
-    rating, lows = (
-        pl.col("rating").cast(pl.Float64),
-        [scanned(tables, "withheld").select(PAIR).clear().collect()],
-    )
+    rating, lows = pl.col("rating").cast(pl.Float64), [distinct_pairs(tables, "withheld").clear()]
     middle = (rating.min() + rating.max()) / 2
     low = rating.mean().over(PAIR) < (rating.mean().over("user_id") + middle) / 2
     for name in ("interactions", "reviews"):
@@ -67,27 +64,25 @@ def leaks(
 
     Args:
         published: Training pairs, explained ones that are held out among them. Each of these is [n, 2] distinct pairs
-            in internal numbers.
+            in internal numbers, sorted by user, then item.
         tested: Those of valid or test interactions.
         explained: Those of training explanations.
         held: `heldout_pairs`.
         sizes: How many users and items there are.
     """
-    keys = [
-        np.sort(pairs[:, 0] * sizes["item"] + pairs[:, 1]) for pairs in (published, tested, explained, held)
-    ]
+    keys = (pairs[:, 0] * sizes["item"] + pairs[:, 1] for pairs in (published, tested, explained, held))
     in_train, in_tested, in_explained, in_held = keys
-    inside = int(_among(in_held, in_train).sum())
-    train = published[~_among(published[:, 0] * sizes["item"] + published[:, 1], in_held)]
+    inside = int(among(in_held, in_train).sum())
+    train = published[~among(in_train, in_held)]
     cold = {side: np.bincount(train[:, k], minlength=sizes[side]) == 0 for k, side in enumerate(SIDES)}
     return {
         "heldout_pairs": len(held),
         "heldout_pairs_in_train_graph": inside,
         "heldout_pairs_in_train_graph_share": round(inside / len(held), 4) if len(held) else 0.0,
-        "heldout_pairs_in_heldout_interactions": int(_among(in_held, in_tested).sum()),
-        "train_explanations_in_heldout_interactions": int(_among(in_explained, in_tested).sum()),
-        "explanations_in_train_and_heldout": int(_among(in_explained, in_held).sum()),
-        "heldout_interactions_seen_in_train": int(_among(in_tested, in_train).sum()),
+        "heldout_pairs_in_heldout_interactions": int(among(in_held, in_tested).sum()),
+        "train_explanations_in_heldout_interactions": int(among(in_explained, in_tested).sum()),
+        "explanations_in_train_and_heldout": int(among(in_explained, in_held).sum()),
+        "heldout_interactions_seen_in_train": int(among(in_tested, in_train).sum()),
         **{f"{side}s_without_training_edges": int(cold[side].sum()) for side in SIDES},
         **{
             f"heldout_{side}s_without_training_edges": int(cold[side][np.unique(held[:, k])].sum())
@@ -96,8 +91,8 @@ def leaks(
     }
 
 
-def _among(keys: Ints, others: Ints) -> NDArray[np.bool_]:
-    """[n] whether each key is one of the others, which are sorted."""
+def among(keys: Ints, others: Ints) -> NDArray[np.bool_]:
+    """[n] whether each key is one of the others, which are sorted. O(n log others), where numpy sorts both."""
     if not len(others):
         return np.zeros(len(keys), np.bool_)
     return np.asarray(others[np.minimum(np.searchsorted(others, keys), len(others) - 1)] == keys)
