@@ -11,6 +11,7 @@ from typing import Literal
 Split = Literal["train", "valid", "test"]
 Side = Literal["user", "item"]
 Graph = Literal["leak-free", "as-published"]
+PAIR = ["user_id", "item_id"]
 Kind = Literal["user", "item", "entity", "side", "split", "text", "integer", "number"]
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

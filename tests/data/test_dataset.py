@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forwhy import frames as stored
 from forwhy.columns import SPLITS, TABLES
-from forwhy.data import tables as stored
 from forwhy.data.dataset import Dataset, Ids, Pairs, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.data.stored import content_hash

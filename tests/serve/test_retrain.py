@@ -35,7 +35,7 @@ def talk(copied_run: Path, tmp_path: Path) -> Iterator[Talk]:
         yield Talk(client)
 
 
-def trained(talk: Talk, seconds: float = 90) -> dict[str, Any]:
+def trained(talk: Talk, seconds: float = 300) -> dict[str, Any]:
     """A training, when it has ended."""
     number = talk.ask("POST", "/v1/jobs/retrain", {"run": "town"}, 202)["id"]
     until(lambda: talk.ask("GET", f"/v1/jobs/{number}")["state"] in ("done", "failed"), seconds)

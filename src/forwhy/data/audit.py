@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, SPLITS
+from forwhy.columns import PAIR, SIDES, SPLITS
 from forwhy.data.dataset import Dataset, Ints
 from forwhy.data.finding import (
     NEAR,
@@ -28,7 +28,6 @@ from forwhy.data.finding import (
 from forwhy.data.intents import LONGEST_GIVEN, LONGEST_PROSE
 from forwhy.data.leaks import vouched
 from forwhy.data.sources.files import LONGEST_TEXT
-from forwhy.data.tables import PAIR
 
 # --- Interactions: pairs in two splits, orders that are none, popularity
 

@@ -20,9 +20,9 @@ from forwhy.columns import (
     Side,
 )
 from forwhy.data.bad_rows import BadRow, BadRows, short
-from forwhy.data.tables import Tables
 from forwhy.data.values import date_format, numbers, seconds
 from forwhy.errors import UserError
+from forwhy.frames import Tables
 
 Duplicates = Literal["error", "first", "keep"]
 Names = Mapping[str, Mapping[str, str]]

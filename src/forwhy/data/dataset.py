@@ -19,13 +19,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, write_signed
-from forwhy.columns import SIDES, SPLITS, Graph, Side, Split
+from forwhy.columns import PAIR, SIDES, SPLITS, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.stored import Document, content_hash, read_stored
-from forwhy.data.tables import PAIR, StoredTables, Tables, height, scanned, slices
 from forwhy.errors import Unknown, shortened
-from forwhy.frames import Shown
+from forwhy.frames import Shown, StoredTables, Tables, height, scanned, slices
 
 Ints = NDArray[np.int64]
 

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forwhy.columns import SIDES, Side, Split
-from forwhy.data.tables import PAIR, Tables, scanned
+from forwhy.columns import PAIR, SIDES, Side, Split
+from forwhy.frames import Tables, scanned
 
 Ints = NDArray[np.int64]
 

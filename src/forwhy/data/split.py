@@ -14,8 +14,8 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from forwhy.columns import SIDES, SPLITS, Graph, Side
 from forwhy.data.dataset import Dataset, Ints
-from forwhy.data.tables import Tables
 from forwhy.errors import UserError
+from forwhy.frames import Tables
 from forwhy.options import Options
 
 FRACTIONS = (0.8, 0.1, 0.1)

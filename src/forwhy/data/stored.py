@@ -13,8 +13,8 @@ from forwhy.atomic import Signed
 from forwhy.columns import KEYS, SIDES, SPLITS, TABLES, Kind, Side
 from forwhy.data.checks import about, lacking
 from forwhy.data.leaks import known_entities
-from forwhy.data.tables import StoredTables, Tables, height, scanned, slices
 from forwhy.errors import UserError
+from forwhy.frames import StoredTables, Tables, height, scanned, slices
 
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""

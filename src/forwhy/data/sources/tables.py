@@ -17,7 +17,7 @@ from polars import selectors
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, KEYS, OPEN_TABLES, ROW, SIDES, TABLES, Kind
+from forwhy.columns import FILE, KEYS, OPEN_TABLES, PAIR, ROW, SIDES, TABLES, Kind
 from forwhy.data.bad_rows import BadRows
 from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, lacking, own_columns, typed
 from forwhy.data.dataset import Dataset, make_dataset
@@ -26,7 +26,6 @@ from forwhy.data.sources.headers import guess
 from forwhy.data.sources.reviews import ReviewFilters, check_filters, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
-from forwhy.data.tables import PAIR
 from forwhy.data.values import date_format
 from forwhy.errors import UserError
 from forwhy.options import checked

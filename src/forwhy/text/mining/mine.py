@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from forwhy.columns import PAIR
 from forwhy.data.dataset import Dataset, make_dataset
-from forwhy.data.tables import PAIR
 from forwhy.errors import UserError
 from forwhy.text.chat.asking import Asked
 from forwhy.text.mining.stage import Entity, MiningConfig, MiningStage, source_table, stage_of

@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field, NonNegativeInt
 
-from forwhy.columns import SIDES, SPLITS, Side, Split
+from forwhy.columns import PAIR, SIDES, SPLITS, Side, Split
 from forwhy.data.dataset import Dataset, Ints
-from forwhy.data.tables import PAIR
 from forwhy.errors import UserError
 from forwhy.options import Options
 from forwhy.text.hostile import clean
