@@ -55,7 +55,7 @@ def known_entities(tables: Tables, side: Side) -> pl.Series:
 def leaks(
     published: Ints, tested: Ints, explained: Ints, held: Ints, sizes: Mapping[Side, int]
 ) -> dict[str, int | float]:
-    """Counts of what could leak, as plain JSON values; O(E log E) time, 32 bytes a training pair.
+    """Counts of what could leak, as plain JSON values; O(E log E) time, 48 bytes a training pair.
 
     ``heldout_pairs_in_train_graph``: held-out explained pairs that the as-published graph holds as train
     edges; the leak-free graph has none. ``train_explanations_in_heldout_interactions``: training texts about
