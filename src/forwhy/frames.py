@@ -45,7 +45,7 @@ def scan_parquet(path: Path, remedy: str = AGAIN) -> tuple[pl.LazyFrame, int]:
         lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         rows = int(lazy.select(pl.len()).collect().item())
     except BROKEN as error:
-        raise _unreadable(path, error, remedy) from error
+        raise unreadable(path, error, remedy) from error
     if rows > 1_000_000 + FOLDED * (size := path.stat().st_size):
         raise UserError(f"{path}: {rows:,} rows in {size:,} bytes, which no table of ours has; {remedy}")
     return lazy, rows
@@ -53,14 +53,18 @@ def scan_parquet(path: Path, remedy: str = AGAIN) -> tuple[pl.LazyFrame, int]:
 
 def read_parquet(path: Path, remedy: str = AGAIN) -> pl.DataFrame:
     """A whole parquet file; a UserError where it is none, cut, or a folded one (`scan_parquet`)."""
-    lazy, _ = scan_parquet(path, remedy)
+    return _collected(scan_parquet(path, remedy)[0], path, remedy)
+
+
+def _collected(lazy: pl.LazyFrame, path: Path, remedy: str) -> pl.DataFrame:
     try:
         return lazy.collect()
     except BROKEN as error:
-        raise _unreadable(path, error, remedy) from error
+        raise unreadable(path, error, remedy) from error
 
 
-def _unreadable(path: Path, error: BaseException, remedy: str) -> UserError:
+def unreadable(path: Path, error: BaseException, remedy: str) -> UserError:
+    """What is said of a file that raised one of `BROKEN`."""
     reason = " ".join(str(error).split())[:120]
     return UserError(f"{path}: truncated or not parquet ({reason}); {remedy}")
 
@@ -143,11 +147,11 @@ class StoredTables(Tables):
         self._held, self._left = dict[str, pl.DataFrame](), dict[str, tuple[Path, tuple[int, ...]]]()
         self._remedy = remedy
         for name in names:
-            path = folder / f"{name}.parquet"
-            if scan_parquet(path, remedy)[1] > HELD_ROWS:
+            lazy, rows = scan_parquet(path := folder / f"{name}.parquet", remedy)
+            if rows > HELD_ROWS:
                 self._left[name] = path, _stamp(path)
             else:
-                self._held[name] = read_parquet(path, remedy)
+                self._held[name] = _collected(lazy, path, remedy)
 
     def __getitem__(self, name: str) -> pl.DataFrame:
         return self._held[name] if name in self._held else self.scan(name).collect()

@@ -12,7 +12,7 @@ from forwhy import frames as stored
 from forwhy.columns import SPLITS, TABLES
 from forwhy.data.dataset import Dataset, Ids, Pairs, make_dataset
 from forwhy.data.sample import little_town
-from forwhy.data.stored import content_hash
+from forwhy.data.stored import content_hash, read_stored
 from forwhy.errors import UserError
 
 
@@ -207,6 +207,20 @@ def test_a_large_table_that_is_replaced_while_it_is_open_is_refused(
     make_dataset("small", {name: other[name] for name in ("interactions", "items")}).save(tmp_path / "data")
     with pytest.raises(UserError, match=r"interactions\.parquet: was replaced .* run the command again"):
         left.edges("train")
+
+
+@pytest.mark.parametrize("held", [0, 1 << 24])
+def test_a_table_with_broken_pages_is_refused(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    small.save(tmp_path / "data")
+    path = tmp_path / "data" / "interactions.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56  # the first pages; what the file's end says of them stays
+    path.write_bytes(content)
+    monkeypatch.setattr(stored, "HELD_ROWS", held)
+    with pytest.raises(UserError, match="truncated or not parquet .*; import the data set anew"):
+        read_stored(tmp_path / "data", ["interactions.parquet"])
 
 
 def test_altered_truncated_and_foreign_folders_are_refused(small: Dataset, tmp_path: Path) -> None:

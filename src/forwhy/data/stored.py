@@ -14,7 +14,7 @@ from forwhy.columns import KEYS, SIDES, SPLITS, TABLES, Kind, Side
 from forwhy.data.checks import about, lacking
 from forwhy.data.leaks import known_entities
 from forwhy.errors import UserError
-from forwhy.frames import StoredTables, Tables, height, scanned, slices
+from forwhy.frames import BROKEN, StoredTables, Tables, height, scanned, slices, unreadable
 
 TEXTS_AT_ONCE = 10_000
 """Texts of a column that are hashed together: millions of reviews are not copied to be hashed."""
@@ -56,7 +56,10 @@ def read_stored(folder: Path, files: Collection[str]) -> StoredTables:
     if "interactions" not in present:
         raise UserError(f"{folder}: has no interactions; {REMEDY}")
     tables = StoredTables(folder, present, REMEDY)
-    _check(folder, tables)
+    try:
+        _check(folder, tables)
+    except BROKEN as error:  # in a table that was not read at once
+        raise unreadable(folder, error, REMEDY) from error
     return tables
 
 
