@@ -2,6 +2,7 @@
 
     python -m benchmarks.who_reads runs/explainers/* --figure who-reads.svg
     python -m benchmarks.who_reads --page docs/systems/explainers.md --figure docs/assets/who-reads.svg
+    python -m benchmarks.who_reads --page docs/systems/explainers.md --table 2 --figure docs/assets/who-reads-books.svg
 
 Prints a markdown table: information gain of the user and of the item (nats per token of the model's own vocabulary,
 titles kept), both as a share of the NLL that strangers' tokens leave, so that models with other tokens compare, and
@@ -15,7 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,11 @@ def measured(rows: dict[str, dict[str, Any]], places: dict[str, Path]) -> list[R
     return found
 
 
-def told(page: Path) -> list[Read]:
-    """Of a page with a table of names, gains of the user and of the item, and seconds."""
+def told(page: Path, number: int = 1) -> list[Read]:
+    """Of a page with tables of names, gains of the user and of the item, and seconds: of that with this number."""
     lines = iter(page.read_text(encoding="utf-8").splitlines())
-    next((line for line in lines if line.startswith("| | gain: user | gain: item | seconds")), None)
+    heads = (line for line in lines if line.startswith("| | gain: user | gain: item | seconds"))
+    next(islice(heads, number - 1, None), None)
     next(lines, None)
     found = []
     for line in takewhile(lambda it: it.startswith("|"), lines):
@@ -128,11 +130,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--page", type=Path, help="Draw the table of this page instead.")
+    parser.add_argument("--page", type=Path, help="Draw a table of this page instead.")
+    parser.add_argument("--table", type=int, default=1, help="Which of the page's tables of gains.")
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     if given.page:
-        drawn = told(given.page)
+        drawn = told(given.page, given.table)
     else:
         rows, places = read(given.runs), {folder.name: folder for folder in given.runs}
         print(table(rows, places))

@@ -35,9 +35,13 @@ def test_a_table_of_a_page_is_read_as_it_stands(tmp_path: Path) -> None:
     page.write_text(
         "text\n\n| | gain: user | gain: item | seconds: explainer |\n|---|---|---|---|\n| A, b | -.002 "
         "| **.020** [.005, .038] | 1,298 |\n| `because` | .001 | .1 | 9 |\n\n| other | 1 | 2 | 3 |\n"
+        "\n| | gain: user | gain: item | seconds: explainer |\n|---|---|---|---|\n| C | .3 | .4 | 7 |\n"
     )
     first, second = told(page)
     assert (first.name, first.gains["item"], first.seconds) == ("A, b", (0.02, 0.005, 0.038), 1298)
     assert (second.name, second.gains["user"], second.seconds) == ("because", (0.001, 0.001, 0.001), 9)
+    (third,) = told(page, 2)
+    assert (third.name, third.gains["item"]) == ("C", (0.4, 0.4, 0.4))
+    assert told(page, 3) == []
     page.write_text("nothing")
     assert told(page) == []
