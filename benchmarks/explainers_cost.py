@@ -12,13 +12,12 @@ memory is of the whole process, its data set and libraries included. Three minut
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,43 +42,41 @@ def train(run: RunFolder, pairs: int) -> float:
 
 
 def write(run: RunFolder, pairs: int) -> float:
-    """Processor seconds that so many texts of test pairs take."""
+    """Processor seconds of one text, the mean of those of so many test pairs."""
     explainer, held = run.explainer(), run.dataset().pairs("test")
     held = held.select(np.flatnonzero(explainer.supported(held))[: pairs + 1])
     list(explainer.explain(held.select([0])))
     start = time.process_time()
     texts = list(explainer.explain(held.select(np.arange(1, len(held)))))
-    return (time.process_time() - start) / len(texts) * pairs
+    return (time.process_time() - start) / len(texts)
 
 
-def child(what: str, folder: str, pairs: int) -> None:
-    """One measurement, said as JSON in the last line."""
+def measure(what: Callable[[RunFolder, int], float], folder: Path, pairs: int) -> tuple[float, float]:
+    """Processor seconds, and the GiB that were resident at most in this process."""
     import torch
 
     torch.set_num_threads(1)
-    seconds = {"train": train, "write": write}[what](RunFolder.open(folder), pairs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds, "gib": peak}))
+    seconds = what(RunFolder.open(folder), pairs)
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measured(what: str, folder: Path, pairs: int) -> dict[str, float]:
+def measured(*asked: object) -> tuple[float, float]:
     """The same in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.explainers_cost", "--child", what, str(folder), str(pairs)]
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, asked)
 
 
 def row(folder: Path, sizes: tuple[int, int], written: int) -> str:
     """Of one run, in markdown."""
     explainer = load_recipe(folder / "recipe.toml").explainer  # type: ignore[attr-defined]
     few, many = (size * (1 if explainer.base_model else WITHOUT_MODEL) for size in sizes)
-    small, large = (measured("train", folder, size) for size in (few, many))
-    of_pair = (large["seconds"] - small["seconds"]) / (many - few)
-    once = max(small["seconds"] - few * of_pair, 0.0)
-    told = measured("write", folder, written)
-    trained = f"{1000 * of_pair:,.1f} | {once:,.0f} | {large['gib']:.2f}"
-    return f"| {folder.name} | {trained} | {1000 * told['seconds'] / written:,.1f} | {told['gib']:.2f} |"
+    small, _ = measured(train, folder, few)
+    large, learning = measured(train, folder, many)
+    a_text, writing = measured(write, folder, written)
+    a_pair = (large - small) / (many - few)
+    once = max(small - few * a_pair, 0.0)
+    costs = f"{1000 * a_pair:,.1f} | {once:,.0f} | {learning:.2f} | {1000 * a_text:,.1f} | {writing:.2f}"
+    return f"| {folder.name} | {costs} |"
 
 
 def main() -> None:
@@ -90,16 +87,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--train", nargs=2, type=int, default=(24, 72), metavar="PAIRS")
     parser.add_argument("--write", type=int, default=32, metavar="PAIRS")
-    parser.add_argument("--child", nargs=3, metavar=("WHAT", "RUN", "PAIRS"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.child:
-        return child(asked.child[0], asked.child[1], int(asked.child[2]))
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read by numpy in the processes to come
     print("| | training: s per 1,000 pairs, an epoch | s once | GiB | writing: s per 1,000 texts | GiB |")
     print("|---|---|---|---|---|---|")
     for folder in asked.runs:
         if (folder / "explainer").is_dir():
             print(row(folder, tuple(asked.train), asked.write), flush=True)
-    return None
 
 
 if __name__ == "__main__":
