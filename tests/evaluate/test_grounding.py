@@ -104,8 +104,8 @@ def test_evidence_names_its_sources(evening: Dataset) -> None:
     ann, bob = numbers(evening, "ann", "bar"), numbers(evening, "bob", "bar")
     assert known.item == [
         Statement("Blue Bar", "title"),
-        Statement("Pubs", "item"),
-        Statement("Music", "item"),
+        Statement("Pubs", "kind"),
+        Statement("Music", "kind"),
         Statement("cold beer", "explanation", ann),
         Statement("live jazz", "explanation", ann),
         Statement("salty snacks", "explanation", bob),

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forwhy.data.because import Because, ItemShare
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.histories import Catalogue
 from forwhy.errors import UserError
@@ -82,7 +83,7 @@ def test_the_catalogue_says_what_they_have_in_common() -> None:
         "The catalogue says “cookware” of it, as of pot, which you took. You took that one, and all 3 others who did "
         "also took this."
     )
-    assert {(one.about, one.text) for one in found.evidence.statements if one.source == "item"} == {
+    assert {(one.about, one.text) for one in found.evidence.statements if one.source == "kind"} == {
         ("pan", "cookware"),
         ("pot", "cookware"),
     }
@@ -91,6 +92,49 @@ def test_the_catalogue_says_what_they_have_in_common() -> None:
         "The catalogue says “crockery” of it, as of 2 of the 3 things you took. Nobody has taken it yet, so it is "
         "something new."
     )
+
+
+def test_a_brand_is_told_as_one_and_parts_of_descriptions_stand_alone_or_not_at_all() -> None:
+    brands = ["Clay & Sons, Inc.", "Clay & Sons, Inc.", "Zinn", "Zinn", "Zinn", "Edge"]
+    descriptions = ["A company with a patented handle", "", "", "company", "2 x lid clip", "company"]
+    titles = ["", "", "", "", "Zinn (pot)", ""]
+    explainer = neighbours(shop({"title": titles, "brand": brands, "description": descriptions}))
+    assert explainer.explain(("dan", "pan")).text == (
+        "It is by “Zinn”, as is “Zinn (pot)”, which you took. You took that one, and all 3 others who did also took "
+        "this."
+    )
+    assert explainer.explain(history=["cup", "pan"], item="jug").text.startswith(
+        "It is by “Clay & Sons, Inc”, as is cup, which you took."
+    )
+    # Nothing joins a cup by Clay & Sons to what dan took: who else took it says more than its maker.
+    assert explainer.explain(("dan", "cup")).text == (
+        "You took “Zinn (pot)”, and 2 of the 3 others who did also took this."
+    )
+    assert explainer.explain(history=["lid"], item="saw").text == "It is by “Edge”. 2 people took it so far."
+
+
+class Carried(ItemKnnRecommender):
+    """Two items of the history carry every score, as where what is said of things ranks them."""
+
+    carried = ("cup", "lid")
+
+    def because(self, *_asked: object, **_how: object) -> Because:  # whoever asks
+        shares = [ItemShare(item, "", 1.0, 0.5) for item in self.carried]
+        return Because("leave-one-out", 1.0, shares, shares)
+
+
+def test_what_carried_a_score_is_named_once() -> None:
+    dataset = shop({"brand": ["Clay", "Clay", "Zinn", "Zinn", "Zinn", "Edge"]})
+    scores = Carried(Catalogue.of(dataset, dataset.edges("train")))
+    told = PlainExplainer(scores, dataset)
+    assert told.explain(history=["cup", "lid"], item="jug").text == (
+        "It is by “Clay”, as is cup, which you took. You also took lid, which speaks for it."
+    )
+    scores.carried = ("cup",)
+    assert told.explain(history=["cup", "lid"], item="jug").text == (
+        "It is by “Clay”, as is cup, which you took."
+    )
+    assert told.explain(history=["cup"], item="saw").text.startswith("You took cup, and")
 
 
 def test_what_others_wrote_is_not_what_the_catalogue_says() -> None:

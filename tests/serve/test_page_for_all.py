@@ -12,9 +12,11 @@ import pytest
 for needed in ("fastapi", "alembic", "playwright.sync_api"):
     pytest.importorskip(needed)
 
+import polars as pl  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 
-from forwhy.data.dataset import Dataset  # noqa: E402
+from forwhy.data.dataset import Dataset, make_dataset  # noqa: E402
+from forwhy.recipe import load_recipe, run  # noqa: E402
 from served import EVIL, Opener, Served, fits, reason_ended, someone  # noqa: E402
 
 expect.set_options(timeout=30_000)  # of a busy machine
@@ -153,6 +155,47 @@ def test_mistakes_say_what_helps(opener: Opener, hostile_run: Path, tmp_path: Pa
         own.kill()
     page.get_by_role("link", name="Items", exact=True).click()
     expect(page.locator(".mistake")).to_contain_text("What helps")
+
+
+def test_a_run_without_words_promises_none(opener: Opener, tmp_path: Path) -> None:
+    rows = [
+        (f"ann {user}", f"i{(user * 3 + step) % 20}", step, split)
+        for user in range(30)
+        for step, split in enumerate(["train"] * 6 + ["valid", "test"])
+    ]
+    took = pl.DataFrame(rows, ["user_id", "item_id", "timestamp", "split"], orient="row")
+    make_dataset("steps", {"interactions": took}).save(tmp_path / "data")
+    recipe, folder = tmp_path / "hybrid.toml", tmp_path / "hybrid"
+    recipe.write_text(
+        f"""
+        name = "hybrid"
+        system = "hybrid"
+        data = {{ path = "{tmp_path / "data"}" }}
+        behaviour = {{ epochs = 1 }}
+        mixture = {{ experts = ["sasrec", "item-knn"] }}
+        """
+    )
+    run(load_recipe(recipe), folder, until="mixture")
+    own = Served(folder, tmp_path)
+    try:
+        user = someone(own)
+        page = opener(f"/people/{user}", of=own)
+        expect(page.locator(".experts")).to_contain_text("what is taken together")
+        expect(page.locator(".experts")).to_contain_text("the order of what they took")
+        expect(page.locator("main")).not_to_contain_text("All in all")  # what is lost without each is no sum
+        expect(page.get_by_role("link", name="Words", exact=True)).to_have_count(0)
+        taken = page.locator(".history a").first
+        title, address = taken.inner_text(), taken.get_attribute("href")
+        for path in ("/", "/test", "/people/nobody-yet", str(address)):
+            page.goto(f"{own.url}{path}")
+            expect(page.locator("h1")).to_be_visible()
+            expect(page.locator("main .waiting")).to_have_count(0)
+            assert "words" not in page.locator("main").inner_text().casefold(), path
+        page.goto(f"{own.url}/test")
+        page.get_by_label("What they took").fill(title)
+        expect(page.locator(".suggestion")).to_have_count(8)
+    finally:
+        own.kill()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark"), (1400, "dark")])

@@ -85,9 +85,9 @@ class StatementEvidence:
     side: Side
     text: str
     source: str
-    """Where it was said: `title`, `item` (categories, description), `phrase`, `profile`, `explanation` or `review` (of
-    other people, in training), `nearby` (said of the items that are nearest by text), `interactions` (counted), or
-    `dislike` (of which a caveat speaks)."""
+    """Where it was said: `title`, `brand`, `kind` (a category or an attribute), `item` (the description), `phrase`,
+    `profile`, `explanation` or `review` (of other people, in training), `nearby` (said of the items that are nearest
+    by text), `interactions` (counted), or `dislike` (of which a caveat speaks)."""
     about: str | int
     """External id of the item or user that it was said of."""
     support: float

@@ -50,9 +50,9 @@ class Facts:
 
     @lru_cache(maxsize=4096)  # noqa: B019 - an item is asked about again and again, and facts live with their explainer
     def of(self, user: int | None, item: int) -> PairStatements:
-        """Statements about both sides but titles, and but those about the item that are of what the user dislikes."""
+        """What can be quoted of both sides, but what is said of the item and is of what the user dislikes."""
         known, averse = self.known.of(user, item), self.known.dislikes("user", user)
-        told = (one for one in known.item if one.source != "title")
+        told = (one for one in known.item if _stands_alone(one))
         kept = [one for one in told if not any(_is_about(thing, one.text) for thing in averse)]
         return PairStatements(kept, known.user)
 
@@ -99,6 +99,13 @@ class Facts:
 def stems(text: str) -> frozenset[str]:
     """The beginnings of the words of a text that tell something."""
     return frozenset(word[:_STEM] for word in telling_words(text) - GENERIC)
+
+
+def _stands_alone(one: Statement) -> bool:
+    """Whether a statement says something without what stood around it: of a description two telling words at least."""
+    if one.source != "item":
+        return one.source != "title"
+    return len(stems(one.text)) > 1 and not one.text[0].isdigit()
 
 
 def _is_about(thing: str, text: str) -> bool:

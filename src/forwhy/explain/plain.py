@@ -43,6 +43,8 @@ _READ, _BEHIND, _NAMED = 50, 6, 2
 _OFTEN = 0.1
 """Share of the items of which one that is taken more often is called one of the most taken."""
 _SAID = {
+    "brand": "it is by {}",
+    "kind": "the catalogue says {} of it",
     "item": "the catalogue says {} of it",
     "phrase": "it is noted for {}",
     "explanation": "it was recommended for {}",
@@ -196,7 +198,7 @@ class _Told:
             self._counted()
         liked = self.facts.liked(self.user, seen)
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
-        if not self._liking(glosses, shared) and shared is not None:
+        if not self._liking(glosses, shared, bool(behind)) and shared is not None:
             self._say_of(shared.said, shared)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
             self._counted()
@@ -257,12 +259,13 @@ class _Told:
         )
 
     def _carried(self, because: Because, behind: list[int]) -> bool:
-        """What of the history carried the score, where hardly anybody took both."""
-        if behind:
-            s = "s" if len(behind) == 1 else ""
+        """What of the history carried the score, where hardly anybody took both; what was just named is not again."""
+        new = behind if because.kind == "words" else [one for one in behind if one not in self.named]
+        if new:
+            s, also = "s" if len(new) == 1 else "", "also " if len(new) < len(behind) else ""
             does = f"share{s} words with it" if because.kind == "words" else f"speak{s} for it"
-            own = self._rest_on(f"took {self.facts.name(behind)}", "interactions", None)
-            self._say(f"you took {self._name(behind)}, which {does}", own)
+            own = self._rest_on(f"took {self.facts.name(new)}", "interactions", None)
+            self._say(f"you {also}took {self._name(new)}, which {does}", own)
         return bool(behind)
 
     def _counted(self) -> None:
@@ -298,34 +301,45 @@ class _Told:
                 len(some),
             )
             for said in self.facts.of(self.user, self.item).item
-            if said.source in ("item", "phrase")
+            if said.source in ("brand", "kind", "item", "phrase")
         ]
-        best = max(found, key=lambda one: len(one.items) * self.facts.rarity(one.said.text), default=None)
+
+        def worth(one: _Shared) -> tuple[bool, bool, float]:
+            # A part of a description says less well than a brand or a category what two things have in common.
+            rare = len(one.items) * self.facts.rarity(one.said.text)
+            return bool(one.items), one.said.source != "item", rare
+
+        best = max(found, key=worth, default=None)
         return best if best is not None and best.items and best.items[-1] in liked else None
 
-    def _liking(self, glosses: set[str], shared: _Shared | None) -> bool:
-        """Says what has most in common with what the user likes, else what words stand for; whether it is `shared`."""
+    def _liking(self, glosses: set[str], shared: _Shared | None, more: bool) -> bool:
+        """Says what has most in common with what the user likes, else what words stand for; whether it is `shared`.
+
+        Where there is `more` to say, a brand or a part of a description that nothing of theirs goes with is left out.
+        """
         known = self.facts.of(self.user, self.item)
         pairs: list[tuple[Statement, Statement | None]]
         pairs = [(said, one) for said in known.item for one in (*known.user, None)]
         if not pairs:
             return False
 
-        def worth(said: Statement, liked: Statement | None) -> tuple[float, bool, bool]:
+        def worth(said: Statement, liked: Statement | None) -> tuple[float, bool, bool, bool]:
             common = 0.0 if liked is None else self.facts.common(liked.text, said.text)
-            return common, shared is not None and said == shared.said, said.text.casefold() in glosses
+            is_shared, is_gloss = shared is not None and said == shared.said, said.text.casefold() in glosses
+            return common, is_shared, is_gloss, said.source not in ("brand", "item")
 
         said, liked = max(pairs, key=lambda pair: worth(*pair))
-        common, is_shared, _ = worth(said, liked)
-        self._say_of(said, shared if is_shared else None, liked if common else None)
+        common, is_shared, *others = worth(said, liked)
+        if common or is_shared or any(others) or not more:
+            self._say_of(said, shared if is_shared else None, liked if common else None)
         return is_shared
 
     def _say_of(self, said: Statement, shared: _Shared | None = None, liked: Statement | None = None) -> None:
         """A statement about the item, with what of the user's it goes with."""
         evidence = [self._rest_on(said.text, said.source, self.item)]
         sentence = _SAID[said.source].format(quoted(said.text))
-        if said.source == "item" and any("the catalogue says" in it.text.casefold() for it in self.claims):
-            sentence = sentence.replace("says", "also says", 1)
+        if any("the catalogue says" in it.text.casefold() for it in self.claims):
+            sentence = sentence.replace("catalogue says", "catalogue also says", 1)
         if liked is not None:
             evidence.append(self._rest_on(liked.text, liked.source, None))
             sentence = f"{liking(liked)}, and {sentence}"
@@ -333,7 +347,7 @@ class _Told:
             count, whole = len(shared.items), shared.whole
             some = f"{count} of the" if count < whole else "all"
             things = f"{self._name(shared.items)}, which" if count == 1 else f"{some} {whole} things"
-            verb = "of" if said.source == "item" else "is" if count == 1 else "are"
+            verb = "of" if said.source in ("kind", "item") else "is" if count == 1 else "are"
             evidence += [self._rest_on(said.text, said.source, one) for one in shared.items[-_BEHIND:]]
             sentence += f", as {verb} {things} you took"
         self._say(sentence, *evidence)

@@ -26,7 +26,8 @@ PEOPLE, LISTED, TOOK, EXAMPLES = 3, 3, 4, 3
 LEADING = 2
 """Words of each person, and of the first item in each list, that are explained."""
 SOURCES = {
-    "title": "its title", "item": "the catalogue", "phrase": "what is noted", "profile": "a profile",
+    "title": "its title", "brand": "its brand", "kind": "the catalogue", "item": "the catalogue",
+    "phrase": "what is noted", "profile": "a profile",
     "explanation": "another reason", "review": "a review", "nearby": "things like it", "interactions": "who took what",
 }  # fmt: skip
 """Source of a statement -> where it stands, in words."""

@@ -9,6 +9,7 @@ training explanations of XRec-Yelp; other scripts are cut at their own punctuati
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from copy import copy
 from functools import cache
 from itertools import chain, islice
@@ -188,7 +189,7 @@ def _bare(part: str) -> str:
 # --- Known statements, about the item and by or about the user. Only training text is read, and never that of the
 # pair itself: training and held-out pairs are judged alike.
 
-Source = Literal["title", "item", "phrase", "explanation", "review", "nearby", "dislike"]
+Source = Literal["title", "brand", "kind", "item", "phrase", "explanation", "review", "nearby", "dislike"]
 
 MOST_SAID = 4000
 """Characters of a text about somebody new that are cut into claims."""
@@ -202,13 +203,14 @@ class Statement(NamedTuple):
 
     text: str
     source: Source
-    """`item`: categories or description; `phrase`: intents or profile; `nearby`: said of a like item; else training."""
+    """`kind`: category or attribute; `item`: description; `phrase`: intents or profile; `nearby`: said of a like item;
+    `explanation` and `review`: training texts; `dislike`: a disliked thing."""
     pair: tuple[int, int] | None = None
     """Internal user and item of the training text."""
 
 
 class PairStatements(NamedTuple):
-    """What is known of the two sides of a pair, each statement once."""
+    """What is known of the two sides of a pair; a title, and each other statement, once."""
 
     item: list[Statement]
     user: list[Statement]
@@ -259,6 +261,18 @@ def likes_and_dislikes(about: str) -> tuple[list[str], list[str]]:
     return likes, dislikes
 
 
+def _of_catalogue(dataset: Dataset) -> Iterator[tuple[int, str, Source]]:
+    """Each item's number with a claim of its title, its brand, a term (both whole) or a claim of its description."""
+    brands, descriptions = dataset.item_column("brand"), dataset.item_column("description")
+    columns = zip(dataset.titles(), brands, dataset.item_attributes(), descriptions, strict=True)
+    for number, (title, brand, terms, description) in enumerate(columns):
+        yield from ((number, claim, "title") for claim in claims(title))
+        for term in filter(claims, terms):
+            plain = " ".join(UNPRINTED.sub(" ", term).split())
+            yield number, plain, "brand" if term == brand.strip() else "kind"
+        yield from ((number, claim, "item") for claim in claims(description))
+
+
 class KnownStatements:
     """Statements by user and by item; training texts are cut into claims when first asked for."""
 
@@ -284,10 +298,9 @@ class KnownStatements:
 
         `phrases`: which intents or profiles may be read, by default none that may leak; `people`: where users' differ.
         """
-        rows: list[tuple[object, ...]] = []
-        for number, (title, text) in enumerate(zip(dataset.titles(), dataset.item_texts(), strict=True)):
-            rows += [("item", number, claim, "title", None, None) for claim in claims(title)]
-            rows += [("item", number, claim, "item", None, None) for claim in claims(text[len(title) :])]
+        rows: list[tuple[object, ...]] = [
+            ("item", number, text, source, None, None) for number, text, source in _of_catalogue(dataset)
+        ]
         chosen = {"item": phrases or IntentsConfig(), "user": people or phrases or IntentsConfig()}
         for side in SIDES:
             config = chosen[side].model_copy(update={"training_explanations": False, "catalogue": 0})
@@ -346,7 +359,7 @@ class KnownStatements:
         others = [text for text in own if text.pair not in (None, pair)][:MOST_TEXTS]
         cut = (text._replace(text=claim) for text in others for claim in self._claims(text.text))
         said = (it for it in cut if it.source != "review" or not COMPLAINT.search(it.text))
-        found: dict[str, Statement] = {}
-        for statement in chain(facts, said):
-            found.setdefault(statement.text.casefold(), statement)
+        found: dict[tuple[str, bool], Statement] = {}
+        for statement in chain(facts, said):  # a title that begins with the brand hides none
+            found.setdefault((statement.text.casefold(), statement.source == "title"), statement)
         return list(found.values())

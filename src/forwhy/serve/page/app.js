@@ -34,9 +34,10 @@ function Nowhere() {
   return html`<${Page} title="There is nothing here" lead="This address leads nowhere."><p><a href=${href([])}>Begin with a person</a></p></${Page}>`;
 }
 
-function Nav({ path }) {
+function Nav({ path, words }) {
   const [here] = partsOf(path);
-  return html`<nav aria-label="Views"><ul>${VIEWS.map(([name, label]) => html`<li key=${name}>
+  const shown = VIEWS.filter(([name]) => words || name !== "words" || here === name);
+  return html`<nav aria-label="Views"><ul>${shown.map(([name, label]) => html`<li key=${name}>
     <a href=${href([name])} aria-current=${here === name || (!here && name === "people") ? "page" : undefined}>${label}</a></li>`)}</ul></nav>`;
 }
 
@@ -104,12 +105,13 @@ function App() {
   // A run that is named takes part in no experiment: whoever looks around here is not counted as a customer.
   const status = state.data, run = query.get("run") ?? status?.runs[0]?.name;
   const can = (role) => ROLES.indexOf(status?.role ?? "read") >= ROLES.indexOf(role);
+  const words = status?.runs.find((one) => one.name === run)?.words ?? true;
   const unlock = () => { lock(false); state.again(); };
-  return html`<${Shared.Provider} value=${{ status, run, can }}>
+  return html`<${Shared.Provider} value=${{ status, run, words, can }}>
     <a class="skip" href="#main">Skip to the content</a>
     <header class="top"><div class="wide">
       <a class="brand" href=${href([])}><img src="/page/mark.svg" alt="" width="28" height="28" />forwhy</a>
-      <${Nav} path=${path} />
+      <${Nav} path=${path} words=${words} />
       <div class="top-end"><${RunPicker} runs=${status?.runs ?? []} run=${run} /><${Theme} /></div>
     </div></header>
     ${locked ? html`<${KeyForm} done=${unlock} />` : html`<${Inside} state=${state} path=${path} query=${query} />`}

@@ -88,6 +88,18 @@ const NOTES = {
   "leave-one-out": "How much of the score is lost without each of these.",
 };
 
+const EXPERTS = {
+  sasrec: "the order of what they took", "item-knn": "what is taken together", "content-knn": "what is said of things",
+  "llm-bs": "a language model that writes the next one",
+};
+
+/** Which experts of a mixture spoke for it, and how much. */
+function Experts({ experts }) {
+  const rows = Object.entries(experts ?? {}).filter(([, share]) => share >= 0.005).sort(([, one], [, other]) => other - one);
+  if (!rows.length) return null;
+  return html`<p class="note experts">Chosen by ${rows.map(([name, share], place) => html`${place > 0 && ", "}${EXPERTS[name] ?? name} <span class="legend-number">${percent(share)}</span>`)}.</p>`;
+}
+
 /** What carried a score, in words first and numbers second. `names`: token -> word. */
 export function Carried({ because, names, colourOf }) {
   if (!because?.shares?.length) return html`<p class="note">Nothing about the person carried this: it is what most people take.</p>`;
@@ -103,8 +115,9 @@ export function Carried({ because, names, colourOf }) {
       <span class="legend-number">${told ? percent(share.share) : signed(share.contribution)}</span>
     </li>`)}</ul>
     ${rows.length > shown.length && html`<p class="note">${few(rows.length - shown.length)} next to nothing.</p>`}
-    ${because.score < 0 && html`<p class="note">All in all, they speak against it.</p>`}
+    ${because.score < 0 && because.kind !== "leave-one-out" && html`<p class="note">All in all, they speak against it.</p>`}
     <p class="note">${NOTES[because.kind] ?? ""}</p>
+    <${Experts} experts=${because.experts} />
   </div>`;
 }
 

@@ -2,8 +2,8 @@
 import { createContext, html, useContext, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { post } from "./api.js";
 
-/** {status, run, can(role)}: what the service is, which run is looked at, and what the caller may do. */
-export const Shared = createContext({ status: null, run: null, can: () => false });
+/** {status, run, words, can(role)}: what the service is, which run is looked at, whether it has words, what the caller may do. */
+export const Shared = createContext({ status: null, run: null, words: true, can: () => false });
 export const useShared = () => useContext(Shared);
 
 let arrived = false;

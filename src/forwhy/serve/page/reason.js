@@ -62,7 +62,7 @@ export function Claims({ text, claims, light }) {
 }
 
 const SAID = {
-  title: "its name", item: "the catalogue", profile: "a profile", review: "a review", explanation: "told to others",
+  title: "its name", brand: "its brand", kind: "the catalogue", item: "the catalogue", profile: "a profile", review: "a review", explanation: "told to others",
   nearby: "said of something alike", interactions: "counted", dislike: "a dislike",
 };
 

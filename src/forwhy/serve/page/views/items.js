@@ -36,10 +36,11 @@ function Similar({ id, words }) {
 }
 
 function Shown({ item }) {
+  const { words } = useShared();
   return html`${item.text && html`<p class="item-text">${item.text}</p>`}
     ${!item.available && html`<p class="note">Not available at the moment, so no list holds it.</p>`}
     ${item.tokens.length > 0 ? html`<${Section} title="In words" note="The words that rank it."><${Chips} words=${item.tokens} /></${Section}><${Similar} id=${item.id} words=${item.tokens} />`
-      : html`<${Empty} title="No words yet">It came after training. Its text makes it listed; training again gives it words of its own.</${Empty}>`}`;
+      : words && html`<${Empty} title="No words yet">It came after training. Its text makes it listed; training again gives it words of its own.</${Empty}>`}`;
 }
 
 export function Item({ id }) {

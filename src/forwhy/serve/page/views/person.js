@@ -9,9 +9,9 @@ import { changesOf, isChanged, Steered, Words } from "./steer.js";
 
 const KNOWN = {
   behaviour: (person) => `Known since training by the ${counted(person.history.length, "thing")} they took.`,
-  history: (person) => `New since training; their words come from the ${counted(person.history.length, "thing")} they took since.`,
+  history: (person, words) => `New since training; ${words ? "their words come from" : "known by"} the ${counted(person.history.length, "thing")} they took since.`,
   text: () => "Known by what was said about them.",
-  popular: () => "Nothing is known of them yet, so they see what most people take. One event is enough to give them words.",
+  popular: (person, words) => `Nothing is known of them yet, so they see what most people take. One event is enough to give them ${words ? "words" : "a list of their own"}.`,
 };
 
 /** Suggestions with the reason in words; one is open and says more. `who`: {user} or {history, about}. */
@@ -85,9 +85,9 @@ function Known({ id, query, person }) {
 }
 
 export function Person({ id, query }) {
-  const { run } = useShared();
+  const { run, words } = useShared();
   const person = useLoad((signal) => get(`/v1/users/${encodeURIComponent(id)}`, { run }, signal), [id, run]);
-  const lead = person.data && KNOWN[person.data.source]?.(person.data);
+  const lead = person.data && KNOWN[person.data.source]?.(person.data, words);
   return html`<${Page} title=${id} kicker=${html`<a href=${href([])}>People</a>`} lead=${lead}>
     <${Loaded} of=${person} lines=${12}>${(found) => html`<${Known} id=${id} query=${query} person=${found} />`}</${Loaded}>
   </${Page}>`;

@@ -16,10 +16,11 @@ async function somebody(run) {
   return null;
 }
 
-function Steps() {
+function Steps({ words }) {
   const steps = [
-    ["In words", "What people took and wrote becomes a few words about each of them."],
-    ["What suits", "The same words rank everything there is."],
+    words ? ["In words", "What people took and wrote becomes a few words about each of them."]
+      : ["What they took", "What people took, one after the other, tells who they are."],
+    ["What suits", words ? "The same words rank everything there is." : "It ranks everything there is."],
     ["And why", "So each suggestion comes with its reason, and with what backs it."],
   ];
   return html`<ol class="steps">${steps.map(([title, text]) => html`<li key=${title}><strong>${title}</strong><span>${text}</span></li>`)}</ol>`;
@@ -37,15 +38,15 @@ function People({ list, q }) {
 }
 
 export function Start({ query }) {
-  const { run, status } = useShared();
+  const { run, words, status } = useShared();
   const [q, search] = useState(query.get("q") ?? "");
   const [problem, fail] = useState(null);
   const found = useLoad((signal) => get("/v1/users", { run, q, limit: 24 }, signal), [run, q]);
   const first = status.runs.find((one) => one.name === run) ?? status.runs[0];
   const anybody = () => somebody(run).then((id) => id && go(href(["people", id])), fail);
   return html`<${Page} title="Recommendations with a because" name="People"
-    lead="Pick a person. See who they are in a few words, what would suit them, and why.">
-    <${Steps} />
+    lead=${`Pick a person. See ${words ? "who they are in a few words" : "what they took"}, what would suit them, and why.`}>
+    <${Steps} words=${words} />
     <${Section} title="People" note=${`${number(first.users)} people and ${number(first.items)} things to take are known here.`}
       aside=${html`<button class="quiet" onClick=${anybody}>Somebody by chance</button>`}>
       <${Search} label="Find a person" hint="the beginning of a name" value=${q} onSearch=${search} />
@@ -53,6 +54,6 @@ export function Start({ query }) {
       <${Loaded} of=${found} lines=${8}>${({ users, next }) => html`<${People} list=${users} q=${q} />
         ${next && html`<p class="note">More are there; search to narrow them down.</p>`}`}</${Loaded}>
     </${Section}>
-    <p class="note">Not in the list? <a href=${href(["test"])}>Test it</a> with a few sentences or a history of your own.</p>
+    <p class="note">Not in the list? <a href=${href(["test"])}>Test it</a> with ${words && "a few sentences or "}a history of your own.</p>
   </${Page}>`;
 }

@@ -42,27 +42,32 @@ async function example(run) {
   return drawn.length ? `I like ${drawn.join(", and ")}.` : "";
 }
 
-function Fields({ text, history, setText, setHistory, unsure, run }) {
+function Fields({ text, history, setText, setHistory, unsure }) {
+  const { run, words } = useShared();
   const replace = (line, title) => setHistory(history.split("\n").map((one) => (one.trim() === line ? title : one)).join("\n"));
   return html`<div class="fields">
-    <label class="field"><span class="label">In their own words</span>
-      <textarea rows="5" maxlength="20000" value=${text} data-search placeholder="A few sentences about what somebody likes." onInput=${(event) => setText(event.target.value)}></textarea></label>
+    ${words && html`<label class="field"><span class="label">In their own words</span>
+      <textarea rows="5" maxlength="20000" value=${text} data-search placeholder="A few sentences about what somebody likes." onInput=${(event) => setText(event.target.value)}></textarea></label>`}
     <div><label class="field"><span class="label">What they took, one a line</span>
-      <textarea rows="5" value=${history} placeholder="Titles or ids of items." onInput=${(event) => setHistory(event.target.value)}></textarea></label>
+      <textarea rows="5" value=${history} data-search=${!words} placeholder="Titles or ids of items." onInput=${(event) => setHistory(event.target.value)}></textarea></label>
       <${Unsure} lines=${unsure} replace=${replace} /></div>
-    <p class="note">One of both is enough. <button class="link" onClick=${() => example(run).then(setText, () => {})}>Try an example</button></p></div>`;
+    ${words && html`<p class="note">One of both is enough. <button class="link" onClick=${() => example(run).then(setText, () => {})}>Try an example</button></p>`}</div>`;
 }
 
-function Lit({ who, run, query }) {
-  const asked = { ...who, ...(run ? { run } : {}) };
-  const at = JSON.stringify(asked);
+function Lit({ who, run }) {
+  const at = JSON.stringify([who, run]);
   const light = useLoad((signal) => post("/v1/words/light", { history: who.history, text: who.about, ...(run ? { run } : {}) }, signal), [at]);
-  const list = useLoad((signal) => post("/v1/recommend", { ...asked, k: 8, explain: true }, signal), [at]);
-  const [open, onOpen] = useState(query.get("item") ?? "none");
   return html`<${Section} title="These words light up" note="Each stands for a taste that many people share.">
       <${Loaded} of=${light} lines=${3}>${({ tokens }) => (tokens.length ? html`<${Chips} key=${at} words=${tokens} lit />`
-        : html`<${Empty} title="No word lights up">Say more, or name things that were taken.</${Empty}>`)}</${Loaded}></${Section}>
-    <${Section} title="What would suit them" note="Open one to read why."><${Loaded} of=${list} lines=${8}>${(found) => html`<${Suggestions} list=${found} who=${who} open=${open} onOpen=${onOpen} />`}</${Loaded}></${Section}>`;
+        : html`<${Empty} title="No word lights up">Say more, or name things that were taken.</${Empty}>`)}</${Loaded}></${Section}>`;
+}
+
+function Suited({ who, run, query }) {
+  const asked = { ...who, ...(run ? { run } : {}) };
+  const at = JSON.stringify(asked);
+  const list = useLoad((signal) => post("/v1/recommend", { ...asked, k: 8, explain: true }, signal), [at]);
+  const [open, onOpen] = useState(query.get("item") ?? "none");
+  return html`<${Section} title="What would suit them" note="Open one to read why."><${Loaded} of=${list} lines=${8}>${(found) => html`<${Suggestions} list=${found} who=${who} open=${open} onOpen=${onOpen} />`}</${Loaded}></${Section}>`;
 }
 
 /** Who is meant, as the service is asked; null: nobody yet. */
@@ -73,16 +78,17 @@ function whoOf(text, lines) {
 }
 
 export function Test({ query }) {
-  const { run } = useShared();
+  const { run, words } = useShared();
   const [text, setText] = useState(query.get("text") ?? "");
   const [history, setHistory] = useState(query.getAll("history").join("\n"));
   const said = useRested(text), taken = useRested(history);
   const lines = useLoad((signal) => Promise.all(linesOf(taken).map((line) => itemOf(line, run, signal))), [taken, run]);
   useEffect(() => go(href(["test"], { text: said, history: linesOf(taken) }), { replace: true }), [said, taken]);
-  const who = whoOf(said, lines.data ?? []);
+  const who = whoOf(words ? said : "", lines.data ?? []);
   const unsure = (lines.data ?? []).filter((line) => !line.item);
-  return html`<${Page} title="Test it" lead="Say what somebody likes, or what they took. Their words light up, and then what would suit them.">
-    <${Fields} text=${text} history=${history} setText=${setText} setHistory=${setHistory} unsure=${unsure} run=${run} />
-    ${who ? html`<${Lit} who=${who} run=${run} query=${query} />` : html`<${Empty} title="Nobody yet">Write a sentence above, and this place fills while you write.</${Empty}>`}
+  return html`<${Page} title="Test it" lead=${words ? "Say what somebody likes, or what they took. Their words light up, and then what would suit them." : "Name what somebody took, and see what would suit them."}>
+    <${Fields} text=${text} history=${history} setText=${setText} setHistory=${setHistory} unsure=${unsure} />
+    ${who && words && html`<${Lit} who=${who} run=${run} />`}
+    ${who ? html`<${Suited} who=${who} run=${run} query=${query} />` : html`<${Empty} title="Nobody yet">Write above, and this place fills while you write.</${Empty}>`}
   </${Page}>`;
 }
