@@ -14,6 +14,7 @@ from forwhy.data.dataset import Dataset, Ids, Pairs, make_dataset
 from forwhy.data.sample import little_town
 from forwhy.data.stored import content_hash, read_stored
 from forwhy.errors import UserError
+from forwhy.text.statements import KnownStatements
 
 
 def tables() -> dict[str, pl.DataFrame]:
@@ -129,6 +130,15 @@ def test_item_texts_and_phrases(small: Dataset) -> None:
     assert small.phrases("item") == {0: ["quiet"]}
     assert small.profiles("user") == {1: "A person."}
     assert small.profiles("item") == {}
+
+
+def test_a_column_of_numbers_is_text_and_what_is_missing_is_nothing() -> None:
+    items = pl.DataFrame({"item_id": ["d", "c", "b", "a"], "brand": [None, 7, None, 3]})
+    told = make_dataset("numbers", tables() | {"items": items})
+    assert told.item_column("brand") == ["3", "", "7", ""]
+    assert told.item_attributes() == [["3"], [], ["7"], []]
+    assert told.item_texts() == [""] * 4  # a number says nothing to a reader of texts
+    assert KnownStatements.read(told).table.filter(source="brand").is_empty()
 
 
 def test_summary_is_the_documented_json(small: Dataset) -> None:

@@ -227,7 +227,7 @@ class Dataset(Shown):
 
         Terms stand between commas (a brand is one), or are numbers that the data set does not explain (Beauty's).
         """
-        columns = zip(*(map(str, self.item_column(name)) for name in ATTRIBUTES), strict=True)
+        columns = zip(*map(self.item_column, ATTRIBUTES), strict=True)
         terms = ([brand, *kinds.split(","), *more.split(",")] for brand, kinds, more in columns)
         return [[term.strip() for term in each if term.strip()] for each in terms]
 
@@ -349,9 +349,11 @@ class Dataset(Shown):
         return users * len(self.items) + items
 
     def item_column(self, name: str) -> list[str]:
-        """A column of the items, which are numbered in the order of their ids."""
+        """A column of the items, which are numbered in the order of their ids, as text; ``""``: unknown."""
         frame = self.table("items")
-        return frame.sort("item_id")[name].to_list() if name in frame.columns else [""] * len(self.items)
+        if name not in frame.columns:
+            return [""] * len(self.items)
+        return frame.sort("item_id")[name].cast(pl.String).fill_null("").to_list()
 
 
 def make_dataset(
