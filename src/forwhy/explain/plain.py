@@ -337,9 +337,10 @@ class _Told:
     def _say_of(self, said: Statement, shared: _Shared | None = None, liked: Statement | None = None) -> None:
         """A statement about the item, with what of the user's it goes with."""
         evidence = [self._rest_on(said.text, said.source, self.item)]
-        sentence = _SAID[said.source].format(quoted(said.text))
+        sentence = _SAID[said.source]
         if any("the catalogue says" in it.text.casefold() for it in self.claims):
-            sentence = sentence.replace("catalogue says", "catalogue also says", 1)
+            sentence = sentence.replace("says", "also says")
+        sentence = sentence.format(quoted(said.text))
         if liked is not None:
             evidence.append(self._rest_on(liked.text, liked.source, None))
             sentence = f"{liking(liked)}, and {sentence}"
