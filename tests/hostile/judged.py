@@ -20,9 +20,8 @@ from types import FrameType
 
 from forwhy.cli import main
 
-SECONDS, CLOCK, BYTES, LETTERS = 10, 30, 2 << 30, 300
-"""A command may take so much processor time, so long by the clock (of a busy machine) and so much memory; its refusal is
-a line of at most so many letters."""
+SECONDS, BYTES, LETTERS = 10, 2 << 30, 300
+"""A command may take this long and this much memory, and its refusal is a line of at most so many letters."""
 RAW = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -121,11 +120,11 @@ def _wrong(found: Verdict) -> Iterator[str]:
 def called(words: list[str], at: Path) -> Verdict:
     """A command of this process, in the folder `at`, with streams as a terminal's in UTF-8 are."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", how) for how in ("strict", "backslashreplace"))
-    logger, here, began = logging.getLogger("forwhy"), Path.cwd(), time.process_time()
+    logger, here, began = logging.getLogger("forwhy"), Path.cwd(), time.monotonic()
     kept, status = (logger.handlers, logger.propagate, logger.level), -3
     os.chdir(at)
     try:
-        with _native(err), redirect_stdout(out), redirect_stderr(err), _at_most(CLOCK):
+        with _native(err), redirect_stdout(out), redirect_stderr(err), _at_most(SECONDS):
             main(words)
     except SystemExit as leaving:
         status = int(leaving.code or 0)
@@ -142,7 +141,7 @@ def called(words: list[str], at: Path) -> Verdict:
         stream.flush()
         texts.append(stream.buffer.getvalue().decode("utf-8", "surrogateescape"))
         stream.close()
-    return Verdict(status, *texts, time.process_time() - began)
+    return Verdict(status, *texts, time.monotonic() - began)
 
 
 class _Hangs(BaseException):
