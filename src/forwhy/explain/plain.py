@@ -329,8 +329,8 @@ class _Told:
             return common, is_shared, is_gloss, said.source not in ("brand", "item")
 
         said, liked = max(pairs, key=lambda pair: worth(*pair))
-        common, is_shared, *others = worth(said, liked)
-        if common or is_shared or any(others) or not more:
+        common, is_shared, *_ = reasons = worth(said, liked)
+        if any(reasons) or not more:
             self._say_of(said, shared if is_shared else None, liked if common else None)
         return is_shared
 
