@@ -1,8 +1,13 @@
 """What is known of pairs in words: the dislikes that a caveat may speak of."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
+from forwhy.data.dataset import Dataset
 from forwhy.errors import UserError
 from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import StatementEvidence, Subject
@@ -38,6 +43,53 @@ def test_a_caveat_speaks_of_the_dislikes_that_are_nearest(
     assert [one.text for one in found] == told
     assert all(one.support >= 0.6 for one in found)
     assert known.caveat(Subject(None, 0, "")) == []
+
+
+def _told(texts: list[str]) -> list[StatementEvidence]:
+    return [
+        StatementEvidence(f"i{place}", "item", text, "review", "a", 1.0) for place, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "by"), [("Volume 3", ["i1"]), ("Volume 1", []), ("the volumes", ["i0", "i1"])]
+)
+def test_a_number_is_supported_by_the_same_number_alone(
+    said: str, by: list[str], vocabulary: Vocabulary
+) -> None:
+    nothing = KnownStatements(pl.DataFrame([], STATEMENTS, orient="row"))
+    known = PairKnowledge(nothing, vocabulary, text_encoder("minilm"))
+    (claim,) = known.checked(said, _told(["Volume 2", "Volume 3"]))
+    assert sorted(claim.evidence) == by
+
+
+def test_a_statement_that_has_all_words_of_a_claim_supports_it(vocabulary: Vocabulary) -> None:
+    nothing = KnownStatements(pl.DataFrame([], STATEMENTS, orient="row"))
+    known = PairKnowledge(nothing, vocabulary, text_encoder("minilm"), threshold=0.8)
+    told = _told(["cozy mysteries with a touch of humor", "a touch of class"])
+    (claim,) = known.checked("touch of Humor", told)
+    assert (claim.evidence, claim.support) == (["i0"], 1.0)
+
+
+@pytest.mark.parametrize(("nearest", "fitted"), [(0.7, 0.63), (0.5, 0.5), (0.99, 0.8)])
+def test_the_threshold_lets_one_in_ten_claims_of_others_through(
+    nearest: float, fitted: float, town: Dataset, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims beside another pair's statements reach from 0 to `nearest`, evenly; its bounds hold it."""
+    known = PairKnowledge(KnownStatements.read(town), vocabulary, text_encoder("minilm"), 0.6)
+    known.calibrate([])
+    assert known.threshold == 0.6
+    asked = list[Sequence[StatementEvidence]]()
+
+    def support(text: str, told: Sequence[StatementEvidence]) -> NDArray[np.float64]:
+        asked.append(told)
+        return np.linspace(0, nearest, 101)
+
+    monkeypatch.setattr(known, "support", support)
+    subjects = [Subject(user, user + 1, "", text="") for user in range(3)]
+    known.calibrate(subjects)
+    assert known.threshold == pytest.approx(fitted)
+    assert asked == [known.of(subjects[other]) for other in (1, 2, 0)]
 
 
 @pytest.mark.parametrize("kind", ["item", "user", "taken"])

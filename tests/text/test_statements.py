@@ -51,6 +51,9 @@ SENTENCES = {
         ["vegan menu", "ramen and bao"],
     "The user would enjoy the business because the singer was great, although the sound was thin.":
         ["singer was great", "sound was thin"],
+    "The user would buy the book because it offers a slow plot and a dry wit.": ["slow plot", "dry wit"],
+    "The user would buy the book The Salt Line for its brave heroine.": ["brave heroine"],
+    "The reader will choose The Salt Line because they love the coast of Maine.": ["coast of Maine"],
     "Additionally, the user would appreciate the low fees and the clear advice.":
         ["low fees", "clear advice"],
     "The user would enjoy \"The Copper Pot\" for its smoky chili.": ["smoky chili"],

@@ -1,13 +1,15 @@
 """What may be said of a pair, and which part of it supports each claim of a text. No torch.
 
 Statements about the item and of the user are ranked by nearness to what is said of such pairs, never with those of the
-pair's own text. A claim is supported by a statement whose cosine with it is at least a threshold.
+pair's own text. A claim is supported by a statement that has all its words, or all its numbers and a cosine with it of
+at least a threshold.
 
 Shapes: s statements, c claims, D width of the text encoder's vectors.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -28,6 +30,7 @@ from forwhy.text.statements import KnownStatements, Statement, claims
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Vectors = NDArray[np.float32]
+_WORD = re.compile(r"[^\W\d_]+|\d+")
 _NEARBY = 2
 """Items whose statements stand in for those of an item of which nothing is known."""
 _ALIKE = 0.9
@@ -40,6 +43,10 @@ _REMEMBERED = 100_000
 """Texts whose vectors are kept in memory."""
 _DISLIKED = 0.6
 """Cosine from which on something is what a user dislikes."""
+_ACCEPTED = 0.1
+"""Claims, of those beside another pair's statements, that the threshold of support may accept."""
+_THRESHOLDS = (0.5, 0.8)
+"""Within these it is fitted: few texts tell little, and in a small world two pairs share true statements."""
 _SUPPORTED_BY = 3
 """Statements that are named for a claim, at most."""
 
@@ -193,8 +200,14 @@ class PairKnowledge:
         self._vectors([statement.text for statement, _ in told])
 
     def _cosines(self, said: Sequence[str], known: Sequence[StatementEvidence]) -> Vectors:
-        """[c, s] of claims with statements."""
-        return self._vectors(said) @ self._vectors([one.text for one in known]).T
+        """[c, s] of claims with statements; 1 where one has all words of a claim, 0 where it lacks a number of it."""
+        cosines = self._vectors(said) @ self._vectors([one.text for one in known]).T
+        told = [set(_WORD.findall(one.text.casefold())) for one in known]
+        for claim, row in zip(said, cosines, strict=True):
+            words = set(_WORD.findall(claim.casefold()))
+            row[[not there.issuperset(filter(str.isdecimal, words)) for there in told]] = 0.0
+            row[[there >= words for there in told]] = 1.0
+        return cosines
 
     def support(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
         """[c] the best cosine of each claim; 0 without statements."""
@@ -210,14 +223,15 @@ class PairKnowledge:
         return found
 
     def calibrate(self, subjects: Sequence[Subject]) -> None:
-        """Fit the threshold: where a text's own statements are told best from those of another pair."""
-        known, grid = [self.of(subject) for subject in subjects], np.arange(0.3, 0.8, 0.02)
+        """Fit the threshold: at most one in ten claims is supported by what is known of another pair.
+
+        Nothing is asked of a text's own statements: what one person writes the others often do not mention.
+        """
+        known = [self.of(subject) for subject in subjects]
         texts = [subject.text or "" for subject in subjects]
-        both = (known, [*known[1:], *known[:1]])
-        right, wrong = (np.concatenate(list(map(self.support, texts, told))) for told in both)
-        if len(right):
-            gaps = [(right >= at).mean() - (wrong >= at).mean() for at in grid]
-            self.threshold = float(grid[int(np.argmax(gaps))])
+        by_others = np.concatenate([*map(self.support, texts, [*known[1:], *known[:1]]), np.empty(0)])
+        if len(by_others):
+            self.threshold = float(np.clip(np.quantile(by_others, 1 - _ACCEPTED), *_THRESHOLDS))
 
 
 def _distinct(vectors_sD: Vectors, nearness_s: Vectors, count: int) -> list[int]:

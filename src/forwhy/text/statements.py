@@ -51,7 +51,8 @@ FRAME = re.compile(
     r"|people|person|you|they|he|she|we|i)"
     r"(?: (?:would|will|may|might|can|could|should|do|does|did|not|also|likely|probably|definitely|really"
     r"|particularly|especially|certainly|greatly|to|is|are|be|seems?|appears?)){0,6}"
-    r" (?:enjoy|love|like|appreciate|find|value|prefer|visit|recommend)(?:e?s|e?d)?(?: |$)",
+    r" (?:enjoy|love|like|appreciate|find|value|prefer|visit|recommend|buy|purchase|choose|read|watch)"
+    r"(?:e?s|e?d)?(?: |$)",
     re.IGNORECASE,
 )
 REASON = re.compile(
@@ -144,7 +145,7 @@ def _is_name(liked: str, alone: bool = False) -> bool:
     first, *others = liked.strip(" \"'“”").split() or [""]
     if not alone and not first[:1].islower():
         return True
-    kept = [word for word in (first, *others) if word.lower() not in NAME_LINKS]
+    kept = [word for word in (first, *others) if word.lower() not in NAME_LINKS | NOTHING]
     return bool(kept) and not any(word[:1].islower() for word in kept)
 
 
