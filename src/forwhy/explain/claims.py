@@ -205,7 +205,8 @@ class PairKnowledge:
         told = [set(_WORD.findall(one.text.casefold())) for one in known]
         for claim, row in zip(said, cosines, strict=True):
             words = set(_WORD.findall(claim.casefold()))
-            row[[not there.issuperset(filter(str.isdecimal, words)) for there in told]] = 0.0
+            numbers = {word for word in words if word.isdecimal()}
+            row[[not there >= numbers for there in told]] = 0.0
             row[[there >= words for there in told]] = 1.0
         return cosines
 
@@ -227,10 +228,11 @@ class PairKnowledge:
 
         Nothing is asked of a text's own statements: what one person writes the others often do not mention.
         """
-        known = [self.of(subject) for subject in subjects]
+        known, half = [self.of(subject) for subject in subjects], len(subjects) // 2
         texts = [subject.text or "" for subject in subjects]
-        by_others = np.concatenate([*map(self.support, texts, [*known[1:], *known[:1]]), np.empty(0)])
-        if len(by_others):
+        others = [*known[half:], *known[:half]]  # far away: neighbours are often of one person
+        by_others = np.concatenate([*map(self.support, texts, others), np.empty(0)])
+        if half and len(by_others):
             self.threshold = float(np.clip(np.quantile(by_others, 1 - _ACCEPTED), *_THRESHOLDS))
 
 
