@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
+from string import punctuation
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +78,20 @@ class Facts:
         """How much two texts have in common; 0: nothing."""
         return sum(self._rarity.get(word, 0.0) for word in stems(one) & stems(other))
 
+    def named_alike(self, item: int, among: Sequence[int]) -> tuple[int, str] | None:
+        """One of some items, and the words in a row that its title has in common with an item's; None if none is rare.
+
+        Rare is a word that at most sqrt(n) statements about n items have. The rarest words decide, then the latest.
+        """
+        titles, (worth, best) = self.catalogue.titles, (0.0, None)
+        least = max(self._rarity.values(), default=np.inf) - float(np.log(len(titles))) / 2
+        for other in reversed(among):
+            for run in _in_common(titles[item], titles[other]):
+                rare = [self._rarity.get(word, 0.0) for word in stems(run)]
+                if max(rare, default=0.0) >= least and sum(rare) > worth:
+                    worth, best = sum(rare), (other, run)
+        return best
+
     def caveat(self, user: int | None, item: int) -> tuple[str, str] | None:
         """What the user dislikes, and what others dislike in the item, that share most words and are of one thing."""
         pairs = [
@@ -106,6 +122,16 @@ def _stands_alone(one: Statement) -> bool:
     if one.source != "item":
         return one.source != "title"
     return len(stems(one.text)) > 1 and not one.text[0].isdigit()
+
+
+def _in_common(title: str, other: str) -> Iterator[str]:
+    """Words in a row that both titles have, as the first writes them; none ends with words that tell nothing."""
+    words = title.split()
+    bare, theirs = ([word.strip(punctuation).casefold() for word in it.split()] for it in (title, other))
+    for at, _, size in SequenceMatcher(None, bare, theirs, autojunk=False).get_matching_blocks():
+        telling = [place for place in range(at, at + size) if telling_words(words[place])]
+        if telling:
+            yield " ".join(words[telling[0] : telling[-1] + 1]).strip(punctuation)
 
 
 def _is_about(thing: str, text: str) -> bool:

@@ -200,6 +200,8 @@ class _Told:
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
         if not self._liking(glosses, shared, bool(behind)) and shared is not None:
             self._say_of(shared.said, shared)
+        if shared is None:
+            self._named_alike(liked)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
             self._counted()
         self._caveat()
@@ -352,6 +354,16 @@ class _Told:
             evidence += [self._rest_on(said.text, said.source, one) for one in shared.items[-_BEHIND:]]
             sentence += f", as {verb} {things} you took"
         self._say(sentence, *evidence)
+
+    def _named_alike(self, liked: list[int]) -> None:
+        """Rare words that its title has in common with that of something they took."""
+        if found := self.facts.named_alike(self.item, liked[-_READ:]):
+            other, run = found
+            titles = self.facts.catalogue.titles
+            evidence = [self._rest_on(titles[one], "title", one) for one in (self.item, other)]
+            same = titles[self.item].casefold() == titles[other].casefold()
+            has = "the same name as" if same else f"{quoted(run)} in its name, as does"
+            self._say(f"it has {has} {self._name([other])}, which you took", *evidence)
 
     def _caveat(self) -> None:
         """What the user dislikes and others dislike in the item."""
