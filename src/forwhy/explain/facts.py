@@ -74,6 +74,11 @@ class Facts:
         counts = Counter(word for text in told for word in stems(text))
         return {word: float(np.log(len(told) / count)) for word, count in counts.items()}
 
+    @cached_property
+    def _rare(self) -> float:
+        """What a word tells that sqrt(n) statements about n items have."""
+        return max(self._rarity.values(), default=np.inf) - float(np.log(len(self.catalogue.titles))) / 2
+
     def common(self, one: str, other: str) -> float:
         """How much two texts have in common; 0: nothing."""
         return sum(self._rarity.get(word, 0.0) for word in stems(one) & stems(other))
@@ -81,14 +86,13 @@ class Facts:
     def named_alike(self, item: int, among: Sequence[int]) -> tuple[int, str] | None:
         """One of some items, and the words in a row that its title has in common with an item's; None if none is rare.
 
-        Rare is a word that at most sqrt(n) statements about n items have. The rarest words decide, then the latest.
+        The rarest words decide, then the latest item.
         """
-        titles, (worth, best) = self.catalogue.titles, (0.0, None)
-        least = max(self._rarity.values(), default=np.inf) - float(np.log(len(titles))) / 2
+        titles, worth, best = self.catalogue.titles, 0.0, None
         for other in reversed(among):
             for run in _in_common(titles[item], titles[other]):
                 rare = [self._rarity.get(word, 0.0) for word in stems(run)]
-                if max(rare, default=0.0) >= least and sum(rare) > worth:
+                if max(rare, default=0.0) >= self._rare and sum(rare) > worth:
                     worth, best = sum(rare), (other, run)
         return best
 
