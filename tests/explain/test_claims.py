@@ -1,4 +1,4 @@
-"""What is known of pairs in words: the dislikes that a caveat may speak of."""
+"""What is known of pairs in words: what supports a claim, and the dislikes that a caveat may speak of."""
 
 from collections.abc import Sequence
 

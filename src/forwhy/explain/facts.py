@@ -65,19 +65,23 @@ class Facts:
     @cached_property
     def _owners(self) -> Counter[str]:
         """Statement -> how many items it is said of."""
-        return Counter(map(str.casefold, self.known.table.filter(side="item")["text"]))
+        return Counter(map(str.casefold, self._told))
 
     @cached_property
     def _rarity(self) -> dict[str, float]:
         """How much a word that two statements have in common tells: less, the more statements about items have it."""
-        told = self.known.table.filter(side="item")["text"].to_list()
-        counts = Counter(word for text in told for word in stems(text))
-        return {word: float(np.log(len(told) / count)) for word, count in counts.items()}
+        counts = Counter(word for text in self._told for word in stems(text))
+        return {word: float(np.log(len(self._told) / count)) for word, count in counts.items()}
 
     @cached_property
+    def _told(self) -> list[str]:
+        """All statements about items."""
+        return self.known.table.filter(side="item")["text"].to_list()
+
+    @property
     def _rare(self) -> float:
         """What a word tells that sqrt(n) statements about n items have."""
-        return max(self._rarity.values(), default=np.inf) - float(np.log(len(self.catalogue.titles))) / 2
+        return float(np.log(max(len(self._told), 1) / np.sqrt(len(self.catalogue.titles))))
 
     def common(self, one: str, other: str) -> float:
         """How much two texts have in common; 0: nothing."""

@@ -198,10 +198,11 @@ class _Told:
             self._counted()
         liked = self.facts.liked(self.user, seen)
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
-        if not self._liking(glosses, shared, bool(behind)) and shared is not None:
-            self._say_of(shared.said, shared)
+        told = self._liking(glosses, shared, bool(behind))
         if shared is None:
             self._named_alike(liked)
+        elif not told:
+            self._say_of(shared.said, shared)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
             self._counted()
         self._caveat()

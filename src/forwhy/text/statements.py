@@ -86,6 +86,8 @@ NOTHING = frozenset(
 )
 """Words that, alone or together, say nothing that could be checked."""
 
+NAMELESS = NAME_LINKS | NOTHING
+"""Words that no name consists of."""
 DETERMINERS = ("a ", "an ", "the ", "its ", "their ", "your ", "overall ")
 ADJECTIVE = re.compile(
     r"(?:.* (?:a|an|the|its|their|of|to|for|more) )?(?:\w+ly |very |super |so )?"
@@ -145,7 +147,7 @@ def _is_name(liked: str, alone: bool = False) -> bool:
     first, *others = liked.strip(" \"'“”").split() or [""]
     if not alone and not first[:1].islower():
         return True
-    kept = [word for word in (first, *others) if word.lower() not in NAME_LINKS | NOTHING]
+    kept = [word for word in (first, *others) if word.lower() not in NAMELESS]
     return bool(kept) and not any(word[:1].islower() for word in kept)
 
 
