@@ -90,6 +90,15 @@ def test_a_score_near_zero_is_told_by_what_adds_to_it(contributions: tuple[float
     assert not any("%" in line for line in lines)
 
 
+def test_the_experts_of_a_hybrid_are_told_in_words() -> None:
+    told = because(1.0) | {"experts": {"content-knn": 0.29, "sasrec": 0.61, "item-knn": 0.1, "llm-bs": 0.001}}
+    said = "chosen 61% by the order of what was taken, 29% by what is said of things, 10% by what is taken together"
+    for width in (40, 80):
+        lines = because_lines(told, [], width)[1:]
+        assert " ".join(lines) == said
+        assert max(map(len, lines)) <= width
+
+
 def test_words_that_meet_twice_are_one_line() -> None:
     twice = because(0.5, 0.5)
     twice["shares"][1] |= {"user": "<u.0>", "item": "<i.0>"}

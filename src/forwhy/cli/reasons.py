@@ -20,6 +20,13 @@ HALF = 60
 """Up to so many columns of a text stand beside another, where words are spared."""
 VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
 """How an item of the history is told by the kind of its share."""
+VOICES = {
+    "sasrec": "the order of what was taken",
+    "item-knn": "what is taken together",
+    "content-knn": "what is said of things",
+    "llm-bs": "a language model",
+}
+"""What each expert of a hybrid goes by."""
 SAID_IN = {("item", "item"): "catalogue", ("user", "phrase"): "your taste", ("user", "title"): "you took"}
 """How it is told where a statement was said, by its side and source, where the source is no word for it."""
 
@@ -110,5 +117,8 @@ def because_lines(
         lines.append(f"because you took {behind}")
     if because.get("experts"):
         parts = sorted(because["experts"].items(), key=lambda one: -one[1])
-        lines.append(f"by {', '.join(f'{part:.0%} {name}' for name, part in parts)}")
+        said = ", ".join(
+            f"{part:.0%} by {VOICES.get(name, name)}" for name, part in parts if part >= _TOLD / 2
+        )
+        lines += wrap(f"chosen {said}", width)
     return [cut(line, width) for line in lines]
