@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,10 @@ class SequentialOptions(TrainingOptions):
     patience: NonNegativeInt = 10
     validation_users: NonNegativeInt = 0
     """Users whose validation item is ranked to choose the epoch, drawn once; 0: all."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the training's forward pass and of the loss's products with the catalogue; weights stay float32, and so does
+    what ranks. bf16 saves two fifths of the time where the CPU has it (avx512_bf16, amx_bf16), and costs time where
+    it has not."""
 
     @abstractmethod
     def build(self, n_items: int) -> NextItemNetwork:

@@ -79,12 +79,14 @@ class NextItemTask(Task[Batch]):
             losses = [(self.weight(batch), float(self.loss(batch)["loss"])) for batch in self.batches(0)]
             return {"train_loss": sum(w * loss for w, loss in losses) / sum(w for w, _ in losses)}
         hits, gains, start = 0.0, 0.0, 0
-        for scores_BI in self.network.validated(self._before):
-            targets_B1 = self._targets_V1[start : start + len(scores_BI)]
-            ranks_B = (scores_BI >= scores_BI.gather(1, targets_B1.to(scores_BI.device))).sum(1)
-            ranks_B = ranks_B[ranks_B <= 10]
-            hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
-            start += len(scores_BI)
+        # Scores are compared to rounding; autocast's is too coarse for that.
+        with torch.autocast(self.network.table.device.type, enabled=False):
+            for scores_BI in self.network.validated(self._before):
+                targets_B1 = self._targets_V1[start : start + len(scores_BI)]
+                ranks_B = (scores_BI >= scores_BI.gather(1, targets_B1.to(scores_BI.device))).sum(1)
+                ranks_B = ranks_B[ranks_B <= 10]
+                hits, gains = hits + len(ranks_B), gains + float((1 / torch.log2(ranks_B + 1.0)).sum())
+                start += len(scores_BI)
         return {"ndcg@10": gains / len(self._before), "recall@10": hits / len(self._before)}
 
 

@@ -21,7 +21,8 @@ def catalogue_cross_entropy(
     """Mean of -log softmax(states table^T)[target], the target smoothed over all items.
 
     Equals `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from
-    one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D).
+    one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D). Under
+    autocast logits and products are of its type, sums over items and over chunks are not.
     """
     loss: Tensor = _CrossEntropy.apply(states_ND, table_ID, targets_N, smoothing)  # type: ignore[no-untyped-call]
     return loss
@@ -32,18 +33,25 @@ class _CrossEntropy(Function):
 
     @staticmethod
     def forward(context: Context, states: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        kind, exact = states.device.type, states.dtype
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else exact
         to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
+        narrow, narrow_table = states.to(dtype), table.to(dtype)
         size = max(1, CHUNK_LOGITS // len(table))
         # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
-        buffer = states.new_empty(min(size, len(states)), len(table))
+        buffer = narrow.new_empty(min(size, len(states)), len(table))
         for start in range(0, len(states), size):
             part = slice(start, start + size)
-            logits = torch.mm(states[part], table.T, out=buffer[: len(states[part])])
+            logits = torch.mm(narrow[part], narrow_table.T, out=buffer[: len(states[part])])
             loss, sums = _chunk(logits, targets[part], smoothing)
             total += loss
-            torch.mm(logits, table, out=to_states[part]).div_(sums)
-            to_table.addmm_(logits.T, states[part] / sums)
+            to_states[part] = torch.mm(logits, narrow_table) / sums
+            by_sums = (states[part] / sums).to(dtype)
+            if dtype == exact:
+                to_table.addmm_(logits.T, by_sums)
+            else:  # summed over chunks in full
+                to_table += torch.mm(logits.T, by_sums)
         count = max(len(states), 1)
         context.save_for_backward(to_states / count, to_table / count)
         return (total / count).to(states.dtype)
@@ -57,13 +65,14 @@ class _CrossEntropy(Function):
 def _chunk(logits_CI: Tensor, targets_C: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """The chunk's losses, summed, and [C, 1] what the logits' gradients, which replace them, are to be divided by."""
     own_C1 = logits_CI.gather(1, targets_C[:, None])
-    mean = logits_CI.mean(1).double().sum() if smoothing else 0.0
+    wide = torch.promote_types(logits_CI.dtype, torch.float32)
+    mean = logits_CI.mean(1, dtype=wide).double().sum() if smoothing else 0.0
     top_C1 = logits_CI.amax(1, keepdim=True)
     weights_CI = logits_CI.sub_(top_C1).exp_()
-    sums_C1 = weights_CI.sum(1, keepdim=True)
+    sums_C1 = weights_CI.sum(1, keepdim=True, dtype=wide)
     all_ = (top_C1 + sums_C1.log()).double().sum()
     loss = all_ - (1 - smoothing) * own_C1.double().sum() - smoothing * mean
-    weights_CI.scatter_add_(1, targets_C[:, None], (smoothing - 1) * sums_C1)
+    weights_CI.scatter_add_(1, targets_C[:, None], ((smoothing - 1) * sums_C1).to(weights_CI.dtype))
     if smoothing:
         weights_CI.sub_(sums_C1 * (smoothing / logits_CI.shape[1]))
     return loss, sums_C1
