@@ -1,6 +1,7 @@
 """SASRec, GRU4Rec and DIN read order, look at no later item, and are the same however they are asked."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,33 @@ def test_one_seed_gives_the_same_bytes_through_a_kill(
     assert resumed.metrics["ndcg@10"] == whole.metrics["ndcg@10"]
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == len((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
+
+
+def test_in_bf16_every_network_learns_what_it_does_in_fp32(
+    chain: Dataset, config: SequentialOptions, tmp_path: Path
+) -> None:
+    losses, vectors = [], []
+    for precision in ("fp32", "bf16"):
+        short = config.model_copy(update={"epochs": 5, "precision": precision})
+        learnt = NextItemRecommender.fit(chain, tmp_path / precision, short)
+        vectors.append(learnt.item_vectors())
+        lines = [
+            json.loads(line) for line in (tmp_path / precision / "metrics.jsonl").read_text().splitlines()
+        ]
+        losses.append([line["train"]["loss"] for line in lines if "train" in line])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.03)
+    assert vectors[1].dtype == np.float32
+    assert not np.array_equal(*vectors)
+
+
+def test_ranks_are_never_those_of_rounded_scores(chain: Dataset, config: SequentialOptions) -> None:
+    sequences = Sequences.from_dataset(chain)
+    known = attribute_table(chain) if config.reads_attributes else None
+    task = NextItemTask(made(sequences.n_items, config, known), sequences)
+    task.network.eval()
+    exact = task.evaluate()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert task.evaluate() == exact
 
 
 def test_held_out_items_teach_nothing(

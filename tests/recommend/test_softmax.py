@@ -43,3 +43,28 @@ def test_large_logits_stay_finite() -> None:
     loss.backward()
     assert states.grad is not None
     assert states.grad.isfinite().all()
+
+
+def test_under_autocast_products_alone_are_rounded() -> None:
+    """Against the same in float64, with more items than bfloat16 can count."""
+    draws = torch.Generator().manual_seed(0)
+    states, table = torch.randn(40, 16, generator=draws), torch.randn(3_000, 16, generator=draws) / 4
+    targets = torch.randint(0, 3_000, (40,), generator=draws)
+    gradients, losses = [], []
+    for wide in (True, False):
+        leaves = [it.double() if wide else it.clone() for it in (states, table)]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not wide):
+            loss = catalogue_cross_entropy(*leaves, targets, 0.1)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([leaf.grad for leaf in leaves])
+    assert loss.dtype == torch.float32
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] != losses[0]
+    for exact, rounded in zip(*gradients, strict=True):
+        assert exact is not None
+        assert rounded is not None
+        assert rounded.dtype == torch.float32
+        assert (rounded - exact).norm() < 0.01 * exact.norm()

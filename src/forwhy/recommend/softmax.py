@@ -33,8 +33,8 @@ class _CrossEntropy(Function):
 
     @staticmethod
     def forward(context: Context, states: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        kind, exact = states.device.type, states.dtype
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else exact
+        kind = states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
         to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
         narrow, narrow_table = states.to(dtype), table.to(dtype)
@@ -48,13 +48,13 @@ class _CrossEntropy(Function):
             total += loss
             to_states[part] = torch.mm(logits, narrow_table) / sums
             by_sums = (states[part] / sums).to(dtype)
-            if dtype == exact:
+            if dtype == table.dtype:
                 to_table.addmm_(logits.T, by_sums)
             else:  # summed over chunks in full
                 to_table += torch.mm(logits.T, by_sums)
         count = max(len(states), 1)
         context.save_for_backward(to_states / count, to_table / count)
-        return (total / count).to(states.dtype)
+        return (total / count).to(table.dtype)
 
     @staticmethod
     def backward(context: Context, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
