@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from forwhy.errors import UserError
+from forwhy.options import LoopConfig
+from forwhy.training import engine
 from forwhy.training.engine import Task, count, resolve_device
 
 
@@ -23,6 +25,29 @@ def test_a_device_that_is_not_there_is_named(device: str) -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here .*use auto or cpu"):
         resolve_device(device)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_without_bf16_is_told(
+    known: dict[str, Any], told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "processor", lambda: known)
+    module = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(module.parameters())
+    for precision in ("fp32", "bf16"):
+        caplog.clear()
+        config = LoopConfig(precision=precision)  # type: ignore[arg-type]
+        engine.Engine(config, module, lambda _: {}, optimizer, torch.device("cpu"))
+        said = "without avx512_bf16 or amx_bf16 bf16 takes up to ten times as long" in caplog.text
+        assert said is (told and precision == "bf16")
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])

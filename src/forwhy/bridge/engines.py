@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -16,20 +16,16 @@ from forwhy.bridge.options import WritingEngine
 from forwhy.documents import read_json
 from forwhy.errors import UserError
 from forwhy.models import cache_folder
+from forwhy.training.engine import BF16, processor
 
 _NEEDS: dict[Bits, tuple[str, ...]] = {
     "int8": ("avx512_vnni", "avx_vnni", "amx_int8"),
-    "bf16": ("avx512_bf16", "amx_bf16"),
+    "bf16": BF16,
 }
 """Any of these, as torch names what a processor has, the faster engine first; without, it would be slower or wrong."""
 _KEPT = "engine.json"
 _REMEDY = "set explainer.engine to 'auto'"
 log = logging.getLogger(__name__)
-
-
-def processor() -> dict[str, Any]:
-    """What torch knows of the processor; empty where it does not say."""
-    return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def has(bits: Bits) -> bool:

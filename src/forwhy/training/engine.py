@@ -139,6 +139,20 @@ def shard_of(batch: Batch, rank: int, world: int) -> Batch:
 
 # --- Devices, random generators, and how a step is computed: alone, or through accelerate (DDP, ZeRO-2, bf16, fp16).
 
+BF16 = ("avx512_bf16", "amx_bf16")
+"""Either lets an x86 processor multiply in bfloat16, as torch names them."""
+
+
+def processor() -> dict[str, Any]:
+    """What torch knows of the processor; empty where it does not say."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def lacks_bf16() -> bool:
+    """Whether this is an x86 processor that does not multiply in bfloat16."""
+    known = processor()
+    return known.get("architecture") == "x86_64" and not any(known.get(it) for it in BF16)
+
 
 def world_size() -> int:
     """Processes started by ``accelerate launch`` or ``torchrun``; 1 without."""
@@ -191,6 +205,11 @@ class Engine:
         """
         if config.precision == "fp16" and device.type == "cpu":
             raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
+        if config.precision == "bf16" and device.type == "cpu" and lacks_bf16():
+            words = (
+                "option precision: without %s bf16 takes up to ten times as long as fp32; set it to 'fp32'"
+            )
+            log.warning(words, " or ".join(BF16))
         if _deepspeed() and config.accumulation > 1:
             raise UserError("option accumulation: not available under DeepSpeed; raise the batch size")
         self._module, self._step, self._optimizer, self._accelerator = module, loss, optimizer, None
