@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from forwhy.cli.reasons import because_lines, claim_lines, item_lines
+from forwhy.cli.reasons import VOICES, because_lines, claim_lines, item_lines
+from forwhy.systems.hybrid import Expert
 
 TEXT = "You love fresh oysters and a long walk on the beach."
 CLAIMS: list[dict[str, Any]] = [
@@ -97,6 +98,7 @@ def test_the_experts_of_a_hybrid_are_told_in_words() -> None:
         lines = because_lines(told, [], width)[1:]
         assert " ".join(lines) == said
         assert max(map(len, lines)) <= width
+    assert set(VOICES) == set(get_args(Expert))
 
 
 def test_words_that_meet_twice_are_one_line() -> None:

@@ -117,8 +117,6 @@ def because_lines(
         lines.append(f"because you took {behind}")
     if because.get("experts"):
         parts = sorted(because["experts"].items(), key=lambda one: -one[1])
-        said = ", ".join(
-            f"{part:.0%} by {VOICES.get(name, name)}" for name, part in parts if part >= _TOLD / 2
-        )
-        lines += wrap(f"chosen {said}", width)
+        heard = [f"{part:.0%} by {VOICES[name]}" for name, part in parts if round(100 * part)]
+        lines += wrap(f"chosen {', '.join(heard)}", width)
     return [cut(line, width) for line in lines]
