@@ -71,6 +71,26 @@ def test_a_statement_that_has_all_words_of_a_claim_supports_it(vocabulary: Vocab
     assert (claim.evidence, claim.support) == (["i0"], 1.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "by"),
+    [
+        ("You love live music.", ["u0"]),
+        ("You would enjoy the live music.", ["i0", "u0"]),
+        ("There is live music.", ["i0", "u0"]),
+        ("You look out on the harbour.", []),
+        ("It looks out on the harbour.", ["i1"]),
+    ],
+)
+def test_what_a_person_does_or_likes_is_supported_by_what_is_said_of_them_alone(
+    text: str, by: list[str], vocabulary: Vocabulary
+) -> None:
+    nothing = KnownStatements(pl.DataFrame([], STATEMENTS, orient="row"))
+    known = PairKnowledge(nothing, vocabulary, text_encoder("minilm"), threshold=0.8)
+    theirs = StatementEvidence("u0", "user", "live music", "explanation", "someone", 1.0)
+    (claim,) = known.checked(text, [*_told(["live music", "looks out on the harbour"]), theirs])
+    assert sorted(claim.evidence) == by
+
+
 @pytest.mark.parametrize(("nearest", "fitted"), [(0.7, 0.63), (0.5, 0.5), (0.99, 0.8)])
 def test_the_threshold_lets_one_in_ten_claims_of_others_through(
     nearest: float, fitted: float, town: Dataset, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch

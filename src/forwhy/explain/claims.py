@@ -2,7 +2,7 @@
 
 Statements about the item and of the user are ranked by nearness to what is said of such pairs, never with those of the
 pair's own text. A claim is supported by a statement that has all its words, or all its numbers and a cosine with it of
-at least a threshold.
+at least a threshold; one about the person only by a statement about that person.
 
 Shapes: s statements, c claims, D width of the text encoder's vectors.
 """
@@ -26,7 +26,7 @@ from forwhy.explain.evidence import Claim, StatementEvidence, Subject
 from forwhy.explain.options import MOST_SHOWN
 from forwhy.ridge import LinearMap, ridge
 from forwhy.text.encoder import TextEncoder, unit
-from forwhy.text.statements import KnownStatements, Statement, claims
+from forwhy.text.statements import KnownStatements, Statement, claims, of_person
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 Vectors = NDArray[np.float32]
@@ -199,8 +199,12 @@ class PairKnowledge:
         told = chain.from_iterable(chain.from_iterable(self._gathered(one).values()) for one in subjects)
         self._vectors([statement.text for statement, _ in told])
 
-    def _cosines(self, said: Sequence[str], known: Sequence[StatementEvidence]) -> Vectors:
-        """[c, s] of claims with statements; 1 where one has all words of a claim, 0 where it lacks a number of it."""
+    def _cosines(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
+        """[c, s] of a text's claims with statements; 1 where one has all words of a claim.
+
+        0 where it lacks a number of the claim, or tells of the item and the claim of the person.
+        """
+        said = claims(text)
         cosines = self._vectors(said) @ self._vectors([one.text for one in known]).T
         told = [set(_WORD.findall(one.text.casefold())) for one in known]
         for claim, row in zip(said, cosines, strict=True):
@@ -208,16 +212,18 @@ class PairKnowledge:
             numbers = {word for word in words if word.isdecimal()}
             row[[not there >= numbers for there in told]] = 0.0
             row[[there >= words for there in told]] = 1.0
+            if of_person(text, claim):
+                row[[one.side == "item" for one in known]] = 0.0
         return cosines
 
     def support(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
         """[c] the best cosine of each claim; 0 without statements."""
-        return np.asarray(self._cosines(claims(text), known).max(1, initial=0.0), np.float32)
+        return np.asarray(self._cosines(text, known).max(1, initial=0.0), np.float32)
 
     def checked(self, text: str, known: Sequence[StatementEvidence]) -> list[Claim]:
         """The claims of a text with the statements that support each."""
-        said, found = claims(text), []
-        for claim, cosines in zip(said, self._cosines(said, known), strict=True):
+        found = []
+        for claim, cosines in zip(claims(text), self._cosines(text, known), strict=True):
             best = np.argsort(-cosines)[:_SUPPORTED_BY].tolist()
             names = [known[row].id for row in best if cosines[row] >= self.threshold]
             found.append(Claim(claim, names, float(cosines.max(initial=0.0))))

@@ -58,6 +58,14 @@ FRAME = re.compile(
 REASON = re.compile(
     r"([^,]{0,120}?)(?: |^)(?:because of|because|due to|thanks to|for|since|as|if) ", re.IGNORECASE
 )
+PERSONAL = re.compile(
+    r"(?:^|\W)(?:you|(?:the|this) (?:users?|readers?|customers?|guests?|visitors?|viewers?)"
+    r"|(?:they|he|she)(?= (?:also |have |has )*(?:enjoy|lov|lik|appreciat|valu|prefer)))"
+    r"(?: (?:also|always|often|already|really|is|are|was|were|has|have|had|finds?|found|enjoy(?:s|ed)?"
+    r"|love[sd]?|like[sd]?|appreciate[sd]?|value[sd]?|prefer(?:s|red)?))* $",
+    re.IGNORECASE,
+)
+"""What stands before a claim about a person: no "would", since what they would enjoy is the thing's."""
 NAME_LINKS = frozenset("a an and at by de in la of on the & -".split())
 LEADING = frozenset(
     """
@@ -127,6 +135,17 @@ def claims(text: str) -> list[str]:
             for claim in filter(None, map(_bare, parts)):
                 found.setdefault(claim.casefold(), claim)
     return list(found.values())
+
+
+def of_person(text: str, claim: str) -> bool:
+    """Whether a claim of a text says what somebody does, is or likes, not what a thing is.
+
+    >>> said = "You love jazz, and you would enjoy its live music."
+    >>> [(claim, of_person(said, claim)) for claim in claims(said)]
+    [('jazz', True), ('live music', False)]
+    """
+    before, found, _ = " ".join(UNPRINTED.sub(" ", text).split()).partition(claim)
+    return bool(found and PERSONAL.search(before))
 
 
 def _unframed(clause: str) -> list[str]:
