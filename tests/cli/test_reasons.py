@@ -55,6 +55,16 @@ def test_claims_stand_below_the_sentence_and_not_in_half_a_page() -> None:
     assert not any("<-" in line for line in item_lines(row, 56))
 
 
+def test_a_long_title_goes_on_below_itself_and_its_id_stays_whole() -> None:
+    row = {"rank": 12, "title": "Filament " * 12 + "\nRed", "item_id": "filament-1.75mm-red", "score": -3.5}
+    lines = item_lines(row, 80)
+    assert len(lines) == 2
+    assert all(len(line) <= 80 and line.isprintable() for line in lines)
+    assert lines[0].startswith(" 12. Filament")
+    assert lines[1].startswith("     Filament")
+    assert lines[1].endswith("Red (filament-1.75mm-red)  -3.500")
+
+
 def because(*contributions: float) -> dict[str, Any]:
     score = sum(contributions)
     shares = [

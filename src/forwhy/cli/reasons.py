@@ -18,7 +18,7 @@ _TOLD = 0.01
 """Smaller shares, for or against, are not shown in percent."""
 HALF = 60
 """Up to so many columns of a text stand beside another, where words are spared."""
-VERBS = {"history": "you took", "leave-one-out": "would be lost without"}
+VERBS = {"history": "you took", "leave-one-out": "rests on"}
 """How an item of the history is told by the kind of its share."""
 VOICES = {
     "sasrec": "the order of what was taken",
@@ -59,9 +59,10 @@ def item_lines(row: Mapping[str, Any], width: int, was: str = "") -> list[str]:
     """A recommended item, what carried its score, and the reason, in lines of a width; `was`: its rank before."""
     named = plain(f"{row['title']} ({row['item_id']})" if row["title"] else row["item_id"])
     boost = f" ({row['boost']:+g} boost)" if row.get("boost") else ""
-    lines = [f"{row['rank']:>3}. {named}  {row['score']:.3f}{boost}{was}"]
+    indent = "     " if width > HALF else "  "
+    head = f"{row['rank']:>3}. {named}  {row['score']:.3f}{boost}{was}"
+    lines = wrap(head, width, subsequent_indent=indent, break_on_hyphens=False)
     if "explanation" in row:
-        indent = "     " if width > HALF else "  "
         lines += [indent + line for line in because_lines(row["because"], row["tokens"], width - len(indent))]
         lines += wrap(plain(row["explanation"]), width, initial_indent=indent, subsequent_indent=indent)
         if width > HALF:
