@@ -84,6 +84,8 @@ def test_binary_cross_entropy_learns_what_follows(tmp_path: Path) -> None:
 def test_a_loss_that_smooths_nothing_refuses_smoothing() -> None:
     with pytest.raises(UserError, match="loss = 'bce' has no label_smoothing"):
         SasRecConfig(loss="bce", label_smoothing=0.1)
+    with pytest.raises(UserError, match="loss = 'bce' has no negatives"):
+        SasRecConfig(loss="bce", negatives=10)
 
 
 def test_a_system_without_a_network_is_no_kind_of_one() -> None:

@@ -95,6 +95,10 @@ class SequentialOptions(TrainingOptions):
 class SoftmaxOptions(SequentialOptions):
     """A network whose state meets every item in one product."""
 
+    negatives: NonNegativeInt = 0
+    """Items of a step, beside its targets, that all its targets are told apart from, drawn evenly and weighed as the
+    whole catalogue; 0: all items. For catalogues so large that the whole softmax takes the most time (docs/log.md)."""
+
 
 class CandidateOptions(SequentialOptions):
     """A network that reads a history anew for every item: each target is told apart from a few of them."""
@@ -169,12 +173,16 @@ class SoftmaxNetwork(NextItemNetwork):
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Over the whole catalogue."""
-        from forwhy.recommend.softmax import catalogue_cross_entropy
-
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1
-        states_ND, smoothing = self(inputs_BL)[real_BL], self.options.label_smoothing
-        return catalogue_cross_entropy(states_ND, self.table, targets_BL[real_BL], smoothing)
+        return self.told_apart(self(inputs_BL)[real_BL], targets_BL[real_BL])
+
+    def told_apart(self, states_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Mean cross-entropy of targets after states, over the catalogue or what of it `negatives` asks for."""
+        from forwhy.recommend.softmax import sampled_cross_entropy
+
+        negatives, smoothing = self.options.negatives, self.options.label_smoothing
+        return sampled_cross_entropy(states_ND, self.table, targets_N, negatives, smoothing)
 
     def validated(self, histories: Histories) -> Iterator[Tensor]:
         """Products of float32."""

@@ -1,8 +1,9 @@
-"""Cross-entropy over the whole catalogue without the whole matrix of logits.
+"""Cross-entropy over the whole catalogue without the whole matrix of logits, or over a part that stands for it.
 
-Shapes: N predictions (C of one chunk), I items, D width.
+Shapes: N predictions (C of one chunk), I items, D width, T items that are targets, M negatives.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -26,6 +27,31 @@ def catalogue_cross_entropy(
     """
     loss: Tensor = _CrossEntropy.apply(states_ND, table_ID, targets_N, smoothing)  # type: ignore[no-untyped-call]
     return loss
+
+
+def sampled_cross_entropy(
+    states_ND: Tensor, table_ID: Tensor, targets_N: Tensor, negatives: int, smoothing: float = 0.0
+) -> Tensor:
+    """`catalogue_cross_entropy` over all targets of these predictions and `negatives` of the other items.
+
+    These are drawn evenly, and each weighs as many items as it stands for, (I - T) / M: then the sum over the catalogue
+    that a softmax divides by is right on average (stratified sampling), whatever the draw. With 0 negatives, or no
+    fewer than there are other items, it is the whole catalogue. `smoothing` spreads over the items that are taken part.
+    Time O(N·(T + M)·D + I), memory O(CHUNK_LOGITS + (T + M)·D), with gradients of the table O(I·D).
+    """
+    own_T = torch.unique(targets_N)
+    others = len(table_ID) - len(own_T)
+    if not 0 < negatives < others:
+        return catalogue_cross_entropy(states_ND, table_ID, targets_N, smoothing)
+    ranks_M = torch.randperm(others, device=own_T.device)[:negatives]  # among the items that are no targets
+    below_M = torch.searchsorted(own_T - torch.arange(len(own_T), device=own_T.device), ranks_M, right=True)
+    part_ID = table_ID[torch.cat([own_T, ranks_M + below_M])]
+    # What an item weighs is added to its logit: one number more in each vector, and in each state a one.
+    weights_I1 = part_ID.new_zeros(len(part_ID), 1)
+    weights_I1[len(own_T) :] = math.log(others / negatives)
+    states_ND = torch.cat([states_ND, states_ND.new_ones(len(states_ND), 1)], 1)
+    part_ID = torch.cat([part_ID, weights_I1], 1)
+    return catalogue_cross_entropy(states_ND, part_ID, torch.searchsorted(own_T, targets_N), smoothing)
 
 
 class _CrossEntropy(Function):

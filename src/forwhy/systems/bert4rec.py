@@ -73,14 +73,10 @@ class Bert4RecNetwork(AttentionNetwork):
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Mean over hidden places, drawn anew each time, of the cross-entropy over the whole catalogue (eq. 8)."""
-        from forwhy.recommend.softmax import catalogue_cross_entropy
-
         alone_B1 = torch.rand(len(items_BL), 1, device=items_BL.device) < self.options.last_hidden
         last_BL = hidden_places(items_BL, lengths_B, 0.0)
         hidden_BL = torch.where(alone_B1, last_BL, hidden_places(items_BL, lengths_B, self.options.hidden))
-        guessed_ND = self.guessed(items_BL, lengths_B, hidden_BL)
-        targets_N, smoothing = items_BL[hidden_BL], self.options.label_smoothing
-        return catalogue_cross_entropy(guessed_ND, self.table, targets_N, smoothing)
+        return self.told_apart(self.guessed(items_BL, lengths_B, hidden_BL), items_BL[hidden_BL])
 
 
 class Bert4Rec(NetworkSystem):

@@ -78,16 +78,13 @@ class CaserNetwork(SoftmaxNetwork):
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Each of the next `targets` items, over the whole catalogue (eq. 10 has sampled negatives)."""
-        from forwhy.recommend.softmax import catalogue_cross_entropy
-
         length, states, targets = items_BL.shape[1], [], []
         states_BLD, places_L = self(items_BL[:, :-1]), torch.arange(length, device=items_BL.device)
         for ahead in range(1, min(self.options.targets, length - 1) + 1):
             real_BL = places_L[ahead:] < lengths_B[:, None]
             states.append(states_BLD[:, : length - ahead][real_BL])
             targets.append(items_BL[:, ahead:][real_BL])
-        smoothing = self.options.label_smoothing
-        return catalogue_cross_entropy(torch.cat(states), self.table, torch.cat(targets), smoothing)
+        return self.told_apart(torch.cat(states), torch.cat(targets))
 
 
 class Caser(NetworkSystem):

@@ -75,15 +75,13 @@ class S3RecNetwork(AttentionNetwork):
 
     def guesses(self, items_BL: Tensor, lengths_B: Tensor) -> Iterator[Tensor]:
         """The four losses. Time O(N·I·D + N·A·D) and three passes over the histories; memory O(N·A)."""
-        from forwhy.recommend.softmax import catalogue_cross_entropy
-
         of_item, of_context, of_hidden, of_segment = self.forms
         real_BL = torch.arange(items_BL.shape[1], device=items_BL.device) < lengths_B[:, None]
         distinct_S = torch.unique(items_BL[real_BL])
         yield self.attribute_loss(self.items(distinct_S) @ of_item, distinct_S)
         hidden_BL = hidden_places(items_BL, lengths_B, self.options.hidden)
         states_ND, targets_N = self.read(items_BL, lengths_B, hidden_BL)[hidden_BL], items_BL[hidden_BL]
-        yield catalogue_cross_entropy(states_ND @ of_context, self.table, targets_N)
+        yield self.told_apart(states_ND @ of_context, targets_N)
         yield self.attribute_loss(states_ND @ of_hidden, targets_N)
         yield self._segment_loss(items_BL, lengths_B, of_segment)
 

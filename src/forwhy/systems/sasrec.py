@@ -27,8 +27,9 @@ class SasRecConfig(AttentionOptions):
 
     @model_validator(mode="after")
     def _check_loss(self) -> SasRecConfig:
-        if self.loss == "bce" and self.label_smoothing:
-            raise ValueError("loss = 'bce' has no label_smoothing; set it to 0, or loss to 'softmax'")
+        for name in ("label_smoothing", "negatives") if self.loss == "bce" else ():
+            if getattr(self, name):
+                raise ValueError(f"loss = 'bce' has no {name}; set it to 0, or loss to 'softmax'")
         return self
 
     def build(self, n_items: int) -> SasRecNetwork:
