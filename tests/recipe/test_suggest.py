@@ -16,8 +16,8 @@ import pytest
 from forwhy.cli import main
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.split import split_last
-from forwhy.recipe import load_recipe, run
-from forwhy.recipe.suggest import Traits, as_toml, chosen, cost_lines, costs, speed
+from forwhy.recipe import load_recipe, run, suggest
+from forwhy.recipe.suggest import Traits, _of_hybrid, as_toml, chosen, cost_lines, costs, speed
 
 SHOP = Traits(300, 120, 5_000, 400, 400, 0, 0, False)
 YELP = Traits(15_000, 14_000, 390_000, 20_000, 0, 75_000, 3_000, False)
@@ -86,11 +86,20 @@ def test_costs_grow_with_the_shop_and_shrink_with_the_machine() -> None:
     assert cost_lines(fast, 1e11)[2].split() == ["5,000", "300", "120", "34", "s", "0.5", "GiB"]
 
 
+def test_a_large_catalogue_is_learned_by_a_part_of_it() -> None:
+    town = Traits(10_000, 20_000, 100_000, 0, 0, 0, 0, True)
+    assert "negatives" not in chosen(town)
+    city = town.grown(1_000_000)
+    assert chosen(city)["negatives"] == 8192
+    by_part, by_all = (_of_hybrid(city, values) for values in (chosen(city), {**chosen(town), "steps": 391}))
+    assert by_part[0] < by_all[0] / 4
+
+
 def test_speed_is_measured_in_a_moment() -> None:
     assert 1e8 < speed(0.05) < 1e15
 
 
-@pytest.mark.parametrize("kind", ["town", "bare", "timed"])
+@pytest.mark.parametrize("kind", ["town", "bare", "timed", "large"])
 def test_the_recipe_runs_as_it_stands(
     kind: str,
     tiny_town: Dataset,
@@ -101,7 +110,10 @@ def test_the_recipe_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bare = make_dataset("bare", {"interactions": untexted}, {})
-    {"town": tiny_town, "bare": bare, "timed": timed(untexted, tiny_town)}[kind].save(tmp_path / "data")
+    of_kind = {"town": tiny_town, "bare": bare}
+    of_kind.get(kind, timed(untexted, tiny_town)).save(tmp_path / "data")
+    if kind == "large":
+        monkeypatch.setattr(suggest, "LARGE", 10)
     assert init("data", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     text = (tmp_path / "recipe.toml").read_text()
@@ -115,9 +127,11 @@ def test_the_recipe_runs_as_it_stands(
     smaller = {
         "town": ["encoder.name=hash", "vocabulary.epochs=1"],
         "bare": ["encoder.name=hash", "vocabulary.epochs=1"],
-        "timed": ["recommender.epochs=1"],
+        "timed": ["behaviour.epochs=1"],
+        "large": ["behaviour.epochs=1", "behaviour.negatives=10"],
     }
-    stage = "mixture" if kind == "timed" else "vocabulary"
+    stage = "mixture" if kind in ("timed", "large") else "vocabulary"
+    assert ("negatives = 8192" in text) == (kind == "large")
     (done, *_) = run(load_recipe("recipe.toml", smaller[kind]), "runs/data", until=stage)
     assert done.action == "done"
 

@@ -263,6 +263,7 @@ def chain() -> Dataset:
 NETWORKS: dict[str, dict[str, Any]] = {
     "sasrec": {},
     "sasrec-pre": {"norm": "pre"},
+    "sasrec-few": {"negatives": 2, "batch_size": 4},
     "gru4rec": {"hidden": 24},
     "din": {"attention": 8, "hidden": 16, "negatives": 8},
     "din-inner": {"attention": 8, "negatives": 8, "head": "inner"},

@@ -26,6 +26,9 @@ GROWN = (1_000_000, 5_000_000, 50_000_000)
 """Interactions that costs are also told for."""
 MOST_ITEMS = 1_000_000
 """A catalogue grows with its shop up to here."""
+LARGE, APART, VALIDATED = 30_000, 8192, 20_000
+"""Items from which on a softmax over them all takes most of a training; then what is taken in its place, and whose
+validation items choose the epoch."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def _of_sequences(traits: Traits) -> dict[str, Any]:
     batch, dims = _power(traits.people / 20, 32, 256), 64 if traits.items < 2000 else 128
     why = "Histories are in order and no text says anything: the next item, by order and by what is taken together"
     steps = math.ceil(traits.people / batch)
-    return {"why": why, "dims": dims, "batch_size": batch, "steps": steps, "epochs": 100}
+    found = {"why": why, "dims": dims, "batch_size": batch, "steps": steps, "epochs": 100}
+    return found | ({"negatives": APART, "validation_users": VALIDATED} if traits.items > LARGE else {})
 
 
 def as_toml(traits: Traits, name: str, path: str, head: Sequence[str]) -> str:
@@ -119,6 +123,8 @@ def as_toml(traits: Traits, name: str, path: str, head: Sequence[str]) -> str:
     text = _TEXTS[traits.system]
     if traits.explained and traits.system == "because":
         text += _TEXTS["reasons"]
+    if "negatives" in told:
+        text += _TEXTS["large"]
     return "".join(f"# {line}".rstrip() + "\n" for line in head) + text.format_map(told)
 
 
@@ -140,6 +146,8 @@ def _quoted(text: str) -> str:
 REFERENCE = 1e11
 PROCESS, TEXT, START = 5.0, 0.01, 65e-6
 """Until a run has begun; of a text through the encoder; of an interaction in the decomposition."""
+UPDATED, OWN = 7e-9, 2_000
+"""Of a number of SASRec's table in a step; items of a step's own targets."""
 STEP, NEGATIVE = 25e-6, 65e-9
 """Of an interaction in an epoch of words, and of each of its negatives."""
 LEARNT, SCORED, WRITTEN = 1.2, 0.4, 5.0
@@ -187,11 +195,15 @@ def _of_because(traits: Traits, values: Mapping[str, Any]) -> tuple[float, float
 
 
 def _of_hybrid(traits: Traits, values: Mapping[str, Any]) -> tuple[float, float]:
-    """Seconds and bytes: operations of its layers and of the softmax, which reach a third of the speed."""
-    dims, items = values["dims"], traits.items
-    learnt = 6 * (24 * dims**2 + items * dims) * traits.interactions
-    operations = SEQUENCE_EPOCHS * learnt + (SEQUENCE_EPOCHS + 3) * 2 * dims * items * traits.people
-    return PROCESS + 3 * operations / REFERENCE, GIB / 2 + 24 * items * dims + 200 * traits.interactions
+    """Seconds and bytes. Operations of its layers and of the softmax reach a third of the speed."""
+    dims, items, people = values["dims"], traits.items, traits.people
+    apart = min(items, values.get("negatives", items) + OWN)
+    operations = SEQUENCE_EPOCHS * 6 * (24 * dims**2 + apart * dims) * traits.interactions
+    ranked = SEQUENCE_EPOCHS * min(people, values.get("validation_users", people)) + 3 * people
+    operations += 2 * dims * items * ranked
+    updated = SEQUENCE_EPOCHS * values["steps"] * items * dims
+    size = GIB / 2 + 24 * items * dims + 200 * traits.interactions
+    return PROCESS + 3 * operations / REFERENCE + UPDATED * updated, size
 
 
 def holds(traits: Traits, data: Path) -> list[str]:

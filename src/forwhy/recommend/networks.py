@@ -96,8 +96,8 @@ class SoftmaxOptions(SequentialOptions):
     """A network whose state meets every item in one product."""
 
     negatives: NonNegativeInt = 0
-    """Items of a step, beside its targets, that all its targets are told apart from, drawn evenly and weighed as the
-    whole catalogue; 0: all items. For catalogues so large that the whole softmax takes the most time (docs/log.md)."""
+    """Items of a step, beside its targets, that each target is told apart from, drawn evenly and weighed as all that
+    they stand for; 0: all items. Worth it from some 30,000 items on, where the whole softmax takes most of the time."""
 
 
 class CandidateOptions(SequentialOptions):

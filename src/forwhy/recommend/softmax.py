@@ -14,6 +14,8 @@ Context = Any
 """Where autograd keeps tensors."""
 CHUNK_LOGITS = 1 << 20
 """Logits held at once (4 bytes each): 4 MiB, so that a chunk stays in a core's cache from product to gradient."""
+LEAST_ROWS = 64
+"""Of a chunk, however large the catalogue: each chunk walks over the whole table once more."""
 
 
 def catalogue_cross_entropy(
@@ -22,8 +24,9 @@ def catalogue_cross_entropy(
     """Mean of -log softmax(states table^T)[target], the target smoothed over all items.
 
     Equals `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)`; loss and gradients come from
-    one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(CHUNK_LOGITS + I·D). Under
-    autocast logits and products are of its type, sums over items and over chunks are not.
+    one walk over chunks of predictions, three matrix products each. Time O(N·I·D), memory O(I·D) and `CHUNK_LOGITS`, or
+    `LEAST_ROWS`·I where that is more. Under autocast logits and products are of its type, sums over items and over
+    chunks are not.
     """
     loss: Tensor = _CrossEntropy.apply(states_ND, table_ID, targets_N, smoothing)  # type: ignore[no-untyped-call]
     return loss
@@ -64,7 +67,7 @@ class _CrossEntropy(Function):
         to_states, to_table = torch.empty_like(states), torch.zeros_like(table)
         total = states.new_zeros((), dtype=torch.float64)
         narrow, narrow_table = states.to(dtype), table.to(dtype)
-        size = max(1, CHUNK_LOGITS // len(table))
+        size = max(LEAST_ROWS, CHUNK_LOGITS // len(table))
         # One buffer for all chunks: fresh memory of this size costs more than the product that fills it.
         buffer = narrow.new_empty(min(size, len(states)), len(table))
         for start in range(0, len(states), size):
