@@ -1,9 +1,11 @@
 """A PostgreSQL server of the tests' own, on loopback; skipped where there is none."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +17,15 @@ def binaries() -> Path | None:
     return found[-1].parent if found else Path(it).parent if (it := shutil.which("initdb")) else None
 
 
+def _free_port() -> int:
+    """One below those that the system gives to connections: nobody gets it while the server is down and comes back."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port from 20000 to 32000 is free")
+
+
 class Server:
     """Started when it is made; `url` is an empty database whose password is `s3cr3t`."""
 
@@ -24,9 +35,7 @@ class Server:
             pytest.skip("no PostgreSQL server on this machine (apt-get install postgresql)")
         pytest.importorskip("psycopg")
         self.place, self.options = place, options
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.folder = Path("/tmp") / f"forwhy-postgres-{os.getpid()}-{self.port}"
         self.url = f"postgresql+psycopg://shop:s3cr3t@127.0.0.1:{self.port}/postgres"
         self.folder.mkdir(mode=0o700)
