@@ -172,7 +172,7 @@ class SoftmaxNetwork(NextItemNetwork):
     """[D, I] the table in float64, while it is asked and not trained."""
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Over the whole catalogue."""
+        """Over the catalogue, or a part that stands for it (`negatives`)."""
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         real_BL = torch.arange(inputs_BL.shape[1], device=items_BL.device) < lengths_B[:, None] - 1
         return self.told_apart(self(inputs_BL)[real_BL], targets_BL[real_BL])

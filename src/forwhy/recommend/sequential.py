@@ -124,8 +124,8 @@ class NextItemRecommender(Recommender, Saved):
         """Learn to predict each training item from those before it; a killed run continues from `folder`.
 
         Gradients come from training items alone; validation items choose the epoch, without any the last one is kept.
-        Time per epoch O(N·I·D) for N training items under the softmax over the catalogue; of a candidate network only
-        the optimiser's O(I·D) a step and the validations grow with the catalogue.
+        Time per epoch O(N·I·D) for N training items under the softmax over the catalogue; with negatives and of a
+        candidate network only the optimiser's O(I·D) a step and the validations grow with the catalogue.
 
         Args:
             dataset: interactions with timestamps, one validation and one test item per user.

@@ -72,7 +72,7 @@ class Bert4RecNetwork(AttentionNetwork):
         return states_BD
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Mean over hidden places, drawn anew each time, of the cross-entropy over the whole catalogue (eq. 8)."""
+        """Mean over hidden places, drawn anew each time, of the cross-entropy over the catalogue (eq. 8)."""
         alone_B1 = torch.rand(len(items_BL), 1, device=items_BL.device) < self.options.last_hidden
         last_BL = hidden_places(items_BL, lengths_B, 0.0)
         hidden_BL = torch.where(alone_B1, last_BL, hidden_places(items_BL, lengths_B, self.options.hidden))

@@ -77,7 +77,7 @@ class CaserNetwork(SoftmaxNetwork):
         return state
 
     def loss(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Each of the next `targets` items, over the whole catalogue (eq. 10 has sampled negatives)."""
+        """Each of the next `targets` items, over the catalogue (eq. 10 has sampled negatives)."""
         length, states, targets = items_BL.shape[1], [], []
         states_BLD, places_L = self(items_BL[:, :-1]), torch.arange(length, device=items_BL.device)
         for ahead in range(1, min(self.options.targets, length - 1) + 1):
