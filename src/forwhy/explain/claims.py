@@ -199,8 +199,8 @@ class PairKnowledge:
         told = chain.from_iterable(chain.from_iterable(self._gathered(one).values()) for one in subjects)
         self._vectors([statement.text for statement, _ in told])
 
-    def _cosines(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
-        """[c, s] of a text's claims with statements; 1 where one has all words of a claim.
+    def _matched(self, text: str, known: Sequence[StatementEvidence]) -> tuple[list[str], Vectors]:
+        """A text's claims, and [c, s] their cosines with statements; 1 where one has all words of a claim.
 
         0 where it lacks a number of the claim, or tells of the item and the claim of the person.
         """
@@ -214,16 +214,16 @@ class PairKnowledge:
             row[[there >= words for there in told]] = 1.0
             if of_person(text, claim):
                 row[[one.side == "item" for one in known]] = 0.0
-        return cosines
+        return said, cosines
 
     def support(self, text: str, known: Sequence[StatementEvidence]) -> Vectors:
         """[c] the best cosine of each claim; 0 without statements."""
-        return np.asarray(self._cosines(text, known).max(1, initial=0.0), np.float32)
+        return np.asarray(self._matched(text, known)[1].max(1, initial=0.0), np.float32)
 
     def checked(self, text: str, known: Sequence[StatementEvidence]) -> list[Claim]:
         """The claims of a text with the statements that support each."""
         found = []
-        for claim, cosines in zip(claims(text), self._cosines(text, known), strict=True):
+        for claim, cosines in zip(*self._matched(text, known), strict=True):
             best = np.argsort(-cosines)[:_SUPPORTED_BY].tolist()
             names = [known[row].id for row in best if cosines[row] >= self.threshold]
             found.append(Claim(claim, names, float(cosines.max(initial=0.0))))
