@@ -1,29 +1,19 @@
 """A PostgreSQL server of the tests' own, on loopback; skipped where there is none."""
 
 import os
-import random
 import shutil
-import socket
 import subprocess
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from ports import free_port
+
 
 def binaries() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda it: int(it.parts[-3]))
     return found[-1].parent if found else Path(it).parent if (it := shutil.which("initdb")) else None
-
-
-def _free_port() -> int:
-    """One below those that the system gives to connections: nobody gets it while the server is down and comes back."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port from 20000 to 32000 is free")
 
 
 class Server:
@@ -35,7 +25,7 @@ class Server:
             pytest.skip("no PostgreSQL server on this machine (apt-get install postgresql)")
         pytest.importorskip("psycopg")
         self.place, self.options = place, options
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = Path("/tmp") / f"forwhy-postgres-{os.getpid()}-{self.port}"
         self.url = f"postgresql+psycopg://shop:s3cr3t@127.0.0.1:{self.port}/postgres"
         self.folder.mkdir(mode=0o700)

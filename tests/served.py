@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -32,9 +33,7 @@ class Served:
     """A service over one run, on a port that stays."""
 
     def __init__(self, folder: Path, place: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.database = f"sqlite:///{place / 'serve.db'}"
         self.log, self.folder = place / "log", folder

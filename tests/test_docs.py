@@ -10,7 +10,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -32,6 +31,7 @@ from forwhy.options import inner_model
 from forwhy.recipe import RunFolder
 from forwhy.systems import find_system
 from forwhy.wheels import PACKAGED, state
+from ports import free_port
 
 USERS, ITEMS = 40, 30
 ITEM_IDS = [9, 12, 17, 41, 57, 233, *range(300, 324)]
@@ -274,9 +274,7 @@ def test_the_service_answers_as_its_page_says(world: Path, tmp_path: Path) -> No
     shutil.copytree(world.parent, tmp_path / "all")
     for name in ("a", "b"):
         shutil.copytree(folder / "runs" / "mine", folder / "runs" / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
+    place = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "forwhy", "serve", "runs/mine", "runs/a", "runs/b", "--port", place[10:]]
     lines = [
         line

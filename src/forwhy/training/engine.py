@@ -207,7 +207,7 @@ class Engine:
             raise UserError("option precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
         if config.precision == "bf16" and device.type == "cpu" and lacks_bf16():
             words = (
-                "option precision: without %s bf16 takes up to ten times as long as fp32; set it to 'fp32'"
+                "option precision: without %s bf16 takes up to eleven times as long as fp32; set it to 'fp32'"
             )
             log.warning(words, " or ".join(BF16))
         if _deepspeed() and config.accumulation > 1:
