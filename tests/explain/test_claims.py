@@ -13,7 +13,7 @@ from forwhy.explain.claims import PairKnowledge
 from forwhy.explain.evidence import StatementEvidence, Subject
 from forwhy.explain.options import MOST_SHOWN, ShownConfig
 from forwhy.text.encoder import text_encoder
-from forwhy.text.statements import STATEMENTS, KnownStatements
+from forwhy.text.statements import STATEMENTS, KnownStatements, claims, of_person
 from forwhy.vocabulary.vocabulary import Vocabulary
 
 MINE, THEIRS = ["love stories", "films with messy timelines"], "messy and hard to follow timelines"
@@ -89,6 +89,25 @@ def test_what_a_person_does_or_likes_is_supported_by_what_is_said_of_them_alone(
     theirs = StatementEvidence("u0", "user", "live music", "explanation", "someone", 1.0)
     (claim,) = known.checked(text, [*_told(["live music", "looks out on the harbour"]), theirs])
     assert sorted(claim.evidence) == by
+
+
+@pytest.mark.parametrize(
+    ("text", "of_them"),
+    [
+        ("You love jazz, long walks and live music.", ["jazz", "long walks", "live music"]),
+        (
+            "The reader enjoys witty novels, a slow plot, and also likes maps.",
+            ["witty novels", "slow plot", "likes maps"],
+        ),
+        ("You love jazz, and the live music is loud.", ["jazz"]),
+        ("You love jazz, and you would enjoy its live music and cold drinks.", ["jazz"]),
+        ("It has live music, cold drinks and jazz.", []),
+        ("", []),
+    ],
+)
+def test_a_list_of_what_somebody_likes_is_of_them_to_its_end(text: str, of_them: list[str]) -> None:
+    said = claims(text)
+    assert [claim for claim, personal in zip(said, of_person(text, said), strict=True) if personal] == of_them
 
 
 @pytest.mark.parametrize(("nearest", "fitted"), [(0.7, 0.63), (0.5, 0.5), (0.99, 0.8)])

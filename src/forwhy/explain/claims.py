@@ -207,12 +207,12 @@ class PairKnowledge:
         said = claims(text)
         cosines = self._vectors(said) @ self._vectors([one.text for one in known]).T
         told = [set(_WORD.findall(one.text.casefold())) for one in known]
-        for claim, row in zip(said, cosines, strict=True):
+        for claim, personal, row in zip(said, of_person(text, said), cosines, strict=True):
             words = set(_WORD.findall(claim.casefold()))
             numbers = {word for word in words if word.isdecimal()}
             row[[not there >= numbers for there in told]] = 0.0
             row[[there >= words for there in told]] = 1.0
-            if of_person(text, claim):
+            if personal:
                 row[[one.side == "item" for one in known]] = 0.0
         return said, cosines
 

@@ -58,14 +58,19 @@ FRAME = re.compile(
 REASON = re.compile(
     r"([^,]{0,120}?)(?: |^)(?:because of|because|due to|thanks to|for|since|as|if) ", re.IGNORECASE
 )
+_DOES = (
+    r"also|always|often|already|really|is|are|was|were|has|have|had|finds?|found|enjoy(?:s|ed)?"
+    r"|love[sd]?|like[sd]?|appreciate[sd]?|value[sd]?|prefer(?:s|red)?"
+)
 PERSONAL = re.compile(
     r"(?:^|\W)(?:you|(?:the|this) (?:users?|readers?|customers?|guests?|visitors?|viewers?)"
     r"|(?:they|he|she)(?= (?:also |have |has )*(?:enjoy|lov|lik|appreciat|valu|prefer)))"
-    r"(?: (?:also|always|often|already|really|is|are|was|were|has|have|had|finds?|found|enjoy(?:s|ed)?"
-    r"|love[sd]?|like[sd]?|appreciate[sd]?|value[sd]?|prefer(?:s|red)?))* $",
+    rf"(?: (?:{_DOES}))* $",
     re.IGNORECASE,
 )
 """What stands before a claim about a person: no "would", since what they would enjoy is the thing's."""
+LISTED = re.compile(rf"(?:,|,? (?:and|or|plus))(?: (?:an?|{_DOES}))* ", re.IGNORECASE)
+"""What joins the things of a list. No "the" or "its": they begin what is said of the thing."""
 NAME_LINKS = frozenset("a an and at by de in la of on the & -".split())
 LEADING = frozenset(
     """
@@ -137,15 +142,22 @@ def claims(text: str) -> list[str]:
     return list(found.values())
 
 
-def of_person(text: str, claim: str) -> bool:
-    """Whether a claim of a text says what somebody does, is or likes, not what a thing is.
+def of_person(text: str, said: list[str]) -> list[bool]:
+    """Whether each claim of a text (`claims(text)`) says what somebody does, is or likes, not what a thing is.
 
-    >>> said = "You love jazz, and you would enjoy its live music."
-    >>> [(claim, of_person(said, claim)) for claim in claims(said)]
-    [('jazz', True), ('live music', False)]
+    A list goes on: what follows such a claim after a comma or "and" is of the person too.
+
+    >>> text = "You love quiet bars and long walks, and you would enjoy its live music."
+    >>> [*zip(claims(text), of_person(text, claims(text)))]
+    [('quiet bars', True), ('long walks', True), ('live music', False)]
     """
-    before, found, _ = " ".join(UNPRINTED.sub(" ", text).split()).partition(claim)
-    return bool(found and PERSONAL.search(before))
+    plain, found, end = " ".join(UNPRINTED.sub(" ", text).split()), list[bool](), None
+    for claim in said:
+        at = plain.find(claim)
+        goes_on = end is not None and LISTED.fullmatch(plain, end, max(at, end))
+        found.append(at >= 0 and bool(goes_on or PERSONAL.search(plain[:at])))
+        end = at + len(claim) if found[-1] else None
+    return found
 
 
 def _unframed(clause: str) -> list[str]:
