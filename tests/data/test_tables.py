@@ -1,5 +1,6 @@
 """Plain tables under anybody's column names, and everything that can be wrong with them."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -44,6 +45,35 @@ def test_every_format_reads_the_same(tmp_path: Path) -> None:
         ]
         == 0
     )
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "parquet", "json.csv", "python.csv"])
+def test_lists_records_and_numbers_are_terms_whoever_wrote_them(extension: str, tmp_path: Path) -> None:
+    """Of items' categories and attributes, nested ones too; a file without types holds them as text."""
+    visits = write(tmp_path, interactions_csv=VISITS)["interactions"]
+    told: dict[str, object] = {"color": "red", "sizes": [38, 39], "new": True, "used": False, "note": None}
+    facts = pl.DataFrame(
+        {
+            "item_id": [f"i{k}" for k in range(9)],
+            "categories": [["Tools", "Pens"]] * 9,
+            "attributes": [told] * 9,
+        }
+    )
+    path = tmp_path / f"items.{extension}"
+    if extension == "jsonl":
+        facts.write_ndjson(path)
+    elif extension == "parquet":
+        facts.write_parquet(path)
+    else:
+        how = json.dumps if "json" in extension else repr
+        cells = [
+            {name: how(it) if name != "item_id" else it for name, it in row.items()}
+            for row in facts.to_dicts()
+        ]
+        pl.DataFrame(cells).write_csv(path)
+    dataset = import_tables(visits, items=path, columns=VISIT_NAMES)
+    assert dataset.item_column("categories")[0] == "Tools, Pens"
+    assert dataset.item_attributes()[0] == ["Tools", "Pens", "color: red", "sizes: 38", "sizes: 39", "new"]
 
 
 def test_how_numbers_are_written_is_decided_for_a_whole_column(

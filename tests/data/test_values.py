@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwhy.data.values import DATES, date_format, numbers, seconds
+from forwhy.data.values import DATES, date_format, numbers, seconds, terms
 from forwhy.errors import UserError
 
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2068, 12, 31)).map(lambda it: it.replace(microsecond=0))
@@ -69,3 +69,25 @@ def test_commas() -> None:
     assert of("4,5", "-4,5", "4.5", ",5") == [4.5, -4.5, None, 0.5], "no 45"
     assert of("1,234", "1,500.5", "-3") == [1234.0, 1500.5, -3.0]
     assert of("€ 5", "") == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("", []),
+        (" , ,", []),
+        ("a, b ,c", ["a", "b", "c"]),
+        ("[not, a list]", ["[not", "a list]"]),
+        ("[]", []),
+        ("{'a': {'b': 1}}", ["a: b: 1"]),
+        ('[{"name": "x"}, null, "", [2, 3.5]]', ["name: x", "2", "3.5"]),
+        ("{'wifi': \"{'free': True}\"}", ["wifi: free"]),
+        ("{1, 2, 2}", ["1", "2"]),
+        ("[" * 50 + "7" + "]" * 50, ["7"]),
+        ("[" * 5000 + "7" + "]" * 5000, ["[" * 5000 + "7" + "]" * 5000]),
+        ("__import__('os')", ["__import__('os')"]),
+        ("[__import__('os')]", ["[__import__('os')]"]),
+    ],
+)
+def test_terms_of_a_cell(cell: str, found: list[str]) -> None:
+    assert terms(cell) == found

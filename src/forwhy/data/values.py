@@ -1,6 +1,10 @@
-"""Numbers and times as shops write them: `4,5`, `1.299,00`, `05.01.2024 10:00`, seconds or milliseconds."""
+"""What shops write: `4,5`, `1.299,00`, `05.01.2024 10:00`, seconds or milliseconds, lists and records as text."""
 
+import ast
+import json
 import logging
+from collections.abc import Mapping
+from itertools import chain
 
 import polars as pl
 
@@ -25,6 +29,55 @@ EXCEL, EXCEL_DAYS, EXCEL_1970 = "Excel's days", (20_000, 80_000), 25_569
 """The form of days since 1899-12-30, those that are taken for such (1954 to 2119), and that of 1970-01-01."""
 COMMA = r"^[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)?(?:,\d*)?$"
 """A number in a column of decimal commas: points only mark thousands."""
+
+
+def terms(cell: str) -> list[str]:
+    """What stands between commas; of a list or record that JSON or Python wrote, what is inside (`terms_in`).
+
+    >>> terms("soft, 100% wool"), terms("['soft', 'red, dark']")
+    (['soft', '100% wool'], ['soft', 'red dark'])
+    >>> terms('{"color": "red", "size": [38, 39], "new": true, "used": false}')
+    ['color: red', 'size: 38', 'size: 39', 'new']
+    """
+    parts = [part.strip() for part in cell.split(",")]
+    try:
+        found = written(cell)
+        return [part for part in parts if part] if found is None else terms_in(found)
+    except RecursionError:  # deeper than anybody writes
+        return [part for part in parts if part]
+
+
+def terms_in(value: object) -> list[str]:
+    """The plain values in lists, and in records as `name: value`; a true one is its name; none, false and "" are none.
+
+    Commas in them become spaces, since others stand between terms.
+    """
+    if isinstance(value, str) and (found := written(value)) is not None:
+        value = found
+    if isinstance(value, Mapping):
+        told = (
+            [name] if it is True else [f"{name}: {part}" for part in terms_in(it)]
+            for name, it in value.items()
+        )
+        return [*chain.from_iterable(map(terms_in, told))]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [*chain.from_iterable(map(terms_in, value))]
+    said = "" if value is None or value is False else " ".join(str(value).replace(",", " ").split())
+    return [said] if said else []
+
+
+def written(text: str) -> object:
+    """The list or record that a text is in JSON or Python; None where it is neither."""
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found: object = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return found if isinstance(found, list | dict | set) else None
+    return None
 
 
 def numbers(values: pl.Series) -> pl.Series:

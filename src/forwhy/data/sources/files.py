@@ -1,6 +1,5 @@
 """Reading long files, plain, gzip or zip, one row at a time, and cleaning what strangers wrote."""
 
-import ast
 import gzip
 import html
 import io
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from forwhy.atomic import file_sha256
 from forwhy.data.bad_rows import BadRow, BadRows, short
+from forwhy.data.values import written
 from forwhy.documents import HALF
 from forwhy.documents import require_file as require_file  # also of those who import it from here
 from forwhy.errors import UserError
@@ -247,12 +247,6 @@ def plain_text(text: str) -> str:
 
 
 def _unlisted(text: str) -> str:
-    """The strings inside a Python list that was written as text."""
-    stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]")):
-        return text
-    try:
-        parts = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    """The strings inside a list that was written as text."""
+    parts = written(text)
     return " ".join(part for part in parts if isinstance(part, str)) if isinstance(parts, list) else text

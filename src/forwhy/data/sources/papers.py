@@ -23,6 +23,7 @@ from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import clean_text, require_folder, sha256_of
 from forwhy.data.sources.rows import read_rows, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_last, split_pairs
+from forwhy.data.values import terms_in
 from forwhy.documents import read_json, require_file
 from forwhy.errors import UserError
 
@@ -263,12 +264,8 @@ def _interactions_of_histories(path: Path) -> pl.DataFrame:
 
 def _field(key: str, value: object) -> str:
     """Plain text; terms, and numbers anywhere, with commas between them."""
-    if isinstance(value, dict):
-        value = [f"{name}: {told}" for name, told in value.items()]
-    terms = isinstance(value, list) and (key in ATTRIBUTES or _is_list(value, int, float, bool))
-    if isinstance(value, list) and terms:
-        return ", ".join(filter(None, (clean_text(str(part).replace(",", " ")) for part in value)))
-    return clean_text(value)
+    listed = isinstance(value, list) and (key in ATTRIBUTES or _is_list(value, int, float, bool))
+    return clean_text(", ".join(terms_in(value)) if listed or isinstance(value, dict) else value)
 
 
 def _objects(path: Path, side: Side, what: str, fits: Callable[[object], bool]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from forwhy.data.sources.headers import guess
 from forwhy.data.sources.reviews import ReviewFilters, check_filters, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
-from forwhy.data.values import date_format
+from forwhy.data.values import date_format, terms
 from forwhy.errors import UserError
 from forwhy.options import checked
 
@@ -212,9 +212,14 @@ def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataF
     frame = block.select(ROW, *mapped, *(own if table in OPEN_TABLES else ()))
     for text in frame.select(selectors.string() & selectors.by_name(*TEXTS, require_all=False)):
         marked = text.str.contains(MARKED).fill_null(False)
-        cleaned = pl.Series(map(clean_text, text.filter(marked)), dtype=pl.String)
+        clean = _clean_terms if text.name == "categories" else clean_text
+        cleaned = pl.Series(map(clean, text.filter(marked)), dtype=pl.String)
         frame = frame.with_columns(text.clone().scatter(marked.arg_true(), cleaned))
     return frame
+
+
+def _clean_terms(cell: str) -> str:
+    return clean_text(", ".join(terms(cell)))
 
 
 # --- What becomes of the tables together; all of these change `frames`
