@@ -99,10 +99,9 @@ class RunFolder(Run):
             return self.path / output_of(stage)
         steps = [step for step in self.recipe.stages if step.name == stage]
         if reason := next((self.recipe.left_out(step, self.dataset()) for step in steps), ""):
-            raise UserError(
-                f"{self.path}: has no {stage}: its data set has {reason}, and plain sentences are all it says; import "
-                f"some, or mine them with: forwhy mine explanations {self.recipe.data.path} --llm MODEL"
-            )
+            mine = f"import some, or mine them with: forwhy mine explanations {self.recipe.data.path} --llm MODEL"
+            more = f", and plain sentences are all it says; {mine}" if stage == "explainer" else ""
+            raise UserError(f"{self.path}: has no {stage}: its data set has {reason}{more}")
         command = f"forwhy run {self.path / 'recipe.toml'} --out {self.path}"
         raise UserError(f"{self.path}: stage '{stage}' is not finished; go on with: {command}")
 

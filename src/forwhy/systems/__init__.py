@@ -188,7 +188,7 @@ class System(Options, ABC):
                 raise UserError(f"{key}: {error}") from None
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
-        """Why this data set leaves out a stage, in words; empty when it is made."""
+        """What this data set has, in words, where it leaves out a stage; empty when the stage is made."""
         return ""
 
     def plan(self, until: str = "evaluation") -> tuple[Stage, ...]:

@@ -110,11 +110,7 @@ class Hybrid(LlmBs):
         if stage.name != "behaviour":
             return ""
         longest = Sequences.from_dataset(dataset, self.data.graph).train.lengths.max(initial=0)
-        return (
-            ""
-            if longest > 1
-            else f"data set '{dataset.name}': nobody took two things, so there is no order to learn"
-        )
+        return "" if longest > 1 else "nobody who took two things, so there is no order to learn"
 
     def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
         """Also the encoder of content-kNN."""
