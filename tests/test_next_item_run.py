@@ -354,7 +354,7 @@ def test_an_expert_that_cannot_serve_is_left_out_and_said(
     (tmp_path / "short").mkdir()
     single = written(tmp_path / "short", HYBRID, ring(length=3))
     run(load_recipe(single), tmp_path / "short" / "run")
-    said = "has no behaviour: its data set has nobody who took two things, so there is no order to learn\n"
+    said = "has no behaviour: its data set has nobody with two training interactions, so there is no order to learn\n"
     assert (
         f"sasrec is left out, its weight goes to the others: {tmp_path / 'short' / 'run'}: {said}"
         in caplog.text

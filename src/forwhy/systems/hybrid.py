@@ -106,11 +106,11 @@ class Hybrid(LlmBs):
         return tuple(stage for stage in self.stages if stage.name in names)
 
     def left_out(self, stage: Stage, dataset: Dataset) -> str:
-        """SASRec, where nobody took two things."""
+        """SASRec, where nobody has two training interactions."""
         if stage.name != "behaviour":
             return ""
         longest = Sequences.from_dataset(dataset, self.data.graph).train.lengths.max(initial=0)
-        return "" if longest > 1 else "nobody who took two things, so there is no order to learn"
+        return "" if longest > 1 else "nobody with two training interactions, so there is no order to learn"
 
     def models(self, stages: Collection[str]) -> Mapping[str, Callable[[], object]]:
         """Also the encoder of content-kNN."""
