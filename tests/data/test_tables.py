@@ -55,6 +55,7 @@ def test_lists_records_and_numbers_are_terms_whoever_wrote_them(extension: str, 
     facts = pl.DataFrame(
         {
             "item_id": [f"i{k}" for k in range(9)],
+            "brand": ["Tom &amp; <b>Co</b>"] * 9,
             "categories": [["Tools", "Pens"]] * 9,
             "attributes": [told] * 9,
         }
@@ -67,13 +68,14 @@ def test_lists_records_and_numbers_are_terms_whoever_wrote_them(extension: str, 
     else:
         how = json.dumps if "json" in extension else repr
         cells = [
-            {name: how(it) if name != "item_id" else it for name, it in row.items()}
+            {name: it if isinstance(it, str) else how(it) for name, it in row.items()}
             for row in facts.to_dicts()
         ]
         pl.DataFrame(cells).write_csv(path)
     dataset = import_tables(visits, items=path, columns=VISIT_NAMES)
     assert dataset.item_column("categories")[0] == "Tools, Pens"
-    assert dataset.item_attributes()[0] == ["Tools", "Pens", "color: red", "sizes: 38", "sizes: 39", "new"]
+    wanted = ["Tom & Co", "Tools", "Pens", "color: red", "sizes: 38", "sizes: 39", "new"]
+    assert dataset.item_attributes()[0] == wanted
 
 
 def test_how_numbers_are_written_is_decided_for_a_whole_column(

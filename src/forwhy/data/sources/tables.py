@@ -36,7 +36,7 @@ NONE = "-"
 """Their name of a column that is to be left out, whatever fits."""
 LATER = ("split", "rank")
 """Columns that are made here where a file has none."""
-TEXTS = ("title", "description", "categories", "text", "phrase")
+TEXTS = ("title", "brand", "description", "categories", "attributes", "text", "phrase")
 """Columns that lose their HTML and the brackets of lists."""
 UNCOUNTED: Sequence[Kind] = [*filterfalse(COUNTED.__contains__, get_args(Kind))]
 Rows = Mapping[str, tuple[str, Iterator[pl.DataFrame]]]
@@ -212,7 +212,7 @@ def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataF
     frame = block.select(ROW, *mapped, *(own if table in OPEN_TABLES else ()))
     for text in frame.select(selectors.string() & selectors.by_name(*TEXTS, require_all=False)):
         marked = text.str.contains(MARKED).fill_null(False)
-        clean = _clean_terms if text.name == "categories" else clean_text
+        clean = _clean_terms if text.name in ("categories", "attributes") else clean_text
         cleaned = pl.Series(map(clean, text.filter(marked)), dtype=pl.String)
         frame = frame.with_columns(text.clone().scatter(marked.arg_true(), cleaned))
     return frame
