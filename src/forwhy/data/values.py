@@ -39,12 +39,12 @@ def terms(cell: str) -> list[str]:
     >>> terms('{"color": "red", "size": [38, 39], "new": true, "used": false}')
     ['color: red', 'size: 38', 'size: 39', 'new']
     """
-    parts = [part.strip() for part in cell.split(",")]
     try:
-        found = written(cell)
-        return [part for part in parts if part] if found is None else terms_in(found)
-    except RecursionError:  # deeper than anybody writes
-        return [part for part in parts if part]
+        if (found := written(cell)) is not None:
+            return terms_in(found)
+    except (RecursionError, ValueError):  # deeper, or a longer number, than anybody writes
+        pass
+    return [part.strip() for part in cell.split(",") if part.strip()]
 
 
 def terms_in(value: object) -> list[str]:
