@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 
 import polars as pl
@@ -39,11 +40,9 @@ def terms(cell: str) -> list[str]:
     >>> terms('{"color": "red", "size": [38, 39], "new": true, "used": false}')
     ['color: red', 'size: 38', 'size: 39', 'new']
     """
-    try:
+    with suppress(RecursionError, ValueError):  # deeper, or a longer number, than anybody writes
         if (found := written(cell)) is not None:
             return terms_in(found)
-    except (RecursionError, ValueError):  # deeper, or a longer number, than anybody writes
-        pass
     return [part.strip() for part in cell.split(",") if part.strip()]
 
 
