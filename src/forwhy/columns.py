@@ -67,6 +67,11 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
 OPEN_TABLES = frozenset({"interactions", "items", "users"})
 """Tables that keep columns of the user's own."""
 
+ATTRIBUTES = ("brand", "categories", "attributes")
+"""Columns of items that say what kind of thing each is."""
+TERMS = ATTRIBUTES[1:]
+"""Those that hold terms between commas; their lists and records become such (`data.values.terms`)."""
+
 FILE, ROW = "__file", "__row"
 """Where a row came from, while a table is being checked; importers add them, no saved table has them."""
 

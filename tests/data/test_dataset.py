@@ -141,6 +141,23 @@ def test_a_column_of_numbers_is_text_and_what_is_missing_is_nothing() -> None:
     assert KnownStatements.read(told).table.filter(source="brand").is_empty()
 
 
+def test_lists_and_records_of_items_are_terms_and_a_comma_in_one_is_a_space() -> None:
+    """However they come: nested, as text, with nothing in some; a column of the caller's own stays a record."""
+    told = [{"color": "red, dark", "new": True}, None, {"color": "blue", "new": False}, None]
+    written = ['["Home, garden", "Pens"]', "Home, garden", None, "[an aside] Pens"]
+    frame = {"item_id": ["a", "b", "c", "d"], "categories": written, "attributes": told, "own": told}
+    dataset = make_dataset("terms", tables() | {"items": pl.DataFrame(frame)})
+    assert dataset.item_column("categories") == ["Home garden, Pens", "Home, garden", "", "[an aside] Pens"]
+    assert dataset.item_attributes() == [
+        ["Home garden", "Pens", "color: red dark", "new"],
+        ["Home", "garden"],
+        ["color: blue"],
+        ["[an aside] Pens"],
+    ]
+    assert json.loads(dataset.table("items")["own"][0]) == told[0]
+    assert make_dataset("again", dataset.tables).fingerprint == dataset.fingerprint
+
+
 def test_summary_is_the_documented_json(small: Dataset) -> None:
     summary = json.loads(json.dumps(small.summary()))
     counts = ["users", "items", "interactions", "explanations", "titles", "descriptions"]

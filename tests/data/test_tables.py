@@ -56,7 +56,7 @@ def test_lists_records_and_numbers_are_terms_whoever_wrote_them(extension: str, 
         {
             "item_id": [f"i{k}" for k in range(9)],
             "brand": ["Tom &amp; <b>Co</b>"] * 9,
-            "categories": [["Tools", "Pens"]] * 9,
+            "categories": [["Tools &amp; home, garden", "Pens"]] * 9,
             "attributes": [told] * 9,
         }
     )
@@ -73,8 +73,8 @@ def test_lists_records_and_numbers_are_terms_whoever_wrote_them(extension: str, 
         ]
         pl.DataFrame(cells).write_csv(path)
     dataset = import_tables(visits, items=path, columns=VISIT_NAMES)
-    assert dataset.item_column("categories")[0] == "Tools, Pens"
-    wanted = ["Tom & Co", "Tools", "Pens", "color: red", "sizes: 38", "sizes: 39", "new"]
+    assert dataset.item_column("categories")[0] == "Tools & home garden, Pens"
+    wanted = ["Tom & Co", "Tools & home garden", "Pens", "color: red", "sizes: 38", "sizes: 39", "new"]
     assert dataset.item_attributes()[0] == wanted
 
 

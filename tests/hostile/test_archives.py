@@ -48,8 +48,9 @@ def gzipped(chunks: list[bytes]) -> bytes:
 
 
 def zipped(chunks: list[bytes], name: str = "r.csv", how: int = zipfile.ZIP_DEFLATED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", how, compresslevel=9) as archive, archive.open(name, "w") as stream:
+    out, entry = io.BytesIO(), zipfile.ZipInfo(name)  # without the time of day: equal chunks are equal bytes
+    entry.compress_type = how
+    with zipfile.ZipFile(out, "w", how, compresslevel=9) as archive, archive.open(entry, "w") as stream:
         for chunk in chunks:
             stream.write(chunk)
     return out.getvalue()
@@ -119,6 +120,12 @@ def test_other_ways_of_packing_are_refused(how: int, tmp_path: Path) -> None:
     path = tmp_path / "r.zip"
     path.write_bytes(zipped([b"user_id,item_id\na,b\n"], how=how))
     assert "packed in a way" in refused(lambda: import_tables(interactions=path), path)
+
+
+def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.zip"
+    path.write_bytes(zipped([b"user_id,item_id\na,b\n"], name=""))
+    assert "extension" in refused(lambda: import_tables(interactions=path), path)
 
 
 def test_a_dictionary_of_four_gigabytes(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from forwhy.columns import (
     SIDES,
     SPLIT_ALIASES,
     TABLES,
+    TERMS,
     Column,
     Kind,
     Side,
 )
 from forwhy.data.bad_rows import BadRow, BadRows, short
-from forwhy.data.values import date_format, numbers, seconds
+from forwhy.data.values import date_format, numbers, seconds, terms, terms_in
 from forwhy.errors import UserError
 from forwhy.frames import Tables
 
@@ -137,6 +138,9 @@ COUNTED: tuple[Kind, ...] = ("integer", "number")
 
 def typed(table: RawTable, kinds: Collection[Kind] = get_args(Kind)) -> RawTable:
     """The table with our column types, of these kinds; a row with a value that does not fit is bad."""
+    for name in table.frame.columns:
+        if table.name == "items" and name in TERMS:
+            table = table.with_column(as_terms(table.frame[name]), name)
     for column in TABLES[table.name]:
         if column.name in table.frame.columns and column.kind in kinds:
             table = _typed_column(table, column)
@@ -185,6 +189,18 @@ def as_text(values: pl.Series) -> pl.Series:
                 f"column {values.name!r} holds a day that is none; correct it, or drop the column"
             )
     return values.dt.to_string("iso") if dtype == pl.Duration else values.cast(pl.String)
+
+
+def as_terms(values: pl.Series) -> pl.Series:
+    """A column whose lists and records, nested or written as text, are their terms with commas between them."""
+    if values.dtype.is_nested() and "Binary" not in str(values.dtype):
+        told = [None if value is None else ", ".join(terms_in(value)) for value in values.to_list()]
+        return pl.Series(values.name, told, pl.String)
+    if values.dtype != pl.String:
+        return values
+    written = values.str.contains(r"^\s*[\[{]").fill_null(False)
+    told = [", ".join(terms(cell)) for cell in values.filter(written)]
+    return values.clone().scatter(written.arg_true(), pl.Series(told, dtype=pl.String))
 
 
 def _told(values: pl.Series) -> pl.Series:

@@ -19,11 +19,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, read_signed, refuse_foreign, stamps, write_signed
-from forwhy.columns import PAIR, SIDES, SPLITS, Graph, Side, Split
+from forwhy.columns import ATTRIBUTES, PAIR, SIDES, SPLITS, Graph, Side, Split
 from forwhy.data import leaks
 from forwhy.data.checks import Duplicates, check_tables
 from forwhy.data.stored import Document, content_hash, read_stored
-from forwhy.data.values import terms
 from forwhy.errors import Unknown, shortened
 from forwhy.frames import Shown, StoredTables, Tables, height, scanned, slices
 
@@ -120,9 +119,6 @@ class Pairs(Shown):
 MARKER = "dataset.json"
 FORMAT = 1
 """Version of the layout; raised when an older library could no longer read the folder."""
-
-ATTRIBUTES = ("brand", "categories", "attributes")
-"""Columns of items that hold terms."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,12 +222,11 @@ class Dataset(Shown):
     def item_attributes(self) -> list[list[str]]:
         """What kind of thing each item is: its terms in the columns `brand`, `categories` and `attributes`.
 
-        Terms stand between commas or in a list or record (`values.terms`; a brand is one), or are numbers that the data
-        set does not explain (Beauty's).
+        Terms stand between commas (a brand is one), or are numbers that the data set does not explain (Beauty's).
         """
         columns = zip(*map(self.item_column, ATTRIBUTES), strict=True)
-        told = ((brand.strip(), terms(kinds), terms(more)) for brand, kinds, more in columns)
-        return [[*filter(None, [brand]), *kinds, *more] for brand, kinds, more in told]
+        terms = ([brand, *kinds.split(","), *more.split(",")] for brand, kinds, more in columns)
+        return [[term.strip() for term in each if term.strip()] for each in terms]
 
     def described(self) -> set[int]:
         """Internal numbers of items with a category or a description; a title often only names a thing."""

@@ -15,9 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from forwhy.atomic import atomic_folder, file_sha256, refuse_foreign
-from forwhy.columns import FILE, ROW, SIDES, SPLITS, Graph, Side, Split
+from forwhy.columns import ATTRIBUTES, FILE, ROW, SIDES, SPLITS, Graph, Side, Split
 from forwhy.data.checks import own_columns
-from forwhy.data.dataset import ATTRIBUTES, Dataset, make_dataset
+from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.histories import Sequences
 from forwhy.data.sources import safe_pickle
 from forwhy.data.sources.files import clean_text, require_folder, sha256_of

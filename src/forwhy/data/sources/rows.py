@@ -210,7 +210,10 @@ def _json_lines(path: Path, bad: BadRows) -> Iterator[pl.DataFrame]:
 
 
 def _flat_object(line: bytes) -> dict[str, Any]:
-    """A line as an object of numbers and text: lists joined by commas, records as JSON; raises `BadRow`."""
+    """A line as an object of numbers and text: lists joined by commas, those that hold some and records as JSON.
+
+    Raises `BadRow`.
+    """
     found = files.json_object(line)
     if len(found) > MOST_COLUMNS:
         raise BadRow(f"{len(found):,} columns, and a table may have {MOST_COLUMNS:,}")
@@ -224,9 +227,10 @@ def _flat_object(line: bytes) -> dict[str, Any]:
 
 
 def _flat(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
-    if isinstance(value, list):
-        return ", ".join(str(part) for part in value if part is not None)
-    if isinstance(value, dict):
+    parts = [str(part) for part in value if part is not None] if isinstance(value, list) else ()
+    if isinstance(value, list) and not any("," in part for part in parts):
+        return ", ".join(parts)
+    if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value) if type(value) is int and value.bit_length() > 63 else value
 

@@ -17,16 +17,16 @@ from polars import selectors
 from pydantic import Field
 
 from forwhy.atomic import file_sha256
-from forwhy.columns import FILE, KEYS, OPEN_TABLES, PAIR, ROW, SIDES, TABLES, Kind
+from forwhy.columns import FILE, KEYS, OPEN_TABLES, PAIR, ROW, SIDES, TABLES, TERMS, Kind
 from forwhy.data.bad_rows import BadRows
-from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, lacking, own_columns, typed
+from forwhy.data.checks import COUNTED, Duplicates, RawTable, about, as_terms, lacking, own_columns, typed
 from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.data.sources.files import clean_text
 from forwhy.data.sources.headers import guess
 from forwhy.data.sources.reviews import ReviewFilters, check_filters, filtered, narrowed, split_rows
 from forwhy.data.sources.rows import blocks, with_origin
 from forwhy.data.split import FRACTIONS, carve_valid, split_pairs
-from forwhy.data.values import date_format, terms
+from forwhy.data.values import date_format
 from forwhy.errors import UserError
 from forwhy.options import checked
 
@@ -210,16 +210,13 @@ def _ours(table: str, block: pl.DataFrame, names: Mapping[str, str]) -> pl.DataF
     own = [column for column in block.columns if column not in (*names.values(), *known, ROW)]
     mapped = [pl.col(theirs).alias(ours) for ours, theirs in names.items() if theirs in block.columns]
     frame = block.select(ROW, *mapped, *(own if table in OPEN_TABLES else ()))
+    if table == "items":  # before their texts are cleaned: a mark that JSON escapes would end its text
+        frame = frame.with_columns(map(as_terms, frame.select(selectors.by_name(*TERMS, require_all=False))))
     for text in frame.select(selectors.string() & selectors.by_name(*TEXTS, require_all=False)):
         marked = text.str.contains(MARKED).fill_null(False)
-        clean = _clean_terms if text.name in ("categories", "attributes") else clean_text
-        cleaned = pl.Series(map(clean, text.filter(marked)), dtype=pl.String)
+        cleaned = pl.Series(map(clean_text, text.filter(marked)), dtype=pl.String)
         frame = frame.with_columns(text.clone().scatter(marked.arg_true(), cleaned))
     return frame
-
-
-def _clean_terms(cell: str) -> str:
-    return clean_text(", ".join(terms(cell)))
 
 
 # --- What becomes of the tables together; all of these change `frames`
