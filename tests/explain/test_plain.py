@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -116,10 +117,10 @@ def test_a_brand_is_told_as_one_and_parts_of_descriptions_stand_alone_or_not_at_
 class Carried(ItemKnnRecommender):
     """Two items of the history carry every score, as where what is said of things ranks them."""
 
-    carried = ("cup", "lid")
+    carried: Mapping[str, float] = MappingProxyType({"cup": 0.5, "lid": 0.5})
 
     def because(self, *_asked: object, **_how: object) -> Because:  # whoever asks
-        shares = [ItemShare(item, "", 1.0, 0.5) for item in self.carried]
+        shares = [ItemShare(item, "", share, share) for item, share in self.carried.items()]
         return Because("leave-one-out", 1.0, shares, shares)
 
 
@@ -130,11 +131,14 @@ def test_what_carried_a_score_is_named_once() -> None:
     assert told.explain(history=["cup", "lid"], item="jug").text == (
         "It is by “Clay”, as is cup, which you took. You also took lid, which speaks for it."
     )
-    scores.carried = ("cup",)
-    assert told.explain(history=["cup", "lid"], item="jug").text == (
-        "It is by “Clay”, as is cup, which you took."
-    )
+    for scores.carried in ({"cup": 1.0}, {"cup": 0.96, "lid": 0.04}):  # less is not worth a word
+        assert told.explain(history=["cup", "lid"], item="jug").text == (
+            "It is by “Clay”, as is cup, which you took."
+        )
+    scores.carried = {"cup": 1.0}
     assert told.explain(history=["cup"], item="saw").text.startswith("You took cup, and")
+    scores.carried = {"lid": 0.04}
+    assert told.explain(history=["lid"], item="saw").text.endswith("2 people took it so far.")
 
 
 def test_what_others_wrote_is_not_what_the_catalogue_says() -> None:

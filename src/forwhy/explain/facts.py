@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -20,7 +21,8 @@ _STEM = 6
 """Letters that words of one stem share, roughly: "visual" and "visually"."""
 _TITLE, _QUOTED = 80, 110
 """Characters of a title and of a statement that are shown."""
-_MARKS = str.maketrans({"“": "'", "”": "'", '"': "'"})
+_MARKS = re.compile(r"(?<!\w)[\"“](?P<said>\S[^\"“”]*)[\"”]|(?P<inches>(?<=\d)\")|[\"“”]")
+"""Marks around words, of inches, and others."""
 
 
 class Facts:
@@ -149,8 +151,16 @@ def _is_about(thing: str, text: str) -> bool:
 
 
 def quoted(text: str, most: int = _QUOTED) -> str:
-    """A stranger's text between marks that it cannot end."""
-    return f"“{clean(text, most).strip(' .').translate(_MARKS)}”"
+    """A stranger's text between marks that it cannot end; what is quoted inside has others, and inches their own.
+
+    >>> quoted('"Catch 22", with 3/8" bolts')
+    "“'Catch 22', with 3/8″ bolts”"
+    """
+
+    def mark(found: re.Match[str]) -> str:
+        return "″" if found["inches"] else f"'{found['said']}'" if found["said"] else "'"
+
+    return f"“{_MARKS.sub(mark, clean(text, most).strip(' .'))}”"
 
 
 def liking(statement: Statement) -> str:

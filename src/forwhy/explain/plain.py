@@ -40,6 +40,8 @@ from forwhy.vocabulary.vocabulary import Vocabulary
 
 _READ, _BEHIND, _NAMED = 50, 6, 2
 """Items of the history: the latest, whose statements are read; those that are looked at; those that are named."""
+_SPOKE = 0.05
+"""Part of what carried a score from which on an item of the history is said to speak for it."""
 _OFTEN = 0.1
 """Share of the items of which one that is taken more often is called one of the most taken."""
 _SAID = {
@@ -263,6 +265,8 @@ class _Told:
 
     def _carried(self, because: Because, behind: list[int]) -> bool:
         """What of the history carried the score, where hardly anybody took both; what was just named is not again."""
+        spoke = {it.item_id for it in because.items if it.share >= _SPOKE}
+        behind = [one for one in behind if self.facts.catalogue.items.values[one] in spoke]
         new = behind if because.kind == "words" else [one for one in behind if one not in self.named]
         if new:
             s, also = "s" if len(new) == 1 else "", "also " if len(new) < len(behind) else ""
