@@ -11,11 +11,11 @@ from forwhy.recommend.base import PopularityRecommender
 from forwhy.text.statements import KnownStatements
 
 
-def shop(titles: list[str]) -> Dataset:
-    """Things with these titles, and two people who took all of them."""
+def shop(titles: list[str], **more: list[str]) -> Dataset:
+    """Things with these titles and more about them, and two people who took all of them."""
     rows = [(user, number, "train") for user in ("ann", "ben") for number in range(len(titles))]
     interactions = pl.DataFrame(rows, ["user_id", "item_id", "split"], orient="row")
-    items = pl.DataFrame({"item_id": range(len(titles)), "title": titles})
+    items = pl.DataFrame({"item_id": range(len(titles)), "title": titles, **more})
     return make_dataset("shop", {"interactions": interactions, "items": items})
 
 
@@ -32,6 +32,7 @@ def facts(titles: list[str]) -> Facts:
         ("A pan for the oven (small)", "A pot for the oven", "oven"),
         ("Steel lid 4", "Lid, steel", "Steel"),
         ("Model in a bottle", "model in a bottle: spray", "Model in a bottle"),
+        ("Tape (Kapton)", "1 mil tape (Kapton), wide", "Tape (Kapton)"),
         ("Red pan", "Blue pot", None),
         ("Pan for the", "Pot for the", None),
         ("Remington", "Remingtons", None),
@@ -66,3 +67,14 @@ def test_a_reason_names_them() -> None:
     assert same.text == "It has the same name as “Zinn cup”, which you took."
     assert len(explainer.explain(history=[3], item=0).claims) == 1
     assert len(PlainExplainer(explainer.known).explain(history=[1], item=0).claims) == 1
+
+
+def test_a_name_says_better_than_a_part_of_a_description() -> None:
+    titles = ["Zinn cup", "Zinn pan", "Steel cup", "Copper lid", *"abcde"]
+    said = ["Only salt free steel."] * 3 + [""] * 6
+    dataset = shop(titles, description=said)
+    explainer = PlainExplainer(PopularityRecommender(Catalogue.of(dataset, dataset.edges("train"))), dataset)
+    both = explainer.explain(history=[1], item=0).claims[-1]
+    assert both.text == "It has “Zinn” in its name, as does “Zinn pan”, which you took."
+    described = explainer.explain(history=[1], item=2).claims[-1]
+    assert described.text.endswith("of it, as of “Zinn pan”, which you took.")

@@ -141,7 +141,8 @@ def _in_common(title: str, other: str) -> Iterator[str]:
     for at, _, size in SequenceMatcher(None, bare, theirs, autojunk=False).get_matching_blocks():
         telling = [place for place in range(at, at + size) if telling_words(words[place])]
         if telling:
-            yield " ".join(words[telling[0] : telling[-1] + 1]).strip(punctuation)
+            run = " ".join(words[telling[0] : telling[-1] + 1]).strip(punctuation)
+            yield run + ")" * (run.count("(") > run.count(")"))
 
 
 def _is_about(thing: str, text: str) -> bool:

@@ -200,9 +200,14 @@ class _Told:
             self._counted()
         liked = self.facts.liked(self.user, seen)
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
+        named = self.facts.named_alike(self.item, liked[-_READ:])
+        if named and shared is not None and shared.said.source == "item":
+            shared = (
+                None  # words of a name say better than a part of a description what two things have in common
+            )
         told = self._liking(glosses, shared, bool(behind))
         if shared is None:
-            self._named_alike(liked)
+            self._named_alike(named)
         elif not told:
             self._say_of(shared.said, shared)
         if because.kind != "popularity" and not (self._takers(behind) or self._carried(because, behind)):
@@ -360,9 +365,9 @@ class _Told:
             sentence += f", as {verb} {things} you took"
         self._say(sentence, *evidence)
 
-    def _named_alike(self, liked: list[int]) -> None:
-        """Rare words that its title has in common with that of something they took."""
-        if found := self.facts.named_alike(self.item, liked[-_READ:]):
+    def _named_alike(self, found: tuple[int, str] | None) -> None:
+        """Rare words that its title has in common with that of something they took, where there are some."""
+        if found:
             other, run = found
             titles = self.facts.catalogue.titles
             evidence = [self._rest_on(titles[one], "title", one) for one in (self.item, other)]
