@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from forwhy.data.dataset import Dataset, make_dataset
 from forwhy.errors import UserError
 from forwhy.recipe import RunFolder, default_recipe, load_grid, load_recipe, run, run_grid
 from forwhy.recommend.llmbs.recommender import LlmBsRecommender
+from forwhy.systems import next_item
 
 ITEMS = 12
 TINY = """
@@ -120,6 +122,36 @@ def test_same_recipe_same_numbers(recipe: Path, tiny: Path, tmp_path: Path) -> N
     for document in (found, again):
         del document["costs"]
     assert found == again
+
+
+def test_a_stopped_evaluation_goes_on_behind_its_last_lists(
+    recipe: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five columns (as it is, seen out, repeats, adapter off, shuffled), forty users in three parts each."""
+    monkeypatch.setattr(next_item, "LISTED_TOGETHER", 16)
+    write, before, calls = LlmBsRecommender.items_after, RunFolder.open(tiny).evaluation(), 0
+
+    def writing(*arguments: Any) -> np.ndarray:  # noqa: ANN401 - as the method takes them
+        nonlocal calls
+        calls += 1
+        if calls in (3, 8):
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    monkeypatch.setattr(LlmBsRecommender, "items_after", writing)
+    for part in range(3):
+        if part < 2:
+            with pytest.raises(KeyboardInterrupt):
+                run(load_recipe(recipe), tiny, again=True)
+        else:
+            run(load_recipe(recipe), tiny, again=True)
+    assert calls == 2 + 4 * 3 + 2, "those in the midst of which it was stopped, and every part once"
+    assert not (tiny / "work").exists() or not any((tiny / "work").iterdir())
+    after = RunFolder.open(tiny).evaluation()
+    assert after["costs"]["ranking_seconds_per_user"] > 0
+    for document in (before, after):
+        del document["costs"]
+    assert after == before
 
 
 def test_another_beam_needs_no_new_training_another_epoch_does(recipe: Path, tiny: Path) -> None:

@@ -20,7 +20,7 @@ from forwhy.options import merged
 from forwhy.recommend.options import LlmBsConfig
 from forwhy.systems import Run
 from forwhy.systems.generative import GenerativeSystem
-from forwhy.systems.next_item import AS_IT_IS
+from forwhy.systems.next_item import AS_IT_IS, Kept
 from forwhy.text.encoder import LLM_PREFIX
 
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ class LlmBs(GenerativeSystem):
         return model.fit(run.dataset(), index, run.work, self.recommender, graph, vectors=vectors)
 
     def rank_variants(
-        self, recommender: LlmBsRecommender, histories: Histories, sequences: Sequences
+        self, recommender: LlmBsRecommender, histories: Histories, sequences: Sequences, kept: Kept
     ) -> dict[str, RankingResult]:
         """The first training's model, where an annealing adapter came after it."""
         if recommender.adapter is None:
             return {}
         with recommender.switched(False):
-            return {"adapter off": self.rank(recommender, histories, sequences)[AS_IT_IS]}
+            off = self.rank(recommender, histories, sequences, kept=kept, known_as="adapter off")
+            return {"adapter off": off[AS_IT_IS]}

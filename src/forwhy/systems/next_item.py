@@ -5,11 +5,14 @@ A subclass says which sections it has and how its recommender is made and loaded
 
 from __future__ import annotations
 
+import json
 import logging
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from forwhy.atomic import atomic_file
+from forwhy.atomic import atomic_file, write_text
 from forwhy.data.dataset import Dataset
 from forwhy.data.histories import Histories, Sequences
 from forwhy.documents import read_json
@@ -57,6 +60,30 @@ class NextItemEvaluation(Options):
     """Who these are, and the order."""
 
 
+class Kept:
+    """Lists by name, some users at a time, in an evaluation's working folder: one that was stopped goes on from them.
+
+    They take a model that writes them code by code up to a second a user. With no folder nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self.before = folder, 0.0
+        """Seconds that what was found here took to write."""
+
+    def lists(self, name: str, start: int, write: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """[B, K] those of the users from `start` on; written now where they are not kept."""
+        if self.folder is None:
+            return write()
+        path = self.folder / f"{name} {start}.json"
+        if path.is_file():
+            held = read_json(path, remedy=f"delete {path}")
+            self.before += held["seconds"]
+            return np.array(held["lists"], np.int64)
+        started, found = time.perf_counter(), write()
+        write_text(path, json.dumps({"seconds": time.perf_counter() - started, "lists": found.tolist()}))
+        return found
+
+
 class NextItemSystem(System):
     """A system that recommends the next item of a history, under leave-one-out."""
 
@@ -71,16 +98,17 @@ class NextItemSystem(System):
             return write_evaluation(
                 run.path, evaluation_document(protocol=self._protocol(dataset, sequences, recommender))
             )
-        histories, started = sequences.histories(split), time.perf_counter()
-        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT, REPEATS))
-        seconds, result, unseen = time.perf_counter() - started, ranked[AS_IT_IS], ranked[SEEN_OUT]
+        histories, kept, started = sequences.histories(split), Kept(run.work), time.perf_counter()
+        ranked = self.rank(recommender, histories, sequences, (AS_IT_IS, SEEN_OUT, REPEATS), kept)
+        seconds = time.perf_counter() - started + kept.before
+        result, unseen = ranked[AS_IT_IS], ranked[SEEN_OUT]
         document = evaluation_document(
             ranking=result,
             unseen=unseen,
             repeats=ranked[REPEATS],
-            variants=self.rank_variants(recommender, histories, sequences),
+            variants=self.rank_variants(recommender, histories, sequences, kept),
             baselines=self.baselines(dataset, sequences),
-            order=self._worth_of_order(recommender, histories, sequences, result),
+            order=self._worth_of_order(recommender, histories, sequences, result, kept),
             costs=_costs(run, recommender, seconds / len(result.users) / len(ranked)),
             protocol=self._protocol(dataset, sequences, recommender) | self.more_protocol(recommender),
         )
@@ -122,17 +150,25 @@ class NextItemSystem(System):
         histories: Histories,
         sequences: Sequences,
         names: Sequence[str] = (AS_IT_IS,),
+        kept: Kept | None = None,
+        known_as: str = "",
     ) -> dict[str, RankingResult]:
-        """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`."""
-        bare = recommender.without_gain()
-        rank = self._rank_lists if recommender.writes_lists else self._rank_scores
+        """Where left-out items stand in the catalogue after these histories, or in lists of `max(ks)`, by `names`.
+
+        Lists are `kept` by name, or `known_as` another.
+        """
+        bare, kept = recommender.without_gain(), kept or Kept(None)
         found: dict[str, RankingResult] = {}
         for name in names:
             if name == REPEATS and not recommender.repeat_gain:
                 found[name] = found[AS_IT_IS]
                 continue
             asked = recommender if name == REPEATS else bare
-            found[name] = rank(asked, histories, sequences, name == SEEN_OUT)
+            if recommender.writes_lists:
+                keep = partial(kept.lists, known_as or name)
+                found[name] = self._rank_lists(asked, histories, sequences, name == SEEN_OUT, keep)
+            else:
+                found[name] = self._rank_scores(asked, histories, sequences, name == SEEN_OUT)
         return found
 
     def _rank_scores(
@@ -145,25 +181,27 @@ class NextItemSystem(System):
             return rank_sequences(scores, sequences, self.evaluation.split, self.evaluation.ks, unseen)
 
     def _rank_lists(
-        self, recommender: Recommender, histories: Histories, sequences: Sequences, unseen: bool
+        self,
+        recommender: Recommender,
+        histories: Histories,
+        sequences: Sequences,
+        unseen: bool,
+        keep: Callable[[int, Callable[[], NDArray[np.int64]]], NDArray[np.int64]],
     ) -> RankingResult:
-        hidden = sequences.histories(self.evaluation.split) if unseen else None
-        lists_UK = self._lists(recommender, histories, sequences, hidden)
-        return rank_lists(lists_UK, sequences, self.evaluation.split, self.evaluation.ks)
-
-    def _lists(
-        self, recommender: Recommender, histories: Histories, sequences: Sequences, hidden: Histories | None
-    ) -> NDArray[np.int64]:
-        users, most = sequences.evaluated(self.evaluation.split), max(self.evaluation.ks)
+        split, most = self.evaluation.split, max(self.evaluation.ks)
+        users, hidden = sequences.evaluated(split), sequences.histories(split) if unseen else None
         found = [np.empty((0, most), np.int64)]
-        for start in track(range(0, len(users), LISTED_TOGETHER), "writing lists"):
-            some = users[start : start + LISTED_TOGETHER]
+
+        def write(some: NDArray[np.int64]) -> NDArray[np.int64]:
             left_out = None if hidden is None else [hidden[user] for user in some.tolist()]
-            found.append(recommender.items_after(histories.take(some), most, left_out))
-        return np.concatenate(found)
+            return recommender.items_after(histories.take(some), most, left_out)
+
+        for start in track(range(0, len(users), LISTED_TOGETHER), "writing lists"):
+            found.append(keep(start, partial(write, users[start : start + LISTED_TOGETHER])))
+        return rank_lists(np.concatenate(found), sequences, split, self.evaluation.ks)
 
     def rank_variants(
-        self, recommender: Loaded, histories: Histories, sequences: Sequences
+        self, recommender: Loaded, histories: Histories, sequences: Sequences, kept: Kept
     ) -> dict[str, RankingResult]:
         """Rankings of the same model asked otherwise, by name."""
         return {}
@@ -174,7 +212,12 @@ class NextItemSystem(System):
         return {"popularity": rank_sequences(scores, sequences, settings.split, settings.ks)}
 
     def _worth_of_order(
-        self, recommender: Recommender, histories: Histories, sequences: Sequences, result: RankingResult
+        self,
+        recommender: Recommender,
+        histories: Histories,
+        sequences: Sequences,
+        result: RankingResult,
+        kept: Kept,
     ) -> dict[str, RankingResult] | None:
         """Some users after their windows as they are (`given`), and after these items in random order (`shuffled`)."""
         settings, window = self.evaluation, recommender.window
@@ -188,7 +231,8 @@ class NextItemSystem(System):
         targets = np.full_like(of_all, -1)
         targets[users] = of_all[users]
         only = replace(sequences, valid=targets) if split == "valid" else replace(sequences, test=targets)
-        shuffled = self.rank(recommender, histories.last(window).shuffled(settings.seed), only)
+        mixed = histories.last(window).shuffled(settings.seed)
+        shuffled = self.rank(recommender, mixed, only, kept=kept, known_as="shuffled")
         return {"given": given, "shuffled": shuffled[AS_IT_IS]}
 
     def more_protocol(self, recommender: Loaded) -> dict[str, object]:
