@@ -67,7 +67,8 @@ class Kept:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder, self.before = folder, 0.0
+        self.folder = folder
+        self.before = 0.0
         """Seconds that what was found here took to write."""
 
     def lists(self, name: str, start: int, write: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
