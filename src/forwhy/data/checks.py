@@ -130,6 +130,9 @@ def _whole(table: RawTable) -> RawTable:
     if missing := lacking(table.name, table.frame.columns):
         wrong = f"no column {' and '.join(missing)} (it has: {', '.join(own_columns(table.frame)) or 'none'})"
         raise UserError(f"{table.file()}: {wrong}; rename or add it")
+    for name in TERMS if table.name == "items" else ():
+        if name in table.frame.columns:
+            table = table.with_column(as_terms(table.frame[name]), name)
     return typed(table)
 
 
@@ -138,9 +141,6 @@ COUNTED: tuple[Kind, ...] = ("integer", "number")
 
 def typed(table: RawTable, kinds: Collection[Kind] = get_args(Kind)) -> RawTable:
     """The table with our column types, of these kinds; a row with a value that does not fit is bad."""
-    for name in table.frame.columns:
-        if table.name == "items" and name in TERMS:
-            table = table.with_column(as_terms(table.frame[name]), name)
     for column in TABLES[table.name]:
         if column.name in table.frame.columns and column.kind in kinds:
             table = _typed_column(table, column)

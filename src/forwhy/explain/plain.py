@@ -200,10 +200,11 @@ class _Told:
             self._counted()
         liked = self.facts.liked(self.user, seen)
         behind, shared = self._behind(because, liked), self._shared(seen, liked)
-        named = self.facts.named_alike(self.item, liked[-_READ:])
-        # Words of a name say better than a part of a description what two things have in common.
-        if named and shared is not None and shared.said.source == "item":
-            shared = None
+        named = None
+        if shared is None or shared.said.source == "item":
+            # Words of a name say better than a part of a description what two things have in common.
+            named = self.facts.named_alike(self.item, liked[-_READ:])
+            shared = None if named else shared
         told = self._liking(glosses, shared, bool(behind))
         if shared is None:
             self._named_alike(named)

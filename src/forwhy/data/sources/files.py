@@ -57,8 +57,8 @@ def packed_file(path: Path) -> zipfile.ZipInfo | None:
     if not zipfile.is_zipfile(path):
         return None
     with _zip_errors(path), zipfile.ZipFile(path) as archive:
-        named = ((it, it.filename) for it in archive.infolist())  # a nameless one breaks `is_dir`
-        inside = [it for it, name in named if not (name.endswith("/") or name.startswith("__MACOSX"))]
+        files = (it for it in archive.infolist() if not it.filename.endswith("/"))  # `is_dir` needs a name
+        inside = [it for it in files if not it.filename.startswith("__MACOSX")]
     if len(inside) != 1 or inside[0].flag_bits & 1 or inside[0].compress_type not in PACKED:
         held = short(", ".join(it.filename for it in inside[:5]) or "nothing")
         unread = "is encrypted, or packed in a way that is not read"

@@ -227,9 +227,10 @@ def _flat_object(line: bytes) -> dict[str, Any]:
 
 
 def _flat(value: Any) -> Any:  # noqa: ANN401 - JSON is any of these
-    parts = [str(part) for part in value if part is not None] if isinstance(value, list) else ()
-    if isinstance(value, list) and not any("," in part for part in parts):
-        return ", ".join(parts)
+    if isinstance(value, list):
+        parts = [str(part) for part in value if part is not None]
+        if not any("," in part for part in parts):
+            return ", ".join(parts)
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value) if type(value) is int and value.bit_length() > 63 else value
